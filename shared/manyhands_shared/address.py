@@ -1,0 +1,54 @@
+"""Addresses of brokers: parsing them, and telling which of them only this machine can reach."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+from manyhands_shared.config import DEFAULT_PORT
+from manyhands_shared.errors import ConfigError
+
+
+def parse(address: str) -> str:
+    """The address in full form: ``host`` and ``host:port`` become ``tcp://host:port``.
+
+    Raises:
+        ConfigError: it is no ``tcp://`` or ``ipc://`` address.
+    """
+    text = address.strip()
+    if "://" not in text:
+        text = f"tcp://{text}"
+    scheme, _, rest = text.partition("://")
+    if scheme == "ipc" and rest:
+        return text
+    if scheme != "tcp" or not rest or re.search(r"[\s/?#@]", rest):
+        raise ConfigError(f"{address!r} is not an address; write tcp://HOST:PORT")
+    if rest.endswith(":*"):
+        return text
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigError(f"{address!r} has no valid port; write tcp://HOST:PORT") from None
+    if not host:
+        raise ConfigError(f"{address!r} has no host; write tcp://HOST:PORT")
+    return text if port is not None else f"{text}:{DEFAULT_PORT}"
+
+
+def host_of(address: str) -> str:
+    """The host part of a full address, without IPv6 brackets; empty for ``ipc://``."""
+    if not address.startswith("tcp://"):
+        return ""
+    return address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine can reach what is bound at `address`."""
+    host = host_of(parse(address))
+    if address.startswith("ipc://") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

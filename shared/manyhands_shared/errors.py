@@ -1,0 +1,123 @@
+"""What can go wrong, as users see it.
+
+Every class here says in one line what happened and what to do next. Commands turn them into exit
+codes (`exit_code`), never into tracebacks.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the `manyhands` command."""
+
+    OK = 0
+    JOB_FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    NOT_AUTHORISED = 4
+    TIMED_OUT = 124
+    INTERRUPTED = 130
+
+
+class ManyhandsError(Exception):
+    """Base of everything manyhands raises on its own account."""
+
+    exit_code = ExitCode.JOB_FAILED
+
+
+class ConfigError(ManyhandsError):
+    """An option, environment variable or file holds something that cannot be used."""
+
+    exit_code = ExitCode.USAGE
+
+
+class BrokerUnreachable(ManyhandsError):
+    """No broker answers at the address."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class NotAuthorised(ManyhandsError):
+    """The broker refuses the key, or wants one and got none."""
+
+    exit_code = ExitCode.NOT_AUTHORISED
+
+
+class Refused(ManyhandsError):
+    """The broker refuses this peer or this request, for the reason given (`code`, `reason`)."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.reason)
+
+
+class SubmitError(ManyhandsError):
+    """A function or an argument cannot be sent: it does not pickle, or it is too large."""
+
+
+class SubmitQueueFull(ManyhandsError):
+    """The client's bounded queue is full and the caller asked not to wait."""
+
+
+class ClusterClosed(ManyhandsError):
+    """The cluster or session was closed while work was still in it."""
+
+
+class ProtocolError(ManyhandsError):
+    """Bytes that are not a message of this protocol, or not one that belongs here."""
+
+
+class TaskError(ManyhandsError):
+    """A task failed in a way that is not an exception of the user's own."""
+
+
+class TaskCrashed(TaskError):
+    """The process that ran the task died, as often as is allowed (`story`: one line an attempt)."""
+
+    def __init__(self, message: str, story: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.story = story
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.story)
+
+
+class TaskLost(TaskError):
+    """The node that held the task is gone and the task must not be run again (`at_most_once`)."""
+
+
+class TaskTimeout(TaskError, TimeoutError):
+    """The task ran longer than its `timeout` and was stopped."""
+
+
+class ResultError(TaskError):
+    """The task finished, but its result cannot be pickled, is too large, or does not load here."""
+
+
+class RemoteError(TaskError):
+    """Stands in for an exception of a task that could not travel.
+
+    `type_name` is the original class, `remote_args` the `repr` of its arguments. Where the original
+    derives from a built-in exception, so does its stand-in: `except ValueError` still works.
+    """
+
+    type_name: str = ""
+    remote_args: tuple[str, ...] = ()
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - the field's name for it (concurrent.futures)
+    """The `__cause__` of a task's exception: the traceback as it was printed on the node."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'

@@ -1,0 +1,108 @@
+"""The cluster key: one secret file from which every key in the cluster is derived.
+
+A cluster key is 32 random bytes in a file that only its owner may read. Each role's CURVE key pair
+is derived from it (BLAKE2b, keyed, with the role as the personal string), so whoever holds the file
+can act in any role, and nobody else can even shake hands: the broker admits exactly the public keys
+of the known roles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from manyhands_shared.errors import ConfigError
+
+ROLES = ("broker", "client", "worker")
+_MAGIC = "manyhands-key-v1:"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A CURVE key pair, Z85-encoded as ZeroMQ wants it."""
+
+    public: bytes
+    secret: bytes
+
+
+class ClusterKey:
+    """The secret of one cluster. Its `repr` never shows it."""
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != 32:
+            raise ConfigError(f"a cluster key has 32 bytes, this one has {len(secret)}")
+        self._secret = secret
+
+    def __repr__(self) -> str:
+        return "ClusterKey(…)"
+
+    @classmethod
+    def new(cls) -> ClusterKey:
+        """A fresh random key."""
+        return cls(secrets.token_bytes(32))
+
+    @classmethod
+    def load(cls, path: Path) -> ClusterKey:
+        """Read a key file.
+
+        Raises:
+            ConfigError: the file is missing, readable by others, or not a key file.
+        """
+        try:
+            mode = path.stat().st_mode
+            text = path.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            raise ConfigError(
+                f"no key file at {path}; make one with: manyhands keys new {path}"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the key file {path}: {error}") from None
+        if stat.S_IMODE(mode) & 0o077:
+            raise ConfigError(f"others can read the key file {path}; run: chmod 600 {path}")
+        if not text.startswith(_MAGIC):
+            raise ConfigError(f"{path} is not a manyhands key file")
+        try:
+            return cls(bytes.fromhex(text[len(_MAGIC) :]))
+        except ValueError:
+            raise ConfigError(f"the key file {path} is damaged; copy it again") from None
+
+    def save(self, path: Path) -> None:
+        """Write a new key file with mode 0600. An existing file is never overwritten.
+
+        Raises:
+            ConfigError: there is a file already, or it cannot be written.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Linked into place whole: a reader sees no file or the finished one.
+            draft = path.with_name(f".{path.name}.{os.getpid()}")
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(f"{_MAGIC}{self._secret.hex()}\n")
+            try:
+                os.link(draft, path)
+            finally:
+                draft.unlink()
+        except FileExistsError:
+            raise ConfigError(f"{path} exists already and is kept; name another file") from None
+        except OSError as error:
+            raise ConfigError(f"cannot write the key file {path}: {error}") from None
+
+    def pair(self, role: str) -> KeyPair:
+        """The CURVE key pair of a role (one of `ROLES`)."""
+        if role not in ROLES:
+            raise ValueError(f"no such role: {role!r}")
+        import zmq  # noqa: PLC0415 - keys are rare, and reading a key file needs no sockets
+        from zmq.utils import z85  # noqa: PLC0415
+
+        digest = hashlib.blake2b(
+            b"curve", key=self._secret, digest_size=32, person=role.encode()
+        ).digest()
+        secret = z85.encode(digest)
+        return KeyPair(public=zmq.curve_public(secret), secret=secret)

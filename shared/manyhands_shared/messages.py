@@ -1,0 +1,362 @@
+"""The messages of manyhands protocol 1, as `docs/protocol.md` specifies them.
+
+Every message is a frozen dataclass whose fields are written in order as one msgpack array behind
+the message's number. Vectors carry many tasks a message, grouped by job and attempt; within a group
+the fields `indices`, `statuses` and `bodies` run in parallel. Annotations are the wire types that
+`wire` checks on the way in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, Any, ClassVar
+
+from manyhands_shared.serial import Payload
+
+PROTOCOL_VERSION = 1
+
+
+class Status(IntEnum):
+    """How a task ended; anything but `OK` comes with a failure payload."""
+
+    OK = 0
+    RAISED = 1
+    CRASHED = 2
+    TIMED_OUT = 3
+    CANCELLED = 4
+    LOST = 5
+    UNSENDABLE = 6
+
+
+# Wire types. `wire.py` gives each its check.
+U32 = Annotated[int, "u32"]
+U64 = Annotated[int, "u64"]
+Seconds = Annotated[float, "seconds"]
+Text = Annotated[str, "text"]
+Id16 = Annotated[bytes, "id16"]
+Key32 = Annotated[bytes, "key32"]
+Flag = Annotated[bool, "flag"]
+Map = Annotated[dict[str, Any], "map"]
+Value = Annotated[Any, "value"]
+Indices = Annotated[list[int], "indices"]
+Statuses = Annotated[bytes, "statuses"]
+Bodies = Annotated[list[Payload], "bodies"]
+OptionalMap = Annotated[dict[str, Any] | None, "map?"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tasks of one job in one attempt. No indices at all means every task of the job."""
+
+    job: Text
+    attempt: U32
+    indices: Indices
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitGroup:
+    """Tasks `first`, `first + 1`, … of a job. `options` come with the job's first group."""
+
+    job: Text
+    function: Id16
+    options: OptionalMap
+    first: U64
+    closed: Flag
+    bodies: Bodies
+
+
+@dataclass(frozen=True, slots=True)
+class AssignGroup:
+    """Tasks for a node. `options` come with the job's first group on this link."""
+
+    job: Text
+    attempt: U32
+    function: Id16
+    options: OptionalMap
+    indices: Indices
+    bodies: Bodies
+
+
+@dataclass(frozen=True, slots=True)
+class ResultGroup:
+    """Tasks that ended. `seconds` is the time they took to run, all together."""
+
+    job: Text
+    attempt: U32
+    indices: Indices
+    statuses: Statuses
+    bodies: Bodies
+    seconds: Seconds
+
+
+Spans = Annotated[list[Span], "groups", Span]
+SubmitGroups = Annotated[list[SubmitGroup], "groups", SubmitGroup]
+AssignGroups = Annotated[list[AssignGroup], "groups", AssignGroup]
+ResultGroups = Annotated[list[ResultGroup], "groups", ResultGroup]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHello:
+    """Opens or resumes a session. `session` is the client's secret token."""
+
+    NUMBER: ClassVar[int] = 1
+    protocol: U32
+    session: Id16
+    name: Text
+    last_seq: U64
+    limit: U32
+    info: Map
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHello:
+    """Announces a node on a new link, with every attempt it still holds."""
+
+    NUMBER: ClassVar[int] = 2
+    protocol: U32
+    node: Text
+    boot_id: Id16
+    slots: U32
+    window: U32
+    holding: Spans
+    info: Map
+
+
+@dataclass(frozen=True, slots=True)
+class ClientWelcome:
+    """The session is open. `resumed` is false if the broker did not know it."""
+
+    NUMBER: ClassVar[int] = 3
+    protocol: U32
+    broker: Id16
+    resumed: Flag
+    window_tasks: U64
+    window_bytes: U64
+    ping_interval: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerWelcome:
+    """The node is in. It keeps the attempts in `keep` and drops every other it holds."""
+
+    NUMBER: ClassVar[int] = 4
+    protocol: U32
+    broker: Id16
+    lease: Seconds
+    renew_interval: Seconds
+    beat_port: U32
+    beat_row: U32
+    beat_key: Key32
+    beat_interval: Seconds
+    keep: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The broker will not serve this peer, or this request; for a person to read."""
+
+    NUMBER: ClassVar[int] = 5
+    code: Text
+    reason: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """The broker does not know the sender: say hello (again)."""
+
+    NUMBER: ClassVar[int] = 6
+    broker: Id16
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """The sender leaves for good."""
+
+    NUMBER: ClassVar[int] = 7
+    reason: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Answer with `Pong`."""
+
+    NUMBER: ClassVar[int] = 8
+    counter: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to `Ping`."""
+
+    NUMBER: ClassVar[int] = 9
+    counter: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function by its digest: BLAKE2b, 16 bytes, of its one body."""
+
+    NUMBER: ClassVar[int] = 16
+    digest: Id16
+    name: Text
+    bodies: Bodies
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The sender was given tasks of a function that it does not have."""
+
+    NUMBER: ClassVar[int] = 17
+    digest: Id16
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """New tasks, or the same ones again after a lost link."""
+
+    NUMBER: ClassVar[int] = 18
+    groups: SubmitGroups
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Tasks that the broker has taken: every index of the spans."""
+
+    NUMBER: ClassVar[int] = 19
+    jobs: Spans
+    window_tasks: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Tasks for a node to run."""
+
+    NUMBER: ClassVar[int] = 20
+    groups: AssignGroups
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Tasks that ended: node to broker, and broker to client. Kept until `Ack`."""
+
+    NUMBER: ClassVar[int] = 21
+    seq: U64
+    groups: ResultGroups
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Every `Results` message up to `seq` was taken."""
+
+    NUMBER: ClassVar[int] = 22
+    seq: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End these tasks: from a client (attempt 0, any), and on to the nodes that hold them."""
+
+    NUMBER: ClassVar[int] = 23
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Give back up to `count` tasks that no slot has started."""
+
+    NUMBER: ClassVar[int] = 24
+    count: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Tasks that the node gives back unstarted."""
+
+    NUMBER: ClassVar[int] = 25
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Extends the node's lease. `window` is how many tasks it will hold at once (0: none new)."""
+
+    NUMBER: ClassVar[int] = 32
+    counter: U64
+    slots: U32
+    window: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The lease is extended, from the sending of the `Renew` with this counter."""
+
+    NUMBER: ClassVar[int] = 33
+    counter: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that people should know of: a child died, a heartbeat process was restarted."""
+
+    NUMBER: ClassVar[int] = 34
+    kind: Text
+    text: Text
+    details: Map
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Take nothing new, finish or give back what there is, say `Bye`."""
+
+    NUMBER: ClassVar[int] = 35
+    reason: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question: `what` is ``jobs``, ``job``, ``nodes``, ``stats``."""
+
+    NUMBER: ClassVar[int] = 48
+    request: U64
+    what: Text
+    arguments: Map
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a `Query`. `error` is empty if it went well."""
+
+    NUMBER: ClassVar[int] = 49
+    request: U64
+    error: Text
+    data: Value
+
+
+Message = (
+    ClientHello
+    | WorkerHello
+    | ClientWelcome
+    | WorkerWelcome
+    | Refused
+    | Who
+    | Bye
+    | Ping
+    | Pong
+    | Function
+    | Need
+    | Submit
+    | Accepted
+    | Assign
+    | Results
+    | Ack
+    | Cancel
+    | Recall
+    | Returned
+    | Renew
+    | Lease
+    | Event
+    | Drain
+    | Query
+    | Reply
+)

@@ -1,0 +1,59 @@
+"""Options from outside: a TOML file, then the environment, then flags, each over the one before.
+
+The file is ``$MANYHANDS_CONFIG``, else ``manyhands.toml`` here, else
+``~/.config/manyhands/manyhands.toml``; one table for each command. Values are checked by pydantic
+against the dataclasses of `config`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from manyhands_shared.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def load_file(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The tables of the configuration file; empty if there is none.
+
+    Raises:
+        ConfigError: the named file is missing or is not TOML.
+    """
+    named = environ.get("MANYHANDS_CONFIG")
+    home = Path(environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser())
+    places = [Path(named)] if named else [Path("manyhands.toml"), home / "manyhands/manyhands.toml"]
+    for place in places:
+        try:
+            return tomllib.loads(place.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"cannot read the configuration file {place}: {error}") from None
+    if named:
+        raise ConfigError(f"MANYHANDS_CONFIG names {named}, which is not there")
+    return {}
+
+
+def validate(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Build the options dataclass `kind` from `values` (text is converted where that is plain).
+
+    Raises:
+        ConfigError: one line that names the option and what is wrong with it.
+    """
+    known = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"unknown option {name!r}; there are: {', '.join(sorted(known))}")
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"option {name!r}: {first['msg']} (got {first['input']!r})") from None

@@ -1,0 +1,229 @@
+"""Messages to frames and back.
+
+A message on the wire is one *header frame*, a msgpack array ``[number, field, …]``, and behind it
+the payload frames that the header's bodies count. In a `bodies` vector a `bytes` entry is a payload
+of its own; an integer *n* says that the payload is the next *n* frames.
+
+`decode` trusts nothing: sizes, types, counts and ranges are checked here, once, so that the cores
+behind it may believe what they read. Checks on vectors run at the speed of C (`set(map(type, …))`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
+
+import msgpack
+
+from manyhands_shared import messages
+from manyhands_shared.errors import ProtocolError
+from manyhands_shared.messages import Message
+from manyhands_shared.serial import Buffer, Payload
+
+MAX_HEADER_BYTES = 32 << 20
+MAX_FRAME_BYTES = 4 << 30
+MAX_FRAMES = 65_536
+MAX_TASKS = 65_536
+MAX_TEXT_CHARS = 262_144
+MAX_JOB_CHARS = 64
+MAX_INDEX = (1 << 48) - 1
+#: A task's payload up to this size rides in the header; a larger one gets frames.
+INLINE_BODY_BYTES = 64 << 10
+
+_U32 = (1 << 32) - 1
+_U64 = (1 << 64) - 1
+
+
+def encode(message: Message) -> list[Buffer]:
+    """The frames of a message, header first. Large payloads are not copied."""
+    spec = _SPECS[type(message)]
+    frames: list[Buffer] = [b""]
+    row: list[Any] = [message.NUMBER]
+    for name, kind, group in spec:
+        value = getattr(message, name)
+        if kind == "bodies":
+            value = _pack_bodies(value, frames)
+        elif kind == "groups":
+            value = [_pack_group(entry, group, frames) for entry in value]
+        row.append(value)
+    frames[0] = msgpack.packb(row, use_bin_type=True)
+    return frames
+
+
+def decode(frames: Sequence[Buffer]) -> Message:
+    """The message in `frames`.
+
+    Raises:
+        ProtocolError: it is not one, or breaks a limit; the text says how.
+    """
+    if not frames:
+        raise ProtocolError("a message without frames")
+    if len(frames) > MAX_FRAMES:
+        raise ProtocolError(f"{len(frames)} frames in a message, {MAX_FRAMES} are allowed")
+    header = memoryview(frames[0])
+    if header.nbytes > MAX_HEADER_BYTES:
+        raise ProtocolError(f"a header of {header.nbytes} bytes, {MAX_HEADER_BYTES} are allowed")
+    try:
+        row = msgpack.unpackb(
+            header, raw=False, strict_map_key=True, max_ext_len=0, max_map_len=4096
+        )
+    except Exception as error:
+        raise ProtocolError(f"a header that is not msgpack ({error})") from None
+    if type(row) is not list or not row or type(row[0]) is not int:
+        raise ProtocolError("a header that is not an array behind a message number")
+    kind = _BY_NUMBER.get(row[0])
+    if kind is None:
+        raise ProtocolError(f"unknown message number {row[0]}")
+    rest = iter(frames)
+    next(rest)
+    message = _build(kind, row[1:], rest)
+    if next(rest, None) is not None:
+        raise ProtocolError(f"{kind.__name__} with more frames than its bodies count")
+    return message  # type: ignore[no-any-return]
+
+
+def _build(kind: type, values: list[Any], frames: Iterator[Buffer]) -> Any:
+    spec = _SPECS[kind]
+    if len(values) != len(spec):
+        raise ProtocolError(f"{kind.__name__} has {len(spec)} fields, {len(values)} came")
+    for position, (name, wire_type, group) in enumerate(spec):
+        value = values[position]
+        if not _CHECKS[wire_type](value):
+            raise ProtocolError(f"{kind.__name__}.{name} is not a valid {wire_type}")
+        if wire_type == "bodies":
+            values[position] = _unpack_bodies(value, frames)
+        elif wire_type == "groups":
+            values[position] = [_build_group(group, entry, frames) for entry in value]
+    return kind(*values)
+
+
+def _build_group(kind: Any, entry: Any, frames: Iterator[Buffer]) -> Any:
+    if type(entry) is not list:
+        raise ProtocolError(f"a {kind.__name__} that is not an array")
+    group = _build(kind, entry, frames)
+    if len(group.job) > MAX_JOB_CHARS:
+        raise ProtocolError(f"a job id of {len(group.job)} characters")
+    lengths = {len(getattr(group, name)) for name in _PARALLEL[kind]}
+    if len(lengths) > 1:
+        raise ProtocolError(f"a {kind.__name__} whose vectors differ in length")
+    return group
+
+
+def _pack_group(entry: Any, kind: Any, frames: list[Buffer]) -> list[Any]:
+    return [
+        _pack_bodies(getattr(entry, name), frames) if wire_type == "bodies" else getattr(entry, name)
+        for name, wire_type, _ in _SPECS[kind]
+    ]
+
+
+def _pack_bodies(bodies: list[Payload], frames: list[Buffer]) -> list[bytes | int]:
+    if set(map(type, bodies)) <= {bytes} and max(map(len, bodies), default=0) <= INLINE_BODY_BYTES:
+        return bodies  # type: ignore[return-value]
+    packed: list[bytes | int] = []
+    for body in bodies:
+        if type(body) is bytes and len(body) <= INLINE_BODY_BYTES:
+            packed.append(body)
+        elif isinstance(body, tuple):
+            packed.append(len(body))
+            frames.extend(body)
+        else:
+            packed.append(1)
+            frames.append(body)
+    return packed
+
+
+def _unpack_bodies(bodies: list[Any], frames: Iterator[Buffer]) -> list[Payload]:
+    if set(map(type, bodies)) <= {bytes}:
+        return bodies
+    unpacked: list[Payload] = []
+    for body in bodies:
+        if type(body) is bytes:
+            unpacked.append(body)
+            continue
+        parts = tuple(frame for _, frame in zip(range(body), frames, strict=False))
+        if len(parts) != body:
+            raise ProtocolError(f"a body of {body} frames of which {len(parts)} came")
+        unpacked.append(parts)
+    return unpacked
+
+
+def _is_int(value: Any, top: int) -> bool:
+    return type(value) is int and 0 <= value <= top
+
+
+def _is_indices(value: Any) -> bool:
+    return (
+        type(value) is list
+        and len(value) <= MAX_TASKS
+        and (not value or (set(map(type, value)) == {int} and min(value) >= 0 and max(value) <= MAX_INDEX))
+    )
+
+
+def _is_bodies(value: Any) -> bool:
+    if type(value) is not list or len(value) > MAX_TASKS:
+        return False
+    kinds = set(map(type, value))
+    if kinds <= {bytes}:
+        return True
+    return kinds <= {bytes, int} and all(type(v) is bytes or 1 <= v <= MAX_FRAMES for v in value)
+
+
+def _is_statuses(value: Any) -> bool:
+    return type(value) is bytes and (not value or max(value) <= max(messages.Status))
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str and len(value) <= MAX_TEXT_CHARS
+
+
+def _is_seconds(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1e10
+
+
+def _is_map(value: Any) -> bool:
+    return type(value) is dict and all(type(key) is str and len(key) <= 256 for key in value)
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "u32": lambda value: _is_int(value, _U32),
+    "u64": lambda value: _is_int(value, _U64),
+    "seconds": _is_seconds,
+    "text": _is_text,
+    "id16": lambda value: type(value) is bytes and len(value) == 16,
+    "key32": lambda value: type(value) is bytes and len(value) == 32,
+    "flag": lambda value: type(value) is bool,
+    "map": _is_map,
+    "map?": lambda value: value is None or _is_map(value),
+    "value": lambda value: True,  # noqa: ARG005 - msgpack's own types, bounded by the header's size
+    "indices": _is_indices,
+    "statuses": _is_statuses,
+    "bodies": _is_bodies,
+    "groups": lambda value: type(value) is list and len(value) <= MAX_TASKS,
+}
+
+
+def _spec(kind: type) -> list[tuple[str, str, Any]]:
+    """(field, wire type, group class or None) of each field, read from the annotations."""
+    hints = get_type_hints(kind, include_extras=True)
+    rows = []
+    for field in fields(kind):
+        _, wire_type, *group = get_args(hints[field.name])
+        rows.append((field.name, wire_type, group[0] if group else None))
+    return rows
+
+
+_GROUPS: tuple[type, ...] = (
+    messages.Span,
+    messages.SubmitGroup,
+    messages.AssignGroup,
+    messages.ResultGroup,
+)
+_SPECS: dict[type, list[tuple[str, str, Any]]] = {
+    kind: _spec(kind) for kind in (*get_args(Message), *_GROUPS)
+}
+_PARALLEL: dict[type, list[str]] = {
+    kind: [name for name, wire_type, _ in _SPECS[kind] if wire_type in ("indices", "statuses", "bodies")]
+    for kind in _GROUPS
+}
+_BY_NUMBER: dict[int, Any] = {kind.NUMBER: kind for kind in get_args(Message)}
