@@ -55,6 +55,14 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class JobCount:
+    """How many tasks of a job the broker has taken: all below `tasks`."""
+
+    job: Text
+    tasks: U64
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitGroup:
     """Tasks `first`, `first + 1`, … of a job. `options` come with the job's first group."""
 
@@ -90,6 +98,7 @@ class ResultGroup:
     seconds: Seconds
 
 
+JobCounts = Annotated[list[JobCount], "groups", JobCount]
 Spans = Annotated[list[Span], "groups", Span]
 SubmitGroups = Annotated[list[SubmitGroup], "groups", SubmitGroup]
 AssignGroups = Annotated[list[AssignGroup], "groups", AssignGroup]
@@ -221,10 +230,10 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Tasks that the broker has taken: every index of the spans."""
+    """Tasks that the broker has taken, and the session's present window."""
 
     NUMBER: ClassVar[int] = 19
-    jobs: Spans
+    jobs: JobCounts
     window_tasks: U64
 
 

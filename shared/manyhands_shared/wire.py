@@ -214,6 +214,7 @@ def _spec(kind: type) -> list[tuple[str, str, Any]]:
 
 
 _GROUPS: tuple[type, ...] = (
+    messages.JobCount,
     messages.Span,
     messages.SubmitGroup,
     messages.AssignGroup,
