@@ -1,0 +1,41 @@
+"""Rules for every test: it leaves no process and no shared memory behind."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from support import RUN_TAG, eventually, orphaned, own_processes, segments, started_since
+
+# Set before anything is started. Every worker of pytest-xdist has a tag of its own, so that one
+# does not take the processes of another for its own leftovers.
+os.environ[RUN_TAG] = uuid.uuid4().hex
+# Tests decide themselves which cluster and which options they mean.
+for _name in [name for name in os.environ if name.startswith("MANYHANDS_")]:
+    if _name not in (RUN_TAG, "MANYHANDS_TEST_IMAGE"):
+        del os.environ[_name]
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """Fail a test that leaves a process or a shared memory segment.
+
+    What fixtures of a wider scope started beforehand is theirs, with all that it starts in turn.
+    """
+    processes, memory = own_processes(), segments()
+    yield
+    try:
+        eventually(lambda: not started_since(processes), timeout=10, what="processes ended")
+    except AssertionError:
+        left = started_since(processes)
+        for process in left:
+            process.kill()
+        pytest.fail(f"left running: {', '.join(map(str, left))}")
+    if segments() - memory:
+        try:
+            eventually(lambda: not orphaned(segments() - memory), timeout=5, what="memory unlinked")
+        except AssertionError:
+            pytest.fail(f"left in /dev/shm: {', '.join(sorted(orphaned(segments() - memory)))}")
