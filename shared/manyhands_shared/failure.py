@@ -36,7 +36,7 @@ from manyhands_shared.errors import (
     TaskLost,
     TaskTimeout,
 )
-from manyhands_shared.messages import Status
+from manyhands_shared.status import Status
 
 #: A failure's texts are cut to this many characters each: an exception may carry a whole data set.
 MAX_TEXT = 64 * 1024
@@ -92,7 +92,7 @@ def of_exception(error: BaseException, *, skip_frames: int = 0) -> Failure:
     return Failure(
         type=_name(kind),
         message=_cut(_safe(str, error)),
-        args=tuple(_cut(_safe(repr, arg)) for arg in getattr(error, "args", ())[:16]),
+        args=tuple(_cut(_safe(repr, arg)) for arg in _arguments(error)),
         bases=tuple(
             base.__name__ for base in kind.__mro__ if base.__module__ == "builtins" and base is not object
         ),
@@ -167,6 +167,13 @@ def _format(error: BaseException, trace: Any) -> str:
         return "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:  # noqa: BLE001 - a __str__ that raises
         return f"{_name(type(error))} (its traceback cannot be printed)\n"
+
+
+def _arguments(error: BaseException) -> tuple[Any, ...]:
+    try:
+        return tuple(error.args[:16])
+    except BaseException:  # noqa: BLE001 - a class may make `args` a property, and that may raise
+        return ()
 
 
 def _safe(function: Any, value: object) -> str:

@@ -78,20 +78,21 @@ class ClusterKey:
         Raises:
             ConfigError: there is a file already, or it cannot be written.
         """
+        # Linked into place whole: a reader sees no file or the finished one. The draft's name is
+        # random because process ids come again, in containers always.
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Linked into place whole: a reader sees no file or the finished one.
-            draft = path.with_name(f".{path.name}.{os.getpid()}")
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(f"{_MAGIC}{self._secret.hex()}\n")
             try:
+                with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                    file.write(f"{_MAGIC}{self._secret.hex()}\n")
                 os.link(draft, path)
             finally:
                 draft.unlink()
-        except FileExistsError:
-            raise ConfigError(f"{path} exists already and is kept; name another file") from None
         except OSError as error:
+            if isinstance(error, FileExistsError) and path.is_file():
+                raise ConfigError(f"{path} exists already and is kept; name another file") from None
             raise ConfigError(f"cannot write the key file {path}: {error}") from None
 
     def pair(self, role: str) -> KeyPair:
