@@ -9,25 +9,12 @@ the fields `indices`, `statuses` and `bodies` run in parallel. Annotations are t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Annotated, Any, ClassVar
 
 from manyhands_shared.serial import Payload
+from manyhands_shared.status import Status as Status  # noqa: PLC0414 - re-exported
 
 PROTOCOL_VERSION = 1
-
-
-class Status(IntEnum):
-    """How a task ended; anything but `OK` comes with a failure payload."""
-
-    OK = 0
-    RAISED = 1
-    CRASHED = 2
-    TIMED_OUT = 3
-    CANCELLED = 4
-    LOST = 5
-    UNSENDABLE = 6
-
 
 # Wire types. `wire.py` gives each its check.
 U32 = Annotated[int, "u32"]

@@ -25,6 +25,8 @@ Payload = bytes | tuple[Buffer, ...]
 
 #: Out-of-band buffers below this many bytes in all are copied into the pickle: a frame costs more.
 INLINE_BYTES = 32 * 1024
+#: More out-of-band buffers than this go into the pickle too, for the same reason.
+MAX_BUFFERS = 1024
 
 _PROTOCOL = 5
 # The opcodes through which a pickle can reach code: STACK_GLOBAL and EXT1/2/4. Without any of
@@ -43,7 +45,7 @@ def dumps(value: Any) -> Payload:
     if not buffers:
         return head
     views = [buffer.raw() for buffer in buffers]
-    if sum(view.nbytes for view in views) < INLINE_BYTES:
+    if len(views) > MAX_BUFFERS or sum(view.nbytes for view in views) < INLINE_BYTES:
         return _dumps(value, None)
     return (head, *views)
 
