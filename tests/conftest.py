@@ -13,9 +13,11 @@ from support import RUN_TAG, eventually, orphaned, own_processes, segments, star
 # Set before anything is started. Every worker of pytest-xdist has a tag of its own, so that one
 # does not take the processes of another for its own leftovers.
 os.environ[RUN_TAG] = uuid.uuid4().hex
+#: Seconds that a test's processes have to end after it.
+_GRACE = float(os.environ.get("MANYHANDS_TEST_GRACE", "10"))
 # Tests decide themselves which cluster and which options they mean.
 for _name in [name for name in os.environ if name.startswith("MANYHANDS_")]:
-    if _name not in (RUN_TAG, "MANYHANDS_TEST_IMAGE"):
+    if not _name.startswith("MANYHANDS_TEST_"):
         del os.environ[_name]
 
 
@@ -28,7 +30,7 @@ def leaves_nothing_behind() -> Iterator[None]:
     processes, memory = own_processes(), segments()
     yield
     try:
-        eventually(lambda: not started_since(processes), timeout=10, what="processes ended")
+        eventually(lambda: not started_since(processes), timeout=_GRACE, what="processes ended")
     except AssertionError:
         left = started_since(processes)
         for process in left:
@@ -36,6 +38,6 @@ def leaves_nothing_behind() -> Iterator[None]:
         pytest.fail(f"left running: {', '.join(map(str, left))}")
     if segments() - memory:
         try:
-            eventually(lambda: not orphaned(segments() - memory), timeout=5, what="memory unlinked")
+            eventually(lambda: not orphaned(segments() - memory), timeout=_GRACE, what="memory unlinked")
         except AssertionError:
             pytest.fail(f"left in /dev/shm: {', '.join(sorted(orphaned(segments() - memory)))}")

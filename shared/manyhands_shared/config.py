@@ -1,7 +1,8 @@
 """The options of each role: plain frozen dataclasses with constraints in their annotations.
 
 Nothing here validates; `settings` does, with pydantic, at the edge where values come from outside.
-Processes that manyhands itself starts get values which were validated before.
+Processes that manyhands itself starts get values which were validated before. The text in an
+annotation says what the option does; the command's help shows it.
 """
 
 from __future__ import annotations
@@ -23,60 +24,72 @@ Seconds = Annotated[float, Gt(0), Le(86_400)]
 class BrokerConfig:
     """Options of the broker. Times in seconds, sizes in bytes."""
 
-    #: Where to listen. A port of 0 or ``*`` picks a free one.
-    bind: str = DEFAULT_BIND
-    #: UDP port for heartbeats; 0 takes the number of the TCP port, or a free one if that is taken.
-    beat_port: Annotated[int, Ge(0), Le(65_535)] = 0
-    #: Key file of the cluster. Needed for every address that is not loopback.
-    key_file: str = ""
-    #: Make the key file if there is none.
-    create_key: bool = False
-    #: How long a silent node keeps its attempts.
-    lease: Seconds = 15.0
-    #: Between two UDP heartbeats of a node.
-    beat_interval: Seconds = 1.0
-    #: Phi above which a node is suspected (8: one false alarm in 10^8 intervals).
-    phi_threshold: Annotated[float, Gt(0), Le(1_000)] = 8.0
-    #: How long a vanished client's jobs wait for it to come back.
-    session_grace: Seconds = 60.0
-    #: Unfinished tasks and bytes that one session may have at the broker.
-    window_tasks: Annotated[int, Ge(1)] = 1_000_000
-    window_bytes: Annotated[int, Ge(1)] = 1024 * MIB
-    #: Result bytes that one session may leave untaken before its tasks wait.
-    result_bytes: Annotated[int, Ge(1)] = 256 * MIB
-    #: A task that ended this many children or nodes is not run again.
-    crash_limit: Annotated[int, Ge(1), Le(1_000)] = 2
+    bind: Annotated[str, "Where to listen; port 0 or * picks a free one."] = DEFAULT_BIND
+    beat_port: Annotated[
+        int,
+        Ge(0),
+        Le(65_535),
+        "UDP port for heartbeats; 0 takes the TCP port's number, or a free one if that is taken.",
+    ] = 0
+    key_file: Annotated[
+        str, "Key file of the cluster; needed for every address that is not loopback."
+    ] = ""
+    create_key: Annotated[bool, "Make the key file if there is none."] = False
+    lease: Annotated[Seconds, "How long a silent node keeps its attempts."] = 15.0
+    beat_interval: Annotated[Seconds, "Between two UDP heartbeats of a node."] = 1.0
+    phi_threshold: Annotated[
+        float,
+        Gt(0),
+        Le(1_000),
+        "Phi above which a node is suspected (8: one false alarm in 10^8 intervals).",
+    ] = 8.0
+    session_grace: Annotated[
+        Seconds, "How long a vanished client's jobs wait for it to come back."
+    ] = 60.0
+    window_tasks: Annotated[
+        int, Ge(1), "Unfinished tasks that one session may have at the broker."
+    ] = 1_000_000
+    window_bytes: Annotated[
+        int, Ge(1), "Bytes of unfinished tasks that one session may have at the broker."
+    ] = 1024 * MIB
+    result_bytes: Annotated[
+        int, Ge(1), "Result bytes that one session may leave untaken before its tasks wait."
+    ] = 256 * MIB
+    crash_limit: Annotated[
+        int, Ge(1), Le(1_000), "A task that ended this many children or nodes is not run again."
+    ] = 2
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
     """Options of a node. Times in seconds, sizes in bytes."""
 
-    #: The broker's address.
-    broker: str = DEFAULT_BIND
-    key_file: str = ""
-    #: The node's name; empty makes one from host name and boot id.
-    name: str = ""
-    #: Pool children; 0 is one for each core that this process may use.
-    slots: Annotated[int, Ge(0), Le(4_096)] = 0
-    #: Tasks that the node holds at once, running and waiting.
-    window: Annotated[int, Ge(1), Le(1_000_000)] = 8_192
-    #: Size of each child's result slab, at most; less where shared memory is scarce.
-    slab_bytes: Bytes = 64 * MIB
-    #: How long a drain waits for running tasks before it gives them up.
-    drain_timeout: Seconds = 30.0
-    #: Send UDP heartbeats.
-    beats: bool = True
+    broker: Annotated[str, "The broker's address."] = DEFAULT_BIND
+    key_file: Annotated[str, "Key file of the cluster."] = ""
+    name: Annotated[str, "The node's name; empty makes one from host name and boot id."] = ""
+    slots: Annotated[
+        int, Ge(0), Le(4_096), "Pool children; 0 is one for each core this process may use."
+    ] = 0
+    window: Annotated[
+        int, Ge(1), Le(1_000_000), "Tasks that the node holds at once, running and waiting."
+    ] = 8_192
+    slab_bytes: Annotated[
+        Bytes, "Each child's result slab, at most; less where shared memory is scarce."
+    ] = 64 * MIB
+    drain_timeout: Annotated[
+        Seconds, "How long a drain waits for running tasks before it gives them up."
+    ] = 30.0
+    beats: Annotated[bool, "Send UDP heartbeats."] = True
 
 
 @dataclass(frozen=True, slots=True)
 class ClientConfig:
     """Options of a client session. Times in seconds."""
 
-    broker: str = ""
-    key_file: str = ""
-    name: str = ""
-    #: How long to try before a broker counts as unreachable.
-    connect_timeout: Seconds = 10.0
-    #: Tasks that run at once for this session; 0 is no limit.
-    limit: Annotated[int, Ge(0)] = 0
+    broker: Annotated[str, "The broker's address."] = ""
+    key_file: Annotated[str, "Key file of the cluster."] = ""
+    name: Annotated[str, "What the session is called where sessions are listed."] = ""
+    connect_timeout: Annotated[
+        Seconds, "How long to try before a broker counts as unreachable."
+    ] = 10.0
+    limit: Annotated[int, Ge(0), "Tasks that run at once for this session; 0 is no limit."] = 0

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from manyhands_shared.errors import ConfigError
 
 T = TypeVar("T")
@@ -47,6 +45,9 @@ def validate(kind: type[T], values: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: one line that names the option and what is wrong with it.
     """
+    # Reading a file needs no pydantic, and importing it takes longer than all the rest.
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
+
     known = kind.__dataclass_fields__  # type: ignore[attr-defined]
     for name in values:
         if name not in known:

@@ -1,0 +1,38 @@
+# One image for every role: manyhands broker, worker, run, …
+#
+#   docker build -t manyhands .
+#   docker build --build-arg PYTHON_IMAGE=my-debian-with-python3 -t manyhands .
+#
+# The base needs python3 (3.11 or newer) with venv and pip.
+ARG PYTHON_IMAGE=python:3.12-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_QUIET=1
+# Without pip of its own: the base's serves here, and the image needs none.
+RUN python3 -m venv --without-pip /opt/venv
+ENV INSTALL="python3 -m pip --python /opt/venv/bin/python install"
+WORKDIR /src
+# The dependencies make a layer of their own, which changes of the sources leave alone: packages
+# without content stand in for ours.
+COPY pyproject.toml LICENSE README.md ./
+RUN for package in client/manyhands broker/manyhands_broker worker/manyhands_worker shared/manyhands_shared; \
+    do mkdir -p "$package" && touch "$package/__init__.py"; done \
+ && $INSTALL '.[all]' \
+ && python3 -m pip --python /opt/venv/bin/python uninstall --yes manyhands \
+ && find /opt/venv -type d -name tests -prune -exec rm -rf {} +
+COPY shared shared
+COPY client client
+COPY broker broker
+COPY worker worker
+RUN $INSTALL --no-deps --target /opt/manyhands .
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --system --uid 10001 --create-home manyhands \
+ && install -d -o manyhands -g manyhands -m 700 /keys /work
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/manyhands /opt/manyhands
+ENV PATH=/opt/venv/bin:/opt/manyhands/bin:$PATH PYTHONPATH=/opt/manyhands PYTHONUNBUFFERED=1
+USER manyhands
+WORKDIR /work
+ENTRYPOINT ["manyhands"]
+CMD ["--help"]

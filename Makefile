@@ -1,0 +1,46 @@
+# make demo   watch real work run on two nodes, on this machine
+# make test   every test that this machine can run; what is skipped is named with its reason
+# make check  style, types, spelling, links
+# make bench  compare with other systems (bench-quick: two minutes)
+#
+# The first run creates .venv and installs what is needed; Python 3.11 or newer is all it takes.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PAGES = $(wildcard *.md docs/*.md deploy/*.md)
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench bench-quick clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+demo: $(VENV)/.installed-all
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.installed-test,check
+	@$(BIN)/pytest -n auto $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-test,check
+	@echo "ruff check" && $(BIN)/ruff check .
+	@echo "ruff format" && $(BIN)/ruff format --check .
+	@echo "mypy" && $(BIN)/mypy
+	@echo "codespell" && $(BIN)/codespell
+	@echo "links" && $(BIN)/python tools/check_docs.py $(PAGES)
+
+bench: $(VENV)/.installed-all
+	@$(BIN)/python -m bench
+
+bench-quick: $(VENV)/.installed-all
+	@$(BIN)/python -m bench --quick
+
+# One stamp for each set of extras; a change of pyproject.toml installs again.
+$(VENV)/.installed-%: pyproject.toml tools/venv.py
+	@$(PYTHON) tools/venv.py $(VENV) $*
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
