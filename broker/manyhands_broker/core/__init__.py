@@ -1,0 +1,33 @@
+"""The pure scheduler. `Core.handle(event, now)` returns effects; see `scheduler` for the theory."""
+
+from manyhands_broker.core.effects import Effect, Forget, Persist, Say, Send, Unwatch, Watch
+from manyhands_broker.core.events import (
+    Calmed,
+    Drained,
+    Event,
+    LinkClosed,
+    Received,
+    Stalled,
+    Suspected,
+)
+from manyhands_broker.core.limits import Limits
+from manyhands_broker.core.scheduler import Core
+
+__all__ = [
+    "Calmed",
+    "Core",
+    "Drained",
+    "Effect",
+    "Event",
+    "Forget",
+    "Limits",
+    "LinkClosed",
+    "Persist",
+    "Received",
+    "Say",
+    "Send",
+    "Stalled",
+    "Suspected",
+    "Unwatch",
+    "Watch",
+]

@@ -1,0 +1,274 @@
+"""What clients say, and what becomes of their sessions."""
+
+from __future__ import annotations
+
+import logging
+
+from manyhands_broker.core.book import CANCELLED, Book
+from manyhands_broker.core.job import Job, Piece
+from manyhands_broker.core.report import answer
+from manyhands_broker.core.session import Session
+from manyhands_broker.core.states import State
+from manyhands_shared.errors import ProtocolError
+from manyhands_shared.messages import (
+    PROTOCOL_VERSION,
+    Accepted,
+    Ack,
+    Bye,
+    Cancel,
+    ClientHello,
+    ClientWelcome,
+    Function,
+    JobCount,
+    Message,
+    Need,
+    Ping,
+    Pong,
+    Query,
+    Refused,
+    Reply,
+    Results,
+    Span,
+    Status,
+    Submit,
+    SubmitGroup,
+)
+from manyhands_shared.options import JobOptions
+from manyhands_shared.serial import total
+
+
+class Clients:
+    """Sessions: how they begin, submit, are answered, and end."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    def hello(self, peer: bytes, hello: ClientHello, now: float) -> None:
+        """Open a session, or go on with one over a new link."""
+        book = self._book
+        if hello.protocol != PROTOCOL_VERSION:
+            book.counters["refused_protocol"] += 1
+            book.send(peer, Refused("protocol", _versions(hello.protocol)))
+            return
+        session = book.sessions.get(hello.session)
+        resumed = session is not None
+        if session is None:
+            session = Session(hello.session, peer, book.limits.result_bytes, now)
+            book.sessions[hello.session] = session
+            self._watch(session, now)
+        elif session.peer != peer:
+            self._unlink(session)
+        session.peer = peer
+        session.lost_at = None
+        session.heard = now
+        session.name = hello.name
+        session.limit = hello.limit
+        session.info = hello.info
+        book.session_of[peer] = session
+        limits = book.limits
+        book.send(
+            peer,
+            ClientWelcome(
+                PROTOCOL_VERSION,
+                book.broker_id,
+                resumed,
+                limits.window_tasks,
+                limits.window_bytes,
+                limits.ping_interval,
+            ),
+        )
+        session.acknowledge(hello.last_seq)
+        for seq, groups, _ in session.unacked:
+            book.send(peer, Results(seq, groups))
+        book.unpark(session)
+
+    def received(self, session: Session, message: Message, now: float) -> None:
+        """A message of an open session."""
+        book = self._book
+        session.heard = now
+        match message:
+            case Submit(groups):
+                self._submit(session, groups, now)
+            case Ack(seq):
+                session.acknowledge(seq)
+                book.unpark(session)
+            case Function():
+                for job in book.functions.add(message):
+                    job.waiting = False
+                    book.ready.add(job)
+            case Cancel(spans):
+                for span in spans:
+                    self._cancel(span)
+            case Ping(counter):
+                book.send(session.peer, Pong(counter))
+            case Pong():
+                pass
+            case Query(request, what, arguments):
+                try:
+                    reply = Reply(request, "", answer(book, what, arguments, now))
+                except LookupError as error:
+                    reply = Reply(request, str(error.args[0]), None)
+                book.send(session.peer, reply)
+            case Bye():
+                self.end(session)
+            case _:
+                book.counters["unexpected_messages"] += 1
+
+    def lost(self, session: Session, now: float) -> None:
+        """The session has no link; it is kept for a grace time."""
+        self._unlink(session)
+        session.lost_at = now
+        self._book.timers.at(
+            now + self._book.limits.session_grace, lambda at: self._expire(session, at)
+        )
+
+    def end(self, session: Session) -> None:
+        """Cancel what is left of a session and forget it."""
+        book = self._book
+        self._unlink(session)
+        if book.sessions.pop(session.token, None) is None:
+            return
+        book.reporting.pop(session, None)
+        book.ready.drop(session)
+        for job in list(session.jobs.values()):
+            self._cancel_job(job)
+            job.close()
+            if job.finished:
+                book.retire(job)
+
+    def _submit(self, session: Session, groups: list[SubmitGroup], now: float) -> None:
+        book = self._book
+        count = sum(len(group.bodies) for group in groups)
+        if session.unfinished + count > 2 * book.limits.window_tasks:
+            book.send(
+                session.peer, Refused("full", "more tasks came than the session's window allows")
+            )
+            return
+        counts: dict[str, int] = {}
+        for group in groups:
+            if group.job in session.retired:
+                counts[group.job] = session.retired[group.job]
+                continue
+            try:
+                job = self._job_of(session, group, now)
+            except ProtocolError as error:
+                book.counters["refused_submits"] += 1
+                book.send(session.peer, Refused("bad-submit", str(error)))
+                return
+            self._append(job, group)
+            counts[job.id] = job.total
+        book.send(
+            session.peer,
+            Accepted([JobCount(*item) for item in counts.items()], book.limits.window_tasks),
+        )
+
+    def _append(self, job: Job, group: SubmitGroup) -> None:
+        """Take what is new in a group; a copy of what came before changes nothing."""
+        book, session = self._book, job.session
+        if not job.closed:
+            if group.first > job.total:
+                job.skip_to(group.first)
+            bodies = group.bodies[job.total - group.first :]
+            job.append(bodies)
+            session.unfinished += len(bodies)
+            session.unfinished_bytes += total(bodies)
+            book.queued += len(bodies)
+            book.counters["tasks_submitted"] += len(bodies)
+            if group.closed:
+                job.close()
+        if job.finished:
+            book.retire(job)
+        else:
+            book.ready.add(job)
+
+    def _job_of(self, session: Session, group: SubmitGroup, now: float) -> Job:
+        book = self._book
+        known = book.jobs.get(group.job)
+        if known is not None:
+            if known.session is not session:
+                raise ProtocolError(f"job {group.job} belongs to another session")
+            return known
+        if not group.job:
+            raise ProtocolError("a job without an id")
+        options = JobOptions.from_map(group.options or {})
+        job = Job(group.job, session, group.function, options, now)
+        book.jobs[job.id] = session.jobs[job.id] = job
+        book.counters["jobs_submitted"] += 1
+        job.waiting = not book.functions.use(job)
+        if job.waiting:
+            book.send(session.peer, Need(group.function))
+        return job
+
+    def _cancel(self, span: Span) -> None:
+        job = self._book.jobs.get(span.job)
+        if job is None:
+            return
+        if not span.indices:
+            self._cancel_job(job)
+            return
+        for piece in job.pieces(span.indices):
+            for offset in range(piece.lo, piece.hi):
+                state = piece.chunk.states[offset]
+                single = Piece(piece.chunk, offset, offset + 1)
+                if state == State.QUEUED:
+                    self._cancel_queued(single)
+                elif state == State.ASSIGNED:
+                    self._cancel_assigned(single)
+
+    def _cancel_job(self, job: Job) -> None:
+        for piece in job.every_piece(State.QUEUED):
+            self._cancel_queued(piece)
+        for piece in job.every_piece(State.ASSIGNED):
+            self._cancel_assigned(piece)
+
+    def _cancel_queued(self, piece: Piece) -> None:
+        self._book.finish(piece, None, State.CANCELLED, 0, Status.CANCELLED, CANCELLED)
+
+    def _cancel_assigned(self, piece: Piece) -> None:
+        job = piece.chunk.job
+        spans: dict[tuple[bytes, int], list[int]] = {}
+        for offset, index in enumerate(piece.indices, piece.lo):
+            node = piece.chunk.holders[offset]
+            if node is not None and index not in job.cancelling:
+                job.cancelling.add(index)
+                spans.setdefault((node.peer, piece.chunk.attempts[offset]), []).append(index)
+        for (peer, attempt), indices in spans.items():
+            self._book.send(peer, Cancel([Span(job.id, attempt, indices)]))
+
+    def _watch(self, session: Session, now: float) -> None:
+        self._book.timers.at(
+            now + 3 * self._book.limits.ping_interval, lambda at: self._probe(session, at)
+        )
+
+    def _probe(self, session: Session, now: float) -> None:
+        """A client that says nothing may be gone without a word: see whether its link stands."""
+        book = self._book
+        if session.token not in book.sessions:
+            return
+        if now - session.heard > 2 * book.limits.ping_interval:
+            book.send(session.peer, Ping(0))
+        self._watch(session, now)
+
+    def _expire(self, session: Session, now: float) -> None:
+        lost_at = session.lost_at
+        if lost_at is None or now - lost_at < self._book.limits.session_grace:
+            return
+        if session.token in self._book.sessions:
+            self._book.say(
+                logging.INFO, f"client {session.name or session.token.hex()[:8]} did not come back"
+            )
+            self._book.counters["sessions_expired"] += 1
+            self.end(session)
+
+    def _unlink(self, session: Session) -> None:
+        if session.peer is not None:
+            self._book.session_of.pop(session.peer, None)
+            self._book.forget(session.peer)
+            session.peer = None
+
+
+def _versions(other: int) -> str:
+    return (
+        f"the broker speaks protocol {PROTOCOL_VERSION} and this peer {other}; "
+        "install the same version of manyhands on both"
+    )

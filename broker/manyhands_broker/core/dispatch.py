@@ -1,0 +1,116 @@
+"""Who gets what: queued tasks to nodes, and unstarted tasks back from nodes that are behind."""
+
+from __future__ import annotations
+
+from manyhands_broker.core.book import Book
+from manyhands_broker.core.job import Job, Piece
+from manyhands_broker.core.node import Node
+from manyhands_shared.messages import Assign, AssignGroup, Recall, Results
+from manyhands_shared.serial import Payload, nbytes
+
+
+class Dispatcher:
+    """Runs once for each drain."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._recall_due = False
+
+    def run(self, now: float) -> None:
+        """Give out what can be given, level what is uneven, send clients their results."""
+        if self._book.queued:
+            self._assign()
+        if self._book.fleet.uneven:
+            self._level(now)
+        self._report()
+
+    def _assign(self) -> None:
+        book, fleet, ready = self._book, self._book.fleet, self._book.ready
+        groups: dict[Node, list[AssignGroup]] = {}
+        while (job := ready.next()) is not None and (node := fleet.pick(job)) is not None:
+            count = fleet.amount(node, job, book.queued)
+            session = job.session
+            if session.limit:
+                count = min(count, session.limit - session.assigned)
+            given = self._give(job, node, count, groups)
+            each = book.limits.unmeasured if job.estimate is None else job.estimate
+            ready.charge(job, given * each)
+            fleet.update(node)
+        for node, parts in groups.items():
+            book.send(node.peer, Assign(parts))
+
+    def _give(self, job: Job, node: Node, count: int, groups: dict[Node, list[AssignGroup]]) -> int:
+        book = self._book
+        each = book.limits.unmeasured if job.estimate is None else job.estimate
+        given = size = 0
+        while given < count and size < book.limits.batch_bytes:
+            piece = job.take(count - given)
+            if piece is None:
+                break
+            piece, bodies, part = self._fitting(job, piece, size)
+            attempt = book.give(piece, node, each)
+            size += part
+            given += piece.size
+            group = AssignGroup(
+                job.id,
+                attempt,
+                job.function,
+                self._introduce(job, node),
+                list(piece.indices),
+                bodies,
+            )
+            groups.setdefault(node, []).append(group)
+        return given
+
+    def _fitting(self, job: Job, piece: Piece, size: int) -> tuple[Piece, list[Payload], int]:
+        """The first tasks of `piece` that keep a message below its size, at least one."""
+        chunk, lo, hi = piece
+        limit = self._book.limits.batch_bytes
+        bodies: list[Payload] = chunk.payloads[lo:hi]  # type: ignore[assignment]
+        if set(map(type, bodies)) == {bytes}:
+            part = sum(map(len, bodies))
+            if size + part <= limit:
+                return piece, bodies, part
+        part = 0
+        for place, body in enumerate(bodies):
+            part += nbytes(body)
+            if size + part >= limit and place + 1 < len(bodies):
+                job.ready.appendleft((chunk.base + lo + place + 1, chunk.base + hi))
+                return Piece(chunk, lo, lo + place + 1), bodies[: place + 1], part
+        return piece, bodies, part
+
+    def _introduce(self, job: Job, node: Node) -> dict[str, object] | None:
+        """Send the function if the node has not got it; the job's options if they are new to it."""
+        book = self._book
+        if node in job.known_by:
+            return None
+        job.known_by.add(node)
+        if job.function not in node.functions:
+            function = book.functions.get(job.function)
+            if function is not None:
+                node.functions.add(job.function)
+                book.send(node.peer, function)
+        return job.options.to_map()
+
+    def _level(self, now: float) -> None:
+        """Some slot idles while tasks wait elsewhere: ask the others for half of what waits."""
+        book = self._book
+        for node in list(book.fleet.overloaded(now)):
+            node.recalling = True
+            book.counters["recalls"] += 1
+            book.send(node.peer, Recall((node.held - node.slots + 1) // 2))
+        if not self._recall_due:
+            # Come back soon: a node may turn out to be slow without saying anything.
+            self._recall_due = True
+            book.timers.at(now + book.limits.recall_after, self._look_again)
+
+    def _look_again(self, _now: float) -> None:
+        self._recall_due = False
+
+    def _report(self) -> None:
+        book = self._book
+        while book.reporting:
+            session, _ = book.reporting.popitem()
+            message = session.next_message()
+            if message is not None:
+                book.send(session.peer, Results(*message))

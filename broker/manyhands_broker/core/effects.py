@@ -1,0 +1,57 @@
+"""What the scheduler wants done, in this order, save that the journal's commit precedes all sends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from manyhands_broker.core.records import Record
+from manyhands_shared.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message over a link. If the link is gone, say so with `LinkClosed`."""
+
+    peer: bytes
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Nothing will be sent to this link again: drop what waits for it."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Journal this. Everything is committed once for the whole drain, before anything is sent."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Expect signed heartbeats of this node in this row of the last-seen table."""
+
+    row: int
+    boot_id: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch:
+    """Free a row of the last-seen table."""
+
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Tell the operator. `level` is a `logging` level."""
+
+    level: int
+    text: str
+
+
+Effect = Send | Forget | Persist | Watch | Unwatch | Say

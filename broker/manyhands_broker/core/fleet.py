@@ -1,0 +1,130 @@
+"""Which node, and how much: nodes by what they can take, and the size of what they get.
+
+A node with an idle slot comes before one that is merely not full. How much a node gets follows from
+how long the function's tasks take: a slot's share of waiting work is `Limits.horizon` seconds, so a
+busy system sends thousands of tiny tasks in one message, while a slow task never waits behind
+another that is slow. All choices cost the same whatever the number of nodes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from manyhands_broker.core.job import Job
+from manyhands_broker.core.limits import Limits
+from manyhands_broker.core.node import Node
+
+
+class Fleet:
+    """The nodes that are in."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.by_peer: dict[bytes, Node] = {}
+        self.by_name: dict[str, Node] = {}
+        self.by_row: dict[int, Node] = {}
+        self._free_rows: list[int] = []
+        #: Nodes with a slot that has nothing to do; nodes that can take more; nodes with tasks that
+        #: no slot of theirs can have started. Dicts as ordered sets.
+        self._idle: dict[Node, None] = {}
+        self._room: dict[Node, None] = {}
+        self._surplus: dict[Node, None] = {}
+        self.slots = 0
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.by_name.values())
+
+    def __len__(self) -> int:
+        return len(self.by_name)
+
+    def free_row(self) -> int:
+        """A row of the last-seen table that no node has."""
+        return self._free_rows.pop() if self._free_rows else len(self.by_row)
+
+    def add(self, node: Node) -> None:
+        """A node has come in."""
+        self.by_peer[node.peer] = node
+        self.by_name[node.name] = node
+        self.by_row[node.row] = node
+        self.slots += node.slots
+        self.update(node)
+
+    def remove(self, node: Node) -> None:
+        """A node is gone; nothing will be given to it again."""
+        self.by_peer.pop(node.peer, None)
+        del self.by_name[node.name]
+        del self.by_row[node.row]
+        self._free_rows.append(node.row)
+        self.slots -= node.slots
+        for members in (self._idle, self._room, self._surplus):
+            members.pop(node, None)
+
+    def resize(self, node: Node, slots: int, window: int) -> None:
+        """The node says how many slots it has and how many tasks it will hold."""
+        self.slots += slots - node.slots
+        node.slots = slots
+        node.window = window
+        self.update(node)
+
+    def update(self, node: Node) -> None:
+        """Sort the node anew after anything about it has changed."""
+        takes = node.linked and not node.draining and node.held < node.window
+        full = node.load >= node.slots * self._limits.horizon
+        _put(self._idle, node, takes and node.held < node.slots)
+        _put(self._room, node, takes and not full and not node.wary)
+        _put(self._surplus, node, node.linked and node.held > node.slots)
+
+    def pick(self, job: Job) -> Node | None:
+        """The node that takes the job's next tasks; the others' turn comes after it."""
+        if self._idle:
+            return _turn(self._idle)
+        if self._room and not job.suspects:
+            return _turn(self._room)
+        return None
+
+    def amount(self, node: Node, job: Job, queued: int) -> int:
+        """How many of the job's tasks `node` gets now, at least one."""
+        limits = self._limits
+        idle = node.slots - node.held
+        if job.suspects or node.wary:
+            return max(1, idle)
+        each = limits.unmeasured if job.estimate is None else max(job.estimate, 1e-7)
+        by_time = math.ceil((node.slots * limits.horizon - node.load) / each)
+        count = min(max(by_time, idle), node.window - node.held, limits.batch_tasks)
+        # What is left is split by slots, so that the last of it does not sit on the first to ask.
+        share = math.ceil(queued * node.slots / max(self.slots, 1))
+        return max(1, min(count, max(share, idle)))
+
+    @property
+    def idle(self) -> bool:
+        """Whether some slot has nothing to do."""
+        return bool(self._idle)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether some slot has nothing to do while elsewhere tasks wait for theirs."""
+        return bool(self._idle) and bool(self._surplus)
+
+    def overloaded(self, now: float) -> Iterator[Node]:
+        """Nodes with tasks that wait for a slot there and would not get one soon."""
+        limits = self._limits
+        for node in self._surplus:
+            slow = node.load > node.slots * limits.recall_after
+            silent = now - node.last_result > limits.recall_after
+            if not node.recalling and now >= node.recall_at and (slow or silent):
+                yield node
+
+
+def _put(members: dict[Node, None], node: Node, wanted: bool) -> None:
+    if wanted:
+        members[node] = None
+    else:
+        members.pop(node, None)
+
+
+def _turn(members: dict[Node, None]) -> Node:
+    node = next(iter(members))
+    del members[node]
+    members[node] = None
+    return node

@@ -1,0 +1,298 @@
+"""Jobs and their tasks, in columns.
+
+A job's tasks live in chunks of 1,024, each a handful of parallel columns: one byte of state, four
+bytes of attempt number, a reference to the holding node and one to the payload. Almost every move is
+made for a whole range at once, at the speed of slices. A chunk whose tasks have all ended is dropped,
+so a job that stays open for ever costs only what is unfinished in it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from manyhands_broker.core.states import MOVES, State
+from manyhands_shared.options import JobOptions
+from manyhands_shared.serial import Payload, total
+
+if TYPE_CHECKING:
+    from manyhands_broker.core.node import Node
+    from manyhands_broker.core.session import Session
+
+CHUNK = 1_024
+_LEGAL = frozenset((old, new) for old, moves in MOVES.items() for new in moves)
+_QUEUED = bytes([State.QUEUED])
+
+
+class Chunk:
+    """Up to `CHUNK` consecutive tasks of a job. Positions in it are *offsets*, from 0."""
+
+    __slots__ = ("attempts", "base", "holders", "job", "left", "payloads", "states")
+
+    def __init__(self, job: Job, base: int) -> None:
+        self.job = job
+        self.base = base
+        self.states = bytearray()
+        self.attempts = array("I")
+        self.holders: list[Node | None] = []
+        self.payloads: list[Payload | None] = []
+        self.left = 0
+
+
+class Piece(NamedTuple):
+    """Consecutive tasks within one chunk: offsets `lo` to `hi`, `hi` excluded."""
+
+    chunk: Chunk
+    lo: int
+    hi: int
+
+    @property
+    def size(self) -> int:
+        """How many tasks."""
+        return self.hi - self.lo
+
+    @property
+    def indices(self) -> range:
+        """Their indices in the job."""
+        return range(self.chunk.base + self.lo, self.chunk.base + self.hi)
+
+
+class Job:
+    """One function, options, and tasks numbered from 0. Open until its client closes it."""
+
+    __slots__ = (
+        "blames",
+        "cancelling",
+        "chunks",
+        "closed",
+        "counts",
+        "estimate",
+        "function",
+        "id",
+        "known_by",
+        "listed",
+        "options",
+        "ready",
+        "seconds",
+        "session",
+        "submitted",
+        "suspects",
+        "total",
+        "waiting",
+    )
+
+    def __init__(
+        self, job_id: str, session: Session, function: bytes, options: JobOptions, now: float
+    ) -> None:
+        self.id = job_id
+        self.session = session
+        self.function = function
+        self.options = options
+        self.submitted = now
+        self.total = 0
+        self.closed = False
+        #: Tasks in each state, by `State`.
+        self.counts = [0] * len(State)
+        self.chunks: dict[int, Chunk] = {}
+        #: Index ranges [lo, hi) that may hold queued tasks, in the order of running.
+        self.ready: deque[tuple[int, int]] = deque()
+        #: Seconds a task takes, a moving average; `None` before the first has ended.
+        self.estimate: float | None = None
+        self.seconds = 0.0
+        #: One line for each time a task ended the child or node that ran it.
+        self.blames: dict[int, list[str]] = {}
+        #: Tasks that were on a node when it died among too many to tell which was to blame.
+        self.suspects: set[int] = set()
+        #: Assigned tasks whose nodes have been told to stop them.
+        self.cancelling: set[int] = set()
+        #: Links whose node has this job's options.
+        self.known_by: set[Node] = set()
+        #: Whether the broker lacks the function.
+        self.waiting = False
+        #: Whether the ready queue lists the job.
+        self.listed = False
+
+    @property
+    def queued(self) -> int:
+        """Tasks that no node holds."""
+        return self.counts[State.QUEUED]
+
+    @property
+    def assigned(self) -> int:
+        """Tasks that a node holds."""
+        return self.counts[State.ASSIGNED]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing can happen in this job any more."""
+        return self.closed and not self.queued and not self.assigned
+
+    def append(self, bodies: list[Payload]) -> None:
+        """Queue new tasks behind the ones there are."""
+        first = self.total
+        taken = 0
+        while taken < len(bodies):
+            base = self.total - self.total % CHUNK
+            chunk = self.chunks.get(base)
+            if chunk is None:
+                chunk = self.chunks[base] = Chunk(self, base)
+            part = bodies[taken : taken + CHUNK - len(chunk.states)]
+            count = len(part)
+            chunk.states += bytes(count)
+            chunk.attempts.extend([0] * count)
+            chunk.holders.extend([None] * count)
+            chunk.payloads.extend(part)
+            chunk.left += count
+            self.total += count
+            taken += count
+        self.counts[State.QUEUED] += taken
+        if self.ready and self.ready[-1][1] == first:
+            self.ready[-1] = (self.ready[-1][0], self.total)
+        else:
+            self.ready.append((first, self.total))
+
+    def skip_to(self, index: int) -> None:
+        """Leave out the tasks below `index` that have not come: they ended in an earlier life."""
+        gap = index - self.total
+        base = self.total - self.total % CHUNK
+        last = index - index % CHUNK
+        if base in self.chunks:
+            self._fill(self.chunks[base], min(index - base, CHUNK))
+        if last != index and last not in self.chunks:
+            self.chunks[last] = Chunk(self, last)
+            self._fill(self.chunks[last], index - last)
+        self.counts[State.DONE] += gap
+        self.total = index
+
+    def take(self, count: int) -> Piece | None:
+        """The next queued tasks, at most `count`, all of one attempt number; still QUEUED."""
+        while self.ready:
+            lo, hi = self.ready.popleft()
+            chunk = self.chunks.get(lo - lo % CHUNK)
+            end = min(hi, lo - lo % CHUNK + CHUNK)
+            first = (
+                -1
+                if chunk is None
+                else chunk.states.find(_QUEUED, lo - chunk.base, end - chunk.base)
+            )
+            if chunk is None or first < 0:
+                if end < hi:
+                    self.ready.appendleft((end, hi))
+                continue
+            last = min(first + count, end - chunk.base)
+            states = chunk.states[first:last]
+            last -= len(states.lstrip(_QUEUED))
+            attempt = chunk.attempts[first]
+            if chunk.attempts[first:last].count(attempt) != last - first:
+                last = next(k for k in range(first, last) if chunk.attempts[k] != attempt)
+            if chunk.base + last < hi:
+                self.ready.appendleft((chunk.base + last, hi))
+            return Piece(chunk, first, last)
+        return None
+
+    def pieces(self, indices: list[int]) -> Iterator[Piece]:
+        """The unfinished chunks' parts of `indices`, in maximal runs; unknown indices are left out."""
+        position = 0
+        while position < len(indices):
+            first = indices[position]
+            base = first - first % CHUNK
+            stop = position + 1
+            top = min(len(indices), position + base + CHUNK - first)
+            # A sorted vector is one comparison; anything else is walked.
+            if indices[position:top] == list(range(first, first + top - position)):
+                stop = top
+            while stop < top and indices[stop] == indices[stop - 1] + 1:
+                stop += 1
+            chunk = self.chunks.get(base)
+            if chunk is not None:
+                lo = first - base
+                hi = min(lo + stop - position, len(chunk.states))
+                if lo < hi:
+                    yield Piece(chunk, lo, hi)
+            position = stop
+
+    def every_piece(self, state: State) -> Iterator[Piece]:
+        """All tasks in `state`, in maximal runs. Moving what is yielded is allowed."""
+        mark = bytes([state])
+        for chunk in list(self.chunks.values()):
+            lo = chunk.states.find(mark)
+            while lo >= 0:
+                rest = chunk.states[lo:]
+                hi = lo + len(rest) - len(rest.lstrip(mark))
+                yield Piece(chunk, lo, hi)
+                lo = chunk.states.find(mark, hi)
+
+    def assign(self, piece: Piece, node: Node) -> int:
+        """QUEUED → ASSIGNED, to `node`; returns the new attempt number."""
+        chunk, lo, hi = piece
+        self._move(piece, State.QUEUED, State.ASSIGNED)
+        attempt = chunk.attempts[lo] + 1
+        chunk.attempts[lo:hi] = array("I", [attempt]) * piece.size
+        chunk.holders[lo:hi] = [node] * piece.size
+        return attempt
+
+    def release(self, piece: Piece) -> None:
+        """ASSIGNED → QUEUED, to be run next."""
+        self._move(piece, State.ASSIGNED, State.QUEUED)
+        piece.chunk.holders[piece.lo : piece.hi] = [None] * piece.size
+        indices = piece.indices
+        if self.ready and self.ready[0][0] == indices.stop:
+            self.ready[0] = (indices.start, self.ready[0][1])
+        else:
+            self.ready.appendleft((indices.start, indices.stop))
+
+    def end(self, piece: Piece, old: State, new: State) -> int:
+        """Move to a terminal state; returns the bytes of the payloads that are let go."""
+        chunk, lo, hi = piece
+        self._move(piece, old, new)
+        nothing = [None] * piece.size
+        freed = total(chunk.payloads[lo:hi])  # type: ignore[arg-type]
+        chunk.payloads[lo:hi] = nothing
+        chunk.holders[lo:hi] = nothing
+        chunk.left -= piece.size
+        for marks in (self.suspects, self.cancelling):
+            if marks:
+                marks.difference_update(piece.indices)
+        if self.blames:
+            for index in piece.indices:
+                self.blames.pop(index, None)
+        if not chunk.left and (self.closed or len(chunk.states) == CHUNK):
+            del self.chunks[chunk.base]
+        return freed
+
+    def close(self) -> None:
+        """No more tasks will come."""
+        self.closed = True
+        for chunk in [chunk for chunk in self.chunks.values() if not chunk.left]:
+            del self.chunks[chunk.base]
+
+    def measured(self, count: int, seconds: float) -> None:
+        """Take `count` finished tasks that took `seconds` together into the estimate."""
+        self.seconds += seconds
+        each = seconds / count
+        if self.estimate is None:
+            self.estimate = each
+        else:
+            # The more tasks, the more the new figure counts: one odd lone task moves it by a tenth.
+            weight = min(0.5, 0.1 * count)
+            self.estimate += weight * (each - self.estimate)
+
+    def _fill(self, chunk: Chunk, size: int) -> None:
+        count = size - len(chunk.states)
+        chunk.states += bytes([State.DONE]) * count
+        chunk.attempts.extend([0] * count)
+        chunk.holders.extend([None] * count)
+        chunk.payloads.extend([None] * count)
+        if not chunk.left and len(chunk.states) == CHUNK:
+            del self.chunks[chunk.base]
+
+    def _move(self, piece: Piece, old: State, new: State) -> None:
+        chunk, lo, hi = piece
+        count = hi - lo
+        if (old, new) not in _LEGAL or chunk.states.count(old, lo, hi) != count:
+            raise AssertionError(f"job {self.id}: {old.name} to {new.name} of {lo}..{hi}")
+        chunk.states[lo:hi] = bytes([new]) * count
+        self.counts[old] -= count
+        self.counts[new] += count

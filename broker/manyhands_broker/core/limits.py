@@ -1,0 +1,39 @@
+"""The numbers that the scheduler decides by. Times in seconds, sizes in bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """See `manyhands_shared.config.BrokerConfig` for those that operators set."""
+
+    lease: float = 15.0
+    #: A node whose link closed has this long to come back over a new one.
+    link_grace: float = 2.0
+    session_grace: float = 60.0
+    ping_interval: float = 5.0
+    beat_interval: float = 1.0
+    beat_port: int = 0
+    window_tasks: int = 1_000_000
+    window_bytes: int = 1 << 30
+    result_bytes: int = 256 << 20
+    crash_limit: int = 2
+    #: Work that a slot may have waiting on its node. Longer starves nobody's cores while a message
+    #: travels (0.3 ms); shorter leaves less to take back when one task turns out to be slow.
+    horizon: float = 0.05
+    #: Assumed for functions that have not been measured yet: one task for each slot.
+    unmeasured: float = 0.05
+    #: Tasks in one `Assign` group.
+    batch_tasks: int = 2_048
+    batch_bytes: int = 4 << 20
+    #: A node with waiting tasks is asked to give some back when another has had idle slots this long.
+    recall_after: float = 0.02
+    #: Finished jobs that are still shown.
+    history: int = 1_000
+
+    @property
+    def renew_interval(self) -> float:
+        """How often nodes renew: four chances within a lease."""
+        return self.lease / 4

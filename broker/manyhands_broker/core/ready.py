@@ -1,0 +1,120 @@
+"""Whose turn it is: priorities first, then a fair share between sessions, then turns between jobs.
+
+Within a priority the session that has received the least work so far goes first (start-time fair
+queueing, Goyal et al. 1996: a session's virtual time grows by the seconds of work it is given, and a
+session that was away resumes at the present virtual time instead of claiming the past). Finding the
+next job costs the logarithm of the number of sessions, whatever the number of tasks.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import insort
+from collections import deque
+from itertools import count
+
+from manyhands_broker.core.job import Job
+from manyhands_broker.core.session import Session
+
+
+class _Level:
+    """The jobs of one priority."""
+
+    __slots__ = ("heap", "lanes", "parked")
+
+    def __init__(self) -> None:
+        #: (virtual time when pushed, tie-breaker, session): one entry for each lane not parked.
+        self.heap: list[tuple[float, int, Session]] = []
+        self.lanes: dict[Session, deque[Job]] = {}
+        #: Sessions passed over until they may run again.
+        self.parked: set[Session] = set()
+
+
+class ReadyQueue:
+    """Jobs that have queued tasks, in the order in which they get slots."""
+
+    def __init__(self) -> None:
+        self._levels: dict[int, _Level] = {}
+        #: Negated priorities, ascending.
+        self._order: list[int] = []
+        self._ties = count()
+        self._now = 0.0
+
+    def add(self, job: Job) -> None:
+        """List a job that has queued tasks and its function; again does nothing."""
+        if job.listed or job.waiting or not job.queued:
+            return
+        priority = job.options.priority
+        level = self._levels.get(priority)
+        if level is None:
+            level = self._levels[priority] = _Level()
+            insort(self._order, -priority)
+        session = job.session
+        lane = level.lanes.get(session)
+        if lane is None:
+            lane = level.lanes[session] = deque()
+            if session not in level.parked:
+                self._enter(level, session)
+        lane.append(job)
+        job.listed = True
+
+    def next(self) -> Job | None:
+        """The job whose turn it is; it stays listed."""
+        for negated in list(self._order):
+            level = self._levels[-negated]
+            job = self._next_of(level)
+            if job is not None:
+                return job
+            if not level.lanes:
+                del self._levels[-negated]
+                self._order.remove(negated)
+        return None
+
+    def charge(self, job: Job, seconds: float) -> None:
+        """The job was given work of so many seconds: others come first now."""
+        session = job.session
+        session.vtime += seconds
+        lane = self._levels[job.options.priority].lanes.get(session)
+        if lane is not None and len(lane) > 1 and lane[0] is job:
+            lane.rotate(-1)
+
+    def unpark(self, session: Session) -> None:
+        """The session may run again."""
+        session.parked = False
+        for level in self._levels.values():
+            if session in level.parked:
+                level.parked.remove(session)
+                if session in level.lanes:
+                    self._enter(level, session)
+
+    def drop(self, session: Session) -> None:
+        """Forget a session and all its jobs."""
+        for level in self._levels.values():
+            level.parked.discard(session)
+            for job in level.lanes.pop(session, ()):
+                job.listed = False
+
+    def _enter(self, level: _Level, session: Session) -> None:
+        session.vtime = max(session.vtime, self._now)
+        heapq.heappush(level.heap, (session.vtime, next(self._ties), session))
+
+    def _next_of(self, level: _Level) -> Job | None:
+        heap = level.heap
+        while heap:
+            vtime, tie, session = heap[0]
+            lane = level.lanes.get(session)
+            while lane and not lane[0].queued:
+                lane.popleft().listed = False
+            if not lane:
+                level.lanes.pop(session, None)
+                heapq.heappop(heap)
+            elif not session.may_run:
+                session.parked = True
+                level.parked.add(session)
+                heapq.heappop(heap)
+            elif vtime < session.vtime:
+                heapq.heapreplace(heap, (session.vtime, tie, session))
+            else:
+                self._now = vtime
+                return lane[0]
+        return None

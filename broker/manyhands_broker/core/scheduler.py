@@ -1,0 +1,144 @@
+"""The scheduler: the theory of its operation.
+
+`Core` is a state machine. Something happens (`events`), it changes its books, and says what is to be
+done about it (`effects`). It owns no socket, clock, thread or file: `now` is an argument, everything
+random in it is a heartbeat key, and so a simulator can drive it through any history and check
+`validate()` after every step.
+
+**Who is there.** A *peer* is a link: one socket's life. Clients open *sessions*, which outlive links;
+nodes join under a boot id, which outlives links too. Whoever speaks without having said hello is
+asked to (`Who`), and that is also how a condemned node learns its fate.
+
+**Tasks** live in jobs, in columns (`job`), and move along the table in `states`. Each time a task is
+given to a node its attempt number rises by one. A result counts only if the task is ASSIGNED, to the
+node on whose link the result came, in the attempt that the result names. This one comparison is what
+makes results exactly-once: a node that was given up for dead and wakes, a message delivered twice, a
+result overtaken by a cancellation all fail it, and are counted and dropped.
+
+**A drain** is everything that can be read from the sockets at one time. Messages only change the
+books; when the drain is over (`Drained`), `dispatch` gives queued tasks to nodes and gathered results
+to clients, in as few messages as possible. An idle system drains one message and so answers at once; a
+busy one amortises everything over hundreds of tasks.
+
+**How much.** A node gets work worth `Limits.horizon` seconds for each slot, by the measured duration of
+the function's tasks (`fleet`). The rest of the queue stays here, where it can still go to whoever is
+free. When a node holds more than it can start soon and another has nothing to do, it is asked to give
+half of that back (`Recall`).
+
+**Whose turn.** By priority, then to the session that has received least, then by turns among its jobs
+(`ready`).
+
+**Death.** Heartbeats that stay away make a node suspect, and a suspect's link is probed. Only a link
+that is closed and stays so, or a lease that runs out, condemns it; then all it held is queued again.
+Tasks whose child died are blamed one by one, for the node knows which one ran. When a whole node died,
+its tasks are blamed if each had a slot of its own; otherwise they become *suspects*, run again without
+others waiting behind them, so that a second death tells. A task blamed `crash_limit` times ends as
+CRASHED, with its story, and the fleet lives on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from manyhands_broker.core.book import Book, Figures
+from manyhands_broker.core.clients import Clients
+from manyhands_broker.core.dispatch import Dispatcher
+from manyhands_broker.core.effects import Effect
+from manyhands_broker.core.events import (
+    Calmed,
+    Drained,
+    Event,
+    LinkClosed,
+    Received,
+    Stalled,
+    Suspected,
+)
+from manyhands_broker.core.limits import Limits
+from manyhands_broker.core.records import Record
+from manyhands_broker.core.validate import validate
+from manyhands_broker.core.workers import Workers
+from manyhands_shared.messages import ClientHello, Message, Who, WorkerHello
+
+
+class Core:
+    """Feed it events in the order in which they happen; do what it returns, in order."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        broker_id: bytes,
+        *,
+        epoch: float = 0.0,
+        figures: Figures = lambda _row: {},
+        history: Iterable[Record] = (),
+    ) -> None:
+        """A scheduler without peers.
+
+        Args:
+            limits: The numbers it decides by.
+            broker_id: 16 bytes, new with each start.
+            epoch: Unix time minus the `now` of events; for people to read.
+            figures: Row of the last-seen table → figures of that node's last heartbeat.
+            history: What the journal holds from earlier lives.
+        """
+        self.book = Book(limits, broker_id, epoch, figures)
+        self.book.history.extend(record.summary for record in history)
+        self._clients = Clients(self.book)
+        self._workers = Workers(self.book)
+        self._dispatcher = Dispatcher(self.book)
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Let `event` happen at `now` (seconds, never falling)."""
+        match event:
+            case Received(peer, message):
+                self._received(peer, message, now)
+            case Drained():
+                self.book.timers.run(now)
+                self._dispatcher.run(now)
+            case LinkClosed(peer):
+                self._link_closed(peer, now)
+            case Suspected(row, boot_id, phi):
+                self._workers.suspected(row, boot_id, phi)
+            case Calmed(row, boot_id):
+                self._workers.calmed(row, boot_id)
+            case Stalled(seconds):
+                self._workers.stalled(seconds)
+        effects, self.book.effects = self.book.effects, []
+        return effects
+
+    @property
+    def wake_at(self) -> float | None:
+        """When to send `Drained` at the latest, even if nothing else happens."""
+        return self.book.timers.next
+
+    def validate(self) -> None:
+        """Check every invariant, slowly.
+
+        Raises:
+            AssertionError: naming what does not add up.
+        """
+        validate(self.book)
+
+    def _received(self, peer: bytes, message: Message, now: float) -> None:
+        book = self.book
+        node = book.fleet.by_peer.get(peer)
+        session = book.session_of.get(peer)
+        if isinstance(message, WorkerHello) and session is None:
+            self._workers.hello(peer, message, now)
+        elif isinstance(message, ClientHello) and node is None:
+            self._clients.hello(peer, message, now)
+        elif node is not None:
+            self._workers.received(node, message, now)
+        elif session is not None:
+            self._clients.received(session, message, now)
+        else:
+            book.counters["strangers"] += 1
+            book.send(peer, Who(book.broker_id))
+
+    def _link_closed(self, peer: bytes, now: float) -> None:
+        node = self.book.fleet.by_peer.get(peer)
+        session = self.book.session_of.get(peer)
+        if node is not None:
+            self._workers.link_closed(node, now)
+        elif session is not None:
+            self._clients.lost(session, now)

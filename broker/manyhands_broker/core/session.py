@@ -1,0 +1,96 @@
+"""A client's session as the scheduler sees it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Any
+
+from manyhands_broker.core.job import Job
+from manyhands_shared.messages import ResultGroup
+from manyhands_shared.serial import total
+
+#: Jobs that a session remembers after their end, so that a late copy of a submission is known.
+RETIRED_JOBS = 10_000
+
+
+class Session:
+    """A client's presence, with its jobs, over however many links."""
+
+    __slots__ = (
+        "assigned",
+        "fresh",
+        "heard",
+        "info",
+        "jobs",
+        "limit",
+        "lost_at",
+        "name",
+        "parked",
+        "peer",
+        "result_limit",
+        "retired",
+        "seq",
+        "token",
+        "unacked",
+        "unacked_bytes",
+        "unfinished",
+        "unfinished_bytes",
+        "vtime",
+    )
+
+    def __init__(self, token: bytes, peer: bytes, result_limit: int, now: float) -> None:
+        self.token = token
+        self.peer: bytes | None = peer
+        self.name = ""
+        self.info: dict[str, Any] = {}
+        self.jobs: dict[str, Job] = {}
+        #: Tasks that may be assigned at once; 0 is no limit.
+        self.limit = 0
+        self.assigned = 0
+        #: Tasks that have not ended, and the bytes of their payloads.
+        self.unfinished = 0
+        self.unfinished_bytes = 0
+        #: Results since the last message; messages sent and not acknowledged: (seq, groups, bytes).
+        self.fresh: list[ResultGroup] = []
+        self.unacked: deque[tuple[int, list[ResultGroup], int]] = deque()
+        self.unacked_bytes = 0
+        self.result_limit = result_limit
+        #: Jobs that are over, with their number of tasks: a submission may come twice.
+        self.retired: OrderedDict[str, int] = OrderedDict()
+        self.seq = 0
+        #: Work received so far, in seconds: the fair share gives to the session with the least.
+        self.vtime = 0.0
+        #: Whether the ready queue passes this session over until it is told otherwise.
+        self.parked = False
+        self.heard = now
+        self.lost_at: float | None = None
+
+    def retire(self, job: Job) -> None:
+        """Forget all but the number of tasks of a job that is over."""
+        self.jobs.pop(job.id, None)
+        self.retired[job.id] = job.total
+        if len(self.retired) > RETIRED_JOBS:
+            self.retired.popitem(last=False)
+
+    @property
+    def may_run(self) -> bool:
+        """Whether more of its tasks may be given out now."""
+        if self.limit and self.assigned >= self.limit:
+            return False
+        return self.unacked_bytes < self.result_limit
+
+    def next_message(self) -> tuple[int, list[ResultGroup]] | None:
+        """Number the fresh results as one message, kept until it is acknowledged."""
+        if not self.fresh:
+            return None
+        self.seq += 1
+        groups, self.fresh = self.fresh, []
+        size = sum(total(group.bodies) for group in groups)
+        self.unacked.append((self.seq, groups, size))
+        self.unacked_bytes += size
+        return self.seq, groups
+
+    def acknowledge(self, seq: int) -> None:
+        """Let go of every message up to `seq`."""
+        while self.unacked and self.unacked[0][0] <= seq:
+            self.unacked_bytes -= self.unacked.popleft()[2]

@@ -1,0 +1,48 @@
+"""The states of a task, and every move between them.
+
+========== ===================================================================================
+state       meaning
+========== ===================================================================================
+QUEUED      the broker holds it; no node does
+ASSIGNED    exactly one node holds it, under the task's present attempt number
+DONE        it returned a value
+FAILED      it ended in any other way; no further attempt
+CANCELLED   it was cancelled before it ended
+========== ===================================================================================
+
+DONE, FAILED and CANCELLED are terminal: nothing leads out of them, whatever arrives.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """One byte a task."""
+
+    QUEUED = 0
+    ASSIGNED = 1
+    DONE = 2
+    FAILED = 3
+    CANCELLED = 4
+
+
+#: state → the states it may move to, and by what.
+MOVES: dict[State, dict[State, str]] = {
+    State.QUEUED: {
+        State.ASSIGNED: "given to a node, attempt + 1",
+        State.CANCELLED: "cancelled by its client, or its client is gone",
+    },
+    State.ASSIGNED: {
+        State.QUEUED: "returned, its node condemned, or its child died and it may run again",
+        State.DONE: "its node reported a result",
+        State.FAILED: "its node reported a failure, or it ended too many children or nodes",
+        State.CANCELLED: "cancelled, and its node said that it stopped",
+    },
+    State.DONE: {},
+    State.FAILED: {},
+    State.CANCELLED: {},
+}
+
+TERMINAL = frozenset(state for state, moves in MOVES.items() if not moves)

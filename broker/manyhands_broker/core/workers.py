@@ -1,0 +1,407 @@
+"""What nodes say, and what becomes of what they hold."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+
+from manyhands_broker.core.book import CANCELLED, Book
+from manyhands_broker.core.effects import Unwatch, Watch
+from manyhands_broker.core.job import Chunk, Piece
+from manyhands_broker.core.node import Node
+from manyhands_broker.core.states import State
+from manyhands_shared.failure import Failure
+from manyhands_shared.messages import (
+    PROTOCOL_VERSION,
+    Ack,
+    Bye,
+    Event,
+    Lease,
+    Message,
+    Need,
+    Ping,
+    Pong,
+    Refused,
+    Renew,
+    ResultGroup,
+    Results,
+    Returned,
+    Span,
+    Status,
+    WorkerHello,
+    WorkerWelcome,
+)
+from manyhands_shared.serial import Payload
+
+_ENDS = {Status.OK: State.DONE, Status.CANCELLED: State.CANCELLED}
+
+
+class Workers:
+    """Nodes: how they come in, hold tasks, report, and are condemned."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        #: Hellos under a name that another node holds, until that one has proved dead or alive.
+        self._rivals: dict[str, tuple[bytes, WorkerHello]] = {}
+
+    def hello(self, peer: bytes, hello: WorkerHello, now: float) -> None:
+        """Let a node in, over its first link or a later one."""
+        book = self._book
+        if hello.protocol != PROTOCOL_VERSION:
+            book.counters["refused_protocol"] += 1
+            book.send(
+                peer,
+                Refused(
+                    "protocol",
+                    f"the broker speaks protocol {PROTOCOL_VERSION} and node {hello.node} "
+                    f"{hello.protocol}; install the same version of manyhands on both",
+                ),
+            )
+            return
+        if not hello.node or not hello.slots:
+            book.send(peer, Refused("bad-hello", "a node needs a name and at least one slot"))
+            return
+        node = book.fleet.by_name.get(hello.node)
+        if node is not None and node.boot_id != hello.boot_id:
+            if node.linked:
+                self._rivals[hello.node] = (peer, hello)
+                book.send(node.peer, Ping(0))
+                return
+            self.condemn(node, "another process took its name")
+            node = None
+        if node is None:
+            node = self._join(peer, hello, now)
+            keep: list[Span] = []
+        else:
+            keep = self._relink(node, peer, hello)
+        node.info = hello.info
+        node.draining = hello.window == 0
+        node.lease_until = now + book.limits.lease
+        book.fleet.resize(node, hello.slots, hello.window)
+        self._welcome(node, keep)
+
+    def received(self, node: Node, message: Message, now: float) -> None:
+        """A message of a node that is in."""
+        book = self._book
+        match message:
+            case Results(seq, groups):
+                node.last_result = now
+                for group in groups:
+                    self._results(node, group)
+                book.send(node.peer, Ack(seq))
+                book.fleet.update(node)
+            case Renew(counter, slots, window):
+                node.lease_until = now + book.limits.lease
+                node.draining = window == 0
+                book.fleet.resize(node, slots, window)
+                book.send(node.peer, Lease(counter))
+            case Returned(spans):
+                node.recalling = False
+                for span in spans:
+                    for piece in self._held(node, span):
+                        book.take_back(piece, node)
+                        book.counters["tasks_returned"] += piece.size
+                if not spans:
+                    node.recall_at = now + book.limits.lease / 100
+                book.fleet.update(node)
+            case Need(digest):
+                function = book.functions.get(digest)
+                if function is not None:
+                    book.send(node.peer, function)
+            case Event(kind, text, details):
+                book.note(node, kind, text, details, now)
+            case Ping(counter):
+                book.send(node.peer, Pong(counter))
+            case Pong():
+                self._alive(node)
+            case Bye(reason):
+                self.condemn(node, reason or "it left", blame=False)
+            case _:
+                book.counters["unexpected_messages"] += 1
+
+    def link_closed(self, node: Node, now: float) -> None:
+        """The node's link is gone: it has a short grace to come back over a new one."""
+        book = self._book
+        rival = self._rivals.pop(node.name, None)
+        if rival is not None:
+            self.condemn(node, "its link closed and another process took its name")
+            self.hello(*rival, now)
+            return
+        if not node.linked:
+            return
+        node.linked = False
+        node.back_by = min(node.lease_until, now + book.limits.link_grace)
+        book.fleet.by_peer.pop(node.peer, None)
+        book.forget(node.peer)
+        book.fleet.update(node)
+        book.timers.at(node.back_by, lambda at: self._unlinked_too_long(node, at))
+
+    def suspected(self, row: int, boot_id: bytes, phi: float) -> None:
+        """Heartbeats stay away: see whether the link stands. Nothing is taken from the node."""
+        node = self._at(row, boot_id)
+        if node is not None:
+            if not node.phi:
+                self._book.counters["suspicions"] += 1
+                self._book.say(
+                    logging.INFO,
+                    f"node {node.name}: heartbeats stay away (phi {phi:.1f}); probing its link",
+                )
+            node.phi = phi
+            if node.linked:
+                self._book.send(node.peer, Ping(0))
+
+    def calmed(self, row: int, boot_id: bytes) -> None:
+        """Heartbeats are back."""
+        node = self._at(row, boot_id)
+        if node is not None:
+            node.phi = 0.0
+
+    def stalled(self, seconds: float) -> None:
+        """The broker was not there to hear: every lease is longer by that time."""
+        for node in self._book.fleet:
+            node.lease_until += seconds
+
+    def condemn(self, node: Node, why: str, *, blame: bool = True) -> None:
+        """Take everything from a node and forget it. What still comes from it is stale."""
+        book = self._book
+        if book.fleet.by_name.get(node.name) is not node:
+            return
+        node.linked = False
+        held, precise = node.held, node.held <= node.slots
+        for chunk in list(node.holds):
+            for piece in _runs(chunk, node):
+                if blame:
+                    self._blame(piece, node, why, precise)
+                else:
+                    book.take_back(piece, node)
+        book.fleet.remove(node)
+        book.effects.append(Unwatch(node.row))
+        book.forget(node.peer)
+        book.counters["nodes_condemned" if blame else "nodes_left"] += 1
+        book.say(
+            logging.WARNING if blame else logging.INFO,
+            f"node {node.name} is gone: {why}; {held} of its tasks are queued again",
+        )
+
+    # Coming in
+
+    def _join(self, peer: bytes, hello: WorkerHello, now: float) -> Node:
+        book = self._book
+        node = Node(peer, hello.node, hello.boot_id, book.fleet.free_row(), now)
+        book.fleet.add(node)
+        book.counters["nodes_joined"] += 1
+        book.timers.at(now + book.limits.lease, lambda at: self._lease_check(node, at))
+        book.timers.at(now + book.limits.renew_interval, lambda at: self._silence_check(node, at))
+        book.say(logging.INFO, f"node {node.name} joined with {hello.slots} slots")
+        return node
+
+    def _relink(self, node: Node, peer: bytes, hello: WorkerHello) -> list[Span]:
+        """Settle the books on a new link: what the node says it holds, against what it got."""
+        book = self._book
+        if node.peer != peer:
+            book.fleet.by_peer.pop(node.peer, None)
+            book.forget(node.peer)
+        node.peer = peer
+        node.linked = True
+        node.recalling = False
+        node.functions.clear()
+        for job in list(node.loads):
+            job.known_by.discard(node)
+        book.fleet.by_peer[peer] = node
+        keep: list[Span] = []
+        kept: set[tuple[str, int]] = set()
+        for span in hello.holding:
+            indices = [index for piece in self._held(node, span) for index in piece.indices]
+            if indices:
+                keep.append(Span(span.job, span.attempt, indices))
+                kept.update((span.job, index) for index in indices)
+        for chunk in list(node.holds):
+            for piece in _runs(chunk, node):
+                for offset, index in enumerate(piece.indices, piece.lo):
+                    if (chunk.job.id, index) not in kept:
+                        book.take_back(Piece(chunk, offset, offset + 1), node)
+        return keep
+
+    def _welcome(self, node: Node, keep: list[Span]) -> None:
+        book = self._book
+        key = secrets.token_bytes(32)
+        book.effects.append(Watch(node.row, node.boot_id, key))
+        limits = book.limits
+        book.send(
+            node.peer,
+            WorkerWelcome(
+                PROTOCOL_VERSION,
+                book.broker_id,
+                limits.lease,
+                limits.renew_interval,
+                limits.beat_port,
+                node.row,
+                key,
+                limits.beat_interval,
+                keep,
+            ),
+        )
+
+    def _alive(self, node: Node) -> None:
+        rival = self._rivals.pop(node.name, None)
+        if rival is not None:
+            self._book.counters["refused_names"] += 1
+            self._book.send(
+                rival[0],
+                Refused(
+                    "name-taken",
+                    f"a living node is called {node.name} already; give this one another name",
+                ),
+            )
+
+    # Time
+
+    def _lease_check(self, node: Node, now: float) -> None:
+        if self._book.fleet.by_name.get(node.name) is not node:
+            return
+        if now >= node.lease_until:
+            self.condemn(node, "its lease ran out")
+        else:
+            self._book.timers.at(node.lease_until, lambda at: self._lease_check(node, at))
+
+    def _silence_check(self, node: Node, now: float) -> None:
+        """No renewal for two intervals: the link itself may say that the node is dead."""
+        book = self._book
+        if book.fleet.by_name.get(node.name) is not node:
+            return
+        interval = book.limits.renew_interval
+        if node.linked and node.lease_until - now < book.limits.lease - 2 * interval:
+            book.send(node.peer, Ping(0))
+        book.timers.at(now + interval, lambda at: self._silence_check(node, at))
+
+    def _unlinked_too_long(self, node: Node, now: float) -> None:
+        if not node.linked and now >= node.back_by:
+            self.condemn(node, "its link closed")
+
+    # Results
+
+    def _results(self, node: Node, group: ResultGroup) -> None:
+        book = self._book
+        job = book.jobs.get(group.job)
+        count = len(group.indices)
+        if job is None:
+            book.counters["stale_results"] += count
+            return
+        node.done += count
+        if count:
+            job.measured(count, group.seconds)
+        whole = not any(group.statuses)
+        held = list(self._held(node, Span(group.job, group.attempt, group.indices)))
+        accepted = sum(piece.size for piece in held)
+        book.counters["stale_results"] += count - accepted
+        if whole and accepted == count:
+            for piece in held:
+                book.end(piece, node, State.DONE)
+            book.report(job, group)
+            return
+        places = {index: place for place, index in enumerate(group.indices)}
+        ended: list[int] = []
+        for piece in held:
+            for offset, index in enumerate(piece.indices, piece.lo):
+                status = Status(group.statuses[places[index]])
+                single = Piece(piece.chunk, offset, offset + 1)
+                if status == Status.CRASHED:
+                    self._crashed(single, node, group.bodies[places[index]])
+                else:
+                    book.end(single, node, _ENDS.get(status, State.FAILED))
+                    ended.append(places[index])
+        if ended:
+            book.report(
+                job,
+                ResultGroup(
+                    group.job,
+                    group.attempt,
+                    [group.indices[place] for place in ended],
+                    bytes(group.statuses[place] for place in ended),
+                    [group.bodies[place] for place in ended],
+                    group.seconds,
+                ),
+            )
+
+    def _crashed(self, piece: Piece, node: Node, body: Payload) -> None:
+        """A child died of this task; perhaps it may try again."""
+        self._book.counters["child_deaths"] += 1
+        self._charge(piece, node, f"on node {node.name}: {Failure.decode(body).message}")
+
+    def _blame(self, piece: Piece, node: Node, why: str, precise: bool) -> None:
+        """A node died with these tasks. Too many to tell which did it: run them apart next time."""
+        job = piece.chunk.job
+        if precise:
+            for offset in range(piece.lo, piece.hi):
+                self._charge(
+                    Piece(piece.chunk, offset, offset + 1), node, f"node {node.name}: {why}"
+                )
+            return
+        indices = piece.indices
+        self._book.take_back(piece, node)
+        if not job.finished:
+            job.suspects.update(
+                index
+                for index in indices
+                if piece.chunk.states[index - piece.chunk.base] == State.QUEUED
+            )
+
+    def _charge(self, piece: Piece, node: Node, line: str) -> None:
+        book = self._book
+        job, index = piece.chunk.job, piece.indices.start
+        attempt = piece.chunk.attempts[piece.lo]
+        if index in job.cancelling:
+            book.finish(piece, node, State.CANCELLED, attempt, Status.CANCELLED, CANCELLED)
+            return
+        story = job.blames.setdefault(index, [])
+        story.append(f"attempt {attempt} {line}")
+        if len(story) < book.limits.crash_limit:
+            book.take_back(piece, node)
+            return
+        book.counters["tasks_quarantined"] += 1
+        failure = Failure(
+            "manyhands.TaskCrashed",
+            f"task {index} of job {job.id} ended {len(story)} processes and is not run again: "
+            + "; ".join(story),
+            story=tuple(story),
+        )
+        book.say(logging.WARNING, failure.message)
+        book.finish(piece, node, State.FAILED, attempt, Status.CRASHED, failure.encode())
+
+    def _held(self, node: Node, span: Span) -> Iterator[Piece]:
+        """The part of `span` that `node` holds in just this attempt, each task once."""
+        job = self._book.jobs.get(span.job)
+        if job is None:
+            return
+        indices = span.indices
+        if len(set(indices)) != len(indices):
+            indices = list(dict.fromkeys(indices))
+        for piece in list(job.pieces(indices)):
+            chunk, lo, hi = piece
+            count = piece.size
+            if chunk.holders[lo:hi].count(node) == count and (
+                chunk.attempts[lo:hi].count(span.attempt) == count
+            ):
+                yield piece
+                continue
+            for offset in range(lo, hi):
+                if chunk.holders[offset] is node and chunk.attempts[offset] == span.attempt:
+                    yield Piece(chunk, offset, offset + 1)
+
+    def _at(self, row: int, boot_id: bytes) -> Node | None:
+        node = self._book.fleet.by_row.get(row)
+        return node if node is not None and node.boot_id == boot_id else None
+
+
+def _runs(chunk: Chunk, node: Node) -> Iterator[Piece]:
+    """What `node` holds of `chunk`, in runs of one attempt. Moving what is yielded is allowed."""
+    holders, attempts = chunk.holders, chunk.attempts
+    lo = 0
+    while lo < len(holders):
+        hi = lo + 1
+        if holders[lo] is node:
+            while hi < len(holders) and holders[hi] is node and attempts[hi] == attempts[lo]:
+                hi += 1
+            yield Piece(chunk, lo, hi)
+        lo = hi

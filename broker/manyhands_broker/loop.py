@@ -1,0 +1,238 @@
+"""The ZeroMQ loop around the scheduler: read all there is, decide, commit, send.
+
+One ROUTER socket, one thread. A turn reads what the socket holds (up to a bound, so that sends are
+never far away), hands each message to the core, lets the core conclude the drain, commits the journal
+once, and sends. A peer whose queue is full has its messages kept here until it takes them; how many
+that can be is bounded by the windows of the protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from manyhands_broker.core import (
+    Core,
+    Drained,
+    Effect,
+    Event,
+    Forget,
+    LinkClosed,
+    Persist,
+    Received,
+    Say,
+    Send,
+    Stalled,
+    Unwatch,
+    Watch,
+)
+from manyhands_broker.journal import Journal
+from manyhands_shared import wire
+from manyhands_shared.clock import Clock
+from manyhands_shared.errors import ProtocolError
+
+log = logging.getLogger("manyhands.broker")
+
+#: Messages read before the loop decides and sends. More would make the first wait for the last.
+DRAIN_MESSAGES = 512
+#: Longest sleep: the loop notices within this time that it was stopped, and looks at heartbeats.
+MAX_WAIT = 1.0
+#: Between two attempts to send to a peer whose queue is full.
+RETRY_WAIT = 0.005
+#: Time missing from the loop's life that counts as a stall. Scheduling noise is far below.
+STALL = 0.5
+_LOGGED_PEERS = 1_000
+
+
+class Loop:
+    """Drives a `Core` from a bound ROUTER socket."""
+
+    def __init__(
+        self,
+        router: zmq.Socket[bytes],
+        core: Core,
+        journal: Journal,
+        clock: Clock,
+        *,
+        watch: Callable[[Watch | Unwatch], None],
+        beats: Callable[[float], list[Event]],
+    ) -> None:
+        """`watch` is told which nodes to expect heartbeats of; `beats(now)` says what they did."""
+        self._router = router
+        self._core = core
+        self._journal = journal
+        self._clock = clock
+        self._watch = watch
+        self._beats = beats
+        self._poller = zmq.Poller()
+        self._poller.register(router, zmq.POLLIN)
+        self._others: dict[int, Callable[[], object]] = {}
+        self._outbox: dict[bytes, deque[list[Any]]] = {}
+        self._stopping = False
+        self._next_beats = 0.0
+        self._complained: set[bytes] = set()
+        self.counters: Counter[str] = core.book.counters
+
+    def on_readable(self, descriptor: int, call: Callable[[], object]) -> None:
+        """Call `call()` whenever `descriptor` is readable."""
+        self._others[descriptor] = call
+        self._poller.register(descriptor, zmq.POLLIN)
+
+    def ignore(self, descriptor: int) -> None:
+        """Watch `descriptor` no more."""
+        if self._others.pop(descriptor, None) is not None:
+            self._poller.unregister(descriptor)
+
+    def stop(self) -> None:
+        """Return from `run` after this turn."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        before = self._clock()
+        while not self._stopping:
+            timeout = self._timeout(before)
+            ready = dict(self._poller.poll(math.ceil(timeout * 1000)))
+            now = self._clock()
+            # Whatever part of this turn was neither waiting nor was asked for was taken from us:
+            # SIGSTOP, a suspended machine, a swapped-out process.
+            if now - before - timeout > STALL:
+                self._stalled(now - before - timeout, now)
+            self._turn(ready, now)
+            before = self._clock()
+            if before - now > STALL:
+                self._stalled(before - now, before)
+
+    def _turn(self, ready: dict[Any, int], now: float) -> None:
+        effects: list[Effect] = []
+        for descriptor in ready:
+            call = self._others.get(descriptor)
+            if call is not None:
+                call()
+        if self._router in ready:
+            self._drain(effects, now)
+        if now >= self._next_beats:
+            self._next_beats = now + MAX_WAIT / 2
+            for event in self._beats(now):
+                effects += self._core.handle(event, now)
+        effects += self._core.handle(Drained(), now)
+        self._retry(effects, now)
+        self._do(effects, now)
+
+    def _timeout(self, now: float) -> float:
+        wait = MAX_WAIT
+        if self._core.wake_at is not None:
+            wait = min(wait, max(0.0, self._core.wake_at - now))
+        return min(wait, RETRY_WAIT) if self._outbox else wait
+
+    def _drain(self, effects: list[Effect], now: float) -> None:
+        receive, handle = self._receive, self._core.handle
+        for _ in range(DRAIN_MESSAGES):
+            frames = receive()
+            if frames is None:
+                return
+            peer = frames[0].bytes
+            try:
+                message = wire.decode([frames[1].buffer, *frames[2:]] if len(frames) > 1 else [])
+            except ProtocolError as error:
+                self._complain(peer, error)
+                continue
+            effects += handle(Received(peer, message), now)
+
+    def _receive(self) -> list[zmq.Frame] | None:
+        try:
+            return self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
+
+    def _do(self, effects: list[Effect], now: float) -> None:
+        """Journal, then everything else, in order. Failed sends are events with effects of their own."""
+        while effects:
+            self._commit(effects)
+            closed: dict[bytes, None] = {}
+            for effect in effects:
+                match effect:
+                    case Send(peer, message):
+                        if not self._send(peer, wire.encode(message)):
+                            closed[peer] = None
+                    case Forget(peer):
+                        self._outbox.pop(peer, None)
+                    case Watch() | Unwatch():
+                        self._watch(effect)
+                    case Say(level, text):
+                        log.log(level, "%s", text)
+            effects = [e for peer in closed for e in self._core.handle(LinkClosed(peer), now)]
+            if closed:
+                effects += self._core.handle(Drained(), now)
+
+    def _commit(self, effects: list[Effect]) -> None:
+        records = [effect.record for effect in effects if isinstance(effect, Persist)]
+        if records:
+            for record in records:
+                self._journal.append(record)
+            self._journal.commit()
+
+    def _send(self, peer: bytes, frames: list[Any]) -> bool:
+        """Send or keep for later; false if there is no such link."""
+        waiting = self._outbox.get(peer)
+        if waiting is not None:
+            waiting.append(frames)
+            return True
+        try:
+            self._router.send_multipart([peer, *frames], zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            self._outbox[peer] = deque([frames])
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            return False
+        return True
+
+    def _retry(self, effects: list[Effect], now: float) -> None:
+        for peer in list(self._outbox):
+            waiting = self._outbox.pop(peer)
+            while waiting:
+                frames = waiting.popleft()
+                if not self._send(peer, frames):
+                    effects += self._core.handle(LinkClosed(peer), now)
+                    break
+                if peer in self._outbox:
+                    self._outbox[peer].extend(waiting)
+                    break
+
+    def _stalled(self, seconds: float, now: float) -> None:
+        log.warning("the broker did not run for %.1f s; leases are extended by that", seconds)
+        self._do(self._core.handle(Stalled(seconds), now), now)
+
+    def _complain(self, peer: bytes, error: ProtocolError) -> None:
+        self.counters["invalid_messages"] += 1
+        if peer not in self._complained and len(self._complained) < _LOGGED_PEERS:
+            self._complained.add(peer)
+            log.warning("dropped what peer %s sent: %s", peer.hex()[:12], error)
+
+
+def bind(router: zmq.Socket[bytes], address: str) -> str:
+    """Set the options that the protocol asks for, bind, and return the address with its real port."""
+    router.router_mandatory = True
+    router.linger = 0
+    router.maxmsgsize = wire.MAX_FRAME_BYTES
+    router.set_hwm(1_000)
+    router.setsockopt(zmq.HEARTBEAT_IVL, 2_000)
+    router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6_000)
+    router.setsockopt(zmq.HEARTBEAT_TTL, 6_000)
+    router.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
+    router.setsockopt(zmq.BACKLOG, 1_024)
+    with contextlib.suppress(AttributeError, zmq.ZMQError):
+        router.ipv6 = "[" in address
+    router.bind(address)
+    return (
+        router.last_endpoint.decode()
+        if isinstance(router.last_endpoint, bytes)
+        else str(router.last_endpoint)
+    )

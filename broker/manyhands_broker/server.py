@@ -1,0 +1,211 @@
+"""The broker put together: socket, scheduler, heartbeats, journal; from options to exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import zmq
+
+from manyhands_broker import lastseen
+from manyhands_broker.core import Core, Limits, Unwatch, Watch
+from manyhands_broker.journal import MemoryJournal
+from manyhands_broker.liveness import Liveness
+from manyhands_broker.loop import Loop, bind
+from manyhands_broker.monitor import HeartbeatMonitor, bind_udp
+from manyhands_broker.security import load_key, secure
+from manyhands_shared import address
+from manyhands_shared.clock import monotonic
+from manyhands_shared.config import BrokerConfig
+from manyhands_shared.errors import ConfigError, ExitCode, ManyhandsError
+
+log = logging.getLogger("manyhands.broker")
+
+Ready = Callable[[dict[str, Any]], None]
+
+
+def run(
+    config: BrokerConfig,
+    *,
+    ready: Ready | None = None,
+    parent_pid: int | None = None,
+    lifeline: int | None = None,
+) -> int:
+    """Serve until SIGTERM, SIGINT, or the end of the parent; returns an exit code.
+
+    Args:
+        config: Validated options.
+        ready: Called once with ``address``, ``beat_port`` and ``pid`` when the broker can be reached.
+        parent_pid: Leave when this process is no longer the parent.
+        lifeline: A descriptor whose end of file says to leave.
+    """
+    try:
+        return _serve(config, ready, parent_pid, lifeline)
+    except ManyhandsError as error:
+        log.error("%s", error)  # noqa: TRY400 - one line for the operator, no traceback of ours
+        return error.exit_code
+
+
+def _serve(
+    config: BrokerConfig, ready: Ready | None, parent_pid: int | None, lifeline: int | None
+) -> int:
+    key = load_key(config)
+    with contextlib.ExitStack() as stack:
+        context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
+        router = stack.enter_context(context.socket(zmq.ROUTER))
+        if key is not None:
+            stack.callback(secure(context, router, key).stop)
+        endpoint = _bind(router, config.bind)
+        udp = stack.enter_context(_udp_socket(endpoint, config.beat_port))
+        table = lastseen.new_table()
+        heartbeats = _Heartbeats(udp, table, config)
+        stack.callback(heartbeats.close)
+        journal = MemoryJournal()
+        stack.callback(journal.close)
+        core = Core(
+            _limits(config, udp.getsockname()[1]),
+            secrets.token_bytes(16),
+            epoch=time.time() - monotonic(),
+            figures=lastseen.figures_of(table, monotonic),
+            history=journal.load(),
+        )
+        loop = Loop(
+            router, core, journal, monotonic, watch=heartbeats.watch, beats=heartbeats.check
+        )
+        heartbeats.attach(loop)
+        stack.enter_context(_stop_on_signals(loop))
+        if lifeline is not None:
+            loop.on_readable(lifeline, loop.stop)
+        if parent_pid is not None:
+            heartbeats.each_check(lambda: None if os.getppid() == parent_pid else loop.stop())
+        log.info("listening on %s", endpoint)
+        if ready is not None:
+            ready({"address": endpoint, "beat_port": udp.getsockname()[1], "pid": os.getpid()})
+        loop.run()
+    return ExitCode.OK
+
+
+class _Heartbeats:
+    """The monitor process, restarted whenever it dies, and what is concluded from its table."""
+
+    def __init__(self, udp: socket.socket, table: Any, config: BrokerConfig) -> None:
+        self._udp = udp
+        self._table = table
+        self._interval = config.beat_interval
+        self._liveness = Liveness(table, config.phi_threshold, config.lease / 2)
+        self._checks: list[Callable[[], object]] = []
+        self._loop: Loop | None = None
+        self._start()
+
+    def attach(self, loop: Loop) -> None:
+        """Have the loop notice the monitor's death."""
+        self._loop = loop
+        loop.on_readable(self._monitor.sentinel, self._died)
+
+    def each_check(self, call: Callable[[], object]) -> None:
+        """Also call this with each look at the table."""
+        self._checks.append(call)
+
+    def watch(self, effect: Watch | Unwatch) -> None:
+        """The scheduler's wishes."""
+        if isinstance(effect, Watch):
+            lastseen.watch(
+                self._table, effect.row, effect.boot_id, effect.key, self._interval, monotonic()
+            )
+            self._liveness.watch(effect.row, effect.boot_id)
+        else:
+            lastseen.unwatch(self._table, effect.row)
+            self._liveness.unwatch(effect.row)
+
+    def check(self, now: float) -> list[Any]:
+        """What has changed in anyone's standing."""
+        for call in self._checks:
+            call()
+        return self._liveness.check(now)
+
+    def close(self) -> None:
+        """End the monitor."""
+        self._monitor.kill()
+        self._monitor.join()
+        self._monitor.close()
+
+    def _start(self) -> None:
+        self._monitor = HeartbeatMonitor(self._udp, self._table)
+        self._monitor.start()
+
+    def _died(self) -> None:
+        assert self._loop is not None
+        self._loop.ignore(self._monitor.sentinel)
+        self._monitor.join()
+        log.warning(
+            "the heartbeat monitor ended with %s; a new one starts, no node is judged by the gap",
+            self._monitor.exitcode,
+        )
+        self._monitor.close()
+        self._start()
+        self.attach(self._loop)
+
+
+def _limits(config: BrokerConfig, beat_port: int) -> Limits:
+    return Limits(
+        lease=config.lease,
+        link_grace=min(2.0, config.lease / 2),
+        session_grace=config.session_grace,
+        beat_interval=config.beat_interval,
+        beat_port=beat_port,
+        window_tasks=config.window_tasks,
+        window_bytes=config.window_bytes,
+        result_bytes=config.result_bytes,
+        crash_limit=config.crash_limit,
+    )
+
+
+def _bind(router: zmq.Socket[bytes], wanted: str) -> str:
+    full = address.parse(wanted)
+    try:
+        return bind(router, full)
+    except zmq.ZMQError as error:
+        raise ConfigError(f"cannot listen on {full}: {error}; choose another with --bind") from None
+
+
+def _udp_socket(endpoint: str, port: int) -> socket.socket:
+    """The heartbeat socket: on the TCP port's number if that is free and no other was asked for."""
+    host = address.host_of(endpoint) or "127.0.0.1"
+    tcp_port = endpoint.rpartition(":")[2]
+    candidates = [port] if port else [int(tcp_port) if tcp_port.isdigit() else 0, 0]
+    for candidate in candidates:
+        try:
+            return bind_udp(host, candidate)
+        except OSError as error:
+            last = error
+    raise ConfigError(
+        f"cannot listen for heartbeats on UDP {host}:{port}: {last}; choose another with --beat-port"
+    )
+
+
+@contextlib.contextmanager
+def _stop_on_signals(loop: Loop) -> Iterator[None]:
+    """SIGTERM and SIGINT end the loop, also when they come while it sleeps."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    old_wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    old = {
+        number: signal.signal(number, lambda *_: loop.stop())
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    loop.on_readable(reader, lambda: bool(os.read(reader, 64)))
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(old_wakeup)
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
