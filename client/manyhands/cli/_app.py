@@ -1,0 +1,132 @@
+"""The table of verbs, and what holds for all of them: configuration file, exit code, one-line errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import click
+
+from manyhands.cli import _errors, _verb
+from manyhands_shared import __version__, settings
+from manyhands_shared.errors import ConfigError
+from manyhands_shared.messages import PROTOCOL_VERSION
+
+#: Each verb's module and its line in the overview, so that the overview imports none of them.
+VERBS = {
+    "up": ("up", "Run a cluster on this machine, in the foreground."),
+    "broker": ("broker", "Run a broker."),
+    "worker": ("worker", "Run a node: a pool of processes that works for a broker."),
+    "run": ("run", "Run one function and print its result."),
+    "map": ("map", "Run a function over the lines of a file."),
+    "jobs": ("jobs", "List jobs."),
+    "nodes": ("nodes", "List nodes."),
+    "cancel": ("cancel", "Cancel jobs."),
+    "health": ("health", "Say whether a broker, or this host's node, serves."),
+    "keys": ("keys", "Make and show the key of a cluster."),
+    "version": ("version", "Show versions."),
+    "completion": ("completion", "Print a script for the shell's completion."),
+}
+#: Verbs that talk to a broker: table [client] of the configuration file is for all of them.
+CLIENT_VERBS = ("run", "map", "jobs", "nodes", "cancel", "health")
+
+_EXAMPLES = (
+    ("a cluster on this machine; Ctrl-C ends it", "manyhands up"),
+    (
+        "one call; without a broker it starts a cluster of its own",
+        "manyhands run math:factorial 20",
+    ),
+    (
+        "a function over the lines of a file",
+        "manyhands map mod:func --input in.jsonl --output out.jsonl",
+    ),
+    ("a broker, and nodes wherever you like", "manyhands broker"),
+    ("", "manyhands worker --broker tcp://HOST:7711"),
+)
+_EPILOG = (
+    "Every option can be set in the environment as MANYHANDS_<COMMAND>_<OPTION>, and in a TOML file "
+    "with one table for each command ($MANYHANDS_CONFIG, else ./manyhands.toml, else "
+    "~/.config/manyhands/manyhands.toml). MANYHANDS_BROKER and MANYHANDS_KEY_FILE serve all commands."
+)
+
+
+# ruff: noqa: ARG002 - the signatures of the methods below are click's
+class _Verbs(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(
+            f"manyhands.cli.{VERBS[cmd_name][0]}"
+        ).command
+        return command
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _verb.write_help(formatter, self.help or "", _EXAMPLES)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in VERBS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and name is not None and not ctx.resilient_parsing:
+            ctx.default_map = _defaults(ctx, name, command)
+        return name, command, rest
+
+
+@click.group(
+    cls=_Verbs,
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    context_settings={
+        "auto_envvar_prefix": "MANYHANDS",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@click.version_option(__version__, message=f"manyhands %(version)s, protocol {PROTOCOL_VERSION}")
+@click.option("--config", metavar="FILE", help="Configuration file instead of the usual places.")
+def app(config: str | None) -> None:
+    """multiprocessing for many machines: a broker, worker nodes, and jobs for them."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command; returns its exit code. Nothing is raised."""
+    try:
+        code = app.main(args=arguments, prog_name="manyhands", standalone_mode=False)
+    except BaseException as error:  # noqa: BLE001 - the last line of defence against a traceback
+        return _errors.report(error)
+    return int(code or 0)
+
+
+def _defaults(ctx: click.Context, name: str, command: click.Command) -> dict[str, Any]:
+    """What the configuration file sets for the verb `name`, checked against its options."""
+    named = ctx.params.get("config")
+    environ = {**os.environ, "MANYHANDS_CONFIG": named} if named else os.environ
+    tables = settings.load_file(environ)
+    for table, content in tables.items():
+        if table not in VERBS and table != "client":
+            raise ConfigError(
+                f"the configuration file has a table [{table}], which is no command; "
+                f"there are: client, {', '.join(VERBS)}"
+            )
+        if not isinstance(content, dict):
+            raise ConfigError(f"{table!r} in the configuration file must be a table: [{table}]")
+    shared = tables.get("client", {}) if name in CLIENT_VERBS else {}
+    known = {parameter.name for parameter in command.params}
+    for key in tables.get(name, {}):
+        if key.replace("-", "_") not in known and not isinstance(command, click.Group):
+            raise ConfigError(
+                f"unknown option {key!r} in table [{name}] of the configuration file; "
+                f"see: manyhands {name} --help"
+            )
+    values = {**shared, **tables.get(name, {})}
+    return {name: {key.replace("-", "_"): value for key, value in values.items()}}

@@ -1,0 +1,72 @@
+"""Flags made of the fields of the options dataclasses, so that nothing is written twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar, get_type_hints
+
+import click
+
+from manyhands_shared.config import ClientConfig
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+#: Options that every command which has them also takes from one variable.
+_SHARED_VARIABLES = {"broker": "MANYHANDS_BROKER", "key_file": "MANYHANDS_KEY_FILE"}
+_METAVARS = {"broker": "ADDRESS", "bind": "ADDRESS", "key_file": "FILE", "name": "NAME"}
+
+
+def config_options(
+    kind: type, command: str, names: Iterable[str] = ()
+) -> Callable[[Decorated], Decorated]:
+    """A decorator that adds a flag for each field of `kind` (or for those named).
+
+    The range of a number is left to `settings.validate`, which says it for every source alike.
+    """
+    chosen = set(names)
+
+    def add(function: Decorated) -> Decorated:
+        hints = get_type_hints(kind, include_extras=True)
+        for field in reversed(fields(kind)):
+            if not chosen or field.name in chosen:
+                default = None if field.default is MISSING else field.default
+                function = _option(command, field.name, hints[field.name], default)(function)
+        return function
+
+    return add
+
+
+def client_options(command: str) -> Callable[[Decorated], Decorated]:
+    """The flags of a verb that talks to a broker."""
+    return config_options(ClientConfig, command, ("broker", "key_file", "connect_timeout"))
+
+
+def json_option(function: Decorated) -> Decorated:
+    """``--json``."""
+    return click.option("--json", is_flag=True, help="Print one versioned JSON document.")(function)
+
+
+def _option(command: str, name: str, hint: Any, default: Any) -> Callable[[Decorated], Decorated]:
+    base, notes = _unwrap(hint)
+    text = next((note for note in notes if isinstance(note, str)), "")
+    flag = f"--{name.replace('_', '-')}"
+    own = f"MANYHANDS_{command}_{name}".upper()
+    variables = [own, *filter(None, [_SHARED_VARIABLES.get(name)])]
+    if base is bool:
+        flag = f"{flag}/--no-{name.replace('_', '-')}"
+    return click.option(
+        flag,
+        name,
+        type=base,
+        default=default,
+        envvar=variables,
+        metavar=_METAVARS.get(name),
+        help=text,
+        show_default=default not in ("", None),
+    )
+
+
+def _unwrap(hint: Any) -> tuple[type, tuple[Any, ...]]:
+    """The plain type of a field, and everything that its annotation says about it."""
+    return getattr(hint, "__origin__", hint), getattr(hint, "__metadata__", ())

@@ -1,0 +1,39 @@
+"""`manyhands worker`: a node in the foreground."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from manyhands.cli import _service
+from manyhands.cli._options import config_options
+from manyhands.cli._verb import Verb
+from manyhands_shared import settings
+from manyhands_shared.config import WorkerConfig
+
+
+@click.command(
+    cls=Verb,
+    name="worker",
+    examples=(
+        ("for the broker on this machine, one slot for each core", "manyhands worker"),
+        (
+            "for a broker elsewhere",
+            "manyhands worker --broker tcp://HOST:7711 --key-file cluster.key --slots 4",
+        ),
+    ),
+)
+@config_options(WorkerConfig, "worker")
+@_service.log_level
+def command(*, log_level: str, **values: Any) -> int:
+    """Run a node in the foreground: a pool of processes that works for a broker.
+
+    SIGTERM or Ctrl-C drains it: nothing new is taken, what runs is finished, the rest is given back.
+    A second one ends it at once. It reconnects for ever. Times are in seconds, sizes in bytes.
+    """
+    config = settings.validate(WorkerConfig, values)
+    _service.log_to_stderr("worker", log_level)
+    from manyhands_worker.node import run  # noqa: PLC0415 - after bad options were refused
+
+    return run(config)
