@@ -1,0 +1,221 @@
+"""What the core of a node is told, and what it wants done: its whole interface.
+
+Events come from three sides: the link (`LinkUp`, `LinkLost`, `Received`), the pool (`Finished`,
+`Claimed`, `Died`, `Born`, `Trouble`), and the process itself (`Leave`, `Tick`). Effects go to the
+same three. A simulator can stand on the other side as well as the real thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from manyhands_shared.messages import Message
+from manyhands_shared.serial import Payload
+
+#: A job in one attempt.
+Key = tuple[str, int]
+
+
+class Block(Protocol):
+    """Memory that results lie in until the broker has them."""
+
+    def free(self) -> None:
+        """Nobody reads from it any more."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Tasks of one job and attempt, handed to a slot together.
+
+    `code` is the function that the digest `function` stands for. Serials run from `first`. The first `done` of them have been reported; those with serial
+    `taken` and above were taken back unstarted.
+    """
+
+    first: int
+    key: Key
+    function: bytes
+    code: Payload
+    tasks_per_child: int
+    indices: list[int]
+    bodies: list[Payload]
+    done: int = 0
+    taken: int = 1 << 63
+
+
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """A new link to the broker is established."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLost:
+    """The link is gone; `LinkUp` follows some time."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A valid message came from the broker."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A slot reports tasks with serials from `first` on, in order.
+
+    `statuses` are those of the protocol, or `control.REVOKED`. `nbytes` and `frames` are what the
+    bodies weigh; `blocks` hold some of them.
+    """
+
+    slot: int
+    first: int
+    statuses: bytes
+    bodies: list[Payload]
+    seconds: float
+    nbytes: int
+    frames: int = 0
+    blocks: list[Block] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The answer to `Revoke`: what is above serial `claim` has not been started and never will be."""
+
+    slot: int
+    claim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The child of a slot is dead.
+
+    It was running the task `blamed` (0: none) and had claimed up to `claim`. `asked`: on a `Kill`.
+    """
+
+    slot: int
+    claim: int
+    blamed: int
+    text: str
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Born:
+    """A slot has a fresh child; it may be given tasks."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """The pool or the heartbeat ran into something that people should know."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Drain and stop; with `now`, stop at once."""
+
+    reason: str
+    now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Everything that was to be read has been handled: decide, and send what is due."""
+
+
+Event = LinkUp | LinkLost | Received | Finished | Claimed | Died | Born | Trouble | Leave | Tick
+
+
+# Effects
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message over the present link."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """Give up the present link and make another."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Send heartbeats with these parameters (of `WorkerWelcome`) from now on."""
+
+    port: int
+    row: int
+    key: bytes
+    interval: float
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Give a batch to a slot."""
+
+    slot: int
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """Have a slot start no task from serial `limit` on, and say `Claimed`."""
+
+    slot: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Kill a slot's child, whatever it does; `Died` follows."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Replace a slot's child, which has nothing left to do; `Born` follows."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """The results in these blocks need not be kept any more."""
+
+    blocks: list[Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A line for the node's own log. `level` as in `logging`."""
+
+    level: int
+    text: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Leave, with this exit code. `text` says why if that is not plain."""
+
+    code: int
+    text: str = ""
+
+
+Effect = Send | Reconnect | Beat | Start | Revoke | Kill | Retire | Free | Log | Stop

@@ -1,0 +1,53 @@
+"""A pool child: the process in which tasks run, one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from typing import Any
+
+from manyhands_worker.control import words
+from manyhands_worker.pipe import PipeError
+from manyhands_worker.process import (
+    BaseProcess,
+    die_with_parent,
+    lead_group,
+    limit_threads,
+    node_is_gone,
+)
+from manyhands_worker.runner import Limits, Runner
+from manyhands_worker.slab import SlabWriter
+
+
+class PoolChild(BaseProcess):
+    """The process of one slot.
+
+    Everything it shares with the node is handed over here, at its start: one end of a socket pair,
+    the control block (see `control`), and its slab, or None (see `slab`).
+    """
+
+    def __init__(
+        self, slot: int, sock: socket.socket, control: Any, slab: Any, limits: Limits
+    ) -> None:
+        super().__init__(name=f"manyhands-child-{slot}")
+        self._socket = sock
+        self._control = control
+        self._slab = slab
+        self._limits = limits
+
+    def run(self) -> None:
+        """Serve until the node closes the pipe, or the node is gone."""
+        lead_group()
+        die_with_parent()
+        if node_is_gone():  # it died before the line above could matter
+            os._exit(0)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        limit_threads(self._limits.threads)
+        control = words(self._control)
+        runner = Runner(self._socket, control, SlabWriter(self._slab, control), self._limits)
+        # A broken pipe is for the node to explain, which sees it from its side.
+        with contextlib.suppress(OSError, PipeError):
+            runner.serve()

@@ -1,0 +1,53 @@
+"""The few words of shared memory through which a node and one child agree without a message.
+
+Every task handed to a child has a serial number, rising by one. The child *claims* a serial by
+writing it, and only then looks at the limit: it runs a task only if its serial is below. To take
+tasks back, the node lowers the limit, waits a moment (`SETTLE_SECONDS`: far longer than any store
+buffer holds a word back), and reads the claim. What lies above the claim has not been started and
+never will be, even if the child is stuck in a task and answers nothing. What is claimed at or
+above the limit, the child itself reports as revoked.
+
+`done` follows the claim: while they differ, the child is busy with the claimed task, and if it dies
+then, that task and no other is to blame.
+"""
+
+from __future__ import annotations
+
+import sys
+from multiprocessing.sharedctypes import RawArray
+from typing import Any
+
+#: Serial of the task that the child started last.
+CLAIM = 0
+#: Serial of the task that the child finished last.
+DONE = 1
+#: Tasks with this serial or a higher one are revoked.
+LIMIT = 2
+#: When the claimed task was started: `time.monotonic_ns`.
+STARTED = 3
+#: 1 as soon as the child is ready for work.
+READY = 4
+#: Up to where the node has freed the child's slab (see `slab`).
+FREED = 5
+
+_WORDS = 16  # two cache lines
+
+#: No limit: nothing is revoked.
+NO_LIMIT = sys.maxsize
+#: What a child reports, beside the statuses of the protocol, for a task that it did not run because
+#: it was revoked.
+REVOKED = 255
+#: From lowering the limit until the claim may be read.
+SETTLE_SECONDS = 0.001
+
+
+def new_block() -> Any:
+    """The shared array for one child, handed to it when it starts."""
+    block = RawArray("Q", _WORDS)
+    words(block)[LIMIT] = NO_LIMIT
+    return block
+
+
+def words(block: Any) -> memoryview:
+    """A view of the array whose items are read and written as whole 64-bit words."""
+    return memoryview(block).cast("B").cast("Q")

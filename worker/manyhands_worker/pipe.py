@@ -1,0 +1,192 @@
+"""Messages on the socket pair between the node and one of its children.
+
+A message is four bytes of length, a header (a msgpack array) and raw buffers. The header's last
+field lists the buffers' lengths. In its vectors of payloads a `bytes` entry is the payload itself
+and an integer *n* says that the payload is the next *n* buffers, as in the protocol of the nodes.
+
+Node to child: ``[first serial, digest, function or nil, bodies, lengths]``.
+Child to node: ``[first serial, statuses, bodies, seconds, lengths]``, where a body may also be
+``[position, length, …]``: buffers in the child's slab.
+
+The same two classes serve both ends: the child's socket blocks, the node's does not.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import deque
+from typing import Any
+
+import msgpack
+
+from manyhands_shared.serial import Buffer, Payload
+
+_PREFIX = struct.Struct("<I")
+_CHUNK = 256 * 1024
+_MAX_HEADER_BYTES = 64 << 20
+_MAX_BUFFER_BYTES = 4 << 30
+_MAX_VECTOR = 512  # buffers in one sendmsg, within every system's IOV_MAX
+
+#: A header, and the buffers that came with it.
+PipeMessage = tuple[list[Any], list[bytearray]]
+
+
+class PipeError(Exception):
+    """The bytes are no message: something in the child has written to its pipe."""
+
+
+class Reader:
+    """Cuts a stream into messages. A message is there only when its last byte is."""
+
+    __slots__ = ("_filling", "_parts", "_rest", "_socket", "_wanted", "partial", "ready")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._rest: bytes | memoryview = b""
+        self._wanted: deque[int] = deque()
+        self._parts: list[bytearray] = []
+        self._filling: memoryview | None = None
+        #: The header of a message whose buffers are still on their way.
+        self.partial: list[Any] | None = None
+        #: Whole messages, oldest first; the caller takes them out.
+        self.ready: deque[PipeMessage] = deque()
+
+    def fill(self) -> int:
+        """Receive once. Returns the bytes that came, 0 at the end of the stream.
+
+        Raises:
+            BlockingIOError: nothing is there (a socket that does not block).
+            PipeError: what came is no message.
+            OSError: the connection broke.
+        """
+        if self._filling is not None:
+            count = self._socket.recv_into(self._filling)
+            self._filling = self._filling[count:]
+            if not self._filling:
+                self._next_buffer()
+            return count
+        chunk = self._socket.recv(_CHUNK)
+        if chunk:
+            self._parse(memoryview(bytes(self._rest) + chunk if self._rest else chunk))
+        return len(chunk)
+
+    def _parse(self, data: memoryview) -> None:
+        while data:
+            if self._filling is not None:
+                count = min(len(self._filling), len(data))
+                self._filling[:count] = data[:count]
+                self._filling, data = self._filling[count:], data[count:]
+                if not self._filling:
+                    self._next_buffer()
+                continue
+            if len(data) < _PREFIX.size:
+                break
+            (size,) = _PREFIX.unpack_from(data)
+            if size > _MAX_HEADER_BYTES:
+                raise PipeError(f"a header of {size} bytes")
+            end = _PREFIX.size + size
+            if len(data) < end:
+                break
+            self._start(data[_PREFIX.size : end])
+            data = data[end:]
+        self._rest = data
+
+    def _start(self, header: memoryview) -> None:
+        try:
+            fields = msgpack.unpackb(header, raw=False)
+            wanted = deque(fields[-1])
+            if any(type(length) is not int for length in wanted):
+                raise TypeError("lengths")
+        except Exception as error:  # noqa: BLE001 - whatever msgpack raises, it is no header
+            raise PipeError(f"a header that cannot be read ({error})") from None
+        if max(wanted, default=0) > _MAX_BUFFER_BYTES or min(wanted, default=0) < 0:
+            raise PipeError("a buffer of an impossible length")
+        self.partial, self._wanted, self._parts = fields, wanted, []
+        self._next_buffer()
+
+    def _next_buffer(self) -> None:
+        """Make room for the next buffer of the message, or call the message finished."""
+        self._filling = None
+        while self._wanted:
+            buffer = bytearray(self._wanted.popleft())
+            self._parts.append(buffer)
+            if buffer:
+                self._filling = memoryview(buffer)
+                return
+        if self.partial is not None:
+            self.ready.append((self.partial, self._parts))
+            self.partial, self._parts = None, []
+
+
+class Writer:
+    """Sends messages; what a socket that does not block will not take now waits here."""
+
+    __slots__ = ("_socket", "_waiting")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._waiting: deque[memoryview] = deque()
+
+    def send(self, header: list[Any], buffers: list[Buffer]) -> bool:
+        """Send a message, as far as the socket takes it. `header` is without the lengths.
+
+        Returns whether everything is out; if not, call `flush` when the socket can be written.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        views = [view for view in map(_flat, buffers) if view.nbytes]
+        packed = msgpack.packb(
+            [*header, [memoryview(b).nbytes for b in buffers]], use_bin_type=True
+        )
+        self._waiting.append(memoryview(_PREFIX.pack(len(packed)) + packed))
+        self._waiting.extend(views)
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Go on sending. Returns whether everything is out now."""
+        waiting = self._waiting
+        while waiting:
+            vector = [waiting[i] for i in range(min(len(waiting), _MAX_VECTOR))]
+            try:
+                sent = self._socket.sendmsg(vector)
+            except BlockingIOError:
+                return False
+            for view in vector:
+                if sent < view.nbytes:
+                    waiting[0] = view[sent:]
+                    break
+                sent -= view.nbytes
+                waiting.popleft()
+        return True
+
+
+def pack(payloads: list[Payload], buffers: list[Buffer]) -> list[bytes | int]:
+    """A vector of payloads for a header; what does not fit in there goes to `buffers`."""
+    if set(map(type, payloads)) <= {bytes}:
+        return payloads  # type: ignore[return-value]
+    packed: list[bytes | int] = []
+    for payload in payloads:
+        if isinstance(payload, bytes):
+            packed.append(payload)
+        else:
+            packed.append(len(payload))
+            buffers.extend(payload)
+    return packed
+
+
+def unpack(entries: list[bytes | int], buffers: list[bytearray]) -> list[Payload]:
+    """The reverse of `pack`. Buffers come as they are, writable, so that arrays on them are too."""
+    if set(map(type, entries)) <= {bytes}:
+        return entries  # type: ignore[return-value]
+    rest = iter(buffers)
+    return [
+        entry if isinstance(entry, bytes) else tuple(next(rest) for _ in range(entry))
+        for entry in entries
+    ]
+
+
+def _flat(buffer: Buffer) -> memoryview:
+    view = memoryview(buffer)
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")

@@ -1,0 +1,13 @@
+"""Imported once by the fork server: what every pool child needs, loaded before it is forked.
+
+The fork server leaves when everyone who holds its pipe is gone, and children in mid-task hold it.
+So that a node which is killed takes all of them along, the kernel ties the fork server to the node
+here, as it ties each child to the fork server in `child`.
+"""
+
+from __future__ import annotations
+
+import manyhands_worker.child  # noqa: F401 - to have it loaded is the point
+from manyhands_worker.process import die_with_parent
+
+die_with_parent()

@@ -1,0 +1,133 @@
+"""What the node and its children ask of the operating system about processes."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import types
+from collections.abc import Iterator
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+
+if sys.platform == "linux":
+    from multiprocessing.context import ForkServerProcess as BaseProcess
+else:
+    from multiprocessing.context import SpawnProcess as BaseProcess
+
+__all__ = ["BaseProcess"]
+
+_PR_SET_PDEATHSIG = 1
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+#: Libraries that would start one thread per core in every child.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+def start_fork_server() -> None:
+    """Start the process that children are forked from, with their modules loaded.
+
+    It returns at once and so runs beside whatever the caller does next. Nothing happens where
+    children are spawned instead.
+    """
+    if sys.platform == "linux":
+        from multiprocessing import forkserver  # noqa: PLC0415 - Linux alone
+
+        get_context("forkserver").set_forkserver_preload(["manyhands_worker.preload"])
+        forkserver.ensure_running()
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process as soon as its parent is dead (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def node_is_gone() -> bool:
+    """Whether the process that started this one (not the fork server between) has died."""
+    parent = parent_process()
+    return parent is not None and bool(wait([parent.sentinel], timeout=0))
+
+
+def lead_group() -> None:
+    """Make this process the leader of a group, so that its own children can be killed with it."""
+    with contextlib.suppress(PermissionError):
+        os.setpgid(0, 0)
+
+
+def kill_group(leader: int) -> None:
+    """SIGKILL a process and everything in the group that it leads."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(leader, signal.SIGKILL)
+    kill_orphans(leader)
+
+
+def kill_orphans(leader: int) -> None:
+    """SIGKILL what is left of the group of a process that has died already."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def describe_exit(code: int | None) -> str:
+    """How a process ended, for people: its signal or its exit code."""
+    if code is None or code == 255:
+        return "died, nobody saw of what"
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "signal"
+    return f"died of {name} ({-code})"
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def limit_threads(threads: int) -> None:
+    """Keep numeric libraries of this process to so many threads, unless the user said otherwise."""
+    for name in _THREAD_VARIABLES:
+        os.environ.setdefault(name, str(threads))
+
+
+def open_statm(pid: int) -> int:
+    """A descriptor from which `read_rss` reads; -1 where there is no /proc."""
+    try:
+        return os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def read_rss(statm: int) -> int:
+    """Resident bytes of the process behind `statm`; 0 if it is not known any more."""
+    try:
+        return int(os.pread(statm, 128, 0).split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+    """Start processes that do not import the script which this one was started from.
+
+    multiprocessing has each child import its parent's main module again. A node's main module is a
+    command of ours: nothing that a task could need, and slow.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

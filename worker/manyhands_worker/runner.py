@@ -1,0 +1,261 @@
+"""Running tasks in a pool child.
+
+Whatever a task does, the next one must be fine: everything of the user's (loading, calling,
+pickling, the pickles themselves) runs behind one handler that turns it into a failure. Results and
+exceptions are proven to load here, before anyone else has to.
+"""
+
+from __future__ import annotations
+
+import platform
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from manyhands_shared import serial
+from manyhands_shared.callable import Setup
+from manyhands_shared.failure import Failure, of_exception
+from manyhands_shared.serial import Payload
+from manyhands_shared.status import Status
+from manyhands_worker.control import CLAIM, DONE, LIMIT, READY, REVOKED, STARTED
+from manyhands_worker.functions import FunctionCache
+from manyhands_worker.pipe import Reader, Writer, unpack
+from manyhands_worker.slab import SlabWriter
+
+#: A child hands finished results over at least this often, however long its batch.
+_FLUSH_NS = 5_000_000
+_FLUSH_BYTES = 1 << 20
+#: A pickle beyond this goes the way of arrays; below, it rides in the header.
+_INLINE_BYTES = 64 << 10
+
+_SAFE = frozenset({int, float, complex, str, bytes, bool, type(None)})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a child. Sizes in bytes."""
+
+    #: The largest single buffer of a result that can travel.
+    frame_bytes: int
+    #: Functions kept loaded (by the size of their payloads).
+    function_bytes: int
+    #: Threads that numeric libraries may use.
+    threads: int
+
+
+class Runner:
+    """The loop of one child: batches in, results out."""
+
+    def __init__(
+        self, sock: socket.socket, control: memoryview, slab: SlabWriter, limits: Limits
+    ) -> None:
+        self._reader = Reader(sock)
+        self._writer = Writer(sock)
+        self._control = control
+        self._slab = slab
+        self._limits = limits
+        # Loaded functions; a payload that is not loaded yet is kept as it came.
+        self._functions: FunctionCache[Any] = FunctionCache(limits.function_bytes)
+        self._initialised: set[bytes] = set()
+        self._start(0)
+
+    def _start(self, first: int) -> None:
+        """Begin to collect results, the first of them for serial `first`."""
+        self._first = first
+        self._statuses = bytearray()
+        self._bodies: list[bytes | int | list[int]] = []
+        self._buffers: list[memoryview] = []
+        self._inline = 0
+        self._spent = 0
+
+    def serve(self) -> None:
+        """Run what comes until the node closes its end.
+
+        Raises:
+            OSError, PipeError: the pipe to the node is broken.
+        """
+        reader = self._reader
+        self._control[READY] = 1
+        while True:
+            while not reader.ready:
+                if not reader.fill():
+                    return
+                if reader.partial is not None:
+                    # Arguments that are still coming may be what ends this process.
+                    self._control[CLAIM] = reader.partial[0]
+            (first, digest, function, bodies, _), buffers = reader.ready.popleft()
+            if function is None:
+                payloads = unpack(bodies, buffers)
+                self._functions.get(digest)  # counts as used, in the node's copy as well
+            else:
+                code, *payloads = unpack([function, *bodies], buffers)
+                self._functions.put(digest, _Unloaded(code), serial.nbytes(code))
+            self._run(first, digest, payloads)
+            _flush_output()
+
+    def _run(self, first: int, digest: bytes, payloads: list[Payload]) -> None:
+        control = self._control
+        self._start(first)
+        now = last = time.monotonic_ns()
+        for number, payload in enumerate(payloads, first):
+            control[STARTED] = now
+            control[CLAIM] = number
+            if number >= control[LIMIT]:
+                # Everything behind it is above the limit too.
+                rest = first + len(payloads) - number
+                self._statuses += bytes([REVOKED]) * rest
+                self._bodies += [b""] * rest
+                control[DONE] = number
+                break
+            status, result = self._execute(digest, payload)
+            large = self._collect(number, status, result)
+            del result
+            before, now = now, time.monotonic_ns()
+            self._spent += now - before
+            if large or now - last > _FLUSH_NS or self._inline > _FLUSH_BYTES:
+                # A large result goes out under the claim of its task, for it may be too large.
+                self._flush(number + 1)
+                last = now
+            control[DONE] = number
+        if self._statuses:
+            self._flush(0)
+
+    def _execute(self, digest: bytes, payload: Payload) -> tuple[int, Payload]:
+        """Run one task: its status, and its result or failure."""
+        try:
+            function = self._functions.get(digest)
+            if type(function) is _Unloaded:
+                function = self._load(digest, function)
+            if type(function) is Setup:
+                self._initialise(function)
+                function = function.function
+            args, kwargs = serial.loads(payload)
+            value = function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - a task may raise anything at all
+            return Status.RAISED, _failure(error).encode()
+        return self._pack(value)
+
+    def _load(self, digest: bytes, unloaded: _Unloaded) -> Callable[..., Any] | Setup:
+        try:
+            function: Callable[..., Any] | Setup = serial.loads(unloaded.payload)
+        except BaseException as error:  # noqa: BLE001 - as in `_execute`
+            raise _Told(
+                f"the function does not load on {socket.gethostname()} under Python "
+                f"{platform.python_version()}; modules must be installed there, and functions sent "
+                "by value need the client's Python version, major and minor",
+                error,
+            ) from None
+        self._functions.replace(digest, function)
+        return function
+
+    def _initialise(self, setup: Setup) -> None:
+        if setup.key in self._initialised:
+            return
+        try:
+            setup.initializer(*setup.initargs)
+        except BaseException as error:  # noqa: BLE001 - as in `_execute`
+            raise _Told("the initializer failed", error) from None
+        self._initialised.add(setup.key)
+
+    def _pack(self, value: Any) -> tuple[int, Payload]:
+        """Pickle a result, and prove that it loads."""
+        kind = type(value)
+        try:
+            payload = serial.dumps(value)
+        except BaseException as error:  # noqa: BLE001 - code of the value's own
+            return _unsendable(kind, "cannot be pickled", error)
+        if kind not in _SAFE and not serial.is_plain(payload) and not _is_plain_array(value):
+            try:
+                serial.loads(payload)
+            except BaseException as error:  # noqa: BLE001 - as above
+                return _unsendable(kind, "was pickled but cannot be loaded again", error)
+        largest = self._limits.frame_bytes
+        parts = payload if isinstance(payload, tuple) else (payload,)
+        if max(memoryview(part).nbytes for part in parts) > largest:
+            return _unsendable(
+                kind, f"has a part of more than {largest} bytes; return it in pieces"
+            )
+        return Status.OK, payload
+
+    def _collect(self, number: int, status: int, payload: Payload) -> bool:
+        """Add a result to those that go out next. Returns whether it is a large one."""
+        self._statuses.append(status)
+        if isinstance(payload, bytes) and len(payload) <= _INLINE_BYTES:
+            self._bodies.append(payload)
+            self._inline += len(payload)
+            return False
+        parts = [memoryview(p) for p in (payload if isinstance(payload, tuple) else (payload,))]
+        position = self._slab.write(number, parts)
+        if position is None:
+            self._bodies.append(len(parts))
+            self._buffers += parts
+        else:
+            self._bodies.append([position, *(part.nbytes for part in parts)])
+        return True
+
+    def _flush(self, following: int) -> None:
+        self._writer.send(
+            [self._first, bytes(self._statuses), self._bodies, self._spent / 1e9], self._buffers
+        )
+        self._start(following)
+
+
+class _Unloaded:
+    """The payload of a function that no task has needed yet."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: Payload) -> None:
+        self.payload = payload
+
+
+class _Told(Exception):
+    """Another exception, with words that say where it comes from."""
+
+    def __init__(self, words: str, error: BaseException) -> None:
+        super().__init__(words)
+        self.words = words
+        self.error = error
+
+
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, _Told):
+        inner = of_exception(error.error, skip_frames=1)
+        # Without its pickle: the exception as such would not say what failed.
+        return replace(inner, message=f"{error.words}: {inner.message}", pickle=None)
+    failure = of_exception(error, skip_frames=1)
+    if isinstance(error, SystemExit):
+        return replace(failure, message=f"the task called sys.exit({_shown(error.code)})")
+    if isinstance(error, KeyboardInterrupt):
+        return replace(failure, message="the task raised KeyboardInterrupt")
+    return failure
+
+
+def _unsendable(kind: type, what: str, error: BaseException | None = None) -> tuple[int, bytes]:
+    why = ""
+    trace = ""
+    if error is not None:
+        inner = of_exception(error, skip_frames=1)
+        why, trace = f": {inner.type}: {inner.message}", inner.traceback
+    message = f"the result, of type {kind.__qualname__}, {what}{why}"
+    return Status.UNSENDABLE, Failure("manyhands.ResultError", message, traceback=trace).encode()
+
+
+def _shown(code: object) -> str:
+    return "" if code is None else repr(code) if isinstance(code, int | str) else "…"
+
+
+def _is_plain_array(value: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(value) is numpy.ndarray and not value.dtype.hasobject
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # noqa: BLE001 - a task may have closed or replaced it
+            continue

@@ -1,0 +1,336 @@
+"""The attempts that a node has, from `Assign` until the broker is done with them.
+
+Every attempt is in `_held`, and meanwhile in exactly one place::
+
+    queue (ready or parked) -> slot -> outbox (waiting or sent)
+            ^                   |
+            +-------------------+   taken back, or its child died
+
+Whatever comes for an attempt that is not held (a late result of a dropped one) is dropped without a
+word. So to drop an attempt is to take it out of `_held`, and nothing that is on its way can bring it
+back.
+
+Three things reach a task inside a slot. *Taking back*: `Revoke`, then `Claimed` says what was not
+started. *Cancelling*: the same, and if the claimed task is among the doomed, `Kill`. *Death*: `Died`
+blames at most one task; the others go back into the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from manyhands_shared import messages as m
+from manyhands_shared import serial
+from manyhands_shared.errors import ProtocolError
+from manyhands_shared.failure import Failure
+from manyhands_shared.options import JobOptions
+from manyhands_shared.serial import Payload
+from manyhands_shared.status import Status
+from manyhands_worker import actions as a
+from manyhands_worker.actions import Key
+from manyhands_worker.dispatch import Disorder, Dispatcher
+from manyhands_worker.functions import FunctionCache
+from manyhands_worker.held import Held
+from manyhands_worker.outbox import Ended, Outbox
+from manyhands_worker.tasks import Chunk
+
+#: Result bytes that the broker has not acknowledged, beyond which no task is started.
+UNACKNOWLEDGED_BYTES = 512 << 20
+FUNCTION_BYTES = 256 << 20
+_LIMITED_JOBS = 65_536
+
+
+class Workload:
+    """Queue, slots and outbox of a node. What is to be done goes to the list `effects`."""
+
+    def __init__(self, slots: int, effects: list[a.Effect]) -> None:
+        self._out = effects
+        self._held = Held()
+        self._work = Dispatcher(slots)
+        self._outbox = Outbox()
+        self._functions: FunctionCache[Payload] = FunctionCache(FUNCTION_BYTES)
+        self._tasks_per_child: dict[str, int] = {}
+        # Tasks in slots that were cancelled or dropped: to be killed if they run.
+        self._doomed = Held()
+        # How many tasks a Recall asked for, while some are still to be taken from slots.
+        self._recalled = 0
+        #: Messages and reports that made no sense, and were dropped.
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        """Tasks that are held."""
+        return len(self._held)
+
+    @property
+    def running(self) -> int:
+        """Slots that have tasks."""
+        return sum(bool(slot.batches) for slot in self._work.slots)
+
+    def holding(self) -> list[m.Span]:
+        """Everything held, for a hello."""
+        return self._held.spans()
+
+    def deadline(self, now: float) -> float | None:
+        """When `rebalance` has something to do, if nothing else happens."""
+        return self._work.next_stuck(now)
+
+    # From the broker
+
+    def welcome(self, keep: list[m.Span]) -> None:
+        """A link is ready: what is not in `keep` is dropped, all other results will go out again."""
+        self._tasks_per_child.clear()
+        self._recalled = 0
+        dropped = self._held.keep_only(keep)
+        if dropped:
+            count = sum(map(len, dropped.values()))
+            text = f"the broker does not keep {count} tasks; dropping them"
+            self._out.append(a.Log(logging.WARNING, text))
+        for key, indices in dropped.items():
+            self._work.queue.remove(key, indices)
+            self._doom(key, indices)
+        self._out.append(a.Free(self._outbox.restart(self._held.has)))
+        for digest in self._work.queue.missing():
+            self._send(m.Need(digest))
+
+    def function(self, message: m.Function) -> None:
+        """A function has come; tasks that waited for it can start."""
+        if len(message.bodies) != 1:
+            self.dropped += 1
+            return
+        payload = message.bodies[0]
+        self._functions.put(message.digest, payload, serial.nbytes(payload))
+        self._work.queue.unpark(message.digest, payload)
+
+    def assign(self, message: m.Assign) -> None:
+        """New tasks. Those that are here already are not taken twice."""
+        for group in message.groups:
+            key = (group.job, group.attempt)
+            fresh = self._held.add(key, group.indices)
+            indices, bodies = group.indices, group.bodies
+            if len(fresh) < len(indices):
+                self.dropped += 1
+                places = {index: at for at, index in enumerate(indices)}
+                indices = sorted(fresh)
+                bodies = [bodies[places[index]] for index in indices]
+            try:
+                limit = self._child_limit(group)
+            except ProtocolError as error:
+                failure = Failure("manyhands.ProtocolError", f"this node cannot run it: {error}")
+                self._end(key, indices, Status.RAISED, failure)
+                continue
+            if indices:
+                self._enqueue(Chunk(key, group.function, limit, indices, bodies))
+
+    def _child_limit(self, group: m.AssignGroup) -> int:
+        if group.options:
+            options = JobOptions.from_map(group.options)
+            if options.tasks_per_child:
+                self._tasks_per_child[group.job] = options.tasks_per_child
+                if len(self._tasks_per_child) > _LIMITED_JOBS:
+                    del self._tasks_per_child[next(iter(self._tasks_per_child))]
+        return self._tasks_per_child.get(group.job, 0)
+
+    def _enqueue(self, chunk: Chunk) -> None:
+        if chunk.function in self._functions:
+            chunk.code = self._functions.get(chunk.function)
+            self._work.queue.append(chunk)
+        elif self._work.queue.park(chunk):
+            self._send(m.Need(chunk.function))
+
+    def acknowledge(self, seq: int) -> None:
+        """The broker has all results up to `seq`."""
+        for ended in self._outbox.acknowledge(seq):
+            self._held.discard(ended.key, ended.indices)
+            if ended.blocks:
+                self._out.append(a.Free(ended.blocks))
+
+    def cancel(self, spans: list[m.Span]) -> None:
+        """End tasks: those that wait now, those in slots as soon as they are reached."""
+        for key, indices in self._held.matching(spans):
+            waiting = self._work.queue.remove(key, indices)
+            self._end(key, waiting, Status.CANCELLED, _CANCELLED)
+            self._doom(key, indices)
+
+    def _doom(self, key: Key, indices: set[int]) -> None:
+        """Get tasks out of the slots: back into the queue unstarted, or killed."""
+        for slot in self._work.slots:
+            inside = self._work.in_slot(slot.number, key, indices)
+            if inside:
+                self._doomed.add(key, inside)
+                self._revoke(slot.number)
+
+    def recall(self, count: int, now: float) -> None:
+        """Give back up to `count` unstarted tasks, those behind a slow one too."""
+        self._recalled += count
+        if self._work.queue.waiting < self._recalled:
+            for slot in self._work.stuck(now):
+                self._revoke(slot.number)
+        self._answer_recall()
+
+    def _answer_recall(self) -> None:
+        if self._recalled and not self._work.revoking():
+            self._give_back(self._recalled)
+            self._recalled = 0
+
+    def _give_back(self, count: int) -> None:
+        taken = self._work.queue.take_back(count)
+        for key, indices in taken:
+            self._held.discard(key, indices)
+        self._send(m.Returned([m.Span(job, attempt, part) for (job, attempt), part in taken]))
+
+    # From the pool
+
+    def finished(self, event: a.Finished, now: float) -> None:
+        """A child reports."""
+        try:
+            key, indices, statuses, bodies = self._work.finished(
+                event.slot, event.first, event.statuses, event.bodies, event.seconds, now
+            )
+        except Disorder as error:
+            self.dropped += 1
+            text = f"slot {event.slot} sends {error}; killing its child"
+            self._out += [a.Log(logging.ERROR, text), a.Free(event.blocks)]
+            self._kill(event.slot)
+            return
+        self._doomed.discard(key, indices)
+        if not self._held.has_all(key, indices):
+            stay = [at for at, index in enumerate(indices) if self._held.has(key, index)]
+            indices = [indices[at] for at in stay]
+            statuses = bytes(statuses[at] for at in stay)
+            bodies = [bodies[at] for at in stay]
+        if indices:
+            self._outbox.add(
+                Ended(
+                    key,
+                    indices,
+                    statuses,
+                    bodies,
+                    event.seconds,
+                    event.nbytes,
+                    event.frames,
+                    event.blocks,
+                )
+            )
+        else:
+            self._out.append(a.Free(event.blocks))
+
+    def claimed(self, event: a.Claimed) -> None:
+        """What a slot had not started is back; of what it had, the doomed one is killed."""
+        self._work.claimed(event.slot, event.claim)
+        self._end_doomed()
+        running = self._work.holder(event.slot, event.claim)
+        if running is not None and self._doomed.has(*running):
+            self._kill(event.slot)
+        self._answer_recall()
+
+    def _end_doomed(self) -> None:
+        """Doomed tasks that are back in the queue end there."""
+        for key, indices in self._doomed.items():
+            out = self._work.queue.remove(key, indices)
+            self._doomed.discard(key, out)
+            self._end(key, out, Status.CANCELLED, _CANCELLED)
+
+    def born(self, slot: int) -> None:
+        """A slot has a fresh child."""
+        self._work.born(slot)
+
+    def died(self, event: a.Died) -> str:
+        """A child died. Returns what happened, for people, with the task that it was running."""
+        culprit = self._work.died(event.slot, event.claim, event.blamed)
+        text = event.text
+        if culprit is not None:
+            key, index = culprit
+            text = f"{text}, running task {index} of job {key[0]}"
+            story = (f"attempt {key[1]}: {text}",)
+            if self._doomed.has(key, index):
+                self._doomed.discard(key, [index])
+                self._end(key, [index], Status.CANCELLED, _CANCELLED)
+            else:
+                failure = Failure("manyhands.TaskCrashed", text, story=story)
+                self._end(key, [index], Status.CRASHED, failure)
+        self._end_doomed()
+        self._answer_recall()
+        return text
+
+    def _end(self, key: Key, indices: list[int], status: Status, failure: Failure) -> None:
+        """Report tasks that this node itself ends, those of them that it still holds."""
+        indices = [index for index in indices if self._held.has(key, index)]
+        if indices:
+            body, count = failure.encode(), len(indices)
+            statuses, nbytes = bytes([status]) * count, len(body) * count
+            self._outbox.add(Ended(key, indices, statuses, [body] * count, 0.0, nbytes, 0, []))
+
+    # Each turn
+
+    def send_results(self) -> None:
+        """Send what has gathered."""
+        for message in self._outbox.next_messages():
+            self._send(message)
+
+    def start_tasks(self, now: float) -> None:
+        """Give the slots what they can take, unless the broker is far behind with its acks."""
+        if self._outbox.nbytes > UNACKNOWLEDGED_BYTES:
+            return
+        for number, batch in self._work.next_batches(now):
+            self._out.append(a.Start(number, batch))
+
+    def rebalance(self, now: float) -> None:
+        """Replace worn children; take tasks from behind a slow one if a slot is idle."""
+        for number in self._work.worn_out():
+            self._out.append(a.Retire(number))
+        if self._work.idle():
+            for slot in self._work.stuck(now):
+                self._revoke(slot.number)
+
+    def _revoke(self, number: int) -> None:
+        limit = self._work.begin_revoke(number)
+        if limit is not None:
+            self._out.append(a.Revoke(number, limit))
+
+    def _kill(self, number: int) -> None:
+        self._work.condemn(number)
+        self._out.append(a.Kill(number))
+
+    # Leaving
+
+    def begin_drain(self) -> None:
+        """Take back from the slots what they have not started."""
+        for slot in self._work.slots:
+            if slot.unstarted():
+                self._revoke(slot.number)
+
+    def return_waiting(self) -> None:
+        """Give everything that waits back to the broker."""
+        if self._work.queue.waiting:
+            self._give_back(self._work.queue.waiting)
+
+    def _send(self, message: m.Message) -> None:
+        self._out.append(a.Send(message))
+
+    def validate(self) -> None:
+        """Check the invariants; for tests and the simulator.
+
+        Raises:
+            AssertionError: one is broken.
+        """
+        places: dict[Key, list[int]] = {}
+        queue = self._work.queue
+        for chunk in queue.chunks():
+            places.setdefault(chunk.key, []).extend(chunk.indices[chunk.start :])
+        assert sum(map(len, places.values())) == queue.waiting, "the queue miscounts"
+        for slot in self._work.slots:
+            for batch, low, high in slot.open_tasks():
+                places.setdefault(batch.key, []).extend(batch.indices[low:high])
+        entries = self._outbox.entries()
+        for ended in entries:
+            places.setdefault(ended.key, []).extend(ended.indices)
+            assert len(ended.indices) == len(ended.statuses) == len(ended.bodies)
+        assert self._outbox.nbytes == sum(ended.nbytes for ended in entries)
+        for key, indices in places.items():
+            held = [index for index in indices if self._held.has(key, index)]
+            assert len(held) == len(set(held)), f"a task of {key} is in two places"
+        for key, wanted in self._held.items():
+            assert wanted <= set(places.get(key, ())), f"a task of {key} is nowhere"
+
+
+_CANCELLED = Failure("concurrent.futures.CancelledError", "the task was cancelled")
