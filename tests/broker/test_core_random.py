@@ -1,4 +1,4 @@
-"""The scheduler under random histories: nodes that die, lag, repeat themselves; clients that come and go."""
+"""The scheduler under random histories: nodes die, lag, repeat themselves; clients come and go."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from manyhands_broker.core import Core, Drained, Limits, LinkClosed, Received, Send
 
+from manyhands_broker.core import Core, Drained, Limits, LinkClosed, Received, Send
 from manyhands_shared import messages as m
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import Status
@@ -42,10 +42,11 @@ class World:
         self.nodes: dict[bytes, FakeNode] = {}
         self.dead: set[bytes] = set()
         self.sessions = [b"s" * 15 + bytes([n]) for n in range(2)]
-        self.client_peers = {token: b"" for token in self.sessions}
+        self.client_peers = dict.fromkeys(self.sessions, b"")
         self.submitted: dict[str, int] = {}
         self.owner: dict[str, bytes] = {}
         self.results: dict[tuple[str, int], int] = {}
+        self.attempts: dict[tuple[str, int], int] = {}
         self.seen_seq = dict.fromkeys(self.sessions, 0)
         for token in self.sessions:
             self.connect(token)
@@ -80,6 +81,8 @@ class World:
                 for group in groups:
                     for index in group.indices:
                         node.held[group.job, index] = group.attempt
+                        assert self.attempts.get((group.job, index), 0) < group.attempt
+                        self.attempts[group.job, index] = group.attempt
             case m.WorkerWelcome():
                 node.welcomed = True
                 keep = {(span.job, index) for span in message.keep for index in span.indices}
@@ -106,6 +109,8 @@ class World:
             self.seen_seq[token] = message.seq
             for group in message.groups:
                 for index, status in zip(group.indices, group.statuses, strict=True):
+                    if status != Status.CANCELLED:
+                        assert group.attempt == self.attempts[group.job, index], "stale attempt"
                     assert (group.job, index) not in self.results, "delivered twice"
                     assert self.owner[group.job] == token
                     self.results[group.job, index] = status
@@ -198,7 +203,10 @@ class World:
             self.dead.add(node.peer)
             del self.nodes[node.peer]
             if node.held and self.random.random() < 0.5:
-                node.held.pop(self.random.choice(sorted(node.held)))
+                job, index = self.random.choice(sorted(node.held))
+                attempt = node.held.pop((job, index))
+                group = m.ResultGroup(job, attempt, [index], bytes(1), [b"late"], 0.001)
+                node.late.append(m.Results(0, [group]))
             node.peer = self.peer()
             self.nodes[node.peer] = node
             self.node_hello(node)

@@ -93,7 +93,7 @@ class Fleet:
         by_time = math.ceil((node.slots * limits.horizon - node.load) / each)
         count = min(max(by_time, idle), node.window - node.held, limits.batch_tasks)
         # What is left is split by slots, so that the last of it does not sit on the first to ask.
-        share = math.ceil(queued * node.slots / max(self.slots, 1))
+        share = max(math.ceil(queued * node.slots / max(self.slots, 1)), int(limits.grain / each))
         return max(1, min(count, max(share, idle)))
 
     @property
