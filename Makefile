@@ -21,7 +21,7 @@ demo: $(VENV)/.installed-all
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.installed-test,check
-	@$(BIN)/pytest -n auto $(PYTEST_ARGS)
+	@$(BIN)/pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-test,check
 	@echo "ruff check" && $(BIN)/ruff check .
