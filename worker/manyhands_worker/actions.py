@@ -29,8 +29,9 @@ class Block(Protocol):
 class Batch:
     """Tasks of one job and attempt, handed to a slot together.
 
-    `code` is the function that the digest `function` stands for. Serials run from `first`. The first `done` of them have been reported; those with serial
-    `taken` and above were taken back unstarted.
+    `code` is the function that the digest `function` stands for. Serials run from `first`. The
+    first `done` tasks have been reported; those with serial `taken` and above were taken back
+    unstarted.
     """
 
     first: int

@@ -1,0 +1,41 @@
+"""``python -m manyhands_worker``: a node started by another process, with checked options."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def main() -> int:
+    """Run a node as the command line says. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="manyhands_worker", description="Run a manyhands node.")
+    parser.add_argument("--config-json", default="{}", help="the fields of WorkerConfig")
+    parser.add_argument("--parent-pid", type=int, help="leave when this is not the parent any more")
+    parser.add_argument("--lifeline", type=int, help="leave when this descriptor is closed")
+    parser.add_argument("--log-level", default="WARNING", help="DEBUG, INFO, WARNING or ERROR")
+    options = parser.parse_args()
+
+    # Children that are spawned import this module: everything else is loaded only here.
+    import json  # noqa: PLC0415
+    import logging  # noqa: PLC0415
+
+    from manyhands_worker.process import start_fork_server  # noqa: PLC0415
+
+    start_fork_server()
+    from manyhands_shared.config import WorkerConfig  # noqa: PLC0415
+    from manyhands_worker.node import run  # noqa: PLC0415
+
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=options.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        config = WorkerConfig(**json.loads(options.config_json))
+    except (ValueError, TypeError) as error:
+        parser.error(f"--config-json: {error}")
+    return run(config, parent_pid=options.parent_pid, lifeline=options.lifeline)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

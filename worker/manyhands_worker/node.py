@@ -1,0 +1,218 @@
+"""The node process: one loop around the core, the pool, the link and the heartbeat."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from manyhands_shared import address
+from manyhands_shared.config import WorkerConfig
+from manyhands_shared.errors import ExitCode, ManyhandsError
+from manyhands_worker import actions as a
+from manyhands_worker.core import Identity, NodeCore
+from manyhands_worker.guard import Guard
+from manyhands_worker.heartbeat import Target
+from manyhands_worker.info import describe_host
+from manyhands_worker.pool import NodePool
+from manyhands_worker.process import start_fork_server, usable_cores
+from manyhands_worker.transport import Transport
+
+log = logging.getLogger("manyhands.worker")
+
+#: The loop turns at least this often, as proof that it lives.
+_TURN_SECONDS = 1.0
+
+
+def run(config: WorkerConfig, *, parent_pid: int | None = None, lifeline: int | None = None) -> int:
+    """Run a node until it is drained, refused or told to leave. Returns the exit code.
+
+    Call it in the main thread: SIGTERM and SIGINT drain the node; a second one ends it at once.
+
+    Args:
+        config: the node's options.
+        parent_pid: leave at once when this process is not the parent any more.
+        lifeline: a descriptor; leave at once when its other end is closed.
+    """
+    try:
+        start_fork_server()
+        return _Node(config, parent_pid, lifeline).run()
+    except ManyhandsError as error:
+        print(f"manyhands worker: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"manyhands worker: cannot start: {error}", file=sys.stderr)
+        return ExitCode.JOB_FAILED
+
+
+class _Node:
+    """Everything of a running node, wired together."""
+
+    def __init__(self, config: WorkerConfig, parent_pid: int | None, lifeline: int | None) -> None:
+        boot_id = secrets.token_bytes(16)
+        self._broker = address.parse(config.broker)
+        slots = config.slots or usable_cores()
+        name = config.name or f"{socket.gethostname()}-{boot_id[:2].hex()}"
+        self._parent = parent_pid
+        self._lifeline = lifeline
+        self._code: int | None = None
+        self._leaves = 0
+        self._selector = selectors.DefaultSelector()
+        self._link_fds: list[int] = []
+        self._transport = Transport(self._broker, config.key_file)
+        self._pool = NodePool(slots, config.slab_bytes, self._selector)
+        self._guard = Guard(boot_id, self._selector, beats=config.beats)
+        self._core = NodeCore(
+            Identity(name, boot_id, slots, config.window, config.drain_timeout, describe_host())
+        )
+
+    def run(self) -> int:
+        """Turn the loop until it is over."""
+        with self._signals():
+            try:
+                while self._code is None:
+                    self._turn()
+            finally:
+                self._pool.close()
+                self._guard.close()
+                self._transport.close()
+                self._selector.close()
+        return self._code
+
+    def _turn(self) -> None:
+        self._wait()
+        now = time.monotonic()
+        self._pool.turn(now)
+        for event in self._transport.turn(now):
+            self._tell(event, now)
+        for event in (*self._pool.take_events(), *self._guard.turn(now, self._pool.pids)):
+            self._tell(event, now)
+        if self._parent is not None and os.getppid() != self._parent:
+            self._tell(a.Leave("its parent process is gone", now=True), now)
+        self._tell(a.Tick(), now)
+        self._guard.board.turn(self._core.running)
+
+    def _wait(self) -> None:
+        now = time.monotonic()
+        times = (
+            now + _TURN_SECONDS,
+            self._core.deadline(now),
+            self._pool.deadline,
+            self._guard.deadline,
+            self._transport.deadline,
+        )
+        timeout = max(0.0, min(t for t in times if t is not None) - now)
+        self._watch_link()
+        if self._transport.pending:
+            timeout = 0.0
+        for key, events in self._selector.select(timeout):
+            key.data(events)
+
+    def _watch_link(self) -> None:
+        """Have the selector watch the descriptors of the present link."""
+        wanted = self._transport.descriptors
+        if wanted != self._link_fds:
+            for fd in self._link_fds:
+                self._selector.unregister(fd)
+            for fd in wanted:
+                self._selector.register(fd, selectors.EVENT_READ, _noted)
+            self._link_fds = wanted
+
+    def _tell(self, event: a.Event, now: float) -> None:
+        for effect in self._core.handle(event, now):
+            self._do(effect, now)
+
+    def _do(self, effect: a.Effect, now: float) -> None:
+        match effect:
+            case a.Start():
+                self._pool.start(effect.slot, effect.batch)
+            case a.Send():
+                self._transport.send(effect.message)
+            case a.Free():
+                for block in effect.blocks:
+                    block.free()
+            case a.Log():
+                log.log(effect.level, "%s", effect.text)
+            case a.Revoke():
+                self._pool.revoke(effect.slot, effect.limit, now)
+            case a.Kill():
+                self._pool.kill(effect.slot)
+            case a.Retire():
+                self._pool.retire(effect.slot, now)
+            case a.Reconnect():
+                self._transport.reconnect(now)
+            case a.Beat():
+                self._beat(effect)
+            case a.Stop():
+                self._stop(effect)
+
+    def _beat(self, effect: a.Beat) -> None:
+        host = address.host_of(self._broker) or "127.0.0.1"
+        self._guard.aim(Target(host, effect.port, effect.row, effect.interval, effect.key))
+
+    def _stop(self, effect: a.Stop) -> None:
+        self._code = effect.code
+        if effect.text:
+            print(f"manyhands worker: {effect.text}", file=sys.stderr)
+
+    # Being told to leave
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn signals, and the end of the lifeline, into events of the loop."""
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        far.setblocking(False)
+        self._selector.register(near, selectors.EVENT_READ, lambda _: self._signalled(near))
+        if self._lifeline is not None:
+            os.set_blocking(self._lifeline, False)
+            self._selector.register(
+                self._lifeline, selectors.EVENT_READ, lambda _: self._read_lifeline()
+            )
+        old_handlers = {
+            number: signal.signal(number, _left_to_the_loop)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        old_wakeup = signal.set_wakeup_fd(far.fileno())
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(old_wakeup)
+            for number, handler in old_handlers.items():
+                signal.signal(number, handler)
+            near.close()
+            far.close()
+
+    def _signalled(self, near: socket.socket) -> None:
+        try:
+            numbers = near.recv(64)
+        except BlockingIOError:
+            return
+        for number in numbers:
+            self._leaves += 1
+            name = signal.Signals(number).name
+            self._tell(a.Leave(f"got {name}", now=self._leaves > 1), time.monotonic())
+
+    def _read_lifeline(self) -> None:
+        if self._lifeline is None:
+            return
+        with contextlib.suppress(BlockingIOError):
+            if not os.read(self._lifeline, 64):
+                self._selector.unregister(self._lifeline)
+                self._tell(a.Leave("its lifeline is cut", now=True), time.monotonic())
+
+
+def _noted(_: int) -> None:
+    """A descriptor of ZeroMQ's: the turn looks at its sockets anyway."""
+
+
+def _left_to_the_loop(*_: Any) -> None:
+    """The wake-up descriptor brings the signal's number to the loop."""

@@ -1,0 +1,270 @@
+"""`NodePool`: a `multiprocessing.pool.Pool` made safe.
+
+What goes wrong in Python's own pool, and why it cannot here:
+
+- A killed child takes its task along and the caller waits for ever. Here the node knows what each
+  child has, watches its sentinel, and says which task it was running (see `control`).
+- Children share a queue and its lock; who dies holding the lock stops all. Here each child has a
+  pipe of its own, and nothing is shared between two children.
+- Helper threads unpickle results and die of one that does not load. Here the node never unpickles,
+  and there are no threads: the pool registers its descriptors with the caller's selector.
+
+The caller's loop is::
+
+    for key, events in selector.select(timeout):
+        key.data(events)
+    pool.turn(now)
+    for event in pool.take_events(): ...
+
+`timeout` must not go beyond `pool.deadline`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import selectors
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
+
+from manyhands_shared.wire import MAX_FRAME_BYTES
+from manyhands_worker import actions as a
+from manyhands_worker.control import SETTLE_SECONDS
+from manyhands_worker.handle import ChildHandle
+from manyhands_worker.process import usable_cores
+from manyhands_worker.runner import Limits
+from manyhands_worker.slab import slab_size
+
+#: What each child keeps of functions, by the size of their payloads.
+CHILD_FUNCTION_BYTES = 64 << 20
+#: A retired child that has not left by then is killed.
+_LEAVE_SECONDS = 5.0
+_SAMPLE_SECONDS = 0.1
+_DOUBT_SECONDS = 1.0
+#: Children started in one turn: each takes a few milliseconds in which nothing else moves.
+_BIRTHS_PER_TURN = 4
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+#: A child that lived so long did not die of its start.
+_HEALTHY_SECONDS = 1.0
+
+
+class NodePool:
+    """A fixed number of slots, each served by one child process at a time.
+
+    Args:
+        slots: how many.
+        slab_bytes: size of each child's result slab, at most.
+        selector: where the pool's descriptors are registered; each key's `data` is to be called
+            with the events that came.
+        frame_bytes: the largest single buffer of a result.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        slab_bytes: int,
+        selector: selectors.BaseSelector,
+        frame_bytes: int = MAX_FRAME_BYTES,
+    ) -> None:
+        self._selector = selector
+        self._slab_bytes = slab_bytes
+        threads = max(1, usable_cores() // slots)
+        self._limits = Limits(frame_bytes, CHILD_FUNCTION_BYTES, threads)
+        self._children: list[ChildHandle | None] = [None] * slots
+        self._leaving: dict[ChildHandle, float] = {}
+        # Children whose pipe is closed, and that must be dead by then.
+        self._doubtful: dict[ChildHandle, float] = {}
+        # When an empty slot may be filled, and how often in a row that has failed.
+        self._births = dict.fromkeys(range(slots), 0.0)
+        self._failures = [0] * slots
+        self._claims: dict[int, float] = {}
+        self._events: list[a.Event] = []
+        self._sampled_at = 0.0
+        self._told_of_slab = False
+        # multiprocessing would wait for children at exit; they must be gone by then.
+        atexit.register(self.close)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of all children."""
+        here = [child.pid for child in self._children if child is not None]
+        return here + [child.pid for child in self._leaving]
+
+    def pid(self, slot: int) -> int:
+        """Process id of a slot's child; 0 if it has none just now."""
+        child = self._children[slot]
+        return child.pid if child is not None else 0
+
+    def take_events(self) -> list[a.Event]:
+        """What has happened since the last call, in order."""
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def deadline(self) -> float | None:
+        """When `turn` has something to do, if no descriptor does."""
+        waits = (self._births, self._claims, self._leaving, self._doubtful)
+        times = [due for wait_for in waits for due in wait_for.values()]
+        if any(child is not None and child.busy for child in self._children):
+            times.append(self._sampled_at + _SAMPLE_SECONDS)
+        return min(times, default=None)
+
+    # What the core wants
+
+    def start(self, slot: int, batch: a.Batch) -> None:
+        """Hand a batch to a slot's child."""
+        child = self._children[slot]
+        if child is not None and not child.send(batch):
+            self._selector.modify(
+                child.socket,
+                selectors.EVENT_READ | selectors.EVENT_WRITE,
+                self._on_pipe(child),
+            )
+
+    def revoke(self, slot: int, limit: int, now: float) -> None:
+        """Have a slot start nothing from serial `limit` on. `Claimed` or `Died` follows."""
+        child = self._children[slot]
+        if child is not None:
+            child.revoke(limit)
+            self._claims[slot] = now + SETTLE_SECONDS
+
+    def kill(self, slot: int) -> None:
+        """Kill a slot's child and everything it has started. `Died` follows, then `Born`."""
+        child = self._children[slot]
+        if child is not None:
+            child.asked = True
+            child.kill()
+
+    def retire(self, slot: int, now: float) -> None:
+        """Replace a child that has nothing left to do. `Born` follows."""
+        child = self._children[slot]
+        if child is not None:
+            self._children[slot] = None
+            if not child.closed:
+                self._selector.unregister(child.socket)
+            child.retire()
+            self._leaving[child] = now + _LEAVE_SECONDS
+            self._births[slot] = now
+
+    # Each turn
+
+    def turn(self, now: float) -> None:
+        """Do what is due: read claims, fill empty slots, end children that do not leave."""
+        for slot in [slot for slot, due in self._claims.items() if now >= due]:
+            del self._claims[slot]
+            child = self._children[slot]
+            if child is not None:
+                self._events.append(a.Claimed(slot, child.claim))
+        due_slots = [slot for slot, due in self._births.items() if now >= due]
+        for slot in due_slots[:_BIRTHS_PER_TURN]:
+            self._fill(slot, now)
+        for child in [child for child, due in self._leaving.items() if now >= due]:
+            self._leaving[child] = now + _LEAVE_SECONDS
+            child.kill()
+        for child in [child for child, due in self._doubtful.items() if now >= due]:
+            del self._doubtful[child]
+            child.fault = child.fault or "it closed its connection to the node"
+            child.kill()
+        if now >= self._sampled_at + _SAMPLE_SECONDS:
+            self._sampled_at = now
+            for member in self._children:
+                if member is not None and (member.busy or not member.rss):
+                    member.sample()
+
+    def _fill(self, slot: int, now: float) -> None:
+        del self._births[slot]
+        size = slab_size(self._slab_bytes, len(self._children))
+        try:
+            child = ChildHandle(slot, size, self._limits)
+        except (OSError, EOFError) as error:
+            wait_for = self._next_delay(slot)
+            self._births[slot] = now + wait_for
+            self._events.append(
+                a.Trouble(
+                    "child-start-failed",
+                    f"cannot start a child for slot {slot}: {error}; trying again in {wait_for:g} s",
+                )
+            )
+            return
+        if size < self._slab_bytes and not self._told_of_slab:
+            self._told_of_slab = True
+            self._events.append(a.Trouble("small-shm", _small_slab(size, self._slab_bytes)))
+        self._children[slot] = child
+        self._selector.register(child.socket, selectors.EVENT_READ, self._on_pipe(child))
+        self._selector.register(child.sentinel, selectors.EVENT_READ, self._on_death(child))
+        self._events.append(a.Born(slot))
+
+    def _next_delay(self, slot: int) -> float:
+        self._failures[slot] += 1
+        return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (self._failures[slot] - 1))
+
+    def _on_pipe(self, child: ChildHandle) -> Callable[[int], None]:
+        def handle(events: int) -> None:
+            if events & selectors.EVENT_WRITE and child.flush():
+                self._selector.modify(child.socket, selectors.EVENT_READ, handle)
+            if events & selectors.EVENT_READ:
+                self._receive(child)
+
+        return handle
+
+    def _receive(self, child: ChildHandle) -> None:
+        self._events += child.receive()
+        if child.closed:
+            self._selector.unregister(child.socket)
+            # Mostly it is dying, and its sentinel will tell of what.
+            self._doubtful[child] = time.monotonic() + (0.0 if child.fault else _DOUBT_SECONDS)
+
+    def _on_death(self, child: ChildHandle) -> Callable[[int], None]:
+        def handle(_: int) -> None:
+            self._selector.unregister(child.sentinel)
+            self._doubtful.pop(child, None)
+            if self._leaving.pop(child, None) is None:
+                self._mourn(child)
+            child.bury()
+
+        return handle
+
+    def _mourn(self, child: ChildHandle) -> None:
+        """A child that should have lived is dead."""
+        slot = child.slot
+        if not child.closed:
+            self._selector.unregister(child.socket)
+            # What it had handed over whole before it died, counts.
+            self._events += child.receive()
+        self._children[slot] = None
+        self._claims.pop(slot, None)
+        now = time.monotonic()
+        healthy = child.ready and now - child.started_at > _HEALTHY_SECONDS
+        if healthy or child.asked:
+            self._failures[slot] = 0
+        # The first is replaced at once; those that die again and again while young must wait.
+        delay = self._next_delay(slot) if not child.asked and not healthy else 0.0
+        self._births[slot] = now + (delay if self._failures[slot] > 2 else 0.0)
+        blamed = child.claim if child.busy and not child.asked else 0
+        self._events.append(a.Died(slot, child.claim, blamed, child.obituary(), child.asked))
+
+    def close(self) -> None:
+        """Kill all children and wait until they are gone. Nothing works after this."""
+        atexit.unregister(self.close)
+        self._births.clear()
+        here = [child for child in self._children if child is not None]
+        for child in here:
+            if not child.closed:
+                self._selector.unregister(child.socket)
+        everyone = [*here, *self._leaving]
+        for child in everyone:
+            child.kill()
+            self._selector.unregister(child.sentinel)
+        for child in everyone:
+            if wait([child.sentinel], timeout=_LEAVE_SECONDS):
+                child.bury()
+        self._children = [None] * len(self._children)
+        self._leaving.clear()
+        self._doubtful.clear()
+        self._claims.clear()
+
+
+def _small_slab(size: int, wanted: int) -> str:
+    if not size:
+        return "there is no shared memory for result slabs; large results take a slower way"
+    return f"result slabs have {size >> 20} MiB instead of {wanted >> 20}: shared memory is scarce"

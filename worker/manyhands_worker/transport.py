@@ -1,0 +1,203 @@
+"""The link to the broker: one `DEALER` socket at a time, watched by a monitor.
+
+A lost connection ends a link for good. The next one has a new socket with a new random routing id,
+so nothing of the old can arrive on it; it is opened after a pause that doubles, with jitter, so that
+a thousand nodes do not come back in the same moment. The first connection of each link is left to
+ZeroMQ, which tries for ever.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from manyhands_shared import wire
+from manyhands_shared.errors import NotAuthorised, ProtocolError
+from manyhands_shared.keys import ClusterKey, KeyPair
+from manyhands_shared.messages import Message
+from manyhands_shared.serial import Buffer
+from manyhands_worker import actions as a
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+_HEARTBEAT_MS = 2_000
+_HEARTBEAT_TIMEOUT_MS = 6_000
+_RECONNECT_MS, _LONGEST_RECONNECT_MS = 100, 5_000
+_HIGH_WATER_MARK = 1_000
+#: Time that a goodbye has to get out.
+_LINGER_MS = 500
+_WATCHED = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_DISCONNECTED
+)
+
+
+class Transport:
+    """The node's side of the wire.
+
+    Args:
+        address: the broker's, in full form.
+        key_file: the cluster key's file, or empty.
+
+    Raises:
+        ConfigError: the key file cannot be used.
+    """
+
+    def __init__(self, address: str, key_file: str) -> None:
+        self._address = address
+        self._keys: tuple[KeyPair, bytes] | None = None
+        if key_file:
+            key = ClusterKey.load(Path(key_file))
+            self._keys = key.pair("worker"), key.pair("broker").public
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._established = False
+        self._waiting: deque[list[Buffer]] = deque()
+        self._pause = _FIRST_PAUSE
+        self._open_at: float | None = 0.0
+        #: Messages that were none, and were dropped.
+        self.invalid = 0
+
+    @property
+    def deadline(self) -> float | None:
+        """When `turn` has something to do, if no descriptor does."""
+        return self._open_at
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What can be read when something may have happened (edge-triggered; see `pending`)."""
+        sockets = (self._socket, self._monitor)
+        return [int(sock.fd) for sock in sockets if sock is not None]
+
+    def turn(self, now: float) -> list[a.Event]:
+        """Open the link if it is time, and take what has come.
+
+        Raises:
+            NotAuthorised: the broker refuses the key.
+        """
+        if self._open_at is not None and now >= self._open_at:
+            self._open()
+        events = self._watch(now)
+        if self._socket is not None:
+            self._flush()
+            events += self._receive(self._socket)
+        return events
+
+    def _open(self) -> None:
+        self._open_at = None
+        sock: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        sock.set(zmq.ROUTING_ID, b"\1" + secrets.token_bytes(15))
+        sock.set(zmq.LINGER, 0)
+        sock.set(zmq.MAXMSGSIZE, wire.MAX_FRAME_BYTES)
+        sock.set(zmq.SNDHWM, _HIGH_WATER_MARK)
+        sock.set(zmq.RCVHWM, _HIGH_WATER_MARK)
+        sock.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+        sock.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+        sock.set(zmq.RECONNECT_IVL, _RECONNECT_MS + random.randrange(_RECONNECT_MS))
+        sock.set(zmq.RECONNECT_IVL_MAX, _LONGEST_RECONNECT_MS)
+        sock.set(zmq.IPV6, 1)
+        if self._keys is not None:
+            pair, server = self._keys
+            sock.set(zmq.CURVE_PUBLICKEY, pair.public)
+            sock.set(zmq.CURVE_SECRETKEY, pair.secret)
+            sock.set(zmq.CURVE_SERVERKEY, server)
+        self._socket = sock
+        self._monitor = sock.get_monitor_socket(_WATCHED)
+        sock.connect(self._address)
+
+    def _watch(self, now: float) -> list[a.Event]:
+        events: list[a.Event] = []
+        while self._monitor is not None and _ready(self._monitor) & zmq.POLLIN:
+            kind = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._established = True
+                self._pause = _FIRST_PAUSE
+                events.append(a.LinkUp())
+            elif kind == zmq.EVENT_DISCONNECTED:
+                # Before the handshake ZeroMQ goes on trying by itself.
+                if self._established:
+                    self.reconnect(now)
+                    events.append(a.LinkLost("the connection broke"))
+            else:
+                raise NotAuthorised(self._unauthorised())
+        return events
+
+    def _unauthorised(self) -> str:
+        if self._keys is None:
+            return f"the broker at {self._address} wants a key; name its file with --key-file"
+        return f"the broker at {self._address} does not accept this key; copy its key file here"
+
+    def _receive(self, sock: zmq.Socket[bytes]) -> list[a.Event]:
+        events: list[a.Event] = []
+        while _ready(sock) & zmq.POLLIN:
+            # Headers are small and copied; payloads stay in ZeroMQ's memory.
+            frames: list[Any] = [sock.recv()]
+            if sock.get(zmq.RCVMORE):
+                frames += sock.recv_multipart(copy=False)
+            try:
+                events.append(a.Received(wire.decode(frames)))
+            except ProtocolError:
+                self.invalid += 1
+        return events
+
+    def send(self, message: Message) -> None:
+        """Send a message, or keep it until the socket takes it. Without a link it is dropped."""
+        if self._socket is None:
+            return
+        self._waiting.append(wire.encode(message))
+        self._flush()
+
+    def _flush(self) -> None:
+        sock = self._socket
+        while self._waiting and sock is not None:
+            frames: Sequence[Buffer] = self._waiting[0]
+            try:
+                sock.send_multipart(frames, zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._waiting.popleft()
+
+    @property
+    def pending(self) -> bool:
+        """Whether `turn` should be called without waiting: the descriptors tell of changes only."""
+        for sock in (self._socket, self._monitor):
+            if sock is not None:
+                events = _ready(sock)
+                if events & zmq.POLLIN or (events & zmq.POLLOUT and self._waiting):
+                    return True
+        return False
+
+    def reconnect(self, now: float) -> None:
+        """Give up this link; another is opened after a pause."""
+        self._close_socket(0)
+        self._open_at = now + self._pause * random.uniform(0.5, 1.0)
+        self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+
+    def _close_socket(self, linger: int) -> None:
+        self._established = False
+        self._waiting.clear()
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._socket.close(linger)
+        if self._monitor is not None:
+            self._monitor.close(0)
+        self._socket = self._monitor = None
+
+    def close(self) -> None:
+        """End the link, with a moment for what was sent last."""
+        self._open_at = None
+        self._close_socket(_LINGER_MS)
+        self._context.term()
+
+
+def _ready(sock: zmq.Socket[bytes]) -> int:
+    return int(sock.get(zmq.EVENTS))
