@@ -74,7 +74,6 @@ def _serve(
             secrets.token_bytes(16),
             epoch=time.time() - monotonic(),
             figures=lastseen.figures_of(table, monotonic),
-            history=journal.load(),
         )
         loop = Loop(
             router, core, journal, monotonic, watch=heartbeats.watch, beats=heartbeats.check

@@ -14,7 +14,7 @@ from manyhands_broker.core.job import Job, Piece
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.ready import ReadyQueue
-from manyhands_broker.core.records import JobEnded, Record
+from manyhands_broker.core.records import Record
 from manyhands_broker.core.report import describe_job
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.states import State
@@ -175,9 +175,7 @@ class Book:
         if self.jobs.pop(job.id, None) is None:
             return
         job.session.retire(job)
-        summary = describe_job(self, job)
-        self.history.append(summary)
-        self.record(JobEnded(job.id, summary))
+        self.history.append(describe_job(self, job))
         self.functions.release(job)
         job.known_by.clear()
 

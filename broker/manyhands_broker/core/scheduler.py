@@ -38,8 +38,6 @@ CRASHED, with its story, and the fleet lives on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from manyhands_broker.core.book import Book, Figures
 from manyhands_broker.core.clients import Clients
 from manyhands_broker.core.dispatch import Dispatcher
@@ -54,7 +52,6 @@ from manyhands_broker.core.events import (
     Suspected,
 )
 from manyhands_broker.core.limits import Limits
-from manyhands_broker.core.records import Record
 from manyhands_broker.core.validate import validate
 from manyhands_broker.core.workers import Workers
 from manyhands_shared.messages import ClientHello, Message, Who, WorkerHello
@@ -70,7 +67,6 @@ class Core:
         *,
         epoch: float = 0.0,
         figures: Figures = lambda _row: {},
-        history: Iterable[Record] = (),
     ) -> None:
         """A scheduler without peers.
 
@@ -79,10 +75,8 @@ class Core:
             broker_id: 16 bytes, new with each start.
             epoch: Unix time minus the `now` of events; for people to read.
             figures: Row of the last-seen table → figures of that node's last heartbeat.
-            history: What the journal holds from earlier lives.
         """
         self.book = Book(limits, broker_id, epoch, figures)
-        self.book.history.extend(record.summary for record in history)
         self._clients = Clients(self.book)
         self._workers = Workers(self.book)
         self._dispatcher = Dispatcher(self.book)

@@ -1,0 +1,49 @@
+"""The tables of the SQLite journal, as forward migrations: entry n takes version n to n + 1."""
+
+from __future__ import annotations
+
+MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE TABLE functions (digest BLOB PRIMARY KEY, name TEXT NOT NULL, body BLOB NOT NULL)
+        WITHOUT ROWID;
+    CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        function BLOB NOT NULL,
+        options BLOB NOT NULL,
+        submitted REAL NOT NULL,
+        owner TEXT NOT NULL,
+        closed INTEGER NOT NULL DEFAULT 0,
+        paused INTEGER NOT NULL DEFAULT 0,
+        cancelled INTEGER NOT NULL DEFAULT 0,
+        summary BLOB
+    );
+    CREATE TABLE batches (
+        job INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        stop INTEGER NOT NULL,
+        bodies BLOB NOT NULL,
+        PRIMARY KEY (job, first)
+    ) WITHOUT ROWID;
+    CREATE TABLE results (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        job INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        indices BLOB NOT NULL,
+        statuses BLOB NOT NULL,
+        bodies BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        seconds REAL NOT NULL
+    );
+    CREATE INDEX results_of_job ON results (job, position);
+    CREATE TABLE floors (
+        job INTEGER NOT NULL,
+        task INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        PRIMARY KEY (job, task)
+    ) WITHOUT ROWID;
+    CREATE TABLE files (job INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (name, job))
+        WITHOUT ROWID;
+    """,
+)
