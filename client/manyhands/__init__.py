@@ -1,0 +1,87 @@
+"""multiprocessing for many machines: `Pool` and `Executor` over a cluster.
+
+>>> import manyhands
+>>> with manyhands.Pool() as pool:
+...     pool.map(abs, [-1, -2])
+[1, 2]
+
+Everything that users need is here; modules below are private.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from manyhands_shared import __version__
+
+if TYPE_CHECKING:
+    from manyhands.client import Client, Job
+    from manyhands.cluster import LocalCluster
+    from manyhands.executor import Executor
+    from manyhands.pool import AsyncResult, Pool
+    from manyhands_shared.errors import (
+        BrokerUnreachable,
+        ClusterClosed,
+        ConfigError,
+        ManyhandsError,
+        NotAuthorised,
+        Refused,
+        RemoteError,
+        RemoteTraceback,
+        ResultError,
+        SubmitError,
+        SubmitQueueFull,
+        TaskCrashed,
+        TaskError,
+        TaskLost,
+        TaskTimeout,
+    )
+
+__all__ = [
+    "AsyncResult",
+    "BrokerUnreachable",
+    "Client",
+    "ClusterClosed",
+    "ConfigError",
+    "Executor",
+    "Job",
+    "LocalCluster",
+    "ManyhandsError",
+    "NotAuthorised",
+    "Pool",
+    "Refused",
+    "RemoteError",
+    "RemoteTraceback",
+    "ResultError",
+    "SubmitError",
+    "SubmitQueueFull",
+    "TaskCrashed",
+    "TaskError",
+    "TaskLost",
+    "TaskTimeout",
+    "__version__",
+]
+
+# Where each name lives. They are imported when first asked for, so that the command, which needs few
+# of them, starts at once.
+_HOMES = {
+    "AsyncResult": "manyhands.pool",
+    "Client": "manyhands.client",
+    "Executor": "manyhands.executor",
+    "Job": "manyhands.client",
+    "LocalCluster": "manyhands.cluster",
+    "Pool": "manyhands.pool",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "manyhands_shared.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,201 @@
+"""A cluster on this machine: one broker process and some nodes, for scripts, demos and tests."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from manyhands_shared.errors import ManyhandsError
+
+_START_SECONDS = 30.0
+#: How long a node may take to finish what it runs, and anybody to leave, before SIGKILL.
+_DRAIN_SECONDS = 35.0
+_LEAVE_SECONDS = 5.0
+
+_clusters: weakref.WeakSet[LocalCluster] = weakref.WeakSet()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    """A node process of a local cluster."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """Process id of the node; its pool children are its own."""
+        return self.process.pid
+
+
+class LocalCluster:
+    """A broker and nodes on this machine, reachable from it alone.
+
+    They find the modules that this process finds, and work in its current directory. They leave when
+    the cluster is closed and when this process ends, however it ends.
+
+    >>> with LocalCluster(nodes=2, slots=1) as cluster:
+    ...     executor = Executor(address=cluster.address)
+
+    Args:
+        nodes: how many nodes to start.
+        slots: tasks that each runs at once; `None` is one for each core this process may use.
+
+    Raises:
+        ValueError: fewer than 0 nodes or fewer than 1 slot.
+        ManyhandsError: a process did not start; what it said is on stderr.
+    """
+
+    def __init__(self, nodes: int = 2, slots: int | None = 1) -> None:
+        if nodes < 0:
+            raise ValueError("a cluster cannot have fewer than 0 nodes")
+        if slots is not None and slots < 1:
+            raise ValueError("a node needs at least 1 slot")
+        #: Where its broker listens.
+        self.address = ""
+        #: Its nodes, in the order in which they were started.
+        self.nodes: list[LocalNode] = []
+        #: The broker's process.
+        self.broker: subprocess.Popen[bytes] | None = None
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._closed = False
+        self._lifeline, self._lifeline_in = os.pipe()
+        _clusters.add(self)
+        try:
+            self.address = self._start_broker()
+            for _ in range(nodes):
+                self.add_node()
+        except BaseException:
+            self.close(drain=False)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else self.address
+        return f"<LocalCluster {state} nodes={len(self.nodes)}>"
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids: the broker's, then the nodes'."""
+        return [process.pid for process in self._processes()]
+
+    def add_node(self) -> LocalNode:
+        """Start another node; it joins by itself."""
+        name = f"local-{self._pid}-{len(self.nodes)}"
+        config = {"broker": self.address, "name": name, "slots": self._slots or 0}
+        node = LocalNode(name, self._spawn("manyhands_worker", config))
+        self.nodes.append(node)
+        return node
+
+    def close(self, *, drain: bool = True) -> None:
+        """End every process of the cluster, and wait until they are gone.
+
+        With `drain`, nodes finish what they run, for half a minute at most; without, they stop at
+        once. May be called again, and from any thread.
+        """
+        if self._pid != os.getpid():
+            return  # a fork: the processes are the parent's
+        with self._lock:
+            if self._closed:
+                return
+            if drain:
+                _end([node.process for node in self.nodes], _DRAIN_SECONDS)
+            self._closed = True
+            # End of file on the lifeline tells whoever is left to go at once.
+            os.close(self._lifeline_in)
+            os.close(self._lifeline)
+            _wait(self._processes(), _LEAVE_SECONDS)
+            for process in self._processes():
+                process.kill()
+                process.wait()
+
+    def _processes(self) -> list[subprocess.Popen[bytes]]:
+        brokers = [self.broker] if self.broker is not None else []
+        return brokers + [node.process for node in self.nodes]
+
+    def _start_broker(self) -> str:
+        ready, ready_in = os.pipe()
+        try:
+            config = {"bind": "tcp://127.0.0.1:0"}
+            self.broker = self._spawn("manyhands_broker", config, ready_fd=ready_in)
+        finally:
+            os.close(ready_in)
+        with os.fdopen(ready, "rb") as pipe:
+            if not select.select([pipe], [], [], _START_SECONDS)[0]:
+                raise ManyhandsError(f"the broker did not start within {_START_SECONDS:.0f} s")
+            line = pipe.readline()
+        if not line:
+            code = self.broker.wait(_LEAVE_SECONDS)
+            raise ManyhandsError(f"the broker did not start (exit code {code}); see above why")
+        return str(json.loads(line)["address"])
+
+    def _spawn(
+        self, module: str, config: dict[str, Any], ready_fd: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-P", "-m", module, "--config-json", json.dumps(config)]
+        command += ["--parent-pid", str(self._pid), "--lifeline", str(self._lifeline)]
+        inherited = [self._lifeline]
+        if ready_fd is not None:
+            command += ["--ready-fd", str(ready_fd)]
+            inherited.append(ready_fd)
+        environment = dict(os.environ)
+        # What this process can import, its processes can, whatever was done to sys.path.
+        environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            pass_fds=inherited,
+            process_group=0,  # Ctrl-C in the terminal is for us; they leave when we say so
+        )
+
+
+def _end(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    _wait(processes, seconds)
+
+
+def _wait(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
+    """Wait until all have ended, `seconds` at most in all."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _close_all() -> None:
+    for cluster in list(_clusters):
+        cluster.close(drain=False)
+
+
+def _let_go_all() -> None:
+    """In a forked child: only the parent may hold the lifelines open."""
+    for cluster in list(_clusters):
+        if not cluster._closed:
+            with suppress(OSError):
+                os.close(cluster._lifeline_in)
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_let_go_all)

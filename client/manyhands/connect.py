@@ -1,0 +1,119 @@
+"""From what the user gave to an open session: the address, the key, or a cluster of one's own."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import platform
+import secrets
+from pathlib import Path
+from typing import Any
+
+from manyhands.cluster import LocalCluster
+from manyhands.intake import Intake
+from manyhands.loop import SessionLoop
+from manyhands.session import Session
+from manyhands_shared import __version__
+from manyhands_shared import address as addresses
+from manyhands_shared.errors import ClusterClosed
+from manyhands_shared.keys import ClusterKey
+
+#: Unfinished tasks, and bytes of their arguments, that a client holds before it makes callers wait.
+MAX_PENDING = 1_000_000
+MAX_PENDING_BYTES = 1 << 30
+CONNECT_SECONDS = 10.0
+_ABORT_SECONDS = 30.0
+
+_open: set[Connection] = set()
+
+
+class Connection:
+    """An open session and, if it needed one, the cluster that was started for it.
+
+    Args:
+        address: of the broker; else ``$MANYHANDS_BROKER``; else `default`; else a cluster of this
+            connection's own with `slots` slots (`None`: all cores) is started, and ends with it.
+        key_file: the cluster's key; else ``$MANYHANDS_KEY_FILE``; else none.
+        finish_at_exit: whether unfinished tasks are waited for when the interpreter exits.
+
+    Raises:
+        ConfigError: an address or key file that cannot be used.
+        BrokerUnreachable, NotAuthorised, Refused: the broker does not take us in.
+    """
+
+    def __init__(  # noqa: PLR0913 - options of a session, all but two by name
+        self,
+        address: str | None,
+        key_file: str | os.PathLike[str] | None,
+        *,
+        default: str | None = None,
+        slots: int | None = None,
+        name: str = "",
+        limit: int = 0,
+        max_pending: int = MAX_PENDING,
+        connect_timeout: float = CONNECT_SECONDS,
+        finish_at_exit: bool = False,
+    ) -> None:
+        self.cluster: LocalCluster | None = None
+        self._finish_at_exit = finish_at_exit
+        where = address or os.environ.get("MANYHANDS_BROKER") or default
+        if where:
+            where = addresses.parse(where)
+            key_name = key_file or os.environ.get("MANYHANDS_KEY_FILE")
+            key = ClusterKey.load(Path(key_name).expanduser()) if key_name else None
+        else:
+            self.cluster = LocalCluster(nodes=1, slots=slots)
+            where, key = self.cluster.address, None
+        session = Session(secrets.token_bytes(16), name=name, limit=limit, info=_about_us())
+        self.loop = SessionLoop(where, key, session, Intake(max_pending, MAX_PENDING_BYTES))
+        try:
+            self.loop.wait_open(connect_timeout)
+        except BaseException:
+            self.abort(ClusterClosed("could not connect"))
+            raise
+        _open.add(self)
+
+    def finish(self, *, wait: bool) -> None:
+        """Close once every task has ended; with `wait`, return when that is done."""
+        self.loop.close_when_idle(self._ended)
+        if wait:
+            self.loop.join()
+
+    def abort(self, error: BaseException, *, wait: bool = True) -> None:
+        """Close now; what is unfinished fails with `error`."""
+        self.loop.close(error, self._ended)
+        if wait:
+            self.loop.join(_ABORT_SECONDS)
+
+    def _ended(self) -> None:
+        if self.cluster is not None:
+            self.cluster.close(drain=False)
+        _open.discard(self)
+
+    def end_at_exit(self) -> None:
+        """The interpreter exits: finish or abort, as this connection was made to."""
+        if self._finish_at_exit:
+            self.finish(wait=True)
+        else:
+            self.abort(ClusterClosed("the interpreter exits"))
+
+
+def _about_us() -> dict[str, Any]:
+    import cloudpickle  # noqa: PLC0415 - 20 ms that importing manyhands alone should not cost
+
+    return {
+        "manyhands": __version__,
+        "python": platform.python_version(),
+        "cloudpickle": cloudpickle.__version__,
+        "host": os.uname().nodename,
+        "pid": os.getpid(),
+    }
+
+
+def _end_all() -> None:
+    for connection in list(_open):
+        connection.end_at_exit()
+
+
+# After the cluster module's own: handlers run in reverse, and this one may need clusters to work.
+atexit.register(_end_all)

@@ -1,0 +1,221 @@
+"""`Executor`: `concurrent.futures` over a cluster."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import itertools
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ParamSpec, TypeVar, cast
+
+from manyhands.calls import Calls
+from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
+from manyhands.futures import RemoteFuture
+from manyhands_shared.callable import StarmapChunk
+from manyhands_shared.errors import ConfigError, ProtocolError
+from manyhands_shared.options import JobOptions
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Executor(concurrent.futures.Executor):
+    """Runs calls on a cluster's nodes; futures are `concurrent.futures.Future` objects.
+
+    >>> with Executor() as executor:
+    ...     executor.submit(pow, 2, 10).result()
+    1024
+
+    The broker is the one at `address`, else at ``$MANYHANDS_BROKER``; without either, a cluster on
+    this machine is started for this executor and ends with it.
+
+    A call's arguments are taken when it is submitted; changing them afterwards changes nothing.
+    Results are unpickled in the thread that asks for them. `Future.cancel` stops running tasks too.
+
+    An executor that is dropped without `shutdown`, or open when the interpreter exits, finishes
+    what was submitted, as a `ProcessPoolExecutor` does. After a fork, the child's copy raises
+    `ClusterClosed`.
+
+    Args:
+        max_workers: how many of its tasks run at once; `None` is no limit, and all cores for a
+            cluster of its own.
+        address: the broker, as ``tcp://host:port``.
+        key_file: the cluster's key; else ``$MANYHANDS_KEY_FILE``.
+        name: for people who list jobs; by default the function's name.
+        priority: tasks of higher priority go first on the whole broker (-1000 to 1000).
+        max_pending: unfinished tasks in this process before `submit` waits.
+        block: if false, `submit` raises `SubmitQueueFull` instead of waiting.
+        initializer: called in each pool child before its first task, with `initargs`.
+        max_tasks_per_child: a pool child is replaced after that many tasks.
+        connect_timeout: seconds to wait for the broker.
+
+    Raises:
+        ConfigError: an option that cannot be used.
+        BrokerUnreachable, NotAuthorised, Refused: the broker does not take us in.
+    """
+
+    def __init__(  # noqa: PLR0913 - the options of an executor, all but one by name
+        self,
+        max_workers: int | None = None,
+        *,
+        address: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        priority: int = 0,
+        max_pending: int = MAX_PENDING,
+        block: bool = True,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
+        connect_timeout: float = CONNECT_SECONDS,
+    ) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if max_pending <= 0:
+            raise ValueError("max_pending must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None and max_tasks_per_child <= 0:
+            raise ValueError("max_tasks_per_child must be >= 1")
+        options = checked_options(name, priority, max_tasks_per_child)
+        self._connection = Connection(
+            address,
+            key_file,
+            slots=max_workers,
+            name=options.name,
+            limit=max_workers or 0,
+            max_pending=max_pending,
+            connect_timeout=connect_timeout,
+            finish_at_exit=True,
+        )
+        self._calls = Calls(self._connection.loop, options, initializer, initargs, block=block)
+        self._is_shut = False
+        self._drop = weakref.finalize(self, _drop, self._calls, self._connection)
+        self._drop.atexit = False  # the connection sees to the interpreter's exit itself
+
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> concurrent.futures.Future[T]:
+        """Have ``fn(*args, **kwargs)`` called on a node.
+
+        Raises:
+            RuntimeError: the executor was shut down.
+            SubmitError: the function or an argument cannot be pickled or is too large.
+            SubmitQueueFull: `max_pending` tasks wait, and the executor was made with `block=False`.
+        """
+        if self._is_shut:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        return self._calls.submit(fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Like the built-in `map`, on the nodes; results come in order.
+
+        Args:
+            fn: the function.
+            iterables: its arguments, one iterable for each.
+            timeout: seconds, from now on, within which a result must be there when asked for.
+            chunksize: so many calls travel as one task. They then fail together.
+            buffersize: with a number, this many tasks are ahead of the consumer at most and the
+                iterables are read as results are taken; with `None` they are read whole at once.
+
+        Raises:
+            ValueError: a `chunksize` or `buffersize` below 1.
+            TimeoutError: from the iterator, when a result is not there in time.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        if self._is_shut:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        rows: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
+        submit = self._calls.submitter(fn, StarmapChunk if chunksize > 1 else None)
+        if chunksize > 1:
+            rows = zip(_chunks(rows, chunksize))
+        results = _results(submit, iter(rows), deadline, buffersize)
+        if chunksize == 1:
+            return results
+        return itertools.chain.from_iterable(cast("Iterator[list[T]]", results))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, and end once those there are have ended.
+
+        Args:
+            wait: return only then.
+            cancel_futures: cancel what has not ended, running tasks too.
+        """
+        self._is_shut = True
+        if self._drop.detach() is None:
+            if wait:
+                self._connection.loop.join()
+            return
+        if cancel_futures:
+            self._calls.cancel()
+        self._calls.close()
+        self._connection.finish(wait=wait)
+
+
+def checked_options(
+    name: str | None, priority: int, tasks_per_child: int | None = None
+) -> JobOptions:
+    """The options of a job, known to be such as the broker takes.
+
+    Raises:
+        ConfigError: one of them is not.
+    """
+    options = JobOptions(name or "", priority, tasks_per_child or 0)
+    try:
+        return JobOptions.from_map(options.to_map())
+    except ProtocolError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _drop(calls: Calls, connection: Connection) -> None:
+    calls.close()
+    connection.finish(wait=False)
+
+
+def _chunks(rows: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
+    iterator = iter(rows)
+    while chunk := tuple(itertools.islice(iterator, size)):
+        yield chunk
+
+
+def _results(
+    submit: Callable[[tuple[Any, ...]], RemoteFuture],
+    rows: Iterator[tuple[Any, ...]],
+    deadline: float | None,
+    ahead: int | None,
+) -> Iterator[Any]:
+    """Submit all rows, or `ahead` of them, now; the iterator returned gives results in order."""
+    pending = collections.deque(map(submit, itertools.islice(rows, ahead)))
+
+    def generate() -> Iterator[Any]:
+        try:
+            while pending:
+                future = pending.popleft()
+                try:
+                    left = None if deadline is None else deadline - time.monotonic()
+                    value = future.result(left)
+                finally:
+                    future.cancel()
+                    del future
+                if ahead is not None:
+                    pending.extend(map(submit, itertools.islice(rows, 1)))
+                yield value
+        finally:
+            for future in pending:
+                future.cancel()
+
+    return generate()

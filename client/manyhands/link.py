@@ -1,0 +1,127 @@
+"""A link: one DEALER socket to the broker, for as long as its connection lives.
+
+Belongs to the I/O thread alone. When an established connection is lost the link is replaced by a
+new one with a new routing id, so nothing that was sent to the old one can arrive on the new.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from manyhands_shared import wire
+from manyhands_shared.errors import ProtocolError
+from manyhands_shared.messages import Message
+from manyhands_shared.serial import Buffer
+
+if TYPE_CHECKING:
+    from manyhands_shared.keys import ClusterKey
+
+_HEARTBEAT_MS = 2_000
+_HEARTBEAT_TIMEOUT_MS = 6_000
+_RECONNECT_MS = 100
+_RECONNECT_MAX_MS = 5_000
+_LINGER_MS = 500
+
+
+class LinkEvent(Enum):
+    """What the connection did."""
+
+    UP = "up"
+    LOST = "lost"
+    #: The broker's end turned the handshake down: no key, or another one.
+    DENIED = "denied"
+
+
+_EVENTS = {
+    zmq.EVENT_HANDSHAKE_SUCCEEDED: LinkEvent.UP,
+    zmq.EVENT_DISCONNECTED: LinkEvent.LOST,
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: LinkEvent.DENIED,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: LinkEvent.DENIED,
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: LinkEvent.DENIED,
+}
+
+
+class Link:
+    """One connection attempt and its life. `close` must be called from the thread that made it."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], address: str, key: ClusterKey | None
+    ) -> None:
+        socket = context.socket(zmq.DEALER)
+        self.socket = socket
+        self._backlog: deque[list[Buffer]] = deque()
+        #: Messages that were no messages.
+        self.garbage = 0
+        socket.linger = 0
+        socket.setsockopt(zmq.ROUTING_ID, secrets.token_bytes(16))
+        socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_FRAME_BYTES)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
+        if "[" in address:
+            socket.setsockopt(zmq.IPV6, 1)
+        if key is not None:
+            ours, theirs = key.pair("client"), key.pair("broker")
+            socket.curve_publickey, socket.curve_secretkey = ours.public, ours.secret
+            socket.curve_serverkey = theirs.public
+        self.monitor = socket.get_monitor_socket(sum(_EVENTS))
+        self.monitor.linger = 0
+        socket.connect(address)
+
+    @property
+    def congested(self) -> bool:
+        """Whether messages wait because ZeroMQ takes no more for now."""
+        return bool(self._backlog)
+
+    def send(self, message: Message) -> None:
+        """Send, behind whatever waits; never blocks."""
+        self._backlog.append(wire.encode(message))
+        self.drain()
+
+    def drain(self) -> None:
+        """Hand to ZeroMQ what it takes of what waits."""
+        while self._backlog:
+            frames = self._backlog[0]
+            try:
+                if len(frames) == 1:
+                    self.socket.send(frames[0], zmq.DONTWAIT)
+                else:
+                    self.socket.send_multipart(frames, zmq.DONTWAIT, copy=False)
+            except zmq.Again:
+                return
+            self._backlog.popleft()
+
+    def receive(self) -> Message | None:
+        """The next message, or `None` if there is none now. What makes no sense is counted."""
+        while True:
+            try:
+                frames: list[Buffer] = [self.socket.recv(zmq.DONTWAIT)]
+            except zmq.Again:
+                return None
+            while self.socket.getsockopt(zmq.RCVMORE):
+                frames.append(self.socket.recv(zmq.DONTWAIT, copy=False))
+            try:
+                return wire.decode(frames)
+            except ProtocolError:
+                self.garbage += 1
+
+    def event(self) -> LinkEvent | None:
+        """The next thing the connection did, or `None`."""
+        try:
+            frames = self.monitor.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return None
+        return _EVENTS.get(zmq.Event(parse_monitor_message(frames)["event"]))
+
+    def close(self, *, flush: bool = False) -> None:
+        """Let go of the socket; with `flush`, what was sent last gets a moment to leave."""
+        self.socket.disable_monitor()
+        self.monitor.close()
+        self.socket.close(linger=_LINGER_MS if flush else 0)

@@ -1,0 +1,389 @@
+"""The I/O thread: carries a `Session` over a `Link` and feeds results to the jobs' sinks.
+
+One thread per client owns the socket and the session core; everybody else reaches it through the
+`Intake`. Whatever has queued up by the time the thread comes round leaves as one message: a lone
+task at once, a flood in vectors.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from itertools import count, groupby
+from math import ceil
+from operator import itemgetter
+from typing import Any
+
+import zmq
+
+from manyhands.intake import Intake
+from manyhands.link import Link, LinkEvent
+from manyhands.open_job import OpenJob
+from manyhands.session import Session
+from manyhands.session.types import (
+    AddJob,
+    Answered,
+    Append,
+    Ask,
+    CancelOther,
+    CancelTasks,
+    Close,
+    CloseJob,
+    Deliver,
+    Effect,
+    Event,
+    Failed,
+    Flush,
+    LinkLost,
+    LinkUp,
+    Opened,
+    Received,
+    Relink,
+    Send,
+    State,
+    Tick,
+)
+from manyhands_shared.clock import monotonic
+from manyhands_shared.errors import (
+    BrokerUnreachable,
+    ClusterClosed,
+    ManyhandsError,
+    NotAuthorised,
+    Refused,
+)
+from manyhands_shared.keys import ClusterKey
+
+log = logging.getLogger("manyhands.client")
+
+#: Handshakes that the other side broke off before we believe that it does not want us.
+DENIALS = 3
+#: In one turn: messages taken in, and messages sent.
+_TURN_RECEIVES = 64
+_TURN_FLUSHES = 4
+
+_loops: weakref.WeakSet[SessionLoop] = weakref.WeakSet()
+
+
+class SessionLoop:
+    """A session with the broker at `address` and the thread that serves it.
+
+    Args:
+        address: full address of the broker.
+        key: the cluster key, or `None` for a broker without one.
+        session: the session, new.
+        intake: the queue of what is to be submitted.
+    """
+
+    def __init__(
+        self, address: str, key: ClusterKey | None, session: Session, intake: Intake
+    ) -> None:
+        self.address = address
+        self.intake = intake
+        self._key = key
+        self._session = session
+        self._jobs: dict[str, OpenJob] = {}
+        self._requests = count(1)
+        self._answers: dict[int, Future[Any]] = {}
+        self._settled = threading.Event()
+        self._denials = 0
+        self._stopping = False
+        self._when_idle: Callable[[], None] | None = None
+        self._at_end: Callable[[], None] | None = None
+        self._pid = os.getpid()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._poller.register(intake.wake_fd, zmq.POLLIN)
+        self._link: Link
+        self._polls_out = False
+        self._thread = threading.Thread(target=self._run, name="manyhands-client", daemon=True)
+        _loops.add(self)
+        self._thread.start()
+
+    # For any thread -----------------------------------------------------------------------------
+
+    def wait_open(self, timeout: float) -> None:
+        """Wait until the broker has taken this session in.
+
+        Raises:
+            BrokerUnreachable: it did not within `timeout` seconds.
+            NotAuthorised, Refused: it does not want to.
+        """
+        self._settled.wait(timeout)
+        if self.intake.error is not None:
+            raise self.intake.error
+        if not self._settled.is_set():
+            raise BrokerUnreachable(
+                f"no broker answers at {self.address}: "
+                "start one with `manyhands broker`, or check the address"
+            )
+
+    def on_thread(self) -> bool:
+        """Whether the caller is this loop's own thread, which must never wait for results."""
+        return threading.get_ident() == self.intake.owner
+
+    def open_job(self, job: OpenJob) -> None:
+        """Begin a job; its tasks follow through `intake`."""
+        self.intake.command(partial(self._open_job, job))
+
+    def close_job(self, job: OpenJob) -> None:
+        """The job gets no more tasks."""
+        self.intake.command(partial(self._close_job, job))
+
+    def cancel(self, job: OpenJob, find: Callable[[], list[int]] | None = None) -> None:
+        """Cancel a whole job, or those tasks that `find`, called on the I/O thread, names."""
+        self.intake.command(partial(self._cancel, job, find))
+
+    def cancel_other(self, job_id: str) -> None:
+        """Cancel a job of any session by its id."""
+        self.intake.command(lambda: self._handle(CancelOther(job_id)))
+
+    def ask(self, what: str, arguments: dict[str, Any]) -> Future[Any]:
+        """Put a question to the broker; the future has the data of its reply, or `Refused`."""
+        answer: Future[Any] = Future()
+        self.intake.command(partial(self._ask, answer, what, arguments))
+        return answer
+
+    def close(self, error: BaseException, then: Callable[[], None]) -> None:
+        """Leave the broker now; what has not ended fails with `error`.
+
+        `then` is called when all is done, on the I/O thread if that still lives.
+        """
+        self.intake.command(partial(self._stop, error, then))
+
+    def close_when_idle(self, then: Callable[[], None]) -> None:
+        """The same, as soon as no task is left."""
+        self.intake.command(partial(self._finish, then))
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end of the thread, after one of the above."""
+        if self._pid == os.getpid() and not self.on_thread():
+            self._thread.join(timeout)
+
+    def disown(self) -> None:
+        """In a forked child: the thread and the socket are the parent's, and never touched here."""
+        self._stopping = True
+        self._session.state = State.CLOSED
+        self.intake.shut(
+            ClusterClosed("this process was forked from the one that connected; connect anew here")
+        )
+
+    # On the I/O thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self.intake.owner = threading.get_ident()
+        try:
+            self._connect()
+            while not self._stopping:
+                self._turn()
+        except Exception as error:
+            log.exception("the client's I/O thread failed")
+            self._end(ManyhandsError(f"manyhands failed inside ({error!r}); please report this"))
+        finally:
+            self._disconnect(flush=True)
+            self._context.term()
+            self.intake.reject()
+            if self._at_end is not None:
+                self._at_end()
+
+    def _turn(self) -> None:
+        intake, session = self.intake, self._session
+        ready = dict(self._poller.poll(self._patience()))
+        intake.asleep = False
+        if intake.wake_fd in ready:
+            intake.woken()
+        if self._link.monitor in ready:
+            self._watch()
+        if ready.get(self._link.socket, 0) & zmq.POLLIN:
+            self._receive()
+        self._take()
+        deadline = session.deadline
+        if deadline is not None and monotonic() >= deadline:
+            self._handle(Tick())
+        if self._link.congested:
+            self._link.drain()
+        for _ in range(_TURN_FLUSHES):
+            if self._link.congested or not session.wants_flush:
+                break
+            self._handle(Flush())
+        intake.publish(session.books.held_tasks, session.books.held_bytes)
+        if self._when_idle is not None and not session.books.held_tasks and intake.empty:
+            self._stop(ClusterClosed("the session was closed"), self._when_idle)
+
+    def _patience(self) -> int | None:
+        """Milliseconds to wait in the poll; `None` is for ever."""
+        congested = self._link.congested
+        if congested is not self._polls_out:
+            self._polls_out = congested
+            events = zmq.POLLIN | zmq.POLLOUT if congested else zmq.POLLIN
+            self._poller.modify(self._link.socket, events)
+        if self._session.wants_flush and not congested:
+            return 0
+        if not self.intake.about_to_sleep():
+            return 0
+        deadline = self._session.deadline
+        return None if deadline is None else max(0, ceil((deadline - monotonic()) * 1e3))
+
+    def _watch(self) -> None:
+        while (event := self._link.event()) is not None:
+            if event is LinkEvent.UP:
+                self._handle(LinkUp())
+            elif event is LinkEvent.LOST:
+                if self._session.state is not State.CONNECTING:
+                    self._handle(LinkLost())
+                    return  # the link is another one now
+            elif not self._settled.is_set():
+                self._denials += 1
+                if self._denials >= DENIALS:
+                    self._stop(_denied(self.address, keyed=self._key is not None))
+
+    def _receive(self) -> None:
+        link = self._link
+        for _ in range(_TURN_RECEIVES):
+            message = link.receive()
+            if message is None:
+                return
+            self._handle(Received(message))
+            if self._link is not link or self._stopping:
+                return
+
+    def _take(self) -> None:
+        if self.intake.empty:
+            return
+        for job, group in groupby(self.intake.take(), itemgetter(0)):
+            if job is None:
+                for _, command, _ in group:
+                    command()
+            else:
+                _, entries, payloads = zip(*group, strict=True)
+                if job.closed:
+                    job.sink.reject(entries, payloads)
+                    continue
+                job.sink.accept(job.next, entries)
+                job.next += len(payloads)
+                job.unfinished += len(payloads)
+                self._handle(Append(job.id, list(payloads)))
+
+    def _open_job(self, job: OpenJob) -> None:
+        if self._stopping:
+            job.closed = True
+            job.sink.fail(self.intake.error or ClusterClosed("the session was closed"))
+            return
+        self._jobs[job.id] = job
+        self._handle(AddJob(job.id, job.function, job.options))
+
+    def _close_job(self, job: OpenJob) -> None:
+        if not job.closed:
+            job.closed = True
+            self._handle(CloseJob(job.id))
+            self._forget(job)
+
+    def _cancel(self, job: OpenJob, find: Callable[[], list[int]] | None) -> None:
+        if job.id not in self._jobs:
+            return
+        if find is None:
+            job.closed = job.cancelled = True
+            self._handle(CancelTasks(job.id, None))
+            self._forget(job)
+        else:
+            indices = find()
+            if indices:
+                self._handle(CancelTasks(job.id, indices))
+
+    def _ask(self, answer: Future[Any], what: str, arguments: dict[str, Any]) -> None:
+        if self._stopping:
+            answer.set_exception(self.intake.error or ClusterClosed("the session was closed"))
+            return
+        request = next(self._requests)
+        self._answers[request] = answer
+        self._handle(Ask(request, what, arguments))
+
+    def _handle(self, event: Event) -> None:
+        for effect in self._session.handle(event, monotonic()):
+            self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Send(message):
+                self._link.send(message)
+            case Deliver(job_id, indices, statuses, bodies):
+                job = self._jobs[job_id]
+                job.unfinished -= len(indices)
+                job.sink.deliver(indices, statuses, bodies)
+                self._forget(job)
+            case Answered(request, error, data):
+                answer = self._answers.pop(request)
+                if error:
+                    answer.set_exception(Refused("query", error))
+                else:
+                    answer.set_result(data)
+            case Opened():
+                self._settled.set()
+            case Relink():
+                self._disconnect()
+                self._connect()
+            case Failed(code, reason):
+                self._stop(Refused(code, f"the broker refuses: {reason}"))
+
+    def _forget(self, job: OpenJob) -> None:
+        if job.closed and not job.unfinished:
+            self._jobs.pop(job.id, None)
+
+    def _connect(self) -> None:
+        self._link = Link(self._context, self.address, self._key)
+        self._poller.register(self._link.socket, zmq.POLLIN)
+        self._poller.register(self._link.monitor, zmq.POLLIN)
+
+    def _disconnect(self, *, flush: bool = False) -> None:
+        self._polls_out = False
+        self._poller.unregister(self._link.socket)
+        self._poller.unregister(self._link.monitor)
+        self._link.close(flush=flush)
+
+    def _stop(self, error: BaseException, then: Callable[[], None] | None = None) -> None:
+        if not self._stopping:
+            self._at_end = then
+            self._handle(Close(str(error)[:200]))
+            self._end(error)
+        elif then is not None:
+            then()
+
+    def _finish(self, then: Callable[[], None]) -> None:
+        if self._stopping:
+            then()
+        else:
+            self._when_idle = then
+
+    def _end(self, error: BaseException) -> None:
+        """Nothing will come any more: tell everybody."""
+        self._stopping = True
+        self.intake.shut(error)
+        for job in list(self._jobs.values()):
+            job.closed = True
+            job.sink.fail(error)
+        self._jobs.clear()
+        for answer in self._answers.values():
+            answer.set_exception(error)
+        self._answers.clear()
+        self._settled.set()
+
+
+def _denied(address: str, *, keyed: bool) -> NotAuthorised:
+    if keyed:
+        return NotAuthorised(f"the broker at {address} does not take this key; use its cluster key")
+    return NotAuthorised(
+        f"the broker at {address} breaks off the handshake: it probably wants a key; "
+        "give key_file=… or set MANYHANDS_KEY_FILE"
+    )
+
+
+def _disown_all() -> None:
+    for loop in list(_loops):
+        loop.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)

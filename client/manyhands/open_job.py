@@ -1,0 +1,43 @@
+"""A job as the I/O thread serves it, and what becomes of its tasks' ends."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from manyhands_shared.messages import Function
+from manyhands_shared.serial import Payload
+
+
+class Sink(Protocol):
+    """Takes what comes back for one job. Called on the I/O thread; must be quick and never wait."""
+
+    def accept(self, first: int, entries: Sequence[Any], /) -> None:
+        """These tasks have the numbers `first`, `first + 1`, … from now on."""
+
+    def reject(self, entries: Sequence[Any], payloads: Sequence[Payload], /) -> None:
+        """These tasks came after the job or the session was closed. May come on any thread."""
+
+    def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
+        """These tasks have ended; each is told once."""
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing more will come: whatever has not ended fails with `error`."""
+
+
+class OpenJob:
+    """One job of this session: its id, function and options, and the sink of its results."""
+
+    __slots__ = ("cancelled", "closed", "function", "id", "next", "options", "sink", "unfinished")
+
+    def __init__(self, function: Function, options: dict[str, Any], sink: Sink) -> None:
+        self.id = secrets.token_hex(8)
+        self.function = function
+        self.options = options
+        self.sink = sink
+        # What follows belongs to the I/O thread.
+        self.next = 0
+        self.unfinished = 0
+        self.closed = False
+        self.cancelled = False

@@ -1,0 +1,334 @@
+"""`Pool`: `multiprocessing.Pool` over a cluster."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, NoReturn, Self
+
+from manyhands import arguments
+from manyhands.calls import Calls
+from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
+from manyhands.executor import checked_options
+from manyhands.futures import RemoteFuture
+from manyhands.open_job import OpenJob
+from manyhands.pool_imap import IMapIterator, feed
+from manyhands.pool_results import ApplyResult, Callback, MapResult
+from manyhands_shared.callable import MapChunk, StarmapChunk
+from manyhands_shared.errors import ClusterClosed, ManyhandsError
+
+AsyncResult = ApplyResult
+
+_RUN, _CLOSE, _TERMINATE = "RUN", "CLOSE", "TERMINATE"
+_QUERY_SECONDS = 10.0
+
+
+class Pool:
+    """A pool with the methods of `multiprocessing.Pool` and their meaning, over a cluster's slots.
+
+    >>> with Pool() as pool:
+    ...     pool.map(abs, range(-3, 0))
+    [3, 2, 1]
+
+    The broker is the one at `address`, else at ``$MANYHANDS_BROKER``; without either, a cluster on
+    this machine is started for this pool and ends with it. Scripts need no
+    ``if __name__ == "__main__"``: nodes never import the script. Functions may be lambdas and closures.
+
+    What differs from `multiprocessing`:
+
+    - A child that dies costs no result: its task is run again, or fails with `TaskCrashed`.
+    - `initializer` runs before a child's first task of this pool, not when the pool is made; one
+      that raises fails the task.
+    - After `terminate`, what had not ended raises `ClusterClosed` instead of waiting for ever.
+    - `imap` reads its input only a bounded number of items ahead.
+
+    Args:
+        processes: how many tasks run at once; `None` is no limit, and all cores for a cluster of
+            its own.
+        initializer: called in each child before its first task, with `initargs`.
+        maxtasksperchild: a child is replaced after that many tasks.
+        address: the broker, as ``tcp://host:port``.
+        key_file: the cluster's key; else ``$MANYHANDS_KEY_FILE``.
+        name: for people who list jobs; by default the function's name.
+        priority: tasks of higher priority go first on the whole broker (-1000 to 1000).
+        max_pending: unfinished tasks in this process before a method that submits waits.
+        connect_timeout: seconds to wait for the broker.
+
+    Raises:
+        ConfigError: an option that cannot be used.
+        BrokerUnreachable, NotAuthorised, Refused: the broker does not take us in.
+    """
+
+    _state = "INIT"
+
+    def __init__(  # noqa: PLR0913 - those of multiprocessing.Pool, and ours by name
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        *,
+        address: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        priority: int = 0,
+        max_pending: int = MAX_PENDING,
+        connect_timeout: float = CONNECT_SECONDS,
+    ) -> None:
+        if processes is not None and processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (
+            not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
+        ):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        options = checked_options(name, priority, maxtasksperchild)
+        self._processes = processes
+        self._connection = Connection(
+            address,
+            key_file,
+            slots=processes,
+            name=options.name,
+            limit=processes or 0,
+            max_pending=max_pending,
+            connect_timeout=connect_timeout,
+        )
+        self._loop = self._connection.loop
+        self._calls = Calls(self._loop, options, initializer, tuple(initargs))
+        self._lock = threading.Lock()
+        self._feeding = 0
+        self._drop = weakref.finalize(
+            self, self._connection.abort, ClusterClosed("the pool is gone"), wait=False
+        )
+        self._drop.atexit = False  # the connection sees to the interpreter's exit itself
+        self._state = _RUN
+
+    def __repr__(self) -> str:
+        size = self._processes if self._processes is not None else "all"
+        return f"<manyhands.Pool state={self._state} pool_size={size}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def __enter__(self) -> Self:
+        self._check_running()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.terminate()
+
+    def __del__(self) -> None:
+        if self._state == _RUN:
+            warnings.warn(
+                f"unclosed running manyhands pool {self!r}", ResourceWarning, 2, source=self
+            )
+
+    # One call -----------------------------------------------------------------------------------
+
+    def apply(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """``func(*args, **kwds)`` on a node; waits for it."""
+        return self.apply_async(func, args, kwds).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callback = None,
+        error_callback: Callback = None,
+    ) -> ApplyResult:
+        """``func(*args, **kwds)`` on a node; returns at once. What cannot be sent, `get` raises."""
+        self._check_running()
+        try:
+            future = self._calls.submit(func, tuple(args), kwds or {})
+        except ManyhandsError as error:
+            future = RemoteFuture.failed(error)
+        return ApplyResult(future, callback, error_callback)
+
+    # Maps ---------------------------------------------------------------------------------------
+
+    def map(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """The list of ``func(item)`` for each item; `chunksize` of them travel as one task."""
+        return self._map_async(func, iterable, MapChunk, chunksize).get()
+
+    def map_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callback = None,
+        error_callback: Callback = None,
+    ) -> MapResult:
+        """`map` that returns at once."""
+        return self._map_async(func, iterable, MapChunk, chunksize, callback, error_callback)
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[Any]:
+        """The list of ``func(*item)`` for each item."""
+        return self._map_async(func, iterable, StarmapChunk, chunksize).get()
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callback = None,
+        error_callback: Callback = None,
+    ) -> MapResult:
+        """`starmap` that returns at once."""
+        return self._map_async(func, iterable, StarmapChunk, chunksize, callback, error_callback)
+
+    def imap(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> Iterator[Any]:
+        """`map` whose results are given in order as they come, and whose input is read as it goes."""
+        return self._imap(func, iterable, chunksize, ordered=True)
+
+    def imap_unordered(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> Iterator[Any]:
+        """`imap` that gives whatever result comes first."""
+        return self._imap(func, iterable, chunksize, ordered=False)
+
+    # The end ------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Take no more calls. What there is goes on."""
+        with self._lock:
+            if self._state != _RUN:
+                return
+            self._state = _CLOSE
+            self._calls.close()
+            if not self._feeding:
+                self._finish()
+
+    def terminate(self) -> None:
+        """Stop at once; what has not ended raises `ClusterClosed`."""
+        self._state = _TERMINATE
+        self._drop.detach()
+        self._connection.abort(ClusterClosed("the pool was terminated"))
+
+    def join(self) -> None:
+        """Wait until everything has ended, after `close` or `terminate`.
+
+        Raises:
+            ValueError: neither was called.
+        """
+        if self._state == _RUN:
+            raise ValueError("Pool is still running")
+        self._loop.join()
+
+    # Inside -------------------------------------------------------------------------------------
+
+    def _check_running(self) -> None:
+        if self._state != _RUN:
+            raise ValueError("Pool not running")
+
+    def _map_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        wrapper: type[MapChunk | StarmapChunk],
+        chunksize: int | None,
+        callback: Callback = None,
+        error_callback: Callback = None,
+    ) -> MapResult:
+        self._check_running()
+        items: Any = iterable if hasattr(iterable, "__len__") else list(iterable)
+        count = len(items)
+        if chunksize is None:
+            chunksize = -(-count // (4 * self._size())) or 1
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+        result = MapResult(-(-count // chunksize), callback, error_callback)
+        if not count:
+            return result
+        job: OpenJob | None = None
+        try:
+            packed = self._calls.pack(func, wrapper)
+            job = OpenJob(packed, self._calls.job_options(func), result)
+            self._loop.open_job(job)
+            for chunk in _chunks(items, chunksize):
+                self._loop.intake.put(job, None, arguments.pack((chunk,), {}))
+            self._loop.close_job(job)
+        except ManyhandsError as error:  # as in multiprocessing, `get` is the place to hear of it
+            result.fail(error)
+            if job is not None:
+                self._loop.cancel(job)
+        return result
+
+    def _imap(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, *, ordered: bool
+    ) -> Iterator[Any]:
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize}")
+        results = IMapIterator(2 * self._size(), ordered=ordered)
+        packed = self._calls.pack(func, MapChunk if chunksize > 1 else None)
+        job = OpenJob(packed, self._calls.job_options(func), results.sink)
+        self._loop.open_job(job)
+        put, rows = (
+            self._loop.intake.put,
+            iterable if chunksize == 1 else _chunks(iterable, chunksize),
+        )
+
+        def submit(row: Any) -> None:
+            put(job, None, arguments.pack((row,), {}))
+
+        def done() -> None:
+            if results_sink.abandoned:
+                self._loop.cancel(job)
+            else:
+                self._loop.close_job(job)
+            with self._lock:
+                self._feeding -= 1
+                if self._state == _CLOSE and not self._feeding:
+                    self._finish()
+
+        results_sink = results.sink
+        with self._lock:
+            self._feeding += 1
+        feed(results_sink, rows, submit, done)
+        if chunksize == 1:
+            return results
+        return (item for chunk in results for item in chunk)
+
+    def _finish(self) -> None:
+        self._drop.detach()
+        self._connection.finish(wait=False)
+
+    def _size(self) -> int:
+        """Slots that this pool's tasks may use, one at least."""
+        if self._processes is not None:
+            return self._processes
+        if self._loop.on_thread():  # a callback that maps: it cannot wait for an answer
+            return os.cpu_count() or 1
+        stats = self._loop.ask("stats", {}).result(_QUERY_SECONDS)
+        return max(1, int(stats["slots"]))
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[Any]:
+    """Slices of what can be sliced cheaply; a range stays a range, whatever its length."""
+    if type(items) in (list, tuple, range):
+        for start in range(0, len(items), size):  # type: ignore[arg-type]
+            yield items[start : start + size]  # type: ignore[index]
+        return
+    iterator = iter(items)
+    while chunk := tuple(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,334 @@
+"""The client's session: what it has submitted, what the broker knows of it, and what came back.
+
+Pure: no socket, no thread, no clock. `Session.handle(event, now)` takes one event and returns the
+effects that the caller must carry out, in order. The same code runs under the I/O thread (`loop`)
+and under a simulator.
+
+How it works
+============
+
+The session holds the payload of every task until the task has ended, so that whatever a lost link,
+a restarted broker or a lost message took with it can be submitted again under the same ids. The
+broker takes no task twice, and the session delivers no task twice; between them lies any number
+of repetitions.
+
+Tasks are numbered by their job from 0. What is still to be sent is kept as ranges (`SessionJob.runs`),
+not task by task: usually one range, the tail. After a link was lost
+
+- and the broker *resumed* the session, everything above what it confirmed is a range again
+  (results and `Accepted` both confirm, and groups come in order, so one number says it all);
+- and the broker had *forgotten* it, every unfinished task is.
+
+Results are numbered; one that was seen is dropped and acknowledged, and after a gap the session
+says hello, whereupon the broker repeats what it has not seen acknowledged.
+
+Time comes in as `now`. Two things depend on it: when to ping, and when a ping or a hello has been
+unanswered for so long that the link counts as lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from manyhands.session.books import Books
+from manyhands.session.types import (
+    AddJob,
+    Answered,
+    Append,
+    Ask,
+    CancelOther,
+    CancelTasks,
+    Close,
+    CloseJob,
+    Effect,
+    Event,
+    Failed,
+    Flush,
+    LinkLost,
+    LinkUp,
+    Opened,
+    Received,
+    Relink,
+    Send,
+    State,
+    Tick,
+)
+from manyhands_shared.messages import (
+    PROTOCOL_VERSION,
+    Accepted,
+    Ack,
+    Bye,
+    Cancel,
+    ClientHello,
+    ClientWelcome,
+    Message,
+    Need,
+    Ping,
+    Pong,
+    Query,
+    Refused,
+    Reply,
+    Results,
+    Span,
+    Submit,
+    Who,
+)
+
+#: A hello or a ping without an answer for this long: the link is taken for lost.
+ANSWER_SECONDS = 10.0
+
+# From which state to which. `CLOSED` is final, and so is `FAILED` but for being closed.
+_TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.CONNECTING: frozenset({State.CONNECTING, State.GREETING, State.FAILED, State.CLOSED}),
+    State.GREETING: frozenset({State.CONNECTING, State.OPEN, State.FAILED, State.CLOSED}),
+    State.OPEN: frozenset({State.CONNECTING, State.GREETING, State.FAILED, State.CLOSED}),
+    State.FAILED: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+
+class Session:
+    """One client session. `token` is its 16-byte secret; `info` is what the hello tells of us."""
+
+    def __init__(
+        self, token: bytes, *, name: str = "", limit: int = 0, info: dict[str, Any]
+    ) -> None:
+        self.state = State.CONNECTING
+        self.token = token
+        self.books = Books()
+        #: Messages that made no sense here and were dropped.
+        self.dropped = 0
+        self._name = name
+        self._limit = limit
+        self._info = info
+        self._now = 0.0
+        self._last_seq = 0  # of the results taken
+        self._acked = 0
+        self._resyncing = False  # the next results may have any new number
+        self._questions: dict[int, Query] = {}
+        self._other_cancels: list[str] = []
+        self._ping_interval = 0.0
+        self._pings = 0
+        self._next_ping: float | None = None
+        self._answer_due: float | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        """When a `Tick` is due, on the clock of `now`; `None` for never."""
+        times = [time for time in (self._next_ping, self._answer_due) if time is not None]
+        return min(times, default=None)
+
+    @property
+    def wants_flush(self) -> bool:
+        """Whether a `Flush` would send something."""
+        return self.state is State.OPEN and (self._acked < self._last_seq or self.books.sendable)
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one event; return what is to be done, in this order."""
+        if self.state in (State.CLOSED, State.FAILED) and not isinstance(event, Close):
+            return []
+        self._now = now
+        return list(_HANDLERS[type(event)](self, event))
+
+    def validate(self) -> None:
+        """Check every invariant; `AssertionError` names the one that does not hold."""
+        self.books.validate()
+        assert self._acked <= self._last_seq, "acknowledged what never came"
+        assert self.state is State.OPEN or self._next_ping is None, "pings without a session"
+
+    # What the user does -------------------------------------------------------------------------
+
+    def _add_job(self, event: AddJob) -> Iterator[Effect]:
+        self.books.add(event.job, event.function, event.options)
+        yield from ()
+
+    def _append(self, event: Append) -> Iterator[Effect]:
+        self.books.append(event.job, event.bodies)
+        yield from ()
+
+    def _close_job(self, event: CloseJob) -> Iterator[Effect]:
+        self.books.close(event.job)
+        yield from ()
+
+    def _cancel_tasks(self, event: CancelTasks) -> Iterator[Effect]:
+        """Tasks that were sent end with what the broker says; the others end here and now."""
+        ended, spans = self.books.cancel(event.job, event.indices)
+        yield from ended
+        if spans and self.state is State.OPEN:
+            yield Send(Cancel(spans))
+
+    def _cancel_other(self, event: CancelOther) -> Iterator[Effect]:
+        if self.state is State.OPEN:
+            yield Send(Cancel([Span(event.job, 0, [])]))
+        else:
+            self._other_cancels.append(event.job)
+
+    def _ask(self, event: Ask) -> Iterator[Effect]:
+        query = Query(event.request, event.what, event.arguments)
+        self._questions[event.request] = query
+        if self.state is State.OPEN:
+            yield Send(query)
+
+    def _close(self, event: Close) -> Iterator[Effect]:
+        if self.state is State.OPEN:
+            yield Send(Bye(event.reason))
+        if self.state is not State.CLOSED:
+            self._become(State.CLOSED)
+
+    # The link -----------------------------------------------------------------------------------
+
+    def _link_up(self, _: LinkUp) -> Iterator[Effect]:
+        if self.state is State.CONNECTING:
+            yield self._hello()
+
+    def _link_lost(self, _: LinkLost) -> Iterator[Effect]:
+        self._become(State.CONNECTING)
+        yield Relink()
+
+    def _tick(self, _: Tick) -> Iterator[Effect]:
+        if self._answer_due is not None and self._now >= self._answer_due:
+            yield from self._link_lost(LinkLost())
+        elif self._next_ping is not None and self._now >= self._next_ping:
+            self._pings += 1
+            self._next_ping = self._now + self._ping_interval
+            if self._answer_due is None:
+                self._answer_due = self._now + max(2 * self._ping_interval, ANSWER_SECONDS)
+            yield Send(Ping(self._pings))
+
+    def _flush(self, _: Flush) -> Iterator[Effect]:
+        """Send the acknowledgement that is due, and at most one `Submit` with its functions."""
+        if self.state is not State.OPEN:
+            return
+        if self._acked < self._last_seq:
+            self._acked = self._last_seq
+            yield Send(Ack(self._last_seq))
+        functions, groups, doomed = self.books.next_submit()
+        yield from map(Send, functions)
+        if groups:
+            yield Send(Submit(groups))
+        if doomed:
+            yield Send(Cancel(doomed))
+
+    def _hello(self) -> Effect:
+        self._become(State.GREETING)
+        self._answer_due = self._now + ANSWER_SECONDS
+        hello = ClientHello(
+            PROTOCOL_VERSION, self.token, self._name, self._last_seq, self._limit, self._info
+        )
+        return Send(hello)
+
+    def _become(self, state: State) -> None:
+        assert state in _TRANSITIONS[self.state], f"{self.state} cannot become {state}"
+        self.state = state
+        self._next_ping = self._answer_due = None
+
+    # What the broker says -----------------------------------------------------------------------
+
+    def _received(self, event: Received) -> Iterator[Effect]:
+        message = event.message
+        handler = _RECEIVERS.get(type(message))
+        if handler is None or (self.state is not State.OPEN and type(message) not in _EARLY):
+            self.dropped += 1
+            return
+        if self.state is State.OPEN:
+            self._answer_due = None
+        yield from handler(self, message)
+
+    def _welcome(self, message: ClientWelcome) -> Iterator[Effect]:
+        if self.state is not State.GREETING:
+            self.dropped += 1
+            return
+        self._become(State.OPEN)
+        self.books.window_tasks = max(1, message.window_tasks)
+        self.books.window_bytes = max(1, message.window_bytes)
+        self._ping_interval = message.ping_interval
+        if message.ping_interval > 0:
+            self._next_ping = self._now + message.ping_interval
+        if not message.resumed:
+            self._last_seq = 0
+        self._acked = self._last_seq
+        self._resyncing = True
+        yield Opened(message.broker, message.resumed)
+        ended, spans = self.books.rewind(resumed=message.resumed)
+        yield from ended
+        yield from map(Send, self._questions.values())
+        spans += [Span(job_id, 0, []) for job_id in self._other_cancels]
+        self._other_cancels.clear()
+        if spans:
+            yield Send(Cancel(spans))
+
+    def _who(self, _: Who) -> Iterator[Effect]:
+        if self.state is State.OPEN:
+            yield self._hello()
+
+    def _refused(self, message: Refused) -> Iterator[Effect]:
+        self._become(State.FAILED)
+        yield Failed(message.code, message.reason)
+
+    def _ping(self, message: Ping) -> Iterator[Effect]:
+        yield Send(Pong(message.counter))
+
+    def _pong(self, _: Pong) -> Iterator[Effect]:
+        yield from ()  # that it came is all it says
+
+    def _need(self, message: Need) -> Iterator[Effect]:
+        function = self.books.function(message.digest)
+        if function is not None:
+            yield Send(function)
+
+    def _accepted(self, message: Accepted) -> Iterator[Effect]:
+        self.books.window_tasks = max(1, message.window_tasks)
+        self.books.confirm(message.jobs)
+        yield from ()
+
+    def _reply(self, message: Reply) -> Iterator[Effect]:
+        if self._questions.pop(message.request, None) is not None:
+            yield Answered(message.request, message.error, message.data)
+
+    def _results(self, message: Results) -> Iterator[Effect]:
+        if message.seq <= self._last_seq:
+            if (
+                message.seq
+            ):  # 0 was never a number; anything else was seen, so say again that it was taken
+                self._acked = min(self._acked, self._last_seq - 1)
+            return
+        if message.seq != self._last_seq + 1 and not self._resyncing:
+            yield self._hello()
+            return
+        self._resyncing = False
+        self._last_seq = message.seq
+        for group in message.groups:
+            ended = self.books.end(group)
+            if ended is not None:
+                yield ended
+
+
+# A handler yields its effects; `handle` runs it to its end, so none outlives its event.
+_HANDLERS: Mapping[type, Any] = {
+    AddJob: Session._add_job,
+    Append: Session._append,
+    Ask: Session._ask,
+    CancelOther: Session._cancel_other,
+    CancelTasks: Session._cancel_tasks,
+    Close: Session._close,
+    CloseJob: Session._close_job,
+    Flush: Session._flush,
+    LinkLost: Session._link_lost,
+    LinkUp: Session._link_up,
+    Received: Session._received,
+    Tick: Session._tick,
+}
+_RECEIVERS: Mapping[type[Message], Any] = {
+    Accepted: Session._accepted,
+    ClientWelcome: Session._welcome,
+    Need: Session._need,
+    Ping: Session._ping,
+    Pong: Session._pong,
+    Refused: Session._refused,
+    Reply: Session._reply,
+    Results: Session._results,
+    Who: Session._who,
+}
+# What may come before the session is open.
+_EARLY = (ClientWelcome, Refused, Ping)

@@ -1,0 +1,177 @@
+"""The vocabulary of the session core: its states, the events it takes, the effects it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from manyhands_shared.messages import Function, Message
+from manyhands_shared.serial import Payload
+
+
+class State(Enum):
+    """Where a session stands; `docs/protocol.md` draws the transitions."""
+
+    CONNECTING = "connecting"
+    GREETING = "greeting"
+    OPEN = "open"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+# Events: what the user does ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AddJob:
+    """A new open job without tasks. `options` is what `JobOptions.to_map` gives."""
+
+    job: str
+    function: Function
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """More tasks of an open job, numbered on from those it has."""
+
+    job: str
+    bodies: list[Payload]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseJob:
+    """The job gets no more tasks; it is forgotten when the last one has ended."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTasks:
+    """End these tasks; with `None` end all of them and close the job."""
+
+    job: str
+    indices: list[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOther:
+    """End every task of a job that may belong to another session."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Put a question to the broker; `request` comes back in `Answered`."""
+
+    request: int
+    what: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Leave for good; what is unfinished is given up."""
+
+    reason: str
+
+
+# Events: what the link and the clock do ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """The connection stands and has shaken hands."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLost:
+    """It is gone, and with it perhaps what was sent last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A valid message came in."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """The link can take a message: send what waits, at most one `Submit`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; due at `Session.deadline`."""
+
+
+Event = (
+    AddJob
+    | Append
+    | CloseJob
+    | CancelTasks
+    | CancelOther
+    | Ask
+    | Close
+    | LinkUp
+    | LinkLost
+    | Received
+    | Flush
+    | Tick
+)
+
+
+# Effects ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this message on the present link."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Relink:
+    """Drop the present link and open another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The broker took us in. `resumed` is false if it did not know this session."""
+
+    broker: bytes
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Tasks that have ended, each for the first and only time. A cancelled one's body is moot."""
+
+    job: str
+    indices: list[int]
+    statuses: bytes
+    bodies: list[Payload]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to an `Ask`; `error` is empty if it went well."""
+
+    request: int
+    error: str
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The broker refuses this session; nothing will come of it any more."""
+
+    code: str
+    reason: str
+
+
+Effect = Send | Relink | Opened | Deliver | Answered | Failed
