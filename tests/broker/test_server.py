@@ -209,6 +209,12 @@ def test_a_node_that_goes_silent_loses_its_tasks_when_its_lease_runs_out(peers: 
     client.send(client_hello())
     submit(client, 1)
     stale = silent.until(m.Assign)
+
+    def condemned() -> int:
+        client.send(m.Query(1, "stats", {}))
+        return int(client.until(m.Reply).data["counters"].get("nodes_condemned", 0))
+
+    eventually(condemned, what="the silent node was condemned")
     other.send(worker_hello("other", b"2" * 16))
     assign = other.until(m.Assign, timeout=10)
     assert assign.groups[0].attempt == 2

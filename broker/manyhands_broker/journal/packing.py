@@ -44,4 +44,4 @@ def _body(entry: Any, files: PayloadFiles) -> Payload:
     whole, parts = msgpack.unpackb(
         files.get(entry["file"]), raw=False, max_bin_len=1 << 32, max_buffer_size=1 << 33
     )
-    return parts[0] if whole else tuple(parts)  # type: ignore[no-any-return]
+    return parts[0] if whole else tuple(parts)
