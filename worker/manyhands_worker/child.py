@@ -14,6 +14,7 @@ from manyhands_worker.process import (
     BaseProcess,
     die_with_parent,
     lead_group,
+    let_fork_server_go,
     limit_threads,
     node_is_gone,
 )
@@ -41,6 +42,7 @@ class PoolChild(BaseProcess):
         """Serve until the node closes the pipe, or the node is gone."""
         lead_group()
         die_with_parent()
+        let_fork_server_go()
         if node_is_gone():  # it died before the line above could matter
             os._exit(0)
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -22,7 +22,7 @@ from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
 from manyhands_shared import beat
-from manyhands_worker.process import BaseProcess, kill_orphans, without_main
+from manyhands_worker.process import BaseProcess, kill_orphans, let_fork_server_go, without_main
 
 _TARGET = struct.Struct("<IId32s")  # port, row, interval, key
 _WORDS = 5
@@ -138,6 +138,7 @@ class Heartbeat(BaseProcess):
         """Send until the node is gone; then sweep up."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        let_fork_server_go()
         board = Board(self._raw)
         node = parent_process()
         if node is None:

@@ -45,6 +45,23 @@ def start_fork_server() -> None:
         forkserver.ensure_running()
 
 
+def let_fork_server_go() -> None:
+    """Close the pipe through which the fork server counts those who need it.
+
+    Each child inherits it, so a child in mid-task would keep the fork server, and with it every
+    other child, after the node has died.
+    """
+    if sys.platform == "linux":
+        from multiprocessing import forkserver  # noqa: PLC0415 - Linux alone
+
+        # There is no public name for it; where it is called otherwise, `die_with_parent` is enough.
+        pipe = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+        if isinstance(pipe, int):
+            forkserver._forkserver._forkserver_alive_fd = None
+            with contextlib.suppress(OSError):
+                os.close(pipe)
+
+
 def die_with_parent() -> None:
     """Have the kernel kill this process as soon as its parent is dead (Linux)."""
     if sys.platform == "linux":

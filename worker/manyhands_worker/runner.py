@@ -115,10 +115,12 @@ class Runner:
             del result
             before, now = now, time.monotonic_ns()
             self._spent += now - before
+            if not large:
+                control[DONE] = number
             if large or now - last > _FLUSH_NS or self._inline > _FLUSH_BYTES:
-                # A large result goes out under the claim of its task, for it may be too large.
                 self._flush(number + 1)
                 last = now
+            # A large result went out under the claim of its task, for it may be what kills.
             control[DONE] = number
         if self._statuses:
             self._flush(0)

@@ -34,8 +34,6 @@ _ALIGN = 64
 _MARK = 0x6D68_736C_6162_6F6B  # differs from anything that a fresh or half-written page holds
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
 _STEP = 1 << 20
-#: A slab smaller than this is not worth its pages.
-SMALLEST_SLAB = 1 << 20
 
 _SHARED_MEMORY = "/dev/shm"
 
@@ -44,11 +42,17 @@ class SlabError(Exception):
     """What a child says about its slab is not so."""
 
 
+class Piece(ctypes.Structure):
+    """What a slab is an array of: the interpreter makes room for as many arguments as it has items."""
+
+    _fields_ = [("bytes", ctypes.c_ubyte * _STEP)]  # noqa: RUF012 - as ctypes wants it
+
+
 class _Untouched(Sequence[int]):
     """An initializer of a given length which sets nothing.
 
     `RawArray(type, length)` writes zeros over every page: 64 MiB of memory for each child, whether
-    it will ever return an array or not. The file behind it is new and reads as zeros anyway.
+    it will ever return an array or not. What is behind it reads as zeros, and nobody relies on it.
     """
 
     def __init__(self, length: int) -> None:
@@ -78,19 +82,18 @@ def free_shared_memory() -> int:
 def slab_size(wanted: int, slots: int) -> int:
     """Bytes for each of `slots` slabs: as `wanted`, but all of them in half of what is free.
 
-    0 if that leaves less than `SMALLEST_SLAB`.
+    A multiple of 1 MiB; 0 if there is not even that.
     """
-    size = min(wanted, free_shared_memory() // 2 // slots) // _STEP * _STEP
-    return size if size >= SMALLEST_SLAB else 0
+    return min(wanted, free_shared_memory() // 2 // slots) // _STEP * _STEP
 
 
 def new_slab(size: int) -> Any:
-    """A shared array of `size` bytes that takes no memory until it is written to.
+    """A shared array of `size` bytes, as `slab_size` gives it, without memory until written to.
 
     Raises:
         OSError: the system does not give it.
     """
-    slab = RawArray(ctypes.c_ubyte, _Untouched(size))
+    slab = RawArray(Piece, _Untouched(size // _STEP))
     # An array freed earlier may have left its pages behind.
     if sys.platform == "linux":
         start, length = _whole_pages(ctypes.addressof(slab), size)
@@ -111,8 +114,8 @@ class SlabWriter:
     def __init__(self, slab: Any, control: memoryview) -> None:
         self._slab = slab
         self._control = control
-        self._size = 0 if slab is None else len(slab)
-        self._view = memoryview(b"") if slab is None else memoryview(slab).cast("B")
+        self._size = 0 if slab is None else ctypes.sizeof(slab)
+        self._view = _bytes_of(slab)
         self._address = 0 if slab is None else ctypes.addressof(slab)
         self._head = 0
         self._populated = 0
@@ -177,8 +180,8 @@ class SlabLedger:
 
     def __init__(self, slab: Any, control: memoryview) -> None:
         self._control = control
-        self._size = 0 if slab is None else len(slab)
-        self._view = memoryview(b"") if slab is None else memoryview(slab).cast("B").toreadonly()
+        self._size = 0 if slab is None else ctypes.sizeof(slab)
+        self._view = _bytes_of(slab).toreadonly()
         self._head = 0
         self._blocks: deque[Block] = deque()
 
@@ -221,6 +224,12 @@ class SlabLedger:
         blocks = self._blocks
         while blocks and blocks[0].freed:
             self._control[FREED] = blocks.popleft().end
+
+
+def _bytes_of(slab: Any) -> memoryview:
+    if slab is None:
+        return memoryview(b"")
+    return memoryview((ctypes.c_ubyte * ctypes.sizeof(slab)).from_buffer(slab)).cast("B")
 
 
 def _place(head: int, size: int, ring: int) -> int | None:
