@@ -63,6 +63,7 @@ class Clients:
         session.heard = now
         session.name = hello.name
         session.limit = hello.limit
+        session.fit(book.fleet.slots)
         session.info = hello.info
         book.session_of[peer] = session
         limits = book.limits

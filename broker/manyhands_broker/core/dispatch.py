@@ -30,8 +30,8 @@ class Dispatcher:
         while (job := ready.next()) is not None and (node := fleet.pick(job)) is not None:
             count = fleet.amount(node, job, book.queued)
             session = job.session
-            if session.limit:
-                count = min(count, session.limit - session.assigned)
+            if session.cap:
+                count = min(count, session.cap - session.assigned)
             given = self._give(job, node, count, groups)
             each = book.limits.unmeasured if job.estimate is None else job.estimate
             ready.charge(job, given * each)

@@ -18,6 +18,7 @@ class Session:
 
     __slots__ = (
         "assigned",
+        "cap",
         "fresh",
         "heard",
         "info",
@@ -44,8 +45,11 @@ class Session:
         self.name = ""
         self.info: dict[str, Any] = {}
         self.jobs: dict[str, Job] = {}
-        #: Tasks that may be assigned at once; 0 is no limit.
+        #: Tasks that may run at once, as the client asked; 0 is no limit.
         self.limit = 0
+        #: The same where it is below the fleet's slots, else 0: then it bounds what is assigned, and
+        #: no task of the session waits on a node for its slot.
+        self.cap = 0
         self.assigned = 0
         #: Tasks that have not ended, and the bytes of their payloads.
         self.unfinished = 0
@@ -72,10 +76,14 @@ class Session:
         if len(self.retired) > RETIRED_JOBS:
             self.retired.popitem(last=False)
 
+    def fit(self, slots: int) -> None:
+        """The fleet has so many slots now."""
+        self.cap = self.limit if self.limit < slots else 0
+
     @property
     def may_run(self) -> bool:
         """Whether more of its tasks may be given out now."""
-        if self.limit and self.assigned >= self.limit:
+        if self.cap and self.assigned >= self.cap:
             return False
         return self.unacked_bytes < self.result_limit
 

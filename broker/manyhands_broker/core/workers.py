@@ -78,7 +78,7 @@ class Workers:
         node.info = hello.info
         node.draining = hello.window == 0
         node.lease_until = now + book.limits.lease
-        book.fleet.resize(node, hello.slots, hello.window)
+        self._resize(node, hello.slots, hello.window)
         self._welcome(node, keep)
 
     def received(self, node: Node, message: Message, now: float) -> None:
@@ -94,7 +94,7 @@ class Workers:
             case Renew(counter, slots, window):
                 node.lease_until = now + book.limits.lease
                 node.draining = window == 0
-                book.fleet.resize(node, slots, window)
+                self._resize(node, slots, window)
                 book.send(node.peer, Lease(counter))
             case Returned(spans):
                 node.recalling = False
@@ -176,6 +176,7 @@ class Workers:
                 else:
                     book.take_back(piece, node)
         book.fleet.remove(node)
+        self._fit_sessions()
         book.effects.append(Unwatch(node.row))
         book.forget(node.peer)
         book.counters["nodes_condemned" if blame else "nodes_left"] += 1
@@ -254,6 +255,20 @@ class Workers:
                     f"a living node is called {node.name} already; give this one another name",
                 ),
             )
+
+    def _resize(self, node: Node, slots: int, window: int) -> None:
+        before = self._book.fleet.slots
+        self._book.fleet.resize(node, slots, window)
+        if self._book.fleet.slots != before:
+            self._fit_sessions()
+
+    def _fit_sessions(self) -> None:
+        """The fleet has grown or shrunk: the limits of sessions bind, or no longer do."""
+        book = self._book
+        for session in book.sessions.values():
+            if session.limit:
+                session.fit(book.fleet.slots)
+                book.unpark(session)
 
     # Time
 
