@@ -38,7 +38,7 @@ def report(error: BaseException) -> int:
         return ExitCode.INTERRUPTED
     if isinstance(error, click.ClickException):
         _line(_usage(error))
-        return error.exit_code
+        return ExitCode.USAGE
     if isinstance(error, TimedOut):
         _line(str(error))
         return ExitCode.TIMED_OUT

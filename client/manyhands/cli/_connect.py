@@ -1,0 +1,38 @@
+"""Reaching a cluster: the one that is named, or one of this machine's own for a single command."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from manyhands import Client, LocalCluster
+from manyhands.cli import _output
+from manyhands_shared import settings
+from manyhands_shared.config import DEFAULT_BIND, ClientConfig
+
+
+@contextlib.contextmanager
+def client(*, embed: bool = False, slots: int | None = None, **values: Any) -> Iterator[Client]:
+    """A client of the named broker.
+
+    Without a name it is the broker at the default address or, with `embed`, a cluster on this
+    machine that lives as long as the command (`slots` pool children, all cores if `None`).
+    """
+    config = settings.validate(ClientConfig, values)
+    with contextlib.ExitStack() as stack:
+        address, key_file = config.broker or DEFAULT_BIND, config.key_file
+        if not config.broker and embed:
+            cluster = LocalCluster(nodes=1, slots=slots)
+            # Whatever still runs when the command ends is wanted by nobody.
+            stack.callback(cluster.close, drain=False)
+            address, key_file = cluster.address, ""
+            _output.note("no broker named: working on this machine alone")
+        yield stack.enter_context(
+            Client(
+                address,
+                key_file=key_file or None,
+                name="manyhands command",
+                connect_timeout=config.connect_timeout,
+            )
+        )

@@ -1,0 +1,117 @@
+"""A job from submission to outcomes, as `run` and `map` share it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from manyhands import Client
+from manyhands.cli import _connect, _output
+from manyhands.cli._errors import TimedOut
+from manyhands.cli._lines import Call
+from manyhands.client import Job
+from manyhands_shared.errors import RemoteError, RemoteTraceback
+
+
+@contextlib.contextmanager
+def submitted(
+    function: Callable[..., Any],
+    calls: list[Call],
+    *,
+    name: str,
+    priority: int,
+    slots: int | None,
+    **connection: Any,
+) -> Iterator[Job]:
+    """One job with a task for each call, on the named broker or on a cluster made for it.
+
+    It is cancelled if it has not ended when the context is left, for whatever reason.
+    """
+    with _connect.client(embed=True, slots=slots, **connection) as client:
+        job = _submit(client, function, calls, name=name, priority=priority)
+        try:
+            yield job
+        finally:
+            if job.ended < job.tasks:
+                job.cancel()
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise `TimedOut` in here after `seconds`, whatever is going on; never with `None`."""
+    if seconds is None:
+        yield
+        return
+
+    def expired(_number: int, _frame: FrameType | None) -> None:
+        raise TimedOut(f"not done after {seconds:g} s, so the job was cancelled; see --timeout")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def entry(value: Any) -> dict[str, Any]:
+    """What a task came to, for JSON: ``result``, or ``repr``, or ``error``."""
+    if not isinstance(value, BaseException):
+        return _output.json_entry(value)
+    return {"error": {"type": _type_name(value), "message": _text(value)}}
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line."""
+    return f"{_type_name(error)}: {_text(error)}"
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback on the node, if there is one."""
+    return error.__cause__.text if isinstance(error.__cause__, RemoteTraceback) else ""
+
+
+def _submit(
+    client: Client, function: Callable[..., Any], calls: list[Call], *, name: str, priority: int
+) -> Job:
+    if any(keywords for _, keywords in calls):
+        spread = _with_keywords(function)
+        return client.submit_job(spread, calls, name=name, priority=priority)
+    return client.submit_job(
+        function, [positional for positional, _ in calls], name=name, priority=priority
+    )
+
+
+def _with_keywords(function: Callable[..., Any]) -> Callable[..., Any]:
+    # A function within a function travels by value: nodes need nothing of this module.
+    @functools.wraps(function, updated=())
+    def call(positional: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        return function(*positional, **keywords)
+
+    return call
+
+
+def _type_name(error: BaseException) -> str:
+    if isinstance(error, RemoteError) and error.type_name:
+        return error.type_name
+    kind = type(error)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as second:  # noqa: BLE001 - a user's class
+        return f"<str raised {type(second).__name__}>"
+    # A stand-in names the original class in its text too, which stands beside it already.
+    prefix = f"{error.type_name}: " if isinstance(error, RemoteError) else ""
+    return text.removeprefix(prefix)

@@ -1,0 +1,41 @@
+"""`manyhands health`: a health check for containers and service managers."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import click
+
+from manyhands.cli import _output
+from manyhands.cli._errors import JobFailed
+from manyhands.cli._options import client_options, json_option
+from manyhands.cli._verb import Verb
+
+
+@click.command(
+    cls=Verb,
+    name="health",
+    examples=(
+        ("does the broker answer?", "manyhands health"),
+        ("and is a node of this host ready?", "manyhands health --node"),
+    ),
+)
+@click.option("--node", is_flag=True, help="Ask for a node of this host as well.")
+@client_options("health")
+@json_option
+def command(*, node: bool, json: bool, **connection: Any) -> None:
+    """Say whether the broker answers: exit code 0 if it does, another says why not."""
+    from manyhands.cli._connect import client  # noqa: PLC0415 - so that --help is quick
+
+    host = socket.gethostname()
+    with client(**connection) as connected:
+        nodes = connected.query("nodes")
+    ready = sum(entry["state"] == "ready" for entry in nodes)
+    here = [entry["name"] for entry in nodes if entry["host"] == host and entry["state"] == "ready"]
+    if node and not here:
+        raise JobFailed(f"no node of {host} is ready; see its log, or: manyhands nodes")
+    if json:
+        _output.document(nodes=len(nodes), ready=ready, here=here)
+    else:
+        click.echo(f"the broker answers; {ready} of {len(nodes)} nodes are ready")

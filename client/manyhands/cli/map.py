@@ -1,0 +1,105 @@
+"""`manyhands map`: a function over the lines of a file."""
+
+from __future__ import annotations
+
+import time
+from typing import IO, Any
+
+import click
+
+from manyhands.cli import _lines, _output
+from manyhands.cli._errors import JobFailed
+from manyhands.cli._job_options import job_options
+from manyhands.cli._options import client_options
+from manyhands.cli._verb import Verb
+
+
+@click.command(
+    cls=Verb,
+    name="map",
+    examples=(
+        (
+            "your own work.py, in this directory; one JSON value a line",
+            "manyhands map work:score --input items.jsonl --output results.jsonl",
+        ),
+        (
+            'several arguments a line: [2, 10] or {"base": 2, "exp": 10}',
+            "manyhands map builtins:pow --star < pairs.jsonl",
+        ),
+    ),
+)
+@click.argument("target", metavar="MODULE:FUNCTION")
+@click.option(
+    "--input",
+    "source",
+    type=click.File("r", encoding="utf-8"),
+    default="-",
+    show_default="stdin",
+    help="JSON lines, one item each.",
+)
+@click.option(
+    "--output",
+    "sink",
+    type=click.File("w", encoding="utf-8", lazy=True),
+    default="-",
+    show_default="stdout",
+    help="Where the results go, as JSON lines.",
+)
+@click.option(
+    "--star",
+    is_flag=True,
+    help="Spread an array over positional, an object over keyword arguments.",
+)
+@click.option(
+    "--slots",
+    type=click.IntRange(1, 4_096),
+    help="Slots of the cluster that this command starts; one for each core if not given.",
+)
+@job_options
+@client_options("map")
+def command(
+    *,
+    target: str,
+    source: IO[str],
+    sink: IO[str],
+    star: bool,
+    slots: int | None,
+    name: str,
+    timeout: float | None,
+    **options: Any,
+) -> None:
+    """Run a function over every line of a file, in parallel, and write a line for each result.
+
+    Results are written as they come: {"index": 0, "result": ...}, or "repr" with the value as Python
+    shows it where JSON has no words for it (NumPy arrays become nested arrays), or
+    "error": {"type": ..., "message": ...}. The index counts the items from 0, blank lines left out.
+    Exit code 1 says that some items failed; the others' results are there nevertheless.
+
+    Modules in the working directory are found first and sent along. Without --broker and
+    MANYHANDS_BROKER a cluster on this machine does the work and ends with it.
+    """
+    from manyhands.cli import _job, _target  # noqa: PLC0415 - so that --help is quick
+    from manyhands.cli._progress import progress  # noqa: PLC0415
+
+    function = _target.load(target)
+    calls = list(_lines.read_calls(source, star=star))
+    _lines.open_output(sink, source)
+    if not calls:
+        _output.note("no items, nothing to do")
+        return
+    started = time.monotonic()
+    failed = 0
+    with (
+        _job.time_limit(timeout),
+        _job.submitted(function, calls, name=name or target, slots=slots, **options) as job,
+        progress(len(calls)) as advance,
+    ):
+        for index, value in job:
+            failed += isinstance(value, BaseException)
+            _lines.write_line(sink, {"index": index, **_job.entry(value)})
+            advance(1)
+    seconds = time.monotonic() - started
+    rate = len(calls) / seconds
+    _output.note(f"{len(calls)} items in {seconds:.1f} s, {rate:,.0f} a second, {failed} failed")
+    if failed:
+        raise JobFailed(f'{failed} of {len(calls)} items failed; their lines have an "error"')

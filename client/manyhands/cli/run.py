@@ -1,0 +1,82 @@
+"""`manyhands run`: one call, its result on stdout."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from manyhands.cli import _output
+from manyhands.cli._arguments import VerbWithValues
+from manyhands.cli._errors import JobFailed
+from manyhands.cli._job_options import job_options
+from manyhands.cli._options import client_options, json_option
+
+
+@click.command(
+    cls=VerbWithValues,
+    name="run",
+    examples=(
+        ("", "manyhands run math:factorial 20"),
+        (
+            "your own work.py, in this directory",
+            "manyhands run work:simulate 1e-3 --kwarg steps=500",
+        ),
+        ("for a program", "manyhands run --json statistics:mean '[1, 2, 4]'"),
+    ),
+)
+@click.argument("target", metavar="MODULE:FUNCTION")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
+@click.option(
+    "--kwarg", "kwargs", multiple=True, metavar="NAME=VALUE", help="A keyword argument; repeatable."
+)
+@job_options
+@client_options("run")
+@json_option
+def command(
+    *,
+    target: str,
+    arguments: tuple[str, ...],
+    kwargs: tuple[str, ...],
+    name: str,
+    timeout: float | None,
+    json: bool,
+    **options: Any,
+) -> None:
+    """Run one function on a cluster, wait, and print what it returns.
+
+    Arguments are Python literals where they can be read as such (20, 1e-3, '[1, 2]', None), and
+    text otherwise. The result is printed as Python shows it, text as it is, None not at all; with
+    --json as a document with "result", or with "repr" for what JSON has no words for, or "error".
+
+    Modules in the working directory are found first and sent along. Without --broker and
+    MANYHANDS_BROKER a cluster on this machine does the work and ends with it.
+    """
+    from manyhands.cli import _job, _target  # noqa: PLC0415 - so that --help is quick
+
+    function = _target.load(target)
+    call = (tuple(map(_target.literal, arguments)), dict(map(_target.keyword, kwargs)))
+    with (
+        _job.time_limit(timeout),
+        _job.submitted(function, [call], name=name or target, slots=1, **options) as job,
+    ):
+        _, value = next(iter(job))
+    failed = isinstance(value, BaseException)
+    if json:
+        traceback = {"traceback": _job.traceback_of(value)} if failed else {}
+        _output.document(job=job.id, **_job.entry(value), **traceback)
+    elif failed:
+        _output.note(_job.traceback_of(value).rstrip())
+    else:
+        _print(value)
+    if failed:
+        raise JobFailed(f"the task failed: {_job.describe(value)}")
+
+
+def _print(value: object) -> None:
+    if value is not None:
+        text = value if isinstance(value, str) else _output.safe_repr(value)
+        # What the terminal's encoding lacks is escaped rather than an error after all the work.
+        encoding = sys.stdout.encoding or "utf-8"
+        click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
