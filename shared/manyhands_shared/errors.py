@@ -112,7 +112,7 @@ class RemoteError(TaskError):
     remote_args: tuple[str, ...] = ()
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - the field's name for it (concurrent.futures)
+class RemoteTraceback(Exception):
     """The `__cause__` of a task's exception: the traceback as it was printed on the node."""
 
     def __init__(self, text: str) -> None:

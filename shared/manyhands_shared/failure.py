@@ -94,7 +94,9 @@ def of_exception(error: BaseException, *, skip_frames: int = 0) -> Failure:
         message=_cut(_safe(str, error)),
         args=tuple(_cut(_safe(repr, arg)) for arg in _arguments(error)),
         bases=tuple(
-            base.__name__ for base in kind.__mro__ if base.__module__ == "builtins" and base is not object
+            base.__name__
+            for base in kind.__mro__
+            if base.__module__ == "builtins" and base is not object
         ),
         traceback=_cut(_format(error, trace)),
         pickle=_proven_pickle(error),
@@ -137,7 +139,9 @@ def _stand_in(failure: Failure) -> RemoteError:
         if not (isinstance(base, type) and issubclass(base, Exception)) or base is Exception:
             continue
         try:
-            kind = type(failure.type.rpartition(".")[2], (RemoteError, base), {"__module__": "remote"})
+            kind = type(
+                failure.type.rpartition(".")[2], (RemoteError, base), {"__module__": "remote"}
+            )
             error = kind(f"{failure.type}: {failure.message}")
             break
         except Exception:  # noqa: BLE001 - a base with a constructor of its own (UnicodeError…)
@@ -184,7 +188,11 @@ def _safe(function: Any, value: object) -> str:
 
 
 def _name(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def _cut(text: str) -> str:
@@ -193,5 +201,3 @@ def _cut(text: str) -> str:
 
 def _texts(values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(map(str, values))
-
-

@@ -274,6 +274,31 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """Results of the jobs that `job` comes after, one group list for each, before its first tasks."""
+
+    NUMBER: ClassVar[int] = 26
+    job: Text
+    results: ResultGroups
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Send this session the results of a durable job, those it has and those to come."""
+
+    NUMBER: ClassVar[int] = 27
+    job: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Detach:
+    """Send no more results of a durable job."""
+
+    NUMBER: ClassVar[int] = 28
+    job: Text
+
+
+@dataclass(frozen=True, slots=True)
 class Renew:
     """Extends the node's lease. `window` is how many tasks it will hold at once (0: none new)."""
 
@@ -310,8 +335,19 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """What a task printed, for the log of its durable job."""
+
+    NUMBER: ClassVar[int] = 36
+    job: Text
+    attempt: U32
+    index: U64
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
-    """A question: `what` is ``jobs``, ``job``, ``nodes``, ``stats``."""
+    """A question or an order; see the page on the protocol for each `what`."""
 
     NUMBER: ClassVar[int] = 48
     request: U64
@@ -349,10 +385,14 @@ Message = (
     | Cancel
     | Recall
     | Returned
+    | Given
+    | Attach
+    | Detach
     | Renew
     | Lease
     | Event
     | Drain
+    | Output
     | Query
     | Reply
 )

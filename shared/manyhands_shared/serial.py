@@ -116,5 +116,5 @@ def _describe(value: Any) -> str:
 def total(payloads: Sequence[Payload]) -> int:
     """Bytes in all of `payloads`."""
     if set(map(type, payloads)) <= {bytes}:
-        return sum(map(len, payloads))  # type: ignore[arg-type]
+        return sum(map(len, payloads))
     return sum(map(nbytes, payloads))

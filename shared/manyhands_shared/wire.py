@@ -68,7 +68,7 @@ def decode(frames: Sequence[Buffer]) -> Message:
         row = msgpack.unpackb(
             header, raw=False, strict_map_key=True, max_ext_len=0, max_map_len=4096
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - msgpack raises half a dozen kinds
         raise ProtocolError(f"a header that is not msgpack ({error})") from None
     if type(row) is not list or not row or type(row[0]) is not int:
         raise ProtocolError("a header that is not an array behind a message number")
@@ -112,7 +112,9 @@ def _build_group(kind: Any, entry: Any, frames: Iterator[Buffer]) -> Any:
 
 def _pack_group(entry: Any, kind: Any, frames: list[Buffer]) -> list[Any]:
     return [
-        _pack_bodies(getattr(entry, name), frames) if wire_type == "bodies" else getattr(entry, name)
+        _pack_bodies(getattr(entry, name), frames)
+        if wire_type == "bodies"
+        else getattr(entry, name)
         for name, wire_type, _ in _SPECS[kind]
     ]
 
@@ -156,7 +158,10 @@ def _is_indices(value: Any) -> bool:
     return (
         type(value) is list
         and len(value) <= MAX_TASKS
-        and (not value or (set(map(type, value)) == {int} and min(value) >= 0 and max(value) <= MAX_INDEX))
+        and (
+            not value
+            or (set(map(type, value)) == {int} and min(value) >= 0 and max(value) <= MAX_INDEX)
+        )
     )
 
 
@@ -224,7 +229,11 @@ _SPECS: dict[type, list[tuple[str, str, Any]]] = {
     kind: _spec(kind) for kind in (*get_args(Message), *_GROUPS)
 }
 _PARALLEL: dict[type, list[str]] = {
-    kind: [name for name, wire_type, _ in _SPECS[kind] if wire_type in ("indices", "statuses", "bodies")]
+    kind: [
+        name
+        for name, wire_type, _ in _SPECS[kind]
+        if wire_type in ("indices", "statuses", "bodies")
+    ]
     for kind in _GROUPS
 }
 _BY_NUMBER: dict[int, Any] = {kind.NUMBER: kind for kind in get_args(Message)}
