@@ -54,8 +54,10 @@ def command(*, nodes: int, slots: int, json: bool) -> None:
             if json:
                 _output.document(address=cluster.address, pids=cluster.pids)
             else:
+                _output.note(
+                    f"nodes: {nodes}, slots of each: {slots}; Ctrl-C ends them; the broker is at"
+                )
                 click.echo(cluster.address)
-                _output.note(f"{nodes} nodes of {slots} slots; Ctrl-C ends them")
             _watch(cluster)
     except KeyboardInterrupt:
         _output.note("ended")

@@ -1,0 +1,203 @@
+"""What holds for every verb: help, exit codes, one-line errors, where options come from."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import command
+from command import document, fails, run
+from manyhands.cli._app import CLIENT_VERBS, VERBS
+from manyhands_shared import __version__
+
+
+def test_the_overview_leads_with_examples_and_names_every_verb() -> None:
+    out = run("--help").stdout
+    assert out.index("Examples:") < out.index("Options:") < out.index("Commands:")
+    assert all(f"\n  {verb} " in out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "keys"])
+def test_the_help_of_each_verb_leads_with_examples(verb: str) -> None:
+    result = run(verb, "--help")
+    assert result.returncode == 0
+    out = result.stdout
+    assert out.index("Examples:") < out.index("Options:")
+    assert f"\n  manyhands {verb}" in out or f" manyhands {verb}" in out
+    assert out == run(verb, "-h").stdout
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "keys"])
+def test_the_line_in_the_overview_fits_the_verb(verb: str) -> None:
+    first_words = " ".join(run(verb, "--help").stdout.split("\n\n")[1].split())
+    assert first_words.split()[0] == VERBS[verb][1].split()[0].rstrip(".")
+
+
+def test_without_a_verb_it_shows_the_overview() -> None:
+    result = run()
+    assert "Commands:" in result.stdout + result.stderr
+
+
+def test_the_overview_imports_nothing_heavy() -> None:
+    script = "import sys; from manyhands.cli._app import run; run(['--help']); print(*sys.modules)"
+    out = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    loaded = set(out.splitlines()[-1].split())
+    assert not loaded & {"pydantic", "rich", "numpy", "psutil", "zmq", "manyhands_broker"}
+
+
+def test_version() -> None:
+    assert run("--version").stdout.startswith(f"manyhands {__version__}, protocol 1")
+    assert "cloudpickle" in run("version").stdout
+    shown = document(run("version", "--json"))
+    assert shown["manyhands"] == __version__
+    assert shown["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'; see: manyhands --help"),
+        (["nodes", "--frobnicate"], "see: manyhands nodes --help"),
+        (["broker", "--lease", "soon"], "'soon' is not a valid float"),
+        (["broker", "--lease", "0"], "option 'lease'"),
+        (["broker", "--bind", "udp://x"], "write tcp://HOST:PORT"),
+        (["broker", "--bind", "0.0.0.0"], "manyhands keys new"),
+        (["worker", "--slots", "-1"], "option 'slots'"),
+        (["broker", "--key-file", "/nonexistent/key"], "manyhands keys new /nonexistent/key"),
+        (["--config", "/nonexistent.toml", "version"], "is not there"),
+    ],
+)
+def test_wrong_usage_is_exit_code_two_and_one_line(arguments: list[str], says: str) -> None:
+    result = run(*arguments)
+    assert says in fails(result, 2)
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "verb", [verb for verb in CLIENT_VERBS if verb not in ("run", "map", "cancel")]
+)
+def test_no_broker_is_exit_code_three(verb: str) -> None:
+    result = run(verb, "--broker", "tcp://127.0.0.1:1", "--connect-timeout", "0.3")
+    assert "no broker answers at tcp://127.0.0.1:1" in fails(result, 3)
+
+
+def test_no_colour_unless_on_a_terminal() -> None:
+    assert "\x1b" not in run("frobnicate").stderr
+
+
+# Where options come from. `--lease` is refused by its range, and the line shows which value won.
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "manyhands.toml"
+    path.write_text("[broker]\nlease = -3\n[nodes]\nconnect-timeout = 0.25\n")
+    return path
+
+
+def test_a_file_sets_options(config: Path) -> None:
+    for result in (
+        run("--config", config, "broker"),
+        run("broker", MANYHANDS_CONFIG=str(config)),
+        run("broker", cwd=config.parent),
+    ):
+        assert "got -3" in fails(result, 2)
+
+
+def test_the_environment_comes_before_the_file(config: Path) -> None:
+    assert "got -2" in fails(run("--config", config, "broker", MANYHANDS_BROKER_LEASE="-2"), 2)
+
+
+def test_a_flag_comes_before_the_environment(config: Path) -> None:
+    result = run("--config", config, "broker", "--lease", "-1", MANYHANDS_BROKER_LEASE="-2")
+    assert "got -1" in fails(result, 2)
+
+
+def test_the_variable_of_a_verb_comes_before_the_one_of_all() -> None:
+    both = {"MANYHANDS_BROKER": "udp://all", "MANYHANDS_NODES_BROKER": "udp://nodes"}
+    assert "udp://nodes" in fails(run("nodes", **both), 2)
+    assert "udp://all" in fails(run("jobs", **both), 2)
+
+
+def test_table_client_is_for_all_that_talk_to_a_broker(tmp_path: Path) -> None:
+    (tmp_path / "manyhands.toml").write_text(
+        '[client]\nbroker = "udp://client"\n[jobs]\nbroker = "udp://jobs"\n'
+    )
+    assert "udp://client" in fails(run("nodes", cwd=tmp_path), 2)
+    assert "udp://jobs" in fails(run("jobs", cwd=tmp_path), 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[brocker]\nlease = 1", "[brocker], which is no command"),
+        ("[broker]\nleese = 1", "unknown option 'leese'"),
+        ("broker = 1", "must be a table: [broker]"),
+        ("lease = ", "cannot read the configuration file"),
+        ('[broker]\nlease = "soon"', "'soon' is not a valid float"),
+    ],
+)
+def test_a_wrong_file_is_one_line(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "manyhands.toml").write_text(text)
+    assert says in fails(run("broker", cwd=tmp_path), 2)
+
+
+# Without click, or without what a role needs.
+
+
+def _without(*packages: str, arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    script = (
+        "import sys\n"
+        f"for name in {packages!r}: sys.modules[name] = None\n"
+        f"sys.argv[1:] = {list(arguments)!r}\n"
+        "from manyhands.cli import main\n"
+        "main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_plain_client_has_no_command_and_says_so() -> None:
+    result = _without("click", arguments=("nodes",))
+    assert "pip install 'manyhands[command]'" in fails(result, 1)
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [("pydantic", ("broker",), "command"), ("manyhands_worker.node", ("worker",), None)],
+)
+def test_a_missing_extra_is_named(
+    package: str, arguments: tuple[str, ...], extra: str | None
+) -> None:
+    result = _without(package, arguments=arguments)
+    line = fails(result, 2 if extra else 1)
+    if extra:
+        assert f"pip install 'manyhands[{extra}]'" in line
+
+
+# Completion.
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
+    result = run("completion", shell)
+    assert result.returncode == 0
+    assert "_MANYHANDS_COMPLETE" in result.stdout
+    assert result.stderr == ""
+
+
+def test_verbs_and_options_complete() -> None:
+    def complete(words: str, number: int) -> str:
+        variables = {"COMP_WORDS": words, "COMP_CWORD": str(number)}
+        return run(_MANYHANDS_COMPLETE="bash_complete", **variables).stdout
+
+    assert "plain,nodes" in complete("manyhands no", 1)
+    assert "--connect-timeout" in complete("manyhands nodes --con", 2)
+    assert command.COMMAND

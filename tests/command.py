@@ -1,0 +1,66 @@
+"""The `manyhands` command as users run it: a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+COMMAND = [sys.executable, "-W", "error", "-m", "manyhands.cli"]
+
+
+def run(
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    stdin: str = "",
+    timeout: float = 60,
+    **environment: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run it to the end; `environment` comes on top of the test's own."""
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def start(
+    *arguments: str | Path, cwd: Path | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """Start it in a process group of its own, with pipes for stdout and stderr."""
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **environment},
+    )
+
+
+def document(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The one JSON document on stdout, which must be of the version that we know."""
+    assert result.stdout.count("\n") == 1, result
+    read: dict[str, Any] = json.loads(result.stdout)
+    assert read["version"] == 1
+    return read
+
+
+def fails(result: subprocess.CompletedProcess[str], code: int) -> str:
+    """Check that it failed as everything must: this exit code, one line on stderr, no traceback."""
+    lines = result.stderr.strip().splitlines()
+    assert result.returncode == code, result
+    assert "Traceback" not in result.stderr
+    assert lines, result
+    assert lines[-1].startswith("error: "), result
+    return lines[-1]
