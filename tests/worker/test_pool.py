@@ -83,7 +83,7 @@ def test_raised_exception_tells_its_story(rig):
     [
         (lambda: sys.exit(3), Status.RAISED, "the task called sys.exit(3)"),
         (lambda: (_ for _ in ()).throw(KeyboardInterrupt), Status.RAISED, "KeyboardInterrupt"),
-        (lambda: threading.Lock(), Status.UNSENDABLE, "cannot be pickled"),
+        (threading.Lock, Status.UNSENDABLE, "cannot be pickled"),
     ],
 )
 def test_odd_endings(rig, task, status, words):
@@ -294,8 +294,7 @@ def test_task_that_writes_garbage_to_its_pipe(rig):
     pool = rig()
 
     def scribble() -> None:
-        for entry in os.listdir("/proc/self/fd"):
-            fd = int(entry)
+        for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - numbers are wanted
             try:
                 if stat.S_ISSOCK(os.fstat(fd).st_mode):
                     os.write(fd, b"\xff" * 64)

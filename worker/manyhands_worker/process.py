@@ -11,6 +11,7 @@ import types
 from collections.abc import Iterator
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
+from typing import Any
 
 if sys.platform == "linux":
     from multiprocessing.context import ForkServerProcess as BaseProcess
@@ -55,9 +56,10 @@ def let_fork_server_go() -> None:
         from multiprocessing import forkserver  # noqa: PLC0415 - Linux alone
 
         # There is no public name for it; where it is called otherwise, `die_with_parent` is enough.
-        pipe = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+        server: Any = forkserver._forkserver
+        pipe = getattr(server, "_forkserver_alive_fd", None)
         if isinstance(pipe, int):
-            forkserver._forkserver._forkserver_alive_fd = None
+            server._forkserver_alive_fd = None
             with contextlib.suppress(OSError):
                 os.close(pipe)
 

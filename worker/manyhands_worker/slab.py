@@ -45,7 +45,7 @@ class SlabError(Exception):
 class Piece(ctypes.Structure):
     """What a slab is an array of: the interpreter makes room for as many arguments as it has items."""
 
-    _fields_ = [("bytes", ctypes.c_ubyte * _STEP)]  # noqa: RUF012 - as ctypes wants it
+    _fields_ = [("bytes", ctypes.c_ubyte * _STEP)]
 
 
 class _Untouched(Sequence[int]):

@@ -1,0 +1,143 @@
+"""The pure core: any order of events leaves every task in exactly one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from manyhands_shared import messages as m
+from manyhands_shared.status import Status
+from manyhands_worker import actions as a
+from manyhands_worker.core import WELCOME_SECONDS, Phase
+
+_DIGEST = b"d" * 16
+
+
+def _ended(world: Any) -> list[tuple[int, int]]:
+    return [
+        (index, status)
+        for message in world.sent
+        if isinstance(message, m.Results)
+        for group in message.groups
+        for index, status in zip(group.indices, group.statuses, strict=True)
+    ]
+
+
+@pytest.fixture
+def world(make_world):
+    """A node that the broker has welcomed."""
+    return make_world()
+
+
+def test_a_lone_task_goes_out_and_comes_back_in_one_turn_each(world):
+    world.assign(7)
+    world.tick()
+    assert [index for _, _, index in world.given[0]] == [7]
+    world.finish(0)
+    world.tick()
+    assert _ended(world) == [(7, Status.OK)]
+
+
+def test_batches_grow_with_what_is_learned(world):
+    world.assign(*range(3_000))
+    world.tick()
+    assert [len(world.given[slot]) for slot in (0, 1)] == [1, 1]
+    world.finish(0)
+    world.finish(1)
+    world.tick()
+    assert len(world.given[0]) == 2 * 512
+    world.finish(0, 512, seconds=1.0)  # suddenly slow
+    world.finish(1, 512, seconds=1.0)
+    world.finish(0, 512, seconds=1.0)
+    world.tick()
+    assert len(world.given[0]) == 1
+
+
+def test_nothing_is_started_while_the_broker_is_far_behind(world):
+    world.assign(*range(3))
+    world.tick()
+    world.given[0].clear()
+    world.tell(a.Finished(0, 1, bytes([0]), [(b"",)], 1.0, 600 << 20, 1))
+    world.tick()
+    assert not world.given[0]
+    world.say(m.Ack(1))
+    world.tick()
+    assert world.given[0]
+
+
+def test_lease_that_runs_out_costs_the_link_before_anything_is_sent(world):
+    world.assign(1)
+    world.tick()
+    world.finish(0)
+    world.now += 30  # it was stopped for two leases
+    world.tick()
+    assert any(isinstance(effect, a.Reconnect) for effect in world.effects)
+    assert not _ended(world)
+    world.connect(keep=[])
+    world.tick()
+    assert not _ended(world)
+    assert len(world.core._work) == 0
+
+
+def test_lease_is_counted_from_the_renewal_that_was_answered(world):
+    for _ in range(5):
+        world.tick(5.0)
+        world.say(m.Lease(world.last(m.Renew).counter))
+    assert world.core.phase is Phase.READY
+    world.say(m.Lease(1))  # long past
+    world.tick(14.9)
+    assert world.core.phase is Phase.READY
+    world.tick(0.2)
+    assert world.core.phase is Phase.DOWN
+
+
+def test_no_welcome_makes_a_new_link(fresh_world):
+    world = fresh_world
+    world.tell(a.LinkUp())
+    world.tick(WELCOME_SECONDS)
+    assert any(isinstance(effect, a.Reconnect) for effect in world.effects)
+
+
+def test_messages_before_the_welcome_do_not_count(fresh_world):
+    world = fresh_world
+    world.tell(a.LinkUp())
+    world.assign(1)
+    world.say(m.Ack(5))
+    world.say(m.Who(b"x" * 16))
+    assert world.core.dropped == 4
+    assert len([message for message in world.sent if isinstance(message, m.WorkerHello)]) == 1
+
+
+def test_unknown_option_fails_the_task_alone(world):
+    world.say(m.Assign([m.AssignGroup("j", 1, _DIGEST, {"colour": 3}, [4], [b"x"])]))
+    world.assign(5)
+    world.tick()
+    assert _ended(world) == [(4, Status.RAISED)]
+    assert [index for _, _, index in world.given[0]] == [5]
+
+
+def test_a_child_that_reports_nonsense_is_killed(world):
+    world.assign(1)
+    world.tick()
+    world.tell(a.Finished(0, 99, bytes([0]), [b"r"], 0.0, 1))
+    assert world.dead == {0}
+    world.die(0)
+    world.tick()
+    assert [index for slot in (0, 1) for _, _, index in world.given[slot]] == [1]
+
+
+def test_drain_waits_for_the_acknowledgement(world):
+    world.assign(1, 2, 3)
+    world.tick()
+    world.tell(a.Leave("told to"))
+    world.tick()
+    assert [span.indices for span in world.last(m.Returned).spans] == [[3]]
+    world.finish(0)
+    world.finish(1)
+    world.tick()
+    assert not any(isinstance(effect, a.Stop) for effect in world.effects)
+    world.say(m.Ack(1))
+    world.tick()
+    assert world.effects[-1] == a.Stop(0)
+    assert world.sent[-1] == m.Bye("drained")

@@ -1,0 +1,169 @@
+"""Seeded disorder: whatever order events come in, no task is lost, doubled or in two places."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from manyhands_shared import messages as m
+from manyhands_shared.status import Status
+from manyhands_worker import actions as a
+from manyhands_worker.core import Phase
+
+Task = tuple[str, int, int]
+
+
+class Disorder:
+    """A world to which things happen at random, and what must be true of it in the end."""
+
+    def __init__(self, world: Any, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.world = world
+        self.assigned: set[Task] = set()
+        self.ended: dict[Task, int] = {}
+        self.returned: set[Task] = set()
+        self.dropped: set[Task] = set()
+        self.steps: list[Callable[[], None]] = [
+            self.assign,
+            self.assign,
+            self.finish,
+            self.finish,
+            self.finish,
+            self.die,
+            self.settle,
+            self.cancel,
+            self.recall,
+            self.acknowledge,
+            self.relink,
+        ]
+
+    def step(self) -> None:
+        """One thing happens."""
+        self.chance.choice(self.steps)()
+        self.replace_retired()
+        self.world.tick(self.chance.choice([0.0, 0.001, 0.03]))
+        renewals = [message for message in self.world.sent if isinstance(message, m.Renew)]
+        if self.world.core.phase is Phase.READY and renewals:
+            self.world.say(m.Lease(renewals[-1].counter))
+        self.collect()
+
+    def assign(self) -> None:
+        """New tasks, sometimes before their function."""
+        job = self.chance.choice("ab")
+        first = len(self.assigned)
+        indices = range(first, first + self.chance.choice([1, 3, 40]))
+        self.assigned |= {(job, 1, index) for index in indices}
+        self.world.assign(*indices, job=job, code=self.chance.random() < 0.9)
+
+    def finish(self) -> None:
+        """A slot reports some of its oldest batch."""
+        slot = self.chance.randrange(3)
+        left = self.world.left_of_batch(slot)
+        if left and slot not in self.world.dead:
+            seconds = self.chance.choice([1e-6, 1e-3, 0.1])
+            self.world.finish(slot, self.chance.randint(1, left), seconds)
+
+    def die(self) -> None:
+        """A child dies, idle or in a task."""
+        slot = self.chance.randrange(3)
+        given = self.world.given[slot]
+        blamed = 0
+        if given and self.chance.random() < 0.5:
+            serial = given[0][0]
+            if serial < self.world.limits.get(slot, 1 << 62):
+                blamed = self.world.claims[slot] = serial
+        self.world.die(slot, blamed)
+
+    def settle(self) -> None:
+        """Claims are read, and killed children are dead."""
+        for slot in range(3):
+            if self.world.revoking(slot):
+                self.world.tell(a.Claimed(slot, self.world.claims[slot]))
+            if slot in self.world.dead:
+                self.world.die(slot)
+
+    def cancel(self) -> None:
+        """Some tasks are cancelled, wherever they are."""
+        job = self.chance.choice("ab")
+        some = [i for j, _, i in sorted(self.assigned) if j == job and self.chance.random() < 0.1]
+        if some:
+            self.world.say(m.Cancel([m.Span(job, self.chance.choice([0, 1]), some)]))
+
+    def recall(self) -> None:
+        """The broker wants tasks back."""
+        self.world.say(m.Recall(self.chance.choice([1, 10])))
+
+    def acknowledge(self) -> None:
+        """The broker has taken everything that was sent."""
+        for message in self.world.unacknowledged:
+            for group in message.groups:
+                for index, status in zip(group.indices, group.statuses, strict=True):
+                    task = (group.job, group.attempt, index)
+                    assert task not in self.ended, "delivered twice"
+                    self.ended[task] = status
+        if self.world.unacknowledged:
+            self.world.say(m.Ack(self.world.unacknowledged[-1].seq))
+            self.world.unacknowledged.clear()
+
+    def relink(self) -> None:
+        """Now and then the link is cut, and the broker does not keep everything."""
+        if self.chance.random() < 0.7:
+            return
+        self.world.tell(a.LinkLost("cut"))
+        self.world.unacknowledged.clear()
+        self.world.tell(a.LinkUp())
+        keep = []
+        for span in self.world.last(m.WorkerHello).holding:
+            kept = [index for index in span.indices if self.chance.random() < 0.9]
+            gone = set(span.indices) - set(kept)
+            self.dropped |= {(span.job, span.attempt, index) for index in gone}
+            if kept:
+                keep.append(m.Span(span.job, span.attempt, kept))
+        self.world.welcome(keep)
+
+    def replace_retired(self) -> None:
+        """Retired children have successors."""
+        for slot in [*self.world.retired]:
+            self.world.retired.discard(slot)
+            self.world.tell(a.Born(slot))
+
+    def collect(self) -> None:
+        """Note what was given back."""
+        for message in self.world.sent:
+            if isinstance(message, m.Returned):
+                for span in message.spans:
+                    self.returned.update((span.job, span.attempt, i) for i in span.indices)
+        self.world.sent[:] = [x for x in self.world.sent if isinstance(x, m.WorkerHello | m.Renew)]
+
+    def come_to_rest(self) -> None:
+        """Nothing more goes wrong: everything ends."""
+        self.world.give_function()
+        for _ in range(2_000):
+            self.settle()
+            for slot in range(3):
+                left = self.world.left_of_batch(slot)
+                if left:
+                    self.world.finish(slot, left)
+            self.world.tick(0.001)
+            self.acknowledge()
+            self.collect()
+            if not self.world.held():
+                return
+        raise AssertionError("it does not come to rest")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_order_of_events_loses_nothing_and_doubles_nothing(make_world, seed):
+    disorder = Disorder(make_world(slots=3), seed)
+    for _ in range(400):
+        disorder.step()
+    disorder.come_to_rest()
+    done = disorder.ended.keys()
+    assert done | disorder.returned | disorder.dropped == disorder.assigned
+    assert not done & disorder.returned
+    assert not done & disorder.dropped
+    assert set(disorder.ended.values()) <= {Status.OK, Status.CRASHED, Status.CANCELLED}
+    assert Status.OK in disorder.ended.values()
