@@ -7,6 +7,7 @@
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
+LABEL manyhands.stage=build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_QUIET=1
 # Without pip of its own: the base's serves here, and the image needs none.
 RUN python3 -m venv --without-pip /opt/venv

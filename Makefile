@@ -10,6 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PAGES = $(wildcard *.md docs/*.md deploy/*.md)
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench bench-quick clean
@@ -30,15 +31,16 @@ check: $(VENV)/.installed-test,check
 	@echo "codespell" && $(BIN)/codespell
 	@echo "links" && $(BIN)/python tools/check_docs.py $(PAGES)
 
-bench: $(VENV)/.installed-all
-	@$(BIN)/python -m bench
+# The systems to compare with stay in an environment of their own.
+bench: $(VENV)/bench/.installed-bench
+	@$(VENV)/bench/bin/python -m bench $(BENCH_ARGS)
 
-bench-quick: $(VENV)/.installed-all
-	@$(BIN)/python -m bench --quick
+bench-quick: $(VENV)/bench/.installed-bench
+	@$(VENV)/bench/bin/python -m bench --quick $(BENCH_ARGS)
 
 # One stamp for each set of extras; a change of pyproject.toml installs again.
-$(VENV)/.installed-%: pyproject.toml tools/venv.py
-	@$(PYTHON) tools/venv.py $(VENV) $*
+$(VENV)/.installed-% $(VENV)/bench/.installed-%: pyproject.toml tools/venv.py
+	@$(PYTHON) tools/venv.py $(@D) $*
 	@touch $@
 
 clean:

@@ -57,7 +57,9 @@ def cluster(compose_command: list[str], base_image: str) -> Iterator[Compose]:
         yield compose
     finally:
         compose.run("down", "--volumes", "--remove-orphans", "--timeout", "5", timeout=120)
-        subprocess.run(["docker", "image", "rm", "--force", project], timeout=60, check=False)
+        _works("docker", "image", "rm", "--force", project)
+        # The older builder keeps the image of the first stage, without a name.
+        _works("docker", "image", "prune", "--force", "--filter", "label=manyhands.stage=build")
 
 
 def _works(*command: str) -> bool:

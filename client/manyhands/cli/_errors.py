@@ -13,6 +13,7 @@ from manyhands_shared.errors import ExitCode, ManyhandsError
 
 #: Packages that only some roles need, and the extra that brings each.
 _EXTRAS = {
+    "apsw": "broker",
     "click": "command",
     "pydantic": "command",
     "rich": "command",
