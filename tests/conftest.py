@@ -38,6 +38,8 @@ def leaves_nothing_behind() -> Iterator[None]:
         pytest.fail(f"left running: {', '.join(map(str, left))}")
     if segments() - memory:
         try:
-            eventually(lambda: not orphaned(segments() - memory), timeout=_GRACE, what="memory unlinked")
+            eventually(
+                lambda: not orphaned(segments() - memory), timeout=_GRACE, what="memory unlinked"
+            )
         except AssertionError:
             pytest.fail(f"left in /dev/shm: {', '.join(sorted(orphaned(segments() - memory)))}")
