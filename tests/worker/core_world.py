@@ -1,0 +1,129 @@
+"""A pool and a broker that exist only in the test, around a real core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from manyhands_shared import messages as m
+from manyhands_shared.status import Status
+from manyhands_worker import actions as a
+from manyhands_worker.control import REVOKED
+from manyhands_worker.core import Identity, NodeCore
+
+_DIGEST = b"d" * 16
+
+
+class World:
+    """A node's core between a broker and a pool that are played by the test."""
+
+    def __init__(self, slots: int = 2) -> None:
+        self.core = NodeCore(Identity("unit", b"b" * 16, slots, 1_000, 30.0))
+        self.now = 100.0
+        self.sent: list[m.Message] = []
+        self.effects: list[a.Effect] = []
+        #: What each slot's child has been given: (serial, key, index), oldest first.
+        self.given: dict[int, list[tuple[int, a.Key, int]]] = {n: [] for n in range(slots)}
+        self.limits: dict[int, int] = {}
+        self.dead: set[int] = set()
+        self.retired: set[int] = set()
+        self.claims = dict.fromkeys(range(slots), 0)
+        self.unacknowledged: list[m.Results] = []
+        for slot in range(slots):
+            self.tell(a.Born(slot))
+
+    def tell(self, event: a.Event) -> None:
+        """Give the core an event and note its effects."""
+        for effect in self.core.handle(event, self.now):
+            self.effects.append(effect)
+            match effect:
+                case a.Send(message):
+                    self.sent.append(message)
+                    if isinstance(message, m.Results):
+                        self.unacknowledged.append(message)
+                case a.Start(slot, batch):
+                    assert slot not in self.dead
+                    serials = range(batch.first, batch.first + len(batch.indices))
+                    self.given[slot] += [
+                        (serial, batch.key, index)
+                        for serial, index in zip(serials, batch.indices, strict=True)
+                    ]
+                    self.limits.pop(slot, None)
+                case a.Revoke(slot, limit):
+                    self.limits[slot] = limit
+                case a.Kill(slot):
+                    self.dead.add(slot)
+                case a.Retire(slot):
+                    assert not self.given[slot]
+                    self.retired.add(slot)
+        self.core.validate()
+
+    def tick(self, seconds: float = 0.0) -> None:
+        """Let time pass, and end a turn."""
+        self.now += seconds
+        self.tell(a.Tick())
+
+    def say(self, message: m.Message) -> None:
+        """A message from the broker."""
+        self.tell(a.Received(message))
+
+    def connect(self, keep: list[m.Span] | None = None) -> None:
+        """A new link, up to the welcome."""
+        self.unacknowledged.clear()
+        self.tell(a.LinkUp())
+        hello = self.last(m.WorkerHello)
+        self.welcome(hello.holding if keep is None else keep)
+
+    def welcome(self, keep: list[m.Span]) -> None:
+        """The broker's welcome."""
+        self.say(m.WorkerWelcome(1, b"x" * 16, 15.0, 5.0, 9, 1, b"k" * 32, 1.0, keep))
+
+    def assign(self, *indices: int, job: str = "j", attempt: int = 1, code: bool = True) -> None:
+        """Tasks from the broker."""
+        if code:
+            self.say(m.Function(_DIGEST, "f", [b"code"]))
+        bodies: list[Any] = [b"args"] * len(indices)
+        self.say(m.Assign([m.AssignGroup(job, attempt, _DIGEST, None, list(indices), bodies)]))
+
+    def give_function(self) -> None:
+        """The function that all tasks need."""
+        self.say(m.Function(_DIGEST, "f", [b"code"]))
+
+    def left_of_batch(self, slot: int) -> int:
+        """Unreported tasks of a slot's oldest batch."""
+        batches = self.core._work._work.slots[slot].batches
+        return len(batches[0].indices) - batches[0].done if batches and self.given[slot] else 0
+
+    def revoking(self, slot: int) -> bool:
+        """Whether the core waits for a slot's `Claimed`."""
+        return self.core._work._work.slots[slot].revoking
+
+    def held(self) -> int:
+        """Tasks that the node holds."""
+        return len(self.core._work)
+
+    def last(self, kind: type) -> Any:
+        """The newest message of a kind."""
+        return next(message for message in reversed(self.sent) if isinstance(message, kind))
+
+    def finish(self, slot: int, count: int = 1, seconds: float = 1e-6) -> None:
+        """A slot reports its next tasks, those at its limit as revoked."""
+        given = self.given[slot][:count]
+        # A report never crosses a batch; nor does it here, for all tasks are of one group.
+        limit = self.limits.get(slot, 1 << 62)
+        statuses = bytes(
+            REVOKED if serial >= limit and serial > self.claims[slot] else Status.OK
+            for serial, _, _ in given
+        )
+        del self.given[slot][:count]
+        self.claims[slot] = max(self.claims[slot], given[-1][0])
+        bodies: list[Any] = [b"r"] * count
+        self.tell(a.Finished(slot, given[0][0], statuses, bodies, seconds * count, count))
+
+    def die(self, slot: int, blamed: int = 0) -> None:
+        """A slot's child dies and another is born."""
+        asked = slot in self.dead
+        self.dead.discard(slot)
+        self.given[slot].clear()
+        self.limits.pop(slot, None)
+        self.tell(a.Died(slot, self.claims[slot], 0 if asked else blamed, "it died", asked))
+        self.tell(a.Born(slot))
