@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_leak():
     "a shared memory block": """
 from multiprocessing import resource_tracker, shared_memory
 def test_leak():
-    block = shared_memory.SharedMemory("manyhands-leak-test", create=True, size=10)
+    block = shared_memory.SharedMemory("SEGMENT", create=True, size=10)
     resource_tracker.unregister(block._name, "shared_memory")
     block.close()
 """,
@@ -68,12 +69,13 @@ def run(tmp_path: Path, source: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_leak_fails_its_test(leak: str, tmp_path: Path) -> None:
-    result = run(tmp_path, LEAKS[leak])
+    segment = f"manyhands-leak-{uuid.uuid4().hex}"
+    result = run(tmp_path, LEAKS[leak].replace("SEGMENT", segment))
     try:
         assert "1 error" in result.stdout
         assert "left running:" in result.stdout or "left in /dev/shm:" in result.stdout
     finally:
-        Path("/dev/shm/manyhands-leak-test").unlink(missing_ok=True)
+        Path("/dev/shm", segment).unlink(missing_ok=True)
 
 
 def test_what_cleans_up_passes(tmp_path: Path) -> None:
