@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -45,6 +44,8 @@ def host_of(address: str) -> str:
 
 def is_local(address: str) -> bool:
     """Whether only this machine can reach what is bound at `address`."""
+    import ipaddress  # noqa: PLC0415 - 5 ms that a node and a client need not pay
+
     host = host_of(parse(address))
     if address.startswith("ipc://") or host == "localhost":
         return True

@@ -21,7 +21,6 @@ from multiprocessing.connection import wait
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
-from manyhands_shared import beat
 from manyhands_worker.process import BaseProcess, kill_orphans, let_fork_server_go, without_main
 
 _TARGET = struct.Struct("<IId32s")  # port, row, interval, key
@@ -168,6 +167,10 @@ class _Sender:
     """A UDP socket of the right family for the present target."""
 
     def __init__(self, boot_id: bytes) -> None:
+        # Here and not above, for the node loads this module too and signs nothing.
+        from manyhands_shared import beat  # noqa: PLC0415
+
+        self._beat = beat
         self._boot_id = boot_id
         self._target: Target | None = None
         self._socket: socket.socket | None = None
@@ -180,10 +183,10 @@ class _Sender:
                 self._connect(target)
             if self._socket is not None:
                 turns, running = board.loop()
-                datagram = beat.Beat(
+                datagram = self._beat.Beat(
                     target.row, self._boot_id, board.next_counter(), turns, running, *figures
                 )
-                self._socket.send(beat.encode(datagram, target.key))
+                self._socket.send(self._beat.encode(datagram, target.key))
 
     def _connect(self, target: Target) -> None:
         if self._socket is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import selectors
 import signal
 import socket
@@ -57,7 +56,7 @@ class _Node:
     """Everything of a running node, wired together."""
 
     def __init__(self, config: WorkerConfig, parent_pid: int | None, lifeline: int | None) -> None:
-        boot_id = secrets.token_bytes(16)
+        boot_id = os.urandom(16)
         self._broker = address.parse(config.broker)
         slots = config.slots or usable_cores()
         name = config.name or f"{socket.gethostname()}-{boot_id[:2].hex()}"
@@ -90,9 +89,10 @@ class _Node:
     def _turn(self) -> None:
         self._wait()
         now = time.monotonic()
-        self._pool.turn(now)
+        # The link first: it is made while the pool waits for its first children.
         for event in self._transport.turn(now):
             self._tell(event, now)
+        self._pool.turn(now)
         for event in (*self._pool.take_events(), *self._guard.turn(now, self._pool.pids)):
             self._tell(event, now)
         if self._parent is not None and os.getppid() != self._parent:

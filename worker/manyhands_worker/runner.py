@@ -7,7 +7,6 @@ exceptions are proven to load here, before anyone else has to.
 
 from __future__ import annotations
 
-import platform
 import socket
 import sys
 import time
@@ -31,6 +30,7 @@ _FLUSH_BYTES = 1 << 20
 #: A pickle beyond this goes the way of arrays; below, it rides in the header.
 _INLINE_BYTES = 64 << 10
 
+_PYTHON = ".".join(map(str, sys.version_info[:3]))
 _SAFE = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 
@@ -146,7 +146,7 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - as in `_execute`
             raise _Told(
                 f"the function does not load on {socket.gethostname()} under Python "
-                f"{platform.python_version()}; modules must be installed there, and functions sent "
+                f"{_PYTHON}; modules must be installed there, and functions sent "
                 "by value need the client's Python version, major and minor",
                 error,
             ) from None

@@ -8,22 +8,24 @@ ZeroMQ, which tries for ever.
 
 from __future__ import annotations
 
+import os
 import random
-import secrets
+import struct
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from manyhands_shared import wire
 from manyhands_shared.errors import NotAuthorised, ProtocolError
-from manyhands_shared.keys import ClusterKey, KeyPair
 from manyhands_shared.messages import Message
 from manyhands_shared.serial import Buffer
 from manyhands_worker import actions as a
+
+if TYPE_CHECKING:
+    from manyhands_shared.keys import KeyPair
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _HEARTBEAT_MS = 2_000
@@ -32,6 +34,8 @@ _RECONNECT_MS, _LONGEST_RECONNECT_MS = 100, 5_000
 _HIGH_WATER_MARK = 1_000
 #: Time that a goodbye has to get out.
 _LINGER_MS = 500
+#: A monitor's event number, ahead of its value. (`zmq.utils.monitor` would load asyncio.)
+_EVENT = struct.Struct("=H")
 _WATCHED = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -55,6 +59,8 @@ class Transport:
         self._address = address
         self._keys: tuple[KeyPair, bytes] | None = None
         if key_file:
+            from manyhands_shared.keys import ClusterKey  # noqa: PLC0415 - 10 ms for a few nodes
+
             key = ClusterKey.load(Path(key_file))
             self._keys = key.pair("worker"), key.pair("broker").public
         self._context = zmq.Context()
@@ -95,7 +101,7 @@ class Transport:
     def _open(self) -> None:
         self._open_at = None
         sock: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
-        sock.set(zmq.ROUTING_ID, b"\1" + secrets.token_bytes(15))
+        sock.set(zmq.ROUTING_ID, b"\1" + os.urandom(15))
         sock.set(zmq.LINGER, 0)
         sock.set(zmq.MAXMSGSIZE, wire.MAX_FRAME_BYTES)
         sock.set(zmq.SNDHWM, _HIGH_WATER_MARK)
@@ -117,7 +123,7 @@ class Transport:
     def _watch(self, now: float) -> list[a.Event]:
         events: list[a.Event] = []
         while self._monitor is not None and _ready(self._monitor) & zmq.POLLIN:
-            kind = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            (kind,) = _EVENT.unpack_from(self._monitor.recv_multipart()[0])
             if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._established = True
                 self._pause = _FIRST_PAUSE
