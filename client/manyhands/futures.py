@@ -124,8 +124,9 @@ class RemoteFuture(Future[Any]):
     def _await(self, timeout: float | None) -> None:
         if self._state != FINISHED:
             with self._condition:
-                if self._state not in _ENDED and self._sink is not None:
-                    self._sink.check_may_wait()
+                if self._state not in _ENDED:
+                    if self._sink is not None:
+                        self._sink.check_may_wait()
                     self._condition.wait(timeout)
                 if self._state not in _ENDED:
                     raise TimeoutError

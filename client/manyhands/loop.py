@@ -322,6 +322,7 @@ class SessionLoop:
                 else:
                     answer.set_result(data)
             case Opened():
+                self.intake.task_bytes = self._session.books.window_bytes
                 self._settled.set()
             case Relink():
                 self._disconnect()

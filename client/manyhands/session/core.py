@@ -330,5 +330,6 @@ _RECEIVERS: Mapping[type[Message], Any] = {
     Results: Session._results,
     Who: Session._who,
 }
-# What may come before the session is open.
-_EARLY = (ClientWelcome, Refused, Ping)
+# What may come before the session is open. A ping is not answered then: to the broker, whatever comes
+# after a hello says that its welcome arrived.
+_EARLY = (ClientWelcome, Refused)
