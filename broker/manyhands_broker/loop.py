@@ -89,6 +89,10 @@ class Loop:
         if self._others.pop(descriptor, None) is not None:
             self._poller.unregister(descriptor)
 
+    def restore(self, effects: list[Effect]) -> None:
+        """Do what bringing back earlier jobs asks for, before the first turn."""
+        self._do(effects, self._clock())
+
     def stop(self) -> None:
         """Return from `run` after this turn."""
         self._stopping = True

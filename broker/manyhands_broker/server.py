@@ -10,13 +10,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import zmq
 
 from manyhands_broker import lastseen
 from manyhands_broker.core import Core, Limits, Unwatch, Watch
-from manyhands_broker.journal import MemoryJournal
+from manyhands_broker.journal import Journal, MemoryJournal
 from manyhands_broker.liveness import Liveness
 from manyhands_broker.loop import Loop, bind
 from manyhands_broker.monitor import HeartbeatMonitor, bind_udp
@@ -67,17 +68,20 @@ def _serve(
         table = lastseen.new_table()
         heartbeats = _Heartbeats(udp, table, config)
         stack.callback(heartbeats.close)
-        journal = MemoryJournal()
+        journal = _journal(config)
         stack.callback(journal.close)
         core = Core(
             _limits(config, udp.getsockname()[1]),
             secrets.token_bytes(16),
+            journal,
+            monotonic(),
             epoch=time.time() - monotonic(),
             figures=lastseen.figures_of(table, monotonic),
         )
         loop = Loop(
             router, core, journal, monotonic, watch=heartbeats.watch, beats=heartbeats.check
         )
+        loop.restore(core.restore(journal.jobs()))
         heartbeats.attach(loop)
         stack.enter_context(_stop_on_signals(loop))
         if lifeline is not None:
@@ -152,6 +156,15 @@ class _Heartbeats:
         self.attach(self._loop)
 
 
+def _journal(config: BrokerConfig) -> Journal:
+    """On disk where a directory is given; else durable jobs live as long as the broker."""
+    if not config.journal:
+        return MemoryJournal()
+    from manyhands_broker.journal.sqlite import SqliteJournal  # noqa: PLC0415 - only if wanted
+
+    return SqliteJournal(Path(config.journal))
+
+
 def _limits(config: BrokerConfig, beat_port: int) -> Limits:
     return Limits(
         lease=config.lease,
@@ -163,6 +176,7 @@ def _limits(config: BrokerConfig, beat_port: int) -> Limits:
         window_bytes=config.window_bytes,
         result_bytes=config.result_bytes,
         crash_limit=config.crash_limit,
+        keep_results=config.keep_results,
     )
 
 

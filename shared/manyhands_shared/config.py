@@ -58,6 +58,12 @@ class BrokerConfig:
     crash_limit: Annotated[
         int, Ge(1), Le(1_000), "A task that ended this many children or nodes is not run again."
     ] = 2
+    journal: Annotated[
+        str, "Directory for durable jobs; without one they live as long as the broker."
+    ] = ""
+    keep_results: Annotated[
+        float, Gt(0), "Seconds for which durable jobs are kept after their end."
+    ] = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,6 +299,16 @@ class Detach:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejected:
+    """The tasks of a submitted job from `first` on were not taken, and why."""
+
+    NUMBER: ClassVar[int] = 29
+    job: Text
+    first: U64
+    reason: Text
+
+
+@dataclass(frozen=True, slots=True)
 class Renew:
     """Extends the node's lease. `window` is how many tasks it will hold at once (0: none new)."""
 
@@ -388,6 +398,7 @@ Message = (
     | Given
     | Attach
     | Detach
+    | Rejected
     | Renew
     | Lease
     | Event

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from manyhands_broker.core import Core, Drained, Limits, LinkClosed, Received, Send
+from manyhands_broker.journal import MemoryJournal
 from manyhands_shared import messages as m
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import Status
@@ -36,7 +37,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.limits = Limits(lease=10.0, session_grace=1e9, crash_limit=3)
-        self.core = Core(self.limits, bytes(16))
+        self.core = Core(self.limits, bytes(16), MemoryJournal(), 0.0, rng=self.random)
         self.now = 0.0
         self.fresh = 0
         self.nodes: dict[bytes, FakeNode] = {}

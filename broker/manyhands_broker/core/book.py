@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import random
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +16,11 @@ from manyhands_broker.core.job import Job, Piece
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.ready import ReadyQueue
-from manyhands_broker.core.records import Record
+from manyhands_broker.core.records import AttemptsStale, JobEnded, Record, TasksEnded
 from manyhands_broker.core.report import describe_job
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.states import State
+from manyhands_broker.core.store import Store
 from manyhands_broker.core.timers import Timers
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import Message, ResultGroup, Status
@@ -26,15 +29,31 @@ from manyhands_shared.serial import Payload
 #: Row of the last-seen table → the figures of the node's last heartbeat.
 Figures = Callable[[int], dict[str, Any]]
 
-#: What a cancelled task's failure payload says.
-CANCELLED = Failure("concurrent.futures.CancelledError", "the task was cancelled").encode()
+#: What the failure payload of a task says that may have run and must not run again.
+LOST = Failure(
+    "manyhands.TaskLost",
+    "what ran the task is gone, and it may not run again (at_most_once); whether it ran is unknown",
+).encode()
 
 
 class Book:
     """Sessions, jobs, nodes, functions, and the moves of tasks that concern more than one of them."""
 
-    def __init__(self, limits: Limits, broker_id: bytes, epoch: float, figures: Figures) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        broker_id: bytes,
+        epoch: float,
+        figures: Figures,
+        store: Store,
+        rng: random.Random,
+        now: float,
+    ) -> None:
+        self.now = now
+        self.started = now
         self.limits = limits
+        self.store = store
+        self.random = rng
         self.broker_id = broker_id
         #: What to add to `now` for the wall clock's time; for people to read, never to decide by.
         self.epoch = epoch
@@ -42,6 +61,15 @@ class Book:
         self.sessions: dict[bytes, Session] = {}
         self.session_of: dict[bytes, Session] = {}
         self.jobs: dict[str, Job] = {}
+        #: Those on whose account durable jobs run, by name: they have no link and never expire.
+        self.owners: dict[str, Session] = {}
+        #: Durable jobs that are over, and jobs that wait for a job to be done.
+        self.kept: dict[str, dict[str, Any]] = {}
+        self.followers: dict[str, list[Job]] = {}
+        #: Durable jobs that had results in this drain: these are not in the store yet.
+        self.unwritten: set[Job] = set()
+        #: Bytes of durable payloads in memory.
+        self.resident = 0
         self.history: deque[dict[str, Any]] = deque(maxlen=limits.history)
         self.fleet = Fleet(limits)
         self.functions = Functions()
@@ -88,58 +116,85 @@ class Book:
         self.queued -= piece.size
         return attempt
 
-    def take_back(self, piece: Piece, node: Node) -> None:
-        """ASSIGNED → QUEUED, or CANCELLED where that was wanted."""
+    def adopt(self, piece: Piece, node: Node, attempt: int) -> None:
+        """QUEUED → ASSIGNED in an attempt that `node` runs already."""
+        job = piece.chunk.job
+        job.adopt(piece, node, attempt)
+        node.gain(piece, self.limits.unmeasured if job.estimate is None else job.estimate)
+        job.session.assigned += piece.size
+        self.queued -= piece.size
+        job.known_by.add(node)
+        self.fleet.update(node)
+        self.counters["tasks_adopted"] += piece.size
+
+    def take_back(self, piece: Piece, node: Node, *, started: bool = True) -> None:
+        """ASSIGNED → QUEUED; or to an end, where that was wanted or a second run is not.
+
+        `started`: whether the tasks may have begun to run.
+        """
         job = piece.chunk.job
         if job.cancelling:
-            marked = [index for index in piece.indices if index in job.cancelling]
-            if marked:
-                for single in _singles(piece):
-                    if single.indices.start in job.cancelling:
-                        attempt = piece.chunk.attempts[single.lo]
-                        self.finish(
-                            single, node, State.CANCELLED, attempt, Status.CANCELLED, CANCELLED
-                        )
-                    else:
-                        self._requeue(single, node)
-                return
-        self._requeue(piece, node)
+            for single in singles(piece):
+                if single.indices.start in job.cancelling:
+                    self.stop(single, node)
+                elif started and job.options.at_most_once:
+                    self.finish(single, node, State.FAILED, Status.LOST, LOST)
+                else:
+                    self._requeue(single, node)
+        elif started and job.options.at_most_once:
+            self.finish(piece, node, State.FAILED, Status.LOST, LOST)
+        else:
+            self._requeue(piece, node)
+
+    def stop(self, piece: Piece, node: Node | None) -> None:
+        """End tasks that were cancelled, in the way their job wants it."""
+        status, body = piece.chunk.job.ending
+        state = State.CANCELLED if status == Status.CANCELLED else State.FAILED
+        self.finish(piece, node, state, status, body)
+
+    def postpone(self, piece: Piece, node: Node, delay: float) -> None:
+        """ASSIGNED → QUEUED, in line again after `delay` seconds."""
+        job = piece.chunk.job
+        self._leave(piece, node)
+        job.postpone(piece, self.now + delay)
+        self.timers.at(self.now + delay, lambda now: self._revive(job, now))
+
+    def _revive(self, job: Job, now: float) -> None:
+        job.revive(now)
+        self.ready.add(job)
+
+    def _leave(self, piece: Piece, node: Node) -> None:
+        """What is alike for all tasks that go back to the queue."""
+        job = piece.chunk.job
+        node.lose(piece)
+        job.session.assigned -= piece.size
+        self.queued += piece.size
+        if job.options.durable:
+            floor = piece.chunk.attempts[piece.lo] + 1
+            self.record(AttemptsStale(job.id, list(piece.indices), floor))
 
     def _requeue(self, piece: Piece, node: Node) -> None:
         job = piece.chunk.job
-        node.lose(piece)
+        self._leave(piece, node)
         job.release(piece)
-        job.session.assigned -= piece.size
-        self.queued += piece.size
         self.unpark(job.session)
         self.ready.add(job)
 
     def finish(
-        self,
-        piece: Piece,
-        node: Node | None,
-        state: State,
-        attempt: int,
-        status: Status,
-        body: Payload,
+        self, piece: Piece, node: Node | None, state: State, status: Status, body: Payload
     ) -> None:
-        """End tasks alike and tell their client."""
-        count = piece.size
+        """End tasks alike and tell whoever waits for them."""
+        job, count = piece.chunk.job, piece.size
+        attempt = piece.chunk.attempts[piece.lo]
         self.end(piece, node, state)
-        self.report(
-            piece.chunk.job,
-            ResultGroup(
-                piece.chunk.job.id,
-                attempt,
-                list(piece.indices),
-                bytes([status]) * count,
-                [body] * count,
-                0.0,
-            ),
-        )
+        indices, statuses = list(piece.indices), bytes([status]) * count
+        self.report(job, ResultGroup(job.id, attempt, indices, statuses, [body] * count, 0.0))
 
     def end(self, piece: Piece, node: Node | None, state: State) -> None:
-        """Move to a terminal state, from ASSIGNED (with its node) or QUEUED (without)."""
+        """Move to a terminal state, from ASSIGNED (with its node) or QUEUED (without).
+
+        `report` has to follow.
+        """
         job, session, count = piece.chunk.job, piece.chunk.job.session, piece.size
         if node is None:
             self.queued -= count
@@ -150,18 +205,29 @@ class Book:
             old = State.ASSIGNED
             if session.parked:
                 self.unpark(session)
+        freed = job.end(piece, old, state)
         session.unfinished -= count
-        session.unfinished_bytes -= job.end(piece, old, state)
+        session.unfinished_bytes -= freed
+        if job.options.durable:
+            self.resident -= freed
         self.counters[f"tasks_{state.name.lower()}"] += count
-        if job.closed and job.finished:
-            self.retire(job)
 
     def report(self, job: Job, group: ResultGroup) -> None:
-        """Results for the job's client, sent with the next drain."""
-        session = job.session
-        if session.token in self.sessions:
-            session.fresh.append(group)
-            self.reporting[session] = None
+        """Results that have become final: into the journal and to clients, with this drain."""
+        if job.options.durable:
+            self.record(TasksEnded(group))
+            self.unwritten.add(job)
+            for session in job.watchers:
+                self.tell(session, group)
+        elif job.session.token in self.sessions:
+            self.tell(job.session, group)
+        if job.finished:
+            self.retire(job)
+
+    def tell(self, session: Session, group: ResultGroup) -> None:
+        """Results for a session, sent with the next message to it."""
+        session.fresh.append(group)
+        self.reporting[session] = None
 
     def unpark(self, session: Session) -> None:
         """Let a session run again if it was held up and no longer needs to be."""
@@ -171,13 +237,44 @@ class Book:
     # Ends of jobs
 
     def retire(self, job: Job) -> None:
-        """A job is over: keep a line about it."""
+        """A job is over: keep a line about it, and let those go on that waited for it."""
         if self.jobs.pop(job.id, None) is None:
             return
         job.session.retire(job)
-        self.history.append(describe_job(self, job))
+        summary = describe_job(self, job)
+        if job.options.durable:
+            summary["ended"] = self.now + self.epoch
+            self.kept[job.id] = summary
+            self.record(JobEnded(job.id, summary))
+        else:
+            self.history.append(summary)
         self.functions.release(job)
         job.known_by.clear()
+        for follower in self.followers.pop(job.id, ()):
+            self.followed(follower, job.id, summary["state"])
+
+    def followed(self, job: Job, parent: str, state: str) -> None:
+        """A job that `job` comes after is over."""
+        if job.finished or parent not in job.awaits:
+            return
+        if state != "done":
+            text = f"job {parent}, which this one comes after, ended as {state}"
+            job.ending = Status.CANCELLED, Failure("manyhands.TaskError", text).encode()
+            for piece in job.every_piece(State.QUEUED):
+                self.stop(piece, None)
+            return
+        job.awaits.discard(parent)
+        if not job.awaits:
+            # In a later drain: what the parents returned last is in the store only after this one.
+            self.timers.at(math.nextafter(self.now, math.inf), lambda _now: self._start(job))
+
+    def _start(self, job: Job) -> None:
+        for parent in job.options.after:
+            position = 0
+            while page := self.store.results(parent, position, self.limits.page_bytes):
+                job.given += [stored.group for stored in page]
+                position = page[-1].position
+        self.ready.add(job)
 
     def note(self, node: Node, kind: str, text: str, details: dict[str, Any], now: float) -> None:
         """Something that people should know."""
@@ -188,5 +285,6 @@ class Book:
         self.say(logging.WARNING, f"node {node.name}: {text}")
 
 
-def _singles(piece: Piece) -> list[Piece]:
+def singles(piece: Piece) -> list[Piece]:
+    """The same tasks, one by one."""
     return [Piece(piece.chunk, offset, offset + 1) for offset in range(piece.lo, piece.hi)]

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
-from manyhands_broker.core.book import CANCELLED, Book
+from manyhands_broker.core.book import Book
+from manyhands_broker.core.control import Control
+from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.job import Job, Piece
+from manyhands_broker.core.node import Node
+from manyhands_broker.core.orphans import Orphans
 from manyhands_broker.core.report import answer
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.states import State
 from manyhands_shared.errors import ProtocolError
+from manyhands_shared.failure import Failure
 from manyhands_shared.messages import (
     PROTOCOL_VERSION,
     Accepted,
     Ack,
+    Attach,
     Bye,
     Cancel,
     ClientHello,
     ClientWelcome,
+    Detach,
     Function,
     JobCount,
     Message,
@@ -26,7 +35,9 @@ from manyhands_shared.messages import (
     Pong,
     Query,
     Refused,
+    Rejected,
     Reply,
+    ResultGroup,
     Results,
     Span,
     Status,
@@ -40,8 +51,19 @@ from manyhands_shared.serial import total
 class Clients:
     """Sessions: how they begin, submit, are answered, and end."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(
+        self,
+        book: Book,
+        durable: Durable,
+        orphans: Orphans,
+        replay: Callable[[Node, ResultGroup], None],
+    ) -> None:
+        """`replay` takes results of tasks that were adopted a moment ago."""
         self._book = book
+        self._durable = durable
+        self._orphans = orphans
+        self._replay = replay
+        self._control = Control(book, durable, self._cancel_job)
 
     def hello(self, peer: bytes, hello: ClientHello, now: float) -> None:
         """Open a session, or go on with one over a new link."""
@@ -55,6 +77,8 @@ class Clients:
         if session is None:
             session = Session(hello.session, peer, book.limits.result_bytes, now)
             book.sessions[hello.session] = session
+            if hello.last_seq:
+                session.hold_until = now + book.limits.rejoin_wait
             self._watch(session, now)
         elif session.peer != peer:
             self._unlink(session)
@@ -94,7 +118,9 @@ class Clients:
                 session.acknowledge(seq)
                 book.unpark(session)
             case Function():
-                for job in book.functions.add(message):
+                jobs = book.functions.add(message)
+                self._durable.arrived(jobs, message)
+                for job in jobs:
                     job.waiting = False
                     book.ready.add(job)
             case Cancel(spans):
@@ -105,11 +131,11 @@ class Clients:
             case Pong():
                 pass
             case Query(request, what, arguments):
-                try:
-                    reply = Reply(request, "", answer(book, what, arguments, now))
-                except LookupError as error:
-                    reply = Reply(request, str(error.args[0]), None)
-                book.send(session.peer, reply)
+                book.send(session.peer, self._answer(request, what, arguments, now))
+            case Attach(job_id):
+                self._durable.attach(session, job_id)
+            case Detach(job_id):
+                self._durable.detach(session, job_id)
             case Bye():
                 self.end(session)
             case _:
@@ -130,6 +156,7 @@ class Clients:
         if book.sessions.pop(session.token, None) is None:
             return
         book.reporting.pop(session, None)
+        self._durable.leave(session)
         book.ready.drop(session)
         for job in list(session.jobs.values()):
             self._cancel_job(job)
@@ -150,12 +177,15 @@ class Clients:
             if group.job in session.retired:
                 counts[group.job] = session.retired[group.job]
                 continue
+            if group.job in book.kept:
+                counts[group.job] = book.kept[group.job]["tasks"]
+                continue
             try:
                 job = self._job_of(session, group, now)
             except ProtocolError as error:
-                book.counters["refused_submits"] += 1
-                book.send(session.peer, Refused("bad-submit", str(error)))
-                return
+                book.counters["rejected_submissions"] += 1
+                book.send(session.peer, Rejected(group.job, group.first, str(error)))
+                continue
             self._append(job, group)
             counts[job.id] = job.total
         book.send(
@@ -169,14 +199,20 @@ class Clients:
         if not job.closed:
             if group.first > job.total:
                 job.skip_to(group.first)
-            bodies = group.bodies[job.total - group.first :]
+            first = job.total
+            bodies = group.bodies[first - group.first :]
+            size = total(bodies)
             job.append(bodies)
             session.unfinished += len(bodies)
-            session.unfinished_bytes += total(bodies)
+            session.unfinished_bytes += size
             book.queued += len(bodies)
             book.counters["tasks_submitted"] += len(bodies)
             if group.closed:
                 job.close()
+            if job.options.durable:
+                book.resident += size
+                self._durable.taken(job, first, bodies, closed=group.closed)
+            self._adopt(job)
         if job.finished:
             book.retire(job)
         else:
@@ -186,19 +222,65 @@ class Clients:
         book = self._book
         known = book.jobs.get(group.job)
         if known is not None:
-            if known.session is not session:
+            if known.options.durable:
+                self._durable.refuse(group, known.options)
+            elif known.session is not session:
                 raise ProtocolError(f"job {group.job} belongs to another session")
             return known
         if not group.job:
             raise ProtocolError("a job without an id")
         options = JobOptions.from_map(group.options or {})
-        job = Job(group.job, session, group.function, options, now)
-        book.jobs[job.id] = session.jobs[job.id] = job
+        if options.after and not options.durable:
+            raise ProtocolError("only a durable job can come after others")
+        account = session
+        if options.durable:
+            self._durable.refuse(group, options)
+            account = self._durable.owner(session.name)
+        job = Job(group.job, account, group.function, options, now)
+        book.jobs[job.id] = account.jobs[job.id] = job
         book.counters["jobs_submitted"] += 1
         job.waiting = not book.functions.use(job)
         if job.waiting:
             book.send(session.peer, Need(group.function))
+        if options.durable:
+            self._durable.opened(job, session.name)
+            self._durable.follow(job)
+        if session.hold_until > now:
+            job.held = True
+            book.timers.at(session.hold_until, lambda _now: self._unhold(job))
+        if options.deadline:
+            book.timers.at(now + options.deadline, lambda _now: self._overdue(job))
         return job
+
+    def _unhold(self, job: Job) -> None:
+        job.held = False
+        self._book.ready.add(job)
+
+    def _adopt(self, job: Job) -> None:
+        """Take over what nodes run of a job that comes from before the broker's start."""
+        adopted, results = self._orphans.claim(job)
+        for piece, node, attempt in adopted:
+            self._book.adopt(piece, node, attempt)
+        for node, group in results:
+            self._replay(node, group)
+
+    def _overdue(self, job: Job) -> None:
+        """The deadline of a job has come."""
+        if not job.finished:
+            seconds = job.options.deadline
+            failure = Failure(
+                "manyhands.TaskTimeout", f"the job's deadline of {seconds:g} s has passed"
+            )
+            job.ending = Status.TIMED_OUT, failure.encode()
+            self._cancel_job(job)
+
+    def _answer(self, request: int, what: str, arguments: dict[str, Any], now: float) -> Reply:
+        order = self._control.orders.get(what)
+        try:
+            data = order(arguments) if order else answer(self._book, what, arguments, now)
+        except LookupError as error:
+            return Reply(request, str(error.args[0]), None)
+        return Reply(request, "", data)
 
     def _cancel(self, span: Span) -> None:
         job = self._book.jobs.get(span.job)
@@ -223,7 +305,7 @@ class Clients:
             self._cancel_assigned(piece)
 
     def _cancel_queued(self, piece: Piece) -> None:
-        self._book.finish(piece, None, State.CANCELLED, 0, Status.CANCELLED, CANCELLED)
+        self._book.stop(piece, None)
 
     def _cancel_assigned(self, piece: Piece) -> None:
         job = piece.chunk.job

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 from manyhands_broker.core.book import Book
-from manyhands_broker.core.job import Job, Piece
+from manyhands_broker.core.durable import Durable
+from manyhands_broker.core.job import SPILLED, Job, Piece, Resources
 from manyhands_broker.core.node import Node
-from manyhands_shared.messages import Assign, AssignGroup, Recall, Results
+from manyhands_shared.messages import Assign, AssignGroup, Given, Recall, Results
 from manyhands_shared.serial import Payload, nbytes
 
 
 class Dispatcher:
     """Runs once for each drain."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: Book, durable: Durable) -> None:
         self._book = book
+        self._durable = durable
         self._recall_due = False
 
     def run(self, now: float) -> None:
@@ -22,12 +26,20 @@ class Dispatcher:
             self._assign()
         if self._book.fleet.uneven:
             self._level(now)
+        self._durable.page()
         self._report()
+        if self._durable.reading:
+            self._book.timers.at(math.nextafter(now, math.inf), _nothing)
 
     def _assign(self) -> None:
         book, fleet, ready = self._book, self._book.fleet, self._book.ready
         groups: dict[Node, list[AssignGroup]] = {}
-        while (job := ready.next()) is not None and (node := fleet.pick(job)) is not None:
+        stuck: set[Resources] = set()
+        while (job := ready.next(stuck)) is not None:
+            node = fleet.pick(job)
+            if node is None:
+                stuck.add(job.resources)
+                continue
             count = fleet.amount(node, job, book.queued)
             session = job.session
             if session.cap:
@@ -67,6 +79,8 @@ class Dispatcher:
         chunk, lo, hi = piece
         limit = self._book.limits.batch_bytes
         bodies: list[Payload] = chunk.payloads[lo:hi]  # type: ignore[assignment]
+        if SPILLED in bodies:
+            bodies = self._unspill(job, piece, bodies)
         if set(map(type, bodies)) == {bytes}:
             part = sum(map(len, bodies))
             if size + part <= limit:
@@ -79,6 +93,13 @@ class Dispatcher:
                 return Piece(chunk, lo, lo + place + 1), bodies[: place + 1], part
         return piece, bodies, part
 
+    def _unspill(self, job: Job, piece: Piece, bodies: list[Payload]) -> list[Payload]:
+        indices = piece.indices
+        stored = self._book.store.bodies(job.id, indices.start, indices.stop)
+        return [
+            kept if body is SPILLED else body for body, kept in zip(bodies, stored, strict=True)
+        ]
+
     def _introduce(self, job: Job, node: Node) -> dict[str, object] | None:
         """Send the function if the node has not got it; the job's options if they are new to it."""
         book = self._book
@@ -90,6 +111,8 @@ class Dispatcher:
             if function is not None:
                 node.functions.add(job.function)
                 book.send(node.peer, function)
+        if job.given:
+            book.send(node.peer, Given(job.id, job.given))
         return job.options.to_map()
 
     def _level(self, now: float) -> None:
@@ -114,3 +137,7 @@ class Dispatcher:
             message = session.next_message()
             if message is not None:
                 book.send(session.peer, Results(*message))
+
+
+def _nothing(_now: float) -> None:
+    """Only to have another drain soon."""

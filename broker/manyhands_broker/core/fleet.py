@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from manyhands_broker.core.job import Job
+from manyhands_broker.core.job import Job, Resources
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.node import Node
 
@@ -30,6 +30,8 @@ class Fleet:
         self._idle: dict[Node, None] = {}
         self._room: dict[Node, None] = {}
         self._surplus: dict[Node, None] = {}
+        #: Nodes that can start a task of a class now, for each class that has been asked for.
+        self._fit: dict[Resources, dict[Node, None]] = {}
         self.slots = 0
 
     def __iter__(self) -> Iterator[Node]:
@@ -57,7 +59,7 @@ class Fleet:
         del self.by_row[node.row]
         self._free_rows.append(node.row)
         self.slots -= node.slots
-        for members in (self._idle, self._room, self._surplus):
+        for members in (self._idle, self._room, self._surplus, *self._fit.values()):
             members.pop(node, None)
 
     def resize(self, node: Node, slots: int, window: int) -> None:
@@ -74,9 +76,18 @@ class Fleet:
         _put(self._idle, node, takes and node.held < node.slots)
         _put(self._room, node, takes and not full and not node.wary)
         _put(self._surplus, node, node.linked and node.held > node.slots)
+        for resources, members in self._fit.items():
+            _put(members, node, takes and node.held < node.slots and node.fits(resources) > 0)
 
     def pick(self, job: Job) -> Node | None:
         """The node that takes the job's next tasks; the others' turn comes after it."""
+        if job.resources:
+            fitting = self._fit.get(job.resources)
+            if fitting is None:
+                fitting = self._fit[job.resources] = {}
+                for node in self:
+                    self.update(node)
+            return _turn(fitting) if fitting else None
         if self._idle:
             return _turn(self._idle)
         if self._room and not job.suspects:
@@ -87,6 +98,8 @@ class Fleet:
         """How many of the job's tasks `node` gets now, at least one."""
         limits = self._limits
         idle = node.slots - node.held
+        if job.resources:
+            return max(1, min(idle, node.fits(job.resources)))
         if job.suspects or node.wary:
             return max(1, idle)
         each = limits.unmeasured if job.estimate is None else max(job.estimate, 1e-7)

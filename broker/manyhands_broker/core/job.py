@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from manyhands_broker.core.states import MOVES, State
+from manyhands_shared.failure import Failure
+from manyhands_shared.messages import ResultGroup, Status
 from manyhands_shared.options import JobOptions
 from manyhands_shared.serial import Payload, total
 
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from manyhands_broker.core.session import Session
 
 CHUNK = 1_024
+#: Stands for a payload that is in the journal only, and is read back when its task is given out.
+SPILLED: Payload = ()
+#: What a cancelled task's failure payload says.
+CANCELLED = Failure("concurrent.futures.CancelledError", "the task was cancelled").encode()
+#: Resource name and amount, sorted.
+Resources = tuple[tuple[str, float], ...]
 _LEGAL = frozenset((old, new) for old, moves in MOVES.items() for new in moves)
 _QUEUED = bytes([State.QUEUED])
 
@@ -63,24 +71,33 @@ class Job:
     """One function, options, and tasks numbered from 0. Open until its client closes it."""
 
     __slots__ = (
+        "awaits",
         "blames",
         "cancelling",
         "chunks",
         "closed",
         "counts",
+        "delayed",
+        "ending",
         "estimate",
         "function",
+        "given",
+        "held",
         "id",
         "known_by",
         "listed",
         "options",
+        "paused",
         "ready",
+        "resources",
         "seconds",
         "session",
         "submitted",
         "suspects",
         "total",
+        "tries",
         "waiting",
+        "watchers",
     )
 
     def __init__(
@@ -111,6 +128,23 @@ class Job:
         self.known_by: set[Node] = set()
         #: Whether the broker lacks the function.
         self.waiting = False
+        #: Whether its tasks are held back by somebody's wish; for a moment, because nodes may come
+        #: back that run them already.
+        self.paused = False
+        self.held = False
+        #: Jobs that have to be done first, and the results of those that are.
+        self.awaits: set[str] = set()
+        self.given: list[ResultGroup] = []
+        #: How often each task has raised and was given another run.
+        self.tries: dict[int, int] = {}
+        #: Queued tasks that wait for the end of their back-off: index → when.
+        self.delayed: dict[int, float] = {}
+        #: Status and failure payload with which cancelled tasks end.
+        self.ending: tuple[Status, bytes] = (Status.CANCELLED, CANCELLED)
+        #: Sessions that see the results of this durable job.
+        self.watchers: set[Session] = set()
+        #: What each task takes of its node; equal for jobs of one class.
+        self.resources: Resources = tuple(sorted(options.resources.items()))
         #: Whether the ready queue lists the job.
         self.listed = False
 
@@ -123,6 +157,11 @@ class Job:
     def assigned(self) -> int:
         """Tasks that a node holds."""
         return self.counts[State.ASSIGNED]
+
+    @property
+    def runnable(self) -> bool:
+        """Whether tasks of it may be given out now."""
+        return bool(self.ready) and not (self.waiting or self.paused or self.held or self.awaits)
 
     @property
     def finished(self) -> bool:
@@ -243,6 +282,25 @@ class Job:
         else:
             self.ready.appendleft((indices.start, indices.stop))
 
+    def postpone(self, piece: Piece, when: float) -> None:
+        """ASSIGNED → QUEUED, but not in line before `revive`."""
+        self._move(piece, State.ASSIGNED, State.QUEUED)
+        piece.chunk.holders[piece.lo : piece.hi] = [None] * piece.size
+        self.delayed.update(dict.fromkeys(piece.indices, when))
+
+    def revive(self, now: float) -> None:
+        """Put tasks in line whose back-off is over."""
+        due = sorted(index for index, when in self.delayed.items() if when <= now)
+        for index in due:
+            del self.delayed[index]
+            self.ready.append((index, index + 1))
+
+    def adopt(self, piece: Piece, node: Node, attempt: int) -> None:
+        """QUEUED → ASSIGNED in the attempt that `node` already runs it in."""
+        self._move(piece, State.QUEUED, State.ASSIGNED)
+        piece.chunk.attempts[piece.lo : piece.hi] = array("I", [attempt]) * piece.size
+        piece.chunk.holders[piece.lo : piece.hi] = [node] * piece.size
+
     def end(self, piece: Piece, old: State, new: State) -> int:
         """Move to a terminal state; returns the bytes of the payloads that are let go."""
         chunk, lo, hi = piece
@@ -255,9 +313,10 @@ class Job:
         for marks in (self.suspects, self.cancelling):
             if marks:
                 marks.difference_update(piece.indices)
-        if self.blames:
-            for index in piece.indices:
-                self.blames.pop(index, None)
+        for notes in (self.blames, self.tries, self.delayed):
+            if notes:
+                for index in piece.indices:
+                    notes.pop(index, None)
         if not chunk.left and (self.closed or len(chunk.states) == CHUNK):
             del self.chunks[chunk.base]
         return freed

@@ -32,6 +32,14 @@ class Limits:
     batch_bytes: int = 4 << 20
     #: A node with waiting tasks is asked to give some back when another has had idle slots this long.
     recall_after: float = 0.02
+    #: After a restart, tasks from before it wait this long for nodes that run them already.
+    rejoin_wait: float = 0.5
+    #: Bytes of payloads of durable jobs that stay in memory; the rest is read back when needed.
+    resident_bytes: int = 64 << 20
+    #: Bytes of stored results that are read for a client at a time.
+    page_bytes: int = 4 << 20
+    #: How long durable jobs are kept after their end, in seconds.
+    keep_results: float = 7 * 86_400.0
     #: Finished jobs that are still shown.
     history: int = 1_000
 

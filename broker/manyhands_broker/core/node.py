@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from manyhands_broker.core.job import Chunk, Job, Piece
+from manyhands_broker.core.job import Chunk, Job, Piece, Resources
+
+UNBOUNDED = 1 << 60
 
 
 class Node:
@@ -15,6 +17,7 @@ class Node:
         "boot_id",
         "done",
         "draining",
+        "free",
         "functions",
         "held",
         "holds",
@@ -30,6 +33,7 @@ class Node:
         "phi",
         "recall_at",
         "recalling",
+        "resources",
         "row",
         "slots",
         "wary",
@@ -68,12 +72,34 @@ class Node:
         self.recall_at = now
         self.phi = 0.0
         self.done = 0
+        #: What the node has by name, and what of it no held task takes.
+        self.resources: dict[str, float] = {}
+        self.free: dict[str, float] = {}
+
+    def equip(self, resources: dict[str, float]) -> None:
+        """The node says what it has; `cpus` are its slots unless it says otherwise."""
+        self.resources = {"cpus": float(self.slots), **resources}
+        self.free = dict(self.resources)
+        for chunk, count in self.holds.items():
+            self._take(chunk.job, count)
+
+    def fits(self, resources: Resources) -> int:
+        """How many tasks that take `resources` each could start now; without any, no bound."""
+        return min(
+            (_times(self.free.get(name, 0.0), need) for name, need in resources), default=UNBOUNDED
+        )
+
+    def could(self, resources: Resources) -> bool:
+        """Whether such a task could ever run here."""
+        return all(self.resources.get(name, 0.0) >= need for name, need in resources)
 
     def gain(self, piece: Piece, each: float) -> None:
         """Count tasks that were assigned here, of about `each` seconds."""
         count = piece.size
         self.held += count
         self.holds[piece.chunk] = self.holds.get(piece.chunk, 0) + count
+        if piece.chunk.job.resources:
+            self._take(piece.chunk.job, count)
         entry = self.loads.get(piece.chunk.job)
         if entry is None:
             self.loads[piece.chunk.job] = [count, each]
@@ -93,6 +119,8 @@ class Node:
         else:
             del self.holds[piece.chunk]
         job = piece.chunk.job
+        if job.resources:
+            self._take(job, -count)
         entry = self.loads[job]
         entry[0] -= count
         self.load -= count * entry[1]
@@ -102,3 +130,12 @@ class Node:
             self.load = 0.0  # what rounding left
         if self.wary:
             self.wary -= sum(index in job.suspects for index in piece.indices)
+
+    def _take(self, job: Job, count: int) -> None:
+        for name, need in job.resources:
+            self.free[name] = self.free.get(name, 0.0) - need * count
+
+
+def _times(free: float, need: float) -> int:
+    # A hair of tolerance: three tenths, taken and given back, are not quite three tenths.
+    return UNBOUNDED if not need else int((free + 1e-9 * need) / need)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import heapq
 from bisect import insort
 from collections import deque
+from collections.abc import Collection, Iterator
 from itertools import count
 
-from manyhands_broker.core.job import Job
+from manyhands_broker.core.job import Job, Resources
 from manyhands_broker.core.session import Session
 
 
@@ -31,24 +32,31 @@ class _Level:
 
 
 class ReadyQueue:
-    """Jobs that have queued tasks, in the order in which they get slots."""
+    """Jobs that have queued tasks, in the order in which they get slots.
+
+    Jobs are kept apart by priority and by what their tasks need of a node (a *class*), so that tasks
+    which no node can take now never stand in the way of others.
+    """
 
     def __init__(self) -> None:
-        self._levels: dict[int, _Level] = {}
+        self._levels: dict[int, dict[Resources, _Level]] = {}
         #: Negated priorities, ascending.
         self._order: list[int] = []
         self._ties = count()
         self._now = 0.0
 
     def add(self, job: Job) -> None:
-        """List a job that has queued tasks and its function; again does nothing."""
-        if job.listed or job.waiting or not job.queued:
+        """List a job that may run; again, or one that may not, does nothing."""
+        if job.listed or not job.runnable:
             return
         priority = job.options.priority
-        level = self._levels.get(priority)
-        if level is None:
-            level = self._levels[priority] = _Level()
+        classes = self._levels.get(priority)
+        if classes is None:
+            classes = self._levels[priority] = {}
             insort(self._order, -priority)
+        level = classes.get(job.resources)
+        if level is None:
+            level = classes[job.resources] = _Level()
         session = job.session
         lane = level.lanes.get(session)
         if lane is None:
@@ -58,30 +66,40 @@ class ReadyQueue:
         lane.append(job)
         job.listed = True
 
-    def next(self) -> Job | None:
-        """The job whose turn it is; it stays listed."""
+    def next(self, without: Collection[Resources] = ()) -> Job | None:
+        """The job whose turn it is, leaving out the classes in `without`; it stays listed."""
         for negated in list(self._order):
-            level = self._levels[-negated]
-            job = self._next_of(level)
-            if job is not None:
-                return job
-            if not level.lanes:
+            classes = self._levels[-negated]
+            best: Job | None = None
+            for resources, level in list(classes.items()):
+                if resources in without:
+                    continue
+                job = self._next_of(level)
+                if job is None:
+                    if not level.lanes:
+                        del classes[resources]
+                elif best is None or job.session.vtime < best.session.vtime:
+                    best = job
+            if not classes:
                 del self._levels[-negated]
                 self._order.remove(negated)
+            if best is not None:
+                self._now = max(self._now, best.session.vtime)
+                return best
         return None
 
     def charge(self, job: Job, seconds: float) -> None:
         """The job was given work of so many seconds: others come first now."""
         session = job.session
         session.vtime += seconds
-        lane = self._levels[job.options.priority].lanes.get(session)
+        lane = self._levels[job.options.priority][job.resources].lanes.get(session)
         if lane is not None and len(lane) > 1 and lane[0] is job:
             lane.rotate(-1)
 
     def unpark(self, session: Session) -> None:
         """The session may run again."""
         session.parked = False
-        for level in self._levels.values():
+        for level in self._every_level():
             if session in level.parked:
                 level.parked.remove(session)
                 if session in level.lanes:
@@ -89,10 +107,14 @@ class ReadyQueue:
 
     def drop(self, session: Session) -> None:
         """Forget a session and all its jobs."""
-        for level in self._levels.values():
+        for level in self._every_level():
             level.parked.discard(session)
             for job in level.lanes.pop(session, ()):
                 job.listed = False
+
+    def _every_level(self) -> Iterator[_Level]:
+        for classes in self._levels.values():
+            yield from classes.values()
 
     def _enter(self, level: _Level, session: Session) -> None:
         session.vtime = max(session.vtime, self._now)
@@ -103,7 +125,7 @@ class ReadyQueue:
         while heap:
             vtime, tie, session = heap[0]
             lane = level.lanes.get(session)
-            while lane and not lane[0].queued:
+            while lane and not lane[0].runnable:
                 lane.popleft().listed = False
             if not lane:
                 level.lanes.pop(session, None)
@@ -115,6 +137,5 @@ class ReadyQueue:
             elif vtime < session.vtime:
                 heapq.heapreplace(heap, (session.vtime, tie, session))
             else:
-                self._now = vtime
                 return lane[0]
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from manyhands_shared.messages import Function, ResultGroup
@@ -68,6 +68,16 @@ class JobMarked:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskPrinted:
+    """What a task wrote to its standard streams."""
+
+    job: str
+    attempt: int
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobEnded:
     """A job is over; `summary` is what `manyhands jobs` shows of it."""
 
@@ -90,6 +100,27 @@ Record = (
     | TasksEnded
     | AttemptsStale
     | JobMarked
+    | TaskPrinted
     | JobEnded
     | JobForgotten
 )
+
+
+@dataclass(slots=True)
+class StoredJob:
+    """A durable job as the journal has it."""
+
+    id: str
+    function: bytes
+    options: dict[str, Any]
+    submitted: float
+    owner: str
+    total: int = 0
+    closed: bool = False
+    marks: set[str] = field(default_factory=set)
+    #: Tasks that have ended: index → status.
+    ended: dict[int, int] = field(default_factory=dict)
+    #: Index → the lowest attempt number that still counts, where that is above 1.
+    floors: dict[int, int] = field(default_factory=dict)
+    #: Set once the job is over.
+    summary: dict[str, Any] | None = None

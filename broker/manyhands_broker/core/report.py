@@ -28,6 +28,10 @@ def describe_job(book: Book, job: Job) -> dict[str, Any]:
         "failed": counts[State.FAILED],
         "cancelled": counts[State.CANCELLED],
         "priority": job.options.priority,
+        "durable": job.options.durable,
+        "options": job.options.to_map(),
+        "digest": job.function,
+        "story": [line for lines in list(job.blames.values())[:20] for line in lines],
         "seconds": job.seconds,
         "submitted": job.submitted + book.epoch,
         "session": job.session.name,
@@ -41,6 +45,8 @@ def describe_node(book: Book, node: Node, now: float) -> dict[str, Any]:
         "name": node.name,
         "state": state,
         "slots": node.slots,
+        "resources": dict(node.resources),
+        "free": dict(node.free),
         "held": node.held,
         "running": min(node.held, node.slots),
         "window": node.window,
@@ -65,11 +71,14 @@ def answer(book: Book, what: str, arguments: dict[str, Any], now: float) -> Any:
         LookupError: nothing is known by that name; the text says which.
     """
     if what == "jobs":
-        return [describe_job(book, job) for job in book.jobs.values()] + list(book.history)
+        live = [describe_job(book, job) for job in book.jobs.values()]
+        return [*live, *book.history, *book.kept.values()]
     if what == "job":
         wanted = str(arguments.get("id", ""))
         if wanted in book.jobs:
             return describe_job(book, book.jobs[wanted])
+        if wanted in book.kept:
+            return book.kept[wanted]
         for old in reversed(book.history):
             if old["id"] == wanted:
                 return old
@@ -97,7 +106,9 @@ def _job_state(job: Job) -> str:
         return (
             "cancelled" if counts[State.CANCELLED] else "failed" if counts[State.FAILED] else "done"
         )
-    if job.waiting:
+    if job.paused:
+        return "paused"
+    if job.waiting or job.awaits:
         return "waiting"
     if counts[State.ASSIGNED]:
         return "running"

@@ -38,9 +38,13 @@ CRASHED, with its story, and the fleet lives on.
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterable
+
 from manyhands_broker.core.book import Book, Figures
 from manyhands_broker.core.clients import Clients
 from manyhands_broker.core.dispatch import Dispatcher
+from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.effects import Effect
 from manyhands_broker.core.events import (
     Calmed,
@@ -52,9 +56,12 @@ from manyhands_broker.core.events import (
     Suspected,
 )
 from manyhands_broker.core.limits import Limits
+from manyhands_broker.core.orphans import Orphans
+from manyhands_broker.core.records import StoredJob
+from manyhands_broker.core.store import Store
 from manyhands_broker.core.validate import validate
 from manyhands_broker.core.workers import Workers
-from manyhands_shared.messages import ClientHello, Message, Who, WorkerHello
+from manyhands_shared.messages import Cancel, ClientHello, Message, Who, WorkerHello
 
 
 class Core:
@@ -64,25 +71,42 @@ class Core:
         self,
         limits: Limits,
         broker_id: bytes,
+        store: Store,
+        now: float,
         *,
         epoch: float = 0.0,
         figures: Figures = lambda _row: {},
+        rng: random.Random | None = None,
     ) -> None:
         """A scheduler without peers.
 
         Args:
             limits: The numbers it decides by.
             broker_id: 16 bytes, new with each start.
+            store: The reading side of the journal.
+            now: The time of its start.
             epoch: Unix time minus the `now` of events; for people to read.
             figures: Row of the last-seen table → figures of that node's last heartbeat.
+            rng: Draws the jitter of back-offs.
         """
-        self.book = Book(limits, broker_id, epoch, figures)
-        self._clients = Clients(self.book)
-        self._workers = Workers(self.book)
-        self._dispatcher = Dispatcher(self.book)
+        self.book = Book(limits, broker_id, epoch, figures, store, rng or random.Random(), now)
+        self._orphans = Orphans()
+        self._durable = Durable(self.book)
+        self._workers = Workers(self.book, self._orphans)
+        self._clients = Clients(self.book, self._durable, self._orphans, self._workers.results)
+        self._dispatcher = Dispatcher(self.book, self._durable)
+        self.book.timers.at(now + limits.session_grace, self._give_up_orphans)
+
+    def restore(self, jobs: Iterable[StoredJob]) -> list[Effect]:
+        """Bring back the jobs of earlier lives. Call it once, before the first event."""
+        for job in jobs:
+            self._durable.restore(job)
+        self._durable.start()
+        return self._effects()
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Let `event` happen at `now` (seconds, never falling)."""
+        self.book.now = now
         match event:
             case Received(peer, message):
                 self._received(peer, message, now)
@@ -97,8 +121,7 @@ class Core:
                 self._workers.calmed(row, boot_id)
             case Stalled(seconds):
                 self._workers.stalled(seconds)
-        effects, self.book.effects = self.book.effects, []
-        return effects
+        return self._effects()
 
     @property
     def wake_at(self) -> float | None:
@@ -112,6 +135,14 @@ class Core:
             AssertionError: naming what does not add up.
         """
         validate(self.book)
+
+    def _effects(self) -> list[Effect]:
+        effects, self.book.effects = self.book.effects, []
+        return effects
+
+    def _give_up_orphans(self, _now: float) -> None:
+        for node, span in self._orphans.give_up():
+            self.book.send(node.peer, Cancel([span]))
 
     def _received(self, peer: bytes, message: Message, now: float) -> None:
         book = self.book

@@ -21,6 +21,7 @@ class Session:
         "cap",
         "fresh",
         "heard",
+        "hold_until",
         "info",
         "jobs",
         "limit",
@@ -39,9 +40,9 @@ class Session:
         "vtime",
     )
 
-    def __init__(self, token: bytes, peer: bytes, result_limit: int, now: float) -> None:
+    def __init__(self, token: bytes, peer: bytes | None, result_limit: int, now: float) -> None:
         self.token = token
-        self.peer: bytes | None = peer
+        self.peer = peer
         self.name = ""
         self.info: dict[str, Any] = {}
         self.jobs: dict[str, Job] = {}
@@ -67,6 +68,8 @@ class Session:
         #: Whether the ready queue passes this session over until it is told otherwise.
         self.parked = False
         self.heard = now
+        #: Its tasks wait until then: it is back from before the broker's start, and so may nodes be.
+        self.hold_until = 0.0
         self.lost_at: float | None = None
 
     def retire(self, job: Job) -> None:

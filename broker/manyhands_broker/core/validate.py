@@ -19,9 +19,7 @@ def validate(book: Book) -> None:
         queued += job.queued
         _job(job, held)
         _check(not job.finished, f"job {job.id} is over and still listed")
-        _check(
-            job.waiting or not job.queued or job.listed, f"job {job.id} waits and is not in line"
-        )
+        _check(job.listed or not job.runnable, f"job {job.id} waits and is not in line")
     _check(book.queued == queued, f"{book.queued} queued by count, {queued} by jobs")
     for node in book.fleet:
         _check(held[node] == node.held, f"node {node.name} holds {held[node]}, counts {node.held}")
@@ -33,7 +31,7 @@ def validate(book: Book) -> None:
         )
         _check(book.fleet.by_row.get(node.row) is node, f"node {node.name} has lost its row")
     _check(set(held) <= set(book.fleet), "a task is held by a node that is gone")
-    for session in book.sessions.values():
+    for session in [*book.sessions.values(), *book.owners.values()]:
         mine = [job for job in book.jobs.values() if job.session is session]
         assigned = sum(job.assigned for job in mine)
         _check(
@@ -87,7 +85,11 @@ def _job(job: Job, held: dict[Node, int]) -> None:
             if first < last:
                 covered[first:last] = b"\1" * (last - first)
         _check(
-            all(on for state, on in zip(states, covered, strict=True) if state == State.QUEUED),
+            all(
+                on or base + offset in job.delayed
+                for offset, (state, on) in enumerate(zip(states, covered, strict=True))
+                if state == State.QUEUED
+            ),
             f"{name}: a task is queued and not in line",
         )
         left = sum(state not in TERMINAL for state in states)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
-from manyhands_broker.core.book import CANCELLED, Book
+from manyhands_broker.core.book import Book, singles
 from manyhands_broker.core.effects import Unwatch, Watch
-from manyhands_broker.core.job import Chunk, Piece
+from manyhands_broker.core.job import Chunk, Job, Piece
 from manyhands_broker.core.node import Node
+from manyhands_broker.core.orphans import Orphans
+from manyhands_broker.core.records import TaskPrinted
+from manyhands_broker.core.retry import retry_delay
 from manyhands_broker.core.states import State
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import (
@@ -20,6 +24,7 @@ from manyhands_shared.messages import (
     Lease,
     Message,
     Need,
+    Output,
     Ping,
     Pong,
     Refused,
@@ -34,14 +39,13 @@ from manyhands_shared.messages import (
 )
 from manyhands_shared.serial import Payload
 
-_ENDS = {Status.OK: State.DONE, Status.CANCELLED: State.CANCELLED}
-
 
 class Workers:
     """Nodes: how they come in, hold tasks, report, and are condemned."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: Book, orphans: Orphans) -> None:
         self._book = book
+        self._orphans = orphans
         #: Hellos under a name that another node holds, until that one has proved dead or alive.
         self._rivals: dict[str, tuple[bytes, WorkerHello]] = {}
 
@@ -72,13 +76,14 @@ class Workers:
             node = None
         if node is None:
             node = self._join(peer, hello, now)
-            keep: list[Span] = []
+            keep = self._reclaim(node, hello)
         else:
             keep = self._relink(node, peer, hello)
         node.info = hello.info
         node.draining = hello.window == 0
         node.lease_until = now + book.limits.lease
         self._resize(node, hello.slots, hello.window)
+        node.equip(_resources(hello.info))
         self._welcome(node, keep)
 
     def received(self, node: Node, message: Message, now: float) -> None:
@@ -88,7 +93,7 @@ class Workers:
             case Results(seq, groups):
                 node.last_result = now
                 for group in groups:
-                    self._results(node, group)
+                    self.results(node, group)
                 book.send(node.peer, Ack(seq))
                 book.fleet.update(node)
             case Renew(counter, slots, window):
@@ -97,18 +102,15 @@ class Workers:
                 self._resize(node, slots, window)
                 book.send(node.peer, Lease(counter))
             case Returned(spans):
-                node.recalling = False
-                for span in spans:
-                    for piece in self._held(node, span):
-                        book.take_back(piece, node)
-                        book.counters["tasks_returned"] += piece.size
-                if not spans:
-                    node.recall_at = now + book.limits.lease / 100
-                book.fleet.update(node)
+                self._returned(node, spans, now)
             case Need(digest):
                 function = book.functions.get(digest)
                 if function is not None:
                     book.send(node.peer, function)
+            case Output(job_id, attempt, index, text):
+                job = book.jobs.get(job_id)
+                if job is not None and job.options.durable:
+                    book.record(TaskPrinted(job_id, attempt, index, text))
             case Event(kind, text, details):
                 book.note(node, kind, text, details, now)
             case Ping(counter):
@@ -119,6 +121,18 @@ class Workers:
                 self.condemn(node, reason or "it left", blame=False)
             case _:
                 book.counters["unexpected_messages"] += 1
+
+    def _returned(self, node: Node, spans: list[Span], now: float) -> None:
+        """The node gives tasks back that it has not started."""
+        book = self._book
+        node.recalling = False
+        for span in spans:
+            for piece in self._held(node, span):
+                book.take_back(piece, node, started=False)
+                book.counters["tasks_returned"] += piece.size
+        if not spans:
+            node.recall_at = now + book.limits.lease / 100
+        book.fleet.update(node)
 
     def link_closed(self, node: Node, now: float) -> None:
         """The node's link is gone: it has a short grace to come back over a new one."""
@@ -175,6 +189,7 @@ class Workers:
                     self._blame(piece, node, why, precise)
                 else:
                     book.take_back(piece, node)
+        self._orphans.forget(node)
         book.fleet.remove(node)
         self._fit_sessions()
         book.effects.append(Unwatch(node.row))
@@ -197,6 +212,37 @@ class Workers:
         book.say(logging.INFO, f"node {node.name} joined with {hello.slots} slots")
         return node
 
+    def _reclaim(self, node: Node, hello: WorkerHello) -> list[Span]:
+        """A node from before the broker's start: take over what it runs."""
+        book = self._book
+        keep: list[Span] = []
+        for span in hello.holding:
+            job = book.jobs.get(span.job)
+            if job is None:
+                keep += self._adoptable(node, span)
+                continue
+            kept = []
+            for piece in [
+                one
+                for part in job.pieces(list(dict.fromkeys(span.indices)))
+                for one in singles(part)
+            ]:
+                chunk, lo, _ = piece
+                if chunk.states[lo] == State.QUEUED and chunk.attempts[lo] < span.attempt:
+                    job.delayed.pop(piece.indices.start, None)
+                    book.adopt(piece, node, span.attempt)
+                    kept.append(piece.indices.start)
+            keep.append(Span(span.job, span.attempt, kept))
+        return [span for span in keep if span.indices]
+
+    def _adoptable(self, node: Node, span: Span) -> list[Span]:
+        """Attempts of a job that is not known: its client may still come back and want them."""
+        book = self._book
+        if book.now - book.started >= book.limits.session_grace:
+            return []
+        kept = self._orphans.add(node, span)
+        return [kept] if kept.indices else []
+
     def _relink(self, node: Node, peer: bytes, hello: WorkerHello) -> list[Span]:
         """Settle the books on a new link: what the node says it holds, against what it got."""
         book = self._book
@@ -213,6 +259,9 @@ class Workers:
         keep: list[Span] = []
         kept: set[tuple[str, int]] = set()
         for span in hello.holding:
+            if span.job not in book.jobs:
+                keep += self._adoptable(node, span)
+                continue
             indices = [index for piece in self._held(node, span) for index in piece.indices]
             if indices:
                 keep.append(Span(span.job, span.attempt, indices))
@@ -296,36 +345,48 @@ class Workers:
 
     # Results
 
-    def _results(self, node: Node, group: ResultGroup) -> None:
+    def results(self, node: Node, group: ResultGroup) -> None:
+        """Tasks that a node says have ended: those that it holds in this attempt have."""
         book = self._book
         job = book.jobs.get(group.job)
         count = len(group.indices)
         if job is None:
-            book.counters["stale_results"] += count
+            if not self._orphans.result(node, group):
+                book.counters["stale_results"] += count
             return
         node.done += count
         if count:
             job.measured(count, group.seconds)
-        whole = not any(group.statuses)
         held = list(self._held(node, Span(group.job, group.attempt, group.indices)))
         accepted = sum(piece.size for piece in held)
         book.counters["stale_results"] += count - accepted
-        if whole and accepted == count:
+        if accepted == count and not any(group.statuses):
             for piece in held:
                 book.end(piece, node, State.DONE)
             book.report(job, group)
-            return
+        else:
+            self._mixed_results(job, node, group, held)
+
+    def _mixed_results(self, job: Job, node: Node, group: ResultGroup, held: list[Piece]) -> None:
+        """The same, one by one: some are stale, or failed and perhaps run again."""
+        book = self._book
         places = {index: place for place, index in enumerate(group.indices)}
         ended: list[int] = []
-        for piece in held:
-            for offset, index in enumerate(piece.indices, piece.lo):
-                status = Status(group.statuses[places[index]])
-                single = Piece(piece.chunk, offset, offset + 1)
-                if status == Status.CRASHED:
-                    self._crashed(single, node, group.bodies[places[index]])
-                else:
-                    book.end(single, node, _ENDS.get(status, State.FAILED))
-                    ended.append(places[index])
+        for piece in (single for part in held for single in singles(part)):
+            index = piece.indices.start
+            place = places[index]
+            status, body = Status(group.statuses[place]), group.bodies[place]
+            delay = retry_delay(job, index, status, body, book.random)
+            if status == Status.CANCELLED:
+                book.stop(piece, node)
+            elif status == Status.CRASHED:
+                self._crashed(piece, node, body)
+            elif delay is not None and index not in job.cancelling:
+                book.counters["tasks_retried"] += 1
+                book.postpone(piece, node, delay)
+            else:
+                book.end(piece, node, State.DONE if status == Status.OK else State.FAILED)
+                ended.append(place)
         if ended:
             book.report(
                 job,
@@ -367,11 +428,12 @@ class Workers:
         job, index = piece.chunk.job, piece.indices.start
         attempt = piece.chunk.attempts[piece.lo]
         if index in job.cancelling:
-            book.finish(piece, node, State.CANCELLED, attempt, Status.CANCELLED, CANCELLED)
+            book.stop(piece, node)
             return
         story = job.blames.setdefault(index, [])
         story.append(f"attempt {attempt} {line}")
-        if len(story) < book.limits.crash_limit:
+        limit = job.options.crash_limit or book.limits.crash_limit
+        if len(story) < limit and not job.options.at_most_once:
             book.take_back(piece, node)
             return
         book.counters["tasks_quarantined"] += 1
@@ -382,7 +444,7 @@ class Workers:
             story=tuple(story),
         )
         book.say(logging.WARNING, failure.message)
-        book.finish(piece, node, State.FAILED, attempt, Status.CRASHED, failure.encode())
+        book.finish(piece, node, State.FAILED, Status.CRASHED, failure.encode())
 
     def _held(self, node: Node, span: Span) -> Iterator[Piece]:
         """The part of `span` that `node` holds in just this attempt, each task once."""
@@ -420,3 +482,15 @@ def _runs(chunk: Chunk, node: Node) -> Iterator[Piece]:
                 hi += 1
             yield Piece(chunk, lo, hi)
         lo = hi
+
+
+def _resources(info: dict[str, Any]) -> dict[str, float]:
+    """What a node says it has, leaving out what makes no sense."""
+    said = info.get("resources")
+    if not isinstance(said, dict):
+        return {}
+    return {
+        name: float(amount)
+        for name, amount in said.items()
+        if isinstance(name, str) and type(amount) in (int, float) and amount >= 0
+    }

@@ -12,8 +12,6 @@ from manyhands_broker.journal.interface import (
     Journal,
     JournalBroken,
     JournalFull,
-    StoredJob,
-    StoredResults,
 )
 from manyhands_broker.journal.memory import MemoryJournal
 
@@ -22,6 +20,4 @@ __all__ = [
     "JournalBroken",
     "JournalFull",
     "MemoryJournal",
-    "StoredJob",
-    "StoredResults",
 ]

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from manyhands_broker.core import records as r
-from manyhands_broker.journal.interface import StoredJob, StoredResults
+from manyhands_broker.core.records import StoredJob
+from manyhands_broker.core.store import StoredResults
 from manyhands_shared.messages import Function
 from manyhands_shared.serial import Payload, total
+
+#: Pieces of output that are kept of a job.
+MAX_OUTPUT = 1_000
 
 
 class MemoryJournal:
@@ -21,6 +25,7 @@ class MemoryJournal:
         self._functions: dict[bytes, Function] = {}
         self._bodies: dict[str, list[Payload]] = {}
         self._results: dict[str, list[StoredResults]] = {}
+        self._output: dict[str, list[tuple[int, int, str]]] = {}
         self._position = 0
 
     def append(self, record: r.Record) -> None:
@@ -51,7 +56,7 @@ class MemoryJournal:
 
     def bodies(self, job: str, first: int, stop: int) -> list[Payload]:
         """The payloads of tasks `first` to `stop` (excluded)."""
-        return self._bodies[job][first:stop]
+        return self._bodies.get(job, [])[first:stop]
 
     def results(self, job: str, after: int, limit: int) -> list[StoredResults]:
         """Committed results of a job behind position `after`: at least one, about `limit` bytes."""
@@ -64,6 +69,10 @@ class MemoryJournal:
                 if size >= limit:
                     break
         return found
+
+    def output(self, job: str, limit: int) -> list[tuple[int, int, str]]:
+        """The last (task, attempt, text) that the job's tasks printed, oldest first."""
+        return self._output.get(job, [])[-limit:]
 
     def close(self) -> None:
         """Forget what is open."""
@@ -78,7 +87,9 @@ class MemoryJournal:
                 self._bodies[job] = []
                 self._results[job] = []
             case r.TasksTaken(job, first, bodies):
-                self._bodies[job][first:] = bodies
+                gap = first - len(self._bodies[job])
+                self._bodies[job] += [b""] * gap
+                self._bodies[job] += bodies
                 self._jobs[job].total = first + len(bodies)
                 self._size += total(bodies)
             case r.JobClosed(job):
@@ -92,11 +103,16 @@ class MemoryJournal:
                 self._jobs[job].floors.update(dict.fromkeys(indices, floor))
             case r.JobMarked(job, mark):
                 _mark(self._jobs[job], mark)
+            case r.TaskPrinted(job, attempt, index, text):
+                lines = self._output.setdefault(job, [])
+                lines.append((index, attempt, text))
+                del lines[:-MAX_OUTPUT]
             case r.JobEnded(job, summary):
                 self._jobs[job].summary = summary
             case r.JobForgotten(job):
                 self._size -= total(self._bodies.pop(job))
                 self._size -= sum(total(stored.group.bodies) for stored in self._results.pop(job))
+                self._output.pop(job, None)
                 del self._jobs[job]
 
 

@@ -43,6 +43,14 @@ MIGRATIONS = (
         attempt INTEGER NOT NULL,
         PRIMARY KEY (job, task)
     ) WITHOUT ROWID;
+    CREATE TABLE output (
+        position INTEGER PRIMARY KEY,
+        job INTEGER NOT NULL,
+        task INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        text TEXT NOT NULL
+    );
+    CREATE INDEX output_of_job ON output (job, position);
     CREATE TABLE files (job INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (name, job))
         WITHOUT ROWID;
     """,

@@ -18,13 +18,11 @@ import apsw
 import msgpack
 
 from manyhands_broker.core import records as r
+from manyhands_broker.core.records import StoredJob
+from manyhands_broker.core.store import StoredResults
 from manyhands_broker.journal.files import PayloadFiles
-from manyhands_broker.journal.interface import (
-    JournalBroken,
-    JournalFull,
-    StoredJob,
-    StoredResults,
-)
+from manyhands_broker.journal.interface import JournalBroken, JournalFull
+from manyhands_broker.journal.memory import MAX_OUTPUT
 from manyhands_broker.journal.packing import pack, unpack
 from manyhands_broker.journal.schema import MIGRATIONS
 from manyhands_shared.messages import Function, ResultGroup
@@ -135,6 +133,16 @@ class SqliteJournal:
                     break
         return found
 
+    def output(self, job: str, limit: int) -> list[tuple[int, int, str]]:
+        """The last (task, attempt, text) that the job's tasks printed, oldest first."""
+        number = self._number(job)
+        with self._failures("read"):
+            rows = self._rows(
+                "SELECT task, attempt, text FROM output WHERE job = ? ORDER BY position DESC LIMIT ?",
+                (number, limit),
+            )
+        return [(task, attempt, text) for task, attempt, text in reversed(rows)]
+
     # Inside
 
     def _prepare(self) -> None:
@@ -198,10 +206,20 @@ class SqliteJournal:
                     "cancelled": "cancelled = 1",
                 }
                 run(f"UPDATE jobs SET {column[mark]} WHERE number = ?", (self._number(job),))
-            case r.JobEnded(job, summary):
+            case r.TaskPrinted(job, attempt, index, text):
                 run(
-                    "UPDATE jobs SET summary = ? WHERE number = ?",
-                    (msgpack.packb(summary), self._number(job)),
+                    "INSERT INTO output (job, task, attempt, text) VALUES (?, ?, ?, ?)",
+                    (self._number(job), index, attempt, text),
+                )
+            case r.JobEnded(job, summary):
+                number = self._number(job)
+                run(
+                    "UPDATE jobs SET summary = ? WHERE number = ?", (msgpack.packb(summary), number)
+                )
+                run(
+                    "DELETE FROM output WHERE job = ?1 AND position <="
+                    " (SELECT max(position) FROM output WHERE job = ?1) - ?2",
+                    (number, MAX_OUTPUT),
                 )
             case r.JobForgotten(job):
                 self._forget(job)
@@ -229,7 +247,7 @@ class SqliteJournal:
             " AND name NOT IN (SELECT name FROM files WHERE job <> ?)",
             (number, number),
         )
-        for table in ("batches", "results", "floors", "files"):
+        for table in ("batches", "results", "floors", "files", "output"):
             self._db.execute(f"DELETE FROM {table} WHERE job = ?", (number,))
         self._db.execute("DELETE FROM jobs WHERE number = ?", (number,))
         self._db.execute("DELETE FROM functions WHERE digest NOT IN (SELECT function FROM jobs)")
@@ -279,10 +297,11 @@ class SqliteJournal:
             yield job
 
     def _number(self, job: str) -> int:
+        """The row of a job; 0, which no row has, if there is no such job."""
         if job not in self._numbers:
             rows = self._rows("SELECT number FROM jobs WHERE id = ?", (job,))
             if not rows:
-                raise KeyError(job)
+                return 0
             self._numbers[job] = rows[0][0]
         return self._numbers[job]
 

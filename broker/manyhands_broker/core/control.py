@@ -1,0 +1,154 @@
+"""What people order: pause, resume, cancel, retry, forget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from manyhands_broker.core.book import Book
+from manyhands_broker.core.durable import Durable
+from manyhands_broker.core.job import Job
+from manyhands_broker.core.records import JobMarked
+from manyhands_broker.core.states import State
+
+
+class Control:
+    """Orders that come as `Query`. Each raises `LookupError` with a sentence if it cannot be done."""
+
+    def __init__(self, book: Book, durable: Durable, cancel: Callable[[Job], None]) -> None:
+        self._book = book
+        self._durable = durable
+        self._cancel = cancel
+        self.orders: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "pause": self._pause,
+            "resume": self._resume,
+            "cancel": self._cancel_job,
+            "forget": self._forget,
+            "failed": self._failed,
+            "output": self._output,
+            "why": self._why,
+        }
+
+    def _pause(self, arguments: dict[str, Any]) -> Any:
+        job = self._live(arguments)
+        job.paused = True
+        self._mark(job, "paused")
+        return {"id": job.id, "paused": True}
+
+    def _resume(self, arguments: dict[str, Any]) -> Any:
+        job = self._live(arguments)
+        job.paused = False
+        self._mark(job, "resumed")
+        self._book.ready.add(job)
+        return {"id": job.id, "paused": False}
+
+    def _cancel_job(self, arguments: dict[str, Any]) -> Any:
+        job = self._live(arguments)
+        self._mark(job, "cancelled")
+        self._cancel(job)
+        return {"id": job.id, "cancelled": True}
+
+    def _forget(self, arguments: dict[str, Any]) -> Any:
+        wanted = str(arguments.get("id", ""))
+        if wanted in self._book.jobs:
+            raise LookupError(
+                f"job {wanted} is not over; cancel it first: manyhands cancel {wanted}"
+            )
+        if wanted not in self._book.kept:
+            raise LookupError(_unknown(wanted))
+        self._durable.forget(wanted)
+        return {"id": wanted, "forgotten": True}
+
+    def _failed(self, arguments: dict[str, Any]) -> Any:
+        """What a retry needs: function, options and payloads of the tasks that failed."""
+        book, wanted = self._book, str(arguments.get("id", ""))
+        if wanted not in book.kept:
+            state = "is not over yet" if wanted in book.jobs else "is not known here"
+            raise LookupError(
+                f"job {wanted} {state}; only a durable job that is over can be retried"
+            )
+        position, failed = 0, []
+        while page := book.store.results(wanted, position, book.limits.page_bytes):
+            for stored in page:
+                group = stored.group
+                failed += [
+                    i for i, status in zip(group.indices, group.statuses, strict=True) if status
+                ]
+            position = page[-1].position
+        bodies = [book.store.bodies(wanted, index, index + 1)[0] for index in sorted(failed)]
+        return {
+            "indices": sorted(failed),
+            "bodies": [
+                body if isinstance(body, bytes) else [bytes(b) for b in body] for body in bodies
+            ],
+        }
+
+    def _output(self, arguments: dict[str, Any]) -> Any:
+        wanted = str(arguments.get("id", ""))
+        if wanted not in self._book.jobs and wanted not in self._book.kept:
+            raise LookupError(_unknown(wanted))
+        limit = arguments.get("limit", 1_000)
+        lines = self._book.store.output(wanted, limit if type(limit) is int else 1_000)
+        return [
+            {"index": index, "attempt": attempt, "text": text} for index, attempt, text in lines
+        ]
+
+    def _why(self, arguments: dict[str, Any]) -> Any:
+        return reasons(self._book, self._live(arguments))
+
+    def _live(self, arguments: dict[str, Any]) -> Job:
+        wanted = str(arguments.get("id", ""))
+        job = self._book.jobs.get(wanted)
+        if job is None:
+            over = wanted in self._book.kept or any(
+                old["id"] == wanted for old in self._book.history
+            )
+            raise LookupError(f"job {wanted} is over" if over else _unknown(wanted))
+        return job
+
+    def _mark(self, job: Job, mark: str) -> None:
+        if job.options.durable:
+            self._book.record(JobMarked(job.id, mark))
+
+
+def reasons(book: Book, job: Job) -> list[str]:
+    """Why tasks of a job wait, one sentence each; empty if none do."""
+    found = []
+    delayed, line = len(job.delayed), job.counts[State.QUEUED] - len(job.delayed)
+    if delayed:
+        wait = min(job.delayed.values()) - book.now
+        found.append(
+            f"{delayed} tasks failed and wait to be run again; the next in {max(wait, 0):.1f} s"
+        )
+    if not line:
+        if job.counts[State.ASSIGNED]:
+            found.append(f"{job.counts[State.ASSIGNED]} tasks are on nodes; none wait for one")
+        return found
+    if job.paused:
+        found.append(f"the job is paused; go on with: manyhands resume {job.id}")
+    if job.waiting:
+        found.append("its function has not arrived from the client")
+    if job.awaits:
+        found.append(f"it comes after jobs that are not done: {', '.join(sorted(job.awaits))}")
+    if job.held:
+        found.append("the broker has just started and gives nodes a moment to come back")
+    nodes = [node for node in book.fleet if node.linked]
+    if not nodes:
+        found.append("no node is connected; start one with: manyhands worker")
+    elif not any(node.could(job.resources) for node in nodes):
+        wants = ", ".join(f"{name}={amount:g}" for name, amount in job.resources)
+        found.append(f"no node has what each task takes: {wants}")
+    elif all(node.draining for node in nodes):
+        found.append("every node is draining")
+    elif job.session.cap and job.session.assigned >= job.session.cap:
+        found.append(f"its client runs at most {job.session.cap} tasks at once")
+    elif not job.session.may_run:
+        found.append("its client does not take the results that it has")
+    elif not found:
+        busy = sum(min(node.held, node.slots) for node in nodes)
+        found.append(f"{busy} of {book.fleet.slots} slots are busy, and its turn has not come")
+    return found
+
+
+def _unknown(job_id: str) -> str:
+    return f"no job {job_id!r} here; `manyhands jobs` lists them"

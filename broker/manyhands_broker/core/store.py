@@ -1,0 +1,35 @@
+"""What the scheduler reads back from the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from manyhands_shared.messages import Function, ResultGroup
+from manyhands_shared.serial import Payload
+
+
+class StoredResults(NamedTuple):
+    """Results in the order in which they were written; `position` rises."""
+
+    position: int
+    group: ResultGroup
+
+
+class Store(Protocol):
+    """The reading side of a journal. Only what has been committed is seen."""
+
+    def has_room(self, nbytes: int) -> bool:
+        """Whether so many more bytes of submissions fit, with a reserve kept for results."""
+
+    def function(self, digest: bytes) -> Function | None:
+        """A function that was kept."""
+
+    def bodies(self, job: str, first: int, stop: int) -> list[Payload]:
+        """The payloads of tasks `first` to `stop` (excluded)."""
+
+    def results(self, job: str, after: int, limit: int) -> Sequence[StoredResults]:
+        """Results of a job behind position `after`: at least one, about `limit` bytes."""
+
+    def output(self, job: str, limit: int) -> Sequence[tuple[int, int, str]]:
+        """The last (task, attempt, text) that the job's tasks printed, oldest first."""
