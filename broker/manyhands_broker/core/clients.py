@@ -8,6 +8,7 @@ from typing import Any
 
 from manyhands_broker.core.book import Book
 from manyhands_broker.core.control import Control
+from manyhands_broker.core.courtesy import Courtesy
 from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.job import Job, Piece
 from manyhands_broker.core.node import Node
@@ -19,7 +20,6 @@ from manyhands_shared.errors import ProtocolError
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import (
     PROTOCOL_VERSION,
-    Accepted,
     Ack,
     Attach,
     Bye,
@@ -28,7 +28,6 @@ from manyhands_shared.messages import (
     ClientWelcome,
     Detach,
     Function,
-    JobCount,
     Message,
     Need,
     Ping,
@@ -56,12 +55,14 @@ class Clients:
         book: Book,
         durable: Durable,
         orphans: Orphans,
+        courtesy: Courtesy,
         replay: Callable[[Node, ResultGroup], None],
     ) -> None:
         """`replay` takes results of tasks that were adopted a moment ago."""
         self._book = book
         self._durable = durable
         self._orphans = orphans
+        self._courtesy = courtesy
         self._replay = replay
         self._control = Control(book, durable, self._cancel_job)
 
@@ -173,12 +174,14 @@ class Clients:
             )
             return
         counts: dict[str, int] = {}
+        durable = False
         for group in groups:
             if group.job in session.retired:
                 counts[group.job] = session.retired[group.job]
                 continue
             if group.job in book.kept:
                 counts[group.job] = book.kept[group.job]["tasks"]
+                durable = True
                 continue
             try:
                 job = self._job_of(session, group, now)
@@ -188,10 +191,8 @@ class Clients:
                 continue
             self._append(job, group)
             counts[job.id] = job.total
-        book.send(
-            session.peer,
-            Accepted([JobCount(*item) for item in counts.items()], book.limits.window_tasks),
-        )
+            durable = durable or job.options.durable
+        self._courtesy.accept(session, counts, count, now=durable)
 
     def _append(self, job: Job, group: SubmitGroup) -> None:
         """Take what is new in a group; a copy of what came before changes nothing."""

@@ -43,6 +43,7 @@ from collections.abc import Iterable
 
 from manyhands_broker.core.book import Book, Figures
 from manyhands_broker.core.clients import Clients
+from manyhands_broker.core.courtesy import Courtesy
 from manyhands_broker.core.dispatch import Dispatcher
 from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.effects import Effect
@@ -92,8 +93,11 @@ class Core:
         self.book = Book(limits, broker_id, epoch, figures, store, rng or random.Random(), now)
         self._orphans = Orphans()
         self._durable = Durable(self.book)
-        self._workers = Workers(self.book, self._orphans)
-        self._clients = Clients(self.book, self._durable, self._orphans, self._workers.results)
+        courtesy = Courtesy(self.book)
+        self._workers = Workers(self.book, self._orphans, courtesy)
+        self._clients = Clients(
+            self.book, self._durable, self._orphans, courtesy, self._workers.results
+        )
         self._dispatcher = Dispatcher(self.book, self._durable)
         self.book.timers.at(now + limits.session_grace, self._give_up_orphans)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from manyhands_broker.core.book import Book, singles
+from manyhands_broker.core.courtesy import Courtesy
 from manyhands_broker.core.effects import Unwatch, Watch
 from manyhands_broker.core.job import Chunk, Job, Piece
 from manyhands_broker.core.node import Node
@@ -18,7 +19,6 @@ from manyhands_broker.core.states import State
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import (
     PROTOCOL_VERSION,
-    Ack,
     Bye,
     Event,
     Lease,
@@ -37,14 +37,15 @@ from manyhands_shared.messages import (
     WorkerHello,
     WorkerWelcome,
 )
-from manyhands_shared.serial import Payload
+from manyhands_shared.serial import Payload, total
 
 
 class Workers:
     """Nodes: how they come in, hold tasks, report, and are condemned."""
 
-    def __init__(self, book: Book, orphans: Orphans) -> None:
+    def __init__(self, book: Book, orphans: Orphans, courtesy: Courtesy) -> None:
         self._book = book
+        self._courtesy = courtesy
         self._orphans = orphans
         #: Hellos under a name that another node holds, until that one has proved dead or alive.
         self._rivals: dict[str, tuple[bytes, WorkerHello]] = {}
@@ -94,7 +95,8 @@ class Workers:
                 node.last_result = now
                 for group in groups:
                     self.results(node, group)
-                book.send(node.peer, Ack(seq))
+                nbytes = sum(total(group.bodies) for group in groups)
+                self._courtesy.acknowledge(node, seq, nbytes)
                 book.fleet.update(node)
             case Renew(counter, slots, window):
                 node.lease_until = now + book.limits.lease
