@@ -141,3 +141,35 @@ def test_drain_waits_for_the_acknowledgement(world):
     world.tick()
     assert world.effects[-1] == a.Stop(0)
     assert world.sent[-1] == m.Bye("drained")
+
+
+def test_after_a_death_what_may_have_run_is_run_one_by_one(world):
+    world.assign(*range(200))
+    world.tick()
+    world.finish(0)
+    world.finish(1)
+    world.tick()
+    assert len(world.given[0]) > 20
+    world.claims[0] = world.given[0][9][0]
+    world.die(0)  # it had finished ten and reported none; nobody is to blame
+    world.tick()
+    assert len(world.given[0]) == 1
+    assert not any(status == Status.CRASHED for _, status in _ended(world))
+
+
+def test_numbering_starts_again_with_each_welcome(world):
+    world.assign(1, 2)
+    world.tick()
+    world.finish(0)
+    world.tick()
+    world.finish(1)
+    world.tick()
+    assert world.last(m.Results).seq == 2
+    world.say(m.Who(b"x" * 16))
+    world.welcome(world.last(m.WorkerHello).holding)
+    world.tick()
+    assert world.last(m.Results).seq == 1
+    assert sorted(index for group in world.last(m.Results).groups for index in group.indices) == [
+        1,
+        2,
+    ]

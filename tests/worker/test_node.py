@@ -41,6 +41,13 @@ def _wait_for(path: str) -> int:
     return os.getpid()
 
 
+def _log_and_wait(log: str, gate: str) -> None:
+    with Path(log).open("a") as file:
+        file.write("x")
+    while gate and not Path(gate).exists():
+        threading.Event().wait(0.005)
+
+
 def _written(path: Path) -> int:
     return int(eventually(lambda: path.exists() and path.read_text()))
 
@@ -73,17 +80,13 @@ def test_asks_for_a_function_that_it_lacks(broker, node):
 
 
 def test_the_same_assignment_twice_runs_once(broker, node, tmp_path):
-    gate = tmp_path / "gate"
-    broker.assign(_wait_for, (str(gate),))
-    broker.assign(_wait_for, (str(gate),), ("",))
-    gate.touch()
+    log = tmp_path / "log"
+    broker.assign(_log_and_wait, (str(log), ""))
+    broker.assign(_log_and_wait, (str(log), ""), (str(log), ""))
     broker.until_ended(2)
-    broker.send(m.Ping(9))
-    broker.expect(m.Pong)
-    tasks = [
-        i for x in broker.received if isinstance(x, m.Results) for g in x.groups for i in g.indices
-    ]
-    assert sorted(tasks) == [0, 1]
+    broker.assign(abs, (-1,), job="after")
+    broker.until_ended(3)
+    assert log.read_text() == "xx"
 
 
 def test_crash_is_reported_and_the_node_goes_on(broker, node):
@@ -112,17 +115,19 @@ def test_cancel_waiting_and_running(broker, node, tmp_path):
 
 
 def test_cancel_leaves_neighbours_alone(broker, node, tmp_path):
-    gate = tmp_path / "gate"
-    broker.assign(_wait_for, *[("",)] * 40)
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    broker.assign(_log_and_wait, *[(str(tmp_path / "first"), "")] * 40)
     broker.until_ended(40)
     # One batch: the first holds the slot, the second is cancelled, the third must run.
-    broker.assign(_wait_for, (str(gate),), ("",), ("",), job="batch")
+    broker.assign(_log_and_wait, (str(log), str(gate)), *[(str(log), "")] * 2, job="batch")
+    eventually(log.exists)
     broker.send(m.Cancel([m.Span("batch", 1, [1])]))
     results = broker.until_ended(41)
     assert results["batch", 1, 1][0] == Status.CANCELLED
     gate.touch()
     results = broker.until_ended(43)
     assert results["batch", 1, 0][0] == results["batch", 1, 2][0] == Status.OK
+    assert log.read_text() == "xx"
 
 
 def test_recall_gives_back_what_has_not_started(broker, node, tmp_path):
@@ -224,6 +229,24 @@ def test_killed_node_takes_everything_along(broker, start_node, tmp_path):
     node.signal(signal.SIGKILL)
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
+
+
+def test_children_die_with_the_node_even_if_nobody_sweeps_up(broker, start_node, tmp_path):
+    node = start_node()
+    broker.welcome()
+    note = tmp_path / "note"
+    broker.assign(_stay, (str(note),))
+    child = _written(note)
+    siblings = eventually(
+        lambda: len(them := psutil.Process(child).parent().children()) == 2 and them
+    )
+    (heartbeat,) = [process for process in siblings if process.pid != child]
+    heartbeat.suspend()
+    try:
+        node.signal(signal.SIGKILL)
+        eventually(lambda: not psutil.pid_exists(child))
+    finally:
+        heartbeat.resume()
 
 
 def test_unacknowledged_results_go_out_again_on_a_new_link(broker, node):

@@ -125,6 +125,11 @@ def test_a_block_that_is_not_what_it_says_is_refused():
     ]:
         with pytest.raises(SlabError):
             ledger.take(first, last, at, lengths)
+    mark = bytes(writer._view[24:32])
+    writer._view[24:32] = bytes(8)  # as if its writer had died before the last word
+    with pytest.raises(SlabError):
+        ledger.take(5, 5, 0, [100])
+    writer._view[24:32] = mark
     ledger.take(5, 5, 0, [100])
     with pytest.raises(SlabError):  # not twice
         ledger.take(5, 5, 0, [100])

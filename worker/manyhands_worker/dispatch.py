@@ -137,7 +137,11 @@ class Dispatcher:
 
     def worn_out(self) -> list[int]:
         """Slots whose child is to be replaced, now that it has nothing to do. They are down."""
-        worn = [slot for slot in self.slots if slot.worn and slot.up and not slot.batches]
+        worn = [
+            slot
+            for slot in self.slots
+            if slot.worn and slot.up and not slot.batches and not slot.revoking
+        ]
         for slot in worn:
             self._reset(slot)
         return [slot.number for slot in worn]
@@ -164,6 +168,8 @@ class Dispatcher:
         if high > len(batch.indices):
             raise Disorder(f"a report of {len(statuses)} tasks")
         ended = statuses.find(REVOKED)
+        if low + (len(statuses) if ended < 0 else ended) > batch.taken - batch.first:
+            raise Disorder("results of tasks that were taken back")
         if ended >= 0:
             back = _part(batch, low + ended, min(high, batch.taken - batch.first))
             self.queue.push_front([back])
@@ -217,6 +223,8 @@ class Dispatcher:
     def claimed(self, number: int, claim: int) -> None:
         """Take back what a slot has not started."""
         slot = self.slots[number]
+        if not slot.revoking:
+            return
         slot.revoking = False
         back = []
         for batch, low, high in slot.open_tasks():

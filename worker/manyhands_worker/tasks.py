@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from manyhands_shared import serial
 from manyhands_shared.serial import Payload
+from manyhands_shared.wire import MAX_TASKS
 from manyhands_worker.actions import Key
 
-_MERGE_TASKS = 65_536
 #: Arguments beyond this are not batched: a child would hold them all at once.
 _BATCH_BYTES = 1 << 20
 
@@ -64,7 +64,7 @@ class TaskQueue:
         """Add tasks behind all others."""
         self.ready += len(chunk)
         last = self._chunks[-1] if self._chunks else None
-        if last is not None and last.kind() == chunk.kind() and len(last) < _MERGE_TASKS:
+        if last is not None and last.kind() == chunk.kind() and len(last) + len(chunk) <= MAX_TASKS:
             _forget_front(last)
             last.indices += chunk.indices[chunk.start :]
             last.bodies += chunk.bodies[chunk.start :]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from manyhands_shared import wire
-from manyhands_shared.errors import NotAuthorised, ProtocolError
+from manyhands_shared.errors import ConfigError, NotAuthorised, ProtocolError
 from manyhands_shared.messages import Message
 from manyhands_shared.serial import Buffer
 from manyhands_worker import actions as a
@@ -89,6 +89,7 @@ class Transport:
 
         Raises:
             NotAuthorised: the broker refuses the key.
+            ConfigError: the system does not know such an address.
         """
         if self._open_at is not None and now >= self._open_at:
             self._open()
@@ -118,7 +119,10 @@ class Transport:
             sock.set(zmq.CURVE_SERVERKEY, server)
         self._socket = sock
         self._monitor = sock.get_monitor_socket(_WATCHED)
-        sock.connect(self._address)
+        try:
+            sock.connect(self._address)
+        except zmq.ZMQError as error:
+            raise ConfigError(f"cannot connect to {self._address}: {error}") from None
 
     def _watch(self, now: float) -> list[a.Event]:
         events: list[a.Event] = []
