@@ -34,8 +34,10 @@ class LinkEvent(Enum):
 
     UP = "up"
     LOST = "lost"
-    #: The broker's end turned the handshake down: no key, or another one.
+    #: The other end said no to the handshake.
     DENIED = "denied"
+    #: The other end broke the handshake off: it may not know our key, or only be starting.
+    BROKEN = "broken"
 
 
 _EVENTS = {
@@ -43,7 +45,7 @@ _EVENTS = {
     zmq.EVENT_DISCONNECTED: LinkEvent.LOST,
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: LinkEvent.DENIED,
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: LinkEvent.DENIED,
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: LinkEvent.DENIED,
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: LinkEvent.BROKEN,
 }
 
 

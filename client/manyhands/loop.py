@@ -60,8 +60,8 @@ from manyhands_shared.keys import ClusterKey
 
 log = logging.getLogger("manyhands.client")
 
-#: Handshakes that the other side broke off before we believe that it does not want us.
-DENIALS = 3
+#: Handshakes, one each 100 ms, that are broken off before we believe that we are not wanted.
+BROKEN_HANDSHAKES = 10
 #: In one turn: messages taken in, and messages sent.
 _TURN_RECEIVES = 64
 _TURN_FLUSHES = 4
@@ -90,7 +90,7 @@ class SessionLoop:
         self._requests = count(1)
         self._answers: dict[int, Future[Any]] = {}
         self._settled = threading.Event()
-        self._denials = 0
+        self._broken = 0
         self._stopping = False
         self._when_idle: Callable[[], None] | None = None
         self._at_end: Callable[[], None] | None = None
@@ -164,6 +164,10 @@ class SessionLoop:
         if self._pid == os.getpid() and not self.on_thread():
             self._thread.join(timeout)
 
+    def link_garbage(self) -> int:
+        """Messages on the present link that were no messages, or had no business here."""
+        return self._link.garbage + self._session.dropped
+
     def disown(self) -> None:
         """In a forked child: the thread and the socket are the parent's, and never touched here."""
         self._stopping = True
@@ -236,9 +240,13 @@ class SessionLoop:
                 if self._session.state is not State.CONNECTING:
                     self._handle(LinkLost())
                     return  # the link is another one now
-            elif not self._settled.is_set():
-                self._denials += 1
-                if self._denials >= DENIALS:
+            else:
+                # A handshake that only breaks off may mean that a proxy waits for its broker: once we
+                # were in, we go on trying, and before that for a second.
+                self._broken += 1
+                if event is LinkEvent.DENIED or (
+                    self._broken >= BROKEN_HANDSHAKES and not self._settled.is_set()
+                ):
                     self._stop(_denied(self.address, keyed=self._key is not None))
 
     def _receive(self) -> None:
@@ -377,8 +385,8 @@ def _denied(address: str, *, keyed: bool) -> NotAuthorised:
     if keyed:
         return NotAuthorised(f"the broker at {address} does not take this key; use its cluster key")
     return NotAuthorised(
-        f"the broker at {address} breaks off the handshake: it probably wants a key; "
-        "give key_file=… or set MANYHANDS_KEY_FILE"
+        f"what answers at {address} breaks off the handshake: a broker that wants a key "
+        "(give key_file=… or set MANYHANDS_KEY_FILE), or no broker"
     )
 
 

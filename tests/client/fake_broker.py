@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Self
 
 import zmq
 
@@ -42,6 +42,7 @@ from manyhands_shared.messages import (
     SubmitGroup,
     Who,
 )
+from support import eventually
 
 CANCELLED = Failure("manyhands.Cancelled", "the task was cancelled").encode()
 
@@ -97,7 +98,7 @@ class FakeBroker:
         self._stop = False
         self._thread = threading.Thread(target=self._run, name="fake-broker")
 
-    def __enter__(self) -> FakeBroker:
+    def __enter__(self) -> Self:
         self._bind()
         self._thread.start()
         return self
@@ -181,8 +182,19 @@ class FakeBroker:
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.linger = 0
-        self._socket.bind(f"tcp://127.0.0.1:{self._port or '*'}")
+        # ZeroMQ gives a port back a moment after it is unbound.
+        eventually(self._try_bind, what="the port is free")
         self._port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+
+    def _try_bind(self) -> bool:
+        assert self._socket is not None
+        try:
+            self._socket.bind(f"tcp://127.0.0.1:{self._port or '*'}")
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE:
+                raise
+            return False
+        return True
 
     def _unbind(self) -> None:
         if self._socket is not None:
@@ -211,7 +223,7 @@ class FakeBroker:
                     self.received.append(message)
                     self._receive(peer, message)
 
-    def _receive(self, peer: bytes, message: Message) -> None:
+    def _receive(self, peer: bytes, message: Message) -> None:  # noqa: C901, PLR0912 - a message a case
         answers = self.answers(message)
         if answers is not None:
             for answer in answers:

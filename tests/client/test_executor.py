@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import gc
 import operator
 import sys
@@ -17,7 +18,7 @@ import pytest
 from client.fake_broker import FakeBroker
 from manyhands import Executor
 from manyhands_shared.errors import ClusterClosed, ConfigError, SubmitError, SubmitQueueFull
-from manyhands_shared.messages import Cancel, Function, Message, Submit, SubmitGroup
+from manyhands_shared.messages import Cancel, Function, Submit, SubmitGroup
 from support import eventually
 
 
@@ -61,7 +62,7 @@ def test_queued_calls_leave_together(broker: FakeBroker) -> None:
 
 def test_a_rebound_global_is_seen_by_the_next_call(broker: FakeBroker) -> None:
     space: dict[str, Any] = {"__name__": "__main__", "K": 1}
-    exec("def f(): return K", space)  # noqa: S102
+    exec("def f(): return K", space)
     with Executor(address=broker.address) as executor:
         assert executor.submit(space["f"]).result(10) == 1
         space["K"] = 2
@@ -107,9 +108,7 @@ def test_arguments_larger_than_the_window_raise_in_the_caller() -> None:
 @pytest.mark.parametrize("buffersize", [None, 2])
 def test_map(broker: FakeBroker, chunksize: int, buffersize: int | None) -> None:
     with Executor(address=broker.address) as executor:
-        results = executor.map(
-            pow, range(10), [2] * 10, chunksize=chunksize, buffersize=buffersize
-        )
+        results = executor.map(pow, range(10), [2] * 10, chunksize=chunksize, buffersize=buffersize)
         assert list(results) == [n * n for n in range(10)]
         assert list(executor.map(abs, [], chunksize=chunksize, buffersize=buffersize)) == []
 
@@ -277,8 +276,7 @@ def test_backpressure_raises_or_waits(broker: FakeBroker) -> None:
     broker.holding = True
     with Executor(address=broker.address, max_pending=100, block=False) as executor:
         with pytest.raises(SubmitQueueFull, match="max_pending"):
-            for n in range(1_000):
-                executor.submit(abs, -n)
+            collections.deque(executor.submit(abs, -n) for n in range(1_000))
         broker.release()
         eventually(lambda: executor._connection.loop.intake.empty)
     broker.holding = True
@@ -301,11 +299,9 @@ def test_large_arguments_are_bounded_in_bytes(
     monkeypatch.setattr("manyhands.connect.MAX_PENDING_BYTES", 1 << 20)
     broker.holding = True
     with Executor(address=broker.address, block=False) as executor:
-        accepted = []
+        accepted = [executor.submit(len, bytes(300_000)) for _ in range(3)]
         with pytest.raises(SubmitQueueFull):
-            for _ in range(100):
-                accepted.append(executor.submit(len, bytes(300_000)))  # noqa: PERF401
-        assert len(accepted) == 3
+            executor.submit(len, bytes(300_000))
         broker.release()
         assert [future.result(10) for future in accepted] == [300_000] * 3
 
@@ -340,9 +336,6 @@ def test_futures_of_a_closed_session_fail(broker: FakeBroker) -> None:
 
 
 def test_memory_of_ended_tasks_is_let_go(broker: FakeBroker) -> None:
-    def answer(message: Message) -> None:
-        return None
-
     with Executor(address=broker.address) as executor:
         futures = [executor.submit(abs, -n) for n in range(1_000)]
         for future in futures:

@@ -24,7 +24,7 @@ from manyhands_shared.messages import Function
 def made(source: str, name: str = "f", **namespace: Any) -> Any:
     """A function as a script would define it: in a namespace of its own, not importable."""
     space: dict[str, Any] = {"__name__": "__main__", **namespace}
-    exec(source, space)  # noqa: S102
+    exec(source, space)
     return space[name]
 
 
@@ -34,7 +34,9 @@ def blob(function: Function) -> bytes:
     return body
 
 
-@pytest.mark.parametrize("function", [abs, math.sqrt, operator.add, functools.reduce, dict, str.upper])
+@pytest.mark.parametrize(
+    "function", [abs, math.sqrt, operator.add, functools.reduce, dict, str.upper]
+)
 def test_importable_functions_go_by_reference(function: Any) -> None:
     packed = functions.pack(function)
     assert len(blob(packed)) < 100
@@ -43,7 +45,8 @@ def test_importable_functions_go_by_reference(function: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [lambda x: x + 1, made("def f(x): return x + 1"), functools.partial(operator.add, 1)]
+    "function",
+    [lambda x: x + 1, made("def f(x): return x + 1"), functools.partial(operator.add, 1)],
 )
 def test_others_go_by_value(function: Callable[[int], int]) -> None:
     assert pickle.loads(blob(functions.pack(function)))(2) == 3
@@ -63,7 +66,7 @@ def test_what_cannot_be_pickled_is_named() -> None:
 
 def test_a_module_registered_by_value_is_not_importable() -> None:
     module = types.ModuleType("some_users_module")
-    exec("def f(): return 1", vars(module))  # noqa: S102
+    exec("def f(): return 1", vars(module))
     sys.modules[module.__name__] = module
     try:
         assert functions.importable(module.f)
@@ -132,7 +135,8 @@ def test_a_fingerprint_notices_a_rebound_closure_variable() -> None:
 
     function, rebind = outer()
     fingerprint = functions.watch(function)
-    assert fingerprint is not None and fingerprint.holds()
+    assert fingerprint is not None
+    assert fingerprint.holds()
     rebind()
     assert not fingerprint.holds()
 

@@ -105,7 +105,9 @@ def test_cancelled_futures_are_done_for_everybody() -> None:
     waiter.start()
     assert concurrent.futures.wait([one], timeout=10, return_when=ALL_COMPLETED).done == {one}
     waiter.join(10)
-    assert one.cancelled() and one.done() and one.cancel()
+    assert one.cancelled()
+    assert one.done()
+    assert one.cancel()
     assert called == [one]
     with pytest.raises(concurrent.futures.CancelledError):
         one.result()
@@ -140,9 +142,7 @@ def test_callbacks_run_in_order_and_at_once_when_late(caplog: pytest.LogCaptureF
 def test_many_threads_wait_for_one_result() -> None:
     one = future()
     results: list[object] = []
-    threads = [
-        threading.Thread(target=lambda: results.append(one.result(10))) for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: results.append(one.result(10))) for _ in range(8)]
     for thread in threads:
         thread.start()
     end(one, value={"a": 1})

@@ -108,7 +108,9 @@ class Driver:
     def end(self, seq: int, job: str, indices: list[int], status: Status = Status.OK) -> None:
         bodies = [b"r%d" % index for index in indices]
         self.receive(
-            Results(seq, [ResultGroup(job, 1, indices, bytes([status] * len(indices)), bodies, 0.0)])
+            Results(
+                seq, [ResultGroup(job, 1, indices, bytes([status] * len(indices)), bodies, 0.0)]
+            )
         )
 
     @property
@@ -122,7 +124,9 @@ class Driver:
 
 
 def groups_of(messages: list[Message]) -> list[SubmitGroup]:
-    return [group for message in messages if isinstance(message, Submit) for group in message.groups]
+    return [
+        group for message in messages if isinstance(message, Submit) for group in message.groups
+    ]
 
 
 def test_says_hello_when_the_link_is_up_and_nothing_before_the_welcome() -> None:
@@ -423,6 +427,25 @@ class Remembered:
     told: set[str] = field(default_factory=set)
 
 
+# How often what happens, in proportion.
+_WEIGHTS = {
+    "submit": 6,
+    "add": 1,
+    "close": 1,
+    "cancel": 1,
+    "flush": 8,
+    "up": 6,
+    "in": 8,
+    "out": 8,
+    "run": 8,
+    "lose": 0.5,
+    "restart": 0.2,
+    "repeat": 0.5,
+    "forget": 0.1,
+    "tick": 1,
+}
+
+
 class World:
     """One session, one model broker, a link between that loses, repeats and breaks."""
 
@@ -459,11 +482,7 @@ class World:
     def step(self) -> None:
         choose = self.random.choices
         self.now += self.random.random()
-        action = choose(
-            ["submit", "add", "close", "cancel", "flush", "up", "in", "out", "run"]
-            + ["lose", "restart", "repeat", "forget", "tick"],
-            [6, 1, 1, 1, 8, 6, 8, 8, 8, 0.5, 0.2, 0.5, 0.1, 1],
-        )[0]
+        action = choose(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
         getattr(self, f"on_{action}")()
 
     def on_add(self) -> None:
@@ -592,9 +611,7 @@ class World:
                 assert key in self.cancelled, "lost the arguments of a task that nobody cancelled"
                 self.finish(self.memory, key, Status.RAISED, b"")
 
-    def finish(
-        self, memory: Remembered, key: tuple[str, int], status: Status, body: bytes
-    ) -> None:
+    def finish(self, memory: Remembered, key: tuple[str, int], status: Status, body: bytes) -> None:
         del memory.tasks[key]
         memory.seq += 1
         group = ResultGroup(key[0], 1, [key[1]], bytes([status]), [body], 0.0)
@@ -610,9 +627,9 @@ class World:
             self.now += 1.0  # a ping finds out that the broker has forgotten us
             for action in ("tick", "up", "out", "in", "run", "flush"):
                 getattr(self, f"on_{action}")()
-            if not (self.session.books.held_tasks or self.to_broker or self.to_client):
-                if self.session.state is State.OPEN and not self.session.wants_flush:
-                    return
+            under_way = self.session.books.held_tasks or self.to_broker or self.to_client
+            if not under_way and self.session.state is State.OPEN and not self.session.wants_flush:
+                return
         raise AssertionError("it does not come to an end")
 
     def check(self) -> None:
