@@ -12,17 +12,22 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
+from manyhands_shared.config import BrokerConfig, WorkerConfig
 from manyhands_shared.errors import ManyhandsError
 
 _START_SECONDS = 30.0
 #: How long a node may take to finish what it runs, and anybody to leave, before SIGKILL.
 _DRAIN_SECONDS = 35.0
 _LEAVE_SECONDS = 5.0
+
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 _clusters: weakref.WeakSet[LocalCluster] = weakref.WeakSet()
 
@@ -52,13 +57,22 @@ class LocalCluster:
     Args:
         nodes: how many nodes to start.
         slots: tasks that each runs at once; `None` is one for each core this process may use.
+        broker: further options of the broker, by the field names of `BrokerConfig`.
+        worker: further options of every node, by the field names of `WorkerConfig`.
 
     Raises:
-        ValueError: fewer than 0 nodes or fewer than 1 slot.
+        ValueError: fewer than 0 nodes, fewer than 1 slot, or an unknown option.
         ManyhandsError: a process did not start; what it said is on stderr.
     """
 
-    def __init__(self, nodes: int = 2, slots: int | None = 1) -> None:
+    def __init__(
+        self,
+        nodes: int = 2,
+        slots: int | None = 1,
+        *,
+        broker: Mapping[str, Any] = _NO_OPTIONS,
+        worker: Mapping[str, Any] = _NO_OPTIONS,
+    ) -> None:
         if nodes < 0:
             raise ValueError("a cluster cannot have fewer than 0 nodes")
         if slots is not None and slots < 1:
@@ -70,6 +84,8 @@ class LocalCluster:
         #: The broker's process.
         self.broker: subprocess.Popen[bytes] | None = None
         self._slots = slots
+        self._broker_options = _known(BrokerConfig, broker)
+        self._worker_options = _known(WorkerConfig, worker)
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._closed = False
@@ -101,7 +117,8 @@ class LocalCluster:
     def add_node(self) -> LocalNode:
         """Start another node; it joins by itself."""
         name = f"local-{self._pid}-{len(self.nodes)}"
-        config = {"broker": self.address, "name": name, "slots": self._slots or 0}
+        own = {"broker": self.address, "name": name, "slots": self._slots or 0}
+        config = {**self._worker_options, **own}
         node = LocalNode(name, self._spawn("manyhands_worker", config))
         self.nodes.append(node)
         return node
@@ -135,7 +152,7 @@ class LocalCluster:
     def _start_broker(self) -> str:
         ready, ready_in = os.pipe()
         try:
-            config = {"bind": "tcp://127.0.0.1:0"}
+            config = {"bind": "tcp://127.0.0.1:0", **self._broker_options}
             self.broker = self._spawn("manyhands_broker", config, ready_fd=ready_in)
         finally:
             os.close(ready_in)
@@ -199,3 +216,11 @@ def _let_go_all() -> None:
 
 atexit.register(_close_all)
 os.register_at_fork(after_in_child=_let_go_all)
+
+
+def _known(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    for name in options:
+        if name not in fields:
+            raise ValueError(f"unknown option {name!r}; there are: {', '.join(sorted(fields))}")
+    return dict(options)

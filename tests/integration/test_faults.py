@@ -1,0 +1,287 @@
+"""Whole clusters with parts that die: nothing is lost, nothing comes twice, nothing hangs."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+import manyhands
+from support import eventually
+
+BOUND = 60.0
+
+
+@pytest.fixture
+def cluster() -> Iterator[manyhands.LocalCluster]:
+    with manyhands.LocalCluster(nodes=2, slots=1) as started:
+        yield started
+
+
+@pytest.fixture
+def client(cluster: manyhands.LocalCluster) -> Iterator[manyhands.Client]:
+    with manyhands.Client(cluster.address) as connected:
+        eventually(lambda: len(connected.query("nodes")) == len(cluster.nodes), what="nodes joined")
+        yield connected
+
+
+@pytest.fixture
+def executor(cluster: manyhands.LocalCluster) -> Iterator[manyhands.Executor]:
+    with manyhands.Executor(address=cluster.address) as started:
+        yield started
+
+
+def counters(client: manyhands.Client) -> dict[str, int]:
+    return dict(client.query("stats")["counters"])
+
+
+def pool_children(client: manyhands.Client, executor: manyhands.Executor) -> list[int]:
+    """Pids of children that run tasks, as tasks themselves tell."""
+    return sorted({executor.submit(os.getpid).result(BOUND) for _ in range(20)})
+
+
+def test_a_hundred_thousand_tasks_survive_the_death_of_children_and_of_a_node(
+    cluster: manyhands.LocalCluster, client: manyhands.Client, executor: manyhands.Executor
+) -> None:
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    delivered: list[int] = []
+    count = 100_000
+    futures = []
+    victims = 0
+    for number in range(count):
+        future = executor.submit(abs, -number)
+        future.add_done_callback(lambda _, number=number: delivered.append(number))
+        futures.append(future)
+        if number % 10_000 == 5_000:
+            # Pool children are the grandchildren of a node: kill whichever is there.
+            node = psutil.Process(rng.choice(cluster.nodes).pid)
+            children = [child for child in node.children(recursive=True) if is_pool_child(child)]
+            for child in children[:1]:
+                child.kill()
+                victims += 1
+        if number == count // 2:
+            os.kill(cluster.nodes[0].pid, signal.SIGKILL)
+            cluster.nodes[0].process.wait()
+            cluster.nodes.pop(0)
+    assert victims > 3
+    _, pending = wait(futures, timeout=BOUND)
+    assert not pending
+    assert [future.result() for future in futures] == list(range(count))
+    eventually(lambda: len(delivered) == count)
+    assert sorted(delivered) == list(range(count))
+    assert counters(client)["tasks_done"] >= count
+
+
+def is_pool_child(process: psutil.Process) -> bool:
+    """Whether it is a child of the fork server, and neither that nor the heartbeat process."""
+    try:
+        return (
+            "forkserver" in " ".join(process.cmdline())
+            and process.num_threads() == 1
+            and ("forkserver" in " ".join(psutil.Process(process.ppid()).cmdline()))
+        )
+    except psutil.Error:
+        return False
+
+
+def slow(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_a_killed_child_costs_one_more_attempt(
+    client: manyhands.Client, executor: manyhands.Executor, tmp_path: Path
+) -> None:
+    def die_once(marker: Path) -> str:
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "second time"
+
+    assert executor.submit(die_once, tmp_path / "marker").result(BOUND) == "second time"
+    assert counters(client)["child_deaths"] == 1
+    [event] = [event for event in client.query("events") if "SIGKILL" in event["text"]]
+    assert "RSS" in event["text"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "SIGKILL"),
+        (lambda: os._exit(7), "exited with code 7"),
+        (lambda: ctypes.string_at(0), "SIGSEGV"),
+    ],
+    ids=["kill", "exit", "segfault"],
+)
+def test_a_task_that_always_kills_its_child_is_quarantined_with_its_story(
+    executor: manyhands.Executor, ending: Any, words: str
+) -> None:
+    neighbours = [executor.submit(abs, -number) for number in range(50)]
+    poison = executor.submit(ending)
+    with pytest.raises(manyhands.TaskCrashed, match=words) as caught:
+        poison.result(BOUND)
+    assert len(caught.value.story) == 2
+    assert all(words in line for line in caught.value.story)
+    assert [future.result(BOUND) for future in neighbours] == list(range(50))
+    assert executor.submit(abs, -1).result(BOUND) == 1
+
+
+class Unpicklable(Exception):
+    """Cannot be made again from its arguments."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("made of two")
+
+
+def test_errors_fail_their_own_future_and_no_other(executor: manyhands.Executor) -> None:
+    def raises() -> None:
+        raise KeyError("mine")
+
+    def raises_odd() -> None:
+        raise Unpicklable(1, 2)
+
+    def leaves() -> None:
+        sys.exit(3)
+
+    def returns_lock() -> Any:
+        import threading
+
+        return threading.Lock()
+
+    with pytest.raises(KeyError, match="mine") as caught:
+        executor.submit(raises).result(BOUND)
+    assert "raises" in str(caught.value.__cause__)
+    with pytest.raises(manyhands.RemoteError, match="made of two"):
+        executor.submit(raises_odd).result(BOUND)
+    with pytest.raises(manyhands.TaskError, match=r"sys\.exit\(3\)"):
+        executor.submit(leaves).result(BOUND)
+    with pytest.raises(manyhands.ResultError, match="pickle"):
+        executor.submit(returns_lock).result(BOUND)
+    assert executor.submit(abs, -1).result(BOUND) == 1
+
+
+def test_a_stopped_node_wakes_to_find_its_results_refused() -> None:
+    with (
+        manyhands.LocalCluster(nodes=1, slots=1, broker={"lease": 1.5}) as cluster,
+        manyhands.Client(cluster.address) as client,
+        manyhands.Executor(address=cluster.address) as executor,
+    ):
+        delivered: list[int] = []
+        assert executor.submit(abs, -1).result(BOUND) == 1
+        future = executor.submit(slow, 0.5)
+        future.add_done_callback(lambda _: delivered.append(1))
+        eventually(lambda: client.query("stats")["running"] == 1)
+        node = psutil.Process(cluster.nodes[0].pid)
+        node.suspend()
+        eventually(lambda: counters(client).get("nodes_condemned") == 1, timeout=BOUND)
+        cluster.add_node()
+        winner = future.result(BOUND)
+        node.resume()
+        eventually(lambda: len(client.query("nodes")) == 2, timeout=BOUND, what="it came back")
+        family = {child.pid for child in node.children(recursive=True)}
+        assert winner not in family
+        assert delivered == [1]
+        assert executor.submit(abs, -2).result(BOUND) == 2
+
+
+def test_neither_a_dead_heartbeat_process_nor_silence_requeues_anything() -> None:
+    with (
+        manyhands.LocalCluster(nodes=1, slots=1, broker={"beat_interval": 0.1}) as cluster,
+        manyhands.Client(cluster.address) as client,
+        manyhands.Executor(address=cluster.address) as executor,
+    ):
+        eventually(lambda: client.query("nodes") and client.query("nodes")[0]["beats"] > 3)
+        executor.submit(abs, -1).result(BOUND)
+        future = executor.submit(slow, 3.0)
+        eventually(lambda: client.query("stats")["running"] == 1)
+        node = psutil.Process(cluster.nodes[0].pid)
+        beating = eventually(lambda: [p for p in node.children(recursive=True) if uses_udp(p)])
+        beating[0].kill()
+        eventually(
+            lambda: any(event["kind"].startswith("heartbeat") for event in client.query("events")),
+            timeout=BOUND,
+            what="the death was reported",
+        )
+        # Stopped, not dead: from now on there is silence.
+        for process in [p for p in node.children(recursive=True) if uses_udp(p)]:
+            process.suspend()
+        eventually(lambda: counters(client).get("suspicions", 0) > 0, timeout=BOUND)
+        assert future.result(BOUND)
+        assert counters(client).get("nodes_condemned", 0) == 0
+        assert counters(client)["tasks_done"] == 2
+
+
+def uses_udp(process: psutil.Process) -> bool:
+    try:
+        return any(c.type.name == "SOCK_DGRAM" for c in process.net_connections("inet"))
+    except psutil.Error:
+        return False
+
+
+ARRAYS = {
+    "1 KB": np.arange(128.0),
+    "fortran": np.asfortranarray(np.arange(60_000.0).reshape(200, 300)),
+    "strided": np.arange(200_000)[::3],
+    "zero-dimensional": np.array(3.5),
+    "empty": np.empty((0, 7)),
+    "structured": np.array([(1, 2.5, b"x")] * 9_000, dtype="i4,f8,S3"),
+    "bool": np.arange(100_000) % 3 == 0,
+    "complex": np.arange(50_000) * 1j,
+    "datetime": np.arange("2026-01", "2126-01", dtype="M8[D]"),
+    "object": np.array([None, "text", 3], dtype=object),
+    "big-endian": np.arange(50_000, dtype=">i8"),
+    "nested": {"a": (np.arange(40_000), [np.ones((3, 3))]), "b": np.zeros(100_000, "f4")},
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_of_every_kind_come_back_equal(executor: manyhands.Executor, name: str) -> None:
+    value = ARRAYS[name]
+    answer = executor.submit(lambda x: x, value).result(BOUND)
+    assert_same(answer, value)
+
+
+def assert_same(one: Any, two: Any) -> None:
+    if isinstance(two, dict):
+        assert one.keys() == two.keys()
+        for key, part in two.items():
+            assert_same(one[key], part)
+    elif isinstance(two, list | tuple):
+        assert type(one) is type(two)
+        for left, right in zip(one, two, strict=True):
+            assert_same(left, right)
+    else:
+        assert one.dtype == two.dtype
+        assert one.shape == two.shape
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("megabytes", [1, 16, 128, 1_000])
+def test_large_arrays_come_back_whole_and_writable(
+    executor: manyhands.Executor, megabytes: int
+) -> None:
+    if psutil.virtual_memory().available < 8 * megabytes * 1_000_000:
+        pytest.skip("not enough memory for an array in four processes")
+
+    def make(count: int) -> Any:
+        return np.arange(count, dtype=np.uint32)
+
+    count = megabytes * 250_000
+    answer = executor.submit(make, count).result(BOUND)
+    assert answer.nbytes == megabytes * 1_000_000
+    np.testing.assert_array_equal(answer, np.arange(count, dtype=np.uint32))
+    answer[0] = 7
+    assert answer[0] == 7
