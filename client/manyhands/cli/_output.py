@@ -22,8 +22,10 @@ def note(text: str) -> None:
 
 
 def document(**fields: Any) -> None:
-    """One versioned JSON document, on stdout."""
-    click.echo(json.dumps({"version": DOCUMENT_VERSION, **fields}, ensure_ascii=False))
+    """One versioned JSON document, on stdout. Bytes, as in digests, are written in hexadecimal."""
+    click.echo(
+        json.dumps({"version": DOCUMENT_VERSION, **fields}, ensure_ascii=False, default=bytes.hex)
+    )
 
 
 def style(text: str, colour: str, stream: IO[str] | None = None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -84,32 +83,27 @@ def _import(name: str) -> ModuleType:
 
 
 def _where(error: BaseException) -> str:
+    """The error in one line, with the place in the user's code that it came from."""
+    text = "".join(traceback.format_exception_only(error)[-1:]).strip()
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename != __file__ and not frame.filename.startswith("<frozen importlib")
+        if frame.filename not in (__file__, importlib.__file__)
+        and not frame.filename.startswith("<frozen importlib")
     ]
-    text = "".join(traceback.format_exception_only(error)[-1:]).strip()
-    own = [frame for frame in frames if os.sep + "importlib" + os.sep not in frame.filename]
-    return f"{text} ({own[-1].filename}, line {own[-1].lineno})" if own else text
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 
 def _send_by_value(folder: Path) -> None:
     """Have cloudpickle send whole every top-level module or package that lies in `folder`."""
     for name, module in list(sys.modules.items()):
-        if "." not in name and name != "__main__" and not name.startswith("manyhands"):
-            file = getattr(module, "__file__", None)
-            places = [Path(file)] if file else []
-            places += [Path(place) for place in getattr(module, "__path__", ())]
-            if any(
-                folder in (place.parent, place.parent.parent) and _lies_in(folder, place, name)
-                for place in places
-            ):
-                cloudpickle.register_pickle_by_value(module)
+        is_ours = name == "__main__" or name.startswith("manyhands")
+        if "." not in name and not is_ours and folder in _places(module):
+            cloudpickle.register_pickle_by_value(module)
 
 
-def _lies_in(folder: Path, place: Path, name: str) -> bool:
-    """Whether `place` is ``folder/name.*``, ``folder/name`` or ``folder/name/__init__.*``."""
-    return (place.parent == folder and place.name.partition(".")[0] == name) or (
-        place.parent == folder / name and place.name.partition(".")[0] == "__init__"
-    )
+def _places(module: ModuleType) -> list[Path]:
+    """The folders in which a module, or a package of either kind, lies."""
+    file = getattr(module, "__file__", None)
+    places = list(getattr(module, "__path__", ())) or ([file] if file else [])
+    return [Path(place).parent for place in places]

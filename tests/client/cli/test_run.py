@@ -56,6 +56,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("user")
     (path / "work.py").write_text(WORK)
     (path / "helper_of_work.py").write_text(HELPER)
+    (path / "package/inner").mkdir(parents=True)
+    (path / "package/__init__.py").touch()
+    (path / "package/inner/deep.py").write_text(
+        "from work import greet\ndef f(name):\n    return greet(name)\n"
+    )
+    (path / "namespace").mkdir()
+    (path / "namespace/part.py").write_text("def f():\n    return 'from a namespace'\n")
     (path / "broken.py").write_text("1 / 0\n")
     (path / "needy.py").write_text("import no_such_package\n")
     (path / "leaving.py").write_text("raise SystemExit(5)\n")
@@ -102,6 +109,9 @@ def test_modules_of_the_directory_travel(named: dict[str, str], folder: Path) ->
     result = run("run", "work:greet", "you", "--kwarg", "times=2", cwd=folder, **named)
     assert result.stdout == "dear you dear you \n"
     assert run("run", "work:Tool.use", "3", cwd=folder, **named).stdout == "-3\n"
+    assert run("run", "package.inner.deep:f", "you", cwd=folder, **named).stdout == "dear you \n"
+    spaced = run("run", "namespace.part:f", cwd=folder, **named)
+    assert spaced.stdout == "from a namespace\n"
     # The node works elsewhere and has no such file: it all came along.
     assert run("run", "work:where", cwd=folder, **named).stdout.strip() != str(folder)
 
