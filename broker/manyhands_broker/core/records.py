@@ -51,8 +51,17 @@ class TasksEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class TasksStarted:
+    """Tasks that may run at most once are about to be given to a node."""
+
+    job: str
+    indices: list[int]
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptsStale:
-    """Results of attempts below `floor` of these tasks no longer count."""
+    """These tasks are nobody's again, and results of their attempts below `floor` no longer count."""
 
     job: str
     indices: list[int]
@@ -98,6 +107,7 @@ Record = (
     | TasksTaken
     | JobClosed
     | TasksEnded
+    | TasksStarted
     | AttemptsStale
     | JobMarked
     | TaskPrinted
@@ -115,12 +125,28 @@ class StoredJob:
     options: dict[str, Any]
     submitted: float
     owner: str
-    total: int = 0
+    #: The tasks whose payloads are held, as rising ranges [first, stop). The others below `total` were
+    #: never taken: they had ended in an earlier life of the broker.
+    taken: list[tuple[int, int]] = field(default_factory=list)
     closed: bool = False
     marks: set[str] = field(default_factory=set)
     #: Tasks that have ended: index → status.
     ended: dict[int, int] = field(default_factory=dict)
     #: Index → the lowest attempt number that still counts, where that is above 1.
     floors: dict[int, int] = field(default_factory=dict)
+    #: Tasks of an at-most-once job that a node has had and not given back unstarted.
+    started: set[int] = field(default_factory=set)
     #: Set once the job is over.
     summary: dict[str, Any] | None = None
+
+    @property
+    def total(self) -> int:
+        """How many tasks there are."""
+        return self.taken[-1][1] if self.taken else 0
+
+    def take(self, first: int, stop: int) -> None:
+        """Tasks were added, behind all others."""
+        if self.taken and self.taken[-1][1] == first:
+            self.taken[-1] = (self.taken[-1][0], stop)
+        else:
+            self.taken.append((first, stop))

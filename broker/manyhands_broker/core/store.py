@@ -31,5 +31,8 @@ class Store(Protocol):
     def results(self, job: str, after: int, limit: int) -> Sequence[StoredResults]:
         """Results of a job behind position `after`: at least one, about `limit` bytes."""
 
+    def last_position(self, job: str) -> int:
+        """The position of the last committed results of a job; 0 if it has none."""
+
     def output(self, job: str, limit: int) -> Sequence[tuple[int, int, str]]:
         """The last (task, attempt, text) that the job's tasks printed, oldest first."""

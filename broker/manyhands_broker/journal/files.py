@@ -1,19 +1,29 @@
 """Large payloads as content-addressed files beside the database.
 
-A file is named by the BLAKE2b digest of its content, written under another name, flushed, and linked
+A file is named by the BLAKE2b digest of its content, written under another name, flushed, and renamed
 into place whole; its directory is flushed before the transaction that refers to it commits. So a name
 in the database always has its file, and a file without a name is only waste that `sweep` removes.
+
+A file holds the length of a head (4 bytes, little-endian), the head (msgpack: whether the payload is one
+``bytes``, and the length of each of its buffers) and then the buffers, so that neither writing nor
+reading makes a second copy of a large array.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Collection
 from pathlib import Path
 
+import msgpack
+
 from manyhands_broker.journal.interface import JournalBroken, JournalFull
+from manyhands_shared.serial import Payload
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class PayloadFiles:
@@ -24,14 +34,18 @@ class PayloadFiles:
         self._unsynced: set[Path] = set()
         root.mkdir(parents=True, exist_ok=True)
 
-    def put(self, data: bytes) -> str:
-        """Keep `data`; returns its name. The same content is kept once.
+    def put(self, body: Payload) -> str:
+        """Keep a payload; returns its name. The same content is kept once.
 
         Raises:
             JournalFull: the disk is full.
             JournalBroken: the disk fails.
         """
-        name = hashlib.blake2b(data, digest_size=20).hexdigest()
+        parts = _parts(body)
+        digest = hashlib.blake2b(digest_size=20)
+        for part in parts:
+            digest.update(part)
+        name = digest.hexdigest()
         place = self._place(name)
         if place.exists():
             return name
@@ -39,39 +53,45 @@ class PayloadFiles:
         try:
             place.parent.mkdir(exist_ok=True)
             with draft.open("wb") as file:
-                file.write(data)
+                for part in parts:
+                    file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(place)
         except OSError as error:
             with contextlib.suppress(OSError):
                 draft.unlink()
-            kind = JournalFull if error.errno in (28, 122) else JournalBroken
-            raise kind(f"cannot write {place}: {error}") from None
+            kind = JournalFull if error.errno in _NO_ROOM else JournalBroken
+            raise kind(f"cannot write {place}: {error.strerror}") from None
         self._unsynced.update((place.parent, self._root))
         return name
 
     def sync(self) -> None:
         """Make the names of what was put survive a power loss."""
         while self._unsynced:
-            directory = os.open(self._unsynced.pop(), os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            except OSError as error:
-                raise JournalBroken(f"cannot flush {self._root}: {error}") from None
-            finally:
-                os.close(directory)
+            sync_directory(self._unsynced.pop())
 
-    def get(self, name: str) -> bytes:
-        """The content of a file that was put."""
+    def get(self, name: str) -> Payload:
+        """The payload in a file that was put.
+
+        Raises:
+            JournalBroken: it is not there, or not whole.
+        """
         try:
-            return self._place(name).read_bytes()
-        except OSError as error:
+            with self._place(name).open("rb") as file:
+                head = file.read(int.from_bytes(file.read(4), "little"))
+                whole, lengths = msgpack.unpackb(head)
+                parts = [file.read(length) for length in lengths]
+        except (OSError, ValueError) as error:
             raise JournalBroken(f"a payload is missing from the journal: {error}") from None
+        if [len(part) for part in parts] != lengths:
+            raise JournalBroken(f"a payload of the journal was cut short: {self._place(name)}")
+        return parts[0] if whole else tuple(parts)
 
     def remove(self, name: str) -> None:
-        """Delete a file that nothing refers to."""
-        self._place(name).unlink(missing_ok=True)
+        """Delete a file that nothing refers to. One that cannot be deleted is waste, no failure."""
+        with contextlib.suppress(OSError):
+            self._place(name).unlink()
 
     def sweep(self, wanted: Collection[str]) -> None:
         """Delete what a crash left: every file whose name is not in `wanted`."""
@@ -81,3 +101,27 @@ class PayloadFiles:
 
     def _place(self, name: str) -> Path:
         return self._root / name[:2] / name
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory survive a power loss.
+
+    Raises:
+        JournalBroken: the disk fails.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise JournalBroken(f"cannot flush {directory}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+
+
+def _parts(body: Payload) -> list[bytes | memoryview]:
+    whole = not isinstance(body, tuple)
+    buffers = [
+        memoryview(part).cast("B") for part in (body if isinstance(body, tuple) else (body,))
+    ]
+    head = bytes(msgpack.packb([whole, [buffer.nbytes for buffer in buffers]]))
+    return [len(head).to_bytes(4, "little"), head, *buffers]

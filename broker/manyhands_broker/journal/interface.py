@@ -9,9 +9,12 @@ from manyhands_broker.core.records import Record, StoredJob
 from manyhands_broker.core.store import Store
 from manyhands_shared.errors import ManyhandsError
 
+#: Pieces of output that are kept of a job.
+MAX_OUTPUT = 1_000
+
 
 class JournalFull(ManyhandsError):
-    """There is no room for what should be written. Nothing of the open transaction was kept."""
+    """There is no room for what should be written. It waits in memory; `commit` may be tried again."""
 
 
 class JournalBroken(ManyhandsError):
@@ -26,13 +29,13 @@ class Journal(Store, Protocol):
     """Facts, appended, committed together, read back by job."""
 
     def append(self, record: Record) -> None:
-        """Add a record to the open transaction."""
+        """Add a record to the open transaction. Nothing is written before `commit`."""
 
     def commit(self) -> None:
         """Make everything appended so far survive whatever this kind of journal survives.
 
         Raises:
-            JournalFull: no room; the transaction is still open and may be committed again.
+            JournalFull: no room; the transaction is still open, whole, and may be committed again.
             JournalBroken: stop.
         """
 

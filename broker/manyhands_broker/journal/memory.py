@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from manyhands_broker.core import records as r
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import StoredResults
+from manyhands_broker.journal.interface import MAX_OUTPUT
 from manyhands_shared.messages import Function
 from manyhands_shared.serial import Payload, total
-
-#: Pieces of output that are kept of a job.
-MAX_OUTPUT = 1_000
 
 
 class MemoryJournal:
@@ -23,7 +21,7 @@ class MemoryJournal:
         self._open: list[r.Record] = []
         self._jobs: dict[str, StoredJob] = {}
         self._functions: dict[bytes, Function] = {}
-        self._bodies: dict[str, list[Payload]] = {}
+        self._bodies: dict[str, dict[int, Payload]] = {}
         self._results: dict[str, list[StoredResults]] = {}
         self._output: dict[str, list[tuple[int, int, str]]] = {}
         self._position = 0
@@ -56,7 +54,8 @@ class MemoryJournal:
 
     def bodies(self, job: str, first: int, stop: int) -> list[Payload]:
         """The payloads of tasks `first` to `stop` (excluded)."""
-        return self._bodies.get(job, [])[first:stop]
+        taken = self._bodies.get(job, {})
+        return [taken[index] for index in range(first, stop) if index in taken]
 
     def results(self, job: str, after: int, limit: int) -> list[StoredResults]:
         """Committed results of a job behind position `after`: at least one, about `limit` bytes."""
@@ -70,9 +69,15 @@ class MemoryJournal:
                     break
         return found
 
+    def last_position(self, job: str) -> int:
+        """The position of the last committed results of a job; 0 if it has none."""
+        results = self._results.get(job)
+        return results[-1].position if results else 0
+
     def output(self, job: str, limit: int) -> list[tuple[int, int, str]]:
         """The last (task, attempt, text) that the job's tasks printed, oldest first."""
-        return self._output.get(job, [])[-limit:]
+        lines = self._output.get(job, [])
+        return lines[max(0, len(lines) - max(0, limit)) :]
 
     def close(self) -> None:
         """Forget what is open."""
@@ -84,13 +89,11 @@ class MemoryJournal:
                 self._functions[function.digest] = function
             case r.JobOpened(job, digest, options, submitted, owner):
                 self._jobs[job] = StoredJob(job, digest, options, submitted, owner)
-                self._bodies[job] = []
+                self._bodies[job] = {}
                 self._results[job] = []
             case r.TasksTaken(job, first, bodies):
-                gap = first - len(self._bodies[job])
-                self._bodies[job] += [b""] * gap
-                self._bodies[job] += bodies
-                self._jobs[job].total = first + len(bodies)
+                self._bodies[job].update(enumerate(bodies, first))
+                self._jobs[job].take(first, first + len(bodies))
                 self._size += total(bodies)
             case r.JobClosed(job):
                 self._jobs[job].closed = True
@@ -99,8 +102,12 @@ class MemoryJournal:
                 self._results[group.job].append(StoredResults(self._position, group))
                 self._jobs[group.job].ended.update(zip(group.indices, group.statuses, strict=True))
                 self._size += total(group.bodies)
+            case r.TasksStarted(job, indices, attempt):
+                self._jobs[job].floors.update(dict.fromkeys(indices, attempt))
+                self._jobs[job].started.update(indices)
             case r.AttemptsStale(job, indices, floor):
                 self._jobs[job].floors.update(dict.fromkeys(indices, floor))
+                self._jobs[job].started.difference_update(indices)
             case r.JobMarked(job, mark):
                 _mark(self._jobs[job], mark)
             case r.TaskPrinted(job, attempt, index, text):
@@ -108,12 +115,20 @@ class MemoryJournal:
                 lines.append((index, attempt, text))
                 del lines[:-MAX_OUTPUT]
             case r.JobEnded(job, summary):
-                self._jobs[job].summary = summary
+                ended = self._jobs[job]
+                ended.summary = summary
+                for details in (ended.ended, ended.floors, ended.started):
+                    details.clear()
             case r.JobForgotten(job):
-                self._size -= total(self._bodies.pop(job))
-                self._size -= sum(total(stored.group.bodies) for stored in self._results.pop(job))
-                self._output.pop(job, None)
-                del self._jobs[job]
+                self._forget(job)
+
+    def _forget(self, job: str) -> None:
+        self._size -= total(list(self._bodies.pop(job).values()))
+        self._size -= sum(total(stored.group.bodies) for stored in self._results.pop(job))
+        self._output.pop(job, None)
+        function = self._jobs.pop(job).function
+        if all(other.function != function for other in self._jobs.values()):
+            self._functions.pop(function, None)
 
 
 def _mark(job: StoredJob, mark: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgpack
 
 from manyhands_broker.journal.files import PayloadFiles
+from manyhands_broker.journal.interface import JournalBroken
 from manyhands_shared.serial import Payload, nbytes
 
 #: Payloads above this size become files: a database page cache is no place for arrays.
@@ -15,25 +16,30 @@ FILE_BYTES = 256 << 10
 
 def pack(bodies: list[Payload], files: PayloadFiles) -> tuple[bytes, list[str]]:
     """Bodies as one msgpack array, and the names of the files that it refers to."""
+    if set(map(type, bodies)) == {bytes} and max(map(len, bodies)) <= FILE_BYTES:
+        return msgpack.packb(bodies, use_bin_type=True), []
     names: list[str] = []
     row: list[Any] = []
     for body in bodies:
         if nbytes(body) > FILE_BYTES:
-            names.append(files.put(_encode(body)))
+            names.append(files.put(body))
             row.append({"file": names[-1]})
         else:
-            row.append(body if isinstance(body, bytes) else [bytes(part) for part in body])
+            row.append([bytes(part) for part in body] if isinstance(body, tuple) else bytes(body))
     return msgpack.packb(row, use_bin_type=True), names
 
 
-def unpack(data: bytes, files: PayloadFiles) -> list[Payload]:
-    """The bodies again."""
-    return [_body(entry, files) for entry in msgpack.unpackb(data, raw=False)]
+def unpack(data: bytes, files: PayloadFiles, lo: int = 0, hi: int | None = None) -> list[Payload]:
+    """The bodies `lo` to `hi` (excluded) again; files of others are not read.
 
-
-def _encode(body: Payload) -> bytes:
-    parts = [body] if isinstance(body, bytes) else [bytes(part) for part in body]
-    return bytes(msgpack.packb([isinstance(body, bytes), parts], use_bin_type=True))
+    Raises:
+        JournalBroken: this is not what `pack` made.
+    """
+    try:
+        row = msgpack.unpackb(data, raw=False)
+    except ValueError as error:
+        raise JournalBroken(f"the journal holds a damaged payload ({error})") from None
+    return [_body(entry, files) for entry in row[lo:hi]]
 
 
 def _body(entry: Any, files: PayloadFiles) -> Payload:
@@ -41,7 +47,4 @@ def _body(entry: Any, files: PayloadFiles) -> Payload:
         return entry
     if isinstance(entry, list):
         return tuple(entry)
-    whole, parts = msgpack.unpackb(
-        files.get(entry["file"]), raw=False, max_bin_len=1 << 32, max_buffer_size=1 << 33
-    )
-    return parts[0] if whole else tuple(parts)
+    return files.get(entry["file"])

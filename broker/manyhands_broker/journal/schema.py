@@ -5,10 +5,9 @@ from __future__ import annotations
 MIGRATIONS = (
     """
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-    CREATE TABLE functions (digest BLOB PRIMARY KEY, name TEXT NOT NULL, body BLOB NOT NULL)
-        WITHOUT ROWID;
+    CREATE TABLE functions (digest BLOB PRIMARY KEY, name TEXT NOT NULL, body BLOB NOT NULL);
     CREATE TABLE jobs (
-        number INTEGER PRIMARY KEY,
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE,
         function BLOB NOT NULL,
         options BLOB NOT NULL,
@@ -19,28 +18,30 @@ MIGRATIONS = (
         cancelled INTEGER NOT NULL DEFAULT 0,
         summary BLOB
     );
+    CREATE INDEX jobs_of_function ON jobs (function);
     CREATE TABLE batches (
         job INTEGER NOT NULL,
         first INTEGER NOT NULL,
         stop INTEGER NOT NULL,
-        bodies BLOB NOT NULL,
-        PRIMARY KEY (job, first)
-    ) WITHOUT ROWID;
+        bodies BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX batches_of_job ON batches (job, first, stop);
     CREATE TABLE results (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
         job INTEGER NOT NULL,
         attempt INTEGER NOT NULL,
         indices BLOB NOT NULL,
         statuses BLOB NOT NULL,
-        bodies BLOB NOT NULL,
         size INTEGER NOT NULL,
-        seconds REAL NOT NULL
+        seconds REAL NOT NULL,
+        bodies BLOB NOT NULL
     );
     CREATE INDEX results_of_job ON results (job, position);
-    CREATE TABLE floors (
+    CREATE TABLE attempts (
         job INTEGER NOT NULL,
         task INTEGER NOT NULL,
-        attempt INTEGER NOT NULL,
+        floor INTEGER NOT NULL,
+        started INTEGER NOT NULL,
         PRIMARY KEY (job, task)
     ) WITHOUT ROWID;
     CREATE TABLE output (
@@ -53,5 +54,6 @@ MIGRATIONS = (
     CREATE INDEX output_of_job ON output (job, position);
     CREATE TABLE files (job INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (name, job))
         WITHOUT ROWID;
+    CREATE INDEX files_of_job ON files (job);
     """,
 )

@@ -4,6 +4,9 @@ Write-ahead log with ``synchronous=FULL``: a commit returns when its frames are 
 of the log (power loss in mid-commit) fails its checksums and is left out when the file is opened, so an
 unacknowledged transaction vanishes whole. The file is locked for as long as it is open: two brokers
 cannot share one.
+
+Records wait in memory until `commit`. SQLite may roll a transaction back when the disk is full; with the
+records at hand the whole of it can be written again.
 """
 
 from __future__ import annotations
@@ -20,74 +23,105 @@ import msgpack
 from manyhands_broker.core import records as r
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import StoredResults
-from manyhands_broker.journal.files import PayloadFiles
-from manyhands_broker.journal.interface import JournalBroken, JournalFull
-from manyhands_broker.journal.memory import MAX_OUTPUT
-from manyhands_broker.journal.packing import pack, unpack
+from manyhands_broker.journal.files import PayloadFiles, sync_directory
+from manyhands_broker.journal.interface import MAX_OUTPUT, JournalBroken, JournalFull
+from manyhands_broker.journal.packing import unpack
 from manyhands_broker.journal.schema import MIGRATIONS
+from manyhands_broker.journal.writer import Writer
 from manyhands_shared.messages import Function, ResultGroup
-from manyhands_shared.serial import Payload, total
+from manyhands_shared.serial import Payload
 
 #: Space that submissions leave free, so that results of what was accepted can still be written.
 RESERVE_BYTES = 64 << 20
+#: Pages (of 4 KiB) in the log before they are moved into the database: one more flush each 16 MB.
+CHECKPOINT_PAGES = 4_096
+#: Freed pages that a commit gives back to the file system, at most.
+VACUUM_PAGES = 4_096
 
 
 class SqliteJournal:
     """A journal in `directory`, which is made if it is not there."""
 
-    def __init__(self, directory: Path, *, reserve: int = RESERVE_BYTES) -> None:
+    def __init__(
+        self, directory: Path, *, reserve: int = RESERVE_BYTES, vfs: str | None = None
+    ) -> None:
         """Open, migrate, prove that it can be written.
+
+        Args:
+            directory: Holds ``journal.db``, its log, and ``payloads/``.
+            reserve: Bytes of the file system that submissions leave free.
+            vfs: SQLite's file layer, by name; `None` is the operating system's.
 
         Raises:
             JournalBroken: it cannot be used; the text says why and what to do.
+            JournalFull: there is no room to begin with.
         """
         self._directory = directory
         self._reserve = reserve
+        self._open: list[r.Record] = []
+        self._logged = 0
+        self._failed = ""
+        self._cached: tuple[int, list[Any]] = (0, [])
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            sync_directory(directory.parent)
             self._files = PayloadFiles(directory / "payloads")
-            self._db = apsw.Connection(str(directory / "journal.db"))
+            self._db = apsw.Connection(str(directory / "journal.db"), vfs=vfs)
         except (OSError, apsw.Error) as error:
             raise JournalBroken(f"cannot open the journal in {directory}: {error}") from None
-        self._open = False
-        self._numbers: dict[str, int] = {}
-        with self._failures("open"):
-            self._prepare()
+        self._writer = Writer(self._db, self._files)
+        try:
+            with self._failures("open"):
+                self._prepare()
+        except BaseException:
+            self.close()
+            raise
 
     # Writing
 
     def append(self, record: r.Record) -> None:
         """Add a record to the open transaction."""
-        with self._failures("write to"):
-            if not self._open:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._open = True
-            self._write(record)
+        self._open.append(record)
 
     def commit(self) -> None:
-        """Flush the transaction to the disk."""
+        """Write and flush the transaction."""
         if not self._open:
             return
-        self._files.sync()
         with self._failures("write to"):
+            self._db.execute("BEGIN IMMEDIATE")
+            for record in self._open:
+                self._writer.write(record)
+            self._files.sync()
             self._db.execute("COMMIT")
-        self._open = False
+        self._open.clear()
+        with self._failures("write to"):
+            self._tidy()
 
     def has_room(self, nbytes: int) -> bool:
         """Whether the file system has so many bytes twice over (log and file), and the reserve."""
         space = os.statvfs(self._directory)
-        return space.f_bavail * space.f_frsize > 2 * nbytes + self._reserve
+        need = 2 * nbytes + self._reserve - space.f_bavail * space.f_frsize
+        return need < 0 or need < self._free_bytes()
 
     def close(self) -> None:
-        """Close the file; an open transaction is rolled back."""
-        self._db.close()
+        """Close the file; what was not committed is lost."""
+        self._open.clear()
+        with contextlib.suppress(apsw.Error):
+            if self._failed:
+                # To close cleanly would flush; see `JournalBroken`. The log is read at the next start.
+                self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._db.close()
 
     # Reading
 
     def jobs(self) -> Iterable[StoredJob]:
         """Every job that was not forgotten, oldest first."""
         with self._failures("read"):
-            return list(self._jobs())
+            numbers = self._rows("SELECT number FROM jobs ORDER BY number")
+        for (number,) in numbers:
+            with self._failures("read"):
+                job = self._job(number)
+            yield job
 
     def function(self, digest: bytes) -> Function | None:
         """A function that was kept."""
@@ -99,14 +133,13 @@ class SqliteJournal:
         """The payloads of tasks `first` to `stop` (excluded)."""
         with self._failures("read"):
             rows = self._rows(
-                "SELECT first, bodies FROM batches"
+                "SELECT rowid, first FROM batches"
                 " WHERE job = ? AND first < ? AND stop > ? ORDER BY first",
-                (self._number(job), stop, first),
+                (self._writer.number(job), stop, first),
             )
-        found: list[Payload] = []
-        for start, data in rows:
-            part = unpack(data, self._files)
-            found += part[max(first - start, 0) : stop - start]
+            found: list[Payload] = []
+            for row, start in rows:
+                found += unpack(self._batch(row), self._files, max(first - start, 0), stop - start)
         return found
 
     def results(self, job: str, after: int, limit: int) -> list[StoredResults]:
@@ -114,10 +147,10 @@ class SqliteJournal:
         found: list[StoredResults] = []
         size = 0
         with self._failures("read"):
-            for position, attempt, indices, statuses, bodies, nbytes, seconds in self._db.execute(
-                "SELECT position, attempt, indices, statuses, bodies, size, seconds FROM results"
+            for position, attempt, indices, statuses, nbytes, seconds, bodies in self._db.execute(
+                "SELECT position, attempt, indices, statuses, size, seconds, bodies FROM results"
                 " WHERE job = ? AND position > ? ORDER BY position",
-                (self._number(job), after),
+                (self._writer.number(job), after),
             ):
                 group = ResultGroup(
                     job,
@@ -133,13 +166,20 @@ class SqliteJournal:
                     break
         return found
 
+    def last_position(self, job: str) -> int:
+        """The position of the last committed results of a job; 0 if it has none."""
+        with self._failures("read"):
+            [[position]] = self._rows(
+                "SELECT max(position) FROM results WHERE job = ?", (self._writer.number(job),)
+            )
+        return position or 0
+
     def output(self, job: str, limit: int) -> list[tuple[int, int, str]]:
         """The last (task, attempt, text) that the job's tasks printed, oldest first."""
-        number = self._number(job)
         with self._failures("read"):
             rows = self._rows(
                 "SELECT task, attempt, text FROM output WHERE job = ? ORDER BY position DESC LIMIT ?",
-                (number, limit),
+                (self._writer.number(job), max(0, min(limit, MAX_OUTPUT))),
             )
         return [(task, attempt, text) for task, attempt, text in reversed(rows)]
 
@@ -148,8 +188,13 @@ class SqliteJournal:
     def _prepare(self) -> None:
         db = self._db
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA cache_size = -65536")
+        # The log is moved into the database by `_tidy`, where a failure is seen.
+        db.wal_autocheckpoint(0)
+        db.set_wal_hook(self._count_log)
         [[version]] = self._rows("PRAGMA user_version")
         if version > len(MIGRATIONS):
             raise JournalBroken(
@@ -167,166 +212,101 @@ class SqliteJournal:
         )
         self._files.sweep({name for (name,) in self._rows("SELECT DISTINCT name FROM files")})
 
-    def _write(self, record: r.Record) -> None:
-        run = self._db.execute
-        match record:
-            case r.FunctionKept(function):
-                run(
-                    "INSERT OR IGNORE INTO functions VALUES (?, ?, ?)",
-                    (function.digest, function.name, _whole(function.bodies[0])),
-                )
-            case r.JobOpened(job, function, options, submitted, owner):
-                run(
-                    "INSERT INTO jobs (id, function, options, submitted, owner)"
-                    " VALUES (?, ?, ?, ?, ?)",
-                    (job, function, msgpack.packb(options), submitted, owner),
-                )
-                self._numbers[job] = self._db.last_insert_rowid()
-            case r.TasksTaken(job, first, bodies):
-                number = self._number(job)
-                data = self._pack(number, bodies)
-                run(
-                    "INSERT INTO batches VALUES (?, ?, ?, ?)",
-                    (number, first, first + len(bodies), data),
-                )
-            case r.JobClosed(job):
-                run("UPDATE jobs SET closed = 1 WHERE number = ?", (self._number(job),))
-            case r.TasksEnded(group):
-                self._write_results(group)
-            case r.AttemptsStale(job, indices, floor):
-                number = self._number(job)
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO floors VALUES (?, ?, ?)",
-                    ((number, index, floor) for index in indices),
-                )
-            case r.JobMarked(job, mark):
-                column = {
-                    "paused": "paused = 1",
-                    "resumed": "paused = 0",
-                    "cancelled": "cancelled = 1",
-                }
-                run(f"UPDATE jobs SET {column[mark]} WHERE number = ?", (self._number(job),))
-            case r.TaskPrinted(job, attempt, index, text):
-                run(
-                    "INSERT INTO output (job, task, attempt, text) VALUES (?, ?, ?, ?)",
-                    (self._number(job), index, attempt, text),
-                )
-            case r.JobEnded(job, summary):
-                number = self._number(job)
-                run(
-                    "UPDATE jobs SET summary = ? WHERE number = ?", (msgpack.packb(summary), number)
-                )
-                run(
-                    "DELETE FROM output WHERE job = ?1 AND position <="
-                    " (SELECT max(position) FROM output WHERE job = ?1) - ?2",
-                    (number, MAX_OUTPUT),
-                )
-            case r.JobForgotten(job):
-                self._forget(job)
+    def _count_log(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        self._logged = pages
+        return apsw.SQLITE_OK
 
-    def _write_results(self, group: ResultGroup) -> None:
-        number = self._number(group.job)
-        self._db.execute(
-            "INSERT INTO results (job, attempt, indices, statuses, bodies, size, seconds)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                number,
-                group.attempt,
-                msgpack.packb(group.indices),
-                group.statuses,
-                self._pack(number, group.bodies),
-                total(group.bodies),
-                group.seconds,
-            ),
-        )
-
-    def _forget(self, job: str) -> None:
-        number = self._number(job)
-        names = self._rows(
-            "SELECT name FROM files WHERE job = ?"
-            " AND name NOT IN (SELECT name FROM files WHERE job <> ?)",
-            (number, number),
-        )
-        for table in ("batches", "results", "floors", "files", "output"):
-            self._db.execute(f"DELETE FROM {table} WHERE job = ?", (number,))
-        self._db.execute("DELETE FROM jobs WHERE number = ?", (number,))
-        self._db.execute("DELETE FROM functions WHERE digest NOT IN (SELECT function FROM jobs)")
-        del self._numbers[job]
-        for (name,) in names:
+    def _tidy(self) -> None:
+        """What may wait until a transaction is safe."""
+        for name in self._writer.loose_files():
             self._files.remove(name)
+        self._cached = (0, [])
+        try:
+            if self._writer.forgot:
+                self._writer.forgot = False
+                self._rows(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+            if self._logged >= CHECKPOINT_PAGES:
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.FullError:
+            pass  # the log keeps what there is no room for in the database yet
 
-    def _pack(self, number: int, bodies: list[Payload]) -> bytes:
-        data, names = pack(bodies, self._files)
-        for name in names:
-            self._db.execute("INSERT OR IGNORE INTO files VALUES (?, ?)", (number, name))
-        return data
+    def _free_bytes(self) -> int:
+        """Room within the database."""
+        with self._failures("read"):
+            [[pages]] = self._rows("PRAGMA freelist_count")
+            [[size]] = self._rows("PRAGMA page_size")
+        return int(pages * size)
 
-    def _jobs(self) -> Iterator[StoredJob]:
-        for (
-            number,
-            name,
-            function,
-            options,
-            submitted,
-            owner,
-            closed,
-            *marks,
-            summary,
-        ) in self._rows(
-            "SELECT number, id, function, options, submitted, owner, closed, paused, cancelled,"
-            " summary FROM jobs ORDER BY number"
+    def _job(self, number: int) -> StoredJob:
+        [[name, function, options, submitted, owner, closed, paused, cancelled, summary]] = (
+            self._rows(
+                "SELECT id, function, options, submitted, owner, closed, paused, cancelled, summary"
+                " FROM jobs WHERE number = ?",
+                (number,),
+            )
+        )
+        job = StoredJob(name, function, msgpack.unpackb(options), submitted, owner)
+        job.closed = bool(closed)
+        job.marks = {mark for mark, on in (("paused", paused), ("cancelled", cancelled)) if on}
+        for first, stop in self._db.execute(
+            "SELECT first, stop FROM batches WHERE job = ? ORDER BY first", (number,)
         ):
-            self._numbers[name] = number
-            [[stop]] = self._rows("SELECT max(stop) FROM batches WHERE job = ?", (number,))
-            job = StoredJob(name, function, msgpack.unpackb(options), submitted, owner)
-            job.total = stop or 0
-            job.closed = bool(closed)
-            job.marks = {
-                mark for mark, on in zip(("paused", "cancelled"), marks, strict=True) if on
-            }
-            if summary is not None:
-                job.summary = msgpack.unpackb(summary)
-            else:
-                for indices, statuses in self._db.execute(
-                    "SELECT indices, statuses FROM results WHERE job = ?", (number,)
-                ):
-                    job.ended.update(zip(msgpack.unpackb(indices), statuses, strict=True))
-                job.floors = dict(
-                    self._rows("SELECT task, attempt FROM floors WHERE job = ?", (number,))
-                )
-            yield job
+            job.take(first, stop)
+        if summary is not None:
+            job.summary = msgpack.unpackb(summary)
+            return job
+        for indices, statuses in self._db.execute(
+            "SELECT indices, statuses FROM results WHERE job = ?", (number,)
+        ):
+            job.ended.update(zip(msgpack.unpackb(indices), statuses, strict=True))
+        for task, floor, started in self._db.execute(
+            "SELECT task, floor, started FROM attempts WHERE job = ?", (number,)
+        ):
+            job.floors[task] = floor
+            if started:
+                job.started.add(task)
+        return job
 
-    def _number(self, job: str) -> int:
-        """The row of a job; 0, which no row has, if there is no such job."""
-        if job not in self._numbers:
-            rows = self._rows("SELECT number FROM jobs WHERE id = ?", (job,))
-            if not rows:
-                return 0
-            self._numbers[job] = rows[0][0]
-        return self._numbers[job]
+    def _batch(self, row: int) -> bytes:
+        """The packed payloads of a row; the last is remembered, for it is often asked for in parts."""
+        if self._cached[0] != row:
+            self._cached = (
+                row,
+                self._rows("SELECT bodies FROM batches WHERE rowid = ?", (row,)),
+            )
+        data: bytes = self._cached[1][0][0]
+        return data
 
     def _rows(self, sql: str, arguments: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         return list(self._db.execute(sql, arguments))
 
     @contextlib.contextmanager
     def _failures(self, doing: str) -> Iterator[None]:
-        """SQLite's errors as ours, each with its cause."""
+        """SQLite's errors as ours. After one that is not for lack of room nothing is tried again."""
         where = self._directory
+        if self._failed:
+            raise JournalBroken(self._failed)
         try:
             yield
-        except apsw.FullError:
-            raise JournalFull(f"the disk of the journal in {where} is full") from None
+        except (apsw.FullError, JournalFull):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise JournalFull(
+                f"the disk of the journal in {where} is full; free some space on it"
+            ) from None
+        except JournalBroken as error:
+            self._failed = str(error)
         except apsw.BusyError:
-            raise JournalBroken(
-                f"another broker has the journal in {where}; end it, or give this one another --journal"
-            ) from None
+            self._failed = (
+                f"another broker has the journal in {where}; "
+                "end it, or give this one another --journal"
+            )
         except (apsw.CorruptError, apsw.NotADBError) as error:
-            raise JournalBroken(
-                f"the journal in {where} is damaged ({error}); restore it, or move it away to start anew"
-            ) from None
-        except apsw.Error as error:
-            raise JournalBroken(f"cannot {doing} the journal in {where}: {error}") from None
-
-
-def _whole(body: Payload) -> bytes:
-    return body if isinstance(body, bytes) else b"".join(bytes(part) for part in body)
+            self._failed = (
+                f"the journal in {where} is damaged ({error}); "
+                "restore it, or move it away to start anew"
+            )
+        except (apsw.Error, OSError) as error:
+            self._failed = f"cannot {doing} the journal in {where}: {error}"
+        if self._failed:
+            raise JournalBroken(self._failed)

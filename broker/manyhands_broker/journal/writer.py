@@ -1,0 +1,186 @@
+"""Records as rows of the SQLite journal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import apsw
+import msgpack
+
+from manyhands_broker.core import records as r
+from manyhands_broker.journal.files import PayloadFiles
+from manyhands_broker.journal.interface import MAX_OUTPUT
+from manyhands_broker.journal.packing import pack
+from manyhands_shared.messages import ResultGroup
+from manyhands_shared.serial import Payload, nbytes, total
+
+#: What one row of payloads holds at most: rows are read whole, also for one task in them.
+ROW_TASKS = 1_024
+ROW_BYTES = 1 << 20
+
+_MARKS = {"paused": "paused = 1", "resumed": "paused = 0", "cancelled": "cancelled = 1"}
+
+
+class Writer:
+    """Writes records within the transaction that is open on `db`."""
+
+    def __init__(self, db: apsw.Connection, files: PayloadFiles) -> None:
+        self._db = db
+        self._files = files
+        self._numbers: dict[str, int] = {}
+        self._printed: Counter[int] = Counter()
+        #: Files of forgotten jobs. They go after the commit: until then the jobs may come back.
+        self._loose: set[str] = set()
+        #: Whether a job was forgotten lately, so that there may be pages to give back.
+        self.forgot = False
+
+    def number(self, job: str) -> int:
+        """The row of a job; 0, which no row has, if there is no such job."""
+        found = self._numbers.get(job)
+        if found is None:
+            rows = list(self._db.execute("SELECT number FROM jobs WHERE id = ?", (job,)))
+            if not rows:
+                return 0
+            found = self._numbers[job] = rows[0][0]
+        return found
+
+    def loose_files(self) -> Iterator[str]:
+        """Names of files that nothing refers to since the last commit, each once."""
+        while self._loose:
+            name = self._loose.pop()
+            if not list(self._db.execute("SELECT 1 FROM files WHERE name = ?", (name,))):
+                yield name
+
+    def write(self, record: r.Record) -> None:
+        """Turn a record into rows."""
+        run = self._db.execute
+        match record:
+            case r.TasksTaken(job, first, bodies):
+                self._write_tasks(self.number(job), first, bodies)
+            case r.TasksEnded(group):
+                self._write_results(group)
+            case r.FunctionKept(function):
+                run(
+                    "INSERT OR IGNORE INTO functions VALUES (?, ?, ?)",
+                    (function.digest, function.name, _whole(function.bodies[0])),
+                )
+            case r.JobOpened(job, function, options, submitted, owner):
+                run(
+                    "INSERT INTO jobs (id, function, options, submitted, owner)"
+                    " VALUES (?, ?, ?, ?, ?)",
+                    (job, function, msgpack.packb(options), submitted, owner),
+                )
+                self._numbers[job] = self._db.last_insert_rowid()
+            case r.JobClosed(job):
+                run("UPDATE jobs SET closed = 1 WHERE number = ?", (self.number(job),))
+            case r.TasksStarted(job, indices, attempt):
+                self._write_attempts(self.number(job), indices, attempt, started=1)
+            case r.AttemptsStale(job, indices, floor):
+                self._write_attempts(self.number(job), indices, floor, started=0)
+            case r.JobMarked(job, mark):
+                run(f"UPDATE jobs SET {_MARKS[mark]} WHERE number = ?", (self.number(job),))
+            case r.TaskPrinted(job, attempt, index, text):
+                self._write_output(self.number(job), index, attempt, text)
+            case r.JobEnded(job, summary):
+                self._end(self.number(job), summary)
+            case r.JobForgotten(job):
+                self._forget(job)
+
+    def _write_tasks(self, number: int, first: int, bodies: list[Payload]) -> None:
+        lo = 0
+        for hi in _cuts(bodies):
+            self._db.execute(
+                "INSERT INTO batches VALUES (?, ?, ?, ?)",
+                (number, first + lo, first + hi, self._pack(number, bodies[lo:hi])),
+            )
+            lo = hi
+
+    def _write_results(self, group: ResultGroup) -> None:
+        number = self.number(group.job)
+        self._db.execute(
+            "INSERT INTO results (job, attempt, indices, statuses, size, seconds, bodies)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                number,
+                group.attempt,
+                msgpack.packb(group.indices),
+                group.statuses,
+                total(group.bodies),
+                group.seconds,
+                self._pack(number, group.bodies),
+            ),
+        )
+
+    def _write_attempts(self, number: int, indices: list[int], floor: int, *, started: int) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?)",
+            [(number, index, floor, started) for index in indices],
+        )
+
+    def _write_output(self, number: int, index: int, attempt: int, text: str) -> None:
+        self._db.execute(
+            "INSERT INTO output (job, task, attempt, text) VALUES (?, ?, ?, ?)",
+            (number, index, attempt, text),
+        )
+        self._printed[number] += 1
+        if self._printed[number] >= MAX_OUTPUT:
+            self._trim(number)
+
+    def _trim(self, number: int) -> None:
+        """Keep the last of a job's output."""
+        del self._printed[number]
+        self._db.execute(
+            "DELETE FROM output WHERE job = ?1 AND position <= (SELECT position FROM output"
+            " WHERE job = ?1 ORDER BY position DESC LIMIT 1 OFFSET ?2)",
+            (number, MAX_OUTPUT),
+        )
+
+    def _end(self, number: int, summary: dict[str, Any]) -> None:
+        run = self._db.execute
+        run("UPDATE jobs SET summary = ? WHERE number = ?", (msgpack.packb(summary), number))
+        run("DELETE FROM attempts WHERE job = ?", (number,))
+        self._trim(number)
+
+    def _forget(self, job: str) -> None:
+        run, number = self._db.execute, self.number(job)
+        self._loose.update(
+            name for (name,) in run("SELECT name FROM files WHERE job = ?", (number,))
+        )
+        [[function]] = list(run("SELECT function FROM jobs WHERE number = ?", (number,)))
+        for table in ("batches", "results", "attempts", "files", "output"):
+            run(f"DELETE FROM {table} WHERE job = ?", (number,))
+        run("DELETE FROM jobs WHERE number = ?", (number,))
+        run(
+            "DELETE FROM functions WHERE digest = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM jobs WHERE function = ?1)",
+            (function,),
+        )
+        del self._numbers[job]
+        self.forgot = True
+
+    def _pack(self, number: int, bodies: list[Payload]) -> bytes:
+        data, names = pack(bodies, self._files)
+        for name in names:
+            self._db.execute("INSERT OR IGNORE INTO files VALUES (?, ?)", (number, name))
+        return data
+
+
+def _cuts(bodies: list[Payload]) -> Iterator[int]:
+    """Where each row of payloads ends."""
+    if len(bodies) <= ROW_TASKS and total(bodies) <= ROW_BYTES:
+        if bodies:
+            yield len(bodies)
+        return
+    tasks = size = 0
+    for place, body in enumerate(bodies):
+        tasks += 1
+        size += nbytes(body)
+        if tasks == ROW_TASKS or size >= ROW_BYTES or place + 1 == len(bodies):
+            yield place + 1
+            tasks = size = 0
+
+
+def _whole(body: Payload) -> bytes:
+    return b"".join(map(bytes, body)) if isinstance(body, tuple) else bytes(body)
