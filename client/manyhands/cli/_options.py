@@ -14,7 +14,13 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 #: Options that every command which has them also takes from one variable.
 _SHARED_VARIABLES = {"broker": "MANYHANDS_BROKER", "key_file": "MANYHANDS_KEY_FILE"}
-_METAVARS = {"broker": "ADDRESS", "bind": "ADDRESS", "key_file": "FILE", "name": "NAME"}
+_METAVARS = {
+    "broker": "ADDRESS",
+    "bind": "ADDRESS",
+    "journal": "DIRECTORY",
+    "key_file": "FILE",
+    "name": "NAME",
+}
 
 
 def config_options(
