@@ -59,8 +59,8 @@ def start_node(broker: FakeBroker) -> Iterator[Callable[..., NodeProcess]]:
     """Starts nodes of that broker, and ends them."""
     nodes: list[NodeProcess] = []
 
-    def start(*arguments: str, address: str = "", **options: Any) -> NodeProcess:
-        nodes.append(NodeProcess(address or broker.address, *arguments, **options))
+    def start(**options: Any) -> NodeProcess:
+        nodes.append(NodeProcess(broker.address, **options))
         return nodes[-1]
 
     yield start

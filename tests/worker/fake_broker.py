@@ -147,24 +147,15 @@ class FakeBroker:
 class NodeProcess:
     """A node in a process of its own, as an embedded cluster starts it."""
 
-    def __init__(
-        self, address: str, *arguments: str, pass_fds: tuple[int, ...] = (), **options: Any
-    ) -> None:
+    def __init__(self, address: str, *, scratch: str = "/tmp", **options: Any) -> None:
         config = {"broker": address, "slots": 1, "beats": False, "slab_bytes": 4 << 20, **options}
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "manyhands_worker",
-                "--config-json",
-                json.dumps(config),
-                *arguments,
-            ],
+            [sys.executable, "-m", "manyhands_worker", "--config-json", json.dumps(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            pass_fds=pass_fds,
+            env={**os.environ, "TMPDIR": scratch},
         )
         self.pid = self.process.pid
         self.output = ""

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -209,26 +210,29 @@ def test_second_signal_ends_it_at_once(broker, node, tmp_path):
 
 
 def test_killed_node_takes_everything_along(broker, start_node, tmp_path):
-    node = start_node(slots=2)
-    broker.welcome()
-    notes = [tmp_path / "task", tmp_path / "grandchild"]
+    # A short path: the fork server has a socket in there.
+    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:
+        node = start_node(slots=2, scratch=scratch)
+        broker.welcome()
+        notes = [tmp_path / "task", tmp_path / "grandchild"]
 
-    def with_grandchild(task: str, grandchild: str) -> None:
-        with subprocess.Popen(["sleep", "60"]) as process:
-            Path(grandchild).write_text(str(process.pid))
-            Path(task).write_text(str(os.getpid()))
-            process.wait()
+        def with_grandchild(task: str, grandchild: str) -> None:
+            with subprocess.Popen(["sleep", "60"]) as process:
+                Path(grandchild).write_text(str(process.pid))
+                Path(task).write_text(str(os.getpid()))
+                process.wait()
 
-    broker.assign(with_grandchild, tuple(map(str, notes)))
-    pids = [*map(_written, notes)]
-    # Heartbeat, fork server, resource tracker, children, grandchild.
-    family = eventually(
-        lambda: len(them := psutil.Process(node.pid).children(recursive=True)) >= 6 and them
-    )
-    assert {process.pid for process in family} >= {*pids}
-    node.signal(signal.SIGKILL)
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert not alive
+        broker.assign(with_grandchild, tuple(map(str, notes)))
+        pids = [*map(_written, notes)]
+        # Heartbeat, fork server, resource tracker, children, grandchild.
+        family = eventually(
+            lambda: len(them := psutil.Process(node.pid).children(recursive=True)) >= 6 and them
+        )
+        assert {process.pid for process in family} >= {*pids}
+        node.signal(signal.SIGKILL)
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert not alive
+        eventually(lambda: not os.listdir(scratch), what="no file was left")  # noqa: PTH208
 
 
 def test_children_die_with_the_node_even_if_nobody_sweeps_up(broker, start_node, tmp_path):
@@ -247,6 +251,22 @@ def test_children_die_with_the_node_even_if_nobody_sweeps_up(broker, start_node,
         eventually(lambda: not psutil.pid_exists(child))
     finally:
         heartbeat.resume()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_fork_server_that_gets_a_signal(broker, node, number):
+    (server,) = [
+        process
+        for process in psutil.Process(node.pid).children()
+        if "multiprocessing.forkserver" in " ".join(process.cmdline())
+    ]
+    os.kill(server.pid, number)
+    broker.assign(abs, *[(-1,)] * 300)
+    results = broker.until_ended(300)
+    assert {status for status, _ in results.values()} <= {Status.OK, Status.CRASHED}
+    broker.assign(abs, (-1,), job="after")
+    assert broker.until_ended(301)["after", 1, 0] == (Status.OK, 1)
+    assert server.is_running() == (number == signal.SIGTERM)
 
 
 def test_unacknowledged_results_go_out_again_on_a_new_link(broker, node):

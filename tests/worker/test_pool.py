@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import resource
 import select
 import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -347,24 +350,45 @@ def test_tasks_per_child(rig):
     assert not pool.deaths()
 
 
-def test_child_that_cannot_start_is_tried_again(rig, monkeypatch):
-    from manyhands_worker import handle
-
-    real = handle.PoolChild.start
-    failures = iter([OSError(24, "Too many open files")] * 2)
-
-    def start(process: Any) -> None:
-        error = next(failures, None)
-        if error is not None:
-            raise error
-        real(process)
-
-    monkeypatch.setattr(handle.PoolChild, "start", start)
+def test_out_of_descriptors_is_told_and_overcome(rig):
     pool = rig()
+    pool.call(abs, -1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    child = pool.pool.pid(0)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        os.kill(child, signal.SIGKILL)
+        # The dead child gives some back; whoever else wants them may have them.
+        taken = []
+        pool.until(lambda: _take_all(taken) and _troubles(pool))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in taken:
+            os.close(fd)
+    assert "Too many open files" in _troubles(pool)[0].text
     assert pool.call(abs, -1) == (Status.OK, 1)
-    troubles = [event.text for event in pool.events if isinstance(event, a.Trouble)]
-    assert len(troubles) == 2
-    assert "Too many open files" in troubles[0]
+
+
+def _take_all(taken: list[int]) -> bool:
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(os.dup(0))
+    return True
+
+
+def _troubles(pool: Any) -> list[a.Trouble]:
+    return [event for event in pool.events if isinstance(event, a.Trouble)]
+
+
+def test_children_that_die_young_again_and_again_are_replaced_more_slowly(rig):
+    pool = rig()
+    for count in range(1, 5):
+        os.kill(pool.until(lambda: pool.pool.pid(0)), signal.SIGKILL)
+        pool.until(lambda count=count: len(pool.deaths()) == count)
+    assert pool.pool._births[0] > time.monotonic() + 0.2
+    assert pool.call(abs, -1) == (Status.OK, 1)
 
 
 def test_no_shared_memory_takes_the_other_way(rig, monkeypatch):

@@ -11,14 +11,12 @@ from manyhands_worker import actions as a
 from manyhands_worker.heartbeat import Board, Heartbeat, Target
 from manyhands_worker.process import describe_exit
 
-#: A node's first task should not share the processor with a process that is not urgent.
-_START_DELAY = 0.3
 _RESTART_DELAY = 0.5
 _LEAVE_SECONDS = 2.0
 
 
 class Guard:
-    """Starts the heartbeat process some time after the node, and again whenever it died.
+    """Starts the heartbeat process, and again whenever it died.
 
     Without `beats` the process sends nothing, but still sweeps up behind a node that was killed.
     """
@@ -31,7 +29,7 @@ class Guard:
         self._process: Heartbeat | None = None
         self._pids: list[int] = []
         self._events: list[a.Event] = []
-        self._start_at: float | None = time.monotonic() + _START_DELAY
+        self._start_at: float | None = 0.0
 
     @property
     def deadline(self) -> float | None:

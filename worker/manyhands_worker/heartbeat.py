@@ -31,6 +31,7 @@ _HOST_BYTES = 256
 _PIDS_AT = -(-(_HOST_AT + _HOST_BYTES) // 8) * 8
 _MOST_PIDS = 4_096
 _VERSION, _COUNTER, _TURNS, _RUNNING, _PIDS = range(_WORDS)
+_START_SECONDS = 0.3
 #: How often to look whether there is something to send to, before the first welcome.
 _IDLE_SECONDS = 1.0
 #: Sum up the memory of all processes every so many beats; it moves slowly and costs most.
@@ -134,25 +135,30 @@ class Heartbeat(BaseProcess):
         return process
 
     def run(self) -> None:
-        """Send until the node is gone; then sweep up."""
+        """Send until the node is gone; then sweep up, unless it is the fork server that died."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         let_fork_server_go()
         board = Board(self._raw)
         node = parent_process()
-        if node is None:
-            return
+        if node is not None and self._send_until_dead(board, node.pid or 0, node.sentinel):
+            self._sweep(board)
+
+    def _send_until_dead(self, board: Board, node: int, sentinel: int) -> bool:
+        """Send while all is well. Returns whether it is the node that has died."""
         server = os.getppid()
-        figures = _Figures(node.pid or 0)
-        sender = _Sender(self._boot_id)
+        # It is there from the start to sweep up, but what costs time waits: a node's first task
+        # should not have to share the processor with it.
+        if wait([sentinel], timeout=_START_SECONDS):
+            return True
+        figures, sender = _Figures(node), _Sender(self._boot_id)
         while True:
             target = board.target()
             pause = _IDLE_SECONDS if target is None else target.interval
-            if wait([node.sentinel], timeout=pause):
-                self._sweep(board)
-                return
+            if wait([sentinel], timeout=pause):
+                return True
             if os.getppid() != server:
-                return  # the fork server is dead; the node starts another of these
+                return False  # the fork server is dead, and the node starts another of these
             if target is not None and target.port:
                 sender.send(target, board, figures.take(board.children()))
 

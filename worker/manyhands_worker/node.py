@@ -173,7 +173,6 @@ class _Node:
         far.setblocking(False)
         self._selector.register(near, selectors.EVENT_READ, lambda _: self._signalled(near))
         if self._lifeline is not None:
-            os.set_blocking(self._lifeline, False)
             self._selector.register(
                 self._lifeline, selectors.EVENT_READ, lambda _: self._read_lifeline()
             )
@@ -204,10 +203,10 @@ class _Node:
     def _read_lifeline(self) -> None:
         if self._lifeline is None:
             return
-        with contextlib.suppress(BlockingIOError):
-            if not os.read(self._lifeline, 64):
-                self._selector.unregister(self._lifeline)
-                self._tell(a.Leave("its lifeline is cut", now=True), time.monotonic())
+        # Whoever holds the other end never writes: it can be read when it is closed.
+        if not os.read(self._lifeline, 64):
+            self._selector.unregister(self._lifeline)
+            self._tell(a.Leave("its lifeline is cut", now=True), time.monotonic())
 
 
 def _noted(_: int) -> None:

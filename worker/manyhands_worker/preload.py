@@ -3,11 +3,16 @@
 The fork server leaves when everyone who holds its pipe is gone, and children in mid-task hold it.
 So that a node which is killed takes all of them along, the kernel ties the fork server to the node
 here, as it ties each child to the fork server in `child`.
+
+A SIGTERM is for the node alone, which drains on it; some service managers send it to every process.
 """
 
 from __future__ import annotations
 
+import signal
+
 import manyhands_worker.child  # noqa: F401 - to have it loaded is the point
 from manyhands_worker.process import die_with_parent
 
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 die_with_parent()
