@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from manyhands_broker.core.book import Book
-from manyhands_broker.core.job import SPILLED, Job, Piece
+from manyhands_broker.core.job import SPILLED, Job
 from manyhands_broker.core.records import (
     FunctionKept,
     JobClosed,
@@ -64,7 +65,11 @@ class Durable:
         if bodies:
             book.record(TasksTaken(job.id, first, bodies))
             if book.resident > book.limits.resident_bytes:
-                self._spill(job, first, first + len(bodies))
+                # In a later drain: until this one is committed they can be read nowhere else.
+                book.timers.at(
+                    math.nextafter(book.now, math.inf),
+                    lambda _now: self._spill(job, first, first + len(bodies)),
+                )
         if closed:
             book.record(JobClosed(job.id))
 
@@ -161,7 +166,7 @@ class Durable:
                 state = _STATES.get(Status(status), State.FAILED)
                 book.queued -= 1
                 owner.unfinished -= 1
-                job.end(piece, State.QUEUED, state)
+                job.restore(piece, state)
         for index, floor in stored.floors.items():
             for chunk, lo, _ in job.pieces([index]):
                 chunk.attempts[lo] = floor - 1
@@ -202,13 +207,13 @@ class Durable:
         self._book.timers.at(now + _SWEEP_SECONDS, self._sweep)
 
     def _spill(self, job: Job, first: int, stop: int) -> None:
-        """Keep payloads in the journal only."""
-        for piece in job.pieces(list(range(first, stop))):
-            self._spill_piece(piece)
-
-    def _spill_piece(self, piece: Piece) -> None:
-        payloads = piece.chunk.payloads
-        size = total(payloads[piece.lo : piece.hi])  # type: ignore[arg-type]
-        payloads[piece.lo : piece.hi] = [SPILLED] * piece.size
-        piece.chunk.job.session.unfinished_bytes -= size
+        """Keep the payloads of tasks that have not ended in the journal only."""
+        size = 0
+        for chunk, lo, hi in job.pieces(list(range(first, stop))):
+            kept = [body for body in chunk.payloads[lo:hi] if body is not None]
+            size += total(kept)
+            chunk.payloads[lo:hi] = [
+                None if body is None else SPILLED for body in chunk.payloads[lo:hi]
+            ]
+        job.session.unfinished_bytes -= size
         self._book.resident -= size

@@ -9,8 +9,9 @@ so a job that stays open for ever costs only what is unfinished in it.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from manyhands_broker.core.states import MOVES, State
@@ -78,6 +79,7 @@ class Job:
         "closed",
         "counts",
         "delayed",
+        "doomed",
         "ending",
         "estimate",
         "function",
@@ -96,6 +98,7 @@ class Job:
         "suspects",
         "total",
         "tries",
+        "uncertain",
         "waiting",
         "watchers",
     )
@@ -141,6 +144,11 @@ class Job:
         self.delayed: dict[int, float] = {}
         #: Status and failure payload with which cancelled tasks end.
         self.ending: tuple[Status, bytes] = (Status.CANCELLED, CANCELLED)
+        #: Whether tasks that are added end in this way at once.
+        self.doomed = False
+        #: Queued tasks that a node may have run before the broker's start and that may not run twice:
+        #: only the node that has them may still end them.
+        self.uncertain: set[int] = set()
         #: Sessions that see the results of this durable job.
         self.watchers: set[Session] = set()
         #: What each task takes of its node; equal for jobs of one class.
@@ -295,22 +303,50 @@ class Job:
             del self.delayed[index]
             self.ready.append((index, index + 1))
 
+    def unline(self, indices: Iterable[int]) -> None:
+        """Take queued tasks out of the line."""
+        ready = self.ready
+        gone = sorted(indices)
+        if not gone:
+            return
+        self.ready = deque()
+        for lo, hi in ready:
+            start = lo
+            for place in range(bisect_left(gone, lo), bisect_left(gone, hi)):
+                if start < gone[place]:
+                    self.ready.append((start, gone[place]))
+                start = gone[place] + 1
+            if start < hi:
+                self.ready.append((start, hi))
+
     def adopt(self, piece: Piece, node: Node, attempt: int) -> None:
-        """QUEUED → ASSIGNED in the attempt that `node` already runs it in."""
+        """QUEUED → ASSIGNED in the attempt that `node` already runs it in. `unline` has to follow."""
+        for index in piece.indices:
+            self.delayed.pop(index, None)
+            self.uncertain.discard(index)
         self._move(piece, State.QUEUED, State.ASSIGNED)
         piece.chunk.attempts[piece.lo : piece.hi] = array("I", [attempt]) * piece.size
         piece.chunk.holders[piece.lo : piece.hi] = [node] * piece.size
 
     def end(self, piece: Piece, old: State, new: State) -> int:
         """Move to a terminal state; returns the bytes of the payloads that are let go."""
-        chunk, lo, hi = piece
         self._move(piece, old, new)
+        return self._let_go(piece)
+
+    def restore(self, piece: Piece, state: State) -> None:
+        """Queued tasks have ended in an earlier life of the broker."""
+        self._shift(piece, State.QUEUED, state)
+        self._let_go(piece)
+
+    def _let_go(self, piece: Piece) -> int:
+        """Drop everything about tasks that have ended; returns the bytes of their payloads."""
+        chunk, lo, hi = piece
         nothing = [None] * piece.size
         freed = total(chunk.payloads[lo:hi])  # type: ignore[arg-type]
         chunk.payloads[lo:hi] = nothing
         chunk.holders[lo:hi] = nothing
         chunk.left -= piece.size
-        for marks in (self.suspects, self.cancelling):
+        for marks in (self.suspects, self.cancelling, self.uncertain):
             if marks:
                 marks.difference_update(piece.indices)
         for notes in (self.blames, self.tries, self.delayed):
@@ -352,6 +388,11 @@ class Job:
         count = hi - lo
         if (old, new) not in _LEGAL or chunk.states.count(old, lo, hi) != count:
             raise AssertionError(f"job {self.id}: {old.name} to {new.name} of {lo}..{hi}")
+        self._shift(piece, old, new)
+
+    def _shift(self, piece: Piece, old: State, new: State) -> None:
+        chunk, lo, hi = piece
+        count = hi - lo
         chunk.states[lo:hi] = bytes([new]) * count
         self.counts[old] -= count
         self.counts[new] += count

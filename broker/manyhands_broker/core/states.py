@@ -32,12 +32,16 @@ class State(IntEnum):
 MOVES: dict[State, dict[State, str]] = {
     State.QUEUED: {
         State.ASSIGNED: "given to a node, attempt + 1",
+        State.FAILED: "its job's deadline passed",
         State.CANCELLED: "cancelled by its client, or its client is gone",
+        State.FAILED: "its job's deadline has passed, or it may have run and must not run again",
+        State.DONE: "read back from the journal as having ended; so are failed and cancelled ones",
     },
     State.ASSIGNED: {
         State.QUEUED: "returned, its node condemned, or its child died and it may run again",
         State.DONE: "its node reported a result",
-        State.FAILED: "its node reported a failure, or it ended too many children or nodes",
+        State.FAILED: "its node reported a failure, it ended too many children or nodes, or its "
+        "job's deadline passed",
         State.CANCELLED: "cancelled, and its node said that it stopped",
     },
     State.DONE: {},

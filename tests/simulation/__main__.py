@@ -1,0 +1,53 @@
+"""Run seeds, or tell the story of one: `python -m simulation --seeds 10000`, `--replay 17`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+
+from simulation.broken import HARMS
+from simulation.runs import failures, run
+from simulation.story import Story
+
+
+def main() -> int:
+    """The command; 1 if a seed fails."""
+    parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000, help="how many to run")
+    parser.add_argument("--start", type=int, default=0, help="the first")
+    parser.add_argument("--replay", type=int, help="tell what happens in this one")
+    parser.add_argument("--harm", choices=HARMS, default="", help="break the software on purpose")
+    parser.add_argument("--stop", type=int, default=20, help="stop after so many failures")
+    options = parser.parse_args()
+    if options.replay is not None:
+        return _replay(options.replay, options.harm)
+    began = time.perf_counter()
+    count = 0
+    for seed, text in failures(range(options.start, options.start + options.seeds), options.harm):
+        print(f"seed {seed}: {text}", flush=True)
+        count += 1
+        if count >= options.stop:
+            break
+    seconds = time.perf_counter() - began
+    print(f"{count} failures; {options.seeds} seeds in {seconds:.1f} s", file=sys.stderr)
+    return int(count > 0)
+
+
+def _replay(seed: int, harm: str) -> int:
+    story = Story()
+    try:
+        run(seed, harm, story)
+    except Exception as error:  # noqa: BLE001 - shown to whoever asked
+        print(story)
+        traceback.print_exc()
+        print(f"seed {seed} fails: {error}", file=sys.stderr)
+        return 1
+    print(story)
+    print(f"seed {seed} holds", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Deliberate faults of the software, to prove that the simulator would notice.
+
+A *harm* is named; each part asks for its own when it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from manyhands_broker.core.book import singles
+from manyhands_broker.core.job import Piece
+from manyhands_broker.core.states import State
+from manyhands_shared.messages import ResultGroup, Span
+
+if TYPE_CHECKING:
+    from manyhands.session import Session
+    from manyhands_broker.core import Core
+    from manyhands_worker.core import NodeCore
+
+HARMS = (
+    "acknowledges before it commits",  # see `Broker._do`
+    "ignores attempt numbers",
+    "forgets a lease",
+    "node does not send unacknowledged results again",
+    "client does not look whether a result is new",
+)
+
+
+def harm_broker(harm: str, core: Core) -> None:
+    """Do it to a scheduler."""
+    workers: Any = core._workers
+    if harm == "ignores attempt numbers":
+
+        def held(node: object, span: Span) -> Iterator[Piece]:
+            job = core.book.jobs.get(span.job)
+            for piece in job.pieces(span.indices) if job is not None else ():
+                for single in singles(piece):
+                    if single.chunk.states[single.lo] == State.ASSIGNED:
+                        yield single
+
+        workers._held = held
+    elif harm == "forgets a lease":
+        workers._lease_check = workers._unlinked_too_long = lambda node, now: None
+
+
+def harm_node(harm: str, core: NodeCore) -> None:
+    """Do it to a node."""
+    if harm == "node does not send unacknowledged results again":
+        outbox: Any = core._work._outbox
+        restart = outbox.restart
+
+        def forgetful(counts: Any) -> Any:
+            outbox._sent.clear()
+            return restart(counts)
+
+        outbox.restart = forgetful
+
+
+def harm_client(harm: str, session: Session) -> None:
+    """Do it to a session."""
+    if harm == "client does not look whether a result is new":
+        books: Any = session.books
+        end = books.end
+        from manyhands.session.types import Deliver
+
+        def careless(group: ResultGroup) -> Deliver:
+            end(group)
+            return Deliver(group.job, group.indices, group.statuses, group.bodies)
+
+        books.end = careless

@@ -1,0 +1,213 @@
+"""What must be true of a run, checked like a queue in Jepsen.
+
+*Lost* is what was acknowledged and never delivered; *unexpected* what was delivered and never
+submitted. Runs of a task are counted, and may be many; accepted results must be one. Before
+judging, everything is healed and the queue is drained.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from manyhands_broker.core import Core
+from manyhands_shared import messages as m
+from manyhands_shared.failure import Failure
+from manyhands_shared.serial import Payload
+from manyhands_shared.status import Status
+from simulation.client import is_rejection
+from simulation.remains import remains_of_broker, remains_of_node, remains_of_session
+
+if TYPE_CHECKING:
+    from simulation.client import Client
+    from simulation.node import NodeHost
+    from simulation.plan import JobPlan
+    from simulation.world import World
+
+Task = tuple[str, int]
+
+
+class Checker:
+    """Watches a run from outside."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        #: Tasks that a living client waits for, and what it got.
+        self._wanted: dict[Client, set[Task]] = defaultdict(set)
+        self._got: dict[Client, dict[Task, int]] = defaultdict(dict)
+        self._open: dict[Client, set[str]] = defaultdict(set)
+        #: Durable tasks whose acceptance a client heard of: job → how many; those turned down later.
+        self.promised: dict[str, int] = {}
+        self._rejected: set[Task] = set()
+        #: Every result of a durable job that anybody was shown: always the same one.
+        self._shown: dict[Task, tuple[int, int]] = {}
+        self.reader: Client | None = None
+        self._runs: Counter[Task] = Counter()
+        self._raised: Counter[Task] = Counter()
+        #: The attempt in which the present broker has given a task out last.
+        self._attempts: dict[Task, int] = {}
+
+    # What is seen
+
+    def submitted(self, client: Client, job: JobPlan, count: int) -> None:
+        """A client has appended tasks to a job."""
+        self._open[client].add(job.id)
+        self._wanted[client].update(
+            (job.id, index) for index in range(job.submitted, job.submitted + count)
+        )
+        job.submitted += count
+
+    def closed(self, client: Client, job: JobPlan) -> None:
+        """A client adds no more to a job."""
+        self._open[client].discard(job.id)
+
+    def acknowledged(self, job: str, count: int) -> None:
+        """A client heard that so many tasks of a durable job are accepted."""
+        self.promised[job] = max(self.promised.get(job, 0), count)
+
+    def executed(self, host: NodeHost, job: str, index: int, attempt: int, outcome: str) -> None:
+        """A child runs a task."""
+        task = (job, index)
+        self._world.tell(host, f"runs {job}/{index} in attempt {attempt}: it {outcome}")
+        self._runs[task] += 1
+        self._raised[task] += outcome == "raises"
+        plan = self._world.plan.jobs[job]
+        assert index < plan.submitted, f"{job}/{index} runs and was never submitted"
+        if plan.options.at_most_once:
+            assert self._runs[task] == 1, f"{job}/{index} may run once and runs again"
+
+    def broker_started(self, core: Core) -> None:
+        """A new life of the broker: attempts of attached jobs are counted anew."""
+        self._attempts.clear()
+
+    def broker_said(self, peer: bytes, message: m.Message) -> None:
+        """The broker sends something."""
+        if isinstance(message, m.Assign):
+            for group in message.groups:
+                for index in group.indices:
+                    task = (group.job, index)
+                    last = self._attempts.get(task, 0)
+                    assert group.attempt > last, (
+                        f"{task} is given out in attempt {group.attempt} again"
+                    )
+                    self._attempts[task] = group.attempt
+        elif isinstance(message, m.Results):
+            for group in message.groups:
+                for index, status in zip(group.indices, group.statuses, strict=True):
+                    task = (group.job, index)
+                    last = self._attempts.get(task, 0)
+                    if status == Status.OK and task not in self._shown:
+                        assert group.attempt >= last, f"{task}: a result of a stale attempt"
+
+    def delivered(
+        self, client: Client, job: str, indices: list[int], statuses: bytes, bodies: list[Payload]
+    ) -> None:
+        """A session hands results to its user."""
+        for index, status, body in zip(indices, statuses, bodies, strict=True):
+            task = (job, index)
+            self._world.tell(client, f"gets {job}/{index}: {Status(status).name}")
+            assert task in self._wanted[client], f"{job}/{index} was never submitted"
+            assert task not in self._got[client], f"{job}/{index} is delivered twice"
+            self._got[client][task] = status
+            self._judge(task, status, body)
+            if status == Status.RAISED and is_rejection(body):
+                self._rejected.add(task)
+
+    def read(self, client: Client, group: m.ResultGroup) -> None:
+        """Results of a durable job came to somebody who is attached to it."""
+        for index, status, body in zip(group.indices, group.statuses, group.bodies, strict=True):
+            task = (group.job, index)
+            shown = (status, group.attempt)
+            assert self._shown.setdefault(task, shown) == shown, f"{task} has two results"
+            plan = self._world.plan.jobs[group.job]
+            assert index < plan.submitted, f"{group.job}/{index} was never submitted"
+            self._judge(task, status, body)
+
+    # What must be
+
+    def _judge(self, task: Task, status: int, body: Payload) -> None:
+        """Whether a task may end like this."""
+        job, index = task
+        plan = self._world.plan.jobs[job]
+        options = plan.options
+        name = f"{job}/{index} ends as {Status(status).name}"
+        if status == Status.OK:
+            assert body == f"{job}/{index}".encode(), f"{name} with the result of another"
+            assert self._runs[task], f"{name} and never ran"
+        elif status == Status.RAISED:
+            if is_rejection(body):
+                return
+            assert self._raised[task] > options.retries, f"{name} and has retries left"
+        elif status == Status.CRASHED:
+            limit = self._world.plan.limits.crash_limit
+            story = Failure.decode(body).story
+            assert options.at_most_once or len(story) >= limit, f"{name} after {story}"
+        elif status == Status.CANCELLED:
+            wanted = plan.doomed or index in plan.cancelled or options.after
+            wanted = wanted or not self._world.clients[plan.client].alive
+            assert wanted or self._abandoned(job), f"{name} unasked"
+        elif status == Status.LOST:
+            assert options.at_most_once, f"{name} and may run again"
+        else:
+            assert status == Status.TIMED_OUT and options.deadline, name
+
+    def _abandoned(self, job: str) -> bool:
+        return self.reader is not None
+
+    def settled(self) -> bool:
+        """Whether every living client has all it waits for."""
+        return all(
+            len(self._got[client]) == len(wanted) and not self._open[client]
+            for client, wanted in self._wanted.items()
+            if client.alive
+        )
+
+    def judge_clients(self) -> None:
+        """Nothing that a living client submitted is lost."""
+        for client, wanted in self._wanted.items():
+            if client.alive:
+                lost = sorted(wanted - self._got[client].keys())
+                assert not lost, f"{client} never gets {lost[:10]} ({len(lost)} tasks)"
+
+    def _owed(self) -> set[Task]:
+        return {
+            (job, index) for job, count in self.promised.items() for index in range(count)
+        } - self._ended_at_client()
+
+    def _ended_at_client(self) -> set[Task]:
+        """What a client ended by itself: refused by the broker, or cancelled before it was sent."""
+        cancelled = {
+            task
+            for got in self._got.values()
+            for task, status in got.items()
+            if status == Status.CANCELLED
+        }
+        return self._rejected | cancelled
+
+    def all_read(self) -> bool:
+        """Whether the reader has all that was promised."""
+        return self._owed() <= self._shown.keys() and self._reader_has()
+
+    def _reader_has(self) -> bool:
+        return True
+
+    def judge_reader(self) -> None:
+        """Nothing that was accepted as durable is lost."""
+        lost = sorted(self._owed() - self._shown.keys())
+        assert not lost, f"accepted and lost: {lost[:10]} ({len(lost)} tasks)"
+        twice = sorted(task for task, count in self._world.broker.disk.ended.items() if count > 1)
+        assert not twice, f"ended twice in the journal: {twice[:10]}"
+
+    def judge_remains(self) -> None:
+        """Nobody keeps what is over."""
+        world = self._world
+        world.broker.core.validate()
+        found = remains_of_broker(world.broker.core)
+        for node in world.nodes:
+            if node.alive:
+                node.core.validate()
+                found += [f"{node}: {what}" for what in remains_of_node(node.core)]
+        for client in self._wanted:
+            if client in world.clients and client.left_in_peace:
+                found += [f"{client}: {what}" for what in remains_of_session(client.session)]
+        assert not found, f"left over: {'; '.join(found)}"

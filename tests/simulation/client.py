@@ -1,0 +1,139 @@
+"""The simulated client: the real session core, and what a program on top of it does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from manyhands.session import Session
+from manyhands.session import types as t
+from manyhands_shared import messages as m
+from manyhands_shared.failure import Failure
+from simulation import broken
+from simulation.parts import Peer
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+_FLUSHES = 4
+
+
+class Client(Peer):
+    """One program with one session. It attaches to every durable job whose acceptance it heard of."""
+
+    def __init__(self, world: World, name: str, limit: int = 0) -> None:
+        super().__init__(world, name)
+        self.session = Session(self.random.randbytes(16), name=name, limit=limit, info={})
+        broken.harm_client(world.harm, self.session)
+        #: Durable jobs to attach to, and those attached to in this life of the session at the broker.
+        self.follows: dict[str, None] = {}
+        self._attached: set[str] = set()
+        self._orders: list[t.Event] = []
+        #: Whether it was never killed.
+        self.left_in_peace = True
+
+    def start(self) -> None:
+        """Start the process."""
+        self.alive = True
+        self.link = self.world.network.open(self, 0.0)
+        self.wake(0.0)
+
+    def crash(self) -> None:
+        """kill -9; it does not come back."""
+        if self.alive:
+            self.world.tell(self, "is killed")
+            self.left_in_peace = False
+            self.halt()
+
+    def order(self, event: t.Event) -> None:
+        """What the user does."""
+        if self.alive:
+            self._orders.append(event)
+            self.wake(0.0)
+
+    def turn(self) -> None:
+        """Once round the loop of `manyhands.loop`."""
+        news, self._news = self._news, []
+        session = self.session
+        for what in news:
+            if what == "up":
+                self._handle(t.LinkUp())
+            elif session.state is not t.State.CONNECTING:
+                self._handle(t.LinkLost())
+                break
+            else:
+                self._relink()
+                break
+        inbox, self._inbox = self._inbox, []
+        link = self.link
+        for message in inbox:
+            if self.alive and self.link is link:
+                self._receive(message)
+        orders, self._orders = self._orders, []
+        for order in orders:
+            self._handle(order)
+        if session.deadline is not None and self.clock() >= session.deadline:
+            self._handle(t.Tick())
+        for _ in range(_FLUSHES):
+            if not session.wants_flush:
+                break
+            self._handle(t.Flush())
+        if session.wants_flush:
+            self.wake(0.0)
+        if session.state is t.State.CLOSED:
+            self.halt()
+        else:
+            self.wake_by(session.deadline)
+
+    def _receive(self, message: m.Message) -> None:
+        seen = self.session._last_seq
+        self._handle(t.Received(message))
+        if isinstance(message, m.Results) and self.session._last_seq > seen:
+            for group in message.groups:
+                if group.job in self.follows:
+                    self.world.checker.read(self, group)
+        elif isinstance(message, m.Accepted) and self.session.state is t.State.OPEN:
+            for count in message.jobs:
+                if self.world.plan.jobs[count.job].durable:
+                    self.world.checker.acknowledged(count.job, count.tasks)
+                    self.follows[count.job] = None
+            self._attach()
+
+    def _attach(self) -> None:
+        for job in self.follows:
+            if job not in self._attached:
+                self._attached.add(job)
+                self._say(m.Attach(job))
+
+    def _handle(self, event: t.Event) -> None:
+        effects = self.session.handle(event, self.clock())
+        if self.inspect():
+            self.session.validate()
+        for effect in effects:
+            self._do(effect)
+
+    def _do(self, effect: t.Effect) -> None:
+        match effect:
+            case t.Send(message):
+                self._say(message)
+            case t.Deliver(job, indices, statuses, bodies):
+                self.world.checker.delivered(self, job, indices, statuses, bodies)
+            case t.Opened():
+                self._attached.clear()
+                self._attach()
+            case t.Relink():
+                self._relink()
+            case t.Failed(code, reason):
+                raise AssertionError(f"{self.name} is refused: {code}: {reason}")
+
+    def _say(self, message: m.Message) -> None:
+        if self.link is not None:
+            self.link.to_broker(message)
+
+    def _relink(self) -> None:
+        self._drop_link()
+        self.link = self.world.network.open(self, 0.0)
+
+
+def is_rejection(body: object) -> bool:
+    """Whether a failure says that the broker did not take the task."""
+    return isinstance(body, bytes) and Failure.decode(body).type == "manyhands.SubmitError"

@@ -1,0 +1,123 @@
+"""The simulated node: the real core between the simulated network and a simulated pool."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from manyhands_worker import actions as a
+from manyhands_worker.core import Identity, NodeCore
+from simulation import broken
+from simulation.parts import Peer
+from simulation.pool import FakePool
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+
+
+class NodeHost(Peer):
+    """A machine on which a node is started, and started again after it died."""
+
+    core: NodeCore
+
+    def __init__(self, world: World, name: str, slots: int) -> None:
+        super().__init__(world, name)
+        self.slots = slots
+        self.boot_id = b""
+        self.pool: FakePool | None = None
+        self._patience = _FIRST_PAUSE
+        self._window = self.random.choice((4, 64, 8192))
+
+    def start(self) -> None:
+        """Start the node's process."""
+        if self.alive:
+            return
+        self.alive = True
+        self.boot_id = self.random.randbytes(16)
+        info = {"resources": {"gpu": 1.0}} if self.random.random() < 0.5 else {}
+        self.core = NodeCore(Identity(self.name, self.boot_id, self.slots, self._window, 5.0, info))
+        broken.harm_node(self.world.harm, self.core)
+        self.pool = None
+        self.pool = FakePool(self, self.slots, Random(self.random.random()))
+        for slot in range(self.slots):
+            self.pool.bear(slot)
+        self._patience = _FIRST_PAUSE
+        self.link = self.world.network.open(self, 0.0)
+        self.world.tell(self, f"starts with {self.slots} slots, boot id {self.boot_id.hex()[:6]}")
+        self.wake(0.0)
+
+    def crash(self) -> None:
+        """kill -9."""
+        if self.alive:
+            self.world.tell(self, "is killed")
+            self._end()
+
+    def leave(self) -> None:
+        """SIGTERM."""
+        if self.alive:
+            self.world.tell(self, "is told to leave")
+            self._tell(a.Leave("SIGTERM"))
+            self.wake(0.0)
+
+    def turn(self) -> None:
+        """Once round the loop of `manyhands_worker.node`."""
+        news, self._news = self._news, []
+        for what in news:
+            if what == "up":
+                self._patience = _FIRST_PAUSE
+                self._tell(a.LinkUp())
+            else:
+                self._relink()
+                self._tell(a.LinkLost("the connection broke"))
+        inbox, self._inbox = self._inbox, []
+        link = self.link
+        for message in inbox:
+            if self.alive and self.link is link:
+                self._tell(a.Received(message))
+        assert self.pool is not None
+        for event in self.pool.take_events():
+            self._tell(event)
+        self._tell(a.Tick())
+        if self.alive:
+            self.wake_by(self.core.deadline(self.clock()))
+
+    def _tell(self, event: a.Event) -> None:
+        if not self.alive:
+            return
+        effects = self.core.handle(event, self.clock())
+        if self.inspect():
+            self.core.validate()
+        for effect in effects:
+            self._do(effect)
+
+    def _do(self, effect: a.Effect) -> None:
+        pool = self.pool
+        assert pool is not None
+        match effect:
+            case a.Start(slot, batch):
+                pool.start(slot, batch)
+            case a.Send(message):
+                if self.link is not None:
+                    self.link.to_broker(message)
+            case a.Revoke(slot, limit):
+                pool.revoke(slot, limit)
+            case a.Kill(slot):
+                pool.kill(slot)
+            case a.Retire(slot):
+                pool.retire(slot)
+            case a.Reconnect():
+                self._relink()
+            case a.Stop(_, text):
+                self.world.tell(self, f"stops: {text or 'drained'}")
+                self._end()
+
+    def _relink(self) -> None:
+        self._drop_link()
+        self.link = self.world.network.open(self, self._patience * self.random.uniform(0.5, 1.0))
+        self._patience = min(_LONGEST_PAUSE, self._patience * 2)
+
+    def _end(self) -> None:
+        self.halt()
+        self.world.node_is_down(self)

@@ -1,0 +1,72 @@
+"""What the cores still hold when everything is over: there should be nothing."""
+
+from __future__ import annotations
+
+from manyhands.session import Session
+from manyhands_broker.core import Core
+from manyhands_worker.core import NodeCore
+
+
+def remains_of_broker(core: Core) -> list[str]:
+    """Entries in the scheduler's books that nobody needs any more."""
+    book = core.book
+    held = {
+        "jobs": list(book.jobs),
+        "sessions": [session.name for session in book.sessions.values()],
+        "links of sessions": list(book.session_of),
+        "jobs that wait for others": list(book.followers),
+        "unwritten jobs": [job.id for job in book.unwritten],
+        "sessions to report to": list(book.reporting),
+        "readers": list(core._durable._readers),
+        "orphans": list(core._orphans._tasks),
+        "results of orphans": list(core._orphans._results),
+        "users of functions": list(core.book.functions._users),
+        "jobs that wait for functions": list(core.book.functions._waiting),
+    }
+    found = [f"{len(what)} {name}: {what[:5]}" for name, what in held.items() if what]
+    figures = {
+        "queued tasks": book.queued,
+        "resident bytes": book.resident,
+        "bytes of orphans": core._orphans._bytes,
+    }
+    for owner in book.owners.values():
+        figures[f"jobs of {owner.name}"] = len(owner.jobs)
+        figures[f"unfinished tasks of {owner.name}"] = owner.unfinished
+        figures[f"unfinished bytes of {owner.name}"] = owner.unfinished_bytes
+        figures[f"assigned tasks of {owner.name}"] = owner.assigned
+    for node in book.fleet:
+        figures[f"tasks on {node.name}"] = node.held
+        figures[f"loads on {node.name}"] = len(node.loads)
+        figures[f"wary tasks on {node.name}"] = node.wary
+        taken = {name: node.resources[name] - free for name, free in node.free.items()}
+        figures[f"resources of {node.name}"] = round(sum(map(abs, taken.values())), 6)
+    return found + [f"{count} {name}" for name, count in figures.items() if count]
+
+
+def remains_of_node(core: NodeCore) -> list[str]:
+    """Entries in a node's books that nobody needs any more."""
+    work = core._work
+    figures = {
+        "held tasks": len(work),
+        "doomed tasks": len(work._doomed),
+        "waiting tasks": work._work.queue.waiting,
+        "functions that are waited for": len(list(work._work.queue.missing())),
+        "bytes to be acknowledged": work._outbox.nbytes,
+        "tasks asked back": work._recalled,
+        "slots in work": core.running,
+    }
+    return [f"{count} {name}" for name, count in figures.items() if count]
+
+
+def remains_of_session(session: Session) -> list[str]:
+    """Entries in a client's books that nobody needs any more."""
+    books = session.books
+    figures = {
+        "jobs": len(books._jobs),
+        "functions": len(books._functions),
+        "held tasks": books.held_tasks,
+        "held bytes": books.held_bytes,
+        "unsent tasks": books.unsent_tasks,
+        "questions": len(session._questions),
+    }
+    return [f"{count} {name}" for name, count in figures.items() if count]

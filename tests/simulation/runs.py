@@ -1,0 +1,29 @@
+"""Runs of seeds, one after the other or on all cores."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable, Iterator
+
+from simulation.story import Story
+from simulation.world import World
+
+
+def run(seed: int, harm: str = "", story: Story | None = None) -> None:
+    """One run.
+
+    Raises:
+        AssertionError: something is not as it must be.
+    """
+    World(seed, harm, story).run()
+
+
+def failures(seeds: Iterable[int], harm: str = "") -> Iterator[tuple[int, str]]:
+    """The seeds that fail, with what is wrong. A core that raises anything at all has failed too."""
+    for seed in seeds:
+        try:
+            run(seed, harm)
+        except Exception as error:  # noqa: BLE001 - whatever a core raises is a finding
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+            yield seed, f"{type(error).__name__}: {error} ({where})"

@@ -1,0 +1,29 @@
+"""What happened in a run, for people to read."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+
+class Story:
+    """Lines in the order of what happened: time, who, what. At most `limit`, the last ones."""
+
+    def __init__(self, limit: int = 200_000) -> None:
+        self._lines: deque[tuple[float, str, str]] = deque(maxlen=limit)
+
+    def add(self, now: float, who: object, what: object) -> None:
+        """One more line."""
+        self._lines.append((now, str(who), _short(str(what))))
+
+    def __str__(self) -> str:
+        return "\n".join(f"{now:11.6f}  {who:8} {what}" for now, who, what in self._lines)
+
+
+def _short(text: str) -> str:
+    """Without what nobody reads: keys, digests, failures in msgpack."""
+    text = re.sub(
+        r"b'\\x8[0-9a-f]\\xa4type[^]]*?\\xa5story\\x9[0-9a-f][^]]*?'(?=[,\]])", "b'…'", text
+    )
+    text = re.sub(r"(beat_key|info|digest|function|token|session)=[^,)]*", r"\1=…", text)
+    return text if len(text) <= 1_000 else text[:1_000] + "…"

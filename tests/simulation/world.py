@@ -1,0 +1,271 @@
+"""A simulated world: parts, network, disk and faults, all driven by one seed.
+
+Time is a number and everything that happens stands in one heap, so a run of a minute takes some
+milliseconds and two runs of one seed are the same to the last message.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from manyhands.session import types as t
+from simulation import plan as plans
+from simulation.broker import DOOMS, Broker
+from simulation.checker import Checker
+from simulation.client import Client
+from simulation.disk import Disk
+from simulation.network import Network
+from simulation.node import NodeHost
+from simulation.parts import Peer
+from simulation.story import Story
+
+#: Simulated seconds after the last fault by which everything has ended; and which it takes to tidy up.
+PATIENCE = 150.0
+#: Events after which a run is taken for one that never comes to rest.
+_MAX_EVENTS = 400_000
+
+
+class World:
+    """One run.
+
+    Args:
+        seed: decides everything.
+        harm: the name of a deliberate fault of the software itself; see `broken`.
+        story: where to write down what happens.
+    """
+
+    def __init__(self, seed: int, harm: str = "", story: Story | None = None) -> None:
+        self.seed = seed
+        self.harm = harm
+        self.now = 0.0
+        self.random = Random(seed)
+        self.check_every = self.random.choice((1, 10, 100))
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._ties = 0
+        self._story = story
+        self.healed = False
+        self.plan = plans.draw(self.random)
+        self.checker = Checker(self)
+        self.network = Network(self, self.random)
+        self.broker = self.network.broker = Broker(self, self.plan.limits, Disk())
+        self.nodes = [NodeHost(self, f"n{i}", slots) for i, slots in enumerate(self.plan.slots)]
+        self.clients = [Client(self, f"c{i}", limit) for i, limit in enumerate(self.plan.clients)]
+
+    # Time
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        """Have `call()` called once it is `when`."""
+        self._ties += 1
+        heapq.heappush(self._heap, (when, self._ties, call))
+
+    def after(self, delay: float, call: Callable[[], None]) -> None:
+        """Have `call()` called in `delay` seconds."""
+        self.at(self.now + delay, call)
+
+    def tell(self, who: object, what: object) -> None:
+        """A line of the story. `what` becomes text only if somebody wants to read it."""
+        if self._story is not None:
+            self._story.add(self.now, who, what)
+
+    def run(self) -> None:
+        """The whole run.
+
+        Raises:
+            AssertionError: something is not as it must be.
+        """
+        self._begin()
+        self._until(lambda: False, self.plan.heal)
+        self._heal()
+        self._until(self.checker.settled, self.now + PATIENCE)
+        self.checker.judge_clients()
+        reader = self._read_back()
+        self._until(self.checker.all_read, self.now + PATIENCE)
+        self.checker.judge_reader()
+        self._leave([*self.clients, reader])
+        self.checker.judge_remains()
+
+    def _until(self, done: Callable[[], bool], deadline: float) -> None:
+        heap, pop = self._heap, heapq.heappop
+        turns = 0
+        while heap and heap[0][0] <= deadline:
+            when, _, call = pop(heap)
+            self.now = max(self.now, when)
+            call()
+            turns += 1
+            if not turns & 15 and done():
+                return
+            assert turns < _MAX_EVENTS, "it never comes to rest"
+        if not done():
+            self.now = max(self.now, deadline)
+
+    # The run
+
+    def _begin(self) -> None:
+        self.broker.start()
+        for client in self.clients:
+            client.start()
+        for part in self.nodes:
+            self.after(self.random.random() * 0.2, part.start)
+        for job in self.plan.jobs.values():
+            self._schedule(job)
+        for when, kind in self.plan.faults:
+            self.at(when, lambda kind=kind: self._fault(kind))
+
+    def _schedule(self, job: plans.JobPlan) -> None:
+        client = self.clients[job.client]
+
+        def open_it(count: int) -> None:
+            parent = job.options.after
+            if parent and parent[0] not in client.follows:
+                if client.alive:
+                    self.after(0.5, lambda: open_it(count))
+                return
+            client.order(t.AddJob(job.id, job.function, job.options.to_map()))
+            append(count)
+            for when, more in job.arrivals[1:]:
+                self.at(max(when, self.now), lambda more=more: append(more))
+            for when, wanted in job.cancels:
+                self.at(max(when, self.now), lambda wanted=wanted: cancel(wanted))
+            last = max(
+                self.now, job.arrivals[-1][0], *(when for when, _ in job.cancels), job.closes
+            )
+            self.at(last, close)
+
+        def append(count: int) -> None:
+            if client.alive and not job.doomed:
+                self.checker.submitted(client, job, count)
+                client.order(t.Append(job.id, [b"args"] * count))
+
+        def cancel(wanted: list[int] | None) -> None:
+            if client.alive and not job.doomed:
+                job.doomed = wanted is None
+                here = range(job.submitted) if wanted is None else wanted
+                known = [index for index in here if index < job.submitted]
+                job.cancelled.update(known)
+                client.order(t.CancelTasks(job.id, None if wanted is None else known))
+
+        def close() -> None:
+            client.order(t.CloseJob(job.id))
+            self.checker.closed(client, job)
+
+        self.at(job.arrivals[0][0], lambda: open_it(job.arrivals[0][1]))
+
+    def _heal(self) -> None:
+        """Nothing goes wrong from here on, and what is down comes up."""
+        self.tell("world", "is healed")
+        self.healed = True
+        disk = self.broker.disk
+        disk.slowness, disk.full, disk.fault, self.broker.doom = 0.0, False, "", ""
+        for part in (self.broker, *self.nodes, *self.clients):
+            if part.paused_until > self.now:
+                part.paused_until = self.now
+                part.wake(0.0)
+        for near in list(self.network.parted):
+            self.network.unite(near)
+        self.broker.start()
+        for node in self.nodes:
+            node.start()
+        self._unpause_jobs()
+
+    def _read_back(self) -> Client:
+        """A new client that wants every result of every durable job."""
+        reader = Client(self, "reader")
+        reader.follows = dict.fromkeys(self.checker.promised)
+        self.checker.reader = reader
+        reader.start()
+        return reader
+
+    def _leave(self, clients: list[Client]) -> None:
+        """Every client goes; then there is time to tidy up."""
+        self._end_abandoned(clients[-1])
+        for client in clients:
+            client.order(t.Close("done"))
+        for client in clients:
+            self.after(1.0, client.halt)
+        self._until(lambda: False, self.now + 4 * self.plan.limits.session_grace + 10)
+
+    def _end_abandoned(self, reader: Client) -> None:
+        """Durable jobs that a dead client left open are cancelled by somebody else."""
+        for number, job in enumerate(list(self.broker.core.book.jobs)):
+            reader.order(t.Ask(1000 + number, "cancel", {"id": job}))
+        self._until(lambda: False, self.now + 8.0)
+
+    def _unpause_jobs(self) -> None:
+        for job in list(self.broker.core.book.jobs.values()):
+            if job.paused:
+                self._order("resume", job.id)
+
+    def broker_is_down(self) -> None:
+        """Somebody starts it again, soon or late."""
+        delay = 0.05 if self.healed else self.random.choice((0.01, 0.3, 3.0, 9.0))
+        self.after(delay, self.broker.start)
+
+    def node_is_down(self, node: NodeHost) -> None:
+        """Somebody starts it again, soon or late."""
+        self.after(0.1 if self.healed else self.random.choice((0.05, 1.0, 10.0)), node.start)
+
+    # What goes wrong
+
+    def _fault(self, kind: str) -> None:
+        if self.healed:
+            return
+        rng, broker = self.random, self.broker
+        node, client = rng.choice(self.nodes), rng.choice(self.clients)
+        peer: Peer = rng.choice([*self.nodes, *self.clients])
+        self.tell("world", f"fault: {kind}")
+        seconds = rng.choice((0.1, 1.0, self.plan.limits.lease * 2.2, 8.0))
+        if kind == "cut a link":
+            if peer.link is not None and peer.link.far_open:
+                peer.link.sever(rng.random() * 0.1, rng.choice((0.0, rng.random(), 6.0)))
+        elif kind == "part":
+            self.network.part(peer, seconds, rng.choice(("both", "in", "out")))
+        elif kind == "broker dies":
+            broker.crash("kill -9")
+        elif kind == "broker dies at a bad moment":
+            broker.doom = rng.choice(DOOMS)
+        elif kind == "broker sleeps":
+            self._sleep_broker(seconds)
+        elif kind in ("node sleeps", "client sleeps"):
+            self._sleep(node if kind == "node sleeps" else client, seconds)
+        elif kind == "node dies":
+            node.crash()
+        elif kind == "node leaves":
+            node.leave()
+        elif kind == "child dies":
+            if node.alive and node.pool is not None:
+                node.pool.strike()
+        elif kind == "client dies":
+            client.crash()
+        elif kind == "disk is slow":
+            broker.disk.slowness = rng.choice((0.0, 0.01, 0.4, 2.0))
+        elif kind == "disk is full":
+            broker.disk.full = not broker.disk.full
+        elif kind == "disk fails":
+            broker.disk.fault = rng.choice(("fails", "fails late"))
+        elif kind == "node is suspected":
+            broker.suspect()
+        elif kind == "wall clock jumps":
+            broker.epoch += rng.choice((-3600.0, 3600.0))
+        elif kind == "somebody pauses a job" and broker.alive and broker.core.book.jobs:
+            self._order("pause", rng.choice(sorted(broker.core.book.jobs)))
+
+    def _sleep(self, part: Peer, seconds: float) -> None:
+        part.pause(seconds)
+        if part.link is not None and part.link.far_open and seconds > 6.0:
+            link: Any = part.link
+            self.after(6.0, lambda: link.sever(seconds - 6.0, 0.0))
+
+    def _sleep_broker(self, seconds: float) -> None:
+        self.broker.pause(seconds)
+        for link in list(self.broker.links.values()):
+            if seconds > 6.0:
+                self.after(6.0, lambda link=link: link.sever(0.0, seconds - 6.0))
+
+    def _order(self, what: str, job: str) -> None:
+        for client in self.clients:
+            if client.alive:
+                client.order(t.Ask(self._ties, what, {"id": job}))
+                return
