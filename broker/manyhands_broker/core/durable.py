@@ -166,7 +166,7 @@ class Durable:
                 state = _STATES.get(Status(status), State.FAILED)
                 book.queued -= 1
                 owner.unfinished -= 1
-                job.restore(piece, state)
+                job.end(piece, State.QUEUED, state)
         for index, floor in stored.floors.items():
             for chunk, lo, _ in job.pieces([index]):
                 chunk.attempts[lo] = floor - 1

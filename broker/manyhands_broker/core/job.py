@@ -331,15 +331,6 @@ class Job:
     def end(self, piece: Piece, old: State, new: State) -> int:
         """Move to a terminal state; returns the bytes of the payloads that are let go."""
         self._move(piece, old, new)
-        return self._let_go(piece)
-
-    def restore(self, piece: Piece, state: State) -> None:
-        """Queued tasks have ended in an earlier life of the broker."""
-        self._shift(piece, State.QUEUED, state)
-        self._let_go(piece)
-
-    def _let_go(self, piece: Piece) -> int:
-        """Drop everything about tasks that have ended; returns the bytes of their payloads."""
         chunk, lo, hi = piece
         nothing = [None] * piece.size
         freed = total(chunk.payloads[lo:hi])  # type: ignore[arg-type]
@@ -388,11 +379,6 @@ class Job:
         count = hi - lo
         if (old, new) not in _LEGAL or chunk.states.count(old, lo, hi) != count:
             raise AssertionError(f"job {self.id}: {old.name} to {new.name} of {lo}..{hi}")
-        self._shift(piece, old, new)
-
-    def _shift(self, piece: Piece, old: State, new: State) -> None:
-        chunk, lo, hi = piece
-        count = hi - lo
         chunk.states[lo:hi] = bytes([new]) * count
         self.counts[old] -= count
         self.counts[new] += count

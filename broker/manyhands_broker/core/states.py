@@ -32,7 +32,6 @@ class State(IntEnum):
 MOVES: dict[State, dict[State, str]] = {
     State.QUEUED: {
         State.ASSIGNED: "given to a node, attempt + 1",
-        State.FAILED: "its job's deadline passed",
         State.CANCELLED: "cancelled by its client, or its client is gone",
         State.FAILED: "its job's deadline has passed, or it may have run and must not run again",
         State.DONE: "read back from the journal as having ended; so are failed and cancelled ones",
