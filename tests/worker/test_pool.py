@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import resource
 import select
 import signal
@@ -404,6 +405,29 @@ def test_child_has_an_empty_stdin_and_few_threads(rig):
         return sys.stdin.read(), os.environ["OMP_NUM_THREADS"].isdigit()
 
     assert rig().call(look) == (Status.OK, ("", True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_children_killed_all_the_time_lose_nothing(rig, seed):
+    chance = random.Random(seed)
+    pool = rig(slots=2, slab_bytes=1 << 20)
+
+    def work(size: int) -> bytes:
+        return bytes(size)
+
+    numbers = [n for size in (0, 100, 70_000) * 20 for n in pool.submit(work, size, count=60)]
+    for _ in range(40):
+        pid = pool.pool.pid(chance.randrange(2))
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for _ in range(chance.randrange(8)):
+            pool.turn(timeout=0.002)
+        pool.pool._births.update(dict.fromkeys(pool.pool._births, 0.0))  # no patience here
+    ended = pool.outcome(numbers)
+    assert {status for status, _ in ended} <= {Status.OK, Status.CRASHED}
+    crashed = sum(status == Status.CRASHED for status, _ in ended)
+    assert crashed <= len(pool.deaths())
 
 
 def test_close_leaves_nothing(rig, tmp_path):

@@ -9,7 +9,7 @@ from multiprocessing.connection import wait
 
 from manyhands_worker import actions as a
 from manyhands_worker.heartbeat import Board, Heartbeat, Target
-from manyhands_worker.process import describe_exit
+from manyhands_worker.process import describe_exit, kill_group
 
 _RESTART_DELAY = 0.5
 _LEAVE_SECONDS = 2.0
@@ -76,6 +76,9 @@ class Guard:
             return
         self._selector.unregister(process.sentinel)
         how = describe_exit(process.exitcode)
+        if process.pid is not None:
+            # If it was the fork server that died, this one may live on as nobody's child.
+            kill_group(process.pid)
         self._events.append(
             a.Trouble("heartbeat-died", f"heartbeat process {process.pid} {how}; starting another")
         )

@@ -217,6 +217,7 @@ class ChildHandle:
 
     def bury(self) -> None:
         """Give back everything of a dead child, and kill what it left running."""
+        self.closed = True
         kill_orphans(self.pid)
         self.socket.close()
         if self._statm >= 0:

@@ -200,6 +200,8 @@ class NodePool:
 
     def _on_pipe(self, child: ChildHandle) -> Callable[[int], None]:
         def handle(events: int) -> None:
+            if child.closed:
+                return  # its death was seen first, in this very turn
             if events & selectors.EVENT_WRITE and child.flush():
                 self._selector.modify(child.socket, selectors.EVENT_READ, handle)
             if events & selectors.EVENT_READ:
