@@ -25,6 +25,7 @@ from manyhands_shared.errors import ManyhandsError
 _START_SECONDS = 30.0
 #: How long a node may take to finish what it runs, and anybody to leave, before SIGKILL.
 _DRAIN_SECONDS = 35.0
+_MOMENT_SECONDS = 0.2
 _LEAVE_SECONDS = 5.0
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
@@ -126,16 +127,17 @@ class LocalCluster:
     def close(self, *, drain: bool = True) -> None:
         """End every process of the cluster, and wait until they are gone.
 
-        With `drain`, nodes finish what they run, for half a minute at most; without, they stop at
-        once. May be called again, and from any thread.
+        With `drain`, nodes finish what they run, for half a minute at most; without, they have a
+        moment. May be called again, and from any thread.
         """
         if self._pid != os.getpid():
             return  # a fork: the processes are the parent's
         with self._lock:
             if self._closed:
                 return
-            if drain:
-                _end([node.process for node in self.nodes], _DRAIN_SECONDS)
+            # A node with nothing to do drains at once.
+            patience = _DRAIN_SECONDS if drain else _MOMENT_SECONDS
+            _end([node.process for node in self.nodes], patience)
             self._closed = True
             # End of file on the lifeline tells whoever is left to go at once.
             os.close(self._lifeline_in)

@@ -64,6 +64,8 @@ class Connection:
         else:
             self.cluster = LocalCluster(nodes=1, slots=slots)
             where, key = self.cluster.address, None
+        #: Where the broker is.
+        self.address = where
         session = Session(secrets.token_bytes(16), name=name, limit=limit, info=_about_us())
         self.loop = SessionLoop(where, key, session, Intake(max_pending, MAX_PENDING_BYTES))
         try:

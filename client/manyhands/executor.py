@@ -96,6 +96,11 @@ class Executor(concurrent.futures.Executor):
         self._drop = weakref.finalize(self, _drop, self._calls, self._connection)
         self._drop.atexit = False  # the connection sees to the interpreter's exit itself
 
+    @property
+    def address(self) -> str:
+        """The broker's address, so that others can share the cluster of this executor."""
+        return self._connection.address
+
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> concurrent.futures.Future[T]:

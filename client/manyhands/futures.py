@@ -108,32 +108,35 @@ class RemoteFuture(Future[Any]):
             CancelledError: it was cancelled.
             TaskError: it was lost, it crashed, or its result could not travel or be loaded.
         """
-        self._await(timeout)
-        if self._exception is not None:
-            try:
-                raise self._exception
-            finally:
-                self = None  # type: ignore[assignment]  # noqa: PLW0642 - else the traceback holds us
-        return self._result
+        if self._state is not FINISHED:
+            self._await(timeout)
+        if self._body is not None:
+            self._load()
+        if self._exception is None:
+            return self._result
+        try:
+            raise self._exception
+        finally:
+            self = None  # type: ignore[assignment]  # noqa: PLW0642 - else the traceback holds us
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The task's exception, `None` if it has a result. Raises as `result` does."""
-        self._await(timeout)
+        if self._state is not FINISHED:
+            self._await(timeout)
+        if self._body is not None:
+            self._load()
         return self._exception
 
     def _await(self, timeout: float | None) -> None:
-        if self._state != FINISHED:
-            with self._condition:
-                if self._state not in _ENDED:
-                    if self._sink is not None:
-                        self._sink.check_may_wait()
-                    self._condition.wait(timeout)
-                if self._state not in _ENDED:
-                    raise TimeoutError
-            if self.cancelled():
-                raise CancelledError
-        if self._body is not None:
-            self._load()
+        with self._condition:
+            if self._state not in _ENDED:
+                if self._sink is not None:
+                    self._sink.check_may_wait()
+                self._condition.wait(timeout)
+            if self._state not in _ENDED:
+                raise TimeoutError
+        if self.cancelled():
+            raise CancelledError
 
     def _load(self) -> None:
         """Unpickle what came back; exactly one thread does, and the others wait for it."""
@@ -198,18 +201,17 @@ def resolve(futures: Sequence[RemoteFuture], statuses: bytes, bodies: list[Paylo
     """End many futures; those that nobody has touched yet in a few instructions each."""
     others = []
     for start in range(0, len(futures), _BATCH):
-        stop = start + _BATCH
+        batch = slice(start, start + _BATCH)
+        failed = any(statuses[batch])
         with _birth:
-            for future, status, body in zip(
-                futures[start:stop], statuses[start:stop], bodies[start:stop], strict=True
-            ):
-                if status or future._complete:
-                    others.append((future, status, body))
+            for position, future in enumerate(futures[batch], start):
+                if failed or future._complete:
+                    others.append(position)
                 else:
-                    future._body = body
+                    future._body = bodies[position]
                     future._state = FINISHED
-    for future, status, body in others:
-        future._settle(status, body)
+    for position in others:
+        futures[position]._settle(statuses[position], bodies[position])
 
 
 class FutureSink:

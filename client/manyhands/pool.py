@@ -108,6 +108,11 @@ class Pool:
         self._drop.atexit = False  # the connection sees to the interpreter's exit itself
         self._state = _RUN
 
+    @property
+    def address(self) -> str:
+        """The broker's address, so that others can share the cluster of this pool."""
+        return self._connection.address
+
     def __repr__(self) -> str:
         size = self._processes if self._processes is not None else "all"
         return f"<manyhands.Pool state={self._state} pool_size={size}>"
