@@ -16,7 +16,13 @@ from manyhands_broker.core.job import Job, Piece
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.ready import ReadyQueue
-from manyhands_broker.core.records import AttemptsStale, JobEnded, Record, TasksEnded
+from manyhands_broker.core.records import (
+    AttemptsStale,
+    JobEnded,
+    Record,
+    TasksEnded,
+    TasksStarted,
+)
 from manyhands_broker.core.report import describe_job
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.states import State
@@ -66,8 +72,10 @@ class Book:
         #: Durable jobs that are over, and jobs that wait for a job to be done.
         self.kept: dict[str, dict[str, Any]] = {}
         self.followers: dict[str, list[Job]] = {}
-        #: Durable jobs that had results in this drain: these are not in the store yet.
-        self.unwritten: set[Job] = set()
+        #: Ids of durable jobs that had results in this drain: these are not in the store yet.
+        self.unwritten: set[str] = set()
+        #: Sessions that read stored results: (session, job id) → position reached.
+        self.readers: dict[tuple[Session, str], int] = {}
         #: Bytes of durable payloads in memory.
         self.resident = 0
         self.history: deque[dict[str, Any]] = deque(maxlen=limits.history)
@@ -110,6 +118,8 @@ class Book:
         job = piece.chunk.job
         attempt = job.assign(piece, node)
         node.gain(piece, each)
+        if job.options.at_most_once and job.options.durable:
+            self.record(TasksStarted(job.id, list(piece.indices), attempt))
         if job.suspects:
             node.wary += sum(index in job.suspects for index in piece.indices)
         job.session.assigned += piece.size
@@ -117,7 +127,7 @@ class Book:
         return attempt
 
     def adopt(self, piece: Piece, node: Node, attempt: int) -> None:
-        """QUEUED → ASSIGNED in an attempt that `node` runs already."""
+        """QUEUED → ASSIGNED in an attempt that `node` runs already. `job.unline` has to follow."""
         job = piece.chunk.job
         job.adopt(piece, node, attempt)
         node.gain(piece, self.limits.unmeasured if job.estimate is None else job.estimate)
@@ -140,11 +150,11 @@ class Book:
                 elif started and job.options.at_most_once:
                     self.finish(single, node, State.FAILED, Status.LOST, LOST)
                 else:
-                    self._requeue(single, node)
+                    self._requeue(single, node, started)
         elif started and job.options.at_most_once:
             self.finish(piece, node, State.FAILED, Status.LOST, LOST)
         else:
-            self._requeue(piece, node)
+            self._requeue(piece, node, started)
 
     def stop(self, piece: Piece, node: Node | None) -> None:
         """End tasks that were cancelled, in the way their job wants it."""
@@ -155,7 +165,7 @@ class Book:
     def postpone(self, piece: Piece, node: Node, delay: float) -> None:
         """ASSIGNED → QUEUED, in line again after `delay` seconds."""
         job = piece.chunk.job
-        self._leave(piece, node)
+        self._leave(piece, node, started=True)
         job.postpone(piece, self.now + delay)
         self.timers.at(self.now + delay, lambda now: self._revive(job, now))
 
@@ -163,21 +173,23 @@ class Book:
         job.revive(now)
         self.ready.add(job)
 
-    def _leave(self, piece: Piece, node: Node) -> None:
+    def _leave(self, piece: Piece, node: Node, *, started: bool) -> None:
         """What is alike for all tasks that go back to the queue."""
         job = piece.chunk.job
         node.lose(piece)
         job.session.assigned -= piece.size
         self.queued += piece.size
-        if job.options.durable:
+        self.unpark(job.session)
+        # What a node gave back unstarted it cannot bring again; only where it counts as a run is
+        # that worth a record.
+        if job.options.durable and (started or job.options.at_most_once):
             floor = piece.chunk.attempts[piece.lo] + 1
             self.record(AttemptsStale(job.id, list(piece.indices), floor))
 
-    def _requeue(self, piece: Piece, node: Node) -> None:
+    def _requeue(self, piece: Piece, node: Node, started: bool) -> None:
         job = piece.chunk.job
-        self._leave(piece, node)
+        self._leave(piece, node, started=started)
         job.release(piece)
-        self.unpark(job.session)
         self.ready.add(job)
 
     def finish(
@@ -216,13 +228,25 @@ class Book:
         """Results that have become final: into the journal and to clients, with this drain."""
         if job.options.durable:
             self.record(TasksEnded(group))
-            self.unwritten.add(job)
+            if job.id not in self.unwritten:
+                self._leave_behind(job)
+                self.unwritten.add(job.id)
             for session in job.watchers:
                 self.tell(session, group)
         elif job.session.token in self.sessions:
             self.tell(job.session, group)
         if job.finished:
             self.retire(job)
+
+    def _leave_behind(self, job: Job) -> None:
+        """Have sessions that do not take what they see of a job read on from the store, when they do.
+
+        Only before the job's first results of a drain: all that they saw of it is in the store then.
+        """
+        slow = [s for s in job.watchers if s.unacked_bytes >= s.result_limit]
+        for session in slow:
+            job.watchers.discard(session)
+            self.readers[session, job.id] = self.store.last_position(job.id)
 
     def tell(self, session: Session, group: ResultGroup) -> None:
         """Results for a session, sent with the next message to it."""
@@ -260,6 +284,7 @@ class Book:
         if state != "done":
             text = f"job {parent}, which this one comes after, ended as {state}"
             job.ending = Status.CANCELLED, Failure("manyhands.TaskError", text).encode()
+            job.doomed = True
             for piece in job.every_piece(State.QUEUED):
                 self.stop(piece, None)
             return

@@ -13,6 +13,7 @@ from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.job import Job, Piece
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.orphans import Orphans
+from manyhands_broker.core.records import JobClosed, JobMarked
 from manyhands_broker.core.report import answer
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.states import State
@@ -64,7 +65,7 @@ class Clients:
         self._orphans = orphans
         self._courtesy = courtesy
         self._replay = replay
-        self._control = Control(book, durable, self._cancel_job)
+        self._control = Control(book, durable, self._cancel_whole)
 
     def hello(self, peer: bytes, hello: ClientHello, now: float) -> None:
         """Open a session, or go on with one over a new link."""
@@ -181,6 +182,7 @@ class Clients:
                 continue
             if group.job in book.kept:
                 counts[group.job] = book.kept[group.job]["tasks"]
+                self._too_late(session, group, counts[group.job])
                 durable = True
                 continue
             try:
@@ -189,10 +191,19 @@ class Clients:
                 book.counters["rejected_submissions"] += 1
                 book.send(session.peer, Rejected(group.job, group.first, str(error)))
                 continue
+            if job.closed:
+                self._too_late(session, group, job.total)
             self._append(job, group)
             counts[job.id] = job.total
             durable = durable or job.options.durable
         self._courtesy.accept(session, counts, count, now=durable)
+
+    def _too_late(self, session: Session, group: SubmitGroup, known: int) -> None:
+        """Say which tasks of a group come after their job was closed. Copies of others are fine."""
+        if group.first + len(group.bodies) > known:
+            reason = f"job {group.job} is over or was cancelled: it takes no more tasks"
+            self._book.counters["rejected_submissions"] += 1
+            self._book.send(session.peer, Rejected(group.job, max(group.first, known), reason))
 
     def _append(self, job: Job, group: SubmitGroup) -> None:
         """Take what is new in a group; a copy of what came before changes nothing."""
@@ -214,6 +225,9 @@ class Clients:
                 book.resident += size
                 self._durable.taken(job, first, bodies, closed=group.closed)
             self._adopt(job)
+            if job.doomed:
+                for piece in job.every_piece(State.QUEUED):
+                    book.stop(piece, None)
         if job.finished:
             book.retire(job)
         else:
@@ -224,7 +238,7 @@ class Clients:
         known = book.jobs.get(group.job)
         if known is not None:
             if known.options.durable:
-                self._durable.refuse(group, known.options)
+                self._durable.refuse(group, known.options, known.total)
             elif known.session is not session:
                 raise ProtocolError(f"job {group.job} belongs to another session")
             return known
@@ -249,9 +263,14 @@ class Clients:
         if session.hold_until > now:
             job.held = True
             book.timers.at(session.hold_until, lambda _now: self._unhold(job))
-        if options.deadline:
-            book.timers.at(now + options.deadline, lambda _now: self._overdue(job))
+        self.limit(job)
         return job
+
+    def limit(self, job: Job) -> None:
+        """See to the deadline of a new job, or of one that comes from before the broker's start."""
+        if job.options.deadline:
+            when = job.submitted + job.options.deadline
+            self._book.timers.at(when, lambda _now: self._overdue(job))
 
     def _unhold(self, job: Job) -> None:
         job.held = False
@@ -259,9 +278,12 @@ class Clients:
 
     def _adopt(self, job: Job) -> None:
         """Take over what nodes run of a job that comes from before the broker's start."""
-        adopted, results = self._orphans.claim(job)
+        adopted, results, unwanted = self._orphans.claim(job)
         for piece, node, attempt in adopted:
             self._book.adopt(piece, node, attempt)
+        job.unline(piece.indices.start for piece, _, _ in adopted)
+        for node, span in unwanted:
+            self._book.send(node.peer, Cancel([span]))
         for node, group in results:
             self._replay(node, group)
 
@@ -273,6 +295,7 @@ class Clients:
                 "manyhands.TaskTimeout", f"the job's deadline of {seconds:g} s has passed"
             )
             job.ending = Status.TIMED_OUT, failure.encode()
+            job.doomed = True
             self._cancel_job(job)
 
     def _answer(self, request: int, what: str, arguments: dict[str, Any], now: float) -> Reply:
@@ -288,7 +311,7 @@ class Clients:
         if job is None:
             return
         if not span.indices:
-            self._cancel_job(job)
+            self._cancel_whole(job)
             return
         for piece in job.pieces(span.indices):
             for offset in range(piece.lo, piece.hi):
@@ -298,6 +321,17 @@ class Clients:
                     self._cancel_queued(single)
                 elif state == State.ASSIGNED:
                     self._cancel_assigned(single)
+
+    def _cancel_whole(self, job: Job) -> None:
+        """Cancel what is there; a durable job is over with that, also after a restart."""
+        if job.options.durable:
+            self._book.record(JobMarked(job.id, "cancelled"))
+            if not job.closed:
+                self._book.record(JobClosed(job.id))
+                job.close()
+        self._cancel_job(job)
+        if job.finished:
+            self._book.retire(job)
 
     def _cancel_job(self, job: Job) -> None:
         for piece in job.every_piece(State.QUEUED):

@@ -10,6 +10,7 @@ from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.job import Job
 from manyhands_broker.core.records import JobMarked
 from manyhands_broker.core.states import State
+from manyhands_shared.serial import nbytes
 
 
 class Control:
@@ -44,7 +45,6 @@ class Control:
 
     def _cancel_job(self, arguments: dict[str, Any]) -> Any:
         job = self._live(arguments)
-        self._mark(job, "cancelled")
         self._cancel(job)
         return {"id": job.id, "cancelled": True}
 
@@ -56,18 +56,26 @@ class Control:
             )
         if wanted not in self._book.kept:
             raise LookupError(_unknown(wanted))
+        heirs = self._durable.heirs(wanted)
+        if heirs:
+            raise LookupError(
+                f"the results of job {wanted} are still needed by {', '.join(heirs[:5])}"
+            )
         self._durable.forget(wanted)
         return {"id": wanted, "forgotten": True}
 
     def _failed(self, arguments: dict[str, Any]) -> Any:
-        """What a retry needs: function, options and payloads of the tasks that failed."""
+        """What a retry needs: payloads of the tasks that failed, from task `first` on.
+
+        `next` is where to go on asking, or `None` after the last.
+        """
         book, wanted = self._book, str(arguments.get("id", ""))
         if wanted not in book.kept:
             state = "is not over yet" if wanted in book.jobs else "is not known here"
             raise LookupError(
                 f"job {wanted} {state}; only a durable job that is over can be retried"
             )
-        position, failed = 0, []
+        position, failed, start = 0, [], arguments.get("first", 0)
         while page := book.store.results(wanted, position, book.limits.page_bytes):
             for stored in page:
                 group = stored.group
@@ -75,13 +83,17 @@ class Control:
                     i for i, status in zip(group.indices, group.statuses, strict=True) if status
                 ]
             position = page[-1].position
-        bodies = [book.store.bodies(wanted, index, index + 1)[0] for index in sorted(failed)]
-        return {
-            "indices": sorted(failed),
-            "bodies": [
-                body if isinstance(body, bytes) else [bytes(b) for b in body] for body in bodies
-            ],
-        }
+        indices: list[int] = []
+        bodies: list[Any] = []
+        size = 0
+        for index in sorted(index for index in failed if index >= start):
+            if size >= book.limits.page_bytes:
+                return {"indices": indices, "bodies": bodies, "next": index}
+            for body in book.store.bodies(wanted, index, index + 1):
+                indices.append(index)
+                bodies.append([bytes(b) for b in body] if isinstance(body, tuple) else bytes(body))
+                size += nbytes(body)
+        return {"indices": indices, "bodies": bodies, "next": None}
 
     def _output(self, arguments: dict[str, Any]) -> Any:
         wanted = str(arguments.get("id", ""))
@@ -114,11 +126,17 @@ class Control:
 def reasons(book: Book, job: Job) -> list[str]:
     """Why tasks of a job wait, one sentence each; empty if none do."""
     found = []
-    delayed, line = len(job.delayed), job.counts[State.QUEUED] - len(job.delayed)
+    delayed, uncertain = len(job.delayed), len(job.uncertain)
+    line = job.counts[State.QUEUED] - delayed - uncertain
     if delayed:
         wait = min(job.delayed.values()) - book.now
         found.append(
             f"{delayed} tasks failed and wait to be run again; the next in {max(wait, 0):.1f} s"
+        )
+    if uncertain:
+        found.append(
+            f"{uncertain} tasks may have run before the broker's start and may not run twice; "
+            "they wait for their node"
         )
     if not line:
         if job.counts[State.ASSIGNED]:

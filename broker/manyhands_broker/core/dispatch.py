@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from manyhands_broker.core.book import Book
 from manyhands_broker.core.durable import Durable
@@ -34,6 +35,7 @@ class Dispatcher:
     def _assign(self) -> None:
         book, fleet, ready = self._book, self._book.fleet, self._book.ready
         groups: dict[Node, list[AssignGroup]] = {}
+        sizes: Counter[Node] = Counter()
         stuck: set[Resources] = set()
         while (job := ready.next(stuck)) is not None:
             node = fleet.pick(job)
@@ -44,14 +46,21 @@ class Dispatcher:
             session = job.session
             if session.cap:
                 count = min(count, session.cap - session.assigned)
-            given = self._give(job, node, count, groups)
+            given, size = self._give(job, node, count, groups)
+            sizes[node] += size
+            if sizes[node] >= book.limits.batch_bytes:
+                del sizes[node]
+                book.send(node.peer, Assign(groups.pop(node)))
             each = book.limits.unmeasured if job.estimate is None else job.estimate
             ready.charge(job, given * each)
             fleet.update(node)
         for node, parts in groups.items():
             book.send(node.peer, Assign(parts))
 
-    def _give(self, job: Job, node: Node, count: int, groups: dict[Node, list[AssignGroup]]) -> int:
+    def _give(
+        self, job: Job, node: Node, count: int, groups: dict[Node, list[AssignGroup]]
+    ) -> tuple[int, int]:
+        """Give a node up to `count` tasks of a job; returns how many, and their payloads' bytes."""
         book = self._book
         each = book.limits.unmeasured if job.estimate is None else job.estimate
         given = size = 0
@@ -72,7 +81,7 @@ class Dispatcher:
                 bodies,
             )
             groups.setdefault(node, []).append(group)
-        return given
+        return given, size
 
     def _fitting(self, job: Job, piece: Piece, size: int) -> tuple[Piece, list[Payload], int]:
         """The first tasks of `piece` that keep a message below its size, at least one."""
@@ -134,8 +143,7 @@ class Dispatcher:
         book = self._book
         while book.reporting:
             session, _ = book.reporting.popitem()
-            message = session.next_message()
-            if message is not None:
+            while (message := session.next_message()) is not None:
                 book.send(session.peer, Results(*message))
 
 

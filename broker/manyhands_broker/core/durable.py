@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from manyhands_broker.core.book import Book
+from manyhands_broker.core.book import LOST, Book
 from manyhands_broker.core.job import SPILLED, Job
 from manyhands_broker.core.records import (
     FunctionKept,
@@ -31,8 +31,6 @@ class Durable:
 
     def __init__(self, book: Book) -> None:
         self._book = book
-        #: Sessions that read stored results: (session, job) → position reached.
-        self._readers: dict[tuple[Session, str], int] = {}
 
     # Submission
 
@@ -66,17 +64,19 @@ class Durable:
             book.record(TasksTaken(job.id, first, bodies))
             if book.resident > book.limits.resident_bytes:
                 # In a later drain: until this one is committed they can be read nowhere else.
-                book.timers.at(
-                    math.nextafter(book.now, math.inf),
-                    lambda _now: self._spill(job, first, first + len(bodies)),
-                )
+                stop = first + len(bodies)
+                later = math.nextafter(book.now, math.inf)
+                book.timers.at(later, lambda _now: self._spill(job, first, stop))
         if closed:
             book.record(JobClosed(job.id))
 
-    def refuse(self, group: SubmitGroup, options: JobOptions) -> None:
-        """Raise `ProtocolError` if these tasks cannot be taken."""
+    def refuse(self, group: SubmitGroup, options: JobOptions, known: int = 0) -> None:
+        """Raise `ProtocolError` if tasks cannot be taken, of which those below `known` are here."""
         book = self._book
-        if not book.store.has_room(total(group.bodies)):
+        new = group.bodies[max(known - group.first, 0) :]
+        if not new and known:
+            return
+        if not book.store.has_room(total(new)):
             raise ProtocolError(
                 "the disk of the broker's journal is full: free some space, or have old results "
                 "deleted with `manyhands forget`, and submit again"
@@ -92,28 +92,32 @@ class Durable:
         book = self._book
         job.awaits = set(job.options.after)
         for parent in job.options.after:
-            if parent in book.kept:
-                book.followed(job, parent, str(book.kept[parent]["state"]))
-            else:
+            if parent in book.jobs:
                 book.followers.setdefault(parent, []).append(job)
+            else:
+                state = book.kept[parent]["state"] if parent in book.kept else "forgotten"
+                book.followed(job, parent, str(state))
 
     # Results
 
     def attach(self, session: Session, job_id: str) -> None:
         """Send a session every result of a job, stored and to come."""
-        if job_id in self._book.jobs or job_id in self._book.kept:
-            self._readers[session, job_id] = 0
+        job = self._book.jobs.get(job_id)
+        if job is not None:
+            job.watchers.discard(session)
+        if job_id in self._book.kept or (job is not None and job.options.durable):
+            self._book.readers[session, job_id] = 0
 
     def detach(self, session: Session, job_id: str) -> None:
         """Send it no more."""
-        self._readers.pop((session, job_id), None)
+        self._book.readers.pop((session, job_id), None)
         job = self._book.jobs.get(job_id)
         if job is not None:
             job.watchers.discard(session)
 
     def leave(self, session: Session) -> None:
         """A session is over."""
-        for reader, job_id in list(self._readers):
+        for reader, job_id in list(self._book.readers):
             if reader is session:
                 self.detach(session, job_id)
         for job in self._book.jobs.values():
@@ -122,16 +126,16 @@ class Durable:
     def page(self) -> None:
         """Read on for everyone who can take more."""
         book = self._book
-        for (session, job_id), position in list(self._readers.items()):
+        for (session, job_id), position in list(book.readers.items()):
             if session.unacked_bytes >= session.result_limit:
                 continue
             page = book.store.results(job_id, position, book.limits.page_bytes)
             for stored in page:
                 book.tell(session, stored.group)
-                self._readers[session, job_id] = stored.position
+                book.readers[session, job_id] = stored.position
             job = book.jobs.get(job_id)
-            if not page and job not in book.unwritten:
-                del self._readers[session, job_id]
+            if not page and job_id not in book.unwritten:
+                del book.readers[session, job_id]
                 if job is not None:
                     job.watchers.add(session)
         book.unwritten.clear()
@@ -139,7 +143,9 @@ class Durable:
     @property
     def reading(self) -> bool:
         """Whether somebody has stored results to come and room for them."""
-        return any(session.unacked_bytes < session.result_limit for session, _ in self._readers)
+        return any(
+            session.unacked_bytes < session.result_limit for session, _ in self._book.readers
+        )
 
     # Restart and retention
 
@@ -158,28 +164,37 @@ class Durable:
         if function is not None:
             book.functions.add(function)
         job.waiting = not book.functions.use(job)
-        job.append([SPILLED] * stored.total)
-        book.queued += stored.total
-        owner.unfinished += stored.total
-        for index, status in stored.ended.items():
-            for piece in job.pieces([index]):
-                state = _STATES.get(Status(status), State.FAILED)
-                book.queued -= 1
-                owner.unfinished -= 1
-                job.end(piece, State.QUEUED, state)
-        for index, floor in stored.floors.items():
-            for chunk, lo, _ in job.pieces([index]):
-                chunk.attempts[lo] = floor - 1
+        self._refill(job, stored)
         job.paused = "paused" in stored.marks
         job.held = True
         if stored.closed:
             job.close()
-        book.timers.at(book.now + book.limits.rejoin_wait, lambda _now: self._release(job))
+        # From the first drain on: until then nobody could come back.
+        book.timers.at(book.now, lambda now: self._await_nodes(job, now))
         if "cancelled" in stored.marks:
+            job.doomed = True
             for piece in job.every_piece(State.QUEUED):
                 book.stop(piece, None)
-        elif job.finished:
+        if job.finished:
             book.retire(job)
+
+    def _refill(self, job: Job, stored: StoredJob) -> None:
+        """Give a job its tasks again, all of them queued, save those that have ended."""
+        for first, stop in stored.taken:
+            if first > job.total:
+                job.skip_to(first)
+            job.append([SPILLED] * (stop - first))
+        for status in set(stored.ended.values()):
+            state = _STATES.get(Status(status), State.FAILED)
+            for piece in job.pieces(sorted(i for i, s in stored.ended.items() if s == status)):
+                job.end(piece, State.QUEUED, state)
+        for index, floor in stored.floors.items():
+            for chunk, lo, _ in job.pieces([index]):
+                chunk.attempts[lo] = floor - 1
+        job.uncertain = stored.started - stored.ended.keys()
+        job.unline(job.uncertain)
+        self._book.queued += job.queued
+        job.session.unfinished += job.queued
 
     def start(self) -> None:
         """After every job is restored: those that wait for others, and the sweep of old results."""
@@ -187,12 +202,28 @@ class Durable:
             self.follow(job)
         self._sweep(self._book.now)
 
+    def heirs(self, job_id: str) -> list[str]:
+        """Ids of jobs that still need the results of one that is over."""
+        return [job.id for job in self._book.jobs.values() if job_id in job.options.after]
+
     def forget(self, job_id: str) -> None:
         """Delete a job that is over, with its results."""
         del self._book.kept[job_id]
-        for reader in [reader for reader in self._readers if reader[1] == job_id]:
-            del self._readers[reader]
+        readers = self._book.readers
+        for reader in [reader for reader in readers if reader[1] == job_id]:
+            del readers[reader]
         self._book.record(JobForgotten(job_id))
+
+    def _await_nodes(self, job: Job, now: float) -> None:
+        timers, limits = self._book.timers, self._book.limits
+        timers.at(now + limits.rejoin_wait, lambda _now: self._release(job))
+        if job.uncertain:
+            timers.at(now + limits.session_grace, lambda _now: self._lose(job))
+
+    def _lose(self, job: Job) -> None:
+        """No node has come back with these, and they must not run twice."""
+        for piece in list(job.pieces(sorted(job.uncertain))):
+            self._book.finish(piece, None, State.FAILED, Status.LOST, LOST)
 
     def _release(self, job: Job) -> None:
         job.held = False
@@ -201,8 +232,9 @@ class Durable:
     def _sweep(self, now: float) -> None:
         limits = self._book.limits
         oldest = now + self._book.epoch - limits.keep_results
+        needed = {parent for job in self._book.jobs.values() for parent in job.options.after}
         for job_id, summary in list(self._book.kept.items()):
-            if summary.get("ended", 0.0) < oldest:
+            if summary.get("ended", 0.0) < oldest and job_id not in needed:
                 self.forget(job_id)
         self._book.timers.at(now + _SWEEP_SECONDS, self._sweep)
 

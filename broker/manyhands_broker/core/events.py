@@ -17,7 +17,10 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """Nothing more to read for now: decide who gets what, and send what has gathered."""
+    """Nothing more to read for now: decide who gets what, and send what has gathered.
+
+    The journal is committed between this and the next event, or there is no next event.
+    """
 
 
 @dataclass(frozen=True, slots=True)

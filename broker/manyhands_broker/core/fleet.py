@@ -15,6 +15,10 @@ from manyhands_broker.core.job import Job, Resources
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.node import Node
 
+#: Classes of resources for which nodes are kept sorted; the oldest gives way and is sorted anew if
+#: it is asked for again.
+MAX_CLASSES = 64
+
 
 class Fleet:
     """The nodes that are in."""
@@ -84,6 +88,8 @@ class Fleet:
         if job.resources:
             fitting = self._fit.get(job.resources)
             if fitting is None:
+                if len(self._fit) >= MAX_CLASSES:
+                    del self._fit[next(iter(self._fit))]
                 fitting = self._fit[job.resources] = {}
                 for node in self:
                     self.update(node)

@@ -1,8 +1,8 @@
 """Attempts that nodes bring back from before the broker's start, for jobs it does not know yet.
 
 Attached jobs are held by their clients' sessions: after a restart the client submits them again, with
-the same ids. Until then the nodes keep running them, and here is the list of what they run. What nobody
-claims within the session grace is stopped.
+the same ids, in as many messages as it likes. Until then the nodes keep running them, and here is the
+list of what they run. What nobody claims within the session grace is stopped.
 """
 
 from __future__ import annotations
@@ -16,76 +16,137 @@ from manyhands_shared.serial import total
 #: Bytes of results that are kept for jobs nobody has submitted yet. Beyond that a task runs again.
 MAX_BYTES = 64 << 20
 
+Adopted = list[tuple[Piece, Node, int]]
+
+
+class _Attempt:
+    """A task that a node runs; once it has ended, its place in the results that came."""
+
+    __slots__ = ("group", "node", "number", "place")
+
+    def __init__(self, node: Node, number: int) -> None:
+        self.node = node
+        self.number = number
+        self.group: ResultGroup | None = None
+        self.place = 0
+
 
 class Orphans:
     """Attempts without a job."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, dict[int, tuple[Node, int]]] = {}
-        self._results: dict[str, list[tuple[Node, ResultGroup]]] = {}
+        self._tasks: dict[str, dict[int, _Attempt]] = {}
         self._bytes = 0
 
     def add(self, node: Node, span: Span) -> Span:
         """A node holds these; returns what of them it is to keep."""
         tasks = self._tasks.setdefault(span.job, {})
-        kept = [
-            index
-            for index in dict.fromkeys(span.indices)
-            if index not in tasks or tasks[index][1] < span.attempt
-        ]
-        for index in kept:
-            tasks[index] = (node, span.attempt)
+        kept = []
+        for index in dict.fromkeys(span.indices):
+            known = tasks.get(index)
+            if known is None or known.number < span.attempt:
+                tasks[index] = _Attempt(node, span.attempt)
+            elif known.node is not node or known.number != span.attempt:
+                continue
+            kept.append(index)
         return Span(span.job, span.attempt, kept)
 
     def result(self, node: Node, group: ResultGroup) -> bool:
         """Keep results until their job is known; false if nobody waits for them."""
         tasks = self._tasks.get(group.job, {})
-        if not any(tasks.get(index) == (node, group.attempt) for index in group.indices):
+        places = [
+            (index, place)
+            for place, index in enumerate(group.indices)
+            if (known := tasks.get(index)) is not None
+            and known.group is None
+            and (known.node, known.number) == (node, group.attempt)
+        ]
+        if not places:
             return False
         size = total(group.bodies)
         if self._bytes + size > MAX_BYTES:
+            # The node lets go of them now: whoever submits them has them run again.
+            for index, _ in places:
+                del tasks[index]
             return False
         self._bytes += size
-        self._results.setdefault(group.job, []).append((node, group))
+        for index, place in places:
+            tasks[index].group, tasks[index].place = group, place
         return True
 
     def claim(
         self, job: Job
-    ) -> tuple[list[tuple[Piece, Node, int]], list[tuple[Node, ResultGroup]]]:
-        """A job was submitted: (tasks that nodes run already, results that have come already)."""
-        if job.id not in self._tasks:
-            return [], []
-        adopted: list[tuple[Piece, Node, int]] = []
-        tasks = self._tasks[job.id]
-        for index in [index for index in tasks if index < job.total]:
-            node, attempt = tasks.pop(index)
-            adopted += [
-                (piece, node, attempt)
-                for piece in job.pieces([index])
-                if piece.chunk.states[piece.lo] == State.QUEUED
-            ]
-        results = self._results.pop(job.id, [])
-        self._bytes -= sum(total(group.bodies) for _, group in results)
+    ) -> tuple[Adopted, list[tuple[Node, ResultGroup]], list[tuple[Node, Span]]]:
+        """Tasks of a job were submitted.
+
+        Returns:
+            The tasks that nodes have; the results that have come of them already; what nodes run of
+            it in vain.
+        """
+        adopted: Adopted = []
+        results: list[tuple[Node, ResultGroup]] = []
+        unwanted: list[tuple[Node, Span]] = []
+        tasks = self._tasks.get(job.id, {})
+        for index in sorted(index for index in tasks if index < job.total):
+            attempt = tasks.pop(index)
+            pieces = [p for p in job.pieces([index]) if p.chunk.states[p.lo] == State.QUEUED]
+            adopted += [(piece, attempt.node, attempt.number) for piece in pieces]
+            if attempt.group is not None:
+                result = _single(attempt.group, attempt.place)
+                self._bytes -= total(result.bodies)
+                results.append((attempt.node, result))
+            elif not pieces:
+                unwanted.append((attempt.node, Span(job.id, attempt.number, [index])))
         if not tasks:
-            del self._tasks[job.id]
-        return adopted, results
+            self._tasks.pop(job.id, None)
+        return adopted, results, unwanted
+
+    def returned(self, node: Node, span: Span) -> None:
+        """A node gives these back unstarted."""
+        tasks = self._tasks.get(span.job, {})
+        for index in span.indices:
+            known = tasks.get(index)
+            if known is not None and (known.node, known.number) == (node, span.attempt):
+                del tasks[index]
+
+    def unlinked(self, node: Node) -> None:
+        """A node has a new link, and will say anew what it runs. Its results that came stay."""
+        self._drop(node, ended=False)
 
     def forget(self, node: Node) -> None:
         """A node is gone."""
-        for job_id, tasks in list(self._tasks.items()):
-            for index in [index for index, (holder, _) in tasks.items() if holder is node]:
-                del tasks[index]
-            if not tasks:
-                del self._tasks[job_id]
+        self._drop(node, ended=True)
 
     def give_up(self) -> list[tuple[Node, Span]]:
         """Nobody came for these: what to stop where."""
         spans = [
-            (node, Span(job_id, attempt, [index]))
+            (attempt.node, Span(job_id, attempt.number, [index]))
             for job_id, tasks in self._tasks.items()
-            for index, (node, attempt) in tasks.items()
+            for index, attempt in tasks.items()
+            if attempt.group is None
         ]
         self._tasks.clear()
-        self._results.clear()
         self._bytes = 0
         return spans
+
+    def _drop(self, node: Node, *, ended: bool) -> None:
+        for job_id, tasks in list(self._tasks.items()):
+            for index, attempt in list(tasks.items()):
+                if attempt.node is node and (ended or attempt.group is None):
+                    if attempt.group is not None:
+                        self._bytes -= total([attempt.group.bodies[attempt.place]])
+                    del tasks[index]
+            if not tasks:
+                del self._tasks[job_id]
+
+
+def _single(group: ResultGroup, place: int) -> ResultGroup:
+    """One task's part of a group, with its share of the time."""
+    return ResultGroup(
+        group.job,
+        group.attempt,
+        [group.indices[place]],
+        group.statuses[place : place + 1],
+        [group.bodies[place]],
+        group.seconds / len(group.indices),
+    )

@@ -106,6 +106,8 @@ class Core:
         for job in jobs:
             self._durable.restore(job)
         self._durable.start()
+        for known in self.book.jobs.values():
+            self._clients.limit(known)
         return self._effects()
 
     def handle(self, event: Event, now: float) -> list[Effect]:

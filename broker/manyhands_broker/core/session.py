@@ -9,6 +9,12 @@ from manyhands_broker.core.job import Job
 from manyhands_shared.messages import ResultGroup
 from manyhands_shared.serial import total
 
+#: Payload bytes and payload frames in one message of results, save that a single group is never split.
+#: Well below the wire's limits for a header and for frames, which count for the message as a whole.
+MESSAGE_BYTES = 8 << 20
+MESSAGE_FRAMES = 16_384
+#: What a result costs in memory beyond its payload.
+RESULT_OVERHEAD = 100
 #: Jobs that a session remembers after their end, so that a late copy of a submission is known.
 RETIRED_JOBS = 10_000
 
@@ -91,12 +97,18 @@ class Session:
         return self.unacked_bytes < self.result_limit
 
     def next_message(self) -> tuple[int, list[ResultGroup]] | None:
-        """Number the fresh results as one message, kept until it is acknowledged."""
+        """Number fresh results as a message, kept until it is acknowledged; `None` if there are none."""
         if not self.fresh:
             return None
         self.seq += 1
-        groups, self.fresh = self.fresh, []
-        size = sum(total(group.bodies) for group in groups)
+        size = frames = count = 0
+        for group in self.fresh:
+            size += total(group.bodies) + RESULT_OVERHEAD * len(group.indices)
+            frames += sum(len(body) for body in group.bodies if isinstance(body, tuple))
+            count += 1
+            if size >= MESSAGE_BYTES or frames >= MESSAGE_FRAMES:
+                break
+        groups, self.fresh = self.fresh[:count], self.fresh[count:]
         self.unacked.append((self.seq, groups, size))
         self.unacked_bytes += size
         return self.seq, groups

@@ -86,7 +86,7 @@ def _job(job: Job, held: dict[Node, int]) -> None:
                 covered[first:last] = b"\1" * (last - first)
         _check(
             all(
-                on or base + offset in job.delayed
+                on or base + offset in job.delayed or base + offset in job.uncertain
                 for offset, (state, on) in enumerate(zip(states, covered, strict=True))
                 if state == State.QUEUED
             ),

@@ -20,6 +20,7 @@ from manyhands_shared.failure import Failure
 from manyhands_shared.messages import (
     PROTOCOL_VERSION,
     Bye,
+    Cancel,
     Event,
     Lease,
     Message,
@@ -86,6 +87,12 @@ class Workers:
         self._resize(node, hello.slots, hello.window)
         node.equip(_resources(hello.info))
         self._welcome(node, keep)
+        # A cancellation that was on its way over the old link may be lost with it.
+        for span in keep:
+            cancelling = book.jobs[span.job].cancelling if span.job in book.jobs else ()
+            again = [index for index in span.indices if index in cancelling]
+            if again:
+                book.send(peer, Cancel([Span(span.job, span.attempt, again)]))
 
     def received(self, node: Node, message: Message, now: float) -> None:
         """A message of a node that is in."""
@@ -111,7 +118,7 @@ class Workers:
                     book.send(node.peer, function)
             case Output(job_id, attempt, index, text):
                 job = book.jobs.get(job_id)
-                if job is not None and job.options.durable:
+                if job is not None and job.options.durable and book.store.has_room(len(text)):
                     book.record(TaskPrinted(job_id, attempt, index, text))
             case Event(kind, text, details):
                 book.note(node, kind, text, details, now)
@@ -132,6 +139,8 @@ class Workers:
             for piece in self._held(node, span):
                 book.take_back(piece, node, started=False)
                 book.counters["tasks_returned"] += piece.size
+            if span.job not in book.jobs:
+                self._orphans.returned(node, span)
         if not spans:
             node.recall_at = now + book.limits.lease / 100
         book.fleet.update(node)
@@ -231,16 +240,16 @@ class Workers:
             ]:
                 chunk, lo, _ = piece
                 if chunk.states[lo] == State.QUEUED and chunk.attempts[lo] < span.attempt:
-                    job.delayed.pop(piece.indices.start, None)
                     book.adopt(piece, node, span.attempt)
                     kept.append(piece.indices.start)
+            job.unline(kept)
             keep.append(Span(span.job, span.attempt, kept))
         return [span for span in keep if span.indices]
 
     def _adoptable(self, node: Node, span: Span) -> list[Span]:
         """Attempts of a job that is not known: its client may still come back and want them."""
         book = self._book
-        if book.now - book.started >= book.limits.session_grace:
+        if span.job in book.kept or book.now - book.started >= book.limits.session_grace:
             return []
         kept = self._orphans.add(node, span)
         return [kept] if kept.indices else []
@@ -258,6 +267,7 @@ class Workers:
         for job in list(node.loads):
             job.known_by.discard(node)
         book.fleet.by_peer[peer] = node
+        self._orphans.unlinked(node)
         keep: list[Span] = []
         kept: set[tuple[str, int]] = set()
         for span in hello.holding:
