@@ -6,13 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from manyhands import LocalCluster
+from manyhands import Client, LocalCluster
+from support import eventually
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """One node with two slots."""
     with LocalCluster(nodes=1, slots=2) as running:
+        with Client(running.address) as client:
+            eventually(lambda: client.query("nodes"), what="the node has joined")
         yield running
 
 

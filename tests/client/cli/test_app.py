@@ -27,13 +27,9 @@ def test_the_help_of_each_verb_leads_with_examples(verb: str) -> None:
     out = result.stdout
     assert out.index("Examples:") < out.index("Options:")
     assert f"\n  manyhands {verb}" in out or f" manyhands {verb}" in out
-    assert out == run(verb, "-h").stdout
-
-
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "keys"])
-def test_the_line_in_the_overview_fits_the_verb(verb: str) -> None:
-    first_words = " ".join(run(verb, "--help").stdout.split("\n\n")[1].split())
-    assert first_words.split()[0] == VERBS[verb][1].split()[0].rstrip(".")
+    # The overview has its own line for each verb; both must speak of the same.
+    summary = " ".join(out.split("\n\n")[1].split())
+    assert summary.split()[0] == VERBS[verb][1].split()[0].rstrip(".")
 
 
 def test_without_a_verb_it_shows_the_overview() -> None:
