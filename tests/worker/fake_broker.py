@@ -147,7 +147,7 @@ class FakeBroker:
 class NodeProcess:
     """A node in a process of its own, as an embedded cluster starts it."""
 
-    def __init__(self, address: str, *, scratch: str = "/tmp", **options: Any) -> None:
+    def __init__(self, address: str, *, scratch: str = "", **options: Any) -> None:
         config = {"broker": address, "slots": 1, "beats": False, "slab_bytes": 4 << 20, **options}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "manyhands_worker", "--config-json", json.dumps(config)],
@@ -155,7 +155,7 @@ class NodeProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "TMPDIR": scratch},
+            env={**os.environ, "TMPDIR": scratch} if scratch else None,
         )
         self.pid = self.process.pid
         self.output = ""
