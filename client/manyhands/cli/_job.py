@@ -29,15 +29,11 @@ def submitted(
 ) -> Iterator[Job]:
     """One job with a task for each call, on the named broker or on a cluster made for it.
 
-    It is cancelled if it has not ended when the context is left, for whatever reason.
+    If it has not ended when the context is left, for whatever reason, it is cancelled: that is what
+    becomes of a session's jobs when it closes.
     """
     with _connect.client(embed=True, slots=slots, **connection) as client:
-        job = _submit(client, function, calls, name=name, priority=priority)
-        try:
-            yield job
-        finally:
-            if job.ended < job.tasks:
-                job.cancel()
+        yield _submit(client, function, calls, name=name, priority=priority)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from command import document, fails, run, start
+from manyhands import Client
+from support import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,6 +199,9 @@ def test_ctrl_c_is_exit_code_130_and_leaves_nothing(
     assert out == ""
     assert "interrupted" in errors
     assert "Traceback" not in errors
+    if not is_embedded:
+        with Client(named["MANYHANDS_BROKER"]) as client:
+            eventually(lambda: not any(node["held"] for node in client.query("nodes")))
 
 
 def test_without_a_broker_it_works_alone(folder: Path) -> None:
