@@ -4,6 +4,12 @@ One ROUTER socket, one thread. A turn reads what the socket holds (up to a bound
 never far away), hands each message to the core, lets the core conclude the drain, commits the journal
 once, and sends. A peer whose queue is full has its messages kept here until it takes them; how many
 that can be is bounded by the windows of the protocol.
+
+A commit that fails for lack of room is tried again each second. Until it succeeds nothing leaves but
+signs of life, which promise nothing: what is said may rest on what is not written yet. Leases go on, so
+running work is not lost, and nobody is told of anything that a restart would forget. (Submissions are
+refused long before, while there is still room for results; so this is the case of somebody else filling
+the disk.) A journal that fails in any other way ends the loop.
 """
 
 from __future__ import annotations
@@ -32,10 +38,11 @@ from manyhands_broker.core import (
     Unwatch,
     Watch,
 )
-from manyhands_broker.journal import Journal
+from manyhands_broker.journal import Journal, JournalFull
 from manyhands_shared import wire
 from manyhands_shared.clock import Clock
 from manyhands_shared.errors import ProtocolError
+from manyhands_shared.messages import Lease, Ping, Pong, Who
 
 log = logging.getLogger("manyhands.broker")
 
@@ -47,6 +54,11 @@ MAX_WAIT = 1.0
 RETRY_WAIT = 0.005
 #: Time missing from the loop's life that counts as a stall. Scheduling noise is far below.
 STALL = 0.5
+#: Between two attempts to commit to a journal without room.
+ROOM_WAIT = 1.0
+#: Withheld effects above which nothing more is read.
+MAX_WITHHELD = 10_000
+_SIGNS_OF_LIFE = (Lease, Ping, Pong, Who)
 _LOGGED_PEERS = 1_000
 
 
@@ -74,6 +86,9 @@ class Loop:
         self._poller.register(router, zmq.POLLIN)
         self._others: dict[int, Callable[[], object]] = {}
         self._outbox: dict[bytes, deque[list[Any]]] = {}
+        #: What waits for room in the journal, and when that is asked for again.
+        self._withheld: list[Effect] = []
+        self._next_commit = 0.0
         self._stopping = False
         self._next_beats = 0.0
         self._complained: set[bytes] = set()
@@ -125,11 +140,14 @@ class Loop:
             self._next_beats = now + MAX_WAIT / 2
             for event in self._beats(now):
                 effects += self._core.handle(event, now)
-        effects += self._core.handle(Drained(), now)
         self._retry(effects, now)
+        if not self._withheld:
+            effects += self._core.handle(Drained(), now)
         self._do(effects, now)
 
     def _timeout(self, now: float) -> float:
+        if self._withheld:
+            return max(0.0, self._next_commit - now)
         wait = MAX_WAIT
         if self._core.wake_at is not None:
             wait = min(wait, max(0.0, self._core.wake_at - now))
@@ -157,8 +175,15 @@ class Loop:
 
     def _do(self, effects: list[Effect], now: float) -> None:
         """Journal, then everything else, in order. Failed sends are events with effects of their own."""
-        while effects:
-            self._commit(effects)
+        while effects or self._withheld:
+            for effect in effects:
+                if isinstance(effect, Persist):
+                    self._journal.append(effect.record)
+            if self._withheld:
+                effects = self._withheld + effects
+            if not self._commit(now):
+                self._withhold(effects)
+                return
             closed: dict[bytes, None] = {}
             for effect in effects:
                 match effect:
@@ -175,12 +200,36 @@ class Loop:
             if closed:
                 effects += self._core.handle(Drained(), now)
 
-    def _commit(self, effects: list[Effect]) -> None:
-        records = [effect.record for effect in effects if isinstance(effect, Persist)]
-        if records:
-            for record in records:
-                self._journal.append(record)
+    def _commit(self, now: float) -> bool:
+        """Write what was appended; false if there is no room, or was none a moment ago."""
+        if self._withheld and now < self._next_commit:
+            return False
+        try:
             self._journal.commit()
+        except JournalFull as error:
+            if not self._withheld:
+                log.error("%s; nothing goes on until then", error)  # noqa: TRY400 - one line
+            self._next_commit = now + ROOM_WAIT
+            return False
+        if self._withheld:
+            log.warning("there is room in the journal again")
+            self._withheld = []
+            self._poller.register(self._router, zmq.POLLIN)
+        return True
+
+    def _withhold(self, effects: list[Effect]) -> None:
+        """Keep back all but signs of life."""
+        self._withheld = []
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.message, _SIGNS_OF_LIFE):
+                # Should the link be gone, the next send over it says so.
+                self._send(effect.peer, wire.encode(effect.message))
+            elif not isinstance(effect, Persist):
+                self._withheld.append(effect)
+        # Never empty: it also says that there is something to commit.
+        self._withheld = self._withheld or [Say(logging.DEBUG, "nothing was withheld")]
+        if len(self._withheld) >= MAX_WITHHELD and self._router in self._poller:
+            self._poller.unregister(self._router)
 
     def _send(self, peer: bytes, frames: list[Any]) -> bool:
         """Send or keep for later; false if there is no such link."""

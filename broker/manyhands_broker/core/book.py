@@ -288,12 +288,14 @@ class Book:
             for piece in job.every_piece(State.QUEUED):
                 self.stop(piece, None)
             return
-        job.awaits.discard(parent)
-        if not job.awaits:
+        if len(job.awaits) > 1:
+            job.awaits.discard(parent)
+        else:
             # In a later drain: what the parents returned last is in the store only after this one.
             self.timers.at(math.nextafter(self.now, math.inf), lambda _now: self._start(job))
 
     def _start(self, job: Job) -> None:
+        job.awaits.clear()
         for parent in job.options.after:
             position = 0
             while page := self.store.results(parent, position, self.limits.page_bytes):

@@ -39,10 +39,10 @@ class Dispatcher:
         stuck: set[Resources] = set()
         while (job := ready.next(stuck)) is not None:
             node = fleet.pick(job)
-            if node is None:
+            count = fleet.amount(node, job, book.queued) if node is not None else 0
+            if node is None or not count:
                 stuck.add(job.resources)
                 continue
-            count = fleet.amount(node, job, book.queued)
             session = job.session
             if session.cap:
                 count = min(count, session.cap - session.assigned)

@@ -19,7 +19,7 @@ class Received:
 class Drained:
     """Nothing more to read for now: decide who gets what, and send what has gathered.
 
-    The journal is committed between this and the next event, or there is no next event.
+    The journal is committed before the next event; if it has no room, before the next of this kind.
     """
 
 

@@ -76,7 +76,7 @@ class Fleet:
     def update(self, node: Node) -> None:
         """Sort the node anew after anything about it has changed."""
         takes = node.linked and not node.draining and node.held < node.window
-        full = node.load >= node.slots * self._limits.horizon
+        full = node.load >= node.slots * self._limits.lookahead
         _put(self._idle, node, takes and node.held < node.slots)
         _put(self._room, node, takes and not full and not node.wary)
         _put(self._surplus, node, node.linked and node.held > node.slots)
@@ -101,7 +101,7 @@ class Fleet:
         return None
 
     def amount(self, node: Node, job: Job, queued: int) -> int:
-        """How many of the job's tasks `node` gets now, at least one."""
+        """How many of the job's tasks `node` gets now; none if it has enough of such."""
         limits = self._limits
         idle = node.slots - node.held
         if job.resources:
@@ -109,11 +109,14 @@ class Fleet:
         if job.suspects or node.wary:
             return max(1, idle)
         each = limits.unmeasured if job.estimate is None else max(job.estimate, 1e-7)
-        by_time = math.ceil((node.slots * limits.horizon - node.load) / each)
+        target = limits.horizon
+        if job.estimate is not None:
+            target = max(target, min(2 * each, limits.lookahead))
+        by_time = math.ceil((node.slots * target - node.load) / each)
         count = min(max(by_time, idle), node.window - node.held, limits.batch_tasks)
         # What is left is split by slots, so that the last of it does not sit on the first to ask.
         share = max(math.ceil(queued * node.slots / max(self.slots, 1)), int(limits.grain / each))
-        return max(1, min(count, max(share, idle)))
+        return max(0, min(count, max(share, idle)))
 
     @property
     def idle(self) -> bool:

@@ -23,6 +23,9 @@ class Limits:
     #: Work that a slot may have waiting on its node. Longer starves nobody's cores while a message
     #: travels (0.3 ms); shorter leaves less to take back when one task turns out to be slow.
     horizon: float = 0.05
+    #: A measured task shorter than half of this has one other waiting behind it, so that its slot
+    #: is never idle for the time of a message; longer ones do not notice that time.
+    lookahead: float = 0.25
     #: Work below which a share is not split further: a message costs as much as this is worth.
     grain: float = 0.002
     #: Assumed for functions that have not been measured yet: one task for each slot.

@@ -86,6 +86,7 @@ class Workers:
         node.lease_until = now + book.limits.lease
         self._resize(node, hello.slots, hello.window)
         node.equip(_resources(hello.info))
+        book.fleet.update(node)
         self._welcome(node, keep)
         # A cancellation that was on its way over the old link may be lost with it.
         for span in keep:
@@ -420,7 +421,7 @@ class Workers:
     def _blame(self, piece: Piece, node: Node, why: str, precise: bool) -> None:
         """A node died with these tasks. Too many to tell which did it: run them apart next time."""
         job = piece.chunk.job
-        if precise:
+        if precise and not job.options.at_most_once:
             for offset in range(piece.lo, piece.hi):
                 self._charge(
                     Piece(piece.chunk, offset, offset + 1), node, f"node {node.name}: {why}"
