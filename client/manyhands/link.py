@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _HEARTBEAT_MS = 2_000
 _HEARTBEAT_TIMEOUT_MS = 6_000
 _RECONNECT_MS = 100
-_RECONNECT_MAX_MS = 5_000
+#: A broker that is back within seconds is found within one; more would outlast its own restart.
+_RECONNECT_MAX_MS = 1_000
 _LINGER_MS = 500
 
 
