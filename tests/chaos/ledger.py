@@ -1,0 +1,68 @@
+"""The books of a run, judged like a queue in Jepsen.
+
+*Lost* is what was acknowledged and not delivered; *unexpected* what was delivered and never submitted.
+Runs of a task are counted, and may be several; accepted results must be one. The queue is drained
+before anything is judged.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+
+class Ledger:
+    """What was submitted, acknowledged, run and delivered. Tasks are known by numbers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.seed = random.randrange(1 << 30)
+        self.random = random.Random(self.seed)
+        print(f"seed {self.seed}")
+        #: Tasks write their numbers here; give it to `run`.
+        self.file = str(folder / "runs.txt")
+        Path(self.file).touch()
+        self.submitted: set[int] = set()
+        self.acknowledged: set[int] = set()
+        #: How often each was delivered, and with what.
+        self.delivered: Counter[int] = Counter()
+        self.results: dict[int, object] = {}
+        self.conflicts: list[int] = []
+
+    def deliver(self, task: int, result: object) -> None:
+        """A result came, for good."""
+        self.delivered[task] += 1
+        if self.results.setdefault(task, result) != result:
+            self.conflicts.append(task)
+
+    @property
+    def runs(self) -> Counter[int]:
+        """How often each task was begun."""
+        return Counter(map(int, Path(self.file).read_text().split()))
+
+    def judge(self) -> str:
+        """Assert that all is well; a line with the figures."""
+        lost = self.acknowledged - self.delivered.keys()
+        unexpected = self.delivered.keys() - self.submitted
+        twice = [task for task, count in self.delivered.items() if count > 1]
+        runs = self.runs
+        never_run = self.delivered.keys() - runs.keys()
+        said = f"seed {self.seed}"
+        assert not lost, f"{said}: {len(lost)} tasks lost: {sorted(lost)[:10]}"
+        assert not unexpected, f"{said}: never submitted: {sorted(unexpected)[:10]}"
+        assert not twice, f"{said}: delivered twice: {sorted(twice)[:10]}"
+        assert not self.conflicts, f"{said}: two results: {self.conflicts[:10]}"
+        assert not never_run, f"{said}: results of nothing: {sorted(never_run)[:10]}"
+        again = sum(count - 1 for count in runs.values())
+        return f"{said}: {len(self.delivered)} tasks, {again} run again, none lost, none twice"
+
+
+def run(file: str, task: int) -> int:
+    """What a task does: leave a trace that survives everything, and return its number."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, b"%d\n" % task)
+    finally:
+        os.close(descriptor)
+    return task

@@ -1,0 +1,118 @@
+"""Brokers killed at any moment: what was acknowledged is delivered, and once.
+
+The moments are drawn at random while submissions, commits, results and acknowledgements run without
+a pause, so that they fall before, within and after commits alike.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections import deque
+
+import pytest
+
+from chaos.conftest import Bench, joined
+from chaos.customer import Customer
+from chaos.ledger import Ledger, run
+from support import eventually
+
+RESTARTS = 50
+RECOVERY = 2.0
+
+
+class Load:
+    """Attached calls without a pause, and when their results came."""
+
+    def __init__(self, bench: Bench, address: str, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._executor = bench.executor(address, max_pending=200, connect_timeout=30)
+        self.times: deque[float] = deque(maxlen=100_000)
+        self._running = True
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        task = 0
+        while self._running:
+            # An attached call counts as acknowledged when `submit` has taken it: the client holds it.
+            future = self._executor.submit(run, self.ledger.file, task)
+            self.ledger.submitted.add(task)
+            self.ledger.acknowledged.add(task)
+            future.add_done_callback(lambda done, task=task: self._done(task, done.result()))
+            task += 1
+
+    def _done(self, task: int, result: int) -> None:
+        self.ledger.deliver(task, result)
+        assert result == task
+        self.times.append(time.monotonic())
+
+    def rate(self, since: float) -> float:
+        """Results a second from `since` on."""
+        now = time.monotonic()
+        recent = 0
+        for at in reversed(self.times):
+            if at < since:
+                break
+            recent += 1
+        return recent / max(now - since, 1e-3)
+
+    def finish(self) -> None:
+        """Submit no more, and wait for everything."""
+        self._running = False
+        self._thread.join()
+        eventually(
+            lambda: self.ledger.delivered.keys() >= self.ledger.acknowledged, 60, what="drained"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_fifty_kills_under_load_lose_nothing_and_recover_in_time(bench: Bench) -> None:
+    durable, attached = (Ledger(bench.folder / name) for name in made(bench, "durable", "attached"))
+    broker = bench.broker(journal=str(bench.folder / "journal"))
+    for _ in range(2):
+        bench.node(broker.address)
+    joined(bench.client(broker.address), 2)
+    pause = threading.Event()
+    recoveries, outages = [], []
+    with Customer(broker.address, durable, batch=10, ahead=5) as customer:
+        load = Load(bench, broker.address, attached)
+        try:
+            eventually(lambda: len(load.times) > 2_000, 30)
+            usual = load.rate(time.monotonic() - 0.5)
+            for _ in range(RESTARTS):
+                pause.wait(durable.random.uniform(0.0, 0.3))
+                broker.kill()
+                killed = time.monotonic()
+                broker.start()
+                listening = time.monotonic()
+
+                def recovered(since: float = listening) -> bool:
+                    now = time.monotonic()
+                    return load.rate(max(since, now - 0.1)) > usual / 3
+
+                eventually(recovered, 20, what="as fast as before")
+                recoveries.append(time.monotonic() - listening)
+                outages.append(time.monotonic() - killed)
+        finally:
+            customer.finish()
+            load.finish()
+        eventually(lambda: customer.drained, 60, what="durable jobs drained")
+    print(
+        f"{usual:.0f} tasks/s before; recovered within {max(recoveries):.2f} s of listening "
+        f"(median {statistics.median(recoveries):.2f}), {max(outages):.2f} s of the kill "
+        f"(median {statistics.median(outages):.2f})"
+    )
+    print("durable:", durable.judge())
+    print("attached:", attached.judge())
+    assert len(durable.acknowledged) > RESTARTS
+    assert max(recoveries) < RECOVERY
+
+
+def made(bench: Bench, *names: str) -> tuple[str, ...]:
+    """Folders of these names."""
+    for name in names:
+        (bench.folder / name).mkdir()
+    return names
