@@ -18,11 +18,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many to run")
     parser.add_argument("--start", type=int, default=0, help="the first")
     parser.add_argument("--replay", type=int, help="tell what happens in this one")
+    parser.add_argument("--task", default="", help="with --replay: only this one, as j0/3")
     parser.add_argument("--harm", choices=HARMS, default="", help="break the software on purpose")
     parser.add_argument("--stop", type=int, default=20, help="stop after so many failures")
     options = parser.parse_args()
     if options.replay is not None:
-        return _replay(options.replay, options.harm)
+        return _replay(options.replay, options.harm, options.task)
     began = time.perf_counter()
     count = 0
     for seed, text in failures(range(options.start, options.start + options.seeds), options.harm):
@@ -35,16 +36,20 @@ def main() -> int:
     return int(count > 0)
 
 
-def _replay(seed: int, harm: str) -> int:
+def _replay(seed: int, harm: str, task: str) -> int:
+    def tell() -> None:
+        job, _, index = task.partition("/")
+        print("\n".join(story.of_task(job, int(index))) if task else story)
+
     story = Story()
     try:
         run(seed, harm, story)
     except Exception as error:  # noqa: BLE001 - shown to whoever asked
-        print(story)
+        tell()
         traceback.print_exc()
         print(f"seed {seed} fails: {error}", file=sys.stderr)
         return 1
-    print(story)
+    tell()
     print(f"seed {seed} holds", file=sys.stderr)
     return 0
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from manyhands_broker.core.book import singles
 from manyhands_broker.core.job import Piece
+from manyhands_broker.core.node import Node
 from manyhands_broker.core.states import State
-from manyhands_shared.messages import ResultGroup, Span
+from manyhands_shared.messages import ResultGroup, Span, WorkerHello
 
 if TYPE_CHECKING:
     from manyhands.session import Session
@@ -32,14 +33,24 @@ def harm_broker(harm: str, core: Core) -> None:
     workers: Any = core._workers
     if harm == "ignores attempt numbers":
 
-        def held(node: object, span: Span) -> Iterator[Piece]:
+        def held(
+            node: object, span: Span, states: tuple[State, ...] = (State.ASSIGNED,)
+        ) -> Iterator[Piece]:
             job = core.book.jobs.get(span.job)
             for piece in job.pieces(span.indices) if job is not None else ():
                 for single in singles(piece):
-                    if single.chunk.states[single.lo] == State.ASSIGNED:
+                    if single.chunk.states[single.lo] in states:
                         yield single
 
+        def reclaim(node: Node, hello: WorkerHello) -> list[Span]:
+            for span in hello.holding:
+                for piece in held(None, span, (State.QUEUED,)):
+                    core.book.adopt(piece, node, span.attempt)
+                    piece.chunk.job.unline(piece.indices)
+            return hello.holding
+
         workers._held = held
+        workers._reclaim = reclaim
     elif harm == "forgets a lease":
         workers._lease_check = workers._unlinked_too_long = lambda node, now: None
 

@@ -110,7 +110,7 @@ class Broker(Part):
 
     def suspect(self) -> None:
         """Heartbeats of some node seem late, truly or not."""
-        if self.alive:
+        if self.alive and not self._committing:
             for node in list(self.core.book.fleet)[:1]:
                 self._do(
                     self.core.handle(Suspected(node.row, node.boot_id, 9.0), self.clock()),

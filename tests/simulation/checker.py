@@ -137,22 +137,22 @@ class Checker:
         elif status == Status.RAISED:
             if is_rejection(body):
                 return
-            assert self._raised[task] > options.retries, f"{name} and has retries left"
+            cancelled = plan.doomed or index in plan.cancelled
+            enough = self._raised[task] > options.retries
+            assert enough or cancelled, f"{name} and has retries left"
         elif status == Status.CRASHED:
             limit = self._world.plan.limits.crash_limit
             story = Failure.decode(body).story
             assert options.at_most_once or len(story) >= limit, f"{name} after {story}"
         elif status == Status.CANCELLED:
             wanted = plan.doomed or index in plan.cancelled or options.after
-            wanted = wanted or not self._world.clients[plan.client].alive
-            assert wanted or self._abandoned(job), f"{name} unasked"
+            gone = not self._world.clients[plan.client].alive
+            assert wanted or gone or self.reader is not None, f"{name} unasked"
         elif status == Status.LOST:
             assert options.at_most_once, f"{name} and may run again"
         else:
-            assert status == Status.TIMED_OUT and options.deadline, name
-
-    def _abandoned(self, job: str) -> bool:
-        return self.reader is not None
+            assert status == Status.TIMED_OUT, name
+            assert options.deadline, f"{name} without a deadline"
 
     def settled(self) -> bool:
         """Whether every living client has all it waits for."""
@@ -171,8 +171,16 @@ class Checker:
 
     def _owed(self) -> set[Task]:
         return {
-            (job, index) for job, count in self.promised.items() for index in range(count)
+            (job, index)
+            for job, count in self.promised.items()
+            if not self._waits_for_ever(job)
+            for index in range(count)
         } - self._ended_at_client()
+
+    def _waits_for_ever(self, job: str) -> bool:
+        """Whether it comes after a job that a dead client has left open."""
+        plan = self._world.plan.jobs[job]
+        return bool(plan.after) and not self._world.clients[plan.client].left_in_peace
 
     def _ended_at_client(self) -> set[Task]:
         """What a client ended by itself: refused by the broker, or cancelled before it was sent."""
@@ -185,11 +193,8 @@ class Checker:
         return self._rejected | cancelled
 
     def all_read(self) -> bool:
-        """Whether the reader has all that was promised."""
-        return self._owed() <= self._shown.keys() and self._reader_has()
-
-    def _reader_has(self) -> bool:
-        return True
+        """Whether somebody has been shown all that was promised."""
+        return self._owed() <= self._shown.keys()
 
     def judge_reader(self) -> None:
         """Nothing that was accepted as durable is lost."""

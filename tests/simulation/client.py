@@ -136,4 +136,4 @@ class Client(Peer):
 
 def is_rejection(body: object) -> bool:
     """Whether a failure says that the broker did not take the task."""
-    return isinstance(body, bytes) and Failure.decode(body).type == "manyhands.SubmitError"
+    return isinstance(body, bytes) and "Submit" in Failure.decode(body).type

@@ -36,7 +36,7 @@ class NodeHost(Peer):
             return
         self.alive = True
         self.boot_id = self.random.randbytes(16)
-        info = {"resources": {"gpu": 1.0}} if self.random.random() < 0.5 else {}
+        info = {"resources": {"gpu": 1.0}} if self.name == "n0" else {}
         self.core = NodeCore(Identity(self.name, self.boot_id, self.slots, self._window, 5.0, info))
         broken.harm_node(self.world.harm, self.core)
         self.pool = None

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
 from manyhands_broker.core import Limits
 from manyhands_shared.messages import Function
 from manyhands_shared.options import JobOptions
-
-#: Faults and how often they are drawn, compared with one another.
-FAULTS = {
-    "cut a link": 8,
-    "part": 4,
-    "broker dies": 3,
-    "broker dies at a bad moment": 4,
-    "broker sleeps": 2,
-    "node dies": 4,
-    "node sleeps": 4,
-    "node leaves": 1,
-    "child dies": 5,
-    "client dies": 1,
-    "client sleeps": 1,
-    "disk is slow": 2,
-    "disk is full": 1,
-    "disk fails": 1,
-    "node is suspected": 1,
-    "wall clock jumps": 1,
-    "somebody pauses a job": 1,
-}
+from simulation.faults import FAULTS
 
 
 @dataclass
@@ -106,9 +86,12 @@ def draw(rng: Random) -> Plan:
     for number in range(rng.choice((1, 2, 3, 5))):
         job = _job(rng, f"j{number}", len(clients), heal, durable, jobs)
         jobs[job.id] = job
+    if any(job.after for job in jobs.values()):
+        # Tasks that wait for another job may fill a window that this job still needs.
+        limits = replace(limits, window_tasks=10_000)
     count = rng.choice((0, 1, 3, 3, 6, 10))
     kinds = rng.sample(sorted(FAULTS), rng.choice((1, 3, len(FAULTS))))
-    weights = [FAULTS[kind] for kind in kinds]
+    weights = [FAULTS[kind][0] for kind in kinds]
     faults = sorted((rng.uniform(0.0, heal), rng.choices(kinds, weights)[0]) for _ in range(count))
     slots = [rng.choice((1, 2, 3)) for _ in range(rng.choice((1, 2, 3)))]
     return Plan(limits, slots, clients, jobs, heal, faults)
@@ -127,7 +110,7 @@ def _job(
     if rng.random() < 0.3:
         options["retries"] = rng.choice((1, 3))
         options["retry_delay"] = rng.choice((0.01, 0.5))
-    if rng.random() < 0.2:
+    elif rng.random() < 0.3:
         options["at_most_once"] = True
     if rng.random() < 0.1:
         options["deadline"] = rng.choice((0.2, 3.0))

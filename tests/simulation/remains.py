@@ -15,11 +15,10 @@ def remains_of_broker(core: Core) -> list[str]:
         "sessions": [session.name for session in book.sessions.values()],
         "links of sessions": list(book.session_of),
         "jobs that wait for others": list(book.followers),
-        "unwritten jobs": [job.id for job in book.unwritten],
+        "unwritten jobs": list(book.unwritten),
         "sessions to report to": list(book.reporting),
-        "readers": list(core._durable._readers),
+        "readers": list(book.readers),
         "orphans": list(core._orphans._tasks),
-        "results of orphans": list(core._orphans._results),
         "users of functions": list(core.book.functions._users),
         "jobs that wait for functions": list(core.book.functions._waiting),
     }

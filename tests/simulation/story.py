@@ -16,8 +16,23 @@ class Story:
         """One more line."""
         self._lines.append((now, str(who), _short(str(what))))
 
+    def of_task(self, job: str, index: int) -> list[str]:
+        """The lines that concern one task, and the falls and starts of parts between them."""
+        name = re.compile(rf"\b{job}/{index}\b|job='{job}'[^)]*indices=\[([0-9]+, )*{index}[],]")
+        return [
+            _line(line)
+            for line in self._lines
+            if name.search(line[2])
+            or re.match(r"starts|dies|is killed|stops|fault|is healed", line[2])
+        ]
+
     def __str__(self) -> str:
-        return "\n".join(f"{now:11.6f}  {who:8} {what}" for now, who, what in self._lines)
+        return "\n".join(map(_line, self._lines))
+
+
+def _line(line: tuple[float, str, str]) -> str:
+    now, who, what = line
+    return f"{now:11.6f}  {who:8} {what}"
 
 
 def _short(text: str) -> str:

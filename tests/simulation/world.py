@@ -12,8 +12,9 @@ from random import Random
 from typing import Any
 
 from manyhands.session import types as t
+from simulation import faults
 from simulation import plan as plans
-from simulation.broker import DOOMS, Broker
+from simulation.broker import Broker
 from simulation.checker import Checker
 from simulation.client import Client
 from simulation.disk import Disk
@@ -166,9 +167,13 @@ class World:
         for near in list(self.network.parted):
             self.network.unite(near)
         self.broker.start()
-        for node in self.nodes:
-            node.start()
-        self._unpause_jobs()
+        # A node that is down may stay away: its lease runs out.
+        self.nodes[0].start()
+        for node in self.nodes[1:]:
+            if self.random.random() < 0.5:
+                node.start()
+        for delay in (0.0, 12.0, 25.0):
+            self.after(delay, self._unpause_jobs)
 
     def _read_back(self) -> Client:
         """A new client that wants every result of every durable job."""
@@ -176,6 +181,7 @@ class World:
         reader.follows = dict.fromkeys(self.checker.promised)
         self.checker.reader = reader
         reader.start()
+        self._unpause_jobs()
         return reader
 
     def _leave(self, clients: list[Client]) -> None:
@@ -196,7 +202,7 @@ class World:
     def _unpause_jobs(self) -> None:
         for job in list(self.broker.core.book.jobs.values()):
             if job.paused:
-                self._order("resume", job.id)
+                self.ask("resume", job.id)
 
     def broker_is_down(self) -> None:
         """Somebody starts it again, soon or late."""
@@ -204,68 +210,36 @@ class World:
         self.after(delay, self.broker.start)
 
     def node_is_down(self, node: NodeHost) -> None:
-        """Somebody starts it again, soon or late."""
-        self.after(0.1 if self.healed else self.random.choice((0.05, 1.0, 10.0)), node.start)
+        """Somebody starts it again, soon or late, or never."""
+        delay = 0.1 if self.healed else self.random.choice((0.05, 1.0, 10.0, 1e9))
+        if delay < 1e9 or node is self.nodes[0]:
+            self.after(min(delay, 10.0), node.start)
 
     # What goes wrong
 
     def _fault(self, kind: str) -> None:
-        if self.healed:
-            return
-        rng, broker = self.random, self.broker
-        node, client = rng.choice(self.nodes), rng.choice(self.clients)
-        peer: Peer = rng.choice([*self.nodes, *self.clients])
-        self.tell("world", f"fault: {kind}")
-        seconds = rng.choice((0.1, 1.0, self.plan.limits.lease * 2.2, 8.0))
-        if kind == "cut a link":
-            if peer.link is not None and peer.link.far_open:
-                peer.link.sever(rng.random() * 0.1, rng.choice((0.0, rng.random(), 6.0)))
-        elif kind == "part":
-            self.network.part(peer, seconds, rng.choice(("both", "in", "out")))
-        elif kind == "broker dies":
-            broker.crash("kill -9")
-        elif kind == "broker dies at a bad moment":
-            broker.doom = rng.choice(DOOMS)
-        elif kind == "broker sleeps":
-            self._sleep_broker(seconds)
-        elif kind in ("node sleeps", "client sleeps"):
-            self._sleep(node if kind == "node sleeps" else client, seconds)
-        elif kind == "node dies":
-            node.crash()
-        elif kind == "node leaves":
-            node.leave()
-        elif kind == "child dies":
-            if node.alive and node.pool is not None:
-                node.pool.strike()
-        elif kind == "client dies":
-            client.crash()
-        elif kind == "disk is slow":
-            broker.disk.slowness = rng.choice((0.0, 0.01, 0.4, 2.0))
-        elif kind == "disk is full":
-            broker.disk.full = not broker.disk.full
-        elif kind == "disk fails":
-            broker.disk.fault = rng.choice(("fails", "fails late"))
-        elif kind == "node is suspected":
-            broker.suspect()
-        elif kind == "wall clock jumps":
-            broker.epoch += rng.choice((-3600.0, 3600.0))
-        elif kind == "somebody pauses a job" and broker.alive and broker.core.book.jobs:
-            self._order("pause", rng.choice(sorted(broker.core.book.jobs)))
+        if not self.healed:
+            self.tell("world", f"fault: {kind}")
+            faults.FAULTS[kind][1](self, self.random)
 
-    def _sleep(self, part: Peer, seconds: float) -> None:
+    def sleep(self, part: Peer, seconds: float) -> None:
+        """A node or client does nothing for a while; the broker may notice."""
         part.pause(seconds)
         if part.link is not None and part.link.far_open and seconds > 6.0:
             link: Any = part.link
             self.after(6.0, lambda: link.sever(seconds - 6.0, 0.0))
 
-    def _sleep_broker(self, seconds: float) -> None:
+    def sleep_broker(self, seconds: float) -> None:
+        """The broker does nothing for a while; the others may notice."""
         self.broker.pause(seconds)
         for link in list(self.broker.links.values()):
             if seconds > 6.0:
                 self.after(6.0, lambda link=link: link.sever(0.0, seconds - 6.0))
 
-    def _order(self, what: str, job: str) -> None:
-        for client in self.clients:
+    def ask(self, what: str, job: str) -> None:
+        """Somebody gives an order about a job."""
+        reader = self.checker.reader
+        for client in [*self.clients, *([reader] if reader is not None else [])]:
             if client.alive:
                 client.order(t.Ask(self._ties, what, {"id": job}))
                 return

@@ -244,7 +244,9 @@ class Clients:
             return known
         if not group.job:
             raise ProtocolError("a job without an id")
-        options = JobOptions.from_map(group.options or {})
+        if group.options is None:
+            raise ProtocolError("its first tasks were not taken, so what it asks for is not known")
+        options = JobOptions.from_map(group.options)
         if options.after and not options.durable:
             raise ProtocolError("only a durable job can come after others")
         account = session

@@ -103,10 +103,13 @@ class Dispatcher:
         return piece, bodies, part
 
     def _unspill(self, job: Job, piece: Piece, bodies: list[Payload]) -> list[Payload]:
-        indices = piece.indices
-        stored = self._book.store.bodies(job.id, indices.start, indices.stop)
+        # Those that came in this drain are not in the store yet, nor do they need to be.
+        first = piece.indices.start
+        spilled = [place for place, body in enumerate(bodies) if body is SPILLED]
+        low, high = spilled[0], spilled[-1] + 1
+        stored = self._book.store.bodies(job.id, first + low, first + high)
         return [
-            kept if body is SPILLED else body for body, kept in zip(bodies, stored, strict=True)
+            stored[place - low] if body is SPILLED else body for place, body in enumerate(bodies)
         ]
 
     def _introduce(self, job: Job, node: Node) -> dict[str, object] | None:

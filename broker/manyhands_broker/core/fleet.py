@@ -134,6 +134,8 @@ class Fleet:
         for node in self._surplus:
             slow = node.load > node.slots * limits.recall_after
             silent = now - node.last_result > limits.recall_after
+            if node.held <= node.slots:
+                continue  # sorted before tasks of it ended without its doing
             if not node.recalling and now >= node.recall_at and (slow or silent):
                 yield node
 
