@@ -58,6 +58,7 @@ from manyhands_broker.core.events import (
 )
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.orphans import Orphans
+from manyhands_broker.core.outcomes import Outcomes
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import Store
 from manyhands_broker.core.validate import validate
@@ -94,10 +95,9 @@ class Core:
         self._orphans = Orphans()
         self._durable = Durable(self.book)
         courtesy = Courtesy(self.book)
-        self._workers = Workers(self.book, self._orphans, courtesy)
-        self._clients = Clients(
-            self.book, self._durable, self._orphans, courtesy, self._workers.results
-        )
+        outcomes = Outcomes(self.book, self._orphans)
+        self._workers = Workers(self.book, self._orphans, courtesy, outcomes)
+        self._clients = Clients(self.book, self._durable, self._orphans, courtesy, outcomes.results)
         self._dispatcher = Dispatcher(self.book, self._durable)
         self.book.timers.at(now + limits.session_grace, self._give_up_orphans)
 

@@ -1,22 +1,20 @@
-"""What nodes say, and what becomes of what they hold."""
+"""What nodes say: how they come in, hold, report, leave."""
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 from manyhands_broker.core.book import Book, singles
 from manyhands_broker.core.courtesy import Courtesy
 from manyhands_broker.core.effects import Unwatch, Watch
-from manyhands_broker.core.job import Chunk, Job, Piece
+from manyhands_broker.core.job import Piece
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.orphans import Orphans
+from manyhands_broker.core.outcomes import Outcomes, runs
 from manyhands_broker.core.records import TaskPrinted
-from manyhands_broker.core.retry import retry_delay
 from manyhands_broker.core.states import State
-from manyhands_shared.failure import Failure
 from manyhands_shared.messages import (
     PROTOCOL_VERSION,
     Bye,
@@ -30,22 +28,23 @@ from manyhands_shared.messages import (
     Pong,
     Refused,
     Renew,
-    ResultGroup,
     Results,
     Returned,
     Span,
-    Status,
     WorkerHello,
     WorkerWelcome,
 )
-from manyhands_shared.serial import Payload, total
+from manyhands_shared.serial import total
 
 
 class Workers:
     """Nodes: how they come in, hold tasks, report, and are condemned."""
 
-    def __init__(self, book: Book, orphans: Orphans, courtesy: Courtesy) -> None:
+    def __init__(
+        self, book: Book, orphans: Orphans, courtesy: Courtesy, outcomes: Outcomes
+    ) -> None:
         self._book = book
+        self._outcomes = outcomes
         self._courtesy = courtesy
         self._orphans = orphans
         #: Hellos under a name that another node holds, until that one has proved dead or alive.
@@ -98,16 +97,18 @@ class Workers:
     def received(self, node: Node, message: Message, now: float) -> None:
         """A message of a node that is in."""
         book = self._book
+        # Whatever the node says shows that its main loop runs. A renewal may be stuck behind a large
+        # result on a slow link.
+        node.lease_until = now + book.limits.lease
         match message:
             case Results(seq, groups):
                 node.last_result = now
                 for group in groups:
-                    self.results(node, group)
+                    self._outcomes.results(node, group)
                 nbytes = sum(total(group.bodies) for group in groups)
                 self._courtesy.acknowledge(node, seq, nbytes)
                 book.fleet.update(node)
             case Renew(counter, slots, window):
-                node.lease_until = now + book.limits.lease
                 node.draining = window == 0
                 self._resize(node, slots, window)
                 book.send(node.peer, Lease(counter))
@@ -137,7 +138,7 @@ class Workers:
         book = self._book
         node.recalling = False
         for span in spans:
-            for piece in self._held(node, span):
+            for piece in self._outcomes.held(node, span):
                 book.take_back(piece, node, started=False)
                 book.counters["tasks_returned"] += piece.size
             if span.job not in book.jobs:
@@ -196,9 +197,9 @@ class Workers:
         node.linked = False
         held, precise = node.held, node.held <= node.slots
         for chunk in list(node.holds):
-            for piece in _runs(chunk, node):
+            for piece in runs(chunk, node):
                 if blame:
-                    self._blame(piece, node, why, precise)
+                    self._outcomes.blame(piece, node, why, precise)
                 else:
                     book.take_back(piece, node)
         self._orphans.forget(node)
@@ -275,12 +276,14 @@ class Workers:
             if span.job not in book.jobs:
                 keep += self._adoptable(node, span)
                 continue
-            indices = [index for piece in self._held(node, span) for index in piece.indices]
+            indices = [
+                index for piece in self._outcomes.held(node, span) for index in piece.indices
+            ]
             if indices:
                 keep.append(Span(span.job, span.attempt, indices))
                 kept.update((span.job, index) for index in indices)
         for chunk in list(node.holds):
-            for piece in _runs(chunk, node):
+            for piece in runs(chunk, node):
                 for offset, index in enumerate(piece.indices, piece.lo):
                     if (chunk.job.id, index) not in kept:
                         book.take_back(Piece(chunk, offset, offset + 1), node)
@@ -356,145 +359,9 @@ class Workers:
         if not node.linked and now >= node.back_by:
             self.condemn(node, "its link closed")
 
-    # Results
-
-    def results(self, node: Node, group: ResultGroup) -> None:
-        """Tasks that a node says have ended: those that it holds in this attempt have."""
-        book = self._book
-        job = book.jobs.get(group.job)
-        count = len(group.indices)
-        if job is None:
-            if not self._orphans.result(node, group):
-                book.counters["stale_results"] += count
-            return
-        node.done += count
-        if count:
-            job.measured(count, group.seconds)
-        held = list(self._held(node, Span(group.job, group.attempt, group.indices)))
-        accepted = sum(piece.size for piece in held)
-        book.counters["stale_results"] += count - accepted
-        if accepted == count and not any(group.statuses):
-            for piece in held:
-                book.end(piece, node, State.DONE)
-            book.report(job, group)
-        else:
-            self._mixed_results(job, node, group, held)
-
-    def _mixed_results(self, job: Job, node: Node, group: ResultGroup, held: list[Piece]) -> None:
-        """The same, one by one: some are stale, or failed and perhaps run again."""
-        book = self._book
-        places = {index: place for place, index in enumerate(group.indices)}
-        ended: list[int] = []
-        for piece in (single for part in held for single in singles(part)):
-            index = piece.indices.start
-            place = places[index]
-            status, body = Status(group.statuses[place]), group.bodies[place]
-            delay = retry_delay(job, index, status, body, book.random)
-            if status == Status.CANCELLED:
-                book.stop(piece, node)
-            elif status == Status.CRASHED:
-                self._crashed(piece, node, body)
-            elif delay is not None and index not in job.cancelling:
-                book.counters["tasks_retried"] += 1
-                book.postpone(piece, node, delay)
-            else:
-                book.end(piece, node, State.DONE if status == Status.OK else State.FAILED)
-                ended.append(place)
-        if ended:
-            book.report(
-                job,
-                ResultGroup(
-                    group.job,
-                    group.attempt,
-                    [group.indices[place] for place in ended],
-                    bytes(group.statuses[place] for place in ended),
-                    [group.bodies[place] for place in ended],
-                    group.seconds,
-                ),
-            )
-
-    def _crashed(self, piece: Piece, node: Node, body: Payload) -> None:
-        """A child died of this task; perhaps it may try again."""
-        self._book.counters["child_deaths"] += 1
-        self._charge(piece, node, f"on node {node.name}: {Failure.decode(body).message}")
-
-    def _blame(self, piece: Piece, node: Node, why: str, precise: bool) -> None:
-        """A node died with these tasks. Too many to tell which did it: run them apart next time."""
-        job = piece.chunk.job
-        if precise and not job.options.at_most_once:
-            for offset in range(piece.lo, piece.hi):
-                self._charge(
-                    Piece(piece.chunk, offset, offset + 1), node, f"node {node.name}: {why}"
-                )
-            return
-        indices = piece.indices
-        self._book.take_back(piece, node)
-        if not job.finished:
-            job.suspects.update(
-                index
-                for index in indices
-                if piece.chunk.states[index - piece.chunk.base] == State.QUEUED
-            )
-
-    def _charge(self, piece: Piece, node: Node, line: str) -> None:
-        book = self._book
-        job, index = piece.chunk.job, piece.indices.start
-        attempt = piece.chunk.attempts[piece.lo]
-        if index in job.cancelling:
-            book.stop(piece, node)
-            return
-        story = job.blames.setdefault(index, [])
-        story.append(f"attempt {attempt} {line}")
-        limit = job.options.crash_limit or book.limits.crash_limit
-        if len(story) < limit and not job.options.at_most_once:
-            book.take_back(piece, node)
-            return
-        book.counters["tasks_quarantined"] += 1
-        failure = Failure(
-            "manyhands.TaskCrashed",
-            f"task {index} of job {job.id} ended {len(story)} processes and is not run again: "
-            + "; ".join(story),
-            story=tuple(story),
-        )
-        book.say(logging.WARNING, failure.message)
-        book.finish(piece, node, State.FAILED, Status.CRASHED, failure.encode())
-
-    def _held(self, node: Node, span: Span) -> Iterator[Piece]:
-        """The part of `span` that `node` holds in just this attempt, each task once."""
-        job = self._book.jobs.get(span.job)
-        if job is None:
-            return
-        indices = span.indices
-        if len(set(indices)) != len(indices):
-            indices = list(dict.fromkeys(indices))
-        for piece in list(job.pieces(indices)):
-            chunk, lo, hi = piece
-            count = piece.size
-            if chunk.holders[lo:hi].count(node) == count and (
-                chunk.attempts[lo:hi].count(span.attempt) == count
-            ):
-                yield piece
-                continue
-            for offset in range(lo, hi):
-                if chunk.holders[offset] is node and chunk.attempts[offset] == span.attempt:
-                    yield Piece(chunk, offset, offset + 1)
-
     def _at(self, row: int, boot_id: bytes) -> Node | None:
         node = self._book.fleet.by_row.get(row)
         return node if node is not None and node.boot_id == boot_id else None
-
-
-def _runs(chunk: Chunk, node: Node) -> Iterator[Piece]:
-    """What `node` holds of `chunk`, in runs of one attempt. Moving what is yielded is allowed."""
-    holders, attempts = chunk.holders, chunk.attempts
-    lo = 0
-    while lo < len(holders):
-        hi = lo + 1
-        if holders[lo] is node:
-            while hi < len(holders) and holders[hi] is node and attempts[hi] == attempts[lo]:
-                hi += 1
-            yield Piece(chunk, lo, hi)
-        lo = hi
 
 
 def _resources(info: dict[str, Any]) -> dict[str, float]:

@@ -1,0 +1,158 @@
+"""How attempts end: results, crashes, blame, and what a node really holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from manyhands_broker.core.book import Book, singles
+from manyhands_broker.core.job import Chunk, Job, Piece
+from manyhands_broker.core.node import Node
+from manyhands_broker.core.orphans import Orphans
+from manyhands_broker.core.retry import retry_delay
+from manyhands_broker.core.states import State
+from manyhands_shared.failure import Failure
+from manyhands_shared.messages import ResultGroup, Span, Status
+from manyhands_shared.serial import Payload
+
+
+class Outcomes:
+    """What becomes of tasks that nodes hold."""
+
+    def __init__(self, book: Book, orphans: Orphans) -> None:
+        self._book = book
+        self._orphans = orphans
+
+    def results(self, node: Node, group: ResultGroup) -> None:
+        """Tasks that a node says have ended: those that it holds in this attempt have."""
+        book = self._book
+        job = book.jobs.get(group.job)
+        count = len(group.indices)
+        if job is None:
+            if not self._orphans.result(node, group):
+                book.counters["stale_results"] += count
+            return
+        node.done += count
+        if count:
+            job.measured(count, group.seconds)
+        held = list(self.held(node, Span(group.job, group.attempt, group.indices)))
+        accepted = sum(piece.size for piece in held)
+        book.counters["stale_results"] += count - accepted
+        if accepted == count and not any(group.statuses):
+            for piece in held:
+                book.end(piece, node, State.DONE)
+            book.report(job, group)
+        else:
+            self._mixed_results(job, node, group, held)
+
+    def _mixed_results(self, job: Job, node: Node, group: ResultGroup, held: list[Piece]) -> None:
+        """The same, one by one: some are stale, or failed and perhaps run again."""
+        book = self._book
+        places = {index: place for place, index in enumerate(group.indices)}
+        ended: list[int] = []
+        for piece in (single for part in held for single in singles(part)):
+            index = piece.indices.start
+            place = places[index]
+            status, body = Status(group.statuses[place]), group.bodies[place]
+            delay = retry_delay(job, index, status, body, book.random)
+            if status == Status.CANCELLED:
+                book.stop(piece, node)
+            elif status == Status.CRASHED:
+                self._crashed(piece, node, body)
+            elif delay is not None and index not in job.cancelling:
+                book.counters["tasks_retried"] += 1
+                book.postpone(piece, node, delay)
+            else:
+                book.end(piece, node, State.DONE if status == Status.OK else State.FAILED)
+                ended.append(place)
+        if ended:
+            book.report(
+                job,
+                ResultGroup(
+                    group.job,
+                    group.attempt,
+                    [group.indices[place] for place in ended],
+                    bytes(group.statuses[place] for place in ended),
+                    [group.bodies[place] for place in ended],
+                    group.seconds,
+                ),
+            )
+
+    def _crashed(self, piece: Piece, node: Node, body: Payload) -> None:
+        """A child died of this task; perhaps it may try again."""
+        self._book.counters["child_deaths"] += 1
+        self._charge(piece, node, f"on node {node.name}: {Failure.decode(body).message}")
+
+    def blame(self, piece: Piece, node: Node, why: str, precise: bool) -> None:
+        """A node died with these tasks. Too many to tell which did it: run them apart next time."""
+        job = piece.chunk.job
+        if precise and not job.options.at_most_once:
+            for offset in range(piece.lo, piece.hi):
+                self._charge(
+                    Piece(piece.chunk, offset, offset + 1), node, f"node {node.name}: {why}"
+                )
+            return
+        indices = piece.indices
+        self._book.take_back(piece, node)
+        if not job.finished:
+            job.suspects.update(
+                index
+                for index in indices
+                if piece.chunk.states[index - piece.chunk.base] == State.QUEUED
+            )
+
+    def _charge(self, piece: Piece, node: Node, line: str) -> None:
+        book = self._book
+        job, index = piece.chunk.job, piece.indices.start
+        attempt = piece.chunk.attempts[piece.lo]
+        if index in job.cancelling:
+            book.stop(piece, node)
+            return
+        story = job.blames.setdefault(index, [])
+        story.append(f"attempt {attempt} {line}")
+        limit = job.options.crash_limit or book.limits.crash_limit
+        if len(story) < limit and not job.options.at_most_once:
+            book.take_back(piece, node)
+            return
+        book.counters["tasks_quarantined"] += 1
+        failure = Failure(
+            "manyhands.TaskCrashed",
+            f"task {index} of job {job.id} ended {len(story)} processes and is not run again: "
+            + "; ".join(story),
+            story=tuple(story),
+        )
+        book.say(logging.WARNING, failure.message)
+        book.finish(piece, node, State.FAILED, Status.CRASHED, failure.encode())
+
+    def held(self, node: Node, span: Span) -> Iterator[Piece]:
+        """The part of `span` that `node` holds in just this attempt, each task once."""
+        job = self._book.jobs.get(span.job)
+        if job is None:
+            return
+        indices = span.indices
+        if len(set(indices)) != len(indices):
+            indices = list(dict.fromkeys(indices))
+        for piece in list(job.pieces(indices)):
+            chunk, lo, hi = piece
+            count = piece.size
+            if chunk.holders[lo:hi].count(node) == count and (
+                chunk.attempts[lo:hi].count(span.attempt) == count
+            ):
+                yield piece
+                continue
+            for offset in range(lo, hi):
+                if chunk.holders[offset] is node and chunk.attempts[offset] == span.attempt:
+                    yield Piece(chunk, offset, offset + 1)
+
+
+def runs(chunk: Chunk, node: Node) -> Iterator[Piece]:
+    """What `node` holds of `chunk`, in runs of one attempt. Moving what is yielded is allowed."""
+    holders, attempts = chunk.holders, chunk.attempts
+    lo = 0
+    while lo < len(holders):
+        hi = lo + 1
+        if holders[lo] is node:
+            while hi < len(holders) and holders[hi] is node and attempts[hi] == attempts[lo]:
+                hi += 1
+            yield Piece(chunk, lo, hi)
+        lo = hi
