@@ -76,6 +76,9 @@ class WorkerConfig:
     slots: Annotated[
         int, Ge(0), Le(4_096), "Pool children; 0 is one for each core this process may use."
     ] = 0
+    resources: Annotated[
+        str, "What tasks may ask for here, as gpu=2,label=1; cpus and memory are filled in."
+    ] = ""
     window: Annotated[
         int, Ge(1), Le(1_000_000), "Tasks that the node holds at once, running and waiting."
     ] = 8_192

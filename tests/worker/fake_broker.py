@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -147,7 +148,14 @@ class FakeBroker:
 class NodeProcess:
     """A node in a process of its own, as an embedded cluster starts it."""
 
-    def __init__(self, address: str, *, scratch: str = "", **options: Any) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        scratch: str = "",
+        before: Callable[[], None] | None = None,
+        **options: Any,
+    ) -> None:
         config = {"broker": address, "slots": 1, "beats": False, "slab_bytes": 4 << 20, **options}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "manyhands_worker", "--config-json", json.dumps(config)],
@@ -155,6 +163,8 @@ class NodeProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
+            preexec_fn=before,  # noqa: PLW1509 - a test of control groups enters its own here
             env={**os.environ, "TMPDIR": scratch} if scratch else None,
         )
         self.pid = self.process.pid

@@ -34,13 +34,15 @@ class PoolRig:
         self.keep_blocks = False
         self._numbers = itertools.count()
 
-    def submit(self, function: Any, *args: Any, count: int = 1, limit: int = 0) -> list[int]:
-        """Queue tasks of one function; `limit` is `tasks_per_child`. Returns their numbers."""
+    def submit(
+        self, function: Any, *args: Any, count: int = 1, rules: a.Rules = a.NO_RULES
+    ) -> list[int]:
+        """Queue tasks of one function. Returns their numbers."""
         digest, code = code_of(function)
         indices = [next(self._numbers) for _ in range(count)]
         body = serial.dumps((args, {}))
         self.work.queue.append(
-            Chunk(("job", 1), digest, limit, list(indices), [body] * count, code)
+            Chunk(("job", 1), digest, list(indices), [body] * count, code, rules)
         )
         return indices
 
@@ -81,9 +83,12 @@ class PoolRig:
             case a.Claimed():
                 self.work.claimed(event.slot, event.claim)
             case a.Died():
-                blamed = self.work.died(event.slot, event.claim, event.blamed)
-                if blamed is not None:
-                    self.ended[blamed[1]] = (Status.CRASHED, event.text)
+                culprit, lost = self.work.died(event.slot, event.claim, event.blamed)
+                if culprit is not None:
+                    status = Status.TIMED_OUT if event.timeout else Status.CRASHED
+                    self.ended[culprit[1]] = (status, event.text)
+                for _, indices in lost:
+                    self.ended.update(dict.fromkeys(indices, (Status.LOST, event.text)))
             case a.Born():
                 self.work.born(event.slot)
 

@@ -374,6 +374,7 @@ def test_leaves_when_its_lifeline_is_cut(broker):
         broker.welcome()
         os.close(far)
         assert process.wait(20) == 130
+        assert process.stderr.read() == b""
         process.stderr.close()
     finally:
         os.close(near)

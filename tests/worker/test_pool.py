@@ -346,7 +346,9 @@ def test_initializer_that_fails_is_tried_again(rig, tmp_path):
 
 def test_tasks_per_child(rig):
     pool = rig()
-    pids = [pid for _, pid in pool.outcome(pool.submit(_pid, count=7, limit=3))]
+    pids = [
+        pid for _, pid in pool.outcome(pool.submit(_pid, count=7, rules=a.Rules(tasks_per_child=3)))
+    ]
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 1]
     assert not pool.deaths()
 

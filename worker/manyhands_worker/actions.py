@@ -1,8 +1,8 @@
 """What the core of a node is told, and what it wants done: its whole interface.
 
 Events come from three sides: the link (`LinkUp`, `LinkLost`, `Received`), the pool (`Finished`,
-`Claimed`, `Died`, `Born`, `Trouble`), and the process itself (`Leave`, `Tick`). Effects go to the
-same three. A simulator can stand on the other side as well as the real thing.
+`Printed`, `Claimed`, `Died`, `Born`, `Trouble`), and the process itself (`Leave`,
+`Tick`). Effects go to the same three. A simulator can stand on the other side as well as the real thing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from manyhands_shared.messages import Message
+from manyhands_shared.options import JobOptions
 from manyhands_shared.serial import Payload
 
 #: A job in one attempt.
@@ -25,20 +26,61 @@ class Block(Protocol):
         """Nobody reads from it any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a job asks of the node that runs its tasks: the part of its options that is for nodes.
+
+    `timeout` in seconds, 0 for none. `capture`: what its tasks print goes to the broker as well.
+    """
+
+    tasks_per_child: int = 0
+    timeout: float = 0.0
+    at_most_once: bool = False
+    capture: bool = False
+    after: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, options: JobOptions) -> Rules:
+        """The rules of a job with these options."""
+        return cls(
+            options.tasks_per_child,
+            options.timeout,
+            options.at_most_once,
+            options.durable,
+            options.after,
+        )
+
+
+NO_RULES = Rules()
+
+
+@dataclass(frozen=True, slots=True)
+class Parents:
+    """The results of the jobs that a job comes after: one list for each, in order of index.
+
+    `name` stands for these very results, and the function that takes them, in a child.
+    """
+
+    name: bytes
+    lists: list[list[Payload]]
+    nbytes: int
+
+
 @dataclass(slots=True)
 class Batch:
     """Tasks of one job and attempt, handed to a slot together.
 
-    `code` is the function that the digest `function` stands for. Serials run from `first`. The
-    first `done` tasks have been reported; those with serial `taken` and above were taken back
-    unstarted.
+    `code` is the function that the digest `function` stands for; `parents` come before the tasks'
+    own arguments. Serials run from `first`. The first `done` tasks have been reported; those with
+    serial `taken` and above were taken back unstarted.
     """
 
     first: int
     key: Key
     function: bytes
     code: Payload
-    tasks_per_child: int
+    parents: Parents | None
+    rules: Rules
     indices: list[int]
     bodies: list[Payload]
     done: int = 0
@@ -98,6 +140,8 @@ class Died:
     """The child of a slot is dead.
 
     It was running the task `blamed` (0: none) and had claimed up to `claim`. `asked`: on a `Kill`.
+    `timeout`: the blamed task ran longer than so many seconds, and the pool killed it for that.
+    `last_words`: the end of what that task printed, where that is captured.
     """
 
     slot: int
@@ -105,6 +149,17 @@ class Died:
     blamed: int
     text: str
     asked: bool = False
+    timeout: float = 0.0
+    last_words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """The task with this serial, not reported yet, has printed something."""
+
+    slot: int
+    serial: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +190,19 @@ class Tick:
     """Everything that was to be read has been handled: decide, and send what is due."""
 
 
-Event = LinkUp | LinkLost | Received | Finished | Claimed | Died | Born | Trouble | Leave | Tick
+Event = (
+    LinkUp
+    | LinkLost
+    | Received
+    | Finished
+    | Printed
+    | Claimed
+    | Died
+    | Born
+    | Trouble
+    | Leave
+    | Tick
+)
 
 
 # Effects

@@ -6,9 +6,11 @@ import contextlib
 import os
 import signal
 import socket
+from multiprocessing.connection import Connection
 from typing import Any
 
 from manyhands_worker.control import words
+from manyhands_worker.output import Tap
 from manyhands_worker.pipe import PipeError
 from manyhands_worker.process import (
     BaseProcess,
@@ -26,16 +28,24 @@ class PoolChild(BaseProcess):
     """The process of one slot.
 
     Everything it shares with the node is handed over here, at its start: one end of a socket pair,
-    the control block (see `control`), and its slab, or None (see `slab`).
+    the control block (see `control`), its slab, or None (see `slab`), and the pipe for its output
+    with the mark that cuts it (see `output`).
     """
 
     def __init__(
-        self, slot: int, sock: socket.socket, control: Any, slab: Any, limits: Limits
+        self,
+        slot: int,
+        sock: socket.socket,
+        control: Any,
+        slab: Any,
+        tap: tuple[Connection[Any, Any], bytes],
+        limits: Limits,
     ) -> None:
         super().__init__(name=f"manyhands-child-{slot}")
         self._socket = sock
         self._control = control
         self._slab = slab
+        self._tap = tap
         self._limits = limits
 
     def run(self) -> None:
@@ -49,7 +59,8 @@ class PoolChild(BaseProcess):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         limit_threads(self._limits.threads)
         control = words(self._control)
-        runner = Runner(self._socket, control, SlabWriter(self._slab, control), self._limits)
+        slab, tap = SlabWriter(self._slab, control), Tap(*self._tap)
+        runner = Runner(self._socket, control, slab, tap, self._limits)
         # A broken pipe is for the node to explain, which sees it from its side.
         with contextlib.suppress(OSError, PipeError):
             runner.serve()

@@ -58,10 +58,11 @@ class NodeCore:
         self._now = 0.0
         self._phase = Phase.DOWN
         self._out: list[a.Effect] = []
-        self._work = Workload(identity.slots, self._out)
+        self._work = Workload(identity.name, identity.slots, self._out)
         # What people should know, and the broker has no link to be told by.
         self._notices: list[m.Event] = []
         self._counter = 0
+        self._broker = b""
         self._renewals: dict[int, float] = {}
         self._lease = self._renew_interval = 0.0
         self._leased_at = self._renewed_at = self._hello_at = 0.0
@@ -72,6 +73,7 @@ class NodeCore:
             a.Tick: self._tick,
             a.Finished: lambda event: self._work.finished(event, self._now),
             a.Received: self._received,
+            a.Printed: self._work.printed,
             a.Claimed: self._work.claimed,
             a.Died: self._died,
             a.Born: lambda event: self._work.born(event.slot),
@@ -94,6 +96,7 @@ class NodeCore:
             m.Ping: lambda message: self._send(m.Pong(message.counter)),
             m.Lease: self._lease_extended,
             m.Function: work.function,
+            m.Given: work.given,
             m.Assign: work.assign,
             m.Ack: lambda message: work.acknowledge(message.seq),
             m.Cancel: lambda message: work.cancel(message.spans),
@@ -186,7 +189,8 @@ class NodeCore:
         # The broker counts from when it saw the hello, which was no sooner than this.
         self._leased_at = self._renewed_at = self._hello_at
         self._renewals.clear()
-        self._work.welcome(message.keep)
+        self._work.welcome(message.keep, stranger=message.broker != self._broker)
+        self._broker = message.broker
         self._out.append(
             a.Beat(message.beat_port, message.beat_row, message.beat_key, message.beat_interval)
         )
@@ -243,7 +247,8 @@ class NodeCore:
             return
         if self._phase is Phase.READY:
             self._send(m.Bye(event.reason))
-        self._stop(ExitCode.INTERRUPTED, event.reason)
+        self._log(logging.DEBUG, f"leaving at once: {event.reason}")
+        self._stop(ExitCode.INTERRUPTED, "")
 
     def _begin_drain(self, reason: str) -> None:
         if self._drain_by is not None:
@@ -275,6 +280,9 @@ class NodeCore:
             self._work.start_tasks(self._now)
         if self._phase is Phase.READY:
             self._work.send_results()
+            if self._work.ignorant:
+                self._work.ignorant = False
+                self._hello()
         if self._drain_by is not None:
             self._continue_drain(self._drain_by)
         self._work.rebalance(self._now)

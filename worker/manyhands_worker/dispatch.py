@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from manyhands_shared.serial import Payload
 from manyhands_worker.actions import Batch, Key
@@ -30,6 +31,13 @@ _REMEMBERED = 4_096
 
 class Disorder(Exception):
     """A child reports what it was not given."""
+
+
+class Losses(NamedTuple):
+    """What a dead child had begun: the task it died of, and those that may not run again."""
+
+    culprit: tuple[Key, int] | None
+    lost: list[tuple[Key, list[int]]]
 
 
 @dataclass(slots=True)
@@ -95,8 +103,8 @@ class Dispatcher:
         count = self._count(chunk)
         if slot.batches and (chunk.alone or not self._short(slot.batches[0], chunk)):
             return None
-        if chunk.tasks_per_child:
-            count = min(count, chunk.tasks_per_child - slot.counted)
+        if chunk.rules.tasks_per_child:
+            count = min(count, chunk.rules.tasks_per_child - slot.counted)
             if count <= 0:
                 slot.worn = True
                 return None
@@ -106,14 +114,15 @@ class Dispatcher:
             chunk.key,
             chunk.function,
             chunk.code,
-            chunk.tasks_per_child,
+            chunk.parents,
+            chunk.rules,
             indices,
             bodies,
         )
         slot.next_serial += len(indices)
-        if chunk.tasks_per_child:
+        if chunk.rules.tasks_per_child:
             slot.counted += len(indices)
-            slot.worn = slot.counted >= chunk.tasks_per_child
+            slot.worn = slot.counted >= chunk.rules.tasks_per_child
         if not slot.batches:
             slot.progress = now
         slot.batches.append(batch)
@@ -266,14 +275,16 @@ class Dispatcher:
         """Whether an answer to `Revoke` is still to come."""
         return any(slot.revoking for slot in self.slots)
 
-    def died(self, number: int, claim: int, blamed: int) -> tuple[Key, int] | None:
-        """A slot's child is dead: put back everything it had but the blamed task, which returns.
+    def died(self, number: int, claim: int, blamed: int) -> Losses:
+        """A slot's child is dead: put back everything it had but the blamed task.
 
-        What it may have run already is run again each by itself, in case that is what kills.
+        What it may have run already is run again each by itself, in case that is what kills; unless
+        it may run at most once.
         """
         slot = self.slots[number]
         culprit = self.holder(number, blamed) if blamed else None
-        back = []
+        back: list[Chunk] = []
+        lost: list[tuple[Key, list[int]]] = []
         for batch, low, high in slot.open_tasks():
             behind = min(max(claim + 1 - batch.first, low), high)
             touched = replace(_part(batch, low, behind), alone=True)
@@ -281,10 +292,14 @@ class Dispatcher:
                 at = blamed - batch.first - low
                 if 0 <= at < len(touched):
                     del touched.indices[at], touched.bodies[at]
-            back += [touched, _part(batch, behind, high)]
+            if batch.rules.at_most_once:
+                lost.append((batch.key, touched.indices))
+            else:
+                back.append(touched)
+            back.append(_part(batch, behind, high))
         self.queue.push_front(back)
         self._reset(slot)
-        return culprit
+        return Losses(culprit, lost)
 
     def born(self, number: int) -> None:
         """A slot has a fresh child."""
@@ -302,7 +317,7 @@ class Dispatcher:
 
     @staticmethod
     def _uncount(slot: Slot, batch: Batch, count: int) -> None:
-        if batch.tasks_per_child:
+        if batch.rules.tasks_per_child:
             slot.counted -= count
 
 
@@ -311,8 +326,9 @@ def _part(batch: Batch, low: int, high: int) -> Chunk:
     return Chunk(
         batch.key,
         batch.function,
-        batch.tasks_per_child,
         batch.indices[low:high],
         batch.bodies[low:high],
         batch.code,
+        batch.rules,
+        batch.parents,
     )

@@ -6,15 +6,18 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from itertools import islice
+from multiprocessing.connection import Pipe
 
 from manyhands_shared import serial
 from manyhands_shared.serial import Buffer, Payload
 from manyhands_shared.status import Status
 from manyhands_worker import control, pipe
-from manyhands_worker.actions import Batch, Block, Finished
+from manyhands_worker.actions import Batch, Block, Finished, Printed
 from manyhands_worker.child import PoolChild
 from manyhands_worker.functions import FunctionCache
+from manyhands_worker.output import Capture, new_mark
 from manyhands_worker.process import (
     describe_exit,
     kill_group,
@@ -51,6 +54,12 @@ class ChildHandle:
         self.fault = ""
         #: The core asked for its death.
         self.asked = False
+        #: The task that it was killed for, and that task's timeout in seconds.
+        self.expired = (0, 0.0)
+        #: Some of its tasks have had their output captured.
+        self.captures = False
+        #: When to look whether its task runs too long.
+        self.check_at: float | None = None
         #: Nothing can be read from it any more.
         self.closed = False
         self.rss = 0
@@ -59,14 +68,26 @@ class ChildHandle:
         self.words = control.words(block)
         self.socket, far_end = socket.socketpair()
         try:
-            self.process = PoolChild(slot, far_end, block, slab, limits)
+            printed, tap = Pipe(duplex=False)
+        except BaseException:
+            self.socket.close()
+            far_end.close()
+            raise
+        mark = new_mark()
+        try:
+            self.process = PoolChild(slot, far_end, block, slab, (tap, mark), limits)
             with without_main():
                 self.process.start()
         except BaseException:
             self.socket.close()
+            printed.close()
             raise
         finally:
             far_end.close()
+            tap.close()
+        self.output = Capture(printed, mark)
+        # Batches with a timeout that are not over: their serials, and the timeout in seconds.
+        self._timed: deque[tuple[range, float]] = deque()
         self.pid = int(self.process.pid or 0)
         self.socket.setblocking(False)
         self._statm = open_statm(self.pid)
@@ -88,15 +109,58 @@ class ChildHandle:
     def send(self, batch: Batch) -> bool:
         """Hand it a batch. Returns whether all of it is in the pipe; if not, `flush` later."""
         buffers: list[Buffer] = []
-        code: list[bytes | int | None] = [None]
-        if batch.function in self._known:
-            self._known.get(batch.function)
-        else:
-            self._known.put(batch.function, None, serial.nbytes(batch.code))
-            code = [*pipe.pack([batch.code], buffers)]
+        name, code = self._introduce(batch, buffers)
         bodies = pipe.pack(batch.bodies, buffers)
+        rules = batch.rules
+        flags = pipe.AT_ONCE * rules.at_most_once | pipe.CAPTURE * rules.capture
+        self.captures = self.captures or rules.capture
+        if rules.timeout:
+            self._time(batch)
         self.words[control.LIMIT] = control.NO_LIMIT
-        return self._write([batch.first, batch.function, code[0], bodies], buffers)
+        return self._write([batch.first, name, code, flags, bodies], buffers)
+
+    def _introduce(self, batch: Batch, buffers: list[Buffer]) -> tuple[bytes, list[object] | None]:
+        """What the child calls the function, and what it needs to have it; None if it has it."""
+        parents = batch.parents
+        name = batch.function if parents is None else parents.name
+        if name in self._known:
+            self._known.get(name)
+            return name, None
+        nbytes, payloads, counts = serial.nbytes(batch.code), [batch.code], []
+        if parents is not None:
+            nbytes += parents.nbytes
+            counts = [len(results) for results in parents.lists]
+            payloads += [body for results in parents.lists for body in results]
+        self._known.put(name, None, nbytes)
+        return name, [counts, pipe.pack(payloads, buffers)]
+
+    # Timeouts
+
+    def _time(self, batch: Batch) -> None:
+        self._forget_timed()
+        serials = range(batch.first, batch.first + len(batch.indices))
+        self._timed.append((serials, batch.rules.timeout))
+        due = time.monotonic() + batch.rules.timeout
+        self.check_at = due if self.check_at is None else min(self.check_at, due)
+
+    def _forget_timed(self) -> None:
+        while self._timed and self._timed[0][0][-1] <= self.words[control.DONE]:
+            self._timed.popleft()
+
+    def overtime(self, now: float) -> tuple[int, float] | None:
+        """The running task if it runs too long, and its timeout. Sets `check_at` for the next look."""
+        self._forget_timed()
+        # What is started from now on has its whole time.
+        self.check_at = min((now + timeout for _, timeout in self._timed), default=None)
+        claim, started, busy = self.claim, self.words[control.STARTED] / 1e9, self.busy
+        if not busy or claim != self.claim:
+            return None  # it is between two tasks
+        for serials, timeout in self._timed:
+            if claim in serials:
+                if started + timeout <= now:
+                    return claim, timeout
+                self.check_at = started + timeout
+        return None
 
     def _write(self, header: list[object], buffers: list[Buffer]) -> bool:
         try:
@@ -204,10 +268,22 @@ class ChildHandle:
         """SIGKILL it, and whatever it has started."""
         kill_group(self.pid)
 
-    def obituary(self) -> str:
-        """How it died, in one line. Only for a child that is dead."""
+    @property
+    def shot(self) -> bool:
+        """Whether it died of a SIGKILL that did not come from here. Only for one that is dead."""
+        return self.process.exitcode == -signal.SIGKILL and not (self.fault or self.asked)
+
+    def printed(self, *, whole: bool = False) -> list[Printed]:
+        """What its tasks have printed and is to go out; `whole`: all that is there."""
+        parts = self.output.read(time.monotonic())
+        if whole:
+            parts += self.output.flush()
+        return [Printed(self.slot, number, text) for number, text in parts]
+
+    def obituary(self, oom: str = "") -> str:
+        """How it died, in one line. Only for a child that is dead. `oom`: words for what shot it."""
         code = self.process.exitcode
-        text = f"child {self.pid} {describe_exit(code)}"
+        text = f"child {self.pid} {oom or describe_exit(code)}"
         if self.fault and code == -signal.SIGKILL:
             text = f"child {self.pid} was killed because {self.fault}"
         if self.busy:
@@ -220,6 +296,7 @@ class ChildHandle:
         self.closed = True
         kill_orphans(self.pid)
         self.socket.close()
+        self.output.close()
         if self._statm >= 0:
             os.close(self._statm)
         self.process.join()

@@ -37,6 +37,14 @@ class Held:
             if not here:
                 del self._tasks[key]
 
+    def jobs(self) -> set[str]:
+        """The jobs that tasks in here are of."""
+        return {job for job, _ in self._tasks}
+
+    def has_job(self, job: str) -> bool:
+        """Whether some task of a job is in."""
+        return any(key[0] == job for key in self._tasks)
+
     def has(self, key: Key, index: int) -> bool:
         """Whether a task is in."""
         here = self._tasks.get(key)

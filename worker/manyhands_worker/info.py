@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import socket
@@ -10,11 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from manyhands_shared import __version__
+from manyhands_worker.cgroup import cpu_limit, memory_limit
 from manyhands_worker.process import usable_cores
 
 
-def describe_host() -> dict[str, Any]:
-    """Versions, host and size of this node. Memory in bytes."""
+def default_slots() -> int:
+    """One for each core that this process may run on, within its control group's quota."""
+    quota = cpu_limit()
+    return max(1, usable_cores() if quota is None else min(usable_cores(), math.ceil(quota)))
+
+
+def describe_host(slots: int, resources: dict[str, float]) -> dict[str, Any]:
+    """Versions, host and size of this node. Memory in bytes.
+
+    Args:
+        slots: how many the node has; that many cores it offers to tasks, unless it is told otherwise.
+        resources: what it was told to offer.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = min(memory, memory_limit() or memory)
     return {
         "manyhands": __version__,
         "python": platform.python_version(),
@@ -22,7 +37,8 @@ def describe_host() -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "cpus": usable_cores(),
-        "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "memory": memory,
+        "resources": {"cpus": float(slots), "memory": float(memory), **resources},
     }
 
 

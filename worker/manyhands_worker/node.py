@@ -13,16 +13,16 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from manyhands_shared import address
+from manyhands_shared import address, resources
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
 from manyhands_worker import actions as a
 from manyhands_worker.core import Identity, NodeCore
 from manyhands_worker.guard import Guard
 from manyhands_worker.heartbeat import Target
-from manyhands_worker.info import describe_host
+from manyhands_worker.info import default_slots, describe_host
 from manyhands_worker.pool import NodePool
-from manyhands_worker.process import start_fork_server, usable_cores
+from manyhands_worker.process import start_fork_server
 from manyhands_worker.transport import Transport
 
 log = logging.getLogger("manyhands.worker")
@@ -58,7 +58,8 @@ class _Node:
     def __init__(self, config: WorkerConfig, parent_pid: int | None, lifeline: int | None) -> None:
         boot_id = os.urandom(16)
         self._broker = address.parse(config.broker)
-        slots = config.slots or usable_cores()
+        slots = config.slots or default_slots()
+        info = describe_host(slots, resources.parse(config.resources))
         name = config.name or f"{socket.gethostname()}-{boot_id[:2].hex()}"
         self._parent = parent_pid
         self._lifeline = lifeline
@@ -70,7 +71,7 @@ class _Node:
         self._pool = NodePool(slots, config.slab_bytes, self._selector)
         self._guard = Guard(boot_id, self._selector, beats=config.beats)
         self._core = NodeCore(
-            Identity(name, boot_id, slots, config.window, config.drain_timeout, describe_host())
+            Identity(name, boot_id, slots, config.window, config.drain_timeout, info)
         )
 
     def run(self) -> int:

@@ -4,7 +4,9 @@ A message is four bytes of length, a header (a msgpack array) and raw buffers. T
 field lists the buffers' lengths. In its vectors of payloads a `bytes` entry is the payload itself
 and an integer *n* says that the payload is the next *n* buffers, as in the protocol of the nodes.
 
-Node to child: ``[first serial, digest, function or nil, bodies, lengths]``.
+Node to child: ``[first serial, digest, function or nil, flags, bodies, lengths]``. A function is
+``[counts, payloads]``: the function's payload itself, then for each count so many results that it is
+called with, as one list.
 Child to node: ``[first serial, statuses, bodies, seconds, lengths]``, where a body may also be
 ``[position, length, …]``: buffers in the child's slab.
 
@@ -21,6 +23,9 @@ from typing import Any
 import msgpack
 
 from manyhands_shared.serial import Buffer, Payload
+
+#: Flags of a batch: each result is handed over at once; what is printed is captured.
+AT_ONCE, CAPTURE = 1, 2
 
 _PREFIX = struct.Struct("<I")
 _CHUNK = 256 * 1024

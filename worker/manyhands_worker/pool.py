@@ -31,6 +31,7 @@ from manyhands_shared.wire import MAX_FRAME_BYTES
 from manyhands_worker import actions as a
 from manyhands_worker.control import SETTLE_SECONDS
 from manyhands_worker.handle import ChildHandle
+from manyhands_worker.oom import OomWatch
 from manyhands_worker.process import usable_cores
 from manyhands_worker.runner import Limits
 from manyhands_worker.slab import slab_size
@@ -80,6 +81,7 @@ class NodePool:
         self._claims: dict[int, float] = {}
         self._events: list[a.Event] = []
         self._sampled_at = 0.0
+        self._oom = OomWatch()
         self._told_of_slab = False
         # multiprocessing would wait for children at exit; they must be gone by then.
         atexit.register(self.close)
@@ -105,8 +107,11 @@ class NodePool:
         """When `turn` has something to do, if no descriptor does."""
         waits = (self._births, self._claims, self._leaving, self._doubtful)
         times = [due for wait_for in waits for due in wait_for.values()]
-        if any(child is not None and child.busy for child in self._children):
-            times.append(self._sampled_at + _SAMPLE_SECONDS)
+        for child in self._children:
+            if child is not None:
+                if child.busy:
+                    times.append(self._sampled_at + _SAMPLE_SECONDS)
+                times += [due for due in (child.check_at, child.output.due) if due is not None]
         return min(times, default=None)
 
     # What the core wants
@@ -165,11 +170,26 @@ class NodePool:
             del self._doubtful[child]
             child.fault = child.fault or "it closed its connection to the node"
             child.kill()
+        for member in self._children:
+            if member is not None:
+                self._look_at(member, now)
         if now >= self._sampled_at + _SAMPLE_SECONDS:
             self._sampled_at = now
+            self._oom.note(now)
             for member in self._children:
                 if member is not None and (member.busy or not member.rss):
                     member.sample()
+
+    def _look_at(self, child: ChildHandle, now: float) -> None:
+        """Kill a child whose task runs too long; send on what it printed a while ago."""
+        if child.check_at is not None and now >= child.check_at:
+            overtime = child.overtime(now)
+            if overtime is not None:
+                child.expired = overtime
+                child.check_at = None
+                self.kill(child.slot)
+        if child.output.due is not None and now >= child.output.due:
+            self._listen(child, whole=True)
 
     def _fill(self, slot: int, now: float) -> None:
         del self._births[slot]
@@ -191,6 +211,7 @@ class NodePool:
             self._events.append(a.Trouble("small-shm", _small_slab(size, self._slab_bytes)))
         self._children[slot] = child
         self._selector.register(child.socket, selectors.EVENT_READ, self._on_pipe(child))
+        self._selector.register(child.output.fd, selectors.EVENT_READ, self._on_output(child))
         self._selector.register(child.sentinel, selectors.EVENT_READ, self._on_death(child))
         self._events.append(a.Born(slot))
 
@@ -209,8 +230,28 @@ class NodePool:
 
         return handle
 
+    def _on_output(self, child: ChildHandle) -> Callable[[int], None]:
+        def handle(_: int) -> None:
+            self._listen(child)
+
+        return handle
+
+    def _listen(self, child: ChildHandle, *, whole: bool = False) -> None:
+        """Read what a child's tasks have printed; `whole`: tell all of it."""
+        registered = not child.output.ended()
+        self._events += child.printed(whole=whole)
+        if registered and child.output.ended():
+            self._selector.unregister(child.output.fd)
+
+    def _take(self, child: ChildHandle) -> None:
+        """Read what a child has sent. What a task printed is told before its result."""
+        reports = child.receive()
+        if child.captures:
+            self._listen(child, whole=bool(reports))
+        self._events += reports
+
     def _receive(self, child: ChildHandle) -> None:
-        self._events += child.receive()
+        self._take(child)
         if child.closed:
             self._selector.unregister(child.socket)
             # Mostly it is dying, and its sentinel will tell of what.
@@ -222,6 +263,8 @@ class NodePool:
             self._doubtful.pop(child, None)
             if self._leaving.pop(child, None) is None:
                 self._mourn(child)
+            if not child.output.ended():
+                self._selector.unregister(child.output.fd)
             child.bury()
 
         return handle
@@ -232,7 +275,9 @@ class NodePool:
         if not child.closed:
             self._selector.unregister(child.socket)
             # What it had handed over whole before it died, counts.
-            self._events += child.receive()
+            self._take(child)
+        if child.captures:
+            self._listen(child, whole=True)
         self._children[slot] = None
         self._claims.pop(slot, None)
         now = time.monotonic()
@@ -242,8 +287,25 @@ class NodePool:
         # The first is replaced at once; those that die again and again while young must wait.
         delay = self._next_delay(slot) if not child.asked and not healthy else 0.0
         self._births[slot] = now + (delay if self._failures[slot] > 2 else 0.0)
-        blamed = child.claim if child.busy and not child.asked else 0
-        self._events.append(a.Died(slot, child.claim, blamed, child.obituary(), child.asked))
+        oom = ""
+        if child.shot and self._oom.explains(now):
+            oom = self._oom.words
+        task, timeout = child.expired
+        # It may have ended just in time, and the next one may have begun.
+        in_time = not child.busy or child.claim != task
+        blamed = child.claim if child.busy and not (child.asked and in_time) else 0
+        words = child.output.last_words(blamed) if blamed else ""
+        self._events.append(
+            a.Died(
+                slot,
+                child.claim,
+                blamed,
+                child.obituary(oom),
+                child.asked,
+                0.0 if in_time else timeout,
+                words,
+            )
+        )
 
     def close(self) -> None:
         """Kill all children and wait until they are gone. Nothing works after this."""
@@ -257,6 +319,8 @@ class NodePool:
         for child in everyone:
             child.kill()
             self._selector.unregister(child.sentinel)
+            if not child.output.ended():
+                self._selector.unregister(child.output.fd)
         for child in everyone:
             if wait([child.sentinel], timeout=_LEAVE_SECONDS):
                 child.bury()
@@ -264,6 +328,7 @@ class NodePool:
         self._leaving.clear()
         self._doubtful.clear()
         self._claims.clear()
+        self._oom.close()
 
 
 def _small_slab(size: int, wanted: int) -> str:

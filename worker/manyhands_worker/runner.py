@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from manyhands_shared import serial
@@ -21,7 +23,8 @@ from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
 from manyhands_worker.control import CLAIM, DONE, LIMIT, READY, REVOKED, STARTED
 from manyhands_worker.functions import FunctionCache
-from manyhands_worker.pipe import Reader, Writer, unpack
+from manyhands_worker.output import Tap, flush_streams
+from manyhands_worker.pipe import AT_ONCE, CAPTURE, Reader, Writer, unpack
 from manyhands_worker.slab import SlabWriter
 
 #: A child hands finished results over at least this often, however long its batch.
@@ -50,12 +53,18 @@ class Runner:
     """The loop of one child: batches in, results out."""
 
     def __init__(
-        self, sock: socket.socket, control: memoryview, slab: SlabWriter, limits: Limits
+        self,
+        sock: socket.socket,
+        control: memoryview,
+        slab: SlabWriter,
+        tap: Tap,
+        limits: Limits,
     ) -> None:
         self._reader = Reader(sock)
         self._writer = Writer(sock)
         self._control = control
         self._slab = slab
+        self._tap = tap
         self._limits = limits
         # Loaded functions; a payload that is not loaded yet is kept as it came.
         self._functions: FunctionCache[Any] = FunctionCache(limits.function_bytes)
@@ -83,24 +92,32 @@ class Runner:
             while not reader.ready:
                 if not reader.fill():
                     return
-                if reader.partial is not None:
+                if reader.partial is not None and self._control[CLAIM] != reader.partial[0]:
                     # Arguments that are still coming may be what ends this process.
+                    self._control[STARTED] = time.monotonic_ns()
                     self._control[CLAIM] = reader.partial[0]
-            (first, digest, function, bodies, _), buffers = reader.ready.popleft()
+            (first, digest, function, flags, bodies, _), buffers = reader.ready.popleft()
             if function is None:
                 payloads = unpack(bodies, buffers)
                 self._functions.get(digest)  # counts as used, in the node's copy as well
             else:
-                code, *payloads = unpack([function, *bodies], buffers)
-                self._functions.put(digest, _Unloaded(code), serial.nbytes(code))
-            self._run(first, digest, payloads)
-            _flush_output()
+                counts, entries = function
+                payloads = unpack([*entries, *bodies], buffers)
+                code = payloads[: len(entries)]
+                del payloads[: len(entries)]
+                self._functions.put(digest, _Unloaded(code, counts), serial.total(code))
+            self._tap.turn(on=bool(flags & CAPTURE))
+            self._run(first, digest, flags, payloads)
+            flush_streams()
 
-    def _run(self, first: int, digest: bytes, payloads: list[Payload]) -> None:
+    def _run(self, first: int, digest: bytes, flags: int, payloads: list[Payload]) -> None:
         control = self._control
+        capture, at_once = flags & CAPTURE, flags & AT_ONCE
         self._start(first)
         now = last = time.monotonic_ns()
         for number, payload in enumerate(payloads, first):
+            if capture:
+                self._tap.begin(number)
             control[STARTED] = now
             control[CLAIM] = number
             if number >= control[LIMIT]:
@@ -111,7 +128,11 @@ class Runner:
                 control[DONE] = number
                 break
             status, result = self._execute(digest, payload)
-            large = self._collect(number, status, result)
+            # A large result goes out under the claim of its task, for it may be what kills; and so
+            # does one that must not be lost, for its task will not run again.
+            large = self._collect(number, status, result) or bool(at_once)
+            if capture:
+                flush_streams()  # what a task printed is there before its result
             del result
             before, now = now, time.monotonic_ns()
             self._spent += now - before
@@ -120,7 +141,6 @@ class Runner:
             if large or now - last > _FLUSH_NS or self._inline > _FLUSH_BYTES:
                 self._flush(number + 1)
                 last = now
-            # A large result went out under the claim of its task, for it may be what kills.
             control[DONE] = number
         if self._statuses:
             self._flush(0)
@@ -142,7 +162,7 @@ class Runner:
 
     def _load(self, digest: bytes, unloaded: _Unloaded) -> Callable[..., Any] | Setup:
         try:
-            function: Callable[..., Any] | Setup = serial.loads(unloaded.payload)
+            function: Callable[..., Any] | Setup = serial.loads(unloaded.payloads[0])
         except BaseException as error:  # noqa: BLE001 - as in `_execute`
             raise _Told(
                 f"the function does not load on {socket.gethostname()} under Python "
@@ -150,6 +170,8 @@ class Runner:
                 "by value need the client's Python version, major and minor",
                 error,
             ) from None
+        if unloaded.counts:
+            function = _inheriting(function, unloaded)
         self._functions.replace(digest, function)
         return function
 
@@ -206,12 +228,30 @@ class Runner:
 
 
 class _Unloaded:
-    """The payload of a function that no task has needed yet."""
+    """The payloads of a function that no task has needed yet, and of what it inherits."""
 
-    __slots__ = ("payload",)
+    __slots__ = ("counts", "payloads")
 
-    def __init__(self, payload: Payload) -> None:
-        self.payload = payload
+    def __init__(self, payloads: list[Payload], counts: list[int]) -> None:
+        self.payloads = payloads
+        self.counts = counts
+
+
+def _inheriting(
+    function: Callable[..., Any] | Setup, unloaded: _Unloaded
+) -> Callable[..., Any] | Setup:
+    """The function, called with a list of results of each parent before its own arguments."""
+    rest = iter(unloaded.payloads[1:])
+    try:
+        parents = [
+            [serial.loads(payload) for payload in islice(rest, count)] for count in unloaded.counts
+        ]
+    except BaseException as error:  # noqa: BLE001 - code of the values' own
+        words = "a result of a job that this one comes after does not load"
+        raise _Told(f"{words} on {socket.gethostname()}", error) from None
+    if isinstance(function, Setup):
+        return replace(function, function=partial(function.function, *parents))
+    return partial(function, *parents)
 
 
 class _Told(Exception):
@@ -253,11 +293,3 @@ def _shown(code: object) -> str:
 def _is_plain_array(value: Any) -> bool:
     numpy = sys.modules.get("numpy")
     return numpy is not None and type(value) is numpy.ndarray and not value.dtype.hasobject
-
-
-def _flush_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:  # noqa: BLE001 - a task may have closed or replaced it
-            continue

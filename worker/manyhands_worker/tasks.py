@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from manyhands_shared import serial
 from manyhands_shared.serial import Payload
 from manyhands_shared.wire import MAX_TASKS
-from manyhands_worker.actions import Key
+from manyhands_worker.actions import NO_RULES, Key, Parents, Rules
 
 #: Arguments beyond this are not batched: a child would hold them all at once.
 _BATCH_BYTES = 1 << 20
@@ -29,19 +29,20 @@ class Chunk:
 
     key: Key
     function: bytes
-    tasks_per_child: int
     indices: list[int]
     bodies: list[Payload]
     code: Payload = b""
+    rules: Rules = NO_RULES
+    parents: Parents | None = None
     alone: bool = False
     start: int = 0
 
     def __len__(self) -> int:
         return len(self.indices) - self.start
 
-    def kind(self) -> tuple[Key, bytes, int, bool]:
+    def kind(self) -> tuple[Key, bytes, Rules, int, bool]:
         """What tasks must have in common to share a chunk."""
-        return self.key, self.function, self.tasks_per_child, self.alone
+        return self.key, self.function, self.rules, id(self.parents), self.alone
 
 
 class TaskQueue:

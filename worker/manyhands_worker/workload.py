@@ -23,7 +23,6 @@ from manyhands_shared import messages as m
 from manyhands_shared import serial
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.failure import Failure
-from manyhands_shared.options import JobOptions
 from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
 from manyhands_worker import actions as a
@@ -31,31 +30,36 @@ from manyhands_worker.actions import Key
 from manyhands_worker.dispatch import Disorder, Dispatcher
 from manyhands_worker.functions import FunctionCache
 from manyhands_worker.held import Held
+from manyhands_worker.jobs import Jobs
 from manyhands_worker.outbox import Ended, Outbox
+from manyhands_worker.printed import Printed
 from manyhands_worker.tasks import Chunk
 
 #: Result bytes that the broker has not acknowledged, beyond which no task is started.
 UNACKNOWLEDGED_BYTES = 512 << 20
 FUNCTION_BYTES = 256 << 20
-_LIMITED_JOBS = 65_536
 
 
 class Workload:
     """Queue, slots and outbox of a node. What is to be done goes to the list `effects`."""
 
-    def __init__(self, slots: int, effects: list[a.Effect]) -> None:
+    def __init__(self, name: str, slots: int, effects: list[a.Effect]) -> None:
+        self._name = name
         self._out = effects
         self._held = Held()
         self._work = Dispatcher(slots)
         self._outbox = Outbox()
         self._functions: FunctionCache[Payload] = FunctionCache(FUNCTION_BYTES)
-        self._tasks_per_child: dict[str, int] = {}
+        self._jobs = Jobs(self._held.has_job)
+        self._printed = Printed()
         # Tasks in slots that were cancelled or dropped: to be killed if they run.
         self._doomed = Held()
         # How many tasks a Recall asked for, while some are still to be taken from slots.
         self._recalled = 0
         #: Messages and reports that made no sense, and were dropped.
         self.dropped = 0
+        #: The node must say hello again to be told what it needs for tasks that it did not take.
+        self.ignorant = False
 
     def __len__(self) -> int:
         """Tasks that are held."""
@@ -76,11 +80,15 @@ class Workload:
 
     # From the broker
 
-    def welcome(self, keep: list[m.Span]) -> None:
-        """A link is ready: what is not in `keep` is dropped, all other results will go out again."""
-        self._tasks_per_child.clear()
+    def welcome(self, keep: list[m.Span], *, stranger: bool = False) -> None:
+        """A link is ready: what is not in `keep` is dropped, all other results will go out again.
+
+        `stranger`: it is not the broker of before.
+        """
         self._recalled = 0
         dropped = self._held.keep_only(keep)
+        if stranger:
+            self._jobs.keep_only(self._held.jobs())
         if dropped:
             count = sum(map(len, dropped.values()))
             text = f"the broker does not keep {count} tasks; dropping them"
@@ -101,10 +109,17 @@ class Workload:
         self._functions.put(message.digest, payload, serial.nbytes(payload))
         self._work.queue.unpark(message.digest, payload)
 
+    def given(self, message: m.Given) -> None:
+        """Results of the jobs that a job comes after."""
+        self._jobs.given(message)
+
     def assign(self, message: m.Assign) -> None:
         """New tasks. Those that are here already are not taken twice."""
         for group in message.groups:
             key = (group.job, group.attempt)
+            if self._jobs.is_missing(group.job):
+                self.ignorant = True
+                continue
             fresh = self._held.add(key, group.indices)
             indices, bodies = group.indices, group.bodies
             if len(fresh) < len(indices):
@@ -113,22 +128,15 @@ class Workload:
                 indices = sorted(fresh)
                 bodies = [bodies[places[index]] for index in indices]
             try:
-                limit = self._child_limit(group)
+                rules = self._jobs.rules(group)
             except ProtocolError as error:
                 failure = Failure("manyhands.ProtocolError", f"this node cannot run it: {error}")
                 self._end(key, indices, Status.RAISED, failure)
                 continue
             if indices:
-                self._enqueue(Chunk(key, group.function, limit, indices, bodies))
-
-    def _child_limit(self, group: m.AssignGroup) -> int:
-        if group.options:
-            options = JobOptions.from_map(group.options)
-            if options.tasks_per_child:
-                self._tasks_per_child[group.job] = options.tasks_per_child
-                if len(self._tasks_per_child) > _LIMITED_JOBS:
-                    del self._tasks_per_child[next(iter(self._tasks_per_child))]
-        return self._tasks_per_child.get(group.job, 0)
+                parents = self._jobs.parents(group.job, group.function, rules)
+                chunk = Chunk(key, group.function, indices, bodies, rules=rules, parents=parents)
+                self._enqueue(chunk)
 
     def _enqueue(self, chunk: Chunk) -> None:
         if chunk.function in self._functions:
@@ -214,6 +222,13 @@ class Workload:
         else:
             self._out.append(a.Free(event.blocks))
 
+    def printed(self, event: a.Printed) -> None:
+        """A task has printed something."""
+        task = self._work.holder(event.slot, event.serial)
+        if task is not None and self._held.has(*task):
+            (job, attempt), index = task
+            self._printed.add(m.Output(job, attempt, index, event.text))
+
     def claimed(self, event: a.Claimed) -> None:
         """What a slot had not started is back; of what it had, the doomed one is killed."""
         self._work.claimed(event.slot, event.claim)
@@ -236,21 +251,36 @@ class Workload:
 
     def died(self, event: a.Died) -> str:
         """A child died. Returns what happened, for people, with the task that it was running."""
-        culprit = self._work.died(event.slot, event.claim, event.blamed)
+        culprit, lost = self._work.died(event.slot, event.claim, event.blamed)
         text = event.text
+        for key, indices in lost:
+            doomed = [index for index in indices if self._doomed.has(key, index)]
+            self._doomed.discard(key, doomed)
+            self._end(key, doomed, Status.CANCELLED, _CANCELLED)
+            others = [index for index in indices if index not in doomed]
+            failure = Failure("manyhands.TaskLost", f"{text}; it may have run, and {_ONCE}")
+            self._end(key, others, Status.LOST, failure)
         if culprit is not None:
             key, index = culprit
             text = f"{text}, running task {index} of job {key[0]}"
-            story = (f"attempt {key[1]}: {text}",)
+            if event.last_words:
+                text = f"{text}; it last printed: {event.last_words}"
             if self._doomed.has(key, index):
                 self._doomed.discard(key, [index])
                 self._end(key, [index], Status.CANCELLED, _CANCELLED)
+            elif event.timeout:
+                self._end(key, [index], Status.TIMED_OUT, self._overtime(event.timeout))
             else:
+                story = (f"attempt {key[1]}: {text}",)
                 failure = Failure("manyhands.TaskCrashed", text, story=story)
                 self._end(key, [index], Status.CRASHED, failure)
         self._end_doomed()
         self._answer_recall()
         return text
+
+    def _overtime(self, timeout: float) -> Failure:
+        text = f"ran longer than its timeout of {timeout:g} s and was killed on node {self._name}"
+        return Failure("manyhands.TaskTimeout", text)
 
     def _end(self, key: Key, indices: list[int], status: Status, failure: Failure) -> None:
         """Report tasks that this node itself ends, those of them that it still holds."""
@@ -263,7 +293,9 @@ class Workload:
     # Each turn
 
     def send_results(self) -> None:
-        """Send what has gathered."""
+        """Send what has gathered; what a task printed before its result."""
+        for output in self._printed.take():
+            self._send(output)
         for message in self._outbox.next_messages():
             self._send(message)
 
@@ -333,4 +365,5 @@ class Workload:
             assert wanted <= set(places.get(key, ())), f"a task of {key} is nowhere"
 
 
+_ONCE = "tasks of its job may run at most once"
 _CANCELLED = Failure("concurrent.futures.CancelledError", "the task was cancelled")

@@ -1,0 +1,68 @@
+"""What the control group of this process allows it: processor time and memory, versions 1 and 2."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+_ROOT = "/sys/fs/cgroup"
+#: Version 1 has no "none": a limit beyond this is none.
+_NO_LIMIT = 1 << 60
+
+
+def memory_files(*names: str) -> list[str]:
+    """Files of the memory controller of this process's group, innermost group first."""
+    return [f"{group}/{name}" for group in _groups("memory") for name in names]
+
+
+def memory_limit() -> int | None:
+    """Bytes that the processes of this group may have together, or None."""
+    found = []
+    for path in memory_files("memory.max", "memory.limit_in_bytes"):
+        text = _read(path)
+        if text.isdigit() and int(text) < _NO_LIMIT:
+            found.append(int(text))
+    return min(found, default=None)
+
+
+def cpu_limit() -> float | None:
+    """Cores that the processes of this group may use together, or None."""
+    found = []
+    for group in _groups("cpu"):
+        quota, _, period = _read(f"{group}/cpu.max").partition(" ")  # version 2
+        if not period:
+            quota = _read(f"{group}/cpu.cfs_quota_us")
+            period = _read(f"{group}/cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit() and int(period):
+            found.append(int(quota) / int(period))
+    return min(found, default=None)
+
+
+def _groups(controller: str, root: str = "", proc: str = "/proc/self/cgroup") -> Iterator[str]:
+    """Directories of this process's groups that bear on a controller, each before its parents.
+
+    In a container, the paths may be those of the host and not be there; the roots are tried at last.
+    """
+    root = root or _ROOT
+    with suppress(OSError):
+        for line in Path(proc).read_text(encoding="utf-8").splitlines():
+            number, names, path = line.split(":", 2)
+            if number == "0" and not names:
+                tops = (root, f"{root}/unified")
+            elif controller in names.split(","):
+                tops = (f"{root}/{names}", f"{root}/{controller}")
+            else:
+                continue
+            for top in dict.fromkeys(tops):
+                if os.path.isdir(top):  # noqa: PTH112 - read in an instant at every start
+                    here = PurePosixPath(path)
+                    yield from (f"{top}{group}".rstrip("/") for group in (here, *here.parents))
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
