@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from manyhands_shared import __version__
 
 if TYPE_CHECKING:
-    from manyhands.client import Client, Job
+    from manyhands.client import Client
     from manyhands.cluster import LocalCluster
     from manyhands.executor import Executor
+    from manyhands.job import Job
+    from manyhands.job_options import TaskOptions
     from manyhands.pool import AsyncResult, Pool
     from manyhands_shared.errors import (
         BrokerUnreachable,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         ResultError,
         SubmitError,
         SubmitQueueFull,
+        SubmitRejected,
         TaskCrashed,
         TaskError,
         TaskLost,
@@ -56,9 +59,11 @@ __all__ = [
     "ResultError",
     "SubmitError",
     "SubmitQueueFull",
+    "SubmitRejected",
     "TaskCrashed",
     "TaskError",
     "TaskLost",
+    "TaskOptions",
     "TaskTimeout",
     "__version__",
 ]
@@ -69,9 +74,10 @@ _HOMES = {
     "AsyncResult": "manyhands.pool",
     "Client": "manyhands.client",
     "Executor": "manyhands.executor",
-    "Job": "manyhands.client",
+    "Job": "manyhands.job",
     "LocalCluster": "manyhands.cluster",
     "Pool": "manyhands.pool",
+    "TaskOptions": "manyhands.job_options",
 }
 
 

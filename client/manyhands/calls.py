@@ -153,3 +153,33 @@ class Calls:
                 for key in [key for key, known in self._known.items() if known.sink is idle]:
                     del self._known[key]
         return sink
+
+
+class CallsFamily:
+    """The `Calls` of one executor, one for each set of options that was used."""
+
+    def __init__(self, make: Callable[[JobOptions], Calls]) -> None:
+        self._make = make
+        self._members: dict[str, Calls] = {}
+        self._lock = threading.Lock()
+
+    def of(self, options: JobOptions) -> Calls:
+        """Those with these options."""
+        key = repr(
+            options
+        )  # which every option is in, and which a mapping among them does not keep
+        with self._lock:
+            calls = self._members.get(key)
+            if calls is None:
+                calls = self._members[key] = self._make(options)
+            return calls
+
+    def close(self) -> None:
+        """No more calls."""
+        for calls in list(self._members.values()):
+            calls.close()
+
+    def cancel(self) -> None:
+        """Cancel every call that has not ended."""
+        for calls in list(self._members.values()):
+            calls.cancel()

@@ -6,24 +6,20 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
-from typing import Any, Self
+from collections.abc import Callable, Iterable
+from typing import Any, Self, Unpack
 
 import msgpack
 
 from manyhands import arguments, functions
 from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
-from manyhands.executor import checked_options
-from manyhands.loop import SessionLoop
-from manyhands.open_job import OpenJob
-from manyhands.pool_results import outcome
+from manyhands.job import AttachedJob, DurableJob, Job, submit_durable
+from manyhands.job_options import TaskOptions, job_options
 from manyhands_shared.config import DEFAULT_BIND
-from manyhands_shared.errors import ClusterClosed, ConfigError
-from manyhands_shared.serial import Payload
+from manyhands_shared.errors import ClusterClosed, ConfigError, Refused
 
 _QUERY_SECONDS = 30.0
+_LOOK_SECONDS = 0.02
 
 
 class Client:
@@ -83,30 +79,78 @@ class Client:
         args_list: Iterable[tuple[Any, ...]],
         *,
         name: str = "",
-        priority: int = 0,
+        **options: Unpack[TaskOptions],
     ) -> Job:
         """Submit one job with a task ``function(*args)`` for each `args` in `args_list`.
 
+        With `durable=True` it returns once the broker's journal has the job, which then needs this
+        client no more; `attach` finds it again by its id. Without, the job ends with this client.
+
+        Args:
+            function: called once for each task.
+            args_list: the positional arguments of each task.
+            name: for people who list jobs; by default the function's name.
+            options: as `TaskOptions` lists them.
+
         Raises:
-            ConfigError: a name or priority that cannot be used.
+            ConfigError: an option that cannot be used.
             SubmitError: the function or some arguments cannot be sent; the job is cancelled.
+            SubmitRejected: the broker does not take a durable job, and why.
         """
-        options = checked_options(name or functions.describe(function), priority)
-        job = Job(self._loop)
-        opened = OpenJob(functions.pack(function), options.to_map(), job)
-        job.opened(opened)
+        checked = job_options(name or functions.describe(function), **options)
+        packed = functions.pack(function)
+        payloads = (arguments.pack(tuple(args), {}) for args in args_list)
+        if checked.durable:
+            job = submit_durable(self._loop, packed, checked.to_map(), payloads)
+            job.refresh()
+            return job
+        attached = AttachedJob(self._loop, packed, checked.to_map())
         try:
-            for args in args_list:
-                self._loop.intake.put(opened, None, arguments.pack(tuple(args), {}))
-                job.tasks += 1
+            for payload in payloads:
+                attached.add(payload)
         except BaseException:
-            job.cancel()
+            attached.cancel()
             raise
-        self._loop.close_job(opened)
+        attached.close()
+        return attached
+
+    def attach(self, job_id: str) -> Job:
+        """The durable job of that id, whoever submitted it and whenever: its results, state and orders.
+
+        Only one `Job` for each id gets results at a time in one client: that which asked last.
+
+        Raises:
+            Refused: the broker knows no such job, or it is not durable.
+        """
+        job = DurableJob(self._loop, job_id)
+        if not job.refresh()["durable"]:
+            raise Refused(
+                "query",
+                f"job {job_id} is not durable: only the client that submitted it has results",
+            )
         return job
+
+    def wait_for_nodes(self, count: int = 1, timeout: float | None = 30.0) -> None:
+        """Wait until the broker has `count` nodes, `timeout` seconds at most.
+
+        Raises:
+            TimeoutError: it has not; the text says how many there are.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = threading.Event()
+        while (there := len(self.query("nodes"))) < count:
+            left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(
+                    f"{there} of {count} nodes have joined the broker at {self.address} "
+                    f"within {timeout:g} s; start more with `manyhands worker`"
+                )
+            pause.wait(min(_LOOK_SECONDS, left))
 
     def query(self, what: str, **parameters: Any) -> Any:
         """Ask the broker: ``jobs``, ``job`` (with `id`), ``nodes``, ``stats``, ``events``.
+
+        `Job` has methods for what can be asked of one job.
 
         Returns:
             Plain values: lists, maps, texts, numbers.
@@ -126,97 +170,6 @@ class Client:
         self._loop.cancel_other(job_id)
 
     def close(self) -> None:
-        """End the session; jobs that have not ended are cancelled."""
+        """End the session; what it submitted and has not ended is cancelled, durable jobs excepted."""
         self._drop.detach()
         self._connection.abort(ClusterClosed("the client was closed"))
-
-
-class Job:
-    """An array job. Iterate over it for `(index, value or exception)` as tasks end, each once."""
-
-    def __init__(self, loop: SessionLoop) -> None:
-        #: How many tasks it has.
-        self.tasks = 0
-        self._loop = loop
-        self._job: OpenJob
-        self._changed = threading.Condition()
-        self._arrived: deque[tuple[int, int, Payload]] = deque()
-        self._ended = 0
-        self._taken = 0
-        self._error: BaseException | None = None
-
-    @property
-    def id(self) -> str:
-        """What the job is called at the broker."""
-        return self._job.id
-
-    @property
-    def ended(self) -> int:
-        """How many of its tasks have ended."""
-        return self._ended
-
-    def __iter__(self) -> Iterator[tuple[int, Any]]:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._arrived or self._is_over())
-                if not self._arrived:
-                    if self._error is not None and self._taken < self.tasks:
-                        raise self._error
-                    return
-                index, status, body = self._arrived.popleft()
-                self._taken += 1
-            value, error = outcome(status, body)
-            yield index, value if error is None else error
-
-    def results(self) -> list[Any]:
-        """Every task's value, in order. Takes the place of iterating.
-
-        Raises:
-            Exception: of the first task, by number, that failed.
-        """
-        values: dict[int, Any] = {}
-        failures: dict[int, BaseException] = {}
-        for index, value in self:
-            (failures if isinstance(value, BaseException) else values)[index] = value
-        if failures:
-            raise failures[min(failures)]
-        return [values[index] for index in sorted(values)]
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until every task has ended, `timeout` seconds at most; whether they have."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            left = None if deadline is None else deadline - time.monotonic()
-            return self._changed.wait_for(self._is_over, left)
-
-    def cancel(self) -> None:
-        """Cancel what has not ended; it comes back as `CancelledError`."""
-        self._loop.cancel(self._job)
-
-    def opened(self, job: OpenJob) -> None:
-        """Begin; for `Client`."""
-        self._job = job
-        self._loop.open_job(job)
-
-    def accept(self, _first: int, _entries: Sequence[Any], /) -> None:
-        """See `Sink`."""
-
-    def reject(self, _entries: Sequence[Any], _payloads: Sequence[Payload], /) -> None:
-        """See `Sink`."""
-        self.fail(self._loop.intake.error or CancelledError("the job was cancelled"))
-
-    def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
-        """See `Sink`."""
-        with self._changed:
-            self._arrived.extend(zip(indices, statuses, bodies, strict=True))
-            self._ended += len(indices)
-            self._changed.notify_all()
-
-    def fail(self, error: BaseException) -> None:
-        """See `Sink`."""
-        with self._changed:
-            self._error = error
-            self._changed.notify_all()
-
-    def _is_over(self) -> bool:
-        return self._error is not None or self._ended >= self.tasks

@@ -9,14 +9,13 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
-from manyhands.calls import Calls
+from manyhands.calls import Calls, CallsFamily
 from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands.futures import RemoteFuture
+from manyhands.job_options import TaskOptions, job_options
 from manyhands_shared.callable import StarmapChunk
-from manyhands_shared.errors import ConfigError, ProtocolError
-from manyhands_shared.options import JobOptions
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -45,12 +44,13 @@ class Executor(concurrent.futures.Executor):
         address: the broker, as ``tcp://host:port``.
         key_file: the cluster's key; else ``$MANYHANDS_KEY_FILE``.
         name: for people who list jobs; by default the function's name.
-        priority: tasks of higher priority go first on the whole broker (-1000 to 1000).
         max_pending: unfinished tasks in this process before `submit` waits.
         block: if false, `submit` raises `SubmitQueueFull` instead of waiting.
         initializer: called in each pool child before its first task, with `initargs`.
         max_tasks_per_child: a pool child is replaced after that many tasks.
         connect_timeout: seconds to wait for the broker.
+        options: of every call: `retries`, `timeout`, `priority` and so on, as `TaskOptions` lists them.
+            `with_options` changes them for some calls.
 
     Raises:
         ConfigError: an option that cannot be used.
@@ -64,13 +64,13 @@ class Executor(concurrent.futures.Executor):
         address: str | None = None,
         key_file: str | os.PathLike[str] | None = None,
         name: str | None = None,
-        priority: int = 0,
         max_pending: int = MAX_PENDING,
         block: bool = True,
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
         connect_timeout: float = CONNECT_SECONDS,
+        **options: Unpack[TaskOptions],
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -80,26 +80,58 @@ class Executor(concurrent.futures.Executor):
             raise TypeError("initializer must be a callable")
         if max_tasks_per_child is not None and max_tasks_per_child <= 0:
             raise ValueError("max_tasks_per_child must be >= 1")
-        options = checked_options(name, priority, max_tasks_per_child)
+        defaults = job_options(name, tasks_per_child=max_tasks_per_child, **options)
         self._connection = Connection(
             address,
             key_file,
             slots=max_workers,
-            name=options.name,
+            name=defaults.name,
             limit=max_workers or 0,
             max_pending=max_pending,
             connect_timeout=connect_timeout,
             finish_at_exit=True,
         )
-        self._calls = Calls(self._connection.loop, options, initializer, initargs, block=block)
+        self._options: dict[str, Any] = {
+            "name": name,
+            "tasks_per_child": max_tasks_per_child,
+            **options,
+        }
+        loop = self._connection.loop
+        self._family = CallsFamily(
+            lambda options: Calls(loop, options, initializer, initargs, block=block)
+        )
+        self._calls = self._family.of(defaults)
+        self._root: Executor = self
         self._is_shut = False
-        self._drop = weakref.finalize(self, _drop, self._calls, self._connection)
+        self._drop = weakref.finalize(self, _drop, self._family, self._connection)
         self._drop.atexit = False  # the connection sees to the interpreter's exit itself
 
     @property
     def address(self) -> str:
         """The broker's address, so that others can share the cluster of this executor."""
         return self._connection.address
+
+    def with_options(self, *, name: str | None = None, **options: Unpack[TaskOptions]) -> Executor:
+        """This executor with other options for what is submitted through it.
+
+        >>> with Executor() as executor:
+        ...     executor.with_options(retries=3, timeout=10.0).submit(pow, 2, 10).result()
+        1024
+
+        It is the same session and ends with it: `shutdown` of either shuts both. Cheap enough to be
+        called for every task.
+
+        Raises:
+            ConfigError: an option that cannot be used.
+        """
+        changed = {**self._options, **options}
+        if name is not None:
+            changed["name"] = name
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._options = changed
+        other._calls = self._family.of(job_options(**changed))
+        return other
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -111,7 +143,7 @@ class Executor(concurrent.futures.Executor):
             SubmitError: the function or an argument cannot be pickled or is too large.
             SubmitQueueFull: `max_pending` tasks wait, and the executor was made with `block=False`.
         """
-        if self._is_shut:
+        if self._root._is_shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
         return self._calls.submit(fn, args, kwargs)
 
@@ -141,7 +173,7 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        if self._is_shut:
+        if self._root._is_shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
         deadline = None if timeout is None else time.monotonic() + timeout
         rows: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
@@ -160,33 +192,18 @@ class Executor(concurrent.futures.Executor):
             wait: return only then.
             cancel_futures: cancel what has not ended, running tasks too.
         """
-        self._is_shut = True
+        self._root._is_shut = True
         if self._drop.detach() is None:
             if wait:
                 self._connection.loop.join()
             return
         if cancel_futures:
-            self._calls.cancel()
-        self._calls.close()
+            self._family.cancel()
+        self._family.close()
         self._connection.finish(wait=wait)
 
 
-def checked_options(
-    name: str | None, priority: int, tasks_per_child: int | None = None
-) -> JobOptions:
-    """The options of a job, known to be such as the broker takes.
-
-    Raises:
-        ConfigError: one of them is not.
-    """
-    options = JobOptions(name or "", priority, tasks_per_child or 0)
-    try:
-        return JobOptions.from_map(options.to_map())
-    except ProtocolError as error:
-        raise ConfigError(str(error)) from None
-
-
-def _drop(calls: Calls, connection: Connection) -> None:
+def _drop(calls: CallsFamily, connection: Connection) -> None:
     calls.close()
     connection.finish(wait=False)
 

@@ -23,7 +23,7 @@ import zmq
 
 from manyhands.intake import Intake
 from manyhands.link import Link, LinkEvent
-from manyhands.open_job import OpenJob
+from manyhands.open_job import OpenJob, Sink
 from manyhands.session import Session
 from manyhands.session.types import (
     AddJob,
@@ -39,6 +39,7 @@ from manyhands.session.types import (
     Event,
     Failed,
     Flush,
+    Kept,
     LinkLost,
     LinkUp,
     Opened,
@@ -47,6 +48,9 @@ from manyhands.session.types import (
     Send,
     State,
     Tick,
+    Turned,
+    Unwatch,
+    Watch,
 )
 from manyhands_shared.clock import monotonic
 from manyhands_shared.errors import (
@@ -55,6 +59,7 @@ from manyhands_shared.errors import (
     ManyhandsError,
     NotAuthorised,
     Refused,
+    SubmitRejected,
 )
 from manyhands_shared.keys import ClusterKey
 
@@ -87,6 +92,7 @@ class SessionLoop:
         self._key = key
         self._session = session
         self._jobs: dict[str, OpenJob] = {}
+        self._watchers: dict[str, Sink] = {}
         self._requests = count(1)
         self._answers: dict[int, Future[Any]] = {}
         self._settled = threading.Event()
@@ -141,6 +147,14 @@ class SessionLoop:
     def cancel_other(self, job_id: str) -> None:
         """Cancel a job of any session by its id."""
         self.intake.command(lambda: self._handle(CancelOther(job_id)))
+
+    def watch(self, job_id: str, sink: Sink) -> None:
+        """Have every result of a durable job, stored and to come, delivered to `sink`."""
+        self.intake.command(partial(self._watch_job, job_id, sink))
+
+    def unwatch(self, job_id: str, sink: Sink) -> None:
+        """No more of that; a late call, when another sink has taken over, does nothing."""
+        self.intake.command(partial(self._unwatch_job, job_id, sink))
 
     def ask(self, what: str, arguments: dict[str, Any]) -> Future[Any]:
         """Put a question to the broker; the future has the data of its reply, or `Refused`."""
@@ -214,8 +228,8 @@ class SessionLoop:
             if self._link.congested or not session.wants_flush:
                 break
             self._handle(Flush())
-        intake.publish(session.books.held_tasks, session.books.held_bytes)
-        if self._when_idle is not None and not session.books.held_tasks and intake.empty:
+        intake.publish(session.unended, session.books.held_bytes)
+        if self._when_idle is not None and not session.unended and intake.empty:
             self._stop(ClusterClosed("the session was closed"), self._when_idle)
 
     def _patience(self) -> int | None:
@@ -282,7 +296,9 @@ class SessionLoop:
             job.sink.fail(self.intake.error or ClusterClosed("the session was closed"))
             return
         self._jobs[job.id] = job
-        self._handle(AddJob(job.id, job.function, job.options))
+        if job.kept is not None:
+            job.unfinished = 1  # until the journal has it
+        self._handle(AddJob(job.id, job.function, job.options, watch=job.kept is None))
 
     def _close_job(self, job: OpenJob) -> None:
         if not job.closed:
@@ -296,11 +312,27 @@ class SessionLoop:
         if find is None:
             job.closed = job.cancelled = True
             self._handle(CancelTasks(job.id, None))
-            self._forget(job)
+            if job.kept is not None:
+                self._let_go(job)
+            else:
+                self._forget(job)
         else:
             indices = find()
             if indices:
                 self._handle(CancelTasks(job.id, indices))
+
+    def _watch_job(self, job_id: str, sink: Sink) -> None:
+        if self._stopping:
+            sink.fail(self.intake.error or ClusterClosed("the session was closed"))
+            return
+        self._unwatch_job(job_id, self._watchers.get(job_id))
+        self._watchers[job_id] = sink
+        self._handle(Watch(job_id))
+
+    def _unwatch_job(self, job_id: str, sink: Sink | None) -> None:
+        if sink is not None and self._watchers.get(job_id) is sink:
+            del self._watchers[job_id]
+            self._handle(Unwatch(job_id))
 
     def _ask(self, answer: Future[Any], what: str, arguments: dict[str, Any]) -> None:
         if self._stopping:
@@ -318,11 +350,12 @@ class SessionLoop:
         match effect:
             case Send(message):
                 self._link.send(message)
-            case Deliver(job_id, indices, statuses, bodies):
-                job = self._jobs[job_id]
-                job.unfinished -= len(indices)
-                job.sink.deliver(indices, statuses, bodies)
-                self._forget(job)
+            case Deliver():
+                self._deliver(effect)
+            case Kept(job_id):
+                self._kept(job_id)
+            case Turned(job_id, reason):
+                self._turned(job_id, reason)
             case Answered(request, error, data):
                 answer = self._answers.pop(request)
                 if error:
@@ -338,9 +371,39 @@ class SessionLoop:
             case Failed(code, reason):
                 self._stop(Refused(code, f"the broker refuses: {reason}"))
 
+    def _deliver(self, ended: Deliver) -> None:
+        job = self._jobs.get(ended.job)
+        if job is not None:
+            job.unfinished -= len(ended.indices)
+            job.sink.deliver(ended.indices, ended.statuses, ended.bodies)
+            self._forget(job)
+        elif ended.job in self._watchers:
+            self._watchers[ended.job].deliver(ended.indices, ended.statuses, ended.bodies)
+
+    def _kept(self, job_id: str) -> None:
+        job = self._jobs.get(job_id)
+        if job is not None and job.kept is not None:
+            self._let_go(job)
+            job.kept()
+
+    def _turned(self, job_id: str, reason: str) -> None:
+        job = self._jobs.get(job_id)
+        if job is None:
+            return
+        if job.kept is not None:
+            job.sink.fail(SubmitRejected(reason))
+            job.unfinished = 0
+        self._close_job(job)  # what comes now goes into another one, which may be taken
+        self._forget(job)
+
     def _forget(self, job: OpenJob) -> None:
-        if job.closed and not job.unfinished:
-            self._jobs.pop(job.id, None)
+        if job.closed and not job.unfinished and self._jobs.pop(job.id, None) is not None:
+            self._handle(Unwatch(job.id))
+
+    def _let_go(self, job: OpenJob) -> None:
+        """Of a durable job whose results go elsewhere."""
+        job.unfinished = 0
+        self._forget(job)
 
     def _connect(self) -> None:
         self._link = Link(self._context, self.address, self._key)
@@ -375,6 +438,9 @@ class SessionLoop:
             job.closed = True
             job.sink.fail(error)
         self._jobs.clear()
+        for sink in list(self._watchers.values()):
+            sink.fail(error)
+        self._watchers.clear()
         for answer in self._answers.values():
             answer.set_exception(error)
         self._answers.clear()

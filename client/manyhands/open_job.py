@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from manyhands_shared.messages import Function
@@ -11,7 +11,10 @@ from manyhands_shared.serial import Payload
 
 
 class Sink(Protocol):
-    """Takes what comes back for one job. Called on the I/O thread; must be quick and never wait."""
+    """Takes what comes back for one job, be it submitted here or only watched.
+
+    Called on the I/O thread; must be quick and never wait.
+    """
 
     def accept(self, first: int, entries: Sequence[Any], /) -> None:
         """These tasks have the numbers `first`, `first + 1`, … from now on."""
@@ -27,15 +30,37 @@ class Sink(Protocol):
 
 
 class OpenJob:
-    """One job of this session: its id, function and options, and the sink of its results."""
+    """One job of this session: its id, function and options, and the sink of its results.
 
-    __slots__ = ("cancelled", "closed", "function", "id", "next", "options", "sink", "unfinished")
+    Args:
+        kept: for a durable job whose results are not wanted here: called on the I/O thread when the
+            broker's journal has it as a whole. Without, its results go to `sink` like those of any job.
+    """
 
-    def __init__(self, function: Function, options: dict[str, Any], sink: Sink) -> None:
+    __slots__ = (
+        "cancelled",
+        "closed",
+        "function",
+        "id",
+        "kept",
+        "next",
+        "options",
+        "sink",
+        "unfinished",
+    )
+
+    def __init__(
+        self,
+        function: Function,
+        options: dict[str, Any],
+        sink: Sink,
+        kept: Callable[[], None] | None = None,
+    ) -> None:
         self.id = secrets.token_hex(8)
         self.function = function
         self.options = options
         self.sink = sink
+        self.kept = kept
         # What follows belongs to the I/O thread.
         self.next = 0
         self.unfinished = 0

@@ -13,8 +13,8 @@ from typing import Any, NoReturn, Self
 from manyhands import arguments
 from manyhands.calls import Calls
 from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
-from manyhands.executor import checked_options
 from manyhands.futures import RemoteFuture
+from manyhands.job_options import job_options
 from manyhands.open_job import OpenJob
 from manyhands.pool_imap import IMapIterator, feed
 from manyhands.pool_results import ApplyResult, Callback, MapResult
@@ -87,7 +87,7 @@ class Pool:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        options = checked_options(name, priority, maxtasksperchild)
+        options = job_options(name, priority=priority, tasks_per_child=maxtasksperchild)
         self._processes = processes
         self._connection = Connection(
             address,

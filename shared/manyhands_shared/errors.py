@@ -62,6 +62,10 @@ class SubmitError(ManyhandsError):
     """A function or an argument cannot be sent: it does not pickle, or it is too large."""
 
 
+class SubmitRejected(ManyhandsError):
+    """The broker did not take a task, for the reason given: its disk is full, an option is unknown."""
+
+
 class SubmitQueueFull(ManyhandsError):
     """The client's bounded queue is full and the caller asked not to wait."""
 

@@ -160,9 +160,7 @@ def test_sends_no_more_tasks_than_the_window() -> None:
     driver.job(count=12)
     assert [len(group.bodies) for group in groups_of(driver.flush())] == [5]
     driver.end(1, "j", [0, 1])
-    sent = driver.flush()
-    assert [len(group.bodies) for group in groups_of(sent)] == [2]
-    assert Ack(1) in sent
+    assert [len(group.bodies) for group in groups_of(driver.flush())] == [2]
 
 
 def test_sends_no_more_bytes_than_the_window_but_always_one_task() -> None:
@@ -194,7 +192,7 @@ def test_acknowledges_what_it_has_seen_and_delivers_it_once() -> None:
     driver.end(2, "j", [0, 1])
     assert driver.delivered == [("j", 0, Status.OK), ("j", 1, Status.OK)]
     assert driver.flush() == [Ack(2)]
-    driver.end(1, "j", [0])
+    driver.end(2, "j", [0])
     assert driver.flush() == [Ack(2)], "a repeated message asks for its acknowledgement"
 
 

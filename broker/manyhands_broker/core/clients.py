@@ -252,6 +252,7 @@ class Clients:
         account = session
         if options.durable:
             self._durable.refuse(group, options)
+            self._durable.recall(group.function)
             account = self._durable.owner(session.name)
         job = Job(group.job, account, group.function, options, now)
         book.jobs[job.id] = account.jobs[job.id] = job

@@ -57,6 +57,14 @@ class Durable:
         if any(job.options.durable for job in jobs):
             self._book.record(FunctionKept(function))
 
+    def recall(self, digest: bytes) -> None:
+        """Have a function that another durable job has brought, perhaps before the broker's start."""
+        book = self._book
+        if book.functions.get(digest) is None:
+            function = book.store.function(digest)
+            if function is not None:
+                book.functions.add(function)
+
     def taken(self, job: Job, first: int, bodies: list[Payload], *, closed: bool) -> None:
         """Tasks were added to a durable job, or it was closed."""
         book = self._book

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from manyhands import Client
+from manyhands import Client, Job
 from manyhands.cli import _connect, _output
 from manyhands.cli._errors import TimedOut
 from manyhands.cli._lines import Call
-from manyhands.client import Job
 from manyhands_shared.errors import RemoteError, RemoteTraceback
 
 

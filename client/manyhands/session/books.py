@@ -11,6 +11,8 @@ from typing import Any
 
 from manyhands.session.job import SessionJob, total
 from manyhands.session.types import Deliver
+from manyhands_shared.errors import SubmitRejected
+from manyhands_shared.failure import Failure, of_exception
 from manyhands_shared.messages import (
     Function,
     JobCount,
@@ -24,6 +26,10 @@ from manyhands_shared.serial import Payload
 #: One `Submit` carries up to this many tasks and, beyond its first task, bytes.
 MESSAGE_TASKS = 4096
 MESSAGE_BYTES = 4 << 20
+_LOST = Failure(
+    "manyhands.TaskLost",
+    "the broker was restarted, and this task, which may have run, must not run twice",
+).encode()
 
 
 class Books:
@@ -55,15 +61,19 @@ class Books:
         self._users[function.digest] += 1
         self._jobs[job_id] = SessionJob(job_id, function.digest, options)
 
-    def append(self, job_id: str, bodies: list[Payload]) -> None:
-        """More tasks of an open job."""
+    def append(self, job_id: str, bodies: list[Payload]) -> Deliver | None:
+        """More tasks of an open job; their end, if the broker has turned the job down."""
         job = self._jobs[job_id]
+        if job.refusal is not None:
+            first, job.next = job.next, job.next + len(bodies)
+            return _refused(job, list(range(first, job.next)), job.refusal)
         size = job.append(bodies)
         self.held_tasks += len(bodies)
         self.unsent_tasks += len(bodies)
         self.held_bytes += size
         self.unsent_bytes += size
         self._settle(job)
+        return None
 
     def close(self, job_id: str) -> None:
         """The job gets no more tasks."""
@@ -98,17 +108,57 @@ class Books:
         """The function that the broker asks for."""
         return self._functions.get(digest)
 
-    def confirm(self, counts: Iterable[JobCount]) -> None:
-        """The broker has that many tasks of each of these jobs."""
+    def knows(self, job_id: str) -> bool:
+        """Whether something of a job is in the books."""
+        return job_id in self._jobs
+
+    def opened(self, job_id: str) -> bool:
+        """Whether the broker knows a job, as far as we know."""
+        job = self._jobs.get(job_id)
+        return job is None or job.opened
+
+    def has(self, job_id: str, index: int) -> bool:
+        """Whether a task is in the books: it has not ended, and no journal has it."""
+        job = self._jobs.get(job_id)
+        return job is not None and index in job.bodies
+
+    def confirm(self, counts: Iterable[JobCount]) -> list[str]:
+        """The broker has that many tasks of each of these jobs.
+
+        Returns the closed durable jobs that it now has as a whole.
+        """
+        whole = []
         for count in counts:
             job = self._jobs.get(count.job)
-            if job is not None:
-                job.confirm(count.tasks)
+            if job is None:
+                continue
+            job.confirm(count.tasks)
+            if job.durable:
+                job.awaited = max(0, job.awaited - 1)
+                self._strike(job, job.kept())
+                self._settle(job)
+                if job.over:
+                    whole.append(job.id)
+        return whole
+
+    def reject(self, job_id: str, first: int, reason: str) -> Deliver | None:
+        """The broker takes no tasks of a job from `first` on; `None` if there are none."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return None
+        refused = sorted(index for index in job.bodies if index >= first)
+        if job.refusal is None:
+            job.refusal = of_exception(SubmitRejected(reason)).encode()
+            # What the broker did take is a job still, and is to be closed.
+            job.opened, job.expected, job.close_sent = True, first, first == 0
+        self._strike(job, refused)
+        self._settle(job)
+        return _refused(job, refused, job.refusal) if refused else None
 
     def end(self, group: ResultGroup) -> Deliver | None:
         """Strike off tasks that have ended; `None` if all of them had ended before."""
         job = self._jobs.get(group.job)
-        if job is None or not group.indices:
+        if job is None or job.durable or not group.indices:
             return None
         indices, statuses, bodies = group.indices, group.statuses, group.bodies
         if job.runs and max(indices) >= job.runs[0][0]:
@@ -146,11 +196,18 @@ class Books:
         ended: list[Deliver] = []
         spans: list[Span] = []
         for job in list(self._jobs.values()):
+            if job.at_most_once and not resumed:
+                lost = [index for index in job.sent() if index not in job.cancelled]
+                if lost:
+                    self._strike(job, lost)
+                    count = len(lost)
+                    statuses = bytes([Status.LOST]) * count
+                    ended.append(Deliver(job.id, lost, statuses, [_LOST] * count))
             tasks, size = job.unsent_tasks(), job.unsent_bytes()
             job.rewind(resumed=resumed)
             self.unsent_tasks += job.unsent_tasks() - tasks
             self.unsent_bytes += job.unsent_bytes() - size
-            if resumed:
+            if resumed or job.durable:
                 self._blank(job, job.cancelled)
                 spans += self._cancellations(job, job.cancelled)
             elif job.cancelled:  # a broker that does not know of them need not hear of them now
@@ -182,6 +239,7 @@ class Books:
         """
         functions: list[Function] = []
         groups: list[SubmitGroup] = []
+        durable: set[str] = set()
         doomed: list[Span] = []
         tasks, size = 0, 0
         while self.sendable and tasks < MESSAGE_TASKS and size < MESSAGE_BYTES:
@@ -197,14 +255,33 @@ class Books:
             tasks += len(group.bodies)
             size += group_size
             groups.append(group)
+            if job.durable and job.id not in durable:
+                durable.add(job.id)
+                job.awaited += 1
+            function = self._functions[job.function]
             if job.function not in self._told:
                 self._told.add(job.function)
-                functions.append(self._functions[job.function])
+                if (
+                    function.bodies
+                ):  # without, it is one that the broker has had from another client
+                    functions.append(function)
             doomed += job.spans(job.blanks_in(group))
             self._settle(job)
         return functions, groups, doomed
 
     # In the books -------------------------------------------------------------------------------
+
+    def _strike(self, job: SessionJob, indices: list[int]) -> None:
+        """Strike off tasks, sent or not."""
+        if job.runs and indices and indices[-1] >= job.runs[0][0]:
+            dropped = job.drop_runs(indices)
+            self.unsent_tasks -= len(dropped)
+            self.unsent_bytes -= total(dropped)
+        self.held_tasks -= len(indices)
+        self.held_bytes -= total(map(job.bodies.pop, indices))
+        if job.cancelled:
+            job.cancelled.difference_update(indices)
+            job.blanks.difference_update(indices)
 
     def _end_here(self, job: SessionJob, unsent: list[int]) -> Deliver:
         """End cancelled tasks that the broker does not have."""
@@ -262,3 +339,8 @@ class Books:
         assert Counter(job.function for job in jobs) == self._users, "users of functions"
         assert self._users.keys() == self._functions.keys(), "a function nobody uses"
         assert self._told <= self._functions.keys(), "told of a function that is gone"
+
+
+def _refused(job: SessionJob, indices: list[int], body: Payload) -> Deliver:
+    """The end of tasks that the broker did not take."""
+    return Deliver(job.id, indices, bytes([Status.RAISED]) * len(indices), [body] * len(indices))

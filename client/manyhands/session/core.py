@@ -20,10 +20,15 @@ not task by task: usually one range, the tail. After a link was lost
 - and the broker had *forgotten* it, every unfinished task is.
 
 Results are numbered; one that was seen is dropped and acknowledged, and after a gap the session
-says hello, whereupon the broker repeats what it has not seen acknowledged.
+says hello, whereupon the broker repeats what it has not seen acknowledged. Acknowledgements wait until
+they are worth a message, or a moment has passed: a lone call costs none.
 
-Time comes in as `now`. Two things depend on it: when to ping, and when a ping or a hello has been
-unanswered for so long that the link counts as lost.
+Durable jobs are the broker's: a task that was accepted stands in its journal, and leaves the books
+here. Their results come to whoever *watches* the job (`watch`), stored ones first. On every link the
+session asks for them anew, all of them, and drops what it has seen.
+
+Time comes in as `now`. Three things depend on it: when to ping, when a ping or a hello has been
+unanswered for so long that the link counts as lost, and when to acknowledge.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from manyhands.session.books import Books
+from manyhands.session.receipts import Receipts
 from manyhands.session.types import (
     AddJob,
     Answered,
@@ -41,10 +47,12 @@ from manyhands.session.types import (
     CancelTasks,
     Close,
     CloseJob,
+    Deliver,
     Effect,
     Event,
     Failed,
     Flush,
+    Kept,
     LinkLost,
     LinkUp,
     Opened,
@@ -53,27 +61,35 @@ from manyhands.session.types import (
     Send,
     State,
     Tick,
+    Turned,
+    Unwatch,
+    Watch,
 )
+from manyhands.session.watch import Watches
 from manyhands_shared.messages import (
     PROTOCOL_VERSION,
     Accepted,
     Ack,
+    Attach,
     Bye,
     Cancel,
     ClientHello,
     ClientWelcome,
+    Detach,
     Message,
     Need,
     Ping,
     Pong,
     Query,
     Refused,
+    Rejected,
     Reply,
     Results,
     Span,
     Submit,
     Who,
 )
+from manyhands_shared.serial import total
 
 #: A hello or a ping without an answer for this long: the link is taken for lost.
 ANSWER_SECONDS = 10.0
@@ -97,6 +113,7 @@ class Session:
         self.state = State.CONNECTING
         self.token = token
         self.books = Books()
+        self.watches = Watches()
         #: Messages that made no sense here and were dropped.
         self.dropped = 0
         self._name = name
@@ -104,10 +121,10 @@ class Session:
         self._info = info
         self._now = 0.0
         self._last_seq = 0  # of the results taken
-        self._acked = 0
+        self._receipts = Receipts()
         self._resyncing = False  # the next results may have any new number
         self._questions: dict[int, Query] = {}
-        self._other_cancels: list[str] = []
+        self._late_cancels: list[Span] = []  # of tasks that are not in the books
         self._ping_interval = 0.0
         self._pings = 0
         self._next_ping: float | None = None
@@ -117,12 +134,19 @@ class Session:
     def deadline(self) -> float | None:
         """When a `Tick` is due, on the clock of `now`; `None` for never."""
         times = [time for time in (self._next_ping, self._answer_due) if time is not None]
+        if self._receipts.due is not None and self._receipts.due > self._now:
+            times.append(self._receipts.due)  # once it has come, `wants_flush` says so
         return min(times, default=None)
 
     @property
     def wants_flush(self) -> bool:
         """Whether a `Flush` would send something."""
-        return self.state is State.OPEN and (self._acked < self._last_seq or self.books.sendable)
+        return self.state is State.OPEN and (self._must_acknowledge or self.books.sendable)
+
+    @property
+    def unended(self) -> int:
+        """Tasks submitted here that have not ended: those in the books, and the broker's to watch."""
+        return self.books.held_tasks + self.watches.owed
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event; return what is to be done, in this order."""
@@ -134,18 +158,23 @@ class Session:
     def validate(self) -> None:
         """Check every invariant; `AssertionError` names the one that does not hold."""
         self.books.validate()
-        assert self._acked <= self._last_seq, "acknowledged what never came"
+        self.watches.validate()
+        assert self._receipts.due is None or self._last_seq, "acknowledges what never came"
         assert self.state is State.OPEN or self._next_ping is None, "pings without a session"
 
     # What the user does -------------------------------------------------------------------------
 
     def _add_job(self, event: AddJob) -> Iterator[Effect]:
         self.books.add(event.job, event.function, event.options)
+        if event.watch and event.options.get("durable"):
+            self.watches.add(event.job)
         yield from ()
 
     def _append(self, event: Append) -> Iterator[Effect]:
-        self.books.append(event.job, event.bodies)
-        yield from ()
+        ended = self.books.append(event.job, event.bodies)
+        self.watches.owe(event.job, len(event.bodies))
+        if ended is not None:
+            yield from self._deliver(ended)
 
     def _close_job(self, event: CloseJob) -> Iterator[Effect]:
         self.books.close(event.job)
@@ -153,16 +182,46 @@ class Session:
 
     def _cancel_tasks(self, event: CancelTasks) -> Iterator[Effect]:
         """Tasks that were sent end with what the broker says; the others end here and now."""
+        journaled = self._cancel_journaled(event)
         ended, spans = self.books.cancel(event.job, event.indices)
-        yield from ended
+        for delivery in ended:
+            yield from self._deliver(delivery)
         if spans and self.state is State.OPEN:
             yield Send(Cancel(spans))
+        yield from journaled
+
+    def _cancel_journaled(self, event: CancelTasks) -> list[Effect]:
+        """Cancel those of the tasks that the broker's journal has instead of the books."""
+        if event.job not in self.watches:
+            return []
+        if event.indices is None:
+            return self._cancel_late([Span(event.job, 0, [])])
+        missing = self.watches.unseen(event.job, event.indices)
+        missing = sorted(index for index in missing if not self.books.has(event.job, index))
+        return self._cancel_late([Span(event.job, 0, missing)] if missing else [])
 
     def _cancel_other(self, event: CancelOther) -> Iterator[Effect]:
-        if self.state is State.OPEN:
-            yield Send(Cancel([Span(event.job, 0, [])]))
-        else:
-            self._other_cancels.append(event.job)
+        yield from self._cancel_late([Span(event.job, 0, [])])
+
+    def _cancel_late(self, spans: list[Span]) -> list[Effect]:
+        """Cancel what is not in the books, now or when the session is open."""
+        if self.state is not State.OPEN:
+            self._late_cancels += spans
+        elif spans:
+            return [Send(Cancel(spans))]
+        return []
+
+    def _watch(self, event: Watch) -> Iterator[Effect]:
+        if event.job not in self.watches:
+            self.watches.add(event.job)
+            if self.state is State.OPEN:
+                yield Send(Attach(event.job))
+
+    def _unwatch(self, event: Unwatch) -> Iterator[Effect]:
+        if event.job in self.watches:
+            self.watches.drop(event.job)
+            if self.state is State.OPEN:
+                yield Send(Detach(event.job))
 
     def _ask(self, event: Ask) -> Iterator[Effect]:
         query = Query(event.request, event.what, event.arguments)
@@ -200,15 +259,29 @@ class Session:
         """Send the acknowledgement that is due, and at most one `Submit` with its functions."""
         if self.state is not State.OPEN:
             return
-        if self._acked < self._last_seq:
-            self._acked = self._last_seq
+        if self._must_acknowledge:
+            self._receipts.clear()
             yield Send(Ack(self._last_seq))
         functions, groups, doomed = self.books.next_submit()
         yield from map(Send, functions)
         if groups:
             yield Send(Submit(groups))
+            for group in groups:
+                if group.options is not None and group.job in self.watches:
+                    yield Send(Attach(group.job))
         if doomed:
             yield Send(Cancel(doomed))
+
+    @property
+    def _must_acknowledge(self) -> bool:
+        return self._receipts.due is not None and self._receipts.due <= self._now
+
+    def _deliver(self, ended: Deliver) -> Iterator[Effect]:
+        """Tell of tasks that ended here; a watch must not tell of them again."""
+        if ended.job not in self.watches:
+            yield ended
+        elif fresh := self.watches.take(ended.job, ended.indices, ended.statuses, ended.bodies):
+            yield fresh
 
     def _hello(self) -> Effect:
         self._become(State.GREETING)
@@ -247,14 +320,18 @@ class Session:
             self._next_ping = self._now + message.ping_interval
         if not message.resumed:
             self._last_seq = 0
-        self._acked = self._last_seq
+        self._receipts.clear()
         self._resyncing = True
         yield Opened(message.broker, message.resumed)
         ended, spans = self.books.rewind(resumed=message.resumed)
-        yield from ended
+        for delivery in ended:
+            yield from self._deliver(delivery)
+        for job_id in self.watches:
+            if self.books.opened(job_id):  # the others follow their first tasks
+                yield Send(Attach(job_id))
         yield from map(Send, self._questions.values())
-        spans += [Span(job_id, 0, []) for job_id in self._other_cancels]
-        self._other_cancels.clear()
+        spans += self._late_cancels
+        self._late_cancels = []
         if spans:
             yield Send(Cancel(spans))
 
@@ -279,8 +356,15 @@ class Session:
 
     def _accepted(self, message: Accepted) -> Iterator[Effect]:
         self.books.window_tasks = max(1, message.window_tasks)
-        self.books.confirm(message.jobs)
-        yield from ()
+        yield from map(Kept, self.books.confirm(message.jobs))
+
+    def _rejected(self, message: Rejected) -> Iterator[Effect]:
+        known = self.books.knows(message.job)
+        ended = self.books.reject(message.job, message.first, message.reason)
+        if ended is not None:
+            yield from self._deliver(ended)
+        if known:
+            yield Turned(message.job, message.reason)
 
     def _reply(self, message: Reply) -> Iterator[Effect]:
         if self._questions.pop(message.request, None) is not None:
@@ -288,20 +372,24 @@ class Session:
 
     def _results(self, message: Results) -> Iterator[Effect]:
         if message.seq <= self._last_seq:
-            if (
-                message.seq
-            ):  # 0 was never a number; anything else was seen, so say again that it was taken
-                self._acked = min(self._acked, self._last_seq - 1)
+            if message.seq:  # 0 was never a number
+                self._receipts.repeat(self._now)
             return
         if message.seq != self._last_seq + 1 and not self._resyncing:
             yield self._hello()
             return
         self._resyncing = False
         self._last_seq = message.seq
+        size = 0
         for group in message.groups:
-            ended = self.books.end(group)
+            size += total(group.bodies)
+            if group.job in self.watches:
+                ended = self.watches.take(group.job, group.indices, group.statuses, group.bodies)
+            else:
+                ended = self.books.end(group)
             if ended is not None:
                 yield ended
+        self._receipts.took(size, self._now)
 
 
 # A handler yields its effects; `handle` runs it to its end, so none outlives its event.
@@ -316,6 +404,8 @@ _HANDLERS: Mapping[type, Any] = {
     Flush: Session._flush,
     LinkLost: Session._link_lost,
     LinkUp: Session._link_up,
+    Unwatch: Session._unwatch,
+    Watch: Session._watch,
     Received: Session._received,
     Tick: Session._tick,
 }
@@ -326,6 +416,7 @@ _RECEIVERS: Mapping[type[Message], Any] = {
     Ping: Session._ping,
     Pong: Session._pong,
     Refused: Session._refused,
+    Rejected: Session._rejected,
     Reply: Session._reply,
     Results: Session._results,
     Who: Session._who,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Any
 
 from manyhands_shared.messages import Span, SubmitGroup
@@ -21,12 +21,15 @@ class SessionJob:
     """A job whose tasks are numbered from 0. `Books` keeps the totals."""
 
     __slots__ = (
+        "at_most_once",
+        "awaited",
         "blanks",
         "bodies",
         "cancelled",
         "close_sent",
         "closed",
         "doomed",
+        "durable",
         "expected",
         "function",
         "id",
@@ -34,6 +37,7 @@ class SessionJob:
         "opened",
         "options",
         "queued",
+        "refusal",
         "runs",
         "taken",
     )
@@ -63,6 +67,15 @@ class SessionJob:
         self.blanks: set[int] = set()
         #: The whole job is cancelled.
         self.doomed = False
+        #: Why the broker takes no more tasks of it, as a failure; `None` as long as it does.
+        self.refusal: bytes | None = None
+        #: The broker's journal keeps what the broker has accepted, so that we need not.
+        self.durable = bool(options.get("durable"))
+        #: `Submit` messages of a durable job on this link that are not answered. Each is, by one
+        #: `Accepted`, so that none is left is what says that the job's closing was written down.
+        self.awaited = 0
+        #: A task that was sent must not be sent again to a broker that does not know of it.
+        self.at_most_once = bool(options.get("at_most_once")) and not self.durable
 
     def append(self, bodies: list[Payload]) -> int:
         """Add tasks; return their bytes."""
@@ -83,7 +96,11 @@ class SessionJob:
     @property
     def over(self) -> bool:
         """Whether nothing is left to happen, here or at the broker."""
-        return self.closed and not self.bodies and (self.close_sent or not self.opened)
+        if not self.closed or self.bodies:
+            return False
+        if not self.opened:
+            return not self.durable or self.doomed
+        return self.close_sent and (not self.awaited or self.refusal is not None)
 
     def next_size(self) -> int:
         """Bytes of the task that is to be sent next."""
@@ -116,11 +133,23 @@ class SessionJob:
         """The broker has this many tasks of the job."""
         self.taken = min(max(self.taken, count), self.next)
 
+    def kept(self) -> list[int]:
+        """Unfinished tasks that the broker's journal has."""
+        if not self.durable:
+            return []
+        return list(takewhile(lambda index: index < self.taken, self.bodies))
+
+    def sent(self) -> list[int]:
+        """Unfinished tasks that the broker was sent."""
+        unsent = {index for first, stop in self.runs for index in range(first, stop)}
+        return [index for index in self.bodies if index not in unsent]
+
     def rewind(self, *, resumed: bool) -> None:
         """After a new welcome: everything that the broker may lack is to be sent again."""
-        if not resumed:
+        if not (resumed or self.durable):
             self.taken = 0
-        self.opened = self.opened and self.taken > 0
+        self.opened = resumed and self.opened and self.taken > 0
+        self.awaited = 0
         self.close_sent = False
         self.expected = self.taken
         self.blanks.clear()

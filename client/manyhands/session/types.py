@@ -25,11 +25,15 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AddJob:
-    """A new open job without tasks. `options` is what `JobOptions.to_map` gives."""
+    """A new open job without tasks. `options` is what `JobOptions.to_map` gives.
+
+    `watch`: whether the results of a durable job are wanted here; those of any other always are.
+    """
 
     job: str
     function: Function
     options: dict[str, Any]
+    watch: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,20 @@ class CancelTasks:
 @dataclass(frozen=True, slots=True)
 class CancelOther:
     """End every task of a job that may belong to another session."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Have the results of a durable job delivered here, those there are and those to come."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch:
+    """No more of them."""
 
     job: str
 
@@ -114,6 +132,8 @@ Event = (
     | CloseJob
     | CancelTasks
     | CancelOther
+    | Watch
+    | Unwatch
     | Ask
     | Close
     | LinkUp
@@ -158,6 +178,21 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A closed durable job is in the broker's journal, whole: it needs this session no more."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """The broker takes no more tasks of a job: those it lacks were delivered, and so are any to come."""
+
+    job: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The answer to an `Ask`; `error` is empty if it went well."""
 
@@ -174,4 +209,4 @@ class Failed:
     reason: str
 
 
-Effect = Send | Relink | Opened | Deliver | Answered | Failed
+Effect = Send | Relink | Opened | Deliver | Kept | Turned | Answered | Failed

@@ -1,0 +1,352 @@
+"""`Job`: an array of tasks under one id."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+from manyhands.loop import SessionLoop
+from manyhands.open_job import OpenJob
+from manyhands.pool_results import outcome
+from manyhands_shared.errors import TaskLost
+from manyhands_shared.messages import Function
+from manyhands_shared.serial import Payload
+
+#: What the broker says of a job that is over.
+ENDED_STATES = ("done", "failed", "cancelled")
+_QUERY_SECONDS = 30.0
+#: A durable job of which nothing is heard for so long is asked about.
+_SILENCE_SECONDS = 2.0
+# Between two looks at a job that is waited for without its results.
+_FIRST_LOOK_SECONDS = 0.02
+_LAST_LOOK_SECONDS = 0.5
+
+
+class Inbox:
+    """Collects what comes back for one job. A `Sink`."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.arrived: deque[tuple[int, int, Payload]] = deque()
+        self.ended = 0
+        self.error: BaseException | None = None
+
+    def accept(self, _first: int, _entries: Sequence[Any], /) -> None:
+        """See `Sink`."""
+
+    def reject(self, _entries: Sequence[Any], _payloads: Sequence[Payload], /) -> None:
+        """See `Sink`."""
+        self.fail(CancelledError("the job was cancelled"))
+
+    def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
+        """See `Sink`."""
+        with self.changed:
+            self.arrived.extend(zip(indices, statuses, bodies, strict=True))
+            self.ended += len(indices)
+            self.changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """See `Sink`."""
+        with self.changed:
+            self.error = self.error or error
+            self.changed.notify_all()
+
+
+class Job:
+    """An array job. Iterate over it for `(index, value or exception)` as tasks end, each once.
+
+    `id` is what the job is called at the broker, `tasks` how many it has.
+    """
+
+    def __init__(self, loop: SessionLoop, job_id: str, inbox: Inbox) -> None:
+        self.id = job_id
+        self.tasks = 0
+        self._loop = loop
+        self._inbox = inbox
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} tasks={self.tasks} ended={self.ended}>"
+
+    @property
+    def ended(self) -> int:
+        """How many of its tasks are known here to have ended."""
+        return self._inbox.ended
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        self._begin()
+        while (arrival := self._next()) is not None:
+            index, status, body = arrival
+            value, error = outcome(status, body)
+            yield index, value if error is None else error
+
+    def results(self) -> list[Any]:
+        """Every task's value, in order. Takes the place of iterating.
+
+        Raises:
+            Exception: of the first task, by number, that failed.
+        """
+        values: dict[int, Any] = {}
+        failures: dict[int, BaseException] = {}
+        for index, value in self:
+            (failures if isinstance(value, BaseException) else values)[index] = value
+        if failures:
+            raise failures[min(failures)]
+        return [values[index] for index in sorted(values)]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until every task has ended, `timeout` seconds at most; whether they have."""
+        with self._inbox.changed:
+            return self._inbox.changed.wait_for(self._is_over, timeout)
+
+    def cancel(self) -> None:
+        """Cancel what has not ended; it comes back as `CancelledError`."""
+        self._loop.cancel_other(self.id)
+
+    # What the broker knows and does -------------------------------------------------------------
+
+    def info(self) -> dict[str, Any]:
+        """What the broker tells of it: ``state``, ``tasks``, ``queued``, ``running``, ``failed`` …
+
+        Raises:
+            Refused: the broker does not know it (any more).
+        """
+        data: dict[str, Any] = self._ask("job")
+        return data
+
+    def state(self) -> str:
+        """Open, queued, waiting, paused, running, done, failed or cancelled."""
+        return str(self.info()["state"])
+
+    def why(self) -> list[str]:
+        """Why tasks of it wait, a sentence for each reason; empty if none wait.
+
+        Raises:
+            Refused: it is over, or unknown.
+        """
+        reasons: list[str] = self._ask("why")
+        return reasons
+
+    def pause(self) -> None:
+        """Start no more of its tasks until `resume`. What runs goes on."""
+        self._ask("pause")
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._ask("resume")
+
+    def output(self, limit: int = 1_000) -> list[dict[str, Any]]:
+        """The last of what its tasks printed, if it is durable: ``index``, ``attempt`` and ``text``."""
+        lines: list[dict[str, Any]] = self._ask("output", limit=limit)
+        return lines
+
+    def forget(self) -> None:
+        """Have the broker delete a durable job that is over, with its results.
+
+        Raises:
+            Refused: it is not over, or another job needs its results.
+        """
+        self._ask("forget")
+
+    def retry_failed(self) -> Job:
+        """Submit the tasks that failed once more, as a new durable job of the same options.
+
+        Its tasks are numbered from 0, in the order of those that they repeat.
+
+        Raises:
+            Refused: this job is not durable or not over.
+            ValueError: no task of it failed.
+        """
+        info = self.info()
+        page = self._ask("failed", first=0)
+        if not page["indices"]:
+            raise ValueError(f"no task of job {self.id} failed")
+        function = Function(info["digest"], str(info["function"]), [])  # the broker has it
+
+        def payloads() -> Iterator[Payload]:
+            here = page
+            while True:
+                yield from (
+                    tuple(body) if isinstance(body, list) else body for body in here["bodies"]
+                )
+                if here["next"] is None:
+                    return
+                here = self._ask("failed", first=here["next"])
+
+        return submit_durable(self._loop, function, info["options"], payloads())
+
+    # Inside -------------------------------------------------------------------------------------
+
+    def _ask(self, what: str, **arguments: Any) -> Any:
+        answer = self._loop.ask(what, {"id": self.id, **arguments})
+        return answer.result(_QUERY_SECONDS)
+
+    def _begin(self) -> None:
+        """Somebody wants the results."""
+
+    def _next(self) -> tuple[int, int, Payload] | None:
+        """The next task that ended: its index, status and payload; `None` after the last."""
+        inbox = self._inbox
+        with inbox.changed:
+            inbox.changed.wait_for(lambda: inbox.arrived or self._is_over())
+            if inbox.arrived:
+                return inbox.arrived.popleft()
+            if inbox.error is not None and inbox.ended < self.tasks:
+                raise inbox.error
+            return None
+
+    def _is_over(self) -> bool:
+        return self._inbox.error is not None or self._inbox.ended >= self.tasks
+
+
+class AttachedJob(Job):
+    """A job of this session alone."""
+
+    def __init__(self, loop: SessionLoop, function: Function, options: dict[str, Any]) -> None:
+        inbox = Inbox()
+        self._job = OpenJob(function, options, inbox)
+        super().__init__(loop, self._job.id, inbox)
+        loop.open_job(self._job)
+
+    def add(self, payload: Payload) -> None:
+        """One more task."""
+        self._loop.intake.put(self._job, None, payload)
+        self.tasks += 1
+
+    def close(self) -> None:
+        """That was the last."""
+        self._loop.close_job(self._job)
+
+    def cancel(self) -> None:
+        """Cancel what has not ended; it comes back as `CancelledError`."""
+        self._loop.cancel(self._job)
+
+
+class DurableJob(Job):
+    """A job in the broker's journal. Its results are sent here from when somebody asks for them.
+
+    Each iteration from the beginning gives every result again.
+    """
+
+    def __init__(self, loop: SessionLoop, job_id: str) -> None:
+        super().__init__(loop, job_id, Inbox())
+        self._open = True
+        self._following: weakref.finalize[Any, Any] | None = None
+        self._quiet: tuple[str, int] | None = None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until every task has ended, `timeout` seconds at most; whether they have.
+
+        The results stay with the broker.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause, look = threading.Event(), _FIRST_LOOK_SECONDS
+        while self.state() not in ENDED_STATES:
+            left = look if deadline is None else min(look, deadline - time.monotonic())
+            if left <= 0:
+                return False
+            pause.wait(left)
+            look = min(2 * look, _LAST_LOOK_SECONDS)
+        return True
+
+    def cancel(self) -> None:
+        """Cancel what has not ended, also after this client has gone; nothing if it is over."""
+        if self.state() not in ENDED_STATES:
+            self._ask("cancel")
+
+    def refresh(self) -> dict[str, Any]:
+        """Ask for `tasks` again; what `info` gives."""
+        info = self.info()
+        self.tasks, self._open = int(info["tasks"]), bool(info["open"])
+        return info
+
+    def _begin(self) -> None:
+        if self._following is None or not self._following.alive:
+            self.refresh()
+            inbox = self._inbox = Inbox()
+            self._quiet = None
+            self._loop.watch(self.id, inbox)
+            self._following = weakref.finalize(self, self._loop.unwatch, self.id, inbox)
+            self._following.atexit = False  # the session ends, and all of this with it
+
+    def _next(self) -> tuple[int, int, Payload] | None:
+        inbox = self._inbox
+        while True:
+            with inbox.changed:
+                inbox.changed.wait_for(lambda: inbox.arrived or self._is_over(), _SILENCE_SECONDS)
+                if inbox.arrived:
+                    return inbox.arrived.popleft()
+                if self._is_over():
+                    break
+            self._look_after(inbox)
+        self._end_following()
+        if inbox.error is not None and inbox.ended < self.tasks:
+            raise inbox.error
+        return None
+
+    def _look_after(self, inbox: Inbox) -> None:
+        """Nothing came for a while: the job may have grown, or be gone."""
+        ended = inbox.ended
+        state = str(self.refresh()["state"])
+        if self._quiet == (state, ended) and state in ENDED_STATES and ended < self.tasks:
+            lost = self.tasks - ended
+            inbox.fail(TaskLost(f"{lost} results of job {self.id} are not at the broker any more"))
+        self._quiet = state, ended
+
+    def _end_following(self) -> None:
+        if self._following is not None:
+            self._following()
+
+    def _is_over(self) -> bool:
+        inbox = self._inbox
+        return inbox.error is not None or (not self._open and inbox.ended >= self.tasks)
+
+
+class _Submission(Inbox):
+    """Waits until the broker's journal has a job."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_kept = False
+
+    def kept(self) -> None:
+        """It has."""
+        with self.changed:
+            self.is_kept = True
+            self.changed.notify_all()
+
+    def wait(self) -> None:
+        """Until then; raises why it never will."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.is_kept or self.error is not None)
+        if not self.is_kept and self.error is not None:
+            raise self.error
+
+
+def submit_durable(
+    loop: SessionLoop, function: Function, options: dict[str, Any], payloads: Iterator[Payload]
+) -> DurableJob:
+    """Submit a job and wait until the broker's journal has all of it.
+
+    Raises:
+        SubmitRejected: the broker does not take it; what it has of it is cancelled.
+    """
+    submission = _Submission()
+    opened = OpenJob(function, options, submission, submission.kept)
+    loop.open_job(opened)
+    try:
+        for payload in payloads:
+            loop.intake.put(opened, None, payload)
+            if submission.error is not None:
+                break
+        loop.close_job(opened)
+        submission.wait()
+    except BaseException:
+        loop.cancel(opened)
+        loop.cancel_other(opened.id)
+        raise
+    return DurableJob(loop, opened.id)
