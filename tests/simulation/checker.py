@@ -61,6 +61,12 @@ class Checker:
         """A client adds no more to a job."""
         self._open[client].discard(job.id)
 
+    def turned_down(self, client: Client, job: str, first: int) -> None:
+        """A session takes no more tasks of a job, from `first` on."""
+        self._wanted[client] = {
+            task for task in self._wanted[client] if task[0] != job or task[1] < first
+        }
+
     def acknowledged(self, job: str, count: int) -> None:
         """A client heard that so many tasks of a durable job are accepted."""
         self.promised[job] = max(self.promised.get(job, 0), count)
@@ -137,7 +143,7 @@ class Checker:
         elif status == Status.RAISED:
             if is_rejection(body):
                 return
-            cancelled = plan.doomed or index in plan.cancelled
+            cancelled = plan.doomed or index in plan.cancelled or self._abandoned(job)
             enough = self._raised[task] > options.retries
             assert enough or cancelled, f"{name} and has retries left"
         elif status == Status.CRASHED:
@@ -153,6 +159,10 @@ class Checker:
         else:
             assert status == Status.TIMED_OUT, name
             assert options.deadline, f"{name} without a deadline"
+
+    def _abandoned(self, job: str) -> bool:
+        """Whether its client is dead: somebody else cancels what is left in the end."""
+        return not self._world.clients[self._world.plan.jobs[job].client].left_in_peace
 
     def settled(self) -> bool:
         """Whether every living client has all it waits for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from manyhands.session import Session
@@ -28,6 +29,7 @@ class Client(Peer):
         self.follows: dict[str, None] = {}
         self._attached: set[str] = set()
         self._orders: list[t.Event] = []
+        self._appended: Counter[str] = Counter()
         #: Whether it was never killed.
         self.left_in_peace = True
 
@@ -70,7 +72,8 @@ class Client(Peer):
                 self._receive(message)
         orders, self._orders = self._orders, []
         for order in orders:
-            self._handle(order)
+            if not self._comes_too_late(order):
+                self._handle(order)
         if session.deadline is not None and self.clock() >= session.deadline:
             self._handle(t.Tick())
         for _ in range(_FLUSHES):
@@ -97,6 +100,17 @@ class Client(Peer):
                     self.world.checker.acknowledged(count.job, count.tasks)
                     self.follows[count.job] = None
             self._attach()
+
+    def _comes_too_late(self, order: t.Event) -> bool:
+        """Whether tasks are added to a job that the broker has turned down and the session closed."""
+        if not isinstance(order, t.Append):
+            return False
+        job = self.session.books._jobs.get(order.job)
+        if job is None or job.closed:
+            self.world.checker.turned_down(self, order.job, self._appended[order.job])
+            return True
+        self._appended[order.job] += len(order.bodies)
+        return False
 
     def _attach(self) -> None:
         for job in self.follows:

@@ -40,5 +40,9 @@ def _short(text: str) -> str:
     text = re.sub(
         r"b'\\x8[0-9a-f]\\xa4type[^]]*?\\xa5story\\x9[0-9a-f][^]]*?'(?=[,\]])", "b'…'", text
     )
-    text = re.sub(r"(beat_key|info|digest|function|token|session)=[^,)]*", r"\1=…", text)
+    text = re.sub(
+        r"(info|digest|function|token|session)=[^,)]*",
+        r"\1=…",
+        re.sub(r"beat_key=.*beat_interval", "beat_key=…, beat_interval", text),
+    )
     return text if len(text) <= 1_000 else text[:1_000] + "…"
