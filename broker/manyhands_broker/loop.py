@@ -61,6 +61,10 @@ MAX_WITHHELD = 10_000
 _SIGNS_OF_LIFE = (Lease, Ping, Pong, Who)
 _LOGGED_PEERS = 1_000
 
+# Plain numbers: arithmetic on pyzmq's enumerations costs as much as sending a small frame.
+_NOBLOCK = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+
 
 class Loop:
     """Drives a `Core` from a bound ROUTER socket."""
@@ -165,11 +169,16 @@ class Loop:
             except ProtocolError as error:
                 self._complain(peer, error)
                 continue
-            effects += handle(Received(peer, message), now)
+            try:
+                effects += handle(Received(peer, message), now)
+            except Exception:
+                # One odd message must not end everybody's work: it is dropped, and shouted about.
+                self.counters["internal_errors"] += 1
+                log.exception("a bug in manyhands: %s could not be handled", type(message).__name__)
 
     def _receive(self) -> list[zmq.Frame] | None:
         try:
-            return self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+            return self._router.recv_multipart(_NOBLOCK, copy=False)
         except zmq.Again:
             return None
 
@@ -238,7 +247,11 @@ class Loop:
             waiting.append(frames)
             return True
         try:
-            self._router.send_multipart([peer, *frames], zmq.NOBLOCK, copy=False)
+            send = self._router.send
+            send(peer, _MORE)
+            for frame in frames[:-1]:
+                send(frame, _MORE, copy=False)
+            send(frames[-1], _NOBLOCK, copy=False)
         except zmq.Again:
             self._outbox[peer] = deque([frames])
         except zmq.ZMQError as error:

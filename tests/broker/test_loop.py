@@ -1,0 +1,52 @@
+"""The loop itself, in a thread over a real socket."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+import zmq
+
+from manyhands_broker.core import Core, Effect, Event, Limits, Received
+from manyhands_broker.journal import MemoryJournal
+from manyhands_broker.loop import Loop, bind
+from manyhands_shared import wire
+from manyhands_shared.messages import ClientHello, ClientWelcome, Ping, Pong
+
+
+class Faulty(Core):
+    """A scheduler with a bug in how it handles one message."""
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, Received) and event.message == Ping(666):
+            raise ZeroDivisionError("a bug")
+        return super().handle(event, now)
+
+
+def test_a_bug_in_handling_one_message_ends_nobodys_work(caplog: pytest.LogCaptureFixture) -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        address = bind(router, "tcp://127.0.0.1:0")
+        journal = MemoryJournal()
+        core = Faulty(Limits(), bytes(16), journal, time.monotonic())
+        loop = Loop(router, core, journal, time.monotonic, watch=lambda _: None, beats=lambda _: [])
+        thread = threading.Thread(target=loop.run)
+        thread.start()
+        try:
+            with context.socket(zmq.DEALER) as peer, caplog.at_level(logging.ERROR):
+                peer.linger = 0
+                peer.connect(address)
+                for message in (ClientHello(1, bytes(16), "", 0, 0, {}), Ping(666), Ping(7)):
+                    peer.send_multipart(wire.encode(message))
+                answers = []
+                for _ in range(2):
+                    assert peer.poll(10_000), "the broker says nothing"
+                    answers.append(wire.decode(peer.recv_multipart()))
+        finally:
+            loop.stop()
+            thread.join(10)
+    assert isinstance(answers[0], ClientWelcome)
+    assert answers[1] == Pong(7)
+    assert loop.counters["internal_errors"] == 1
+    assert "Ping could not be handled" in caplog.text
