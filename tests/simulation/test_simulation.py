@@ -22,7 +22,9 @@ SHARES = 8
 
 def kept_seeds() -> list[int]:
     """Seeds that have once failed."""
-    lines = [line for file in sorted(_HERE.glob("seeds/*.txt")) for line in file.open()]
+    lines = [
+        line for file in sorted(_HERE.glob("seeds/*.txt")) for line in file.read_text().splitlines()
+    ]
     return [int(line.split("#")[0]) for line in lines if line.split("#")[0].strip()]
 
 
