@@ -172,12 +172,14 @@ class Intake:
         self._held_tasks += waiting  # counted here before they are gone from there
         taken = [queue.popleft() for _ in range(waiting)]
         if self._large_bytes:
+            large = sum(
+                nbytes(body)
+                for job, _, body in taken
+                if job is not None and (type(body) is not bytes or len(body) >= LARGE_BYTES)
+            )
             with self._room:
-                self._large_bytes -= sum(
-                    nbytes(body)
-                    for job, _, body in taken
-                    if job is not None and (type(body) is not bytes or len(body) >= LARGE_BYTES)
-                )
+                self._held_bytes += large
+                self._large_bytes -= large
         return taken
 
     @property

@@ -73,6 +73,8 @@ class FakeBroker:
         self.ping_interval = 0.0
         #: Every message that came.
         self.received: list[Message] = []
+        #: The routing id of every hello.
+        self.peers: list[bytes] = []
         #: How often each (job, index) was run.
         self.runs: dict[tuple[str, int], int] = {}
         self.sessions: dict[bytes, FakeSession] = {}
@@ -249,10 +251,11 @@ class FakeBroker:
                 session.unacked = {n: r for n, r in session.unacked.items() if n > seq}
             case Cancel(spans):
                 for span in spans:
+                    named = set(span.indices)
                     chosen = [
                         key
                         for key in session.waiting
-                        if key[0] == span.job and (not span.indices or key[1] in span.indices)
+                        if key[0] == span.job and (not named or key[1] in named)
                     ]
                     for key in chosen:
                         del session.waiting[key]
@@ -269,6 +272,7 @@ class FakeBroker:
             self._run_tasks()
 
     def _greet(self, peer: bytes, hello: ClientHello) -> None:
+        self.peers.append(peer)
         session = self.sessions.get(hello.session)
         resumed = session is not None and session.confirmed
         if session is None or not resumed:

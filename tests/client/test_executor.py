@@ -49,7 +49,7 @@ def test_calls_of_one_function_are_one_job_and_the_function_travels_once(
     assert len({group.job for group in groups(broker)}) == 1
     assert broker.count(Function) == 1
     assert groups(broker)[0].options == {"name": "mine", "priority": 3}
-    assert groups(broker)[-1].closed
+    eventually(lambda: groups(broker)[-1].closed)
 
 
 def test_queued_calls_leave_together(broker: FakeBroker) -> None:
@@ -191,9 +191,9 @@ def test_cancel_tells_the_broker_and_drops_a_late_result(broker: FakeBroker) -> 
 def test_many_cancellations_go_together(broker: FakeBroker) -> None:
     broker.holding = True
     with Executor(address=broker.address) as executor:
-        futures = [executor.submit(abs, -n) for n in range(20_000)]
+        futures = [executor.submit(abs, -n) for n in range(5_000)]
         assert all(future.cancel() for future in futures)
-    assert broker.count(Cancel) < 2_000
+    assert broker.count(Cancel) < 1_000
 
 
 def test_a_dropped_executor_finishes_what_was_submitted(broker: FakeBroker) -> None:

@@ -42,6 +42,7 @@ def test_a_broker_that_comes_back_with_its_memory(broker: FakeBroker) -> None:
         broker.come_back()
         assert [future.result(30) for future in futures] == list(range(200))
     assert set(broker.runs.values()) == {1}
+    assert len(broker.peers) == len(set(broker.peers)) == 2, "a new link has a new routing id"
 
 
 def test_a_broker_that_comes_back_without_memory(broker: FakeBroker) -> None:
