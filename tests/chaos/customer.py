@@ -1,4 +1,4 @@
-"""A client of durable jobs that speaks the protocol itself: it depends on no library of ours to be honest."""
+"""A client of durable jobs that speaks the protocol by hand, to share no fault of the library."""
 
 from __future__ import annotations
 

@@ -119,8 +119,16 @@ class Part:
 class Broker(Part):
     """A broker that keeps its port through restarts."""
 
-    def __init__(self, folder: Path, *, prefix: Sequence[str] = (), **config: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        prefix: Sequence[str] = (),
+        module: str = "manyhands_broker",
+        **config: Any,
+    ) -> None:
         super().__init__("broker", folder)
+        self._module = module
         self.port = free_port()
         self.address = f"tcp://127.0.0.1:{self.port}"
         self._config = {"bind": self.address, "beat_port": self.port, **config}
@@ -133,7 +141,7 @@ class Broker(Part):
         try:
             options = ("--ready-fd", str(writer))
             self.spawn(
-                "manyhands_broker",
+                self._module,
                 self._config,
                 prefix=self._prefix,
                 options=options,

@@ -108,5 +108,9 @@ def results_of(group: m.AssignGroup, seq: int, body: serial.Payload = b"r") -> m
     count = len(group.indices)
     return m.Results(
         seq,
-        [m.ResultGroup(group.job, group.attempt, group.indices, bytes(count), [body] * count, 0.01)],
+        [
+            m.ResultGroup(
+                group.job, group.attempt, group.indices, bytes(count), [body] * count, 0.01
+            )
+        ],
     )

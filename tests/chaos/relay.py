@@ -98,13 +98,19 @@ class Relay:
 
     def reset(self) -> None:
         """Break every connection off, with RST."""
-        self._do(lambda: [self._drop(pipe) for pipe in list(self._pipes)] and None)
+
+        def call() -> None:
+            for pipe in list(self._pipes):
+                self._drop(pipe)
+
+        self._do(call)
 
     # All below runs in the relay's thread.
 
     def _do(self, call: Callable[[], None]) -> None:
         done = threading.Event()
-        self._calls.append(lambda: (call(), done.set()) and None)
+        self._calls.append(call)
+        self._calls.append(done.set)
         self._waker.send(b"!")
         assert done.wait(10)
 

@@ -196,27 +196,29 @@ def test_the_relay_itself(tmp_path: Path) -> None:
     from chaos.parts import free_port
 
     port = free_port()
-    with socket.create_server(("127.0.0.1", port)) as server, Relay(port) as relay:
-        with socket.create_connection(("127.0.0.2", port), 10) as near:
-            far, _ = server.accept()
-            with far:
-                far.settimeout(10)
-                near.sendall(b"one")
-                assert far.recv(10) == b"one"
-                relay.hold(UP)
-                near.sendall(b"two" * 100_000)
-                relay.open()
-                got = b""
-                while len(got) < 300_000:
-                    got += far.recv(1 << 16)
-                assert got == b"two" * 100_000
-                relay.swallow(UP)
-                near.sendall(b"lost")
-                far.sendall(b"heard")  # the other way still works, and what was sent is taken
-                assert near.recv(10) == b"heard"
-                relay.open()
-                near.sendall(b"three")
-                assert far.recv(10) == b"three"
-                relay.reset()
-                with pytest.raises(ConnectionResetError):
-                    near.recv(10)
+    with (
+        socket.create_server(("127.0.0.1", port)) as server,
+        Relay(port) as relay,
+        socket.create_connection(("127.0.0.2", port), 10) as near,
+        server.accept()[0] as far,
+    ):
+        far.settimeout(10)
+        near.sendall(b"one")
+        assert far.recv(10) == b"one"
+        relay.hold(UP)
+        near.sendall(b"two" * 100_000)
+        relay.open()
+        got = b""
+        while len(got) < 300_000:
+            got += far.recv(1 << 16)
+        assert got == b"two" * 100_000
+        relay.swallow(UP)
+        near.sendall(b"lost")
+        far.sendall(b"heard")  # the other way still works, and what was sent is taken
+        assert near.recv(10) == b"heard"
+        relay.open()
+        near.sendall(b"three")
+        assert far.recv(10) == b"three"
+        relay.reset()
+        with pytest.raises(ConnectionResetError):
+            near.recv(10)

@@ -43,7 +43,9 @@ def test_a_client_that_never_reads_does_not_fill_the_broker(bench: Bench) -> Non
                 for group in message.groups:
                     for index in group.indices:
                         seq += 1
-                        one = m.AssignGroup(group.job, group.attempt, group.function, {}, [index], [b""])
+                        one = m.AssignGroup(
+                            group.job, group.attempt, group.function, {}, [index], [b""]
+                        )
                         node.send(results_of(one, seq, b"x" * size))
                 return any(group.job == until for group in message.groups)
             return False
@@ -66,17 +68,12 @@ def test_a_million_submissions_and_no_node(bench: Bench) -> None:
     broker = bench.broker(window_tasks=window)
     client = bench.client(broker.address)
     before = broker.rss
-    executor = bench.executor(broker.address, max_pending=1_000_000, block=False)
-    count = 0
-    for number in range(1_000_000):
-        executor.submit(abs, number)
-        count += 1
-    with pytest.raises(manyhands.SubmitQueueFull):
-        executor.submit(abs, -1)
+    crowd = bench.stack.enter_context(manyhands.Client(broker.address, max_pending=2_000_000))
+    job = crowd.submit_job(abs, ((number,) for number in range(1_000_000)))
     eventually(lambda: client.query("stats")["queued"] >= window, 60, what="the window is full")
     grown = broker.rss - before
     queued = client.query("stats")["queued"]
-    print(f"{queued} tasks at the broker of {count}: {grown / MIB:.0f} MiB")
+    print(f"{queued} tasks at the broker of {job.tasks}: {grown / MIB:.0f} MiB")
     assert queued <= 2 * window
     assert grown < 1_000 * window
     # It is not merely patient: with all that in line, a task of somebody else is served at once.

@@ -1,0 +1,216 @@
+"""Disks, shared memory and descriptors that run out: said clearly, survived, and overcome."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chaos.conftest import Bench, joined
+from chaos.peers import Peer, Peers, node_hello, results_of
+from manyhands_shared import messages as m
+from support import eventually
+
+BOUND = 40.0
+MIB = 1 << 20
+
+
+@cache
+def can_mount() -> bool:
+    """Whether a mount namespace with a tmpfs in it can be had."""
+    if shutil.which("unshare") is None:
+        return False
+    command = ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+needs_mount = pytest.mark.skipif(
+    not can_mount(), reason="needs to mount a small tmpfs in a namespace of its own (root)"
+)
+
+
+def small(place: str | Path, size: int) -> Sequence[str]:
+    """A command prefix: `place` is a tmpfs of `size` bytes, seen by that process alone."""
+    mount = f"mount -t tmpfs -o size={size} manyhands-test {place}"
+    return ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "small"]
+
+
+@needs_mount
+def test_a_full_disk_refuses_submissions_and_serves_what_it_has(bench: Bench) -> None:
+    """Row 23, with a real file system that is really full; then there is room again."""
+    folder = bench.folder / "journal"
+    folder.mkdir()
+    size = 96 * MIB
+    broker = bench.broker(journal=str(folder), prefix=small(folder, size))
+    seen = Path(f"/proc/{broker.pid}/root{folder}")  # through its own namespace
+    with Peers() as connect:
+        client, node = connect(broker.address), connect(broker.address)
+        client.hello()
+        accepted = fill(client)
+        assert accepted, "what there was room for was taken"
+        fill_up(seen / "filler")
+        node.send(node_hello("node", b"n" * 16, window=10))
+        ended: dict[str, int] = {}
+        for job in accepted:
+            client.send(m.Attach(job))
+        seq = 0
+
+        def over() -> bool:
+            nonlocal seq
+            message = node.receive()
+            if isinstance(message, m.Ping):
+                node.send(m.Pong(message.counter))
+            if isinstance(message, m.Assign):
+                for group in message.groups:
+                    seq += 1
+                    node.send(results_of(group, seq))
+            while (found := client.receive()) is not None:
+                if isinstance(found, m.Results):
+                    for group in found.groups:
+                        ended[group.job] = ended.get(group.job, 0) + len(group.indices)
+                    client.send(m.Ack(found.seq))
+            return ended.keys() == set(accepted)
+
+        # What cannot be written is not told to anybody either, and is not given up.
+        eventually(lambda: over() or "nothing goes on" in broker.log, BOUND, interval=0)
+        (seen / "filler").unlink()
+        eventually(over, BOUND, interval=0, what="all that was accepted is delivered")
+        assert set(ended.values()) == {1}
+        # With room again, submissions are taken again.
+        for job in accepted:
+            client.send(m.Detach(job))
+            client.ask("forget", id=job)
+        eventually(lambda: submitted(client, f"again-{len(client.ask('jobs'))}"), BOUND)
+    assert broker.alive
+    assert "Traceback" not in broker.log
+
+
+def fill_up(file: Path) -> None:
+    """Take all the room that a file system has left."""
+    with suppress(OSError), file.open("wb", buffering=0) as filler:
+        while filler.write(bytes(MIB // 4)):
+            pass
+
+
+def fill(client: Peer) -> list[str]:
+    """Submit until a submission is refused for lack of room; the ids of jobs that were taken."""
+    accepted = []
+    for number in range(200):
+        if not submitted(client, f"job-{number}"):
+            return accepted
+        accepted.append(f"job-{number}")
+    raise AssertionError("a full disk takes everything")
+
+
+def submitted(client: Peer, job: str) -> bool:
+    """Submit a durable job of a mebibyte; whether it was taken, otherwise a sentence says why not."""
+    client.submit(job, [os.urandom(MIB)], durable=True)
+    answer = eventually(lambda: settled(client), BOUND, what="an answer")
+    if isinstance(answer, m.Rejected):
+        assert "room" in answer.reason or "full" in answer.reason, answer.reason
+        return False
+    return any(count.job == job and count.tasks for count in answer.jobs)
+
+
+def settled(client: Peer) -> m.Accepted | m.Rejected | None:
+    """The broker's answer to a submission, if it is there."""
+    message = client.receive(0.1)
+    if isinstance(message, m.Accepted) and not message.jobs:
+        return None
+    return message if isinstance(message, m.Accepted | m.Rejected) else None
+
+
+@needs_mount
+@pytest.mark.parametrize("size", [MIB, 24 * MIB], ids=["none", "little"])
+def test_shared_memory_that_is_full_costs_speed_and_not_results(bench: Bench, size: int) -> None:
+    """Row 41: no SIGBUS, however large the results are."""
+    broker = bench.broker()
+    client = bench.client(broker.address)
+    node = bench.node(broker.address, prefix=small("/dev/shm", size), slab_bytes=64 * MIB, slots=2)
+    joined(client, 1)
+    executor = bench.executor(broker.address)
+    large = [executor.submit(lambda n: bytes([n]) * (16 * MIB), n) for n in range(6)]
+    for number, future in enumerate(large):
+        assert future.result(BOUND) == bytes([number]) * (16 * MIB)
+    # Somebody else fills it up while the node runs.
+    shared = Path(f"/proc/{node.pid}/root/dev/shm/filler")
+    fill_up(shared)
+    large = [executor.submit(lambda n: bytearray([n]) * (16 * MIB), n) for n in range(6)]
+    for number, future in enumerate(large):
+        assert future.result(BOUND) == bytearray([number]) * (16 * MIB)
+    assert "SIGBUS" not in node.log
+    assert not any(event["kind"] == "child-died" for event in client.query("events"))
+    assert "shared memory" in node.log or any(
+        event["kind"] == "small-shm" for event in client.query("events")
+    )
+
+
+def descriptors(pid: int) -> int:
+    """How many it has open."""
+    return psutil.Process(pid).num_fds()
+
+
+def limit_descriptors(pid: int, count: int) -> None:
+    """Let a running process have no more than so many."""
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, hard))
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit")
+def test_a_broker_out_of_descriptors_serves_whom_it_has_and_recovers(bench: Bench) -> None:
+    """Row 42: strangers wait; who is connected notices nothing; then they come in."""
+    broker = bench.broker(journal=str(bench.folder / "journal"))
+    usual, _ = resource.prlimit(broker.pid, resource.RLIMIT_NOFILE)
+    with Peers() as connect:
+        client, node = connect(broker.address), connect(broker.address)
+        client.hello()
+        node.send(node_hello("node", b"n" * 16))
+        node.until(m.WorkerWelcome)
+        limit_descriptors(broker.pid, descriptors(broker.pid))
+        crowd = [connect(broker.address) for _ in range(30)]
+        tokens = [os.urandom(16) for _ in crowd]
+        for peer, token in zip(crowd, tokens, strict=True):
+            peer.send(m.ClientHello(m.PROTOCOL_VERSION, token, "crowd", 0, 0, {}))
+        for number in range(20):
+            client.submit(f"job-{number}", [b"a"], durable=number % 2 == 0)
+            group = node.until(m.Assign).groups[0]
+            assert group.job == f"job-{number}"
+            node.send(results_of(group, number + 1))
+        assert client.ask("stats")["counters"]["tasks_done"] == 20
+        assert broker.alive
+        limit_descriptors(broker.pid, usual)
+        for peer in crowd:
+            peer.until(m.ClientWelcome, BOUND)
+        eventually(lambda: client.ask("stats")["sessions"] == 31, BOUND)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit")
+def test_a_node_out_of_descriptors_says_so_and_recovers(bench: Bench) -> None:
+    """Row 42: its child dies and cannot be replaced, until it can."""
+    broker = bench.broker()
+    client = bench.client(broker.address)
+    node = bench.node(broker.address)
+    joined(client, 1)
+    executor = bench.executor(broker.address)
+    child = executor.submit(os.getpid).result(BOUND)
+    usual, _ = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
+    limit_descriptors(node.pid, 3)
+    psutil.Process(child).kill()
+
+    def told() -> bool:
+        return any("Too many open files" in event["text"] for event in client.query("events"))
+
+    eventually(told, BOUND, what="the lack was reported")
+    future = executor.submit(abs, -1)
+    assert node.alive
+    limit_descriptors(node.pid, usual)
+    assert future.result(BOUND) == 1
