@@ -66,8 +66,8 @@ class _Node:
         self._code: int | None = None
         self._leaves = 0
         self._selector = selectors.DefaultSelector()
-        self._link_fds: list[int] = []
         self._transport = Transport(self._broker, config.key_file)
+        self._link_fds = self._transport.descriptors
         self._pool = NodePool(slots, config.slab_bytes, self._selector)
         self._guard = Guard(boot_id, self._selector, beats=config.beats)
         self._core = NodeCore(
@@ -112,7 +112,7 @@ class _Node:
         )
         timeout = max(0.0, min(t for t in times if t is not None) - now)
         self._watch_link()
-        if self._transport.pending:
+        if self._transport.pending():
             timeout = 0.0
         for key, events in self._selector.select(timeout):
             key.data(events)
@@ -120,11 +120,11 @@ class _Node:
     def _watch_link(self) -> None:
         """Have the selector watch the descriptors of the present link."""
         wanted = self._transport.descriptors
-        if wanted != self._link_fds:
+        if wanted is not self._link_fds:
             for fd in self._link_fds:
                 self._selector.unregister(fd)
-            for fd in wanted:
-                self._selector.register(fd, selectors.EVENT_READ, _noted)
+            for fd, note in wanted.items():
+                self._selector.register(fd, selectors.EVENT_READ, note)
             self._link_fds = wanted
 
     def _tell(self, event: a.Event, now: float) -> None:
@@ -208,10 +208,6 @@ class _Node:
         if not os.read(self._lifeline, 64):
             self._selector.unregister(self._lifeline)
             self._tell(a.Leave("its lifeline is cut", now=True), time.monotonic())
-
-
-def _noted(_: int) -> None:
-    """A descriptor of ZeroMQ's: the turn looks at its sockets anyway."""
 
 
 def _left_to_the_loop(*_: Any) -> None:

@@ -12,7 +12,7 @@ import os
 import random
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,11 @@ _HEARTBEAT_MS = 2_000
 _HEARTBEAT_TIMEOUT_MS = 6_000
 _RECONNECT_MS, _LONGEST_RECONNECT_MS = 100, 1_000
 _HIGH_WATER_MARK = 1_000
+# Flags and options as plain integers: arithmetic with enumerations costs more than the calls.
+_EVENTS, _MORE, _NOBLOCK = int(zmq.EVENTS), int(zmq.RCVMORE), int(zmq.NOBLOCK)
+_IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)
+#: A frame of this size or more is sent from where it lies.
+_COPY_BYTES = 64 << 10
 #: Time that a goodbye has to get out.
 _LINGER_MS = 500
 #: A monitor's event number, ahead of its value. (`zmq.utils.monitor` would load asyncio.)
@@ -68,6 +73,13 @@ class Transport:
         self._monitor: zmq.Socket[bytes] | None = None
         self._established = False
         self._waiting: deque[list[Buffer]] = deque()
+        # A descriptor of ZeroMQ's tells only that something has changed since its socket was last
+        # used. Each of the two is looked at when its descriptor has said so, and the link's once more
+        # after it was used, for that may have taken the news away.
+        self._woken = {"link": False, "monitor": False}
+        self._used = False
+        #: What can be read when something may have happened, and what to call then.
+        self.descriptors: dict[int, Callable[[int], None]] = {}
         self._pause = _FIRST_PAUSE
         self._open_at: float | None = 0.0
         #: Messages that were none, and were dropped.
@@ -78,12 +90,6 @@ class Transport:
         """When `turn` has something to do, if no descriptor does."""
         return self._open_at
 
-    @property
-    def descriptors(self) -> list[int]:
-        """What can be read when something may have happened (edge-triggered; see `pending`)."""
-        sockets = (self._socket, self._monitor)
-        return [int(sock.fd) for sock in sockets if sock is not None]
-
     def turn(self, now: float) -> list[a.Event]:
         """Open the link if it is time, and take what has come.
 
@@ -93,8 +99,13 @@ class Transport:
         """
         if self._open_at is not None and now >= self._open_at:
             self._open()
-        events = self._watch(now)
-        if self._socket is not None:
+        woken = self._woken
+        events: list[a.Event] = []
+        if woken["monitor"]:
+            woken["monitor"] = False
+            events = self._watch(now)
+        if woken["link"] and self._socket is not None:
+            woken["link"] = False
             self._flush()
             events += self._receive(self._socket)
         return events
@@ -119,6 +130,11 @@ class Transport:
             sock.set(zmq.CURVE_SERVERKEY, server)
         self._socket = sock
         self._monitor = sock.get_monitor_socket(_WATCHED)
+        self.descriptors = {
+            int(sock.fd): lambda _: self._woken.update(link=True),
+            int(self._monitor.fd): lambda _: self._woken.update(monitor=True),
+        }
+        self._woken.update(link=True, monitor=True)
         try:
             sock.connect(self._address)
         except zmq.ZMQError as error:
@@ -126,8 +142,8 @@ class Transport:
 
     def _watch(self, now: float) -> list[a.Event]:
         events: list[a.Event] = []
-        while self._monitor is not None and _ready(self._monitor) & zmq.POLLIN:
-            (kind,) = _EVENT.unpack_from(self._monitor.recv_multipart()[0])
+        while self._monitor is not None and _ready(self._monitor) & _IN:
+            kind = _EVENT.unpack_from(self._monitor.recv_multipart()[0])[0]
             if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._established = True
                 self._pause = _FIRST_PAUSE
@@ -148,10 +164,10 @@ class Transport:
 
     def _receive(self, sock: zmq.Socket[bytes]) -> list[a.Event]:
         events: list[a.Event] = []
-        while _ready(sock) & zmq.POLLIN:
+        while _ready(sock) & _IN:
             # Headers are small and copied; payloads stay in ZeroMQ's memory.
             frames: list[Any] = [sock.recv()]
-            if sock.get(zmq.RCVMORE):
+            if sock.get(_MORE):
                 frames += sock.recv_multipart(copy=False)
             try:
                 events.append(a.Received(wire.decode(frames)))
@@ -170,21 +186,24 @@ class Transport:
         sock = self._socket
         while self._waiting and sock is not None:
             frames: Sequence[Buffer] = self._waiting[0]
+            self._used = True
             try:
-                sock.send_multipart(frames, zmq.NOBLOCK, copy=False)
+                if len(frames) == 1 and len(frames[0]) < _COPY_BYTES:
+                    sock.send(frames[0], _NOBLOCK)
+                else:
+                    sock.send_multipart(frames, _NOBLOCK, copy=False)
             except zmq.Again:
                 return
             self._waiting.popleft()
 
-    @property
     def pending(self) -> bool:
-        """Whether `turn` should be called without waiting: the descriptors tell of changes only."""
-        for sock in (self._socket, self._monitor):
-            if sock is not None:
-                events = _ready(sock)
-                if events & zmq.POLLIN or (events & zmq.POLLOUT and self._waiting):
-                    return True
-        return False
+        """Whether `turn` has something to do at once, of which no descriptor will tell."""
+        if self._used and self._socket is not None:
+            self._used = False
+            events = _ready(self._socket)
+            if events & _IN or (events & _OUT and self._waiting):
+                self._woken["link"] = True
+        return self._woken["link"] or self._woken["monitor"]
 
     def reconnect(self, now: float) -> None:
         """Give up this link; another is opened after a pause."""
@@ -193,8 +212,10 @@ class Transport:
         self._pause = min(_LONGEST_PAUSE, self._pause * 2)
 
     def _close_socket(self, linger: int) -> None:
-        self._established = False
+        self._established = self._used = False
         self._waiting.clear()
+        self.descriptors = {}
+        self._woken.update(link=False, monitor=False)
         if self._socket is not None:
             self._socket.disable_monitor()
             self._socket.close(linger)
@@ -210,4 +231,4 @@ class Transport:
 
 
 def _ready(sock: zmq.Socket[bytes]) -> int:
-    return int(sock.get(zmq.EVENTS))
+    return int(sock.get(_EVENTS))
