@@ -295,6 +295,17 @@ def test_a_session_resumes_over_a_new_link_with_the_results_it_missed(
     again.close()
 
 
+def test_a_session_whose_welcome_may_be_lost_is_not_resumed(peers: Any) -> None:
+    for _ in range(2):
+        client = peers()
+        client.send(client_hello())
+        assert not client.until(m.ClientWelcome).resumed
+    client.send(m.Ping(1))
+    again = peers()
+    again.send(client_hello())
+    assert again.until(m.ClientWelcome).resumed
+
+
 def test_a_key_is_needed_and_any_other_key_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "cluster.key"
     ClusterKey.new().save(file)

@@ -75,6 +75,11 @@ class Clients:
             book.send(peer, Refused("protocol", _versions(hello.protocol)))
             return
         session = book.sessions.get(hello.session)
+        if session is not None and not session.confirmed:
+            # Its welcome may have been lost with the link: had it said `resumed=false`, the client
+            # would take the next results for old ones. There is nothing in the session yet.
+            self.end(session)
+            session = None
         resumed = session is not None
         if session is None:
             session = Session(hello.session, peer, book.limits.result_bytes, now)
@@ -113,6 +118,7 @@ class Clients:
         """A message of an open session."""
         book = self._book
         session.heard = now
+        session.confirmed = True
         match message:
             case Submit(groups):
                 self._submit(session, groups, now)

@@ -25,6 +25,7 @@ class Session:
     __slots__ = (
         "assigned",
         "cap",
+        "confirmed",
         "fresh",
         "heard",
         "hold_until",
@@ -74,6 +75,8 @@ class Session:
         #: Whether the ready queue passes this session over until it is told otherwise.
         self.parked = False
         self.heard = now
+        #: Whether the client has said anything since its welcome, so that it must have had that.
+        self.confirmed = False
         #: Its tasks wait until then: it is back from before the broker's start, and so may nodes be.
         self.hold_until = 0.0
         self.lost_at: float | None = None
