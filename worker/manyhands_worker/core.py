@@ -131,13 +131,17 @@ class NodeCore:
 
     def deadline(self, now: float) -> float | None:
         """When the next `Tick` is due at the latest, if nothing else happens."""
-        times = [self._drain_by, self._work.deadline(now)]
+        times = []
         if self._phase is Phase.READY:
-            times.append(self._renewed_at + self._renew_interval)
-            times.append(self._leased_at + self._lease)
+            times += [self._renewed_at + self._renew_interval, self._leased_at + self._lease]
         elif self._phase is Phase.GREETING:
             times.append(self._hello_at + WELCOME_SECONDS)
-        return min((time for time in times if time is not None), default=None)
+        if self._drain_by is not None:
+            times.append(self._drain_by)
+        stuck = self._work.deadline(now)
+        if stuck is not None:
+            times.append(stuck)
+        return min(times, default=None)
 
     def validate(self) -> None:
         """Check the invariants; for tests and the simulator. Raises AssertionError."""

@@ -182,14 +182,19 @@ class ChildHandle:
         except OSError:
             return  # it is gone already
 
-    def receive(self) -> list[Finished]:
-        """Read what it has sent. Sets `closed` at the end of the pipe, `fault` if it is garbage."""
+    def receive(self, *, last: bool = False) -> list[Finished]:
+        """Read what it has sent; `last`: all of it, for it is dead.
+
+        Sets `closed` at the end of the pipe, `fault` if it is garbage.
+        """
         room = _TURN_BYTES
         try:
             while room > 0 and not self.closed:
                 count = self._reader.fill()
                 room -= count
                 self.closed = not count
+                if not (last or self._reader.hungry):
+                    break  # mostly that was all; if not, the socket can still be read
         except BlockingIOError:
             pass
         except OSError:

@@ -27,8 +27,11 @@ from manyhands_shared.serial import Buffer, Payload
 #: Flags of a batch: each result is handed over at once; what is printed is captured.
 AT_ONCE, CAPTURE = 1, 2
 
+#: Kept, for making one takes longer than packing a header.
+_PACKER = msgpack.Packer(use_bin_type=True)
 _PREFIX = struct.Struct("<I")
-_CHUNK = 256 * 1024
+#: Where chunks of a stream arrive. Room for each one anew would be mapped and unmapped every time.
+_CHUNK = memoryview(bytearray(256 * 1024))
 _MAX_HEADER_BYTES = 64 << 20
 _MAX_BUFFER_BYTES = 4 << 30
 _MAX_VECTOR = 512  # buffers in one sendmsg, within every system's IOV_MAX
@@ -71,10 +74,16 @@ class Reader:
             if not self._filling:
                 self._next_buffer()
             return count
-        chunk = self._socket.recv(_CHUNK)
-        if chunk:
+        count = self._socket.recv_into(_CHUNK)
+        if count:
+            chunk = bytes(_CHUNK[:count])
             self._parse(memoryview(bytes(self._rest) + chunk if self._rest else chunk))
-        return len(chunk)
+        return count
+
+    @property
+    def hungry(self) -> bool:
+        """Whether more of a message is to come."""
+        return self.partial is not None or bool(self._rest)
 
     def _parse(self, data: memoryview) -> None:
         while data:
@@ -100,14 +109,14 @@ class Reader:
     def _start(self, header: memoryview) -> None:
         try:
             fields = msgpack.unpackb(header, raw=False)
-            wanted = deque(fields[-1])
-            if any(type(length) is not int for length in wanted):
+            wanted = fields[-1]
+            if not all(type(length) is int for length in wanted):
                 raise TypeError("lengths")
         except Exception as error:  # noqa: BLE001 - whatever msgpack raises, it is no header
             raise PipeError(f"a header that cannot be read ({error})") from None
-        if max(wanted, default=0) > _MAX_BUFFER_BYTES or min(wanted, default=0) < 0:
+        if wanted and (max(wanted) > _MAX_BUFFER_BYTES or min(wanted) < 0):
             raise PipeError("a buffer of an impossible length")
-        self.partial, self._wanted, self._parts = fields, wanted, []
+        self.partial, self._wanted, self._parts = fields, deque(wanted), []
         self._next_buffer()
 
     def _next_buffer(self) -> None:
@@ -142,9 +151,7 @@ class Writer:
             OSError: the connection broke.
         """
         views = [view for view in map(_flat, buffers) if view.nbytes]
-        packed = msgpack.packb(
-            [*header, [memoryview(b).nbytes for b in buffers]], use_bin_type=True
-        )
+        packed = _PACKER.pack([*header, [memoryview(b).nbytes for b in buffers]])
         self._waiting.append(memoryview(_PREFIX.pack(len(packed)) + packed))
         self._waiting.extend(views)
         return self.flush()

@@ -22,6 +22,7 @@ The caller's loop is::
 from __future__ import annotations
 
 import atexit
+import math
 import selectors
 import time
 from collections.abc import Callable
@@ -81,6 +82,7 @@ class NodePool:
         self._claims: dict[int, float] = {}
         self._events: list[a.Event] = []
         self._sampled_at = 0.0
+        self._due = 0.0
         self._oom = OomWatch()
         self._told_of_slab = False
         # multiprocessing would wait for children at exit; they must be gone by then.
@@ -104,15 +106,17 @@ class NodePool:
 
     @property
     def deadline(self) -> float | None:
-        """When `turn` has something to do, if no descriptor does."""
+        """When `turn` has something to do, if no descriptor does. To be asked for before each turn."""
         waits = (self._births, self._claims, self._leaving, self._doubtful)
-        times = [due for wait_for in waits for due in wait_for.values()]
+        times = [due for wait_for in waits if wait_for for due in wait_for.values()]
         for child in self._children:
             if child is not None:
                 if child.busy:
                     times.append(self._sampled_at + _SAMPLE_SECONDS)
                 times += [due for due in (child.check_at, child.output.due) if due is not None]
-        return min(times, default=None)
+        due = min(times, default=None)
+        self._due = math.inf if due is None else due
+        return due
 
     # What the core wants
 
@@ -155,6 +159,8 @@ class NodePool:
 
     def turn(self, now: float) -> None:
         """Do what is due: read claims, fill empty slots, end children that do not leave."""
+        if now < self._due:
+            return
         for slot in [slot for slot, due in self._claims.items() if now >= due]:
             del self._claims[slot]
             child = self._children[slot]
@@ -243,9 +249,9 @@ class NodePool:
         if registered and child.output.ended():
             self._selector.unregister(child.output.fd)
 
-    def _take(self, child: ChildHandle) -> None:
+    def _take(self, child: ChildHandle, *, last: bool = False) -> None:
         """Read what a child has sent. What a task printed is told before its result."""
-        reports = child.receive()
+        reports = child.receive(last=last)
         if child.captures:
             self._listen(child, whole=bool(reports))
         self._events += reports
@@ -275,7 +281,7 @@ class NodePool:
         if not child.closed:
             self._selector.unregister(child.socket)
             # What it had handed over whole before it died, counts.
-            self._take(child)
+            self._take(child, last=True)
         if child.captures:
             self._listen(child, whole=True)
         self._children[slot] = None
