@@ -114,6 +114,10 @@ class Client:
         attached.close()
         return attached
 
+    def job(self, job_id: str) -> Job:
+        """A job of any client by its id, to ask about it and to give orders; results need `attach`."""
+        return DurableJob(self._loop, job_id)
+
     def attach(self, job_id: str) -> Job:
         """The durable job of that id, whoever submitted it and whenever: its results, state and orders.
 

@@ -20,7 +20,17 @@ VERBS = {
     "worker": ("worker", "Run a node: a pool of processes that works for a broker."),
     "run": ("run", "Run one function and print its result."),
     "map": ("map", "Run a function over the lines of a file."),
+    "submit": ("submit", "Leave a job with the broker, and print its id."),
     "jobs": ("jobs", "List jobs."),
+    "show": ("show", "Show all about a job."),
+    "wait": ("wait", "Wait until jobs are over."),
+    "results": ("results", "Write the results of a job."),
+    "logs": ("logs", "Print what a job's tasks printed."),
+    "why": ("why", "Say what a job waits for."),
+    "pause": ("pause", "Hold jobs back."),
+    "resume": ("resume", "Go on with paused jobs."),
+    "retry": ("retry", "Run the failed tasks of a job again."),
+    "forget": ("forget", "Delete jobs that are over."),
     "nodes": ("nodes", "List nodes."),
     "cancel": ("cancel", "Cancel jobs."),
     "health": ("health", "Say whether a broker, or this host's node, serves."),
@@ -29,7 +39,10 @@ VERBS = {
     "completion": ("completion", "Print a script for the shell's completion."),
 }
 #: Verbs that talk to a broker: table [client] of the configuration file is for all of them.
-CLIENT_VERBS = ("run", "map", "jobs", "nodes", "cancel", "health")
+CLIENT_VERBS = (
+    *("run", "map", "submit", "jobs", "show", "wait", "results", "logs", "why"),
+    *("pause", "resume", "retry", "forget", "nodes", "cancel", "health"),
+)
 
 _EXAMPLES = (
     ("a cluster on this machine; Ctrl-C ends it", "manyhands up"),
@@ -40,6 +53,10 @@ _EXAMPLES = (
     (
         "a function over the lines of a file",
         "manyhands map mod:func --input in.jsonl --output out.jsonl",
+    ),
+    (
+        "a job that is left with the broker",
+        "job=$(manyhands submit mod:func --input in.jsonl); manyhands wait $job",
     ),
     ("a broker, and nodes wherever you like", "manyhands broker"),
     ("", "manyhands worker --broker tcp://HOST:7711"),

@@ -1,4 +1,4 @@
-"""A job from submission to outcomes, as `run` and `map` share it."""
+"""A job from submission to outcomes, as `run`, `map`, `submit` and `results` share it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from manyhands import Client, Job
 from manyhands.cli import _connect, _output
 from manyhands.cli._errors import TimedOut
+from manyhands.cli._job_options import split
 from manyhands.cli._lines import Call
 from manyhands_shared.errors import RemoteError, RemoteTraceback
 
@@ -22,28 +23,31 @@ def submitted(
     calls: list[Call],
     *,
     name: str,
-    priority: int,
     slots: int | None,
-    **connection: Any,
+    **options: Any,
 ) -> Iterator[Job]:
     """One job with a task for each call, on the named broker or on a cluster made for it.
 
     If it has not ended when the context is left, for whatever reason, it is cancelled: that is what
     becomes of a session's jobs when it closes.
     """
+    chosen, connection = split(options)
     with _connect.client(embed=True, slots=slots, **connection) as client:
-        yield _submit(client, function, calls, name=name, priority=priority)
+        yield submit(client, function, calls, name=name, **chosen)
 
 
 @contextlib.contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
+def time_limit(
+    seconds: float | None,
+    message: str = "not done after {:g} s, so the job was cancelled; see --timeout",
+) -> Iterator[None]:
     """Raise `TimedOut` in here after `seconds`, whatever is going on; never with `None`."""
     if seconds is None:
         yield
         return
 
     def expired(_number: int, _frame: FrameType | None) -> None:
-        raise TimedOut(f"not done after {seconds:g} s, so the job was cancelled; see --timeout")
+        raise TimedOut(message.format(seconds))
 
     before = signal.signal(signal.SIGALRM, expired)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -71,22 +75,21 @@ def traceback_of(error: BaseException) -> str:
     return error.__cause__.text if isinstance(error.__cause__, RemoteTraceback) else ""
 
 
-def _submit(
-    client: Client, function: Callable[..., Any], calls: list[Call], *, name: str, priority: int
-) -> Job:
+def submit(client: Client, function: Callable[..., Any], calls: list[Call], **options: Any) -> Job:
+    """One job with a task for each call; `options` are those of `Client.submit_job`."""
     if any(keywords for _, keywords in calls):
-        spread = _with_keywords(function)
-        return client.submit_job(spread, calls, name=name, priority=priority)
-    return client.submit_job(
-        function, [positional for positional, _ in calls], name=name, priority=priority
-    )
+        return client.submit_job(_with_keywords(function), calls, **options)
+    return client.submit_job(function, [positional for positional, _ in calls], **options)
 
 
 def _with_keywords(function: Callable[..., Any]) -> Callable[..., Any]:
     # A function within a function travels by value: nodes need nothing of this module.
     @functools.wraps(function, updated=())
-    def call(positional: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        return function(*positional, **keywords)
+    def call(*given: Any) -> Any:
+        *before, positional, keywords = (
+            given  # before: results of the jobs that this one comes after
+        )
+        return function(*before, *positional, **keywords)
 
     return call
 

@@ -7,24 +7,123 @@ from typing import Any, TypeVar
 
 import click
 
+from manyhands.cli._duration import DURATION
+from manyhands_shared.errors import ConfigError
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+#: Flags of single tasks, and the options of `Client.submit_job` that they stand for.
+_TASK_OPTIONS = {
+    "priority": "priority",
+    "retries": "retries",
+    "retry_on": "retry_on",
+    "retry_delay": "retry_delay",
+    "retry_max_delay": "retry_max_delay",
+    "task_timeout": "timeout",
+    "deadline": "deadline",
+    "at_most_once": "at_most_once",
+    "crash_limit": "crash_limit",
+    "resource": "resources",
+    "after": "after",
+}
+
+
+def task_options(function: Decorated) -> Decorated:
+    """``--name``, ``--priority``, and what holds for each task: retries, limits, resources."""
+    for add in reversed(
+        (
+            click.option("--name", default="", help="The job's name; else MODULE:FUNCTION."),
+            click.option(
+                "--priority",
+                type=click.IntRange(-1_000, 1_000),
+                default=0,
+                show_default=True,
+                help="Higher goes first, among all jobs of the broker.",
+            ),
+            click.option(
+                "--retries",
+                type=click.IntRange(0, 1_000_000),
+                default=0,
+                show_default=True,
+                help="How often a task that raised or timed out runs again.",
+            ),
+            click.option(
+                "--retry-on",
+                multiple=True,
+                metavar="ERROR",
+                help="Only after exceptions of this class, as ValueError; repeatable.",
+            ),
+            click.option(
+                "--retry-delay",
+                type=DURATION,
+                default=1.0,
+                show_default="1s",
+                help="Wait before the first retry; it doubles with each.",
+            ),
+            click.option(
+                "--retry-max-delay",
+                type=DURATION,
+                default=60.0,
+                show_default="1m",
+                help="The longest wait before a retry.",
+            ),
+            click.option(
+                "--task-timeout",
+                type=DURATION,
+                help="A run of a task that takes longer is killed, and counts as failed.",
+            ),
+            click.option(
+                "--deadline",
+                type=DURATION,
+                help="Tasks that have not ended so long after submission fail.",
+            ),
+            click.option(
+                "--at-most-once",
+                is_flag=True,
+                help="Never run a task again that may have started; it is lost instead.",
+            ),
+            click.option(
+                "--crash-limit",
+                type=click.IntRange(0, 1_000_000),
+                default=0,
+                help="Give a task up that ended so many processes; the broker's if not given.",
+            ),
+            click.option(
+                "--resource",
+                multiple=True,
+                metavar="NAME=AMOUNT",
+                help="What each task takes of its node: cpus=2, memory=4e9, gpu=1; repeatable.",
+            ),
+        )
+    ):
+        function = add(function)
+    return function
 
 
 def job_options(function: Decorated) -> Decorated:
-    """``--name``, ``--priority`` and ``--timeout``."""
-    function = click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="SECONDS",
-        help="Cancel the job and give up after so long, with exit code 124.",
-    )(function)
-    function = click.option(
-        "--priority",
-        type=click.IntRange(-1_000, 1_000),
-        default=0,
-        show_default=True,
-        help="Higher goes first, among all jobs of the broker.",
-    )(function)
-    return click.option("--name", default="", help="The job's name; else MODULE:FUNCTION.")(
-        function
+    """`task_options`, and ``--timeout`` for a verb that waits."""
+    return task_options(
+        click.option(
+            "--timeout",
+            type=DURATION,
+            help="Cancel the job and give up after so long, with exit code 124.",
+        )(function)
     )
+
+
+def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What of a verb's options goes to `Client.submit_job`, and the rest."""
+    chosen = {
+        _TASK_OPTIONS[name]: value for name, value in options.items() if name in _TASK_OPTIONS
+    }
+    chosen["resources"] = dict(map(_amount, chosen.get("resources", ())))
+    rest = {name: value for name, value in options.items() if name not in _TASK_OPTIONS}
+    return chosen, rest
+
+
+def _amount(text: str) -> tuple[str, float]:
+    name, _, amount = text.partition("=")
+    try:
+        return name, float(amount)
+    except ValueError:
+        raise ConfigError(f"--resource {text!r} is not NAME=AMOUNT, as in cpus=2") from None

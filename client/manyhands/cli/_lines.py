@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +43,48 @@ def open_output(sink: IO[str], source: IO[str]) -> None:
     if _same(sink.name, source.name) and Path(source.name).is_file():
         raise ConfigError(f"{source.name} is the input; name another file for the output")
     sink.write("")
+
+
+def resume_output(path: Path, count: int) -> set[int]:
+    """Make the output of an interrupted run fit to be appended to; the items that need not run again.
+
+    What was torn off in the middle of its last line is dropped. An item's last line counts.
+
+    Raises:
+        ConfigError: it is no output of such a run, or not of this one.
+    """
+    done: set[int] = set()
+    end = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break
+                index, failed = _outcome(line, number, path)
+                if index >= count:
+                    raise ConfigError(
+                        f"line {number} of {path} is about item {index}, and there are {count}; "
+                        "is it the output of another input?"
+                    )
+                (done.discard if failed else done.add)(index)
+                end += len(line)
+        os.truncate(path, end)
+    except FileNotFoundError:
+        return set()
+    return done
+
+
+def _outcome(line: bytes, number: int, path: Path) -> tuple[int, bool]:
+    try:
+        entry = json.loads(line)
+        index, failed = entry["index"], "error" in entry
+    except (ValueError, TypeError, KeyError):
+        index, failed = -1, False
+    if type(index) is not int or index < 0:
+        raise ConfigError(
+            f"line {number} of {path} is not a line of `manyhands map`; name its output"
+        )
+    return index, failed
 
 
 def write_line(sink: IO[str], entry: dict[str, Any]) -> None:

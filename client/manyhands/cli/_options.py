@@ -8,6 +8,8 @@ from typing import Any, TypeVar, get_type_hints
 
 import click
 
+from manyhands.cli._duration import DURATION
+from manyhands_shared import duration
 from manyhands_shared.config import ClientConfig
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -21,6 +23,11 @@ _METAVARS = {
     "key_file": "FILE",
     "name": "NAME",
 }
+#: Seconds that may be written with a unit.
+_DURATIONS = (
+    *("beat_interval", "connect_timeout", "drain_timeout", "keep_results"),
+    *("lease", "session_grace"),
+)
 
 
 def config_options(
@@ -54,6 +61,7 @@ def json_option(function: Decorated) -> Decorated:
 
 
 def _option(command: str, name: str, hint: Any, default: Any) -> Callable[[Decorated], Decorated]:
+    base: Any
     base, notes = _unwrap(hint)
     text = next((note for note in notes if isinstance(note, str)), "")
     flag = f"--{name.replace('_', '-')}"
@@ -61,6 +69,9 @@ def _option(command: str, name: str, hint: Any, default: Any) -> Callable[[Decor
     variables = [own, *filter(None, [_SHARED_VARIABLES.get(name)])]
     if base is bool:
         flag = f"{flag}/--no-{name.replace('_', '-')}"
+    shown: bool | str = default not in ("", None)
+    if name in _DURATIONS:
+        base, shown = DURATION, duration.show(default)
     return click.option(
         flag,
         name,
@@ -69,7 +80,7 @@ def _option(command: str, name: str, hint: Any, default: Any) -> Callable[[Decor
         envvar=variables,
         metavar=_METAVARS.get(name),
         help=text,
-        show_default=default not in ("", None),
+        show_default=shown,
     )
 
 

@@ -29,9 +29,7 @@ def load(target: str) -> Callable[..., Any]:
         raise ConfigError(
             f"{target!r} names no function; write MODULE:FUNCTION, as in math:factorial"
         )
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    here = find_modules_here()
     found: Any = _import(module_name)
     for part in path.split("."):
         try:
@@ -44,9 +42,17 @@ def load(target: str) -> Callable[..., Any]:
         raise ConfigError(
             f"{target} is {type(found).__name__}, which cannot be called; name a function"
         )
-    _send_by_value(Path(here))
+    _send_by_value(here)
     function: Callable[..., Any] = found
     return function
+
+
+def find_modules_here() -> Path:
+    """Have imports look in the working directory first; returns it."""
+    here = Path.cwd()
+    if str(here) not in sys.path:
+        sys.path.insert(0, str(here))
+    return here
 
 
 def literal(text: str) -> Any:

@@ -7,35 +7,34 @@ from typing import Any
 import click
 
 from manyhands.cli import _output
-from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options
 from manyhands.cli._verb import Verb
-
-_ENDED = ("done", "failed", "cancelled")
 
 
 @click.command(
     cls=Verb,
     name="cancel",
-    examples=(("the ids are those of `manyhands jobs`", "manyhands cancel 4f0c2b9a1e7d"),),
+    examples=(
+        (
+            "the ids are those of `manyhands jobs`; their beginnings will do",
+            "manyhands cancel 4f0c",
+        ),
+    ),
 )
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
 @client_options("cancel")
 def command(*, jobs: tuple[str, ...], **connection: Any) -> None:
     """Cancel jobs, of whatever client: what waits is dropped, what runs is killed."""
-    from manyhands.cli._connect import client  # noqa: PLC0415 - so that --help is quick
+    from manyhands.cli import _connect, _named  # noqa: PLC0415 - so that --help is quick
 
-    with client(**connection) as connected:
-        states = {job["id"]: job["state"] for job in connected.query("jobs")}
-        unknown = [job for job in jobs if job not in states]
-        if unknown:
-            raise JobFailed(f"no such job: {', '.join(unknown)}; see: manyhands jobs")
-        for job in jobs:
-            if states[job] in _ENDED:
-                _output.note(f"{job} had ended before: {states[job]}")
+    with _connect.client(**connection) as client:
+        found = [_named.find(client, job) for job in jobs]
+        for job in found:
+            if job["state"] in _named.ENDED:
+                _output.note(f"{job['id']} had ended before: {job['state']}")
             else:
-                connected.cancel(job)
+                client.cancel(job["id"])
         # The answer comes behind the cancellations, so they have been done by then.
-        states = {job["id"]: job["state"] for job in connected.query("jobs")}
-    for job in jobs:
-        click.echo(f"{job} {states.get(job, 'cancelled')}")
+        states = {job["id"]: job["state"] for job in client.query("jobs")}
+    for job in found:
+        click.echo(f"{job['id']} {states.get(job['id'], 'cancelled')}")

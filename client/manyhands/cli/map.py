@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -26,6 +27,10 @@ from manyhands.cli._verb import Verb
             'several arguments a line: [2, 10] or {"base": 2, "exp": 10}',
             "manyhands map builtins:pow --star < pairs.jsonl",
         ),
+        (
+            "go on where an interrupted run ended",
+            "manyhands map work:score --input items.jsonl --output results.jsonl --resume",
+        ),
     ),
 )
 @click.argument("target", metavar="MODULE:FUNCTION")
@@ -46,6 +51,12 @@ from manyhands.cli._verb import Verb
     help="Where the results go, as JSON lines.",
 )
 @click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with an interrupted run: only items that are missing or failed in --output are run, "
+    "and their lines are appended.",
+)
+@click.option(
     "--star",
     is_flag=True,
     help="Spread an array over positional, an object over keyword arguments.",
@@ -62,6 +73,7 @@ def command(
     target: str,
     source: IO[str],
     sink: IO[str],
+    resume: bool,
     star: bool,
     slots: int | None,
     name: str,
@@ -82,7 +94,16 @@ def command(
     from manyhands.cli._progress import progress  # noqa: PLC0415
 
     function = _target.load(target)
+    if resume and sink.name == "-":
+        raise click.UsageError("--resume needs --output FILE", click.get_current_context())
     calls = list(_lines.read_calls(source, star=star))
+    items = list(range(len(calls)))
+    if resume:
+        done = _lines.resume_output(Path(sink.name), len(calls))
+        _output.note(f"{len(done)} of {len(calls)} items are done")
+        items = [item for item in items if item not in done]
+        calls = [calls[item] for item in items]
+        sink = click.open_file(sink.name, "a", encoding="utf-8", lazy=True)
     _lines.open_output(sink, source)
     if not calls:
         _output.note("no items, nothing to do")
@@ -96,7 +117,7 @@ def command(
     ):
         for index, value in job:
             failed += isinstance(value, BaseException)
-            _lines.write_line(sink, {"index": index, **_job.entry(value)})
+            _lines.write_line(sink, {"index": items[index], **_job.entry(value)})
             advance(1)
     seconds = time.monotonic() - started
     rate = len(calls) / seconds

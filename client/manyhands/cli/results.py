@@ -1,0 +1,60 @@
+"""`manyhands results`: what the tasks of a job came to."""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+import click
+
+from manyhands.cli import _lines
+from manyhands.cli._duration import DURATION
+from manyhands.cli._errors import JobFailed
+from manyhands.cli._options import client_options
+from manyhands.cli._verb import Verb
+
+
+@click.command(
+    cls=Verb,
+    name="results",
+    examples=(
+        ("", "manyhands results 4f0c --output results.jsonl"),
+        ("in the order of the tasks", "manyhands results 4f0c | jq -s 'sort_by(.index)[].result'"),
+    ),
+)
+@click.argument("job", metavar="JOB")
+@click.option(
+    "--output",
+    "sink",
+    type=click.File("w", encoding="utf-8", lazy=True),
+    default="-",
+    show_default="stdout",
+    help="Where the results go, as JSON lines.",
+)
+@click.option(
+    "--timeout",
+    type=DURATION,
+    help="Take no more after so long, with exit code 124; the job goes on.",
+)
+@client_options("results")
+def command(*, job: str, sink: IO[str], timeout: float | None, **connection: Any) -> None:
+    """Write the results of a durable job as JSON lines, as `manyhands map` does.
+
+    Those that it has come first, the others as they come: the command ends with the job. Exit code 1
+    says that some tasks failed.
+    """
+    from manyhands.cli import _job, _named, _target  # noqa: PLC0415 - so that --help is quick
+    from manyhands.cli._progress import progress  # noqa: PLC0415
+
+    _target.find_modules_here()
+    failed = 0
+    with (
+        _job.time_limit(timeout, "not every result came within {:g} s; the job goes on"),
+        _named.durable_job(job, **connection) as found,
+        progress(found.tasks) as advance,
+    ):
+        for index, value in found:
+            failed += isinstance(value, BaseException)
+            _lines.write_line(sink, {"index": index, **_job.entry(value)})
+            advance(1)
+    if failed:
+        raise JobFailed(f'{failed} of {found.tasks} tasks failed; their lines have an "error"')

@@ -1,0 +1,41 @@
+"""`manyhands wait`: until a job is over."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from manyhands.cli._duration import DURATION
+from manyhands.cli._errors import JobFailed, TimedOut
+from manyhands.cli._options import client_options
+from manyhands.cli._verb import Verb
+
+
+@click.command(
+    cls=Verb,
+    name="wait",
+    examples=(("", "manyhands wait 4f0c && manyhands results 4f0c"),),
+)
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.option("--timeout", type=DURATION, help="Give up after so long, with exit code 124.")
+@client_options("wait")
+def command(*, jobs: tuple[str, ...], timeout: float | None, **connection: Any) -> None:
+    """Wait until jobs are over, and print how each ended: done, failed or cancelled.
+
+    Exit code 0 says that all are done. It is no matter whether the broker is restarted meanwhile.
+    """
+    from manyhands.cli import _connect, _named  # noqa: PLC0415 - so that --help is quick
+
+    deadline = None if timeout is None else time.monotonic() + timeout
+    states = []
+    with _connect.client(**connection) as client:
+        for job in [client.job(_named.find(client, text)["id"]) for text in jobs]:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not job.wait(left):
+                raise TimedOut(f"job {job.id} is not over after {timeout:g} s; it goes on")
+            states.append(job.state())
+            click.echo(f"{job.id} {states[-1]}")
+    if set(states) != {"done"}:
+        raise JobFailed("not every job is done; see: manyhands results JOB, manyhands show JOB")
