@@ -295,6 +295,27 @@ def test_a_session_resumes_over_a_new_link_with_the_results_it_missed(
     again.close()
 
 
+def test_a_node_on_a_new_link_is_told_of_functions_and_options_anew(
+    broker: Broker, peers: Any
+) -> None:
+    client, node = peers(), peers()
+    node.send(worker_hello())
+    client.send(client_hello())
+    client.send(m.Function(FUNCTION, "f", [b"code"]))
+    for index in range(2):
+        client.send(
+            m.Submit([m.SubmitGroup("job", FUNCTION, {"timeout": 9}, index, False, [b"x"])])
+        )
+        assert node.until(m.Function).digest == FUNCTION
+        assign = node.until(m.Assign)
+        assert assign.groups[0].options == {"timeout": 9}
+        node.send(results_of(assign, 1))
+        client.until(m.Results)
+        node = peers()
+        node.send(worker_hello())
+        node.until(m.WorkerWelcome)
+
+
 def test_a_session_whose_welcome_may_be_lost_is_not_resumed(peers: Any) -> None:
     for _ in range(2):
         client = peers()

@@ -133,7 +133,6 @@ class Book:
         node.gain(piece, self.limits.unmeasured if job.estimate is None else job.estimate)
         job.session.assigned += piece.size
         self.queued -= piece.size
-        job.known_by.add(node)
         self.fleet.update(node)
         self.counters["tasks_adopted"] += piece.size
 
@@ -273,6 +272,8 @@ class Book:
         else:
             self.history.append(summary)
         self.functions.release(job)
+        for node in job.known_by:
+            node.knows.discard(job)
         job.known_by.clear()
         for follower in self.followers.pop(job.id, ()):
             self.followed(follower, job.id, summary["state"])

@@ -118,6 +118,7 @@ class Dispatcher:
         if node in job.known_by:
             return None
         job.known_by.add(node)
+        node.knows.add(job)
         if job.function not in node.functions:
             function = book.functions.get(job.function)
             if function is not None:

@@ -23,6 +23,7 @@ class Node:
         "holds",
         "info",
         "joined",
+        "knows",
         "last_result",
         "lease_until",
         "linked",
@@ -66,6 +67,8 @@ class Node:
         self.wary = 0
         #: Digests of the functions that the node has been sent.
         self.functions: set[bytes] = set()
+        #: Jobs whose options it has been sent over this link.
+        self.knows: set[Job] = set()
         #: Whether an answer to `Recall` is due.
         self.recalling = False
         #: When it may be asked again, after it had nothing to give.

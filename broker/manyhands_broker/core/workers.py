@@ -202,6 +202,8 @@ class Workers:
                     self._outcomes.blame(piece, node, why, precise)
                 else:
                     book.take_back(piece, node)
+        for job in node.knows:
+            job.known_by.discard(node)
         self._orphans.forget(node)
         book.fleet.remove(node)
         self._fit_sessions()
@@ -266,8 +268,9 @@ class Workers:
         node.linked = True
         node.recalling = False
         node.functions.clear()
-        for job in list(node.loads):
+        for job in node.knows:
             job.known_by.discard(node)
+        node.knows.clear()
         book.fleet.by_peer[peer] = node
         self._orphans.unlinked(node)
         keep: list[Span] = []
