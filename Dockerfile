@@ -29,7 +29,7 @@ RUN $INSTALL --no-deps --target /opt/manyhands .
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --create-home manyhands \
- && install -d -o manyhands -g manyhands -m 700 /keys /work
+ && install -d -o manyhands -g manyhands -m 700 /keys /journal /work
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/manyhands /opt/manyhands
 ENV PATH=/opt/venv/bin:/opt/manyhands/bin:$PATH PYTHONPATH=/opt/manyhands PYTHONUNBUFFERED=1

@@ -91,6 +91,7 @@ def main() -> int:
         manyhands.LocalCluster(nodes=2, slots=slots) as cluster,
         manyhands.Client(cluster.address, name="demo") as client,
     ):
+        client.wait_for_nodes(2)
         nodes = client.query("nodes")
         names = ", ".join(f"{node['name']} ({node['slots']} slots)" for node in nodes)
         console.print(f"broker at {cluster.address}, nodes: {names}\n")

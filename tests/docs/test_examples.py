@@ -24,6 +24,7 @@ PRINTS = {
     "seventeen": "[3, 5, 9]",
     '"seven"': "invalid literal for int() with base 10: 'seven'; raised on the node:",
     "numpy": "600000.0",
+    "attach": "[1, 4, 9]",
 }
 
 

@@ -103,7 +103,8 @@ def command(
         _output.note(f"{len(done)} of {len(calls)} items are done")
         items = [item for item in items if item not in done]
         calls = [calls[item] for item in items]
-        sink = click.open_file(sink.name, "a", encoding="utf-8", lazy=True)
+        appended = Path(sink.name).open("a", encoding="utf-8")  # noqa: SIM115 - closed with the context
+        sink = click.get_current_context().with_resource(appended)
     _lines.open_output(sink, source)
     if not calls:
         _output.note("no items, nothing to do")

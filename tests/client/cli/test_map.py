@@ -176,3 +176,34 @@ def test_no_color(named: dict[str, str]) -> None:
     os.close(ours)
     assert process.returncode == 2
     assert "\x1b" not in shown
+
+
+def test_an_interrupted_run_goes_on_where_it_ended(named: dict[str, str], tmp_path: Path) -> None:
+    items, results = tmp_path / "items.jsonl", tmp_path / "results.jsonl"
+    items.write_text("4\n-1\n9\n16\n25\n")
+    kept = '{"index": 2, "result": "as it was"}\n'
+    failed = '{"index": 0, "error": {"type": "OSError", "message": "no"}}\n'
+    results.write_text(kept + failed + '{"index": 3, "resu')
+    result = run("map", "math:sqrt", "--input", items, "--output", results, "--resume", **named)
+    assert "1 of 5 items are done" in result.stderr
+    assert fails(result, 1) == 'error: 1 of 4 items failed; their lines have an "error"'
+    text = results.read_text()
+    assert text.startswith(kept + failed), "what was whole stays"
+    found = {entry.pop("index"): entry for entry in map(json.loads, text.splitlines())}
+    assert found.pop(1)["error"]["type"] == "ValueError"
+    assert found == {
+        0: {"result": 2.0},
+        2: {"result": "as it was"},
+        3: {"result": 4.0},
+        4: {"result": 5.0},
+    }
+
+
+@pytest.mark.parametrize("text", ["nonsense\n", '{"index": 7, "result": 1}\n', "[]\n"])
+def test_resume_refuses_what_is_no_output_of_this_run(text: str, tmp_path: Path) -> None:
+    items, results = tmp_path / "items.jsonl", tmp_path / "results.jsonl"
+    items.write_text("4\n")
+    results.write_text(text)
+    arguments = ("map", "math:sqrt", "--input", items, "--output", results, "--resume")
+    assert "line 1 of" in fails(run(*arguments), 2)
+    assert results.read_text() == text
