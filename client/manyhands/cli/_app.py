@@ -29,7 +29,7 @@ VERBS = {
     "why": ("why", "Say what a job waits for."),
     "pause": ("pause", "Hold jobs back."),
     "resume": ("resume", "Go on with paused jobs."),
-    "retry": ("retry", "Run the failed tasks of a job again."),
+    "retry": ("retry", "Submit the failed tasks of a job again."),
     "forget": ("forget", "Delete jobs that are over."),
     "nodes": ("nodes", "List nodes."),
     "cancel": ("cancel", "Cancel jobs."),

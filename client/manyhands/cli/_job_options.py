@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from manyhands.cli._duration import DURATION
+from manyhands.cli._duration import DURATION, TIME_LIMIT
 from manyhands_shared.errors import ConfigError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -105,7 +105,7 @@ def job_options(function: Decorated) -> Decorated:
     return task_options(
         click.option(
             "--timeout",
-            type=DURATION,
+            type=TIME_LIMIT,
             help="Cancel the job and give up after so long, with exit code 124.",
         )(function)
     )

@@ -14,7 +14,7 @@ from manyhands.cli._verb import Verb
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
 @client_options("pause")
 def command(*, jobs: tuple[str, ...], **connection: Any) -> None:
-    """Start no more tasks of jobs until `manyhands resume`; what runs goes on."""
+    """Hold jobs back: start no more of their tasks until `manyhands resume`; what runs goes on."""
     from manyhands.cli import _connect, _named  # noqa: PLC0415 - so that --help is quick
 
     with _connect.client(**connection) as client:

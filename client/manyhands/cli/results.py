@@ -7,7 +7,7 @@ from typing import IO, Any
 import click
 
 from manyhands.cli import _lines
-from manyhands.cli._duration import DURATION
+from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options
 from manyhands.cli._verb import Verb
@@ -32,7 +32,7 @@ from manyhands.cli._verb import Verb
 )
 @click.option(
     "--timeout",
-    type=DURATION,
+    type=TIME_LIMIT,
     help="Take no more after so long, with exit code 124; the job goes on.",
 )
 @client_options("results")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from manyhands.cli._duration import DURATION
+from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed, TimedOut
 from manyhands.cli._options import client_options
 from manyhands.cli._verb import Verb
@@ -19,7 +19,7 @@ from manyhands.cli._verb import Verb
     examples=(("", "manyhands wait 4f0c && manyhands results 4f0c"),),
 )
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
-@click.option("--timeout", type=DURATION, help="Give up after so long, with exit code 124.")
+@click.option("--timeout", type=TIME_LIMIT, help="Give up after so long, with exit code 124.")
 @client_options("wait")
 def command(*, jobs: tuple[str, ...], timeout: float | None, **connection: Any) -> None:
     """Wait until jobs are over, and print how each ended: done, failed or cancelled.
