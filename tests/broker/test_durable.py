@@ -900,3 +900,18 @@ def test_many_large_results_in_one_drain_are_split(world: World) -> None:
     sizes = [sum(len(b) for g in message.groups for b in g.bodies) for message in messages]
     assert sum(sizes) == 600 * 60_000
     assert max(sizes) < 10 << 20
+
+
+def test_a_session_that_began_afresh_does_not_end_with_the_grace_of_the_one_before(
+    world: World,
+) -> None:
+    world.client(b"guest")
+    world.drain()
+    world.do(world.core.handle(LinkClosed(b"guest"), world.now))
+    again = m.ClientHello(1, b"guest".ljust(16, b"."), "guest", 0, 0, {})
+    world.drain((b"again", again), (b"again", m.Ping(1)))
+    assert [w.resumed for w in world.take(b"again", m.ClientWelcome)] == [False]
+    world.wait(world.limits.session_grace + 1)
+    third = m.ClientHello(1, b"guest".ljust(16, b"."), "guest", 0, 0, {})
+    world.drain((b"third", third))
+    assert [w.resumed for w in world.take(b"third", m.ClientWelcome)] == [True]

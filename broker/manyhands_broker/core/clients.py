@@ -370,7 +370,7 @@ class Clients:
     def _probe(self, session: Session, now: float) -> None:
         """A client that says nothing may be gone without a word: see whether its link stands."""
         book = self._book
-        if session.token not in book.sessions:
+        if book.sessions.get(session.token) is not session:
             return
         if now - session.heard > 2 * book.limits.ping_interval:
             book.send(session.peer, Ping(0))
@@ -380,7 +380,8 @@ class Clients:
         lost_at = session.lost_at
         if lost_at is None or now - lost_at < self._book.limits.session_grace:
             return
-        if session.token in self._book.sessions:
+        # Another may have begun afresh under its token.
+        if self._book.sessions.get(session.token) is session:
             self._book.say(
                 logging.INFO, f"client {session.name or session.token.hex()[:8]} did not come back"
             )
