@@ -46,7 +46,7 @@ def harm_broker(harm: str, core: Core) -> None:
             for span in hello.holding:
                 for piece in held(None, span, (State.QUEUED,)):
                     core.book.adopt(piece, node, span.attempt)
-                    piece.chunk.job.unline(piece.indices)
+                    piece.chunk.job.withdraw(piece.indices)
             return hello.holding
 
         workers._held = held

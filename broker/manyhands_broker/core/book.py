@@ -127,7 +127,7 @@ class Book:
         return attempt
 
     def adopt(self, piece: Piece, node: Node, attempt: int) -> None:
-        """QUEUED → ASSIGNED in an attempt that `node` runs already. `job.unline` has to follow."""
+        """QUEUED → ASSIGNED in an attempt that `node` runs already. `job.withdraw` has to follow."""
         job = piece.chunk.job
         job.adopt(piece, node, attempt)
         node.gain(piece, self.limits.unmeasured if job.estimate is None else job.estimate)

@@ -290,7 +290,7 @@ class Clients:
         adopted, results, unwanted = self._orphans.claim(job)
         for piece, node, attempt in adopted:
             self._book.adopt(piece, node, attempt)
-        job.unline(piece.indices.start for piece, _, _ in adopted)
+        job.withdraw(piece.indices.start for piece, _, _ in adopted)
         for node, span in unwanted:
             self._book.send(node.peer, Cancel([span]))
         for node, group in results:

@@ -200,7 +200,7 @@ class Durable:
             for chunk, lo, _ in job.pieces([index]):
                 chunk.attempts[lo] = floor - 1
         job.uncertain = stored.started - stored.ended.keys()
-        job.unline(job.uncertain)
+        job.withdraw(job.uncertain)
         self._book.queued += job.queued
         job.session.unfinished += job.queued
 

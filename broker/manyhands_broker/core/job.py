@@ -303,7 +303,7 @@ class Job:
             del self.delayed[index]
             self.ready.append((index, index + 1))
 
-    def unline(self, indices: Iterable[int]) -> None:
+    def withdraw(self, indices: Iterable[int]) -> None:
         """Take queued tasks out of the line."""
         ready = self.ready
         gone = sorted(indices)
@@ -320,7 +320,7 @@ class Job:
                 self.ready.append((start, hi))
 
     def adopt(self, piece: Piece, node: Node, attempt: int) -> None:
-        """QUEUED → ASSIGNED in the attempt that `node` already runs it in. `unline` has to follow."""
+        """QUEUED → ASSIGNED in the attempt that `node` already runs it in. `withdraw` has to follow."""
         for index in piece.indices:
             self.delayed.pop(index, None)
             self.uncertain.discard(index)

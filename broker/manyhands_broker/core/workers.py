@@ -246,7 +246,7 @@ class Workers:
                 if chunk.states[lo] == State.QUEUED and chunk.attempts[lo] < span.attempt:
                     book.adopt(piece, node, span.attempt)
                     kept.append(piece.indices.start)
-            job.unline(kept)
+            job.withdraw(kept)
             keep.append(Span(span.job, span.attempt, kept))
         return [span for span in keep if span.indices]
 
