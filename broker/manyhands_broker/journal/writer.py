@@ -169,17 +169,16 @@ class Writer:
 
 def _cuts(bodies: list[Payload]) -> Iterator[int]:
     """Where each row of payloads ends."""
-    if len(bodies) <= ROW_TASKS and total(bodies) <= ROW_BYTES:
-        if bodies:
-            yield len(bodies)
-        return
-    tasks = size = 0
-    for place, body in enumerate(bodies):
-        tasks += 1
-        size += nbytes(body)
-        if tasks == ROW_TASKS or size >= ROW_BYTES or place + 1 == len(bodies):
-            yield place + 1
-            tasks = size = 0
+    for lo in range(0, len(bodies), ROW_TASKS):
+        part = bodies[lo : lo + ROW_TASKS]
+        if total(part) > ROW_BYTES:
+            size = 0
+            for place, body in enumerate(part[:-1], lo + 1):
+                size += nbytes(body)
+                if size >= ROW_BYTES:
+                    yield place
+                    size = 0
+        yield lo + len(part)
 
 
 def _whole(body: Payload) -> bytes:
