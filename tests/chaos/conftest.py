@@ -11,6 +11,7 @@ import pytest
 
 import manyhands
 from chaos.parts import Broker, Node
+from manyhands_shared.errors import ClusterClosed
 from support import eventually
 
 
@@ -42,8 +43,14 @@ class Bench:
     def executor(self, address: str, **options: Any) -> manyhands.Executor:
         """An executor whose unfinished calls are dropped at the end."""
         executor = manyhands.Executor(address=address, **options)
-        self.stack.callback(executor.shutdown, cancel_futures=True)
+        self.stack.callback(_abandon, executor)
         return executor
+
+
+def _abandon(executor: manyhands.Executor) -> None:
+    """End it now: after a failure there may be nobody left to answer what `shutdown` waits for."""
+    executor._connection.abort(ClusterClosed("the test is over"))
+    executor.shutdown(wait=False)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ PARTS += ["client/manyhands"]
 FOR_PEOPLE = {
     "broker/manyhands_broker/server.py": "when jobs were submitted, as it is shown and kept",
     "client/manyhands/cli/jobs.py": "how long ago that was",
+    "client/manyhands/cli/show.py": "the same, of one job",
 }
 _WALL = {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "strftime"}
 

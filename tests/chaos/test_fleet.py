@@ -203,9 +203,10 @@ def test_cancelling_races_with_completion_and_with_the_death_of_children(bench: 
 def kill_a_child(bench: Bench, rng: random.Random) -> None:
     """SIGKILL a process of a node that is not the node."""
     with suppress(psutil.Error):  # it may be gone by itself
-        family = rng.choice(bench.nodes).children
-        [server] = [p for p in family if p.ppid() in pids(bench) and p.children()]
-        rng.choice(server.children()).kill()
+        servers = [p for p in rng.choice(bench.nodes).children if p.ppid() in pids(bench)]
+        children = [child for server in servers for child in server.children()]
+        if children:  # else the last one is being replaced
+            rng.choice(children).kill()
 
 
 def pids(bench: Bench) -> list[int]:
