@@ -29,6 +29,7 @@ class TaskOptions(TypedDict, total=False):
     - `timeout`: an attempt that takes longer is killed, in C code too, and raises `TaskTimeout`.
     - `deadline`: from submission; what has not ended by then raises `TaskTimeout`.
     - `at_most_once`: a task that may have started is never run again; it raises `TaskLost` instead.
+      Not together with `retries`.
     - `crash_limit`: a task that ended so many children or nodes is not run again (0: the broker's).
     - `resources`: what each task takes of its node: ``{"cpus": 2, "memory": 4e9, "gpu": 1}``.
     - `after`: durable jobs, or their ids. The tasks begin when all of these are done, and get the

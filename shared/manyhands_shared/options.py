@@ -29,7 +29,8 @@ class JobOptions:
       drawn from the upper half of that (equal jitter).
     - `timeout`: an attempt that runs longer is killed, in C code too (0: never).
     - `deadline`: from submission; tasks that have not ended by then end as timed out (0: never).
-    - `at_most_once`: a task that may have started is never given out again; it is lost instead.
+    - `at_most_once`: a task that may have started is never given out again; it is lost instead. It
+      cannot go with `retries`, which would give it out again.
     - `crash_limit`: a task that ended so many children or nodes is not run again (0: the broker's).
     - `resources`: what each task takes of its node, by name (``cpus``, ``memory``, any label).
     - `after`: ids of durable jobs whose results are passed to the tasks, before their own arguments,
@@ -65,7 +66,8 @@ class JobOptions:
         """Check and build.
 
         Raises:
-            ProtocolError: an unknown key or a value of the wrong kind or range.
+            ProtocolError: an unknown key, a value of the wrong kind or range, or `retries` together
+                with `at_most_once`.
         """
         given = dict(values)
         for key, value in given.items():
@@ -76,7 +78,12 @@ class JobOptions:
                 given[key] = tuple(value)
             if not check(given[key]):
                 raise ProtocolError(f"job option {key!r} cannot be {value!r:.80}")
-        return cls(**given)
+        options = cls(**given)
+        if options.at_most_once and options.retries:
+            raise ProtocolError(
+                "a job with at_most_once runs no task twice, so it cannot have retries: leave one out"
+            )
+        return options
 
 
 DEFAULTS = JobOptions()

@@ -316,6 +316,7 @@ def test_large_arguments_are_bounded_in_bytes(
         ({"priority": 10_000}, ConfigError, "priority"),
         ({"name": "x" * 1000}, ConfigError, "name"),
         ({"address": "http://nowhere"}, ConfigError, "address"),
+        ({"retries": 2, "at_most_once": True}, ConfigError, "leave one out"),
     ],
 )
 def test_options_that_cannot_be_used(options: dict[str, Any], error: type, match: str) -> None:

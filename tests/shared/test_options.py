@@ -38,6 +38,7 @@ def test_every_option_has_a_check() -> None:
         {"priority": 1_001},
         {"tasks_per_child": -1},
         {"tasks_per_child": "x" * 100_000},
+        {"at_most_once": True, "retries": 1},
     ],
 )
 def test_what_does_not_fit_is_refused_in_few_words(values: dict[str, Any]) -> None:
