@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from manyhands_broker.core.book import singles
 from manyhands_broker.core.job import Piece
 from manyhands_broker.core.node import Node
-from manyhands_broker.core.states import State
-from manyhands_shared.messages import ResultGroup, Span, WorkerHello
+from manyhands_shared.messages import ResultGroup, Span
 
 if TYPE_CHECKING:
     from manyhands.session import Session
@@ -32,25 +31,18 @@ def harm_broker(harm: str, core: Core) -> None:
     """Do it to a scheduler."""
     workers: Any = core._workers
     if harm == "ignores attempt numbers":
+        # Who holds the task is still looked at, so that nothing else than the number is missed.
+        outcomes: Any = workers._outcomes
 
-        def held(
-            node: object, span: Span, states: tuple[State, ...] = (State.ASSIGNED,)
-        ) -> Iterator[Piece]:
+        def held(node: Node, span: Span) -> Iterator[Piece]:
             job = core.book.jobs.get(span.job)
-            for piece in job.pieces(span.indices) if job is not None else ():
+            for piece in job.pieces(list(dict.fromkeys(span.indices))) if job is not None else ():
                 for single in singles(piece):
-                    if single.chunk.states[single.lo] in states:
+                    if single.chunk.holders[single.lo] is node:
                         yield single
 
-        def reclaim(node: Node, hello: WorkerHello) -> list[Span]:
-            for span in hello.holding:
-                for piece in held(None, span, (State.QUEUED,)):
-                    core.book.adopt(piece, node, span.attempt)
-                    piece.chunk.job.withdraw(piece.indices)
-            return hello.holding
-
-        workers._held = held
-        workers._reclaim = reclaim
+        assert hasattr(outcomes, "held")
+        outcomes.held = held
     elif harm == "forgets a lease":
         workers._lease_check = workers._unlinked_too_long = lambda node, now: None
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 Task = tuple[str, int]
+#: What a task ends as by the word of the node that ran it.
+_TOLD = (Status.OK, Status.RAISED)
 
 
 class Checker:
@@ -102,7 +104,7 @@ class Checker:
                 for index, status in zip(group.indices, group.statuses, strict=True):
                     task = (group.job, index)
                     last = self._attempts.get(task, 0)
-                    if status == Status.OK and task not in self._shown:
+                    if status in _TOLD and task not in self._shown:
                         assert group.attempt >= last, f"{task}: a result of a stale attempt"
 
     def delivered(
@@ -217,12 +219,20 @@ class Checker:
         """Nobody keeps what is over."""
         world = self._world
         world.broker.core.validate()
-        found = remains_of_broker(world.broker.core)
         for node in world.nodes:
             if node.alive:
                 node.core.validate()
+        found = self.remains()
+        assert not found, f"left over: {'; '.join(found)}"
+
+    def remains(self) -> list[str]:
+        """What somebody keeps."""
+        world = self._world
+        found = remains_of_broker(world.broker.core)
+        for node in world.nodes:
+            if node.alive:
                 found += [f"{node}: {what}" for what in remains_of_node(node.core)]
         for client in self._wanted:
             if client in world.clients and client.left_in_peace:
                 found += [f"{client}: {what}" for what in remains_of_session(client.session)]
-        assert not found, f"left over: {'; '.join(found)}"
+        return found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from random import Random
 from typing import TYPE_CHECKING
 
+from manyhands_shared import messages as m
 from manyhands_worker import actions as a
 from manyhands_worker.core import Identity, NodeCore
 from simulation import broken
@@ -12,6 +14,7 @@ from simulation.parts import Peer
 from simulation.pool import FakePool
 
 if TYPE_CHECKING:
+    from simulation.network import Link
     from simulation.world import World
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
@@ -28,6 +31,9 @@ class NodeHost(Peer):
         self.boot_id = b""
         self.pool: FakePool | None = None
         self._patience = _FIRST_PAUSE
+        #: Its last results, and whether it says them again, as no node should.
+        self._said: deque[m.ResultGroup] = deque(maxlen=50)
+        self._repeats = self.random.random() < 0.4
         self._window = self.random.choice((4, 64, 8192))
 
     def start(self) -> None:
@@ -36,6 +42,7 @@ class NodeHost(Peer):
             return
         self.alive = True
         self.boot_id = self.random.randbytes(16)
+        self._said.clear()
         info = {"resources": {"gpu": 1.0}} if self.name == "n0" else {}
         self.core = NodeCore(Identity(self.name, self.boot_id, self.slots, self._window, 5.0, info))
         broken.harm_node(self.world.harm, self.core)
@@ -76,6 +83,8 @@ class NodeHost(Peer):
         for message in inbox:
             if self.alive and self.link is link:
                 self._tell(a.Received(message))
+                if self._repeats and link is not None and isinstance(message, m.Assign):
+                    self._repeat(link, message)
         assert self.pool is not None
         for event in self.pool.take_events():
             self._tell(event)
@@ -101,6 +110,8 @@ class NodeHost(Peer):
             case a.Send(message):
                 if self.link is not None:
                     self.link.to_broker(message)
+                    if isinstance(message, m.Results):
+                        self._said += message.groups
             case a.Revoke(slot, limit):
                 pool.revoke(slot, limit)
             case a.Kill(slot):
@@ -112,6 +123,17 @@ class NodeHost(Peer):
             case a.Stop(_, text):
                 self.world.tell(self, f"stops: {text or 'drained'}")
                 self._end()
+
+    def _repeat(self, link: Link, assigned: m.Assign) -> None:
+        """Say of tasks that came again what became of them the last time."""
+        again = {(group.job, index) for group in assigned.groups for index in group.indices}
+        old = [
+            group
+            for group in self._said
+            if any((group.job, index) in again for index in group.indices)
+        ]
+        if old:  # under a number that acknowledges nothing
+            link.to_broker(m.Results(0, old))
 
     def _relink(self) -> None:
         self._drop_link()

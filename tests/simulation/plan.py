@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -79,16 +79,13 @@ def draw(rng: Random) -> Plan:
         batch_bytes=rng.choice((16, 1 << 20)),
         rejoin_wait=rng.choice((0.1, 0.5)),
     )
-    heal = rng.choice((1.0, 4.0, 12.0))
+    heal = rng.choice((1.0, 3.0, 9.0))
     clients = [rng.choice((0, 0, 0, 2)) for _ in range(rng.choice((1, 1, 2)))]
     jobs: dict[str, JobPlan] = {}
     durable = rng.choice((0.0, 0.4, 0.9))
     for number in range(rng.choice((1, 2, 3, 5))):
         job = _job(rng, f"j{number}", len(clients), heal, durable, jobs)
         jobs[job.id] = job
-    if any(job.after for job in jobs.values()):
-        # Tasks that wait for another job may fill a window that this job still needs.
-        limits = replace(limits, window_tasks=10_000)
     count = rng.choice((0, 1, 3, 3, 6, 10))
     kinds = rng.sample(sorted(FAULTS), rng.choice((1, 3, len(FAULTS))))
     weights = [FAULTS[kind][0] for kind in kinds]

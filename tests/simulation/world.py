@@ -43,7 +43,7 @@ class World:
         self.harm = harm
         self.now = 0.0
         self.random = Random(seed)
-        self.check_every = self.random.choice((1, 10, 100))
+        self.check_every = self.random.choice((1, 10, 30, 100, 100, 100))
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._ties = 0
         self._story = story
@@ -191,13 +191,17 @@ class World:
             client.order(t.Close("done"))
         for client in clients:
             self.after(1.0, client.halt)
-        self._until(lambda: False, self.now + 4 * self.plan.limits.session_grace + 10)
+        deadline = self.now + 4 * self.plan.limits.session_grace + 10
+        self._until(lambda: not self.checker.remains(), deadline)
 
     def _end_abandoned(self, reader: Client) -> None:
         """Durable jobs that a dead client left open are cancelled by somebody else."""
         for number, job in enumerate(list(self.broker.core.book.jobs)):
             reader.order(t.Ask(1000 + number, "cancel", {"id": job}))
-        self._until(lambda: False, self.now + 8.0)
+        self._until(self._jobs_are_over, self.now + 8.0)
+
+    def _jobs_are_over(self) -> bool:
+        return self.broker.alive and not self.broker.core.book.jobs
 
     def _unpause_jobs(self) -> None:
         for job in list(self.broker.core.book.jobs.values()):
