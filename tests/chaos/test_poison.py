@@ -95,7 +95,7 @@ def kill_node() -> None:
     """Kill the node that runs this."""
     me = psutil.Process()
     for parent in me.parents():
-        if "manyhands_worker" in " ".join(parent.cmdline()):
+        if "manyhands_worker" in parent.cmdline():  # a word of its own: not the fork server
             parent.kill()
     threading.Event().wait(BOUND)
 
