@@ -848,6 +848,44 @@ def test_an_orphan_that_was_given_back_runs_anew(world: World) -> None:
     assert set(world.assigned()) == {("job", 0)}
 
 
+def test_a_closing_that_follows_tasks_which_were_turned_down_does_not_close_the_job(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.submit(1, closed=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.journal, "has_room", lambda nbytes: False)
+        world.submit(1, first=1, closed=False)
+        world.drain((b"client", m.Submit([m.SubmitGroup("job", FUNCTION, None, 2, True, [])])))
+    assert [rejected.first for rejected in world.take(b"client", m.Rejected)] == [1, 2]
+    world.submit(1, first=1)
+    world.node()
+    assert world.run_all() == 2
+
+
+def test_a_result_of_an_attached_job_that_is_there_in_part_is_kept_for_the_rest(
+    world: World,
+) -> None:
+    world.restart()
+    world.client()
+    world.node(holding=[m.Span("job", 1, [0, 1])])
+    world.submit(1, durable=False, closed=False)
+    world.drain((b"node", world.result(1)))
+    world.submit(1, first=1, durable=False)
+    assert world.results() == [("job", 1, Status.OK)]
+    world.drain((b"node", world.result(0)))
+    assert world.results() == [("job", 0, Status.OK)]
+
+
+def test_a_cancellation_of_an_earlier_broker_is_nobodys_wish_now(world: World) -> None:
+    world.restart()
+    world.client()
+    world.node(holding=[m.Span("job", 1, [0])])
+    world.submit(1, durable=False)
+    world.drain((b"node", world.result(0, status=Status.CANCELLED)))
+    assert world.run_all() == 1
+    assert world.results() == [("job", 0, Status.OK)]
+
+
 def test_an_orphan_whose_result_had_no_room_runs_anew(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -345,6 +345,7 @@ class Clients:
     def _cancel_job(self, job: Job) -> None:
         for piece in job.every_piece(State.QUEUED):
             self._cancel_queued(piece)
+        job.ready.clear()
         for piece in job.every_piece(State.ASSIGNED):
             self._cancel_assigned(piece)
 

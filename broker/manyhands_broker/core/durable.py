@@ -78,9 +78,19 @@ class Durable:
         if closed:
             book.record(JobClosed(job.id))
 
-    def refuse(self, group: SubmitGroup, options: JobOptions, known: int = 0) -> None:
-        """Raise `ProtocolError` if tasks cannot be taken, of which those below `known` are here."""
+    def refuse(self, group: SubmitGroup, options: JobOptions, known: int | None = None) -> None:
+        """Raise `ProtocolError` if tasks cannot be taken.
+
+        `known`: so many tasks of the job are here; `None` if there is no such job yet.
+        """
         book = self._book
+        if known is not None and group.first > known:
+            # They were turned down, which the client may not have heard yet: to close the job now
+            # would lose them.
+            raise ProtocolError(
+                f"tasks {known} to {group.first - 1}, which come first, are not here"
+            )
+        known = known or 0
         new = group.bodies[max(known - group.first, 0) :]
         if not new and known:
             return

@@ -38,6 +38,9 @@ class Orphans:
         self._tasks: dict[str, dict[int, _Attempt]] = {}
         self._bytes = 0
 
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._tasks
+
     def add(self, node: Node, span: Span) -> Span:
         """A node holds these; returns what of them it is to keep."""
         tasks = self._tasks.setdefault(span.job, {})

@@ -32,6 +32,9 @@ class Outcomes:
             if not self._orphans.result(node, group):
                 book.counters["stale_results"] += count
             return
+        if group.job in self._orphans:
+            # The client has submitted only a part of it yet, and the others must not be forgotten.
+            self._orphans.result(node, group)
         node.done += count
         if count:
             job.measured(count, group.seconds)
@@ -56,7 +59,10 @@ class Outcomes:
             status, body = Status(group.statuses[place]), group.bodies[place]
             delay = retry_delay(job, index, status, body, book.random)
             if status == Status.CANCELLED:
-                book.stop(piece, node)
+                if index in job.cancelling or job.doomed or job.options.durable:
+                    book.stop(piece, node)
+                else:  # it was another broker's wish, or for a session that this one had given up
+                    book.take_back(piece, node)
             elif status == Status.CRASHED:
                 self._crashed(piece, node, body)
             elif delay is not None and index not in job.cancelling:

@@ -141,8 +141,7 @@ class Workers:
             for piece in self._outcomes.held(node, span):
                 book.take_back(piece, node, started=False)
                 book.counters["tasks_returned"] += piece.size
-            if span.job not in book.jobs:
-                self._orphans.returned(node, span)
+            self._orphans.returned(node, span)
         if not spans:
             node.recall_at = now + book.limits.lease / 100
         book.fleet.update(node)
