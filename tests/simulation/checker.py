@@ -51,9 +51,13 @@ class Checker:
 
     # What is seen
 
+    def planned(self, client: Client, job: JobPlan) -> None:
+        """A client is going to open a job."""
+        self._open[client].add(job.id)
+        self._wanted[client]  # an entry: it is waited for
+
     def submitted(self, client: Client, job: JobPlan, count: int) -> None:
         """A client has appended tasks to a job."""
-        self._open[client].add(job.id)
         self._wanted[client].update(
             (job.id, index) for index in range(job.submitted, job.submitted + count)
         )
@@ -90,7 +94,9 @@ class Checker:
 
     def broker_said(self, peer: bytes, message: m.Message) -> None:
         """The broker sends something."""
-        if isinstance(message, m.Assign):
+        if isinstance(message, m.ClientWelcome) and not message.resumed:
+            self._forgotten(peer)
+        elif isinstance(message, m.Assign):
             for group in message.groups:
                 for index in group.indices:
                     task = (group.job, index)
@@ -106,6 +112,15 @@ class Checker:
                     last = self._attempts.get(task, 0)
                     if status in _TOLD and task not in self._shown:
                         assert group.attempt >= last, f"{task}: a result of a stale attempt"
+
+    def _forgotten(self, peer: bytes) -> None:
+        """Attempts of a client's attached jobs begin anew: its session was forgotten."""
+        link = self._world.broker.links.get(peer)
+        for task in list(self._attempts):
+            job = self._world.plan.jobs[task[0]]
+            mine = link is not None and self._world.clients[job.client] is link.near
+            if mine and not job.durable:
+                del self._attempts[task]
 
     def delivered(
         self, client: Client, job: str, indices: list[int], statuses: bytes, bodies: list[Payload]
@@ -147,13 +162,16 @@ class Checker:
                 return
             cancelled = plan.doomed or index in plan.cancelled or self._abandoned(job)
             enough = self._raised[task] > options.retries
-            assert enough or cancelled, f"{name} and has retries left"
+            assert enough or cancelled or options.deadline, f"{name} and has retries left"
         elif status == Status.CRASHED:
             limit = self._world.plan.limits.crash_limit
             story = Failure.decode(body).story
             assert options.at_most_once or len(story) >= limit, f"{name} after {story}"
         elif status == Status.CANCELLED:
             wanted = plan.doomed or index in plan.cancelled or options.after
+            # Stopped when its deadline came, by a broker that died before it wrote that down, and
+            # then the wall clock was turned back.
+            wanted = wanted or (options.deadline and options.durable)
             gone = not self._world.clients[plan.client].alive
             assert wanted or gone or self.reader is not None, f"{name} unasked"
         elif status == Status.LOST:
@@ -167,9 +185,11 @@ class Checker:
         return not self._world.clients[self._world.plan.jobs[job].client].left_in_peace
 
     def settled(self) -> bool:
-        """Whether every living client has all it waits for."""
+        """Whether every living client has all it waits for, and nothing more to say."""
         return all(
-            len(self._got[client]) == len(wanted) and not self._open[client]
+            len(self._got[client]) == len(wanted)
+            and not self._open[client]
+            and not remains_of_session(client.session)
             for client, wanted in self._wanted.items()
             if client.alive
         )

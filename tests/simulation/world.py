@@ -117,6 +117,7 @@ class World:
 
     def _schedule(self, job: plans.JobPlan) -> None:
         client = self.clients[job.client]
+        self.checker.planned(client, job)
 
         def open_it(count: int) -> None:
             parent = job.options.after
