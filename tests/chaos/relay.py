@@ -117,7 +117,8 @@ class Relay:
     def _run(self) -> None:
         while self._running:
             for key, _ in self._selector.select():
-                if key.fileobj in self._selector.get_map():  # not closed by an earlier one
+                # Not if an earlier call of this turn has closed it; what is only put off comes again.
+                if self._running and self._selector.get_map().get(key.fd) is key:
                     key.data()
 
     def _wake(self) -> None:
