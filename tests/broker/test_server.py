@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,9 @@ class Peer:
         return wire.decode(self.socket.recv_multipart())
 
     def until(self, kind: type, timeout: float = 10.0) -> Any:
+        deadline = time.monotonic() + timeout
         while True:
-            message = self.receive(timeout)
+            message = self.receive(max(0.0, deadline - time.monotonic()))
             if isinstance(message, kind):
                 return message
 
