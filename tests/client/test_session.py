@@ -409,6 +409,35 @@ def test_an_ended_job_leaves_nothing_in_the_books() -> None:
         driver.do(Append("j", [b"late"]))
 
 
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_closing_that_may_be_lost_with_the_link_is_said_again(heard: bool) -> None:
+    driver = Driver().open()
+    driver.job(count=1)
+    driver.flush()
+    driver.end(1, "j", [0])
+    driver.do(CloseJob("j"))
+    driver.flush()
+    driver.do(LinkLost())
+    driver.do(LinkUp())
+    driver.sent.clear()
+    driver.welcome(resumed=True, ping=1.0)
+    [again] = groups_of(driver.sent)
+    assert (again.job, again.first, again.bodies, again.closed) == ("j", 1, [], True)
+    driver.now += 2.0
+    driver.do(Tick())
+    driver.receive(Pong(1 if heard else 0))
+    driver.do(LinkLost())
+    driver.do(LinkUp())
+    driver.sent.clear()
+    driver.welcome(resumed=True)
+    assert len(groups_of(driver.sent)) == (0 if heard else 1)
+    driver.do(LinkLost())
+    driver.do(LinkUp())
+    driver.sent.clear()
+    driver.welcome(resumed=False)
+    assert not groups_of(driver.sent), "a broker that forgot the session forgot the job"
+
+
 # Random schedules ---------------------------------------------------------------------------------
 
 

@@ -108,6 +108,11 @@ class Books:
         """The function that the broker asks for."""
         return self._functions.get(digest)
 
+    def is_durable(self, job_id: str) -> bool:
+        """Whether a job in the books is durable."""
+        job = self._jobs.get(job_id)
+        return job is not None and job.durable
+
     def knows(self, job_id: str) -> bool:
         """Whether something of a job is in the books."""
         return job_id in self._jobs

@@ -37,6 +37,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from manyhands.session.books import Books
+from manyhands.session.closings import Closings
 from manyhands.session.receipts import Receipts
 from manyhands.session.types import (
     AddJob,
@@ -122,6 +123,7 @@ class Session:
         self._now = 0.0
         self._last_seq = 0  # of the results taken
         self._receipts = Receipts()
+        self._closings = Closings()
         self._resyncing = False  # the next results may have any new number
         self._questions: dict[int, Query] = {}
         self._late_cancels: list[Span] = []  # of tasks that are not in the books
@@ -267,6 +269,8 @@ class Session:
         if groups:
             yield Send(Submit(groups))
             for group in groups:
+                if group.closed and not self.books.is_durable(group.job):
+                    self._closings.say(group, self._pings)
                 if group.options is not None and group.job in self.watches:
                     yield Send(Attach(group.job))
         if doomed:
@@ -320,12 +324,17 @@ class Session:
             self._next_ping = self._now + message.ping_interval
         if not message.resumed:
             self._last_seq = 0
+            self._closings.clear()
         self._receipts.clear()
         self._resyncing = True
         yield Opened(message.broker, message.resumed)
         ended, spans = self.books.rewind(resumed=message.resumed)
         for delivery in ended:
             yield from self._deliver(delivery)
+        # Those that are not over are closed with the last of their tasks.
+        closings = self._closings.again(self._pings)
+        if closings := [group for group in closings if not self.books.knows(group.job)]:
+            yield Send(Submit(closings))
         for job_id in self.watches:
             if self.books.opened(job_id):  # the others follow their first tasks
                 yield Send(Attach(job_id))
@@ -346,8 +355,9 @@ class Session:
     def _ping(self, message: Ping) -> Iterator[Effect]:
         yield Send(Pong(message.counter))
 
-    def _pong(self, _: Pong) -> Iterator[Effect]:
-        yield from ()  # that it came is all it says
+    def _pong(self, message: Pong) -> Iterator[Effect]:
+        self._closings.heard(message.counter)
+        yield from ()
 
     def _need(self, message: Need) -> Iterator[Effect]:
         function = self.books.function(message.digest)
