@@ -226,12 +226,22 @@ class Checker:
 
     def all_read(self) -> bool:
         """Whether somebody has been shown all that was promised."""
-        return self._owed() <= self._shown.keys()
+        return self._owed() <= self._shown.keys() and not self._left_open()
+
+    def _left_open(self) -> list[str]:
+        """Attached jobs that the broker still has, though their clients are done with them."""
+        world = self._world
+        return [
+            job.id
+            for job in (world.broker.core.book.jobs.values() if world.broker.alive else ())
+            if not job.options.durable and world.clients[world.plan.jobs[job.id].client].alive
+        ]
 
     def judge_reader(self) -> None:
         """Nothing that was accepted as durable is lost."""
         lost = sorted(self._owed() - self._shown.keys())
         assert not lost, f"accepted and lost: {lost[:10]} ({len(lost)} tasks)"
+        assert not self._left_open(), f"nobody closes {self._left_open()}"
         twice = sorted(task for task, count in self._world.broker.disk.ended.items() if count > 1)
         assert not twice, f"ended twice in the journal: {twice[:10]}"
 
