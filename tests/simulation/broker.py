@@ -131,7 +131,8 @@ class Broker(Part):
         batch, self._inbox = self._inbox[:DRAIN_MESSAGES], self._inbox[DRAIN_MESSAGES:]
         effects: list[Effect] = []
         for peer, message in batch:
-            self.world.tell(self, f"< {self._name(peer)}: {message}")
+            if self.world.heard:
+                self.world.tell(self, f"< {self._name(peer)}: {message}")
             effects += core.handle(Received(peer, message), now)
             self._check()
         effects += core.handle(Drained(), now)
@@ -205,7 +206,7 @@ class Broker(Part):
             link = self.links.get(effect.peer)
             if link is None or not link.to_near(effect.message):
                 self._closed[effect.peer] = None
-            else:
+            elif self.world.heard:
                 self.world.tell(self, f"> {link}: {effect.message}")
             self.world.checker.broker_said(effect.peer, effect.message)
         if self.doom == "among sends" and sends:

@@ -56,7 +56,9 @@ class Direction:
         """Lose a suffix: about `keep` of what is under way still arrives."""
         count = 0 if self.blocked else int(len(self._flying) * keep + 0.5)
         while len(self._flying) > count:
-            self._link.world.tell("network", f"lost on {self._link}: {self._flying.pop()}")
+            lost = self._flying.pop()
+            if self._link.world.heard:
+                self._link.world.tell("network", f"lost on {self._link}: {lost}")
 
     def _expect(self) -> None:
         world, link = self._link.world, self._link
