@@ -131,8 +131,7 @@ class Broker(Part):
         batch, self._inbox = self._inbox[:DRAIN_MESSAGES], self._inbox[DRAIN_MESSAGES:]
         effects: list[Effect] = []
         for peer, message in batch:
-            if self.world.heard:
-                self.world.tell(self, f"< {self._name(peer)}: {message}")
+            self.world.tell(self, f"< {self._name(peer)}: {message}")
             effects += core.handle(Received(peer, message), now)
             self._check()
         effects += core.handle(Drained(), now)
@@ -206,7 +205,7 @@ class Broker(Part):
             link = self.links.get(effect.peer)
             if link is None or not link.to_near(effect.message):
                 self._closed[effect.peer] = None
-            elif self.world.heard:
+            else:
                 self.world.tell(self, f"> {link}: {effect.message}")
             self.world.checker.broker_said(effect.peer, effect.message)
         if self.doom == "among sends" and sends:

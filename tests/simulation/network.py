@@ -56,9 +56,7 @@ class Direction:
         """Lose a suffix: about `keep` of what is under way still arrives."""
         count = 0 if self.blocked else int(len(self._flying) * keep + 0.5)
         while len(self._flying) > count:
-            lost = self._flying.pop()
-            if self._link.world.heard:
-                self._link.world.tell("network", f"lost on {self._link}: {lost}")
+            self._link.world.tell("network", f"lost on {self._link}: {self._flying.pop()}")
 
     def _expect(self) -> None:
         world, link = self._link.world, self._link

@@ -66,13 +66,8 @@ class World:
         """Have `call()` called in `delay` seconds."""
         self.at(self.now + delay, call)
 
-    @property
-    def heard(self) -> bool:
-        """Whether somebody wants to read the story: most runs are for nobody, and text costs time."""
-        return self._story is not None
-
     def tell(self, who: object, what: object) -> None:
-        """A line of the story."""
+        """A line of the story. `what` becomes text only if somebody wants to read it."""
         if self._story is not None:
             self._story.add(self.now, who, what)
 
