@@ -88,6 +88,10 @@ class WorkerConfig:
     drain_timeout: Annotated[
         Seconds, "How long a drain waits for running tasks before it gives them up."
     ] = 30.0
+    idle_timeout: Annotated[float, Ge(0), "Leave after so long without a task; 0 is never."] = 0.0
+    time_limit: Annotated[
+        float, Ge(0), "Drain this long after the start, whatever there is to do; 0 is never."
+    ] = 0.0
     beats: Annotated[bool, "Send UDP heartbeats."] = True
 
 

@@ -227,6 +227,32 @@ def test_a_node_that_goes_silent_loses_its_tasks_when_its_lease_runs_out(peers: 
     assert group.attempt == 2
 
 
+def test_a_node_is_drained_on_demand_also_when_the_order_is_lost_with_its_link(peers: Any) -> None:
+    client, leaving, other = peers(), peers(), peers()
+    leaving.send(worker_hello("leaving", b"1" * 16))
+    leaving.until(m.WorkerWelcome)
+    client.send(client_hello())
+    client.send(m.Query(1, "drain", {"node": "nobody"}))
+    assert "no node 'nobody' here" in client.until(m.Reply).error
+    for request in (2, 3):  # asked twice, ordered once
+        client.send(m.Query(request, "drain", {"node": "leaving"}))
+        assert client.until(m.Reply).data["boot_id"] == (b"1" * 16).hex()
+    leaving.until(m.Drain)
+    # A renewal that crossed the order does not make it take work again.
+    leaving.send(m.Renew(1, 1, 100))
+    leaving.until(m.Lease)
+    client.send(m.Query(4, "nodes", {}))
+    assert [node["state"] for node in client.until(m.Reply).data] == ["draining"]
+    submit(client, 1)
+    other.send(worker_hello("other", b"2" * 16))
+    assert other.until(m.Assign).groups[0].attempt == 1
+    again = peers()
+    again.send(worker_hello("leaving", b"1" * 16))
+    again.until(m.WorkerWelcome)
+    again.until(m.Drain)
+    again.send(m.Bye("drained"))
+
+
 def test_a_closed_link_condemns_long_before_the_lease(peers: Any) -> None:
     config_lease = 60.0
     broker = Broker(lease=config_lease)

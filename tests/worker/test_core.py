@@ -143,6 +143,50 @@ def test_drain_waits_for_the_acknowledgement(world):
     assert world.sent[-1] == m.Bye("drained")
 
 
+def test_a_node_leaves_when_it_had_nothing_to_do_for_long_enough(make_world):
+    world = make_world(idle_timeout=2.0)
+    world.tick()
+    assert world.core.deadline(world.now) is not None
+    world.tick(1.9)
+    world.assign(1)
+    world.tick()
+    world.tick(3.0)  # with a task it is not idle, however long that takes
+    world.finish(0)
+    world.tick()
+    world.say(m.Ack(1))
+    world.tick()
+    world.tick(1.9)
+    assert not any(isinstance(effect, a.Stop) for effect in world.effects)
+    world.tick(0.2)
+    assert world.effects[-1] == a.Stop(0)
+
+
+def test_a_node_without_a_broker_is_idle_as_well(make_world):
+    world = make_world(idle_timeout=60.0)
+    world.tell(a.LinkLost("gone"))
+    world.tick()
+    assert world.core.deadline(world.now) == world.now + 60.0
+    world.tick(60.0)
+    assert world.effects[-1] == a.Stop(0)
+
+
+def test_a_node_drains_when_its_time_is_over(make_world):
+    world = make_world(time_limit=10.0)
+    world.tick()
+    world.assign(1, 2, 3)
+    world.tick()
+    world.tick(9.9)
+    assert not any(isinstance(message, m.Returned) for message in world.sent)
+    world.tick(0.2)
+    assert [span.indices for span in world.last(m.Returned).spans] == [[3]]
+    world.finish(0)
+    world.finish(1)
+    world.tick()
+    world.say(m.Ack(1))
+    world.tick()
+    assert world.effects[-1] == a.Stop(0)
+
+
 def test_after_a_death_what_may_have_run_is_run_one_by_one(world):
     world.assign(*range(200))
     world.tick()

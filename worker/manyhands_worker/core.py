@@ -40,7 +40,11 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a node is: what its hello says. `window` in tasks, `drain_timeout` in seconds."""
+    """Who a node is: what its hello says, and when it leaves. `window` in tasks, times in seconds.
+
+    It drains by itself `time_limit` after its start, and when it has had nothing for `idle_timeout`;
+    0 is never.
+    """
 
     name: str
     boot_id: bytes
@@ -48,6 +52,8 @@ class Identity:
     window: int
     drain_timeout: float
     info: Mapping[str, Any] = field(default_factory=dict)
+    idle_timeout: float = 0.0
+    time_limit: float = 0.0
 
 
 class NodeCore:
@@ -67,6 +73,9 @@ class NodeCore:
         self._lease = self._renew_interval = 0.0
         self._leased_at = self._renewed_at = self._hello_at = 0.0
         self._drain_by: float | None = None
+        #: When it drains by itself: at the end of its time, and of its patience without tasks.
+        self._leave_at: float | None = None
+        self._bored_at: float | None = None
         self._stopped = False
         self._dropped = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -138,6 +147,8 @@ class NodeCore:
             times.append(self._hello_at + WELCOME_SECONDS)
         if self._drain_by is not None:
             times.append(self._drain_by)
+        else:
+            times += [at for at in (self._leave_at, self._bored_at) if at is not None]
         stuck = self._work.deadline(now)
         if stuck is not None:
             times.append(stuck)
@@ -263,6 +274,20 @@ class NodeCore:
             self._renew()
         self._work.begin_drain()
 
+    def _watch_time(self) -> None:
+        """Drain if the node's time is over, or it has had nothing to do for too long."""
+        me, now = self._me, self._now
+        if me.time_limit:
+            if self._leave_at is None:
+                self._leave_at = now + me.time_limit
+            if now >= self._leave_at:
+                self._begin_drain(f"its time limit of {me.time_limit:g} s is over")
+        if me.idle_timeout:
+            if len(self._work) or self._bored_at is None:
+                self._bored_at = now + me.idle_timeout
+            elif now >= self._bored_at:
+                self._begin_drain(f"it had nothing to do for {me.idle_timeout:g} s")
+
     def _continue_drain(self, drain_by: float) -> None:
         ready = self._phase is Phase.READY
         if ready:
@@ -280,6 +305,8 @@ class NodeCore:
 
     def _tick(self, _: a.Tick) -> None:
         self._watch_link()
+        if self._drain_by is None:
+            self._watch_time()
         if self._drain_by is None:
             self._work.start_tasks(self._now)
         if self._phase is Phase.READY:

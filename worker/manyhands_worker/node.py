@@ -71,7 +71,16 @@ class _Node:
         self._pool = NodePool(slots, config.slab_bytes, self._selector)
         self._guard = Guard(boot_id, self._selector, beats=config.beats)
         self._core = NodeCore(
-            Identity(name, boot_id, slots, config.window, config.drain_timeout, info)
+            Identity(
+                name,
+                boot_id,
+                slots,
+                config.window,
+                config.drain_timeout,
+                info,
+                config.idle_timeout,
+                config.time_limit,
+            )
         )
 
     def run(self) -> int:

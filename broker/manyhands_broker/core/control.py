@@ -1,4 +1,4 @@
-"""What people order: pause, resume, cancel, retry, forget."""
+"""What people order: of jobs to pause, resume, cancel, retry, forget; of nodes to drain."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.job import Job
 from manyhands_broker.core.records import JobMarked
 from manyhands_broker.core.states import State
+from manyhands_shared.messages import Drain
 from manyhands_shared.serial import nbytes
 
 
@@ -28,6 +29,7 @@ class Control:
             "failed": self._failed,
             "output": self._output,
             "why": self._why,
+            "drain": self._drain,
         }
 
     def _pause(self, arguments: dict[str, Any]) -> Any:
@@ -107,6 +109,19 @@ class Control:
 
     def _why(self, arguments: dict[str, Any]) -> Any:
         return reasons(self._book, self._live(arguments))
+
+    def _drain(self, arguments: dict[str, Any]) -> Any:
+        """Nothing more goes to the node; it hands back what waits, finishes what runs, and leaves."""
+        book, wanted = self._book, str(arguments.get("node", ""))
+        node = book.fleet.by_name.get(wanted)
+        if node is None:
+            raise LookupError(f"no node {wanted!r} here; `manyhands nodes` lists them")
+        if not node.drain:
+            node.drain, node.draining = "an operator asked for it", True
+            book.fleet.update(node)
+            if node.linked:
+                book.send(node.peer, Drain(node.drain))
+        return {"name": node.name, "boot_id": node.boot_id.hex(), "held": node.held}
 
     def _live(self, arguments: dict[str, Any]) -> Job:
         wanted = str(arguments.get("id", ""))

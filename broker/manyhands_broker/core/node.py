@@ -16,6 +16,7 @@ class Node:
         "back_by",
         "boot_id",
         "done",
+        "drain",
         "draining",
         "free",
         "functions",
@@ -54,6 +55,8 @@ class Node:
         #: Until when an unlinked node may come back.
         self.back_by = now
         self.draining = False
+        #: Why somebody wants it drained; empty if nobody does.
+        self.drain = ""
         self.lease_until = now
         self.last_result = now
         #: Tasks held, in all and by chunk.

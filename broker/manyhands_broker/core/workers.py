@@ -19,6 +19,7 @@ from manyhands_shared.messages import (
     PROTOCOL_VERSION,
     Bye,
     Cancel,
+    Drain,
     Event,
     Lease,
     Message,
@@ -81,12 +82,14 @@ class Workers:
         else:
             keep = self._relink(node, peer, hello)
         node.info = hello.info
-        node.draining = hello.window == 0
+        node.draining = hello.window == 0 or bool(node.drain)
         node.lease_until = now + book.limits.lease
         self._resize(node, hello.slots, hello.window)
         node.equip(_resources(hello.info))
         book.fleet.update(node)
         self._welcome(node, keep)
+        if node.drain:  # the order may have been lost with the old link
+            book.send(peer, Drain(node.drain))
         # A cancellation that was on its way over the old link may be lost with it.
         for span in keep:
             cancelling = book.jobs[span.job].cancelling if span.job in book.jobs else ()
@@ -109,7 +112,7 @@ class Workers:
                 self._courtesy.acknowledge(node, seq, nbytes)
                 book.fleet.update(node)
             case Renew(counter, slots, window):
-                node.draining = window == 0
+                node.draining = window == 0 or bool(node.drain)
                 self._resize(node, slots, window)
                 book.send(node.peer, Lease(counter))
             case Returned(spans):

@@ -32,6 +32,7 @@ VERBS = {
     "retry": ("retry", "Submit the failed tasks of a job again."),
     "forget": ("forget", "Delete jobs that are over."),
     "nodes": ("nodes", "List nodes."),
+    "drain": ("drain", "Have nodes finish what they run, and leave."),
     "cancel": ("cancel", "Cancel jobs."),
     "health": ("health", "Say whether a broker, or this host's node, serves."),
     "keys": ("keys", "Make and show the key of a cluster."),
@@ -41,7 +42,7 @@ VERBS = {
 #: Verbs that talk to a broker: table [client] of the configuration file is for all of them.
 CLIENT_VERBS = (
     *("run", "map", "submit", "jobs", "show", "wait", "results", "logs", "why"),
-    *("pause", "resume", "retry", "forget", "nodes", "cancel", "health"),
+    *("pause", "resume", "retry", "forget", "nodes", "drain", "cancel", "health"),
 )
 
 _EXAMPLES = (

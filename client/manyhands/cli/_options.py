@@ -26,7 +26,7 @@ _METAVARS = {
 #: Seconds that may be written with a unit.
 _DURATIONS = (
     *("beat_interval", "connect_timeout", "drain_timeout", "keep_results"),
-    *("lease", "session_grace"),
+    *("idle_timeout", "lease", "session_grace", "time_limit"),
 )
 
 

@@ -74,7 +74,12 @@ def test_wrong_usage_is_exit_code_two_and_one_line(arguments: list[str], says: s
     assert result.stdout == ""
 
 
-_ARGUMENTS = {"submit": ["math:sqrt", "4"], "retry": ["--failed", "4f0c"], "jobs": []}
+_ARGUMENTS = {
+    "submit": ["math:sqrt", "4"],
+    "retry": ["--failed", "4f0c"],
+    "jobs": [],
+    "drain": ["node-1"],
+}
 
 
 @pytest.mark.parametrize("verb", [verb for verb in CLIENT_VERBS if verb not in ("run", "map")])

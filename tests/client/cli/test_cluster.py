@@ -109,6 +109,32 @@ def test_a_keyed_cluster_from_the_shell(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+def test_a_drained_node_finishes_and_leaves(tmp_path: Path) -> None:
+    broker = start("broker", "--bind", "tcp://127.0.0.1:0", "--json")
+    try:
+        environment = {"MANYHANDS_BROKER": json.loads(first_line(broker))["address"]}
+        worker = start("worker", "--slots", "1", "--name", "one", **environment)
+        try:
+            eventually(lambda: [node["name"] for node in nodes(**environment)] == ["one"])
+            shown = run("drain", "one", "--wait", "--timeout", "20", **environment)
+            assert shown.stdout.splitlines() == ["one drains; it holds 0 tasks", "one has left"]
+            _, errors = worker.communicate(timeout=10)
+        finally:
+            worker.kill()
+            worker.wait()
+        assert worker.returncode == 0, errors
+        assert "no node 'one' here" in fails(run("drain", "one", **environment), 1)
+        idle = run("worker", "--slots", "1", "--idle-timeout", "0.2s", **environment)
+        assert idle.returncode == 0
+        assert "it had nothing to do for 0.2 s" in idle.stderr
+        late = run("worker", "--slots", "1", "--time-limit", "0.2s", **environment)
+        assert late.returncode == 0
+        assert "its time limit of 0.2 s is over" in late.stderr
+    finally:
+        code, errors = ended(broker, signal.SIGTERM)
+    assert code == 0, errors
+
+
 def _refused(address: str, folder: Path) -> None:
     """Neither with another key nor without one does anybody get in."""
     other = folder / "other.key"
