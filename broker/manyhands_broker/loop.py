@@ -112,6 +112,11 @@ class Loop:
         """Do what bringing back earlier jobs asks for, before the first turn."""
         self._do(effects, self._clock())
 
+    @property
+    def stuck(self) -> list[str]:
+        """Why nothing goes on, in a sentence; empty if all does."""
+        return ["the journal cannot be written for lack of room"] if self._withheld else []
+
     def stop(self) -> None:
         """Return from `run` after this turn."""
         self._stopping = True

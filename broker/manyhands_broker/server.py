@@ -43,7 +43,8 @@ def run(
 
     Args:
         config: Validated options.
-        ready: Called once with ``address``, ``beat_port`` and ``pid`` when the broker can be reached.
+        ready: Called once with ``address``, ``beat_port``, ``pid`` and, if it serves that, the URL
+            ``http``, when the broker can be reached.
         parent_pid: Leave when this process is no longer the parent.
         lifeline: A descriptor whose end of file says to leave.
     """
@@ -83,6 +84,13 @@ def _serve(
         )
         loop.restore(core.restore(journal.jobs()))
         heartbeats.attach(loop)
+        facts = {
+            "address": endpoint,
+            "beat_port": udp.getsockname()[1],
+            "pid": os.getpid(),
+        }
+        if config.http:
+            facts["http"] = _serve_http(config, core, loop, heartbeats, stack)
         stack.enter_context(_stop_on_signals(loop))
         if lifeline is not None:
             loop.on_readable(lifeline, loop.stop)
@@ -90,9 +98,26 @@ def _serve(
             heartbeats.each_check(lambda: None if os.getppid() == parent_pid else loop.stop())
         log.info("listening on %s", endpoint)
         if ready is not None:
-            ready({"address": endpoint, "beat_port": udp.getsockname()[1], "pid": os.getpid()})
+            ready(facts)
         loop.run()
     return ExitCode.OK
+
+
+def _serve_http(
+    config: BrokerConfig,
+    core: Core,
+    loop: Loop,
+    heartbeats: _Heartbeats,
+    stack: contextlib.ExitStack,
+) -> str:
+    """Have a process answer HTTP as long as the broker serves; returns its URL."""
+    from manyhands_broker.http.service import HttpService  # noqa: PLC0415 - only if wanted
+
+    service = HttpService(config.http, config.http_hosts, core, lambda: loop.stuck, monotonic)
+    stack.callback(service.close)
+    heartbeats.each_check(service.check)
+    log.info("metrics and health at %s", service.url)
+    return service.url
 
 
 class _Heartbeats:

@@ -31,6 +31,12 @@ class BrokerConfig:
         Le(65_535),
         "UDP port for heartbeats; 0 takes the TCP port's number, or a free one if that is taken.",
     ] = 0
+    http: Annotated[str, "HOST:PORT for metrics, scale and health over HTTP; empty is nowhere."] = (
+        ""
+    )
+    http_hosts: Annotated[
+        str, "Names, comma-separated, by which that may be asked, beside localhost and addresses."
+    ] = ""
     key_file: Annotated[
         str, "Key file of the cluster; needed for every address that is not loopback."
     ] = ""

@@ -11,12 +11,10 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 import zmq
 
 from broker.test_server import Broker, Peer
@@ -275,18 +273,6 @@ def test_a_failing_disk_stops_the_broker_before_it_says_anything(tmp_path: Path)
     assert log.count("\n") == 1
     assert "cannot write to the journal" in log
     assert flag.read_text() == "x", "the flush was tried again"
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 80 MiB: a little more than the journal leaves free."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("a file system cannot be mounted here")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_a_full_disk_holds_results_back_until_there_is_room(disk: Path) -> None:

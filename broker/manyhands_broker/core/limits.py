@@ -43,6 +43,8 @@ class Limits:
     page_bytes: int = 4 << 20
     #: How long durable jobs are kept after their end, in seconds.
     keep_results: float = 7 * 86_400.0
+    #: A fleet is large enough if it would be done with everything in so many seconds.
+    scale_within: float = 60.0
     #: Finished jobs that are still shown.
     history: int = 1_000
 

@@ -82,6 +82,13 @@ class Node:
         self.resources: dict[str, float] = {}
         self.free: dict[str, float] = {}
 
+    @property
+    def state(self) -> str:
+        """For people: ready, suspected or draining."""
+        if self.draining:
+            return "draining"
+        return "suspected" if self.phi or not self.linked else "ready"
+
     def equip(self, resources: dict[str, float]) -> None:
         """The node says what it has; `cpus` are its slots unless it says otherwise."""
         self.resources = {"cpus": float(self.slots), **resources}

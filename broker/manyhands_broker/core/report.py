@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from manyhands_broker.core import demand
 from manyhands_broker.core.states import State
 
 if TYPE_CHECKING:
@@ -40,10 +41,9 @@ def describe_job(book: Book, job: Job) -> dict[str, Any]:
 
 def describe_node(book: Book, node: Node, now: float) -> dict[str, Any]:
     """A node in plain values, with the figures of its last heartbeat."""
-    state = "draining" if node.draining else "suspected" if node.phi or not node.linked else "ready"
     return {
         "name": node.name,
-        "state": state,
+        "state": node.state,
         "slots": node.slots,
         "resources": dict(node.resources),
         "free": dict(node.free),
@@ -97,6 +97,8 @@ def answer(book: Book, what: str, arguments: dict[str, Any], now: float) -> Any:
             "slots": book.fleet.slots,
             "counters": dict(book.counters),
         }
+    if what == "health":
+        return {**demand.summary(book), "problems": demand.problems(book)}
     raise LookupError(f"unknown question {what!r}")
 
 

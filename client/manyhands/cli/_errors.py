@@ -17,6 +17,9 @@ _EXTRAS = {
     "click": "command",
     "pydantic": "command",
     "rich": "command",
+    "prometheus_client": "broker",
+    "starlette": "broker",
+    "uvicorn": "broker",
     "numpy": "worker",
     "psutil": "worker",
 }

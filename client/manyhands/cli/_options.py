@@ -19,6 +19,8 @@ _SHARED_VARIABLES = {"broker": "MANYHANDS_BROKER", "key_file": "MANYHANDS_KEY_FI
 _METAVARS = {
     "broker": "ADDRESS",
     "bind": "ADDRESS",
+    "http": "HOST:PORT",
+    "http_hosts": "NAMES",
     "journal": "DIRECTORY",
     "key_file": "FILE",
     "name": "NAME",

@@ -25,14 +25,20 @@ from manyhands.cli._verb import Verb
 @client_options("health")
 @json_option
 def command(*, node: bool, json: bool, **connection: Any) -> None:
-    """Say whether the broker answers: exit code 0 if it does, another says why not."""
+    """Say whether the broker answers and takes work: exit code 0 if it does, another says why not.
+
+    It agrees with what the broker says at /readyz, if it serves HTTP.
+    """
     from manyhands.cli._connect import client  # noqa: PLC0415 - so that --help is quick
 
     host = socket.gethostname()
     with client(**connection) as connected:
+        health = connected.query("health")
         nodes = connected.query("nodes")
     ready = sum(entry["state"] == "ready" for entry in nodes)
     here = [entry["name"] for entry in nodes if entry["host"] == host and entry["state"] == "ready"]
+    if health["problems"]:
+        raise JobFailed(f"the broker answers but takes no work: {'; '.join(health['problems'])}")
     if node and not here:
         raise JobFailed(f"no node of {host} is ready; see its log, or: manyhands nodes")
     if json:

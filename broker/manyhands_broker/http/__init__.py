@@ -1,0 +1,1 @@
+"""HTTP for those who look after the broker: metrics, scale, health. Read-only, in its own process."""

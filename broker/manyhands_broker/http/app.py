@@ -1,0 +1,81 @@
+"""What is answered: ``/metrics``, ``/scale``, ``/livez``, ``/readyz``. Nothing can be changed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from manyhands_broker.http.board import Board
+from manyhands_broker.http.hosts import AllowedHosts
+from manyhands_broker.http.metrics import Figures
+
+#: Age of the board, in seconds, from which on the broker's loop counts as stuck. It pins twice a second.
+STUCK = 10.0
+#: Version of the document that `/scale` answers.
+DOCUMENT_VERSION = 1
+_SCALE = ("queued", "running", "slots", "slots_wanted", "nodes")
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def application(board: Board, hosts: Iterable[str], clock: Callable[[], float]) -> Starlette:
+    """The ASGI application.
+
+    Args:
+        board: Where the broker's loop pins its figures.
+        hosts: Names, beside addresses and localhost, that requests may call this server by.
+        clock: The monotonic clock of the pins.
+    """
+
+    def look() -> tuple[dict[str, Any], list[str]]:
+        """The latest figures, and why the loop counts as stuck, if it does."""
+        pinned = board.read()
+        if pinned is None:
+            return {}, ["the broker's loop has not turned yet"]
+        age = clock() - pinned.at
+        if age > STUCK:
+            return pinned.figures, [f"the broker's loop has not turned for {age:.0f} s"]
+        return pinned.figures, []
+
+    async def livez(_: Request) -> Response:
+        return _verdict(look()[1])
+
+    async def readyz(_: Request) -> Response:
+        figures, stuck = look()
+        return _verdict([*stuck, *figures.get("problems", [])])
+
+    async def scale(_: Request) -> Response:
+        figures, stuck = look()
+        if stuck:
+            return _verdict(stuck)
+        document = {"version": DOCUMENT_VERSION, **{name: figures[name] for name in _SCALE}}
+        return JSONResponse(document, headers=_HEADERS)
+
+    async def metrics(request: Request) -> Response:
+        figures, stuck = look()
+        registry = CollectorRegistry()
+        registry.register(Figures(figures, not stuck))
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), media_type=content_type, headers=_HEADERS)
+
+    endpoints = {"/livez": livez, "/readyz": readyz, "/scale": scale, "/metrics": metrics}
+    return Starlette(
+        routes=[Route(path, endpoint) for path, endpoint in endpoints.items()],
+        middleware=[Middleware(AllowedHosts, names=list(hosts))],
+    )
+
+
+def _verdict(problems: list[str]) -> Response:
+    text = "".join(f"{problem}\n" for problem in problems) or "ok\n"
+    return PlainTextResponse(text, 503 if problems else 200, headers=_HEADERS)

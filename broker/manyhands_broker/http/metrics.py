@@ -1,0 +1,125 @@
+"""The figures on the board as Prometheus metrics.
+
+Names follow its conventions: the prefix `manyhands_`, base units, `_total` for what only rises. No
+label has a value for each job, task, client or node: a time series lives for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+#: Metric → what it is, and the figure that it shows.
+GAUGES = {
+    "manyhands_tasks_queued": ("Tasks that no node holds.", "queued"),
+    "manyhands_tasks_held": ("Tasks that nodes hold, running and waiting there.", "held"),
+    "manyhands_jobs": ("Jobs that are not over.", "jobs"),
+    "manyhands_sessions": ("Clients, present or within their grace.", "sessions"),
+    "manyhands_slots": ("Slots of nodes that take work.", "slots"),
+    "manyhands_slots_busy": ("Slots that run a task.", "running"),
+    "manyhands_slots_wanted": (
+        "Slots that would be done with all work in a minute, one a task at most.",
+        "slots_wanted",
+    ),
+    "manyhands_nodes_cpu_cores": ("Cores that all nodes use, by their heartbeats.", "node_cpu"),
+    "manyhands_nodes_resident_bytes": (
+        "Memory that all nodes use, by their heartbeats.",
+        "node_resident",
+    ),
+    "manyhands_broker_resident_bytes": ("Memory that the broker uses.", "resident"),
+    "manyhands_broker_start_time_seconds": ("When the broker started, in Unix time.", "started"),
+}
+#: Metric (without `_total`) → what it is, the name of its label, and label value → counter of the core.
+COUNTERS = {
+    "manyhands_tasks_submitted": ("Tasks taken.", "", {"": "tasks_submitted"}),
+    "manyhands_jobs_submitted": ("Jobs taken.", "", {"": "jobs_submitted"}),
+    "manyhands_submissions_rejected": ("Submissions refused.", "", {"": "rejected_submissions"}),
+    "manyhands_tasks_ended": (
+        "Tasks that ended, by how.",
+        "state",
+        {"done": "tasks_done", "failed": "tasks_failed", "cancelled": "tasks_cancelled"},
+    ),
+    "manyhands_tasks_requeued": (
+        "Times that a task was queued again, by why.",
+        "reason",
+        {"returned": "tasks_returned", "retried": "tasks_retried"},
+    ),
+    "manyhands_child_deaths": ("Deaths of processes that ran a task.", "", {"": "child_deaths"}),
+    "manyhands_tasks_quarantined": (
+        "Tasks that ended too many processes to be run again.",
+        "",
+        {"": "tasks_quarantined"},
+    ),
+    "manyhands_results_stale": (
+        "Results of attempts that no longer counted.",
+        "",
+        {"": "stale_results"},
+    ),
+    "manyhands_nodes_joined": ("Nodes that came in.", "", {"": "nodes_joined"}),
+    "manyhands_nodes_gone": (
+        "Nodes that are gone: left in good order, or given up.",
+        "how",
+        {"left": "nodes_left", "lost": "nodes_condemned"},
+    ),
+    "manyhands_nodes_suspected": (
+        "Times that heartbeats stayed away.",
+        "",
+        {"": "suspicions"},
+    ),
+    "manyhands_messages_dropped": (
+        "Messages that were not acted on, by why.",
+        "reason",
+        {
+            "invalid": "invalid_messages",
+            "unexpected": "unexpected_messages",
+            "stranger": "strangers",
+            "internal-error": "internal_errors",
+        },
+    ),
+}
+#: Counters of the core that go on the board.
+COUNTED = [counter for _, _, series in COUNTERS.values() for counter in series.values()]
+
+
+class Figures(Collector):
+    """Turns one reading of the board into metrics."""
+
+    def __init__(self, figures: dict[str, Any], up: bool) -> None:
+        self._figures = figures
+        self._up = up
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric, with its present value."""
+        yield GaugeMetricFamily(
+            "manyhands_up", "Whether the broker's loop turns.", value=float(self._up)
+        )
+        figures = self._figures
+        if not figures:
+            return
+        info = GaugeMetricFamily(
+            "manyhands_info", "The broker's version.", labels=["version", "python"]
+        )
+        info.add_metric([figures["version"], figures["python"]], 1.0)
+        yield info
+        ready = GaugeMetricFamily("manyhands_ready", "Whether the broker takes work.")
+        ready.add_metric([], float(not figures["problems"]))
+        yield ready
+        nodes = GaugeMetricFamily("manyhands_nodes", "Nodes by state.", labels=["state"])
+        for state, count in figures["nodes"].items():
+            nodes.add_metric([state], count)
+        yield nodes
+        for name, (text, figure) in GAUGES.items():
+            yield GaugeMetricFamily(name, text, value=figures[figure])
+        for name, (text, label, series) in COUNTERS.items():
+            family = CounterMetricFamily(name, text, labels=[label] if label else [])
+            for value, counter in series.items():
+                family.add_metric([value] if label else [], figures["counters"][counter])
+            yield family
+        yield CounterMetricFamily(
+            "manyhands_broker_cpu_seconds",
+            "Processor time that the broker has used.",
+            value=figures["cpu_seconds"],
+        )

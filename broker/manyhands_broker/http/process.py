@@ -1,0 +1,94 @@
+"""The HTTP server: a process of its own, so that nobody who asks can slow the broker's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from manyhands_broker.http.board import Board
+from manyhands_shared.errors import ConfigError
+from manyhands_shared.process import die_with_parent
+
+_CONTEXT = multiprocessing.get_context("spawn")
+_BACKLOG = 128
+#: Requests at once; more are told to come back.
+_CONCURRENCY = 64
+_PARENT_SECONDS = 5
+
+
+class HttpServer(_CONTEXT.Process):  # type: ignore[name-defined,misc]
+    """Answers on a listening socket, from what is pinned to the board."""
+
+    def __init__(self, sock: socket.socket, board: Board, hosts: list[str]) -> None:
+        super().__init__(name="manyhands-http", daemon=True)
+        self._socket = sock
+        self._board = board
+        self._hosts = hosts
+        self._parent = os.getpid()
+
+    def run(self) -> None:
+        """Serve until the broker is gone."""
+        die_with_parent(self._parent)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Imported here: the broker's own process needs none of it.
+        import uvicorn  # noqa: PLC0415
+
+        from manyhands_broker.http.app import application  # noqa: PLC0415
+
+        class Server(uvicorn.Server):
+            @contextlib.contextmanager
+            def capture_signals(self) -> Iterator[None]:
+                """SIGTERM and SIGKILL simply end this process: there is nothing to save."""
+                yield
+
+        async def leave_with_parent() -> None:
+            server.should_exit = os.getppid() != self._parent
+
+        server = Server(
+            uvicorn.Config(
+                application(self._board, self._hosts, time.monotonic),
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=_CONCURRENCY,
+                timeout_keep_alive=5,
+                callback_notify=leave_with_parent,
+                timeout_notify=_PARENT_SECONDS,
+            )
+        )
+        asyncio.run(server.serve(sockets=[self._socket]))
+
+
+def listen(address: str) -> tuple[socket.socket, str]:
+    """A listening socket at ``HOST:PORT`` (port 0 picks a free one), and its URL.
+
+    Raises:
+        ConfigError: it is no such address, or it cannot be had.
+    """
+    try:
+        parts = urlsplit(f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or port is None or parts.netloc != address:
+        raise ConfigError(f"{address!r} is no address for --http; write HOST:PORT")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen for HTTP on {address}: {error}; choose another with --http"
+        ) from None
+    shown = f"[{host}]" if ":" in host else host
+    return sock, f"http://{shown}:{sock.getsockname()[1]}"

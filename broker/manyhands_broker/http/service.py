@@ -1,0 +1,97 @@
+"""The broker's side of HTTP: pins its figures to the board, and keeps the server process alive."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from manyhands_broker.core import Core
+from manyhands_broker.core.demand import problems, summary
+from manyhands_broker.http.board import Board
+from manyhands_broker.http.metrics import COUNTED
+from manyhands_broker.http.process import HttpServer, listen
+from manyhands_shared import __version__
+from manyhands_shared.clock import Clock
+
+log = logging.getLogger("manyhands.broker")
+
+#: At least so long between two pins, and between two starts of the process.
+_PIN_SECONDS, _RESTART_SECONDS = 1.0, 5.0
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class HttpService:
+    """Listens from its making on; `check` has to be called about twice a second.
+
+    Args:
+        address: ``HOST:PORT``.
+        hosts: Further names of this server, separated by commas.
+        core: Whose figures are shown.
+        stuck: What else keeps the broker from taking work; empty if nothing does.
+        clock: The monotonic clock.
+
+    Raises:
+        ConfigError: the address cannot be had.
+    """
+
+    def __init__(
+        self, address: str, hosts: str, core: Core, stuck: Callable[[], list[str]], clock: Clock
+    ) -> None:
+        self._socket, self.url = listen(address)
+        self._hosts = [name for name in hosts.split(",") if name.strip()]
+        self._core = core
+        self._stuck = stuck
+        self._clock = clock
+        self._board = Board()
+        self._next_pin = 0.0
+        self._started = time.time()
+        self._start()
+
+    def check(self) -> None:
+        """Pin what is due; start the process again if it has died."""
+        now = self._clock()
+        if now >= self._next_pin:
+            self._next_pin = now + _PIN_SECONDS
+            self._board.pin(self._figures(), now)
+        if now >= self._next_start and not self._process.is_alive():
+            log.warning("the HTTP process ended with %s; a new one starts", self._process.exitcode)
+            self._process.close()
+            self._start()
+
+    def close(self) -> None:
+        """End the process and stop listening."""
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+        self._socket.close()
+
+    def _start(self) -> None:
+        self._next_start = self._clock() + _RESTART_SECONDS
+        self._process = HttpServer(self._socket, self._board, self._hosts)
+        self._process.start()
+
+    def _figures(self) -> dict[str, Any]:
+        book = self._core.book
+        return {
+            **summary(book),
+            "problems": [*self._stuck(), *problems(book)],
+            "counters": {name: book.counters[name] for name in COUNTED},
+            "version": __version__,
+            "python": platform.python_version(),
+            "started": self._started,
+            "cpu_seconds": time.process_time(),
+            "resident": _resident(),
+        }
+
+
+def _resident() -> int:
+    """Resident bytes of this process; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError, ValueError):
+        return 0
