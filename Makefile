@@ -31,15 +31,15 @@ check: $(VENV)/.installed-test,check
 	@echo "codespell" && $(BIN)/codespell
 	@echo "links" && $(BIN)/python tools/check_docs.py $(PAGES)
 
-# The systems to compare with stay in an environment of their own.
-bench: $(VENV)/bench/.installed-bench
-	@$(VENV)/bench/bin/python -m bench $(BENCH_ARGS)
+# Each system to compare with is installed into an environment of its own below $(VENV)/bench.
+bench:
+	@BENCH_ENVIRONMENTS=$(VENV)/bench $(PYTHON) -m bench $(BENCH_ARGS)
 
-bench-quick: $(VENV)/bench/.installed-bench
-	@$(VENV)/bench/bin/python -m bench --quick $(BENCH_ARGS)
+bench-quick:
+	@BENCH_ENVIRONMENTS=$(VENV)/bench $(PYTHON) -m bench --quick $(BENCH_ARGS)
 
 # One stamp for each set of extras; a change of pyproject.toml installs again.
-$(VENV)/.installed-% $(VENV)/bench/.installed-%: pyproject.toml tools/venv.py
+$(VENV)/.installed-%: pyproject.toml tools/venv.py
 	@$(PYTHON) tools/venv.py $(@D) $*
 	@touch $@
 

@@ -1,132 +1,141 @@
-"""Runs the measures of every peer in turn, repeat by repeat, and prints medians and ratios."""
+"""Runs every measure of every system in turn, repeat by repeat; prints medians and ratios.
+
+Needs the standard library alone: each system runs in an environment of its own, made on first use.
+"""
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import platform
-import statistics
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+from bench import chart, environments, report
 from bench.measures import MEASURES
 from bench.peers import PEERS, WORKERS
+from bench.report import OURS, Run
 
-QUICK = ("noop", "map", "roundtrip", "results")
-#: Figures of which less is better.
-LESS = ("p50", "p99", "CPU", "seconds", "%", "PSS", "first")
-PACKAGES = ("manyhands", "pyzmq", "msgpack", "numpy", "loky", "distributed")
-OURS = "manyhands"
-
-Figures = dict[tuple[str, str], list[float]]
+#: What `--quick` runs: two minutes.
+QUICK_SYSTEMS = ("manyhands", "multiprocessing.Pool", "loky", "Dask distributed", "Ray")
+QUICK_MEASURES = ("noop", "roundtrip", "map", "results")
+_MEASURE_SECONDS = 120
+#: How often in a row a system may fail before it is given up.
+_PATIENCE = 2
 
 
 def main() -> int:
-    """Measure, print a markdown table, write JSON; returns an exit code."""
+    """Measure; print a markdown table; write JSON and a chart. Returns an exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the main measures, once")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--quick", action="store_true", help="some systems and measures, once")
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--systems", nargs="*", choices=list(PEERS))
     parser.add_argument("--measures", nargs="*", choices=list(MEASURES))
-    parser.add_argument("--output", type=Path, default=Path("out/bench.json"))
-    arguments = parser.parse_args()
-    measures = arguments.measures or (QUICK if arguments.quick else list(MEASURES))
-    repeats = 1 if arguments.quick else arguments.repeats
-    found: dict[str, Figures] = {name: {} for name in arguments.peers}
-    failed: dict[str, str] = {}
-    for repeat in range(repeats):
+    parser.add_argument("--install", action="store_true", help="make the environments, no more")
+    parser.add_argument("--output", type=Path, default=Path("out"))
+    options = parser.parse_args()
+    systems = options.systems or list(QUICK_SYSTEMS if options.quick else PEERS)
+    measures = options.measures or list(QUICK_MEASURES if options.quick else MEASURES)
+    run = Run(systems, options.repeats or (1 if options.quick else 3), environment())
+    for name in systems:
+        note(f"environment of {name}")
+        problem = environments.prepare(name)
+        if problem:
+            run.missing[name] = problem
+    if options.install:
+        print("\n".join(f"{name}: {reason}" for name, reason in run.missing.items()))
+        return 0
+    run.limits = limits()
+    for repeat in range(run.repeats):
         for measure in measures:
-            for name in arguments.peers:
-                if name in failed:
-                    continue
-                note(f"repeat {repeat + 1} of {repeats}: {measure}, {name}")
-                figures = run(name, measure)
-                if isinstance(figures, str):
-                    failed[name] = figures
-                    continue
-                for figure, value in figures.items():
-                    key = ("start", figure) if figure == "first result s" else (measure, figure)
-                    found[name].setdefault(key, []).append(value)
-    report(found, failed, repeats)
-    save(arguments.output, found, failed)
-    return 0 if OURS not in failed else 1
+            for name in run.present:
+                note(f"repeat {repeat + 1} of {run.repeats}: {measure}, {name}")
+                measured(run, name, measure)
+    print(report.markdown(run))
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "bench.json").write_text(json.dumps(run.document(), indent=1))
+    (options.output / "bench.svg").write_text(chart.svg(run))
+    note(f"every value is in {options.output}/bench.json, a chart in {options.output}/bench.svg")
+    return 0 if OURS not in run.missing else 1
 
 
-def run(name: str, measure: str) -> dict[str, float] | str:
-    """The figures of one measure in a process of its own, or why there are none."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.measures", name, measure],
-        capture_output=True,
+def measured(run: Run, name: str, measure: str) -> None:
+    """Add the figures of one measure on one system to `run`, or why there are none."""
+    answer = child(environments.python(name), ["-m", "bench.measures", name, measure])
+    if isinstance(answer, str):
+        run.failures.setdefault(name, {})[measure] = answer
+        note(f"{name}, {measure}: {answer}")
+        if not run.figures[name] and len(run.failures[name]) >= _PATIENCE:
+            run.missing[name] = answer
+        return
+    run.versions[name] = answer["versions"]
+    for figure, value in answer["figures"].items():
+        run.figures[name].setdefault(figure, []).append(value)
+
+
+def limits() -> dict[str, float]:
+    """The machine's own limits; nothing if they cannot be measured."""
+    problem = environments.prepare(OURS)
+    if problem:
+        return {}
+    note("the machine's limits")
+    answer = child(environments.python(OURS), ["-m", "bench.limits", "--json"])
+    return {} if isinstance(answer, str) else answer
+
+
+def child(python: Path, arguments: list[str]) -> dict[str, Any] | str:
+    """The JSON that an interpreter prints last, or why there is none. Nothing of it stays behind."""
+    process = subprocess.Popen(
+        [python, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
-        check=False,
-    )
-    if done.returncode:
-        return (done.stderr.strip().splitlines() or ["no output"])[-1]
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
-
-
-def report(found: dict[str, Figures], failed: dict[str, str], repeats: int) -> None:
-    """Print medians, and in brackets how many times better manyhands is."""
-    peers = [name for name in found if name not in failed]
-    print(f"\n{WORKERS} workers, medians of {repeats}; in brackets: times better manyhands is\n")
-    print("| figure | " + " | ".join(peers) + " |")
-    print("|---|" + "---|" * len(peers))
-    for key in {key: None for name in peers for key in found[name]}:
-        cells = []
-        ours = found.get(OURS, {}).get(key)
-        for name in peers:
-            values = found[name].get(key)
-            if not values:
-                cells.append("")
-                continue
-            text = f"{statistics.median(values):,.4g}"
-            if ours and name != OURS:
-                text += f" ({ratio(key, statistics.median(ours), statistics.median(values)):.2f})"
-            cells.append(text)
-        print(f"| {key[0]}: {key[1]} | " + " | ".join(cells) + " |")
-    for name, reason in failed.items():
-        print(f"\n{name} could not be measured: {reason}")
-    print(f"\n{environment()}")
-
-
-def ratio(key: tuple[str, str], ours: float, theirs: float) -> float:
-    """How many times better `ours` is."""
-    less = any(word in key[1] for word in LESS)
-    top, bottom = (theirs, ours) if less else (ours, theirs)
-    return top / bottom if bottom else float("inf")
-
-
-def environment() -> str:
-    """Versions and machine in one line."""
-    versions = []
-    for package in PACKAGES:
-        try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return f"Python {platform.python_version()}, {os.cpu_count()} cores, " + ", ".join(versions)
-
-
-def save(path: Path, found: dict[str, Figures], failed: dict[str, str]) -> None:
-    """Write every single value."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    document = {
-        "version": 1,
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "environment": environment(),
-        "failed": failed,
-        "figures": {
-            name: {": ".join(key): values for key, values in figures.items()}
-            for name, figures in found.items()
+        start_new_session=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path.cwd()),
+            "PYTHONWARNINGS": "ignore",
+            # Some start programs of their own by name.
+            "PATH": os.pathsep.join((str(python.parent.absolute()), os.environ.get("PATH", ""))),
         },
+    )
+    try:
+        out, err = process.communicate(timeout=_MEASURE_SECONDS)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        return f"no answer within {_MEASURE_SECONDS} s"
+    _end(process)
+    lines = [line for line in out.splitlines() if line.startswith("{")]
+    if process.returncode or not lines:
+        return next(iter(reversed(err.strip().splitlines())), f"exit code {process.returncode}")
+    return dict(json.loads(lines[-1]))
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Kill what is left of its session: a system that failed may leave servers behind."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        process.wait()
+
+
+def environment() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cores": os.cpu_count(),
+        "workers": WORKERS,
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "load before": os.getloadavg()[0],
     }
-    path.write_text(json.dumps(document, indent=1))
-    note(f"every value is in {path}")
 
 
 def note(text: str) -> None:

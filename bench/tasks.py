@@ -1,11 +1,12 @@
-"""What the benchmarks run. A module of its own, for every peer has to import it on its workers."""
+"""What the benchmarks run. A module of its own, for every system has to import it on its workers."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def noop(value: int) -> int:
@@ -15,6 +16,8 @@ def noop(value: int) -> int:
 
 def array(nbytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """An array of so many bytes."""
+    import numpy as np  # not above: the time to the first result is not numpy's
+
     return np.ones(nbytes, np.uint8)
 
 
@@ -30,5 +33,5 @@ def pause(seconds: float) -> float:
 
 
 def absolutes(values: list[int]) -> list[int]:
-    """A chunk of small calls, for peers that have no chunked map of their own."""
+    """A chunk of small calls, for systems that have no chunked map of their own."""
     return [abs(value) for value in values]

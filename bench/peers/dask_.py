@@ -1,0 +1,38 @@
+"""dask.distributed: scheduler and worker processes on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster
+
+from bench import tasks
+from bench.peers import WORKERS
+
+
+class Cluster:
+    """A local cluster and its client."""
+
+    def __init__(self) -> None:
+        dask.config.set({"distributed.worker.memory.terminate": False})
+        self._cluster = LocalCluster(
+            n_workers=WORKERS, threads_per_worker=1, processes=True, dashboard_address=None
+        )
+        self._client = Client(self._cluster)
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+        return self._client.submit(function, *args, pure=False).result  # type: ignore[no-any-return]
+
+    def share(self, value: Any) -> Any:
+        return self._client.scatter(value, broadcast=True)
+
+    def chunked_map(self, values: Sequence[int], chunk: int) -> list[int]:
+        chunks = [values[at : at + chunk] for at in range(0, len(values), chunk)]
+        futures = self._client.map(tasks.absolutes, chunks, pure=False)
+        return [value for part in self._client.gather(futures) for value in part]
+
+    def close(self) -> None:
+        self._client.close()
+        self._cluster.close()
