@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
+import socket
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +20,9 @@ T = TypeVar("T")
 
 #: Every process that a test run starts inherits this variable, however often it is re-parented.
 RUN_TAG = "MANYHANDS_TEST_RUN"
+#: Names the mounts of tests, with the process that made them.
+_DISK = "manyhands-test-disk-"
+_PORTS = range(20_000, 32_000)
 _SHARED_MEMORY = Path("/dev/shm")
 #: RawArray arenas, SharedMemory blocks, POSIX semaphores of multiprocessing, and our own names.
 _SEGMENT = re.compile(r"(pym-|psm_|sem\.mp-|manyhands)")
@@ -40,6 +47,23 @@ def eventually(
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {timeout} s: {what or predicate}")
         pause.wait(interval)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody has, for TCP and for UDP, and that stays free while its owner restarts.
+
+    It lies below those that the system gives to outgoing connections: somebody who tries again and
+    again to reach the port would sooner or later be given it himself.
+    """
+    while True:
+        port = random.choice(_PORTS)
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            try:
+                tcp.bind((host, port))
+                udp.bind((host, port))
+            except OSError:
+                continue
+            return port
 
 
 def own_processes() -> dict[int, psutil.Process]:
@@ -89,6 +113,34 @@ def orphaned(names: set[str]) -> set[str]:
             continue
         names = {name for name in names if f"/dev/shm/{name}" not in text}
     return names
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path | None]:
+    """A file system of its own at `place`, gone afterwards; `None` if it cannot be had.
+
+    `size` is as for a tmpfs: ``8m``. What a killed run has left mounted is unmounted first.
+    """
+    _unmount_leftovers()
+    place.mkdir()
+    source = f"{_DISK}{os.getpid()}"
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", source, str(place)]
+    if os.geteuid() or subprocess.run(command, check=False, capture_output=True).returncode:
+        yield None
+        return
+    try:
+        yield place
+    finally:
+        # Lazily, for a failed test may still have files open there.
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def _unmount_leftovers() -> None:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        source, place, *_ = line.split(" ")
+        owner = source.removeprefix(_DISK)
+        if owner != source and not psutil.pid_exists(int(owner)):
+            subprocess.run(["umount", "--lazy", place], check=False)
 
 
 def _is_living(process: psutil.Process, run: int) -> bool:

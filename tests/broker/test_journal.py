@@ -28,6 +28,7 @@ from manyhands_broker.journal import Journal, JournalBroken, JournalFull, Memory
 from manyhands_broker.journal import files as files_module
 from manyhands_broker.journal.schema import MIGRATIONS
 from manyhands_broker.journal.sqlite import SqliteJournal
+from support import small_disk
 
 #: A little more than one frame of the log.
 TORN = 4_500
@@ -42,17 +43,21 @@ from manyhands_broker.journal.sqlite import SqliteJournal
 journal = SqliteJournal(Path(sys.argv[1]), reserve=0)
 write(journal, *opened())
 print("open", flush=True)
+
+def wait():
+    print("busy", flush=True)
+    sys.stdin.read()
+
 for index in range(1_000_000):
     large = [b"L" * 300_000] if index % 20 == 7 else [b"%d" % index]
     write(journal, r.TasksTaken("job", index, large))
     print(index, flush=True)
     if sys.argv[2] == "uncommitted" and index == 20:
-        journal._db.execute("BEGIN IMMEDIATE")
         journal._db.execute("PRAGMA cache_size = 1")  # so that pages spill to the log
         for late in range(21, 500):
-            journal._writer.write(r.TasksTaken("job", late, [b"x" * 5_000]))
-        print("busy", flush=True)
-        sys.stdin.read()
+            journal.append(r.TasksTaken("job", late, [b"x" * 5_000]))
+        journal._files.sync = wait  # the last step before the commit
+        journal.commit()
 """
 
 
@@ -268,20 +273,17 @@ def read_back_copy(place: Path) -> list[bytes]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
-    if os.geteuid() or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("a file system cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", "8m") as place:
+        if place is None:
+            pytest.skip("a file system cannot be mounted here")
+        yield place
 
 
 @pytest.mark.parametrize("body", [b"x" * 100_000, b"L" * 1_000_000], ids=["rows", "files"])
-def test_a_full_disk_says_so_and_keeps_what_it_has(small_disk: Path, body: bytes) -> None:
-    journal = SqliteJournal(small_disk / "journal", reserve=1 << 20)
+def test_a_full_disk_says_so_and_keeps_what_it_has(tiny_disk: Path, body: bytes) -> None:
+    journal = SqliteJournal(tiny_disk / "journal", reserve=1 << 20)
     write(journal, *opened())
     taken = 0
     with pytest.raises(JournalFull, match="full") as caught:  # noqa: PT012 - until it is
@@ -298,11 +300,11 @@ def test_a_full_disk_says_so_and_keeps_what_it_has(small_disk: Path, body: bytes
     with pytest.raises(JournalFull):
         journal.commit()
     assert job_of(journal).total == taken
-    subprocess.run(["mount", "-o", "remount,size=32m", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,size=32m", str(tiny_disk)], check=True)
     journal.commit()
     assert job_of(journal).total == taken + 1, "what waited was written once there was room"
     journal.close()
-    again = SqliteJournal(small_disk / "journal", reserve=0)
+    again = SqliteJournal(tiny_disk / "journal", reserve=0)
     assert job_of(again).taken == [(0, taken + 1)]
     again.close()
 

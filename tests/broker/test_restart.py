@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -19,16 +18,10 @@ import zmq
 
 from broker.test_server import Broker, Peer
 from manyhands_shared import messages as m
-from support import eventually
+from support import eventually, free_port
 
 FUNCTION = bytes(16)
 TOTAL = 3_000
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(place: Path, port: int) -> Broker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -422,11 +423,12 @@ def test_a_stopped_broker_blames_nobody_for_the_time_it_missed(broker: Broker, p
 
 def test_a_killed_monitor_is_replaced(broker: Broker) -> None:
     def monitors() -> list[psutil.Process]:
-        return [
-            child
-            for child in psutil.Process(broker.process.pid).children()
-            if "resource_tracker" not in " ".join(child.cmdline())
-        ]
+        found = []
+        for child in psutil.Process(broker.process.pid).children():
+            with contextlib.suppress(psutil.Error):  # it is just dying
+                if "resource_tracker" not in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
 
     [monitor] = eventually(monitors)
     monitor.kill()

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import select
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,24 +15,10 @@ from typing import Any
 
 import psutil
 
+from support import free_port
+
 START_SECONDS = 30.0
 LEAVE_SECONDS = 15.0
-#: Below the ports that the system gives to outgoing connections, so that a restarted broker finds
-#: its own port free.
-_PORTS = range(20_000, 32_000)
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody has, for TCP and for UDP."""
-    while True:
-        port = random.choice(_PORTS)
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            try:
-                tcp.bind((host, port))
-                udp.bind((host, port))
-            except OSError:
-                continue
-            return port
 
 
 class Part:
