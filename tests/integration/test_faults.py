@@ -173,7 +173,15 @@ def test_errors_fail_their_own_future_and_no_other(executor: manyhands.Executor)
     assert executor.submit(abs, -1).result(BOUND) == 1
 
 
-def test_a_stopped_node_wakes_to_find_its_results_refused() -> None:
+def in_turn(folder: Path) -> str:
+    """Say that this run has begun, and end when it is told to; returns which run it was."""
+    number = sum(1 for _ in folder.glob("began-*"))
+    (folder / f"began-{number}").touch()
+    eventually((folder / f"end-{number}").exists, BOUND)
+    return f"run {number}"
+
+
+def test_a_stopped_node_wakes_to_find_its_results_refused(tmp_path: Path) -> None:
     with (
         manyhands.LocalCluster(nodes=1, slots=1, broker={"lease": 1.5}) as cluster,
         manyhands.Client(cluster.address) as client,
@@ -181,20 +189,23 @@ def test_a_stopped_node_wakes_to_find_its_results_refused() -> None:
     ):
         delivered: list[int] = []
         assert executor.submit(abs, -1).result(BOUND) == 1
-        future = executor.submit(slow, 0.5)
+        future = executor.submit(in_turn, tmp_path)
         future.add_done_callback(lambda _: delivered.append(1))
-        eventually(lambda: client.query("stats")["running"] == 1)
+        eventually((tmp_path / "began-0").exists)
         node = psutil.Process(cluster.nodes[0].pid)
         node.suspend()
         eventually(lambda: counters(client).get("nodes_condemned") == 1, timeout=BOUND)
         cluster.add_node()
-        winner = future.result(BOUND)
+        eventually((tmp_path / "began-1").exists, BOUND, what="it runs elsewhere")
+        # Now the first run ends, and its node wakes to tell: while the second still runs.
+        (tmp_path / "end-0").touch()
         node.resume()
         eventually(lambda: len(client.query("nodes")) == 2, timeout=BOUND, what="it came back")
-        family = {child.pid for child in node.children(recursive=True)}
-        assert winner not in family
+        assert executor.submit(abs, -2).result(BOUND) == 2, "and works"
+        assert not future.done()
+        (tmp_path / "end-1").touch()
+        assert future.result(BOUND) == "run 1"
         assert delivered == [1]
-        assert executor.submit(abs, -2).result(BOUND) == 2
 
 
 def test_neither_a_dead_heartbeat_process_nor_silence_requeues_anything() -> None:

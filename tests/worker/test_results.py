@@ -9,7 +9,8 @@ import pytest
 
 from manyhands_shared.status import Status
 from manyhands_worker import actions as a
-from manyhands_worker.slab import new_slab
+from manyhands_worker import control
+from manyhands_worker.slab import SlabError, SlabLedger, SlabWriter, new_slab
 
 _DTYPES = [
     "u1",
@@ -145,6 +146,23 @@ def test_death_of_a_child_leaves_what_it_had_delivered(rig):
         pool.call(lambda: np.full(1 << 20, 9, "u1"))
     assert pool.pool.pid(0) != old
     assert set(bytes(views[0][1])) == {3}
+
+
+@pytest.mark.parametrize("word", range(4), ids=["serial", "position", "bytes", "mark"])
+def test_a_block_that_was_not_written_to_its_end_is_not_taken(word):
+    slab, words = new_slab(1 << 20), control.words(control.new_block())
+    writer, ledger = SlabWriter(slab, words), SlabLedger(slab, words)
+    data = memoryview(bytes(range(200)))
+    position = writer.write(7, [data])
+    header = memoryview(slab).cast("B")[:32].cast("Q")
+    whole = header[word]
+    header[word] = 0 if whole else 1
+    with pytest.raises(SlabError, match="unfinished"):
+        ledger.take(7, 7, position, [200])
+    header[word] = whole
+    with pytest.raises(SlabError, match="unfinished"):
+        ledger.take(8, 9, position, [200])
+    assert bytes(ledger.take(7, 7, position, [200])[1][0]) == bytes(data)
 
 
 def test_idle_slab_takes_no_memory():
