@@ -39,6 +39,7 @@ from manyhands_broker.core import (
     Watch,
 )
 from manyhands_broker.journal import Journal, JournalFull
+from manyhands_broker.security import Door
 from manyhands_shared import wire
 from manyhands_shared.clock import Clock
 from manyhands_shared.errors import ProtocolError
@@ -78,14 +79,19 @@ class Loop:
         *,
         watch: Callable[[Watch | Unwatch], None],
         beats: Callable[[float], list[Event]],
+        door: Door | None = None,
     ) -> None:
-        """`watch` is told which nodes to expect heartbeats of; `beats(now)` says what they did."""
+        """`watch` is told which nodes to expect heartbeats of; `beats(now)` says what they did.
+
+        `door` knows the keys of peers; without one there are none.
+        """
         self._router = router
         self._core = core
         self._journal = journal
         self._clock = clock
         self._watch = watch
         self._beats = beats
+        self._door = door or Door(None)
         self._poller = zmq.Poller()
         self._poller.register(router, zmq.POLLIN)
         self._others: dict[int, Callable[[], object]] = {}
@@ -147,7 +153,7 @@ class Loop:
             self._drain(effects, now)
         if now >= self._next_beats:
             self._next_beats = now + MAX_WAIT / 2
-            for event in self._beats(now):
+            for event in (*self._beats(now), *self._door.check(now)):
                 effects += self._core.handle(event, now)
         self._retry(effects, now)
         if not self._withheld:
@@ -163,19 +169,23 @@ class Loop:
         return min(wait, RETRY_WAIT) if self._outbox else wait
 
     def _drain(self, effects: list[Effect], now: float) -> None:
-        receive, handle = self._receive, self._core.handle
+        receive, handle, who = self._receive, self._core.handle, self._door.who
         for _ in range(DRAIN_MESSAGES):
             frames = receive()
             if frames is None:
                 return
             peer = frames[0].bytes
+            sender = who(peer, frames[-1])
+            if sender is None:
+                self.counters["revoked_messages"] += 1
+                continue
             try:
                 message = wire.decode([frames[1].buffer, *frames[2:]] if len(frames) > 1 else [])
             except ProtocolError as error:
                 self._complain(peer, error)
                 continue
             try:
-                effects += handle(Received(peer, message), now)
+                effects += handle(Received(peer, message, sender), now)
             except Exception:
                 # One odd message must not end everybody's work: it is dropped, and shouted about.
                 self.counters["internal_errors"] += 1
@@ -206,6 +216,7 @@ class Loop:
                             closed[peer] = None
                     case Forget(peer):
                         self._outbox.pop(peer, None)
+                        self._door.forget(peer)
                     case Watch() | Unwatch():
                         self._watch(effect)
                     case Say(level, text):

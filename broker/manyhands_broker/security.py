@@ -1,32 +1,56 @@
-"""Who may connect: CURVE with an allow-list of the cluster's own keys.
+"""Who may connect: CURVE with an allow-list, and what becomes of a connection whose key is revoked.
 
 CURVE alone would encrypt for anybody: without a ZAP authenticator libzmq lets every key in. Here the
-authenticator answers for one domain and admits exactly the public keys of the known roles.
+authenticator answers for one domain and admits exactly the keys that derive from the cluster key and
+those on the allow-list. What it admitted stands at every message as its `User-Id`, which the peer
+cannot choose.
+
+The authenticator is asked only when a connection is made. So a key that is revoked later is cut off by
+hand: its messages are dropped unread, its peers are told, and a moment later their connections are shut
+down, so that none goes on to send.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from manyhands_shared import address
+from manyhands_broker.core import ANYBODY, Identity, KeysChanged
+from manyhands_shared import address, allow_list
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.keys import ClusterKey
+from manyhands_shared.role_key import load, to_hex, to_z85
+
+log = logging.getLogger("manyhands.broker")
 
 DOMAIN = "manyhands"
+#: Time that a peer whose key was revoked has to read why, and to leave by itself.
+_FAREWELL_SECONDS = 1.0
+#: Links whose connections are remembered, so that they can be shut down.
+_MAX_MET = 16_384
+_USER = "User-Id"
+_DESCRIPTOR = int(zmq.SRCFD)
 
 
 def load_key(config: BrokerConfig) -> ClusterKey | None:
     """The cluster key, made first if the options say so; `None` on loopback without one.
 
     Raises:
-        ConfigError: the address can be reached from elsewhere and there is no key.
+        ConfigError: the address can be reached from elsewhere and there is no key; or the file cannot
+            be used.
     """
     if not config.key_file:
-        if not address.is_local(config.bind):
+        if not all(map(address.is_local, address.parse_all(config.bind))):
             raise ConfigError(
                 f"{config.bind} can be reached from other machines, and whoever reaches a broker runs "
                 "code on its nodes: make a key with `manyhands keys new FILE` and give it as --key-file"
@@ -35,31 +59,179 @@ def load_key(config: BrokerConfig) -> ClusterKey | None:
     path = Path(config.key_file)
     if config.create_key and not path.exists():
         ClusterKey.new().save(path)
-    return ClusterKey.load(path)
+    key = load(path)
+    if not isinstance(key, ClusterKey):
+        raise ConfigError(
+            f"{path} is the key of {key.name} alone; a broker takes a cluster key, which "
+            "`manyhands keys new FILE` makes"
+        )
+    return key
 
 
-class _Allowed:
-    """Credentials provider: the public keys of the roles that connect."""
+class Keyring:
+    """The keys that are let in, and the connections of those that have said hello.
 
-    def __init__(self, keys: frozenset[bytes]) -> None:
-        self._keys = keys
+    Raises:
+        ConfigError: the allow-list cannot be used.
+    """
+
+    def __init__(self, key: ClusterKey, allowed: Path) -> None:
+        self._own = {
+            part: Identity(to_hex(key.pair(part).public), "", role)
+            for part, role in (("client", "admin"), ("worker", "worker"))
+        }
+        self._allowed = allowed
+        self._stamp = _stamp(allowed)
+        #: By public key, in ZeroMQ's form; and what the scheduler was told last.
+        self._known: Mapping[str, Identity] = self._read()
+        self._told = self._known
+        # The authenticator asks in a thread of its own.
+        self._lock = threading.Lock()
 
     def callback(self, domain: str, key: bytes) -> bool:
-        """Whether this public key may connect."""
-        return domain == DOMAIN and key in self._keys
+        """Whether this public key may connect; asked by the authenticator, in its thread."""
+        public = key.decode("ascii", "replace")
+        if public not in self._known:
+            self._reread()  # it may have been allowed a moment ago
+        return domain == DOMAIN and public in self._known
+
+    def who(self, frame: zmq.Frame) -> Identity | None:
+        """Whose message a frame is of; `None` if that key is not let in any more."""
+        return self._known.get(str(frame.get(_USER)))
+
+    def refresh(self) -> KeysChanged | None:
+        """Look whether the allow-list has changed; what it says now if it has."""
+        self._reread()
+        if self._known == self._told:
+            return None
+        self._told = self._known
+        log.info("the allow-list has changed: %d keys are let in", len(self._told))
+        return KeysChanged({who.key: who for who in self._told.values()})
+
+    def _reread(self) -> None:
+        """Take the list over as it is now, if it has changed.
+
+        One that cannot be read changes nothing: the operator is told, and the last one holds.
+        """
+        with self._lock:
+            stamp = _stamp(self._allowed)
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            try:
+                self._known = self._read()
+            except ConfigError as error:
+                log.error("%s; the list as it was stays in force", error)  # noqa: TRY400 - one line
+
+    def _read(self) -> dict[str, Identity]:
+        listed = [
+            Identity(entry.public, entry.name, entry.role)
+            for entry in allow_list.read(self._allowed)
+        ]
+        return {to_z85(who.key).decode(): who for who in (*listed, *self._own.values())}
+
+
+class Door:
+    """Tells the loop who has sent what, and shuts out whose key is revoked.
+
+    Without a keyring (on loopback) everybody is anybody.
+    """
+
+    def __init__(self, keyring: Keyring | None) -> None:
+        self._keyring = keyring
+        #: Link → whose it is, its connection's descriptor and far end; the oldest give way.
+        self._met: dict[bytes, tuple[Identity, int, Any]] = {}
+        #: Which links to shut down, and when.
+        self._farewells: dict[bytes, float] = {}
+
+    def who(self, peer: bytes, frame: zmq.Frame) -> Identity | None:
+        """Whose message a frame from the link `peer` is of; `None` if it must not be read."""
+        if self._keyring is None:
+            return ANYBODY
+        who = self._keyring.who(frame)
+        if who is None:
+            _shut(*_connection(frame))
+        elif peer not in self._met or self._met[peer][0] is not who:
+            self._met[peer] = (who, *_connection(frame))
+            if len(self._met) > _MAX_MET:
+                # Whoever it is: after a revocation its next message has it shut down.
+                del self._met[next(iter(self._met))]
+        return who
+
+    def forget(self, peer: bytes) -> None:
+        """The link is gone, or nothing will be sent to it again."""
+        if peer not in self._farewells:
+            self._met.pop(peer, None)
+
+    def check(self, now: float) -> list[KeysChanged]:
+        """Read the allow-list if it has changed, and shut what is due; returns the change."""
+        if self._keyring is None:
+            return []
+        for peer in [peer for peer, when in self._farewells.items() if when <= now]:
+            del self._farewells[peer]
+            if peer in self._met:
+                _shut(*self._met.pop(peer)[1:])
+        change = self._keyring.refresh()
+        if change is None:
+            return []
+        for peer, (who, *_) in self._met.items():
+            if who.key not in change.known:
+                self._farewells[peer] = now + _FAREWELL_SECONDS
+        return [change]
 
 
 def secure(
-    context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes], key: ClusterKey
+    context: zmq.Context[zmq.Socket[bytes]],
+    router: zmq.Socket[bytes],
+    key: ClusterKey,
+    keyring: Keyring,
 ) -> ThreadAuthenticator:
-    """Make `router`, before it binds, a CURVE server for the roles of `key`; returns what to stop."""
+    """Make `router`, before it binds, a CURVE server for the keys let in; returns what to stop."""
     authenticator = ThreadAuthenticator(context)
     authenticator.start()
-    roles = frozenset(key.pair(role).public for role in ("client", "worker"))
-    authenticator.configure_curve_callback(DOMAIN, _Allowed(roles))
+    authenticator.configure_curve_callback(DOMAIN, keyring)
     pair = key.pair("broker")
     router.curve_server = True
     router.curve_secretkey = pair.secret
     router.curve_publickey = pair.public
     router.zap_domain = DOMAIN.encode()
+    # Without, an empty domain would mean: ask nobody, let everybody in.
+    router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     return authenticator
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What tells one version of a file from another; `None` if there is no such file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
+
+
+def _connection(frame: zmq.Frame) -> tuple[int, Any]:
+    """The descriptor that a frame came over, and its far end now."""
+    descriptor = int(frame.get(_DESCRIPTOR))
+    return descriptor, _far_end(descriptor)
+
+
+def _far_end(descriptor: int) -> Any:
+    try:
+        with contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as connection:
+            return connection.getpeername()
+    except OSError:
+        return None
+
+
+def _shut(descriptor: int, far_end: Any) -> None:
+    """Shut a connection of ZeroMQ's down, which then closes it as if the peer had left.
+
+    The descriptor may be somebody else's by now, hence the look at its far end.
+    """
+    if far_end is None or _far_end(descriptor) != far_end:
+        return
+    with (
+        contextlib.suppress(OSError),
+        contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as connection,
+    ):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -21,8 +21,8 @@ from manyhands_broker.journal import Journal, MemoryJournal
 from manyhands_broker.liveness import Liveness
 from manyhands_broker.loop import Loop, bind
 from manyhands_broker.monitor import HeartbeatMonitor, bind_udp
-from manyhands_broker.security import load_key, secure
-from manyhands_shared import address
+from manyhands_broker.security import Door, Keyring, load_key, secure
+from manyhands_shared import address, allow_list
 from manyhands_shared.clock import monotonic
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError, ExitCode, ManyhandsError
@@ -62,8 +62,10 @@ def _serve(
     with contextlib.ExitStack() as stack:
         context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
         router = stack.enter_context(context.socket(zmq.ROUTER))
+        keyring = None
         if key is not None:
-            stack.callback(secure(context, router, key).stop)
+            keyring = Keyring(key, _allow_file(config))
+            stack.callback(secure(context, router, key, keyring).stop)
         endpoint = _bind(router, config.bind)
         udp = stack.enter_context(_udp_socket(endpoint, config.beat_port))
         table = lastseen.new_table()
@@ -80,7 +82,13 @@ def _serve(
             figures=lastseen.figures_of(table, monotonic),
         )
         loop = Loop(
-            router, core, journal, monotonic, watch=heartbeats.watch, beats=heartbeats.check
+            router,
+            core,
+            journal,
+            monotonic,
+            watch=heartbeats.watch,
+            beats=heartbeats.check,
+            door=Door(keyring),
         )
         loop.restore(core.restore(journal.jobs()))
         heartbeats.attach(loop)
@@ -188,6 +196,11 @@ def _journal(config: BrokerConfig) -> Journal:
     from manyhands_broker.journal.sqlite import SqliteJournal  # noqa: PLC0415 - only if wanted
 
     return SqliteJournal(Path(config.journal))
+
+
+def _allow_file(config: BrokerConfig) -> Path:
+    """Where the allow-list is: beside the cluster key, unless the options say otherwise."""
+    return Path(config.allow_file) if config.allow_file else allow_list.place(Path(config.key_file))
 
 
 def _limits(config: BrokerConfig, beat_port: int) -> Limits:

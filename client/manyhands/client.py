@@ -16,7 +16,7 @@ from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands.job import AttachedJob, DurableJob, Job, submit_durable
 from manyhands.job_options import TaskOptions, job_options
 from manyhands_shared.config import DEFAULT_BIND
-from manyhands_shared.errors import ClusterClosed, ConfigError, Refused
+from manyhands_shared.errors import ClusterClosed, ConfigError, NotAuthorised, Refused
 
 _QUERY_SECONDS = 30.0
 _LOOK_SECONDS = 0.02
@@ -125,9 +125,15 @@ class Client:
 
         Raises:
             Refused: the broker knows no such job, or it is not durable.
+            NotAuthorised: it is not yours, and your key is not an admin's.
         """
         job = DurableJob(self._loop, job_id)
-        if not job.refresh()["durable"]:
+        info = job.refresh()
+        if not info.get("mine", True):
+            raise NotAuthorised(
+                f"job {job_id} is of {info['owner']}: its results take that key, or an admin's"
+            )
+        if not info["durable"]:
             raise Refused(
                 "query",
                 f"job {job_id} is not durable: only the client that submitted it has results",
@@ -170,7 +176,10 @@ class Client:
         return self._loop.ask(what, parameters).result(_QUERY_SECONDS)
 
     def cancel(self, job_id: str) -> None:
-        """Cancel a job of any session. Nothing happens if there is none by that id."""
+        """Cancel a job of any session. Nothing happens if there is none by that id.
+
+        Nor if it is of another key and yours is not an admin's.
+        """
         self._loop.cancel_other(job_id)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from manyhands.session import Session
 from manyhands_shared import __version__
 from manyhands_shared import address as addresses
 from manyhands_shared.errors import ClusterClosed
-from manyhands_shared.keys import ClusterKey
+from manyhands_shared.role_key import credentials
 
 #: Unfinished tasks, and bytes of their arguments, that a client holds before it makes callers wait.
 MAX_PENDING = 1_000_000
@@ -60,7 +60,7 @@ class Connection:
         if where:
             where = addresses.parse(where)
             key_name = key_file or os.environ.get("MANYHANDS_KEY_FILE")
-            key = ClusterKey.load(Path(key_name).expanduser()) if key_name else None
+            key = credentials(Path(key_name).expanduser(), "client") if key_name else None
         else:
             self.cluster = LocalCluster(nodes=1, slots=slots)
             where, key = self.cluster.address, None

@@ -20,7 +20,7 @@ from manyhands_shared.messages import Message
 from manyhands_shared.serial import Buffer
 
 if TYPE_CHECKING:
-    from manyhands_shared.keys import ClusterKey
+    from manyhands_shared.role_key import Credentials
 
 _HEARTBEAT_MS = 2_000
 _HEARTBEAT_TIMEOUT_MS = 6_000
@@ -54,7 +54,7 @@ class Link:
     """One connection attempt and its life. `close` must be called from the thread that made it."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], address: str, key: ClusterKey | None
+        self, context: zmq.Context[zmq.Socket[bytes]], address: str, key: Credentials | None
     ) -> None:
         socket = context.socket(zmq.DEALER)
         self.socket = socket
@@ -71,9 +71,8 @@ class Link:
         if "[" in address:
             socket.setsockopt(zmq.IPV6, 1)
         if key is not None:
-            ours, theirs = key.pair("client"), key.pair("broker")
-            socket.curve_publickey, socket.curve_secretkey = ours.public, ours.secret
-            socket.curve_serverkey = theirs.public
+            socket.curve_publickey, socket.curve_secretkey = key.pair.public, key.pair.secret
+            socket.curve_serverkey = key.server
         self.monitor = socket.get_monitor_socket(sum(_EVENTS))
         self.monitor.linger = 0
         socket.connect(address)

@@ -54,6 +54,7 @@ from manyhands.session.types import (
 )
 from manyhands_shared.clock import monotonic
 from manyhands_shared.errors import (
+    KEY_CODES,
     BrokerUnreachable,
     ClusterClosed,
     ManyhandsError,
@@ -61,7 +62,8 @@ from manyhands_shared.errors import (
     Refused,
     SubmitRejected,
 )
-from manyhands_shared.keys import ClusterKey
+from manyhands_shared.messages import DENIED
+from manyhands_shared.role_key import Credentials
 
 log = logging.getLogger("manyhands.client")
 
@@ -85,7 +87,7 @@ class SessionLoop:
     """
 
     def __init__(
-        self, address: str, key: ClusterKey | None, session: Session, intake: Intake
+        self, address: str, key: Credentials | None, session: Session, intake: Intake
     ) -> None:
         self.address = address
         self.intake = intake
@@ -359,7 +361,10 @@ class SessionLoop:
             case Answered(request, error, data):
                 answer = self._answers.pop(request)
                 if error:
-                    answer.set_exception(Refused("query", error))
+                    denied = data == DENIED
+                    answer.set_exception(
+                        NotAuthorised(error) if denied else Refused("query", error)
+                    )
                 else:
                     answer.set_result(data)
             case Opened():
@@ -369,7 +374,8 @@ class SessionLoop:
                 self._disconnect()
                 self._connect()
             case Failed(code, reason):
-                self._stop(Refused(code, f"the broker refuses: {reason}"))
+                text = f"the broker refuses: {reason}"
+                self._stop(NotAuthorised(text) if code in KEY_CODES else Refused(code, text))
 
     def _deliver(self, ended: Deliver) -> None:
         job = self._jobs.get(ended.job)

@@ -35,6 +35,16 @@ def parse(address: str) -> str:
     return text if port is not None else f"{text}:{DEFAULT_PORT}"
 
 
+def parse_all(text: str) -> list[str]:
+    """The addresses of a comma-separated list, each in full form, without repetitions.
+
+    Raises:
+        ConfigError: there is none, or one of them is no address.
+    """
+    parts = [part for part in text.split(",") if part.strip()]
+    return list(dict.fromkeys(map(parse, parts or [text])))
+
+
 def host_of(address: str) -> str:
     """The host part of a full address, without IPv6 brackets; empty for ``ipc://``."""
     if not address.startswith("tcp://"):

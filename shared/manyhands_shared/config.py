@@ -40,6 +40,11 @@ class BrokerConfig:
     key_file: Annotated[
         str, "Key file of the cluster; needed for every address that is not loopback."
     ] = ""
+    allow_file: Annotated[
+        str,
+        "List of further keys that may connect (see manyhands keys); else the key file's name "
+        "with .allowed behind it.",
+    ] = ""
     create_key: Annotated[bool, "Make the key file if there is none."] = False
     lease: Annotated[Seconds, "How long a silent node keeps its attempts."] = 15.0
     beat_interval: Annotated[Seconds, "Between two UDP heartbeats of a node."] = 1.0

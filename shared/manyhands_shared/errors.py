@@ -46,6 +46,10 @@ class NotAuthorised(ManyhandsError):
     exit_code = ExitCode.NOT_AUTHORISED
 
 
+#: Codes of a refusal that is about the peer's key: it must not be what it says, or was revoked.
+KEY_CODES = frozenset({"role", "revoked"})
+
+
 class Refused(ManyhandsError):
     """The broker refuses this peer or this request, for the reason given (`code`, `reason`)."""
 

@@ -1,9 +1,9 @@
-"""The cluster key: one secret file from which every key in the cluster is derived.
+"""The cluster key: one secret file from which the broker's key pair, and others, are derived.
 
-A cluster key is 32 random bytes in a file that only its owner may read. Each role's CURVE key pair
-is derived from it (BLAKE2b, keyed, with the role as the personal string), so whoever holds the file
-can act in any role, and nobody else can even shake hands: the broker admits exactly the public keys
-of the known roles.
+A cluster key is 32 random bytes in a file that only its owner may read. The CURVE key pairs of the
+broker, of clients and of nodes are derived from it (BLAKE2b, keyed, with the part as the personal
+string), so whoever holds the file can act in any part. Keys for one person or machine and one role
+are in `role_key`; whom a broker lets in besides is in `allow_list`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 
 from manyhands_shared.errors import ConfigError
 
-ROLES = ("broker", "client", "worker")
+#: The parts of a cluster, each with a key pair of its own.
+PARTS = ("broker", "client", "worker")
 _MAGIC = "manyhands-key-v1:"
 
 
@@ -27,6 +28,18 @@ class KeyPair:
 
     public: bytes
     secret: bytes
+
+    @classmethod
+    def of(cls, secret: bytes) -> KeyPair:
+        """The pair of a secret of 32 bytes."""
+        import zmq  # noqa: PLC0415 - keys are rare, and reading a key file needs no sockets
+        from zmq.utils import z85  # noqa: PLC0415
+
+        encoded = z85.encode(secret)
+        return cls(public=zmq.curve_public(encoded), secret=encoded)
+
+    def __repr__(self) -> str:
+        return f"KeyPair({self.public!r}, …)"
 
 
 class ClusterKey:
@@ -54,17 +67,7 @@ class ClusterKey:
         Raises:
             ConfigError: the file is missing, readable by others, or not a key file.
         """
-        try:
-            mode = path.stat().st_mode
-            text = path.read_text(encoding="ascii").strip()
-        except FileNotFoundError:
-            raise ConfigError(
-                f"no key file at {path}; make one with: manyhands keys new {path}"
-            ) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the key file {path}: {error}") from None
-        if stat.S_IMODE(mode) & 0o077:
-            raise ConfigError(f"others can read the key file {path}; run: chmod 600 {path}")
+        text = read_private(path)
         if not text.startswith(_MAGIC):
             raise ConfigError(f"{path} is not a manyhands key file")
         try:
@@ -78,32 +81,58 @@ class ClusterKey:
         Raises:
             ConfigError: there is a file already, or it cannot be written.
         """
-        # Linked into place whole: a reader sees no file or the finished one. The draft's name is
-        # random because process ids come again, in containers always.
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        write_private(path, f"{_MAGIC}{self._secret.hex()}\n")
+
+    def pair(self, part: str) -> KeyPair:
+        """The CURVE key pair of a part (one of `PARTS`)."""
+        if part not in PARTS:
+            raise ValueError(f"no such part: {part!r}")
+        return KeyPair.of(
+            hashlib.blake2b(
+                b"curve", key=self._secret, digest_size=32, person=part.encode()
+            ).digest()
+        )
+
+
+def read_private(path: Path) -> str:
+    """The text of a file that only its owner can read.
+
+    Raises:
+        ConfigError: it is missing, readable by others, or cannot be read.
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"no key file at {path}; make one with: manyhands keys new {path}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the key file {path}: {error}") from None
+    if stat.S_IMODE(mode) & 0o077:
+        raise ConfigError(f"others can read the key file {path}; run: chmod 600 {path}")
+    return text
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a new file with mode 0600. An existing one is never overwritten.
+
+    Raises:
+        ConfigError: there is a file already, or it cannot be written.
+    """
+    # Linked into place whole: a reader sees no file or the finished one. The draft's name is
+    # random because process ids come again, in containers always.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                    file.write(f"{_MAGIC}{self._secret.hex()}\n")
-                os.link(draft, path)
-            finally:
-                draft.unlink()
-        except OSError as error:
-            if isinstance(error, FileExistsError) and path.is_file():
-                raise ConfigError(f"{path} exists already and is kept; name another file") from None
-            raise ConfigError(f"cannot write the key file {path}: {error}") from None
-
-    def pair(self, role: str) -> KeyPair:
-        """The CURVE key pair of a role (one of `ROLES`)."""
-        if role not in ROLES:
-            raise ValueError(f"no such role: {role!r}")
-        import zmq  # noqa: PLC0415 - keys are rare, and reading a key file needs no sockets
-        from zmq.utils import z85  # noqa: PLC0415
-
-        digest = hashlib.blake2b(
-            b"curve", key=self._secret, digest_size=32, person=role.encode()
-        ).digest()
-        secret = z85.encode(digest)
-        return KeyPair(public=zmq.curve_public(secret), secret=secret)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+            os.link(draft, path)
+        finally:
+            draft.unlink()
+    except OSError as error:
+        if isinstance(error, FileExistsError) and path.is_file():
+            raise ConfigError(f"{path} exists already and is kept; name another file") from None
+        raise ConfigError(f"cannot write the key file {path}: {error}") from None

@@ -15,6 +15,8 @@ from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status as Status  # noqa: PLC0414 - re-exported
 
 PROTOCOL_VERSION = 1
+#: The data of a reply to a query that the asker's key does not allow.
+DENIED = "denied"
 
 # Wire types. `wire.py` gives each its check.
 U32 = Annotated[int, "u32"]
@@ -367,7 +369,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a `Query`. `error` is empty if it went well."""
+    """The answer to a `Query`. `error` is empty if it went well.
+
+    If the asker's key does not allow it, `data` is `DENIED`.
+    """
 
     NUMBER: ClassVar[int] = 49
     request: U64

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from manyhands_shared.errors import ConfigError
-from manyhands_shared.keys import ROLES, ClusterKey
+from manyhands_shared.keys import PARTS, ClusterKey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def test_a_saved_key_loads_as_the_same_key(tmp_path: Path) -> None:
     key = ClusterKey.new()
     key.save(tmp_path / "key")
     again = ClusterKey.load(tmp_path / "key")
-    assert all(again.pair(role) == key.pair(role) for role in ROLES)
+    assert all(again.pair(role) == key.pair(role) for role in PARTS)
 
 
 def test_the_file_is_private_and_alone(saved: Path) -> None:
@@ -59,10 +59,10 @@ def test_of_many_that_save_at_once_one_wins_and_all_read_its_key(tmp_path: Path)
 
 def test_each_role_has_its_own_valid_pair() -> None:
     key = ClusterKey.new()
-    pairs = [key.pair(role) for role in ROLES]
-    assert len({pair.secret for pair in pairs}) == len(ROLES)
+    pairs = [key.pair(role) for role in PARTS]
+    assert len({pair.secret for pair in pairs}) == len(PARTS)
     assert all(zmq.curve_public(pair.secret) == pair.public for pair in pairs)
-    with pytest.raises(ValueError, match="no such role"):
+    with pytest.raises(ValueError, match="no such part"):
         key.pair("admin")
 
 

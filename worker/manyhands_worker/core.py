@@ -21,7 +21,7 @@ from enum import Enum
 from typing import Any
 
 from manyhands_shared import messages as m
-from manyhands_shared.errors import ExitCode
+from manyhands_shared.errors import KEY_CODES, ExitCode
 from manyhands_worker import actions as a
 from manyhands_worker.workload import Workload
 
@@ -215,7 +215,9 @@ class NodeCore:
         self._log(logging.INFO, f"welcomed as {self._me.name} with {self._me.slots} slots")
 
     def _refused(self, message: m.Refused) -> None:
-        self._stop(ExitCode.JOB_FAILED, f"the broker refuses this node: {message.reason}")
+        about_key = message.code in KEY_CODES
+        code = ExitCode.NOT_AUTHORISED if about_key else ExitCode.JOB_FAILED
+        self._stop(code, f"the broker refuses this node: {message.reason}")
 
     def _bye(self, message: m.Bye) -> None:
         self._give_up_link(f"the broker leaves: {message.reason}")

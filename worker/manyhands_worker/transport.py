@@ -25,7 +25,7 @@ from manyhands_shared.serial import Buffer
 from manyhands_worker import actions as a
 
 if TYPE_CHECKING:
-    from manyhands_shared.keys import KeyPair
+    from manyhands_shared.role_key import Credentials
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _HEARTBEAT_MS = 2_000
@@ -62,12 +62,11 @@ class Transport:
 
     def __init__(self, address: str, key_file: str) -> None:
         self._address = address
-        self._keys: tuple[KeyPair, bytes] | None = None
+        self._keys: Credentials | None = None
         if key_file:
-            from manyhands_shared.keys import ClusterKey  # noqa: PLC0415 - 10 ms for a few nodes
+            from manyhands_shared.role_key import credentials  # noqa: PLC0415 - 10 ms for a few nodes
 
-            key = ClusterKey.load(Path(key_file))
-            self._keys = key.pair("worker"), key.pair("broker").public
+            self._keys = credentials(Path(key_file), "worker")
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
@@ -124,10 +123,9 @@ class Transport:
         sock.set(zmq.RECONNECT_IVL_MAX, _LONGEST_RECONNECT_MS)
         sock.set(zmq.IPV6, 1)
         if self._keys is not None:
-            pair, server = self._keys
-            sock.set(zmq.CURVE_PUBLICKEY, pair.public)
-            sock.set(zmq.CURVE_SECRETKEY, pair.secret)
-            sock.set(zmq.CURVE_SERVERKEY, server)
+            sock.set(zmq.CURVE_PUBLICKEY, self._keys.pair.public)
+            sock.set(zmq.CURVE_SECRETKEY, self._keys.pair.secret)
+            sock.set(zmq.CURVE_SERVERKEY, self._keys.server)
         self._socket = sock
         self._monitor = sock.get_monitor_socket(_WATCHED)
         self.descriptors = {

@@ -1,10 +1,12 @@
 """The pure scheduler. `Core.handle(event, now)` returns effects; see `scheduler` for the theory."""
 
+from manyhands_broker.core.access import ANYBODY, Identity
 from manyhands_broker.core.effects import Effect, Forget, Persist, Say, Send, Unwatch, Watch
 from manyhands_broker.core.events import (
     Calmed,
     Drained,
     Event,
+    KeysChanged,
     LinkClosed,
     Received,
     Stalled,
@@ -14,12 +16,15 @@ from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.scheduler import Core
 
 __all__ = [
+    "ANYBODY",
     "Calmed",
     "Core",
     "Drained",
     "Effect",
     "Event",
     "Forget",
+    "Identity",
+    "KeysChanged",
     "Limits",
     "LinkClosed",
     "Persist",

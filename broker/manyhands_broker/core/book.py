@@ -66,6 +66,8 @@ class Book:
         self.figures = figures
         self.sessions: dict[bytes, Session] = {}
         self.session_of: dict[bytes, Session] = {}
+        #: How many sessions each key has open.
+        self.sessions_of: Counter[str] = Counter()
         self.jobs: dict[str, Job] = {}
         #: Those on whose account durable jobs run, by name: they have no link and never expire.
         self.owners: dict[str, Session] = {}
@@ -110,6 +112,14 @@ class Book:
     def record(self, record: Record) -> None:
         """Have the journal hold this before anything of this drain is sent."""
         self.effects.append(Persist(record))
+
+    def owner(self, job_id: str) -> str | None:
+        """On whose account a job runs or ran, as far as more than a line is kept of it."""
+        job = self.jobs.get(job_id)
+        if job is not None:
+            return job.session.account
+        kept = self.kept.get(job_id)
+        return None if kept is None else str(kept.get("owner", kept["session"]))
 
     # Moves of tasks
 

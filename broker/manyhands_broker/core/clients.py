@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
+from manyhands_broker.core.access import Identity
 from manyhands_broker.core.book import Book
+from manyhands_broker.core.cancelling import Cancelling
 from manyhands_broker.core.control import Control
 from manyhands_broker.core.courtesy import Courtesy
 from manyhands_broker.core.durable import Durable
-from manyhands_broker.core.job import Job, Piece
+from manyhands_broker.core.functions import is_true
+from manyhands_broker.core.job import Job
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.orphans import Orphans
-from manyhands_broker.core.records import JobClosed, JobMarked
 from manyhands_broker.core.report import answer
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.states import State
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import (
+    DENIED,
     PROTOCOL_VERSION,
     Ack,
     Attach,
@@ -65,16 +67,25 @@ class Clients:
         self._orphans = orphans
         self._courtesy = courtesy
         self._replay = replay
-        self._control = Control(book, durable, self._cancel_whole)
+        self._cancelling = Cancelling(book)
+        self._control = Control(book, durable, self._cancelling.whole)
 
-    def hello(self, peer: bytes, hello: ClientHello, now: float) -> None:
+    def hello(self, peer: bytes, hello: ClientHello, who: Identity, now: float) -> None:
         """Open a session, or go on with one over a new link."""
         book = self._book
+        if not who.submits:
+            book.counters["refused_roles"] += 1
+            reason = f"the key {who.name or 'used'} is a worker's: a client takes a client's"
+            book.send(peer, Refused("role", reason))
+            return
         if hello.protocol != PROTOCOL_VERSION:
             book.counters["refused_protocol"] += 1
             book.send(peer, Refused("protocol", _versions(hello.protocol)))
             return
         session = book.sessions.get(hello.session)
+        if session is not None and session.who.key != who.key:
+            book.send(peer, Refused("bad-hello", "the session was opened with another key"))
+            return
         if session is not None and not session.confirmed:
             # Its welcome may have been lost with the link: had it said `resumed=false`, the client
             # would take the next results for old ones. There is nothing in the session yet.
@@ -82,6 +93,11 @@ class Clients:
             session = None
         resumed = session is not None
         if session is None:
+            if not who.commands and book.sessions_of[who.key] >= book.limits.key_sessions:
+                text = f"the key {who.name} has {book.limits.key_sessions} sessions open already"
+                book.send(peer, Refused("full", text))
+                return
+            book.sessions_of[who.key] += 1
             session = Session(hello.session, peer, book.limits.result_bytes, now)
             book.sessions[hello.session] = session
             if hello.last_seq:
@@ -92,6 +108,7 @@ class Clients:
         session.peer = peer
         session.lost_at = None
         session.heard = now
+        session.who = who
         session.name = hello.name
         session.limit = hello.limit
         session.fit(book.fleet.slots)
@@ -126,28 +143,36 @@ class Clients:
                 session.acknowledge(seq)
                 book.unpark(session)
             case Function():
-                jobs = book.functions.add(message)
-                self._durable.arrived(jobs, message)
-                for job in jobs:
-                    job.waiting = False
-                    book.ready.add(job)
+                self._function(session, message)
             case Cancel(spans):
                 for span in spans:
-                    self._cancel(span)
+                    self._cancel(session, span)
             case Ping(counter):
                 book.send(session.peer, Pong(counter))
             case Pong():
                 pass
-            case Query(request, what, arguments):
-                book.send(session.peer, self._answer(request, what, arguments, now))
+            case Query():
+                book.send(session.peer, self._answer(session, message, now))
             case Attach(job_id):
-                self._durable.attach(session, job_id)
+                if session.who.commands or book.owner(job_id) == session.account:
+                    self._durable.attach(session, job_id)
             case Detach(job_id):
                 self._durable.detach(session, job_id)
             case Bye():
                 self.end(session)
             case _:
                 book.counters["unexpected_messages"] += 1
+
+    def _function(self, session: Session, message: Function) -> None:
+        book = self._book
+        if not (session.who.commands or is_true(message)):
+            book.counters["refused_functions"] += 1
+            return
+        jobs = book.functions.add(message)
+        self._durable.arrived(jobs, message)
+        for job in jobs:
+            job.waiting = False
+            book.ready.add(job)
 
     def lost(self, session: Session, now: float) -> None:
         """The session has no link; it is kept for a grace time."""
@@ -157,17 +182,35 @@ class Clients:
             now + self._book.limits.session_grace, lambda at: self._expire(session, at)
         )
 
+    def keys_changed(self, known: Mapping[str, Identity]) -> None:
+        """End the sessions whose keys are not let in any more, or not as clients."""
+        for session in list(self._book.sessions.values()):
+            if not session.who.key:
+                continue
+            who = known.get(session.who.key)
+            if who is not None and who.submits:
+                session.who = who
+                continue
+            reason = f"the key {session.who.name} was revoked"
+            self._book.send(session.peer, Refused("revoked", reason))
+            self._book.counters["keys_cut"] += 1
+            self._book.say(logging.WARNING, f"client {session.name} is cut off: {reason}")
+            self.end(session)
+
     def end(self, session: Session) -> None:
         """Cancel what is left of a session and forget it."""
         book = self._book
         self._unlink(session)
         if book.sessions.pop(session.token, None) is None:
             return
+        book.sessions_of[session.who.key] -= 1
+        if not book.sessions_of[session.who.key]:
+            del book.sessions_of[session.who.key]
         book.reporting.pop(session, None)
         self._durable.leave(session)
         book.ready.drop(session)
         for job in list(session.jobs.values()):
-            self._cancel_job(job)
+            self._cancelling.rest(job)
             job.close()
             if job.finished:
                 book.retire(job)
@@ -243,6 +286,8 @@ class Clients:
         book = self._book
         known = book.jobs.get(group.job)
         if known is not None:
+            if known.options.durable and self._is_of_another(session, known.id):
+                raise ProtocolError(f"job {group.job} belongs to another key")
             if known.options.durable:
                 self._durable.refuse(group, known.options, known.total)
             elif known.session is not session:
@@ -255,11 +300,14 @@ class Clients:
         options = JobOptions.from_map(group.options)
         if options.after and not options.durable:
             raise ProtocolError("only a durable job can come after others")
+        for parent in options.after:
+            if self._is_of_another(session, parent):
+                raise ProtocolError(f"job {parent}, which this one comes after, is of another key")
         account = session
         if options.durable:
             self._durable.refuse(group, options)
             self._durable.recall(group.function)
-            account = self._durable.owner(session.name)
+            account = self._durable.owner(session.account)
         job = Job(group.job, account, group.function, options, now)
         book.jobs[job.id] = account.jobs[job.id] = job
         book.counters["jobs_submitted"] += 1
@@ -267,7 +315,7 @@ class Clients:
         if job.waiting:
             book.send(session.peer, Need(group.function))
         if options.durable:
-            self._durable.opened(job, session.name)
+            self._durable.opened(job, session.account)
             self._durable.follow(job)
         if session.hold_until > now:
             job.held = True
@@ -305,63 +353,40 @@ class Clients:
             )
             job.ending = Status.TIMED_OUT, failure.encode()
             job.doomed = True
-            self._cancel_job(job)
+            self._cancelling.rest(job)
 
-    def _answer(self, request: int, what: str, arguments: dict[str, Any], now: float) -> Reply:
+    def _is_of_another(self, session: Session, job_id: str) -> bool:
+        """Whether a job is there and this session may not have what is in it."""
+        owner = self._book.owner(job_id)
+        return not session.who.commands and owner is not None and owner != session.account
+
+    def _answer(self, session: Session, query: Query, now: float) -> Reply:
+        request, what, arguments = query.request, query.what, query.arguments
+        owner = self._book.owner(str(arguments.get("id", "")))
+        refusal = session.who.why_not(what, session.account, owner)
+        if refusal:
+            self._book.counters["refused_orders"] += 1
+            return Reply(request, refusal, DENIED)
         order = self._control.orders.get(what)
         try:
             data = order(arguments) if order else answer(self._book, what, arguments, now)
         except LookupError as error:
             return Reply(request, str(error.args[0]), None)
+        if what == "job":
+            mine = session.who.commands or data.get("owner") == session.account
+            data = {**data, "mine": mine}
         return Reply(request, "", data)
 
-    def _cancel(self, span: Span) -> None:
+    def _cancel(self, session: Session, span: Span) -> None:
         job = self._book.jobs.get(span.job)
         if job is None:
             return
-        if not span.indices:
-            self._cancel_whole(job)
-            return
-        for piece in job.pieces(span.indices):
-            for offset in range(piece.lo, piece.hi):
-                state = piece.chunk.states[offset]
-                single = Piece(piece.chunk, offset, offset + 1)
-                if state == State.QUEUED:
-                    self._cancel_queued(single)
-                elif state == State.ASSIGNED:
-                    self._cancel_assigned(single)
-
-    def _cancel_whole(self, job: Job) -> None:
-        """Cancel what is there; a durable job is over with that, also after a restart."""
-        if job.options.durable:
-            self._book.record(JobMarked(job.id, "cancelled"))
-            if not job.closed:
-                self._book.record(JobClosed(job.id))
-                job.close()
-        self._cancel_job(job)
-        if job.finished:
-            self._book.retire(job)
-
-    def _cancel_job(self, job: Job) -> None:
-        for piece in job.every_piece(State.QUEUED):
-            self._cancel_queued(piece)
-        job.ready.clear()
-        for piece in job.every_piece(State.ASSIGNED):
-            self._cancel_assigned(piece)
-
-    def _cancel_queued(self, piece: Piece) -> None:
-        self._book.stop(piece, None)
-
-    def _cancel_assigned(self, piece: Piece) -> None:
-        job = piece.chunk.job
-        spans: dict[tuple[bytes, int], list[int]] = {}
-        for offset, index in enumerate(piece.indices, piece.lo):
-            node = piece.chunk.holders[offset]
-            if node is not None and index not in job.cancelling:
-                job.cancelling.add(index)
-                spans.setdefault((node.peer, piece.chunk.attempts[offset]), []).append(index)
-        for (peer, attempt), indices in spans.items():
-            self._book.send(peer, Cancel([Span(job.id, attempt, indices)]))
+        if self._is_of_another(session, span.job):
+            self._book.counters["refused_orders"] += 1
+        elif span.indices:
+            self._cancelling.tasks(job, span.indices)
+        else:
+            self._cancelling.whole(job)
 
     def _watch(self, session: Session, now: float) -> None:
         self._book.timers.at(

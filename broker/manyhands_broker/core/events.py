@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from manyhands_broker.core.access import ANYBODY, Identity
 from manyhands_shared.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A valid message came over the link `peer` (the routing id of one socket's life)."""
+    """A valid message came over the link `peer` (the routing id of one socket's life).
+
+    `who` sent it, as the transport has authenticated it.
+    """
 
     peer: bytes
     message: Message
+    who: Identity = ANYBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +60,11 @@ class Stalled:
     seconds: float
 
 
-Event = Received | Drained | LinkClosed | Suspected | Calmed | Stalled
+@dataclass(frozen=True, slots=True)
+class KeysChanged:
+    """Keys were allowed or revoked: those in `known`, by public key, are let in, and no others."""
+
+    known: Mapping[str, Identity]
+
+
+Event = Received | Drained | LinkClosed | Suspected | Calmed | Stalled | KeysChanged

@@ -16,6 +16,8 @@ class Limits:
     ping_interval: float = 5.0
     beat_interval: float = 1.0
     beat_port: int = 0
+    #: Sessions that one client's key may have open: with the windows, what it may have at the broker.
+    key_sessions: int = 256
     window_tasks: int = 1_000_000
     window_bytes: int = 1 << 30
     result_bytes: int = 256 << 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from manyhands_broker.core.access import ANYBODY, Identity
 from manyhands_broker.core.job import Chunk, Job, Piece, Resources
 
 UNBOUNDED = 1 << 60
@@ -39,6 +40,7 @@ class Node:
         "row",
         "slots",
         "wary",
+        "who",
         "window",
     )
 
@@ -47,6 +49,8 @@ class Node:
         self.name = name
         self.boot_id = boot_id
         self.row = row
+        #: By whose key it came.
+        self.who: Identity = ANYBODY
         self.joined = now
         self.info: dict[str, Any] = {}
         self.slots = 0

@@ -36,6 +36,7 @@ def describe_job(book: Book, job: Job) -> dict[str, Any]:
         "seconds": job.seconds,
         "submitted": job.submitted + book.epoch,
         "session": job.session.name,
+        "owner": job.session.account,
     }
 
 
@@ -56,6 +57,7 @@ def describe_node(book: Book, node: Node, now: float) -> dict[str, Any]:
         "lease": max(0.0, node.lease_until - now),
         "row": node.row,
         "boot_id": node.boot_id.hex(),
+        "key": node.who.name,
         "host": str(node.info.get("host", "")),
         "pid": node.info.get("pid", 0),
         "python": str(node.info.get("python", "")),

@@ -15,6 +15,9 @@ node on whose link the result came, in the attempt that the result names. This o
 makes results exactly-once: a node that was given up for dead and wakes, a message delivered twice, a
 result overtaken by a cancellation all fail it, and are counted and dropped.
 
+**By which key.** A peer comes with an *identity* (`access`). It is checked at the hello, which nothing
+can go before, and stays with the session or node; orders about jobs of others are checked each.
+
 **A drain** is everything that can be read from the sockets at one time. Messages only change the
 books; when the drain is over (`Drained`), `dispatch` gives queued tasks to nodes and gathered results
 to clients, in as few messages as possible. An idle system drains one message and so answers at once; a
@@ -41,6 +44,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+from manyhands_broker.core.access import Identity
 from manyhands_broker.core.book import Book, Figures
 from manyhands_broker.core.clients import Clients
 from manyhands_broker.core.courtesy import Courtesy
@@ -51,6 +55,7 @@ from manyhands_broker.core.events import (
     Calmed,
     Drained,
     Event,
+    KeysChanged,
     LinkClosed,
     Received,
     Stalled,
@@ -114,8 +119,8 @@ class Core:
         """Let `event` happen at `now` (seconds, never falling)."""
         self.book.now = now
         match event:
-            case Received(peer, message):
-                self._received(peer, message, now)
+            case Received(peer, message, who):
+                self._received(peer, message, who, now)
             case Drained():
                 self.book.timers.run(now)
                 self._dispatcher.run(now)
@@ -127,6 +132,9 @@ class Core:
                 self._workers.calmed(row, boot_id)
             case Stalled(seconds):
                 self._workers.stalled(seconds)
+            case KeysChanged(known):
+                self._clients.keys_changed(known)
+                self._workers.keys_changed(known)
         return self._effects()
 
     @property
@@ -150,14 +158,14 @@ class Core:
         for node, span in self._orphans.give_up():
             self.book.send(node.peer, Cancel([span]))
 
-    def _received(self, peer: bytes, message: Message, now: float) -> None:
+    def _received(self, peer: bytes, message: Message, who: Identity, now: float) -> None:
         book = self.book
         node = book.fleet.by_peer.get(peer)
         session = book.session_of.get(peer)
         if isinstance(message, WorkerHello) and session is None:
-            self._workers.hello(peer, message, now)
+            self._workers.hello(peer, message, who, now)
         elif isinstance(message, ClientHello) and node is None:
-            self._clients.hello(peer, message, now)
+            self._clients.hello(peer, message, who, now)
         elif node is not None:
             self._workers.received(node, message, now)
         elif session is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import Any
 
+from manyhands_broker.core.access import ANYBODY, Identity
 from manyhands_broker.core.job import Job
 from manyhands_shared.messages import ResultGroup
 from manyhands_shared.serial import total
@@ -45,12 +46,15 @@ class Session:
         "unfinished",
         "unfinished_bytes",
         "vtime",
+        "who",
     )
 
     def __init__(self, token: bytes, peer: bytes | None, result_limit: int, now: float) -> None:
         self.token = token
         self.peer = peer
         self.name = ""
+        #: By whose key it came.
+        self.who: Identity = ANYBODY
         self.info: dict[str, Any] = {}
         self.jobs: dict[str, Job] = {}
         #: Tasks that may run at once, as the client asked; 0 is no limit.
@@ -80,6 +84,11 @@ class Session:
         #: Its tasks wait until then: it is back from before the broker's start, and so may nodes be.
         self.hold_until = 0.0
         self.lost_at: float | None = None
+
+    @property
+    def account(self) -> str:
+        """Whose its jobs are: those of one key, however many sessions it opens."""
+        return self.who.account(self.name)
 
     def retire(self, job: Job) -> None:
         """Forget all but the number of tasks of a job that is over."""

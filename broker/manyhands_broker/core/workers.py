@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
+from manyhands_broker.core.access import Identity
 from manyhands_broker.core.book import Book, singles
 from manyhands_broker.core.courtesy import Courtesy
 from manyhands_broker.core.effects import Unwatch, Watch
@@ -49,11 +51,16 @@ class Workers:
         self._courtesy = courtesy
         self._orphans = orphans
         #: Hellos under a name that another node holds, until that one has proved dead or alive.
-        self._rivals: dict[str, tuple[bytes, WorkerHello]] = {}
+        self._rivals: dict[str, tuple[bytes, WorkerHello, Identity]] = {}
 
-    def hello(self, peer: bytes, hello: WorkerHello, now: float) -> None:
+    def hello(self, peer: bytes, hello: WorkerHello, who: Identity, now: float) -> None:
         """Let a node in, over its first link or a later one."""
         book = self._book
+        if not who.works:
+            book.counters["refused_roles"] += 1
+            reason = f"the key {who.name or 'used'} is a {who.role}'s: a node takes a worker's"
+            book.send(peer, Refused("role", reason))
+            return
         if hello.protocol != PROTOCOL_VERSION:
             book.counters["refused_protocol"] += 1
             book.send(
@@ -69,9 +76,9 @@ class Workers:
             book.send(peer, Refused("bad-hello", "a node needs a name and at least one slot"))
             return
         node = book.fleet.by_name.get(hello.node)
-        if node is not None and node.boot_id != hello.boot_id:
+        if node is not None and (node.boot_id != hello.boot_id or node.who.key != who.key):
             if node.linked:
-                self._rivals[hello.node] = (peer, hello)
+                self._rivals[hello.node] = (peer, hello, who)
                 book.send(node.peer, Ping(0))
                 return
             self.condemn(node, "another process took its name")
@@ -81,6 +88,7 @@ class Workers:
             keep = self._reclaim(node, hello)
         else:
             keep = self._relink(node, peer, hello)
+        node.who = who
         node.info = hello.info
         node.draining = hello.window == 0 or bool(node.drain)
         node.lease_until = now + book.limits.lease
@@ -190,6 +198,19 @@ class Workers:
         """The broker was not there to hear: every lease is longer by that time."""
         for node in self._book.fleet:
             node.lease_until += seconds
+
+    def keys_changed(self, known: Mapping[str, Identity]) -> None:
+        """Cut off the nodes whose keys are not let in any more, or not as nodes."""
+        for node in list(self._book.fleet):
+            if not node.who.key:
+                continue
+            who = known.get(node.who.key)
+            if who is not None and who.works:
+                node.who = who
+                continue
+            self._book.send(node.peer, Refused("revoked", f"the key {node.who.name} was revoked"))
+            self._book.counters["keys_cut"] += 1
+            self.condemn(node, f"its key {node.who.name} was revoked", blame=False)
 
     def condemn(self, node: Node, why: str, *, blame: bool = True) -> None:
         """Take everything from a node and forget it. What still comes from it is stale."""

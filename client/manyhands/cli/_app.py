@@ -35,7 +35,7 @@ VERBS = {
     "drain": ("drain", "Have nodes finish what they run, and leave."),
     "cancel": ("cancel", "Cancel jobs."),
     "health": ("health", "Say whether a broker, or this host's node, serves."),
-    "keys": ("keys", "Make and show the key of a cluster."),
+    "keys": ("keys", "Make keys, and say whose are let in."),
     "version": ("version", "Show versions."),
     "completion": ("completion", "Print a script for the shell's completion."),
 }

@@ -23,6 +23,7 @@ _METAVARS = {
     "http_hosts": "NAMES",
     "journal": "DIRECTORY",
     "key_file": "FILE",
+    "allow_file": "FILE",
     "name": "NAME",
 }
 #: Seconds that may be written with a unit.

@@ -6,9 +6,12 @@ from typing import Any
 
 import click
 
+from manyhands import Client
 from manyhands.cli import _output
 from manyhands.cli._options import client_options
 from manyhands.cli._verb import Verb
+from manyhands.job import ENDED_STATES
+from manyhands_shared.errors import Refused
 
 
 @click.command(
@@ -33,8 +36,15 @@ def command(*, jobs: tuple[str, ...], **connection: Any) -> None:
             if job["state"] in _named.ENDED:
                 _output.note(f"{job['id']} had ended before: {job['state']}")
             else:
-                client.cancel(job["id"])
-        # The answer comes behind the cancellations, so they have been done by then.
+                _cancel(client, job["id"])
         states = {job["id"]: job["state"] for job in client.query("jobs")}
     for job in found:
         click.echo(f"{job['id']} {states.get(job['id'], 'cancelled')}")
+
+
+def _cancel(client: Client, job_id: str) -> None:
+    try:
+        client.query("cancel", id=job_id)
+    except Refused:
+        if client.query("job", id=job_id)["state"] not in ENDED_STATES:
+            raise  # and not only because it ended just now

@@ -1,44 +1,121 @@
-"""`manyhands keys`: make and show the key of a cluster."""
+"""`manyhands keys`: make keys, and say whose are let in."""
 
 from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import click
 
 from manyhands.cli import _output
 from manyhands.cli._options import json_option
 from manyhands.cli._verb import Verb
-from manyhands_shared.keys import ROLES, ClusterKey
+from manyhands_shared import allow_list
+from manyhands_shared.allow_list import Allowed
+from manyhands_shared.errors import ConfigError
+from manyhands_shared.keys import PARTS, ClusterKey
+from manyhands_shared.role_key import ROLES, RoleKey, check_public, check_role, load, to_hex
 
-_FILE = click.argument(
-    "file", envvar="MANYHANDS_KEY_FILE", type=click.Path(dir_okay=False, path_type=Path)
+_PATH = click.Path(dir_okay=False, path_type=Path)
+_FILE = click.argument("file", envvar="MANYHANDS_KEY_FILE", type=_PATH)
+_CLUSTER = click.option(
+    "--cluster",
+    metavar="FILE",
+    type=_PATH,
+    envvar=["MANYHANDS_BROKER_KEY_FILE", "MANYHANDS_KEY_FILE"],
+    help="The broker's cluster key; its allow-list is beside it.",
 )
+_LIST = click.option(
+    "--allow-file",
+    metavar="FILE",
+    type=_PATH,
+    envvar="MANYHANDS_BROKER_ALLOW_FILE",
+    help="The broker's allow-list, if it is elsewhere.",
+)
+_ROLE = click.option("--role", type=click.Choice(ROLES), help="What the key is for.")
 
 
 @click.group(name="keys")
 def command() -> None:
-    """Make and show the key of a cluster.
+    """Make keys, and say whose are let in.
 
-    Whoever has the key file can run code on every node, and nobody else can connect. Broker, nodes
-    and clients take it as --key-file or MANYHANDS_KEY_FILE.
+    One cluster key on every host is enough, and lets whoever has it do everything. For more, keep it
+    on the broker's host, and give each person and machine a key of a role: a client submits work and
+    rules its own jobs, a worker is a node, an admin is a client who rules everybody's. Such a key can be
+    revoked alone, at any time. Broker, nodes and clients take their key as --key-file or
+    MANYHANDS_KEY_FILE.
     """
 
 
 @command.command(
     cls=Verb,
     name="new",
-    examples=(("then copy it to every host", "manyhands keys new cluster.key"),),
+    examples=(
+        ("one key for all; then copy it to every host", "manyhands keys new cluster.key"),
+        (
+            "on the broker's host: one for alice, let in at once",
+            "manyhands keys new alice.key --role client --cluster cluster.key",
+        ),
+        (
+            "elsewhere: one whose secret never leaves this host",
+            "manyhands keys new my.key --role worker --broker-key PUBLIC",
+        ),
+    ),
 )
 @_FILE
-def new(file: Path) -> None:
+@_ROLE
+@click.option("--name", help="Whose the key is; else the file's name without its suffix.")
+@click.option(
+    "--cluster",
+    metavar="FILE",
+    type=_PATH,
+    help="The cluster key of the broker that the key is for, which then lets it in.",
+)
+@click.option("--broker-key", metavar="PUBLIC", help="That broker's public key instead.")
+@_LIST
+def new(
+    file: Path,
+    *,
+    role: str | None,
+    name: str | None,
+    cluster: Path | None,
+    broker_key: str | None,
+    allow_file: Path | None,
+) -> None:
     """Make a key file that only you can read.
 
     An existing file is never overwritten.
     """
-    ClusterKey.new().save(file)
-    _output.note(f"a new key is in {file}; copy it to every host, and let nobody else read it")
+    if role is None:
+        if cluster or broker_key or name:
+            raise ConfigError("a key for one person or machine needs a --role")
+        ClusterKey.new().save(file)
+        _output.note(f"a new key is in {file}; copy it to every host, and let nobody else read it")
+        return
+    name = name or file.name.partition(".")[0]
+    if cluster is not None:
+        key = RoleKey.new(role, name, _broker_key(cluster))
+        # First the file, which is never overwritten: else a name that is taken would be let in twice.
+        key.save(file)
+        try:
+            allow_list.allow(_list(cluster, allow_file), Allowed(key.public, role, name))
+        except ConfigError:
+            file.unlink()
+            raise
+        _output.note(f"a new {role}'s key for {name} is in {file}, and is let in")
+    elif broker_key is not None:
+        key = RoleKey.new(role, name, check_public(broker_key))
+        key.save(file)
+        _output.note(
+            f"a new {role}'s key for {name} is in {file}; on the broker's host, let it in with:"
+        )
+        click.echo(f"manyhands keys allow {key.public} --role {role} --name {name}")
+    else:
+        raise ConfigError(
+            "name the broker's cluster key with --cluster, or its public key with --broker-key; "
+            "`manyhands keys show` prints it"
+        )
 
 
 @command.command(
@@ -53,10 +130,106 @@ def show(file: Path, *, json: bool) -> None:
 
     The secret is never printed.
     """
-    key = ClusterKey.load(file)
-    public = {role: key.pair(role).public.decode() for role in ROLES}
+    key = load(file)
+    if isinstance(key, ClusterKey):
+        public = {part: to_hex(key.pair(part).public) for part in PARTS}
+        about = {"role": "cluster", "name": ""}
+    else:
+        public = {key.role: key.public, "broker": key.broker}
+        about = {"role": key.role, "name": key.name}
     if json:
         mode = f"{stat.S_IMODE(file.stat().st_mode):04o}"
-        _output.document(file=str(file), mode=mode, public=public)
+        _output.document(file=str(file), mode=mode, **about, public=public)
     else:
-        _output.table(["role", "public key"], public.items())
+        _output.table(["of", "public key"], public.items())
+
+
+@command.command(
+    cls=Verb,
+    name="allow",
+    examples=(
+        (
+            "a public key that somebody sent",
+            "manyhands keys allow PUBLIC --role client --name alice --cluster cluster.key",
+        ),
+        ("a key file", "manyhands keys allow alice.key --cluster cluster.key"),
+    ),
+)
+@click.argument("key", metavar="KEY")
+@_ROLE
+@click.option("--name", help="Whose the key is.")
+@_CLUSTER
+@_LIST
+def allow(
+    *, key: str, role: str | None, name: str | None, cluster: Path | None, allow_file: Path | None
+) -> None:
+    """Let a key in: its public key, or the file that it is in.
+
+    A running broker notices within a second. A key that is let in already gets the new role or name.
+    """
+    public = key
+    if Path(key).is_file():
+        found = load(Path(key))
+        if isinstance(found, ClusterKey):
+            raise ConfigError(f"{key} is a cluster key, which its own broker always lets in")
+        public, role, name = found.public, role or found.role, name or found.name
+    if role is None or name is None:
+        raise ConfigError("a public key alone does not say whose it is: add --role and --name")
+    entry = Allowed(check_public(public), check_role(role), name)
+    allow_list.allow(_list(cluster, allow_file), entry)
+    _output.note(f"{name} is let in as {role}")
+
+
+@command.command(
+    cls=Verb,
+    name="revoke",
+    examples=(("", "manyhands keys revoke alice --cluster cluster.key"),),
+)
+@click.argument("key", metavar="NAME|PUBLIC")
+@_CLUSTER
+@_LIST
+def revoke(*, key: str, cluster: Path | None, allow_file: Path | None) -> None:
+    """Let a key in no more.
+
+    A running broker cuts its connections off within seconds: a client's jobs are cancelled, save
+    durable ones; what a node held is run again elsewhere.
+    """
+    gone = allow_list.revoke(_list(cluster, allow_file), key)
+    _output.note(f"the {gone.role}'s key {gone.name} is let in no more")
+
+
+@command.command(
+    cls=Verb, name="list", examples=(("", "manyhands keys list --cluster cluster.key"),)
+)
+@_CLUSTER
+@_LIST
+@json_option
+def list_(*, cluster: Path | None, allow_file: Path | None, json: bool) -> None:
+    """List the keys that are let in besides the cluster key."""
+    keys: list[dict[str, Any]] = [
+        {"name": key.name, "role": key.role, "public": key.public}
+        for key in allow_list.read(_list(cluster, allow_file))
+    ]
+    if json:
+        _output.document(keys=keys)
+    else:
+        _output.table(["name", "role", "public key"], [list(key.values()) for key in keys])
+
+
+def _broker_key(cluster: Path) -> str:
+    """The public key of the broker with this cluster key, in hexadecimal."""
+    key = load(cluster)
+    if not isinstance(key, ClusterKey):
+        raise ConfigError(f"{cluster} is the key of {key.name} alone, and no cluster key")
+    return to_hex(key.pair("broker").public)
+
+
+def _list(cluster: Path | None, allow_file: Path | None) -> Path:
+    """Where the allow-list is."""
+    if allow_file is not None:
+        return allow_file
+    if cluster is None:
+        raise ConfigError(
+            "name the broker's cluster key with --cluster, or its list with --allow-file"
+        )
+    return allow_list.place(cluster)

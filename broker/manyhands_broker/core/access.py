@@ -1,0 +1,68 @@
+"""Who a peer is, by its key, and what that lets it do.
+
+Without keys, on loopback, everybody may do everything. With them, a connection acts in the one role of
+its key: a worker's may only be a node, a client's may only be a client. A client may ask about every
+job and order what concerns its own: the jobs submitted under the same key. What concerns others, and
+the cluster as a whole, takes an admin's key. The cluster key is an admin's and a worker's at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: What every client may ask.
+_OPEN = frozenset({"jobs", "job", "nodes", "events", "stats", "why"})
+#: What it may ask for, and order, of its own jobs. All else is for admins.
+_OWN = frozenset({"pause", "resume", "cancel", "forget", "failed", "output"})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What is known of a peer from its key.
+
+    `key` is the public key in hexadecimal, `name` what it is called on the allow-list; both are empty
+    where there are no keys, and the name is for the keys that derive from the cluster key.
+    """
+
+    key: str = ""
+    name: str = ""
+    role: str = "any"
+
+    @property
+    def submits(self) -> bool:
+        """Whether it may be a client."""
+        return self.role != "worker"
+
+    @property
+    def works(self) -> bool:
+        """Whether it may be a node."""
+        return self.role in ("worker", "any")
+
+    @property
+    def commands(self) -> bool:
+        """Whether it may order what concerns others."""
+        return self.role in ("admin", "any")
+
+    def account(self, session: str) -> str:
+        """On whose account jobs of a session called `session` run."""
+        return f"key:{self.name}" if self.name else session
+
+    def why_not(self, what: str, account: str, owner: str | None) -> str:
+        """Why this identity may not put the query `what`; empty if it may.
+
+        Args:
+            what: Of the query.
+            account: Whose the session is.
+            owner: Whose the job is that the query is about; `None` if there is no such job.
+        """
+        if self.commands or what in _OPEN:
+            return ""
+        if what not in _OWN:
+            return f"{what!r} takes an admin's key, and {self.name} is a client's"
+        if owner is not None and owner != account:
+            return f"the job is not one of {self.name}'s: {what!r} takes an admin's key, or its owner's"
+        return ""
+
+
+#: Where there are no keys.
+ANYBODY = Identity()

@@ -1,0 +1,57 @@
+"""Ending tasks that somebody does not want any more."""
+
+from __future__ import annotations
+
+from manyhands_broker.core.book import Book
+from manyhands_broker.core.job import Job, Piece
+from manyhands_broker.core.records import JobClosed, JobMarked
+from manyhands_broker.core.states import State
+from manyhands_shared.messages import Cancel, Span
+
+
+class Cancelling:
+    """What waits ends at once; what is on a node ends when the node says so."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    def tasks(self, job: Job, indices: list[int]) -> None:
+        """Cancel these tasks, those of them that have not ended."""
+        for piece in job.pieces(indices):
+            for offset in range(piece.lo, piece.hi):
+                state = piece.chunk.states[offset]
+                single = Piece(piece.chunk, offset, offset + 1)
+                if state == State.QUEUED:
+                    self._book.stop(single, None)
+                elif state == State.ASSIGNED:
+                    self._assigned(single)
+
+    def whole(self, job: Job) -> None:
+        """Cancel what is there; a durable job is over with that, also after a restart."""
+        if job.options.durable:
+            self._book.record(JobMarked(job.id, "cancelled"))
+            if not job.closed:
+                self._book.record(JobClosed(job.id))
+                job.close()
+        self.rest(job)
+        if job.finished:
+            self._book.retire(job)
+
+    def rest(self, job: Job) -> None:
+        """Cancel every task that has not ended."""
+        for piece in job.every_piece(State.QUEUED):
+            self._book.stop(piece, None)
+        job.ready.clear()
+        for piece in job.every_piece(State.ASSIGNED):
+            self._assigned(piece)
+
+    def _assigned(self, piece: Piece) -> None:
+        job = piece.chunk.job
+        spans: dict[tuple[bytes, int], list[int]] = {}
+        for offset, index in enumerate(piece.indices, piece.lo):
+            node = piece.chunk.holders[offset]
+            if node is not None and index not in job.cancelling:
+                job.cancelling.add(index)
+                spans.setdefault((node.peer, piece.chunk.attempts[offset]), []).append(index)
+        for (peer, attempt), indices in spans.items():
+            self._book.send(peer, Cancel([Span(job.id, attempt, indices)]))

@@ -1,0 +1,135 @@
+"""The allow-list: the public keys that a broker lets in besides those of its own cluster key.
+
+A text file, one key a line: ``PUBLIC ROLE NAME``; lines that begin with ``#`` are for people. It is
+replaced whole, so whoever reads it sees the old list or the new one. A key that is not on it is
+refused, so taking a line out revokes that key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from manyhands_shared.errors import ConfigError
+from manyhands_shared.role_key import check_name, check_public, check_role
+
+_HEADER = "# public keys that the broker lets in; changed with: manyhands keys allow, revoke\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A key that is let in. `public` is in hexadecimal."""
+
+    public: str
+    role: str
+    name: str
+
+
+def place(key_file: Path) -> Path:
+    """Where the allow-list of the broker with this cluster key is, unless it is told otherwise."""
+    return key_file.with_name(f"{key_file.name}.allowed")
+
+
+def read(path: Path) -> tuple[Allowed, ...]:
+    """The keys on the list; none if there is no such file.
+
+    Raises:
+        ConfigError: others can write the file, or a line of it cannot be read.
+    """
+    try:
+        with path.open(encoding="ascii") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the allow-list {path}: {error}") from None
+    if stat.S_IMODE(mode) & 0o022:
+        raise ConfigError(f"others can write the allow-list {path}; run: chmod 600 {path}")
+    keys: dict[str, Allowed] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            public, role, name = line.split()
+            entry = Allowed(check_public(public), check_role(role), check_name(name))
+        except ValueError:
+            raise ConfigError(
+                f"line {number} of the allow-list {path} is not: PUBLIC ROLE NAME"
+            ) from None
+        except ConfigError as error:
+            raise ConfigError(f"line {number} of the allow-list {path}: {error}") from None
+        if public in keys:
+            raise ConfigError(f"line {number} of the allow-list {path} repeats a key")
+        keys[public] = entry
+    return tuple(keys.values())
+
+
+def allow(path: Path, key: Allowed) -> None:
+    """Put a key on the list; again, with another role or name, changes those.
+
+    Raises:
+        ConfigError: another key has this name, or the list cannot be read or written.
+    """
+    with _locked(path):
+        keys = read(path)
+        if any(other.name == key.name and other.public != key.public for other in keys):
+            raise ConfigError(
+                f"another key is called {key.name}; revoke that first, or choose another --name"
+            )
+        _write(path, (*(other for other in keys if other.public != key.public), key))
+
+
+def revoke(path: Path, wanted: str) -> Allowed:
+    """Take the key with this name or public key off the list, and return it.
+
+    Raises:
+        ConfigError: it is not on the list, or the list cannot be read or written.
+    """
+    with _locked(path):
+        keys = read(path)
+        found = [key for key in keys if wanted in (key.public, key.name)]
+        if not found:
+            raise ConfigError(
+                f"no key {wanted!r} on the allow-list {path}; see: manyhands keys list"
+            )
+        _write(path, tuple(key for key in keys if key is not found[0]))
+    return found[0]
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One writer at a time, so that none overwrites what another has just added."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError(f"cannot write the allow-list {path}: {error}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, keys: tuple[Allowed, ...]) -> None:
+    text = _HEADER + "".join(f"{key.public} {key.role} {key.name}\n" for key in keys)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write the allow-list {path}: {error}") from None

@@ -1,0 +1,24 @@
+"""What the tests of security share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from chaos.conftest import Bench, bench
+from chaos.peers import Peers
+from security.cluster import Keyed
+
+__all__ = ["bench"]
+
+
+@pytest.fixture
+def peers() -> Iterator[Peers]:
+    with Peers() as made:
+        yield made
+
+
+@pytest.fixture
+def keyed(bench: Bench, peers: Peers) -> Keyed:
+    return Keyed(bench, peers, lease=4.0, journal=str(bench.folder / "journal"))

@@ -1,0 +1,158 @@
+"""Row 43: a revoked key is cut off within seconds, an allowed one let in, without a restart."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import manyhands
+from chaos.conftest import joined
+from chaos.peers import client_hello, node_hello
+from command import run
+from manyhands_shared import allow_list, role_key, wire
+from manyhands_shared import messages as m
+from manyhands_shared.allow_list import Allowed
+from manyhands_shared.errors import NotAuthorised
+from manyhands_shared.role_key import RoleKey
+from security.cluster import Keyed
+from support import eventually
+
+#: "Within seconds": the broker looks at its list twice a second, and waits one for a farewell.
+SECONDS = 5.0
+
+
+def revoke(keyed: Keyed, name: str) -> None:
+    done = run("keys", "revoke", name, "--cluster", keyed.cluster_file)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_revoked_client_is_cut_off_and_its_work_ends(keyed: Keyed) -> None:
+    keyed.node(keyed.cluster_file)
+    alice = manyhands.Executor(address=keyed.broker.address, key_file=keyed.key("alice", "client"))
+    bob = manyhands.Executor(address=keyed.broker.address, key_file=keyed.key("bob", "client"))
+    with bob:
+        assert alice.submit(pow, 2, 2).result(60) == 4
+        endless = alice.submit(time.sleep, 10_000)
+        with manyhands.Client(keyed.broker.address, key_file=keyed.cluster_file) as admin:
+            eventually(lambda: admin.query("stats")["running"] == 1)
+            revoke(keyed, "alice")
+            start = time.monotonic()
+            with pytest.raises(NotAuthorised, match="key alice was revoked"):
+                endless.result(SECONDS)
+            print(f"a revoked client knows after {time.monotonic() - start:.2f} s")
+            # What ran for it is killed, so that the slot is free for others.
+            assert bob.submit(pow, 2, 3).result(SECONDS) == 8
+            assert admin.query("stats")["counters"]["keys_cut"] == 1
+    alice.shutdown(wait=False)
+    with pytest.raises(NotAuthorised):
+        manyhands.Client(keyed.broker.address, key_file=keyed.folder / "alice.key")
+
+
+def test_a_revoked_node_is_cut_off_and_its_tasks_run_elsewhere(keyed: Keyed) -> None:
+    gone = keyed.node(keyed.key("mill", "worker"), "gone")
+    with (
+        manyhands.Client(keyed.broker.address, key_file=keyed.cluster_file) as admin,
+        manyhands.Executor(address=keyed.broker.address, key_file=keyed.cluster_file) as executor,
+    ):
+        joined(admin, 1)
+        future = executor.submit(time.sleep, 0.5)
+        eventually(lambda: admin.query("stats")["running"] == 1)
+        keyed.node(keyed.cluster_file, "stays")
+        joined(admin, 2)
+        revoke(keyed, "mill")
+        eventually(lambda: [n["name"] for n in admin.query("nodes")] == ["stays"], SECONDS)
+        assert future.result(60) is None
+        [job] = admin.query("jobs")
+        assert job["story"] == [], "nobody is to blame for a revoked key"
+    assert gone.process is not None
+    assert gone.process.wait(30) == 4
+    assert "key mill was revoked" in gone.log
+    assert "Traceback" not in gone.log
+
+
+@pytest.mark.parametrize("role", ["client", "worker"])
+def test_who_does_not_leave_is_thrown_out(keyed: Keyed, role: str) -> None:
+    """A peer that ignores what it is told has its connection shut down, silent or not."""
+    key = role_key.load(keyed.key("mallory", role))
+    assert isinstance(key, RoleKey)
+    # No reconnecting: what is lost then is this one connection.
+    peer = keyed.peer(key.pair, reconnect_ivl=-1)
+    monitor = peer.socket.get_monitor_socket()
+    hello = client_hello() if role == "client" else node_hello("mallory", b"m" * 16)
+    peer.send(hello)
+    peer.until(m.ClientWelcome if role == "client" else m.WorkerWelcome)
+    while monitor.poll(0):
+        monitor.recv_multipart()
+    revoke(keyed, "mallory")
+    assert peer.until(m.Refused, SECONDS).code == "revoked"
+    # Whatever it says now is not even read.
+    peer.send(hello)
+    peer.send(m.Ping(1))
+    assert monitor.poll(SECONDS * 1000), "the connection stands"
+    admin = keyed.peer(keyed.cluster.pair("client"))
+    admin.hello()
+    stats = admin.ask("stats")
+    assert (stats["nodes"], stats["sessions"]) == (0, 1)
+    while peer.socket.poll(0):
+        assert not isinstance(
+            wire.decode(peer.socket.recv_multipart()), m.ClientWelcome | m.WorkerWelcome
+        )
+    peer.socket.disable_monitor()
+    monitor.close()
+    # And it does not come back.
+    again = keyed.peer(key.pair)
+    again.send(hello)
+    assert again.receive(0.5) is None
+    assert "Traceback" not in keyed.broker.log
+
+
+def test_a_key_is_let_in_while_the_broker_runs(keyed: Keyed) -> None:
+    file = keyed.key("alice", "client", allow=False)
+    with pytest.raises(NotAuthorised):
+        manyhands.Client(keyed.broker.address, key_file=file)
+    done = run("keys", "allow", file, "--cluster", keyed.cluster_file)
+    assert done.returncode == 0, done.stderr
+
+    def enters() -> bool:
+        try:
+            manyhands.Client(keyed.broker.address, key_file=file).close()
+        except NotAuthorised:
+            return False
+        return True
+
+    eventually(enters, SECONDS)
+
+
+def test_a_new_role_holds_at_once_and_costs_no_connection(keyed: Keyed) -> None:
+    file = keyed.key("alice", "client")
+    key = role_key.load(file)
+    assert isinstance(key, RoleKey)
+    peer = keyed.peer(key.pair)
+    peer.hello()
+    owner = keyed.peer(keyed.cluster.pair("client"))
+    owner.hello()
+    owner.submit("job", [b"a"])
+    owner.ask("job", id="job")
+    peer.send(m.Query(1, "pause", {"id": "job"}))
+    assert peer.until(m.Reply).data == m.DENIED
+    allow_list.allow(keyed.allowed, Allowed(key.public, "admin", "alice"))
+
+    def paused() -> bool:
+        peer.send(m.Query(2, "pause", {"id": "job"}))
+        return not peer.until(m.Reply).error
+
+    eventually(paused, SECONDS)
+
+
+def test_a_list_that_cannot_be_read_changes_nothing(keyed: Keyed) -> None:
+    key = role_key.load(keyed.key("alice", "client"))
+    assert isinstance(key, RoleKey)
+    peer = keyed.peer(key.pair)
+    peer.hello()
+    keyed.allowed.write_text("this is no list\n")
+    eventually(lambda: "stays in force" in keyed.broker.log, SECONDS)
+    assert "line 1 of the allow-list" in keyed.broker.log
+    peer.ask("stats")
+    keyed.allowed.unlink()  # nobody is on a list that is not there
+    assert peer.until(m.Refused, SECONDS).code == "revoked"
