@@ -84,7 +84,7 @@ class Keyring:
         self._stamp = _stamp(allowed)
         #: By public key, in ZeroMQ's form; and what the scheduler was told last.
         self._known: Mapping[str, Identity] = self._read()
-        self._told = self._known
+        self._told: Mapping[str, Identity] = self._known
         # The authenticator asks in a thread of its own.
         self._lock = threading.Lock()
 
@@ -149,13 +149,10 @@ class Door:
         if self._keyring is None:
             return ANYBODY
         who = self._keyring.who(frame)
-        if who is None:
-            _shut(*_connection(frame))
-        elif peer not in self._met or self._met[peer][0] is not who:
+        if who is not None and (peer not in self._met or self._met[peer][0] is not who):
             self._met[peer] = (who, *_connection(frame))
             if len(self._met) > _MAX_MET:
-                # Whoever it is: after a revocation its next message has it shut down.
-                del self._met[next(iter(self._met))]
+                del self._met[next(iter(self._met))]  # which then can only be ignored
         return who
 
     def forget(self, peer: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -97,7 +96,7 @@ def test_allow_and_revoke(listed: Path) -> None:
     assert allow_list.revoke(listed, entry(2).public) == entry(2)
     assert allow_list.read(listed) == (entry(0),)
     assert stat.S_IMODE(listed.stat().st_mode) == 0o600
-    assert os.listdir(listed.parent) == [listed.name]
+    assert list(listed.parent.iterdir()) == [listed]
 
 
 def test_many_who_write_at_once_lose_nothing_and_no_reader_sees_half(listed: Path) -> None:
