@@ -115,9 +115,9 @@ class LocalCluster:
         """Process ids: the broker's, then the nodes'."""
         return [process.pid for process in self._processes()]
 
-    def add_node(self) -> LocalNode:
-        """Start another node; it joins by itself."""
-        name = f"local-{self._pid}-{len(self.nodes)}"
+    def add_node(self, name: str = "") -> LocalNode:
+        """Start another node; it joins by itself. Without a `name` it gets one."""
+        name = name or f"local-{self._pid}-{len(self.nodes)}"
         own = {"broker": self.address, "name": name, "slots": self._slots or 0}
         config = {**self._worker_options, **own}
         node = LocalNode(name, self._spawn("manyhands_worker", config))

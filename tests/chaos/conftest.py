@@ -43,11 +43,11 @@ class Bench:
     def executor(self, address: str, **options: Any) -> manyhands.Executor:
         """An executor whose unfinished calls are dropped at the end."""
         executor = manyhands.Executor(address=address, **options)
-        self.stack.callback(_abandon, executor)
+        self.stack.callback(abandon, executor)
         return executor
 
 
-def _abandon(executor: manyhands.Executor) -> None:
+def abandon(executor: manyhands.Executor) -> None:
     """End it now: after a failure there may be nobody left to answer what `shutdown` waits for."""
     executor._connection.abort(ClusterClosed("the test is over"))
     executor.shutdown(wait=False)

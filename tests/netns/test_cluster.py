@@ -1,0 +1,161 @@
+"""A cluster of several hosts whose network fails for real: packets vanish, and no socket is told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from chaos.conftest import abandon
+from chaos.ledger import Ledger, run
+from manyhands import Client, Executor, LocalCluster
+from manyhands.testbed import Network, Shape
+from support import eventually
+
+pytestmark = pytest.mark.slow
+
+LEASE = 1.5
+BOUND = 40.0
+
+
+class Fleet:
+    """A keyed broker with a client on the first host, and a node on each of the others."""
+
+    def __init__(self, network: Network, stack: ExitStack, folder: Path) -> None:
+        self.network = network
+        self.home, *self.others = network.hosts
+        self.ledger = Ledger(folder)
+        key = str(folder / "cluster.key")
+        with self.home.inside():
+            self.cluster = LocalCluster(
+                nodes=0,
+                broker={
+                    "bind": f"tcp://{self.home.address}:7711",
+                    "key_file": key,
+                    "create_key": True,
+                    "lease": LEASE,
+                    "beat_interval": 0.1,
+                },
+                worker={"key_file": key},
+            )
+            stack.callback(self.cluster.close, drain=False)
+            self.client = stack.enter_context(Client(self.cluster.address, key_file=key))
+            self.executor = Executor(address=self.cluster.address, key_file=key)
+            stack.callback(abandon, self.executor)
+        for host in self.others:
+            with host.inside():
+                self.cluster.add_node(host.name)
+        self.joined(len(self.others))
+
+    def submit(self, count: int, seconds: float) -> None:
+        """Hand in tasks that take so long each."""
+        first = len(self.ledger.submitted)
+        for task in range(first, first + count):
+            future = self.executor.submit(work, self.ledger.file, task, seconds)
+            self.ledger.submitted.add(task)
+            self.ledger.acknowledged.add(task)
+            future.add_done_callback(lambda f, task=task: self.ledger.deliver(task, f.result()))
+
+    def joined(self, count: int) -> None:
+        """Wait until so many nodes are there."""
+        eventually(lambda: len(self.names()) == count, BOUND, what=f"{count} nodes joined")
+
+    def names(self) -> list[str]:
+        """Of the nodes that the broker has."""
+        return [str(node["name"]) for node in self.client.query("nodes")]
+
+    def is_busy(self, name: str) -> bool:
+        """Whether the node of that name runs something."""
+        return any(n["name"] == name and n["running"] for n in self.client.query("nodes"))
+
+    def counters(self) -> dict[str, int]:
+        """The broker's."""
+        return dict(self.client.query("stats")["counters"])
+
+    def delivered(self) -> None:
+        """Wait until everything is."""
+        eventually(
+            lambda: self.ledger.delivered.keys() >= self.ledger.acknowledged, BOUND, what="done"
+        )
+
+    def works_again(self, name: str) -> None:
+        """Wait until the node of that name has joined and has been given work."""
+        self.joined(len(self.others))
+        self.submit(40, 0.02)
+        eventually(lambda: self.is_busy(name), BOUND, what=f"{name} has work")
+        self.delivered()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with ExitStack() as stack:
+        yield Fleet(stack.enter_context(Network(3)), stack, tmp_path)
+
+
+def work(file: str, task: int, seconds: float) -> int:
+    """Leave a trace, take some time."""
+    done = run(file, task)
+    threading.Event().wait(seconds)
+    return done
+
+
+def _part(fleet: Fleet) -> None:
+    fleet.network.partition([fleet.others[0]])
+
+
+def _mute(fleet: Fleet) -> None:
+    fleet.network.drop(fleet.others[0], fleet.home)
+
+
+def _deafen(fleet: Fleet) -> None:
+    fleet.network.drop(fleet.home, fleet.others[0])
+
+
+@pytest.mark.parametrize("fault", [_part, _mute, _deafen], ids=["parted", "mute", "deaf"])
+def test_a_host_that_is_cut_off_for_two_leases(
+    fleet: Fleet, fault: Callable[[Fleet], None]
+) -> None:
+    """Rows 26 and 27. Its tasks run elsewhere meanwhile; what it still brings is stale and refused."""
+    fleet.submit(20, 0.3)
+    eventually(lambda: len(fleet.ledger.runs) >= 2, BOUND, what="both nodes are in mid-task")
+    fault(fleet)
+    cut = time.monotonic()
+    eventually(lambda: fleet.counters().get("nodes_condemned"), BOUND, what="condemned")
+    fleet.delivered()
+    eventually(lambda: time.monotonic() > cut + 2 * LEASE, BOUND)
+    fleet.network.heal()
+    fleet.works_again("host-1")
+    print(fleet.ledger.judge())
+    if fault is not _deafen:  # a deaf node's results still arrive in time
+        # Some task ran on both sides of the cut, so there was a second result to refuse.
+        assert max(fleet.ledger.runs.values()) == 2
+    assert fleet.counters()["tasks_done"] == len(fleet.ledger.submitted)
+
+
+def test_a_host_that_loses_its_power_leaves_a_half_open_connection(fleet: Fleet) -> None:
+    """Row 30. The lease runs out although no connection was ever closed; the rest does its work."""
+    fleet.submit(40, 0.05)
+    eventually(lambda: fleet.is_busy("host-1"), BOUND)
+    fleet.network.power_off(fleet.others[0])
+    eventually(lambda: fleet.counters().get("nodes_condemned"), BOUND, what="condemned")
+    fleet.delivered()
+    fleet.network.power_on(fleet.others[0])
+    with fleet.others[0].inside():
+        fleet.cluster.add_node("host-1")
+    fleet.works_again("host-1")
+    print(fleet.ledger.judge())
+
+
+def test_a_slow_and_lossy_cable_costs_time_and_nothing_else(fleet: Fleet) -> None:
+    """Rows 28 and 29. TCP sends again what is lost, so nobody is condemned and nothing runs twice."""
+    fleet.network.shape(fleet.others[0], Shape(delay=0.02, loss=0.02, seed=fleet.ledger.seed))
+    fleet.submit(60, 0.02)
+    eventually(lambda: fleet.is_busy("host-1"), BOUND)
+    fleet.delivered()
+    print(fleet.ledger.judge())
+    assert fleet.counters().get("nodes_condemned", 0) == 0
+    assert max(fleet.ledger.runs.values()) == 1
