@@ -26,6 +26,7 @@ from manyhands_shared import address, allow_list
 from manyhands_shared.clock import monotonic
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError, ExitCode, ManyhandsError
+from manyhands_shared.notify import Notifier
 
 log = logging.getLogger("manyhands.broker")
 
@@ -58,6 +59,7 @@ def run(
 def _serve(
     config: BrokerConfig, ready: Ready | None, parent_pid: int | None, lifeline: int | None
 ) -> int:
+    manager = Notifier()
     key = load_key(config)
     with contextlib.ExitStack() as stack:
         context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
@@ -104,10 +106,13 @@ def _serve(
             loop.on_readable(lifeline, loop.stop)
         if parent_pid is not None:
             heartbeats.each_check(lambda: None if os.getppid() == parent_pid else loop.stop())
+        heartbeats.each_check(lambda: manager.alive(monotonic()))
         log.info("listening on %s", endpoint)
+        manager.tell("READY=1", f"STATUS=listening on {endpoint}")
         if ready is not None:
             ready(facts)
         loop.run()
+        manager.tell("STOPPING=1")
     return ExitCode.OK
 
 

@@ -176,7 +176,8 @@ class LocalCluster:
         if ready_fd is not None:
             command += ["--ready-fd", str(ready_fd)]
             inherited.append(ready_fd)
-        environment = dict(os.environ)
+        # A service manager hears of this process, not of those that it starts.
+        environment = {name: text for name, text in os.environ.items() if name != "NOTIFY_SOCKET"}
         # What this process can import, its processes can, whatever was done to sys.path.
         environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         return subprocess.Popen(

@@ -129,6 +129,11 @@ class NodeCore:
         return self._phase
 
     @property
+    def draining(self) -> bool:
+        """Whether it is on its way out."""
+        return self._drain_by is not None
+
+    @property
     def running(self) -> int:
         """Slots that have tasks."""
         return self._work.running

@@ -16,8 +16,9 @@ from typing import Any
 from manyhands_shared import address, resources
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
+from manyhands_shared.notify import Notifier
 from manyhands_worker import actions as a
-from manyhands_worker.core import Identity, NodeCore
+from manyhands_worker.core import Identity, NodeCore, Phase
 from manyhands_worker.guard import Guard
 from manyhands_worker.heartbeat import Target
 from manyhands_worker.info import default_slots, describe_host
@@ -41,9 +42,10 @@ def run(config: WorkerConfig, *, parent_pid: int | None = None, lifeline: int | 
         parent_pid: leave at once when this process is not the parent any more.
         lifeline: a descriptor; leave at once when its other end is closed.
     """
+    manager = Notifier()  # before anything is started that would inherit the manager's address
     try:
         start_fork_server()
-        return _Node(config, parent_pid, lifeline).run()
+        return _Node(config, manager, parent_pid, lifeline).run()
     except ManyhandsError as error:
         print(f"manyhands worker: {error}", file=sys.stderr)
         return error.exit_code
@@ -55,7 +57,15 @@ def run(config: WorkerConfig, *, parent_pid: int | None = None, lifeline: int | 
 class _Node:
     """Everything of a running node, wired together."""
 
-    def __init__(self, config: WorkerConfig, parent_pid: int | None, lifeline: int | None) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        manager: Notifier,
+        parent_pid: int | None,
+        lifeline: int | None,
+    ) -> None:
+        self._manager = manager
+        self._told = ""
         boot_id = os.urandom(16)
         self._broker = address.parse(config.broker)
         slots = config.slots or default_slots()
@@ -109,6 +119,8 @@ class _Node:
             self._tell(a.Leave("its parent process is gone", now=True), now)
         self._tell(a.Tick(), now)
         self._guard.board.turn(self._core.running)
+        if self._manager.wanted:
+            self._tell_manager(now)
 
     def _wait(self) -> None:
         now = time.monotonic()
@@ -167,6 +179,19 @@ class _Node:
     def _beat(self, effect: a.Beat) -> None:
         host = address.host_of(self._broker) or "127.0.0.1"
         self._guard.aim(Target(host, effect.port, effect.row, effect.interval, effect.key))
+
+    def _tell_manager(self, now: float) -> None:
+        """Tell the service manager what it does not know yet. Ready is a node that was welcomed."""
+        if self._core.draining:
+            lines = ["STOPPING=1", "STATUS=draining"]
+        elif self._core.phase is Phase.READY:
+            lines = ["READY=1", f"STATUS=works for {self._broker}"]
+        else:
+            lines = [f"STATUS=waits for the broker at {self._broker}"]
+        if lines[-1] != self._told:
+            self._told = lines[-1]
+            self._manager.tell(*lines)
+        self._manager.alive(now)
 
     def _stop(self, effect: a.Stop) -> None:
         self._code = effect.code
