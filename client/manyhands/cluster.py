@@ -165,7 +165,7 @@ class LocalCluster:
         if not line:
             code = self.broker.wait(_LEAVE_SECONDS)
             raise ManyhandsError(f"the broker did not start (exit code {code}); see above why")
-        return str(json.loads(line)["address"])
+        return _from_here(str(json.loads(line)["address"]))
 
     def _spawn(
         self, module: str, config: dict[str, Any], ready_fd: int | None = None
@@ -187,6 +187,13 @@ class LocalCluster:
             pass_fds=inherited,
             process_group=0,  # Ctrl-C in the terminal is for us; they leave when we say so
         )
+
+
+def _from_here(address: str) -> str:
+    """How this machine reaches what listens at `address`, which may be every address that it has."""
+    for everywhere, here in (("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")):
+        address = address.replace(everywhere, here)
+    return address
 
 
 def _end(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:

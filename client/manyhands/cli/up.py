@@ -1,10 +1,14 @@
-"""`manyhands up`: a cluster on this machine, in the foreground."""
+"""`manyhands up`: a cluster in the foreground, on this machine and others."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import tempfile
 import threading
-from typing import TYPE_CHECKING, NoReturn
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -12,9 +16,11 @@ from manyhands.cli import _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import json_option
 from manyhands.cli._verb import Verb
+from manyhands_shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from manyhands import LocalCluster
+    from manyhands.cli._remote import RemoteNodes
 
 
 #: How often it looks whether every process is still there.
@@ -30,55 +36,161 @@ _LOOK_SECONDS = 0.5
             "the address goes to stdout, for other terminals",
             "export MANYHANDS_BROKER=tcp://127.0.0.1:PORT",
         ),
+        (
+            "a broker here, a node on each of three hosts",
+            "manyhands up --ssh host1,host2,host3 --key-file cluster.key",
+        ),
     ),
 )
-@click.option("--nodes", type=click.IntRange(1, 64), default=2, show_default=True, help="Nodes.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(0, 64),
+    help="Nodes on this machine.  [default: 2, with --ssh 0]",
+)
 @click.option(
     "--slots",
     type=click.IntRange(1, 1_024),
-    default=1,
+    help="Slots of each node.  [default: 1, on other hosts one for each core]",
+)
+@click.option(
+    "--listen",
+    metavar="ADDRESS",
+    help="Where the broker listens.  [default: 127.0.0.1, with --ssh 0.0.0.0]",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=0, help="Its port; 0 picks a free one."
+)
+@click.option(
+    "--key-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="MANYHANDS_KEY_FILE",
+    help="Key file of the cluster, made if there is none.  [default: with --ssh one for this run]",
+)
+@click.option(
+    "--ssh", "hosts", metavar="HOSTS", help="Also a node on each of these: HOST,USER@HOST."
+)
+@click.option(
+    "--advertise",
+    default="",
+    metavar="HOST",
+    help="This machine, as those hosts reach it.  [default: where their ssh comes from]",
+)
+@click.option(
+    "--remote-command",
+    default="manyhands",
     show_default=True,
-    help="Slots of each node.",
+    metavar="PATH",
+    help="The command on those hosts.",
 )
 @json_option
-def command(*, nodes: int, slots: int, json: bool) -> None:
-    """Run a broker and nodes on this machine until Ctrl-C or SIGTERM, then end them all.
+def command(*, hosts: str | None, json: bool, **wishes: Any) -> None:
+    """Run a broker and nodes until Ctrl-C or SIGTERM, then end them all.
 
-    Ending waits for the tasks that run, half a minute at most; a second Ctrl-C does not.
+    The nodes are on this machine and, with --ssh, on others, which need the command too. Ending
+    waits for the tasks that run, half a minute at most; a second Ctrl-C does not.
     """
-    from manyhands import LocalCluster  # noqa: PLC0415 - so that --help is quick
-
+    others = [host.strip() for host in (hosts or "").split(",") if host.strip()]
+    if hosts is not None and not others:
+        raise ConfigError("--ssh names no host; write HOST,HOST")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with LocalCluster(nodes=nodes, slots=slots) as cluster:
-            if json:
-                _output.document(address=cluster.address, pids=cluster.pids)
-            else:
-                _output.note(
-                    f"nodes: {nodes}, slots of each: {slots}; Ctrl-C ends them; the broker is at"
-                )
-                click.echo(cluster.address)
-            _watch(cluster)
+        with contextlib.ExitStack() as stack:
+            _run(_Wishes(others, **wishes), stack, json=json)
     except KeyboardInterrupt:
         _output.note("ended")
 
 
-def _watch(cluster: LocalCluster) -> NoReturn:
+@dataclass(frozen=True)
+class _Wishes:
+    """What was asked for; see the options."""
+
+    hosts: list[str]
+    nodes: int | None
+    slots: int | None
+    listen: str | None
+    port: int
+    key_file: Path | None
+    advertise: str
+    remote_command: str
+
+
+def _run(wishes: _Wishes, stack: contextlib.ExitStack, *, json: bool) -> NoReturn:
+    from manyhands import LocalCluster  # noqa: PLC0415 - so that --help is quick
+
+    key_file, slots = wishes.key_file, wishes.slots
+    if key_file is None and wishes.hosts:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="manyhands-"))
+        key_file = Path(folder) / "cluster.key"
+    listen = wishes.listen or ("0.0.0.0" if wishes.hosts else "127.0.0.1")
+    broker: dict[str, Any] = {"bind": f"tcp://{_bracketed(listen)}:{wishes.port}"}
+    worker = {}
+    if key_file is not None:
+        worker["key_file"] = str(key_file)
+        broker |= {"key_file": str(key_file), "create_key": True}
+    count = wishes.nodes if wishes.nodes is not None else 0 if wishes.hosts else 2
+    cluster = stack.enter_context(
+        LocalCluster(nodes=count, slots=slots or 1, broker=broker, worker=worker)
+    )
+    remote = None
+    if wishes.hosts and key_file is not None:
+        from manyhands.cli._remote import RemoteNodes  # noqa: PLC0415 - only if wanted
+
+        remote = RemoteNodes(
+            wishes.hosts,
+            port=int(cluster.address.rpartition(":")[2]),
+            advertise=wishes.advertise,
+            key_file=key_file,
+            slots=slots,
+            command=wishes.remote_command,
+        )
+        stack.callback(remote.close, cluster.address, key_file)
+    _announce(cluster, remote, slots, key_file, json=json)
+    _watch(cluster, remote)
+
+
+def _announce(
+    cluster: LocalCluster,
+    remote: RemoteNodes | None,
+    slots: int | None,
+    key_file: Path | None,
+    *,
+    json: bool,
+) -> None:
+    names = [node.name for node in cluster.nodes] + list(remote.links if remote else ())
+    if json:
+        key = str(key_file) if key_file is not None else None
+        _output.document(address=cluster.address, pids=cluster.pids, nodes=names, key_file=key)
+        return
+    each = "one a core" if remote and slots is None else slots or 1
+    _output.note(f"nodes: {len(names)}, slots of each: {each}; Ctrl-C ends them; the broker is at")
+    click.echo(cluster.address)
+    if key_file is not None:
+        _output.note(f"whoever talks to it needs its key: export MANYHANDS_KEY_FILE={key_file}")
+
+
+def _watch(cluster: LocalCluster, remote: RemoteNodes | None) -> NoReturn:
     """Look after the processes until a signal comes; it tells of a node that dies."""
     pause = threading.Event()
-    lost = 0
+    lost: set[str] = set()
     while True:
         pause.wait(_LOOK_SECONDS)
         if cluster.broker is not None and cluster.broker.poll() is not None:
             raise JobFailed(
                 f"the broker ended with exit code {cluster.broker.returncode}; start again"
             )
-        ended = [node for node in cluster.nodes if node.process.poll() is not None]
-        for node in ended[lost:]:
-            _output.note(f"node {node.name} ended with exit code {node.process.returncode}")
-        lost = len(ended)
-        if lost == len(cluster.nodes):
+        ended = dict(remote.ended) if remote is not None else {}
+        for node in cluster.nodes:
+            if node.process.poll() is not None:
+                ended[node.name] = node.process.returncode
+        for name in ended.keys() - lost:
+            _output.note(f"node {name} ended with exit code {ended[name]}")
+        lost = set(ended)
+        if len(lost) == len(cluster.nodes) + len(remote.links if remote else ()):
             raise JobFailed("no node is left; start again")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from manyhands.cli import _service
+from manyhands.cli import _service, _stdin
 from manyhands.cli._options import config_options
 from manyhands.cli._verb import Verb
 from manyhands_shared import settings
@@ -25,15 +25,19 @@ from manyhands_shared.config import WorkerConfig
     ),
 )
 @config_options(WorkerConfig, "worker")
+@click.option("--stay-with-stdin", is_flag=True, help="Leave at once when the standard input ends.")
 @_service.log_level
-def command(*, log_level: str, **values: Any) -> int:
+def command(*, log_level: str, stay_with_stdin: bool, **values: Any) -> int:
     """Run a node in the foreground: a pool of processes that works for a broker.
 
     SIGTERM or Ctrl-C drains it: nothing new is taken, what runs is finished, the rest is given back.
-    A second one ends it at once. It reconnects for ever. Times are in seconds, sizes in bytes.
+    A second one ends it at once. It reconnects for ever. Times are in seconds, sizes in bytes. With
+    --key-file - the key comes over the standard input, up to an empty line or the end.
     """
+    if values["key_file"] == "-":
+        values["key_file"] = _stdin.key_file()
     config = settings.validate(WorkerConfig, values)
     _service.log_to_stderr("worker", log_level)
     from manyhands_worker.node import run  # noqa: PLC0415 - after bad options were refused
 
-    return run(config)
+    return run(config, lifeline=_stdin.STDIN if stay_with_stdin else None)
