@@ -39,11 +39,12 @@ from manyhands_broker.core import (
     Watch,
 )
 from manyhands_broker.journal import Journal, JournalFull
+from manyhands_broker.links import Links
 from manyhands_broker.security import Door
 from manyhands_shared import wire
 from manyhands_shared.clock import Clock
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.messages import Lease, Ping, Pong, Who
+from manyhands_shared.messages import ClientHello, Lease, Ping, Pong, Who, WorkerHello
 
 log = logging.getLogger("manyhands.broker")
 
@@ -60,6 +61,7 @@ ROOM_WAIT = 1.0
 #: Withheld effects above which nothing more is read.
 MAX_WITHHELD = 10_000
 _SIGNS_OF_LIFE = (Lease, Ping, Pong, Who)
+_HELLOS = frozenset({ClientHello, WorkerHello})
 _LOGGED_PEERS = 1_000
 
 # Plain numbers: arithmetic on pyzmq's enumerations costs as much as sending a small frame.
@@ -80,10 +82,12 @@ class Loop:
         watch: Callable[[Watch | Unwatch], None],
         beats: Callable[[float], list[Event]],
         door: Door | None = None,
+        links: Links | None = None,
     ) -> None:
         """`watch` is told which nodes to expect heartbeats of; `beats(now)` says what they did.
 
-        `door` knows the keys of peers; without one there are none.
+        `door` knows the keys of peers; without one there are none. Without `links`, the end of a
+        connection is noticed when something is to be sent over it.
         """
         self._router = router
         self._core = core
@@ -94,6 +98,9 @@ class Loop:
         self._door = door or Door(None)
         self._poller = zmq.Poller()
         self._poller.register(router, zmq.POLLIN)
+        self._links = links
+        if links is not None:
+            self._poller.register(links.monitor, zmq.POLLIN)
         self._others: dict[int, Callable[[], object]] = {}
         self._outbox: dict[bytes, deque[list[Any]]] = {}
         #: What waits for room in the journal, and when that is asked for again.
@@ -149,8 +156,11 @@ class Loop:
             call = self._others.get(descriptor)
             if call is not None:
                 call()
+        if self._links is not None and self._links.monitor in ready:
+            self._links.look(now)
         if self._router in ready:
             self._drain(effects, now)
+        self._probe(effects, now)
         if now >= self._next_beats:
             self._next_beats = now + MAX_WAIT / 2
             for event in (*self._beats(now), *self._door.check(now)):
@@ -166,10 +176,13 @@ class Loop:
         wait = MAX_WAIT
         if self._core.wake_at is not None:
             wait = min(wait, max(0.0, self._core.wake_at - now))
+        if self._links is not None and self._links.due is not None:
+            wait = min(wait, max(0.0, self._links.due - now))
         return min(wait, RETRY_WAIT) if self._outbox else wait
 
     def _drain(self, effects: list[Effect], now: float) -> None:
         receive, handle, who = self._receive, self._core.handle, self._door.who
+        links = self._links
         for _ in range(DRAIN_MESSAGES):
             frames = receive()
             if frames is None:
@@ -184,6 +197,8 @@ class Loop:
             except ProtocolError as error:
                 self._complain(peer, error)
                 continue
+            if links is not None and type(message) in _HELLOS:
+                links.met(peer, frames[-1], now)
             try:
                 effects += handle(Received(peer, message, sender), now)
             except Exception:
@@ -287,6 +302,12 @@ class Loop:
                 if peer in self._outbox:
                     self._outbox[peer].extend(waiting)
                     break
+
+    def _probe(self, effects: list[Effect], now: float) -> None:
+        """See whether those are gone whose connections have ended."""
+        for peer in self._links.doubtful(now) if self._links is not None else ():
+            if not self._send(peer, wire.encode(Ping(0))):
+                effects += self._core.handle(LinkClosed(peer), now)
 
     def _stalled(self, seconds: float, now: float) -> None:
         log.warning("the broker did not run for %.1f s; leases are extended by that", seconds)

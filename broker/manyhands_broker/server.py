@@ -18,6 +18,7 @@ import zmq
 from manyhands_broker import lastseen
 from manyhands_broker.core import Core, Limits, Unwatch, Watch
 from manyhands_broker.journal import Journal, MemoryJournal
+from manyhands_broker.links import Links
 from manyhands_broker.liveness import Liveness
 from manyhands_broker.loop import Loop, bind
 from manyhands_broker.monitor import HeartbeatMonitor, bind_udp
@@ -83,6 +84,8 @@ def _serve(
             epoch=time.time() - monotonic(),
             figures=lastseen.figures_of(table, monotonic),
         )
+        links = Links(router)
+        stack.callback(links.close)
         loop = Loop(
             router,
             core,
@@ -91,6 +94,7 @@ def _serve(
             watch=heartbeats.watch,
             beats=heartbeats.check,
             door=Door(keyring),
+            links=links,
         )
         loop.restore(core.restore(journal.jobs()))
         heartbeats.attach(loop)

@@ -306,6 +306,38 @@ def test_a_client_that_vanishes_leaves_no_work_behind(peers: Any) -> None:
     eventually(abandoned, timeout=20)
 
 
+def test_who_is_gone_is_missed_at_once_although_nothing_is_to_be_sent() -> None:
+    """Long before a lease runs out (60 s) or a silent client is asked whether it is there (15 s)."""
+    broker = Broker(lease=60.0, session_grace=0.1)
+    observer, client, node = Peer(broker.address), Peer(broker.address), Peer(broker.address)
+    try:
+        observer.send(client_hello(b"o" * 16))
+        observer.until(m.ClientWelcome)
+        client.send(client_hello())
+        client.until(m.ClientWelcome)
+        node.send(worker_hello())
+        node.until(m.WorkerWelcome)
+        assert stats(observer)["sessions"] == 2
+        client.close()
+        eventually(lambda: stats(observer)["sessions"] == 1, 5.0, what="the client is missed")
+        node.close()
+        eventually(lambda: not stats(observer)["nodes"], 5.0, what="the node is missed")
+        again = Peer(broker.address)  # on a descriptor that was somebody else's
+        again.send(client_hello(b"a" * 16))
+        again.until(m.ClientWelcome)
+        assert stats(observer)["sessions"] == 2
+        again.close()
+    finally:
+        observer.close()
+        broker.close()
+        broker.process.stderr.close()  # type: ignore[union-attr]
+
+
+def stats(client: Peer) -> Any:
+    client.send(m.Query(1, "stats", {}))
+    return client.until(m.Reply).data
+
+
 def test_a_session_resumes_over_a_new_link_with_the_results_it_missed(
     broker: Broker, peers: Any
 ) -> None:
