@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Iterator
 from typing import Any
 
+from manyhands.inbox import BoundedInbox, Inbox
 from manyhands.loop import SessionLoop
 from manyhands.open_job import OpenJob
 from manyhands.pool_results import outcome
@@ -25,36 +24,6 @@ _SILENCE_SECONDS = 2.0
 # Between two looks at a job that is waited for without its results.
 _FIRST_LOOK_SECONDS = 0.02
 _LAST_LOOK_SECONDS = 0.5
-
-
-class Inbox:
-    """Collects what comes back for one job. A `Sink`."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.arrived: deque[tuple[int, int, Payload]] = deque()
-        self.ended = 0
-        self.error: BaseException | None = None
-
-    def accept(self, _first: int, _entries: Sequence[Any], /) -> None:
-        """See `Sink`."""
-
-    def reject(self, _entries: Sequence[Any], _payloads: Sequence[Payload], /) -> None:
-        """See `Sink`."""
-        self.fail(CancelledError("the job was cancelled"))
-
-    def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
-        """See `Sink`."""
-        with self.changed:
-            self.arrived.extend(zip(indices, statuses, bodies, strict=True))
-            self.ended += len(indices)
-            self.changed.notify_all()
-
-    def fail(self, error: BaseException) -> None:
-        """See `Sink`."""
-        with self.changed:
-            self.error = self.error or error
-            self.changed.notify_all()
 
 
 class Job:
@@ -194,7 +163,7 @@ class Job:
         with inbox.changed:
             inbox.changed.wait_for(lambda: inbox.arrived or self._is_over())
             if inbox.arrived:
-                return inbox.arrived.popleft()
+                return inbox.take()
             if inbox.error is not None and inbox.ended < self.tasks:
                 raise inbox.error
             return None
@@ -267,11 +236,16 @@ class DurableJob(Job):
     def _begin(self) -> None:
         if self._following is None or not self._following.alive:
             self.refresh()
-            inbox = self._inbox = Inbox()
+            inbox = self._inbox = self._new_inbox()
             self._quiet = None
             self._loop.watch(self.id, inbox)
             self._following = weakref.finalize(self, self._loop.unwatch, self.id, inbox)
             self._following.atexit = False  # the session ends, and all of this with it
+
+    def _new_inbox(self) -> Inbox:
+        loop, job_id = self._loop, self.id
+        inbox = BoundedInbox(lambda hold: loop.hold_back(job_id, inbox, hold))
+        return inbox
 
     def _next(self) -> tuple[int, int, Payload] | None:
         inbox = self._inbox
@@ -279,7 +253,7 @@ class DurableJob(Job):
             with inbox.changed:
                 inbox.changed.wait_for(lambda: inbox.arrived or self._is_over(), _SILENCE_SECONDS)
                 if inbox.arrived:
-                    return inbox.arrived.popleft()
+                    return inbox.take()
                 if self._is_over():
                     break
             self._look_after(inbox)

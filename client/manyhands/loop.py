@@ -39,6 +39,7 @@ from manyhands.session.types import (
     Event,
     Failed,
     Flush,
+    HoldBack,
     Kept,
     LinkLost,
     LinkUp,
@@ -157,6 +158,10 @@ class SessionLoop:
     def unwatch(self, job_id: str, sink: Sink) -> None:
         """No more of that; a late call, when another sink has taken over, does nothing."""
         self.intake.command(partial(self._unwatch_job, job_id, sink))
+
+    def hold_back(self, job_id: str, sink: Sink, hold: bool) -> None:
+        """Leave results that `sink` watches with the broker, or go on where that began."""
+        self.intake.command(partial(self._hold_back, job_id, sink, hold=hold))
 
     def ask(self, what: str, arguments: dict[str, Any]) -> Future[Any]:
         """Put a question to the broker; the future has the data of its reply, or `Refused`."""
@@ -335,6 +340,10 @@ class SessionLoop:
         if sink is not None and self._watchers.get(job_id) is sink:
             del self._watchers[job_id]
             self._handle(Unwatch(job_id))
+
+    def _hold_back(self, job_id: str, sink: Sink, *, hold: bool) -> None:
+        if self._watchers.get(job_id) is sink:
+            self._handle(HoldBack(job_id, hold))
 
     def _ask(self, answer: Future[Any], what: str, arguments: dict[str, Any]) -> None:
         if self._stopping:

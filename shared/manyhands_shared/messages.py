@@ -311,6 +311,15 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Throttle:
+    """Hold back the results of a job that this session is attached to, or go on where that began."""
+
+    NUMBER: ClassVar[int] = 30
+    job: Text
+    hold: Flag
+
+
+@dataclass(frozen=True, slots=True)
 class Renew:
     """Extends the node's lease. `window` is how many tasks it will hold at once (0: none new)."""
 
@@ -404,6 +413,7 @@ Message = (
     | Attach
     | Detach
     | Rejected
+    | Throttle
     | Renew
     | Lease
     | Event

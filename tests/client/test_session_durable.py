@@ -12,6 +12,7 @@ from manyhands.session.types import (
     CancelTasks,
     CloseJob,
     Deliver,
+    HoldBack,
     Kept,
     LinkLost,
     LinkUp,
@@ -37,6 +38,7 @@ from manyhands_shared.messages import (
     Span,
     Status,
     Submit,
+    Throttle,
 )
 
 DURABLE = {"durable": True}
@@ -114,6 +116,30 @@ def test_results_of_a_watched_job_come_once_however_often_they_are_repeated() ->
     assert driver.sent == [Detach("other")]
     driver.end(2, "other", [7])
     assert len(driver.delivered) == 4
+
+
+def test_results_are_held_back_also_on_the_next_link_until_they_are_wanted_again() -> None:
+    driver = Driver().open()
+    driver.do(Watch("other"))
+    driver.do(HoldBack("other", hold=True))
+    driver.do(HoldBack("none", hold=True))
+    assert driver.flush() == [Attach("other"), Throttle("other", hold=True)]
+    driver.do(LinkLost())
+    driver.do(LinkUp())
+    driver.sent.clear()
+    driver.welcome()
+    assert driver.sent == [Attach("other"), Throttle("other", hold=True)]
+    driver.sent.clear()
+    driver.do(HoldBack("other", hold=False))
+    assert driver.sent == [Throttle("other", hold=False)]
+    driver.do(HoldBack("other", hold=True))
+    driver.do(Unwatch("other"))
+    driver.do(Watch("other"))
+    driver.do(LinkLost())
+    driver.do(LinkUp())
+    driver.sent.clear()
+    driver.welcome()
+    assert driver.sent == [Attach("other")], "a new reader begins unhindered"
 
 
 def test_a_job_of_ones_own_is_attached_to_behind_its_first_tasks() -> None:

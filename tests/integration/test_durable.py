@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import manyhands
 from command import document, fails, run, start
-from support import eventually
+from manyhands.inbox import BoundedInbox
+from support import eventually, free_port
 
 WORK = """
 import time
@@ -51,9 +52,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        self.address = f"tcp://127.0.0.1:{free_port()}"
         self.journal = folder / "journal"
         self.broker = self._broker()
         self.node = self._start("worker", "--broker", self.address, "--slots", "2")
@@ -208,3 +207,29 @@ def test_durable_futures_outlive_the_broker(cluster: Cluster) -> None:
         cluster.restart()
         futures += [durable.submit(pow, number, 2) for number in range(300, 400)]
         assert [future.result(60) for future in futures] == [number**2 for number in range(400)]
+
+
+def piece(number: int) -> bytes:
+    """A result of 100 KB."""
+    return number.to_bytes(4, "big") * 25_000
+
+
+def test_a_reader_that_is_slow_leaves_results_with_the_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, count = 1 << 20, 500
+    monkeypatch.setattr("manyhands.job.BoundedInbox", partial(BoundedInbox, full_bytes=full))
+    options = {"journal": str(tmp_path / "journal")}
+    with (
+        manyhands.LocalCluster(nodes=1, slots=1, broker=options) as cluster,
+        manyhands.Client(cluster.address) as client,
+    ):
+        job = client.submit_job(piece, [(number,) for number in range(count)], durable=True)
+        results = iter(job)
+        found = dict([next(results)])
+        assert job.wait(60)
+        here = len(job._inbox.arrived) * 100_000
+        # What was on its way when it was asked to stop, and no more: half of everything at most.
+        assert full < here < count * 100_000 / 2
+        found.update(results)
+        assert found == {number: piece(number) for number in range(count)}

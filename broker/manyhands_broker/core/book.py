@@ -78,6 +78,8 @@ class Book:
         self.unwritten: set[str] = set()
         #: Sessions that read stored results: (session, job id) → position reached.
         self.readers: dict[tuple[Session, str], int] = {}
+        #: The same, of sessions that have their results held back.
+        self.held_readers: dict[tuple[Session, str], int] = {}
         #: Bytes of durable payloads in memory.
         self.resident = 0
         self.history: deque[dict[str, Any]] = deque(maxlen=limits.history)

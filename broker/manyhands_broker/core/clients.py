@@ -45,6 +45,7 @@ from manyhands_shared.messages import (
     Status,
     Submit,
     SubmitGroup,
+    Throttle,
 )
 from manyhands_shared.options import JobOptions
 from manyhands_shared.serial import total
@@ -158,6 +159,8 @@ class Clients:
                     self._durable.attach(session, job_id)
             case Detach(job_id):
                 self._durable.detach(session, job_id)
+            case Throttle(job_id, hold):
+                self._durable.throttle(session, job_id, hold=hold)
             case Bye():
                 self.end(session)
             case _:

@@ -124,18 +124,35 @@ class Durable:
         if job is not None:
             job.watchers.discard(session)
         if job_id in self._book.kept or (job is not None and job.options.durable):
+            self._book.held_readers.pop((session, job_id), None)
             self._book.readers[session, job_id] = 0
+
+    def throttle(self, session: Session, job_id: str, *, hold: bool) -> None:
+        """Hold back results from a session that is attached, or go on where that began."""
+        book, reader = self._book, (session, job_id)
+        if not hold:
+            if reader in book.held_readers:
+                book.readers[reader] = book.held_readers.pop(reader)
+            return
+        job = book.jobs.get(job_id)
+        if reader in book.readers:
+            book.held_readers[reader] = book.readers.pop(reader)
+        elif job is not None and session in job.watchers:
+            job.watchers.discard(session)
+            # What is not committed yet was told already, and will be told again.
+            book.held_readers[reader] = book.store.last_position(job_id)
 
     def detach(self, session: Session, job_id: str) -> None:
         """Send it no more."""
         self._book.readers.pop((session, job_id), None)
+        self._book.held_readers.pop((session, job_id), None)
         job = self._book.jobs.get(job_id)
         if job is not None:
             job.watchers.discard(session)
 
     def leave(self, session: Session) -> None:
         """A session is over."""
-        for reader, job_id in list(self._book.readers):
+        for reader, job_id in [*self._book.readers, *self._book.held_readers]:
             if reader is session:
                 self.detach(session, job_id)
         for job in self._book.jobs.values():
@@ -145,7 +162,7 @@ class Durable:
         """Read on for everyone who can take more."""
         book = self._book
         for (session, job_id), position in list(book.readers.items()):
-            if session.unacked_bytes >= session.result_limit:
+            if not self._may_read(session):
                 continue
             page = book.store.results(job_id, position, book.limits.page_bytes)
             for stored in page:
@@ -161,9 +178,10 @@ class Durable:
     @property
     def reading(self) -> bool:
         """Whether somebody has stored results to come and room for them."""
-        return any(
-            session.unacked_bytes < session.result_limit for session, _ in self._book.readers
-        )
+        return any(self._may_read(session) for session, _ in self._book.readers)
+
+    def _may_read(self, session: Session) -> bool:
+        return session.unacked_bytes < min(session.result_limit, self._book.limits.read_ahead)
 
     # Restart and retention
 
@@ -227,9 +245,9 @@ class Durable:
     def forget(self, job_id: str) -> None:
         """Delete a job that is over, with its results."""
         del self._book.kept[job_id]
-        readers = self._book.readers
-        for reader in [reader for reader in readers if reader[1] == job_id]:
-            del readers[reader]
+        for readers in (self._book.readers, self._book.held_readers):
+            for reader in [reader for reader in readers if reader[1] == job_id]:
+                del readers[reader]
         self._book.record(JobForgotten(job_id))
 
     def _await_nodes(self, job: Job, now: float) -> None:

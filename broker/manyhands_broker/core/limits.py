@@ -43,6 +43,9 @@ class Limits:
     resident_bytes: int = 64 << 20
     #: Bytes of stored results that are read for a client at a time.
     page_bytes: int = 4 << 20
+    #: Bytes of them that a client may leave unacknowledged before it is sent more: what it gets after it
+    #: has asked to have them held back.
+    read_ahead: int = 16 << 20
     #: How long durable jobs are kept after their end, in seconds.
     keep_results: float = 7 * 86_400.0
     #: A fleet is large enough if it would be done with everything in so many seconds.

@@ -53,6 +53,7 @@ from manyhands.session.types import (
     Event,
     Failed,
     Flush,
+    HoldBack,
     Kept,
     LinkLost,
     LinkUp,
@@ -88,6 +89,7 @@ from manyhands_shared.messages import (
     Results,
     Span,
     Submit,
+    Throttle,
     Who,
 )
 from manyhands_shared.serial import total
@@ -225,6 +227,12 @@ class Session:
             if self.state is State.OPEN:
                 yield Send(Detach(event.job))
 
+    def _hold_back(self, event: HoldBack) -> Iterator[Effect]:
+        if event.job in self.watches:
+            self.watches.hold(event.job, on=event.hold)
+            if self.state is State.OPEN:
+                yield Send(Throttle(event.job, event.hold))
+
     def _ask(self, event: Ask) -> Iterator[Effect]:
         query = Query(event.request, event.what, event.arguments)
         self._questions[event.request] = query
@@ -338,6 +346,8 @@ class Session:
         for job_id in self.watches:
             if self.books.opened(job_id):  # the others follow their first tasks
                 yield Send(Attach(job_id))
+                if self.watches.holds(job_id):
+                    yield Send(Throttle(job_id, hold=True))
         yield from map(Send, self._questions.values())
         spans += self._late_cancels
         self._late_cancels = []
@@ -412,6 +422,7 @@ _HANDLERS: Mapping[type, Any] = {
     Close: Session._close,
     CloseJob: Session._close_job,
     Flush: Session._flush,
+    HoldBack: Session._hold_back,
     LinkLost: Session._link_lost,
     LinkUp: Session._link_up,
     Unwatch: Session._unwatch,

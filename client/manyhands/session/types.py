@@ -81,6 +81,14 @@ class Unwatch:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldBack:
+    """Have the results of a watched job stay with the broker, or go on where that began."""
+
+    job: str
+    hold: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """Put a question to the broker; `request` comes back in `Answered`."""
 
@@ -134,6 +142,7 @@ Event = (
     | CancelOther
     | Watch
     | Unwatch
+    | HoldBack
     | Ask
     | Close
     | LinkUp

@@ -19,6 +19,7 @@ class Watches:
         self.owed = 0
         self._seen: dict[str, bytearray] = {}
         self._owed: dict[str, int] = {}
+        self._held: set[str] = set()
 
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._seen
@@ -29,12 +30,22 @@ class Watches:
     def add(self, job_id: str) -> None:
         """Watch a job."""
         self._seen[job_id] = bytearray()
+        self._held.discard(job_id)
         self._owed[job_id] = 0
 
     def drop(self, job_id: str) -> None:
         """Watch it no more."""
         del self._seen[job_id]
+        self._held.discard(job_id)
         self.owed -= self._owed.pop(job_id)
+
+    def hold(self, job_id: str, *, on: bool) -> None:
+        """Results of a watched job are to stay with the broker, or no longer."""
+        (self._held.add if on else self._held.discard)(job_id)
+
+    def holds(self, job_id: str) -> bool:
+        """Whether they are."""
+        return job_id in self._held
 
     def owe(self, job_id: str, count: int) -> None:
         """So many tasks were submitted here; nothing if the job is not watched."""
@@ -74,5 +85,6 @@ class Watches:
     def validate(self) -> None:
         """Check every invariant."""
         assert self._seen.keys() == self._owed.keys(), "watched jobs"
+        assert self._held <= self._seen.keys(), "held back, but not watched"
         assert self.owed == sum(self._owed.values()), "owed tasks"
         assert all(owed >= 0 for owed in self._owed.values()), "owed less than nothing"
