@@ -833,6 +833,38 @@ def test_spilling_in_the_drain_of_the_assignment() -> None:
     assert world.run_all() == 3
 
 
+def test_jobs_are_told_a_page_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manyhands_broker.core.report.PAGE_JOBS", 4)
+    world.node()
+    for number in range(9):
+        world.submit(job=f"{'ab'[number % 2]}{number}")
+        if number < 6:
+            world.assigned()
+            world.drain((b"node", world.result(0, job=f"{'ab'[number % 2]}{number}")))
+    pages = [[job["id"] for job in world.ask("jobs", skip=skip)] for skip in (0, 4, 8, 12)]
+    assert [len(page) for page in pages] == [4, 4, 1, 0]
+    assert {job for page in pages for job in page} == {f"{'ab'[n % 2]}{n}" for n in range(9)}
+    assert {job["id"] for job in world.ask("jobs", begins="b")} == {"b1", "b3", "b5", "b7"}
+    assert [job["id"] for job in world.ask("jobs", begins="a2")] == ["a2"]
+    assert len(world.ask("jobs", limit=2)) == 2
+    assert len(world.ask("jobs", limit=1_000)) == 4
+    assert world.ask("jobs", skip=-3, limit=-1) == []
+
+
+def test_jobs_that_are_over_are_forgotten_in_the_order_in_which_they_ended(world: World) -> None:
+    world.node()
+    for job in ("late", "early"):
+        world.submit(job=job)
+    world.assigned()
+    world.drain((b"node", world.result(0, job="early")))
+    world.wait(30.0, b"node")
+    world.drain((b"node", world.result(0, job="late")))
+    world.restart()
+    assert list(world.core.book.kept) == ["early", "late"]
+    middle = world.core.book.kept["late"]["ended"] - 1
+    assert world.core.book.kept.ended_before(middle) == ["early"]
+
+
 # Attached jobs: held by their clients, found on nodes
 
 

@@ -13,6 +13,7 @@ from manyhands_broker.core.effects import Effect, Forget, Persist, Say, Send
 from manyhands_broker.core.fleet import Fleet
 from manyhands_broker.core.functions import Functions
 from manyhands_broker.core.job import Job, Piece
+from manyhands_broker.core.kept import Kept
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.ready import ReadyQueue
@@ -72,7 +73,7 @@ class Book:
         #: Those on whose account durable jobs run, by name: they have no link and never expire.
         self.owners: dict[str, Session] = {}
         #: Durable jobs that are over, and jobs that wait for a job to be done.
-        self.kept: dict[str, dict[str, Any]] = {}
+        self.kept = Kept()
         self.followers: dict[str, list[Job]] = {}
         #: Ids of durable jobs that had results in this drain: these are not in the store yet.
         self.unwritten: set[str] = set()
@@ -279,7 +280,7 @@ class Book:
         summary = describe_job(self, job)
         if job.options.durable:
             summary["ended"] = self.now + self.epoch
-            self.kept[job.id] = summary
+            self.kept.add(summary)
             self.record(JobEnded(job.id, summary))
         else:
             self.history.append(summary)

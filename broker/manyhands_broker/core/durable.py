@@ -113,8 +113,8 @@ class Durable:
             if parent in book.jobs:
                 book.followers.setdefault(parent, []).append(job)
             else:
-                state = book.kept[parent]["state"] if parent in book.kept else "forgotten"
-                book.followed(job, parent, str(state))
+                kept = book.kept.get(parent)
+                book.followed(job, parent, str(kept["state"]) if kept else "forgotten")
 
     # Results
 
@@ -189,7 +189,7 @@ class Durable:
         """Bring a job back as the journal has it, every unfinished task queued."""
         book = self._book
         if stored.summary is not None:
-            book.kept[stored.id] = stored.summary
+            book.kept.add(stored.summary)
             return
         options = JobOptions.from_map(stored.options)
         owner = self.owner(stored.owner)
@@ -234,6 +234,7 @@ class Durable:
 
     def start(self) -> None:
         """After every job is restored: those that wait for others, and the sweep of old results."""
+        self._book.kept.sort()
         for job in list(self._book.jobs.values()):
             self.follow(job)
         self._sweep(self._book.now)
@@ -244,7 +245,7 @@ class Durable:
 
     def forget(self, job_id: str) -> None:
         """Delete a job that is over, with its results."""
-        del self._book.kept[job_id]
+        self._book.kept.remove(job_id)
         for readers in (self._book.readers, self._book.held_readers):
             for reader in [reader for reader in readers if reader[1] == job_id]:
                 del readers[reader]
@@ -269,8 +270,8 @@ class Durable:
         limits = self._book.limits
         oldest = now + self._book.epoch - limits.keep_results
         needed = {parent for job in self._book.jobs.values() for parent in job.options.after}
-        for job_id, summary in list(self._book.kept.items()):
-            if summary.get("ended", 0.0) < oldest and job_id not in needed:
+        for job_id in self._book.kept.ended_before(oldest):
+            if job_id not in needed:
                 self.forget(job_id)
         self._book.timers.at(now + _SWEEP_SECONDS, self._sweep)
 

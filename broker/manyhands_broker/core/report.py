@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from manyhands_broker.core import demand
@@ -11,6 +13,9 @@ if TYPE_CHECKING:
     from manyhands_broker.core.book import Book
     from manyhands_broker.core.job import Job
     from manyhands_broker.core.node import Node
+
+#: Jobs in one answer: it is a single header frame, and nobody reads more at a time.
+PAGE_JOBS = 1_000
 
 
 def describe_job(book: Book, job: Job) -> dict[str, Any]:
@@ -73,14 +78,13 @@ def answer(book: Book, what: str, arguments: dict[str, Any], now: float) -> Any:
         LookupError: nothing is known by that name; the text says which.
     """
     if what == "jobs":
-        live = [describe_job(book, job) for job in book.jobs.values()]
-        return [*live, *book.history, *book.kept.values()]
+        return _page(book, arguments)
     if what == "job":
         wanted = str(arguments.get("id", ""))
         if wanted in book.jobs:
             return describe_job(book, book.jobs[wanted])
-        if wanted in book.kept:
-            return book.kept[wanted]
+        if (kept := book.kept.get(wanted)) is not None:
+            return kept
         for old in reversed(book.history):
             if old["id"] == wanted:
                 return old
@@ -102,6 +106,30 @@ def answer(book: Book, what: str, arguments: dict[str, Any], now: float) -> Any:
     if what == "health":
         return {**demand.summary(book), "problems": demand.problems(book)}
     raise LookupError(f"unknown question {what!r}")
+
+
+def _page(book: Book, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Jobs behind the first ``skip`` of all whose ids begin with ``begins``, at most ``limit``."""
+    skip, limit = arguments.get("skip", 0), arguments.get("limit", PAGE_JOBS)
+    begins = arguments.get("begins", "")
+    if type(skip) is not int or type(limit) is not int or type(begins) is not str:
+        raise LookupError("jobs are asked for by numbers `skip` and `limit` and a text `begins`")
+    skip, limit = max(0, skip), max(0, min(limit, PAGE_JOBS))
+    live: Iterable[Job] = book.jobs.values()
+    past: Iterable[dict[str, Any]] = book.history
+    kept: Iterable[str] = book.kept
+    if begins:
+        live = (job for job in live if job.id.startswith(begins))
+        past = (old for old in past if old["id"].startswith(begins))
+        kept = (job_id for job_id in kept if job_id.startswith(begins))
+    found: list[Any] = list(islice(chain(live, past, kept), skip, skip + limit))
+    return [_told(book, one) for one in found]
+
+
+def _told(book: Book, one: Job | dict[str, Any] | str) -> dict[str, Any]:
+    if isinstance(one, str):
+        return book.kept[one]
+    return one if isinstance(one, dict) else describe_job(book, one)
 
 
 def _job_state(job: Job) -> str:

@@ -20,9 +20,9 @@ def find(client: Client, text: str) -> dict[str, Any]:
     Raises:
         JobFailed: there is none, or several.
     """
-    jobs: list[dict[str, Any]] = client.query("jobs")
+    jobs: list[dict[str, Any]] = client.query("jobs", begins=text) if text else []
     exact = [job for job in jobs if job["id"] == text]
-    found = exact or [job for job in jobs if text and job["id"].startswith(text)]
+    found = exact or jobs
     if not found:
         raise JobFailed(f"no such job: {text}; see: manyhands jobs")
     if len(found) > 1:

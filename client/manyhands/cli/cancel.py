@@ -37,7 +37,11 @@ def command(*, jobs: tuple[str, ...], **connection: Any) -> None:
                 _output.note(f"{job['id']} had ended before: {job['state']}")
             else:
                 _cancel(client, job["id"])
-        states = {job["id"]: job["state"] for job in client.query("jobs")}
+        states = {
+            now["id"]: now["state"]
+            for job in found
+            for now in client.query("jobs", begins=job["id"])
+        }
     for job in found:
         click.echo(f"{job['id']} {states.get(job['id'], 'cancelled')}")
 

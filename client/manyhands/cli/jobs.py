@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from manyhands.cli import _output
 from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
+
+if TYPE_CHECKING:
+    from manyhands import Client
 
 
 @click.command(
@@ -30,7 +33,7 @@ def command(*, json: bool, **connection: Any) -> None:
     from manyhands.cli._connect import client  # noqa: PLC0415 - so that --help is quick
 
     with client(**connection) as connected:
-        jobs = sorted(connected.query("jobs"), key=lambda job: job["submitted"])
+        jobs = sorted(_all(connected), key=lambda job: job["submitted"])
     if json:
         _output.document(jobs=jobs)
         return
@@ -40,6 +43,16 @@ def command(*, json: bool, **connection: Any) -> None:
         [*columns, "age"],
         [[*(job[column] for column in columns), _age(now - job["submitted"])] for job in jobs],
     )
+
+
+def _all(connected: Client) -> list[dict[str, Any]]:
+    """Every job, page by page; one that changes its place meanwhile is there once all the same."""
+    found: dict[str, dict[str, Any]] = {}
+    skip = 0
+    while page := connected.query("jobs", skip=skip):
+        found.update((job["id"], job) for job in page)
+        skip += len(page)
+    return list(found.values())
 
 
 def _age(seconds: float) -> str:

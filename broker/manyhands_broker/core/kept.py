@@ -1,0 +1,58 @@
+"""Durable jobs that are over: a line about each, small enough for very many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+
+
+class Kept:
+    """Summaries by job id, packed: as maps they would take ten times the memory. Latest last."""
+
+    def __init__(self) -> None:
+        self._packed: dict[str, bytes] = {}
+        self._ended: dict[str, float] = {}
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._packed
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __getitem__(self, job_id: str) -> dict[str, Any]:
+        summary: dict[str, Any] = msgpack.unpackb(self._packed[job_id])
+        return summary
+
+    def get(self, job_id: str) -> dict[str, Any] | None:
+        """What is known of a job; `None` if it is not kept."""
+        return self[job_id] if job_id in self._packed else None
+
+    def add(self, summary: dict[str, Any]) -> None:
+        """Keep a job: its map has ``id`` and, in Unix seconds, ``ended``."""
+        job_id = summary["id"]
+        self._packed[job_id] = msgpack.packb(summary)
+        self._ended[job_id] = float(summary.get("ended", 0.0))
+
+    def remove(self, job_id: str) -> None:
+        """Forget one that is kept."""
+        del self._packed[job_id], self._ended[job_id]
+
+    def sort(self) -> None:
+        """Bring them into the order in which they ended, after a restart."""
+        order = sorted(self._ended, key=self._ended.__getitem__)
+        self._packed = {job_id: self._packed[job_id] for job_id in order}
+        self._ended = {job_id: self._ended[job_id] for job_id in order}
+
+    def ended_before(self, when: float) -> list[str]:
+        """The jobs that ended before `when`, which costs nothing for all others."""
+        found = []
+        for job_id, ended in self._ended.items():
+            if ended >= when:
+                break
+            found.append(job_id)
+        return found
