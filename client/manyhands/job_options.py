@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from manyhands_shared.errors import ConfigError, ManyhandsError, ProtocolError
+from manyhands_shared.loans import host_id
 from manyhands_shared.options import JobOptions
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def job_options(
         given["resources"] = dict(given["resources"])
     if given.get("after"):
         given.setdefault("durable", True)
+    # What the journal is to hold goes through the broker.
+    given.setdefault("direct", bool(host_id()) and not given.get("durable"))
     try:
         made = JobOptions.from_map(given)
     except ProtocolError as error:

@@ -21,6 +21,7 @@ from typing import Any
 
 import zmq
 
+from manyhands.fetcher import fetcher, without_payload
 from manyhands.intake import Intake
 from manyhands.link import Link, LinkEvent
 from manyhands.open_job import OpenJob, Sink
@@ -38,6 +39,7 @@ from manyhands.session.types import (
     Effect,
     Event,
     Failed,
+    Fetch,
     Flush,
     HoldBack,
     Kept,
@@ -107,6 +109,9 @@ class SessionLoop:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._poller.register(intake.wake_fd, zmq.POLLIN)
+        self._fetcher = fetcher()
+        if self._fetcher is not None:
+            self._poller.register(self._fetcher.fd, zmq.POLLIN)
         self._link: Link
         self._polls_out = False
         self._thread = threading.Thread(target=self._run, name="manyhands-client", daemon=True)
@@ -211,6 +216,8 @@ class SessionLoop:
         finally:
             self._disconnect(flush=True)
             self._context.term()
+            if self._fetcher is not None:
+                self._fetcher.close()
             self.intake.reject()
             if self._at_end is not None:
                 self._at_end()
@@ -225,6 +232,9 @@ class SessionLoop:
             self._watch()
         if ready.get(self._link.socket, 0) & zmq.POLLIN:
             self._receive()
+        if self._fetcher is not None and (self._fetcher.fd in ready or self._fetcher.pending):
+            for fetched in self._fetcher.turn():
+                self._handle(fetched)
         self._take()
         deadline = session.deadline
         if deadline is not None and monotonic() >= deadline:
@@ -247,6 +257,8 @@ class SessionLoop:
             events = zmq.POLLIN | zmq.POLLOUT if congested else zmq.POLLIN
             self._poller.modify(self._link.socket, events)
         if self._session.wants_flush and not congested:
+            return 0
+        if self._fetcher is not None and self._fetcher.pending:
             return 0
         if not self.intake.about_to_sleep():
             return 0
@@ -363,6 +375,8 @@ class SessionLoop:
                 self._link.send(message)
             case Deliver():
                 self._deliver(effect)
+            case Fetch():
+                self._fetch(effect)
             case Kept(job_id):
                 self._kept(job_id)
             case Turned(job_id, reason):
@@ -394,6 +408,12 @@ class SessionLoop:
             self._forget(job)
         elif ended.job in self._watchers:
             self._watchers[ended.job].deliver(ended.indices, ended.statuses, ended.bodies)
+
+    def _fetch(self, wanted: Fetch) -> None:
+        if self._fetcher is None:  # whoever offers this was told so, and yet
+            self._handle(without_payload(wanted))
+        else:
+            self._fetcher.fetch(wanted)
 
     def _kept(self, job_id: str) -> None:
         job = self._jobs.get(job_id)

@@ -320,6 +320,22 @@ class Throttle:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """The client has the held results of these tasks: they are done, and need be held no more."""
+
+    NUMBER: ClassVar[int] = 37
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """The client cannot fetch the held results of these tasks: send them through the broker."""
+
+    NUMBER: ClassVar[int] = 38
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
 class Renew:
     """Extends the node's lease. `window` is how many tasks it will hold at once (0: none new)."""
 
@@ -414,6 +430,8 @@ Message = (
     | Detach
     | Rejected
     | Throttle
+    | Taken
+    | Relay
     | Renew
     | Lease
     | Event

@@ -33,6 +33,7 @@ class JobOptions:
       cannot go with `retries`, which would give it out again.
     - `crash_limit`: a task that ended so many children or nodes is not run again (0: the broker's).
     - `resources`: what each task takes of its node, by name (``cpus``, ``memory``, any label).
+    - `direct`: a node may keep a large result until the client has fetched it from there.
     - `after`: ids of durable jobs whose results are passed to the tasks, before their own arguments,
       as one list for each of these jobs, once they are all done.
     """
@@ -51,6 +52,7 @@ class JobOptions:
     crash_limit: int = 0
     resources: Mapping[str, float] = field(default_factory=dict)
     after: tuple[str, ...] = ()
+    direct: bool = False
 
     def to_map(self) -> dict[str, Any]:
         """Only what differs from the defaults, in plain values."""
@@ -132,4 +134,5 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "crash_limit": lambda v: _is_count(v, 1_000_000),
     "resources": _are_resources,
     "after": lambda v: _are_names(v, 1_000),
+    "direct": _is_flag,
 }

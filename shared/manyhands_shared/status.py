@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Status(IntEnum):
-    """How a task ended; anything but `OK` comes with a failure payload."""
+    """How a task ended. The body of an `OK` is its result, of a `HELD` a ticket, else a failure."""
 
     OK = 0
     RAISED = 1
@@ -15,3 +15,5 @@ class Status(IntEnum):
     CANCELLED = 4
     LOST = 5
     UNSENDABLE = 6
+    #: Not the end yet: the result is kept by the node for the client to fetch (see `ticket`).
+    HELD = 7

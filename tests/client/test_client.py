@@ -48,7 +48,7 @@ def test_an_array_job(broker: FakeBroker) -> None:
         for group in message.groups
         if group.job == job.id and group.first == 0
     ]
-    assert group.options == {"name": "squares"}
+    assert group.options == {"name": "squares", "direct": True}
 
 
 def test_a_failed_task_fails_alone(broker: FakeBroker) -> None:

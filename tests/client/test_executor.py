@@ -48,7 +48,7 @@ def test_calls_of_one_function_are_one_job_and_the_function_travels_once(
         assert [future.result(10) for future in futures] == list(range(1000))
     assert len({group.job for group in groups(broker)}) == 1
     assert broker.count(Function) == 1
-    assert groups(broker)[0].options == {"name": "mine", "priority": 3}
+    assert groups(broker)[0].options == {"name": "mine", "priority": 3, "direct": True}
     eventually(lambda: groups(broker)[-1].closed)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 _FLUSHES = 4
+#: How often a node that lends a result cannot be reached.
+_UNREACHABLE = 0.2
 
 
 class Client(Peer):
@@ -130,7 +132,10 @@ class Client(Peer):
             case t.Send(message):
                 self._say(message)
             case t.Deliver(job, indices, statuses, bodies):
-                self.world.checker.delivered(self, job, indices, statuses, bodies)
+                whole = [b"".join(body) if isinstance(body, tuple) else body for body in bodies]
+                self.world.checker.delivered(self, job, indices, statuses, whole)
+            case t.Fetch():
+                self.world.after(self.random.uniform(0.0001, 0.2), lambda: self._fetch(effect))
             case t.Opened():
                 self._attached.clear()
                 self._attach()
@@ -138,6 +143,14 @@ class Client(Peer):
                 self._relink()
             case t.Failed(code, reason):
                 raise AssertionError(f"{self.name} is refused: {code}: {reason}")
+
+    def _fetch(self, wanted: t.Fetch) -> None:
+        """Fetch a result from whichever node lends it, and sometimes fail for no reason."""
+        found = [node.pool.fetch(wanted.ticket) for node in self.world.nodes if node.pool]
+        payload = next((payload for payload in found if payload is not None), None)
+        if self.random.random() < _UNREACHABLE:
+            payload = None
+        self.order(t.Fetched(wanted.job, wanted.attempt, wanted.index, wanted.ticket, payload))
 
     def _say(self, message: m.Message) -> None:
         if self.link is not None:

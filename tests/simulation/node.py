@@ -112,6 +112,9 @@ class NodeHost(Peer):
                     self.link.to_broker(message)
                     if isinstance(message, m.Results):
                         self._said += message.groups
+            case a.Free(kept):
+                for one in kept:
+                    one.free()
             case a.Revoke(slot, limit):
                 pool.revoke(slot, limit)
             case a.Kill(slot):

@@ -101,7 +101,7 @@ def _job(
     is_durable = rng.random() < durable
     parents = [job.id for job in others.values() if job.durable and job.client == client]
     after = rng.choice(parents) if is_durable and parents and rng.random() < 0.3 else ""
-    options: dict[str, Any] = {"durable": is_durable}
+    options: dict[str, Any] = {"durable": is_durable, "direct": not is_durable}
     if after:
         options["after"] = (after,)
     if rng.random() < 0.3:

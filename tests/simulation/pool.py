@@ -25,6 +25,28 @@ _TINY = 0.001
 _REPORT_TASKS = 6
 
 
+#: How often a result is held for its client, where the job allows it.
+_HELD = 0.15
+
+
+class Offer:
+    """A result that lies with a node until its client has it."""
+
+    def __init__(self, pool: FakePool, body: bytes) -> None:
+        self._pool = pool
+        self._body = body
+        self.nbytes = len(body)
+        self.ticket = pool.lend(self)
+
+    def payload(self) -> tuple[bytes, ...]:
+        """The result itself."""
+        return (self._body,)
+
+    def free(self) -> None:
+        """Lend it no more."""
+        self._pool.lent.pop(self.ticket, None)
+
+
 class Child:
     """One process, from its birth to its death."""
 
@@ -47,6 +69,19 @@ class FakePool:
         self._random = rng
         self._children: list[Child | None] = [None] * slots
         self._events: list[a.Event] = []
+        #: Results that clients may fetch, by ticket.
+        self.lent: dict[bytes, Offer] = {}
+
+    def lend(self, offer: Offer) -> bytes:
+        """Lend a result; returns its ticket."""
+        ticket = self._random.randbytes(8)
+        self.lent[ticket] = offer
+        return ticket
+
+    def fetch(self, ticket: object) -> tuple[bytes, ...] | None:
+        """What a client gets for a ticket."""
+        offer = self.lent.get(ticket) if isinstance(ticket, bytes) and self._living else None
+        return None if offer is None else offer.payload()
 
     def take_events(self) -> list[a.Event]:
         """What has happened since the last call, in order."""
@@ -194,4 +229,12 @@ class FakePool:
         if child.at == len(batch.indices):
             child.batches.popleft()
             child.at = 0
-        self._emit(a.Finished(slot, first, statuses, bodies, spent, sum(map(len, bodies))))
+        bodies, sorts, offers = [*bodies], bytearray(statuses), []
+        for place, status in enumerate(statuses):
+            if batch.rules.direct and status == Status.OK and self._random.random() < _HELD:
+                offers.append(Offer(self, bytes(bodies[place])))  # type: ignore[arg-type]
+                bodies[place], sorts[place] = offers[-1].ticket, Status.HELD
+        nbytes = sum(map(len, bodies))
+        self._emit(
+            a.Finished(slot, first, bytes(sorts), bodies, spent, nbytes, offers=tuple(offers))
+        )

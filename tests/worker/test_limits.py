@@ -71,7 +71,7 @@ def test_slots_follow_the_quota_and_the_affinity(monkeypatch, quota):
 
 
 def test_memory_follows_the_limit(monkeypatch):
-    monkeypatch.setattr(info, "memory_limit", lambda: 5 * _MIB)
+    monkeypatch.setattr(cgroup, "memory_limit", lambda: 5 * _MIB)
     said = info.describe_host(3, {"gpu": 2.0, "cpus": 1.0})
     assert said["memory"] == 5 * _MIB
     assert said["resources"] == {"cpus": 1.0, "memory": 5.0 * _MIB, "gpu": 2.0}

@@ -7,16 +7,29 @@ Events come from three sides: the link (`LinkUp`, `LinkLost`, `Received`), the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from manyhands_shared.messages import Message
 from manyhands_shared.options import JobOptions
-from manyhands_shared.serial import Payload
+from manyhands_shared.serial import Buffer, Payload
 
 #: A job in one attempt.
 Key = tuple[str, int]
+
+
+class Offer(Protocol):
+    """A result that is kept to be fetched. It weighs `nbytes`; `ticket` is its body meanwhile."""
+
+    nbytes: int
+    ticket: bytes
+
+    def payload(self) -> tuple[Buffer, ...]:
+        """The result itself. Raises OSError or ValueError where it cannot be had."""
+
+    def free(self) -> None:
+        """It need not be kept any more."""
 
 
 class Block(Protocol):
@@ -31,6 +44,7 @@ class Rules:
     """What a job asks of the node that runs its tasks: the part of its options that is for nodes.
 
     `timeout` in seconds, 0 for none. `capture`: what its tasks print goes to the broker as well.
+    `direct`: large results may be held for the client to fetch.
     """
 
     tasks_per_child: int = 0
@@ -38,6 +52,7 @@ class Rules:
     at_most_once: bool = False
     capture: bool = False
     after: tuple[str, ...] = ()
+    direct: bool = False
 
     @classmethod
     def of(cls, options: JobOptions) -> Rules:
@@ -48,6 +63,7 @@ class Rules:
             options.at_most_once,
             options.durable,
             options.after,
+            options.direct,
         )
 
 
@@ -114,7 +130,7 @@ class Finished:
     """A slot reports tasks with serials from `first` on, in order.
 
     `statuses` are those of the protocol, or `control.REVOKED`. `nbytes` and `frames` are what the
-    bodies weigh; `blocks` hold some of them.
+    bodies weigh; `blocks` hold some of them. For each status `HELD` there is one of the `offers`.
     """
 
     slot: int
@@ -125,6 +141,7 @@ class Finished:
     nbytes: int
     frames: int = 0
     blocks: list[Block] = field(default_factory=list)
+    offers: Sequence[Offer] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +281,9 @@ class Retire:
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """The results in these blocks need not be kept any more."""
+    """The results in these blocks, or held for a client, need not be kept any more."""
 
-    blocks: list[Block]
+    blocks: Sequence[Block | Offer]
 
 
 @dataclass(frozen=True, slots=True)

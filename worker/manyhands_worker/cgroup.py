@@ -27,6 +27,12 @@ def memory_limit() -> int | None:
     return min(found, default=None)
 
 
+def usable_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or its group's limit."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(memory, memory_limit() or memory)
+
+
 def cpu_limit() -> float | None:
     """Cores that the processes of this group may use together, or None."""
     found = []

@@ -21,6 +21,7 @@ from manyhands_worker.process import (
     node_is_gone,
 )
 from manyhands_worker.runner import Limits, Runner
+from manyhands_worker.segments import SegmentWriter
 from manyhands_worker.slab import SlabWriter
 
 
@@ -28,8 +29,8 @@ class PoolChild(BaseProcess):
     """The process of one slot.
 
     Everything it shares with the node is handed over here, at its start: one end of a socket pair,
-    the control block (see `control`), its slab, or None (see `slab`), and the pipe for its output
-    with the mark that cuts it (see `output`).
+    the control block (see `control`), its slab, or None (see `slab`), the marks of its segments (see
+    `segments`), and the pipe for its output with the mark that cuts it (see `output`).
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class PoolChild(BaseProcess):
         sock: socket.socket,
         control: Any,
         slab: Any,
+        marks: Any,
         tap: tuple[Connection[Any, Any], bytes],
         limits: Limits,
     ) -> None:
@@ -45,6 +47,7 @@ class PoolChild(BaseProcess):
         self._socket = sock
         self._control = control
         self._slab = slab
+        self._marks = marks
         self._tap = tap
         self._limits = limits
 
@@ -60,7 +63,8 @@ class PoolChild(BaseProcess):
         limit_threads(self._limits.threads)
         control = words(self._control)
         slab, tap = SlabWriter(self._slab, control), Tap(*self._tap)
-        runner = Runner(self._socket, control, slab, tap, self._limits)
+        segments = SegmentWriter(self._marks, self._limits.segment_bytes)
+        runner = Runner(self._socket, control, slab, segments, tap, self._limits)
         # A broken pipe is for the node to explain, which sees it from its side.
         with contextlib.suppress(OSError, PipeError):
             runner.serve()

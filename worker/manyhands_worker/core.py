@@ -109,6 +109,8 @@ class NodeCore:
             m.Assign: work.assign,
             m.Ack: lambda message: work.acknowledge(message.seq),
             m.Cancel: lambda message: work.cancel(message.spans),
+            m.Taken: lambda message: work.taken(message.spans),
+            m.Relay: lambda message: work.relay(message.spans),
             m.Recall: lambda message: work.recall(message.count, self._now),
             m.Drain: lambda message: self._begin_drain(message.reason),
         }

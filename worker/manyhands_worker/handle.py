@@ -11,6 +11,7 @@ from itertools import islice
 from multiprocessing.connection import Pipe
 
 from manyhands_shared import serial
+from manyhands_shared.loans import Lender, fits, span
 from manyhands_shared.serial import Buffer, Payload
 from manyhands_shared.status import Status
 from manyhands_worker import control, pipe
@@ -27,12 +28,14 @@ from manyhands_worker.process import (
     without_main,
 )
 from manyhands_worker.runner import Limits
+from manyhands_worker.segments import Offer, new_marks
 from manyhands_worker.slab import SlabError, SlabLedger, new_slab
 
 _MIB = 1 << 20
 #: Bytes read of one child before the others get their turn.
 _TURN_BYTES = 16 << 20
-_STATUSES = frozenset({*Status, control.REVOKED})
+#: What a child may say of a task; whether a result is held is the node's word.
+_STATUSES = frozenset({*Status, control.REVOKED} - {Status.HELD})
 
 
 class ChildHandle:
@@ -42,13 +45,17 @@ class ChildHandle:
         slot: the number of the slot it serves.
         slab_bytes: size of its slab; 0 for none.
         limits: what bounds the child.
+        lender: lends its results out to be fetched; None: they all go through the node.
 
     Raises:
         OSError, EOFError: the system gives no process, descriptor or memory; nothing is left behind.
     """
 
-    def __init__(self, slot: int, slab_bytes: int, limits: Limits) -> None:
+    def __init__(
+        self, slot: int, slab_bytes: int, limits: Limits, lender: Lender | None = None
+    ) -> None:
         self.slot = slot
+        self._lender = lender
         self.started_at = time.monotonic()
         #: Why the node killed it, if it did so because the child had gone wrong.
         self.fault = ""
@@ -64,7 +71,8 @@ class ChildHandle:
         self.closed = False
         self.rss = 0
         slab = new_slab(slab_bytes) if slab_bytes else None
-        block = control.new_block()
+        block, marks = control.new_block(), new_marks()
+        self._marks = memoryview(marks).cast("B")
         self.words = control.words(block)
         self.socket, far_end = socket.socketpair()
         try:
@@ -75,7 +83,7 @@ class ChildHandle:
             raise
         mark = new_mark()
         try:
-            self.process = PoolChild(slot, far_end, block, slab, (tap, mark), limits)
+            self.process = PoolChild(slot, far_end, block, slab, marks, (tap, mark), limits)
             with without_main():
                 self.process.start()
         except BaseException:
@@ -113,6 +121,8 @@ class ChildHandle:
         bodies = pipe.pack(batch.bodies, buffers)
         rules = batch.rules
         flags = pipe.AT_ONCE * rules.at_most_once | pipe.CAPTURE * rules.capture
+        if rules.direct and self._lender is not None:
+            flags |= pipe.DIRECT
         self.captures = self.captures or rules.capture
         if rules.timeout:
             self._time(batch)
@@ -231,25 +241,60 @@ class ChildHandle:
         if set(map(type, bodies)) <= {bytes}:
             return Finished(self.slot, first, statuses, bodies, seconds, sum(map(len, bodies)))
         blocks: list[Block] = []
+        offers: list[Offer] = []
+        sorts = bytearray(statuses)
         rest = iter(buffers)
         payloads: list[Payload] = []
         frames = 0
-        for body in bodies:
-            if isinstance(body, bytes):
-                payloads.append(body)
-                continue
-            if isinstance(body, int):
-                parts: tuple[Buffer, ...] = tuple(islice(rest, body))
-                if len(parts) != body or not parts:
-                    raise ValueError("a result without its buffers")
-            else:
-                last = first + len(bodies) - 1
-                block, parts = self._ledger.take(first, last, body[0], body[1:])
-                blocks.append(block)
-            frames += len(parts)
-            payloads.append(parts)
-        nbytes = serial.total(payloads)
-        return Finished(self.slot, first, statuses, payloads, seconds, nbytes, frames, blocks)
+        try:
+            for place, body in enumerate(bodies):
+                if isinstance(body, bytes):
+                    payloads.append(body)
+                    continue
+                if isinstance(body, list) and body[0] < 0:
+                    offers.append(self._offer(-1 - body[0], body[1:]))
+                    sorts[place] = Status.HELD
+                    payloads.append(offers[-1].ticket)
+                    continue
+                if isinstance(body, int):
+                    parts: tuple[Buffer, ...] = tuple(islice(rest, body))
+                    if len(parts) != body or not parts:
+                        raise ValueError("a result without its buffers")
+                else:
+                    last = first + len(bodies) - 1
+                    block, parts = self._ledger.take(first, last, body[0], body[1:])
+                    blocks.append(block)
+                frames += len(parts)
+                payloads.append(parts)
+        except BaseException:
+            for offer in offers:
+                offer.free()
+            raise
+        return Finished(
+            self.slot,
+            first,
+            bytes(sorts),
+            payloads,
+            seconds,
+            serial.total(payloads),
+            frames,
+            blocks,
+            offers,
+        )
+
+    def _offer(self, number: int, lengths: list[int]) -> Offer:
+        """A result in one of the child's segments."""
+        fd = self._reader.fds.popleft()
+        if self._lender is None or not lengths or min(lengths) < 0 or not fits(fd, span(lengths)):
+            os.close(fd)
+            raise ValueError("a segment that is none")
+        marks = self._marks
+        marks[number] = 1  # an impossible number is an IndexError, and the end of this child
+
+        def release() -> None:
+            marks[number] = 0
+
+        return Offer(self._lender, fd, lengths, release)
 
     def revoke(self, limit: int) -> None:
         """Have it start nothing from serial `limit` on; `claim` is true `SETTLE_SECONDS` later."""
@@ -300,6 +345,7 @@ class ChildHandle:
         """Give back everything of a dead child, and kill what it left running."""
         self.closed = True
         kill_orphans(self.pid)
+        self._reader.close()
         self.socket.close()
         self.output.close()
         if self._statm >= 0:

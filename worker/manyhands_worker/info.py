@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from manyhands_shared import __version__
-from manyhands_worker.cgroup import cpu_limit, memory_limit
+from manyhands_worker.cgroup import cpu_limit, usable_memory
 from manyhands_worker.process import usable_cores
 
 
@@ -28,8 +28,7 @@ def describe_host(slots: int, resources: dict[str, float]) -> dict[str, Any]:
         slots: how many the node has; that many cores it offers to tasks, unless it is told otherwise.
         resources: what it was told to offer.
     """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    memory = min(memory, memory_limit() or memory)
+    memory = usable_memory()
     return {
         "manyhands": __version__,
         "python": platform.python_version(),

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from manyhands_shared import address, resources
+from manyhands_shared import address, loans, resources
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
 from manyhands_shared.notify import Notifier
@@ -78,7 +78,8 @@ class _Node:
         self._selector = selectors.DefaultSelector()
         self._transport = Transport(self._broker, config.key_file)
         self._link_fds = self._transport.descriptors
-        self._pool = NodePool(slots, config.slab_bytes, self._selector)
+        self._lender = _lender(boot_id.hex(), self._selector)
+        self._pool = NodePool(slots, config.slab_bytes, self._selector, lender=self._lender)
         self._guard = Guard(boot_id, self._selector, beats=config.beats)
         self._core = NodeCore(
             Identity(
@@ -101,6 +102,8 @@ class _Node:
                     self._turn()
             finally:
                 self._pool.close()
+                if self._lender is not None:
+                    self._lender.close()
                 self._guard.close()
                 self._transport.close()
                 self._selector.close()
@@ -159,8 +162,8 @@ class _Node:
             case a.Send():
                 self._transport.send(effect.message)
             case a.Free():
-                for block in effect.blocks:
-                    block.free()
+                for kept in effect.blocks:
+                    kept.free()
             case a.Log():
                 log.log(effect.level, "%s", effect.text)
             case a.Revoke():
@@ -242,6 +245,19 @@ class _Node:
         if not os.read(self._lifeline, 64):
             self._selector.unregister(self._lifeline)
             self._tell(a.Leave("its lifeline is cut", now=True), time.monotonic())
+
+
+def _lender(name: str, selector: selectors.BaseSelector) -> loans.Lender | None:
+    """What lends large results to clients of this host; None where that cannot be."""
+    if not loans.host_id():
+        return None
+    try:
+        lender = loans.Lender(name)
+    except OSError as error:
+        log.warning("large results go through the broker: %s", error)
+        return None
+    selector.register(lender.fd, selectors.EVENT_READ, lambda _: lender.turn())
+    return lender
 
 
 def _left_to_the_loop(*_: Any) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from manyhands_shared.messages import ResultGroup, Results
 from manyhands_shared.serial import Payload
-from manyhands_worker.actions import Block, Key
+from manyhands_shared.status import Status
+from manyhands_worker.actions import Block, Key, Offer
 
 MESSAGE_TASKS = 4_096
 MESSAGE_BYTES = 4 << 20
@@ -29,7 +30,15 @@ class Ended:
     seconds: float
     nbytes: int
     frames: int
-    blocks: list[Block]
+    blocks: list[Block | Offer]
+
+    @property
+    def final(self) -> list[int]:
+        """Those of the tasks that have ended for good: all but the held ones."""
+        if Status.HELD not in self.statuses:
+            return self.indices
+        pairs = zip(self.indices, self.statuses, strict=True)
+        return [index for index, status in pairs if status != Status.HELD]
 
 
 class Outbox:
@@ -86,19 +95,24 @@ class Outbox:
         self.nbytes -= sum(ended.nbytes for ended in gone)
         return gone
 
-    def restart(self, counts: Callable[[Key, int], bool]) -> list[Block]:
+    def restart(self, counts: Callable[[Key, int], bool]) -> list[Block | Offer]:
         """Number from 1 again, with everything unacknowledged waiting that still `counts`.
 
-        Returns the blocks of what does not.
+        What is held for clients is left out, for that is told anew as a whole. Returns the blocks of
+        what does not count.
         """
         everything = [ended for _, group in self._sent for ended in group] + [*self._waiting]
         self._sent.clear()
         self._waiting.clear()
         self._seq = 0
         self.nbytes = 0
-        free: list[Block] = []
+        free: list[Block | Offer] = []
         for ended in everything:
-            stay = [at for at, index in enumerate(ended.indices) if counts(ended.key, index)]
+            stay = [
+                at
+                for at, index in enumerate(ended.indices)
+                if ended.statuses[at] != Status.HELD and counts(ended.key, index)
+            ]
             if not stay:
                 free += ended.blocks
                 continue

@@ -8,15 +8,18 @@ Node to child: ``[first serial, digest, function or nil, flags, bodies, lengths]
 ``[counts, payloads]``: the function's payload itself, then for each count so many results that it is
 called with, as one list.
 Child to node: ``[first serial, statuses, bodies, seconds, lengths]``, where a body may also be
-``[position, length, …]``: buffers in the child's slab.
+``[position, length, …]``: buffers in the child's slab; or, with a negative number ``-1 - n`` for the
+position, buffers in its segment *n*, whose descriptor comes with the message.
 
 The same two classes serve both ends: the child's socket blocks, the node's does not.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+from array import array
 from collections import deque
 from typing import Any
 
@@ -24,8 +27,9 @@ import msgpack
 
 from manyhands_shared.serial import Buffer, Payload
 
-#: Flags of a batch: each result is handed over at once; what is printed is captured.
-AT_ONCE, CAPTURE = 1, 2
+#: Flags of a batch: each result is handed over at once; what is printed is captured; a large result
+#: may go into a segment.
+AT_ONCE, CAPTURE, DIRECT = 1, 2, 4
 
 #: Kept, for making one takes longer than packing a header.
 _PACKER = msgpack.Packer(use_bin_type=True)
@@ -35,6 +39,9 @@ _CHUNK = memoryview(bytearray(256 * 1024))
 _MAX_HEADER_BYTES = 64 << 20
 _MAX_BUFFER_BYTES = 4 << 30
 _MAX_VECTOR = 512  # buffers in one sendmsg, within every system's IOV_MAX
+_INT = array("i").itemsize
+_RIGHTS_BYTES = socket.CMSG_SPACE(16 * _INT)
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 #: A header, and the buffers that came with it.
 PipeMessage = tuple[list[Any], list[bytearray]]
@@ -47,7 +54,7 @@ class PipeError(Exception):
 class Reader:
     """Cuts a stream into messages. A message is there only when its last byte is."""
 
-    __slots__ = ("_filling", "_parts", "_rest", "_socket", "_wanted", "partial", "ready")
+    __slots__ = ("_filling", "_parts", "_rest", "_socket", "_wanted", "fds", "partial", "ready")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -59,6 +66,8 @@ class Reader:
         self.partial: list[Any] | None = None
         #: Whole messages, oldest first; the caller takes them out.
         self.ready: deque[PipeMessage] = deque()
+        #: Descriptors that came with messages, in order; the caller's to take out and close.
+        self.fds: deque[int] = deque()
 
     def fill(self) -> int:
         """Receive once. Returns the bytes that came, 0 at the end of the stream.
@@ -69,16 +78,28 @@ class Reader:
             OSError: the connection broke.
         """
         if self._filling is not None:
-            count = self._socket.recv_into(self._filling)
+            count = self._receive(self._filling)
             self._filling = self._filling[count:]
             if not self._filling:
                 self._next_buffer()
             return count
-        count = self._socket.recv_into(_CHUNK)
+        count = self._receive(_CHUNK)
         if count:
             chunk = bytes(_CHUNK[:count])
             self._parse(memoryview(bytes(self._rest) + chunk if self._rest else chunk))
         return count
+
+    def _receive(self, room: memoryview) -> int:
+        count, rights, _, _ = self._socket.recvmsg_into([room], _RIGHTS_BYTES, _CLOSE_ON_EXEC)
+        for level, kind, data in rights:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self.fds.extend(array("i", data[: len(data) - len(data) % _INT]))
+        return count
+
+    def close(self) -> None:
+        """Close the descriptors that nobody took."""
+        while self.fds:
+            os.close(self.fds.popleft())
 
     @property
     def hungry(self) -> bool:
@@ -142,17 +163,22 @@ class Writer:
         self._socket = sock
         self._waiting: deque[memoryview] = deque()
 
-    def send(self, header: list[Any], buffers: list[Buffer]) -> bool:
+    def send(self, header: list[Any], buffers: list[Buffer], fds: list[int] | None = None) -> bool:
         """Send a message, as far as the socket takes it. `header` is without the lengths.
 
-        Returns whether everything is out; if not, call `flush` when the socket can be written.
+        `fds` go with its first byte, which takes a socket that blocks. Returns whether everything is
+        out; if not, call `flush` when the socket can be written.
 
         Raises:
             OSError: the connection broke.
         """
         views = [view for view in map(_flat, buffers) if view.nbytes]
         packed = _PACKER.pack([*header, [memoryview(b).nbytes for b in buffers]])
-        self._waiting.append(memoryview(_PREFIX.pack(len(packed)) + packed))
+        prefix = _PREFIX.pack(len(packed))
+        if fds:
+            socket.send_fds(self._socket, [prefix[:1]], fds)
+            prefix = prefix[1:]
+        self._waiting.append(memoryview(prefix + packed))
         self._waiting.extend(views)
         return self.flush()
 

@@ -28,8 +28,10 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 
+from manyhands_shared.loans import Lender
 from manyhands_shared.wire import MAX_FRAME_BYTES
 from manyhands_worker import actions as a
+from manyhands_worker.cgroup import usable_memory
 from manyhands_worker.control import SETTLE_SECONDS
 from manyhands_worker.handle import ChildHandle
 from manyhands_worker.oom import OomWatch
@@ -59,6 +61,7 @@ class NodePool:
         selector: where the pool's descriptors are registered; each key's `data` is to be called
             with the events that came.
         frame_bytes: the largest single buffer of a result.
+        lender: lends large results to clients on this host; None: all go through the broker.
     """
 
     def __init__(
@@ -67,11 +70,14 @@ class NodePool:
         slab_bytes: int,
         selector: selectors.BaseSelector,
         frame_bytes: int = MAX_FRAME_BYTES,
+        lender: Lender | None = None,
     ) -> None:
         self._selector = selector
         self._slab_bytes = slab_bytes
         threads = max(1, usable_cores() // slots)
-        self._limits = Limits(frame_bytes, CHILD_FUNCTION_BYTES, threads)
+        segment_bytes = usable_memory() // 2 // slots
+        self._limits = Limits(frame_bytes, CHILD_FUNCTION_BYTES, threads, segment_bytes)
+        self._lender = lender
         self._children: list[ChildHandle | None] = [None] * slots
         self._leaving: dict[ChildHandle, float] = {}
         # Children whose pipe is closed, and that must be dead by then.
@@ -201,7 +207,7 @@ class NodePool:
         del self._births[slot]
         size = slab_size(self._slab_bytes, len(self._children))
         try:
-            child = ChildHandle(slot, size, self._limits)
+            child = ChildHandle(slot, size, self._limits, self._lender)
         except (OSError, EOFError) as error:
             wait_for = self._next_delay(slot)
             self._births[slot] = now + wait_for

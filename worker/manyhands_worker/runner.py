@@ -24,7 +24,8 @@ from manyhands_shared.status import Status
 from manyhands_worker.control import CLAIM, DONE, LIMIT, READY, REVOKED, STARTED
 from manyhands_worker.functions import FunctionCache
 from manyhands_worker.output import Tap, flush_streams
-from manyhands_worker.pipe import AT_ONCE, CAPTURE, Reader, Writer, unpack
+from manyhands_worker.pipe import AT_ONCE, CAPTURE, DIRECT, Reader, Writer, unpack
+from manyhands_worker.segments import SegmentWriter
 from manyhands_worker.slab import SlabWriter
 
 #: A child hands finished results over at least this often, however long its batch.
@@ -47,6 +48,8 @@ class Limits:
     function_bytes: int
     #: Threads that numeric libraries may use.
     threads: int
+    #: What the segments of a child may take together (see `segments`).
+    segment_bytes: int = 0
 
 
 class Runner:
@@ -57,6 +60,7 @@ class Runner:
         sock: socket.socket,
         control: memoryview,
         slab: SlabWriter,
+        segments: SegmentWriter,
         tap: Tap,
         limits: Limits,
     ) -> None:
@@ -64,6 +68,7 @@ class Runner:
         self._writer = Writer(sock)
         self._control = control
         self._slab = slab
+        self._segments = segments
         self._tap = tap
         self._limits = limits
         # Loaded functions; a payload that is not loaded yet is kept as it came.
@@ -77,6 +82,7 @@ class Runner:
         self._statuses = bytearray()
         self._bodies: list[bytes | int | list[int]] = []
         self._buffers: list[memoryview] = []
+        self._fds: list[int] = []
         self._inline = 0
         self._spent = 0
 
@@ -112,7 +118,7 @@ class Runner:
 
     def _run(self, first: int, digest: bytes, flags: int, payloads: list[Payload]) -> None:
         control = self._control
-        capture, at_once = flags & CAPTURE, flags & AT_ONCE
+        capture, at_once, direct = flags & CAPTURE, flags & AT_ONCE, bool(flags & DIRECT)
         self._start(first)
         now = last = time.monotonic_ns()
         for number, payload in enumerate(payloads, first):
@@ -130,7 +136,7 @@ class Runner:
             status, result = self._execute(digest, payload)
             # A large result goes out under the claim of its task, for it may be what kills; and so
             # does one that must not be lost, for its task will not run again.
-            large = self._collect(number, status, result) or bool(at_once)
+            large = self._collect(number, status, result, direct=direct) or bool(at_once)
             if capture:
                 flush_streams()  # what a task printed is there before its result
             del result
@@ -204,7 +210,7 @@ class Runner:
             )
         return Status.OK, payload
 
-    def _collect(self, number: int, status: int, payload: Payload) -> bool:
+    def _collect(self, number: int, status: int, payload: Payload, *, direct: bool) -> bool:
         """Add a result to those that go out next. Returns whether it is a large one."""
         self._statuses.append(status)
         if isinstance(payload, bytes) and len(payload) <= _INLINE_BYTES:
@@ -212,17 +218,25 @@ class Runner:
             self._inline += len(payload)
             return False
         parts = [memoryview(p) for p in (payload if isinstance(payload, tuple) else (payload,))]
+        lengths = [part.nbytes for part in parts]
+        if direct and (there := self._segments.write(parts)) is not None:
+            segment, fd = there
+            self._bodies.append([-1 - segment, *lengths])
+            self._fds.append(fd)
+            return True
         position = self._slab.write(number, parts)
         if position is None:
             self._bodies.append(len(parts))
             self._buffers += parts
         else:
-            self._bodies.append([position, *(part.nbytes for part in parts)])
+            self._bodies.append([position, *lengths])
         return True
 
     def _flush(self, following: int) -> None:
         self._writer.send(
-            [self._first, bytes(self._statuses), self._bodies, self._spent / 1e9], self._buffers
+            [self._first, bytes(self._statuses), self._bodies, self._spent / 1e9],
+            self._buffers,
+            self._fds,
         )
         self._start(following)
 

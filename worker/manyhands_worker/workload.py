@@ -3,7 +3,8 @@
 Every attempt is in `_held`, and meanwhile in exactly one place::
 
     queue (ready or parked) -> slot -> outbox (waiting or sent)
-            ^                   |
+            ^                   |         ^
+            |                   +-> offer +   a result held for its client, which cannot fetch it
             +-------------------+   taken back, or its child died
 
 Whatever comes for an attempt that is not held (a late result of a dropped one) is dropped without a
@@ -18,6 +19,7 @@ blames at most one task; the others go back into the queue.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Sequence
 
 from manyhands_shared import messages as m
 from manyhands_shared import serial
@@ -31,6 +33,7 @@ from manyhands_worker.dispatch import Disorder, Dispatcher
 from manyhands_worker.functions import FunctionCache
 from manyhands_worker.held import Held
 from manyhands_worker.jobs import Jobs
+from manyhands_worker.offers import Offers
 from manyhands_worker.outbox import Ended, Outbox
 from manyhands_worker.printed import Printed
 from manyhands_worker.tasks import Chunk
@@ -49,6 +52,7 @@ class Workload:
         self._held = Held()
         self._work = Dispatcher(slots)
         self._outbox = Outbox()
+        self._offers = Offers()
         self._functions: FunctionCache[Payload] = FunctionCache(FUNCTION_BYTES)
         self._jobs = Jobs(self._held.has_job)
         self._printed = Printed()
@@ -96,7 +100,11 @@ class Workload:
         for key, indices in dropped.items():
             self._work.queue.remove(key, indices)
             self._doom(key, indices)
+        for key, indices in self._offers.tasks():
+            self._free_offers(key, [index for index in indices if not self._held.has(key, index)])
         self._out.append(a.Free(self._outbox.restart(self._held.has)))
+        for ended in self._offers.again():
+            self._outbox.add(ended)
         for digest in self._work.queue.missing():
             self._send(m.Need(digest))
 
@@ -148,14 +156,42 @@ class Workload:
     def acknowledge(self, seq: int) -> None:
         """The broker has all results up to `seq`."""
         for ended in self._outbox.acknowledge(seq):
-            self._held.discard(ended.key, ended.indices)
+            self._held.discard(ended.key, ended.final)
             if ended.blocks:
                 self._out.append(a.Free(ended.blocks))
+
+    def taken(self, spans: list[m.Span]) -> None:
+        """Clients have fetched these results."""
+        for key, indices in self._offers.matching(spans):
+            self._held.discard(key, self._free_offers(key, indices))
+
+    def relay(self, spans: list[m.Span]) -> None:
+        """Clients cannot fetch these results: they go through the broker."""
+        for key, indices in self._offers.matching(spans):
+            for index, offer in self._offers.take(key, indices).items():
+                try:
+                    payload = offer.payload()
+                except (OSError, ValueError) as error:
+                    self._out.append(a.Free([offer]))
+                    why = Failure("manyhands.ResultError", f"the result cannot be read: {error}")
+                    self._end(key, [index], Status.UNSENDABLE, why)
+                    continue
+                ok = bytes([Status.OK])
+                self._outbox.add(
+                    Ended(key, [index], ok, [payload], 0.0, offer.nbytes, len(payload), [offer])
+                )
+
+    def _free_offers(self, key: Key, indices: Collection[int]) -> list[int]:
+        """Hold these results no longer; returns the tasks whose results were held."""
+        offers = self._offers.take(key, indices)
+        if offers:
+            self._out.append(a.Free(list(offers.values())))
+        return list(offers)
 
     def cancel(self, spans: list[m.Span]) -> None:
         """End tasks: those that wait now, those in slots as soon as they are reached."""
         for key, indices in self._held.matching(spans):
-            waiting = self._work.queue.remove(key, indices)
+            waiting = self._work.queue.remove(key, indices) + self._free_offers(key, indices)
             self._end(key, waiting, Status.CANCELLED, _CANCELLED)
             self._doom(key, indices)
 
@@ -197,10 +233,12 @@ class Workload:
         except Disorder as error:
             self.dropped += 1
             text = f"slot {event.slot} sends {error}; killing its child"
-            self._out += [a.Log(logging.ERROR, text), a.Free(event.blocks)]
+            self._out += [a.Log(logging.ERROR, text), a.Free([*event.blocks, *event.offers])]
             self._kill(event.slot)
             return
         self._doomed.discard(key, indices)
+        if event.offers:
+            self._hold(key, indices, statuses, event.offers)
         if not self._held.has_all(key, indices):
             stay = [at for at, index in enumerate(indices) if self._held.has(key, index)]
             indices = [indices[at] for at in stay]
@@ -221,6 +259,18 @@ class Workload:
             )
         else:
             self._out.append(a.Free(event.blocks))
+
+    def _hold(
+        self, key: Key, indices: list[int], statuses: bytes, offers: Sequence[a.Offer]
+    ) -> None:
+        """Keep results that are to be fetched, of tasks that are not given up meanwhile."""
+        pairs = zip(indices, statuses, strict=True)
+        kept = [index for index, status in pairs if status == Status.HELD]
+        for index, offer in zip(kept, offers, strict=True):
+            if self._held.has(key, index):
+                self._offers.add(key, index, offer)
+            else:
+                self._out.append(a.Free([offer]))
 
     def printed(self, event: a.Printed) -> None:
         """A task has printed something."""
@@ -355,8 +405,10 @@ class Workload:
                 places.setdefault(batch.key, []).extend(batch.indices[low:high])
         entries = self._outbox.entries()
         for ended in entries:
-            places.setdefault(ended.key, []).extend(ended.indices)
+            places.setdefault(ended.key, []).extend(ended.final)
             assert len(ended.indices) == len(ended.statuses) == len(ended.bodies)
+        for key, offered in self._offers.tasks():
+            places.setdefault(key, []).extend(offered)
         assert self._outbox.nbytes == sum(ended.nbytes for ended in entries)
         for key, indices in places.items():
             held = [index for index in indices if self._held.has(key, index)]

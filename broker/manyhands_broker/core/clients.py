@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from manyhands_broker.core.access import Identity
 from manyhands_broker.core.book import Book
@@ -13,8 +13,8 @@ from manyhands_broker.core.courtesy import Courtesy
 from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.functions import is_true
 from manyhands_broker.core.job import Job
-from manyhands_broker.core.node import Node
 from manyhands_broker.core.orphans import Orphans
+from manyhands_broker.core.outcomes import Outcomes
 from manyhands_broker.core.report import answer
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.states import State
@@ -38,13 +38,14 @@ from manyhands_shared.messages import (
     Query,
     Refused,
     Rejected,
+    Relay,
     Reply,
-    ResultGroup,
     Results,
     Span,
     Status,
     Submit,
     SubmitGroup,
+    Taken,
     Throttle,
 )
 from manyhands_shared.options import JobOptions
@@ -60,14 +61,13 @@ class Clients:
         durable: Durable,
         orphans: Orphans,
         courtesy: Courtesy,
-        replay: Callable[[Node, ResultGroup], None],
+        outcomes: Outcomes,
     ) -> None:
-        """`replay` takes results of tasks that were adopted a moment ago."""
         self._book = book
         self._durable = durable
         self._orphans = orphans
         self._courtesy = courtesy
-        self._replay = replay
+        self._outcomes = outcomes
         self._cancelling = Cancelling(book)
         self._control = Control(book, durable, self._cancelling.whole)
 
@@ -148,6 +148,8 @@ class Clients:
             case Cancel(spans):
                 for span in spans:
                     self._cancel(session, span)
+            case Taken() | Relay():
+                self._about_held(session, message)
             case Ping(counter):
                 book.send(session.peer, Pong(counter))
             case Pong():
@@ -217,6 +219,14 @@ class Clients:
             job.close()
             if job.finished:
                 book.retire(job)
+
+    def _about_held(self, session: Session, message: Taken | Relay) -> None:
+        """What the client says of results that nodes hold for it."""
+        act = self._outcomes.taken if isinstance(message, Taken) else self._outcomes.relay
+        for span in message.spans:
+            job = session.jobs.get(span.job)
+            if job is not None:
+                act(job, span)
 
     def _submit(self, session: Session, groups: list[SubmitGroup], now: float) -> None:
         book = self._book
@@ -345,7 +355,7 @@ class Clients:
         for node, span in unwanted:
             self._book.send(node.peer, Cancel([span]))
         for node, group in results:
-            self._replay(node, group)
+            self._outcomes.results(node, group)
 
     def _overdue(self, job: Job) -> None:
         """The deadline of a job has come."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from manyhands_broker.core.job import Job, Piece
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.states import State
-from manyhands_shared.messages import ResultGroup, Span
+from manyhands_shared.messages import ResultGroup, Span, Status
 from manyhands_shared.serial import total
 
 #: Bytes of results that are kept for jobs nobody has submitted yet. Beyond that a task runs again.
@@ -30,6 +30,11 @@ class _Attempt:
         self.group: ResultGroup | None = None
         self.place = 0
 
+    @property
+    def open(self) -> bool:
+        """Whether the node still has it."""
+        return self.group is None or self.group.statuses[self.place] == Status.HELD
+
 
 class Orphans:
     """Attempts without a job."""
@@ -40,6 +45,10 @@ class Orphans:
 
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._tasks
+
+    def waits_for(self, job_id: str, index: int) -> bool:
+        """Whether a task is here: some node has it, and nobody has submitted it yet."""
+        return index in self._tasks.get(job_id, ())
 
     def add(self, node: Node, span: Span) -> Span:
         """A node holds these; returns what of them it is to keep."""
@@ -98,7 +107,7 @@ class Orphans:
                 result = _single(attempt.group, attempt.place)
                 self._bytes -= total(result.bodies)
                 results.append((attempt.node, result))
-            elif not pieces:
+            if attempt.open and not pieces:
                 unwanted.append((attempt.node, Span(job.id, attempt.number, [index])))
         if not tasks:
             self._tasks.pop(job.id, None)
@@ -126,7 +135,7 @@ class Orphans:
             (attempt.node, Span(job_id, attempt.number, [index]))
             for job_id, tasks in self._tasks.items()
             for index, attempt in tasks.items()
-            if attempt.group is None
+            if attempt.open
         ]
         self._tasks.clear()
         self._bytes = 0

@@ -12,7 +12,7 @@ from manyhands_broker.core.orphans import Orphans
 from manyhands_broker.core.retry import retry_delay
 from manyhands_broker.core.states import State
 from manyhands_shared.failure import Failure
-from manyhands_shared.messages import ResultGroup, Span, Status
+from manyhands_shared.messages import Relay, ResultGroup, Span, Status, Taken
 from manyhands_shared.serial import Payload
 
 
@@ -31,12 +31,13 @@ class Outcomes:
         if job is None:
             if not self._orphans.result(node, group):
                 book.counters["stale_results"] += count
+                self._let_go(node, group, [])
             return
         if group.job in self._orphans:
             # The client has submitted only a part of it yet, and the others must not be forgotten.
             self._orphans.result(node, group)
         node.done += count
-        if count:
+        if count and group.seconds:  # without, it is about results that were told of before
             job.measured(count, group.seconds)
         held = list(self.held(node, Span(group.job, group.attempt, group.indices)))
         accepted = sum(piece.size for piece in held)
@@ -46,7 +47,24 @@ class Outcomes:
                 book.end(piece, node, State.DONE)
             book.report(job, group)
         else:
+            self._let_go(node, group, held)
             self._mixed_results(job, node, group, held)
+
+    def _let_go(self, node: Node, group: ResultGroup, counting: list[Piece]) -> None:
+        """Have a node keep no results for a client that are stale: nobody will fetch them."""
+        if Status.HELD not in group.statuses:
+            return
+        count = {index for piece in counting for index in piece.indices}
+        kept = zip(group.indices, group.statuses, strict=True)
+        stale = [
+            index
+            for index, status in kept
+            if status == Status.HELD
+            and index not in count
+            and not self._orphans.waits_for(group.job, index)
+        ]
+        if stale:
+            self._book.send(node.peer, Taken([Span(group.job, group.attempt, stale)]))
 
     def _mixed_results(self, job: Job, node: Node, group: ResultGroup, held: list[Piece]) -> None:
         """The same, one by one: some are stale, or failed and perhaps run again."""
@@ -58,7 +76,9 @@ class Outcomes:
             place = places[index]
             status, body = Status(group.statuses[place]), group.bodies[place]
             delay = retry_delay(job, index, status, body, book.random)
-            if status == Status.CANCELLED:
+            if status == Status.HELD:
+                self._held_for_client(job, node, _part(group, [place]))
+            elif status == Status.CANCELLED:
                 if index in job.cancelling or job.doomed or job.options.durable:
                     book.stop(piece, node)
                 else:  # it was another broker's wish, or for a session that this one had given up
@@ -72,17 +92,38 @@ class Outcomes:
                 book.end(piece, node, State.DONE if status == Status.OK else State.FAILED)
                 ended.append(place)
         if ended:
-            book.report(
-                job,
-                ResultGroup(
-                    group.job,
-                    group.attempt,
-                    [group.indices[place] for place in ended],
-                    bytes(group.statuses[place] for place in ended),
-                    [group.bodies[place] for place in ended],
-                    group.seconds,
-                ),
-            )
+            book.report(job, _part(group, ended))
+
+    def _held_for_client(self, job: Job, node: Node, group: ResultGroup) -> None:
+        """The node keeps a result for the client to fetch: the task stays assigned until it has."""
+        book = self._book
+        if job.options.durable:
+            book.send(node.peer, Relay([Span(job.id, group.attempt, group.indices)]))
+        elif job.session.token in book.sessions:
+            book.tell(job.session, group)
+
+    def taken(self, job: Job, span: Span) -> None:
+        """The client has fetched held results: those that still count are done."""
+        for piece, node in list(self.assigned(job, span)):
+            book = self._book
+            indices = list(piece.indices)
+            book.send(node.peer, Taken([Span(job.id, span.attempt, indices)]))
+            book.finish(piece, node, State.DONE, Status.OK, b"")
+            book.fleet.update(node)
+
+    def relay(self, job: Job, span: Span) -> None:
+        """The client cannot fetch held results: they are to come through here."""
+        for piece, node in self.assigned(job, span):
+            self._book.send(node.peer, Relay([Span(job.id, span.attempt, list(piece.indices))]))
+
+    def assigned(self, job: Job, span: Span) -> Iterator[tuple[Piece, Node]]:
+        """The tasks of `span` that a node holds in just this attempt, one by one."""
+        for piece in list(job.pieces(span.indices)):
+            chunk = piece.chunk
+            for offset in range(piece.lo, piece.hi):
+                node = chunk.holders[offset]
+                if node is not None and chunk.attempts[offset] == span.attempt:
+                    yield Piece(chunk, offset, offset + 1), node
 
     def _crashed(self, piece: Piece, node: Node, body: Payload) -> None:
         """A child died of this task; perhaps it may try again."""
@@ -149,6 +190,18 @@ class Outcomes:
             for offset in range(lo, hi):
                 if chunk.holders[offset] is node and chunk.attempts[offset] == span.attempt:
                     yield Piece(chunk, offset, offset + 1)
+
+
+def _part(group: ResultGroup, places: list[int]) -> ResultGroup:
+    """Some of a group's tasks."""
+    return ResultGroup(
+        group.job,
+        group.attempt,
+        [group.indices[place] for place in places],
+        bytes(group.statuses[place] for place in places),
+        [group.bodies[place] for place in places],
+        group.seconds,
+    )
 
 
 def runs(chunk: Chunk, node: Node) -> Iterator[Piece]:

@@ -102,7 +102,7 @@ class Core:
         courtesy = Courtesy(self.book)
         outcomes = Outcomes(self.book, self._orphans)
         self._workers = Workers(self.book, self._orphans, courtesy, outcomes)
-        self._clients = Clients(self.book, self._durable, self._orphans, courtesy, outcomes.results)
+        self._clients = Clients(self.book, self._durable, self._orphans, courtesy, outcomes)
         self._dispatcher = Dispatcher(self.book, self._durable)
         self.book.timers.at(now + limits.session_grace, self._give_up_orphans)
 

@@ -38,6 +38,7 @@ from typing import Any
 
 from manyhands.session.books import Books
 from manyhands.session.closings import Closings
+from manyhands.session.fetches import Fetches, split
 from manyhands.session.receipts import Receipts
 from manyhands.session.types import (
     AddJob,
@@ -52,6 +53,8 @@ from manyhands.session.types import (
     Effect,
     Event,
     Failed,
+    Fetch,
+    Fetched,
     Flush,
     HoldBack,
     Kept,
@@ -86,13 +89,15 @@ from manyhands_shared.messages import (
     Refused,
     Rejected,
     Reply,
+    ResultGroup,
     Results,
     Span,
+    Status,
     Submit,
     Throttle,
     Who,
 )
-from manyhands_shared.serial import total
+from manyhands_shared.serial import Payload, total
 
 #: A hello or a ping without an answer for this long: the link is taken for lost.
 ANSWER_SECONDS = 10.0
@@ -125,6 +130,7 @@ class Session:
         self._now = 0.0
         self._last_seq = 0  # of the results taken
         self._receipts = Receipts()
+        self._fetches = Fetches()
         self._closings = Closings()
         self._resyncing = False  # the next results may have any new number
         self._questions: dict[int, Query] = {}
@@ -291,7 +297,7 @@ class Session:
     def _deliver(self, ended: Deliver) -> Iterator[Effect]:
         """Tell of tasks that ended here; a watch must not tell of them again."""
         if ended.job not in self.watches:
-            yield ended
+            yield self._fetches.fill(ended, 0) if self._fetches else ended
         elif fresh := self.watches.take(ended.job, ended.indices, ended.statuses, ended.bodies):
             yield fresh
 
@@ -349,6 +355,8 @@ class Session:
                 if self.watches.holds(job_id):
                     yield Send(Throttle(job_id, hold=True))
         yield from map(Send, self._questions.values())
+        if message.resumed:  # another broker hears of offers from the nodes, and we from it
+            yield from map(Send, self._fetches.again())
         spans += self._late_cancels
         self._late_cancels = []
         if spans:
@@ -406,10 +414,27 @@ class Session:
             if group.job in self.watches:
                 ended = self.watches.take(group.job, group.indices, group.statuses, group.bodies)
             else:
+                if Status.HELD in group.statuses:
+                    held, group = split(group)  # noqa: PLW2901 - the rest of it
+                    yield from self._offered(group, held)
                 ended = self.books.end(group)
+                if ended is not None and self._fetches:
+                    ended = self._fetches.fill(ended, group.attempt)
             if ended is not None:
                 yield ended
         self._receipts.took(size, self._now)
+
+    def _offered(self, group: ResultGroup, held: list[tuple[int, Payload]]) -> Iterator[Effect]:
+        for index, ticket in held:
+            if self.books.has(group.job, index):
+                step = self._fetches.offered(group.job, group.attempt, index, ticket)
+                if step is not None:
+                    yield step if isinstance(step, Fetch) else Send(step)
+
+    def _fetched(self, event: Fetched) -> Iterator[Effect]:
+        verdict = self._fetches.fetched(event)
+        if verdict is not None and self.state is State.OPEN:
+            yield Send(verdict)
 
 
 # A handler yields its effects; `handle` runs it to its end, so none outlives its event.
@@ -421,6 +446,7 @@ _HANDLERS: Mapping[type, Any] = {
     CancelTasks: Session._cancel_tasks,
     Close: Session._close,
     CloseJob: Session._close_job,
+    Fetched: Session._fetched,
     Flush: Session._flush,
     HoldBack: Session._hold_back,
     LinkLost: Session._link_lost,

@@ -125,6 +125,17 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetched:
+    """The answer to a `Fetch`; without a payload it is not to be had from there."""
+
+    job: str
+    attempt: int
+    index: int
+    ticket: Payload
+    payload: Payload | None
+
+
+@dataclass(frozen=True, slots=True)
 class Flush:
     """The link can take a message: send what waits, at most one `Submit`."""
 
@@ -148,6 +159,7 @@ Event = (
     | LinkUp
     | LinkLost
     | Received
+    | Fetched
     | Flush
     | Tick
 )
@@ -187,6 +199,16 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """Fetch a result from the node that holds it, as the ticket says; `Fetched` follows."""
+
+    job: str
+    attempt: int
+    index: int
+    ticket: Payload
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """A closed durable job is in the broker's journal, whole: it needs this session no more."""
 
@@ -218,4 +240,4 @@ class Failed:
     reason: str
 
 
-Effect = Send | Relink | Opened | Deliver | Kept | Turned | Answered | Failed
+Effect = Send | Relink | Opened | Deliver | Fetch | Kept | Turned | Answered | Failed

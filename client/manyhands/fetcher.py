@@ -1,0 +1,100 @@
+"""Fetches held results from where they lie, so that they take no way through the broker.
+
+On the same host the memory itself is borrowed: mapped, not copied. The mapping is copy-on-write, so
+an array that comes back can be written to like any other, and nobody else sees it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import replace
+
+from manyhands.session.types import Fetch, Fetched
+from manyhands_shared import loans
+from manyhands_shared.errors import ProtocolError
+from manyhands_shared.serial import Payload
+from manyhands_shared.ticket import Ticket
+
+
+class Fetcher:
+    """All fetches of a session. `fd` can be read when `turn` has answers; nothing here waits.
+
+    Raises:
+        OSError: the system gives no descriptor.
+    """
+
+    def __init__(self) -> None:
+        self._borrower = loans.Borrower()
+        self._waiting: dict[bytes, tuple[Fetch, Ticket]] = {}
+        self._failed: deque[Fetched] = deque()
+        self.fd = self._borrower.fd
+
+    @property
+    def pending(self) -> bool:
+        """Whether `turn` has answers of which `fd` does not tell."""
+        return bool(self._failed) or self._borrower.pending
+
+    def fetch(self, wanted: Fetch) -> None:
+        """Begin to fetch a result; `turn` brings it."""
+        try:
+            ticket = Ticket.decode(wanted.ticket)
+        except ProtocolError:
+            self._failed.append(without_payload(wanted))
+            return
+        if ticket.host != loans.host_id():
+            self._failed.append(without_payload(wanted))
+            return
+        self._waiting[ticket.key] = wanted, ticket
+        self._borrower.ask(ticket.lender, ticket.key)
+
+    def turn(self) -> list[Fetched]:
+        """The fetches that are over."""
+        over = [*self._failed]
+        self._failed.clear()
+        for lender, key, fd in self._borrower.turn():
+            entry = self._waiting.pop(key, None)
+            if entry is None:
+                if fd is not None:
+                    os.close(fd)
+                    self._borrower.returning(lender, key)()
+                continue
+            wanted, ticket = entry
+            payload = None if fd is None else self._mapped(ticket, fd)
+            over.append(replace(without_payload(wanted), payload=payload))
+        return over
+
+    def close(self) -> None:
+        """Fetch no more. What was fetched stays."""
+        self._borrower.close()
+
+    def _mapped(self, ticket: Ticket, fd: int) -> Payload | None:
+        size = loans.span(ticket.lengths)
+        give_back = self._borrower.returning(ticket.lender, ticket.key)
+        try:
+            if not loans.fits(fd, size):
+                return None
+            return loans.cut(loans.private_view(fd, size, give_back), ticket.lengths)
+        except (
+            OSError,
+            ValueError,
+        ):  # no room for the mapping: the broker's way needs no less, but
+            give_back()  # it may find some
+            return None
+        finally:
+            os.close(fd)
+
+
+def fetcher() -> Fetcher | None:
+    """A fetcher, or None where results cannot be fetched."""
+    if not loans.host_id():
+        return None
+    try:
+        return Fetcher()
+    except OSError:
+        return None
+
+
+def without_payload(wanted: Fetch) -> Fetched:
+    """The answer that a result is not to be had."""
+    return Fetched(wanted.job, wanted.attempt, wanted.index, wanted.ticket, None)

@@ -1,0 +1,28 @@
+"""Memory lent between the processes of one host, without a copy and without a name in a file system.
+
+Large values lie in *segments*: anonymous files in memory (`memfd_create`). Whoever has one is a
+`Lender`: it listens on an abstract Unix socket and passes the descriptor to processes of the same
+user that know the segment's key. They are `Borrower`s: they map it, and give it back when nobody
+looks at it any more. A segment lives as long as anyone has it open or mapped, so the death of either
+side harms neither the other nor the system: nothing is left behind, however a process ends.
+
+Linux only; `AVAILABLE` says whether it works here. Everywhere else data takes the way through sockets.
+"""
+
+from manyhands_shared.loans.borrower import Borrower, private_view, shared_view
+from manyhands_shared.loans.lender import Lender
+from manyhands_shared.loans.segment import AVAILABLE, cut, fits, host_id, lay, new_segment, span
+
+__all__ = [
+    "AVAILABLE",
+    "Borrower",
+    "Lender",
+    "cut",
+    "fits",
+    "host_id",
+    "lay",
+    "new_segment",
+    "private_view",
+    "shared_view",
+    "span",
+]

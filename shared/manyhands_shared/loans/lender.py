@@ -1,0 +1,229 @@
+"""The side that has segments and lends them.
+
+One `SOCK_SEQPACKET` connection for each borrower. What it says, one packet each: a letter, the
+segment's 16-byte key, and for `G` a hint on where the segment is from::
+
+    G key hint   give me this segment        H key (and a descriptor)   here it is
+    R key        I need it no more           N key                      it is not to be had
+                                             D key                      let go of it when you can
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+from array import array
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+KEY_BYTES = 16
+GIVE, RETURN, HERE, NONE, DROP = b"G", b"R", b"H", b"N", b"D"
+PACKET_BYTES = 4096
+
+_BACKLOG = 1024
+_PEER = struct.Struct("3i")  # pid, uid, gid
+
+
+@dataclass(slots=True)
+class _Item:
+    """A segment that is lent, and who has it. `done` is called when it is withdrawn and with nobody."""
+
+    fd: int
+    done: Callable[[], None]
+    holders: dict[int, int] = field(default_factory=dict)  # connection → how often it has it
+    withdrawn: bool = False
+
+
+class Lender:
+    """Lends segments by their keys.
+
+    `fd` can be read when `turn` has something to do.
+
+    Args:
+        name: of the abstract socket, unique on the host.
+        missing: called with key and hint when somebody wants what is not here. `offer` or `deny`
+            with that key answers it. Without it, the answer is that it is not to be had.
+
+    Raises:
+        OSError: the system gives no socket.
+    """
+
+    def __init__(self, name: str, missing: Callable[[bytes, bytes], None] | None = None) -> None:
+        self.address = f"manyhands-{name}"
+        self._missing = missing
+        self._items: dict[bytes, _Item] = {}
+        self._waiting: dict[bytes, list[int]] = {}
+        self._peers: dict[int, socket.socket] = {}
+        # What a borrower that does not read just now is still to get.
+        self._unsaid: dict[int, deque[tuple[bytes, int | None]]] = {}
+        self._epoll = select.epoll()
+        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._door.setblocking(False)
+            self._door.bind("\0" + self.address)
+            self._door.listen(_BACKLOG)
+        except BaseException:
+            self._door.close()
+            self._epoll.close()
+            raise
+        self._epoll.register(self._door.fileno(), select.EPOLLIN)
+        self.fd = self._epoll.fileno()
+
+    def __contains__(self, key: bytes) -> bool:
+        item = self._items.get(key)
+        return item is not None and not item.withdrawn
+
+    def offer(self, key: bytes, fd: int, done: Callable[[], None]) -> None:
+        """Lend the segment behind `fd`, which stays open until `done` is called."""
+        self._items[key] = _Item(fd, done)
+        for peer in self._waiting.pop(key, ()):
+            self._give(peer, key)
+
+    def deny(self, key: bytes) -> None:
+        """What was missing is not to be had."""
+        for peer in self._waiting.pop(key, ()):
+            self._say(peer, NONE + key)
+
+    def withdraw(self, key: bytes, *, tell: bool = False) -> None:
+        """Lend it to nobody else; `tell` those who have it to let go. `done` follows when all have."""
+        item = self._items.get(key)
+        if item is None or item.withdrawn:
+            return
+        item.withdrawn = True
+        if tell:
+            for peer in list(item.holders):
+                self._say(peer, DROP + key)
+        self._settle(key, item)
+
+    def turn(self) -> None:
+        """Serve what has come."""
+        for fd, events in self._epoll.poll(0):
+            if fd == self._door.fileno():
+                self._accept()
+                continue
+            if events & select.EPOLLOUT:
+                self._catch_up(fd)
+            if fd in self._peers:
+                self._serve(fd)
+
+    def close(self) -> None:
+        """Lend no more. What is lent stays where it is mapped."""
+        for peer in list(self._peers):
+            self._part(peer)
+        self._door.close()
+        self._epoll.close()
+        for item in self._items.values():
+            item.done()
+        self._items.clear()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # none left, or no descriptor for it now
+            while True:
+                peer, _ = self._door.accept()
+                if not _trusted(peer):
+                    peer.close()
+                    continue
+                peer.setblocking(False)
+                self._peers[peer.fileno()] = peer
+                self._epoll.register(peer.fileno(), select.EPOLLIN)
+
+    def _serve(self, fd: int) -> None:
+        peer = self._peers[fd]
+        while fd in self._peers:
+            try:
+                packet = peer.recv(PACKET_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet = b""
+            kind, key, hint = packet[:1], packet[1 : 1 + KEY_BYTES], packet[1 + KEY_BYTES :]
+            if kind == GIVE and len(key) == KEY_BYTES:
+                self._wanted(fd, key, hint)
+            elif kind == RETURN:
+                self._returned(fd, key)
+            else:  # it has left, or talks nonsense
+                self._part(fd)
+
+    def _wanted(self, peer: int, key: bytes, hint: bytes) -> None:
+        if key in self:
+            self._give(peer, key)
+        elif self._missing is None:
+            self._say(peer, NONE + key)
+        else:
+            waiting = self._waiting.setdefault(key, [])
+            waiting.append(peer)
+            if len(waiting) == 1:
+                self._missing(key, hint)
+
+    def _give(self, peer: int, key: bytes) -> None:
+        if peer in self._peers:
+            item = self._items[key]
+            item.holders[peer] = item.holders.get(peer, 0) + 1
+            self._say(peer, HERE + key, item.fd)
+
+    def _say(self, peer: int, packet: bytes, fd: int | None = None) -> None:
+        if peer in self._unsaid:
+            self._unsaid[peer].append((packet, fd))
+        elif peer in self._peers and not self._send(peer, packet, fd):
+            self._unsaid[peer] = deque([(packet, fd)])
+            self._epoll.modify(peer, select.EPOLLIN | select.EPOLLOUT)
+
+    def _send(self, peer: int, packet: bytes, fd: int | None) -> bool:
+        """Send one packet; false if the borrower has to read first."""
+        rights = (
+            []
+            if fd is None
+            else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]).tobytes())]
+        )
+        try:
+            self._peers[peer].sendmsg([packet], rights)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # Its end of the connection is closed, which reading will tell too; or the system does not
+            # pass another descriptor just now, and the borrower finds none in what it gets.
+            with contextlib.suppress(OSError):
+                self._peers[peer].send(packet)
+        return True
+
+    def _catch_up(self, peer: int) -> None:
+        unsaid = self._unsaid.get(peer, deque())
+        while unsaid and self._send(peer, *unsaid[0]):
+            unsaid.popleft()
+        if not unsaid and self._unsaid.pop(peer, None) is not None:
+            self._epoll.modify(peer, select.EPOLLIN)
+
+    def _returned(self, peer: int, key: bytes) -> None:
+        item = self._items.get(key)
+        if item is None or peer not in item.holders:
+            return
+        item.holders[peer] -= 1
+        if not item.holders[peer]:
+            del item.holders[peer]
+            self._settle(key, item)
+
+    def _settle(self, key: bytes, item: _Item) -> None:
+        if item.withdrawn and not item.holders and self._items.pop(key, None) is not None:
+            item.done()
+
+    def _part(self, peer: int) -> None:
+        """A borrower has left, and with it whatever it had."""
+        connection = self._peers.pop(peer)
+        self._unsaid.pop(peer, None)
+        self._epoll.unregister(peer)
+        connection.close()
+        for key, waiting in list(self._waiting.items()):
+            self._waiting[key] = [other for other in waiting if other != peer]
+        for key, item in list(self._items.items()):
+            if item.holders.pop(peer, 0):
+                self._settle(key, item)
+
+
+def _trusted(peer: socket.socket) -> bool:
+    """Whether the process at the other end is of the same user: it could look into our memory anyway."""
+    _, uid, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return uid in (os.geteuid(), 0)

@@ -1,0 +1,275 @@
+"""Lending memory between processes: what is lent stays as it is until it is given back."""
+
+from __future__ import annotations
+
+import gc
+import os
+import secrets
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from manyhands_shared import loans
+from manyhands_shared.errors import ProtocolError
+from manyhands_shared.ticket import Ticket
+
+pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
+
+_KEY = b"k" * 16
+_SIZE = 1 << 16
+
+
+class Pair:
+    """A lender and a borrower that the test turns in place of their loops."""
+
+    def __init__(self, missing: Callable[[bytes, bytes], None] | None = None) -> None:
+        self.lender = loans.Lender(f"test-{secrets.token_hex(8)}", missing)
+        self.borrower = loans.Borrower(lambda lender, key: self.dropped.append(key))
+        self.dropped: list[bytes | None] = []
+        self.done: list[bytes] = []
+
+    def segment(self, content: bytes = b"x", key: bytes = _KEY) -> int:
+        fd = loans.new_segment(_SIZE)
+        os.pwrite(fd, content, 0)
+        self.lender.offer(key, fd, lambda: (self.done.append(key), os.close(fd))[0])
+        return fd
+
+    def serve(self) -> None:
+        ready, _, _ = select.select([self.lender.fd], [], [], 5)
+        assert ready
+        self.lender.turn()  # perhaps only lets somebody in, who has asked already
+        self.lender.turn()
+
+    def borrow(self, key: bytes = _KEY, hint: bytes = b"") -> int | None:
+        self.borrower.ask(self.lender.address, key, hint)
+        self.serve()
+        return self.answer()
+
+    def answer(self) -> int | None:
+        assert select.select([self.borrower.fd], [], [], 5)[0]
+        [(lender, _, fd)] = self.borrower.turn()
+        assert lender == self.lender.address
+        return fd
+
+    def view(self, fd: int) -> memoryview:
+        view = loans.private_view(fd, _SIZE, self.borrower.returning(self.lender.address, _KEY))
+        os.close(fd)
+        return view
+
+    def close(self) -> None:
+        self.borrower.close()
+        self.lender.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    made = Pair()
+    yield made
+    made.close()
+
+
+def test_borrowed_memory_is_the_lenders_and_writing_to_it_is_private(pair):
+    fd = pair.segment(b"hello")
+    borrowed = pair.borrow()
+    assert borrowed is not None
+    assert loans.fits(borrowed, _SIZE)
+    view = pair.view(borrowed)
+    assert bytes(view[:5]) == b"hello"
+    view[0:1] = b"J"
+    assert os.pread(fd, 5, 0) == b"hello"
+
+
+def test_a_segment_is_free_when_withdrawn_and_given_back_and_not_before(pair):
+    pair.segment()
+    view = pair.view(pair.borrow())
+    part = view[10:20]
+    pair.lender.withdraw(_KEY)
+    del view
+    gc.collect()
+    assert not pair.done, "a part of it is still looked at"
+    del part
+    gc.collect()
+    pair.serve()
+    assert pair.done == [_KEY]
+
+
+def test_a_segment_that_nobody_borrowed_is_free_at_once(pair):
+    pair.segment()
+    pair.lender.withdraw(_KEY)
+    assert pair.done == [_KEY]
+    assert pair.borrow() is None
+
+
+def test_the_end_of_a_borrower_gives_everything_back(pair):
+    pair.segment()
+    os.close(pair.borrow())
+    pair.lender.withdraw(_KEY)
+    assert not pair.done
+    pair.borrower.close()
+    pair.serve()
+    assert pair.done == [_KEY]
+
+
+def test_a_closed_borrower_keeps_what_is_still_looked_at(pair):
+    pair.segment()
+    view = pair.view(pair.borrow())
+    pair.lender.withdraw(_KEY)
+    pair.borrower.close()
+    pair.lender.turn()
+    assert not pair.done
+    del view
+    gc.collect()
+    pair.serve()
+    assert pair.done == [_KEY]
+
+
+def test_after_a_fork_nothing_is_given_back_while_the_child_may_look(pair):
+    pair.segment(b"seen")
+    view = pair.view(pair.borrow())
+    pair.lender.withdraw(_KEY)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(write_end)
+        os.read(read_end, 1)  # until the parent has let go
+        os._exit(0 if bytes(view[:4]) == b"seen" else 1)
+    os.close(read_end)
+    del view
+    gc.collect()
+    pair.borrower.close()
+    pair.lender.turn()
+    assert not pair.done
+    os.close(write_end)
+    assert os.waitpid(child, 0)[1] == 0
+    pair.serve()
+    assert pair.done == [_KEY]
+
+
+def test_memory_outlives_the_lender(pair):
+    pair.segment(b"stays")
+    view = pair.view(pair.borrow())
+    pair.lender.close()
+    assert bytes(view[:5]) == b"stays"
+
+
+def test_what_is_missing_can_come_later():
+    asked: list[tuple[bytes, bytes]] = []
+    pair = Pair(lambda key, hint: asked.append((key, hint)))
+    pair.borrower.ask(pair.lender.address, _KEY, b"from there")
+    pair.serve()
+    assert asked == [(_KEY, b"from there")]
+    pair.segment(b"late")
+    fd = pair.answer()
+    assert fd is not None
+    assert os.pread(fd, 4, 0) == b"late"
+    os.close(fd)
+    pair.borrower.ask(pair.lender.address, b"n" * 16)
+    pair.serve()
+    pair.lender.deny(b"n" * 16)
+    assert pair.answer() is None
+    pair.close()
+
+
+def test_who_has_a_withdrawn_segment_is_told_to_let_go(pair):
+    pair.segment()
+    os.close(pair.borrow())
+    pair.lender.withdraw(_KEY, tell=True)
+    assert select.select([pair.borrower.fd], [], [], 5)[0]
+    assert pair.borrower.turn() == []
+    assert pair.dropped == [_KEY]
+
+
+def test_a_lender_that_is_not_there_is_an_answer(pair):
+    pair.borrower.ask("manyhands-nobody", _KEY)
+    assert pair.borrower.pending
+    assert pair.borrower.turn() == [("manyhands-nobody", _KEY, None)]
+
+
+def test_a_borrower_that_does_not_read_holds_nobody_up(pair):
+    pair.segment()
+    for _ in range(2_000):
+        pair.borrower.ask(pair.lender.address, _KEY)
+        pair.lender.turn()
+    got = 0
+    while got < 2_000:
+        assert select.select([pair.borrower.fd], [], [], 5)[0]
+        for _, _, fd in pair.borrower.turn():
+            assert fd is not None
+            os.close(fd)
+            got += 1
+        pair.lender.turn()
+
+
+def test_nonsense_ends_the_connection_and_nothing_else(pair):
+    pair.segment(b"fine")
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    line.connect("\0" + pair.lender.address)
+    line.send(os.urandom(500).replace(b"G", b"g", 1)[:400] or b"?")
+    line.settimeout(5)
+    pair.serve()
+    pair.lender.turn()
+    line.close()
+    fd = pair.borrow()
+    assert fd is not None
+    os.close(fd)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_another_user_gets_nothing(pair):
+    pair.segment(b"secret")
+    code = (
+        "import os, socket, sys; os.setuid(65534);"
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET);"
+        "s.connect(chr(0) + sys.argv[1]); s.settimeout(5)\n"
+        "try:\n s.send(b'G' + b'k' * 16); print(len(s.recv(99)))\n"
+        "except OSError: print(0)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, pair.lender.address], stdout=subprocess.PIPE, text=True
+    )
+    pair.serve()
+    out, _ = process.communicate(timeout=20)
+    assert out.strip() == "0"
+
+
+def test_what_is_no_segment_is_not_mapped():
+    fd = os.memfd_create("other")
+    os.ftruncate(fd, _SIZE)
+    assert not loans.fits(fd, _SIZE), "it could be cut short while it is mapped"
+    os.close(fd)
+    fd = loans.new_segment(_SIZE)
+    assert loans.fits(fd, _SIZE)
+    assert not loans.fits(fd, _SIZE + 1)
+    with pytest.raises(OSError, match="not permitted"):
+        os.ftruncate(fd, 1)
+    os.close(fd)
+
+
+def test_what_is_laid_is_cut_again():
+    parts = [memoryview(bytes([n]) * length) for n, length in enumerate((5, 0, 64, 65, 1))]
+    lengths = [part.nbytes for part in parts]
+    memory = memoryview(bytearray(loans.span(lengths)))
+    loans.lay(memory, parts)
+    assert list(map(bytes, loans.cut(memory, lengths))) == list(map(bytes, parts))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x80",
+        Ticket("h", "l", b"short", [1]).encode(),
+        Ticket("h", "l", _KEY, []).encode(),
+        Ticket("h", "l", _KEY, [-1]).encode(),
+        Ticket("h", 5, _KEY, [1]).encode(),  # type: ignore[arg-type]
+    ],
+)
+def test_a_bad_ticket_is_refused(body):
+    with pytest.raises(ProtocolError, match="ticket"):
+        Ticket.decode(body)
+    good = Ticket("host", "lender", _KEY, [1, 2])
+    assert Ticket.decode(good.encode()) == good

@@ -1,0 +1,146 @@
+"""Segments: memory for results that are fetched from where they lie, by the client itself.
+
+A child writes such a result into a segment of its own (see `manyhands_shared.loans`) and hands the
+descriptor to the node with its report; the node lends it to the client, which maps it. When the
+client looks at it no more, the node marks the segment free, and the child writes the next result
+into the same memory: a copy into memory that is there already is ten times as fast as one into fresh
+pages.
+
+The marks are the only thing that node and child share: one byte for each segment, which the child
+sets before it writes, and the node clears.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Sequence
+from multiprocessing.sharedctypes import RawArray
+from typing import Any
+
+from manyhands_shared import loans
+from manyhands_shared.serial import Buffer
+from manyhands_shared.ticket import Ticket
+
+#: Segments of one child.
+COUNT = 64
+#: A result of so many bytes is worth it: below, a message costs less than borrowing.
+MIN_BYTES = 256 << 10
+_PAGE = mmap.PAGESIZE
+#: A free segment serves for a result of at least this part of its size.
+_FIT = 4
+
+
+def new_marks() -> Any:
+    """The shared marks of one child, handed to it when it starts."""
+    return RawArray("B", COUNT)
+
+
+class SegmentWriter:
+    """The child's side.
+
+    Args:
+        marks: from `new_marks`.
+        budget: bytes that all its segments may take, those that are lent too.
+    """
+
+    def __init__(self, marks: Any, budget: int) -> None:
+        self._marks = memoryview(marks).cast("B")
+        self._budget = budget
+        self._segments: dict[int, tuple[int, mmap.mmap]] = {}
+
+    def write(self, parts: Sequence[memoryview]) -> tuple[int, int] | None:
+        """Copy flat buffers into a segment; returns its number and descriptor.
+
+        None: there is no room, or the result is too small to be worth it.
+        """
+        size = loans.span(part.nbytes for part in parts)
+        if size < MIN_BYTES:
+            return None
+        number = self._find(size)
+        if number is None:
+            return None
+        self._marks[number] = 1
+        fd, memory = self._segments[number]
+        with memoryview(memory) as view:
+            loans.lay(view, parts)
+        return number, fd
+
+    def _find(self, size: int) -> int | None:
+        """A segment of at least `size` bytes that nobody uses, an old one if there is."""
+        free = [n for n in self._segments if not self._marks[n]]
+        fitting = [n for n in free if size <= len(self._segments[n][1]) <= _FIT * size]
+        if fitting:
+            return min(fitting, key=lambda n: len(self._segments[n][1]))
+        size = -(-size // _PAGE) * _PAGE
+        while free and self._nbytes + size > self._budget:
+            self._drop(free.pop())
+        if self._nbytes + size > self._budget:
+            return None
+        empty = next((n for n in range(COUNT) if n not in self._segments), None)
+        if empty is None:
+            if not free:
+                return None
+            empty = free.pop()
+            self._drop(empty)
+        try:
+            fd = loans.new_segment(size)
+            self._segments[empty] = fd, mmap.mmap(fd, size)
+        except (OSError, ValueError):
+            return None  # no memory, or no descriptor: the result finds another way
+        return empty
+
+    @property
+    def _nbytes(self) -> int:
+        return sum(len(memory) for _, memory in self._segments.values())
+
+    def _drop(self, number: int) -> None:
+        fd, memory = self._segments.pop(number)
+        memory.close()
+        os.close(fd)
+
+
+class Offer:
+    """A result in a segment: the node's side. It holds the descriptor until `free`.
+
+    Args:
+        lender: who lends it.
+        fd: of the segment; the offer's own from now on.
+        lengths: of the result's buffers.
+        release: called when nobody uses the segment any more.
+    """
+
+    __slots__ = ("_fd", "_key", "_lender", "_lengths", "_release", "nbytes", "ticket")
+
+    def __init__(
+        self,
+        lender: loans.Lender,
+        fd: int,
+        lengths: Sequence[int],
+        release: Callable[[], None],
+    ) -> None:
+        self._lender = lender
+        self._fd = fd
+        self._key = os.urandom(16)
+        self._lengths = lengths
+        self._release = release
+        self.nbytes = sum(lengths)
+        #: The body of the result while it is held.
+        self.ticket = Ticket(loans.host_id(), lender.address, self._key, list(lengths)).encode()
+        lender.offer(self._key, fd, self._done)
+
+    def payload(self) -> tuple[Buffer, ...]:
+        """The result itself, to be sent; not after `free`.
+
+        Raises:
+            OSError, ValueError: it cannot be mapped.
+        """
+        return loans.cut(loans.shared_view(self._fd, loans.span(self._lengths)), self._lengths)
+
+    def free(self) -> None:
+        """Nobody needs it any more but those who have it mapped already."""
+        self._lender.withdraw(self._key)
+
+    def _done(self) -> None:
+        os.close(self._fd)
+        self._release()
