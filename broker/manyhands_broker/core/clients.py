@@ -156,17 +156,23 @@ class Clients:
                 pass
             case Query():
                 book.send(session.peer, self._answer(session, message, now))
+            case Attach() | Detach() | Throttle():
+                self._about_watching(session, message)
+            case Bye():
+                self.end(session)
+            case _:
+                book.counters["unexpected_messages"] += 1
+
+    def _about_watching(self, session: Session, message: Attach | Detach | Throttle) -> None:
+        """What the client wants to see of a durable job."""
+        match message:
             case Attach(job_id):
-                if session.who.commands or book.owner(job_id) == session.account:
+                if session.who.commands or self._book.owner(job_id) == session.account:
                     self._durable.attach(session, job_id)
             case Detach(job_id):
                 self._durable.detach(session, job_id)
             case Throttle(job_id, hold):
                 self._durable.throttle(session, job_id, hold=hold)
-            case Bye():
-                self.end(session)
-            case _:
-                book.counters["unexpected_messages"] += 1
 
     def _function(self, session: Session, message: Function) -> None:
         book = self._book
