@@ -46,6 +46,7 @@ def cluster(compose_command: list[str], base_image: str) -> Iterator[Compose]:
         "COMPOSE_PROJECT_NAME": project,
         "MANYHANDS_IMAGE": project,
         "MANYHANDS_PORT": "0",
+        "MANYHANDS_HTTP_PORT": "0",
         "PYTHON_IMAGE": base_image,
         "BUILD_NETWORK": os.environ.get("MANYHANDS_TEST_NETWORK", "default"),
         # The older builder keeps to the named network and needs no plugin.

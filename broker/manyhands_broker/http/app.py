@@ -21,7 +21,8 @@ from manyhands_broker.http.metrics import Figures
 STUCK = 10.0
 #: Version of the document that `/scale` answers.
 DOCUMENT_VERSION = 1
-_SCALE = ("queued", "running", "slots", "slots_wanted", "nodes")
+#: Fields of the document that `/scale` answers, beside its version.
+SCALE = ("queued", "running", "slots", "slots_wanted", "nodes")
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'",
@@ -59,7 +60,7 @@ def application(board: Board, hosts: Iterable[str], clock: Callable[[], float]) 
         figures, stuck = look()
         if stuck:
             return _verdict(stuck)
-        document = {"version": DOCUMENT_VERSION, **{name: figures[name] for name in _SCALE}}
+        document = {"version": DOCUMENT_VERSION, **{name: figures[name] for name in SCALE}}
         return JSONResponse(document, headers=_HEADERS)
 
     async def metrics(request: Request) -> Response:
