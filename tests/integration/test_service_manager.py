@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,9 @@ class Manager:
     def until(self, wanted: str) -> list[str]:
         """Everything said up to a line that begins with `wanted`."""
         lines: list[str] = []
+        deadline = time.monotonic() + 20
         while not any(line.startswith(wanted) for line in lines):
+            assert time.monotonic() < deadline, f"no {wanted}, but {lines}"
             lines += self.socket.recv(4096).decode().splitlines()
         return lines
 
