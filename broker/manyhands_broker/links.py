@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import deque
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
+
+from manyhands_shared import monitor
 
 #: From the news of an end to the probe: ZeroMQ tells of it a moment before it is so.
 SETTLE_SECONDS = 0.02
@@ -37,9 +38,8 @@ class Links:
 
     def look(self, now: float) -> None:
         """Take the news of connections that have ended."""
-        while self.monitor.poll(0):
-            event = parse_monitor_message(self.monitor.recv_multipart())
-            peer = self._peers.pop(int(event["value"]), None)
+        while (event := monitor.read(self.monitor)) is not None:
+            peer = self._peers.pop(event[1], None)
             if peer is not None:
                 self._doubtful.append((now + SETTLE_SECONDS, peer))
 

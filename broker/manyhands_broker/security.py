@@ -19,10 +19,9 @@ import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
 from manyhands_broker.core import ANYBODY, Identity, KeysChanged
 from manyhands_shared import address, allow_list
@@ -30,6 +29,9 @@ from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.keys import ClusterKey
 from manyhands_shared.role_key import load, to_hex, to_z85
+
+if TYPE_CHECKING:
+    from zmq.auth.thread import ThreadAuthenticator
 
 log = logging.getLogger("manyhands.broker")
 
@@ -184,6 +186,9 @@ def secure(
     keyring: Keyring,
 ) -> ThreadAuthenticator:
     """Make `router`, before it binds, a CURVE server for the keys let in; returns what to stop."""
+    # Not above: it takes asyncio along, and a broker for one machine needs neither.
+    from zmq.auth.thread import ThreadAuthenticator  # noqa: PLC0415
+
     authenticator = ThreadAuthenticator(context)
     authenticator.start()
     authenticator.configure_curve_callback(DOMAIN, keyring)

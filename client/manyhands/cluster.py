@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import secrets
 import select
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from manyhands_shared.config import BrokerConfig, WorkerConfig
 from manyhands_shared.errors import ManyhandsError
@@ -93,9 +94,7 @@ class LocalCluster:
         self._lifeline, self._lifeline_in = os.pipe()
         _clusters.add(self)
         try:
-            self.address = self._start_broker()
-            for _ in range(nodes):
-                self.add_node()
+            self._start(nodes)
         except BaseException:
             self.close(drain=False)
             raise
@@ -151,21 +150,33 @@ class LocalCluster:
         brokers = [self.broker] if self.broker is not None else []
         return brokers + [node.process for node in self.nodes]
 
-    def _start_broker(self) -> str:
+    def _start(self, nodes: int) -> None:
+        """Start everything; where the address is known beforehand, all at the same time."""
+        wanted = self._broker_options.get("bind") or _own_address()
         ready, ready_in = os.pipe()
-        try:
-            config = {"bind": "tcp://127.0.0.1:0", **self._broker_options}
-            self.broker = self._spawn("manyhands_broker", config, ready_fd=ready_in)
-        finally:
-            os.close(ready_in)
         with os.fdopen(ready, "rb") as pipe:
-            if not select.select([pipe], [], [], _START_SECONDS)[0]:
-                raise ManyhandsError(f"the broker did not start within {_START_SECONDS:.0f} s")
-            line = pipe.readline()
+            try:
+                config = {**self._broker_options, "bind": wanted}
+                self.broker = self._spawn("manyhands_broker", config, ready_fd=ready_in)
+            finally:
+                os.close(ready_in)
+            known = wanted.startswith("ipc://") and "," not in wanted
+            self.address = wanted if known else self._await_broker(pipe)
+            for _ in range(nodes):
+                self.add_node()
+            if known:
+                self._await_broker(pipe)
+
+    def _await_broker(self, ready: BinaryIO) -> str:
+        """The address at which the broker listens, once it does."""
+        assert self.broker is not None
+        if not select.select([ready], [], [], _START_SECONDS)[0]:
+            raise ManyhandsError(f"the broker did not start within {_START_SECONDS:.0f} s")
+        line = ready.readline()
         if not line:
             code = self.broker.wait(_LEAVE_SECONDS)
             raise ManyhandsError(f"the broker did not start (exit code {code}); see above why")
-        return _from_here(str(json.loads(line)["address"]))
+        return str(json.loads(line)["address"])
 
     def _spawn(
         self, module: str, config: dict[str, Any], ready_fd: int | None = None
@@ -194,6 +205,16 @@ def _from_here(address: str) -> str:
     for everywhere, here in (("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")):
         address = address.replace(everywhere, here)
     return address
+
+
+def _own_address() -> str:
+    """Where a broker for this machine alone listens.
+
+    A Unix socket spares every message the TCP stack twice. Linux has them without a file, which nobody
+    has to delete; they are reached from where 127.0.0.1 is.
+    """
+    unix = f"ipc://@manyhands-{os.getpid()}-{secrets.token_hex(8)}"
+    return unix if sys.platform == "linux" else "tcp://127.0.0.1:0"
 
 
 def _end(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:

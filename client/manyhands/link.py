@@ -12,9 +12,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
-from manyhands_shared import wire
+from manyhands_shared import monitor, wire
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.messages import Message
 from manyhands_shared.serial import Buffer
@@ -28,6 +27,9 @@ _RECONNECT_MS = 100
 #: A broker that is back within seconds is found within one; more would outlast its own restart.
 _RECONNECT_MAX_MS = 1_000
 _LINGER_MS = 500
+# Plain numbers: arithmetic on pyzmq's enumerations costs as much as sending a small frame.
+_DONTWAIT, _STATE = int(zmq.DONTWAIT), int(zmq.EVENTS)
+_MORE, _IN = int(zmq.RCVMORE), int(zmq.POLLIN)
 
 
 class LinkEvent(Enum):
@@ -93,34 +95,31 @@ class Link:
             frames = self._backlog[0]
             try:
                 if len(frames) == 1:
-                    self.socket.send(frames[0], zmq.DONTWAIT)
+                    self.socket.send(frames[0], _DONTWAIT)
                 else:
-                    self.socket.send_multipart(frames, zmq.DONTWAIT, copy=False)
+                    self.socket.send_multipart(frames, _DONTWAIT, copy=False)
             except zmq.Again:
                 return
             self._backlog.popleft()
 
     def receive(self) -> Message | None:
         """The next message, or `None` if there is none now. What makes no sense is counted."""
-        while True:
-            try:
-                frames: list[Buffer] = [self.socket.recv(zmq.DONTWAIT)]
-            except zmq.Again:
-                return None
-            while self.socket.getsockopt(zmq.RCVMORE):
-                frames.append(self.socket.recv(zmq.DONTWAIT, copy=False))
+        socket = self.socket
+        # Asked for first: an exception for each last message costs more than this for each message.
+        while int(socket.get(_STATE)) & _IN:
+            frames: list[Buffer] = [socket.recv(_DONTWAIT)]
+            while socket.get(_MORE):
+                frames.append(socket.recv(_DONTWAIT, copy=False))
             try:
                 return wire.decode(frames)
             except ProtocolError:
                 self.garbage += 1
+        return None
 
     def event(self) -> LinkEvent | None:
         """The next thing the connection did, or `None`."""
-        try:
-            frames = self.monitor.recv_multipart(zmq.DONTWAIT)
-        except zmq.Again:
-            return None
-        return _EVENTS.get(zmq.Event(parse_monitor_message(frames)["event"]))
+        found = monitor.read(self.monitor)
+        return None if found is None else _EVENTS.get(zmq.Event(found[0]))
 
     def close(self, *, flush: bool = False) -> None:
         """Let go of the socket; with `flush`, what was sent last gets a moment to leave."""

@@ -75,6 +75,7 @@ BROKEN_HANDSHAKES = 10
 #: In one turn: messages taken in, and messages sent.
 _TURN_RECEIVES = 64
 _TURN_FLUSHES = 4
+_IN = int(zmq.POLLIN)  # arithmetic on the enumeration costs as much as a small message
 
 _loops: weakref.WeakSet[SessionLoop] = weakref.WeakSet()
 
@@ -230,7 +231,7 @@ class SessionLoop:
             intake.woken()
         if self._link.monitor in ready:
             self._watch()
-        if ready.get(self._link.socket, 0) & zmq.POLLIN:
+        if ready.get(self._link.socket, 0) & _IN:
             self._receive()
         if self._fetcher is not None and (self._fetcher.fd in ready or self._fetcher.pending):
             for fetched in self._fetcher.turn():

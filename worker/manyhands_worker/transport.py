@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import random
-import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from manyhands_shared import wire
+from manyhands_shared import monitor, wire
 from manyhands_shared.errors import ConfigError, NotAuthorised, ProtocolError
 from manyhands_shared.messages import Message
 from manyhands_shared.serial import Buffer
@@ -31,6 +30,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _HEARTBEAT_MS = 2_000
 _HEARTBEAT_TIMEOUT_MS = 6_000
 _RECONNECT_MS, _LONGEST_RECONNECT_MS = 100, 1_000
+#: The same to a broker on this machine, which may only be starting.
+_NEAR_RECONNECT_MS, _NEAR_LONGEST_RECONNECT_MS = 10, 40
 _HIGH_WATER_MARK = 1_000
 # Flags and options as plain integers: arithmetic with enumerations costs more than the calls.
 _EVENTS, _MORE, _NOBLOCK = int(zmq.EVENTS), int(zmq.RCVMORE), int(zmq.NOBLOCK)
@@ -39,8 +40,6 @@ _IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 _COPY_BYTES = 64 << 10
 #: Time that a goodbye has to get out.
 _LINGER_MS = 500
-#: A monitor's event number, ahead of its value. (`zmq.utils.monitor` would load asyncio.)
-_EVENT = struct.Struct("=H")
 _WATCHED = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -119,8 +118,11 @@ class Transport:
         sock.set(zmq.RCVHWM, _HIGH_WATER_MARK)
         sock.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
         sock.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
-        sock.set(zmq.RECONNECT_IVL, _RECONNECT_MS + random.randrange(_RECONNECT_MS))
-        sock.set(zmq.RECONNECT_IVL_MAX, _LONGEST_RECONNECT_MS)
+        near = self._address.startswith("ipc://")
+        first = _NEAR_RECONNECT_MS if near else _RECONNECT_MS
+        longest = _NEAR_LONGEST_RECONNECT_MS if near else _LONGEST_RECONNECT_MS
+        sock.set(zmq.RECONNECT_IVL, first + random.randrange(first))
+        sock.set(zmq.RECONNECT_IVL_MAX, longest)
         sock.set(zmq.IPV6, 1)
         if self._keys is not None:
             sock.set(zmq.CURVE_PUBLICKEY, self._keys.pair.public)
@@ -140,8 +142,8 @@ class Transport:
 
     def _watch(self, now: float) -> list[a.Event]:
         events: list[a.Event] = []
-        while self._monitor is not None and _ready(self._monitor) & _IN:
-            kind = _EVENT.unpack_from(self._monitor.recv_multipart()[0])[0]
+        while self._monitor is not None and (event := monitor.read(self._monitor)) is not None:
+            kind = event[0]
             if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._established = True
                 self._pause = _FIRST_PAUSE
