@@ -115,6 +115,8 @@ def test_what_is_anothers_takes_an_admin(keyed: Keyed) -> None:
         error, data = error_of(bob, what)
         assert "takes an admin's key" in error
         assert data == m.DENIED
+    assert bob.ask("health")["problems"] == []
+    assert "no node 'mill'" in error_of(admin, "drain", node="mill")[0]
     # By no other way either: a plain cancellation, more tasks for it, its results, a job that inherits.
     bob.send(m.Cancel([m.Span("lone", 0, []), m.Span("kept", 0, [])]))
     bob.send(m.Submit([m.SubmitGroup("kept", TRUE, None, 1, False, [b"mine"])]))

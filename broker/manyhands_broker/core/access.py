@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 #: What every client may ask.
-_OPEN = frozenset({"jobs", "job", "nodes", "events", "stats", "why"})
+_OPEN = frozenset({"events", "health", "job", "jobs", "nodes", "stats", "why"})
 #: What it may ask for, and order, of its own jobs. All else is for admins.
 _OWN = frozenset({"pause", "resume", "cancel", "forget", "failed", "output"})
 

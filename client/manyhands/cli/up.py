@@ -121,6 +121,11 @@ def _run(wishes: _Wishes, stack: contextlib.ExitStack, *, json: bool) -> NoRetur
     if key_file is None and wishes.hosts:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="manyhands-"))
         key_file = Path(folder) / "cluster.key"
+    secret = b""
+    if wishes.hosts and key_file is not None:
+        from manyhands.cli import _remote  # noqa: PLC0415 - only if wanted
+
+        secret = stack.enter_context(_remote.node_key(key_file))
     listen = wishes.listen or ("0.0.0.0" if wishes.hosts else "127.0.0.1")
     broker: dict[str, Any] = {"bind": f"tcp://{_bracketed(listen)}:{wishes.port}"}
     worker = {}
@@ -132,14 +137,12 @@ def _run(wishes: _Wishes, stack: contextlib.ExitStack, *, json: bool) -> NoRetur
         LocalCluster(nodes=count, slots=slots or 1, broker=broker, worker=worker)
     )
     remote = None
-    if wishes.hosts and key_file is not None:
-        from manyhands.cli._remote import RemoteNodes  # noqa: PLC0415 - only if wanted
-
-        remote = RemoteNodes(
+    if secret and key_file is not None:
+        remote = _remote.RemoteNodes(
             wishes.hosts,
             port=int(cluster.address.rpartition(":")[2]),
             advertise=wishes.advertise,
-            key_file=key_file,
+            key=secret,
             slots=slots,
             command=wishes.remote_command,
         )

@@ -49,6 +49,11 @@ def test_nodes_elsewhere_join_work_and_end_with_it(hosts: dict[str, str], tmp_pa
         assert Path(told["key_file"]).stat().st_mode & 0o777 == 0o600
         eventually(lambda: sorted(node["name"] for node in nodes(**environment)) == ["one", "two"])
         pids = [node["pid"] for node in nodes(**environment)]
+        # What those hosts have been given lets them work, and nothing else.
+        allowed = Path(f"{told['key_file']}.allowed").read_text()
+        [(_, role, name)] = [line.split() for line in allowed.splitlines() if line[0] != "#"]
+        assert role == "worker"
+        assert {node["key"] for node in nodes(**environment)} == {name}
         assert run("run", "math:sqrt", "9", **environment).stdout == "3.0\n"
         # The key is in no argument, neither here nor there.
         assert secret not in (tmp_path / "ssh.log").read_text()
@@ -76,6 +81,19 @@ def test_nodes_elsewhere_leave_when_it_is_killed(hosts: dict[str, str], tmp_path
         up.communicate(timeout=20)
     eventually(lambda: not psutil.pid_exists(node["pid"]))
     assert key.exists()
+
+
+def test_the_key_of_a_run_is_taken_back(hosts: dict[str, str], tmp_path: Path) -> None:
+    key = tmp_path / "cluster.key"
+    up = start("up", "--ssh", "one", "--slots", "1", "--json", "--key-file", key, **hosts)
+    try:
+        first_line(up)
+        allowed = tmp_path / "cluster.key.allowed"
+        assert " worker up-" in allowed.read_text()
+    finally:
+        code, errors = ended(up, signal.SIGINT)
+    assert code == 0, errors
+    assert " worker " not in allowed.read_text()
 
 
 def test_a_fixed_port_and_only_bad_hosts(hosts: dict[str, str], tmp_path: Path) -> None:
