@@ -13,13 +13,16 @@ from manyhands import arguments, functions
 from manyhands.functions import Fingerprint
 from manyhands.futures import FutureSink, RemoteFuture
 from manyhands.loop import SessionLoop
-from manyhands_shared import serial
-from manyhands_shared.callable import Setup
+from manyhands_shared import plain, serial
+from manyhands_shared.callable import MapChunk, Setup, StarmapChunk
+from manyhands_shared.errors import ConfigError
 from manyhands_shared.messages import Function
 from manyhands_shared.options import JobOptions
 
 #: Functions whose pickles are kept, and jobs that are kept open, each the last used.
 _KNOWN_FUNCTIONS = 1_000
+#: How safe jobs say what wraps a function.
+_HOW: dict[Any, str] = {None: plain.CALL, MapChunk: plain.MAP, StarmapChunk: plain.STARMAP}
 
 
 class _Known:
@@ -54,6 +57,9 @@ class Calls:
     ) -> None:
         self._loop = loop
         self._put = loop.intake.put
+        if options.safe and initializer is not None:
+            raise ConfigError("a safe job has no initializer: it would travel as a pickle")
+        self._pack_arguments = plain.pack_arguments if options.safe else arguments.pack
         self._options = options
         self._initializer = initializer
         self._initargs = initargs
@@ -78,7 +84,7 @@ class Calls:
         else:
             sink = known.sink
         future = RemoteFuture(sink)
-        self._put(sink.job, future, arguments.pack(args, kwargs), block=self._block)
+        self._put(sink.job, future, self._pack_arguments(args, kwargs), block=self._block)
         return future
 
     def submitter(
@@ -90,16 +96,19 @@ class Calls:
             SubmitError: the function cannot be sent.
         """
         sink = self._learn(function, wrapper)
+        pack = self._pack_arguments
 
         def submit(args: tuple[Any, ...]) -> RemoteFuture:
             future = RemoteFuture(sink)
-            self._put(sink.job, future, arguments.pack(args, {}), block=self._block)
+            self._put(sink.job, future, pack(args, {}), block=self._block)
             return future
 
         return submit
 
     def pack(self, function: Callable[..., Any], wrapper: Any = None) -> Function:
         """The function as it travels, inside `wrapper` and with the initializer if there is one."""
+        if self._options.safe:
+            return functions.pack_plain(function, _HOW[wrapper])
         value = function if wrapper is None else wrapper(function)
         if self._initializer is not None:
             # One pickle for both, so that globals set by an initializer of `__main__` are the very
@@ -114,7 +123,9 @@ class Calls:
     def job_options(self, function: Callable[..., Any]) -> dict[str, Any]:
         """The options of a job of this function, as they travel."""
         named = self._options.name or functions.describe(function)
-        return {**self._options.to_map(), "name": named}
+        parts = [function] if self._initializer is None else [function, self._initializer]
+        demands = functions.demands(*parts, safe=self._options.safe)
+        return {**self._options.to_map(), **demands, "name": named}
 
     def close(self) -> None:
         """No more calls: the jobs end with their last task."""

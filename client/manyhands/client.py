@@ -15,6 +15,7 @@ from manyhands import arguments, functions
 from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands.job import AttachedJob, DurableJob, Job, submit_durable
 from manyhands.job_options import TaskOptions, job_options
+from manyhands_shared import plain
 from manyhands_shared.config import DEFAULT_BIND
 from manyhands_shared.errors import ClusterClosed, ConfigError, NotAuthorised, Refused
 
@@ -98,13 +99,15 @@ class Client:
             SubmitRejected: the broker does not take a durable job, and why.
         """
         checked = job_options(name or functions.describe(function), **options)
-        packed = functions.pack(function)
-        payloads = (arguments.pack(tuple(args), {}) for args in args_list)
+        packed = (functions.pack_plain if checked.safe else functions.pack)(function)
+        pack = plain.pack_arguments if checked.safe else arguments.pack
+        payloads = (pack(tuple(args), {}) for args in args_list)
+        asked = {**checked.to_map(), **functions.demands(function, safe=checked.safe)}
         if checked.durable:
-            job = submit_durable(self._loop, packed, checked.to_map(), payloads)
+            job = submit_durable(self._loop, packed, asked, payloads)
             job.refresh()
             return job
-        attached = AttachedJob(self._loop, packed, checked.to_map())
+        attached = AttachedJob(self._loop, packed, asked)
         try:
             for payload in payloads:
                 attached.add(payload)

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-from manyhands_shared import serial
+from manyhands_shared import labels, plain, serial
 from manyhands_shared.messages import Function
 
 #: Containers up to this size are compared entry by entry, larger ones by identity alone.
@@ -41,6 +41,27 @@ def pack(function: Callable[..., Any], value: Any = None) -> Function:
         blob = serial.dumps_by_value(value)
     digest = hashlib.blake2b(blob, digest_size=16).digest()
     return Function(digest, describe(function), [blob])
+
+
+def pack_plain(function: Callable[..., Any], how: str = plain.CALL) -> Function:
+    """The function as it travels in a safe job: by its name.
+
+    Raises:
+        SubmitError: no node could find it by that.
+    """
+    blob = plain.pack_function(function, how)
+    return Function(hashlib.blake2b(blob, digest_size=16).digest(), describe(function), [blob])
+
+
+def demands(*parts: Callable[..., Any], safe: bool = False) -> dict[str, Any]:
+    """The options of a job that say which nodes can run it, if these are what it calls."""
+    if safe:
+        return {"needs": [labels.MSGPACK]}
+    if all(map(importable, parts)):
+        return {"python": labels.PYTHON}
+    import cloudpickle  # noqa: PLC0415 - whoever sends by value has it loaded
+
+    return {"python": labels.PYTHON, "needs": list(labels.by_value(cloudpickle.__version__))}
 
 
 def describe(function: Callable[..., Any]) -> str:

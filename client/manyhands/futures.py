@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from manyhands.open_job import OpenJob
-from manyhands_shared import failure, serial
+from manyhands_shared import failure, plain, serial
 from manyhands_shared.errors import ResultError
 from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
@@ -147,7 +147,9 @@ class RemoteFuture(Future[Any]):
                 self._condition.wait_for(lambda: self._body is None)
             return
         if body is not None:
-            self._result, self._exception = load(self._status, body)
+            self._result, self._exception = load(
+                self._status, body, safe=self._sink is not None and self._sink.safe
+            )
         self._body = None
         if self._complete:
             with self._condition:
@@ -182,12 +184,12 @@ class RemoteFuture(Future[Any]):
 _ENDED = (FINISHED, CANCELLED_AND_NOTIFIED)
 
 
-def load(status: int, body: Payload) -> tuple[Any, BaseException | None]:
-    """What a task came to: its result and no exception, or the reverse."""
+def load(status: int, body: Payload, *, safe: bool = False) -> tuple[Any, BaseException | None]:
+    """What a task came to: its result and no exception, or the reverse. `safe`: no pickle is loaded."""
     if status != Status.OK:
-        return None, failure.to_exception(status, body)
+        return None, failure.to_exception(status, body, pickled=not safe)
     try:
-        return serial.loads(body), None
+        return plain.loads(body) if safe else serial.loads(body), None
     except Exception as error:  # noqa: BLE001 - loading runs the user's code; only this task fails
         problem = ResultError(
             f"the task succeeded, but its result does not load here: "
@@ -222,6 +224,8 @@ class FutureSink:
         self._futures: dict[int, RemoteFuture] = {}
         self._doomed: list[RemoteFuture] = []
         self.job = OpenJob(function, options, self)
+        #: Whether results are msgpack, and no pickle is to be loaded.
+        self.safe = bool(options.get("safe"))
 
     def cancel(self, future: RemoteFuture) -> None:
         """Tell the broker that nobody wants this task any more."""

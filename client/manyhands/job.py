@@ -37,6 +37,7 @@ class Job:
         self.tasks = 0
         self._loop = loop
         self._inbox = inbox
+        self._safe = False  # whether results are msgpack, and no pickle is to be loaded
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} tasks={self.tasks} ended={self.ended}>"
@@ -50,7 +51,7 @@ class Job:
         self._begin()
         while (arrival := self._next()) is not None:
             index, status, body = arrival
-            value, error = outcome(status, body)
+            value, error = outcome(status, body, safe=self._safe)
             yield index, value if error is None else error
 
     def results(self) -> list[Any]:
@@ -179,6 +180,7 @@ class AttachedJob(Job):
         inbox = Inbox()
         self._job = OpenJob(function, options, inbox)
         super().__init__(loop, self._job.id, inbox)
+        self._safe = bool(options.get("safe"))
         loop.open_job(self._job)
 
     def add(self, payload: Payload) -> None:
@@ -231,6 +233,7 @@ class DurableJob(Job):
         """Ask for `tasks` again; what `info` gives."""
         info = self.info()
         self.tasks, self._open = int(info["tasks"]), bool(info["open"])
+        self._safe = bool(info["options"].get("safe"))
         return info
 
     def _begin(self) -> None:

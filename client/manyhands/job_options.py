@@ -32,6 +32,8 @@ class TaskOptions(TypedDict, total=False):
     - `at_most_once`: a task that may have started is never run again; it raises `TaskLost` instead.
       Not together with `retries`.
     - `crash_limit`: a task that ended so many children or nodes is not run again (0: the broker's).
+    - `safe`: the function goes by its name, which nodes must be able to import, and arguments and
+      results are plain values (msgpack). Safe nodes take no others; no pickle is loaded here either.
     - `resources`: what each task takes of its node: ``{"cpus": 2, "memory": 4e9, "gpu": 1}``.
     - `after`: durable jobs, or their ids. The tasks begin when all of these are done, and get the
       results of each as a list before their own arguments. Makes this job durable too.
@@ -47,6 +49,7 @@ class TaskOptions(TypedDict, total=False):
     deadline: float | None
     at_most_once: bool
     crash_limit: int
+    safe: bool
     resources: Mapping[str, float]
     after: Iterable[Job | str]
 

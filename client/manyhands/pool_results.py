@@ -193,11 +193,11 @@ class MapResult:
             self._is_loaded = True
 
 
-def outcome(status: int, body: Payload) -> tuple[Any, BaseException | None]:
+def outcome(status: int, body: Payload, *, safe: bool = False) -> tuple[Any, BaseException | None]:
     """What a task came to, a cancelled one to a `CancelledError`."""
     if status == Status.CANCELLED:
         return None, CancelledError("the task was cancelled")
-    return load(status, body)
+    return load(status, body, safe=safe)
 
 
 def run_callback(callback: Callback, argument: Any) -> None:

@@ -90,6 +90,11 @@ class WorkerConfig:
     resources: Annotated[
         str, "What tasks may ask for here, as gpu=2,label=1; cpus and memory are filled in."
     ] = ""
+    safe: Annotated[
+        str,
+        "Run only functions on this list, as in math:*,package.jobs:score, with plain arguments, and "
+        "load no pickle.",
+    ] = ""
     window: Annotated[
         int, Ge(1), Le(1_000_000), "Tasks that the node holds at once, running and waiting."
     ] = 8_192

@@ -22,7 +22,7 @@ import builtins
 import pickle
 import traceback
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import msgpack
@@ -79,11 +79,12 @@ class Failure:
             return cls("manyhands.TaskError", f"the node sent an unreadable failure ({error})")
 
 
-def of_exception(error: BaseException, *, skip_frames: int = 0) -> Failure:
+def of_exception(error: BaseException, *, skip_frames: int = 0, pickled: bool = True) -> Failure:
     """Describe `error`, with its pickle only if that has been proven to load in this process.
 
     `skip_frames` leaves out that many of the outermost traceback frames (our own). Methods of the
-    exception that raise (`__str__`, `__repr__`, `__reduce__`) are survived.
+    exception that raise (`__str__`, `__repr__`, `__reduce__`) are survived. Without `pickled` it is
+    described alone.
     """
     kind = type(error)
     trace = error.__traceback__
@@ -99,13 +100,18 @@ def of_exception(error: BaseException, *, skip_frames: int = 0) -> Failure:
             if base.__module__ == "builtins" and base is not object
         ),
         traceback=_cut(_format(error, trace)),
-        pickle=_proven_pickle(error),
+        pickle=_proven_pickle(error) if pickled else None,
     )
 
 
-def to_exception(status: int, payload: serial.Payload) -> BaseException:
-    """The exception that a future raises for a task that ended with `status` (never `Status.OK`)."""
+def to_exception(status: int, payload: serial.Payload, *, pickled: bool = True) -> BaseException:
+    """The exception that a future raises for a task that ended with `status` (never `Status.OK`).
+
+    Without `pickled` its pickle is not loaded: a stand-in tells what it was.
+    """
     failure = Failure.decode(payload)
+    if not pickled:
+        failure = replace(failure, pickle=None)
     error = _rebuild(status, failure)
     if failure.traceback:
         error.__cause__ = RemoteTraceback(failure.traceback)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from manyhands_shared.errors import ProtocolError
+from manyhands_shared.labels import PICKLE
 
 MAX_NAME_CHARS = 200
 #: Ten years: longer than any job, short enough for every clock.
@@ -32,6 +33,9 @@ class JobOptions:
     - `at_most_once`: a task that may have started is never given out again; it is lost instead. It
       cannot go with `retries`, which would give it out again.
     - `crash_limit`: a task that ended so many children or nodes is not run again (0: the broker's).
+    - `needs`: labels that a node must have, see `labels`.
+    - `python`: the client's, major and minor (``3.12``); empty where that is nobody's business.
+    - `safe`: the function goes by name, arguments and results are msgpack, see `plain`.
     - `resources`: what each task takes of its node, by name (``cpus``, ``memory``, any label).
     - `direct`: a node may keep a large result until the client has fetched it from there.
     - `after`: ids of durable jobs whose results are passed to the tasks, before their own arguments,
@@ -50,6 +54,9 @@ class JobOptions:
     deadline: float = 0.0
     at_most_once: bool = False
     crash_limit: int = 0
+    needs: tuple[str, ...] = (PICKLE,)
+    python: str = ""
+    safe: bool = False
     resources: Mapping[str, float] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     direct: bool = False
@@ -132,6 +139,9 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "deadline": _is_number,
     "at_most_once": _is_flag,
     "crash_limit": lambda v: _is_count(v, 1_000_000),
+    "needs": lambda v: _are_names(v, 32),
+    "python": lambda v: type(v) is str and len(v) <= 16,
+    "safe": _is_flag,
     "resources": _are_resources,
     "after": lambda v: _are_names(v, 1_000),
     "direct": _is_flag,

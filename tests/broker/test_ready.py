@@ -90,8 +90,8 @@ def test_a_class_without_a_node_holds_nobody_up(queue: ReadyQueue) -> None:
     queue.add(gpu)
     queue.add(plain)
     assert queue.next() is gpu
-    assert queue.next(without={gpu.resources}) is plain
-    assert queue.next(without={gpu.resources, plain.resources}) is None
+    assert queue.next(without={gpu.kind}) is plain
+    assert queue.next(without={gpu.kind, plain.kind}) is None
     assert queue.next() is gpu, "both are still in line"
 
 
@@ -139,7 +139,7 @@ def test_a_job_is_listed_once(queue: ReadyQueue) -> None:
     one = job(session("owner"), "one")
     for _ in range(3):
         queue.add(one)
-    assert sum(len(lane) for lane in queue._levels[0][()].lanes.values()) == 1
+    assert sum(len(lane) for lane in queue._levels[0][one.kind].lanes.values()) == 1
 
 
 def test_a_dropped_session_is_gone(queue: ReadyQueue) -> None:

@@ -8,12 +8,14 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, Self
 
+import cloudpickle
 import pytest
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from client.fake_broker import FakeBroker
 from manyhands import Client, Executor, Pool
+from manyhands_shared import labels
 from manyhands_shared.errors import (
     BrokerUnreachable,
     ClusterClosed,
@@ -48,7 +50,9 @@ def test_an_array_job(broker: FakeBroker) -> None:
         for group in message.groups
         if group.job == job.id and group.first == 0
     ]
-    assert group.options == {"name": "squares", "direct": True}
+    needs = list(labels.by_value(cloudpickle.__version__))
+    demands = {"python": labels.PYTHON, "needs": needs}
+    assert group.options == {"name": "squares", "direct": True, **demands}
 
 
 def test_a_failed_task_fails_alone(broker: FakeBroker) -> None:

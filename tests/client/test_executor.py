@@ -17,6 +17,7 @@ import pytest
 
 from client.fake_broker import FakeBroker
 from manyhands import Executor
+from manyhands_shared import labels
 from manyhands_shared.errors import ClusterClosed, ConfigError, SubmitError, SubmitQueueFull
 from manyhands_shared.messages import Cancel, Function, Submit, SubmitGroup
 from support import eventually
@@ -48,7 +49,12 @@ def test_calls_of_one_function_are_one_job_and_the_function_travels_once(
         assert [future.result(10) for future in futures] == list(range(1000))
     assert len({group.job for group in groups(broker)}) == 1
     assert broker.count(Function) == 1
-    assert groups(broker)[0].options == {"name": "mine", "priority": 3, "direct": True}
+    assert groups(broker)[0].options == {
+        "name": "mine",
+        "priority": 3,
+        "direct": True,
+        "python": labels.PYTHON,
+    }
     eventually(lambda: groups(broker)[-1].closed)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from manyhands_shared.labels import PYTHON
 from manyhands_shared.messages import Message
 from manyhands_shared.options import JobOptions
 from manyhands_shared.serial import Buffer, Payload
@@ -45,6 +46,7 @@ class Rules:
 
     `timeout` in seconds, 0 for none. `capture`: what its tasks print goes to the broker as well.
     `direct`: large results may be held for the client to fetch.
+    `safe`: functions by name, msgpack. `foreign`: its pickles are of another Python.
     """
 
     tasks_per_child: int = 0
@@ -53,6 +55,8 @@ class Rules:
     capture: bool = False
     after: tuple[str, ...] = ()
     direct: bool = False
+    safe: bool = False
+    foreign: bool = False
 
     @classmethod
     def of(cls, options: JobOptions) -> Rules:
@@ -64,6 +68,8 @@ class Rules:
             options.durable,
             options.after,
             options.direct,
+            options.safe,
+            options.python not in ("", PYTHON),
         )
 
 

@@ -43,7 +43,7 @@ class Identity:
     """Who a node is: what its hello says, and when it leaves. `window` in tasks, times in seconds.
 
     It drains by itself `time_limit` after its start, and when it has had nothing for `idle_timeout`;
-    0 is never.
+    0 is never. A `safe` one takes no pickles.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Identity:
     info: Mapping[str, Any] = field(default_factory=dict)
     idle_timeout: float = 0.0
     time_limit: float = 0.0
+    safe: bool = False
 
 
 class NodeCore:
@@ -64,7 +65,7 @@ class NodeCore:
         self._now = 0.0
         self._phase = Phase.DOWN
         self._out: list[a.Effect] = []
-        self._work = Workload(identity.name, identity.slots, self._out)
+        self._work = Workload(identity.name, identity.slots, self._out, safe=identity.safe)
         # What people should know, and the broker has no link to be told by.
         self._notices: list[m.Event] = []
         self._counter = 0

@@ -123,6 +123,7 @@ class ChildHandle:
         flags = pipe.AT_ONCE * rules.at_most_once | pipe.CAPTURE * rules.capture
         if rules.direct and self._lender is not None:
             flags |= pipe.DIRECT
+        flags |= pipe.SAFE * rules.safe | pipe.FOREIGN * rules.foreign
         self.captures = self.captures or rules.capture
         if rules.timeout:
             self._time(batch)

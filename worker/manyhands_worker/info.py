@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from manyhands_shared import __version__
+from manyhands_shared import __version__, labels
 from manyhands_worker.cgroup import cpu_limit, usable_memory
 from manyhands_worker.process import usable_cores
 
@@ -21,18 +21,21 @@ def default_slots() -> int:
     return max(1, usable_cores() if quota is None else min(usable_cores(), math.ceil(quota)))
 
 
-def describe_host(slots: int, resources: dict[str, float]) -> dict[str, Any]:
+def describe_host(slots: int, resources: dict[str, float], *, safe: bool = False) -> dict[str, Any]:
     """Versions, host and size of this node. Memory in bytes.
 
     Args:
         slots: how many the node has; that many cores it offers to tasks, unless it is told otherwise.
         resources: what it was told to offer.
+        safe: whether it loads no pickles.
     """
+    cloudpickle = _cloudpickle_version()
     memory = usable_memory()
     return {
         "manyhands": __version__,
         "python": platform.python_version(),
-        "cloudpickle": _cloudpickle_version(),
+        "cloudpickle": cloudpickle,
+        "labels": labels.of_node(cloudpickle, safe=safe),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "cpus": usable_cores(),
@@ -48,4 +51,9 @@ def _cloudpickle_version() -> str:
         return ""
     for directory in Path(spec.origin).parent.parent.glob("cloudpickle-*.dist-info"):
         return directory.name.removeprefix("cloudpickle-").removesuffix(".dist-info")
-    return ""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - as said above
+
+    try:
+        return version("cloudpickle")
+    except PackageNotFoundError:
+        return ""

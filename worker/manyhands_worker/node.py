@@ -18,6 +18,7 @@ from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
 from manyhands_shared.notify import Notifier
 from manyhands_worker import actions as a
+from manyhands_worker import safe
 from manyhands_worker.core import Identity, NodeCore, Phase
 from manyhands_worker.guard import Guard
 from manyhands_worker.heartbeat import Target
@@ -69,7 +70,8 @@ class _Node:
         boot_id = os.urandom(16)
         self._broker = address.parse(config.broker)
         slots = config.slots or default_slots()
-        info = describe_host(slots, resources.parse(config.resources))
+        allowed = safe.parse(config.safe)
+        info = describe_host(slots, resources.parse(config.resources), safe=allowed is not None)
         name = config.name or f"{socket.gethostname()}-{boot_id[:2].hex()}"
         self._parent = parent_pid
         self._lifeline = lifeline
@@ -79,7 +81,9 @@ class _Node:
         self._transport = Transport(self._broker, config.key_file)
         self._link_fds = self._transport.descriptors
         self._lender = _lender(boot_id.hex(), self._selector)
-        self._pool = NodePool(slots, config.slab_bytes, self._selector, lender=self._lender)
+        self._pool = NodePool(
+            slots, config.slab_bytes, self._selector, lender=self._lender, allowed=allowed
+        )
         self._guard = Guard(boot_id, self._selector, beats=config.beats)
         self._core = NodeCore(
             Identity(
@@ -91,6 +95,7 @@ class _Node:
                 info,
                 config.idle_timeout,
                 config.time_limit,
+                allowed is not None,
             )
         )
 

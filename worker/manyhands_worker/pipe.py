@@ -28,8 +28,8 @@ import msgpack
 from manyhands_shared.serial import Buffer, Payload
 
 #: Flags of a batch: each result is handed over at once; what is printed is captured; a large result
-#: may go into a segment.
-AT_ONCE, CAPTURE, DIRECT = 1, 2, 4
+#: may go into a segment; functions go by name and values are msgpack; pickles are of another Python.
+AT_ONCE, CAPTURE, DIRECT, SAFE, FOREIGN = 1, 2, 4, 8, 16
 
 #: Kept, for making one takes longer than packing a header.
 _PACKER = msgpack.Packer(use_bin_type=True)

@@ -37,6 +37,7 @@ from manyhands_worker.handle import ChildHandle
 from manyhands_worker.oom import OomWatch
 from manyhands_worker.process import usable_cores
 from manyhands_worker.runner import Limits
+from manyhands_worker.safe import Patterns
 from manyhands_worker.slab import slab_size
 
 #: What each child keeps of functions, by the size of their payloads.
@@ -62,6 +63,7 @@ class NodePool:
             with the events that came.
         frame_bytes: the largest single buffer of a result.
         lender: lends large results to clients on this host; None: all go through the broker.
+        allowed: the functions of a safe node; `None` for any.
     """
 
     def __init__(
@@ -71,12 +73,13 @@ class NodePool:
         selector: selectors.BaseSelector,
         frame_bytes: int = MAX_FRAME_BYTES,
         lender: Lender | None = None,
+        allowed: Patterns | None = None,
     ) -> None:
         self._selector = selector
         self._slab_bytes = slab_bytes
         threads = max(1, usable_cores() // slots)
         segment_bytes = usable_memory() // 2 // slots
-        self._limits = Limits(frame_bytes, CHILD_FUNCTION_BYTES, threads, segment_bytes)
+        self._limits = Limits(frame_bytes, CHILD_FUNCTION_BYTES, threads, segment_bytes, allowed)
         self._lender = lender
         self._children: list[ChildHandle | None] = [None] * slots
         self._leaving: dict[ChildHandle, float] = {}

@@ -21,10 +21,21 @@ from manyhands_shared.callable import Setup
 from manyhands_shared.failure import Failure, of_exception
 from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
+from manyhands_worker.codec import Codec, ForeignPickles, Packed, Pickles, Plain, too_large
 from manyhands_worker.control import CLAIM, DONE, LIMIT, READY, REVOKED, STARTED
 from manyhands_worker.functions import FunctionCache
 from manyhands_worker.output import Tap, flush_streams
-from manyhands_worker.pipe import AT_ONCE, CAPTURE, DIRECT, Reader, Writer, unpack
+from manyhands_worker.pipe import (
+    AT_ONCE,
+    CAPTURE,
+    DIRECT,
+    FOREIGN,
+    SAFE,
+    Reader,
+    Writer,
+    unpack,
+)
+from manyhands_worker.safe import Patterns
 from manyhands_worker.segments import SegmentWriter
 from manyhands_worker.slab import SlabWriter
 
@@ -35,7 +46,6 @@ _FLUSH_BYTES = 1 << 20
 _INLINE_BYTES = 64 << 10
 
 _PYTHON = ".".join(map(str, sys.version_info[:3]))
-_SAFE = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,8 @@ class Limits:
     threads: int
     #: What the segments of a child may take together (see `segments`).
     segment_bytes: int = 0
+    #: The functions of a safe node, which takes safe batches only; `None` for any.
+    allowed: Patterns | None = None
 
 
 class Runner:
@@ -73,6 +85,10 @@ class Runner:
         self._limits = limits
         # Loaded functions; a payload that is not loaded yet is kept as it came.
         self._functions: FunctionCache[Any] = FunctionCache(limits.function_bytes)
+        self._codecs: dict[int, Codec] = {SAFE: Plain(limits.allowed)}
+        if limits.allowed is None:
+            self._codecs[0] = Pickles()
+            self._codecs[FOREIGN] = ForeignPickles()
         self._initialised: set[bytes] = set()
         self._start(0)
 
@@ -119,6 +135,8 @@ class Runner:
     def _run(self, first: int, digest: bytes, flags: int, payloads: list[Payload]) -> None:
         control = self._control
         capture, at_once, direct = flags & CAPTURE, flags & AT_ONCE, bool(flags & DIRECT)
+        # The node has refused what this one has no codec for: a safe node's children, all pickles.
+        codec = self._codecs[SAFE if flags & SAFE else flags & FOREIGN]
         self._start(first)
         now = last = time.monotonic_ns()
         for number, payload in enumerate(payloads, first):
@@ -133,7 +151,7 @@ class Runner:
                 self._bodies += [b""] * rest
                 control[DONE] = number
                 break
-            status, result = self._execute(digest, payload)
+            status, result = self._execute(codec, digest, payload)
             # A large result goes out under the claim of its task, for it may be what kills; and so
             # does one that must not be lost, for its task will not run again.
             large = self._collect(number, status, result, direct=direct) or bool(at_once)
@@ -151,24 +169,24 @@ class Runner:
         if self._statuses:
             self._flush(0)
 
-    def _execute(self, digest: bytes, payload: Payload) -> tuple[int, Payload]:
+    def _execute(self, codec: Codec, digest: bytes, payload: Payload) -> Packed:
         """Run one task: its status, and its result or failure."""
         try:
             function = self._functions.get(digest)
             if type(function) is _Unloaded:
-                function = self._load(digest, function)
+                function = self._load(codec, digest, function)
             if type(function) is Setup:
                 self._initialise(function)
                 function = function.function
-            args, kwargs = serial.loads(payload)
+            args, kwargs = codec.arguments(payload)
             value = function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - a task may raise anything at all
-            return Status.RAISED, _failure(error).encode()
-        return self._pack(value)
+            return Status.RAISED, _failure(error, pickled=codec.pickles).encode()
+        return self._pack(codec, value)
 
-    def _load(self, digest: bytes, unloaded: _Unloaded) -> Callable[..., Any] | Setup:
+    def _load(self, codec: Codec, digest: bytes, unloaded: _Unloaded) -> Callable[..., Any] | Setup:
         try:
-            function: Callable[..., Any] | Setup = serial.loads(unloaded.payloads[0])
+            function: Callable[..., Any] | Setup = codec.function(unloaded.payloads[0])
         except BaseException as error:  # noqa: BLE001 - as in `_execute`
             raise _Told(
                 f"the function does not load on {socket.gethostname()} under Python "
@@ -177,7 +195,7 @@ class Runner:
                 error,
             ) from None
         if unloaded.counts:
-            function = _inheriting(function, unloaded)
+            function = _inheriting(codec, function, unloaded)
         self._functions.replace(digest, function)
         return function
 
@@ -190,25 +208,13 @@ class Runner:
             raise _Told("the initializer failed", error) from None
         self._initialised.add(setup.key)
 
-    def _pack(self, value: Any) -> tuple[int, Payload]:
-        """Pickle a result, and prove that it loads."""
-        kind = type(value)
-        try:
-            payload = serial.dumps(value)
-        except BaseException as error:  # noqa: BLE001 - code of the value's own
-            return _unsendable(kind, "cannot be pickled", error)
-        if kind not in _SAFE and not serial.is_plain(payload) and not _is_plain_array(value):
-            try:
-                serial.loads(payload)
-            except BaseException as error:  # noqa: BLE001 - as above
-                return _unsendable(kind, "was pickled but cannot be loaded again", error)
+    def _pack(self, codec: Codec, value: Any) -> Packed:
+        status, payload = codec.result(value)
         largest = self._limits.frame_bytes
         parts = payload if isinstance(payload, tuple) else (payload,)
         if max(memoryview(part).nbytes for part in parts) > largest:
-            return _unsendable(
-                kind, f"has a part of more than {largest} bytes; return it in pieces"
-            )
-        return Status.OK, payload
+            return too_large(value, largest)
+        return status, payload
 
     def _collect(self, number: int, status: int, payload: Payload, *, direct: bool) -> bool:
         """Add a result to those that go out next. Returns whether it is a large one."""
@@ -252,13 +258,13 @@ class _Unloaded:
 
 
 def _inheriting(
-    function: Callable[..., Any] | Setup, unloaded: _Unloaded
+    codec: Codec, function: Callable[..., Any] | Setup, unloaded: _Unloaded
 ) -> Callable[..., Any] | Setup:
     """The function, called with a list of results of each parent before its own arguments."""
     rest = iter(unloaded.payloads[1:])
     try:
         parents = [
-            [serial.loads(payload) for payload in islice(rest, count)] for count in unloaded.counts
+            [codec.value(payload) for payload in islice(rest, count)] for count in unloaded.counts
         ]
     except BaseException as error:  # noqa: BLE001 - code of the values' own
         words = "a result of a job that this one comes after does not load"
@@ -277,12 +283,12 @@ class _Told(Exception):
         self.error = error
 
 
-def _failure(error: BaseException) -> Failure:
+def _failure(error: BaseException, *, pickled: bool) -> Failure:
     if isinstance(error, _Told):
-        inner = of_exception(error.error, skip_frames=1)
+        inner = of_exception(error.error, skip_frames=1, pickled=False)
         # Without its pickle: the exception as such would not say what failed.
-        return replace(inner, message=f"{error.words}: {inner.message}", pickle=None)
-    failure = of_exception(error, skip_frames=1)
+        return replace(inner, message=f"{error.words}: {inner.message}")
+    failure = of_exception(error, skip_frames=1, pickled=pickled)
     if isinstance(error, SystemExit):
         return replace(failure, message=f"the task called sys.exit({_shown(error.code)})")
     if isinstance(error, KeyboardInterrupt):
@@ -290,20 +296,5 @@ def _failure(error: BaseException) -> Failure:
     return failure
 
 
-def _unsendable(kind: type, what: str, error: BaseException | None = None) -> tuple[int, bytes]:
-    why = ""
-    trace = ""
-    if error is not None:
-        inner = of_exception(error, skip_frames=1)
-        why, trace = f": {inner.type}: {inner.message}", inner.traceback
-    message = f"the result, of type {kind.__qualname__}, {what}{why}"
-    return Status.UNSENDABLE, Failure("manyhands.ResultError", message, traceback=trace).encode()
-
-
 def _shown(code: object) -> str:
     return "" if code is None else repr(code) if isinstance(code, int | str) else "…"
-
-
-def _is_plain_array(value: Any) -> bool:
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and type(value) is numpy.ndarray and not value.dtype.hasobject

@@ -46,8 +46,12 @@ FUNCTION_BYTES = 256 << 20
 class Workload:
     """Queue, slots and outbox of a node. What is to be done goes to the list `effects`."""
 
-    def __init__(self, name: str, slots: int, effects: list[a.Effect]) -> None:
+    def __init__(
+        self, name: str, slots: int, effects: list[a.Effect], *, safe: bool = False
+    ) -> None:
+        """`safe`: whether no pickle is to be loaded here."""
         self._name = name
+        self._safe = safe
         self._out = effects
         self._held = Held()
         self._work = Dispatcher(slots)
@@ -140,6 +144,9 @@ class Workload:
             except ProtocolError as error:
                 failure = Failure("manyhands.ProtocolError", f"this node cannot run it: {error}")
                 self._end(key, indices, Status.RAISED, failure)
+                continue
+            if self._safe and not rules.safe:
+                self._end(key, indices, Status.RAISED, _NOT_SAFE)
                 continue
             if indices:
                 parents = self._jobs.parents(group.job, group.function, rules)
@@ -418,4 +425,10 @@ class Workload:
 
 
 _ONCE = "tasks of its job may run at most once"
+_NOT_SAFE = Failure(
+    "builtins.PermissionError",
+    "this node is a safe one: it runs functions on its list alone, and loads no pickles; "
+    "submit with safe=True",
+    bases=("PermissionError", "OSError"),
+)
 _CANCELLED = Failure("concurrent.futures.CancelledError", "the task was cancelled")

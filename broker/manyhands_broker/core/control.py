@@ -9,7 +9,7 @@ from manyhands_broker.core.book import Book
 from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.job import Job
 from manyhands_broker.core.records import JobMarked
-from manyhands_broker.core.states import State
+from manyhands_broker.core.why import reasons
 from manyhands_shared.messages import Drain
 from manyhands_shared.serial import nbytes
 
@@ -136,51 +136,6 @@ class Control:
     def _mark(self, job: Job, mark: str) -> None:
         if job.options.durable:
             self._book.record(JobMarked(job.id, mark))
-
-
-def reasons(book: Book, job: Job) -> list[str]:
-    """Why tasks of a job wait, one sentence each; empty if none do."""
-    found = []
-    delayed, uncertain = len(job.delayed), len(job.uncertain)
-    line = job.counts[State.QUEUED] - delayed - uncertain
-    if delayed:
-        wait = min(job.delayed.values()) - book.now
-        found.append(
-            f"{delayed} tasks failed and wait to be run again; the next in {max(wait, 0):.1f} s"
-        )
-    if uncertain:
-        found.append(
-            f"{uncertain} tasks may have run before the broker's start and may not run twice; "
-            "they wait for their node"
-        )
-    if not line:
-        if job.counts[State.ASSIGNED]:
-            found.append(f"{job.counts[State.ASSIGNED]} tasks are on nodes; none wait for one")
-        return found
-    if job.paused:
-        found.append(f"the job is paused; go on with: manyhands resume {job.id}")
-    if job.waiting:
-        found.append("its function has not arrived from the client")
-    if job.awaits:
-        found.append(f"it comes after jobs that are not done: {', '.join(sorted(job.awaits))}")
-    if job.held:
-        found.append("the broker has just started and gives nodes a moment to come back")
-    nodes = [node for node in book.fleet if node.linked]
-    if not nodes:
-        found.append("no node is connected; start one with: manyhands worker")
-    elif not any(node.could(job.resources) for node in nodes):
-        wants = ", ".join(f"{name}={amount:g}" for name, amount in job.resources)
-        found.append(f"no node has what each task takes: {wants}")
-    elif all(node.draining for node in nodes):
-        found.append("every node is draining")
-    elif job.session.cap and job.session.assigned >= job.session.cap:
-        found.append(f"its client runs at most {job.session.cap} tasks at once")
-    elif not job.session.may_run:
-        found.append("its client does not take the results that it has")
-    elif not found:
-        busy = sum(min(node.held, node.slots) for node in nodes)
-        found.append(f"{busy} of {book.fleet.slots} slots are busy, and its turn has not come")
-    return found
 
 
 def _unknown(job_id: str) -> str:

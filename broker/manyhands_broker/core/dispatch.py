@@ -7,7 +7,8 @@ from collections import Counter
 
 from manyhands_broker.core.book import Book
 from manyhands_broker.core.durable import Durable
-from manyhands_broker.core.job import SPILLED, Job, Piece, Resources
+from manyhands_broker.core.job import SPILLED, Job, Piece
+from manyhands_broker.core.kind import Kind
 from manyhands_broker.core.node import Node
 from manyhands_shared.messages import Assign, AssignGroup, Given, Recall, Results
 from manyhands_shared.serial import Payload, nbytes
@@ -36,12 +37,12 @@ class Dispatcher:
         book, fleet, ready = self._book, self._book.fleet, self._book.ready
         groups: dict[Node, list[AssignGroup]] = {}
         sizes: Counter[Node] = Counter()
-        stuck: set[Resources] = set()
+        stuck: set[Kind] = set()
         while (job := ready.next(stuck)) is not None:
             node = fleet.pick(job)
             count = fleet.amount(node, job, book.queued) if node is not None else 0
             if node is None or not count:
-                stuck.add(job.resources)
+                stuck.add(job.kind)
                 continue
             session = job.session
             if session.cap:

@@ -4,20 +4,38 @@ A node with an idle slot comes before one that is merely not full. How much a no
 how long the function's tasks take: a slot's share of waiting work is `Limits.horizon` seconds, so a
 busy system sends thousands of tiny tasks in one message, while a slow task never waits behind
 another that is slow. All choices cost the same whatever the number of nodes.
+
+Nodes may differ in what they can run at all (their labels: another Python, no pickles). They are kept
+sorted for each set of labels that jobs have asked for, which is one where all are alike.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TypeVar
 
-from manyhands_broker.core.job import Job, Resources
+from manyhands_broker.core.job import Job
+from manyhands_broker.core.kind import Kind, Needs
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.node import Node
 
-#: Classes of resources for which nodes are kept sorted; the oldest gives way and is sorted anew if
-#: it is asked for again.
-MAX_CLASSES = 64
+K = TypeVar("K")
+V = TypeVar("V")
+
+#: Kinds of tasks, and sets of labels, for which nodes are kept sorted; the oldest gives way and is
+#: sorted anew if it is asked for again.
+MAX_KINDS = 64
+
+
+class _Group:
+    """The nodes with certain labels: with an idle slot; that can take more. Dicts as ordered sets."""
+
+    __slots__ = ("idle", "room")
+
+    def __init__(self) -> None:
+        self.idle: dict[Node, None] = {}
+        self.room: dict[Node, None] = {}
 
 
 class Fleet:
@@ -29,13 +47,14 @@ class Fleet:
         self.by_name: dict[str, Node] = {}
         self.by_row: dict[int, Node] = {}
         self._free_rows: list[int] = []
-        #: Nodes with a slot that has nothing to do; nodes that can take more; nodes with tasks that
-        #: no slot of theirs can have started. Dicts as ordered sets.
+        #: Nodes with a slot that has nothing to do, and with tasks that no slot of theirs can have
+        #: started.
         self._idle: dict[Node, None] = {}
-        self._room: dict[Node, None] = {}
         self._surplus: dict[Node, None] = {}
-        #: Nodes that can start a task of a class now, for each class that has been asked for.
-        self._fit: dict[Resources, dict[Node, None]] = {}
+        #: Nodes by the labels that have been asked for; and those that can start a task of a kind now,
+        #: for each kind with resources.
+        self._groups: dict[Needs, _Group] = {}
+        self._fit: dict[Kind, dict[Node, None]] = {}
         self.slots = 0
 
     def __iter__(self) -> Iterator[Node]:
@@ -63,7 +82,10 @@ class Fleet:
         del self.by_row[node.row]
         self._free_rows.append(node.row)
         self.slots -= node.slots
-        for members in (self._idle, self._room, self._surplus, *self._fit.values()):
+        for group in self._groups.values():
+            group.idle.pop(node, None)
+            group.room.pop(node, None)
+        for members in (self._idle, self._surplus, *self._fit.values()):
             members.pop(node, None)
 
     def resize(self, node: Node, slots: int, window: int) -> None:
@@ -76,29 +98,45 @@ class Fleet:
     def update(self, node: Node) -> None:
         """Sort the node anew after anything about it has changed."""
         takes = node.linked and not node.draining and node.held < node.window
-        full = node.load >= node.slots * self._limits.lookahead
-        _put(self._idle, node, takes and node.held < node.slots)
-        _put(self._room, node, takes and not full and not node.wary)
+        idle = takes and node.held < node.slots
+        room = takes and not node.wary and node.load < node.slots * self._limits.lookahead
+        _put(self._idle, node, idle)
         _put(self._surplus, node, node.linked and node.held > node.slots)
-        for resources, members in self._fit.items():
-            _put(members, node, takes and node.held < node.slots and node.fits(resources) > 0)
+        for needs, group in self._groups.items():
+            meets = node.meets(needs)
+            _put(group.idle, node, idle and meets)
+            _put(group.room, node, room and meets)
+        for kind, members in self._fit.items():
+            fits = idle and node.meets(kind.needs) and node.fits(kind.resources) > 0
+            _put(members, node, fits)
 
     def pick(self, job: Job) -> Node | None:
         """The node that takes the job's next tasks; the others' turn comes after it."""
         if job.resources:
-            fitting = self._fit.get(job.resources)
+            fitting = self._fit.get(job.kind)
             if fitting is None:
-                if len(self._fit) >= MAX_CLASSES:
-                    del self._fit[next(iter(self._fit))]
-                fitting = self._fit[job.resources] = {}
-                for node in self:
-                    self.update(node)
+                fitting = self._begin(self._fit, job.kind, {})
             return _turn(fitting) if fitting else None
-        if self._idle:
-            return _turn(self._idle)
-        if self._room and not job.suspects:
-            return _turn(self._room)
+        group = self._group(job)
+        if group.idle:
+            return _turn(group.idle)
+        if group.room and not job.suspects:
+            return _turn(group.room)
         return None
+
+    def _group(self, job: Job) -> _Group:
+        needs = job.kind.needs
+        group = self._groups.get(needs)
+        return self._begin(self._groups, needs, _Group()) if group is None else group
+
+    def _begin(self, table: dict[K, V], key: K, value: V) -> V:
+        """Keep nodes sorted for something else as well."""
+        if len(table) >= MAX_KINDS:
+            del table[next(iter(table))]
+        table[key] = value
+        for node in self:
+            self.update(node)
+        return value
 
     def amount(self, node: Node, job: Job, queued: int) -> int:
         """How many of the job's tasks `node` gets now; none if it has enough of such."""
@@ -136,7 +174,10 @@ class Fleet:
             silent = now - node.last_result > limits.recall_after
             if node.held <= node.slots:
                 continue  # sorted before tasks of it ended without its doing
-            if not node.recalling and now >= node.recall_at and (slow or silent):
+            if node.recalling or now < node.recall_at or not (slow or silent):
+                continue
+            # Some of what it has must be what a node with an idle slot can run.
+            if any(self._group(job).idle for job in node.loads):
                 yield node
 
 

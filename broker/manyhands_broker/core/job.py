@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from manyhands_broker.core.kind import Resources, kind_of
 from manyhands_broker.core.states import MOVES, State
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import ResultGroup, Status
@@ -29,8 +30,6 @@ CHUNK = 1_024
 SPILLED: Payload = ()
 #: What a cancelled task's failure payload says.
 CANCELLED = Failure("concurrent.futures.CancelledError", "the task was cancelled").encode()
-#: Resource name and amount, sorted.
-Resources = tuple[tuple[str, float], ...]
 _LEGAL = frozenset((old, new) for old, moves in MOVES.items() for new in moves)
 _QUEUED = bytes([State.QUEUED])
 
@@ -86,6 +85,7 @@ class Job:
         "given",
         "held",
         "id",
+        "kind",
         "known_by",
         "listed",
         "options",
@@ -151,8 +151,9 @@ class Job:
         self.uncertain: set[int] = set()
         #: Sessions that see the results of this durable job.
         self.watchers: set[Session] = set()
-        #: What each task takes of its node; equal for jobs of one class.
+        #: What each task takes of its node; with the labels that it needs, the job's kind.
         self.resources: Resources = tuple(sorted(options.resources.items()))
+        self.kind = kind_of(frozenset(options.needs), self.resources)
         #: Whether the ready queue lists the job.
         self.listed = False
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from manyhands_broker.core.access import ANYBODY, Identity
-from manyhands_broker.core.job import Chunk, Job, Piece, Resources
+from manyhands_broker.core.job import Chunk, Job, Piece
+from manyhands_broker.core.kind import Needs, Resources
 
 UNBOUNDED = 1 << 60
 
@@ -26,6 +27,7 @@ class Node:
         "info",
         "joined",
         "knows",
+        "labels",
         "last_result",
         "lease_until",
         "linked",
@@ -85,6 +87,8 @@ class Node:
         #: What the node has by name, and what of it no held task takes.
         self.resources: dict[str, float] = {}
         self.free: dict[str, float] = {}
+        #: What it is like; `None` if it does not say, and is trusted with everything.
+        self.labels: Needs | None = None
 
     @property
     def state(self) -> str:
@@ -99,6 +103,10 @@ class Node:
         self.free = dict(self.resources)
         for chunk, count in self.holds.items():
             self._take(chunk.job, count)
+
+    def meets(self, needs: Needs) -> bool:
+        """Whether it has the labels that tasks need."""
+        return self.labels is None or needs <= self.labels
 
     def fits(self, resources: Resources) -> int:
         """How many tasks that take `resources` each could start now; without any, no bound."""

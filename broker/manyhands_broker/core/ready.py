@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from itertools import count
 
-from manyhands_broker.core.job import Job, Resources
+from manyhands_broker.core.job import Job
+from manyhands_broker.core.kind import Kind, Needs
 from manyhands_broker.core.session import Session
 
 
@@ -34,12 +35,12 @@ class _Level:
 class ReadyQueue:
     """Jobs that have queued tasks, in the order in which they get slots.
 
-    Jobs are kept apart by priority and by what their tasks need of a node (a *class*), so that tasks
+    Jobs are kept apart by priority and by what their tasks need of a node (their *kind*), so that tasks
     which no node can take now never stand in the way of others.
     """
 
     def __init__(self) -> None:
-        self._levels: dict[int, dict[Resources, _Level]] = {}
+        self._levels: dict[int, dict[Kind, _Level]] = {}
         #: Negated priorities, ascending.
         self._order: list[int] = []
         self._ties = count()
@@ -50,13 +51,13 @@ class ReadyQueue:
         if job.listed or not job.runnable:
             return
         priority = job.options.priority
-        classes = self._levels.get(priority)
-        if classes is None:
-            classes = self._levels[priority] = {}
+        kinds = self._levels.get(priority)
+        if kinds is None:
+            kinds = self._levels[priority] = {}
             insort(self._order, -priority)
-        level = classes.get(job.resources)
+        level = kinds.get(job.kind)
         if level is None:
-            level = classes[job.resources] = _Level()
+            level = kinds[job.kind] = _Level()
         session = job.session
         lane = level.lanes.get(session)
         if lane is None:
@@ -66,21 +67,21 @@ class ReadyQueue:
         lane.append(job)
         job.listed = True
 
-    def next(self, without: Collection[Resources] = ()) -> Job | None:
-        """The job whose turn it is, leaving out the classes in `without`; it stays listed."""
+    def next(self, without: Collection[Kind] = ()) -> Job | None:
+        """The job whose turn it is, leaving out the kinds in `without`; it stays listed."""
         for negated in list(self._order):
-            classes = self._levels[-negated]
+            kinds = self._levels[-negated]
             best: Job | None = None
-            for resources, level in list(classes.items()):
-                if resources in without:
+            for kind, level in list(kinds.items()):
+                if kind in without:
                     continue
                 job = self._next_of(level)
                 if job is None:
                     if not level.lanes:
-                        del classes[resources]
+                        del kinds[kind]
                 elif best is None or job.session.vtime < best.session.vtime:
                     best = job
-            if not classes:
+            if not kinds:
                 del self._levels[-negated]
                 self._order.remove(negated)
             if best is not None:
@@ -92,7 +93,7 @@ class ReadyQueue:
         """The job was given work of so many seconds: others come first now."""
         session = job.session
         session.vtime += seconds
-        lane = self._levels[job.options.priority][job.resources].lanes.get(session)
+        lane = self._levels[job.options.priority][job.kind].lanes.get(session)
         if lane is not None and len(lane) > 1 and lane[0] is job:
             lane.rotate(-1)
 
@@ -105,6 +106,10 @@ class ReadyQueue:
                 if session in level.lanes:
                     self._enter(level, session)
 
+    def needs(self) -> set[Needs]:
+        """What listed jobs need nodes to be like."""
+        return {kind.needs for kinds in self._levels.values() for kind in kinds}
+
     def drop(self, session: Session) -> None:
         """Forget a session and all its jobs."""
         for level in self._every_level():
@@ -113,8 +118,8 @@ class ReadyQueue:
                 job.listed = False
 
     def _every_level(self) -> Iterator[_Level]:
-        for classes in self._levels.values():
-            yield from classes.values()
+        for kinds in self._levels.values():
+            yield from kinds.values()
 
     def _enter(self, level: _Level, session: Session) -> None:
         session.vtime = max(session.vtime, self._now)

@@ -67,8 +67,18 @@ def describe_node(book: Book, node: Node, now: float) -> dict[str, Any]:
         "pid": node.info.get("pid", 0),
         "python": str(node.info.get("python", "")),
         "manyhands": str(node.info.get("manyhands", "")),
+        "cloudpickle": str(node.info.get("cloudpickle", "")),
+        "labels": sorted(node.labels or ()),
+        "lacks": _lacks(book, node),
         **book.figures(node.row),
     }
+
+
+def _lacks(book: Book, node: Node) -> list[str]:
+    """Labels that keep the node from running what waits."""
+    if node.labels is None:
+        return []
+    return sorted(set().union(*book.ready.needs()) - node.labels)
 
 
 def answer(book: Book, what: str, arguments: dict[str, Any], now: float) -> Any:

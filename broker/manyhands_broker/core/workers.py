@@ -94,6 +94,7 @@ class Workers:
         node.lease_until = now + book.limits.lease
         self._resize(node, hello.slots, hello.window)
         node.equip(_resources(hello.info))
+        node.labels = _labels(hello.info)
         book.fleet.update(node)
         self._welcome(node, keep)
         if node.drain:  # the order may have been lost with the old link
@@ -400,3 +401,11 @@ def _resources(info: dict[str, Any]) -> dict[str, float]:
         for name, amount in said.items()
         if isinstance(name, str) and type(amount) in (int, float) and amount >= 0
     }
+
+
+def _labels(info: dict[str, Any]) -> frozenset[str] | None:
+    """The labels that a node says it has; `None` if it says nothing of any."""
+    said = info.get("labels")
+    if not isinstance(said, list):
+        return None
+    return frozenset(label for label in said if isinstance(label, str))

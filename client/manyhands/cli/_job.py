@@ -14,7 +14,7 @@ from manyhands.cli import _connect, _output
 from manyhands.cli._errors import TimedOut
 from manyhands.cli._job_options import split
 from manyhands.cli._lines import Call
-from manyhands_shared.errors import RemoteError, RemoteTraceback
+from manyhands_shared.errors import ConfigError, RemoteError, RemoteTraceback
 
 
 @contextlib.contextmanager
@@ -78,6 +78,8 @@ def traceback_of(error: BaseException) -> str:
 def submit(client: Client, function: Callable[..., Any], calls: list[Call], **options: Any) -> Job:
     """One job with a task for each call; `options` are those of `Client.submit_job`."""
     if any(keywords for _, keywords in calls):
+        if options.get("safe"):
+            raise ConfigError("--safe takes no arguments by name; give them in order")
         return client.submit_job(_with_keywords(function), calls, **options)
     return client.submit_job(function, [positional for positional, _ in calls], **options)
 

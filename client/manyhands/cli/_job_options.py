@@ -23,6 +23,7 @@ _TASK_OPTIONS = {
     "deadline": "deadline",
     "at_most_once": "at_most_once",
     "crash_limit": "crash_limit",
+    "safe": "safe",
     "resource": "resources",
     "after": "after",
 }
@@ -87,6 +88,11 @@ def task_options(function: Decorated) -> Decorated:
                 type=click.IntRange(0, 1_000_000),
                 default=0,
                 help="Give a task up that ended so many processes; the broker's if not given.",
+            ),
+            click.option(
+                "--safe",
+                is_flag=True,
+                help="Send the function by its name and plain values only, as safe nodes want it.",
             ),
             click.option(
                 "--resource",

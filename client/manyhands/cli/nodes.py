@@ -24,7 +24,11 @@ _MIB = 1 << 20
 @client_options("nodes")
 @json_option
 def command(*, json: bool, **connection: Any) -> None:
-    """List the broker's nodes: slots, tasks, CPU in cores, memory in MiB, the last sign of life."""
+    """List the broker's nodes: slots, tasks, CPU in cores, memory in MiB, the last sign of life.
+
+    LACKS is what keeps a node from running work that waits: another Python than that of a client
+    whose functions travel by value, or pickles where a node is a safe one; `manyhands why` says more.
+    """
     from manyhands.cli._connect import client  # noqa: PLC0415 - so that --help is quick
 
     with client(**connection) as connected:
@@ -34,9 +38,12 @@ def command(*, json: bool, **connection: Any) -> None:
         return
     columns = ("name", "state", "slots", "running", "held", "done", "host", "pid", "python", "cpu")
     _output.table(
-        [*columns, "rss", "age"],
+        [*columns, "rss", "age", "lacks"],
         [
-            [*(node.get(column) for column in columns), _mib(node.get("rss")), node.get("age")]
+            [
+                *(node.get(column) for column in columns),
+                *(_mib(node.get("rss")), node.get("age"), ", ".join(node["lacks"])),
+            ]
             for node in nodes
         ],
     )

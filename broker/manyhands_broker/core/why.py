@@ -1,0 +1,78 @@
+"""Why tasks wait, for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from manyhands_broker.core.book import Book
+from manyhands_broker.core.job import Job
+from manyhands_broker.core.node import Node
+from manyhands_broker.core.states import State
+from manyhands_shared.labels import lacking
+
+
+def reasons(book: Book, job: Job) -> list[str]:
+    """Why tasks of a job wait, one sentence each; empty if none do."""
+    found = []
+    delayed, uncertain = len(job.delayed), len(job.uncertain)
+    line = job.counts[State.QUEUED] - delayed - uncertain
+    if delayed:
+        wait = min(job.delayed.values()) - book.now
+        found.append(
+            f"{delayed} tasks failed and wait to be run again; the next in {max(wait, 0):.1f} s"
+        )
+    if uncertain:
+        found.append(
+            f"{uncertain} tasks may have run before the broker's start and may not run twice; "
+            "they wait for their node"
+        )
+    if not line:
+        if job.counts[State.ASSIGNED]:
+            found.append(f"{job.counts[State.ASSIGNED]} tasks are on nodes; none wait for one")
+        return found
+    if job.paused:
+        found.append(f"the job is paused; go on with: manyhands resume {job.id}")
+    if job.waiting:
+        found.append("its function has not arrived from the client")
+    if job.awaits:
+        found.append(f"it comes after jobs that are not done: {', '.join(sorted(job.awaits))}")
+    if job.held:
+        found.append("the broker has just started and gives nodes a moment to come back")
+    nodes = [node for node in book.fleet if node.linked]
+    if not nodes:
+        found.append("no node is connected; start one with: manyhands worker")
+    elif not any(_could(node, job) for node in nodes):
+        found += _missing(job, nodes)
+    elif all(node.draining for node in nodes if _could(node, job)):
+        found.append("every node that could run it is draining")
+    elif job.session.cap and job.session.assigned >= job.session.cap:
+        found.append(f"its client runs at most {job.session.cap} tasks at once")
+    elif not job.session.may_run:
+        found.append("its client does not take the results that it has")
+    elif not found:
+        busy = sum(min(node.held, node.slots) for node in nodes)
+        found.append(f"{busy} of {book.fleet.slots} slots are busy, and its turn has not come")
+    return found
+
+
+def _could(node: Node, job: Job) -> bool:
+    """Whether a task of the job could ever run there."""
+    return node.meets(job.kind.needs) and node.could(job.resources)
+
+
+def _missing(job: Job, nodes: list[Node]) -> list[str]:
+    """Why none of the nodes could ever run it."""
+    missing = [
+        label
+        for label in sorted(job.kind.needs)
+        if not any(node.meets(frozenset([label])) for node in nodes)
+    ]
+    if missing:
+        pythons = Counter(str(node.info.get("python", "?")) for node in nodes)
+        there = ", ".join(f"{version} ({count})" for version, count in sorted(pythons.items()))
+        return [f"{lacking(label)}; nodes by their Python: {there}" for label in missing]
+    suited = [node for node in nodes if node.meets(job.kind.needs)]
+    if not suited:
+        return [f"no node has all that it needs: {', '.join(sorted(job.kind.needs))}"]
+    wants = ", ".join(f"{name}={amount:g}" for name, amount in job.resources)
+    return [f"no node has what each task takes: {wants}"]
