@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from other_python import run_in
 from support import free_port
 
 START_SECONDS = 30.0
@@ -37,15 +38,22 @@ class Part:
         prefix: Sequence[str] = (),
         options: Sequence[str] = (),
         descriptors: Sequence[int] = (),
+        python: Path | None = None,
     ) -> None:
-        """Start it; `prefix` is a command that runs it, such as ``unshare -m``."""
-        environment = dict(os.environ)
-        environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        """Start it; `prefix` is a command that runs it, such as ``unshare -m``.
+
+        `python`: the interpreter of another environment (see `other_python`).
+        """
+        path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        environment = {**os.environ, "PYTHONPATH": path}
+        command = [sys.executable]
+        if python is not None:
+            command, environment = run_in(python)
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [
                     *prefix,
-                    *(sys.executable, "-m", module, "--config-json", json.dumps(config)),
+                    *(*command, "-m", module, "--config-json", json.dumps(config)),
                     *("--parent-pid", str(os.getpid())),
                     *options,
                 ],
@@ -148,16 +156,18 @@ class Node(Part):
         name: str = "node",
         *,
         prefix: Sequence[str] = (),
+        python: Path | None = None,
         **config: Any,
     ) -> None:
         super().__init__(name, folder)
         self._config = {"broker": address, "name": name, "slots": 1, **config}
         self._prefix = prefix
+        self._python = python
         self.start()
 
     def start(self) -> None:
         """Start; it joins by itself."""
-        self.spawn("manyhands_worker", self._config, prefix=self._prefix)
+        self.spawn("manyhands_worker", self._config, prefix=self._prefix, python=self._python)
 
     @property
     def children(self) -> list[psutil.Process]:

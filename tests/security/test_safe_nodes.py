@@ -109,7 +109,8 @@ def test_a_pickle_by_hand_is_refused_and_never_loaded(bench: Bench, broker: str)
 def test_ordinary_jobs_wait_for_an_ordinary_node_and_say_so(bench: Bench, broker: str) -> None:
     client = bench.client(broker)
     job = client.submit_job(abs, [(-1,)])
-    [reason] = eventually(job.why)
+    eventually(lambda: client.query("jobs"))
+    [reason] = job.why()
     assert "every node is a safe one" in reason
     [node] = client.query("nodes")
     assert node["lacks"] == ["pickle"]
