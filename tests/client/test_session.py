@@ -439,6 +439,58 @@ def test_a_closing_that_may_be_lost_with_the_link_is_said_again(heard: bool) -> 
     assert not groups_of(driver.sent), "a broker that forgot the session forgot the job"
 
 
+def relink(driver: Driver, *, resumed: bool) -> list[Message]:
+    """A new link, and what is said on it at once."""
+    driver.do(LinkLost())
+    driver.do(LinkUp())
+    driver.sent.clear()
+    driver.welcome(resumed=resumed)
+    return driver.flush()
+
+
+def test_a_job_whose_acceptance_was_lost_is_closed_though_its_results_come_first() -> None:
+    driver = Driver().open()
+    driver.job(count=1)
+    driver.flush()
+    driver.do(LinkLost())
+    driver.do(LinkUp())
+    driver.welcome(resumed=True)
+    driver.end(1, "j", [0])  # said again before the task was sent again
+    driver.flush()
+    driver.do(CloseJob("j"))
+    [closing] = groups_of(driver.flush())
+    assert (closing.bodies, closing.closed) == ([], True)
+    assert not driver.session.books.knows("j")
+
+
+def test_a_job_whose_acceptance_was_lost_is_cancelled_and_closed() -> None:
+    driver = Driver().open()
+    driver.job(count=1)
+    driver.flush()
+    driver.do(LinkLost())
+    driver.do(LinkUp())
+    driver.welcome(resumed=True)
+    driver.sent.clear()
+    driver.do(CancelTasks("j", None))
+    assert driver.delivered == [("j", 0, Status.CANCELLED)]
+    said = driver.flush()
+    assert said[0] == Cancel([Span("j", 0, [])])
+    [closing] = groups_of(said)
+    assert (closing.first, closing.bodies, closing.closed) == (0, [], True)
+    assert closing.options is not None, "the broker may never have heard of the job"
+    assert not driver.session.books.knows("j")
+
+
+def test_a_broker_that_forgot_a_job_is_not_told_that_it_is_over() -> None:
+    driver = Driver().open()
+    driver.job(count=1)
+    driver.flush()
+    driver.do(LinkLost())
+    driver.do(CancelTasks("j", None))
+    assert relink(driver, resumed=False) == []
+    assert not driver.session.books.knows("j")
+
+
 # Random schedules ---------------------------------------------------------------------------------
 
 

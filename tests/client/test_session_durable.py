@@ -155,6 +155,38 @@ def test_a_job_of_ones_own_is_attached_to_behind_its_first_tasks() -> None:
     assert driver.delivered == [("j", 1, Status.OK), ("j", 0, Status.OK)]
 
 
+def test_an_open_job_that_the_journal_has_is_watched_on_at_a_broker_that_was_restarted() -> None:
+    driver = Driver().open()
+    driver.do(AddJob("j", FUNCTION, DURABLE))
+    driver.do(Append("j", [b"a"]))
+    driver.flush()
+    driver.receive(Accepted([JobCount("j", 1)], 1_000))
+    driver.do(LinkLost())
+    driver.do(LinkUp())
+    driver.sent.clear()
+    driver.welcome(resumed=False)
+    assert Attach("j") in driver.flush()
+
+
+def test_a_durable_job_that_the_journal_may_have_is_cancelled_at_a_broker_that_was_restarted() -> (
+    None
+):
+    driver = Driver().open()
+    driver.do(AddJob("j", FUNCTION, DURABLE))
+    driver.do(Append("j", [b"a"]))
+    driver.flush()
+    driver.do(LinkLost())
+    driver.do(LinkUp())
+    driver.welcome(resumed=False)
+    driver.sent.clear()
+    driver.do(CancelTasks("j", None))
+    said = driver.flush()
+    assert Cancel([Span("j", 0, [])]) in said
+    assert submits(said) == [(0, 0, True)]
+    driver.receive(Accepted([JobCount("j", 1)], 1_000))
+    assert not driver.session.books.knows("j")
+
+
 def test_cancelling_what_only_the_journal_has() -> None:
     driver = Driver().open()
     driver.do(AddJob("j", FUNCTION, DURABLE))

@@ -81,7 +81,7 @@ class Broker(Part):
             rng=Random(self.world.seed + self.life),
         )
         broken.harm_broker(self.world.harm, self.core)
-        self.world.tell(self, f"starts for the {self.life}. time")
+        self.world.tell(self, "starts for the {}. time", self.life)
         self.world.checker.broker_started(self.core)
         self._do(self.core.restore(self.disk.jobs()), now)
         self.core.validate()
@@ -90,7 +90,7 @@ class Broker(Part):
     def crash(self, why: str) -> None:
         """kill -9."""
         if self.alive:
-            self.world.tell(self, f"dies: {why}")
+            self.world.tell(self, "dies: {}", why)
             self.halt()
             self.disk.rollback()
             self.world.network.broker_died()
@@ -131,7 +131,7 @@ class Broker(Part):
         batch, self._inbox = self._inbox[:DRAIN_MESSAGES], self._inbox[DRAIN_MESSAGES:]
         effects: list[Effect] = []
         for peer, message in batch:
-            self.world.tell(self, f"< {self._name(peer)}: {message}")
+            self.world.tell(self, "< {}: {}", self.links.get(peer) or peer, message)
             effects += core.handle(Received(peer, message), now)
             self._check()
         effects += core.handle(Drained(), now)
@@ -206,12 +206,9 @@ class Broker(Part):
             if link is None or not link.to_near(effect.message):
                 self._closed[effect.peer] = None
             else:
-                self.world.tell(self, f"> {link}: {effect.message}")
+                self.world.tell(self, "> {}: {}", link, effect.message)
             self.world.checker.broker_said(effect.peer, effect.message)
         if self.doom == "among sends" and sends:
             self.crash("among its sends")
             return False
         return True
-
-    def _name(self, peer: bytes) -> str:
-        return str(self.links.get(peer) or f"#{int.from_bytes(peer, 'big')}")

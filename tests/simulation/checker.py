@@ -80,7 +80,7 @@ class Checker:
     def executed(self, host: NodeHost, job: str, index: int, attempt: int, outcome: str) -> None:
         """A child runs a task."""
         task = (job, index)
-        self._world.tell(host, f"runs {job}/{index} in attempt {attempt}: it {outcome}")
+        self._world.tell(host, "runs {}/{} in attempt {}: it {}", job, index, attempt, outcome)
         self._runs[task] += 1
         self._raised[task] += outcome == "raises"
         plan = self._world.plan.jobs[job]
@@ -128,7 +128,7 @@ class Checker:
         """A session hands results to its user."""
         for index, status, body in zip(indices, statuses, bodies, strict=True):
             task = (job, index)
-            self._world.tell(client, f"gets {job}/{index}: {Status(status).name}")
+            self._world.tell(client, "gets {}/{}: {}", job, index, Status(status).name)
             assert task in self._wanted[client], f"{job}/{index} was never submitted"
             assert task not in self._got[client], f"{job}/{index} is delivered twice"
             self._got[client][task] = status

@@ -85,7 +85,7 @@ class Client(Peer):
         if session.wants_flush:
             self.wake(0.0)
         if session.state is t.State.CLOSED:
-            self.halt()
+            self.halt(lingers=True)
         else:
             self.wake_by(session.deadline)
 

@@ -56,7 +56,7 @@ class Direction:
         """Lose a suffix: about `keep` of what is under way still arrives."""
         count = 0 if self.blocked else int(len(self._flying) * keep + 0.5)
         while len(self._flying) > count:
-            self._link.world.tell("network", f"lost on {self._link}: {self._flying.pop()}")
+            self._link.world.tell("network", "lost on {}: {}", self._link, self._flying.pop())
 
     def _expect(self) -> None:
         world, link = self._link.world, self._link
@@ -120,17 +120,18 @@ class Link:
             self.outward.send(self._network.carry(message))
         return True
 
-    def close(self) -> None:
-        """The near side closes its socket, or is dead."""
+    def close(self, *, lingers: bool = False) -> None:
+        """The near side closes its socket, or is dead; `lingers` if what it has sent still leaves."""
         self.near_open = False
-        self.sever(0.0, 0.0 if self._random.random() < 0.7 else self._random.uniform(0, SILENCE))
+        far_after = 0.0 if self._random.random() < 0.7 else self._random.uniform(0, SILENCE)
+        self.sever(0.0, far_after, lingers=lingers)
 
-    def sever(self, near_after: float, far_after: float) -> None:
+    def sever(self, near_after: float, far_after: float, *, lingers: bool = False) -> None:
         """The connection breaks; the two sides notice after so many seconds."""
         if self.broken:
             return
         self.broken = True
-        self.inward.lose_tail(self._random.choice((0.0, 0.5, 1.0)))
+        self.inward.lose_tail(1.0 if lingers else self._random.choice((0.0, 0.5, 1.0)))
         self.outward.lose_tail(self._random.choice((0.0, 0.5, 1.0)))
         self.world.after(far_after, self._far_ends)
         self.world.after(near_after, self._near_ends)

@@ -52,7 +52,9 @@ class NodeHost(Peer):
             self.pool.bear(slot)
         self._patience = _FIRST_PAUSE
         self.link = self.world.network.open(self, 0.0)
-        self.world.tell(self, f"starts with {self.slots} slots, boot id {self.boot_id.hex()[:6]}")
+        self.world.tell(
+            self, "starts with {} slots, boot id {}", self.slots, self.boot_id.hex()[:6]
+        )
         self.wake(0.0)
 
     def crash(self) -> None:
@@ -124,8 +126,8 @@ class NodeHost(Peer):
             case a.Reconnect():
                 self._relink()
             case a.Stop(_, text):
-                self.world.tell(self, f"stops: {text or 'drained'}")
-                self._end()
+                self.world.tell(self, "stops: {}", text or "drained")
+                self._end(lingers=True)
 
     def _repeat(self, link: Link, assigned: m.Assign) -> None:
         """Say of tasks that came again what became of them the last time."""
@@ -143,6 +145,6 @@ class NodeHost(Peer):
         self.link = self.world.network.open(self, self._patience * self.random.uniform(0.5, 1.0))
         self._patience = min(_LONGEST_PAUSE, self._patience * 2)
 
-    def _end(self) -> None:
-        self.halt()
+    def _end(self, *, lingers: bool = False) -> None:
+        self.halt(lingers=lingers)
         self.world.node_is_down(self)

@@ -46,7 +46,7 @@ class Part:
             when = self.world.now + max(delay, _TURN)
             if self._wake_at is None or when < self._wake_at:
                 self._wake_at = when
-                self.world.at(when, lambda: self._due(when))
+                self.world.at(when, self._due)
 
     def wake_by(self, deadline: float | None) -> None:
         """The same, by a time on its own clock."""
@@ -70,15 +70,15 @@ class Part:
             return True
         return False
 
-    def halt(self) -> None:
-        """The process is gone."""
+    def halt(self, *, lingers: bool = False) -> None:
+        """The process is gone; `lingers` if what it has sent still leaves."""
         self.alive = False
         self._wake_at = None
         self.paused_until = 0.0
 
-    def _due(self, when: float) -> None:
-        if self._wake_at != when or not self.alive:
-            return
+    def _due(self) -> None:
+        if self._wake_at is None or self._wake_at > self.world.now or not self.alive:
+            return  # it was woken sooner, and has had its turn
         if self.world.now < self.paused_until:
             self._wake_at = None
             self.wake(self.paused_until - self.world.now)
@@ -114,14 +114,14 @@ class Peer(Part):
             self._news.append("lost")
             self.wake(0.0)
 
-    def halt(self) -> None:
+    def halt(self, *, lingers: bool = False) -> None:
         """The process is gone, and its socket with it."""
-        super().halt()
-        self._drop_link()
+        super().halt(lingers=lingers)
+        self._drop_link(lingers=lingers)
 
-    def _drop_link(self) -> None:
+    def _drop_link(self, *, lingers: bool = False) -> None:
         link, self.link = self.link, None
         self._inbox.clear()
         self._news.clear()
         if link is not None:
-            link.close()
+            link.close(lingers=lingers)

@@ -66,10 +66,10 @@ class World:
         """Have `call()` called in `delay` seconds."""
         self.at(self.now + delay, call)
 
-    def tell(self, who: object, what: object) -> None:
-        """A line of the story. `what` becomes text only if somebody wants to read it."""
+    def tell(self, who: object, what: str, *parts: object) -> None:
+        """A line of the story, `what` being a format; it becomes text only if there is a reader."""
         if self._story is not None:
-            self._story.add(self.now, who, what)
+            self._story.add(self.now, who, what.format(*parts))
 
     def run(self) -> None:
         """The whole run.
@@ -224,7 +224,7 @@ class World:
 
     def _fault(self, kind: str) -> None:
         if not self.healed:
-            self.tell("world", f"fault: {kind}")
+            self.tell("world", "fault: {}", kind)
             faults.FAULTS[kind][1](self, self.random)
 
     def sleep(self, part: Peer, seconds: float) -> None:

@@ -1,104 +1,131 @@
-"""Every invariant of the scheduler, checked the slow way. For tests and the simulator."""
+"""Every invariant of the scheduler, checked the slow way. For tests and the simulator.
+
+It reads everything, so it costs what the books hold; but column by column, at the speed of slices and
+sets, for the simulator calls it after each of millions of events.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
 
 from manyhands_broker.core.book import Book
-from manyhands_broker.core.job import CHUNK, Job
+from manyhands_broker.core.job import CHUNK, Chunk, Job
 from manyhands_broker.core.node import Node
+from manyhands_broker.core.session import Session
 from manyhands_broker.core.states import TERMINAL, State
+
+_QUEUED, _ASSIGNED = int(State.QUEUED), int(State.ASSIGNED)
+#: State → 1 where it is what the name says, else 0: for `bytes.translate`.
+_IS_ASSIGNED = bytes(state == State.ASSIGNED for state in range(256))
+_IS_TERMINAL = bytes(state in TERMINAL for state in range(256))
+_IS_QUEUED = bytes(state == State.QUEUED for state in range(256))
 
 
 def validate(book: Book) -> None:
     """Raise `AssertionError` naming the first thing that does not add up."""
-    held: dict[Node, int] = Counter()
+    held: dict[Node | None, int] = Counter()
+    assigned: dict[Session, int] = {}
+    unfinished: dict[Session, int] = {}
     queued = 0
     for job in book.jobs.values():
-        queued += job.queued
         _job(job, held)
-        _check(not job.finished, f"job {job.id} is over and still listed")
-        _check(job.listed or not job.runnable, f"job {job.id} waits and is not in line")
-    _check(book.queued == queued, f"{book.queued} queued by count, {queued} by jobs")
+        waits, runs, session = job.queued, job.assigned, job.session
+        queued += waits
+        assigned[session] = assigned.get(session, 0) + runs
+        unfinished[session] = unfinished.get(session, 0) + waits + runs
+        if job.finished:
+            raise AssertionError(f"job {job.id} is over and still listed")
+        if not job.listed and job.runnable:
+            raise AssertionError(f"job {job.id} waits and is not in line")
+    if book.queued != queued:
+        raise AssertionError(f"{book.queued} queued by count, {queued} by jobs")
+    held.pop(None, None)
     for node in book.fleet:
-        _check(held[node] == node.held, f"node {node.name} holds {held[node]}, counts {node.held}")
-        _check(sum(node.holds.values()) == node.held, f"node {node.name}: holds do not add up")
-        load = sum(count * each for count, each in node.loads.values())
-        _check(
-            abs(load - node.load) < 1e-6 + 1e-9 * load,
-            f"node {node.name}: load is {node.load}, not {load}",
-        )
-        _check(book.fleet.by_row.get(node.row) is node, f"node {node.name} has lost its row")
-    _check(set(held) <= set(book.fleet), "a task is held by a node that is gone")
-    for session in [*book.sessions.values(), *book.owners.values()]:
-        mine = [job for job in book.jobs.values() if job.session is session]
-        assigned = sum(job.assigned for job in mine)
-        _check(
-            session.assigned == assigned,
-            f"session {session.name}: {session.assigned} assigned, {assigned}",
-        )
-        unfinished = sum(job.assigned + job.queued for job in mine)
-        _check(
-            session.unfinished == unfinished,
-            f"session {session.name}: unfinished tasks do not add up",
-        )
-        size = sum(part[2] for part in session.unacked)
-        _check(
-            session.unacked_bytes == size,
-            f"session {session.name}: unacknowledged bytes do not add up",
-        )
+        _node(book, node, held.pop(node, 0))
+    if held:
+        raise AssertionError("a task is held by a node that is gone")
+    for sessions in (book.sessions, book.owners):
+        for session in sessions.values():
+            _session(session, assigned.get(session, 0), unfinished.get(session, 0))
 
 
-def _job(job: Job, held: dict[Node, int]) -> None:
+def _node(book: Book, node: Node, held: int) -> None:
+    name = f"node {node.name}"
+    if held != node.held:
+        raise AssertionError(f"{name} holds {held}, counts {node.held}")
+    if sum(node.holds.values()) != held:
+        raise AssertionError(f"{name}: holds do not add up")
+    load = sum(count * each for count, each in node.loads.values())
+    if abs(load - node.load) >= 1e-6 + 1e-9 * load:
+        raise AssertionError(f"{name}: load is {node.load}, not {load}")
+    if book.fleet.by_row.get(node.row) is not node:
+        raise AssertionError(f"{name} has lost its row")
+
+
+def _session(session: Session, assigned: int, unfinished: int) -> None:
+    name = f"session {session.name}"
+    if session.assigned != assigned:
+        raise AssertionError(f"{name}: {session.assigned} assigned, {assigned}")
+    if session.unfinished != unfinished:
+        raise AssertionError(f"{name}: unfinished tasks do not add up")
+    if session.unacked_bytes != sum(part[2] for part in session.unacked):
+        raise AssertionError(f"{name}: unacknowledged bytes do not add up")
+
+
+def _job(job: Job, held: dict[Node | None, int]) -> None:
     name = f"job {job.id}"
-    counts = Counter[int]()
     lines = sorted(job.ready)
-    _check(
-        all(one[1] <= two[0] for one, two in pairwise(lines)), f"{name}: tasks are in line twice"
-    )
+    end = 0
+    for lo, hi in lines:
+        if lo < end:
+            raise AssertionError(f"{name}: tasks are in line twice")
+        end = hi
+    queued = assigned = 0
     for base, chunk in job.chunks.items():
-        states, size = chunk.states, len(chunk.states)
-        _check(base == chunk.base and base % CHUNK == 0, f"{name}: a chunk is misplaced")
-        lengths = {size, len(chunk.attempts), len(chunk.holders), len(chunk.payloads)}
-        _check(len(lengths) == 1, f"{name}: columns of unequal length")
-        counts.update(states)
-        assigned = [state == State.ASSIGNED for state in states]
-        _check(
-            [holder is not None for holder in chunk.holders] == assigned,
-            f"{name}: a task is held and not assigned, or the other way round",
-        )
-        _check(
-            [payload is None for payload in chunk.payloads] == [s in TERMINAL for s in states],
-            f"{name}: an unfinished task without payload, or a finished one with",
-        )
-        for holder, count in Counter(chunk.holders).items():
-            if holder is not None:
-                held[holder] += count
-        _check(
-            all(a > 0 for a, on in zip(chunk.attempts, assigned, strict=True) if on),
-            f"{name}: a task is assigned in no attempt",
-        )
-        covered = bytearray(size)
-        for lo, hi in lines:
-            first, last = max(lo - base, 0), min(hi - base, size)
-            if first < last:
-                covered[first:last] = b"\1" * (last - first)
-        _check(
-            all(
-                on or base + offset in job.delayed or base + offset in job.uncertain
-                for offset, (state, on) in enumerate(zip(states, covered, strict=True))
-                if state == State.QUEUED
-            ),
-            f"{name}: a task is queued and not in line",
-        )
-        left = sum(state not in TERMINAL for state in states)
-        _check(left == chunk.left, f"{name}: {chunk.left} unfinished in a chunk, {left} found")
-    for state in (State.QUEUED, State.ASSIGNED):
-        _check(counts[state] == job.counts[state], f"{name}: {state.name} does not add up")
-    _check(sum(job.counts) == job.total, f"{name}: its tasks do not add up")
+        if base != chunk.base or base % CHUNK:
+            raise AssertionError(f"{name}: a chunk is misplaced")
+        _columns(name, chunk, held)
+        waits = chunk.states.count(_QUEUED)
+        queued += waits
+        assigned += chunk.states.count(_ASSIGNED)
+        if waits:
+            _line(name, job, chunk, lines)
+    if queued != job.queued or assigned != job.assigned:
+        raise AssertionError(f"{name}: queued or assigned tasks do not add up")
+    if sum(job.counts) != job.total:
+        raise AssertionError(f"{name}: its tasks do not add up")
 
 
-def _check(holds: bool, text: str) -> None:
-    if not holds:
-        raise AssertionError(text)
+def _columns(name: str, chunk: Chunk, held: dict[Node | None, int]) -> None:
+    states, holders, payloads = bytes(chunk.states), chunk.holders, chunk.payloads
+    size = len(states)
+    if not size == len(chunk.attempts) == len(holders) == len(payloads):
+        raise AssertionError(f"{name}: columns of unequal length")
+    on = states.translate(_IS_ASSIGNED)
+    if bytes([holder is not None for holder in holders]) != on:
+        raise AssertionError(f"{name}: a task is held and not assigned, or the other way round")
+    over = states.translate(_IS_TERMINAL)
+    if bytes([payload is None for payload in payloads]) != over:
+        raise AssertionError(f"{name}: an unfinished task without payload, or a finished one with")
+    if size - sum(over) != chunk.left:
+        raise AssertionError(f"{name}: {chunk.left} unfinished in a chunk by count, not in fact")
+    if any(on):
+        for holder in holders:
+            held[holder] += 1
+        if not all(attempt or not there for attempt, there in zip(chunk.attempts, on, strict=True)):
+            raise AssertionError(f"{name}: a task is assigned in no attempt")
+
+
+def _line(name: str, job: Job, chunk: Chunk, lines: list[tuple[int, int]]) -> None:
+    """Every queued task is in line, or has a reason not to be."""
+    waits = bytearray(bytes(chunk.states).translate(_IS_QUEUED))
+    base, size = chunk.base, len(waits)
+    for lo, hi in lines:
+        first, last = max(lo - base, 0), min(hi - base, size)
+        if first < last:
+            waits[first:last] = bytes(last - first)
+    offset = waits.find(1)
+    while offset >= 0:
+        if base + offset not in job.delayed and base + offset not in job.uncertain:
+            raise AssertionError(f"{name}: a task is queued and not in line")
+        offset = waits.find(1, offset + 1)

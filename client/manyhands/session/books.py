@@ -118,9 +118,9 @@ class Books:
         return job_id in self._jobs
 
     def opened(self, job_id: str) -> bool:
-        """Whether the broker knows a job, as far as we know."""
+        """Whether the broker has been told of a job so that it knows it, or has a journal that does."""
         job = self._jobs.get(job_id)
-        return job is None or job.opened
+        return job is None or job.opened or job.taken > 0
 
     def has(self, job_id: str, index: int) -> bool:
         """Whether a task is in the books: it has not ended, and no journal has it."""
@@ -306,7 +306,7 @@ class Books:
 
     def _cancellations(self, job: SessionJob, indices: Iterable[int]) -> list[Span]:
         """What to tell the broker. A span without indices would mean the whole job: never by chance."""
-        if not job.opened:
+        if not job.said:
             return []
         if job.doomed:
             return [Span(job.id, 0, [])]

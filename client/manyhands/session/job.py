@@ -39,6 +39,7 @@ class SessionJob:
         "queued",
         "refusal",
         "runs",
+        "said",
         "taken",
     )
 
@@ -58,6 +59,9 @@ class SessionJob:
         self.taken = 0
         #: The broker was told the options, on this link or one that it remembers.
         self.opened = False
+        #: The broker may know of the job: it was sent something of it, heard of or not, and has not
+        #: forgotten that since. What a journal may have is never forgotten.
+        self.said = False
         self.closed = False
         self.close_sent = False
         #: Stands in the session's line of jobs with something to send.
@@ -98,7 +102,7 @@ class SessionJob:
         """Whether nothing is left to happen, here or at the broker."""
         if not self.closed or self.bodies:
             return False
-        if not self.opened:
+        if not self.said:
             return not self.durable or self.doomed
         return self.close_sent and (not self.awaited or self.refusal is not None)
 
@@ -124,7 +128,7 @@ class SessionJob:
             if run[0] == run[1]:
                 self.runs.popleft()
         options = None if self.opened else self.options
-        self.opened = True
+        self.opened = self.said = True
         self.expected = first + len(bodies)
         self.close_sent = self.closed and not self.runs
         return SubmitGroup(self.id, self.function, options, first, self.close_sent, bodies), size
@@ -148,6 +152,7 @@ class SessionJob:
         """After a new welcome: everything that the broker may lack is to be sent again."""
         if not (resumed or self.durable):
             self.taken = 0
+            self.said = False
         self.opened = resumed and self.opened and self.taken > 0
         self.awaited = 0
         self.close_sent = False
@@ -215,6 +220,7 @@ class SessionJob:
         assert self.blanks <= self.cancelled, f"{self.id}: took arguments of a living task"
         assert not (self.close_sent and self.runs), f"{self.id}: closed with tasks to be sent"
         assert self.taken <= self.next, f"{self.id}: confirmed what does not exist"
+        assert self.said or not (self.opened or self.taken), f"{self.id}: known and never told of"
 
 
 def total(bodies: Iterable[Payload]) -> int:
