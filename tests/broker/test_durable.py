@@ -939,6 +939,10 @@ def test_a_closing_that_follows_tasks_which_were_turned_down_does_not_close_the_
         world.submit(1, first=1, closed=False)
         world.drain((b"client", m.Submit([m.SubmitGroup("job", FUNCTION, None, 2, True, [])])))
     assert [rejected.first for rejected in world.take(b"client", m.Rejected)] == [1, 2]
+    answers = [
+        [(job.job, job.tasks) for job in said.jobs] for said in world.take(b"client", m.Accepted)
+    ]
+    assert answers == [[("job", 1)]] * 3, "what there is of it is confirmed with every submission"
     world.submit(1, first=1)
     world.node()
     assert world.run_all() == 2

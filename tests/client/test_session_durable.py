@@ -250,6 +250,36 @@ def test_rejected_tasks_fail_and_the_others_go_on(options: dict[str, bool]) -> N
     assert driver.delivered[-1] == ("j", 0, Status.OK)
 
 
+def test_a_job_that_was_turned_down_in_part_is_closed_until_that_is_written_down() -> None:
+    driver = Driver().open()
+    driver.do(AddJob("j", FUNCTION, DURABLE))
+    driver.do(Append("j", [b"a", b"b"]))
+    driver.do(CloseJob("j"))
+    driver.flush()
+    driver.receive(Rejected("j", 1, "the disk is full"))
+    driver.receive(Accepted([JobCount("j", 1)], 1_000))
+    assert submits(driver.flush()) == [(1, 0, True)]
+    assert driver.session.books.knows("j"), "whether that came is not known"
+    driver.do(LinkLost())
+    driver.do(LinkUp())
+    driver.welcome(resumed=False)
+    assert submits(driver.flush()) == [(1, 0, True)]
+    driver.receive(Accepted([JobCount("j", 1)], 1_000))
+    assert not driver.session.books.knows("j")
+
+
+def test_a_job_that_was_turned_down_as_a_whole_needs_no_closing() -> None:
+    driver = Driver().open()
+    driver.do(AddJob("j", FUNCTION, DURABLE))
+    driver.do(Append("j", [b"a"]))
+    driver.flush()
+    driver.receive(Rejected("j", 0, "the disk is full"))
+    assert driver.flush() == []
+    driver.do(CloseJob("j"))
+    assert driver.flush() == []
+    assert not driver.session.books.knows("j")
+
+
 def test_acknowledges_after_a_moment_or_when_it_is_worth_it() -> None:
     driver = Driver().open()
     driver.job(count=200)

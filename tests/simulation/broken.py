@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from manyhands.session.types import Deliver
 from manyhands_broker.core.book import singles
 from manyhands_broker.core.job import Piece
 from manyhands_broker.core.node import Node
 from manyhands_shared.messages import ResultGroup, Span
+from manyhands_shared.serial import Payload
 
 if TYPE_CHECKING:
     from manyhands.session import Session
@@ -64,11 +66,15 @@ def harm_client(harm: str, session: Session) -> None:
     """Do it to a session."""
     if harm == "client does not look whether a result is new":
         books: Any = session.books
-        end = books.end
-        from manyhands.session.types import Deliver
+        watches: Any = session.watches
+        end, take = books.end, watches.take
 
         def careless(group: ResultGroup) -> Deliver:
             end(group)
             return Deliver(group.job, group.indices, group.statuses, group.bodies)
 
-        books.end = careless
+        def blind(job: str, indices: list[int], statuses: bytes, bodies: list[Payload]) -> Deliver:
+            take(job, indices, statuses, bodies)
+            return Deliver(job, indices, statuses, bodies)
+
+        books.end, watches.take = careless, blind

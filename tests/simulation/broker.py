@@ -54,6 +54,7 @@ class Broker(Part):
         self._stopped_at: float | None = None
         #: Adding it to the world's time gives the wall clock's, which people may move.
         self.epoch = 1.7e9
+        self.turned_back = False
 
     @property
     def reachable(self) -> bool:
@@ -77,7 +78,7 @@ class Broker(Part):
             self.life.to_bytes(16, "big"),
             self.disk,
             now,
-            epoch=self.epoch - now,
+            epoch=self.epoch + self.world.now - now,
             rng=Random(self.world.seed + self.life),
         )
         broken.harm_broker(self.world.harm, self.core)
@@ -101,6 +102,11 @@ class Broker(Part):
         if self._stopped_at is None:
             self._stopped_at = self.world.now
         super().pause(seconds)
+
+    def jump(self, seconds: float) -> None:
+        """Somebody moves the wall clock; whoever starts next reads that."""
+        self.epoch += seconds
+        self.turned_back = self.turned_back or seconds < 0
 
     def take(self, link: Link, message: m.Message) -> None:
         """A message has arrived."""

@@ -38,9 +38,10 @@ class Checker:
         self._wanted: dict[Client, set[Task]] = defaultdict(set)
         self._got: dict[Client, dict[Task, int]] = defaultdict(dict)
         self._open: dict[Client, set[str]] = defaultdict(set)
-        #: Durable tasks whose acceptance a client heard of: job → how many; those turned down later.
+        #: Durable tasks whose acceptance a client heard of: job → how many.
         self.promised: dict[str, int] = {}
-        self._rejected: set[Task] = set()
+        #: Durable jobs of dead clients that somebody else has cancelled.
+        self._abandoned: set[str] = set()
         #: Every result of a durable job that anybody was shown: always the same one.
         self._shown: dict[Task, tuple[int, int]] = {}
         self.reader: Client | None = None
@@ -85,6 +86,9 @@ class Checker:
         self._raised[task] += outcome == "raises"
         plan = self._world.plan.jobs[job]
         assert index < plan.submitted, f"{job}/{index} runs and was never submitted"
+        for parent in plan.options.after:
+            state = self._world.broker.disk.states.get(parent, "open")
+            assert state == "done", f"{job}/{index} runs and comes after {parent}, which is {state}"
         if plan.options.at_most_once:
             assert self._runs[task] == 1, f"{job}/{index} may run once and runs again"
 
@@ -129,12 +133,12 @@ class Checker:
         for index, status, body in zip(indices, statuses, bodies, strict=True):
             task = (job, index)
             self._world.tell(client, "gets {}/{}: {}", job, index, Status(status).name)
-            assert task in self._wanted[client], f"{job}/{index} was never submitted"
+            known = index < self._world.plan.jobs[job].submitted
+            asked = known if client is self.reader else task in self._wanted[client]
+            assert asked, f"{job}/{index} was never submitted"
             assert task not in self._got[client], f"{job}/{index} is delivered twice"
             self._got[client][task] = status
             self._judge(task, status, body)
-            if status == Status.RAISED and is_rejection(body):
-                self._rejected.add(task)
 
     def read(self, client: Client, group: m.ResultGroup) -> None:
         """Results of a durable job came to somebody who is attached to it."""
@@ -158,9 +162,12 @@ class Checker:
             assert body == f"{job}/{index}".encode(), f"{name} with the result of another"
             assert self._runs[task], f"{name} and never ran"
         elif status == Status.RAISED:
+            cancelled = plan.doomed or index in plan.cancelled or job in self._abandoned
             if is_rejection(body):
+                full = self._world.broker.disk.was_full
+                assert plan.durable, f"{name}: an attached job is never turned down"
+                assert full or plan.doomed, f"{name}: turned down, and there was room"
                 return
-            cancelled = plan.doomed or index in plan.cancelled or self._abandoned(job)
             enough = self._raised[task] > options.retries
             assert enough or cancelled or options.deadline, f"{name} and has retries left"
         elif status == Status.CRASHED:
@@ -168,21 +175,36 @@ class Checker:
             story = Failure.decode(body).story
             assert options.at_most_once or len(story) >= limit, f"{name} after {story}"
         elif status == Status.CANCELLED:
-            wanted = plan.doomed or index in plan.cancelled or options.after
+            wanted = plan.doomed or index in plan.cancelled or job in self._abandoned
             # Stopped when its deadline came, by a broker that died before it wrote that down, and
             # then the wall clock was turned back.
-            wanted = wanted or (options.deadline and options.durable)
-            gone = not self._world.clients[plan.client].alive
-            assert wanted or gone or self.reader is not None, f"{name} unasked"
+            back = options.deadline and options.durable and self._world.broker.turned_back
+            assert wanted or back or self._comes_too_late(plan), f"{name} unasked"
         elif status == Status.LOST:
             assert options.at_most_once, f"{name} and may run again"
+            plans = self._world.plan
+            harm = plans.faults or any(job.dies for job in plans.jobs.values())
+            assert harm, f"{name} and nothing went wrong"
         else:
             assert status == Status.TIMED_OUT, name
             assert options.deadline, f"{name} without a deadline"
 
-    def _abandoned(self, job: str) -> bool:
-        """Whether its client is dead: somebody else cancels what is left in the end."""
-        return not self._world.clients[self._world.plan.jobs[job].client].left_in_peace
+    def _comes_too_late(self, plan: JobPlan) -> bool:
+        """Whether a job that it comes after has ended, and not well."""
+        states = self._world.broker.disk.states
+        return any(states.get(parent, "done") != "done" for parent in plan.options.after)
+
+    def abandon(self) -> list[str]:
+        """Durable jobs that dead clients have left open: somebody else is going to cancel them."""
+        world = self._world
+        left = [
+            job.id
+            for job in world.broker.core.book.jobs.values()
+            if job.options.durable
+            and not world.clients[world.plan.jobs[job.id].client].left_in_peace
+        ]
+        self._abandoned.update(left)
+        return left
 
     def settled(self) -> bool:
         """Whether every living client has all it waits for, and nothing more to say."""
@@ -202,44 +224,30 @@ class Checker:
                 assert not lost, f"{client} never gets {lost[:10]} ({len(lost)} tasks)"
 
     def _owed(self) -> set[Task]:
-        return {
-            (job, index)
-            for job, count in self.promised.items()
-            if not self._waits_for_ever(job)
-            for index in range(count)
-        } - self._ended_at_client()
+        return {(job, index) for job, count in self.promised.items() for index in range(count)}
 
-    def _waits_for_ever(self, job: str) -> bool:
-        """Whether it comes after a job that a dead client has left open."""
-        plan = self._world.plan.jobs[job]
-        return bool(plan.after) and not self._world.clients[plan.client].left_in_peace
-
-    def _ended_at_client(self) -> set[Task]:
-        """What a client ended by itself: refused by the broker, or cancelled before it was sent."""
-        cancelled = {
-            task
-            for got in self._got.values()
-            for task, status in got.items()
-            if status == Status.CANCELLED
-        }
-        return self._rejected | cancelled
+    def _unread(self) -> set[Task]:
+        """What was promised and not shown to somebody who came and asked afterwards."""
+        reader = self.reader
+        return self._owed() - (self._got[reader].keys() if reader is not None else set())
 
     def all_read(self) -> bool:
         """Whether somebody has been shown all that was promised."""
-        return self._owed() <= self._shown.keys() and not self._left_open()
+        asks = self.reader is not None and bool(remains_of_session(self.reader.session))
+        return not (asks or self._unread() or self._left_open())
 
     def _left_open(self) -> list[str]:
-        """Attached jobs that the broker still has, though their clients are done with them."""
+        """Jobs that the broker still has, though their clients are done with them."""
         world = self._world
         return [
             job.id
             for job in (world.broker.core.book.jobs.values() if world.broker.alive else ())
-            if not job.options.durable and world.clients[world.plan.jobs[job.id].client].alive
+            if job.options.durable or world.clients[world.plan.jobs[job.id].client].alive
         ]
 
     def judge_reader(self) -> None:
         """Nothing that was accepted as durable is lost."""
-        lost = sorted(self._owed() - self._shown.keys())
+        lost = sorted(self._unread())
         assert not lost, f"accepted and lost: {lost[:10]} ({len(lost)} tasks)"
         assert not self._left_open(), f"nobody closes {self._left_open()}"
         twice = sorted(task for task, count in self._world.broker.disk.ended.items() if count > 1)
@@ -262,7 +270,7 @@ class Checker:
         for node in world.nodes:
             if node.alive:
                 found += [f"{node}: {what}" for what in remains_of_node(node.core)]
-        for client in self._wanted:
-            if client in world.clients and client.left_in_peace:
+        for client in [*world.clients, *([self.reader] if self.reader is not None else [])]:
+            if client.left_in_peace:
                 found += [f"{client}: {what}" for what in remains_of_session(client.session)]
         return found

@@ -21,15 +21,14 @@ _UNREACHABLE = 0.2
 
 
 class Client(Peer):
-    """One program with one session. It attaches to every durable job whose acceptance it heard of."""
+    """One program with one session, which watches its durable jobs; the session sees to that."""
 
     def __init__(self, world: World, name: str, limit: int = 0) -> None:
         super().__init__(world, name)
         self.session = Session(self.random.randbytes(16), name=name, limit=limit, info={})
         broken.harm_client(world.harm, self.session)
-        #: Durable jobs to attach to, and those attached to in this life of the session at the broker.
-        self.follows: dict[str, None] = {}
-        self._attached: set[str] = set()
+        #: Durable jobs whose acceptance it heard of.
+        self.follows: set[str] = set()
         self._orders: list[t.Event] = []
         self._appended: Counter[str] = Counter()
         #: Whether it was never killed.
@@ -94,14 +93,13 @@ class Client(Peer):
         self._handle(t.Received(message))
         if isinstance(message, m.Results) and self.session._last_seq > seen:
             for group in message.groups:
-                if group.job in self.follows:
+                if group.job in self.session.watches:
                     self.world.checker.read(self, group)
         elif isinstance(message, m.Accepted) and self.session.state is t.State.OPEN:
             for count in message.jobs:
                 if self.world.plan.jobs[count.job].durable:
                     self.world.checker.acknowledged(count.job, count.tasks)
-                    self.follows[count.job] = None
-            self._attach()
+                    self.follows.add(count.job)
 
     def _comes_too_late(self, order: t.Event) -> bool:
         """Whether tasks are added to a job that the broker has turned down and the session closed."""
@@ -113,12 +111,6 @@ class Client(Peer):
             return True
         self._appended[order.job] += len(order.bodies)
         return False
-
-    def _attach(self) -> None:
-        for job in self.follows:
-            if job not in self._attached:
-                self._attached.add(job)
-                self._say(m.Attach(job))
 
     def _handle(self, event: t.Event) -> None:
         effects = self.session.handle(event, self.clock())
@@ -136,9 +128,6 @@ class Client(Peer):
                 self.world.checker.delivered(self, job, indices, statuses, whole)
             case t.Fetch():
                 self.world.after(self.random.uniform(0.0001, 0.2), lambda: self._fetch(effect))
-            case t.Opened():
-                self._attached.clear()
-                self._attach()
             case t.Relink():
                 self._relink()
             case t.Failed(code, reason):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from manyhands_broker.core.records import Record, TasksEnded
+from manyhands_broker.core.records import JobEnded, Record, TasksEnded
 from manyhands_broker.journal import JournalBroken, MemoryJournal
 
 
@@ -18,15 +18,18 @@ class Disk(MemoryJournal):
         super().__init__()
         #: Seconds that a commit takes.
         self.slowness = 0.0
-        #: Whether it refuses submissions, as a full disk does.
-        self.full = False
+        #: Whether it refuses submissions, as a full disk does; whether it ever has.
+        self.full = self.was_full = False
         #: What happens to the next commit: "", "fails", or "fails late" (it was written all the same).
         self.fault = ""
         #: How often each task of a durable job has ended, by (job, index).
         self.ended: Counter[tuple[str, int]] = Counter()
+        #: Jobs that have ended, and how.
+        self.states: dict[str, str] = {}
 
     def has_room(self, nbytes: int) -> bool:
         """Whether a submission may be taken."""
+        self.was_full = self.was_full or self.full
         return not self.full
 
     def commit(self) -> None:
@@ -47,3 +50,5 @@ class Disk(MemoryJournal):
     def _count(self, record: Record) -> None:
         if isinstance(record, TasksEnded):
             self.ended.update((record.group.job, index) for index in record.group.indices)
+        elif isinstance(record, JobEnded):
+            self.states[record.job] = str(record.summary["state"])

@@ -50,6 +50,13 @@ def _doom(world: World, rng: Random) -> None:
     world.broker.doom = rng.choice(DOOMS)
 
 
+def _scrap(world: World, rng: Random) -> None:
+    """A machine is gone for good, with what it ran; the first one never is."""
+    node = rng.choice(world.nodes)
+    node.scrapped = node is not world.nodes[0]
+    node.crash()
+
+
 def _strike(world: World, rng: Random) -> None:
     node = _node(world, rng)
     if node.alive and node.pool is not None:
@@ -69,7 +76,7 @@ def _spoil(world: World, rng: Random) -> None:
 
 
 def _jump(world: World, rng: Random) -> None:
-    world.broker.epoch += rng.choice((-3600.0, 3600.0))
+    world.broker.jump(rng.choice((-3600.0, 3600.0)))
 
 
 def _pause(world: World, rng: Random) -> None:
@@ -85,6 +92,7 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "broker dies at a bad moment": (4, _doom),
     "broker sleeps": (2, lambda world, rng: world.sleep_broker(_while(world, rng))),
     "node dies": (4, lambda world, rng: _node(world, rng).crash()),
+    "node is gone for good": (4, _scrap),
     "node sleeps": (4, lambda world, rng: world.sleep(_node(world, rng), _while(world, rng))),
     "node leaves": (1, lambda world, rng: _node(world, rng).leave()),
     "child dies": (5, _strike),

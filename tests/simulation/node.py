@@ -29,6 +29,8 @@ class NodeHost(Peer):
         super().__init__(world, name)
         self.slots = slots
         self.boot_id = b""
+        #: Whether the machine is gone for good.
+        self.scrapped = False
         self.pool: FakePool | None = None
         self._patience = _FIRST_PAUSE
         #: Its last results, and whether it says them again, as no node should.

@@ -171,7 +171,7 @@ class World:
         # A node that is down may stay away: its lease runs out.
         self.nodes[0].start()
         for node in self.nodes[1:]:
-            if self.random.random() < 0.5:
+            if not node.scrapped and self.random.random() < 0.5:
                 node.start()
         for delay in (0.0, 12.0, 25.0):
             self.after(delay, self._unpause_jobs)
@@ -179,30 +179,23 @@ class World:
     def _read_back(self) -> Client:
         """A new client that wants every result of every durable job."""
         reader = Client(self, "reader")
-        reader.follows = dict.fromkeys(self.checker.promised)
         self.checker.reader = reader
         reader.start()
         self._unpause_jobs()
+        for number, job in enumerate(self.checker.abandon()):
+            reader.order(t.Ask(1000 + number, "cancel", {"id": job}))
+        for job in self.checker.promised:
+            reader.order(t.Watch(job))
         return reader
 
     def _leave(self, clients: list[Client]) -> None:
         """Every client goes; then there is time to tidy up."""
-        self._end_abandoned(clients[-1])
         for client in clients:
             client.order(t.Close("done"))
         for client in clients:
             self.after(1.0, client.halt)
         deadline = self.now + 4 * self.plan.limits.session_grace + 10
         self._until(lambda: not self.checker.remains(), deadline)
-
-    def _end_abandoned(self, reader: Client) -> None:
-        """Durable jobs that a dead client left open are cancelled by somebody else."""
-        for number, job in enumerate(list(self.broker.core.book.jobs)):
-            reader.order(t.Ask(1000 + number, "cancel", {"id": job}))
-        self._until(self._jobs_are_over, self.now + 8.0)
-
-    def _jobs_are_over(self) -> bool:
-        return self.broker.alive and not self.broker.core.book.jobs
 
     def _unpause_jobs(self) -> None:
         for job in list(self.broker.core.book.jobs.values()):
@@ -216,6 +209,8 @@ class World:
 
     def node_is_down(self, node: NodeHost) -> None:
         """Somebody starts it again, soon or late, or never."""
+        if node.scrapped:
+            return
         delay = 0.1 if self.healed else self.random.choice((0.05, 1.0, 10.0, 1e9))
         if delay < 1e9 or node is self.nodes[0]:
             self.after(min(delay, 10.0), node.start)

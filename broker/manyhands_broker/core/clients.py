@@ -256,8 +256,12 @@ class Clients:
             try:
                 job = self._job_of(session, group, now)
             except ProtocolError as error:
-                book.counters["rejected_submissions"] += 1
-                book.send(session.peer, Rejected(group.job, group.first, str(error)))
+                self._reject(session, group, str(error))
+                known = book.jobs.get(group.job)
+                if known is not None and known.options.durable:
+                    # What there is of it is confirmed all the same, as in answer to every submission.
+                    counts[known.id] = known.total
+                    durable = True
                 continue
             if job.closed:
                 self._too_late(session, group, job.total)
@@ -265,6 +269,12 @@ class Clients:
             counts[job.id] = job.total
             durable = durable or job.options.durable
         self._courtesy.accept(session, counts, count, now=durable)
+
+    def _reject(self, session: Session, group: SubmitGroup, reason: str) -> None:
+        """Turn a group down. Where there is no job, all of it is: it need not be closed then."""
+        first = group.first if group.job in self._book.jobs else 0
+        self._book.counters["rejected_submissions"] += 1
+        self._book.send(session.peer, Rejected(group.job, first, reason))
 
     def _too_late(self, session: Session, group: SubmitGroup, known: int) -> None:
         """Say which tasks of a group come after their job was closed. Copies of others are fine."""

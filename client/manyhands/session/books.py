@@ -155,7 +155,10 @@ class Books:
         if job.refusal is None:
             job.refusal = of_exception(SubmitRejected(reason)).encode()
             # What the broker did take is a job still, and is to be closed.
-            job.opened, job.expected, job.close_sent = True, first, first == 0
+            job.opened, job.expected, job.close_sent = True, first, False
+        if not first:
+            job.opened = job.said = False
+            job.taken = 0
         self._strike(job, refused)
         self._settle(job)
         return _refused(job, refused, job.refusal) if refused else None
@@ -250,6 +253,8 @@ class Books:
         while self.sendable and tasks < MESSAGE_TASKS and size < MESSAGE_BYTES:
             job = self._ready.popleft()
             job.queued = False
+            if not job.has_work:
+                continue  # what stood in line has ended
             free_tasks = self.window_tasks - (self.held_tasks - self.unsent_tasks)
             free_bytes = self.window_bytes - (self.held_bytes - self.unsent_bytes)
             group, group_size = job.next_group(

@@ -103,8 +103,8 @@ class SessionJob:
         if not self.closed or self.bodies:
             return False
         if not self.said:
-            return not self.durable or self.doomed
-        return self.close_sent and (not self.awaited or self.refusal is not None)
+            return not self.durable or self.doomed or self.refusal is not None
+        return self.close_sent and not self.awaited
 
     def next_size(self) -> int:
         """Bytes of the task that is to be sent next."""
