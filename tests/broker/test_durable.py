@@ -1039,3 +1039,15 @@ def test_a_session_that_began_afresh_does_not_end_with_the_grace_of_the_one_befo
     third = m.ClientHello(1, b"guest".ljust(16, b"."), "guest", 0, 0, {})
     world.drain((b"third", third))
     assert [w.resumed for w in world.take(b"third", m.ClientWelcome)] == [True]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_function_is_asked_for_again_on_a_new_link(world: World, durable: bool) -> None:
+    lacking = m.Need(bytes([9]) * 16)
+    options = {"durable": durable}
+    group = m.SubmitGroup("job", lacking.digest, options, 0, True, [b"arg"])
+    world.drain((b"client", m.Submit([group])))
+    assert world.take(b"client", m.Need) == [lacking]
+    hello = m.ClientHello(1, b"client".ljust(16, b"."), "client", 0, 0, {})
+    world.drain((b"other link", hello))
+    assert world.take(b"other link", m.Need) == [lacking]

@@ -481,6 +481,16 @@ def test_a_job_whose_acceptance_was_lost_is_cancelled_and_closed() -> None:
     assert not driver.session.books.knows("j")
 
 
+def test_a_function_that_may_be_lost_with_the_link_goes_before_the_next_tasks() -> None:
+    driver = Driver().open()
+    driver.job(count=1)
+    driver.flush()
+    driver.receive(Accepted([JobCount("j", 1)], 1_000))
+    assert relink(driver, resumed=True) == []
+    driver.do(Append("j", [b"more"]))
+    assert [type(message) for message in driver.flush()] == [Function, Submit]
+
+
 def test_a_broker_that_forgot_a_job_is_not_told_that_it_is_over() -> None:
     driver = Driver().open()
     driver.job(count=1)

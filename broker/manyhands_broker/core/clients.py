@@ -130,6 +130,9 @@ class Clients:
         session.acknowledge(hello.last_seq)
         for seq, groups, _ in session.unacked:
             book.send(peer, Results(seq, groups))
+        # A function that was asked for over another link, or the question, may be lost with it.
+        for digest in book.functions.wanted(session, book.owners.get(session.account, session)):
+            book.send(peer, Need(digest))
         book.unpark(session)
 
     def received(self, session: Session, message: Message, now: float) -> None:

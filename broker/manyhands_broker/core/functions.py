@@ -6,6 +6,7 @@ from collections import OrderedDict
 from hashlib import blake2b
 
 from manyhands_broker.core.job import Job
+from manyhands_broker.core.session import Session
 from manyhands_shared.messages import Function
 from manyhands_shared.serial import total
 
@@ -51,6 +52,14 @@ class Functions:
             return True
         self._waiting.setdefault(digest, []).append(job)
         return False
+
+    def wanted(self, *sessions: Session) -> list[bytes]:
+        """Digests of the functions that jobs of these sessions wait for."""
+        return [
+            digest
+            for digest, jobs in self._waiting.items()
+            if any(job.session in sessions for job in jobs)
+        ]
 
     def release(self, job: Job) -> None:
         """A job is over."""

@@ -199,8 +199,8 @@ class Books:
 
     def rewind(self, *, resumed: bool) -> tuple[list[Deliver], list[Span]]:
         """After a welcome: what the broker may lack is to be sent again, cancellations too."""
-        if not resumed:
-            self._told.clear()
+        # What was told last may be lost with the link, and tasks must not arrive without their function.
+        self._told.clear()
         ended: list[Deliver] = []
         spans: list[Span] = []
         for job in list(self._jobs.values()):
