@@ -35,6 +35,7 @@ VERBS = {
     "drain": ("drain", "Have nodes finish what they run, and leave."),
     "cancel": ("cancel", "Cancel jobs."),
     "health": ("health", "Say whether a broker, or this host's node, serves."),
+    "loadtest": ("loadtest", "Load a cluster, check every answer, and report."),
     "keys": ("keys", "Make keys, and say whose are let in."),
     "version": ("version", "Show versions."),
     "completion": ("completion", "Print a script for the shell's completion."),
@@ -42,7 +43,7 @@ VERBS = {
 #: Verbs that talk to a broker: table [client] of the configuration file is for all of them.
 CLIENT_VERBS = (
     *("run", "map", "submit", "jobs", "show", "wait", "results", "logs", "why"),
-    *("pause", "resume", "retry", "forget", "nodes", "drain", "cancel", "health"),
+    *("pause", "resume", "retry", "forget", "nodes", "drain", "cancel", "health", "loadtest"),
 )
 
 _EXAMPLES = (

@@ -20,6 +20,7 @@ _EXTRAS = {
     "prometheus_client": "broker",
     "starlette": "broker",
     "uvicorn": "broker",
+    "hdrh": "loadtest",
     "numpy": "worker",
     "psutil": "worker",
 }

@@ -1,0 +1,231 @@
+"""`manyhands loadtest` as a whole: real clusters, real clients, briefly; and clusters that lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from command import document, fails, run, start
+from manyhands import Client, LocalCluster
+from support import eventually
+
+pytestmark = pytest.mark.slow
+
+QUICK = ("--duration", "0.5", "--warmup", "0.2")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """Two nodes with a slot each."""
+    with LocalCluster(nodes=2, slots=1) as running:
+        with Client(running.address) as client:
+            client.wait_for_nodes(2)
+        yield running
+
+
+@pytest.fixture
+def named(cluster: LocalCluster) -> dict[str, str]:
+    return {"MANYHANDS_BROKER": cluster.address}
+
+
+def test_both_loops_on_a_cluster_of_its_own_and_the_report(tmp_path: Path) -> None:
+    result = run(
+        *("loadtest", "--concurrency", "0", "--rate", "200", "--mix", "mixed", "--clients", "2"),
+        *("--slots", "2", "--json", "--report", tmp_path / "report", *QUICK),
+    )
+    assert result.returncode == 0, result.stderr
+    found = document(result)
+    assert found["problem"] == ""
+    pressed, paced = found["runs"][0]["steps"]
+    assert (
+        found["book"]["right"]
+        == found["book"]["asked"]
+        == sum(step["book"]["asked"] for step in (pressed, paced))
+    )
+    assert pressed["loop"] == "closed"
+    assert pressed["throughput"] > 0
+    assert paced["offered"] == 200
+    assert 20 < paced["sent"] < 400
+    assert paced["latency"]["count"] == paced["sent"] + paced["unsent"]
+    assert sum(part["count"] for part in paced["parts"].values()) == paced["sent"]
+    assert 0 < paced["latency"]["percentiles"]["50"] <= paced["latency"]["max"]
+    assert [node["share"] for node in paced["nodes"]] == [1.0]
+    assert {"queued", "running", "cpu_machine", "cpu_broker", "cpu_clients"} <= set(
+        paced["samples"][0]
+    )
+    assert json.loads((tmp_path / "report" / "report.json").read_text()) == found
+    assert "<svg" in (tmp_path / "report" / "report.html").read_text()
+    assert "open loop, 200 tasks/s" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_a_named_cluster_and_a_comparison(tmp_path: Path, named: dict[str, str]) -> None:
+    first = run("loadtest", "--concurrency", "8", *QUICK, "--report", tmp_path, **named)
+    assert first.returncode == 0, first.stderr
+    assert "All " in first.stdout
+    assert "\x1b" not in first.stderr
+    old = tmp_path / "report.json"
+    again = run("loadtest", "--concurrency", "8", "--seed", "2", *QUICK, "--compare", old, **named)
+    assert again.returncode == 0, again.stderr
+    assert "closed loop, 8 in flight: latency, 99 %" in again.stdout
+    assert "These differ, so compare with care: seed 1 and 2." in again.stdout
+
+
+def test_an_open_loop_counts_from_the_intended_start(named: dict[str, str]) -> None:
+    """A hundred tasks a second of 50 ms on two slots: 40 can be done. The queue is in the latency.
+
+    A loop that measured from when it sends, or waits before it sends, would not see half a second.
+    """
+    result = run("loadtest", "--rate", "100", "--mix", "sleep:50ms", "--json",
+                 "--arrivals", "uniform", "--duration", "1", "--warmup", "0", **named)  # fmt: skip
+    (step,) = document(result)["runs"][0]["steps"]
+    assert step["throughput"] < 45
+    assert step["latency"]["max"] > 1.0
+    assert step["latency"]["count"] == step["sent"] + step["unsent"]
+
+
+def test_a_ramp_finds_what_the_slots_can_do(named: dict[str, str]) -> None:
+    result = run("loadtest", "--mix", "sleep:20ms", "--json", "--duration", "0.4",
+                 "--warmup", "0.2", **named)  # fmt: skip
+    found = document(result)["runs"][0]
+    assert [step["loop"] for step in found["steps"]][:2] == ["closed", "open"]
+    assert 70 < found["saturation"] <= 105  # two slots, 50 each at best
+    assert 9 <= len(found["steps"]) <= 17
+
+
+LIES = {
+    "wrong": ("return token", "return token + 1", "wrong"),
+    "failed": ("return token", "raise OSError('no')", "failed"),
+    "missing": ("return token", "__import__('threading').Event().wait()", "missing"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_cluster_whose_answers_are_not_right_fails_it(
+    lie: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nodes find another `manyhands.loadtest.tasks` than the clients do."""
+    truth, untruth, says = LIES[lie]
+    package = tmp_path / "manyhands" / "loadtest"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    package.joinpath("tasks.py").write_text(
+        "def noop(token):\n    return token\n".replace(truth, untruth)
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cluster = LocalCluster(nodes=1)
+    monkeypatch.undo()
+    try:
+        result = run(
+            *("loadtest", "--broker", cluster.address, "--concurrency", "4", "--patience", "0.5"),
+            *("--report", tmp_path / "report", *QUICK),
+        )
+        line = fails(result, 1)
+        assert f" {says}; first: task " in line
+        assert "FAILED" in (tmp_path / "report" / "report.md").read_text()
+        assert 'class="verdict bad"' in (tmp_path / "report" / "report.html").read_text()
+    finally:
+        cluster.close(drain=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--mix", "nop"], "'nop' is no kind of task"),
+        (["--rate", "0"], "'0' is no number from 0.01"),
+        (["--rate", "fast"], "'fast' is no number"),
+        (["--hosts", "1,x"], "'x' is no number from 1 to 500"),
+        (["--hosts", "2", "--broker", "tcp://127.0.0.1:1"], "give it or --broker"),
+        (["--compare", "/nonexistent.json"], "cannot be read"),
+        (["--duration", "0"], "more than 0"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], says: str) -> None:
+    assert says in fails(run("loadtest", *arguments), 2)
+
+
+def test_a_broker_without_nodes_is_one_line() -> None:
+    with LocalCluster(nodes=0) as empty:
+        result = run("loadtest", "--broker", empty.address, "--connect-timeout", "0.3", *QUICK)
+    line = fails(result, 1)
+    assert "0 of 1 nodes have joined" in line
+    assert "start more with `manyhands worker`" in line
+
+
+def test_a_report_of_another_version_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "old.json"
+    file.write_text('{"kind": "manyhands loadtest", "version": 99}')
+    assert "is of version 99" in fails(run("loadtest", "--compare", file), 2)
+    file.write_text("[]")
+    assert "is no report of a load test" in fails(run("loadtest", "--compare", file), 2)
+
+
+def test_interrupted_it_ends_with_everything_it_started(named: dict[str, str]) -> None:
+    process = start("loadtest", "--concurrency", "4", "--duration", "1h", **named)
+    try:
+        assert process.stderr is not None
+        eventually(lambda: _clients_of(process.pid), what="its client runs")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted"
+
+
+def _clients_of(pid: int) -> list[int]:
+    return [
+        int(entry.name)
+        for entry in Path("/proc").glob("[0-9]*")
+        if _stat(entry)[1:2] == [str(pid)] and b"loadtest.driver" in _command(entry)
+    ]
+
+
+def _stat(entry: Path) -> list[str]:
+    try:
+        return (entry / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _command(entry: Path) -> bytes:
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_it_draws_a_live_table_on_a_terminal_only(named: dict[str, str]) -> None:
+    import pty
+    import subprocess
+
+    from command import COMMAND
+
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "loadtest", "--concurrency", "2", *QUICK],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env={**os.environ, **named, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "100"},
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    except OSError:  # the terminal's other end is closed
+        pass
+    finally:
+        os.close(ours)
+        process.wait(30)
+    assert process.returncode == 0
+    assert b"2 nodes, 2 slots" in shown
+    assert b"\x1b[2K" in shown  # it redraws
+    assert not re.search(rb"\x1b\[[0-9;]*3[0-7]m", shown)  # without a colour
