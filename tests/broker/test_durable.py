@@ -1051,3 +1051,24 @@ def test_a_function_is_asked_for_again_on_a_new_link(world: World, durable: bool
     hello = m.ClientHello(1, b"client".ljust(16, b"."), "client", 0, 0, {})
     world.drain((b"other link", hello))
     assert world.take(b"other link", m.Need) == [lacking]
+
+
+def test_waiting_tasks_are_cancelled_by_the_chunk_and_those_that_have_ended_left_alone(
+    world: World,
+) -> None:
+    world.node(slots=1)
+    world.submit(3_000, durable=False)
+    assigned = sorted(index for _, index in world.assigned())
+    world.drain((b"node", world.result(0)))
+    world.take(b"client", m.Results)
+    world.drain((b"client", m.Cancel([m.Span("job", 0, list(range(3_000)))])))
+    [cancel] = world.take(b"node", m.Cancel)
+    [span] = cancel.spans
+    held = [index for index in assigned if index] + [index for _, index in world.assigned()]
+    assert span.indices == sorted(held)
+    groups = [group for said in world.take(b"client", m.Results) for group in said.groups]
+    assert len(groups) <= 4, "one for each run in a chunk, not one for each task"
+    ended = [index for group in groups for index in group.indices]
+    assert sorted(ended) == sorted(set(range(1, 3_000)) - set(held))
+    assert {status for group in groups for status in group.statuses} == {Status.CANCELLED}
+    world.core.validate()

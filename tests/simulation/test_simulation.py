@@ -16,8 +16,8 @@ from simulation.story import Story
 
 _HERE = Path(__file__).parent
 #: Seeds in one run of the tests, whatever their number cut into as many shares.
-SEEDS = int(os.environ.get("MANYHANDS_TEST_SEEDS", "2000"))
-SHARES = 8
+SEEDS = int(os.environ.get("MANYHANDS_TEST_SEEDS", "10000"))
+SHARES = 16
 
 
 def kept_seeds() -> list[int]:

@@ -17,14 +17,19 @@ class Cancelling:
 
     def tasks(self, job: Job, indices: list[int]) -> None:
         """Cancel these tasks, those of them that have not ended."""
-        for piece in job.pieces(indices):
-            for offset in range(piece.lo, piece.hi):
-                state = piece.chunk.states[offset]
-                single = Piece(piece.chunk, offset, offset + 1)
+        for chunk, low, high in job.pieces(indices):
+            # As they were: what is moved here is behind us.
+            states = bytes(chunk.states[low:high])
+            at = 0
+            while at < len(states):
+                state = states[at]
+                stop = len(states) - len(states[at:].lstrip(states[at : at + 1]))
+                piece = Piece(chunk, low + at, low + stop)
                 if state == State.QUEUED:
-                    self._book.stop(single, None)
+                    self._book.stop(piece, None)
                 elif state == State.ASSIGNED:
-                    self._assigned(single)
+                    self._assigned(piece)
+                at = stop
 
     def whole(self, job: Job) -> None:
         """Cancel what is there; a durable job is over with that, also after a restart."""
