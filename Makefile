@@ -1,5 +1,7 @@
 # make demo   watch real work run on two nodes, on this machine
 # make test   every test that this machine can run; what is skipped is named with its reason
+# make simulate  SEEDS=10000 simulated worlds in which everything goes wrong, from seed START=0
+# make replay    what happens in one of them: SEED=17, and to one task of it: TASK=j0/3
 # make check  style, types, spelling, links
 # make bench  compare with other systems (bench-quick: two minutes)
 #
@@ -11,9 +13,11 @@ BIN := $(VENV)/bin
 PAGES = $(wildcard *.md docs/*.md deploy/*.md)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+SEEDS ?= 10000
+START ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quick clean
+.PHONY: help demo test simulate replay check bench bench-quick clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -23,6 +27,12 @@ demo: $(VENV)/.installed-all
 
 test: $(VENV)/.installed-test,check
 	@$(BIN)/pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+
+simulate: $(VENV)/.installed-test,check
+	@cd tests && $(abspath $(BIN))/python -m simulation --seeds $(SEEDS) --start $(START)
+
+replay: $(VENV)/.installed-test,check
+	@cd tests && $(abspath $(BIN))/python -m simulation --replay $(SEED) --task "$(TASK)"
 
 check: $(VENV)/.installed-test,check
 	@echo "ruff check" && $(BIN)/ruff check .

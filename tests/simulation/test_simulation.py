@@ -31,7 +31,7 @@ def kept_seeds() -> list[int]:
 @pytest.mark.parametrize("share", range(SHARES))
 def test_nothing_is_lost_or_doubled_whatever_happens(share: int) -> None:
     found = [f"seed {seed}: {text}" for seed, text in failures(range(share, SEEDS, SHARES))]
-    assert not found, "\n".join([*found, "python -m simulation --replay SEED tells the story"])
+    assert not found, "\n".join([*found, "make replay SEED=… tells the story"])
 
 
 def test_seeds_that_failed_once_hold() -> None:
