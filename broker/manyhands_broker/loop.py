@@ -50,6 +50,8 @@ log = logging.getLogger("manyhands.broker")
 
 #: Messages read before the loop decides and sends. More would make the first wait for the last.
 DRAIN_MESSAGES = 512
+#: The same in time: 512 messages of 4,096 tasks each would take seconds.
+DRAIN_SECONDS = 0.05
 #: Longest sleep: the loop notices within this time that it was stopped, and looks at heartbeats.
 MAX_WAIT = 1.0
 #: Between two attempts to send to a peer whose queue is full.
@@ -184,8 +186,11 @@ class Loop:
     def _drain(self, effects: list[Effect], now: float) -> None:
         receive, handle, who = self._receive, self._core.handle, self._door.who
         links = self._links
-        for _ in range(DRAIN_MESSAGES):
-            frames = receive()
+        enough = now + DRAIN_SECONDS
+        for number in range(DRAIN_MESSAGES):
+            if number and self._clock() > enough:
+                return
+            frames = receive(known=not number)
             if frames is None:
                 return
             peer = frames[0].bytes
@@ -207,11 +212,15 @@ class Loop:
                 self.counters["internal_errors"] += 1
                 log.exception("a bug in manyhands: %s could not be handled", type(message).__name__)
 
-    def _receive(self) -> list[zmq.Frame] | None:
-        # Asked for first: an exception for each last message costs more than this for each message.
-        if not int(self._router.get(_EVENTS)) & _IN:
+    def _receive(self, *, known: bool) -> list[zmq.Frame] | None:
+        """The next message, if there is one; `known`: the poll has said so."""
+        # Asked for first: the exception after a last message costs more than this for each message.
+        if not (known or int(self._router.get(_EVENTS)) & _IN):
             return None
-        return self._router.recv_multipart(_NOBLOCK, copy=False)
+        try:
+            return self._router.recv_multipart(_NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
 
     def _do(self, effects: list[Effect], now: float) -> None:
         """Journal, then everything else, in order. Failed sends are events with effects of their own."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, get_args, get_type_hints
 
 import msgpack
@@ -33,21 +34,16 @@ INLINE_BODY_BYTES = 64 << 10
 
 _U32 = (1 << 32) - 1
 _U64 = (1 << 64) - 1
+#: Kept, for making one takes longer than packing a header.
+_PACKER = msgpack.Packer(use_bin_type=True)
 
 
 def encode(message: Message) -> list[Buffer]:
     """The frames of a message, header first. Large payloads are not copied."""
-    spec = _SPECS[type(message)]
     frames: list[Buffer] = [b""]
-    row: list[Any] = [message.NUMBER]
-    for name, kind, group in spec:
-        value = getattr(message, name)
-        if kind == "bodies":
-            value = _pack_bodies(value, frames)
-        elif kind == "groups":
-            value = [_pack_group(entry, group, frames) for entry in value]
-        row.append(value)
-    frames[0] = msgpack.packb(row, use_bin_type=True)
+    row = _pack_fields(message, _SHAPES[type(message)], frames)
+    row.insert(0, message.NUMBER)
+    frames[0] = _PACKER.pack(row)
     return frames
 
 
@@ -83,17 +79,19 @@ def decode(frames: Sequence[Buffer]) -> Message:
     return message  # type: ignore[no-any-return]
 
 
-def _build(kind: type, values: list[Any], frames: Iterator[Buffer]) -> Any:
-    spec = _SPECS[kind]
-    if len(values) != len(spec):
-        raise ProtocolError(f"{kind.__name__} has {len(spec)} fields, {len(values)} came")
-    for position, (name, wire_type, group) in enumerate(spec):
-        value = values[position]
-        if not _CHECKS[wire_type](value):
+def _build(kind: Any, values: list[Any], frames: Iterator[Buffer]) -> Any:
+    shape = _SHAPES[kind]
+    if len(values) != len(shape.names):
+        raise ProtocolError(f"{kind.__name__} has {len(shape.names)} fields, {len(values)} came")
+    for position, check in enumerate(shape.checks):
+        if not check(values[position]):
+            name, wire_type = shape.names[position], shape.wire_types[position]
             raise ProtocolError(f"{kind.__name__}.{name} is not a valid {wire_type}")
-        if wire_type == "bodies":
+    for position, group in shape.nested:
+        value = values[position]
+        if group is None:
             values[position] = _unpack_bodies(value, frames)
-        elif wire_type == "groups":
+        else:
             values[position] = [_build_group(group, entry, frames) for entry in value]
     return kind(*values)
 
@@ -104,19 +102,23 @@ def _build_group(kind: Any, entry: Any, frames: Iterator[Buffer]) -> Any:
     group = _build(kind, entry, frames)
     if len(group.job) > MAX_JOB_CHARS:
         raise ProtocolError(f"a job id of {len(group.job)} characters")
-    lengths = {len(getattr(group, name)) for name in _PARALLEL[kind]}
-    if len(lengths) > 1:
+    parallel = _SHAPES[kind].parallel
+    if parallel and len({len(entry[position]) for position in parallel}) > 1:
         raise ProtocolError(f"a {kind.__name__} whose vectors differ in length")
     return group
 
 
-def _pack_group(entry: Any, kind: Any, frames: list[Buffer]) -> list[Any]:
-    return [
-        _pack_bodies(getattr(entry, name), frames)
-        if wire_type == "bodies"
-        else getattr(entry, name)
-        for name, wire_type, _ in _SPECS[kind]
-    ]
+def _pack_fields(value: Any, shape: _Shape, frames: list[Buffer]) -> list[Any]:
+    """The fields of a message or group in order, as msgpack takes them."""
+    row = shape.fields(value)
+    for position, group in shape.nested:
+        entry = row[position]
+        if group is None:
+            row[position] = _pack_bodies(entry, frames)
+        else:
+            inner = _SHAPES[group]
+            row[position] = [_pack_fields(part, inner, frames) for part in entry]
+    return row
 
 
 def _pack_bodies(bodies: list[Payload], frames: list[Buffer]) -> list[bytes | int]:
@@ -150,8 +152,12 @@ def _unpack_bodies(bodies: list[Any], frames: Iterator[Buffer]) -> list[Payload]
     return unpacked
 
 
-def _is_int(value: Any, top: int) -> bool:
-    return type(value) is int and 0 <= value <= top
+def _is_u32(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _U32
+
+
+def _is_u64(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _U64
 
 
 def _is_indices(value: Any) -> bool:
@@ -191,8 +197,8 @@ def _is_map(value: Any) -> bool:
 
 
 _CHECKS: dict[str, Callable[[Any], bool]] = {
-    "u32": lambda value: _is_int(value, _U32),
-    "u64": lambda value: _is_int(value, _U64),
+    "u32": _is_u32,
+    "u64": _is_u64,
     "seconds": _is_seconds,
     "text": _is_text,
     "id16": lambda value: type(value) is bytes and len(value) == 16,
@@ -208,14 +214,39 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _spec(kind: type) -> list[tuple[str, str, Any]]:
-    """(field, wire type, group class or None) of each field, read from the annotations."""
-    hints = get_type_hints(kind, include_extras=True)
-    rows = []
-    for field in fields(kind):
-        _, wire_type, *group = get_args(hints[field.name])
-        rows.append((field.name, wire_type, group[0] if group else None))
-    return rows
+class _Shape:
+    """How a message or group looks on the wire, read once from its annotations."""
+
+    __slots__ = ("checks", "fields", "names", "nested", "parallel", "wire_types")
+
+    def __init__(self, kind: Any) -> None:
+        hints = get_type_hints(kind, include_extras=True)
+        self.names = [field.name for field in fields(kind)]
+        known = [get_args(hints[name])[1:] for name in self.names]
+        self.wire_types: list[str] = [wire_type for wire_type, *_ in known]
+        self.checks = [_CHECKS[wire_type] for wire_type in self.wire_types]
+        #: Positions of payload vectors, and of vectors of groups with the class of these.
+        self.nested: list[tuple[int, Any]] = [
+            (position, group[0] if group else None)
+            for position, (wire_type, *group) in enumerate(known)
+            if wire_type in ("bodies", "groups")
+        ]
+        #: Positions of the vectors of a group, which are equally long.
+        self.parallel = [
+            position
+            for position, wire_type in enumerate(self.wire_types)
+            if kind in _GROUPS and wire_type in ("indices", "statuses", "bodies")
+        ]
+        self.fields = _reader(self.names)
+
+
+def _reader(names: list[str]) -> Callable[[Any], list[Any]]:
+    """What takes the fields of an instance, all in one call."""
+    if len(names) == 1:
+        (name,) = names
+        return lambda value: [getattr(value, name)]
+    read = attrgetter(*names)
+    return lambda value: list(read(value))
 
 
 _GROUPS: tuple[type, ...] = (
@@ -225,15 +256,5 @@ _GROUPS: tuple[type, ...] = (
     messages.AssignGroup,
     messages.ResultGroup,
 )
-_SPECS: dict[type, list[tuple[str, str, Any]]] = {
-    kind: _spec(kind) for kind in (*get_args(Message), *_GROUPS)
-}
-_PARALLEL: dict[type, list[str]] = {
-    kind: [
-        name
-        for name, wire_type, _ in _SPECS[kind]
-        if wire_type in ("indices", "statuses", "bodies")
-    ]
-    for kind in _GROUPS
-}
+_SHAPES: dict[type, _Shape] = {kind: _Shape(kind) for kind in (*get_args(Message), *_GROUPS)}
 _BY_NUMBER: dict[int, Any] = {kind.NUMBER: kind for kind in get_args(Message)}

@@ -9,9 +9,9 @@ import time
 import pytest
 import zmq
 
-from manyhands_broker.core import Core, Effect, Event, Limits, Received
+from manyhands_broker.core import Core, Drained, Effect, Event, Limits, Received
 from manyhands_broker.journal import MemoryJournal
-from manyhands_broker.loop import Loop, bind
+from manyhands_broker.loop import DRAIN_SECONDS, Loop, bind
 from manyhands_shared import wire
 from manyhands_shared.messages import ClientHello, ClientWelcome, Ping, Pong
 
@@ -50,3 +50,50 @@ def test_a_bug_in_handling_one_message_ends_nobodys_work(caplog: pytest.LogCaptu
     assert answers[1] == Pong(7)
     assert loop.counters["internal_errors"] == 1
     assert "Ping could not be handled" in caplog.text
+
+
+class Slow(Core):
+    """A scheduler that takes half the time of a drain for each message, on a clock of its own."""
+
+    time = 100.0
+    taken = 0
+    longest = 0
+
+    def clock(self) -> float:
+        return self.time
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, Received):
+            self.time += DRAIN_SECONDS * 0.6
+            self.taken += 1
+        elif isinstance(event, Drained):
+            self.longest, self.taken = max(self.longest, self.taken), 0
+        return super().handle(event, now)
+
+
+def test_a_drain_ends_in_time_however_much_there_is_to_read() -> None:
+    """Else whoever spoke first would wait for the last of hundreds of large messages."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        address = bind(router, "tcp://127.0.0.1:0")
+        journal = MemoryJournal()
+        core = Slow(Limits(), bytes(16), journal, 100.0)
+        loop = Loop(router, core, journal, core.clock, watch=lambda _: None, beats=lambda _: [])
+        with context.socket(zmq.DEALER) as peer:
+            peer.linger = 0
+            peer.connect(address)
+            peer.send_multipart(wire.encode(ClientHello(1, bytes(16), "", 0, 0, {})))
+            for number in range(50):
+                peer.send_multipart(wire.encode(Ping(number)))
+            assert router.poll(10_000), "nothing came"
+            thread = threading.Thread(target=loop.run)
+            thread.start()
+            try:
+                answers = []
+                for _ in range(51):
+                    assert peer.poll(10_000), "the broker says nothing"
+                    answers.append(wire.decode(peer.recv_multipart()))
+            finally:
+                loop.stop()
+                thread.join(10)
+    assert answers[1:] == [Pong(number) for number in range(50)]
+    assert core.longest == 2

@@ -127,7 +127,9 @@ class Dispatcher:
                 book.send(node.peer, function)
         if job.given:
             book.send(node.peer, Given(job.id, job.given))
-        return job.options.to_map()
+        if job.options_map is None:
+            job.options_map = job.options.to_map()
+        return job.options_map
 
     def _level(self, now: float) -> None:
         """Some slot idles while tasks wait elsewhere: ask the others for half of what waits."""

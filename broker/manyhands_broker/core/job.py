@@ -89,6 +89,7 @@ class Job:
         "known_by",
         "listed",
         "options",
+        "options_map",
         "paused",
         "ready",
         "resources",
@@ -110,6 +111,8 @@ class Job:
         self.session = session
         self.function = function
         self.options = options
+        #: The options as they travel, once a node was told of them; a thousand may have to be.
+        self.options_map: dict[str, object] | None = None
         self.submitted = now
         self.total = 0
         self.closed = False

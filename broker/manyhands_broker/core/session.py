@@ -14,6 +14,7 @@ from manyhands_shared.serial import total
 #: Well below the wire's limits for a header and for frames, which count for the message as a whole.
 MESSAGE_BYTES = 8 << 20
 MESSAGE_FRAMES = 16_384
+_INLINE = {bytes}
 #: What a result costs in memory beyond its payload.
 RESULT_OVERHEAD = 100
 #: Jobs that a session remembers after their end, so that a late copy of a submission is known.
@@ -116,7 +117,8 @@ class Session:
         size = frames = count = 0
         for group in self.fresh:
             size += total(group.bodies) + RESULT_OVERHEAD * len(group.indices)
-            frames += sum(len(body) for body in group.bodies if isinstance(body, tuple))
+            if set(map(type, group.bodies)) != _INLINE:
+                frames += sum(len(body) for body in group.bodies if isinstance(body, tuple))
             count += 1
             if size >= MESSAGE_BYTES or frames >= MESSAGE_FRAMES:
                 break
