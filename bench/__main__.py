@@ -22,7 +22,7 @@ from bench.peers import PEERS, WORKERS
 from bench.report import OURS, Run
 
 #: What `--quick` runs: two minutes.
-QUICK_SYSTEMS = ("manyhands", "multiprocessing.Pool", "loky", "Dask distributed", "Ray")
+QUICK_SYSTEMS = ("manyhands", "multiprocessing.Pool", "Dask distributed", "Ray")
 QUICK_MEASURES = ("noop", "roundtrip", "map", "results")
 _MEASURE_SECONDS = 120
 #: How often in a row a system may fail before it is given up.
