@@ -6,6 +6,7 @@ Needs the standard library alone: each system runs in an environment of its own,
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -25,6 +26,7 @@ from bench.report import OURS, Run
 QUICK_SYSTEMS = ("manyhands", "multiprocessing.Pool", "Dask distributed", "Ray")
 QUICK_MEASURES = ("noop", "roundtrip", "map", "results")
 _MEASURE_SECONDS = 120
+_CLOSE_SECONDS = 5
 #: How often in a row a system may fail before it is given up.
 _PATIENCE = 2
 
@@ -88,7 +90,9 @@ def limits() -> dict[str, float]:
     return {} if isinstance(answer, str) else answer
 
 
-def child(python: Path, arguments: list[str]) -> dict[str, Any] | str:
+def child(
+    python: Path, arguments: list[str], seconds: float = _MEASURE_SECONDS
+) -> dict[str, Any] | str:
     """The JSON that an interpreter prints last, or why there is none. Nothing of it stays behind."""
     process = subprocess.Popen(
         [python, *arguments],
@@ -105,10 +109,10 @@ def child(python: Path, arguments: list[str]) -> dict[str, Any] | str:
         },
     )
     try:
-        out, err = process.communicate(timeout=_MEASURE_SECONDS)
+        out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         _end(process)
-        return f"no answer within {_MEASURE_SECONDS} s"
+        return f"no answer within {seconds:g} s"
     _end(process)
     lines = [line for line in out.splitlines() if line.startswith("{")]
     if process.returncode or not lines:
@@ -117,13 +121,12 @@ def child(python: Path, arguments: list[str]) -> dict[str, Any] | str:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Kill what is left of its session: a system that failed may leave servers behind."""
-    try:
+    """Kill what is left of its group: a system that failed may leave servers behind."""
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    finally:
-        process.wait()
+    # One that left the group may still hold the pipes: they are closed here, whoever writes there.
+    with contextlib.suppress(subprocess.TimeoutExpired), process:
+        process.communicate(timeout=_CLOSE_SECONDS)
 
 
 def environment() -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from bench import chart, environments, report
+from bench.__main__ import child
 from bench.peers import PEERS
 from bench.report import OURS, Run
 
@@ -70,14 +74,25 @@ def test_the_chart_is_a_drawing_of_every_figure(run: Run) -> None:
     assert GONE not in words
 
 
-def test_a_missing_system_is_named_and_the_rest_goes_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+def test_a_system_that_cannot_be_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    place = tmp_path_factory.mktemp("environments")
-    monkeypatch.setattr(environments, "ROOT", place)
-    peer = PEERS["loky"]
-    monkeypatch.setattr(environments, "PEERS", {"loky": peer})
-    monkeypatch.setattr(environments, "_install", lambda *_: "ERROR: no such distribution")
-    assert environments.prepare("loky") == (
-        "it could not be installed: ERROR: no such distribution"
-    )
+    programs = tmp_path / "loky/bin"
+    programs.mkdir(parents=True)
+    (programs / "python").symlink_to(sys.executable)
+    (programs / "pip").touch()
+    monkeypatch.setattr(environments, "ROOT", tmp_path)
+    wanted = replace(PEERS["loky"], requires=(str(tmp_path / "no-such-package"),))
+    monkeypatch.setitem(PEERS, "loky", wanted)
+    problem = environments.prepare("loky")
+    assert problem.startswith("it could not be installed: ERROR")
+    assert "no-such-package" in problem
+
+
+def test_a_measure_that_fails_or_hangs_says_why_and_leaves_nothing() -> None:
+    python = Path(sys.executable)
+    assert child(python, ["-c", "import json; print(json.dumps({'x': 1}))"]) == {"x": 1}
+    assert child(python, ["-c", "raise SystemExit('no luck')"]) == "no luck"
+    assert child(python, ["-c", "raise SystemExit(3)"]) == "exit code 3"
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    assert child(python, ["-c", code], seconds=0.5) == "no answer within 0.5 s"
