@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import selectors
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from manyhands_broker.lastseen import take
@@ -18,11 +20,11 @@ _CONTEXT = multiprocessing.get_context("spawn")
 
 
 class HeartbeatMonitor(_CONTEXT.Process):  # type: ignore[name-defined,misc]
-    """Receives heartbeats on a bound UDP socket and enters them into the last-seen table."""
+    """Receives heartbeats on bound UDP sockets and enters them into the last-seen table."""
 
-    def __init__(self, sock: socket.socket, table: Any) -> None:
+    def __init__(self, sockets: Sequence[socket.socket], table: Any) -> None:
         super().__init__(name="manyhands-monitor", daemon=True)
-        self._socket = sock
+        self._sockets = sockets
         self._table = table
         self._parent = os.getpid()
 
@@ -30,13 +32,18 @@ class HeartbeatMonitor(_CONTEXT.Process):  # type: ignore[name-defined,misc]
         """Serve until the broker is gone."""
         die_with_parent(self._parent)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sock, table = self._socket, self._table
-        sock.settimeout(5.0)
-        while os.getppid() == self._parent:
-            with contextlib.suppress(OSError):  # a timeout, or an ICMP error of someone else's
-                # One byte more than a heartbeat, to tell a longer datagram from a whole one.
-                datagram = sock.recv(DATAGRAM_BYTES + 1)
-                take(table, datagram, time.monotonic())
+        table = self._table
+        with selectors.DefaultSelector() as selector:
+            for sock in self._sockets:
+                sock.setblocking(False)
+                selector.register(sock, selectors.EVENT_READ, sock)
+            while os.getppid() == self._parent:
+                for key, _ in selector.select(5.0):
+                    # Nothing there after all, or an ICMP error of someone else's.
+                    with contextlib.suppress(OSError):
+                        # One byte more than a heartbeat, to tell a longer datagram from a whole one.
+                        datagram = key.data.recv(DATAGRAM_BYTES + 1)
+                        take(table, datagram, time.monotonic())
 
 
 def bind_udp(host: str, port: int) -> socket.socket:
@@ -48,6 +55,9 @@ def bind_udp(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
+        if family == socket.AF_INET6:
+            # As ZeroMQ does for TCP: whoever listens on all addresses means those of IPv4 too.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
         sock.bind((host, port))
     except OSError:
         sock.close()

@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +70,18 @@ def _serve(
             keyring = Keyring(key, _allow_file(config))
             stack.callback(secure(context, router, key, keyring).stop)
         endpoint = _bind(router, config.bind)
-        udp = stack.enter_context(_udp_socket(endpoint, config.beat_port))
+        udp = [
+            stack.enter_context(sock)
+            for sock in _udp_sockets(endpoint.split(","), config.beat_port)
+        ]
+        beat_port = udp[0].getsockname()[1]
         table = lastseen.new_table()
         heartbeats = _Heartbeats(udp, table, config)
         stack.callback(heartbeats.close)
         journal = _journal(config)
         stack.callback(journal.close)
         core = Core(
-            _limits(config, udp.getsockname()[1]),
+            _limits(config, beat_port),
             secrets.token_bytes(16),
             journal,
             monotonic(),
@@ -100,7 +104,7 @@ def _serve(
         heartbeats.attach(loop)
         facts = {
             "address": endpoint,
-            "beat_port": udp.getsockname()[1],
+            "beat_port": beat_port,
             "pid": os.getpid(),
         }
         if config.http:
@@ -140,7 +144,7 @@ def _serve_http(
 class _Heartbeats:
     """The monitor process, restarted whenever it dies, and what is concluded from its table."""
 
-    def __init__(self, udp: socket.socket, table: Any, config: BrokerConfig) -> None:
+    def __init__(self, udp: Sequence[socket.socket], table: Any, config: BrokerConfig) -> None:
         self._udp = udp
         self._table = table
         self._interval = config.beat_interval
@@ -228,25 +232,40 @@ def _limits(config: BrokerConfig, beat_port: int) -> Limits:
 
 
 def _bind(router: zmq.Socket[bytes], wanted: str) -> str:
-    full = address.parse(wanted)
-    try:
-        return bind(router, full)
-    except zmq.ZMQError as error:
-        raise ConfigError(f"cannot listen on {full}: {error}; choose another with --bind") from None
+    """Listen everywhere that is asked for; returns the addresses with their real ports."""
+    bound = []
+    for full in address.parse_all(wanted):
+        try:
+            bound.append(bind(router, full))
+        except zmq.ZMQError as error:
+            raise ConfigError(
+                f"cannot listen on {full}: {error}; choose another with --bind"
+            ) from None
+    return ",".join(bound)
 
 
-def _udp_socket(endpoint: str, port: int) -> socket.socket:
-    """The heartbeat socket: on the TCP port's number if that is free and no other was asked for."""
-    host = address.host_of(endpoint) or "127.0.0.1"
-    tcp_port = endpoint.rpartition(":")[2]
+def _udp_sockets(endpoints: list[str], port: int) -> list[socket.socket]:
+    """The heartbeat sockets, one for each host that is listened on, all of one port number.
+
+    The number is the first TCP port's if that is free and no other was asked for.
+    """
+    hosts = list(dict.fromkeys(address.host_of(one) or "127.0.0.1" for one in endpoints))
+    tcp_port = endpoints[0].rpartition(":")[2]
     candidates = [port] if port else [int(tcp_port) if tcp_port.isdigit() else 0, 0]
     for candidate in candidates:
+        found: list[socket.socket] = []
         try:
-            return bind_udp(host, candidate)
+            for host in hosts:
+                found.append(bind_udp(host, found[0].getsockname()[1] if found else candidate))
         except OSError as error:
             last = error
+            for sock in found:
+                sock.close()
+        else:
+            return found
     raise ConfigError(
-        f"cannot listen for heartbeats on UDP {host}:{port}: {last}; choose another with --beat-port"
+        f"cannot listen for heartbeats on UDP {', '.join(hosts)} port {port}: {last}; "
+        "choose another with --beat-port"
     )
 
 

@@ -58,7 +58,7 @@ class Connection:
         self._finish_at_exit = finish_at_exit
         where = address or os.environ.get("MANYHANDS_BROKER") or default
         if where:
-            where = addresses.parse(where)
+            where = ",".join(addresses.parse_all(where))
             key_name = key_file or os.environ.get("MANYHANDS_KEY_FILE")
             key = credentials(Path(key_name).expanduser(), "client") if key_name else None
         else:

@@ -41,6 +41,8 @@ class LinkEvent(Enum):
     DENIED = "denied"
     #: The other end broke the handshake off: it may not know our key, or only be starting.
     BROKEN = "broken"
+    #: No connection; there are other addresses to try.
+    FAILED = "failed"
 
 
 _EVENTS = {
@@ -50,13 +52,24 @@ _EVENTS = {
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: LinkEvent.DENIED,
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: LinkEvent.BROKEN,
 }
+#: Told as well where there are others to try; then none is waited for as long as the system would.
+_FAILED = {zmq.EVENT_CONNECT_RETRIED: LinkEvent.FAILED}
+_PATIENCE_MS = 3_000
 
 
 class Link:
-    """One connection attempt and its life. `close` must be called from the thread that made it."""
+    """One connection attempt and its life. `close` must be called from the thread that made it.
+
+    `others`: whether there are other addresses to try, so that a failure is to be told.
+    """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], address: str, key: Credentials | None
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        address: str,
+        key: Credentials | None,
+        *,
+        others: bool = False,
     ) -> None:
         socket = context.socket(zmq.DEALER)
         self.socket = socket
@@ -70,12 +83,15 @@ class Link:
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
-        if "[" in address:
-            socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.IPV6, 1)
         if key is not None:
             socket.curve_publickey, socket.curve_secretkey = key.pair.public, key.pair.secret
             socket.curve_serverkey = key.server
-        self.monitor = socket.get_monitor_socket(sum(_EVENTS))
+        self._events = {**_EVENTS, **_FAILED} if others else _EVENTS
+        if others:
+            socket.setsockopt(zmq.CONNECT_TIMEOUT, _PATIENCE_MS)
+            socket.setsockopt(zmq.HANDSHAKE_IVL, _PATIENCE_MS)
+        self.monitor = socket.get_monitor_socket(sum(self._events))
         self.monitor.linger = 0
         socket.connect(address)
 
@@ -119,7 +135,7 @@ class Link:
     def event(self) -> LinkEvent | None:
         """The next thing the connection did, or `None`."""
         found = monitor.read(self.monitor)
-        return None if found is None else _EVENTS.get(zmq.Event(found[0]))
+        return None if found is None else self._events.get(zmq.Event(found[0]))
 
     def close(self, *, flush: bool = False) -> None:
         """Let go of the socket; with `flush`, what was sent last gets a moment to leave."""

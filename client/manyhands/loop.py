@@ -67,6 +67,7 @@ from manyhands_shared.errors import (
 )
 from manyhands_shared.messages import DENIED
 from manyhands_shared.role_key import Credentials
+from manyhands_shared.route import Route
 
 log = logging.getLogger("manyhands.client")
 
@@ -94,6 +95,7 @@ class SessionLoop:
         self, address: str, key: Credentials | None, session: Session, intake: Intake
     ) -> None:
         self.address = address
+        self._route = Route(address)
         self.intake = intake
         self._key = key
         self._session = session
@@ -274,6 +276,11 @@ class SessionLoop:
                 if self._session.state is not State.CONNECTING:
                     self._handle(LinkLost())
                     return  # the link is another one now
+            elif event is LinkEvent.FAILED:
+                if self._session.state is State.CONNECTING and self._route.failed():
+                    self._disconnect()
+                    self._connect()
+                    return
             else:
                 # A handshake that only breaks off may mean that a proxy waits for its broker: once we
                 # were in, we go on trying, and before that for a second.
@@ -442,7 +449,8 @@ class SessionLoop:
         self._forget(job)
 
     def _connect(self) -> None:
-        self._link = Link(self._context, self.address, self._key)
+        route = self._route
+        self._link = Link(self._context, route.current, self._key, others=route.has_others)
         self._poller.register(self._link.socket, zmq.POLLIN)
         self._poller.register(self._link.monitor, zmq.POLLIN)
 

@@ -42,7 +42,9 @@ def parse_all(text: str) -> list[str]:
         ConfigError: there is none, or one of them is no address.
     """
     parts = [part for part in text.split(",") if part.strip()]
-    return list(dict.fromkeys(map(parse, parts or [text])))
+    if not parts:
+        raise ConfigError(f"{text!r} is not an address; write tcp://HOST:PORT")
+    return list(dict.fromkeys(map(parse, parts)))
 
 
 def host_of(address: str) -> str:

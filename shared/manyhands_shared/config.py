@@ -24,7 +24,9 @@ Seconds = Annotated[float, Gt(0), Le(86_400)]
 class BrokerConfig:
     """Options of the broker. Times in seconds, sizes in bytes."""
 
-    bind: Annotated[str, "Where to listen; port 0 or * picks a free one."] = DEFAULT_BIND
+    bind: Annotated[
+        str, "Where to listen, or several places with commas; port 0 or * picks a free one."
+    ] = DEFAULT_BIND
     beat_port: Annotated[
         int,
         Ge(0),
@@ -81,7 +83,7 @@ class BrokerConfig:
 class WorkerConfig:
     """Options of a node. Times in seconds, sizes in bytes."""
 
-    broker: Annotated[str, "The broker's address."] = DEFAULT_BIND
+    broker: Annotated[str, "The broker's address, or several to try in turn."] = DEFAULT_BIND
     key_file: Annotated[str, "Key file of the cluster."] = ""
     name: Annotated[str, "The node's name; empty makes one from host name and boot id."] = ""
     slots: Annotated[
@@ -115,7 +117,7 @@ class WorkerConfig:
 class ClientConfig:
     """Options of a client session. Times in seconds."""
 
-    broker: Annotated[str, "The broker's address."] = ""
+    broker: Annotated[str, "The broker's address, or several to try in turn."] = ""
     key_file: Annotated[str, "Key file of the cluster."] = ""
     name: Annotated[str, "What the session is called where sessions are listed."] = ""
     connect_timeout: Annotated[

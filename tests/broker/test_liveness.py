@@ -126,7 +126,7 @@ def test_an_unwatched_row_is_never_judged() -> None:
 def test_the_monitor_process_survives_garbage_and_enters_what_is_true() -> None:
     table = table_with_node(time.monotonic())
     with bind_udp("127.0.0.1", 0) as server, socket.socket(type=socket.SOCK_DGRAM) as node:
-        monitor = HeartbeatMonitor(server, table)
+        monitor = HeartbeatMonitor([server], table)
         monitor.start()
         try:
             node.connect(server.getsockname())

@@ -17,6 +17,7 @@ from manyhands_shared import address, loans, resources
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
 from manyhands_shared.notify import Notifier
+from manyhands_shared.route import Route
 from manyhands_worker import actions as a
 from manyhands_worker import safe
 from manyhands_worker.core import Identity, NodeCore, Phase
@@ -68,7 +69,7 @@ class _Node:
         self._manager = manager
         self._told = ""
         boot_id = os.urandom(16)
-        self._broker = address.parse(config.broker)
+        self._route = Route(config.broker)
         slots = config.slots or default_slots()
         allowed = safe.parse(config.safe)
         info = describe_host(slots, resources.parse(config.resources), safe=allowed is not None)
@@ -78,7 +79,7 @@ class _Node:
         self._code: int | None = None
         self._leaves = 0
         self._selector = selectors.DefaultSelector()
-        self._transport = Transport(self._broker, config.key_file)
+        self._transport = Transport(self._route, config.key_file)
         self._link_fds = self._transport.descriptors
         self._lender = _lender(boot_id.hex(), self._selector)
         self._pool = NodePool(
@@ -185,7 +186,7 @@ class _Node:
                 self._stop(effect)
 
     def _beat(self, effect: a.Beat) -> None:
-        host = address.host_of(self._broker) or "127.0.0.1"
+        host = address.host_of(self._route.current) or "127.0.0.1"
         self._guard.aim(Target(host, effect.port, effect.row, effect.interval, effect.key))
 
     def _tell_manager(self, now: float) -> None:
@@ -193,9 +194,9 @@ class _Node:
         if self._core.draining:
             lines = ["STOPPING=1", "STATUS=draining"]
         elif self._core.phase is Phase.READY:
-            lines = ["READY=1", f"STATUS=works for {self._broker}"]
+            lines = ["READY=1", f"STATUS=works for {self._route.current}"]
         else:
-            lines = [f"STATUS=waits for the broker at {self._broker}"]
+            lines = [f"STATUS=waits for the broker at {self._route.current}"]
         if lines[-1] != self._told:
             self._told = lines[-1]
             self._manager.tell(*lines)

@@ -25,6 +25,7 @@ from manyhands_worker import actions as a
 
 if TYPE_CHECKING:
     from manyhands_shared.role_key import Credentials
+    from manyhands_shared.route import Route
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _HEARTBEAT_MS = 2_000
@@ -40,6 +41,8 @@ _IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 _COPY_BYTES = 64 << 10
 #: Time that a goodbye has to get out.
 _LINGER_MS = 500
+#: How long an address may take, where there are others to try.
+_PATIENCE_MS = 3_000
 _WATCHED = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -52,15 +55,15 @@ class Transport:
     """The node's side of the wire.
 
     Args:
-        address: the broker's, in full form.
+        route: the ways to the broker.
         key_file: the cluster key's file, or empty.
 
     Raises:
         ConfigError: the key file cannot be used.
     """
 
-    def __init__(self, address: str, key_file: str) -> None:
-        self._address = address
+    def __init__(self, route: Route, key_file: str) -> None:
+        self._route = route
         self._keys: Credentials | None = None
         if key_file:
             from manyhands_shared.role_key import credentials  # noqa: PLC0415 - 10 ms for a few nodes
@@ -110,6 +113,7 @@ class Transport:
 
     def _open(self) -> None:
         self._open_at = None
+        address, watched = self._route.current, int(_WATCHED)
         sock: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         sock.set(zmq.ROUTING_ID, b"\1" + os.urandom(15))
         sock.set(zmq.LINGER, 0)
@@ -118,7 +122,11 @@ class Transport:
         sock.set(zmq.RCVHWM, _HIGH_WATER_MARK)
         sock.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
         sock.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
-        near = self._address.startswith("ipc://")
+        if self._route.has_others:
+            watched |= int(zmq.EVENT_CONNECT_RETRIED)
+            sock.set(zmq.CONNECT_TIMEOUT, _PATIENCE_MS)
+            sock.set(zmq.HANDSHAKE_IVL, _PATIENCE_MS)
+        near = address.startswith("ipc://")
         first = _NEAR_RECONNECT_MS if near else _RECONNECT_MS
         longest = _NEAR_LONGEST_RECONNECT_MS if near else _LONGEST_RECONNECT_MS
         sock.set(zmq.RECONNECT_IVL, first + random.randrange(first))
@@ -129,16 +137,16 @@ class Transport:
             sock.set(zmq.CURVE_SECRETKEY, self._keys.pair.secret)
             sock.set(zmq.CURVE_SERVERKEY, self._keys.server)
         self._socket = sock
-        self._monitor = sock.get_monitor_socket(_WATCHED)
+        self._monitor = sock.get_monitor_socket(watched)
         self.descriptors = {
             int(sock.fd): lambda _: self._woken.update(link=True),
             int(self._monitor.fd): lambda _: self._woken.update(monitor=True),
         }
         self._woken.update(link=True, monitor=True)
         try:
-            sock.connect(self._address)
+            sock.connect(address)
         except zmq.ZMQError as error:
-            raise ConfigError(f"cannot connect to {self._address}: {error}") from None
+            raise ConfigError(f"cannot connect to {address}: {error}") from None
 
     def _watch(self, now: float) -> list[a.Event]:
         events: list[a.Event] = []
@@ -153,14 +161,21 @@ class Transport:
                 if self._established:
                     self.reconnect(now)
                     events.append(a.LinkLost("the connection broke"))
+            elif kind == zmq.EVENT_CONNECT_RETRIED:
+                if not self._established and self._route.failed():
+                    self._close_socket(0)
+                    self._open_at = now
             else:
                 raise NotAuthorised(self._unauthorised())
         return events
 
     def _unauthorised(self) -> str:
         if self._keys is None:
-            return f"the broker at {self._address} wants a key; name its file with --key-file"
-        return f"the broker at {self._address} does not accept this key; copy its key file here"
+            return f"the broker at {self._route.current} wants a key; name its file with --key-file"
+        return (
+            f"the broker at {self._route.current} does not accept this key; copy its key file here, or "
+            "have this one allowed there with: manyhands keys allow"
+        )
 
     def _receive(self, sock: zmq.Socket[bytes]) -> list[a.Event]:
         events: list[a.Event] = []

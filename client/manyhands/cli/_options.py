@@ -75,6 +75,19 @@ def _option(command: str, name: str, hint: Any, default: Any) -> Callable[[Decor
     shown: bool | str = default not in ("", None)
     if name in _DURATIONS:
         base, shown = DURATION, duration.show(default)
+    if name == "broker":
+        return click.option(
+            flag,
+            name,
+            cls=_Addresses,
+            multiple=True,
+            default=[default] if default else [],
+            callback=lambda _context, _parameter, values: ",".join(values),
+            envvar=variables,
+            metavar=_METAVARS[name],
+            help=f"{text[:-1]}: with commas, or repeated.",
+            show_default=bool(shown),
+        )
     return click.option(
         flag,
         name,
@@ -85,6 +98,16 @@ def _option(command: str, name: str, hint: Any, default: Any) -> Callable[[Decor
         help=text,
         show_default=shown,
     )
+
+
+class _Addresses(click.Option):
+    """May be given several times; from the environment or a file, as one text with commas."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        return super().type_cast_value(ctx, [value] if isinstance(value, str) else value)
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        return self.resolve_envvar_value(ctx)
 
 
 def _unwrap(hint: Any) -> tuple[type, tuple[Any, ...]]:
