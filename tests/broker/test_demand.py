@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from manyhands_broker.core import Core, Drained, Limits, Received
-from manyhands_broker.core.demand import slots_wanted, summary
+from manyhands_broker.core.demand import summary
 from manyhands_broker.journal import MemoryJournal
 from manyhands_shared import messages as m
 
@@ -63,7 +63,7 @@ class Cluster:
 
     @property
     def wanted(self) -> int:
-        return slots_wanted(self.core.book)
+        return int(summary(self.core.book)["slots_wanted"])
 
 
 @pytest.fixture
@@ -114,6 +114,19 @@ def test_a_client_wants_no_more_than_it_runs_at_once(cluster: Cluster) -> None:
 def test_tasks_that_take_more_cores_want_more_slots(cluster: Cluster) -> None:
     cluster.submit(3, resources={"cpus": 4})
     assert cluster.wanted == 12
+
+
+def test_a_mixed_fleet_is_told_what_kind_of_node_is_wanted(cluster: Cluster) -> None:
+    cluster.submit(5)
+    cluster.submit(2, resources={"gpu": 1})
+    cluster.say(b"d", m.ClientHello(1, b"u" * 16, "careful", 0, 4, {}))
+    cluster.submit(20, b"d", resources={"gpu": 1})
+    cluster.submit(20, b"d")
+    assert summary(cluster.core.book)["wanted"] == [
+        {"resources": {}, "slots": 7},
+        {"resources": {"gpu": 1.0}, "slots": 4},
+    ]
+    assert cluster.wanted == 11
 
 
 def test_many_jobs_cost_no_more_than_a_sample(cluster: Cluster) -> None:

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,6 +182,16 @@ def test_a_unit_starts_a_command_that_there_is(file: Path) -> None:
     assert options["key_file"] == "/credentials/cluster.key"
     assert service["LoadCredential"].startswith("cluster.key:")
     assert int(service["WatchdogSec"]) >= 10  # the loops say so twice a second
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+@pytest.mark.parametrize("file", UNITS, ids=lambda file: str(file.name))
+def test_systemd_understands_a_unit(file: Path, tmp_path: Path) -> None:
+    here = tmp_path / file.name
+    here.write_text(file.read_text().replace("/opt/manyhands/bin/manyhands", "/bin/true"))
+    command = ["systemd-analyze", "verify", str(here)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 # Compose and what it mounts

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from manyhands.cli._app import app
 from manyhands.testbed import Host, Network, unavailable
 from manyhands_broker.http.metrics import COUNTERS, GAUGES
 from support import eventually
@@ -170,6 +171,26 @@ def ready(terminal: Terminal) -> int:
     except ValueError:
         return -1
     return sum(node["state"] == "ready" for node in nodes)
+
+
+@pytest.mark.parametrize(
+    "line", re.findall(r"^(?:[$#] |    ')manyhands (.+?)'?$", PAGE, re.MULTILINE)
+)
+def test_other_commands_of_the_page_are_such_as_the_command_takes(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    verb, *rest = shlex.split(line, comments=True)
+    for word in rest:
+        if word.endswith(".jsonl"):
+            (tmp_path / word).touch()
+    command = app.get_command(None, verb)  # type: ignore[arg-type]
+    assert command is not None
+    # A group has verbs of its own.
+    if hasattr(command, "commands"):
+        command = command.commands[rest.pop(0)]
+    with command.make_context(verb, rest):
+        pass  # it opens files that are named
 
 
 def test_the_table_of_metrics_is_whole() -> None:

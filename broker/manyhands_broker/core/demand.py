@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,21 @@ from manyhands_broker.core.states import State
 
 if TYPE_CHECKING:
     from manyhands_broker.core.book import Book
-    from manyhands_broker.core.job import Job
+    from manyhands_broker.core.job import Job, Resources
     from manyhands_broker.core.session import Session
 
 #: Jobs that are looked at; the others are taken to be like these.
 _SAMPLE = 1_000
+#: Kinds of nodes that are told apart.
+_CLASSES = 32
 
 
 def summary(book: Book) -> dict[str, Any]:
     """The cluster in figures that cost no more for ten million tasks than for ten.
 
     ``queued``: tasks that no node holds. ``held``: tasks that nodes hold, ``running`` of them on a slot.
-    ``slots``: of nodes that take work. ``slots_wanted``: see `slots_wanted`. ``nodes``: by state.
+    ``slots``: of nodes that take work. ``slots_wanted``: see the function of that name; ``wanted`` is
+    the same by what tasks take of a node, the most wanted first. ``nodes``: by state.
     ``node_cpu`` (cores) and ``node_resident`` (bytes): of all nodes, by their last heartbeats.
     """
     states = dict.fromkeys(("ready", "suspected", "draining"), 0)
@@ -36,12 +40,17 @@ def summary(book: Book) -> dict[str, Any]:
         figures = book.figures(node.row)
         cpu += figures.get("cpu", 0.0)
         resident += figures.get("rss", 0)
+    wanted = slots_wanted(book)
     return {
         "queued": book.queued,
         "held": held,
         "running": running,
         "slots": slots,
-        "slots_wanted": max(running, slots_wanted(book)),
+        "slots_wanted": max(running, math.ceil(sum(wanted.values()))),
+        "wanted": [
+            {"resources": dict(resources), "slots": math.ceil(slots)}
+            for resources, slots in sorted(wanted.items(), key=lambda item: -item[1])[:_CLASSES]
+        ],
         "nodes": states,
         "jobs": len(book.jobs),
         "sessions": len(book.sessions),
@@ -50,26 +59,27 @@ def summary(book: Book) -> dict[str, Any]:
     }
 
 
-def slots_wanted(book: Book) -> int:
+def slots_wanted(book: Book) -> dict[Resources, float]:
     """As many slots as would be done with what is queued and held in `Limits.scale_within` seconds.
 
-    By the measured duration of each job's tasks; one slot for each task of a job that was not
-    measured yet, and never more than one for each. Tasks that may not run now count only if they do.
+    By what tasks take of a node; nothing in particular is the empty tuple. By the measured duration of
+    each job's tasks; one slot for each task of a job that was not measured yet, and never more than
+    one for each. Tasks that may not run now count only if they do.
     """
-    wanted = 0.0
+    wanted: Counter[Resources] = Counter()
+    limited: dict[Session, Counter[Resources]] = {}
     queued = 0
-    by_session: dict[Session, float] = {}
     for job in islice(book.jobs.values(), _SAMPLE):
         queued += job.counts[State.QUEUED]
         slots = _slots_for(job, book.limits.scale_within)
-        if job.session.limit:
-            by_session[job.session] = by_session.get(job.session, 0.0) + slots
-        else:
-            wanted += slots
-    wanted += sum(min(slots, session.limit) for session, slots in by_session.items())
-    if 0 < queued < book.queued:
-        wanted *= book.queued / queued
-    return math.ceil(wanted)
+        if slots:
+            share = limited.setdefault(job.session, Counter()) if job.session.limit else wanted
+            share[job.resources] += slots  # type: ignore[assignment]
+    for session, share in limited.items():
+        fits = min(1.0, session.limit / share.total())
+        wanted.update({resources: slots * fits for resources, slots in share.items()})  # type: ignore[arg-type]
+    more = book.queued / queued if 0 < queued < book.queued else 1.0
+    return {resources: slots * more for resources, slots in wanted.items()}
 
 
 def _slots_for(job: Job, within: float) -> float:

@@ -22,7 +22,7 @@ STUCK = 10.0
 #: Version of the document that `/scale` answers.
 DOCUMENT_VERSION = 1
 #: Fields of the document that `/scale` answers, beside its version.
-SCALE = ("queued", "running", "slots", "slots_wanted", "nodes")
+SCALE = ("queued", "running", "slots", "slots_wanted", "wanted", "nodes")
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'",
