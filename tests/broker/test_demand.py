@@ -123,8 +123,8 @@ def test_a_mixed_fleet_is_told_what_kind_of_node_is_wanted(cluster: Cluster) -> 
     cluster.submit(20, b"d", resources={"gpu": 1})
     cluster.submit(20, b"d")
     assert summary(cluster.core.book)["wanted"] == [
-        {"resources": {}, "slots": 7},
-        {"resources": {"gpu": 1.0}, "slots": 4},
+        {"resources": {}, "labels": ["pickle"], "slots": 7},
+        {"resources": {"gpu": 1.0}, "labels": ["pickle"], "slots": 4},
     ]
     assert cluster.wanted == 11
 

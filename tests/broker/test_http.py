@@ -18,6 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from broker.test_server import (
+    FUNCTION,
     Broker,
     Peer,
     client_hello,
@@ -257,6 +258,23 @@ def test_a_journal_without_room_is_not_ready(disk: Path, start: Callable[..., Br
     eventually(lambda: answers(broker))
 
 
+def test_kinds_of_tasks_with_endless_names_stop_nothing(broker: Broker) -> None:
+    client = Peer(broker.address)
+    try:
+        client.send(client_hello())
+        client.send(m.Function(FUNCTION, "f", [b"code"]))
+        for number in range(40):
+            names = {f"{number:03}{place:02}{'x' * 190}": 1.0 for place in range(16)}
+            options = {"resources": names}
+            group = m.SubmitGroup(f"job-{number}", FUNCTION, options, 0, True, [b"args"])
+            client.send(m.Submit([group]))
+        eventually(lambda: scale(broker)["queued"] == 40)
+        assert scale(broker)["slots_wanted"] == 40
+        assert scale(broker)["wanted"] == []
+    finally:
+        client.close()
+
+
 def test_a_torn_board_is_read_again() -> None:
     board = Board()
     assert board.read() is None
@@ -265,5 +283,7 @@ def test_a_torn_board_is_read_again() -> None:
     packed = msgpack.packb({"a": 2})
     memoryview(board._body).cast("B")[: len(packed)] = packed  # the writer is in the middle
     assert board.read() is None
+    with pytest.raises(ValueError, match="do not fit"):
+        board.pin({"a": bytes(70_000)}, 6.0)
     board.pin({"a": 2, "b": [1] * 1_000}, 6.0)
     assert board.read() == ({"a": 2, "b": [1] * 1_000}, 6.0)

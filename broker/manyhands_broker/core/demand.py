@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,14 @@ from manyhands_broker.core.states import State
 
 if TYPE_CHECKING:
     from manyhands_broker.core.book import Book
-    from manyhands_broker.core.job import Job, Resources
+    from manyhands_broker.core.job import Job
+    from manyhands_broker.core.kind import Kind
     from manyhands_broker.core.session import Session
 
 #: Jobs that are looked at; the others are taken to be like these.
 _SAMPLE = 1_000
-#: Kinds of nodes that are told apart.
-_CLASSES = 32
+#: Kinds of tasks that are told apart.
+_KINDS = 32
 
 
 def summary(book: Book) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def summary(book: Book) -> dict[str, Any]:
 
     ``queued``: tasks that no node holds. ``held``: tasks that nodes hold, ``running`` of them on a slot.
     ``slots``: of nodes that take work. ``slots_wanted``: see the function of that name; ``wanted`` is
-    the same by what tasks take of a node, the most wanted first. ``nodes``: by state.
+    the same by what tasks need of a node, the most wanted first. ``nodes``: by state.
     ``node_cpu`` (cores) and ``node_resident`` (bytes): of all nodes, by their last heartbeats.
     """
     states = dict.fromkeys(("ready", "suspected", "draining"), 0)
@@ -48,8 +49,12 @@ def summary(book: Book) -> dict[str, Any]:
         "slots": slots,
         "slots_wanted": max(running, math.ceil(sum(wanted.values()))),
         "wanted": [
-            {"resources": dict(resources), "slots": math.ceil(slots)}
-            for resources, slots in sorted(wanted.items(), key=lambda item: -item[1])[:_CLASSES]
+            {
+                "resources": dict(kind.resources),
+                "labels": sorted(kind.needs),
+                "slots": math.ceil(slots),
+            }
+            for kind, slots in sorted(wanted.items(), key=lambda item: -item[1])[:_KINDS]
         ],
         "nodes": states,
         "jobs": len(book.jobs),
@@ -59,27 +64,29 @@ def summary(book: Book) -> dict[str, Any]:
     }
 
 
-def slots_wanted(book: Book) -> dict[Resources, float]:
+def slots_wanted(book: Book) -> dict[Kind, float]:
     """As many slots as would be done with what is queued and held in `Limits.scale_within` seconds.
 
-    By what tasks take of a node; nothing in particular is the empty tuple. By the measured duration of
-    each job's tasks; one slot for each task of a job that was not measured yet, and never more than
-    one for each. Tasks that may not run now count only if they do.
+    Told by the kind of tasks: what they need of a node. By the measured duration of each job's tasks;
+    one slot for each task of a job that was not measured yet, and never more than one for each. Tasks
+    that may not run now count only if they do.
     """
-    wanted: Counter[Resources] = Counter()
-    limited: dict[Session, Counter[Resources]] = {}
+    wanted: defaultdict[Kind, float] = defaultdict(float)
+    limited: dict[Session, defaultdict[Kind, float]] = {}
     queued = 0
     for job in islice(book.jobs.values(), _SAMPLE):
         queued += job.counts[State.QUEUED]
         slots = _slots_for(job, book.limits.scale_within)
         if slots:
-            share = limited.setdefault(job.session, Counter()) if job.session.limit else wanted
-            share[job.resources] += slots  # type: ignore[assignment]
+            session = job.session
+            share = limited.setdefault(session, defaultdict(float)) if session.limit else wanted
+            share[job.kind] += slots
     for session, share in limited.items():
-        fits = min(1.0, session.limit / share.total())
-        wanted.update({resources: slots * fits for resources, slots in share.items()})  # type: ignore[arg-type]
+        fits = min(1.0, session.limit / sum(share.values()))
+        for kind, slots in share.items():
+            wanted[kind] += slots * fits
     more = book.queued / queued if 0 < queued < book.queued else 1.0
-    return {resources: slots * more for resources, slots in wanted.items()}
+    return {kind: slots * more for kind, slots in wanted.items()}
 
 
 def _slots_for(job: Job, within: float) -> float:

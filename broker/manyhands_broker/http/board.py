@@ -34,8 +34,14 @@ class Board:
         self._body = RawArray("B", _BYTES)
 
     def pin(self, figures: dict[str, Any], now: float) -> None:
-        """Replace what hangs there. `figures` are plain values, less than 64 KiB when packed."""
+        """Replace what hangs there by `figures`, plain values.
+
+        Raises:
+            ValueError: packed they are more than 64 KiB.
+        """
         packed = msgpack.packb(figures)
+        if len(packed) > _BYTES:
+            raise ValueError(f"{len(packed)} bytes of figures do not fit the board")
         memoryview(self._body).cast("B")[: len(packed)] = packed
         self._head[0] = len(packed)
         self._head[1] = zlib.crc32(packed)

@@ -57,7 +57,7 @@ class HttpService:
         now = self._clock()
         if now >= self._next_pin:
             self._next_pin = now + _PIN_SECONDS
-            self._board.pin(self._figures(), now)
+            self._pin(self._figures(), now)
         if now >= self._next_start and not self._process.is_alive():
             log.warning("the HTTP process ended with %s; a new one starts", self._process.exitcode)
             self._process.close()
@@ -74,6 +74,13 @@ class HttpService:
         self._next_start = self._clock() + _RESTART_SECONDS
         self._process = HttpServer(self._socket, self._board, self._hosts)
         self._process.start()
+
+    def _pin(self, figures: dict[str, Any], now: float) -> None:
+        try:
+            self._board.pin(figures, now)
+        except ValueError:
+            # Kinds of tasks are called what their clients call them; all else is short.
+            self._board.pin({**figures, "wanted": []}, now)
 
     def _figures(self) -> dict[str, Any]:
         book = self._core.book
