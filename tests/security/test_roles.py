@@ -94,7 +94,7 @@ def test_our_own_parts_say_so_at_once(keyed: Keyed) -> None:
     assert "Traceback" not in node.log
 
 
-def test_what_is_anothers_takes_an_admin(keyed: Keyed) -> None:
+def test_what_is_of_others_takes_an_admin(keyed: Keyed) -> None:
     alice, bob = (speak(keyed, keyed.key(name, "client")) for name in ("alice", "bob"))
     admin = speak(keyed, keyed.key("root", "admin"))
     for peer in (alice, bob, admin):
@@ -146,7 +146,7 @@ def test_what_is_anothers_takes_an_admin(keyed: Keyed) -> None:
     assert error_of(bob, "output", id="kept")[1] == m.DENIED
 
 
-def test_results_of_anothers_job_are_not_given_out(keyed: Keyed) -> None:
+def test_results_of_a_job_of_others_are_not_given_out(keyed: Keyed) -> None:
     with (
         manyhands.Client(keyed.broker.address, key_file=keyed.key("alice", "client")) as alice,
         manyhands.Client(keyed.broker.address, key_file=keyed.key("bob", "client")) as bob,
