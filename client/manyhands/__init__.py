@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from manyhands.job import Job
     from manyhands.job_options import TaskOptions
     from manyhands.pool import AsyncResult, Pool
+    from manyhands.store import Ref
     from manyhands_shared.errors import (
         BrokerUnreachable,
         ClusterClosed,
@@ -53,6 +54,7 @@ __all__ = [
     "ManyhandsError",
     "NotAuthorised",
     "Pool",
+    "Ref",
     "Refused",
     "RemoteError",
     "RemoteTraceback",
@@ -77,6 +79,7 @@ _HOMES = {
     "Job": "manyhands.job",
     "LocalCluster": "manyhands.cluster",
     "Pool": "manyhands.pool",
+    "Ref": "manyhands.store",
     "TaskOptions": "manyhands.job_options",
 }
 

@@ -3,32 +3,68 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from manyhands_shared import serial, wire
+from manyhands_shared import plain, serial, wire
 from manyhands_shared.errors import SubmitError
 from manyhands_shared.serial import Payload
+
+if TYPE_CHECKING:
+    from manyhands.store import Store
+    from manyhands_shared.options import JobOptions
 
 # Values that plain pickle takes whole: no buffer to leave outside, nothing that names `__main__`.
 _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 
-def pack(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
+def pack(
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    store: Store | None = None,
+    *,
+    block: bool = True,
+) -> Payload:
     """Pickle `(args, kwargs)`. The caller may change its arrays afterwards: they are copied.
+
+    Large buffers are kept in `store`, and only referred to; without one everything travels along.
 
     Raises:
         SubmitError: something in it cannot be pickled or is too large for a frame.
+        SubmitQueueFull: the store has no room, and `block` is false.
     """
     if not kwargs and _PLAIN.issuperset(map(type, args)):
         return pickle.dumps((args, {}), 5)
+    if store is None:
+        return _whole(_dumps(args, kwargs))
+    with store.packing(block) as packer:
+        payload = packer.finish(_dumps(args, kwargs))
+    return _whole(payload)
+
+
+def packer(
+    options: JobOptions, store: Store, *, block: bool = True
+) -> Callable[[tuple[Any, ...], Mapping[str, Any]], Payload]:
+    """How the arguments of a job with these options are packed: as `pack`, or for safe nodes."""
+    if options.safe:
+        return plain.pack_arguments
+    # What a durable job refers to must not need this client.
+    return partial(pack, store=None if options.durable else store, block=block)
+
+
+def _dumps(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
     try:
-        payload = serial.dumps((args, dict(kwargs)))
+        return serial.dumps((args, dict(kwargs)))
     except Exception as error:
         raise SubmitError(
             f"cannot pickle the arguments: {type(error).__name__}: {error}; "
             "create such objects inside the task, or pass what they are made from"
         ) from error
+
+
+def _whole(payload: Payload) -> Payload:
+    """The payload, with copies of what the caller may change."""
     if isinstance(payload, bytes):
         return payload
     if any(memoryview(buffer).nbytes > wire.MAX_FRAME_BYTES for buffer in payload):

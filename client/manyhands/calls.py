@@ -59,7 +59,7 @@ class Calls:
         self._put = loop.intake.put
         if options.safe and initializer is not None:
             raise ConfigError("a safe job has no initializer: it would travel as a pickle")
-        self._pack_arguments = plain.pack_arguments if options.safe else arguments.pack
+        self._pack_arguments = arguments.packer(options, loop.store, block=block)
         self._options = options
         self._initializer = initializer
         self._initargs = initargs

@@ -15,7 +15,7 @@ from manyhands import arguments, functions
 from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands.job import AttachedJob, DurableJob, Job, submit_durable
 from manyhands.job_options import TaskOptions, job_options
-from manyhands_shared import plain
+from manyhands.store import Ref
 from manyhands_shared.config import DEFAULT_BIND
 from manyhands_shared.errors import ClusterClosed, ConfigError, NotAuthorised, Refused
 
@@ -100,7 +100,7 @@ class Client:
         """
         checked = job_options(name or functions.describe(function), **options)
         packed = (functions.pack_plain if checked.safe else functions.pack)(function)
-        pack = plain.pack_arguments if checked.safe else arguments.pack
+        pack = arguments.packer(checked, self._loop.store)
         payloads = (pack(tuple(args), {}) for args in args_list)
         asked = {**checked.to_map(), **functions.demands(function, safe=checked.safe)}
         if checked.durable:
@@ -116,6 +116,17 @@ class Client:
             raise
         attached.close()
         return attached
+
+    def scatter(self, value: Any) -> Ref:
+        """Keep a value here for tasks that take it as an argument: each node gets it once.
+
+        It is kept as it is now, as long as the `Ref`, or a task that was given it, is there. In a
+        durable job, which may outlive this client, the value itself travels with each task.
+
+        Raises:
+            SubmitError: it cannot be pickled, or there is no memory for it.
+        """
+        return self._loop.store.scatter(value)
 
     def job(self, job_id: str) -> Job:
         """A job of any client by its id, to ask about it and to give orders; results need `attach`."""

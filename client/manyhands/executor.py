@@ -15,6 +15,7 @@ from manyhands.calls import Calls, CallsFamily
 from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands.futures import RemoteFuture
 from manyhands.job_options import TaskOptions, job_options
+from manyhands.store import Ref
 from manyhands_shared.callable import StarmapChunk
 
 T = TypeVar("T")
@@ -146,6 +147,23 @@ class Executor(concurrent.futures.Executor):
         if self._root._is_shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
         return self._calls.submit(fn, args, kwargs)
+
+    def scatter(self, value: Any) -> Ref:
+        """Keep a value here for calls that take it as an argument: each node gets it once.
+
+        >>> with Executor() as executor:
+        ...     table = executor.scatter(list(range(1_000_000)))
+        ...     executor.submit(len, table).result()
+        1000000
+
+        It is kept as it is now, as long as the `Ref`, or a call that was given it, is there. Arrays in
+        it are read-only on the nodes. Large arrays that are passed as they are travel once too; but each
+        time they have to be looked through, to see whether they are still the same.
+
+        Raises:
+            SubmitError: it cannot be pickled, or there is no memory for it.
+        """
+        return self._connection.loop.store.scatter(value)
 
     def map(
         self,

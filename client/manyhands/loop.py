@@ -21,7 +21,7 @@ from typing import Any
 
 import zmq
 
-from manyhands.fetcher import fetcher, without_payload
+from manyhands.exchange import Exchange
 from manyhands.intake import Intake
 from manyhands.link import Link, LinkEvent
 from manyhands.open_job import OpenJob, Sink
@@ -50,6 +50,7 @@ from manyhands.session.types import (
     Relink,
     Send,
     State,
+    Supply,
     Tick,
     Turned,
     Unwatch,
@@ -65,7 +66,7 @@ from manyhands_shared.errors import (
     Refused,
     SubmitRejected,
 )
-from manyhands_shared.messages import DENIED
+from manyhands_shared.messages import DENIED, Message
 from manyhands_shared.role_key import Credentials
 from manyhands_shared.route import Route
 
@@ -112,9 +113,8 @@ class SessionLoop:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._poller.register(intake.wake_fd, zmq.POLLIN)
-        self._fetcher = fetcher()
-        if self._fetcher is not None:
-            self._poller.register(self._fetcher.fd, zmq.POLLIN)
+        self._exchange = Exchange(session.token, intake, self._poller, self._send_if_open)
+        self.store = self._exchange.store
         self._link: Link
         self._polls_out = False
         self._thread = threading.Thread(target=self._run, name="manyhands-client", daemon=True)
@@ -219,8 +219,7 @@ class SessionLoop:
         finally:
             self._disconnect(flush=True)
             self._context.term()
-            if self._fetcher is not None:
-                self._fetcher.close()
+            self._exchange.close()
             self.intake.reject()
             if self._at_end is not None:
                 self._at_end()
@@ -235,9 +234,8 @@ class SessionLoop:
             self._watch()
         if ready.get(self._link.socket, 0) & _IN:
             self._receive()
-        if self._fetcher is not None and (self._fetcher.fd in ready or self._fetcher.pending):
-            for fetched in self._fetcher.turn():
-                self._handle(fetched)
+        for fetched in self._exchange.turn(ready):
+            self._handle(fetched)
         self._take()
         deadline = session.deadline
         if deadline is not None and monotonic() >= deadline:
@@ -261,7 +259,7 @@ class SessionLoop:
             self._poller.modify(self._link.socket, events)
         if self._session.wants_flush and not congested:
             return 0
-        if self._fetcher is not None and self._fetcher.pending:
+        if self._exchange.pending:
             return 0
         if not self.intake.about_to_sleep():
             return 0
@@ -384,7 +382,9 @@ class SessionLoop:
             case Deliver():
                 self._deliver(effect)
             case Fetch():
-                self._fetch(effect)
+                self._exchange.fetch(effect)
+            case Supply(key):
+                self._exchange.supply(key)
             case Kept(job_id):
                 self._kept(job_id)
             case Turned(job_id, reason):
@@ -417,11 +417,9 @@ class SessionLoop:
         elif ended.job in self._watchers:
             self._watchers[ended.job].deliver(ended.indices, ended.statuses, ended.bodies)
 
-    def _fetch(self, wanted: Fetch) -> None:
-        if self._fetcher is None:  # whoever offers this was told so, and yet
-            self._handle(without_payload(wanted))
-        else:
-            self._fetcher.fetch(wanted)
+    def _send_if_open(self, message: Message) -> None:
+        if self._session.state is State.OPEN:
+            self._link.send(message)
 
     def _kept(self, job_id: str) -> None:
         job = self._jobs.get(job_id)

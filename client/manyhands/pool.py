@@ -18,6 +18,7 @@ from manyhands.job_options import job_options
 from manyhands.open_job import OpenJob
 from manyhands.pool_imap import IMapIterator, feed
 from manyhands.pool_results import ApplyResult, Callback, MapResult
+from manyhands.store import Ref
 from manyhands_shared.callable import MapChunk, StarmapChunk
 from manyhands_shared.errors import ClusterClosed, ManyhandsError
 
@@ -211,6 +212,10 @@ class Pool:
         """`imap` that gives whatever result comes first."""
         return self._imap(func, iterable, chunksize, ordered=False)
 
+    def scatter(self, value: Any) -> Ref:
+        """Keep a value here for calls that take it as an argument: see `Executor.scatter`."""
+        return self._loop.store.scatter(value)
+
     # The end ------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -270,7 +275,7 @@ class Pool:
             job = OpenJob(packed, self._calls.job_options(func), result)
             self._loop.open_job(job)
             for chunk in _chunks(items, chunksize):
-                self._loop.intake.put(job, None, arguments.pack((chunk,), {}))
+                self._loop.intake.put(job, None, arguments.pack((chunk,), {}, self._loop.store))
             self._loop.close_job(job)
         except ManyhandsError as error:  # as in multiprocessing, `get` is the place to hear of it
             result.fail(error)
@@ -294,7 +299,7 @@ class Pool:
         )
 
         def submit(row: Any) -> None:
-            put(job, None, arguments.pack((row,), {}))
+            put(job, None, arguments.pack((row,), {}, self._loop.store))
 
         def done() -> None:
             if results_sink.abandoned:

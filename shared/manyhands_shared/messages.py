@@ -383,6 +383,24 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Want:
+    """A node needs stored buffers, which belong to the session that is publicly called `owner`."""
+
+    NUMBER: ClassVar[int] = 39
+    key: Id16
+    owner: Id16
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """Stored buffers, one body with all of them; without a body they are not to be had (any more)."""
+
+    NUMBER: ClassVar[int] = 40
+    key: Id16
+    bodies: Bodies
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """A question or an order; see the page on the protocol for each `what`."""
 
@@ -437,6 +455,8 @@ Message = (
     | Event
     | Drain
     | Output
+    | Want
+    | Stock
     | Query
     | Reply
 )

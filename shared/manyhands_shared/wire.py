@@ -126,7 +126,7 @@ def _pack_bodies(bodies: list[Payload], frames: list[Buffer]) -> list[bytes | in
         return bodies  # type: ignore[return-value]
     packed: list[bytes | int] = []
     for body in bodies:
-        if type(body) is bytes and len(body) <= INLINE_BODY_BYTES:
+        if isinstance(body, bytes) and len(body) <= INLINE_BODY_BYTES:
             packed.append(body)
         elif isinstance(body, tuple):
             packed.append(len(body))

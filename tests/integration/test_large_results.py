@@ -38,7 +38,7 @@ def executor(cluster: manyhands.LocalCluster) -> Iterator[manyhands.Executor]:
 def held(cluster: manyhands.LocalCluster) -> int:
     """Tasks that the broker has not seen the end of."""
     with manyhands.Client(cluster.address) as client:
-        return sum(int(node["held"]) for node in client.query("nodes"))
+        return sum(int(node["held"] + node["lent"]) for node in client.query("nodes"))
 
 
 def segments_of(pid: int) -> set[int]:
@@ -113,9 +113,12 @@ def test_cancelled_results_are_let_go(
     monkeypatch.setattr(fetcher.Fetcher, "fetch", lambda *_: None)  # a client that never fetches
     with manyhands.Executor(address=cluster.address) as executor:
         futures = [executor.submit(np.full, ITEMS, n) for n in range(3)]
-        eventually(lambda: held(cluster) == 3, what="all are held")
-        assert not any(future.done() for future in futures)
-        assert all(future.cancel() for future in futures)
+        try:
+            eventually(lambda: held(cluster) == 3, what="all are held")
+            assert not any(future.done() for future in futures)
+        finally:
+            cancelled = [future.cancel() for future in futures]
+        assert all(cancelled)
         eventually(lambda: not held(cluster), what="the node lets go of everything")
         assert executor.submit(abs, -5).result(BOUND) == 5
 

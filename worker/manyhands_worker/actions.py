@@ -201,6 +201,14 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A child needs a stored value that cannot be borrowed on this host; `owner` keeps it."""
+
+    key: bytes
+    owner: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """Drain and stop; with `now`, stop at once."""
 
@@ -223,6 +231,7 @@ Event = (
     | Died
     | Born
     | Trouble
+    | Wanted
     | Leave
     | Tick
 )
@@ -293,6 +302,14 @@ class Free:
 
 
 @dataclass(frozen=True, slots=True)
+class Supply:
+    """A stored value has come, as the one body; without a body it is gone."""
+
+    key: bytes
+    bodies: list[Payload]
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """A line for the node's own log. `level` as in `logging`."""
 
@@ -309,4 +326,4 @@ class Stop:
     text: str = ""
 
 
-Effect = Send | Reconnect | Beat | Start | Revoke | Kill | Retire | Free | Log | Stop
+Effect = Send | Reconnect | Beat | Start | Revoke | Kill | Retire | Free | Supply | Log | Stop

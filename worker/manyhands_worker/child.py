@@ -9,6 +9,8 @@ import socket
 from multiprocessing.connection import Connection
 from typing import Any
 
+from manyhands_shared import stored
+from manyhands_worker.bringer import Bringer
 from manyhands_worker.control import words
 from manyhands_worker.output import Tap
 from manyhands_worker.pipe import PipeError
@@ -64,6 +66,8 @@ class PoolChild(BaseProcess):
         control = words(self._control)
         slab, tap = SlabWriter(self._slab, control), Tap(*self._tap)
         segments = SegmentWriter(self._marks, self._limits.segment_bytes)
+        if self._limits.lender:
+            stored.set_bring(Bringer(self._limits.lender).bring)
         runner = Runner(self._socket, control, slab, segments, tap, self._limits)
         # A broken pipe is for the node to explain, which sees it from its side.
         with contextlib.suppress(OSError, PipeError):

@@ -68,6 +68,8 @@ class NodeCore:
         self._work = Workload(identity.name, identity.slots, self._out, safe=identity.safe)
         # What people should know, and the broker has no link to be told by.
         self._notices: list[m.Event] = []
+        # Stored values that were asked for, and who keeps them.
+        self._wants: dict[bytes, bytes] = {}
         self._counter = 0
         self._broker = b""
         self._renewals: dict[int, float] = {}
@@ -90,6 +92,7 @@ class NodeCore:
             a.Trouble: lambda event: self._notice(event.kind, event.text),
             a.LinkUp: lambda _: self._hello(),
             a.LinkLost: self._link_lost,
+            a.Wanted: self._want,
             a.Leave: self._leave,
         }
         work = self._work
@@ -112,6 +115,7 @@ class NodeCore:
             m.Cancel: lambda message: work.cancel(message.spans),
             m.Taken: lambda message: work.taken(message.spans),
             m.Relay: lambda message: work.relay(message.spans),
+            m.Stock: self._stocked,
             m.Recall: lambda message: work.recall(message.count, self._now),
             m.Drain: lambda message: self._begin_drain(message.reason),
         }
@@ -217,6 +221,8 @@ class NodeCore:
         self._out.append(
             a.Beat(message.beat_port, message.beat_row, message.beat_key, message.beat_interval)
         )
+        for key, owner in self._wants.items():
+            self._send(m.Want(key, owner))
         for notice in self._notices:
             self._send(notice)
         self._notices.clear()
@@ -247,6 +253,17 @@ class NodeCore:
         self._counter += 1
         self._renewed_at = self._renewals[self._counter] = self._now
         self._send(m.Renew(self._counter, self._me.slots, self._window()))
+
+    # Stored values
+
+    def _want(self, event: a.Wanted) -> None:
+        self._wants[event.key] = event.owner
+        if self._phase is Phase.READY:
+            self._send(m.Want(event.key, event.owner))
+
+    def _stocked(self, message: m.Stock) -> None:
+        self._wants.pop(message.key, None)
+        self._out.append(a.Supply(message.key, message.bodies))
 
     # What people should know
 

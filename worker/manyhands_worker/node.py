@@ -21,6 +21,7 @@ from manyhands_shared.route import Route
 from manyhands_worker import actions as a
 from manyhands_worker import safe
 from manyhands_worker.core import Identity, NodeCore, Phase
+from manyhands_worker.data import Data
 from manyhands_worker.guard import Guard
 from manyhands_worker.heartbeat import Target
 from manyhands_worker.info import default_slots, describe_host
@@ -81,9 +82,10 @@ class _Node:
         self._selector = selectors.DefaultSelector()
         self._transport = Transport(self._route, config.key_file)
         self._link_fds = self._transport.descriptors
-        self._lender = _lender(boot_id.hex(), self._selector)
+        self._data = self._make_data(boot_id.hex())
+        lender = None if self._data is None else self._data.lender
         self._pool = NodePool(
-            slots, config.slab_bytes, self._selector, lender=self._lender, allowed=allowed
+            slots, config.slab_bytes, self._selector, lender=lender, allowed=allowed
         )
         self._guard = Guard(boot_id, self._selector, beats=config.beats)
         self._core = NodeCore(
@@ -100,6 +102,16 @@ class _Node:
             )
         )
 
+    def _make_data(self, name: str) -> Data | None:
+        """What lends large values on this host; None where that cannot be."""
+        if not loans.host_id():
+            return None
+        try:
+            return Data(name, self._selector, lambda event: self._tell(event, time.monotonic()))
+        except OSError as error:
+            log.warning("large values go through the broker: %s", error)
+            return None
+
     def run(self) -> int:
         """Turn the loop until it is over."""
         with self._signals():
@@ -108,8 +120,8 @@ class _Node:
                     self._turn()
             finally:
                 self._pool.close()
-                if self._lender is not None:
-                    self._lender.close()
+                if self._data is not None:
+                    self._data.close()
                 self._guard.close()
                 self._transport.close()
                 self._selector.close()
@@ -172,6 +184,9 @@ class _Node:
                     kept.free()
             case a.Log():
                 log.log(effect.level, "%s", effect.text)
+            case a.Supply():
+                if self._data is not None:
+                    self._data.supply(effect.key, effect.bodies)
             case a.Revoke():
                 self._pool.revoke(effect.slot, effect.limit, now)
             case a.Kill():
@@ -251,19 +266,6 @@ class _Node:
         if not os.read(self._lifeline, 64):
             self._selector.unregister(self._lifeline)
             self._tell(a.Leave("its lifeline is cut", now=True), time.monotonic())
-
-
-def _lender(name: str, selector: selectors.BaseSelector) -> loans.Lender | None:
-    """What lends large results to clients of this host; None where that cannot be."""
-    if not loans.host_id():
-        return None
-    try:
-        lender = loans.Lender(name)
-    except OSError as error:
-        log.warning("large results go through the broker: %s", error)
-        return None
-    selector.register(lender.fd, selectors.EVENT_READ, lambda _: lender.turn())
-    return lender
 
 
 def _left_to_the_loop(*_: Any) -> None:

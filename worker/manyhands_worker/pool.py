@@ -79,7 +79,10 @@ class NodePool:
         self._slab_bytes = slab_bytes
         threads = max(1, usable_cores() // slots)
         segment_bytes = usable_memory() // 2 // slots
-        self._limits = Limits(frame_bytes, CHILD_FUNCTION_BYTES, threads, segment_bytes, allowed)
+        address = "" if lender is None else lender.address
+        self._limits = Limits(
+            frame_bytes, CHILD_FUNCTION_BYTES, threads, segment_bytes, address, allowed
+        )
         self._lender = lender
         self._children: list[ChildHandle | None] = [None] * slots
         self._leaving: dict[ChildHandle, float] = {}

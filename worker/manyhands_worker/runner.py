@@ -60,6 +60,8 @@ class Limits:
     threads: int
     #: What the segments of a child may take together (see `segments`).
     segment_bytes: int = 0
+    #: Where stored values are to be had; empty: nowhere.
+    lender: str = ""
     #: The functions of a safe node, which takes safe batches only; `None` for any.
     allowed: Patterns | None = None
 

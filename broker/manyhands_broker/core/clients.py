@@ -11,6 +11,7 @@ from manyhands_broker.core.cancelling import Cancelling
 from manyhands_broker.core.control import Control
 from manyhands_broker.core.courtesy import Courtesy
 from manyhands_broker.core.durable import Durable
+from manyhands_broker.core.exchange import Exchange
 from manyhands_broker.core.functions import is_true
 from manyhands_broker.core.job import Job
 from manyhands_broker.core.orphans import Orphans
@@ -43,6 +44,7 @@ from manyhands_shared.messages import (
     Results,
     Span,
     Status,
+    Stock,
     Submit,
     SubmitGroup,
     Taken,
@@ -62,12 +64,14 @@ class Clients:
         orphans: Orphans,
         courtesy: Courtesy,
         outcomes: Outcomes,
+        exchange: Exchange,
     ) -> None:
         self._book = book
         self._durable = durable
         self._orphans = orphans
         self._courtesy = courtesy
         self._outcomes = outcomes
+        self._exchange = exchange
         self._cancelling = Cancelling(book)
         self._control = Control(book, durable, self._cancelling.whole)
 
@@ -127,6 +131,7 @@ class Clients:
                 limits.ping_interval,
             ),
         )
+        self._exchange.opened(session)
         session.acknowledge(hello.last_seq)
         for seq, groups, _ in session.unacked:
             book.send(peer, Results(seq, groups))
@@ -151,6 +156,8 @@ class Clients:
             case Cancel(spans):
                 for span in spans:
                     self._cancel(session, span)
+            case Stock():
+                self._exchange.stocked(session, message)
             case Taken() | Relay():
                 self._about_held(session, message)
             case Ping(counter):
@@ -220,6 +227,7 @@ class Clients:
         book.sessions_of[session.who.key] -= 1
         if not book.sessions_of[session.who.key]:
             del book.sessions_of[session.who.key]
+        self._exchange.ended(session)
         book.reporting.pop(session, None)
         self._durable.leave(session)
         book.ready.drop(session)

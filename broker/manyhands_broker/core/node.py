@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from manyhands_broker.core.access import ANYBODY, Identity
@@ -39,6 +40,7 @@ class Node:
         "recall_at",
         "recalling",
         "resources",
+        "resting",
         "row",
         "slots",
         "wary",
@@ -65,9 +67,11 @@ class Node:
         self.drain = ""
         self.lease_until = now
         self.last_result = now
-        #: Tasks held, in all and by chunk.
+        #: Tasks that wait or run here; all that are assigned to it, by chunk; and those of them, by
+        #: chunk and offset, that have run and whose results lie here for their clients.
         self.held = 0
         self.holds: dict[Chunk, int] = {}
+        self.resting: set[tuple[Chunk, int]] = set()
         #: Seconds of work held, by the estimates of the time of assignment; and its parts: job →
         #: [tasks, seconds each].
         self.load = 0.0
@@ -103,6 +107,8 @@ class Node:
         self.free = dict(self.resources)
         for chunk, count in self.holds.items():
             self._take(chunk.job, count)
+        for chunk, _ in self.resting:
+            self._take(chunk.job, -1)
 
     def meets(self, needs: Needs) -> bool:
         """Whether it has the labels that tasks need."""
@@ -136,14 +142,35 @@ class Node:
 
     def lose(self, piece: Piece) -> None:
         """Count tasks that are no longer here."""
-        count = piece.size
-        self.held -= count
-        left = self.holds[piece.chunk] - count
+        chunk = piece.chunk
+        left = self.holds[chunk] - piece.size
         if left:
-            self.holds[piece.chunk] = left
+            self.holds[chunk] = left
         else:
-            del self.holds[piece.chunk]
-        job = piece.chunk.job
+            del self.holds[chunk]
+        if not self.resting:
+            self._relieve(chunk.job, piece.indices)
+            return
+        self._relieve(chunk.job, self._working(piece))
+        self.resting.difference_update((chunk, offset) for offset in range(piece.lo, piece.hi))
+
+    def rest(self, piece: Piece) -> None:
+        """Count tasks that have run, and whose results lie here until their client has them."""
+        working = self._working(piece)
+        self.resting.update((piece.chunk, offset) for offset in range(piece.lo, piece.hi))
+        self._relieve(piece.chunk.job, working)
+
+    def _working(self, piece: Piece) -> list[int]:
+        chunk = piece.chunk
+        offsets = range(piece.lo, piece.hi)
+        return [chunk.base + o for o in offsets if (chunk, o) not in self.resting]
+
+    def _relieve(self, job: Job, indices: Sequence[int]) -> None:
+        """These tasks take neither time nor resources any more."""
+        count = len(indices)
+        if not count:
+            return
+        self.held -= count
         if job.resources:
             self._take(job, -count)
         entry = self.loads[job]
@@ -154,7 +181,7 @@ class Node:
         if not self.held:
             self.load = 0.0  # what rounding left
         if self.wary:
-            self.wary -= sum(index in job.suspects for index in piece.indices)
+            self.wary -= sum(index in job.suspects for index in indices)
 
     def _take(self, job: Job, count: int) -> None:
         for name, need in job.resources:

@@ -77,6 +77,7 @@ class Outcomes:
             status, body = Status(group.statuses[place]), group.bodies[place]
             delay = retry_delay(job, index, status, body, book.random)
             if status == Status.HELD:
+                node.rest(piece)
                 self._held_for_client(job, node, _part(group, [place]))
             elif status == Status.CANCELLED:
                 if index in job.cancelling or job.doomed or job.options.durable:
@@ -131,7 +132,17 @@ class Outcomes:
         self._charge(piece, node, f"on node {node.name}: {Failure.decode(body).message}")
 
     def blame(self, piece: Piece, node: Node, why: str, precise: bool) -> None:
-        """A node died with these tasks. Too many to tell which did it: run them apart next time."""
+        """A node died with these tasks. Too many to tell which did it: run them apart next time.
+
+        Those that had run already, and whose results are lost with the node, are not to blame.
+        """
+        if node.resting and piece.size > 1:
+            for single in singles(piece):
+                self.blame(single, node, why, precise)
+            return
+        if (piece.chunk, piece.lo) in node.resting:
+            self._book.take_back(piece, node)
+            return
         job = piece.chunk.job
         if precise and not job.options.at_most_once:
             for offset in range(piece.lo, piece.hi):

@@ -54,6 +54,7 @@ def describe_node(book: Book, node: Node, now: float) -> dict[str, Any]:
         "resources": dict(node.resources),
         "free": dict(node.free),
         "held": node.held,
+        "lent": len(node.resting),
         "running": min(node.held, node.slots),
         "window": node.window,
         "done": node.done,

@@ -61,6 +61,7 @@ from manyhands_broker.core.events import (
     Stalled,
     Suspected,
 )
+from manyhands_broker.core.exchange import Exchange
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.orphans import Orphans
 from manyhands_broker.core.outcomes import Outcomes
@@ -101,8 +102,11 @@ class Core:
         self._durable = Durable(self.book)
         courtesy = Courtesy(self.book)
         outcomes = Outcomes(self.book, self._orphans)
-        self._workers = Workers(self.book, self._orphans, courtesy, outcomes)
-        self._clients = Clients(self.book, self._durable, self._orphans, courtesy, outcomes)
+        exchange = self._exchange = Exchange(self.book)
+        self._workers = Workers(self.book, self._orphans, courtesy, outcomes, exchange)
+        self._clients = Clients(
+            self.book, self._durable, self._orphans, courtesy, outcomes, exchange
+        )
         self._dispatcher = Dispatcher(self.book, self._durable)
         self.book.timers.at(now + limits.session_grace, self._give_up_orphans)
 
@@ -157,6 +161,7 @@ class Core:
     def _give_up_orphans(self, _now: float) -> None:
         for node, span in self._orphans.give_up():
             self.book.send(node.peer, Cancel([span]))
+        self._exchange.give_up()
 
     def _received(self, peer: bytes, message: Message, who: Identity, now: float) -> None:
         book = self.book

@@ -51,8 +51,9 @@ def validate(book: Book) -> None:
 
 def _node(book: Book, node: Node, held: int) -> None:
     name = f"node {node.name}"
-    if held != node.held:
-        raise AssertionError(f"{name} holds {held}, counts {node.held}")
+    count = node.held + len(node.resting)
+    if held != count:
+        raise AssertionError(f"{name} holds {held}, counts {count}")
     if sum(node.holds.values()) != held:
         raise AssertionError(f"{name}: holds do not add up")
     load = sum(count * each for count, each in node.loads.values())

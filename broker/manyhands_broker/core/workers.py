@@ -11,6 +11,7 @@ from manyhands_broker.core.access import Identity
 from manyhands_broker.core.book import Book, singles
 from manyhands_broker.core.courtesy import Courtesy
 from manyhands_broker.core.effects import Unwatch, Watch
+from manyhands_broker.core.exchange import Exchange
 from manyhands_broker.core.job import Piece
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.orphans import Orphans
@@ -34,6 +35,7 @@ from manyhands_shared.messages import (
     Results,
     Returned,
     Span,
+    Want,
     WorkerHello,
     WorkerWelcome,
 )
@@ -44,10 +46,16 @@ class Workers:
     """Nodes: how they come in, hold tasks, report, and are condemned."""
 
     def __init__(
-        self, book: Book, orphans: Orphans, courtesy: Courtesy, outcomes: Outcomes
+        self,
+        book: Book,
+        orphans: Orphans,
+        courtesy: Courtesy,
+        outcomes: Outcomes,
+        exchange: Exchange,
     ) -> None:
         self._book = book
         self._outcomes = outcomes
+        self._exchange = exchange
         self._courtesy = courtesy
         self._orphans = orphans
         #: Hellos under a name that another node holds, until that one has proved dead or alive.
@@ -134,6 +142,8 @@ class Workers:
                 job = book.jobs.get(job_id)
                 if job is not None and job.options.durable and book.store.has_room(len(text)):
                     book.record(TaskPrinted(job_id, attempt, index, text))
+            case Want():
+                self._exchange.wanted(node, message)
             case Event(kind, text, details):
                 book.note(node, kind, text, details, now)
             case Ping(counter):
@@ -229,6 +239,7 @@ class Workers:
         for job in node.knows:
             job.known_by.discard(node)
         self._orphans.forget(node)
+        self._exchange.left(node)
         book.fleet.remove(node)
         self._fit_sessions()
         book.effects.append(Unwatch(node.row))

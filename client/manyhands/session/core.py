@@ -65,6 +65,7 @@ from manyhands.session.types import (
     Relink,
     Send,
     State,
+    Supply,
     Tick,
     Turned,
     Unwatch,
@@ -95,6 +96,7 @@ from manyhands_shared.messages import (
     Status,
     Submit,
     Throttle,
+    Want,
     Who,
 )
 from manyhands_shared.serial import Payload, total
@@ -382,6 +384,9 @@ class Session:
         if function is not None:
             yield Send(function)
 
+    def _want(self, message: Want) -> Iterator[Effect]:
+        yield Supply(message.key)
+
     def _accepted(self, message: Accepted) -> Iterator[Effect]:
         self.books.window_tasks = max(1, message.window_tasks)
         yield from map(Kept, self.books.confirm(message.jobs))
@@ -466,6 +471,7 @@ _RECEIVERS: Mapping[type[Message], Any] = {
     Rejected: Session._rejected,
     Reply: Session._reply,
     Results: Session._results,
+    Want: Session._want,
     Who: Session._who,
 }
 # What may come before the session is open. A ping is not answered then: to the broker, whatever comes

@@ -209,6 +209,13 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
+class Supply:
+    """A node wants, through the broker, what is kept here under this key: send it as a `Stock`."""
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """A closed durable job is in the broker's journal, whole: it needs this session no more."""
 
@@ -240,4 +247,4 @@ class Failed:
     reason: str
 
 
-Effect = Send | Relink | Opened | Deliver | Fetch | Kept | Turned | Answered | Failed
+Effect = Send | Relink | Opened | Deliver | Fetch | Supply | Kept | Turned | Answered | Failed

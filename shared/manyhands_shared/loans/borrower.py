@@ -164,7 +164,8 @@ class Borrower:
                 os.close(fd)
 
     def _part(self, lender: str, answers: list[Answer]) -> None:
-        connection = self._lenders.pop(lender).socket
+        line = self._lenders.pop(lender)
+        connection = line.socket
         del self._names[connection.fileno()]
         self._epoll.unregister(connection.fileno())
         connection.close()
@@ -182,15 +183,16 @@ def private_view(fd: int, size: int, given_up: Callable[[], None] | None = None)
         OSError, ValueError: it cannot be mapped.
     """
     memory = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    return _watched(memory, given_up)
+
+
+def shared_view(fd: int, size: int, given_up: Callable[[], None] | None = None) -> memoryview:
+    """Map a segment to read from it; otherwise as `private_view`."""
+    memory = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+    return _watched(memory, given_up)
+
+
+def _watched(memory: mmap.mmap, given_up: Callable[[], None] | None) -> memoryview:
     if given_up is not None:
         weakref.finalize(memory, given_up).atexit = False
     return memoryview(memory)
-
-
-def shared_view(fd: int, size: int) -> memoryview:
-    """Map a segment to read from it.
-
-    Raises:
-        OSError, ValueError: it cannot be mapped.
-    """
-    return memoryview(mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ))

@@ -1,0 +1,67 @@
+"""What was used a moment ago stays a moment longer: it may be used again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any
+
+
+class Linger:
+    """Keeps objects alive for some seconds after they were last used.
+
+    Args:
+        seconds: how long, at least.
+        max_bytes: what they may weigh together; one is always kept.
+    """
+
+    def __init__(self, seconds: float, max_bytes: int) -> None:
+        self._seconds = seconds
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[Hashable, tuple[float, Any, int]] = OrderedDict()
+        self._nbytes = 0
+        self._lock = threading.RLock()  # what is let go may come back here as it is destroyed
+        self._timer: threading.Timer | None = None
+
+    def use(self, key: Hashable, value: Any, nbytes: int) -> None:
+        """Keep this for a while from now."""
+        with self._lock:
+            self._pop(key)
+            self._kept[key] = time.monotonic() + self._seconds, value, nbytes
+            self._nbytes += nbytes
+            while self._nbytes > self._max_bytes and len(self._kept) > 1:
+                self._pop(next(iter(self._kept)))
+            if self._timer is None:
+                self._start(self._seconds)
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._kept.clear()
+            self._nbytes = 0
+
+    def _pop(self, key: Hashable) -> None:
+        self._nbytes -= self._kept.pop(key, (0.0, None, 0))[2]
+
+    def _start(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._expire)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _expire(self) -> None:
+        with self._lock:
+            if self._timer is None:
+                return
+            self._timer = None
+            now = time.monotonic()
+            while self._kept:
+                key, (due, _, _) = next(iter(self._kept.items()))
+                if due > now:
+                    self._start(due - now)
+                    return
+                self._pop(key)
