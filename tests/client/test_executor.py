@@ -87,7 +87,7 @@ def test_arguments_are_taken_at_the_call(broker: FakeBroker) -> None:
 
 def test_large_arrays_come_back_whole_and_writable(broker: FakeBroker) -> None:
     with Executor(address=broker.address) as executor:
-        array = np.arange(500_000, dtype="f8").reshape(1000, 500)
+        array = np.arange(100_000, dtype="f8").reshape(1000, 100)
         result = executor.submit(np.negative, array).result(10)
         np.testing.assert_array_equal(result, -array)
         result += 1
