@@ -164,6 +164,12 @@ def test_the_example_gives_the_right_answer(scaled: Callable[[int], Compose]) ->
     assert f"{PRIMES} primes below {LIMIT}" in out
 
 
+def test_the_load_test_finds_every_answer(scaled: Callable[[int], Compose]) -> None:
+    short = ["--duration", "1s", "--warmup", "0.2s", "--rate", "50", "--mix", "noop"]
+    out = scaled(2).run("run", "--rm", "-T", "loadtest", "loadtest", *short, timeout=120)
+    assert "answers came, once each, and were right" in out
+
+
 def test_everybody_is_healthy_and_confined(scaled: Callable[[int], Compose]) -> None:
     cluster = scaled(2)
     cluster.run("exec", "-T", "broker", "manyhands", "health", timeout=60)
