@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,17 +77,49 @@ def test_a_named_cluster_and_a_comparison(tmp_path: Path, named: dict[str, str])
     assert "These differ, so compare with care: seed 1 and 2." in again.stdout
 
 
-def test_an_open_loop_counts_from_the_intended_start(named: dict[str, str]) -> None:
-    """A hundred tasks a second of 50 ms on two slots: 40 can be done. The queue is in the latency.
-
-    A loop that measured from when it sends, or waits before it sends, would not see half a second.
-    """
-    result = run("loadtest", "--rate", "100", "--mix", "sleep:50ms", "--json",
-                 "--arrivals", "uniform", "--duration", "1", "--warmup", "0", **named)  # fmt: skip
-    (step,) = document(result)["runs"][0]["steps"]
+def test_an_open_loop_that_cannot_keep_up_shows_the_queue(named: dict[str, str]) -> None:
+    """A hundred tasks a second of 50 ms on two slots: 40 can be done, and the rest waits."""
+    options = ("--mix", "sleep:50ms", "--arrivals", "uniform", "--duration", "1", "--warmup", "0")
+    (step,) = document(run("loadtest", "--rate", "100", "--json", *options, **named))["runs"][0][
+        "steps"
+    ]
     assert step["throughput"] < 45
     assert step["latency"]["max"] > 1.0
     assert step["latency"]["count"] == step["sent"] + step["unsent"]
+
+
+def test_latency_counts_from_the_intended_start(
+    cluster: LocalCluster, named: dict[str, str]
+) -> None:
+    """The client itself stands still for a second of three: what was due meanwhile has waited.
+
+    Measured from when it was sent, a handful of tasks in flight at that moment were all that shows.
+    """
+    with Client(cluster.address) as asker:
+        before = submitted(asker)
+        process = start("loadtest", "--rate", "100", "--duration", "3", "--json", *CALM, **named)
+        try:
+            eventually(lambda: submitted(asker) > before + 20, what="the step has begun")
+            (client,) = _clients_of(process.pid)
+            os.kill(client, signal.SIGSTOP)
+            threading.Event().wait(1.0)
+            os.kill(client, signal.SIGCONT)
+            out, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == 0, errors
+    (step,) = json.loads(out)["runs"][0]["steps"]
+    assert step["latency"]["count"] == step["sent"] + step["unsent"] == pytest.approx(300, abs=3)
+    assert step["latency"]["percentiles"]["90"] > 0.4
+    assert step["latency"]["max"] > 0.9
+
+
+CALM = ("--arrivals", "uniform", "--warmup", "0")
+
+
+def submitted(asker: Client) -> int:
+    return int(asker.query("stats")["counters"].get("tasks_submitted", 0))
 
 
 def test_a_ramp_finds_what_the_slots_can_do(named: dict[str, str]) -> None:

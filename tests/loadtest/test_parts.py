@@ -106,7 +106,7 @@ def test_the_books_of_a_good_run() -> None:
     for token in range(10):
         books.ask(token)
     for token in reversed(range(10)):
-        books.answer(token, is_right=True)
+        books.confirm(token)
     books.give_up()
     assert ledger.problem(books.to_map()) == ""
     assert books.right == books.asked == 10
@@ -127,14 +127,14 @@ def test_the_books_name_every_fault(fault: str, says: str) -> None:
     for token in range(4):
         books.ask(token)
     for token in range(3):
-        books.answer(token, is_right=True)
+        books.confirm(token)
     if fault == "wrong":
-        books.answer(3, is_right=False, shown="'x'")
+        books.refute(3, "'x'")
     elif fault == "failed":
         books.fail(3, "ValueError: no")
     elif fault != "missing":
-        books.answer(3, is_right=True)
-        books.answer(2 if fault == "twice" else 77, is_right=True)
+        books.confirm(3)
+        books.confirm(2 if fault == "twice" else 77)
     books.give_up()
     whole = ledger.total([books.to_map(), ledger.Ledger().to_map()])
     assert says in ledger.problem(whole)
@@ -145,7 +145,7 @@ def test_histograms_of_many_clients_are_one() -> None:
     values = [chance.lognormvariate(-6, 1.5) for _ in range(200_000)]
     recorders = [latency.Recorder() for _ in range(3)]
     for number, value in enumerate(values):
-        recorders[number % 3].add(value)
+        recorders[number % 3].extend([value])
     found = latency.summary(latency.merge(recorder.encode() for recorder in recorders))
     values.sort()
     assert found["count"] == len(values)
@@ -160,8 +160,7 @@ def test_histograms_of_many_clients_are_one() -> None:
 
 def test_latencies_beyond_all_bounds_are_kept_at_the_bound() -> None:
     recorder = latency.Recorder()
-    for seconds in (0.0, -1.0, 1e-9, 5e4):
-        recorder.add(seconds)
+    recorder.extend([0.0, -1.0, 1e-9, 5e4])
     found = latency.summary(recorder.encode())
     assert found["count"] == 4
     assert found["max"] == pytest.approx(3_600, rel=1e-3)

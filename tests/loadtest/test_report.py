@@ -20,8 +20,7 @@ EVIL = "<script>alert(1)</script>|\"'&"
 
 def step(loop: str = "open", offered: float = 100.0, done: float = 100.0) -> dict[str, Any]:
     recorder = latency.Recorder()
-    for number in range(1, 2_000):
-        recorder.add(number * 1e-4)
+    recorder.extend(number * 1e-4 for number in range(1, 2_000))
     encoded = recorder.encode()
     return {
         "loop": loop,

@@ -91,6 +91,7 @@ class Driver:
         )
         self._completed: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._sinks = [self._open(work.function) for work in self._works]
+        self._put = self._connection.loop.intake.put
         self._token = setup.client << _TOKEN_BITS
         self._steps = 0
 
@@ -111,13 +112,11 @@ class Driver:
 
     def submit(self, part: int, intended: float) -> int:
         """Hand in one task; its token."""
-        self._token += 1
-        token = self._token
+        self._token = token = self._token + 1
         sink = self._sinks[part]
         call = _Call(sink)
         call.token, call.part, call.intended = token, part, intended
-        payload = arguments.pack(self._works[part].arguments(token), {})
-        self._connection.loop.intake.put(sink.job, call, payload)
+        self._put(sink.job, call, arguments.pack(self._works[part].arguments(token), {}))
         return token
 
     def completed(self, timeout: float) -> Completion | None:
@@ -131,13 +130,14 @@ class Driver:
         except queue.Empty:
             return None
 
-    def is_right(self, call: _Call, answer: Any) -> bool:
-        """Whether that is its answer."""
-        return self._works[call.part].is_right(call.token, answer)
-
     def progress(self, **figures: Any) -> None:
         """Tell how far it is."""
         self._say({"progress": {"client": self._setup.client, **figures}})
+
+    @property
+    def checks(self) -> list[Callable[[int, Any], bool]]:
+        """For each part of the mix, whether a task with that token has that answer."""
+        return [work.is_right for work in self._works]
 
     @property
     def part_names(self) -> list[str]:
@@ -169,6 +169,7 @@ class _Run:
         self._end = self._begin + step.seconds
         self._ledger = Ledger()
         self._choices = driver.choices(seed)
+        self._checks = driver.checks
         self._all = Recorder()
         self._by_part = [Recorder() for _ in driver.part_names]
         self._done = self._done_in_window = self._sent_in_window = self._unsent = 0
@@ -227,8 +228,9 @@ class _Run:
             self._collect(0.0 if due <= now else min(due, self._end) - now)
         while due < self._end:
             # The client itself fell behind. These have waited until now, and would have for longer.
-            self._unsent += 1
-            self._all.add(time.monotonic() - due)
+            if due >= self._begin:
+                self._unsent += 1
+                self._all.extend([time.monotonic() - due])
             due = self._start + next(offsets)
 
     def _submit(self, intended: float) -> None:
@@ -244,25 +246,31 @@ class _Run:
             if self._begin <= now < self._end:
                 self._done_in_window += len(calls)
                 self._slope.add(now, len(calls))
-            for call in calls:
-                self._book(call, now)
+            self._book(calls, now)
         if time.monotonic() - self._told >= _PROGRESS_SECONDS:
             self._tell()
 
-    def _book(self, call: _Call, now: float) -> None:
-        try:
-            answer = call.result(0)
-        except Exception as error:  # noqa: BLE001 - whatever a task may raise is its failure
-            self._ledger.fail(call.token, " ".join(f"{type(error).__name__}: {error}".split()))
-            return
-        if self._driver.is_right(call, answer):
-            self._ledger.answer(call.token, is_right=True)
-        else:
-            self._ledger.answer(call.token, is_right=False, shown=repr(answer)[:100])
-        if self._begin <= call.intended < self._end:
-            self._all.add(now - call.intended)
-            if len(self._by_part) > 1:
-                self._by_part[call.part].add(now - call.intended)
+    def _book(self, calls: list[_Call], now: float) -> None:
+        """Check answers. What is done here for each task, the cluster does not get done meanwhile."""
+        ledger, checks = self._ledger, self._checks
+        begin, end, several = self._begin, self._end, len(self._by_part) > 1
+        latencies = []
+        for call in calls:
+            token = call.token
+            try:
+                answer = call.result(0)
+            except Exception as error:  # noqa: BLE001 - whatever a task may raise is its failure
+                ledger.fail(token, " ".join(f"{type(error).__name__}: {error}".split()))
+                continue
+            if checks[call.part](token, answer):
+                ledger.confirm(token)
+            else:
+                ledger.refute(token, repr(answer)[:100])
+            if begin <= call.intended < end:
+                latencies.append(now - call.intended)
+                if several:
+                    self._by_part[call.part].extend([now - call.intended])
+        self._all.extend(latencies)
 
     def _drain(self) -> None:
         deadline = time.monotonic() + self._step.patience

@@ -26,13 +26,14 @@ class Ledger:
         self.asked += 1
         self._waiting.add(token)
 
-    def answer(self, token: int, *, is_right: bool, shown: str = "") -> None:
-        """It was answered; `shown` is what a wrong answer looks like."""
-        if not self._take(token):
-            return
-        if is_right:
+    def confirm(self, token: int) -> None:
+        """It was answered rightly."""
+        if self._take(token):
             self.right += 1
-        else:
+
+    def refute(self, token: int, shown: str) -> None:
+        """It was answered wrongly; `shown` is what that looks like."""
+        if self._take(token):
             self.wrong += 1
             self._note(f"task {token} was answered wrongly: {shown}")
 

@@ -51,17 +51,18 @@ class Work:
         """Of the task with this token."""
         return (token, *self._constant)
 
-    def is_right(self, token: int, answer: Any) -> bool:
-        """Whether that is the answer of the task with this token."""
-        kind = self._part.kind
-        if kind == "cpu":
-            return bool(answer == self._jumped(token))
-        if kind == "array-in":
-            return bool(answer == token + self._checksum)
-        if kind == "array-out":
-            shape = getattr(answer, "shape", None)
-            return shape == (self._constant[0],) and bool((answer == token).all())
-        return type(answer) is int and answer == token
+    def _is_filled(self, token: int, answer: Any) -> bool:
+        shape = getattr(answer, "shape", None)
+        return shape == (self._constant[0],) and bool((answer == token).all())
+
+    @cached_property
+    def is_right(self) -> Callable[[int, Any], bool]:
+        """Whether the task with that token has that answer."""
+        return {
+            "cpu": lambda token, answer: bool(answer == self._jumped(token)),
+            "array-in": lambda token, answer: bool(answer == token + self._checksum),
+            "array-out": self._is_filled,
+        }.get(self._part.kind, _is_token)
 
     @cached_property
     def _constant(self) -> tuple[Any, ...]:
@@ -87,6 +88,10 @@ class Work:
         """The end of `tasks.cpu`, by a power instead of a loop."""
         power = pow(tasks.MULTIPLIER, self._rounds, tasks.MODULUS)
         return (token + 1) * power % tasks.MODULUS
+
+
+def _is_token(token: int, answer: Any) -> bool:
+    return type(answer) is int and answer == token
 
 
 def parse(text: str) -> tuple[Part, ...]:
