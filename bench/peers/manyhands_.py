@@ -20,7 +20,7 @@ class Cluster:
         return self._executor.submit(function, *args).result
 
     def share(self, value: Any) -> Any:
-        return value
+        return self._executor.scatter(value)
 
     def chunked_map(self, values: Sequence[int], chunk: int) -> list[int]:
         return self._pool.map(abs, values, chunk)

@@ -23,7 +23,8 @@ PRINTS = {
     "as_completed": "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]",
     "seventeen": "[3, 5, 9]",
     '"seven"': "invalid literal for int() with base 10: 'seven'; raised on the node:",
-    "numpy": "600000.0",
+    "numpy.full": "600000.0",
+    "scatter": "{499999500000}",
     "attach": "[1, 4, 9]",
 }
 
