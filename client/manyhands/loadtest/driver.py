@@ -226,6 +226,8 @@ class _Run:
             if now >= self._end:
                 break
             self._collect(0.0 if due <= now else min(due, self._end) - now)
+        while (left := self._end - time.monotonic()) > 0:
+            self._collect(left)
         while due < self._end:
             # The client itself fell behind. These have waited until now, and would have for longer.
             if due >= self._begin:
