@@ -29,6 +29,8 @@ def prepare(name: str) -> str:
     place = ROOT / peer.environment
     stamp = place / ".installed"
     wanted = "\n".join((*_MEASURES, *peer.requires))
+    if any(requirement.startswith("--editable") for requirement in peer.requires):
+        wanted += Path("pyproject.toml").read_text()  # what it needs itself stands there
     if not (stamp.exists() and stamp.read_text() == wanted):
         try:
             problem = _install(place, [*_MEASURES, *peer.requires])

@@ -112,6 +112,9 @@ def test_cancelled_results_are_let_go(
 ) -> None:
     monkeypatch.setattr(fetcher.Fetcher, "fetch", lambda *_: None)  # a client that never fetches
     with manyhands.Executor(address=cluster.address) as executor:
+        # Loads numpy over there. Else the first array seems to take as long as that, and nothing more
+        # is sent to wait behind such slow tasks.
+        assert executor.submit(len, np.ones(3)).result(BOUND) == 3
         futures = [executor.submit(np.full, ITEMS, n) for n in range(3)]
         try:
             eventually(lambda: held(cluster) == 3, what="all are held")
