@@ -101,6 +101,18 @@ def segments() -> set[str]:
     }
 
 
+def lent_memory(pid: int) -> set[int]:
+    """Inodes of the segments to lend, or borrowed, that a process has open."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if "memfd:manyhands" in str(entry.readlink()):
+                found.add(entry.stat().st_ino)
+        except OSError:
+            continue
+    return found
+
+
 def orphaned(names: set[str]) -> set[str]:
     """Those of the segments `names` that still exist and that no living process has mapped."""
     names = names & segments()

@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 import manyhands
 from manyhands import fetcher
 from manyhands_shared import loans
-from support import eventually
+from support import eventually, lent_memory
 
 pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
 
@@ -41,18 +40,6 @@ def held(cluster: manyhands.LocalCluster) -> int:
         return sum(int(node["held"] + node["lent"]) for node in client.query("nodes"))
 
 
-def segments_of(pid: int) -> set[int]:
-    """Inodes of the segments that a process has open."""
-    found = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            if "memfd:manyhands" in str(entry.readlink()):
-                found.add(entry.stat().st_ino)
-        except OSError:
-            continue
-    return found
-
-
 def test_arrays_come_whole_and_can_be_written_to(executor: manyhands.Executor) -> None:
     arrays = [executor.submit(np.full, ITEMS, n) for n in range(12)]
     for n, future in enumerate(arrays):
@@ -75,7 +62,7 @@ def test_memory_is_used_again_and_kept_arrays_are_left_alone(
         gc.collect()
     assert (kept == -1).all()
     # The one that is kept, and one or two that go back and forth.
-    assert 1 < len(segments_of(child)) <= 4
+    assert 1 < len(lent_memory(child)) <= 4
 
 
 def test_a_node_that_dies_takes_no_array_along(

@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 import manyhands
 from manyhands import store as stores
 from manyhands_shared import loans
-from support import eventually
+from support import eventually, lent_memory
 
 pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
 
@@ -43,18 +42,6 @@ def elsewhere(
     monkeypatch.setattr(loans, "host_id", lambda: "elsewhere")
     with manyhands.Executor(address=cluster.address) as started:
         yield started
-
-
-def segments_of(pid: int) -> set[int]:
-    """Inodes of the segments that a process has open."""
-    found = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            if "memfd:manyhands" in str(entry.readlink()):
-                found.add(entry.stat().st_ino)
-        except OSError:
-            continue
-    return found
 
 
 def kept(executor: manyhands.Executor) -> int:
@@ -148,10 +135,10 @@ def test_through_the_broker_where_it_cannot_be_borrowed(
     futures = [elsewhere.submit(total, ref, n) for n in range(20)]
     assert [future.result(BOUND) for future in futures] == [ITEMS + n for n in range(20)]
     nodes = [node.pid for node in cluster.nodes]
-    assert any(segments_of(pid) for pid in nodes)
+    assert any(lent_memory(pid) for pid in nodes)
     del ref, futures
     forget(elsewhere)
-    eventually(lambda: not any(map(segments_of, nodes)), what="the nodes let go of it")
+    eventually(lambda: not any(map(lent_memory, nodes)), what="the nodes let go of it")
 
 
 def test_a_new_node_gets_it_anew(
