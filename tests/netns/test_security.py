@@ -196,6 +196,6 @@ def test_a_node_behind_nat_works(keyed: Keyed, behind: str, tmp_path: Path) -> N
                 large = b"x" * 20_000_000
                 assert executor.submit(bytes.upper, large).result(60) == large.upper()
         eventually(lambda: keyed.client.query("nodes")[0]["beats"] > 2, what="heartbeats arrive")
-        assert keyed.client.query("nodes")[0]["state"] == "ready"
+        eventually(lambda: keyed.client.query("nodes")[0]["state"] == "ready", what="it is calm")
     finally:
         node.close()

@@ -212,6 +212,8 @@ class Runner:
 
     def _pack(self, codec: Codec, value: Any) -> Packed:
         status, payload = codec.result(value)
+        if type(payload) is bytes and len(payload) <= _INLINE_BYTES:
+            return status, payload
         largest = self._limits.frame_bytes
         parts = payload if isinstance(payload, tuple) else (payload,)
         if max(memoryview(part).nbytes for part in parts) > largest:
