@@ -36,6 +36,9 @@ from manyhands_shared.serial import Payload
 #: Row of the last-seen table → the figures of the node's last heartbeat.
 Figures = Callable[[int], dict[str, Any]]
 
+#: Kinds of events that are counted apart.
+MAX_EVENT_KINDS = 64
+
 #: What the failure payload of a task says that may have run and must not run again.
 LOST = Failure(
     "manyhands.TaskLost",
@@ -89,6 +92,7 @@ class Book:
         self.ready = ReadyQueue()
         self.timers = Timers()
         self.counters: Counter[str] = Counter()
+        self.event_kinds: set[str] = set()
         self.events: deque[dict[str, Any]] = deque(maxlen=limits.history)
         #: Sessions with results to send, in the order of their first.
         self.reporting: dict[Session, None] = {}
@@ -319,7 +323,11 @@ class Book:
 
     def note(self, node: Node, kind: str, text: str, details: dict[str, Any], now: float) -> None:
         """Something that people should know."""
-        self.counters[f"events_{kind}"] += 1
+        # Nodes choose the kinds: one that keeps making up new ones must not make this grow.
+        known = kind in self.event_kinds or len(self.event_kinds) < MAX_EVENT_KINDS
+        if known:
+            self.event_kinds.add(kind)
+        self.counters[f"events_{kind if known else 'other'}"] += 1
         self.events.append(
             {"at": now, "node": node.name, "kind": kind, "text": text, "details": details}
         )
