@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +36,9 @@ from manyhands_shared.serial import Payload
 #: Row of the last-seen table → the figures of the node's last heartbeat.
 Figures = Callable[[int], dict[str, Any]]
 
+#: Seconds before tasks of a new job are given out under the id of one that is over: far longer than an
+#: acknowledgement takes.
+ID_REST = 1.0
 #: Kinds of events that are counted apart.
 MAX_EVENT_KINDS = 64
 
@@ -93,6 +96,8 @@ class Book:
         self.timers = Timers()
         self.counters: Counter[str] = Counter()
         self.event_kinds: set[str] = set()
+        #: Jobs that were over a moment ago, by id: when a new one of that id may start.
+        self.resting_ids: OrderedDict[str, float] = OrderedDict()
         self.events: deque[dict[str, Any]] = deque(maxlen=limits.history)
         #: Sessions with results to send, in the order of their first.
         self.reporting: dict[Session, None] = {}
@@ -281,6 +286,7 @@ class Book:
         if self.jobs.pop(job.id, None) is None:
             return
         job.session.retire(job)
+        self._rest(job.id)
         summary = describe_job(self, job)
         if job.options.durable:
             summary["ended"] = self.now + self.epoch
@@ -294,6 +300,14 @@ class Book:
         job.known_by.clear()
         for follower in self.followers.pop(job.id, ()):
             self.followed(follower, job.id, summary["state"])
+
+    def _rest(self, job_id: str) -> None:
+        """Nodes hold results of a job until they are acknowledged, and know it by its id alone."""
+        ids = self.resting_ids
+        ids[job_id] = self.now + ID_REST
+        ids.move_to_end(job_id)
+        while ids and next(iter(ids.values())) <= self.now:
+            ids.popitem(last=False)
 
     def followed(self, job: Job, parent: str, state: str) -> None:
         """A job that `job` comes after is over."""

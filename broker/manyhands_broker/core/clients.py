@@ -359,9 +359,10 @@ class Clients:
         if options.durable:
             self._durable.opened(job, session.account)
             self._durable.follow(job)
-        if session.hold_until > now:
+        hold_until = max(session.hold_until, book.resting_ids.get(job.id, 0.0))
+        if hold_until > now:
             job.held = True
-            book.timers.at(session.hold_until, lambda _now: self._unhold(job))
+            book.timers.at(hold_until, lambda _now: self._unhold(job))
         self.limit(job)
         return job
 
