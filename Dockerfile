@@ -28,14 +28,14 @@ COPY worker worker
 RUN $INSTALL --no-deps --target /opt/manyhands .
 
 FROM ${PYTHON_IMAGE}
-# Everybody may write to /work: a tmpfs takes the mode of the directory that it covers.
+# Everybody may write to /scratch: a tmpfs takes the mode of the directory that it covers.
 RUN useradd --system --uid 10001 --create-home manyhands \
  && install -d -o manyhands -g manyhands -m 700 /keys /journal \
- && install -d -m 1777 /work
+ && install -d -m 1777 /scratch
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/manyhands /opt/manyhands
 ENV PATH=/opt/venv/bin:/opt/manyhands/bin:$PATH PYTHONPATH=/opt/manyhands PYTHONUNBUFFERED=1
 USER manyhands
-WORKDIR /work
+WORKDIR /scratch
 ENTRYPOINT ["manyhands"]
 CMD ["--help"]

@@ -141,7 +141,7 @@ def test_shared_memory_that_is_full_costs_speed_and_not_results(bench: Bench, si
     for number, future in enumerate(large):
         assert future.result(BOUND) == bytes([number]) * (16 * MIB)
     # Somebody else fills it up while the node runs.
-    shared = Path(f"/proc/{node.pid}/root/dev/shm/filler")
+    shared = Path(f"/proc/{node.pid}") / "root" / "dev/shm/filler"
     fill_up(shared)
     large = [executor.submit(lambda n: bytearray([n]) * (16 * MIB), n) for n in range(6)]
     for number, future in enumerate(large):

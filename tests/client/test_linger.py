@@ -52,6 +52,11 @@ def test_letting_go_may_come_back_to_it() -> None:
         def __del__(self) -> None:
             linger.use("other", object(), 1)
 
-    linger.use("nosy", Nosy(), 1)
+    nosy = Nosy()
+    gone = weakref.ref(nosy)
+    linger.use("nosy", nosy, 1)
+    del nosy
     linger.clear()
+    assert gone() is None
     linger.clear()
+    assert not linger._kept

@@ -183,7 +183,7 @@ def test_everybody_is_healthy_and_confined(scaled: Callable[[int], Compose]) -> 
         assert docker("exec", container, "id", "-u") not in ("", "0")
         with pytest.raises(subprocess.CalledProcessError):
             docker("exec", container, "sh", "-c", "echo x > /opt/x || echo x > /home/manyhands/x")
-        docker("exec", container, "sh", "-c", "echo x > /tmp/x && echo x > /work/x")
+        docker("exec", container, "sh", "-c", "echo x > /tmp/x && echo x > /scratch/x")
         confined = docker(
             "inspect",
             "--format",
