@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.core_world import World
 from support import small_disk
 
 
@@ -17,3 +18,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         if place is None:
             pytest.skip("a file system cannot be mounted here")
         yield place
+
+
+@pytest.fixture
+def world() -> World:
+    """A scheduler with a client."""
+    made = World()
+    made.client()
+    return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.test_durable import World
+from broker.core_world import World
 from manyhands_broker.core import fleet
 from manyhands_shared import labels
 from manyhands_shared import messages as m

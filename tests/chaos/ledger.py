@@ -10,7 +10,13 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import manyhands
 
 
 class Ledger:
@@ -29,6 +35,19 @@ class Ledger:
         self.delivered: Counter[int] = Counter()
         self.results: dict[int, object] = {}
         self.conflicts: list[int] = []
+
+    def hand_in(
+        self, executor: manyhands.Executor, function: Callable[..., int], task: int, *args: Any
+    ) -> Future[int]:
+        """Submit ``function(file, task, *args)``, and book it and its result.
+
+        An attached call counts as acknowledged when `submit` has taken it: the client holds it.
+        """
+        future = executor.submit(function, self.file, task, *args)
+        self.submitted.add(task)
+        self.acknowledged.add(task)
+        future.add_done_callback(lambda done: self.deliver(task, done.result()))
+        return future
 
     def deliver(self, task: int, result: object) -> None:
         """A result came, for good."""

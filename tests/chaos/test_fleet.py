@@ -37,10 +37,7 @@ def submit(bench: Bench, address: str, ledger: Ledger, count: int) -> None:
     """Hand in so many attached tasks."""
     executor = bench.executor(address)
     for task in range(count):
-        ledger.submitted.add(task)
-        ledger.acknowledged.add(task)
-        future = executor.submit(work, ledger.file, task)
-        future.add_done_callback(lambda f, task=task: ledger.deliver(task, f.result()))
+        ledger.hand_in(executor, work, task)
 
 
 def drain(ledger: Ledger) -> None:

@@ -110,10 +110,7 @@ def test_the_broker_outlives_garbage_on_every_socket(bench: Bench, durable: bool
         known_client = connect(broker.address)
         known_client.hello()
         for task in range(ROUNDS):
-            ledger.submitted.add(task)
-            ledger.acknowledged.add(task)
-            future = executor.submit(run, ledger.file, task)
-            future.add_done_callback(lambda f, task=task: ledger.deliver(task, f.result()))
+            ledger.hand_in(executor, run, task)
             for peer in (known_client, known_node, rng.choice(vandals)):
                 throw(peer, damaged(rng))
             for datagram in datagrams(rng, row):

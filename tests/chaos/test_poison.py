@@ -110,12 +110,7 @@ def test_a_job_that_kills_every_node_it_meets_is_stopped_after_two(bench: Bench)
         bench.node(broker.address)
     joined(client, 2)
     executor = bench.executor(broker.address)
-    futures = []
-    for task in range(400):
-        ledger.submitted.add(task)
-        ledger.acknowledged.add(task)
-        futures.append(executor.submit(run, ledger.file, task))
-        futures[-1].add_done_callback(lambda f, task=task: ledger.deliver(task, f.result()))
+    futures = [ledger.hand_in(executor, run, task) for task in range(400)]
     poison = executor.submit(kill_node)
     killed = 0
 

@@ -37,15 +37,11 @@ class Load:
     def _run(self) -> None:
         task = 0
         while self._running:
-            # An attached call counts as acknowledged when `submit` has taken it: the client holds it.
-            future = self._executor.submit(run, self.ledger.file, task)
-            self.ledger.submitted.add(task)
-            self.ledger.acknowledged.add(task)
+            future = self.ledger.hand_in(self._executor, run, task)
             future.add_done_callback(lambda done, task=task: self._done(task, done.result()))
             task += 1
 
     def _done(self, task: int, result: int) -> None:
-        self.ledger.deliver(task, result)
         assert result == task
         self.times.append(time.monotonic())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.test_session import FUNCTION, Driver, groups_of
+from client.session_driver import FUNCTION, Driver, groups_of
 from manyhands.session.receipts import ACK_BYTES, ACK_MESSAGES, ACK_SECONDS
 from manyhands.session.types import (
     AddJob,
@@ -72,9 +72,7 @@ def test_an_acceptance_of_what_came_before_does_not_confirm_the_closing() -> Non
     driver.flush()
     driver.receive(Accepted([JobCount("j", 1)], 1_000))
     assert driver.effects == []
-    driver.do(LinkLost())
-    driver.do(LinkUp())
-    driver.welcome()
+    driver.relink(resumed=False)
     assert submits(driver.flush()) == [(1, 0, True)], "the broker may have lost the closing"
     driver.receive(Accepted([JobCount("j", 1)], 1_000))
     assert driver.effects[-1] == Kept("j")
@@ -88,9 +86,7 @@ def test_a_forgetful_broker_is_told_of_a_durable_job_only_what_it_did_not_accept
     driver.receive(Accepted([JobCount("j", 2)], 1_000))
     driver.do(Append("j", [b"c"]))
     driver.flush()
-    driver.do(LinkLost())
-    driver.do(LinkUp())
-    driver.welcome()
+    driver.relink(resumed=False)
     groups = groups_of(driver.flush())
     assert [(group.first, group.bodies, group.options) for group in groups] == [
         (2, [b"c"], DURABLE)
@@ -104,10 +100,7 @@ def test_results_of_a_watched_job_come_once_however_often_they_are_repeated() ->
     driver.end(1, "other", [5, 3])
     driver.end(2, "other", [3, 4, 5])
     assert driver.delivered == [("other", 5, Status.OK), ("other", 3, 0), ("other", 4, 0)]
-    driver.do(LinkLost())
-    driver.do(LinkUp())
-    driver.sent.clear()
-    driver.welcome()
+    driver.relink(resumed=False)
     assert Attach("other") in driver.sent, "the broker has forgotten who watches"
     driver.end(1, "other", [3, 4, 5, 6])
     assert driver.delivered[3:] == [("other", 6, Status.OK)]
@@ -124,10 +117,7 @@ def test_results_are_held_back_also_on_the_next_link_until_they_are_wanted_again
     driver.do(HoldBack("other", hold=True))
     driver.do(HoldBack("none", hold=True))
     assert driver.flush() == [Attach("other"), Throttle("other", hold=True)]
-    driver.do(LinkLost())
-    driver.do(LinkUp())
-    driver.sent.clear()
-    driver.welcome()
+    driver.relink(resumed=False)
     assert driver.sent == [Attach("other"), Throttle("other", hold=True)]
     driver.sent.clear()
     driver.do(HoldBack("other", hold=False))
@@ -135,10 +125,7 @@ def test_results_are_held_back_also_on_the_next_link_until_they_are_wanted_again
     driver.do(HoldBack("other", hold=True))
     driver.do(Unwatch("other"))
     driver.do(Watch("other"))
-    driver.do(LinkLost())
-    driver.do(LinkUp())
-    driver.sent.clear()
-    driver.welcome()
+    driver.relink(resumed=False)
     assert driver.sent == [Attach("other")], "a new reader begins unhindered"
 
 
@@ -161,10 +148,7 @@ def test_an_open_job_that_the_journal_has_is_watched_on_at_a_broker_that_was_res
     driver.do(Append("j", [b"a"]))
     driver.flush()
     driver.receive(Accepted([JobCount("j", 1)], 1_000))
-    driver.do(LinkLost())
-    driver.do(LinkUp())
-    driver.sent.clear()
-    driver.welcome(resumed=False)
+    driver.relink(resumed=False)
     assert Attach("j") in driver.flush()
 
 
@@ -175,10 +159,7 @@ def test_a_durable_job_that_the_journal_may_have_is_cancelled_at_a_broker_that_w
     driver.do(AddJob("j", FUNCTION, DURABLE))
     driver.do(Append("j", [b"a"]))
     driver.flush()
-    driver.do(LinkLost())
-    driver.do(LinkUp())
-    driver.welcome(resumed=False)
-    driver.sent.clear()
+    driver.relink(resumed=False)
     driver.do(CancelTasks("j", None))
     said = driver.flush()
     assert Cancel([Span("j", 0, [])]) in said
@@ -210,9 +191,7 @@ def test_what_may_run_once_is_lost_with_a_broker_that_forgot_it() -> None:
     driver.do(AddJob("j", FUNCTION, {"at_most_once": True}))
     driver.do(Append("j", [b"a", b"b", b"c"]))
     driver.flush()
-    driver.do(LinkLost())
-    driver.do(LinkUp())
-    driver.welcome(resumed=False)
+    driver.relink(resumed=False)
     assert driver.delivered == [("j", 0, Status.LOST), ("j", 1, Status.LOST)]
     assert submits(driver.flush()) == [(2, 1, False)], "what was never sent may run"
 
@@ -222,9 +201,7 @@ def test_what_may_run_once_is_sent_again_to_a_broker_that_remembers() -> None:
     driver.do(AddJob("j", FUNCTION, {"at_most_once": True}))
     driver.do(Append("j", [b"a"]))
     driver.flush()
-    driver.do(LinkLost())
-    driver.do(LinkUp())
-    driver.welcome(resumed=True)
+    driver.relink(resumed=True)
     assert driver.delivered == []
     assert submits(driver.flush()) == [(0, 1, False)]
 
@@ -260,9 +237,7 @@ def test_a_job_that_was_turned_down_in_part_is_closed_until_that_is_written_down
     driver.receive(Accepted([JobCount("j", 1)], 1_000))
     assert submits(driver.flush()) == [(1, 0, True)]
     assert driver.session.books.knows("j"), "whether that came is not known"
-    driver.do(LinkLost())
-    driver.do(LinkUp())
-    driver.welcome(resumed=False)
+    driver.relink(resumed=False)
     assert submits(driver.flush()) == [(1, 0, True)]
     driver.receive(Accepted([JobCount("j", 1)], 1_000))
     assert not driver.session.books.knows("j")

@@ -24,22 +24,10 @@ BOUND = 60.0
 
 
 @pytest.fixture
-def cluster() -> Iterator[manyhands.LocalCluster]:
-    with manyhands.LocalCluster(nodes=2, slots=1) as started:
-        yield started
-
-
-@pytest.fixture
 def client(cluster: manyhands.LocalCluster) -> Iterator[manyhands.Client]:
     with manyhands.Client(cluster.address) as connected:
         eventually(lambda: len(connected.query("nodes")) == len(cluster.nodes), what="nodes joined")
         yield connected
-
-
-@pytest.fixture
-def executor(cluster: manyhands.LocalCluster) -> Iterator[manyhands.Executor]:
-    with manyhands.Executor(address=cluster.address) as started:
-        yield started
 
 
 def counters(client: manyhands.Client) -> dict[str, int]:

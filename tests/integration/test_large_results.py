@@ -28,12 +28,6 @@ def cluster() -> Iterator[manyhands.LocalCluster]:
         yield started
 
 
-@pytest.fixture
-def executor(cluster: manyhands.LocalCluster) -> Iterator[manyhands.Executor]:
-    with manyhands.Executor(address=cluster.address) as started:
-        yield started
-
-
 def held(cluster: manyhands.LocalCluster) -> int:
     """Tasks that the broker has not seen the end of."""
     with manyhands.Client(cluster.address) as client:

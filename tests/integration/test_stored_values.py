@@ -23,18 +23,6 @@ ITEMS = 1 << 20  # of 8 bytes
 
 
 @pytest.fixture
-def cluster() -> Iterator[manyhands.LocalCluster]:
-    with manyhands.LocalCluster(nodes=2, slots=1) as started:
-        yield started
-
-
-@pytest.fixture
-def executor(cluster: manyhands.LocalCluster) -> Iterator[manyhands.Executor]:
-    with manyhands.Executor(address=cluster.address) as started:
-        yield started
-
-
-@pytest.fixture
 def elsewhere(
     cluster: manyhands.LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[manyhands.Executor]:

@@ -55,10 +55,7 @@ class Fleet:
         """Hand in tasks that take so long each."""
         first = len(self.ledger.submitted)
         for task in range(first, first + count):
-            future = self.executor.submit(work, self.ledger.file, task, seconds)
-            self.ledger.submitted.add(task)
-            self.ledger.acknowledged.add(task)
-            future.add_done_callback(lambda f, task=task: self.ledger.deliver(task, f.result()))
+            self.ledger.hand_in(self.executor, work, task, seconds)
 
     def joined(self, count: int) -> None:
         """Wait until so many nodes are there."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import random
 import selectors
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +27,7 @@ class PoolRig:
     """A `NodePool` with a loop that runs until something is true."""
 
     def __init__(self, slots: int, slab_bytes: int, **options: Any) -> None:
+        self.slots = slots
         self.selector = selectors.DefaultSelector()
         self.pool = NodePool(slots, slab_bytes, self.selector, **options)
         self.work = Dispatcher(slots)
@@ -123,6 +128,17 @@ class PoolRig:
     def _busy(self, slot: int) -> bool:
         child = self.pool._children[slot]
         return child is not None and child.busy
+
+    def kill_children(self, chance: random.Random, times: int) -> None:
+        """Kill one child after the other, and turn for a moment after each."""
+        for _ in range(times):
+            pid = self.pool.pid(chance.randrange(self.slots))
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for _ in range(chance.randrange(8)):
+                self.turn(timeout=0.002)
+            self.pool._births.update(dict.fromkeys(self.pool._births, 0.0))  # no patience here
 
     def deaths(self) -> list[a.Died]:
         """Children that died so far."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import random
@@ -145,14 +144,7 @@ def test_at_most_once_under_kills_at_random_points(rig, tmp_path, seed):
     log = str(tmp_path / "log")
     rules = a.Rules(at_most_once=True)
     numbers = [pool.submit(_log, log, n, rules=rules)[0] for n in range(600)]
-    for _ in range(30):
-        pid = pool.pool.pid(chance.randrange(2))
-        if pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for _ in range(chance.randrange(8)):
-            pool.turn(timeout=0.002)
-        pool.pool._births.update(dict.fromkeys(pool.pool._births, 0.0))  # no patience here
+    pool.kill_children(chance, 30)
     ended = pool.outcome(numbers)
     runs = Counter(map(int, Path(log).read_text().split()))
     assert max(runs.values()) == 1

@@ -418,14 +418,7 @@ def test_children_killed_all_the_time_lose_nothing(rig, seed):
         return bytes(size)
 
     numbers = [n for size in (0, 100, 70_000) * 20 for n in pool.submit(work, size, count=60)]
-    for _ in range(40):
-        pid = pool.pool.pid(chance.randrange(2))
-        if pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for _ in range(chance.randrange(8)):
-            pool.turn(timeout=0.002)
-        pool.pool._births.update(dict.fromkeys(pool.pool._births, 0.0))  # no patience here
+    pool.kill_children(chance, 40)
     ended = pool.outcome(numbers)
     assert {status for status, _ in ended} <= {Status.OK, Status.CRASHED}
     crashed = sum(status == Status.CRASHED for status, _ in ended)

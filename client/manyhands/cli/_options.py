@@ -63,6 +63,18 @@ def json_option(function: Decorated) -> Decorated:
     return click.option("--json", is_flag=True, help="Print one versioned JSON document.")(function)
 
 
+def output_option(function: Decorated) -> Decorated:
+    """``--output``, as `sink`: a text file that is opened at the first line."""
+    return click.option(
+        "--output",
+        "sink",
+        type=click.File("w", encoding="utf-8", lazy=True),
+        default="-",
+        show_default="stdout",
+        help="Where the results go, as JSON lines.",
+    )(function)
+
+
 def _option(command: str, name: str, hint: Any, default: Any) -> Callable[[Decorated], Decorated]:
     base: Any
     base, notes = _unwrap(hint)

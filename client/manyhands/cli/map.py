@@ -11,7 +11,7 @@ import click
 from manyhands.cli import _lines, _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._job_options import job_options
-from manyhands.cli._options import client_options
+from manyhands.cli._options import client_options, output_option
 from manyhands.cli._verb import Verb
 
 
@@ -42,14 +42,7 @@ from manyhands.cli._verb import Verb
     show_default="stdin",
     help="JSON lines, one item each.",
 )
-@click.option(
-    "--output",
-    "sink",
-    type=click.File("w", encoding="utf-8", lazy=True),
-    default="-",
-    show_default="stdout",
-    help="Where the results go, as JSON lines.",
-)
+@output_option
 @click.option(
     "--resume",
     is_flag=True,

@@ -9,7 +9,7 @@ import click
 from manyhands.cli import _lines
 from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._options import client_options
+from manyhands.cli._options import client_options, output_option
 from manyhands.cli._verb import Verb
 
 
@@ -22,14 +22,7 @@ from manyhands.cli._verb import Verb
     ),
 )
 @click.argument("job", metavar="JOB")
-@click.option(
-    "--output",
-    "sink",
-    type=click.File("w", encoding="utf-8", lazy=True),
-    default="-",
-    show_default="stdout",
-    help="Where the results go, as JSON lines.",
-)
+@output_option
 @click.option(
     "--timeout",
     type=TIME_LIMIT,
