@@ -17,6 +17,7 @@ import zmq
 
 from manyhands_broker import lastseen
 from manyhands_broker.core import Core, Limits, Unwatch, Watch
+from manyhands_broker.gauges import Gauges
 from manyhands_broker.journal import Journal, MemoryJournal
 from manyhands_broker.links import Links
 from manyhands_broker.liveness import Liveness
@@ -149,6 +150,7 @@ class _Heartbeats:
         self._table = table
         self._interval = config.beat_interval
         self._liveness = Liveness(table, config.phi_threshold, config.lease / 2)
+        self._gauges = Gauges(table, config.beat_interval)
         self._checks: list[Callable[[], object]] = []
         self._loop: Loop | None = None
         self._start()
@@ -169,15 +171,17 @@ class _Heartbeats:
                 self._table, effect.row, effect.boot_id, effect.key, self._interval, monotonic()
             )
             self._liveness.watch(effect.row, effect.boot_id)
+            self._gauges.watch(effect)
         else:
             lastseen.unwatch(self._table, effect.row)
             self._liveness.unwatch(effect.row)
+            self._gauges.unwatch(effect.row)
 
     def check(self, now: float) -> list[Any]:
         """What has changed in anyone's standing."""
         for call in self._checks:
             call()
-        return self._liveness.check(now)
+        return [*self._liveness.check(now), *self._gauges.check(now)]
 
     def close(self) -> None:
         """End the monitor."""

@@ -110,6 +110,13 @@ class WorkerConfig:
     time_limit: Annotated[
         float, Ge(0), "Drain this long after the start, whatever there is to do; 0 is never."
     ] = 0.0
+    memory_reserve: Annotated[
+        float,
+        Ge(0),
+        Le(1),
+        "Share of its memory below which, when no more is available, the node gets nothing new "
+        "while another can take it; 0 is never.",
+    ] = 0.05
     beats: Annotated[bool, "Send UDP heartbeats."] = True
 
 

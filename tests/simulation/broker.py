@@ -16,6 +16,7 @@ from manyhands_broker.core import (
     Limits,
     LinkClosed,
     Persist,
+    Pressed,
     Received,
     Send,
     Stalled,
@@ -122,6 +123,15 @@ class Broker(Part):
                     self.core.handle(Suspected(node.row, node.boot_id, 9.0), self.clock()),
                     self.clock(),
                 )
+
+    def press(self, level: str) -> None:
+        """Heartbeats of some node tell of another pressure on its machine."""
+        nodes = list(self.core.book.fleet) if self.alive else []
+        if nodes and not self._committing:
+            node = self.random.choice(nodes)
+            now = self.clock()
+            self._do(self.core.handle(Pressed(node.row, node.boot_id, level), now), now)
+            self.wake(0.0)
 
     def turn(self) -> None:
         """One drain."""

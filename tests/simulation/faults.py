@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
+from manyhands_broker.core.pressure import LOAD, MEMORY, NONE
 from simulation.broker import DOOMS
 from simulation.network import SILENCE
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from simulation.parts import Peer
     from simulation.world import World
 
+#: Mostly memory, and rarely an end to it.
+LEVELS = (MEMORY, MEMORY, MEMORY, LOAD, NONE)
 Fault = Callable[["World", Random], None]
 
 
@@ -102,6 +105,7 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "disk is full": (1, _fill),
     "disk fails": (1, _spoil),
     "node is suspected": (1, lambda world, rng: world.broker.suspect()),
+    "a machine is under pressure": (4, lambda world, rng: world.broker.press(rng.choice(LEVELS))),
     "wall clock jumps": (1, _jump),
     "somebody pauses a job": (1, _pause),
 }

@@ -213,14 +213,18 @@ class Network:
         """The message as the other side will see it: nothing in it is shared."""
         if self._encodes:
             return wire.decode(wire.encode(message))
-        if isinstance(message, m.Results):
-            groups = [
-                m.ResultGroup(g.job, g.attempt, g.indices[:], g.statuses, g.bodies[:], g.seconds)
-                for g in message.groups
-            ]
-            return m.Results(message.seq, groups)
-        return message
+        return (
+            m.Results(message.seq, copies(message)) if isinstance(message, m.Results) else message
+        )
 
     def _apart(self) -> tuple[float, float]:
         draw: Any = self.world.random.random
         return draw() * 2, draw() * 2
+
+
+def copies(message: m.Results) -> list[m.ResultGroup]:
+    """The groups of a message as they are now: who sends them lets go of parts of them later."""
+    return [
+        m.ResultGroup(g.job, g.attempt, g.indices[:], g.statuses, g.bodies[:], g.seconds)
+        for g in message.groups
+    ]

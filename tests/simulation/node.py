@@ -10,6 +10,7 @@ from manyhands_shared import messages as m
 from manyhands_worker import actions as a
 from manyhands_worker.core import Identity, NodeCore
 from simulation import broken
+from simulation.network import copies
 from simulation.parts import Peer
 from simulation.pool import FakePool
 
@@ -115,7 +116,7 @@ class NodeHost(Peer):
                 if self.link is not None:
                     self.link.to_broker(message)
                     if isinstance(message, m.Results):
-                        self._said += message.groups
+                        self._said += copies(message)
             case a.Free(kept):
                 for one in kept:
                     one.free()

@@ -63,6 +63,31 @@ def test_limits_of_control_groups_version_1_in_a_container(tmp_path, monkeypatch
     assert cgroup.cpu_limit() == 0.25
 
 
+def test_room_is_what_is_left_of_the_tightest_limit(tmp_path, monkeypatch):
+    root = _fake_groups(tmp_path, monkeypatch, "0::/outer/inner\n")
+    inner = root / "outer" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "memory.max").write_text("max\n")
+    (inner / "memory.current").write_text(f"{5 * _MIB}\n")
+    assert cgroup.memory_room() is None
+    (root / "outer" / "memory.max").write_text(f"{100 * _MIB}\n")
+    (root / "outer" / "memory.current").write_text(f"{80 * _MIB}\n")
+    assert cgroup.memory_room() == 20 * _MIB
+    stat = f"anon 1\ninactive_anon 7\ninactive_file {30 * _MIB}\nactive_file 9\n"
+    (root / "outer" / "memory.stat").write_text(stat)
+    assert cgroup.memory_room() == 50 * _MIB
+    (root / "outer" / "memory.current").write_text(f"{200 * _MIB}\n")
+    assert cgroup.memory_room() == 0
+
+
+def test_room_in_control_groups_version_1(tmp_path, monkeypatch):
+    root = _fake_groups(tmp_path, monkeypatch, "4:memory:/docker/abc\n")
+    (root / "memory").mkdir(parents=True)
+    (root / "memory" / "memory.limit_in_bytes").write_text(f"{64 * _MIB}\n")
+    (root / "memory" / "memory.usage_in_bytes").write_text(f"{60 * _MIB}\n")
+    assert cgroup.memory_room() == 4 * _MIB
+
+
 @pytest.mark.parametrize("quota", [None, 0.25, 1.5, 1e9])
 def test_slots_follow_the_quota_and_the_affinity(monkeypatch, quota):
     monkeypatch.setattr(info, "cpu_limit", lambda: quota)

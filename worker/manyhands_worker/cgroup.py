@@ -33,6 +33,31 @@ def usable_memory() -> int:
     return min(memory, memory_limit() or memory)
 
 
+def memory_room() -> int | None:
+    """Bytes that the processes of this group can still have before its limit, or None.
+
+    File pages that nobody uses just now count as room: the kernel gives them up first.
+    """
+    found = []
+    for group in _groups("memory"):
+        for limit, usage in (
+            ("memory.max", "memory.current"),  # version 2
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            most, used = _read(f"{group}/{limit}"), _read(f"{group}/{usage}")
+            if most.isdigit() and int(most) < _NO_LIMIT and used.isdigit():
+                found.append(int(most) - int(used) + _idle_pages(group))
+    return max(0, min(found)) if found else None
+
+
+def _idle_pages(group: str) -> int:
+    for line in _read(f"{group}/memory.stat").splitlines():
+        name, _, size = line.partition(" ")
+        if name == "inactive_file":
+            return int(size)
+    return 0
+
+
 def cpu_limit() -> float | None:
     """Cores that the processes of this group may use together, or None."""
     found = []

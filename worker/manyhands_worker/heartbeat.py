@@ -21,6 +21,7 @@ from multiprocessing.connection import wait
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
+from manyhands_worker.cgroup import memory_limit, memory_room
 from manyhands_worker.process import BaseProcess, kill_orphans, let_fork_server_go, without_main
 
 _TARGET = struct.Struct("<IId32s")  # port, row, interval, key
@@ -222,6 +223,7 @@ class _Figures:
         self._at = time.monotonic()
         self._beats = 0
         self._rss = 0
+        self._limited = memory_limit() is not None
 
     def take(self, children: list[int]) -> tuple[float, int, int, float]:
         """CPU in cores since the last call, resident bytes, available bytes, load average."""
@@ -248,5 +250,12 @@ class _Figures:
             self._rss = rss
         now = time.monotonic()
         passed, self._at = now - self._at, now
+        return cpu / max(passed, 1e-3), self._rss, self._available(), os.getloadavg()[0]
+
+    def _available(self) -> int:
+        """Bytes that programs can still have, on the machine and in the node's control group."""
         available = int(self._psutil.virtual_memory().available)
-        return cpu / max(passed, 1e-3), self._rss, available, os.getloadavg()[0]
+        if not self._limited:
+            return available
+        room = memory_room()
+        return available if room is None else min(available, room)

@@ -21,13 +21,16 @@ def default_slots() -> int:
     return max(1, usable_cores() if quota is None else min(usable_cores(), math.ceil(quota)))
 
 
-def describe_host(slots: int, resources: dict[str, float], *, safe: bool = False) -> dict[str, Any]:
+def describe_host(
+    slots: int, resources: dict[str, float], *, safe: bool = False, reserve: float = 0.0
+) -> dict[str, Any]:
     """Versions, host and size of this node. Memory in bytes.
 
     Args:
         slots: how many the node has; that many cores it offers to tasks, unless it is told otherwise.
         resources: what it was told to offer.
         safe: whether it loads no pickles.
+        reserve: share of the memory that is to stay available.
     """
     cloudpickle = _cloudpickle_version()
     memory = usable_memory()
@@ -39,7 +42,9 @@ def describe_host(slots: int, resources: dict[str, float], *, safe: bool = False
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "cpus": usable_cores(),
+        "cores": os.cpu_count() or 1,
         "memory": memory,
+        "memory_reserve": int(memory * reserve),
         "resources": {"cpus": float(slots), "memory": float(memory), **resources},
     }
 

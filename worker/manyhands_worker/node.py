@@ -73,7 +73,12 @@ class _Node:
         self._route = Route(config.broker)
         slots = config.slots or default_slots()
         allowed = safe.parse(config.safe)
-        info = describe_host(slots, resources.parse(config.resources), safe=allowed is not None)
+        info = describe_host(
+            slots,
+            resources.parse(config.resources),
+            safe=allowed is not None,
+            reserve=config.memory_reserve,
+        )
         name = config.name or f"{socket.gethostname()}-{boot_id[:2].hex()}"
         self._parent = parent_pid
         self._lifeline = lifeline

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from manyhands_broker.core.pressure import Machine
 from manyhands_broker.core.records import Record
 from manyhands_shared.messages import Message
 
@@ -32,11 +33,12 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Expect signed heartbeats of this node in this row of the last-seen table."""
+    """Expect signed heartbeats of this node, on such a machine, in this row of the last-seen table."""
 
     row: int
     boot_id: bytes
     key: bytes
+    machine: Machine
 
 
 @dataclass(frozen=True, slots=True)

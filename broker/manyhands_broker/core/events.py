@@ -54,6 +54,15 @@ class Calmed:
 
 
 @dataclass(frozen=True, slots=True)
+class Pressed:
+    """The machine of the node in this row of the last-seen table is under another `pressure` now."""
+
+    row: int
+    boot_id: bytes
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stalled:
     """The broker itself did not run for `seconds`: nobody else is to blame for that time."""
 
@@ -67,4 +76,4 @@ class KeysChanged:
     known: Mapping[str, Identity]
 
 
-Event = Received | Drained | LinkClosed | Suspected | Calmed | Stalled | KeysChanged
+Event = Received | Drained | LinkClosed | Suspected | Calmed | Pressed | Stalled | KeysChanged

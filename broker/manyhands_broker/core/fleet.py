@@ -7,6 +7,10 @@ another that is slow. All choices cost the same whatever the number of nodes.
 
 Nodes may differ in what they can run at all (their labels: another Python, no pickles). They are kept
 sorted for each set of labels that jobs have asked for, which is one where all are alike.
+
+They differ in how they are, too: heartbeats tell of machines that others keep busy, and of those that
+are short of memory (`pressure`). The former come after the others. The latter get nothing as long as
+another node could run it, even one that is busy now; where there is no other, a task for each slot.
 """
 
 from __future__ import annotations
@@ -19,23 +23,57 @@ from manyhands_broker.core.job import Job
 from manyhands_broker.core.kind import Kind, Needs
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.node import Node
+from manyhands_broker.core.pressure import MEMORY
 
 K = TypeVar("K")
-V = TypeVar("V")
 
 #: Kinds of tasks, and sets of labels, for which nodes are kept sorted; the oldest gives way and is
 #: sorted anew if it is asked for again.
 MAX_KINDS = 64
 
 
-class _Group:
-    """The nodes with certain labels: with an idle slot; that can take more. Dicts as ordered sets."""
+#: In which order nodes are asked: with an idle slot and not; each first those whose machine is theirs,
+#: then those that share it with much else. Last, those with an idle slot and too little memory.
+_IDLE, _IDLE_BUSY, _ROOM, _ROOM_BUSY, _SHORT = range(5)
 
-    __slots__ = ("idle", "room")
+
+class _Group:
+    """The nodes with certain labels, by tier; and those that are not short of memory, busy or not.
+
+    Dicts as ordered sets.
+    """
+
+    __slots__ = ("able", "tiers")
 
     def __init__(self) -> None:
-        self.idle: dict[Node, None] = {}
-        self.room: dict[Node, None] = {}
+        self.tiers: tuple[dict[Node, None], ...] = tuple({} for _ in range(5))
+        self.able: dict[Node, None] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether some slot of theirs could start a task now."""
+        return any(self.tiers[tier] for tier in (_IDLE, _IDLE_BUSY))
+
+    def pick(self, *, idle: bool = False) -> Node | None:
+        """The node whose turn it is; with `idle` only one with an idle slot."""
+        tiers = self.tiers
+        if tiers[_IDLE]:
+            return _turn(tiers[_IDLE])
+        for tier in (_IDLE_BUSY,) if idle else (_IDLE_BUSY, _ROOM, _ROOM_BUSY):
+            if tiers[tier]:
+                return _turn(tiers[tier])
+        if tiers[_SHORT] and not self.able:
+            return _turn(tiers[_SHORT])
+        return None
+
+    def move(self, node: Node, tier: int | None) -> None:
+        """Put a node where it belongs now; `None` is nowhere."""
+        if tier is not None and node in self.tiers[tier]:
+            return
+        for members in self.tiers:
+            members.pop(node, None)
+        if tier is not None:
+            self.tiers[tier][node] = None
 
 
 class Fleet:
@@ -54,7 +92,7 @@ class Fleet:
         #: Nodes by the labels that have been asked for; and those that can start a task of a kind now,
         #: for each kind with resources.
         self._groups: dict[Needs, _Group] = {}
-        self._fit: dict[Kind, dict[Node, None]] = {}
+        self._fit: dict[Kind, _Group] = {}
         self.slots = 0
 
     def __iter__(self) -> Iterator[Node]:
@@ -82,10 +120,10 @@ class Fleet:
         del self.by_row[node.row]
         self._free_rows.append(node.row)
         self.slots -= node.slots
-        for group in self._groups.values():
-            group.idle.pop(node, None)
-            group.room.pop(node, None)
-        for members in (self._idle, self._surplus, *self._fit.values()):
+        for group in (*self._groups.values(), *self._fit.values()):
+            group.move(node, None)
+            group.able.pop(node, None)
+        for members in (self._idle, self._surplus):
             members.pop(node, None)
 
     def resize(self, node: Node, slots: int, window: int) -> None:
@@ -96,47 +134,67 @@ class Fleet:
         self.update(node)
 
     def update(self, node: Node) -> None:
-        """Sort the node anew after anything about it has changed."""
-        takes = node.linked and not node.draining and node.held < node.window
-        idle = takes and node.held < node.slots
-        room = takes and not node.wary and node.load < node.slots * self._limits.lookahead
-        _put(self._idle, node, idle)
+        """Sort the node anew after anything about it has changed but its labels and all it has."""
+        takes = node.linked and not node.draining
+        able = takes and node.pressure != MEMORY
+        if able != node.able:
+            node.able = able
+            self.enlist(node)
+        tier = self._tier(node) if takes and node.held < node.window else None
+        idle = tier is not None and tier not in (_ROOM, _ROOM_BUSY)
+        _put(self._idle, node, idle and able)
         _put(self._surplus, node, node.linked and node.held > node.slots)
+        if tier != node.tier:
+            node.tier = tier
+            for needs, group in self._groups.items():
+                group.move(node, tier if node.meets(needs) else None)
+        for kind, group in self._fit.items():
+            fits = idle and node.meets(kind.needs) and node.fits(kind.resources) > 0
+            group.move(node, tier if fits else None)
+
+    def _tier(self, node: Node) -> int | None:
+        """Where a node belongs that takes more."""
+        if node.held < node.slots:
+            if not node.pressure:
+                return _IDLE
+            return _SHORT if node.pressure == MEMORY else _IDLE_BUSY
+        if node.wary or node.load >= node.slots * self._limits.lookahead or not node.able:
+            return None
+        return _ROOM_BUSY if node.pressure else _ROOM
+
+    def enlist(self, node: Node) -> None:
+        """Sort the node anew after what it could ever run has changed. `update` has to follow."""
         for needs, group in self._groups.items():
             meets = node.meets(needs)
-            _put(group.idle, node, idle and meets)
-            _put(group.room, node, room and meets)
-        for kind, members in self._fit.items():
-            fits = idle and node.meets(kind.needs) and node.fits(kind.resources) > 0
-            _put(members, node, fits)
+            _put(group.able, node, node.able and meets)
+            group.move(node, node.tier if meets else None)
+        for kind, group in self._fit.items():
+            could = node.meets(kind.needs) and node.could(kind.resources)
+            _put(group.able, node, node.able and could)
 
     def pick(self, job: Job) -> Node | None:
         """The node that takes the job's next tasks; the others' turn comes after it."""
         if job.resources:
             fitting = self._fit.get(job.kind)
             if fitting is None:
-                fitting = self._begin(self._fit, job.kind, {})
-            return _turn(fitting) if fitting else None
-        group = self._group(job)
-        if group.idle:
-            return _turn(group.idle)
-        if group.room and not job.suspects:
-            return _turn(group.room)
-        return None
+                fitting = self._begin(self._fit, job.kind)
+            return fitting.pick()
+        return self._group(job).pick(idle=bool(job.suspects))
 
     def _group(self, job: Job) -> _Group:
         needs = job.kind.needs
         group = self._groups.get(needs)
-        return self._begin(self._groups, needs, _Group()) if group is None else group
+        return self._begin(self._groups, needs) if group is None else group
 
-    def _begin(self, table: dict[K, V], key: K, value: V) -> V:
+    def _begin(self, table: dict[K, _Group], key: K) -> _Group:
         """Keep nodes sorted for something else as well."""
         if len(table) >= MAX_KINDS:
             del table[next(iter(table))]
-        table[key] = value
+        group = table[key] = _Group()
         for node in self:
+            self.enlist(node)
             self.update(node)
-        return value
+        return group
 
     def amount(self, node: Node, job: Job, queued: int) -> int:
         """How many of the job's tasks `node` gets now; none if it has enough of such."""
@@ -144,7 +202,7 @@ class Fleet:
         idle = node.slots - node.held
         if job.resources:
             return max(1, min(idle, node.fits(job.resources)))
-        if job.suspects or node.wary:
+        if job.suspects or node.wary or node.pressure == MEMORY:
             return max(1, idle)
         each = limits.unmeasured if job.estimate is None else max(job.estimate, 1e-7)
         target = limits.horizon

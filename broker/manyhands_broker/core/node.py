@@ -16,6 +16,7 @@ class Node:
     """One incarnation of a node: one boot id, from its hello until it says bye or is condemned."""
 
     __slots__ = (
+        "able",
         "back_by",
         "boot_id",
         "done",
@@ -37,12 +38,14 @@ class Node:
         "name",
         "peer",
         "phi",
+        "pressure",
         "recall_at",
         "recalling",
         "resources",
         "resting",
         "row",
         "slots",
+        "tier",
         "wary",
         "who",
         "window",
@@ -87,6 +90,11 @@ class Node:
         #: When it may be asked again, after it had nothing to give.
         self.recall_at = now
         self.phi = 0.0
+        #: What its machine is under, by its heartbeats: see `pressure`.
+        self.pressure = ""
+        #: Whether it takes tasks as others do, and in which order: the fleet's own notes.
+        self.able = False
+        self.tier: int | None = None
         self.done = 0
         #: What the node has by name, and what of it no held task takes.
         self.resources: dict[str, float] = {}

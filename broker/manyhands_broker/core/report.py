@@ -59,6 +59,7 @@ def describe_node(book: Book, node: Node, now: float) -> dict[str, Any]:
         "window": node.window,
         "done": node.done,
         "phi": node.phi,
+        "pressure": node.pressure,
         "age": now - node.joined,
         "lease": max(0.0, node.lease_until - now),
         "row": node.row,

@@ -57,6 +57,7 @@ from manyhands_broker.core.events import (
     Event,
     KeysChanged,
     LinkClosed,
+    Pressed,
     Received,
     Stalled,
     Suspected,
@@ -134,6 +135,8 @@ class Core:
                 self._workers.suspected(row, boot_id, phi)
             case Calmed(row, boot_id):
                 self._workers.calmed(row, boot_id)
+            case Pressed(row, boot_id, level):
+                self._workers.pressed(row, boot_id, level, now)
             case Stalled(seconds):
                 self._workers.stalled(seconds)
             case KeysChanged(known):

@@ -7,6 +7,7 @@ from collections import Counter
 from manyhands_broker.core.book import Book
 from manyhands_broker.core.job import Job
 from manyhands_broker.core.node import Node
+from manyhands_broker.core.pressure import MEMORY
 from manyhands_broker.core.states import State
 from manyhands_shared.labels import lacking
 
@@ -39,11 +40,12 @@ def reasons(book: Book, job: Job) -> list[str]:
     if job.held:
         found.append("the broker has just started and gives nodes a moment to come back")
     nodes = [node for node in book.fleet if node.linked]
+    able = [node for node in nodes if _could(node, job)]
     if not nodes:
         found.append("no node is connected; start one with: manyhands worker")
-    elif not any(_could(node, job) for node in nodes):
+    elif not able:
         found += _missing(job, nodes)
-    elif all(node.draining for node in nodes if _could(node, job)):
+    elif all(node.draining for node in able):
         found.append("every node that could run it is draining")
     elif job.session.cap and job.session.assigned >= job.session.cap:
         found.append(f"its client runs at most {job.session.cap} tasks at once")
@@ -52,7 +54,17 @@ def reasons(book: Book, job: Job) -> list[str]:
     elif not found:
         busy = sum(min(node.held, node.slots) for node in nodes)
         found.append(f"{busy} of {book.fleet.slots} slots are busy, and its turn has not come")
+        found += _short(able)
     return found
+
+
+def _short(able: list[Node]) -> list[str]:
+    """What lack of memory has to do with it."""
+    short = [node.name for node in able if node.pressure == MEMORY]
+    if len(short) == len(able):
+        return ["every node that could run it is short of memory, and gets one task for each slot"]
+    names = ", ".join(sorted(short)[:10])
+    return [f"nodes that are short of memory get nothing new: {names}"] if short else []
 
 
 def _could(node: Node, job: Job) -> bool:

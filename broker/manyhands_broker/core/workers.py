@@ -16,6 +16,7 @@ from manyhands_broker.core.job import Piece
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.orphans import Orphans
 from manyhands_broker.core.outcomes import Outcomes, runs
+from manyhands_broker.core.pressure import MEMORY, Machine
 from manyhands_broker.core.records import TaskPrinted
 from manyhands_broker.core.states import State
 from manyhands_shared.messages import (
@@ -103,6 +104,7 @@ class Workers:
         self._resize(node, hello.slots, hello.window)
         node.equip(_resources(hello.info))
         node.labels = _labels(hello.info)
+        book.fleet.enlist(node)
         book.fleet.update(node)
         self._welcome(node, keep)
         if node.drain:  # the order may have been lost with the old link
@@ -204,6 +206,22 @@ class Workers:
         node = self._at(row, boot_id)
         if node is not None:
             node.phi = 0.0
+
+    def pressed(self, row: int, boot_id: bytes, level: str, now: float) -> None:
+        """Its machine is short of memory, or kept busy by others, or is no longer."""
+        node = self._at(row, boot_id)
+        if node is None or node.pressure == level:
+            return
+        before, node.pressure = node.pressure, level
+        self._book.fleet.update(node)
+        if level == MEMORY:
+            text = (
+                f"less than {_mib(node)} MiB of memory are available on its machine; "
+                "it gets nothing new while another node can take it"
+            )
+            self._book.note(node, "memory-short", text, {}, now)
+        elif before == MEMORY:
+            self._book.say(logging.INFO, f"node {node.name}: there is enough memory again")
 
     def stalled(self, seconds: float) -> None:
         """The broker was not there to hear: every lease is longer by that time."""
@@ -330,7 +348,7 @@ class Workers:
     def _welcome(self, node: Node, keep: list[Span]) -> None:
         book = self._book
         key = secrets.token_bytes(32)
-        book.effects.append(Watch(node.row, node.boot_id, key))
+        book.effects.append(Watch(node.row, node.boot_id, key, _machine(node.info)))
         limits = book.limits
         book.send(
             node.peer,
@@ -412,6 +430,19 @@ def _resources(info: dict[str, Any]) -> dict[str, float]:
         for name, amount in said.items()
         if isinstance(name, str) and type(amount) in (int, float) and amount >= 0
     }
+
+
+def _machine(info: dict[str, Any]) -> Machine:
+    """What the machine is like, as far as it makes sense."""
+    reserve, cores = info.get("memory_reserve"), info.get("cores")
+    return Machine(
+        reserve if type(reserve) is int and reserve > 0 else 0,
+        cores if type(cores) is int and cores > 0 else 1,
+    )
+
+
+def _mib(node: Node) -> int:
+    return _machine(node.info).reserve >> 20
 
 
 def _labels(info: dict[str, Any]) -> frozenset[str] | None:

@@ -26,6 +26,9 @@ _MIB = 1 << 20
 def command(*, json: bool, **connection: Any) -> None:
     """List the broker's nodes: slots, tasks, CPU in cores, memory in MiB, the last sign of life.
 
+    PRESSURE is what a node's machine is under: memory if little is available, so that it gets nothing
+    new while another node can take it; load if other programs keep its cores busy: it comes last.
+
     LACKS is what keeps a node from running work that waits: another Python than that of a client
     whose functions travel by value, or pickles where a node is a safe one; `manyhands why` says more.
     """
@@ -38,11 +41,12 @@ def command(*, json: bool, **connection: Any) -> None:
         return
     columns = ("name", "state", "slots", "running", "held", "done", "host", "pid", "python", "cpu")
     _output.table(
-        [*columns, "rss", "age", "lacks"],
+        [*columns, "rss", "age", "pressure", "lacks"],
         [
             [
                 *(node.get(column) for column in columns),
-                *(_mib(node.get("rss")), node.get("age"), ", ".join(node["lacks"])),
+                *(_mib(node.get("rss")), node.get("age"), node["pressure"]),
+                ", ".join(node["lacks"]),
             ]
             for node in nodes
         ],

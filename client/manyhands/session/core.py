@@ -252,6 +252,7 @@ class Session:
             yield Send(Bye(event.reason))
         if self.state is not State.CLOSED:
             self._become(State.CLOSED)
+        self._questions.clear()  # nobody is left to hear the answers
 
     # The link -----------------------------------------------------------------------------------
 
