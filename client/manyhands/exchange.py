@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import zmq
 
-from manyhands.fetcher import fetcher, without_payload
+from manyhands.direct import Direct
+from manyhands.fetcher import answer, fetcher
 from manyhands.intake import Intake
 from manyhands.session.types import Fetch, Fetched
 from manyhands.store import Store
 from manyhands_shared.loans import Lender
 from manyhands_shared.messages import Message, Stock
+from manyhands_shared.serial import Payload
 
 
 class Exchange:
@@ -23,36 +26,51 @@ class Exchange:
         intake: leads to the I/O thread.
         poller: the thread's, where descriptors are registered.
         send: sends a message if the session is open.
+        keyed: whether the cluster has a key, so that results may be fetched from other hosts.
     """
 
     def __init__(
-        self, session: bytes, intake: Intake, poller: zmq.Poller, send: Callable[[Message], None]
+        self,
+        session: bytes,
+        intake: Intake,
+        poller: zmq.Poller,
+        send: Callable[[Message], None],
+        *,
+        keyed: bool,
     ) -> None:
         #: Large values that tasks refer to.
         self.store = Store(session, intake, self._lend)
         self._poller = poller
         self._send = send
         self._lender: Lender | None = None
-        self._fetcher = fetcher()
-        self._refused: list[Fetched] = []
+        self._intake = intake
+        self._direct = Direct(self._over) if keyed else None
+        self._fetcher = fetcher(self._direct)
+        self._ended: list[Fetched] = []
         if self._fetcher is not None:
             poller.register(self._fetcher.fd, zmq.POLLIN)
 
     @property
     def pending(self) -> bool:
         """Whether `turn` has something to do of which no descriptor tells."""
-        return bool(self._refused) or (self._fetcher is not None and self._fetcher.pending)
+        return bool(self._ended) or (self._fetcher is not None and self._fetcher.pending)
+
+    def options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of a job, with what its nodes must know of this session."""
+        if self._direct is None or not options.get("direct"):
+            return options
+        return {**options, "fetch_key": self._direct.public}
 
     def fetch(self, wanted: Fetch) -> None:
         """Begin to fetch a result; `turn` brings it."""
         if self._fetcher is None:  # whoever offers this was told so, and yet
-            self._refused.append(without_payload(wanted))
+            self._ended.append(answer(wanted))
         else:
             self._fetcher.fetch(wanted)
 
     def turn(self, ready: Mapping[Any, int]) -> list[Fetched]:
         """Serve what has come; returns the fetches that are over."""
-        over, self._refused = self._refused, []
+        over, self._ended = self._ended, []
         if self._lender is not None and self._lender.fd in ready:
             self._lender.turn()
         if self._fetcher is not None and (self._fetcher.fd in ready or self._fetcher.pending):
@@ -67,7 +85,16 @@ class Exchange:
         """The session is over. What was fetched stays."""
         if self._fetcher is not None:
             self._fetcher.close()
+        if self._direct is not None:
+            self._direct.close()
         self.store.close()
+
+    def _over(self, wanted: Fetch, payload: Payload | None) -> None:
+        """A fetch from another host is over; called on the thread for these."""
+        self._intake.command(partial(self._note, answer(wanted, payload)))
+
+    def _note(self, fetched: Fetched) -> None:
+        self._ended.append(fetched)
 
     def _lend(self, lender: Lender) -> None:
         self._lender = lender

@@ -1,15 +1,16 @@
 """Fetches held results from where they lie, so that they take no way through the broker.
 
 On the same host the memory itself is borrowed: mapped, not copied. The mapping is copy-on-write, so
-an array that comes back can be written to like any other, and nobody else sees it.
+an array that comes back can be written to like any other, and nobody else sees it. From other hosts it
+is received (see `direct`).
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import replace
 
+from manyhands.direct import Direct
 from manyhands.session.types import Fetch, Fetched
 from manyhands_shared import loans
 from manyhands_shared.errors import ProtocolError
@@ -20,11 +21,15 @@ from manyhands_shared.ticket import Ticket
 class Fetcher:
     """All fetches of a session. `fd` can be read when `turn` has answers; nothing here waits.
 
+    Args:
+        direct: fetches from other hosts, and answers for itself; None: these are not to be had.
+
     Raises:
         OSError: the system gives no descriptor.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, direct: Direct | None) -> None:
+        self._direct = direct
         self._borrower = loans.Borrower()
         self._waiting: dict[bytes, tuple[Fetch, Ticket]] = {}
         self._failed: deque[Fetched] = deque()
@@ -40,13 +45,22 @@ class Fetcher:
         try:
             ticket = Ticket.decode(wanted.ticket)
         except ProtocolError:
-            self._failed.append(without_payload(wanted))
+            self._failed.append(answer(wanted))
             return
         if ticket.host != loans.host_id():
-            self._failed.append(without_payload(wanted))
+            self._fetch_afar(wanted, ticket)
             return
         self._waiting[ticket.key] = wanted, ticket
         self._borrower.ask(ticket.lender, ticket.key)
+
+    def _fetch_afar(self, wanted: Fetch, ticket: Ticket) -> None:
+        if self._direct is not None and ticket.server is not None:
+            try:
+                self._direct.fetch(wanted, ticket, ticket.server)
+            except OSError:
+                self._failed.append(answer(wanted))
+        else:
+            self._failed.append(answer(wanted))
 
     def turn(self) -> list[Fetched]:
         """The fetches that are over."""
@@ -60,8 +74,7 @@ class Fetcher:
                     self._borrower.returning(lender, key)()
                 continue
             wanted, ticket = entry
-            payload = None if fd is None else self._mapped(ticket, fd)
-            over.append(replace(without_payload(wanted), payload=payload))
+            over.append(answer(wanted, None if fd is None else self._mapped(ticket, fd)))
         return over
 
     def close(self) -> None:
@@ -85,16 +98,16 @@ class Fetcher:
             os.close(fd)
 
 
-def fetcher() -> Fetcher | None:
+def fetcher(direct: Direct | None) -> Fetcher | None:
     """A fetcher, or None where results cannot be fetched."""
     if not loans.host_id():
         return None
     try:
-        return Fetcher()
+        return Fetcher(direct)
     except OSError:
         return None
 
 
-def without_payload(wanted: Fetch) -> Fetched:
-    """The answer that a result is not to be had."""
-    return Fetched(wanted.job, wanted.attempt, wanted.index, wanted.ticket, None)
+def answer(wanted: Fetch, payload: Payload | None = None) -> Fetched:
+    """What has come of a fetch; without a payload: it is not to be had."""
+    return Fetched(wanted.job, wanted.attempt, wanted.index, wanted.ticket, payload)

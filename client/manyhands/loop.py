@@ -113,7 +113,9 @@ class SessionLoop:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._poller.register(intake.wake_fd, zmq.POLLIN)
-        self._exchange = Exchange(session.token, intake, self._poller, self._send_if_open)
+        self._exchange = Exchange(
+            session.token, intake, self._poller, self._send_if_open, keyed=key is not None
+        )
         self.store = self._exchange.store
         self._link: Link
         self._polls_out = False
@@ -323,7 +325,8 @@ class SessionLoop:
         self._jobs[job.id] = job
         if job.kept is not None:
             job.unfinished = 1  # until the journal has it
-        self._handle(AddJob(job.id, job.function, job.options, watch=job.kept is None))
+        options = self._exchange.options(job.options)
+        self._handle(AddJob(job.id, job.function, options, watch=job.kept is None))
 
     def _close_job(self, job: OpenJob) -> None:
         if not job.closed:

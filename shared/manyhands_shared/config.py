@@ -118,6 +118,16 @@ class WorkerConfig:
         "while another can take it; 0 is never.",
     ] = 0.05
     beats: Annotated[bool, "Send UDP heartbeats."] = True
+    direct: Annotated[
+        bool,
+        "With a key: let clients of other hosts fetch large results from here, not the broker.",
+    ] = True
+    data_address: Annotated[
+        str, "Where to listen for them; empty is the address by which the broker is reached."
+    ] = ""
+    data_port: Annotated[
+        int, Ge(0), Le(65_535), "TCP port to listen on for them; 0 takes a free one."
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -401,6 +401,26 @@ class Stock:
 
 
 @dataclass(frozen=True, slots=True)
+class Pull:
+    """A client asks a node, on the socket for that, for `size` bytes of a held result, from `at` on."""
+
+    NUMBER: ClassVar[int] = 41
+    key: Id16
+    at: U64
+    size: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The answer to a `Pull`: one body; without a body it is not to be had (any more)."""
+
+    NUMBER: ClassVar[int] = 42
+    key: Id16
+    at: U64
+    bodies: Bodies
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """A question or an order; see the page on the protocol for each `what`."""
 
@@ -457,6 +477,8 @@ Message = (
     | Output
     | Want
     | Stock
+    | Pull
+    | Part
     | Query
     | Reply
 )

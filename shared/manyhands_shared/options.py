@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -12,6 +13,7 @@ from manyhands_shared.labels import PICKLE
 MAX_NAME_CHARS = 200
 #: Ten years: longer than any job, short enough for every clock.
 MAX_SECONDS = 10 * 365 * 86_400.0
+_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class JobOptions:
     - `safe`: the function goes by name, arguments and results are msgpack, see `plain`.
     - `resources`: what each task takes of its node, by name (``cpus``, ``memory``, any label).
     - `direct`: a node may keep a large result until the client has fetched it from there.
+    - `fetch_key`: the public key with which the client comes for it from another host, in hexadecimal;
+      empty: it does not come.
     - `after`: ids of durable jobs whose results are passed to the tasks, before their own arguments,
       as one list for each of these jobs, once they are all done.
     """
@@ -60,6 +64,7 @@ class JobOptions:
     resources: Mapping[str, float] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     direct: bool = False
+    fetch_key: str = ""
 
     def to_map(self) -> dict[str, Any]:
         """Only what differs from the defaults, in plain values."""
@@ -145,4 +150,5 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "resources": _are_resources,
     "after": lambda v: _are_names(v, 1_000),
     "direct": _is_flag,
+    "fetch_key": lambda v: type(v) is str and (not v or _PUBLIC_KEY.fullmatch(v) is not None),
 }

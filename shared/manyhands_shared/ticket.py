@@ -1,18 +1,28 @@
 """What a held result's body says: where the result is to be had.
 
-A msgpack map: `host` (see `loans.host_id`) and `lender`, the address there; `key` of the segment; and
-`lengths` of the buffers that lie in it, in bytes.
+A msgpack map: `host` (see `loans.host_id`) and `lender`, the address there; `key` of the segment;
+`lengths` of the buffers that lie in it, in bytes; and `server` for clients of other hosts, if the node
+serves those: its numeric address, port and public key.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, NamedTuple
 
 import msgpack
 
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.loans.lender import KEY_BYTES
+
+
+class Server(NamedTuple):
+    """Where a node serves results: a numeric address, a port, and its public key of 32 bytes."""
+
+    address: str
+    port: int
+    key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +33,19 @@ class Ticket:
     lender: str
     key: bytes
     lengths: list[int]
+    server: Server | None = None
 
     def encode(self) -> bytes:
         """As the body of a result."""
-        packed: bytes = msgpack.packb(asdict(self), use_bin_type=True)
+        values: dict[str, Any] = {
+            "host": self.host,
+            "lender": self.lender,
+            "key": self.key,
+            "lengths": self.lengths,
+        }
+        if self.server is not None:
+            values["server"] = list(self.server)
+        packed: bytes = msgpack.packb(values, use_bin_type=True)
         return packed
 
     @classmethod
@@ -38,7 +57,13 @@ class Ticket:
         """
         try:
             values = msgpack.unpackb(body, raw=False)
-            ticket = cls(values["host"], values["lender"], values["key"], values["lengths"])
+            ticket = cls(
+                values["host"],
+                values["lender"],
+                values["key"],
+                values["lengths"],
+                _server(values.get("server")),
+            )
         except Exception as error:  # noqa: BLE001 - whatever msgpack raises, it is none
             raise ProtocolError(f"a ticket that cannot be read ({error})") from None
         sound = (
@@ -53,3 +78,16 @@ class Ticket:
         if not sound:
             raise ProtocolError("a ticket with fields of other kinds")
         return ticket
+
+
+def _server(values: Any) -> Server | None:
+    """Raises ValueError or TypeError if it is none."""
+    if values is None:
+        return None
+    server = Server(*values)
+    ip_address(server.address)  # never a name: nobody is to have a client look names up
+    if type(server.port) is not int or not 0 < server.port < 1 << 16:
+        raise ValueError("no port")
+    if type(server.address) is not str or type(server.key) is not bytes or len(server.key) != 32:
+        raise TypeError("no server")
+    return server

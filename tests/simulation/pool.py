@@ -38,6 +38,9 @@ class Offer:
         self.nbytes = len(body)
         self.ticket = pool.lend(self)
 
+    def admit(self, guest: str) -> None:
+        """Its client may come for it, as anybody may here."""
+
     def payload(self) -> tuple[bytes, ...]:
         """The result itself."""
         return (self._body,)

@@ -26,6 +26,9 @@ class Offer(Protocol):
     nbytes: int
     ticket: bytes
 
+    def admit(self, guest: str) -> None:
+        """The client with this public key (hexadecimal; empty: none) may fetch it from another host."""
+
     def payload(self) -> tuple[Buffer, ...]:
         """The result itself. Raises OSError or ValueError where it cannot be had."""
 
@@ -45,7 +48,7 @@ class Rules:
     """What a job asks of the node that runs its tasks: the part of its options that is for nodes.
 
     `timeout` in seconds, 0 for none. `capture`: what its tasks print goes to the broker as well.
-    `direct`: large results may be held for the client to fetch.
+    `direct`: large results may be held for the client to fetch, from another host with `fetch_key`.
     `safe`: functions by name, msgpack. `foreign`: its pickles are of another Python.
     """
 
@@ -57,6 +60,7 @@ class Rules:
     direct: bool = False
     safe: bool = False
     foreign: bool = False
+    fetch_key: str = ""
 
     @classmethod
     def of(cls, options: JobOptions) -> Rules:
@@ -70,6 +74,7 @@ class Rules:
             options.direct,
             options.safe,
             options.python not in ("", PYTHON),
+            options.fetch_key,
         )
 
 

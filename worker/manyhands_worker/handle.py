@@ -9,6 +9,7 @@ import time
 from collections import deque
 from itertools import islice
 from multiprocessing.connection import Pipe
+from typing import TYPE_CHECKING
 
 from manyhands_shared import serial
 from manyhands_shared.loans import Lender, fits, span
@@ -31,6 +32,9 @@ from manyhands_worker.runner import Limits
 from manyhands_worker.segments import Offer, new_marks
 from manyhands_worker.slab import SlabError, SlabLedger, new_slab
 
+if TYPE_CHECKING:
+    from manyhands_worker.server import ResultServer
+
 _MIB = 1 << 20
 #: Bytes read of one child before the others get their turn.
 _TURN_BYTES = 16 << 20
@@ -46,16 +50,23 @@ class ChildHandle:
         slab_bytes: size of its slab; 0 for none.
         limits: what bounds the child.
         lender: lends its results out to be fetched; None: they all go through the node.
+        server: serves them to clients of other hosts.
 
     Raises:
         OSError, EOFError: the system gives no process, descriptor or memory; nothing is left behind.
     """
 
     def __init__(
-        self, slot: int, slab_bytes: int, limits: Limits, lender: Lender | None = None
+        self,
+        slot: int,
+        slab_bytes: int,
+        limits: Limits,
+        lender: Lender | None = None,
+        server: ResultServer | None = None,
     ) -> None:
         self.slot = slot
         self._lender = lender
+        self._server = server
         self.started_at = time.monotonic()
         #: Why the node killed it, if it did so because the child had gone wrong.
         self.fault = ""
@@ -295,7 +306,7 @@ class ChildHandle:
         def release() -> None:
             marks[number] = 0
 
-        return Offer(self._lender, fd, lengths, release)
+        return Offer(self._lender, self._server, fd, lengths, release)
 
     def revoke(self, limit: int) -> None:
         """Have it start nothing from serial `limit` on; `claim` is true `SETTLE_SECONDS` later."""

@@ -61,6 +61,10 @@ class Jobs:
                 self._rules[group.job] = rules
         return self._rules.get(group.job, NO_RULES)
 
+    def fetch_key(self, job: str) -> str:
+        """The public key with which a job's client comes for its results; empty: it does not."""
+        return self._rules.get(job, NO_RULES).fetch_key
+
     def given(self, message: Given) -> None:
         """Results of a job's parents have come."""
         nbytes = sum(serial.total(group.bodies) for group in message.results)

@@ -27,6 +27,7 @@ from manyhands_worker.heartbeat import Target
 from manyhands_worker.info import default_slots, describe_host
 from manyhands_worker.pool import NodePool
 from manyhands_worker.process import start_fork_server
+from manyhands_worker.server import ResultServer
 from manyhands_worker.transport import Transport
 
 log = logging.getLogger("manyhands.worker")
@@ -89,8 +90,16 @@ class _Node:
         self._link_fds = self._transport.descriptors
         self._data = self._make_data(boot_id.hex())
         lender = None if self._data is None else self._data.lender
+        self._server = None
+        if lender is not None and config.key_file and config.direct:
+            self._server = ResultServer(config.data_address, config.data_port)
         self._pool = NodePool(
-            slots, config.slab_bytes, self._selector, lender=lender, allowed=allowed
+            slots,
+            config.slab_bytes,
+            self._selector,
+            lender=lender,
+            server=self._server,
+            allowed=allowed,
         )
         self._guard = Guard(boot_id, self._selector, beats=config.beats)
         self._core = NodeCore(
@@ -125,6 +134,8 @@ class _Node:
                     self._turn()
             finally:
                 self._pool.close()
+                if self._server is not None:
+                    self._server.close()
                 if self._data is not None:
                     self._data.close()
                 self._guard.close()
@@ -207,6 +218,8 @@ class _Node:
 
     def _beat(self, effect: a.Beat) -> None:
         host = address.host_of(self._route.current) or "127.0.0.1"
+        if self._server is not None:
+            self._server.start(host)
         self._guard.aim(Target(host, effect.port, effect.row, effect.interval, effect.key))
 
     def _tell_manager(self, now: float) -> None:

@@ -27,6 +27,7 @@ import selectors
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
 
 from manyhands_shared.loans import Lender
 from manyhands_shared.wire import MAX_FRAME_BYTES
@@ -39,6 +40,9 @@ from manyhands_worker.process import usable_cores
 from manyhands_worker.runner import Limits
 from manyhands_worker.safe import Patterns
 from manyhands_worker.slab import slab_size
+
+if TYPE_CHECKING:
+    from manyhands_worker.server import ResultServer
 
 #: What each child keeps of functions, by the size of their payloads.
 CHILD_FUNCTION_BYTES = 64 << 20
@@ -63,6 +67,7 @@ class NodePool:
             with the events that came.
         frame_bytes: the largest single buffer of a result.
         lender: lends large results to clients on this host; None: all go through the broker.
+        server: serves them to clients of other hosts.
         allowed: the functions of a safe node; `None` for any.
     """
 
@@ -73,6 +78,7 @@ class NodePool:
         selector: selectors.BaseSelector,
         frame_bytes: int = MAX_FRAME_BYTES,
         lender: Lender | None = None,
+        server: ResultServer | None = None,
         allowed: Patterns | None = None,
     ) -> None:
         self._selector = selector
@@ -84,6 +90,7 @@ class NodePool:
             frame_bytes, CHILD_FUNCTION_BYTES, threads, segment_bytes, address, allowed
         )
         self._lender = lender
+        self._server = server
         self._children: list[ChildHandle | None] = [None] * slots
         self._leaving: dict[ChildHandle, float] = {}
         # Children whose pipe is closed, and that must be dead by then.
@@ -213,7 +220,7 @@ class NodePool:
         del self._births[slot]
         size = slab_size(self._slab_bytes, len(self._children))
         try:
-            child = ChildHandle(slot, size, self._limits, self._lender)
+            child = ChildHandle(slot, size, self._limits, self._lender, self._server)
         except (OSError, EOFError) as error:
             wait_for = self._next_delay(slot)
             self._births[slot] = now + wait_for

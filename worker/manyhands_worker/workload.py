@@ -275,6 +275,7 @@ class Workload:
         kept = [index for index, status in pairs if status == Status.HELD]
         for index, offer in zip(kept, offers, strict=True):
             if self._held.has(key, index):
+                offer.admit(self._jobs.fetch_key(key[0]))
                 self._offers.add(key, index, offer)
             else:
                 self._out.append(a.Free([offer]))

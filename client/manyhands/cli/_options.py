@@ -24,6 +24,7 @@ _METAVARS = {
     "journal": "DIRECTORY",
     "key_file": "FILE",
     "allow_file": "FILE",
+    "data_address": "ADDRESS",
     "name": "NAME",
 }
 #: Seconds that may be written with a unit.
