@@ -1,0 +1,220 @@
+"""Large results between hosts: from the node to the client, and through the broker where that fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from chaos.conftest import abandon
+from manyhands import Client, Executor, LocalCluster, direct
+from manyhands.testbed import Host, Network, Shape
+from support import eventually
+
+BOUND = 60.0
+ITEMS = 3 << 20  # of 8 bytes
+NBYTES = 8 * ITEMS
+#: Of the traffic through a host: what is no large result.
+SMALL = 2 << 20
+#: Bytes a second: slow enough to do something in the middle of a transfer.
+SLOW = 8_000_000
+
+
+class Three:
+    """A keyed broker, a client and a node, each on a host of its own."""
+
+    def __init__(self, network: Network, stack: ExitStack, folder: Path) -> None:
+        self.network = network
+        self.stack = stack
+        self.home, self.user, self.mill = network.hosts
+        self.key_file = str(folder / "cluster.key")
+        with self.home.inside():
+            self.cluster = LocalCluster(
+                nodes=0,
+                broker={
+                    "bind": f"tcp://{self.home.address}:7711",
+                    "key_file": self.key_file,
+                    "create_key": True,
+                    "lease": 3.0,
+                    "beat_interval": 0.1,
+                },
+                worker={"key_file": self.key_file},
+            )
+            stack.callback(self.cluster.close, drain=False)
+            self.client = stack.enter_context(Client(self.cluster.address, key_file=self.key_file))
+        self.node(self.mill)
+        with self.user.inside():
+            self.executor = Executor(address=self.cluster.address, key_file=self.key_file)
+        stack.callback(abandon, self.executor)
+        # It serves from here on.
+        eventually(self._serves, BOUND, what="the node serves results")
+
+    def node(self, host: Host) -> None:
+        """Start one there, and wait until it has joined."""
+        count = len(self.cluster.nodes)
+        with host.inside():
+            self.cluster.add_node(host.name)
+        eventually(lambda: len(self.client.query("nodes")) > count, BOUND, what="it joins")
+
+    def _serves(self) -> bool:
+        return bool(ports(self.mill))
+
+    def counters(self) -> dict[str, int]:
+        """The broker's."""
+        return dict(self.client.query("stats")["counters"])
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[Three]:
+    with ExitStack() as stack:
+        yield Three(stack.enter_context(Network(3)), stack, tmp_path)
+
+
+def ports(host: Host) -> list[int]:
+    """TCP ports that somebody listens on there."""
+    with host.inside():
+        texts = [Path(f"/proc/thread-self/net/{kind}").read_text() for kind in ("tcp", "tcp6")]
+    found = []
+    for line in (line for text in texts for line in text.splitlines()[1:]):
+        _, local, _, status = line.split()[:4]
+        if status == "0A":
+            found.append(int(local.rpartition(":")[2], 16))
+    return found
+
+
+def traffic(host: Host) -> int:
+    """Bytes that have reached a host's card."""
+    with host.inside():
+        lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
+    [card] = [line for line in lines if line.strip().startswith("eth0:")]
+    return int(card.partition(":")[2].split()[0])
+
+
+def numbers(start: int) -> Any:
+    """Something large of which each byte can be told from its neighbours."""
+    return np.arange(start, start + ITEMS)
+
+
+def note(folder: str, start: int) -> Any:
+    """The same, and leaves a trace of having run."""
+    Path(folder, f"{os.getpid()}").touch()
+    return np.arange(start, start + ITEMS)
+
+
+def check(three: Three, start: int) -> None:
+    assert (three.executor.submit(numbers, start).result(BOUND) == numbers(start)).all()
+
+
+def test_results_do_not_pass_the_broker(three: Three) -> None:
+    check(three, 0)
+    before = [traffic(host) for host in (three.home, three.user)]
+    futures = [three.executor.submit(numbers, start) for start in range(5)]
+    for start, future in enumerate(futures):
+        array = future.result(BOUND)
+        assert (array == numbers(start)).all()
+        array += 1  # as with a result of a process pool
+    broker, user = (
+        traffic(host) - old for host, old in zip((three.home, three.user), before, strict=True)
+    )
+    print(f"{broker} bytes to the broker, {user} to the client")
+    assert broker < SMALL
+    assert user > 5 * NBYTES
+    eventually(lambda: not held(three), what="the node lets go of everything")
+
+
+def held(three: Three) -> int:
+    return sum(int(node["held"] + node["lent"]) for node in three.client.query("nodes"))
+
+
+def test_a_node_that_lets_nobody_in_is_left_alone_for_a_while(
+    three: Three, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(three, 0)
+    three.network.drop(three.user, three.mill)
+    tried: list[object] = []
+    line = direct.Line
+
+    def count(*given: Any) -> direct.Line:
+        tried.append(given)
+        return line(*given)
+
+    monkeypatch.setattr(direct, "Line", count)
+    with three.user.inside():
+        other = Executor(address=three.cluster.address, key_file=three.key_file)
+    three.stack.callback(abandon, other)
+    before = traffic(three.home)
+    for start in range(3):
+        assert (other.submit(numbers, start).result(BOUND) == numbers(start)).all()
+    assert traffic(three.home) - before > 3 * NBYTES
+    assert len(tried) == 1
+    eventually(lambda: not held(three), what="the node lets go of everything")
+
+
+def in_mid_transfer(three: Three, folder: Path) -> Any:
+    """A result of which a part has come, over a slow cable."""
+    check(three, 0)
+    three.network.shape(three.mill, Shape(rate=SLOW))
+    before = traffic(three.user)
+    future = three.executor.submit(note, str(folder), 7)
+    eventually(lambda: traffic(three.user) - before > SMALL, BOUND, what="it is on its way")
+    assert not future.done()
+    return future
+
+
+def runs(folder: Path) -> int:
+    return len([entry for entry in folder.iterdir() if entry.name.isdigit()])
+
+
+def test_a_node_that_dies_in_mid_transfer_has_its_task_run_again(
+    three: Three, tmp_path: Path
+) -> None:
+    future = in_mid_transfer(three, tmp_path)
+    three.node(three.home)
+    os.kill(three.cluster.nodes[0].pid, signal.SIGKILL)
+    assert (future.result(BOUND) == numbers(7)).all()
+    assert runs(tmp_path) == 2
+
+
+def test_a_way_that_is_cut_in_mid_transfer_leaves_that_through_the_broker(
+    three: Three, tmp_path: Path
+) -> None:
+    future = in_mid_transfer(three, tmp_path)
+    three.network.drop(three.mill, three.user)
+    three.network.shape(three.mill, None)
+    assert (future.result(BOUND) == numbers(7)).all()
+    assert runs(tmp_path) == 1, "it was relayed"
+    eventually(lambda: not held(three), what="the node lets go of everything")
+
+
+def test_a_cable_that_is_cut_in_mid_transfer(three: Three, tmp_path: Path) -> None:
+    future = in_mid_transfer(three, tmp_path)
+    three.node(three.home)
+    three.network.shape(three.mill, None)
+    three.network.partition([three.mill])
+    assert (future.result(BOUND) == numbers(7)).all()
+    assert runs(tmp_path) == 2
+
+
+def test_a_client_that_stops_reading_costs_the_node_nothing(three: Three, tmp_path: Path) -> None:
+    """What was asked for and is not taken is no memory of the node's, and its loop turns on."""
+    check(three, 0)
+    node = psutil.Process(three.cluster.nodes[0].pid)
+    rss = node.memory_info().rss
+    three.network.drop(three.mill, three.user)
+    futures = [three.executor.submit(note, str(tmp_path), start) for start in range(4)]
+    eventually(lambda: held(three) >= 1, BOUND, what="one is held")
+    with three.home.inside():
+        near = Executor(address=three.cluster.address, key_file=three.key_file)
+    three.stack.callback(abandon, near)
+    assert near.submit(abs, -3).result(BOUND) == 3
+    assert node.memory_info().rss - rss < 2 * NBYTES
+    three.network.heal()
+    for start, future in enumerate(futures):
+        assert (future.result(BOUND) == numbers(start)).all()
