@@ -3,7 +3,8 @@
 # make simulate  SEEDS=10000 simulated worlds in which everything goes wrong, from seed START=0
 # make replay    what happens in one of them: SEED=17, and to one task of it: TASK=j0/3
 # make check  style, types, spelling, links
-# make bench  compare with other systems (bench-quick: two minutes)
+# make bench  compare with other systems, in half an hour (bench-quick: two minutes)
+# make bench-docs  put the last such run into docs/performance.md, with its chart
 #
 # The first run creates .venv and installs what is needed; Python 3.11 or newer is all it takes.
 
@@ -15,9 +16,10 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 SEEDS ?= 10000
 START ?= 0
+BENCH_RUN ?= out/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate replay check bench bench-quick clean
+.PHONY: help demo test simulate replay check bench bench-quick bench-docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -41,12 +43,16 @@ check: $(VENV)/.installed-test,check
 	@echo "codespell" && $(BIN)/codespell
 	@echo "links" && $(BIN)/python tools/check_docs.py $(PAGES)
 
-# Each system to compare with is installed into an environment of its own below $(VENV)/bench.
+# Each system to compare with is installed into an environment of its own below this folder.
+bench bench-quick: export BENCH_ENVIRONMENTS ?= $(VENV)/bench
 bench:
-	@BENCH_ENVIRONMENTS=$(VENV)/bench $(PYTHON) -m bench $(BENCH_ARGS)
+	@$(PYTHON) -m bench $(BENCH_ARGS)
 
 bench-quick:
-	@BENCH_ENVIRONMENTS=$(VENV)/bench $(PYTHON) -m bench --quick $(BENCH_ARGS)
+	@$(PYTHON) -m bench --quick $(BENCH_ARGS)
+
+bench-docs:
+	@$(PYTHON) -m bench.publish $(BENCH_RUN)
 
 # One stamp for each set of extras; a change of pyproject.toml installs again.
 $(VENV)/.installed-%: pyproject.toml tools/venv.py

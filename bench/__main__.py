@@ -1,38 +1,75 @@
 """Runs every measure of every system in turn, repeat by repeat; prints medians and ratios.
 
 Needs the standard library alone: each system runs in an environment of its own, made on first use.
+What was measured is written down after each step: a run that is ended early leaves what it had.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from bench import chart, environments, report
-from bench.measures import MEASURES
+from bench import child, environments, publish
+from bench.measures import GROUPS, MEASURES, START
 from bench.peers import PEERS, WORKERS
-from bench.report import OURS, Run
+from bench.report import markdown
+from bench.results import OURS, Run
 
 #: What `--quick` runs: two minutes.
-QUICK_SYSTEMS = ("manyhands", "multiprocessing.Pool", "Dask distributed", "Ray")
-QUICK_MEASURES = ("noop", "roundtrip", "map", "results")
-_MEASURE_SECONDS = 120
-_CLOSE_SECONDS = 5
-#: How often in a row a system may fail before it is given up.
-_PATIENCE = 2
+_QUICK_SYSTEMS = ("manyhands", "multiprocessing.Pool", "Ray", "Dask distributed", "Parsl HTEX")
+_QUICK_MEASURES = ("roundtrip", "noop", "map", "executor_map", "results")
+_ANSWER_SECONDS, _LIMITS_SECONDS, _SCALE_SECONDS = 60.0, 60.0, 240.0
+_INTERRUPTED = 130
 
 
 def main() -> int:
-    """Measure; print a markdown table; write JSON and a chart. Returns an exit code."""
+    """Measure; print markdown; write JSON and a chart. Returns an exit code."""
+    options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
+    systems = options.systems or list(_QUICK_SYSTEMS if options.quick else PEERS)
+    measures = options.measures or list(_QUICK_MEASURES if options.quick else MEASURES)
+    run = Run(
+        systems,
+        options.repeats or (1 if options.quick else 3),
+        environment(),
+        {name: PEERS[name].settings for name in systems},
+    )
+    run.left_out = left_out(systems, measures)
+    try:
+        prepare(run)
+        if options.install:
+            print("\n".join(f"{name}: {reason}" for name, reason in run.missing.items()))
+            return 0
+        options.output.mkdir(parents=True, exist_ok=True)
+        document = options.output / "bench.json"
+        began = time.monotonic()
+        try:
+            for step in steps(run, measures, scale=not (options.quick or options.measures)):
+                run.seconds = time.monotonic() - began
+                run.save(document)
+                note(f"{run.seconds:.0f} s: {step}")
+            run.complete = True
+        finally:
+            run.save(document)
+            print(markdown(run))
+            publish.draw(run, options.output / "bench.svg")
+            note(f"{run.seconds / 60:.1f} minutes; {document} has every value")
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return 0 if OURS not in run.missing else 1
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="some systems and measures, once")
     parser.add_argument("--repeats", type=int)
@@ -40,105 +77,102 @@ def main() -> int:
     parser.add_argument("--measures", nargs="*", choices=list(MEASURES))
     parser.add_argument("--install", action="store_true", help="make the environments, no more")
     parser.add_argument("--output", type=Path, default=Path("out"))
-    options = parser.parse_args()
-    systems = options.systems or list(QUICK_SYSTEMS if options.quick else PEERS)
-    measures = options.measures or list(QUICK_MEASURES if options.quick else MEASURES)
-    run = Run(systems, options.repeats or (1 if options.quick else 3), environment())
-    for name in systems:
+    return parser
+
+
+def prepare(run: Run) -> None:
+    """Install every system, and note which cannot be."""
+    for name in run.systems:
         note(f"environment of {name}")
         problem = environments.prepare(name)
         if problem:
             run.missing[name] = problem
-    if options.install:
-        print("\n".join(f"{name}: {reason}" for name, reason in run.missing.items()))
-        return 0
-    run.limits = limits()
+            note(f"{name}: {problem}")
+
+
+def steps(run: Run, measures: list[str], *, scale: bool) -> Iterator[str]:
+    """Measure the machine's limits, systems in turn, and the scale; after each step, what it was."""
+    if OURS in run.present:
+        run.limits = ours(run, "limits", "bench.limits", _LIMITS_SECONDS)
+        yield "the machine's limits"
+    groups = [[name for name in group if name in measures] for group in GROUPS]
     for repeat in range(run.repeats):
-        for measure in measures:
+        for group in filter(None, groups):
             for name in run.present:
-                note(f"repeat {repeat + 1} of {run.repeats}: {measure}, {name}")
-                measured(run, name, measure)
-    print(report.markdown(run))
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "bench.json").write_text(json.dumps(run.document(), indent=1))
-    (options.output / "bench.svg").write_text(chart.svg(run))
-    note(f"every value is in {options.output}/bench.json, a chart in {options.output}/bench.svg")
-    return 0 if OURS not in run.missing else 1
+                measured(run, name, group)
+                yield f"repeat {repeat + 1} of {run.repeats}: {name}: {', '.join(group)}"
+    if scale and OURS in run.present:
+        run.backlog = ours(run, "backlog", "bench.backlog", _SCALE_SECONDS)
+        yield "a long queue"
+        run.fleet = ours(run, "fleet", "bench.fleet", _SCALE_SECONDS)
+        yield "simulated fleets"
 
 
-def measured(run: Run, name: str, measure: str) -> None:
-    """Add the figures of one measure on one system to `run`, or why there are none."""
-    answer = child(environments.python(name), ["-m", "bench.measures", name, measure])
-    if isinstance(answer, str):
-        run.failures.setdefault(name, {})[measure] = answer
-        note(f"{name}, {measure}: {answer}")
-        if not run.figures[name] and len(run.failures[name]) >= _PATIENCE:
-            run.missing[name] = answer
-        return
-    run.versions[name] = answer["versions"]
-    for figure, value in answer["figures"].items():
-        run.figures[name].setdefault(figure, []).append(value)
+def measured(run: Run, name: str, group: list[str]) -> None:
+    """Add the figures of a group of measures of one system to `run`, or why there are none.
+
+    A measure that failed is not tried again; those behind it are, in a fresh process.
+    """
+    failed = run.failures.setdefault(name, {})
+    rest = [measure for measure in group if measure not in failed]
+    while rest and START not in failed:
+        waiting = [START, *rest]
+        arguments = ["-m", "bench.measures", name, *rest]
+        python = environments.python(name)
+        try:
+            for answer in child.answers(python, arguments, _ANSWER_SECONDS, len(waiting)):
+                waiting.remove(answer["measure"])
+                run.add(name, answer.get("figures", {}))
+                run.versions.setdefault(name, answer.get("versions", {}))
+                if "failure" in answer:
+                    failed[answer["measure"]] = answer["failure"]
+        except child.Failure as error:
+            failed[waiting.pop(0)] = str(error)
+        for measure in failed.keys() & {START, *rest}:
+            note(f"{name}: {measure}: {failed[measure]}")
+        rest = waiting
+    if START in failed and not run.figures[name]:
+        run.missing[name] = failed[START]
+    if not failed:
+        del run.failures[name]
 
 
-def limits() -> dict[str, float]:
-    """The machine's own limits; nothing if they cannot be measured."""
-    problem = environments.prepare(OURS)
-    if problem:
-        return {}
-    note("the machine's limits")
-    answer = child(environments.python(OURS), ["-m", "bench.limits", "--json"])
-    return {} if isinstance(answer, str) else answer
-
-
-def child(
-    python: Path, arguments: list[str], seconds: float = _MEASURE_SECONDS
-) -> dict[str, Any] | str:
-    """The JSON that an interpreter prints last, or why there is none. Nothing of it stays behind."""
-    process = subprocess.Popen(
-        [python, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(Path.cwd()),
-            "PYTHONWARNINGS": "ignore",
-            # Some start programs of their own by name.
-            "PATH": os.pathsep.join((str(python.parent.absolute()), os.environ.get("PATH", ""))),
-        },
-    )
+def ours(run: Run, what: str, module: str, seconds: float) -> dict[str, Any]:
+    """The JSON of another benchmark, of manyhands alone; nothing, and why, if it fails."""
     try:
-        out, err = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        _end(process)
-        return f"no answer within {seconds:g} s"
-    _end(process)
-    lines = [line for line in out.splitlines() if line.startswith("{")]
-    if process.returncode or not lines:
-        return next(iter(reversed(err.strip().splitlines())), f"exit code {process.returncode}")
-    return dict(json.loads(lines[-1]))
+        return child.answer(environments.python(OURS), ["-m", module, "--json"], seconds)
+    except child.Failure as error:
+        note(f"{what}: {error}")
+        run.failures.setdefault(OURS, {})[what] = str(error)
+        return {}
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """Kill what is left of its group: a system that failed may leave servers behind."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    # One that left the group may still hold the pipes: they are closed here, whoever writes there.
-    with contextlib.suppress(subprocess.TimeoutExpired), process:
-        process.communicate(timeout=_CLOSE_SECONDS)
+def left_out(systems: list[str], measures: list[str]) -> str:
+    """What a run does not measure of what could be."""
+    gone = [name for name in PEERS if name not in systems]
+    gone += [f"the measure {name}" for name in MEASURES if name not in measures]
+    return f"Left out: {', '.join(gone)}." if gone else ""
 
 
 def environment() -> dict[str, Any]:
     """What the figures were measured on."""
+    commit = ""
+    if shutil.which("git"):
+        command = ["git", "describe", "--always", "--dirty"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "cores": os.cpu_count(),
         "workers": WORKERS,
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "when": time.strftime("%Y-%m-%d", time.gmtime()),
         "load before": os.getloadavg()[0],
+        "commit": commit.strip(),
     }
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def note(text: str) -> None:

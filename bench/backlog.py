@@ -10,6 +10,7 @@ stays as long as it is.
 from __future__ import annotations
 
 import argparse
+import json
 import secrets
 import statistics
 import sys
@@ -109,18 +110,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.backlog", description=__doc__)
     parser.add_argument("--tasks", type=int, default=400_000, help="scheduled in each run")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     runs = [
         [measure(queued, arguments.tasks) for queued in (SHORT, LONG)]
         for _ in range(arguments.repeats)
     ]
+    rate = statistics.median(long[0] / short[0] for short, long in runs)
+    cpu = statistics.median(short[1] / long[1] for short, long in runs)
+    if arguments.json:
+        memory = statistics.median(long[2] for _, long in runs) - PAYLOAD
+        print(json.dumps({"rate": rate, "CPU": cpu, "bytes beside the payload": memory}))
+        return 0
     print("| queued | tasks/s | broker's CPU, µs a task | broker's memory, bytes a queued task |")
     print("|---|---|---|---|")
     for place, queued in enumerate((SHORT, LONG)):
-        rate, cpu, memory = (statistics.median(run[place][k] for run in runs) for k in range(3))
-        print(f"| {queued:,} | {rate:,.0f} | {cpu:.2f} | {memory:,.0f} |")
-    rate = statistics.median(long[0] / short[0] for short, long in runs)
-    cpu = statistics.median(short[1] / long[1] for short, long in runs)
+        medians = [statistics.median(run[place][k] for run in runs) for k in range(3)]
+        print("| {:,} | {:,.0f} | {:.2f} | {:,.0f} |".format(queued, *medians))
     print(f"\nlong queue against short: rate {rate:.2f}, tasks for the same CPU {cpu:.2f}")
     return 0
 

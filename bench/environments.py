@@ -30,7 +30,8 @@ def prepare(name: str) -> str:
     stamp = place / ".installed"
     wanted = "\n".join((*_MEASURES, *peer.requires))
     if any(requirement.startswith("--editable") for requirement in peer.requires):
-        wanted += Path("pyproject.toml").read_text()  # what it needs itself stands there
+        # What it needs itself stands there; and it is this checkout that is measured, no other.
+        wanted += f"{Path.cwd()}\n{Path('pyproject.toml').read_text()}"
     if not (stamp.exists() and stamp.read_text() == wanted):
         try:
             problem = _install(place, [*_MEASURES, *peer.requires])

@@ -1,33 +1,49 @@
-"""What is measured. Each measure runs alone in a fresh process with one system.
+"""What is measured. Each group of measures runs alone in a fresh process with one system.
 
-    python -m bench.measures SYSTEM MEASURE
+    python -m bench.measures SYSTEM MEASURE...
 
-prints one JSON object: ``{"figures": {name: value}, "versions": {distribution: version}}``.
+prints a line for each as soon as it is known: ``{"measure": name, "figures": {name: value}}``, or
+``{"measure": name, "failure": why}``. Before them comes ``{"measure": "start", ...}`` with the time to
+the first result and the versions.
+
+Slow systems are measured over shorter windows: their rates are so small that a second says them.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from bench import tasks
+from bench import child, tasks
 from bench.peers import PEERS, WORKERS, System
 
 MB = 1_000_000
-_SECONDS = 2.0
-_IDLE_SECONDS = 10.0
+#: A window of no-op tasks: of quick systems, and of those below `_QUICK` tasks a second.
+_SECONDS, _SLOW_SECONDS, _QUICK = 2.0, 1.0, 5_000
+_ROUNDS, _FEWEST_ROUNDS, _ROUNDS_SECONDS = 1_000, 200, 2.0
+_ITEMS = range(-500_000, 500_000)
+#: As a pool of two would choose, and an eighth of that and of that again.
+_CHUNKS = (2_000, 15_625, 125_000)
+#: Size in MB and how many of them, unless `_FEWEST` take longer than `_ARRAYS_SECONDS`.
+_ARRAYS = ((1, 100), (16, 20), (128, 6))
+_FEWEST, _ARRAYS_SECONDS = 3, 1.5
+_TENTH_SECONDS = 1.0
+_SETTLE_SECONDS, _IDLE_SECONDS = 2.0, 5.0
 
 
 def noop(system: System) -> dict[str, float]:
     """Tracked no-op tasks: submit one by one in a plain loop, then take every result."""
-    count = 300
-    for _ in range(3):  # as many as take two seconds, which has to be found out
-        rate, cpu = _noops(system, count)
-        count = int(min(max(rate * _SECONDS, 300), 400_000))
+    rate, cpu = _noops(system, 300)
+    for _ in range(2 if rate > _QUICK else 1):  # as many as fill the window: found out by trying
+        window = _SECONDS if rate > _QUICK else _SLOW_SECONDS
+        rate, cpu = _noops(system, int(min(max(rate * window, 300), 400_000)))
     return {"no-op tasks/s": rate, "CPU per task, µs": cpu * 1e6}
 
 
@@ -35,13 +51,12 @@ def roundtrip(system: System) -> dict[str, float]:
     """A lone task at a time: milliseconds from submit to result."""
     for _ in range(50):
         system.submit(tasks.noop, 1)()
-    times = []
-    for number in range(1_000):
+    times: list[float] = []
+    until = time.perf_counter() + _ROUNDS_SECONDS
+    while len(times) < _ROUNDS and (len(times) < _FEWEST_ROUNDS or time.perf_counter() < until):
         began = time.perf_counter()
-        assert system.submit(tasks.noop, number)() == number
+        assert system.submit(tasks.noop, len(times))() == len(times)
         times.append((time.perf_counter() - began) * 1e3)
-        if len(times) >= 200 and sum(times) > 10_000:
-            break
     times.sort()
     return {
         "round trip p50, ms": statistics.median(times),
@@ -49,45 +64,52 @@ def roundtrip(system: System) -> dict[str, float]:
     }
 
 
-def chunked_map(system: System) -> dict[str, float]:
-    """`abs` of a million integers, at the best of three chunk sizes."""
-    values = range(-500_000, 500_000)
-    system.chunked_map(values[:10_000], 1_000)
-    best = 0.0
-    for chunk in (2_000, 15_625, 125_000):
-        began = time.perf_counter()
-        result = system.chunked_map(values, chunk)
-        best = max(best, len(values) / (time.perf_counter() - began))
-        assert len(result) == len(values)
-        assert result[:2] == [500_000, 499_999]
-    return {"chunked map, items/s": best}
+def pool_map(system: System) -> dict[str, float]:
+    """`abs` of a million integers in chunks, the way that the system recommends."""
+    return {"map of 1,000,000, items/s": _mapped(system.chunked_map)}
+
+
+def executor_map(system: System) -> dict[str, float]:
+    """The same through `Executor.map`; no figure for systems without one that takes chunks."""
+    mapping = getattr(system, "executor_map", None)
+    return {"Executor.map of 1,000,000, items/s": _mapped(mapping)} if mapping else {}
 
 
 def results(system: System) -> dict[str, float]:
     """Array results, one after the other: MB/s at three sizes."""
     figures = {}
-    for size, count in ((1 * MB, 100), (16 * MB, 20), (128 * MB, 6)):
-        assert system.submit(tasks.array, size)().nbytes == size
+    for size, most in _ARRAYS:
+        nbytes, count = size * MB, 0
+        assert system.submit(tasks.array, nbytes)().nbytes == nbytes
         began = time.perf_counter()
-        for _ in range(count):
-            value = system.submit(tasks.array, size)()
-            assert value.nbytes == size
+        while count < most and (count < _FEWEST or time.perf_counter() < began + _ARRAYS_SECONDS):
+            value = system.submit(tasks.array, nbytes)()
+            assert value.nbytes == nbytes
             assert value[-1] == 1
             del value
-        seconds = time.perf_counter() - began
-        figures[f"{size // MB} MB results, MB/s"] = count * size / MB / seconds
+            count += 1
+        figures[f"{size} MB results, MB/s"] = count * size / (time.perf_counter() - began)
     return figures
 
 
 def argument(system: System) -> dict[str, float]:
-    """A 64 MB array that 100 tasks take as an argument: seconds."""
+    """A 64 MB array that 100 tasks take as an argument: seconds.
+
+    Where the first ten take long, which is where each task is sent the whole array, they stand for
+    all: ten times their time.
+    """
     value = tasks.array(64 * MB)
     system.submit(tasks.noop, 0)()
     began = time.perf_counter()
     shared = system.share(value)
-    waits = [system.submit(tasks.length, shared, number) for number in range(100)]
-    assert all(wait() == 64 * MB for wait in waits)
-    return {"64 MB argument x 100 tasks, s": time.perf_counter() - began}
+    for count in (10, 90):
+        waits = [system.submit(tasks.length, shared, number) for number in range(count)]
+        assert all(wait() == 64 * MB for wait in waits)
+        spent = time.perf_counter() - began
+        if count == 10 and spent > _TENTH_SECONDS:
+            spent *= 10
+            break
+    return {"64 MB argument x 100 tasks, s": spent}
 
 
 def sleeps(system: System) -> dict[str, float]:
@@ -106,32 +128,38 @@ def idle(system: System) -> dict[str, float]:
     import psutil
 
     system.submit(tasks.noop, 0)()
-    time.sleep(2.0)
-    family = psutil.Process().children(recursive=True)
-    before = sum(map(_cpu, family))
+    time.sleep(_SETTLE_SECONDS)
+    family = [pid for pid in child.family() if pid != os.getpid()]
+    before, began = sum(map(_precise_cpu, family)), time.perf_counter()
     time.sleep(_IDLE_SECONDS)
-    used = sum(map(_cpu, family)) - before
-    memory = sum(process.memory_full_info().pss for process in family)
-    return {"idle CPU, % of a core": used / _IDLE_SECONDS * 100, "idle memory, PSS MB": memory / MB}
+    used, seconds = sum(map(_precise_cpu, family)) - before, time.perf_counter() - began
+    memory = sum(psutil.Process(pid).memory_full_info().pss for pid in family)
+    return {"idle CPU, % of a core": used / seconds * 100, "idle memory, PSS MB": memory / MB}
 
 
 MEASURES: dict[str, Callable[[System], dict[str, float]]] = {
-    "noop": noop,
     "roundtrip": roundtrip,
-    "map": chunked_map,
+    "noop": noop,
+    "sleeps": sleeps,
+    "map": pool_map,
+    "executor_map": executor_map,
     "results": results,
     "argument": argument,
-    "sleeps": sleeps,
     "idle": idle,
 }
-#: Taken with every measure, from before the system is imported.
-FIRST = "first result, s"
+#: Measures that share one start of a system: the small ones, the large ones, and rest, in which
+#: nothing shall be left over from work.
+GROUPS = (
+    ("roundtrip", "noop", "sleeps"),
+    ("map", "executor_map", "results", "argument"),
+    ("idle",),
+)
+#: Of every start, from before the system is imported.
+START, FIRST = "start", "first result, s"
 
 
 def _noops(system: System, count: int) -> tuple[float, float]:
-    import psutil
-
-    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    family = child.family()
     cpu = sum(map(_cpu, family))
     began = time.perf_counter()
     waits = [system.submit(tasks.noop, number) for number in range(count)]
@@ -141,32 +169,63 @@ def _noops(system: System, count: int) -> tuple[float, float]:
     return count / elapsed, (sum(map(_cpu, family)) - cpu) / count
 
 
-def _cpu(process: object) -> float:
+def _mapped(mapping: Callable[..., list[int]]) -> float:
+    """Items a second, at the best of the chunk sizes."""
+    mapping(_ITEMS[:10_000], 1_000)
+    best = 0.0
+    for chunk in _CHUNKS:
+        began = time.perf_counter()
+        result = mapping(_ITEMS, chunk)
+        best = max(best, len(_ITEMS) / (time.perf_counter() - began))
+        assert len(result) == len(_ITEMS)
+        assert result[:2] == [500_000, 499_999]
+    return best
+
+
+def _cpu(pid: int) -> float:
+    """Seconds that a process has run; 0 if it has ended."""
     import psutil
 
-    assert isinstance(process, psutil.Process)
     try:
-        times = process.cpu_times()
+        return float(sum(psutil.Process(pid).cpu_times()[:2]))
     except psutil.Error:
         return 0.0
-    return float(times.user + times.system)
+
+
+def _precise_cpu(pid: int) -> float:
+    """Seconds that the threads of a process have run, by the scheduler: to the nanosecond."""
+    spent = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        try:
+            spent += int(thread.read_text().split()[0])
+        except OSError:  # it has ended
+            continue
+    return spent / 1e9
 
 
 def main(arguments: list[str]) -> int:
-    """Run one measure on one system."""
-    name, measure = arguments
+    """Run measures on one system. Returns an exit code."""
+    name, *measures = arguments
     peer = PEERS[name]
     began = time.perf_counter()
     system = peer.load()()
-    assert system.submit(tasks.noop, 7)() == 7
-    figures = {FIRST: time.perf_counter() - began}
     try:
-        figures |= MEASURES[measure](system)
+        assert system.submit(tasks.noop, 7)() == 7
+        figures = {FIRST: time.perf_counter() - began}
+        versions = {package: importlib.metadata.version(package) for package in peer.versions}
+        _tell(measure=START, figures=figures, versions=versions)
+        for measure in measures:
+            try:
+                _tell(measure=measure, figures=MEASURES[measure](system))
+            except Exception as error:  # noqa: BLE001 - whatever a system may raise
+                _tell(measure=measure, failure=f"{type(error).__name__}: {error}"[:200])
     finally:
         system.close()
-    versions = {package: importlib.metadata.version(package) for package in peer.versions}
-    print(json.dumps({"figures": figures, "versions": versions}))
     return 0
+
+
+def _tell(**answer: Any) -> None:
+    print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

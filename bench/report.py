@@ -1,118 +1,92 @@
-"""A run's figures: medians, ratios, the markdown table."""
+"""A run as markdown: targets, medians with ratios, versions and settings, the machine's limits."""
 
 from __future__ import annotations
 
-import statistics
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
 
-from bench.peers import PEERS
+from bench.measures import FIRST
+from bench.results import OURS, Run
+from bench.targets import verdicts
 
-OURS = "manyhands"
-#: Figures of which less is better, by a word in their names.
-_LESS = ("round trip", "CPU", ", s", "idle", "memory")
-
-
-@dataclass
-class Run:
-    """Everything that was measured in one go."""
-
-    systems: list[str]
-    repeats: int
-    environment: dict[str, Any]
-    #: System → figure → the value of each repeat.
-    figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    versions: dict[str, dict[str, str]] = field(default_factory=dict)
-    limits: dict[str, float] = field(default_factory=dict)
-    #: Systems that were not measured at all, and why.
-    missing: dict[str, str] = field(default_factory=dict)
-    #: System → measure → why it has no figure.
-    failures: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.figures = {name: {} for name in self.systems}
-
-    @property
-    def present(self) -> list[str]:
-        """The systems that can be measured."""
-        return [name for name in self.systems if name not in self.missing]
-
-    def names(self) -> list[str]:
-        """Every figure that some system has."""
-        return list({name: None for found in self.figures.values() for name in found})
-
-    def median(self, system: str, figure: str) -> float | None:
-        """The median of the repeats, if there are any."""
-        values = self.figures[system].get(figure)
-        return statistics.median(values) if values else None
-
-    def ratio(self, system: str, figure: str) -> float | None:
-        """How many times better manyhands is."""
-        ours = self.median(OURS, figure) if OURS in self.figures else None
-        theirs = self.median(system, figure)
-        if ours is None or theirs is None:
-            return None
-        top, bottom = (theirs, ours) if less_is_better(figure) else (ours, theirs)
-        return top / bottom if bottom else None
-
-    def document(self) -> dict[str, Any]:
-        """Every single value, for programs."""
-        return {
-            "version": 2,
-            "environment": self.environment,
-            "repeats": self.repeats,
-            "versions": self.versions,
-            "settings": {name: PEERS[name].settings for name in self.systems},
-            "limits": self.limits,
-            "figures": self.figures,
-            "missing": self.missing,
-            "failures": self.failures,
-        }
-
-
-def less_is_better(figure: str) -> bool:
-    """Whether a smaller value of this figure is the better one."""
-    return "/s" not in figure and any(word in figure for word in _LESS)
-
-
-def number(value: float) -> str:
-    """Three digits that matter, thousands apart."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+#: The tables: figures that belong together, none too wide for a page.
+_TABLES = (
+    (
+        "no-op tasks/s",
+        "CPU per task, µs",
+        "round trip p50, ms",
+        "round trip p99, ms",
+        "sleep(0.05) x 64, of ideal",
+    ),
+    (
+        "map of 1,000,000, items/s",
+        "Executor.map of 1,000,000, items/s",
+        "1 MB results, MB/s",
+        "16 MB results, MB/s",
+        "128 MB results, MB/s",
+        "64 MB argument x 100 tasks, s",
+    ),
+    (FIRST, "idle CPU, % of a core", "idle memory, PSS MB"),
+)
+_MET = {True: "met", False: "**not met**", None: "?"}
 
 
 def markdown(run: Run) -> str:
-    """Medians, and in brackets how many times better manyhands is; versions and settings below."""
+    """Everything that a run has found."""
     systems = [name for name in run.present if run.figures[name]]
-    figures = run.names()
+    parts = [_words(run)]
+    if OURS in systems:
+        parts.append("\n".join(_targets(run)))
+    known = {figure for table in _TABLES for figure in table}
+    rest = tuple(figure for figure in run.names() if figure not in known)
+    for table in (*_TABLES, rest):
+        figures = [figure for figure in table if figure in run.names()]
+        if figures:
+            parts.append("\n".join(_medians(run, systems, figures)))
+    if run.fleet:
+        parts.append("\n".join(_fleet(run)))
+    parts.append("\n".join(_notes(run, systems)))
+    if run.limits:
+        limits = [f"- {name}: {number(value)}" for name, value in run.limits.items()]
+        parts.append("What the machine can do:\n\n" + "\n".join(limits))
+    return "\n\n".join(parts)
+
+
+def number(value: float) -> str:
+    """The digits that matter, four of large numbers and three of others; thousands apart."""
+    if value >= 100:
+        return f"{float(f'{value:.4g}'):,.0f}"
+    return f"{value:.3g}"
+
+
+def _words(run: Run) -> str:
     where = run.environment
+    repeats = f"medians of {run.repeats} repeats in turn" if run.repeats > 1 else "one repeat"
     words = (
         f"{where['workers']} workers on {where['cores']} cores, Python {where['python']}, "
-        f"{where['system']}; medians of {run.repeats}; in brackets: how many times better "
-        f"{OURS} is."
+        f"{where['system']}, {where['when']}; {repeats}. "
+        f"In brackets: how many times better {OURS} is."
     )
-    lines = [
-        words,
-        "",
-        "| | " + " | ".join(figures) + " |",
-        "|---|" + "---|" * len(figures),
-    ]
+    if run.left_out:
+        words += f" {run.left_out}"
+    if not run.complete:
+        words += " **The run was ended before it was complete.**"
+    return words
+
+
+def _targets(run: Run) -> Iterator[str]:
+    yield "| target | found | |"
+    yield "|---|---|---|"
+    for verdict in verdicts(run):
+        yield f"| {verdict.target} | {verdict.found} | {_MET[verdict.met]} |"
+
+
+def _medians(run: Run, systems: list[str], figures: list[str]) -> Iterator[str]:
+    yield "| | " + " | ".join(figures) + " |"
+    yield "|---|" + "---|" * len(figures)
     for system in systems:
         cells = [_cell(run, system, figure) for figure in figures]
-        lines.append(f"| {system} | " + " | ".join(cells) + " |")
-    lines.append("")
-    for system in systems:
-        versions = ", ".join(f"{k} {v}" for k, v in run.versions.get(system, {}).items())
-        lines.append(f"- {system}: {versions}; {PEERS[system].settings}")
-    lines += [f"- {name} was not measured: {reason}" for name, reason in run.missing.items()]
-    for name, failed in run.failures.items():
-        if name not in run.missing:
-            lines += [f"- {name} has no {measure}: {why}" for measure, why in failed.items()]
-    if run.limits:
-        lines += ["", "This machine's limits:", ""]
-        lines += [f"- {name}: {number(value)}" for name, value in run.limits.items()]
-    return "\n".join(lines)
+        if any(cells):
+            yield f"| {system} | " + " | ".join(cells) + " |"
 
 
 def _cell(run: Run, system: str, figure: str) -> str:
@@ -120,4 +94,25 @@ def _cell(run: Run, system: str, figure: str) -> str:
     if median is None:
         return ""
     ratio = None if system == OURS else run.ratio(system, figure)
-    return number(median) + (f" ({ratio:.3g})" if ratio is not None else "")
+    return number(median) + (f" ({number(ratio)})" if ratio is not None else "")
+
+
+def _fleet(run: Run) -> Iterator[str]:
+    figures = list(next(iter(run.fleet.values())))
+    yield "| simulated nodes | " + " | ".join(figures) + " |"
+    yield "|---|" + "---|" * len(figures)
+    for nodes, found in run.fleet.items():
+        cells = [number(found[figure]) if figure in found else "" for figure in figures]
+        yield f"| {int(nodes):,} | " + " | ".join(cells) + " |"
+
+
+def _notes(run: Run, systems: list[str]) -> Iterator[str]:
+    for system in systems:
+        versions = ", ".join(f"{k} {v}" for k, v in run.versions.get(system, {}).items())
+        yield f"- {system}: {versions}; {run.settings[system]}"
+    for name, reason in run.missing.items():
+        yield f"- {name} was not measured: {reason}"
+    for name, failed in run.failures.items():
+        if name not in run.missing:
+            for measure, why in failed.items():
+                yield f"- {name}, {measure}: {why}"

@@ -19,8 +19,8 @@ import subprocess
 import sys
 from typing import Any
 
-from bench.__main__ import OURS
 from bench.peers import WORKERS
+from bench.results import OURS
 
 _STEP_SECONDS = 2
 #: How far they may be apart.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,6 +33,6 @@ def pause(seconds: float) -> float:
     return seconds
 
 
-def absolutes(values: list[int]) -> list[int]:
+def absolutes(values: Sequence[int]) -> list[int]:
     """A chunk of small calls, for systems that have no chunked map of their own."""
     return [abs(value) for value in values]

@@ -23,7 +23,9 @@ class System(Protocol):
         """Make a large argument known in the way that the system recommends."""
 
     def chunked_map(self, values: Sequence[int], chunk: int) -> list[int]:
-        """`abs` of every value, `chunk` a task."""
+        """`abs` of every value, `chunk` a task. One that has an `Executor.map` which takes chunks
+        has an `executor_map` too.
+        """
 
     def close(self) -> None:
         """Stop everything."""
@@ -59,14 +61,14 @@ PEERS: dict[str, Peer] = {
         "manyhands_",
         ("--editable .[all]",),
         ("manyhands", "pyzmq", "msgpack", "numpy"),
-        "Executor and Pool with a cluster of their own: one broker, one node",
+        "Executor with a cluster of its own, one broker and one node; Pool beside it for map",
         "manyhands",
     ),
     "multiprocessing.Pool": Peer(
         "multiprocessing_",
         ("--editable .[all]",),
         ("numpy",),
-        "apply_async, map; fork",
+        "apply_async, map; ProcessPoolExecutor for Executor.map; fork",
         "manyhands",
         networked=False,
     ),
@@ -76,7 +78,11 @@ PEERS: dict[str, Peer] = {
         "parsl_", ("parsl",), ("parsl", "pyzmq"), "HighThroughputExecutor, LocalProvider", "parsl"
     ),
     "Dask distributed": Peer(
-        "dask_", ("distributed",), ("distributed",), "LocalCluster of processes", "dask"
+        "dask_",
+        ("distributed",),
+        ("distributed",),
+        "LocalCluster of processes; chunks of results as bytes",
+        "dask",
     ),
     "Celery + Redis": Peer(
         "celery_",

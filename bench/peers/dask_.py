@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,11 @@ from distributed import Client, LocalCluster
 
 from bench import tasks
 from bench.peers import WORKERS
+
+
+def _pickled_absolutes(values: Sequence[int]) -> bytes:
+    """As bytes: a list it would send item by item, at 20,000 items a second."""
+    return pickle.dumps(tasks.absolutes(values))
 
 
 class Cluster:
@@ -30,8 +36,8 @@ class Cluster:
 
     def chunked_map(self, values: Sequence[int], chunk: int) -> list[int]:
         chunks = [values[at : at + chunk] for at in range(0, len(values), chunk)]
-        futures = self._client.map(tasks.absolutes, chunks, pure=False)
-        return [value for part in self._client.gather(futures) for value in part]
+        futures = self._client.map(_pickled_absolutes, chunks, pure=False)
+        return [value for part in self._client.gather(futures) for value in pickle.loads(part)]
 
     def close(self) -> None:
         self._client.close()

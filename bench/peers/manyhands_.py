@@ -1,8 +1,9 @@
-"""This project: an executor and a pool over the same cluster."""
+"""This project: an executor, and a pool over the same cluster where one is wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import manyhands
@@ -10,11 +11,10 @@ from bench.peers import WORKERS
 
 
 class Cluster:
-    """A pool with a cluster of its own, and an executor that shares it."""
+    """An executor with a cluster of its own."""
 
     def __init__(self) -> None:
-        self._pool = manyhands.Pool(WORKERS)
-        self._executor = manyhands.Executor(address=self._pool.address)
+        self._executor = manyhands.Executor(WORKERS)
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
         return self._executor.submit(function, *args).result
@@ -25,7 +25,15 @@ class Cluster:
     def chunked_map(self, values: Sequence[int], chunk: int) -> list[int]:
         return self._pool.map(abs, values, chunk)
 
+    def executor_map(self, values: Sequence[int], chunk: int) -> list[int]:
+        return list(self._executor.map(abs, values, chunksize=chunk))
+
+    @cached_property
+    def _pool(self) -> manyhands.Pool:
+        return manyhands.Pool(WORKERS, address=self._executor.address)
+
     def close(self) -> None:
+        if "_pool" in self.__dict__:
+            self._pool.terminate()
+            self._pool.join()
         self._executor.shutdown()
-        self._pool.terminate()
-        self._pool.join()

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from bench import chart, environments, report
-from bench.__main__ import child
-from bench.peers import PEERS
-from bench.report import OURS, Run
+from bench import chart, publish, report, results
+from bench.results import OURS, Run
+from bench.targets import Verdict, verdicts
 
-OTHER, GONE = "Ray", "Dask distributed"
+POOL, RAY, GONE = "multiprocessing.Pool", "Ray", "Dask distributed"
 
 
 @pytest.fixture
 def run() -> Run:
-    found = Run(
-        [OURS, OTHER, GONE],
-        3,
-        {"workers": 2, "cores": 2, "python": "3.x", "system": "Linux"},
-    )
-    found.figures[OURS] = {"no-op tasks/s": [90.0, 120.0, 100.0], "round trip p50, ms": [0.5]}
-    found.figures[OTHER] = {"no-op tasks/s": [2.0], "round trip p50, ms": [2.0], "idle <x>": [1.0]}
+    where = {"workers": 2, "cores": 2, "python": "3.x", "system": "Linux", "when": "2030-01-01"}
+    systems = [OURS, POOL, RAY, GONE]
+    found = Run(systems, 3, where, settings=dict.fromkeys(systems, "as it comes"), complete=True)
+    for rate in (90.0, 120.0, 100.0):
+        found.add(OURS, {"no-op tasks/s": rate})
+    found.add(OURS, {"round trip p50, ms": 0.5})
+    found.add(POOL, {"no-op tasks/s": 40.0})
+    found.add(RAY, {"no-op tasks/s": 2.0, "round trip p50, ms": 2.0, "odd <figure>": 1.0})
     found.missing[GONE] = "it could not be installed: no such version"
-    found.failures[OTHER] = {"results": "no answer within 120 s"}
+    found.failures[RAY] = {"results": "no answer within 120 s"}
     found.limits = {"pipe round trip p50, ms": 0.02}
+    cost = "broker CPU per task, µs"
+    found.fleet = {"1": {cost: 1.0}, "64": {cost: 1.1}, "1000": {cost: 1.5}}
     return found
 
 
 def test_ratios_say_how_many_times_better_manyhands_is(run: Run) -> None:
     assert run.median(OURS, "no-op tasks/s") == 100
-    assert run.ratio(OTHER, "no-op tasks/s") == 50
-    assert run.ratio(OTHER, "round trip p50, ms") == 4
-    assert run.ratio(OTHER, "idle <x>") is None
+    assert run.ratio(RAY, "no-op tasks/s") == 50
+    assert run.ratio(RAY, "round trip p50, ms") == 4
+    assert run.ratio(RAY, "idle <x>") is None
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,8 @@ def test_ratios_say_how_many_times_better_manyhands_is(run: Run) -> None:
         ("no-op tasks/s", False),
         ("CPU per task, µs", True),
         ("round trip p99, ms", True),
-        ("chunked map, items/s", False),
+        ("map of 1,000,000, items/s", False),
+        ("Executor.map of 1,000,000, items/s", False),
         ("16 MB results, MB/s", False),
         ("64 MB argument x 100 tasks, s", True),
         ("sleep(0.05) x 64, of ideal", False),
@@ -54,45 +55,58 @@ def test_ratios_say_how_many_times_better_manyhands_is(run: Run) -> None:
     ],
 )
 def test_it_is_known_of_every_figure_whether_less_is_better(figure: str, less: bool) -> None:
-    assert report.less_is_better(figure) is less
+    assert results.less_is_better(figure) is less
 
 
-def test_the_table_names_what_was_not_measured(run: Run) -> None:
+def test_targets_are_met_or_not_or_not_known(run: Run) -> None:
+    found = {verdict.target: verdict for verdict in verdicts(run)}
+    assert len(found) == len(verdicts(run))
+    what = "no-op tasks/s: 3 x `multiprocessing.Pool`"
+    assert found[what] == Verdict(what, "2.5 x", met=False)
+    what = "no-op tasks/s: 45 x the best networked system"
+    assert found[what] == Verdict(what, "50 x (Ray)", met=True)
+    assert found["lone round trip, p50: at most 0.3 ms"].met is False
+    assert found["first result from nothing: at most 0.6 s"].met is None
+    assert found["broker's cost per task with 64 nodes against 1: at most 1.2 x"].met is True
+    assert found["broker's cost per task with 1,000 nodes against 1: at most 1.2 x"].met is False
+
+
+def test_the_tables_name_what_was_not_measured_and_what_was_not_met(run: Run) -> None:
     text = report.markdown(run)
-    assert f"| {OTHER} | 2 (50) | 2 (4) | 1 |" in text
+    assert f"| {RAY} | 2 (50) | 2 (4) |" in text
+    assert f"| {RAY} | 1 |" in text, "a figure without a table has one of its own"
+    assert "| no-op tasks/s: 3 x `multiprocessing.Pool` | 2.5 x | **not met** |" in text
     assert f"{GONE} was not measured: it could not be installed: no such version" in text
-    assert f"{OTHER} has no results: no answer within 120 s" in text
+    assert f"{RAY}, results: no answer within 120 s" in text
     assert "pipe round trip p50, ms: 0.02" in text
+    assert "before it was complete" not in text
+    run.complete = False
+    assert "before it was complete" in report.markdown(run)
 
 
-def test_the_chart_is_a_drawing_of_every_figure(run: Run) -> None:
+def test_a_run_is_the_same_when_it_was_saved_and_loaded(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    run.save(path)
+    assert Run.load(path) == run
+    path.write_text('{"version": 1}')
+    with pytest.raises(ValueError, match="run the benchmarks again"):
+        Run.load(path)
+
+
+def test_the_chart_is_a_drawing_of_what_matters(run: Run) -> None:
     drawing = ET.fromstring(chart.svg(run))
     words = [element.text for element in drawing.iter() if element.tag.endswith("text")]
-    for figure in run.names():
-        assert any(word and word.startswith(figure) for word in words)
-    assert words.count(OTHER) == 3
+    for title in ("No-op tasks a second", "Round trip of a lone task, median ms"):
+        assert title in words
+    assert words.count(RAY) == 2
     assert GONE not in words
+    rows = [word for word in words if word in (OURS, POOL, RAY)]
+    assert rows == [OURS, POOL, RAY, OURS, RAY], "the best first"
 
 
-def test_a_system_that_cannot_be_installed_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    programs = tmp_path / "loky/bin"
-    programs.mkdir(parents=True)
-    (programs / "python").symlink_to(sys.executable)
-    (programs / "pip").touch()
-    monkeypatch.setattr(environments, "ROOT", tmp_path)
-    wanted = replace(PEERS["loky"], requires=(str(tmp_path / "no-such-package"),))
-    monkeypatch.setitem(PEERS, "loky", wanted)
-    problem = environments.prepare("loky")
-    assert problem.startswith("it could not be installed: ERROR")
-    assert "no-such-package" in problem
-
-
-def test_a_measure_that_fails_or_hangs_says_why_and_leaves_nothing() -> None:
-    python = Path(sys.executable)
-    assert child(python, ["-c", "import json; print(json.dumps({'x': 1}))"]) == {"x": 1}
-    assert child(python, ["-c", "raise SystemExit('no luck')"]) == "no luck"
-    assert child(python, ["-c", "raise SystemExit(3)"]) == "exit code 3"
-    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-    assert child(python, ["-c", code], seconds=0.5) == "no answer within 0.5 s"
+def test_a_run_goes_between_the_marks_of_the_page() -> None:
+    page = publish.inserted("before\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nafter", "new")
+    assert page == "before\n<!-- bench: begin -->\n\nnew\n\n<!-- bench: end -->\nafter"
+    with pytest.raises(ValueError, match="no place"):
+        publish.inserted("nothing", "new")
+    assert publish.inserted(Path("docs/performance.md").read_text(), "new")
