@@ -31,6 +31,9 @@ class TaskOptions(TypedDict, total=False):
     - `deadline`: from submission; what has not ended by then raises `TaskTimeout`.
     - `at_most_once`: a task that may have started is never run again; it raises `TaskLost` instead.
       Not together with `retries`.
+    - `speculative`: insurance against stragglers. Once nothing of the job waits any more and slots
+      are free, a task that takes far longer than the others runs a second time, on another node; the
+      first result counts and the other run is killed. Not together with `at_most_once`.
     - `crash_limit`: a task that ended so many children or nodes is not run again (0: the broker's).
     - `safe`: the function goes by its name, which nodes must be able to import, and arguments and
       results are plain values (msgpack). Safe nodes take no others; no pickle is loaded here either.
@@ -48,6 +51,7 @@ class TaskOptions(TypedDict, total=False):
     timeout: float | None
     deadline: float | None
     at_most_once: bool
+    speculative: bool
     crash_limit: int
     safe: bool
     resources: Mapping[str, float]

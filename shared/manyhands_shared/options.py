@@ -34,6 +34,8 @@ class JobOptions:
     - `deadline`: from submission; tasks that have not ended by then end as timed out (0: never).
     - `at_most_once`: a task that may have started is never given out again; it is lost instead. It
       cannot go with `retries`, which would give it out again.
+    - `speculative`: a task that takes far longer than the others, when none of them wait any more, is
+      run a second time on another node; the first result counts. It cannot go with `at_most_once`.
     - `crash_limit`: a task that ended so many children or nodes is not run again (0: the broker's).
     - `needs`: labels that a node must have, see `labels`.
     - `python`: the client's, major and minor (``3.12``); empty where that is nobody's business.
@@ -65,6 +67,7 @@ class JobOptions:
     after: tuple[str, ...] = ()
     direct: bool = False
     fetch_key: str = ""
+    speculative: bool = False
 
     def to_map(self) -> dict[str, Any]:
         """Only what differs from the defaults, in plain values."""
@@ -80,8 +83,8 @@ class JobOptions:
         """Check and build.
 
         Raises:
-            ProtocolError: an unknown key, a value of the wrong kind or range, or `retries` together
-                with `at_most_once`.
+            ProtocolError: an unknown key, a value of the wrong kind or range, or `retries` or
+                `speculative` together with `at_most_once`.
         """
         given = dict(values)
         for key, value in given.items():
@@ -96,6 +99,10 @@ class JobOptions:
         if options.at_most_once and options.retries:
             raise ProtocolError(
                 "a job with at_most_once runs no task twice, so it cannot have retries: leave one out"
+            )
+        if options.at_most_once and options.speculative:
+            raise ProtocolError(
+                "a job with at_most_once runs no task twice, so it cannot be speculative: leave one out"
             )
         return options
 
@@ -151,4 +158,5 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "after": lambda v: _are_names(v, 1_000),
     "direct": _is_flag,
     "fetch_key": lambda v: type(v) is str and (not v or _PUBLIC_KEY.fullmatch(v) is not None),
+    "speculative": _is_flag,
 }

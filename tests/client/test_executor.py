@@ -323,6 +323,7 @@ def test_large_arguments_are_bounded_in_bytes(
         ({"name": "x" * 1000}, ConfigError, "name"),
         ({"address": "http://nowhere"}, ConfigError, "address"),
         ({"retries": 2, "at_most_once": True}, ConfigError, "leave one out"),
+        ({"speculative": True, "at_most_once": True}, ConfigError, "leave one out"),
     ],
 )
 def test_options_that_cannot_be_used(options: dict[str, Any], error: type, match: str) -> None:

@@ -39,6 +39,8 @@ def test_every_option_has_a_check() -> None:
         {"tasks_per_child": -1},
         {"tasks_per_child": "x" * 100_000},
         {"at_most_once": True, "retries": 1},
+        {"at_most_once": True, "speculative": True},
+        {"speculative": 1.5},
     ],
 )
 def test_what_does_not_fit_is_refused_in_few_words(values: dict[str, Any]) -> None:

@@ -49,6 +49,8 @@ class Checker:
         self._raised: Counter[Task] = Counter()
         #: The attempt in which the present broker has given a task out last.
         self._attempts: dict[Task, int] = {}
+        #: What it has told of a task: attempt and status, always the same.
+        self._answers: dict[Task, tuple[int, int]] = {}
 
     # What is seen
 
@@ -95,6 +97,7 @@ class Checker:
     def broker_started(self, core: Core) -> None:
         """A new life of the broker: attempts of attached jobs are counted anew."""
         self._attempts.clear()
+        self._answers.clear()
 
     def broker_said(self, peer: bytes, message: m.Message) -> None:
         """The broker sends something."""
@@ -115,7 +118,13 @@ class Checker:
                     task = (group.job, index)
                     last = self._attempts.get(task, 0)
                     if status in _TOLD and task not in self._shown:
-                        assert group.attempt >= last, f"{task}: a result of a stale attempt"
+                        twice = self._world.plan.jobs[group.job].options.speculative
+                        lowest = last - 1 if twice else last
+                        assert group.attempt >= lowest, f"{task}: a result of a stale attempt"
+                    if status != Status.HELD:
+                        answer = (group.attempt, status)
+                        known = self._answers.setdefault(task, answer)
+                        assert known == answer, f"{task} is answered twice: {known} and {answer}"
 
     def _forgotten(self, peer: bytes) -> None:
         """Attempts of a client's attached jobs begin anew: its session was forgotten."""
@@ -125,6 +134,7 @@ class Checker:
             mine = link is not None and self._world.clients[job.client] is link.near
             if mine and not job.durable:
                 del self._attempts[task]
+                self._answers.pop(task, None)
 
     def delivered(
         self, client: Client, job: str, indices: list[int], statuses: bytes, bodies: list[Payload]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -63,8 +63,8 @@ class Plan:
     faults: list[tuple[float, str]]
 
 
-def draw(rng: Random) -> Plan:
-    """A plan."""
+def draw(rng: Random, twice: Random) -> Plan:
+    """A plan. `twice` decides on speculative execution, so that it changes nothing else of a seed."""
     lease = rng.choice((2.0, 4.0, 8.0))
     limits = Limits(
         lease=lease,
@@ -91,7 +91,21 @@ def draw(rng: Random) -> Plan:
     weights = [FAULTS[kind][0] for kind in kinds]
     faults = sorted((rng.uniform(0.0, heal), rng.choices(kinds, weights)[0]) for _ in range(count))
     slots = [rng.choice((1, 2, 3)) for _ in range(rng.choice((1, 2, 3)))]
-    return Plan(limits, slots, clients, jobs, heal, faults)
+    return _with_speculation(Plan(limits, slots, clients, jobs, heal, faults), twice)
+
+
+def _with_speculation(plan: Plan, rng: Random) -> Plan:
+    plan.limits = replace(
+        plan.limits,
+        speculate_floor=rng.choice((0.005, 0.05, 0.5)),
+        speculate_share=rng.choice((0.0, 0.0, 0.5, 0.75)),
+        speculate_again=0.05,
+    )
+    share = rng.choice((0.0, 0.5, 0.8))
+    for job in plan.jobs.values():
+        if not job.options.at_most_once and rng.random() < share:
+            job.options = replace(job.options, speculative=True)
+    return plan
 
 
 def _job(

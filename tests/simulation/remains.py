@@ -37,6 +37,8 @@ def remains_of_broker(core: Core) -> list[str]:
         figures[f"tasks on {node.name}"] = node.held
         figures[f"loads on {node.name}"] = len(node.loads)
         figures[f"wary tasks on {node.name}"] = node.wary
+        figures[f"twins on {node.name}"] = len(node.twins)
+        figures[f"attempts that are being stopped on {node.name}"] = len(node.stopping)
         taken = {name: node.resources[name] - free for name, free in node.free.items()}
         figures[f"resources of {node.name}"] = round(sum(map(abs, taken.values())), 6)
     return found + [f"{count} {name}" for name, count in figures.items() if count]

@@ -48,7 +48,7 @@ class World:
         self._ties = 0
         self._story = story
         self.healed = False
-        self.plan = plans.draw(self.random)
+        self.plan = plans.draw(self.random, Random(f"{seed}/speculation"))
         self.checker = Checker(self)
         self.network = Network(self, self.random)
         self.broker = self.network.broker = Broker(self, self.plan.limits, Disk())

@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
+from manyhands_broker.core import speculation
 from manyhands_broker.core.effects import Effect, Forget, Persist, Say, Send
 from manyhands_broker.core.fleet import Fleet
 from manyhands_broker.core.functions import Functions
@@ -26,6 +27,7 @@ from manyhands_broker.core.records import (
 )
 from manyhands_broker.core.report import describe_job
 from manyhands_broker.core.session import Session
+from manyhands_broker.core.speculation import Speculation
 from manyhands_broker.core.states import State
 from manyhands_broker.core.store import Store
 from manyhands_broker.core.timers import Timers
@@ -101,6 +103,8 @@ class Book:
         self.events: deque[dict[str, Any]] = deque(maxlen=limits.history)
         #: Sessions with results to send, in the order of their first.
         self.reporting: dict[Session, None] = {}
+        #: Jobs of which running tasks may have become slow; see `speculator`.
+        self.overdue: dict[Job, None] = {}
         #: Tasks in state QUEUED, in all jobs.
         self.queued = 0
         self.effects: list[Effect] = []
@@ -146,6 +150,8 @@ class Book:
             node.wary += sum(index in job.suspects for index in piece.indices)
         job.session.assigned += piece.size
         self.queued -= piece.size
+        if job.speculation is not None:
+            self._began(piece, job.speculation)
         return attempt
 
     def adopt(self, piece: Piece, node: Node, attempt: int) -> None:
@@ -157,12 +163,36 @@ class Book:
         self.queued -= piece.size
         self.fleet.update(node)
         self.counters["tasks_adopted"] += piece.size
+        if job.speculation is not None:
+            self._began(piece, job.speculation)
+
+    def _began(self, piece: Piece, kept: Speculation) -> None:
+        job = piece.chunk.job
+        kept.since.update(dict.fromkeys(piece.indices, self.now))
+        if not kept.watched:
+            kept.watched = True
+            self.look_at(job, self.now + self.limits.speculate_floor)
+
+    def look_at(self, job: Job, when: float) -> None:
+        """See at that time whether running tasks of a job have become slow."""
+        self.timers.at(when, lambda _now: self.overdue.setdefault(job))
 
     def take_back(self, piece: Piece, node: Node, *, started: bool = True) -> None:
         """ASSIGNED → QUEUED; or to an end, where that was wanted or a second run is not.
 
         `started`: whether the tasks may have begun to run.
         """
+        job = piece.chunk.job
+        if job.speculation is not None and job.speculation.twins:
+            for single in singles(piece):
+                if speculation.runs_twice(job, single.indices.start):
+                    speculation.drop(self, single, node, started=started)
+                else:
+                    self._take_back(single, node, started)
+        else:
+            self._take_back(piece, node, started)
+
+    def _take_back(self, piece: Piece, node: Node, started: bool) -> None:
         job = piece.chunk.job
         if job.cancelling:
             for single in singles(piece):
@@ -201,6 +231,8 @@ class Book:
         job.session.assigned -= piece.size
         self.queued += piece.size
         self.unpark(job.session)
+        if job.speculation is not None and job.speculation.twins:
+            job.speculation.renumber(piece)
         # What a node gave back unstarted it cannot bring again; only where it counts as a run is
         # that worth a record.
         if job.options.durable and (started or job.options.at_most_once):
@@ -229,6 +261,8 @@ class Book:
         `report` has to follow.
         """
         job, session, count = piece.chunk.job, piece.chunk.job.session, piece.size
+        if job.speculation is not None and job.speculation.twins:
+            speculation.end(self, piece, done=state == State.DONE)
         if node is None:
             self.queued -= count
             old = State.QUEUED

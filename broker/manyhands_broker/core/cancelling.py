@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from manyhands_broker.core import speculation
 from manyhands_broker.core.book import Book
 from manyhands_broker.core.job import Job, Piece
 from manyhands_broker.core.records import JobClosed, JobMarked
@@ -52,6 +53,8 @@ class Cancelling:
 
     def _assigned(self, piece: Piece) -> None:
         job = piece.chunk.job
+        if job.speculation is not None:
+            speculation.stop(self._book, piece)
         spans: dict[tuple[bytes, int], list[int]] = {}
         for offset, index in enumerate(piece.indices, piece.lo):
             node = piece.chunk.holders[offset]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+from manyhands_broker.core import speculation
 from manyhands_broker.core.book import Book
 from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.job import SPILLED, Job, Piece
 from manyhands_broker.core.kind import Kind
 from manyhands_broker.core.node import Node
+from manyhands_broker.core.speculator import Speculator
 from manyhands_shared.messages import Assign, AssignGroup, Given, Recall, Results
 from manyhands_shared.serial import Payload, nbytes
 
@@ -20,12 +22,15 @@ class Dispatcher:
     def __init__(self, book: Book, durable: Durable) -> None:
         self._book = book
         self._durable = durable
+        self._speculator = Speculator(book)
         self._recall_due = False
 
     def run(self, now: float) -> None:
         """Give out what can be given, level what is uneven, send clients their results."""
         if self._book.queued:
             self._assign()
+        if self._book.overdue:
+            self._speculate(now)
         if self._book.fleet.uneven:
             self._level(now)
         self._durable.page()
@@ -83,6 +88,18 @@ class Dispatcher:
             )
             groups.setdefault(node, []).append(group)
         return given, size
+
+    def _speculate(self, now: float) -> None:
+        """Slots are left: have tasks run there that are slow elsewhere."""
+        book = self._book
+        for piece, node in self._speculator.choose(now):
+            job = piece.chunk.job
+            each = book.limits.unmeasured if job.estimate is None else job.estimate
+            _, bodies, _ = self._fitting(job, piece, 0)
+            attempt = speculation.give(book, piece, node, each)
+            options = self._introduce(job, node)
+            group = AssignGroup(job.id, attempt, job.function, options, list(piece.indices), bodies)
+            book.send(node.peer, Assign([group]))
 
     def _fitting(self, job: Job, piece: Piece, size: int) -> tuple[Piece, list[Payload], int]:
         """The first tasks of `piece` that keep a message below its size, at least one."""

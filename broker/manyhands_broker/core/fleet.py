@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import chain
 from typing import TypeVar
 
 from manyhands_broker.core.job import Job
@@ -180,6 +181,17 @@ class Fleet:
                 fitting = self._begin(self._fit, job.kind)
             return fitting.pick()
         return self._group(job).pick(idle=bool(job.suspects))
+
+    def spare(self, job: Job, without: Node | None) -> Node | None:
+        """A node that could start a task of the job now, other than `without` and none in doubt."""
+        if not job.resources:
+            group = self._group(job)
+        elif job.kind in self._fit:
+            group = self._fit[job.kind]
+        else:
+            group = self._begin(self._fit, job.kind)
+        free = chain(group.tiers[_IDLE], group.tiers[_IDLE_BUSY])
+        return next((node for node in free if node is not without and not node.phi), None)
 
     def _group(self, job: Job) -> _Group:
         needs = job.kind.needs

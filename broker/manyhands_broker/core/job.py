@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from manyhands_broker.core.kind import Resources, kind_of
+from manyhands_broker.core.speculation import Speculation
 from manyhands_broker.core.states import MOVES, State
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import ResultGroup, Status
@@ -95,6 +96,7 @@ class Job:
         "resources",
         "seconds",
         "session",
+        "speculation",
         "submitted",
         "suspects",
         "total",
@@ -157,6 +159,8 @@ class Job:
         #: What each task takes of its node; with the labels that it needs, the job's kind.
         self.resources: Resources = tuple(sorted(options.resources.items()))
         self.kind = kind_of(frozenset(options.needs), self.resources)
+        #: What it keeps to have slow tasks run twice; `None` if they are not to.
+        self.speculation = Speculation() if options.speculative else None
         #: Whether the ready queue lists the job.
         self.listed = False
 
@@ -348,6 +352,8 @@ class Job:
             if notes:
                 for index in piece.indices:
                     notes.pop(index, None)
+        if self.speculation is not None:
+            self.speculation.forget(piece.indices)
         if not chunk.left and (self.closed or len(chunk.states) == CHUNK):
             del self.chunks[chunk.base]
         return freed
@@ -362,6 +368,8 @@ class Job:
         """Take `count` finished tasks that took `seconds` together into the estimate."""
         self.seconds += seconds
         each = seconds / count
+        if self.speculation is not None:
+            self.speculation.seconds.append(each)
         if self.estimate is None:
             self.estimate = each
         else:
@@ -386,3 +394,6 @@ class Job:
         chunk.states[lo:hi] = bytes([new]) * count
         self.counts[old] -= count
         self.counts[new] += count
+        if self.speculation is not None and old == State.ASSIGNED:
+            for index in piece.indices:
+                self.speculation.since.pop(index, None)

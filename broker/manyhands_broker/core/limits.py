@@ -37,6 +37,14 @@ class Limits:
     batch_bytes: int = 4 << 20
     #: A node with waiting tasks is asked to give some back when another has had idle slots this long.
     recall_after: float = 0.02
+    #: A task of a speculative job is slow once it has run for so many times the median of those that
+    #: have ended, so many seconds at least, and this share of the job has ended. Below the floor a task
+    #: may merely have waited on its node.
+    speculate_factor: float = 1.5
+    speculate_floor: float = 0.5
+    speculate_share: float = 0.75
+    #: How soon a slow task is looked at again that found no free slot.
+    speculate_again: float = 0.25
     #: After a restart, tasks from before it wait this long for nodes that run them already.
     rejoin_wait: float = 0.5
     #: Bytes of payloads of durable jobs that stay in memory; the rest is read back when needed.

@@ -45,7 +45,9 @@ class Node:
         "resting",
         "row",
         "slots",
+        "stopping",
         "tier",
+        "twins",
         "wary",
         "who",
         "window",
@@ -75,6 +77,11 @@ class Node:
         self.held = 0
         self.holds: dict[Chunk, int] = {}
         self.resting: set[tuple[Chunk, int]] = set()
+        #: Of the tasks that wait or run here, those whose attempt here is the twin of another; and the
+        #: attempts that nobody wants any more, until the node says that they are over: job id, attempt,
+        #: index → what they take.
+        self.twins: set[tuple[Job, int]] = set()
+        self.stopping: dict[tuple[str, int, int], Resources] = {}
         #: Seconds of work held, by the estimates of the time of assignment; and its parts: job →
         #: [tasks, seconds each].
         self.load = 0.0
@@ -117,6 +124,8 @@ class Node:
             self._take(chunk.job, count)
         for chunk, _ in self.resting:
             self._take(chunk.job, -1)
+        for taken in self.stopping.values():
+            self._occupy(taken, 1)
 
     def meets(self, needs: Needs) -> bool:
         """Whether it has the labels that tasks need."""
@@ -168,6 +177,21 @@ class Node:
         self.resting.update((piece.chunk, offset) for offset in range(piece.lo, piece.hi))
         self._relieve(piece.chunk.job, working)
 
+    def stop(self, attempt: tuple[str, int, int], resources: Resources) -> None:
+        """Count an attempt as here, of a task that is no longer, until it is over."""
+        self.stopping[attempt] = resources
+        self.held += 1
+        self._occupy(resources, 1)
+
+    def stopped(self, attempt: tuple[str, int, int]) -> bool:
+        """It is over; false if it was not waited for."""
+        resources = self.stopping.pop(attempt, None)
+        if resources is None:
+            return False
+        self.held -= 1
+        self._occupy(resources, -1)
+        return True
+
     def _working(self, piece: Piece) -> list[int]:
         chunk = piece.chunk
         offsets = range(piece.lo, piece.hi)
@@ -192,7 +216,10 @@ class Node:
             self.wary -= sum(index in job.suspects for index in indices)
 
     def _take(self, job: Job, count: int) -> None:
-        for name, need in job.resources:
+        self._occupy(job.resources, count)
+
+    def _occupy(self, resources: Resources, count: int) -> None:
+        for name, need in resources:
             self.free[name] = self.free.get(name, 0.0) - need * count
 
 

@@ -50,18 +50,27 @@ class Orphans:
         """Whether a task is here: some node has it, and nobody has submitted it yet."""
         return index in self._tasks.get(job_id, ())
 
-    def add(self, node: Node, span: Span) -> Span:
-        """A node holds these; returns what of them it is to keep."""
+    def add(self, node: Node, span: Span) -> tuple[Span, list[tuple[Node, Span]]]:
+        """A node holds these.
+
+        Returns:
+            What of them it is to keep; what other nodes run in vain now, as this is a later attempt.
+        """
         tasks = self._tasks.setdefault(span.job, {})
         kept = []
+        unwanted: list[tuple[Node, Span]] = []
         for index in dict.fromkeys(span.indices):
             known = tasks.get(index)
             if known is None or known.number < span.attempt:
+                if known is not None and known.group is not None:
+                    self._bytes -= total([known.group.bodies[known.place]])
+                if known is not None and known.open:
+                    unwanted.append((known.node, Span(span.job, known.number, [index])))
                 tasks[index] = _Attempt(node, span.attempt)
             elif known.node is not node or known.number != span.attempt:
                 continue
             kept.append(index)
-        return Span(span.job, span.attempt, kept)
+        return Span(span.job, span.attempt, kept), unwanted
 
     def result(self, node: Node, group: ResultGroup) -> bool:
         """Keep results until their job is known; false if nobody waits for them."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
+from manyhands_broker.core import speculation
 from manyhands_broker.core.book import Book, singles
 from manyhands_broker.core.job import Chunk, Job, Piece
 from manyhands_broker.core.node import Node
@@ -14,6 +16,9 @@ from manyhands_broker.core.states import State
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import Relay, ResultGroup, Span, Status, Taken
 from manyhands_shared.serial import Payload
+
+#: What an attempt may end as that is looked at even while the same task runs elsewhere.
+_OF_ONE = frozenset((Status.OK, Status.HELD, Status.CRASHED))
 
 
 class Outcomes:
@@ -26,6 +31,8 @@ class Outcomes:
     def results(self, node: Node, group: ResultGroup) -> None:
         """Tasks that a node says have ended: those that it holds in this attempt have."""
         book = self._book
+        if node.stopping:
+            group = _without_stopped(node, group)
         job = book.jobs.get(group.job)
         count = len(group.indices)
         if job is None:
@@ -75,8 +82,14 @@ class Outcomes:
             index = piece.indices.start
             place = places[index]
             status, body = Status(group.statuses[place]), group.bodies[place]
+            if status not in _OF_ONE and speculation.runs_twice(job, index):
+                book.take_back(piece, node)
+                continue
             delay = retry_delay(job, index, status, body, book.random)
             if status == Status.HELD:
+                if job.speculation is not None:
+                    job.speculation.since.pop(index, None)
+                    speculation.stop(book, piece)
                 node.rest(piece)
                 self._held_for_client(job, node, _part(group, [place]))
             elif status == Status.CANCELLED:
@@ -169,6 +182,9 @@ class Outcomes:
         story = job.blames.setdefault(index, [])
         story.append(f"attempt {attempt} {line}")
         limit = job.options.crash_limit or book.limits.crash_limit
+        if speculation.runs_twice(job, index):
+            book.take_back(piece, node)
+            return
         if len(story) < limit and not job.options.at_most_once:
             book.take_back(piece, node)
             return
@@ -187,6 +203,8 @@ class Outcomes:
         job = self._book.jobs.get(span.job)
         if job is None:
             return
+        if node.twins:
+            speculation.put_first(node, job, span)
         indices = span.indices
         if len(set(indices)) != len(indices):
             indices = list(dict.fromkeys(indices))
@@ -201,6 +219,21 @@ class Outcomes:
             for offset in range(lo, hi):
                 if chunk.holders[offset] is node and chunk.attempts[offset] == span.attempt:
                     yield Piece(chunk, offset, offset + 1)
+
+
+def _without_stopped(node: Node, group: ResultGroup) -> ResultGroup:
+    """What of a group is not about attempts that were stopped because another one was first."""
+    kept = []
+    for place, index in enumerate(group.indices):
+        attempt = (group.job, group.attempt, index)
+        # A held result is let go of when the order to stop reaches it, and cancelled then.
+        held = group.statuses[place] == Status.HELD
+        if not (attempt in node.stopping if held else node.stopped(attempt)):
+            kept.append(place)
+    if len(kept) == len(group.indices):
+        return group
+    seconds = group.seconds * len(kept) / len(group.indices)
+    return replace(_part(group, kept), seconds=seconds)
 
 
 def _part(group: ResultGroup, places: list[int]) -> ResultGroup:

@@ -19,8 +19,11 @@ PAGE_JOBS = 1_000
 
 
 def describe_job(book: Book, job: Job) -> dict[str, Any]:
-    """A job in plain values. `submitted` is in Unix seconds, `seconds` the run time of its tasks."""
-    counts = job.counts
+    """A job in plain values. `submitted` is in Unix seconds, `seconds` the run time of its tasks.
+
+    `copies`: tasks that run twice now; `speculated`: those that ever did.
+    """
+    counts, speculation = job.counts, job.speculation
     return {
         "id": job.id,
         "name": job.options.name,
@@ -37,6 +40,8 @@ def describe_job(book: Book, job: Job) -> dict[str, Any]:
         "durable": job.options.durable,
         "options": job.options.to_map(),
         "digest": job.function,
+        "copies": speculation.copies if speculation is not None else 0,
+        "speculated": speculation.given if speculation is not None else 0,
         "story": [line for lines in list(job.blames.values())[:20] for line in lines],
         "seconds": job.seconds,
         "submitted": job.submitted + book.epoch,

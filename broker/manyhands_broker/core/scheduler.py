@@ -31,6 +31,9 @@ half of that back (`Recall`).
 **Whose turn.** By priority, then to the session that has received least, then by turns among its jobs
 (`ready`).
 
+**Stragglers.** When a job asks for it, tasks at its end that take far longer than their like are given
+to a second node as well (`speculator`), and the first answer counts (`speculation`).
+
 **Death.** Heartbeats that stay away make a node suspect, and a suspect's link is probed. Only a link
 that is closed and stays so, or a lease that runs out, condemns it; then all it held is queued again.
 Tasks whose child died are blamed one by one, for the node knows which one ran. When a whole node died,

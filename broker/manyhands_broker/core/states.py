@@ -4,7 +4,8 @@
 state       meaning
 ========== ===================================================================================
 QUEUED      the broker holds it; no node does
-ASSIGNED    exactly one node holds it, under the task's present attempt number
+ASSIGNED    a node holds it, under the task's present attempt number; where it runs twice
+            (`speculation`), another node holds it too, under another number
 DONE        it returned a value
 FAILED      it ended in any other way; no further attempt
 CANCELLED   it was cancelled before it ended

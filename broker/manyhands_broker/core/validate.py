@@ -31,7 +31,8 @@ def validate(book: Book) -> None:
         _job(job, held)
         waits, runs, session = job.queued, job.assigned, job.session
         queued += waits
-        assigned[session] = assigned.get(session, 0) + runs
+        copies = _twins(job, held)
+        assigned[session] = assigned.get(session, 0) + runs + copies
         unfinished[session] = unfinished.get(session, 0) + waits + runs
         if job.finished:
             raise AssertionError(f"job {job.id} is over and still listed")
@@ -51,7 +52,7 @@ def validate(book: Book) -> None:
 
 def _node(book: Book, node: Node, held: int) -> None:
     name = f"node {node.name}"
-    count = node.held + len(node.resting)
+    count = node.held + len(node.resting) - len(node.stopping)
     if held != count:
         raise AssertionError(f"{name} holds {held}, counts {count}")
     if sum(node.holds.values()) != held:
@@ -61,6 +62,34 @@ def _node(book: Book, node: Node, held: int) -> None:
         raise AssertionError(f"{name}: load is {node.load}, not {load}")
     if book.fleet.by_row.get(node.row) is not node:
         raise AssertionError(f"{name} has lost its row")
+
+
+def _twins(job: Job, held: dict[Node | None, int]) -> int:
+    """Count the second attempts of tasks that run twice."""
+    if job.speculation is None:
+        return 0
+    name, count = f"job {job.id}", 0
+    for index, twin in job.speculation.twins.items():
+        [(chunk, offset, _)] = job.pieces([index])
+        holder = chunk.holders[offset]
+        if holder is None or holder is twin.node or chunk.attempts[offset] == twin.attempt:
+            raise AssertionError(f"{name}: task {index} has a twin and no attempt beside it")
+        if twin.node is not None:
+            if (job, index) not in twin.node.twins:
+                raise AssertionError(f"{name}: the twin of task {index} is not with its node")
+            if index in job.cancelling or (chunk, offset) in holder.resting:
+                raise AssertionError(f"{name}: task {index} is about to end and runs twice")
+            held[twin.node] += 1
+            count += 1
+    if any(_state(job, index) != State.ASSIGNED for index in job.speculation.since):
+        raise AssertionError(f"{name}: a task that does not run is looked at for being slow")
+    if job.speculation.since and not job.speculation.watched:
+        raise AssertionError(f"{name}: nobody looks whether its tasks are slow")
+    return count
+
+
+def _state(job: Job, index: int) -> int | None:
+    return next((chunk.states[offset] for chunk, offset, _ in job.pieces([index])), None)
 
 
 def _session(session: Session, assigned: int, unfinished: int) -> None:

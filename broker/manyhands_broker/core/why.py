@@ -28,8 +28,7 @@ def reasons(book: Book, job: Job) -> list[str]:
             "they wait for their node"
         )
     if not line:
-        if job.counts[State.ASSIGNED]:
-            found.append(f"{job.counts[State.ASSIGNED]} tasks are on nodes; none wait for one")
+        found += _on_nodes(job)
         return found
     if job.paused:
         found.append(f"the job is paused; go on with: manyhands resume {job.id}")
@@ -65,6 +64,18 @@ def _short(able: list[Node]) -> list[str]:
         return ["every node that could run it is short of memory, and gets one task for each slot"]
     names = ", ".join(sorted(short)[:10])
     return [f"nodes that are short of memory get nothing new: {names}"] if short else []
+
+
+def _on_nodes(job: Job) -> list[str]:
+    """What is to be said of tasks that do not wait any more."""
+    found = []
+    if job.counts[State.ASSIGNED]:
+        found.append(f"{job.counts[State.ASSIGNED]} tasks are on nodes; none wait for one")
+    if job.speculation is not None and (copies := job.speculation.copies):
+        found.append(
+            f"{copies} of them run on a second node as well, for they take longer than the others"
+        )
+    return found
 
 
 def _could(node: Node, job: Job) -> bool:

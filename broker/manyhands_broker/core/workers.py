@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from manyhands_broker.core import speculation
 from manyhands_broker.core.access import Identity
 from manyhands_broker.core.book import Book, singles
 from manyhands_broker.core.courtesy import Courtesy
@@ -162,6 +164,8 @@ class Workers:
         book = self._book
         node.recalling = False
         for span in spans:
+            for index in span.indices if node.stopping else ():
+                node.stopped((span.job, span.attempt, index))
             for piece in self._outcomes.held(node, span):
                 book.take_back(piece, node, started=False)
                 book.counters["tasks_returned"] += piece.size
@@ -248,6 +252,7 @@ class Workers:
             return
         node.linked = False
         held, precise = node.held, node.held <= node.slots
+        speculation.put_all_first(node)
         for chunk in list(node.holds):
             for piece in runs(chunk, node):
                 if blame:
@@ -308,7 +313,9 @@ class Workers:
         book = self._book
         if span.job in book.kept or book.now - book.started >= book.limits.session_grace:
             return []
-        kept = self._orphans.add(node, span)
+        kept, unwanted = self._orphans.add(node, span)
+        for other, part in unwanted:
+            book.send(other.peer, Cancel([part]))
         return [kept] if kept.indices else []
 
     def _relink(self, node: Node, peer: bytes, hello: WorkerHello) -> list[Span]:
@@ -326,9 +333,11 @@ class Workers:
         node.knows.clear()
         book.fleet.by_peer[peer] = node
         self._orphans.unlinked(node)
+        speculation.put_all_first(node)
+        holding = _without_stopped(node, hello.holding)
         keep: list[Span] = []
         kept: set[tuple[str, int]] = set()
-        for span in hello.holding:
+        for span in holding:
             if span.job not in book.jobs:
                 keep += self._adoptable(node, span)
                 continue
@@ -418,6 +427,21 @@ class Workers:
     def _at(self, row: int, boot_id: bytes) -> Node | None:
         node = self._book.fleet.by_row.get(row)
         return node if node is not None and node.boot_id == boot_id else None
+
+
+def _without_stopped(node: Node, holding: list[Span]) -> list[Span]:
+    """What a node holds that was not being stopped when its link broke: it drops the rest itself."""
+    stopping = list(node.stopping)
+    if not stopping:
+        return holding
+    gone = {attempt for attempt in stopping if node.stopped(attempt)}
+    return [
+        replace(
+            span,
+            indices=[i for i in span.indices if (span.job, span.attempt, i) not in gone],
+        )
+        for span in holding
+    ]
 
 
 def _resources(info: dict[str, Any]) -> dict[str, float]:

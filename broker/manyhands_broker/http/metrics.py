@@ -47,6 +47,16 @@ COUNTERS = {
         "reason",
         {"returned": "tasks_returned", "retried": "tasks_retried"},
     ),
+    "manyhands_tasks_speculated": (
+        "Slow tasks that were given to a second node as well.",
+        "",
+        {"": "tasks_speculated"},
+    ),
+    "manyhands_speculations_won": (
+        "Tasks whose second run was the first to end.",
+        "",
+        {"": "speculations_won"},
+    ),
     "manyhands_child_deaths": ("Deaths of processes that ran a task.", "", {"": "child_deaths"}),
     "manyhands_tasks_quarantined": (
         "Tasks that ended too many processes to be run again.",

@@ -22,6 +22,7 @@ _TASK_OPTIONS = {
     "task_timeout": "timeout",
     "deadline": "deadline",
     "at_most_once": "at_most_once",
+    "speculative": "speculative",
     "crash_limit": "crash_limit",
     "safe": "safe",
     "resource": "resources",
@@ -82,6 +83,11 @@ def task_options(function: Decorated) -> Decorated:
                 "--at-most-once",
                 is_flag=True,
                 help="Never run a task again that may have started; it is lost instead.",
+            ),
+            click.option(
+                "--speculative",
+                is_flag=True,
+                help="Run the last tasks twice, on two nodes, that take far longer than the others.",
             ),
             click.option(
                 "--crash-limit",

@@ -38,6 +38,7 @@ def command(*, job: str, json: bool, **connection: Any) -> None:
         _output.document(job=info)
         return
     rows = [(column, info.get(column)) for column in _COLUMNS]
+    rows += [(column, info[column]) for column in ("copies", "speculated") if info.get(column)]
     for column in ("submitted", "ended"):
         if column in info:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(info[column]))
