@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
 from manyhands.calls import Calls, CallsFamily
+from manyhands.chunks import chunks
 from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands.futures import RemoteFuture
 from manyhands.job_options import TaskOptions, job_options
 from manyhands.store import Ref
-from manyhands_shared.callable import StarmapChunk
+from manyhands_shared.callable import MapChunk, StarmapChunk
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -102,7 +103,9 @@ class Executor(concurrent.futures.Executor):
             lambda options: Calls(loop, options, initializer, initargs, block=block)
         )
         self._calls = self._family.of(defaults)
-        self._root: Executor = self
+        #: The executor that `with_options` was called on first. None for that one itself: a cycle would
+        #: leave the session of a dropped executor to the garbage collector.
+        self._root: Executor | None = None
         self._is_shut = False
         self._drop = weakref.finalize(self, _drop, self._family, self._connection)
         self._drop.atexit = False  # the connection sees to the interpreter's exit itself
@@ -130,6 +133,7 @@ class Executor(concurrent.futures.Executor):
             changed["name"] = name
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
+        other._root = self._root or self
         other._options = changed
         other._calls = self._family.of(job_options(**changed))
         return other
@@ -144,7 +148,7 @@ class Executor(concurrent.futures.Executor):
             SubmitError: the function or an argument cannot be pickled or is too large.
             SubmitQueueFull: `max_pending` tasks wait, and the executor was made with `block=False`.
         """
-        if self._root._is_shut:
+        if (self._root or self)._is_shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
         return self._calls.submit(fn, args, kwargs)
 
@@ -191,14 +195,16 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        if self._root._is_shut:
+        if (self._root or self)._is_shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
         deadline = None if timeout is None else time.monotonic() + timeout
-        rows: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
-        submit = self._calls.submitter(fn, StarmapChunk if chunksize > 1 else None)
-        if chunksize > 1:
-            rows = zip(_chunks(rows, chunksize))
-        results = _results(submit, iter(rows), deadline, buffersize)
+        wrapper: type[MapChunk | StarmapChunk] | None = None
+        rows: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
+        if chunksize > 1 and len(iterables) == 1:
+            wrapper, rows = MapChunk, zip(chunks(iterables[0], chunksize))
+        elif chunksize > 1:
+            wrapper, rows = StarmapChunk, zip(chunks(rows, chunksize))
+        results = _results(self._calls.submitter(fn, wrapper), rows, deadline, buffersize)
         if chunksize == 1:
             return results
         return itertools.chain.from_iterable(cast("Iterator[list[T]]", results))
@@ -210,7 +216,7 @@ class Executor(concurrent.futures.Executor):
             wait: return only then.
             cancel_futures: cancel what has not ended, running tasks too.
         """
-        self._root._is_shut = True
+        (self._root or self)._is_shut = True
         if self._drop.detach() is None:
             if wait:
                 self._connection.loop.join()
@@ -224,12 +230,6 @@ class Executor(concurrent.futures.Executor):
 def _drop(calls: CallsFamily, connection: Connection) -> None:
     calls.close()
     connection.finish(wait=False)
-
-
-def _chunks(rows: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
-    iterator = iter(rows)
-    while chunk := tuple(itertools.islice(iterator, size)):
-        yield chunk
 
 
 def _results(

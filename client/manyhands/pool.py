@@ -7,11 +7,11 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Any, NoReturn, Self
 
 from manyhands import arguments
 from manyhands.calls import Calls
+from manyhands.chunks import chunks
 from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands.futures import RemoteFuture
 from manyhands.job_options import job_options
@@ -274,7 +274,7 @@ class Pool:
             packed = self._calls.pack(func, wrapper)
             job = OpenJob(packed, self._calls.job_options(func), result)
             self._loop.open_job(job)
-            for chunk in _chunks(items, chunksize):
+            for chunk in chunks(items, chunksize):
                 self._loop.intake.put(job, None, arguments.pack((chunk,), {}, self._loop.store))
             self._loop.close_job(job)
         except ManyhandsError as error:  # as in multiprocessing, `get` is the place to hear of it
@@ -295,7 +295,7 @@ class Pool:
         self._loop.open_job(job)
         put, rows = (
             self._loop.intake.put,
-            iterable if chunksize == 1 else _chunks(iterable, chunksize),
+            iterable if chunksize == 1 else chunks(iterable, chunksize),
         )
 
         def submit(row: Any) -> None:
@@ -331,14 +331,3 @@ class Pool:
             return os.cpu_count() or 1
         stats = self._loop.ask("stats", {}).result(_QUERY_SECONDS)
         return max(1, int(stats["slots"]))
-
-
-def _chunks(items: Iterable[Any], size: int) -> Iterator[Any]:
-    """Slices of what can be sliced cheaply; a range stays a range, whatever its length."""
-    if type(items) in (list, tuple, range):
-        for start in range(0, len(items), size):  # type: ignore[arg-type]
-            yield items[start : start + size]  # type: ignore[index]
-        return
-    iterator = iter(items)
-    while chunk := tuple(islice(iterator, size)):
-        yield chunk
