@@ -218,6 +218,17 @@ def test_a_job_over_before_its_loser_has_stopped_is_over(race: Race) -> None:
     assert race.held() == {"a": 0, "b": 0}
 
 
+def test_a_job_of_the_same_id_waits_until_the_loser_has_stopped(race: Race) -> None:
+    race.drain((b"b", race.result(3, attempt=2)))
+    race.client(b"other")
+    race.submit(1, peer=b"other", durable=False)
+    race.wait(2.0, b"a", b"b")
+    assert not race.assigned(b"a")
+    assert not race.assigned(b"b")
+    race.wait(LIMITS.lease, b"a", b"b")
+    assert race.assigned(b"a") or race.assigned(b"b")
+
+
 # Failures
 
 
@@ -246,6 +257,7 @@ def test_the_failure_of_one_is_not_the_tasks(
     assert not race.assigned(failing)
     assert not race.assigned(other)
     assert race.ask("job", id="job")["running"] == 1
+    assert not race.held().get(failing.decode())
     race.drain((other, race.result(3, attempt=number[other])))
     assert race.results() == [("job", 3, Status.OK)]
     assert race.count("tasks_retried") == 0
@@ -284,6 +296,15 @@ def test_each_death_is_blamed_and_the_limit_is_that_of_every_task(race: Race) ->
     assert race.results() == [("job", 3, Status.CRASHED)]
     assert race.count("child_deaths") == 2
     assert race.count("tasks_quarantined") == 1
+
+
+def test_a_last_death_too_many_is_one_when_nothing_else_runs() -> None:
+    race = Race(crash_limit=1)
+    race.copy()
+    race.drain((b"a", race.result(3, status=Status.CRASHED)))
+    assert race.results() == []
+    race.drain((b"b", race.result(3, attempt=2)))
+    assert race.results() == [("job", 3, Status.OK)]
 
 
 def test_a_node_that_dies_with_a_loser_takes_nothing_along(race: Race) -> None:

@@ -320,7 +320,7 @@ class Book:
         if self.jobs.pop(job.id, None) is None:
             return
         job.session.retire(job)
-        self._rest(job.id)
+        self._rest(job)
         summary = describe_job(self, job)
         if job.options.durable:
             summary["ended"] = self.now + self.epoch
@@ -335,11 +335,13 @@ class Book:
         for follower in self.followers.pop(job.id, ()):
             self.followed(follower, job.id, summary["state"])
 
-    def _rest(self, job_id: str) -> None:
+    def _rest(self, job: Job) -> None:
         """Nodes hold results of a job until they are acknowledged, and know it by its id alone."""
         ids = self.resting_ids
-        ids[job_id] = self.now + ID_REST
-        ids.move_to_end(job_id)
+        # What is being stopped is over once its node has turned its loop, or is given up.
+        stopping = job.speculation is not None and speculation.is_stopping(self, job)
+        ids[job.id] = self.now + ID_REST + stopping * self.limits.lease
+        ids.move_to_end(job.id)
         while ids and next(iter(ids.values())) <= self.now:
             ids.popitem(last=False)
 

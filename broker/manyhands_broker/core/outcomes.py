@@ -204,7 +204,7 @@ class Outcomes:
         if job is None:
             return
         if node.twins:
-            speculation.put_first(node, job, span)
+            speculation.put_first(node, job, span.indices)
         indices = span.indices
         if len(set(indices)) != len(indices):
             indices = list(dict.fromkeys(indices))

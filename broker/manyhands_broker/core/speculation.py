@@ -107,10 +107,10 @@ def give(book: Book, piece: Piece, node: Node, each: float) -> int:
     return attempt
 
 
-def put_first(node: Node, job: Job, span: Span) -> None:
-    """Have those attempts of `span` stand in the columns which this node runs as twins."""
-    for index in span.indices:
-        if (job, index) in node.twins and _of(job).twins[index].attempt == span.attempt:
+def put_first(node: Node, job: Job, indices: Iterable[int]) -> None:
+    """Have those of a job's attempts stand in the columns which this node runs as twins."""
+    for index in indices:
+        if (job, index) in node.twins:
             _swap(job, index)
 
 
@@ -152,6 +152,13 @@ def stop(book: Book, piece: Piece) -> None:
         if node.linked:  # else it is not told to keep it when it is back
             book.send(node.peer, Cancel([Span(job.id, twin.attempt, [index])]))
         book.fleet.update(node)
+
+
+def is_stopping(book: Book, job: Job) -> bool:
+    """Whether some node has yet to say that an attempt of a job is over."""
+    return _of(job).given > 0 and any(
+        attempt[0] == job.id for node in book.fleet for attempt in node.stopping
+    )
 
 
 def _leave(book: Book, piece: Piece, twin: Twin, node: Node) -> None:
