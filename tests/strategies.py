@@ -37,6 +37,7 @@ _PLAIN: dict[str, st.SearchStrategy[Any]] = {
     "text": _TEXT,
     "id16": st.binary(min_size=16, max_size=16),
     "key32": st.binary(min_size=32, max_size=32),
+    "keys": st.lists(st.binary(min_size=16, max_size=16), max_size=wire.MAX_KEYS).map(b"".join),
     "flag": st.booleans(),
     "map": _MAPS,
     "map?": st.none() | _MAPS,

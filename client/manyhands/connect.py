@@ -13,7 +13,7 @@ from manyhands.cluster import LocalCluster
 from manyhands.intake import Intake
 from manyhands.loop import SessionLoop
 from manyhands.session import Session
-from manyhands_shared import __version__
+from manyhands_shared import __version__, loans
 from manyhands_shared import address as addresses
 from manyhands_shared.errors import ClusterClosed
 from manyhands_shared.role_key import credentials
@@ -109,6 +109,7 @@ def _about_us() -> dict[str, Any]:
         "cloudpickle": cloudpickle.__version__,
         "host": os.uname().nodename,
         "pid": os.getpid(),
+        "host_id": loans.host_id(),
     }
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from manyhands.linger import Linger
+from manyhands.session.inputs import StoredPayload, largest
 from manyhands_shared import loans, serial, stored
 from manyhands_shared.errors import SubmitError, SubmitQueueFull
 from manyhands_shared.serial import Buffer, Payload
@@ -71,12 +72,6 @@ class Ref:
             return _itself, (self._value(),)
         found.append(self._kept)
         return stored.value_of, tuple(self._kept.place)
-
-
-class StoredPayload(bytes):
-    """A payload that refers to what is kept here, and keeps it."""
-
-    kept: list[_Kept]
 
 
 class _Call:
@@ -285,6 +280,8 @@ class Packer:
             payload = pickle.dumps(_Call(bytes(head), list(map(self._part, buffers))), 5)
         whole = StoredPayload(payload)
         whole.kept = self.found
+        places = [kept.place for kept in self.found]
+        whole.inputs = largest((place.key, sum(place.lengths)) for place in places)
         return whole
 
     def _part(self, buffer: Buffer) -> bytes | tuple[Any, ...]:

@@ -25,6 +25,7 @@ Seconds = Annotated[float, "seconds"]
 Text = Annotated[str, "text"]
 Id16 = Annotated[bytes, "id16"]
 Key32 = Annotated[bytes, "key32"]
+Keys = Annotated[bytes, "keys"]
 Flag = Annotated[bool, "flag"]
 Map = Annotated[dict[str, Any], "map"]
 Value = Annotated[Any, "value"]
@@ -87,11 +88,26 @@ class ResultGroup:
     seconds: Seconds
 
 
+@dataclass(frozen=True, slots=True)
+class InputGroup:
+    """Tasks `first`, `first + 1`, … of a job refer to the same stored buffers.
+
+    `keys` are their keys, one behind the other, and `sizes` the bytes under each.
+    """
+
+    job: Text
+    first: U64
+    count: U32
+    keys: Keys
+    sizes: Indices
+
+
 JobCounts = Annotated[list[JobCount], "groups", JobCount]
 Spans = Annotated[list[Span], "groups", Span]
 SubmitGroups = Annotated[list[SubmitGroup], "groups", SubmitGroup]
 AssignGroups = Annotated[list[AssignGroup], "groups", AssignGroup]
 ResultGroups = Annotated[list[ResultGroup], "groups", ResultGroup]
+InputGroups = Annotated[list[InputGroup], "groups", InputGroup]
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,6 +437,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Inputs:
+    """What tasks of the next `Submit` refer to. It only helps to place them well."""
+
+    NUMBER: ClassVar[int] = 43
+    groups: InputGroups
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """A question or an order; see the page on the protocol for each `what`."""
 
@@ -479,6 +503,7 @@ Message = (
     | Stock
     | Pull
     | Part
+    | Inputs
     | Query
     | Reply
 )

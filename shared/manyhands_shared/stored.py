@@ -6,6 +6,7 @@ What travels in their place is a `Place`. Pool children set `bring`; nobody else
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -36,11 +37,18 @@ class _Process:
     """What this process can do."""
 
     bring: Bring | None = None
+    waited = 0
 
 
 def set_bring(bring: Bring) -> None:
     """From now on stored values can be loaded in this process."""
     _Process.bring = bring
+
+
+def take_waited() -> int:
+    """Nanoseconds for which this process has waited for stored values since the last call."""
+    waited, _Process.waited = _Process.waited, 0
+    return waited
 
 
 def public_name(token: bytes) -> bytes:
@@ -66,4 +74,8 @@ def value_of(*place: Any) -> Any:
 def _bring(place: Place, *, private: bool) -> Sequence[Buffer]:
     if _Process.bring is None:
         raise RuntimeError("this value lies with its client; only a task can load it")
-    return _Process.bring(place, private)
+    began = time.monotonic_ns()
+    try:
+        return _Process.bring(place, private)
+    finally:
+        _Process.waited += time.monotonic_ns() - began

@@ -32,6 +32,10 @@ MAX_INDEX = (1 << 48) - 1
 #: A task's payload up to this size rides in the header; a larger one gets frames.
 INLINE_BODY_BYTES = 64 << 10
 
+#: Keys of stored buffers in one group.
+MAX_KEYS = 16
+
+_KEYS_BYTES = range(0, 16 * MAX_KEYS + 1, 16)
 _U32 = (1 << 32) - 1
 _U64 = (1 << 64) - 1
 #: Kept, for making one takes longer than packing a header.
@@ -203,6 +207,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "text": _is_text,
     "id16": lambda value: type(value) is bytes and len(value) == 16,
     "key32": lambda value: type(value) is bytes and len(value) == 32,
+    "keys": lambda value: type(value) is bytes and len(value) in _KEYS_BYTES,
     "flag": lambda value: type(value) is bool,
     "map": _is_map,
     "map?": lambda value: value is None or _is_map(value),
@@ -255,6 +260,7 @@ _GROUPS: tuple[type, ...] = (
     messages.SubmitGroup,
     messages.AssignGroup,
     messages.ResultGroup,
+    messages.InputGroup,
 )
 _SHAPES: dict[type, _Shape] = {kind: _Shape(kind) for kind in (*get_args(Message), *_GROUPS)}
 _BY_NUMBER: dict[int, Any] = {kind.NUMBER: kind for kind in get_args(Message)}

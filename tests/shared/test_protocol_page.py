@@ -78,6 +78,7 @@ def test_types_are_those_of_the_code() -> None:
         messages.SubmitGroup,
         messages.AssignGroup,
         messages.ResultGroup,
+        messages.InputGroup,
     ]
     assert page == {wire_type for kind in every for _, wire_type, _ in wire_types(kind)}
 
@@ -99,6 +100,7 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"a job id {wire.MAX_JOB_CHARS}" in types["`text`"]
     assert f"{wire.MAX_TASKS:,} entries" in types["`indices`"]
     assert f"{wire.MAX_TASKS:,} entries" in types["`groups`"]
+    assert f"up to {wire.MAX_KEYS} keys" in types["`keys`"]
     assert f"2^{(wire.MAX_INDEX + 1).bit_length() - 1}" in types["`indices`"]
     assert f"up to {wire.INLINE_BODY_BYTES >> 10} KiB" in TEXT
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from manyhands.session import Session
 from manyhands.session import types as t
+from manyhands.session.inputs import StoredPayload, largest
 from manyhands_shared import messages as m
 from manyhands_shared.failure import Failure
 from simulation import broken
-from simulation.parts import Peer
+from simulation.parts import HOSTS, Peer
 
 if TYPE_CHECKING:
+    from simulation.plan import JobPlan
     from simulation.world import World
 
 _FLUSHES = 4
@@ -25,8 +27,15 @@ class Client(Peer):
 
     def __init__(self, world: World, name: str, limit: int = 0) -> None:
         super().__init__(world, name)
-        self.session = Session(self.random.randbytes(16), name=name, limit=limit, info={})
+        self.session = Session(
+            self.random.randbytes(16),
+            name=name,
+            limit=limit,
+            info={"host_id": self.random.choice(HOSTS)},
+        )
         broken.harm_client(world.harm, self.session)
+        #: Keys of the values that it keeps for its tasks.
+        self.values = [self.random.randbytes(16) for _ in range(3)]
         #: Durable jobs whose acceptance it heard of.
         self.follows: set[str] = set()
         self._orders: list[t.Event] = []
@@ -46,6 +55,15 @@ class Client(Peer):
             self.world.tell(self, "is killed")
             self.left_in_peace = False
             self.halt()
+
+    def payload(self, job: JobPlan) -> bytes:
+        """Arguments of a task, which may refer to values of ours if the task needs us anyway."""
+        if job.durable or self.random.random() < 0.5:
+            return b"args"
+        payload = StoredPayload(b"args")
+        values = self.random.sample(self.values, self.random.choice((1, 1, 2)))
+        payload.inputs = largest((key, 20 << 20) for key in values)
+        return payload
 
     def order(self, event: t.Event) -> None:
         """What the user does."""
@@ -128,6 +146,9 @@ class Client(Peer):
                 self.world.checker.delivered(self, job, indices, statuses, whole)
             case t.Fetch():
                 self.world.after(self.random.uniform(0.0001, 0.2), lambda: self._fetch(effect))
+            case t.Supply(key):  # or it has been let go by now
+                bodies = [b"value"] if self.random.random() < 0.8 else []
+                self._say(m.Stock(key, bodies))
             case t.Relink():
                 self._relink()
             case t.Failed(code, reason):

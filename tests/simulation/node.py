@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from manyhands_shared import messages as m
+from manyhands_shared.stored import public_name
 from manyhands_worker import actions as a
 from manyhands_worker.core import Identity, NodeCore
 from simulation import broken
 from simulation.network import copies
-from simulation.parts import Peer
+from simulation.parts import HOSTS, Peer
 from simulation.pool import FakePool
 
 if TYPE_CHECKING:
     from simulation.network import Link
     from simulation.world import World
 
+#: How often a batch needs a stored value.
+_WANTS = 0.2
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
@@ -38,6 +41,7 @@ class NodeHost(Peer):
         self._said: deque[m.ResultGroup] = deque(maxlen=50)
         self._repeats = self.random.random() < 0.4
         self._window = self.random.choice((4, 64, 8192))
+        self._host = self.random.choice(HOSTS)
 
     def start(self) -> None:
         """Start the node's process."""
@@ -46,7 +50,8 @@ class NodeHost(Peer):
         self.alive = True
         self.boot_id = self.random.randbytes(16)
         self._said.clear()
-        info = {"resources": {"gpu": 1.0}} if self.name == "n0" else {}
+        info: dict[str, Any] = {"resources": {"gpu": 1.0}} if self.name == "n0" else {}
+        info["host_id"] = self._host
         self.core = NodeCore(Identity(self.name, self.boot_id, self.slots, self._window, 5.0, info))
         broken.harm_node(self.world.harm, self.core)
         self.pool = None
@@ -112,6 +117,7 @@ class NodeHost(Peer):
         match effect:
             case a.Start(slot, batch):
                 pool.start(slot, batch)
+                self._want()
             case a.Send(message):
                 if self.link is not None:
                     self.link.to_broker(message)
@@ -131,6 +137,15 @@ class NodeHost(Peer):
             case a.Stop(_, text):
                 self.world.tell(self, "stops: {}", text or "drained")
                 self._end(lingers=True)
+
+    def _want(self) -> None:
+        """A task needs a value that lies with some client, and that is not here."""
+        client = self.random.choice(self.world.clients)
+        if self.random.random() < _WANTS and client.alive:
+            owner = public_name(client.session.token)
+            self.world.after(
+                0.0, lambda: self._tell(a.Wanted(self.random.choice(client.values), owner))
+            )
 
     def _repeat(self, link: Link, assigned: m.Assign) -> None:
         """Say of tasks that came again what became of them the last time."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from simulation.node import NodeHost as NodeHost  # noqa: PLC0414 - re-exported
     from simulation.world import World
 
+#: Whose memory a process can borrow, or lend: its host's, or nobody's.
+HOSTS = ("", "one", "two")
 #: Shortest time between two turns of a loop.
 _TURN = 2e-5
 

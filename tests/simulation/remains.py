@@ -19,6 +19,7 @@ def remains_of_broker(core: Core) -> list[str]:
         "sessions to report to": list(book.reporting),
         "readers": list(book.readers),
         "orphans": list(core._orphans._tasks),
+        "stored values": [key for shelf in core._exchange._shelves.values() for key in shelf],
         "users of functions": list(core.book.functions._users),
         "jobs that wait for functions": list(core.book.functions._waiting),
     }

@@ -139,7 +139,7 @@ class World:
         def append(count: int) -> None:
             if client.alive and not job.doomed:
                 self.checker.submitted(client, job, count)
-                client.order(t.Append(job.id, [b"args"] * count))
+                client.order(t.Append(job.id, [client.payload(job) for _ in range(count)]))
 
         def cancel(wanted: list[int] | None) -> None:
             if client.alive and not job.doomed:

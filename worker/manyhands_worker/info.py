@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from manyhands_shared import __version__, labels
+from manyhands_shared import __version__, labels, loans
 from manyhands_worker.cgroup import cpu_limit, usable_memory
 from manyhands_worker.process import usable_cores
 
@@ -41,6 +41,7 @@ def describe_host(
         "labels": labels.of_node(cloudpickle, safe=safe),
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "host_id": loans.host_id(),
         "cpus": usable_cores(),
         "cores": os.cpu_count() or 1,
         "memory": memory,

@@ -21,6 +21,7 @@ from manyhands_shared.callable import Setup
 from manyhands_shared.failure import Failure, of_exception
 from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
+from manyhands_shared.stored import take_waited
 from manyhands_worker.codec import Codec, ForeignPickles, Packed, Pickles, Plain, too_large
 from manyhands_worker.control import CLAIM, DONE, LIMIT, READY, REVOKED, STARTED
 from manyhands_worker.functions import FunctionCache
@@ -171,6 +172,10 @@ class Runner:
         if self._statuses:
             self._flush(0)
 
+    def _seconds(self) -> float:
+        """What the tasks took. How long values were on their way says nothing of the next ones."""
+        return max(0, self._spent - take_waited()) / 1e9
+
     def _execute(self, codec: Codec, digest: bytes, payload: Payload) -> Packed:
         """Run one task: its status, and its result or failure."""
         try:
@@ -244,7 +249,7 @@ class Runner:
 
     def _flush(self, following: int) -> None:
         self._writer.send(
-            [self._first, bytes(self._statuses), self._bodies, self._spent / 1e9],
+            [self._first, bytes(self._statuses), self._bodies, self._seconds()],
             self._buffers,
             self._fds,
         )

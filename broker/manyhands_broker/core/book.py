@@ -142,6 +142,8 @@ class Book:
     def give(self, piece: Piece, node: Node, each: float) -> int:
         """QUEUED → ASSIGNED; returns the attempt number."""
         job = piece.chunk.job
+        if not node.held:
+            node.last_result = self.now
         attempt = job.assign(piece, node)
         node.gain(piece, each)
         if job.options.at_most_once and job.options.durable:

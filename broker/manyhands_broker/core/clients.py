@@ -32,6 +32,8 @@ from manyhands_shared.messages import (
     ClientWelcome,
     Detach,
     Function,
+    InputGroup,
+    Inputs,
     Message,
     Need,
     Ping,
@@ -118,6 +120,7 @@ class Clients:
         session.limit = hello.limit
         session.fit(book.fleet.slots)
         session.info = hello.info
+        session.host_id = str(hello.info.get("host_id", ""))
         book.session_of[peer] = session
         limits = book.limits
         book.send(
@@ -158,6 +161,8 @@ class Clients:
                     self._cancel(session, span)
             case Stock():
                 self._exchange.stocked(session, message)
+            case Inputs(inputs):
+                session.inputs = inputs
             case Taken() | Relay():
                 self._about_held(session, message)
             case Ping(counter):
@@ -250,6 +255,7 @@ class Clients:
     def _submit(self, session: Session, groups: list[SubmitGroup], now: float) -> None:
         book = self._book
         count = sum(len(group.bodies) for group in groups)
+        inputs, session.inputs = session.inputs, []
         if session.unfinished + count > 2 * book.limits.window_tasks:
             book.send(
                 session.peer, Refused("full", "more tasks came than the session's window allows")
@@ -281,7 +287,20 @@ class Clients:
             self._append(job, group)
             counts[job.id] = job.total
             durable = durable or job.options.durable
+        if inputs:
+            self._refer(session, inputs, count)
         self._courtesy.accept(session, counts, count, now=durable)
+
+    def _refer(self, session: Session, inputs: list[InputGroup], most: int) -> None:
+        """What of the stored values the tasks of a submission, at `most` so many, refer to."""
+        for group in inputs:
+            most -= group.count
+            job = session.jobs.get(group.job)
+            if most >= 0 and job is not None:
+                items = self._exchange.referred(session, group)
+                job.refer(group.first, group.count, items)
+                for item in items:
+                    item.settle()  # where all of these tasks have ended
 
     def _reject(self, session: Session, group: SubmitGroup, reason: str) -> None:
         """Turn a group down. Where there is no job, all of it is: it need not be closed then."""

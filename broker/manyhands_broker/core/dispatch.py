@@ -11,6 +11,7 @@ from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.job import SPILLED, Job, Piece
 from manyhands_broker.core.kind import Kind
 from manyhands_broker.core.node import Node
+from manyhands_broker.core.placing import Placer
 from manyhands_broker.core.speculator import Speculator
 from manyhands_shared.messages import Assign, AssignGroup, Given, Recall, Results
 from manyhands_shared.serial import Payload, nbytes
@@ -19,8 +20,9 @@ from manyhands_shared.serial import Payload, nbytes
 class Dispatcher:
     """Runs once for each drain."""
 
-    def __init__(self, book: Book, durable: Durable) -> None:
+    def __init__(self, book: Book, durable: Durable, placer: Placer) -> None:
         self._book = book
+        self._placer = placer
         self._durable = durable
         self._speculator = Speculator(book)
         self._recall_due = False
@@ -44,8 +46,11 @@ class Dispatcher:
         sizes: Counter[Node] = Counter()
         stuck: set[Kind] = set()
         while (job := ready.next(stuck)) is not None:
-            node = fleet.pick(job)
-            count = fleet.amount(node, job, book.queued) if node is not None else 0
+            if job.referring:
+                node, count = self._placer.place(job) or (None, 0)
+            else:
+                node = fleet.pick(job)
+                count = fleet.amount(node, job, book.queued) if node is not None else 0
             if node is None or not count:
                 stuck.add(job.kind)
                 continue

@@ -1,52 +1,71 @@
 """Stored values on their way from the client that keeps them to nodes that cannot borrow them.
 
 The broker keeps none. It knows which nodes wait for one, asks the client once, and passes the answer
-on to all of them; and which nodes have one, so that it can tell them when it is gone.
+on to all of them; and which nodes have one, so that it can tell them when it is gone, and give tasks to
+those that have what they need (`placing`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from manyhands_broker.core.book import Book
+from manyhands_broker.core.item import Item
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.session import Session
-from manyhands_shared.messages import Stock, Want
+from manyhands_shared.messages import InputGroup, Stock, Want
 from manyhands_shared.stored import public_name
 
-
-@dataclass(slots=True)
-class _Item:
-    """A value of a session: who waits for it, and who has it."""
-
-    owner: bytes
-    waiting: dict[Node, None] = field(default_factory=dict)
-    holders: dict[Node, None] = field(default_factory=dict)
+#: Bytes per second at which values are taken to come from clients before any has; and at least.
+ASSUMED_RATE, LEAST_RATE = 200e6, 1e6
+#: What a transfer costs beside its bytes, in seconds: four messages.
+LATENCY = 0.002
+#: Weight of the newest measurement of the rate.
+_NEWEST = 0.3
 
 
 class Exchange:
-    """What nodes asked for, by key."""
+    """What nodes asked for, and what tasks refer to: by owner, then by key."""
 
     def __init__(self, book: Book) -> None:
         self._book = book
-        self._items: dict[bytes, _Item] = {}
+        self._shelves: dict[bytes, dict[bytes, Item]] = {}
         self._sessions: dict[bytes, Session] = {}
+        #: Bytes per second from clients to here.
+        self.rate = ASSUMED_RATE
+
+    def seconds(self, nbytes: int) -> float:
+        """How long values of so many bytes take from their client to a node, if they have to come.
+
+        They come here as a whole first, and only then go on.
+        """
+        return LATENCY + 2 * nbytes / self.rate if nbytes else 0.0
 
     def opened(self, session: Session) -> None:
         """A session is open, over its first link or a later one: ask it for what nodes wait for."""
         owner = public_name(session.token)
         self._sessions[owner] = session
-        for key, item in self._items.items():
-            if item.owner == owner and item.waiting:
-                self._book.send(session.peer, Want(key, owner))
+        for item in self._shelves.get(owner, {}).values():
+            if item.waiting:
+                self._ask(session, item, Want(item.key, owner))
 
     def ended(self, session: Session) -> None:
         """A session is forgotten, and what it kept is gone."""
         owner = public_name(session.token)
         if self._sessions.get(owner) is session:
             del self._sessions[owner]
-            for key in [key for key, item in self._items.items() if item.owner == owner]:
-                self._gone(key)
+            self._clear(owner)
+
+    def referred(self, session: Session, group: InputGroup) -> tuple[Item, ...]:
+        """The values that tasks of a session refer to; `Item.tasks` is for the caller to count."""
+        shelf = self._shelves.setdefault(public_name(session.token), {})
+        keys = [group.keys[at : at + 16] for at in range(0, len(group.keys), 16)]
+        found = []
+        for key, size in zip(keys, group.sizes, strict=False):
+            item = shelf.get(key)
+            if item is None:
+                item = shelf[key] = Item(key, shelf)
+            item.size = size
+            found.append(item)
+        return tuple(dict.fromkeys(found))
 
     def wanted(self, node: Node, want: Want) -> None:
         """A node needs a value."""
@@ -55,39 +74,61 @@ class Exchange:
         if session is None and not young:  # else it may come back, from before the broker's start
             self._book.send(node.peer, Stock(want.key, []))
             return
-        item = self._items.setdefault(want.key, _Item(want.owner))
+        shelf = self._shelves.setdefault(want.owner, {})
+        item = shelf.get(want.key)
+        if item is None:
+            item = shelf[want.key] = Item(want.key, shelf)
         asked = bool(item.waiting)
         item.waiting[node] = None
+        item.comes_to(node)
         if session is not None and not asked:
-            self._book.send(session.peer, want)
+            self._ask(session, item, want)
 
     def stocked(self, session: Session, stock: Stock) -> None:
         """A client sends a value, or says that it is gone."""
-        item = self._items.get(stock.key)
-        if item is None or item.owner != public_name(session.token):
+        shelf = self._shelves.get(public_name(session.token), {})
+        item = shelf.get(stock.key)
+        if item is None:
             self._book.counters["unexpected_messages"] += 1
         elif not stock.bodies:
-            self._gone(stock.key)
+            self._gone(shelf, item)
         else:
+            if item.waiting:
+                self._measure(item)
             for node in item.waiting:
                 self._book.send(node.peer, stock)
+            self._book.counters["values_relayed"] += len(item.waiting)
             item.holders |= item.waiting
             item.waiting.clear()
+            item.settle()
 
     def left(self, node: Node) -> None:
         """A node is gone."""
-        for key, item in list(self._items.items()):
-            item.waiting.pop(node, None)
-            item.holders.pop(node, None)
-            if not (item.waiting or item.holders):
-                del self._items[key]
+        for shelf in self._shelves.values():
+            for item in list(shelf.values()):
+                item.leaves(node)
 
     def give_up(self) -> None:
         """Sessions that have not come back by now do not come."""
-        for key in [key for key, item in self._items.items() if item.owner not in self._sessions]:
-            self._gone(key)
+        for owner in [owner for owner in self._shelves if owner not in self._sessions]:
+            self._clear(owner)
 
-    def _gone(self, key: bytes) -> None:
-        item = self._items.pop(key)
+    def _ask(self, session: Session, item: Item, want: Want) -> None:
+        item.asked_at = self._book.now
+        self._book.send(session.peer, want)
+
+    def _measure(self, item: Item) -> None:
+        seconds = self._book.now - item.asked_at - LATENCY / 2
+        if item.size and seconds > 0:
+            self.rate += _NEWEST * (item.size / seconds - self.rate)
+            self.rate = max(self.rate, LEAST_RATE)
+
+    def _clear(self, owner: bytes) -> None:
+        shelf = self._shelves.pop(owner, {})
+        for item in list(shelf.values()):
+            self._gone(shelf, item)
+
+    def _gone(self, shelf: dict[bytes, Item], item: Item) -> None:
+        del shelf[item.key]
         for node in {**item.waiting, **item.holders}:
-            self._book.send(node.peer, Stock(key, []))
+            self._book.send(node.peer, Stock(item.key, []))

@@ -16,7 +16,7 @@ another node could run it, even one that is busy now; where there is no other, a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from typing import TypeVar
 
@@ -72,7 +72,9 @@ class _Group:
         if tier is not None and node in self.tiers[tier]:
             return
         for members in self.tiers:
-            members.pop(node, None)
+            if node in members:
+                del members[node]
+                break
         if tier is not None:
             self.tiers[tier][node] = None
 
@@ -94,6 +96,8 @@ class Fleet:
         #: for each kind with resources.
         self._groups: dict[Needs, _Group] = {}
         self._fit: dict[Kind, _Group] = {}
+        #: Nodes by the host whose memory they can borrow.
+        self._hosts: dict[str, dict[Node, None]] = {}
         self.slots = 0
 
     def __iter__(self) -> Iterator[Node]:
@@ -121,6 +125,9 @@ class Fleet:
         del self.by_row[node.row]
         self._free_rows.append(node.row)
         self.slots -= node.slots
+        self._hosts.get(node.host_id, {}).pop(node, None)
+        if not self._hosts.get(node.host_id, True):
+            del self._hosts[node.host_id]
         for group in (*self._groups.values(), *self._fit.values()):
             group.move(node, None)
             group.able.pop(node, None)
@@ -141,30 +148,32 @@ class Fleet:
         if able != node.able:
             node.able = able
             self.enlist(node)
-        tier = self._tier(node) if takes and node.held < node.window else None
-        idle = tier is not None and tier not in (_ROOM, _ROOM_BUSY)
-        _put(self._idle, node, idle and able)
-        _put(self._surplus, node, node.linked and node.held > node.slots)
+        held, slots = node.held, node.slots
+        tier = None
+        if takes and held < node.window:
+            pressure = node.pressure
+            if held < slots:
+                tier = _SHORT if not able else _IDLE_BUSY if pressure else _IDLE
+            elif able and not node.wary and node.load < slots * self._limits.lookahead:
+                tier = _ROOM_BUSY if pressure else _ROOM
         if tier != node.tier:
             node.tier = tier
+            _put(self._idle, node, tier in (_IDLE, _IDLE_BUSY))
             for needs, group in self._groups.items():
                 group.move(node, tier if node.meets(needs) else None)
+        if held > slots and node.linked:
+            self._surplus[node] = None
+        elif node in self._surplus:
+            del self._surplus[node]
         for kind, group in self._fit.items():
+            idle = tier is not None and held < slots
             fits = idle and node.meets(kind.needs) and node.fits(kind.resources) > 0
             group.move(node, tier if fits else None)
 
-    def _tier(self, node: Node) -> int | None:
-        """Where a node belongs that takes more."""
-        if node.held < node.slots:
-            if not node.pressure:
-                return _IDLE
-            return _SHORT if node.pressure == MEMORY else _IDLE_BUSY
-        if node.wary or node.load >= node.slots * self._limits.lookahead or not node.able:
-            return None
-        return _ROOM_BUSY if node.pressure else _ROOM
-
     def enlist(self, node: Node) -> None:
         """Sort the node anew after what it could ever run has changed. `update` has to follow."""
+        if node.host_id:
+            self._hosts.setdefault(node.host_id, {})[node] = None
         for needs, group in self._groups.items():
             meets = node.meets(needs)
             _put(group.able, node, node.able and meets)
@@ -175,12 +184,25 @@ class Fleet:
 
     def pick(self, job: Job) -> Node | None:
         """The node that takes the job's next tasks; the others' turn comes after it."""
+        if not job.resources:
+            return self._group(job).pick(idle=bool(job.suspects))
+        fitting = self._fit.get(job.kind)
+        if fitting is None:
+            fitting = self._begin(self._fit, job.kind)
+        return fitting.pick()
+
+    def accepts(self, node: Node, job: Job) -> bool:
+        """Whether a node may be given tasks of a job now, even if they wait there for their slot."""
+        if not node.able or node.wary or node.held >= node.window or job.suspects:
+            return False
         if job.resources:
-            fitting = self._fit.get(job.kind)
-            if fitting is None:
-                fitting = self._begin(self._fit, job.kind)
-            return fitting.pick()
-        return self._group(job).pick(idle=bool(job.suspects))
+            fits = node.fits(job.resources) > 0
+            return node.held < node.slots and fits and node.meets(job.kind.needs)
+        return node.meets(job.kind.needs)
+
+    def on_host(self, host_id: str) -> Collection[Node]:
+        """The nodes that can borrow the memory of processes on a host."""
+        return self._hosts.get(host_id, ()) if host_id else ()
 
     def spare(self, job: Job, without: Node | None) -> Node | None:
         """A node that could start a task of the job now, other than `without` and none in doubt."""
@@ -238,12 +260,13 @@ class Fleet:
 
     def overloaded(self, now: float) -> Iterator[Node]:
         """Nodes with tasks that wait for a slot there and would not get one soon."""
-        limits = self._limits
         for node in self._surplus:
-            slow = node.load > node.slots * limits.recall_after
-            silent = now - node.last_result > limits.recall_after
             if node.held <= node.slots:
                 continue  # sorted before tasks of it ended without its doing
+            # Where all that waits is better off near its data, that long is soon.
+            soon = max(self._limits.recall_after, min(job.carry for job in node.loads))
+            slow = node.load > node.slots * soon
+            silent = now - node.last_result > soon
             if node.recalling or now < node.recall_at or not (slow or silent):
                 continue
             # Some of what it has must be what a node with an idle slot can run.

@@ -23,6 +23,7 @@ from manyhands_shared.options import JobOptions
 from manyhands_shared.serial import Payload, total
 
 if TYPE_CHECKING:
+    from manyhands_broker.core.item import Item
     from manyhands_broker.core.node import Node
     from manyhands_broker.core.session import Session
 
@@ -38,7 +39,7 @@ _QUEUED = bytes([State.QUEUED])
 class Chunk:
     """Up to `CHUNK` consecutive tasks of a job. Positions in it are *offsets*, from 0."""
 
-    __slots__ = ("attempts", "base", "holders", "job", "left", "payloads", "states")
+    __slots__ = ("attempts", "base", "holders", "inputs", "job", "left", "payloads", "states")
 
     def __init__(self, job: Job, base: int) -> None:
         self.job = job
@@ -47,6 +48,8 @@ class Chunk:
         self.attempts = array("I")
         self.holders: list[Node | None] = []
         self.payloads: list[Payload | None] = []
+        #: Offset → the stored values that an unfinished task refers to.
+        self.inputs: dict[int, tuple[Item, ...]] = {}
         self.left = 0
 
 
@@ -75,6 +78,7 @@ class Job:
         "awaits",
         "blames",
         "cancelling",
+        "carry",
         "chunks",
         "closed",
         "counts",
@@ -93,6 +97,7 @@ class Job:
         "options_map",
         "paused",
         "ready",
+        "referring",
         "resources",
         "seconds",
         "session",
@@ -126,6 +131,10 @@ class Job:
         #: Seconds a task takes, a moving average; `None` before the first has ended.
         self.estimate: float | None = None
         self.seconds = 0.0
+        #: Unfinished tasks that refer to stored values; and the seconds that these would take to other
+        #: nodes, for tasks that wait where they are.
+        self.referring = 0
+        self.carry = 0.0
         #: One line for each time a task ended the child or node that ran it.
         self.blames: dict[int, list[str]] = {}
         #: Tasks that were on a node when it died among too many to tell which was to blame.
@@ -247,6 +256,26 @@ class Job:
             return Piece(chunk, first, last)
         return None
 
+    def put_back(self, piece: Piece) -> None:
+        """What was taken is queued and in line still, before all others."""
+        indices = piece.indices
+        if self.ready and self.ready[0][0] == indices.stop:
+            self.ready[0] = (indices.start, self.ready[0][1])
+        else:
+            self.ready.appendleft((indices.start, indices.stop))
+
+    def refer(self, first: int, count: int, items: tuple[Item, ...]) -> None:
+        """Tasks from `first` on refer to stored values, if they have not ended and do not already."""
+        for index in range(first, min(first + count, self.total)):
+            chunk = self.chunks.get(index - index % CHUNK)
+            offset = index % CHUNK
+            if chunk is None or chunk.payloads[offset] is None or offset in chunk.inputs:
+                continue
+            chunk.inputs[offset] = items
+            self.referring += 1
+            for item in items:
+                item.tasks += 1
+
     def pieces(self, indices: list[int]) -> Iterator[Piece]:
         """The unfinished chunks' parts of `indices`, in maximal runs; unknown indices are left out."""
         position = 0
@@ -292,11 +321,7 @@ class Job:
         """ASSIGNED → QUEUED, to be run next."""
         self._move(piece, State.ASSIGNED, State.QUEUED)
         piece.chunk.holders[piece.lo : piece.hi] = [None] * piece.size
-        indices = piece.indices
-        if self.ready and self.ready[0][0] == indices.stop:
-            self.ready[0] = (indices.start, self.ready[0][1])
-        else:
-            self.ready.appendleft((indices.start, indices.stop))
+        self.put_back(piece)
 
     def postpone(self, piece: Piece, when: float) -> None:
         """ASSIGNED → QUEUED, but not in line before `revive`."""
@@ -345,6 +370,8 @@ class Job:
         chunk.payloads[lo:hi] = nothing
         chunk.holders[lo:hi] = nothing
         chunk.left -= piece.size
+        if chunk.inputs:
+            self._forget_inputs(piece)
         for marks in (self.suspects, self.cancelling, self.uncertain):
             if marks:
                 marks.difference_update(piece.indices)
@@ -357,6 +384,14 @@ class Job:
         if not chunk.left and (self.closed or len(chunk.states) == CHUNK):
             del self.chunks[chunk.base]
         return freed
+
+    def _forget_inputs(self, piece: Piece) -> None:
+        for offset in range(piece.lo, piece.hi):
+            items = piece.chunk.inputs.pop(offset, None)
+            if items is not None:
+                self.referring -= 1
+                for item in items:
+                    item.release()
 
     def close(self) -> None:
         """No more tasks will come."""

@@ -26,6 +26,7 @@ class Node:
         "functions",
         "held",
         "holds",
+        "host_id",
         "info",
         "joined",
         "knows",
@@ -62,6 +63,8 @@ class Node:
         self.who: Identity = ANYBODY
         self.joined = now
         self.info: dict[str, Any] = {}
+        #: Equal to a session's if it can borrow that session's stored values; empty if it cannot.
+        self.host_id = ""
         self.slots = 0
         self.window = 0
         self.linked = True

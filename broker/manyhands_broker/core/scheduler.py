@@ -28,6 +28,9 @@ the function's tasks (`fleet`). The rest of the queue stays here, where it can s
 free. When a node holds more than it can start soon and another has nothing to do, it is asked to give
 half of that back (`Recall`).
 
+**Near their data.** Tasks that refer to stored values go to a node that has these where waiting for it
+is cheaper than to bring them to another (`placing`).
+
 **Whose turn.** By priority, then to the session that has received least, then by turns among its jobs
 (`ready`).
 
@@ -69,6 +72,7 @@ from manyhands_broker.core.exchange import Exchange
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.orphans import Orphans
 from manyhands_broker.core.outcomes import Outcomes
+from manyhands_broker.core.placing import Placer
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import Store
 from manyhands_broker.core.validate import validate
@@ -111,7 +115,7 @@ class Core:
         self._clients = Clients(
             self.book, self._durable, self._orphans, courtesy, outcomes, exchange
         )
-        self._dispatcher = Dispatcher(self.book, self._durable)
+        self._dispatcher = Dispatcher(self.book, self._durable, Placer(self.book, exchange))
         self.book.timers.at(now + limits.session_grace, self._give_up_orphans)
 
     def restore(self, jobs: Iterable[StoredJob]) -> list[Effect]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from manyhands_broker.core.access import ANYBODY, Identity
 from manyhands_broker.core.job import Job
-from manyhands_shared.messages import ResultGroup
+from manyhands_shared.messages import InputGroup, ResultGroup
 from manyhands_shared.serial import total
 
 #: Payload bytes and payload frames in one message of results, save that a single group is never split.
@@ -31,7 +31,9 @@ class Session:
         "fresh",
         "heard",
         "hold_until",
+        "host_id",
         "info",
+        "inputs",
         "jobs",
         "limit",
         "lost_at",
@@ -57,6 +59,10 @@ class Session:
         #: By whose key it came.
         self.who: Identity = ANYBODY
         self.info: dict[str, Any] = {}
+        #: Equal to a node's if that can borrow this session's stored values; empty if none can.
+        self.host_id = ""
+        #: What tasks of its next submission refer to.
+        self.inputs: list[InputGroup] = []
         self.jobs: dict[str, Job] = {}
         #: Tasks that may run at once, as the client asked; 0 is no limit.
         self.limit = 0

@@ -36,6 +36,7 @@ def validate(book: Book) -> None:
         unfinished[session] = unfinished.get(session, 0) + waits + runs
         if job.finished:
             raise AssertionError(f"job {job.id} is over and still listed")
+        _inputs(job)
         if not job.listed and job.runnable:
             raise AssertionError(f"job {job.id} waits and is not in line")
     if book.queued != queued:
@@ -124,6 +125,20 @@ def _job(job: Job, held: dict[Node | None, int]) -> None:
         raise AssertionError(f"{name}: queued or assigned tasks do not add up")
     if sum(job.counts) != job.total:
         raise AssertionError(f"{name}: its tasks do not add up")
+
+
+def _inputs(job: Job) -> None:
+    """What unfinished tasks refer to is counted, and nobody is remembered who is gone."""
+    referring = 0
+    for chunk in job.chunks.values():
+        referring += len(chunk.inputs)
+        for offset, items in chunk.inputs.items():
+            if chunk.payloads[offset] is None:
+                raise AssertionError(f"job {job.id}: a finished task still refers to values")
+            if not all(item.tasks > 0 for item in items):
+                raise AssertionError(f"job {job.id}: a value that no task refers to, and one does")
+    if referring != job.referring:
+        raise AssertionError(f"job {job.id}: {job.referring} tasks refer to values, {referring}")
 
 
 def _columns(name: str, chunk: Chunk, held: dict[Node | None, int]) -> None:

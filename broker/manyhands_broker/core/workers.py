@@ -106,6 +106,7 @@ class Workers:
         self._resize(node, hello.slots, hello.window)
         node.equip(_resources(hello.info))
         node.labels = _labels(hello.info)
+        node.host_id = str(hello.info.get("host_id", ""))
         book.fleet.enlist(node)
         book.fleet.update(node)
         self._welcome(node, keep)

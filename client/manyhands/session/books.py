@@ -9,12 +9,14 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any
 
+from manyhands.session.inputs import inputs_of
 from manyhands.session.job import SessionJob, total
 from manyhands.session.types import Deliver
 from manyhands_shared.errors import SubmitRejected
 from manyhands_shared.failure import Failure, of_exception
 from manyhands_shared.messages import (
     Function,
+    InputGroup,
     JobCount,
     ResultGroup,
     Span,
@@ -45,6 +47,8 @@ class Books:
         #: How much of what is held may be at the broker.
         self.window_tasks = 1
         self.window_bytes = 1
+        #: What the tasks of the last message's worth refer to.
+        self.inputs: list[InputGroup] = []
         self._jobs: dict[str, SessionJob] = {}
         self._ready: deque[SessionJob] = deque()
         self._functions: dict[bytes, Function] = {}
@@ -249,6 +253,7 @@ class Books:
         groups: list[SubmitGroup] = []
         durable: set[str] = set()
         doomed: list[Span] = []
+        self.inputs = []
         tasks, size = 0, 0
         while self.sendable and tasks < MESSAGE_TASKS and size < MESSAGE_BYTES:
             job = self._ready.popleft()
@@ -265,6 +270,8 @@ class Books:
             tasks += len(group.bodies)
             size += group_size
             groups.append(group)
+            if job.stores:
+                self.inputs += inputs_of(group)
             if job.durable and job.id not in durable:
                 durable.add(job.id)
                 job.awaited += 1

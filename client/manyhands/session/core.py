@@ -82,6 +82,7 @@ from manyhands_shared.messages import (
     ClientHello,
     ClientWelcome,
     Detach,
+    Inputs,
     Message,
     Need,
     Ping,
@@ -283,6 +284,8 @@ class Session:
             yield Send(Ack(self._last_seq))
         functions, groups, doomed = self.books.next_submit()
         yield from map(Send, functions)
+        if self.books.inputs:
+            yield Send(Inputs(self.books.inputs))
         if groups:
             yield Send(Submit(groups))
             for group in groups:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import accumulate, takewhile
 from typing import Any
 
+from manyhands.session.inputs import StoredPayload
 from manyhands_shared.messages import Span, SubmitGroup
 from manyhands_shared.serial import Payload, nbytes
 
@@ -40,6 +41,7 @@ class SessionJob:
         "refusal",
         "runs",
         "said",
+        "stores",
         "taken",
     )
 
@@ -78,6 +80,8 @@ class SessionJob:
         #: `Submit` messages of a durable job on this link that are not answered. Each is, by one
         #: `Accepted`, so that none is left is what says that the job's closing was written down.
         self.awaited = 0
+        #: Some of its tasks have referred to stored values.
+        self.stores = False
         #: A task that was sent must not be sent again to a broker that does not know of it.
         self.at_most_once = bool(options.get("at_most_once")) and not self.durable
 
@@ -90,6 +94,8 @@ class SessionJob:
         elif bodies:
             self.runs.append([self.next, stop])
         self.next = stop
+        if not self.stores:
+            self.stores = StoredPayload in map(type, bodies)
         return total(bodies)
 
     @property

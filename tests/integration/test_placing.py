@@ -1,0 +1,100 @@
+"""Real nodes that cannot borrow from their client: tasks go where their large arguments are."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import manyhands
+from manyhands_shared import loans
+
+pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
+
+BOUND = 60.0
+MIB = 1 << 20
+
+
+@pytest.fixture
+def cluster() -> Iterator[manyhands.LocalCluster]:
+    with manyhands.LocalCluster(nodes=2, slots=1) as started:
+        yield started
+
+
+@pytest.fixture
+def elsewhere(
+    cluster: manyhands.LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[manyhands.Executor]:
+    """An executor on another host than both nodes."""
+    monkeypatch.setattr(loans, "host_id", lambda: "elsewhere")
+    with manyhands.Executor(address=cluster.address) as started:
+        yield started
+
+
+def counters(cluster: manyhands.LocalCluster) -> Counter[str]:
+    with manyhands.Client(cluster.address) as client:
+        return Counter(client.query("stats")["counters"])
+
+
+def where(array: Any) -> tuple[int, float]:
+    """The node's child, and the array's sum."""
+    return os.getpid(), float(array.sum())
+
+
+def test_tasks_go_where_their_argument_is_and_it_travels_once(
+    cluster: manyhands.LocalCluster, elsewhere: manyhands.Executor
+) -> None:
+    arrays = [np.full(20 * MIB // 8, float(n)) for n in range(4)]
+    refs = [elsewhere.scatter(array) for array in arrays]
+    places: dict[int, set[int]] = {n: set() for n in range(4)}
+    for _ in range(6):
+        for n, ref in enumerate(refs):
+            child, total = elsewhere.submit(where, ref).result(BOUND)
+            assert total == arrays[n].sum()
+            places[n].add(child)
+    assert all(len(children) == 1 for children in places.values()), "each value has its node"
+    assert counters(cluster)["values_relayed"] == 4, "once each"
+    assert counters(cluster)["tasks_placed"] == 4 * 5
+
+
+def test_a_plain_argument_is_known_as_well(
+    cluster: manyhands.LocalCluster, elsewhere: manyhands.Executor
+) -> None:
+    array = np.ones(20 * MIB // 8)
+    children = {elsewhere.submit(where, array).result(BOUND)[0] for _ in range(10)}
+    assert len(children) == 1
+    assert counters(cluster)["values_relayed"] == 1
+
+
+def test_many_tasks_use_all_nodes_and_the_value_comes_to_each_once(
+    cluster: manyhands.LocalCluster, elsewhere: manyhands.Executor
+) -> None:
+    ref = elsewhere.scatter(np.ones(20 * MIB // 8))
+    futures = [elsewhere.submit(where, ref) for _ in range(400)]
+    results = [future.result(BOUND) for future in futures]
+    assert {total for _, total in results} == {20 * MIB // 8}
+    assert counters(cluster)["values_relayed"] <= 2, "no more than once for each node"
+
+
+def test_a_node_on_the_clients_host_needs_no_transfer(cluster: manyhands.LocalCluster) -> None:
+    with manyhands.Executor(address=cluster.address) as executor:
+        ref = executor.scatter(np.ones(20 * MIB // 8))
+        assert len({executor.submit(where, ref).result(BOUND)[1] for _ in range(10)}) == 1
+    assert counters(cluster)["values_relayed"] == 0
+    assert counters(cluster)["tasks_placed"] == 10
+
+
+def test_the_time_that_a_value_takes_is_not_the_tasks(
+    cluster: manyhands.LocalCluster, elsewhere: manyhands.Executor
+) -> None:
+    """Or the first tasks would pass for slow ones."""
+    job = elsewhere.submit(where, np.ones(64 * MIB // 8))
+    job.result(BOUND)
+    with manyhands.Client(cluster.address) as client:
+        (found,) = client.query("jobs")
+    assert found["tasks"] == 1
+    assert found["seconds"] < 1.0
