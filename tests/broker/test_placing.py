@@ -284,6 +284,17 @@ def test_nobody_can_speak_of_values_of_another() -> None:
     assert any(isinstance(e, Send) and e.message == stock for e in world.say("client", stock))
 
 
+def test_a_value_that_is_gone_draws_no_task_to_a_node_that_is_gone() -> None:
+    """Its tasks still refer to it, and it remembers the node."""
+    world = World("ab")
+    there = world.submit(1)
+    world.say(there, m.Want(key(1), OWNER))
+    world.say("client", m.Stock(key(1), []))
+    world.say(there, m.Bye(""))
+    other = "ab".replace(there, "")
+    assert set(world.drain() + world.submit(2, count=3)) == {other}
+
+
 def test_places_are_bounded() -> None:
     world = World("")
     for number in range(MAX_PLACES + 40):

@@ -125,6 +125,7 @@ class Fleet:
         del self.by_row[node.row]
         self._free_rows.append(node.row)
         self.slots -= node.slots
+        node.able = False  # whoever still knows of it must not take it for one that takes tasks
         self._hosts.get(node.host_id, {}).pop(node, None)
         if not self._hosts.get(node.host_id, True):
             del self._hosts[node.host_id]
