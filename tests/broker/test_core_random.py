@@ -281,7 +281,7 @@ def test_every_task_ends_once_whatever_happens(seed: int) -> None:
 
 def test_tasks_run_twice_in_these_histories() -> None:
     counts: Counter[str] = Counter()
-    for seed in range(10):
+    for seed in range(20):
         world = World(seed)
         for _ in range(60):
             world.step()

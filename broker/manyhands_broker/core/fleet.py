@@ -262,7 +262,7 @@ class Fleet:
     def overloaded(self, now: float) -> Iterator[Node]:
         """Nodes with tasks that wait for a slot there and would not get one soon."""
         for node in self._surplus:
-            if node.held <= node.slots:
+            if node.held <= node.slots or not node.loads:
                 continue  # sorted before tasks of it ended without its doing
             # Where all that waits is better off near its data, that long is soon.
             soon = max(self._limits.recall_after, min(job.carry for job in node.loads))
