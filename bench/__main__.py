@@ -26,8 +26,8 @@ from bench.report import markdown
 from bench.results import OURS, Run
 
 #: What `--quick` runs: two minutes.
-_QUICK_SYSTEMS = ("manyhands", "multiprocessing.Pool", "Ray", "Dask distributed", "Parsl HTEX")
-_QUICK_MEASURES = ("roundtrip", "noop", "map", "executor_map", "results")
+_QUICK_SYSTEMS = ("manyhands", "multiprocessing.Pool", "Ray", "Dask distributed")
+_QUICK_MEASURES = ("roundtrip", "noop", "map", "executor_map", "results", "argument")
 _ANSWER_SECONDS, _LIMITS_SECONDS, _SCALE_SECONDS = 60.0, 60.0, 240.0
 _INTERRUPTED = 130
 
