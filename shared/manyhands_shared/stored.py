@@ -6,9 +6,9 @@ What travels in their place is a `Place`. Pool children set `bring`; nobody else
 from __future__ import annotations
 
 import pickle
-import time
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from time import monotonic_ns
 from typing import Any, NamedTuple
 
 from manyhands_shared import serial
@@ -74,8 +74,8 @@ def value_of(*place: Any) -> Any:
 def _bring(place: Place, *, private: bool) -> Sequence[Buffer]:
     if _Process.bring is None:
         raise RuntimeError("this value lies with its client; only a task can load it")
-    began = time.monotonic_ns()
+    began = monotonic_ns()
     try:
         return _Process.bring(place, private)
     finally:
-        _Process.waited += time.monotonic_ns() - began
+        _Process.waited += monotonic_ns() - began

@@ -10,6 +10,7 @@ import pytest
 from manyhands_broker.core import Core, Drained, Limits, Received, Send
 from manyhands_broker.core.exchange import ASSUMED_RATE, LATENCY
 from manyhands_broker.core.item import MAX_PLACES
+from manyhands_broker.core.placing import MOST_WAIT
 from manyhands_broker.journal import MemoryJournal
 from manyhands_shared import messages as m
 from manyhands_shared.options import JobOptions
@@ -127,6 +128,16 @@ def test_short_tasks_wait_for_their_node_and_no_longer_than_the_value_takes() ->
     got = Counter(world.submit(1, count=60))
     assert BRING / 0.02 - 1 <= got[there] <= BRING / 0.02 + 2
     assert got[other] > 0, "a free slot is used when the wait would be longer"
+
+
+def test_however_large_a_value_is_its_tasks_do_not_fill_a_node_for_long() -> None:
+    world = World("ab")
+    world.measured(0.02)
+    there = world.submit(1, size=1 << 40)
+    world.bring(there, 1)
+    world.end(there, seconds=0.02)
+    got = Counter(world.submit(1, count=2_000, size=1 << 40))
+    assert MOST_WAIT / 0.02 - 1 <= got[there] <= MOST_WAIT / 0.02 + 2
 
 
 def test_long_tasks_wait_for_nobody() -> None:

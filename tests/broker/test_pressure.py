@@ -161,6 +161,17 @@ def test_a_node_short_of_memory_gets_nothing_while_another_could_take_it() -> No
     assert set(world.drain()) == {"a"}
 
 
+def test_nor_while_the_others_have_no_room_at_all() -> None:
+    world = World("ab")
+    world.press("a", MEMORY)
+    assert world.submit(1) == {"b": 1}
+    world.say("b", m.Results(1, [m.ResultGroup("j", 1, [0], b"\0", [b""], 5.0)]))
+    more = m.SubmitGroup("j", b"f" * 16, None, 1, False, [b"x"] * 100)
+    world.say("client", m.Submit([more]))
+    assert world.drain() == {"b": 2}, "long tasks: nothing waits behind them"
+    assert world.drain() == {}
+
+
 @pytest.mark.parametrize("options", [{}, {"resources": {"gpu": 0.5}}])
 def test_where_all_are_short_of_memory_there_is_a_task_for_each_slot(options: Any) -> None:
     world = World("ab")

@@ -4,7 +4,7 @@ For the next tasks of a job that refer to the same values two things are weighed
 they would wait for a slot of a node that has the values, and how long the values take to a node that
 could start at once. The wait is what the node has to do by the measured duration of its tasks; but a
 node that has brought no result for a while is taken to bring none for as long again. So a task waits for
-its data no longer than the data would take to come to it.
+its data no longer than the data would take to come to it, nor than `MOST_WAIT`.
 
 Whatever is known here may be wrong: it costs a transfer, no more. What it costs does not grow with the
 number of nodes: of those that have the values, and of those that can borrow them from their client
@@ -23,6 +23,8 @@ from manyhands_broker.core.item import Item
 from manyhands_broker.core.job import Job
 from manyhands_broker.core.node import Node
 
+#: Seconds that a task waits at most: what waits on a node is ahead of what others submit later.
+MOST_WAIT = 5.0
 #: Nodes with the values that are looked at, and as many again on their client's host.
 _LOOK_AT = 8
 #: Tasks that are placed at a time.
@@ -51,7 +53,8 @@ class Placer:
             return None
         items, count = _next(job)
         amount = fleet.amount(free, job, self._book.queued)
-        cost = self._wait(free) + self._bring(job, items, free)
+        # What is dear enough to wait for as long as one may is not told apart.
+        cost = min(self._wait(free) + self._bring(job, items, free), MOST_WAIT)
         best, least = free, cost
         if cost:
             for node in self._candidates(job, items):
@@ -66,7 +69,7 @@ class Placer:
             amount = min(max(1, amount), best.window - best.held)
             if job.resources:
                 amount = min(amount, best.slots - best.held, best.fits(job.resources))
-            job.carry = self._bring(job, items, free)
+            job.carry = min(self._bring(job, items, free), MOST_WAIT)
         count = min(count, amount)
         if not count:
             return None
