@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from manyhands_shared import stored
 from manyhands_shared.status import Status
 from manyhands_worker import actions as a
 from manyhands_worker import control
@@ -95,6 +96,18 @@ def test_large_results_pass_through_the_slab_and_its_room_comes_back(rig):
         assert set(pool.call(make, mib + value, value)[1]) == {value}
         pool.free()
     assert not pool.deaths()
+
+
+def _as_if_it_had_waited():
+    stored._Process.waited += 3_600 * 10**9
+
+
+def test_the_time_that_stored_values_take_to_come_is_not_the_tasks(rig):
+    pool = rig()
+    pool.call(_as_if_it_had_waited)
+    pool.call(sum, range(10**6))
+    waited, worked = (event.seconds for event in pool.events if isinstance(event, a.Finished))
+    assert waited == 0 < worked
 
 
 def test_result_ten_times_its_slab(rig):
