@@ -8,6 +8,7 @@ from typing import Any
 from manyhands_broker.core.access import ANYBODY, Identity
 from manyhands_broker.core.job import Chunk, Job, Piece
 from manyhands_broker.core.kind import Needs, Resources
+from manyhands_broker.core.pressure import Machine
 
 UNBOUNDED = 1 << 60
 
@@ -36,6 +37,7 @@ class Node:
         "linked",
         "load",
         "loads",
+        "machine",
         "name",
         "peer",
         "phi",
@@ -100,7 +102,8 @@ class Node:
         #: When it may be asked again, after it had nothing to give.
         self.recall_at = now
         self.phi = 0.0
-        #: What its machine is under, by its heartbeats: see `pressure`.
+        #: What its machine is like, and what it is under by its heartbeats: see `pressure`.
+        self.machine = Machine()
         self.pressure = ""
         #: Whether it takes tasks as others do, and in which order: the fleet's own notes.
         self.able = False

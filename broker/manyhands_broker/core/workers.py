@@ -6,19 +6,19 @@ import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from manyhands_broker.core import speculation
 from manyhands_broker.core.access import Identity
 from manyhands_broker.core.book import Book, singles
 from manyhands_broker.core.courtesy import Courtesy
+from manyhands_broker.core.declared import declare
 from manyhands_broker.core.effects import Unwatch, Watch
 from manyhands_broker.core.exchange import Exchange
 from manyhands_broker.core.job import Piece
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.orphans import Orphans
 from manyhands_broker.core.outcomes import Outcomes, runs
-from manyhands_broker.core.pressure import MEMORY, Machine
+from manyhands_broker.core.pressure import MEMORY
 from manyhands_broker.core.records import TaskPrinted
 from manyhands_broker.core.states import State
 from manyhands_shared.messages import (
@@ -100,13 +100,10 @@ class Workers:
         else:
             keep = self._relink(node, peer, hello)
         node.who = who
-        node.info = hello.info
         node.draining = hello.window == 0 or bool(node.drain)
         node.lease_until = now + book.limits.lease
         self._resize(node, hello.slots, hello.window)
-        node.equip(_resources(hello.info))
-        node.labels = _labels(hello.info)
-        node.host_id = str(hello.info.get("host_id", ""))
+        declare(node, hello.info)
         book.fleet.enlist(node)
         book.fleet.update(node)
         self._welcome(node, keep)
@@ -221,7 +218,7 @@ class Workers:
         self._book.fleet.update(node)
         if level == MEMORY:
             text = (
-                f"less than {_mib(node)} MiB of memory are available on its machine; "
+                f"less than {node.machine.reserve >> 20} MiB of memory are available on its machine; "
                 "it gets nothing new while another node can take it"
             )
             self._book.note(node, "memory-short", text, {}, now)
@@ -358,7 +355,7 @@ class Workers:
     def _welcome(self, node: Node, keep: list[Span]) -> None:
         book = self._book
         key = secrets.token_bytes(32)
-        book.effects.append(Watch(node.row, node.boot_id, key, _machine(node.info)))
+        book.effects.append(Watch(node.row, node.boot_id, key, node.machine))
         limits = book.limits
         book.send(
             node.peer,
@@ -443,36 +440,3 @@ def _without_stopped(node: Node, holding: list[Span]) -> list[Span]:
         )
         for span in holding
     ]
-
-
-def _resources(info: dict[str, Any]) -> dict[str, float]:
-    """What a node says it has, leaving out what makes no sense."""
-    said = info.get("resources")
-    if not isinstance(said, dict):
-        return {}
-    return {
-        name: float(amount)
-        for name, amount in said.items()
-        if isinstance(name, str) and type(amount) in (int, float) and amount >= 0
-    }
-
-
-def _machine(info: dict[str, Any]) -> Machine:
-    """What the machine is like, as far as it makes sense."""
-    reserve, cores = info.get("memory_reserve"), info.get("cores")
-    return Machine(
-        reserve if type(reserve) is int and reserve > 0 else 0,
-        cores if type(cores) is int and cores > 0 else 1,
-    )
-
-
-def _mib(node: Node) -> int:
-    return _machine(node.info).reserve >> 20
-
-
-def _labels(info: dict[str, Any]) -> frozenset[str] | None:
-    """The labels that a node says it has; `None` if it says nothing of any."""
-    said = info.get("labels")
-    if not isinstance(said, list):
-        return None
-    return frozenset(label for label in said if isinstance(label, str))
