@@ -325,3 +325,22 @@ def test_tasks_without_values_are_placed_as_ever_even_among_others() -> None:
         world.end(name)
     assert world.counters["tasks_placed"] == 0
     assert sorted(world.submit(1) + world.submit(count=3)) == list("abcd")
+
+
+def test_a_task_that_may_have_waited_for_its_data_is_slow_later() -> None:
+    world = World("a", slots=4)
+    assert world.submit(1, count=4, speculative=True) == "aaaa"
+    group = m.ResultGroup("j", 1, [0, 1, 2], bytes(3), [b""] * 3, 0.03)
+    world.say("a", m.Results(1, [group]))
+    info = {"host_id": "b"}
+    world.say("b", m.WorkerHello(1, "b", b"b" * 16, 1, 8192, [], info))
+    job = world.core.book.jobs["j"]
+    job.carry = 3.0
+    given = ""
+    while not given and world.now < 10.0:
+        world.now += 0.25
+        given = world.drain()
+    assert given == "b"
+    assert 4.5 <= world.now < 5.5
+    [value] = job.chunks[0].inputs[3]
+    assert value.is_at(world.core.book.fleet.by_name["b"])

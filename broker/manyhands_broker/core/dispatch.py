@@ -101,6 +101,8 @@ class Dispatcher:
             job = piece.chunk.job
             each = book.limits.unmeasured if job.estimate is None else job.estimate
             _, bodies, _ = self._fitting(job, piece, 0)
+            for item in piece.chunk.inputs.get(piece.lo, ()):
+                item.comes_to(node)
             attempt = speculation.give(book, piece, node, each)
             options = self._introduce(job, node)
             group = AssignGroup(job.id, attempt, job.function, options, list(piece.indices), bodies)

@@ -49,6 +49,8 @@ class Speculator:
             self._book.look_at(job, now + limits.speculate_floor)
             return
         patience = max(limits.speculate_floor, limits.speculate_factor * median)
+        # It may have waited where its data is for as long as that takes to come to another node.
+        patience += job.carry
         for index in list(islice(_until(kept.since, now - patience), _AT_ONCE)):
             [piece] = job.pieces([index])
             if index in job.cancelling or index in job.suspects or index in job.blames:
