@@ -1,9 +1,9 @@
 """The ZeroMQ loop around the scheduler: read all there is, decide, commit, send.
 
-One ROUTER socket, one thread. A turn reads what the socket holds (up to a bound, so that sends are
-never far away), hands each message to the core, lets the core conclude the drain, commits the journal
-once, and sends. A peer whose queue is full has its messages kept here until it takes them; how many
-that can be is bounded by the windows of the protocol.
+One ROUTER socket, beside it Unix sockets for this machine, one thread. A turn reads what they hold (up
+to a bound, so that sends are never far away), hands each message to the core, lets the core conclude the
+drain, commits the journal once, and sends. A peer whose queue is full has its messages kept here until
+it takes them; how many that can be is bounded by the windows of the protocol.
 
 A commit that fails for lack of room is tried again each second. Until it succeeds nothing leaves but
 signs of life, which promise nothing: what is said may rest on what is not written yet. Leases go on, so
@@ -24,6 +24,7 @@ from typing import Any
 import zmq
 
 from manyhands_broker.core import (
+    ANYBODY,
     Core,
     Drained,
     Effect,
@@ -41,10 +42,12 @@ from manyhands_broker.core import (
 from manyhands_broker.journal import Journal, JournalFull
 from manyhands_broker.links import Links
 from manyhands_broker.security import Door
+from manyhands_broker.unix_port import UnixPort
 from manyhands_shared import wire
 from manyhands_shared.clock import Clock
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.messages import ClientHello, Lease, Ping, Pong, Who, WorkerHello
+from manyhands_shared.messages import ClientHello, Lease, Message, Ping, Pong, Who, WorkerHello
+from manyhands_shared.serial import Buffer
 
 log = logging.getLogger("manyhands.broker")
 
@@ -105,6 +108,8 @@ class Loop:
         if links is not None:
             self._poller.register(links.monitor, zmq.POLLIN)
         self._others: dict[int, Callable[[], object]] = {}
+        #: Connections of processes on this machine.
+        self.unix = UnixPort(self._poller, self.on_readable)
         self._outbox: dict[bytes, deque[list[Any]]] = {}
         #: What waits for room in the journal, and when that is asked for again.
         self._withheld: list[Effect] = []
@@ -155,9 +160,10 @@ class Loop:
 
     def _turn(self, ready: dict[Any, int], now: float) -> None:
         effects: list[Effect] = []
-        for descriptor in ready:
-            call = self._others.get(descriptor)
-            if call is not None:
+        for descriptor, events in ready.items():
+            if descriptor in self.unix.descriptors:
+                self._take(descriptor, events, effects, now)
+            elif (call := self._others.get(descriptor)) is not None:
                 call()
         if self._links is not None and self._links.monitor in ready:
             self._links.look(now)
@@ -184,7 +190,7 @@ class Loop:
         return min(wait, RETRY_WAIT) if self._outbox else wait
 
     def _drain(self, effects: list[Effect], now: float) -> None:
-        receive, handle, who = self._receive, self._core.handle, self._door.who
+        receive, who = self._receive, self._door.who
         links = self._links
         enough = now + DRAIN_SECONDS
         for number in range(DRAIN_MESSAGES):
@@ -198,19 +204,38 @@ class Loop:
             if sender is None:
                 self.counters["revoked_messages"] += 1
                 continue
-            try:
-                message = wire.decode([frames[1].buffer, *frames[2:]] if len(frames) > 1 else [])
-            except ProtocolError as error:
-                self._complain(peer, error)
+            message = self._decode(peer, [frames[1].buffer, *frames[2:]] if len(frames) > 1 else [])
+            if message is None:
                 continue
             if links is not None and type(message) in _HELLOS:
                 links.met(peer, frames[-1], now)
-            try:
-                effects += handle(Received(peer, message, sender), now)
-            except Exception:
-                # One odd message must not end everybody's work: it is dropped, and shouted about.
-                self.counters["internal_errors"] += 1
-                log.exception("a bug in manyhands: %s could not be handled", type(message).__name__)
+            self._hear(Received(peer, message, sender), effects, now)
+
+    def _take(self, descriptor: int, events: int, effects: list[Effect], now: float) -> None:
+        """What a process on this machine has sent."""
+        peer, messages, ended = self.unix.receive(descriptor, events)
+        for frames in messages:
+            message = self._decode(peer, frames)
+            if message is not None:
+                self._hear(Received(peer, message, ANYBODY), effects, now)
+        if ended:
+            effects += self._core.handle(LinkClosed(peer), now)
+
+    def _decode(self, peer: bytes, frames: list[Buffer]) -> Message | None:
+        try:
+            return wire.decode(frames)
+        except ProtocolError as error:
+            self._complain(peer, error)
+            return None
+
+    def _hear(self, event: Received, effects: list[Effect], now: float) -> None:
+        try:
+            effects += self._core.handle(event, now)
+        except Exception:
+            # One odd message must not end everybody's work: it is dropped, and shouted about.
+            self.counters["internal_errors"] += 1
+            kind = type(event.message).__name__
+            log.exception("a bug in manyhands: %s could not be handled", kind)
 
     def _receive(self, *, known: bool) -> list[zmq.Frame] | None:
         """The next message, if there is one; `known`: the poll has said so."""
@@ -265,6 +290,7 @@ class Loop:
             log.warning("there is room in the journal again")
             self._withheld = []
             self._poller.register(self._router, zmq.POLLIN)
+            self.unix.listening(True)
         return True
 
     def _withhold(self, effects: list[Effect]) -> None:
@@ -280,9 +306,12 @@ class Loop:
         self._withheld = self._withheld or [Say(logging.DEBUG, "nothing was withheld")]
         if len(self._withheld) >= MAX_WITHHELD and self._router in self._poller:
             self._poller.unregister(self._router)
+            self.unix.listening(False)
 
     def _send(self, peer: bytes, frames: list[Any]) -> bool:
         """Send or keep for later; false if there is no such link."""
+        if self.unix.send(peer, frames):
+            return True
         waiting = self._outbox.get(peer)
         if waiting is not None:
             waiting.append(frames)

@@ -70,11 +70,9 @@ def _serve(
         if key is not None:
             keyring = Keyring(key, _allow_file(config))
             stack.callback(secure(context, router, key, keyring).stop)
-        endpoint = _bind(router, config.bind)
-        udp = [
-            stack.enter_context(sock)
-            for sock in _udp_sockets(endpoint.split(","), config.beat_port)
-        ]
+        bound = _bind(router, address.parse_all(config.bind))
+        endpoint = ",".join(bound)
+        udp = [stack.enter_context(sock) for sock in _udp_sockets(bound, config.beat_port)]
         beat_port = udp[0].getsockname()[1]
         table = lastseen.new_table()
         heartbeats = _Heartbeats(udp, table, config)
@@ -101,6 +99,9 @@ def _serve(
             door=Door(keyring),
             links=links,
         )
+        stack.callback(loop.unix.close)
+        for one in filter(address.is_unix, bound):
+            loop.unix.listen(one)
         loop.restore(core.restore(journal.jobs()))
         heartbeats.attach(loop)
         facts = {
@@ -235,17 +236,17 @@ def _limits(config: BrokerConfig, beat_port: int) -> Limits:
     )
 
 
-def _bind(router: zmq.Socket[bytes], wanted: str) -> str:
-    """Listen everywhere that is asked for; returns the addresses with their real ports."""
+def _bind(router: zmq.Socket[bytes], wanted: list[str]) -> list[str]:
+    """Have ZeroMQ listen everywhere that is asked for; returns all addresses with their real ports."""
     bound = []
-    for full in address.parse_all(wanted):
+    for full in wanted:
         try:
-            bound.append(bind(router, full))
+            bound.append(full if address.is_unix(full) else bind(router, full))
         except zmq.ZMQError as error:
             raise ConfigError(
                 f"cannot listen on {full}: {error}; choose another with --bind"
             ) from None
-    return ",".join(bound)
+    return bound
 
 
 def _udp_sockets(endpoints: list[str], port: int) -> list[socket.socket]:

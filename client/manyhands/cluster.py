@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, Self
 
+from manyhands_shared import address
 from manyhands_shared.config import BrokerConfig, WorkerConfig
 from manyhands_shared.errors import ManyhandsError
 
@@ -160,7 +161,7 @@ class LocalCluster:
                 self.broker = self._spawn("manyhands_broker", config, ready_fd=ready_in)
             finally:
                 os.close(ready_in)
-            known = wanted.startswith("ipc://") and "," not in wanted
+            known = address.is_unix(wanted) and "," not in wanted
             self.address = wanted if known else self._await_broker(pipe)
             for _ in range(nodes):
                 self.add_node()
@@ -213,7 +214,7 @@ def _own_address() -> str:
     A Unix socket spares every message the TCP stack twice. Linux has them without a file, which nobody
     has to delete; they are reached from where 127.0.0.1 is.
     """
-    unix = f"ipc://@manyhands-{os.getpid()}-{secrets.token_hex(8)}"
+    unix = f"unix://@manyhands-{os.getpid()}-{secrets.token_hex(8)}"
     return unix if sys.platform == "linux" else "tcp://127.0.0.1:0"
 
 

@@ -48,6 +48,8 @@ class Intake:
         self.owner: int | None = None
         #: Whether the I/O thread sleeps, or is about to.
         self.asleep = False
+        #: Does the I/O thread's work in the thread that has just queued a task, if it may; or says no.
+        self.send_here: Callable[[], bool] = lambda: False
         self._max_tasks = max_tasks
         self._max_bytes = max_bytes
         self._queue: deque[tuple[Any, Any, Any]] = deque()
@@ -82,7 +84,7 @@ class Intake:
         if self._held_tasks + len(queue) >= self._max_tasks or self._held_bytes > self._max_bytes:
             self._wait_for_room(0, block=block)
         queue.append((job, entry, payload))
-        if self.asleep:
+        if self.asleep and not self.send_here():
             self.wake()
         if self.is_shut:
             self.reject()

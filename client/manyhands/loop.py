@@ -1,21 +1,23 @@
 """The I/O thread: carries a `Session` over a `Link` and feeds results to the jobs' sinks.
 
 One thread per client owns the socket and the session core; everybody else reaches it through the
-`Intake`. Whatever has queued up by the time the thread comes round leaves as one message: a lone
-task at once, a flood in vectors.
+`Intake`. Whatever has queued up by the time the thread comes round leaves as one message: a flood in
+vectors. A lone task, of which there is no other to wait for, is sent by the thread that submits it: to
+wake the I/O thread takes longer. A lock says who of the two does the work.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
+import secrets
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from itertools import count, groupby
-from math import ceil
 from operator import itemgetter
 from typing import Any
 
@@ -23,7 +25,6 @@ import zmq
 
 from manyhands.exchange import Exchange
 from manyhands.intake import Intake
-from manyhands.link import Link, LinkEvent
 from manyhands.open_job import OpenJob, Sink
 from manyhands.session import Session
 from manyhands.session.types import (
@@ -66,6 +67,7 @@ from manyhands_shared.errors import (
     Refused,
     SubmitRejected,
 )
+from manyhands_shared.link import Link, LinkEvent, connect
 from manyhands_shared.messages import DENIED, Message
 from manyhands_shared.role_key import Credentials
 from manyhands_shared.route import Route
@@ -74,10 +76,10 @@ log = logging.getLogger("manyhands.client")
 
 #: Handshakes, one each 100 ms, that are broken off before we believe that we are not wanted.
 BROKEN_HANDSHAKES = 10
-#: In one turn: messages taken in, and messages sent.
-_TURN_RECEIVES = 64
+#: Messages sent in one turn.
 _TURN_FLUSHES = 4
-_IN = int(zmq.POLLIN)  # arithmetic on the enumeration costs as much as a small message
+# Plain numbers: arithmetic on pyzmq's enumerations costs as much as sending a small frame.
+_IN, _IN_OUT = int(zmq.POLLIN), int(zmq.POLLIN | zmq.POLLOUT)
 
 _loops: weakref.WeakSet[SessionLoop] = weakref.WeakSet()
 
@@ -110,7 +112,6 @@ class SessionLoop:
         self._when_idle: Callable[[], None] | None = None
         self._at_end: Callable[[], None] | None = None
         self._pid = os.getpid()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._poller.register(intake.wake_fd, zmq.POLLIN)
         self._exchange = Exchange(
@@ -118,8 +119,16 @@ class SessionLoop:
         )
         self.store = self._exchange.store
         self._link: Link
+        #: Held by whoever uses the link and the session: the I/O thread, unless it sleeps.
+        self._busy = threading.Lock()
+        #: When the I/O thread will wake up, if nothing wakes it before.
+        self._wakes_at = 0.0
+        self._failure: Exception | None = None
+        self._watched: frozenset[int] = frozenset()  # descriptors of the link
         self._polls_out = False
+        self._link_due = False  # it has something to do, whatever its descriptors say
         self._thread = threading.Thread(target=self._run, name="manyhands-client", daemon=True)
+        intake.send_here = self._send_here
         _loops.add(self)
         self._thread.start()
 
@@ -203,38 +212,75 @@ class SessionLoop:
         """In a forked child: the thread and the socket are the parent's, and never touched here."""
         self._stopping = True
         self._session.state = State.CLOSED
+        self._link.disown()
         self.intake.shut(
             ClusterClosed("this process was forked from the one that connected; connect anew here")
         )
 
-    # On the I/O thread --------------------------------------------------------------------------
+    def _send_here(self) -> bool:
+        """Send what is queued, in any thread, if the I/O thread sleeps and there is nothing else."""
+        session, intake = self._session, self.intake
+        if session.unended or not self._busy.acquire(blocking=False):
+            return False
+        thread, intake.owner = intake.owner, threading.get_ident()
+        try:
+            if self._stopping or session.state is not State.OPEN:
+                return False
+            self._take()
+            self._flush()
+            intake.publish(session.unended, session.books.held_bytes)
+            link, deadline = self._link, session.deadline
+            return not (
+                (deadline is not None and deadline < self._wakes_at)
+                or session.wants_flush
+                or link.congested
+                or link.pending()
+                or self._stopping
+            )
+        except Exception as error:  # noqa: BLE001 - a bug of ours, not the caller's
+            self._failure = error  # the I/O thread's to deal with
+            return False
+        finally:
+            intake.owner = thread
+            self._busy.release()
+
+    # On the I/O thread, or in its place ---------------------------------------------------------
 
     def _run(self) -> None:
         self.intake.owner = threading.get_ident()
+        self._busy.acquire()
         try:
             self._connect()
             while not self._stopping:
-                self._turn()
+                self._turn(self._wait())
         except Exception as error:
             log.exception("the client's I/O thread failed")
             self._end(ManyhandsError(f"manyhands failed inside ({error!r}); please report this"))
         finally:
             self._disconnect(flush=True)
-            self._context.term()
             self._exchange.close()
             self.intake.reject()
             if self._at_end is not None:
                 self._at_end()
 
-    def _turn(self) -> None:
+    def _wait(self) -> dict[Any, int]:
+        """Sleep until there is something to do; returns the descriptors that are ready."""
+        patience = self._patience()
+        self._busy.release()
+        try:
+            return dict(self._poller.poll(patience))
+        finally:
+            self._busy.acquire()
+
+    def _turn(self, ready: dict[Any, int]) -> None:
         intake, session = self.intake, self._session
-        ready = dict(self._poller.poll(self._patience()))
         intake.asleep = False
+        if self._failure is not None:
+            raise self._failure
         if intake.wake_fd in ready:
             intake.woken()
-        if self._link.monitor in ready:
+        if self._link_due or not self._watched.isdisjoint(ready):
             self._watch()
-        if ready.get(self._link.socket, 0) & _IN:
             self._receive()
         for fetched in self._exchange.turn(ready):
             self._handle(fetched)
@@ -244,32 +290,47 @@ class SessionLoop:
             self._handle(Tick())
         if self._link.congested:
             self._link.drain()
-        for _ in range(_TURN_FLUSHES):
-            if self._link.congested or not session.wants_flush:
-                break
-            self._handle(Flush())
+        self._flush()
         intake.publish(session.unended, session.books.held_bytes)
         if self._when_idle is not None and not session.unended and intake.empty:
             self._stop(ClusterClosed("the session was closed"), self._when_idle)
 
+    def _flush(self) -> None:
+        for _ in range(_TURN_FLUSHES):
+            if self._link.congested or not self._session.wants_flush:
+                return
+            self._handle(Flush())
+
     def _patience(self) -> int | None:
         """Milliseconds to wait in the poll; `None` is for ever."""
-        congested = self._link.congested
-        if congested is not self._polls_out:
-            self._polls_out = congested
-            events = zmq.POLLIN | zmq.POLLOUT if congested else zmq.POLLIN
-            self._poller.modify(self._link.socket, events)
-        if self._session.wants_flush and not congested:
+        link = self._link
+        if link.descriptors is not self._watched or link.polls_out is not self._polls_out:
+            self._poll_link()
+        pending = link.pending()
+        self._link_due = pending or link.deadline is not None
+        if pending or (self._session.wants_flush and not link.congested):
             return 0
-        if self._exchange.pending:
+        if self._exchange.pending or not self.intake.about_to_sleep():
             return 0
-        if not self.intake.about_to_sleep():
-            return 0
-        deadline = self._session.deadline
-        return None if deadline is None else max(0, ceil((deadline - monotonic()) * 1e3))
+        times = [time for time in (self._session.deadline, link.deadline) if time is not None]
+        self._wakes_at = min(times, default=math.inf)
+        return max(0, math.ceil((self._wakes_at - monotonic()) * 1e3)) if times else None
+
+    def _poll_link(self) -> None:
+        """Have the poller watch the link as it is now."""
+        self._unpoll_link()
+        self._watched, self._polls_out = self._link.descriptors, self._link.polls_out
+        for descriptor in self._watched:
+            self._poller.register(descriptor, _IN_OUT if self._polls_out else _IN)
+
+    def _unpoll_link(self) -> None:
+        for descriptor in self._watched:
+            self._poller.unregister(descriptor)
+        self._watched = frozenset()
 
     def _watch(self) -> None:
-        while (event := self._link.event()) is not None:
+        now = monotonic()
+        while (event := self._link.event(now)) is not None:
             if event is LinkEvent.UP:
                 self._handle(LinkUp())
             elif event is LinkEvent.LOST:
@@ -292,10 +353,7 @@ class SessionLoop:
 
     def _receive(self) -> None:
         link = self._link
-        for _ in range(_TURN_RECEIVES):
-            message = link.receive()
-            if message is None:
-                return
+        for message in link.receive():
             self._handle(Received(message))
             if self._link is not link or self._stopping:
                 return
@@ -451,14 +509,12 @@ class SessionLoop:
 
     def _connect(self) -> None:
         route = self._route
-        self._link = Link(self._context, route.current, self._key, others=route.has_others)
-        self._poller.register(self._link.socket, zmq.POLLIN)
-        self._poller.register(self._link.monitor, zmq.POLLIN)
+        self._link = connect(
+            route.current, secrets.token_bytes(16), self._key, others=route.has_others
+        )
 
     def _disconnect(self, *, flush: bool = False) -> None:
-        self._polls_out = False
-        self._poller.unregister(self._link.socket)
-        self._poller.unregister(self._link.monitor)
+        self._unpoll_link()
         self._link.close(flush=flush)
 
     def _stop(self, error: BaseException, then: Callable[[], None] | None = None) -> None:

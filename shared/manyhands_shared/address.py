@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import re
+import sys
 from urllib.parse import urlsplit
 
 from manyhands_shared.config import DEFAULT_PORT
 from manyhands_shared.errors import ConfigError
+
+#: What fits into the system's structure, everywhere.
+_UNIX_PATH_BYTES = 100
 
 
 def parse(address: str) -> str:
     """The address in full form: ``host`` and ``host:port`` become ``tcp://host:port``.
 
     Raises:
-        ConfigError: it is no ``tcp://`` or ``ipc://`` address.
+        ConfigError: it is no ``tcp://`` or ``unix://`` address.
     """
     text = address.strip()
     if "://" not in text:
         text = f"tcp://{text}"
     scheme, _, rest = text.partition("://")
-    if scheme == "ipc" and rest:
+    if scheme == "unix" and rest:
+        unix_path(text)
         return text
     if scheme != "tcp" or not rest or re.search(r"[\s/?#@]", rest):
         raise ConfigError(f"{address!r} is not an address; write tcp://HOST:PORT")
@@ -47,8 +52,29 @@ def parse_all(text: str) -> list[str]:
     return list(dict.fromkeys(map(parse, parts)))
 
 
+def is_unix(address: str) -> bool:
+    """Whether a full address is a Unix socket's."""
+    return address.startswith("unix://")
+
+
+def unix_path(address: str) -> str:
+    """What the system calls a ``unix://`` address: a file, or with ``@`` a name without one.
+
+    Raises:
+        ConfigError: this system has no such sockets, or not of such a name.
+    """
+    path = address.removeprefix("unix://")
+    if path.startswith("@"):
+        if sys.platform != "linux":
+            raise ConfigError(f"{address} needs Linux; write unix:///PATH or tcp://HOST:PORT")
+        path = "\0" + path[1:]
+    if len(path.encode()) > _UNIX_PATH_BYTES:
+        raise ConfigError(f"{address} is longer than {_UNIX_PATH_BYTES} bytes; choose another path")
+    return path
+
+
 def host_of(address: str) -> str:
-    """The host part of a full address, without IPv6 brackets; empty for ``ipc://``."""
+    """The host part of a full address, without IPv6 brackets; empty for ``unix://``."""
     if not address.startswith("tcp://"):
         return ""
     return address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
@@ -59,7 +85,7 @@ def is_local(address: str) -> bool:
     import ipaddress  # noqa: PLC0415 - 5 ms that a node and a client need not pay
 
     host = host_of(parse(address))
-    if address.startswith("ipc://") or host == "localhost":
+    if is_unix(address) or host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -47,7 +47,7 @@ class NotAuthorised(ManyhandsError):
 
 
 #: Codes of a refusal that is about the peer's key: it must not be what it says, or was revoked.
-KEY_CODES = frozenset({"role", "revoked"})
+KEY_CODES = frozenset({"role", "revoked", "user"})
 
 
 class Refused(ManyhandsError):

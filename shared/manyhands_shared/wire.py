@@ -36,8 +36,7 @@ INLINE_BODY_BYTES = 64 << 10
 MAX_KEYS = 16
 
 _KEYS_BYTES = range(0, 16 * MAX_KEYS + 1, 16)
-_U32 = (1 << 32) - 1
-_U64 = (1 << 64) - 1
+_MAX_STATUS = int(max(messages.Status))
 #: Kept, for making one takes longer than packing a header.
 _PACKER = msgpack.Packer(use_bin_type=True)
 
@@ -72,44 +71,31 @@ def decode(frames: Sequence[Buffer]) -> Message:
         raise ProtocolError(f"a header that is not msgpack ({error})") from None
     if type(row) is not list or not row or type(row[0]) is not int:
         raise ProtocolError("a header that is not an array behind a message number")
-    kind = _BY_NUMBER.get(row[0])
-    if kind is None:
+    build = _BUILD.get(row[0])
+    if build is None:
         raise ProtocolError(f"unknown message number {row[0]}")
     rest = iter(frames)
     next(rest)
-    message = _build(kind, row[1:], rest)
+    message = build(row, rest)
     if next(rest, None) is not None:
-        raise ProtocolError(f"{kind.__name__} with more frames than its bodies count")
+        raise ProtocolError(f"{type(message).__name__} with more frames than its bodies count")
     return message  # type: ignore[no-any-return]
 
 
-def _build(kind: Any, values: list[Any], frames: Iterator[Buffer]) -> Any:
-    shape = _SHAPES[kind]
+def _wrong(kind: Any, row: Any) -> ProtocolError:
+    """What is wrong with a row that no `kind` can be built from."""
+    name, shape = kind.__name__, _SHAPES[kind]
+    if type(row) is not list:
+        return ProtocolError(f"a {name} that is not an array")
+    values = row if kind in _GROUPS else row[1:]
     if len(values) != len(shape.names):
-        raise ProtocolError(f"{kind.__name__} has {len(shape.names)} fields, {len(values)} came")
-    for position, check in enumerate(shape.checks):
-        if not check(values[position]):
-            name, wire_type = shape.names[position], shape.wire_types[position]
-            raise ProtocolError(f"{kind.__name__}.{name} is not a valid {wire_type}")
-    for position, group in shape.nested:
-        value = values[position]
-        if group is None:
-            values[position] = _unpack_bodies(value, frames)
-        else:
-            values[position] = [_build_group(group, entry, frames) for entry in value]
-    return kind(*values)
-
-
-def _build_group(kind: Any, entry: Any, frames: Iterator[Buffer]) -> Any:
-    if type(entry) is not list:
-        raise ProtocolError(f"a {kind.__name__} that is not an array")
-    group = _build(kind, entry, frames)
-    if len(group.job) > MAX_JOB_CHARS:
-        raise ProtocolError(f"a job id of {len(group.job)} characters")
-    parallel = _SHAPES[kind].parallel
-    if parallel and len({len(entry[position]) for position in parallel}) > 1:
-        raise ProtocolError(f"a {kind.__name__} whose vectors differ in length")
-    return group
+        return ProtocolError(f"{name} has {len(shape.names)} fields, {len(values)} came")
+    for field, wire_type, value in zip(shape.names, shape.wire_types, values, strict=True):
+        if not _CHECKS[wire_type](value):
+            return ProtocolError(f"{name}.{field} is not a valid {wire_type}")
+    if kind in _GROUPS and len(values[0]) > MAX_JOB_CHARS:
+        return ProtocolError(f"a job id of {len(values[0])} characters")
+    return ProtocolError(f"a {name} whose vectors differ in length")
 
 
 def _pack_fields(value: Any, shape: _Shape, frames: list[Buffer]) -> list[Any]:
@@ -156,14 +142,6 @@ def _unpack_bodies(bodies: list[Any], frames: Iterator[Buffer]) -> list[Payload]
     return unpacked
 
 
-def _is_u32(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _U32
-
-
-def _is_u64(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _U64
-
-
 def _is_indices(value: Any) -> bool:
     return (
         type(value) is list
@@ -185,51 +163,46 @@ def _is_bodies(value: Any) -> bool:
 
 
 def _is_statuses(value: Any) -> bool:
-    return type(value) is bytes and (not value or max(value) <= max(messages.Status))
-
-
-def _is_text(value: Any) -> bool:
-    return type(value) is str and len(value) <= MAX_TEXT_CHARS
-
-
-def _is_seconds(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value <= 1e10
+    return type(value) is bytes and (not value or max(value) <= _MAX_STATUS)
 
 
 def _is_map(value: Any) -> bool:
     return type(value) is dict and all(type(key) is str and len(key) <= 256 for key in value)
 
 
+#: What a value of each wire type is, as an expression.
+_TESTS: dict[str, str] = {
+    "u32": f"type({{0}}) is int and 0 <= {{0}} <= {(1 << 32) - 1}",
+    "u64": f"type({{0}}) is int and 0 <= {{0}} <= {(1 << 64) - 1}",
+    "seconds": "type({0}) in (float, int) and 0 <= {0} <= 1e10",
+    "text": f"type({{0}}) is str and len({{0}}) <= {MAX_TEXT_CHARS}",
+    "id16": "type({0}) is bytes and len({0}) == 16",
+    "key32": "type({0}) is bytes and len({0}) == 32",
+    "keys": "type({0}) is bytes and len({0}) in _KEYS_BYTES",
+    "flag": "type({0}) is bool",
+    "map": "_is_map({0})",
+    "map?": "({0} is None or _is_map({0}))",
+    "value": "True",  # msgpack's own types, bounded by the header's size
+    "indices": "_is_indices({0})",
+    "statuses": "_is_statuses({0})",
+    "bodies": "_is_bodies({0})",
+    "groups": f"type({{0}}) is list and len({{0}}) <= {MAX_TASKS}",
+}
 _CHECKS: dict[str, Callable[[Any], bool]] = {
-    "u32": _is_u32,
-    "u64": _is_u64,
-    "seconds": _is_seconds,
-    "text": _is_text,
-    "id16": lambda value: type(value) is bytes and len(value) == 16,
-    "key32": lambda value: type(value) is bytes and len(value) == 32,
-    "keys": lambda value: type(value) is bytes and len(value) in _KEYS_BYTES,
-    "flag": lambda value: type(value) is bool,
-    "map": _is_map,
-    "map?": lambda value: value is None or _is_map(value),
-    "value": lambda value: True,  # noqa: ARG005 - msgpack's own types, bounded by the header's size
-    "indices": _is_indices,
-    "statuses": _is_statuses,
-    "bodies": _is_bodies,
-    "groups": lambda value: type(value) is list and len(value) <= MAX_TASKS,
+    wire_type: eval(f"lambda value: {test.format('value')}") for wire_type, test in _TESTS.items()
 }
 
 
 class _Shape:
     """How a message or group looks on the wire, read once from its annotations."""
 
-    __slots__ = ("checks", "fields", "names", "nested", "parallel", "wire_types")
+    __slots__ = ("fields", "names", "nested", "parallel", "wire_types")
 
     def __init__(self, kind: Any) -> None:
         hints = get_type_hints(kind, include_extras=True)
         self.names = [field.name for field in fields(kind)]
         known = [get_args(hints[name])[1:] for name in self.names]
         self.wire_types: list[str] = [wire_type for wire_type, *_ in known]
-        self.checks = [_CHECKS[wire_type] for wire_type in self.wire_types]
         #: Positions of payload vectors, and of vectors of groups with the class of these.
         self.nested: list[tuple[int, Any]] = [
             (position, group[0] if group else None)
@@ -263,4 +236,43 @@ _GROUPS: tuple[type, ...] = (
     messages.InputGroup,
 )
 _SHAPES: dict[type, _Shape] = {kind: _Shape(kind) for kind in (*get_args(Message), *_GROUPS)}
-_BY_NUMBER: dict[int, Any] = {kind.NUMBER: kind for kind in get_args(Message)}
+
+
+def _builder(kind: Any) -> Callable[[Any, Iterator[Buffer]], Any]:
+    """Compile what checks a row and makes a message or group of it.
+
+    Written out as `dataclasses` writes its methods: to look up and call each check takes twice the time.
+    """
+    shape, group = _SHAPES[kind], kind in _GROUPS
+    values = [f"v{place}" for place in range(len(shape.names))]
+    tests = [
+        _TESTS[wire_type].format(value)
+        for wire_type, value in zip(shape.wire_types, values, strict=True)
+    ]
+    if group:
+        tests.append(f"len(v0) <= {MAX_JOB_CHARS}")
+    if len(shape.parallel) > 1:
+        tests.append(" == ".join(f"len(v{place})" for place in shape.parallel))
+    row = ", ".join(values if group else ["_", *values])
+    lines = [
+        f"    if not (type(row) is list and len(row) == {row.count(',') + 1}):",
+        "        raise _wrong(kind, row)",
+        f"    {row}, = row",
+        f"    if not ({' and '.join(tests)}):",
+        "        raise _wrong(kind, row)",
+    ]
+    names: dict[str, Any] = {"kind": kind}
+    for place, inner in shape.nested:
+        if inner is None:
+            lines.append(f"    v{place} = _unpack_bodies(v{place}, frames)")
+        else:
+            names[f"build{place}"] = _builder(inner)
+            lines.append(f"    v{place} = [build{place}(entry, frames) for entry in v{place}]")
+    source = "\n".join(["def build(row, frames):", *lines, f"    return kind({', '.join(values)})"])
+    exec(source, {**globals(), **names}, names)
+    return names["build"]  # type: ignore[no-any-return]
+
+
+_BUILD: dict[int, Callable[[Any, Iterator[Buffer]], Any]] = {
+    kind.NUMBER: _builder(kind) for kind in get_args(Message)
+}

@@ -20,7 +20,7 @@ from manyhands_shared.errors import ConfigError
         ("tcp://*:7711", "tcp://*:7711"),
         ("[::1]:5", "tcp://[::1]:5"),
         ("tcp://[::1]", "tcp://[::1]:7711"),
-        ("ipc:///tmp/socket", "ipc:///tmp/socket"),
+        ("unix:///tmp/socket", "unix:///tmp/socket"),
     ],
 )
 def test_the_full_form(given: str, full: str) -> None:
@@ -36,7 +36,7 @@ def test_the_full_form(given: str, full: str) -> None:
         "udp://host:1",
         "http://host:1",
         "tcp://",
-        "ipc://",
+        "unix://",
         "tcp://host:port",
         "tcp://host:65536",
         "tcp://host:-1",
@@ -60,7 +60,7 @@ def test_what_is_no_address_is_refused_with_a_next_step(given: str) -> None:
         ("tcp://127.9.9.9:1", True),
         ("localhost", True),
         ("tcp://[::1]:1", True),
-        ("ipc:///tmp/socket", True),
+        ("unix:///tmp/socket", True),
         ("tcp://0.0.0.0:1", False),
         ("tcp://*:1", False),
         ("tcp://[::]:1", False),
@@ -76,4 +76,4 @@ def test_which_are_local(given: str, local: bool) -> None:
 def test_the_host_part() -> None:
     assert address.host_of("tcp://host:1") == "host"
     assert address.host_of("tcp://[::1]:1") == "::1"
-    assert address.host_of("ipc:///tmp/socket") == ""
+    assert address.host_of("unix:///tmp/socket") == ""

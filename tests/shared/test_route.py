@@ -13,7 +13,7 @@ def no_names(host: str, _port: int) -> list[str]:
 
 
 def test_one_address_is_all_there_is() -> None:
-    for text in ("tcp://10.0.0.1:1", "[::1]:5", "ipc:///tmp/socket"):
+    for text in ("tcp://10.0.0.1:1", "[::1]:5", "unix:///tmp/socket"):
         route = Route(text, no_names)
         assert not route.has_others
         assert route.current == route.current

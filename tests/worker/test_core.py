@@ -217,3 +217,38 @@ def test_numbering_starts_again_with_each_welcome(world):
         1,
         2,
     ]
+
+
+def test_a_cancelled_task_that_was_done_already_keeps_no_large_result(make_world):
+    world = make_world(slots=1)
+    world.assign(0)
+    world.tick()
+    ((serial, key, index),) = world.given[0]
+    world.claims[0] = serial
+    world.say(m.Cancel([m.Span(*key, [index])]))
+    assert world.revoking(0)
+    offer = _Offer()
+    held = bytes([Status.HELD])
+    world.given[0].clear()
+    world.tell(a.Finished(0, serial, held, [b"ticket"], 0.1, 6, offers=[offer]))
+    world.tick()
+    freed = [block for effect in world.effects if type(effect) is a.Free for block in effect.blocks]
+    assert freed == [offer]
+    groups = [group for message in world.unacknowledged for group in message.groups]
+    assert groups[-1].statuses[-1] == Status.CANCELLED
+
+
+class _Offer:
+    """A large result that a client may fetch."""
+
+    nbytes = 1 << 20
+    ticket = b"ticket"
+
+    def payload(self) -> tuple[bytes, ...]:
+        return (bytes(self.nbytes),)
+
+    def admit(self, _guest: str) -> None:
+        """Nobody is served here."""
+
+    def free(self) -> None:
+        """Nothing to do: that it is asked for is an effect of the core."""

@@ -87,7 +87,8 @@ class _Node:
         self._leaves = 0
         self._selector = selectors.DefaultSelector()
         self._transport = Transport(self._route, config.key_file)
-        self._link_fds = self._transport.descriptors
+        self._watched: frozenset[int] = frozenset()  # descriptors of the link
+        self._polls_out = False
         self._data = self._make_data(boot_id.hex())
         lender = None if self._data is None else self._data.lender
         self._server = None
@@ -176,14 +177,16 @@ class _Node:
             key.data(events)
 
     def _watch_link(self) -> None:
-        """Have the selector watch the descriptors of the present link."""
-        wanted = self._transport.descriptors
-        if wanted is not self._link_fds:
-            for fd in self._link_fds:
-                self._selector.unregister(fd)
-            for fd, note in wanted.items():
-                self._selector.register(fd, selectors.EVENT_READ, note)
-            self._link_fds = wanted
+        """Have the selector watch the present link as it is now."""
+        transport = self._transport
+        if transport.descriptors is self._watched and transport.polls_out is self._polls_out:
+            return
+        for fd in self._watched:
+            self._selector.unregister(fd)
+        self._watched, self._polls_out = transport.descriptors, transport.polls_out
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._polls_out else 0)
+        for fd in self._watched:
+            self._selector.register(fd, events, lambda _: transport.wake())
 
     def _tell(self, event: a.Event, now: float) -> None:
         for effect in self._core.handle(event, now):

@@ -243,6 +243,7 @@ class Workload:
             self._out += [a.Log(logging.ERROR, text), a.Free([*event.blocks, *event.offers])]
             self._kill(event.slot)
             return
+        late = [index for index in indices if event.offers and self._doomed.has(key, index)]
         self._doomed.discard(key, indices)
         if event.offers:
             self._hold(key, indices, statuses, event.offers)
@@ -266,6 +267,8 @@ class Workload:
             )
         else:
             self._out.append(a.Free(event.blocks))
+        if late:  # cancelled, and done before that took effect: nobody need fetch the result
+            self.cancel([m.Span(*key, late)])
 
     def _hold(
         self, key: Key, indices: list[int], statuses: bytes, offers: Sequence[a.Offer]

@@ -1,0 +1,152 @@
+"""A link to a broker anywhere: one DEALER socket, watched by a monitor."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from manyhands_shared import monitor, wire
+from manyhands_shared.errors import ConfigError
+from manyhands_shared.link.base import Link, LinkEvent
+from manyhands_shared.messages import Message
+from manyhands_shared.serial import Buffer
+
+if TYPE_CHECKING:
+    from manyhands_shared.role_key import Credentials
+
+_HEARTBEAT_MS = 2_000
+_HEARTBEAT_TIMEOUT_MS = 6_000
+_RECONNECT_MS = 100
+#: A broker that is back within seconds is found within one; more would outlast its own restart.
+_RECONNECT_MAX_MS = 1_000
+_HIGH_WATER_MARK = 1_000
+_LINGER_MS = 500
+#: How long an address may take, where there are others to try.
+_PATIENCE_MS = 3_000
+#: Messages taken in at once.
+_RECEIVES = 64
+#: A frame of this size or more is sent from where it lies.
+_COPY_BYTES = 64 << 10
+# Plain numbers: arithmetic on pyzmq's enumerations costs as much as sending a small frame.
+_NOBLOCK, _STATE, _MORE = int(zmq.NOBLOCK), int(zmq.EVENTS), int(zmq.RCVMORE)
+_IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)
+
+_EVENTS = {
+    int(zmq.EVENT_HANDSHAKE_SUCCEEDED): LinkEvent.UP,
+    int(zmq.EVENT_DISCONNECTED): LinkEvent.LOST,
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): LinkEvent.DENIED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): LinkEvent.DENIED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): LinkEvent.BROKEN,
+}
+#: Told as well where there are others to try; then none is waited for as long as the system would.
+_FAILED = {int(zmq.EVENT_CONNECT_RETRIED): LinkEvent.FAILED}
+
+
+class ZmqLink(Link):
+    """See `Link`, and `connect` for the arguments."""
+
+    def __init__(
+        self, address: str, routing_id: bytes, key: Credentials | None, *, others: bool
+    ) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        sock = self._context.socket(zmq.DEALER)
+        self._socket = sock
+        self._backlog: deque[list[Buffer]] = deque()
+        # A descriptor of ZeroMQ's tells only that something has changed since its socket was last looked
+        # at. So both are looked at once, and that of messages again after it was used for sending.
+        self._new = True
+        self._used = False
+        sock.linger = 0
+        sock.set(zmq.ROUTING_ID, routing_id)
+        sock.set(zmq.MAXMSGSIZE, wire.MAX_FRAME_BYTES)
+        sock.set(zmq.SNDHWM, _HIGH_WATER_MARK)
+        sock.set(zmq.RCVHWM, _HIGH_WATER_MARK)
+        sock.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+        sock.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+        sock.set(zmq.RECONNECT_IVL, _RECONNECT_MS + random.randrange(_RECONNECT_MS))
+        sock.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
+        sock.set(zmq.IPV6, 1)
+        if key is not None:
+            sock.set(zmq.CURVE_PUBLICKEY, key.pair.public)
+            sock.set(zmq.CURVE_SECRETKEY, key.pair.secret)
+            sock.set(zmq.CURVE_SERVERKEY, key.server)
+        self._events = {**_EVENTS, **_FAILED} if others else _EVENTS
+        if others:
+            sock.set(zmq.CONNECT_TIMEOUT, _PATIENCE_MS)
+            sock.set(zmq.HANDSHAKE_IVL, _PATIENCE_MS)
+        self._monitor = sock.get_monitor_socket(sum(self._events))
+        self._monitor.linger = 0
+        self.descriptors = frozenset({int(sock.fd), int(self._monitor.fd)})
+        try:
+            sock.connect(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise ConfigError(f"cannot connect to {address}: {error}") from None
+
+    @property
+    def congested(self) -> bool:
+        return bool(self._backlog)
+
+    def pending(self) -> bool:
+        if self._new:
+            self._new = False
+            return True
+        if not self._used:
+            return False
+        self._used = False
+        state = int(self._socket.get(_STATE))
+        return bool(state & _IN or (state & _OUT and self._backlog))
+
+    def event(self, now: float) -> LinkEvent | None:  # noqa: ARG002 - ZeroMQ has clocks of its own
+        found = monitor.read(self._monitor)
+        return None if found is None else self._events.get(found[0])
+
+    def send(self, message: Message) -> None:
+        self._backlog.append(wire.encode(message))
+        self.drain()
+
+    def drain(self) -> None:
+        sock = self._socket
+        while self._backlog:
+            frames = self._backlog[0]
+            self._used = True
+            try:
+                if len(frames) == 1 and len(frames[0]) < _COPY_BYTES:
+                    sock.send(frames[0], _NOBLOCK)
+                else:
+                    sock.send_multipart(frames, _NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._backlog.popleft()
+
+    def receive(self) -> list[Message]:
+        sock = self._socket
+        self._used = True
+        messages: list[Message] = []
+        # Asked for first: an exception for each last message costs more than this for each message.
+        for _ in range(_RECEIVES):
+            if not int(sock.get(_STATE)) & _IN:
+                self._used = False
+                break
+            # Headers are small and copied; payloads stay in ZeroMQ's memory.
+            frames: list[Any] = [sock.recv(_NOBLOCK)]
+            if sock.get(_MORE):
+                frames += sock.recv_multipart(_NOBLOCK, copy=False)
+            self._decode(frames, messages)
+        self.drain()
+        return messages
+
+    def close(self, *, flush: bool = False) -> None:
+        if self._socket.closed:
+            return
+        self.descriptors = frozenset()
+        self._socket.disable_monitor()
+        self._monitor.close()
+        self._socket.close(linger=_LINGER_MS if flush else 0)
+        self._context.term()
+
+    def disown(self) -> None:
+        pass  # ZeroMQ lets a child neither use nor close what its parent has opened
