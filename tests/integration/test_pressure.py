@@ -19,7 +19,7 @@ def test_a_node_that_is_short_of_memory_gets_nothing_new_and_comes_back() -> Non
         manyhands.LocalCluster(nodes=1, slots=2, broker={"beat_interval": 0.2}) as cluster,
         manyhands.Client(cluster.address) as client,
     ):
-        calm = client.query("nodes")[0]["name"]
+        calm = eventually(lambda: client.query("nodes"), what="it is there")[0]["name"]
         cluster._worker_options["memory_reserve"] = 1.0
         cluster.add_node("short")
         eventually(lambda: pressure(client).get("short") == "memory", what="it is found out")
