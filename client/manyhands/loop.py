@@ -553,7 +553,7 @@ def _denied(address: str, *, keyed: bool) -> NotAuthorised:
         return NotAuthorised(f"the broker at {address} does not take this key; use its cluster key")
     return NotAuthorised(
         f"what answers at {address} breaks off the handshake: a broker that wants a key "
-        "(give key_file=… or set MANYHANDS_KEY_FILE), or no broker"
+        "(key_file=…, --key-file or MANYHANDS_KEY_FILE names the file), or no broker"
     )
 
 
