@@ -17,6 +17,8 @@ from typing import IO, Any
 
 _CLOSE_SECONDS = 20.0
 _LOOK_SECONDS = 0.2
+#: For what an ended process has said to be read, where what it left behind keeps the pipe open.
+_DRAIN_SECONDS = 2.0
 #: In the environment of everything that a child starts, so that it can be found.
 _MARK = "BENCH_CHILD"
 
@@ -63,6 +65,7 @@ def answers(
         while count:
             line = _next(lines, process, seconds)
             if line is None:
+                threads[1].join(_DRAIN_SECONDS)
                 raise Failure(next(iter(reversed(errors)), f"exit code {process.wait()}"))
             if line.startswith("{"):
                 count -= 1
@@ -93,7 +96,7 @@ def _next(
     while time.monotonic() < until:
         ended = process.poll() is not None
         with contextlib.suppress(queue.Empty):
-            return lines.get(timeout=_LOOK_SECONDS)
+            return lines.get(timeout=_DRAIN_SECONDS if ended else _LOOK_SECONDS)
         if ended:
             return None
     raise Failure(f"no answer within {seconds:g} s")
