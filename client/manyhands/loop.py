@@ -57,6 +57,7 @@ from manyhands.session.types import (
     Unwatch,
     Watch,
 )
+from manyhands.uninterrupted import Uninterrupted
 from manyhands_shared.clock import monotonic
 from manyhands_shared.errors import (
     KEY_CODES,
@@ -220,29 +221,36 @@ class SessionLoop:
     def _send_here(self) -> bool:
         """Send what is queued, in any thread, if the I/O thread sleeps and there is nothing else."""
         session, intake = self._session, self.intake
-        if session.unended or not self._busy.acquire(blocking=False):
+        if session.unended:
             return False
-        thread, intake.owner = intake.owner, threading.get_ident()
-        try:
-            if self._stopping or session.state is not State.OPEN:
+        with Uninterrupted():
+            if not self._busy.acquire(blocking=False):
                 return False
-            self._take()
-            self._flush()
-            intake.publish(session.unended, session.books.held_bytes)
-            link, deadline = self._link, session.deadline
-            return not (
-                (deadline is not None and deadline < self._wakes_at)
-                or session.wants_flush
-                or link.congested
-                or link.pending()
-                or self._stopping
-            )
-        except Exception as error:  # noqa: BLE001 - a bug of ours, not the caller's
-            self._failure = error  # the I/O thread's to deal with
-            return False
-        finally:
-            intake.owner = thread
-            self._busy.release()
+            thread, intake.owner = intake.owner, threading.get_ident()
+            try:
+                if self._stopping or session.state is not State.OPEN:
+                    return False
+                self._take()
+                self._flush()
+                intake.publish(session.unended, session.books.held_bytes)
+                return not self._wants_turn()
+            except Exception as error:  # noqa: BLE001 - a bug of ours, not the caller's
+                self._failure = error  # the I/O thread's to deal with
+                return False
+            finally:
+                intake.owner = thread
+                self._busy.release()
+
+    def _wants_turn(self) -> bool:
+        """Whether the I/O thread, which sleeps, has something to do before it would wake up."""
+        deadline = self._session.deadline
+        return (
+            (deadline is not None and deadline < self._wakes_at)
+            or self._session.wants_flush
+            or self._link.congested
+            or self._link.pending()
+            or self._stopping
+        )
 
     # On the I/O thread, or in its place ---------------------------------------------------------
 
