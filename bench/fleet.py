@@ -2,11 +2,14 @@
 
     python -m bench.fleet --nodes 1 64 1000
 
-A few processes hold all the nodes: each node is a link of its own that joins, renews its lease, sends
-heartbeats and answers every task at once. What is measured is the CPU time of the broker's processes,
-not how fast the machine is: per task, per node and second while nothing else happens, per heartbeat.
-All tasks are submitted before the nodes take any, so that every fleet is given them from a full queue;
-the cost of taking them in is part of it.
+A few processes hold all the nodes (`bench.simulated`), and one link is the client. What is measured is
+the CPU time of the broker's processes, not how fast the machine is:
+
+- per task, taking it in, giving it out and passing its result on, while the queue is long;
+- per task of jobs of 100,000 tasks, one after the other, so that all begin and end with idle nodes;
+- per task where each is a message of its own: as many tasks as nodes, each of which takes a whole node;
+- per node for telling it of a job: what such tasks cost more when each round is a job of its own;
+- per node and second while nothing happens, and per heartbeat.
 """
 
 from __future__ import annotations
@@ -14,217 +17,214 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
-import select
-import socket
+import secrets
+import statistics
 import sys
 import time
-from multiprocessing.connection import Connection
+from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
+from pathlib import Path
 
 import psutil
 import zmq
 
 import manyhands
-from bench import tasks
-from manyhands_shared import beat, wire
+from bench.simulated import serve
 from manyhands_shared import messages as m
+from manyhands_shared import wire
 
 _PROCESSES = 2
 _JOIN_SECONDS = 60.0
-_QUIET_SECONDS = 10.0
-_TASKS = 900_000
-#: What every simulated task says to have taken.
-_TASK_SECONDS = 0.00001
-_WINDOW = 65_536
-_RESULT = b"\x80\x05K\x01."
+_SILENCE_MS = 30_000
+_QUIET_SECONDS = 5.0
+#: What a task says to have taken: a node with a slot is given 2,500 of them.
+_TASK_SECONDS = 0.00002
+#: With 1,000 nodes what is queued is twice what nodes hold, or more, for as long as is measured.
+_QUEUE, _TASKS = 10_000_000, 3_000_000
+_JOBS, _JOB_TASKS = 5, 100_000
+#: Rounds, at least, and tasks, at least, that are sent one by one.
+_ROUNDS, _ALONE = 5, 5_000
+_MESSAGE_TASKS = 4_096
+_ARGUMENT = b"\x80\x05\x95\x0a\x00\x00\x00\x00\x00\x00\x00J\x00\x00\x00\x00\x85}\x86."
+_FUNCTION = secrets.token_bytes(16)
 
 
 def main() -> int:
-    """Run each fleet in turn; print a table."""
+    """Run each fleet in turn, as often as asked for; print a table of medians."""
     parser = argparse.ArgumentParser(prog="python -m bench.fleet", description=__doc__)
     parser.add_argument("--nodes", nargs="*", type=int, default=[1, 64, 1000])
-    parser.add_argument("--tasks", type=int, default=_TASKS)
+    parser.add_argument("--queue", type=int, default=_QUEUE, help="tasks in the long queue")
+    parser.add_argument("--tasks", type=int, default=_TASKS, help="how many of them are measured")
+    parser.add_argument("--task-seconds", type=float, default=_TASK_SECONDS)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found = {count: measure(count, options.tasks) for count in options.nodes}
+    found: dict[int, list[dict[str, float]]] = {count: [] for count in options.nodes}
+    for _ in range(options.repeats):
+        for count, turns in found.items():
+            turns.append(measure(count, options.queue, options.tasks, options.task_seconds))
     if options.json:
         print(json.dumps(found))
         return 0
-    names = list(next(iter(found.values())))
+    names = list(next(iter(found.values()))[0])
     print("| nodes | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
-    for count, figures in found.items():
-        print(f"| {count} | " + " | ".join(f"{figures[name]:.3g}" for name in names) + " |")
+    for count, turns in found.items():
+        medians = [statistics.median(turn[name] for turn in turns) for name in names]
+        print(f"| {count} | " + " | ".join(f"{median:.3g}" for median in medians) + " |")
     return 0
 
 
-def measure(count: int, number: int) -> dict[str, float]:
-    """The figures of a fleet of `count` nodes."""
+def measure(nodes: int, queue: int, tasks: int, task_seconds: float) -> dict[str, float]:
+    """The figures of a fleet of so many nodes."""
     context = multiprocessing.get_context("spawn")
-    with manyhands.LocalCluster(nodes=0) as cluster:
+    stop, open_ = context.Event(), context.Event()
+    fleets: list[SpawnProcess] = []
+    windows = {"window_tasks": 2 * queue, "window_bytes": 1 << 40}
+    with manyhands.LocalCluster(nodes=0, broker=windows) as cluster:
         assert cluster.broker is not None
-        broker = psutil.Process(cluster.broker.pid)
-        stop, go, fleets = context.Event(), context.Event(), []
-        shares = [count // _PROCESSES + (n < count % _PROCESSES) for n in range(_PROCESSES)]
-        for first, share in enumerate(shares):
+        links = []
+        for first in range(_PROCESSES):
+            share = nodes // _PROCESSES + (first < nodes % _PROCESSES)
             near, far = context.Pipe()
-            process = context.Process(
-                target=serve, args=(cluster.address, f"sim-{first}", share, far, go, stop)
-            )
-            process.start()
-            fleets.append((process, near))
+            links.append(near)
+            what = (cluster.address, f"sim-{first}", share, task_seconds, far, open_, stop)
+            fleets.append(context.Process(target=serve, args=what))
+            fleets[-1].start()
         try:
-            for _, near in fleets:
+            for near in links:
                 if not near.poll(_JOIN_SECONDS):
                     raise TimeoutError("the simulated nodes did not join")
                 near.recv()
-            return _figures(cluster.address, broker, count, number, go)
+            broker = psutil.Process(cluster.broker.pid)
+            return _figures(cluster.address, broker, nodes, queue, tasks, open_)
         finally:
             stop.set()
-            for process, _ in fleets:
+            for process in fleets:
                 process.join(_JOIN_SECONDS)
                 process.kill()
 
 
 def _figures(
-    address: str, broker: psutil.Process, count: int, number: int, go: Event
+    address: str, broker: psutil.Process, nodes: int, queue: int, tasks: int, open_: Event
 ) -> dict[str, float]:
     monitors = broker.children(recursive=True)
-    with manyhands.Executor(address=address) as executor, manyhands.Client(address) as client:
-        before = _cpu(broker)
-        futures = [executor.submit(tasks.noop, n) for n in range(number)]
-        while client.query("stats")["queued"] < number:
-            time.sleep(0.1)
-        began = time.perf_counter()
-        go.set()
-        for future in futures:
-            future.result()
-        seconds = time.perf_counter() - began
-        per_task = (_cpu(broker) - before) / number
     before, beats = _cpu(broker), sum(map(_cpu, monitors))
     time.sleep(_QUIET_SECONDS)
     quiet = _cpu(broker) - before
     beats = sum(map(_cpu, monitors)) - beats
+    feeder = Feeder(address)
+    rounds = max(_ROUNDS, _ALONE // nodes)
+    open_.set()
+    feeder.run("warm", 1_000 * nodes)
+    jobs = _spent(
+        broker, lambda: [feeder.run(f"job-{n}", _JOB_TASKS, last=True) for n in range(_JOBS)]
+    )
+    feeder.run("alone", nodes, alone=True)
+    alone = _spent(broker, lambda: [feeder.run("alone", nodes, alone=True) for _ in range(rounds)])
+    fresh = _spent(
+        broker,
+        lambda: [feeder.run(f"alone-{n}", nodes, alone=True, last=True) for n in range(rounds)],
+    )
+    open_.clear()
+    fill = _spent(broker, lambda: feeder.submit("long", queue))
+    open_.set()
+    feeder.take(queue // 10)
+    began, ended = time.perf_counter(), feeder.ended
+    long = _spent(broker, lambda: feeder.take(tasks))
+    seconds, ended = time.perf_counter() - began, feeder.ended - ended
     return {
-        "broker CPU per task, µs": per_task * 1e6,
-        "tasks/s from a full queue": number / seconds,
-        "broker CPU per node and second, µs": quiet / count / _QUIET_SECONDS * 1e6,
-        "monitor CPU per heartbeat, µs": beats / count / _QUIET_SECONDS * 1e6,
-        "broker RSS, MB": broker.memory_info().rss / 1e6,
+        "long queue: broker's CPU per task, µs": (fill / queue + long / ended) * 1e6,
+        "of it, taking it in": fill / queue * 1e6,
+        "tasks/s": ended / seconds,
+        "jobs of 100,000: per task, µs": jobs / (_JOBS * _JOB_TASKS) * 1e6,
+        "alone: per task, µs": alone / (rounds * nodes) * 1e6,
+        "a job more: per node, µs": (fresh - alone) / (rounds * nodes) * 1e6,
+        "quiet: per node and second, µs": quiet / nodes / _QUIET_SECONDS * 1e6,
+        "monitor: per heartbeat, µs": beats / nodes / _QUIET_SECONDS * 1e6,
+        "broker's memory, MB": broker.memory_info().rss / 1e6,
     }
 
 
-def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+class Feeder:
+    """A client that submits tasks by thousands and takes their results, with little Python for each."""
 
+    def __init__(self, address: str) -> None:
+        self._socket = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket.linger = 0
+        self._socket.connect(address)
+        self._submitted: dict[str, int] = {}
+        self.ended = self._total = 0
+        self._send(m.ClientHello(1, secrets.token_bytes(16), "bench", 0, 0, {}))
+        assert isinstance(self._hear(), m.ClientWelcome)
+        self._send(m.Function(_FUNCTION, "nothing", [b"code"]))
 
-def serve(address: str, prefix: str, count: int, ready: Connection, go: Event, stop: Event) -> None:
-    """Be `count` nodes that take tasks from `go` on, until told to stop."""
-    context, udp = zmq.Context(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    context.set(zmq.MAX_SOCKETS, 8_192)
-    poll, nodes = select.epoll(), {}
-    for number in range(count):
-        node = Node(context, udp, address, f"{prefix}-{number}")
-        nodes[node.fd] = node
-        poll.register(node.fd, select.EPOLLIN)
-        # ZeroMQ's descriptor tells only of what has happened since its socket was last used.
-        node.turn()
-    told, open_, due = False, False, time.monotonic()
-    while not stop.is_set():
-        for fd, _ in poll.poll(0.05):
-            nodes[fd].turn()
-        if not told and all(node.joined for node in nodes.values()):
-            told = True
-            ready.send("joined")
-        if not open_ and go.is_set():
-            open_ = True
-            for node in nodes.values():
-                node.open()
-        now = time.monotonic()
-        if now >= due:
-            due = now + 1.0
-            for node in nodes.values():
-                node.live(now)
-    for node in nodes.values():
-        node.socket.close(0)
-    context.term()
+    def submit(self, job: str, count: int) -> None:
+        """Add tasks to a job, and wait until the broker has them."""
+        while count > 0:
+            part = min(count, _MESSAGE_TASKS)
+            count -= part
+            self._submit(job, part, {})
+            self._hear()
 
+    def run(self, job: str, count: int, *, alone: bool = False, last: bool = False) -> None:
+        """Add tasks to a job, and wait until all that there are have ended.
 
-class Node:
-    """One simulated node with a slot that takes no time."""
+        Args:
+            job: Its id.
+            count: How many tasks.
+            alone: Whether each task takes a whole node.
+            last: Whether these are the job's last.
+        """
+        options = {"resources": {"cpus": 1.0}} if alone else {}
+        while count > 0:
+            part = min(count, _MESSAGE_TASKS)
+            count -= part
+            self._submit(job, part, options, closed=last and not count)
+        while self.ended < self._total:
+            self._hear()
 
-    def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], udp: socket.socket, address: str, name: str
+    def take(self, count: int) -> None:
+        """See so many tasks more end."""
+        until = self.ended + count
+        while self.ended < until:
+            self._hear()
+
+    def _submit(
+        self, job: str, count: int, options: dict[str, object], *, closed: bool = False
     ) -> None:
-        self.socket = context.socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.ROUTING_ID, os.urandom(16))
-        self.socket.linger = 0
-        self.socket.connect(address)
-        self.fd = int(self.socket.fd)
-        self.joined = False
-        self._udp = udp
-        self._boot_id = os.urandom(16)
-        self._welcome: m.WorkerWelcome | None = None
-        self._seq = self._renewals = self._beats = 0
-        self._renew_at = 0.0
-        self._window = 0
-        self._send(m.WorkerHello(1, name, self._boot_id, 1, 0, [], {"host": "simulated"}))
+        first = self._submitted.get(job, 0)
+        told = None if first else {"name": job, **options}
+        self._submitted[job] = first + count
+        self._total += count
+        bodies: list[m.Payload] = [_ARGUMENT] * count
+        self._send(m.Submit([m.SubmitGroup(job, _FUNCTION, told, first, closed, bodies)]))
 
     def _send(self, message: m.Message) -> None:
-        self.socket.send_multipart(wire.encode(message))
+        self._socket.send_multipart(wire.encode(message))
 
-    def turn(self) -> None:
-        """Take and answer what has come."""
-        while self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            match wire.decode(self.socket.recv_multipart()):
-                case m.WorkerWelcome() as welcome:
-                    self._welcome, self.joined = welcome, True
-                case m.Assign(groups):
-                    self._seq += 1
-                    self._send(m.Results(self._seq, [_done(group) for group in groups]))
-                case m.Ping(counter):
-                    self._send(m.Pong(counter))
-                case m.Recall():
-                    self._send(m.Returned([]))
-
-    def open(self) -> None:
-        """Take tasks from now on."""
-        self._window = _WINDOW
-        self._renew()
-
-    def _renew(self) -> None:
-        self._renewals += 1
-        self._send(m.Renew(self._renewals, 1, self._window))
-        self.turn()
-
-    def live(self, now: float) -> None:
-        """Send a heartbeat; renew the lease if it is time."""
-        welcome = self._welcome
-        if welcome is None:
-            return
-        if now >= self._renew_at:
-            self._renew_at = now + welcome.renew_interval
-            self._renew()
-        if welcome.beat_port:
-            self._beats += 1
-            sign = beat.Beat(
-                welcome.beat_row, self._boot_id, self._beats, self._beats, 0, 0.0, 0, 0, 0.0
-            )
-            datagram = beat.encode(sign, welcome.beat_key)
-            self._udp.sendto(datagram, ("127.0.0.1", welcome.beat_port))
+    def _hear(self) -> m.Message:
+        assert self._socket.poll(_SILENCE_MS), "the broker says nothing"
+        message = wire.decode(self._socket.recv_multipart())
+        if isinstance(message, m.Results):
+            self.ended += sum(len(group.indices) for group in message.groups)
+            self._send(m.Ack(message.seq))
+        elif isinstance(message, m.Refused | m.Rejected):
+            raise ConnectionError(message.reason)
+        return message
 
 
-def _done(group: m.AssignGroup) -> m.ResultGroup:
-    count = len(group.indices)
-    return m.ResultGroup(
-        group.job,
-        group.attempt,
-        group.indices,
-        bytes(count),
-        [_RESULT] * count,
-        count * _TASK_SECONDS,
-    )
+def _spent(process: psutil.Process, work: Callable[[], object]) -> float:
+    """CPU seconds of a process while `work` is done."""
+    before = _cpu(process)
+    work()
+    return _cpu(process) - before
+
+
+def _cpu(process: psutil.Process) -> float:
+    """CPU seconds of all threads. By the scheduler's account: `cpu_times` counts in hundredths."""
+    threads = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 if __name__ == "__main__":

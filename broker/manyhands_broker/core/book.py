@@ -44,6 +44,8 @@ ID_REST = 1.0
 #: Kinds of events that are counted apart.
 MAX_EVENT_KINDS = 64
 
+#: What counts the tasks that ended in each state.
+_COUNTER = {state: f"tasks_{state.name.lower()}" for state in State}
 #: What the failure payload of a task says that may have run and must not run again.
 LOST = Failure(
     "manyhands.TaskLost",
@@ -160,7 +162,7 @@ class Book:
         """QUEUED → ASSIGNED in an attempt that `node` runs already. `job.withdraw` has to follow."""
         job = piece.chunk.job
         job.adopt(piece, node, attempt)
-        node.gain(piece, self.limits.unmeasured if job.estimate is None else job.estimate)
+        node.gain(piece, job.expected(self.limits.unmeasured))
         job.session.assigned += piece.size
         self.queued -= piece.size
         self.fleet.update(node)
@@ -279,7 +281,7 @@ class Book:
         session.unfinished_bytes -= freed
         if job.options.durable:
             self.resident -= freed
-        self.counters[f"tasks_{state.name.lower()}"] += count
+        self.counters[_COUNTER[state]] += count
 
     def report(self, job: Job, group: ResultGroup) -> None:
         """Results that have become final: into the journal and to clients, with this drain."""

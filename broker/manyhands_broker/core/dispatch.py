@@ -16,6 +16,12 @@ from manyhands_broker.core.speculator import Speculator
 from manyhands_shared.messages import Assign, AssignGroup, Given, Recall, Results
 from manyhands_shared.serial import Payload, nbytes
 
+#: Tasks that are given out in one drain. More, as when a large fleet comes to a long queue, would keep
+#: the first node waiting for the last, and everybody else for all of them.
+DRAIN_TASKS = 32_768
+#: What giving out a group costs beside its tasks, in tasks.
+GROUP_COST = 64
+
 
 class Dispatcher:
     """Runs once for each drain."""
@@ -29,23 +35,26 @@ class Dispatcher:
 
     def run(self, now: float) -> None:
         """Give out what can be given, level what is uneven, send clients their results."""
-        if self._book.queued:
-            self._assign()
-        if self._book.overdue:
-            self._speculate(now)
-        if self._book.fleet.uneven:
-            self._level(now)
+        if self._book.queued and self._assign():
+            self._soon()  # nodes whose turn has not come yet are not idle for want of tasks
+        else:
+            if self._book.overdue:
+                self._speculate(now)
+            if self._book.fleet.uneven:
+                self._level(now)
         self._durable.page()
         self._report()
         if self._durable.reading:
-            self._book.timers.at(math.nextafter(now, math.inf), _nothing)
+            self._soon()
 
-    def _assign(self) -> None:
+    def _assign(self) -> bool:
+        """Give out tasks; whether there may be more to give out at once."""
         book, fleet, ready = self._book, self._book.fleet, self._book.ready
         groups: dict[Node, list[AssignGroup]] = {}
         sizes: Counter[Node] = Counter()
         stuck: set[Kind] = set()
-        while (job := ready.next(stuck)) is not None:
+        left = DRAIN_TASKS
+        while left > 0 and (job := ready.next(stuck)) is not None:
             if job.referring:
                 node, count = self._placer.place(job) or (None, 0)
             else:
@@ -62,18 +71,19 @@ class Dispatcher:
             if sizes[node] >= book.limits.batch_bytes:
                 del sizes[node]
                 book.send(node.peer, Assign(groups.pop(node)))
-            each = book.limits.unmeasured if job.estimate is None else job.estimate
-            ready.charge(job, given * each)
+            ready.charge(job, given * job.expected(book.limits.unmeasured))
             fleet.update(node)
+            left -= given + GROUP_COST
         for node, parts in groups.items():
             book.send(node.peer, Assign(parts))
+        return left <= 0
 
     def _give(
         self, job: Job, node: Node, count: int, groups: dict[Node, list[AssignGroup]]
     ) -> tuple[int, int]:
         """Give a node up to `count` tasks of a job; returns how many, and their payloads' bytes."""
         book = self._book
-        each = book.limits.unmeasured if job.estimate is None else job.estimate
+        each = job.expected(book.limits.unmeasured)
         given = size = 0
         while given < count and size < book.limits.batch_bytes:
             piece = job.take(count - given)
@@ -154,6 +164,10 @@ class Dispatcher:
         if job.options_map is None:
             job.options_map = job.options.to_map()
         return job.options_map
+
+    def _soon(self) -> None:
+        """Go on in a drain of its own, after what has come in the meantime."""
+        self._book.timers.at(math.nextafter(self._book.now, math.inf), _nothing)
 
     def _level(self, now: float) -> None:
         """Some slot idles while tasks wait elsewhere: ask the others for half of what waits."""

@@ -239,9 +239,12 @@ class Fleet:
             return max(1, min(idle, node.fits(job.resources)))
         if job.suspects or node.wary or node.pressure == MEMORY:
             return max(1, idle)
-        each = limits.unmeasured if job.estimate is None else max(job.estimate, 1e-7)
+        each = max(job.expected(limits.unmeasured), 1e-7)
         target = limits.horizon
-        if job.estimate is not None:
+        if job.estimate is None:
+            if job.guess is not None:  # not so much that it would matter if that is wrong
+                target = limits.grain
+        else:
             target = max(target, min(2 * each, limits.lookahead))
         by_time = math.ceil((node.slots * target - node.load) / each)
         count = min(max(by_time, idle), node.window - node.held, limits.batch_tasks)

@@ -1,4 +1,4 @@
-"""Functions by digest, for as long as a job needs them and a while longer."""
+"""Functions by digest, for as long as a job needs them and a while longer; and how long they took."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class Functions:
         self._spare: OrderedDict[bytes, int] = OrderedDict()
         self._spare_bytes = 0
         self._waiting: dict[bytes, list[Job]] = {}
+        #: Seconds that a task took, in the last job of each function.
+        self._seconds: dict[bytes, float] = {}
 
     def get(self, digest: bytes) -> Function | None:
         """The function, or `None` if it has not come or is gone."""
@@ -45,6 +47,7 @@ class Functions:
     def use(self, job: Job) -> bool:
         """A job needs its function; returns whether it is here."""
         digest = job.function
+        job.guess = self._seconds.get(digest)
         self._users[digest] = self._users.get(digest, 0) + 1
         if digest in self._spare:
             self._spare_bytes -= self._spare.pop(digest)
@@ -69,11 +72,15 @@ class Functions:
             waiting.remove(job)
             if not waiting:
                 del self._waiting[digest]
+        if job.estimate is not None:
+            self._seconds[digest] = job.estimate
         self._users[digest] -= 1
         if not self._users[digest]:
             del self._users[digest]
             if digest in self._known:
                 self._set_aside(digest)
+            else:
+                self._seconds.pop(digest, None)
 
     def _set_aside(self, digest: bytes) -> None:
         size = total(self._known[digest].bodies)
@@ -83,6 +90,7 @@ class Functions:
             oldest, freed = self._spare.popitem(last=False)
             self._spare_bytes -= freed
             del self._known[oldest]
+            self._seconds.pop(oldest, None)
 
 
 def is_true(function: Function) -> bool:

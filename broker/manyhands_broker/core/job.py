@@ -88,6 +88,7 @@ class Job:
         "estimate",
         "function",
         "given",
+        "guess",
         "held",
         "id",
         "kind",
@@ -130,6 +131,8 @@ class Job:
         self.ready: deque[tuple[int, int]] = deque()
         #: Seconds a task takes, a moving average; `None` before the first has ended.
         self.estimate: float | None = None
+        #: The same of earlier jobs of the function: tasks of other arguments may take other times.
+        self.guess: float | None = None
         self.seconds = 0.0
         #: Unfinished tasks that refer to stored values; and the seconds that these would take to other
         #: nodes, for tasks that wait where they are.
@@ -192,6 +195,12 @@ class Job:
     def finished(self) -> bool:
         """Whether nothing can happen in this job any more."""
         return self.closed and not self.queued and not self.assigned
+
+    def expected(self, unmeasured: float) -> float:
+        """Seconds that a task is taken to need; `unmeasured` if nobody has ever run the function."""
+        if self.estimate is not None:
+            return self.estimate
+        return unmeasured if self.guess is None else self.guess
 
     def append(self, bodies: list[Payload]) -> None:
         """Queue new tasks behind the ones there are."""
