@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import zmq
-
-from manyhands.direct import Direct
 from manyhands.fetcher import answer, fetcher
 from manyhands.intake import Intake
 from manyhands.session.types import Fetch, Fetched
@@ -16,6 +14,9 @@ from manyhands.store import Store
 from manyhands_shared.loans import Lender
 from manyhands_shared.messages import Message, Stock
 from manyhands_shared.serial import Payload
+
+if TYPE_CHECKING:
+    from manyhands.direct import Direct
 
 
 class Exchange:
@@ -33,7 +34,7 @@ class Exchange:
         self,
         session: bytes,
         intake: Intake,
-        poller: zmq.Poller,
+        poller: select.poll,
         send: Callable[[Message], None],
         *,
         keyed: bool,
@@ -44,11 +45,16 @@ class Exchange:
         self._send = send
         self._lender: Lender | None = None
         self._intake = intake
-        self._direct = Direct(self._over) if keyed else None
+        self._direct = self._open_direct() if keyed else None
         self._fetcher = fetcher(self._direct)
         self._ended: list[Fetched] = []
         if self._fetcher is not None:
-            poller.register(self._fetcher.fd, zmq.POLLIN)
+            poller.register(self._fetcher.fd, select.POLLIN)
+
+    def _open_direct(self) -> Direct:
+        from manyhands.direct import Direct  # noqa: PLC0415 - 20 ms with ZeroMQ, for clusters with a key
+
+        return Direct(self._over)
 
     @property
     def pending(self) -> bool:
@@ -98,7 +104,7 @@ class Exchange:
 
     def _lend(self, lender: Lender) -> None:
         self._lender = lender
-        self._poller.register(lender.fd, zmq.POLLIN)
+        self._poller.register(lender.fd, select.POLLIN)
 
     def _gone(self, key: bytes) -> None:
         self._send(Stock(key, []))

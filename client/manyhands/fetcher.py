@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from typing import TYPE_CHECKING
 
-from manyhands.direct import Direct
 from manyhands.session.types import Fetch, Fetched
 from manyhands_shared import loans
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.serial import Payload
 from manyhands_shared.ticket import Ticket
+
+if TYPE_CHECKING:
+    from manyhands.direct import Direct
 
 
 class Fetcher:

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import secrets
+import select
 import threading
 import weakref
 from collections.abc import Callable
@@ -20,8 +21,6 @@ from functools import partial
 from itertools import count, groupby
 from operator import itemgetter
 from typing import Any
-
-import zmq
 
 from manyhands.exchange import Exchange
 from manyhands.intake import Intake
@@ -79,8 +78,6 @@ log = logging.getLogger("manyhands.client")
 BROKEN_HANDSHAKES = 10
 #: Messages sent in one turn.
 _TURN_FLUSHES = 4
-# Plain numbers: arithmetic on pyzmq's enumerations costs as much as sending a small frame.
-_IN, _IN_OUT = int(zmq.POLLIN), int(zmq.POLLIN | zmq.POLLOUT)
 
 _loops: weakref.WeakSet[SessionLoop] = weakref.WeakSet()
 
@@ -113,8 +110,8 @@ class SessionLoop:
         self._when_idle: Callable[[], None] | None = None
         self._at_end: Callable[[], None] | None = None
         self._pid = os.getpid()
-        self._poller = zmq.Poller()
-        self._poller.register(intake.wake_fd, zmq.POLLIN)
+        self._poller = select.poll()
+        self._poller.register(intake.wake_fd, select.POLLIN)
         self._exchange = Exchange(
             session.token, intake, self._poller, self._send_if_open, keyed=key is not None
         )
@@ -328,8 +325,9 @@ class SessionLoop:
         """Have the poller watch the link as it is now."""
         self._unpoll_link()
         self._watched, self._polls_out = self._link.descriptors, self._link.polls_out
+        events = select.POLLIN | (select.POLLOUT if self._polls_out else 0)
         for descriptor in self._watched:
-            self._poller.register(descriptor, _IN_OUT if self._polls_out else _IN)
+            self._poller.register(descriptor, events)
 
     def _unpoll_link(self) -> None:
         for descriptor in self._watched:

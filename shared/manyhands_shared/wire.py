@@ -71,9 +71,7 @@ def decode(frames: Sequence[Buffer]) -> Message:
         raise ProtocolError(f"a header that is not msgpack ({error})") from None
     if type(row) is not list or not row or type(row[0]) is not int:
         raise ProtocolError("a header that is not an array behind a message number")
-    build = _BUILD.get(row[0])
-    if build is None:
-        raise ProtocolError(f"unknown message number {row[0]}")
+    build = _BUILD[row[0]]
     rest = iter(frames)
     next(rest)
     message = build(row, rest)
@@ -235,7 +233,17 @@ _GROUPS: tuple[type, ...] = (
     messages.ResultGroup,
     messages.InputGroup,
 )
-_SHAPES: dict[type, _Shape] = {kind: _Shape(kind) for kind in (*get_args(Message), *_GROUPS)}
+
+
+class _Shapes(dict[type, _Shape]):
+    """Shapes, each looked up when it is first wanted: no process speaks all messages."""
+
+    def __missing__(self, kind: type) -> _Shape:
+        shape = self[kind] = _Shape(kind)
+        return shape
+
+
+_SHAPES = _Shapes()
 
 
 def _builder(kind: Any) -> Callable[[Any, Iterator[Buffer]], Any]:
@@ -273,6 +281,16 @@ def _builder(kind: Any) -> Callable[[Any, Iterator[Buffer]], Any]:
     return names["build"]  # type: ignore[no-any-return]
 
 
-_BUILD: dict[int, Callable[[Any, Iterator[Buffer]], Any]] = {
-    kind.NUMBER: _builder(kind) for kind in get_args(Message)
-}
+class _Builders(dict[int, Callable[[Any, Iterator[Buffer]], Any]]):
+    """Builders by message number, compiled when the first such message comes."""
+
+    def __missing__(self, number: int) -> Callable[[Any, Iterator[Buffer]], Any]:
+        kind = _BY_NUMBER.get(number)
+        if kind is None:
+            raise ProtocolError(f"unknown message number {number}")
+        builder = self[number] = _builder(kind)
+        return builder
+
+
+_BY_NUMBER: dict[int, Any] = {kind.NUMBER: kind for kind in get_args(Message)}
+_BUILD = _Builders()

@@ -27,7 +27,6 @@ from manyhands_worker.heartbeat import Target
 from manyhands_worker.info import default_slots, describe_host
 from manyhands_worker.pool import NodePool
 from manyhands_worker.process import start_fork_server
-from manyhands_worker.server import ResultServer
 from manyhands_worker.transport import Transport
 
 log = logging.getLogger("manyhands.worker")
@@ -93,6 +92,8 @@ class _Node:
         lender = None if self._data is None else self._data.lender
         self._server = None
         if lender is not None and config.key_file and config.direct:
+            from manyhands_worker.server import ResultServer  # noqa: PLC0415 - 20 ms with ZeroMQ
+
             self._server = ResultServer(config.data_address, config.data_port)
         self._pool = NodePool(
             slots,
