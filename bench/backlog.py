@@ -133,7 +133,9 @@ def main() -> int:
 
 def measure(queued: int, tasks: int) -> tuple[float, float, float]:
     """Tasks a second, the broker's CPU in µs for each, its memory in bytes for a queued one."""
-    with LocalCluster(nodes=0, broker={"window_tasks": 2 * LONG}) as cluster:
+    with LocalCluster(
+        nodes=0, broker={"bind": "tcp://127.0.0.1:0", "window_tasks": 2 * LONG}
+    ) as cluster:
         assert cluster.broker is not None
         broker = psutil.Process(cluster.broker.pid)
         script = Script(cluster.address)

@@ -80,8 +80,9 @@ def measure(nodes: int, queue: int, tasks: int, task_seconds: float) -> dict[str
     context = multiprocessing.get_context("spawn")
     stop, open_ = context.Event(), context.Event()
     fleets: list[SpawnProcess] = []
-    windows = {"window_tasks": 2 * queue, "window_bytes": 1 << 40}
-    with manyhands.LocalCluster(nodes=0, broker=windows) as cluster:
+    # The nodes here are plain ZeroMQ sockets, as those of other machines are.
+    tcp = {"bind": "tcp://127.0.0.1:0", "window_tasks": 2 * queue, "window_bytes": 1 << 40}
+    with manyhands.LocalCluster(nodes=0, broker=tcp) as cluster:
         assert cluster.broker is not None
         links = []
         for first in range(_PROCESSES):

@@ -26,7 +26,9 @@ busy one amortises everything over hundreds of tasks.
 **How much.** A node gets work worth `Limits.horizon` seconds for each slot, by the measured duration of
 the function's tasks (`fleet`). The rest of the queue stays here, where it can still go to whoever is
 free. When a node holds more than it can start soon and another has nothing to do, it is asked to give
-half of that back (`Recall`).
+half of that back (`Recall`). A new job begins with a task for each slot, or with very little more if an
+earlier job has shown that the function is quick. What one drain gives out is bounded (`dispatch`): a
+long queue that meets a thousand nodes would otherwise hold up everybody for a second.
 
 **Near their data.** Tasks that refer to stored values go to a node that has these where waiting for it
 is cheaper than to bring them to another (`placing`).
