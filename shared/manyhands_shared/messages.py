@@ -1,6 +1,6 @@
 """The messages of manyhands protocol 1, as `docs/protocol.md` specifies them.
 
-Every message is a frozen dataclass whose fields are written in order as one msgpack array behind
+Every message is a record whose fields are written in order as one msgpack array behind
 the message's number. Vectors carry many tasks a message, grouped by job and attempt; within a group
 the fields `indices`, `statuses` and `bodies` run in parallel. Annotations are the wire types that
 `wire` checks on the way in.
@@ -8,9 +8,9 @@ the fields `indices`, `statuses` and `bodies` run in parallel. Annotations are t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from manyhands_shared.record import record
 from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status as Status  # noqa: PLC0414 - re-exported
 
@@ -35,7 +35,7 @@ Bodies = Annotated[list[Payload], "bodies"]
 OptionalMap = Annotated[dict[str, Any] | None, "map?"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """Tasks of one job in one attempt. No indices at all means every task of the job."""
 
@@ -44,7 +44,7 @@ class Span:
     indices: Indices
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobCount:
     """How many tasks of a job the broker has taken: all below `tasks`."""
 
@@ -52,7 +52,7 @@ class JobCount:
     tasks: U64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SubmitGroup:
     """Tasks `first`, `first + 1`, … of a job. `options` come with the job's first group."""
 
@@ -64,7 +64,7 @@ class SubmitGroup:
     bodies: Bodies
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AssignGroup:
     """Tasks for a node. `options` come with the job's first group on this link."""
 
@@ -76,7 +76,7 @@ class AssignGroup:
     bodies: Bodies
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResultGroup:
     """Tasks that ended. `seconds` is the time they took to run, all together."""
 
@@ -88,7 +88,7 @@ class ResultGroup:
     seconds: Seconds
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InputGroup:
     """Tasks `first`, `first + 1`, … of a job refer to the same stored buffers.
 
@@ -110,7 +110,7 @@ ResultGroups = Annotated[list[ResultGroup], "groups", ResultGroup]
 InputGroups = Annotated[list[InputGroup], "groups", InputGroup]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClientHello:
     """Opens or resumes a session. `session` is the client's secret token."""
 
@@ -123,7 +123,7 @@ class ClientHello:
     info: Map
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerHello:
     """Announces a node on a new link, with every attempt it still holds."""
 
@@ -137,7 +137,7 @@ class WorkerHello:
     info: Map
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClientWelcome:
     """The session is open. `resumed` is false if the broker did not know it."""
 
@@ -150,7 +150,7 @@ class ClientWelcome:
     ping_interval: Seconds
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerWelcome:
     """The node is in. It keeps the attempts in `keep` and drops every other it holds."""
 
@@ -166,7 +166,7 @@ class WorkerWelcome:
     keep: Spans
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refused:
     """The broker will not serve this peer, or this request; for a person to read."""
 
@@ -175,7 +175,7 @@ class Refused:
     reason: Text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Who:
     """The broker does not know the sender: say hello (again)."""
 
@@ -183,7 +183,7 @@ class Who:
     broker: Id16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bye:
     """The sender leaves for good."""
 
@@ -191,7 +191,7 @@ class Bye:
     reason: Text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ping:
     """Answer with `Pong`."""
 
@@ -199,7 +199,7 @@ class Ping:
     counter: U64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pong:
     """The answer to `Ping`."""
 
@@ -207,7 +207,7 @@ class Pong:
     counter: U64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Function:
     """A function by its digest: BLAKE2b, 16 bytes, of its one body."""
 
@@ -217,7 +217,7 @@ class Function:
     bodies: Bodies
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Need:
     """The sender was given tasks of a function that it does not have."""
 
@@ -225,7 +225,7 @@ class Need:
     digest: Id16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Submit:
     """New tasks, or the same ones again after a lost link."""
 
@@ -233,7 +233,7 @@ class Submit:
     groups: SubmitGroups
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accepted:
     """Tasks that the broker has taken, and the session's present window."""
 
@@ -242,7 +242,7 @@ class Accepted:
     window_tasks: U64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Assign:
     """Tasks for a node to run."""
 
@@ -250,7 +250,7 @@ class Assign:
     groups: AssignGroups
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Results:
     """Tasks that ended: node to broker, and broker to client. Kept until `Ack`."""
 
@@ -259,7 +259,7 @@ class Results:
     groups: ResultGroups
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ack:
     """Every `Results` message up to `seq` was taken."""
 
@@ -267,7 +267,7 @@ class Ack:
     seq: U64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancel:
     """End these tasks: from a client (attempt 0, any), and on to the nodes that hold them."""
 
@@ -275,7 +275,7 @@ class Cancel:
     spans: Spans
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recall:
     """Give back up to `count` tasks that no slot has started."""
 
@@ -283,7 +283,7 @@ class Recall:
     count: U32
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Returned:
     """Tasks that the node gives back unstarted."""
 
@@ -291,7 +291,7 @@ class Returned:
     spans: Spans
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Given:
     """Results of the jobs that `job` comes after, one group list for each, before its first tasks."""
 
@@ -300,7 +300,7 @@ class Given:
     results: ResultGroups
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attach:
     """Send this session the results of a durable job, those it has and those to come."""
 
@@ -308,7 +308,7 @@ class Attach:
     job: Text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Detach:
     """Send no more results of a durable job."""
 
@@ -316,7 +316,7 @@ class Detach:
     job: Text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rejected:
     """The tasks of a submitted job from `first` on were not taken, and why."""
 
@@ -326,7 +326,7 @@ class Rejected:
     reason: Text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Throttle:
     """Hold back the results of a job that this session is attached to, or go on where that began."""
 
@@ -335,7 +335,7 @@ class Throttle:
     hold: Flag
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Taken:
     """The client has the held results of these tasks: they are done, and need be held no more."""
 
@@ -343,7 +343,7 @@ class Taken:
     spans: Spans
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Relay:
     """The client cannot fetch the held results of these tasks: send them through the broker."""
 
@@ -351,7 +351,7 @@ class Relay:
     spans: Spans
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Renew:
     """Extends the node's lease. `window` is how many tasks it will hold at once (0: none new)."""
 
@@ -361,7 +361,7 @@ class Renew:
     window: U32
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lease:
     """The lease is extended, from the sending of the `Renew` with this counter."""
 
@@ -369,7 +369,7 @@ class Lease:
     counter: U64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event:
     """Something that people should know of: a child died, a heartbeat process was restarted."""
 
@@ -379,7 +379,7 @@ class Event:
     details: Map
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drain:
     """Take nothing new, finish or give back what there is, say `Bye`."""
 
@@ -387,7 +387,7 @@ class Drain:
     reason: Text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Output:
     """What a task printed, for the log of its durable job."""
 
@@ -398,7 +398,7 @@ class Output:
     text: Text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Want:
     """A node needs stored buffers, which belong to the session that is publicly called `owner`."""
 
@@ -407,7 +407,7 @@ class Want:
     owner: Id16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stock:
     """Stored buffers, one body with all of them; without a body they are not to be had (any more)."""
 
@@ -416,7 +416,7 @@ class Stock:
     bodies: Bodies
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pull:
     """A client asks a node, on the socket for that, for `size` bytes of a held result, from `at` on."""
 
@@ -426,7 +426,7 @@ class Pull:
     size: U32
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """The answer to a `Pull`: one body; without a body it is not to be had (any more)."""
 
@@ -436,7 +436,7 @@ class Part:
     bodies: Bodies
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Inputs:
     """What tasks of the next `Submit` refer to. It only helps to place them well."""
 
@@ -444,7 +444,7 @@ class Inputs:
     groups: InputGroups
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Query:
     """A question or an order; see the page on the protocol for each `what`."""
 
@@ -454,7 +454,7 @@ class Query:
     arguments: Map
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """The answer to a `Query`. `error` is empty if it went well.
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from manyhands_shared.labels import PYTHON
 from manyhands_shared.messages import Message
 from manyhands_shared.options import JobOptions
+from manyhands_shared.record import record
 from manyhands_shared.serial import Buffer, Payload
 
 #: A job in one attempt.
@@ -81,7 +82,7 @@ class Rules:
 NO_RULES = Rules()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parents:
     """The results of the jobs that a job comes after: one list for each, in order of index.
 
@@ -117,26 +118,26 @@ class Batch:
 # Events
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkUp:
     """A new link to the broker is established."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkLost:
     """The link is gone; `LinkUp` follows some time."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Received:
     """A valid message came from the broker."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finished:
     """A slot reports tasks with serials from `first` on, in order.
 
@@ -155,7 +156,7 @@ class Finished:
     offers: Sequence[Offer] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Claimed:
     """The answer to `Revoke`: what is above serial `claim` has not been started and never will be."""
 
@@ -163,7 +164,7 @@ class Claimed:
     claim: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Died:
     """The child of a slot is dead.
 
@@ -181,7 +182,7 @@ class Died:
     last_words: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Printed:
     """The task with this serial, not reported yet, has printed something."""
 
@@ -190,14 +191,14 @@ class Printed:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Born:
     """A slot has a fresh child; it may be given tasks."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trouble:
     """The pool or the heartbeat ran into something that people should know."""
 
@@ -205,7 +206,7 @@ class Trouble:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """A child needs a stored value that cannot be borrowed on this host; `owner` keeps it."""
 
@@ -213,7 +214,7 @@ class Wanted:
     owner: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Leave:
     """Drain and stop; with `now`, stop at once."""
 
@@ -221,7 +222,7 @@ class Leave:
     now: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tick:
     """Everything that was to be read has been handled: decide, and send what is due."""
 
@@ -245,21 +246,21 @@ Event = (
 # Effects
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Send:
     """Send a message over the present link."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reconnect:
     """Give up the present link and make another."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Beat:
     """Send heartbeats with these parameters (of `WorkerWelcome`) from now on."""
 
@@ -269,7 +270,7 @@ class Beat:
     interval: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Start:
     """Give a batch to a slot."""
 
@@ -277,7 +278,7 @@ class Start:
     batch: Batch
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Revoke:
     """Have a slot start no task from serial `limit` on, and say `Claimed`."""
 
@@ -285,28 +286,28 @@ class Revoke:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kill:
     """Kill a slot's child, whatever it does; `Died` follows."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Retire:
     """Replace a slot's child, which has nothing left to do; `Born` follows."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Free:
     """The results in these blocks, or held for a client, need not be kept any more."""
 
     blocks: Sequence[Block | Offer]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Supply:
     """A stored value has come, as the one body; without a body it is gone."""
 
@@ -314,7 +315,7 @@ class Supply:
     bodies: list[Payload]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Log:
     """A line for the node's own log. `level` as in `logging`."""
 
@@ -323,7 +324,7 @@ class Log:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stop:
     """Leave, with this exit code. `text` says why if that is not plain."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from manyhands_broker.core.pressure import Machine
 from manyhands_broker.core.records import Record
 from manyhands_shared.messages import Message
+from manyhands_shared.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Send:
     """Send a message over a link. If the link is gone, say so with `LinkClosed`."""
 
@@ -17,21 +16,21 @@ class Send:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Forget:
     """Nothing will be sent to this link again: drop what waits for it."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Persist:
     """Journal this. Everything is committed once for the whole drain, before anything is sent."""
 
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Watch:
     """Expect signed heartbeats of this node, on such a machine, in this row of the last-seen table."""
 
@@ -41,14 +40,14 @@ class Watch:
     machine: Machine
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unwatch:
     """Free a row of the last-seen table."""
 
     row: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Say:
     """Tell the operator. `level` is a `logging` level."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from manyhands_broker.core.access import ANYBODY, Identity
 from manyhands_shared.messages import Message
+from manyhands_shared.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Received:
     """A valid message came over the link `peer` (the routing id of one socket's life).
 
@@ -21,7 +21,7 @@ class Received:
     who: Identity = ANYBODY
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drained:
     """Nothing more to read for now: decide who gets what, and send what has gathered.
 
@@ -29,14 +29,14 @@ class Drained:
     """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkClosed:
     """The transport has no connection for `peer` any more; a send to it failed."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Suspected:
     """The heartbeats of the node in this row of the last-seen table have become unlikely late."""
 
@@ -45,7 +45,7 @@ class Suspected:
     phi: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Calmed:
     """The heartbeats of a suspected node are back."""
 
@@ -53,7 +53,7 @@ class Calmed:
     boot_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pressed:
     """The machine of the node in this row of the last-seen table is under another `pressure` now."""
 
@@ -62,14 +62,14 @@ class Pressed:
     level: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stalled:
     """The broker itself did not run for `seconds`: nobody else is to blame for that time."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeysChanged:
     """Keys were allowed or revoked: those in `known`, by public key, are let in, and no others."""
 

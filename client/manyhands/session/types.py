@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from manyhands_shared.messages import Function, Message
+from manyhands_shared.record import record
 from manyhands_shared.serial import Payload
 
 
@@ -23,7 +23,7 @@ class State(Enum):
 # Events: what the user does ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AddJob:
     """A new open job without tasks. `options` is what `JobOptions.to_map` gives.
 
@@ -36,7 +36,7 @@ class AddJob:
     watch: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Append:
     """More tasks of an open job, numbered on from those it has."""
 
@@ -44,14 +44,14 @@ class Append:
     bodies: list[Payload]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CloseJob:
     """The job gets no more tasks; it is forgotten when the last one has ended."""
 
     job: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CancelTasks:
     """End these tasks; with `None` end all of them and close the job."""
 
@@ -59,28 +59,28 @@ class CancelTasks:
     indices: list[int] | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CancelOther:
     """End every task of a job that may belong to another session."""
 
     job: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Watch:
     """Have the results of a durable job delivered here, those there are and those to come."""
 
     job: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unwatch:
     """No more of them."""
 
     job: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HoldBack:
     """Have the results of a watched job stay with the broker, or go on where that began."""
 
@@ -88,7 +88,7 @@ class HoldBack:
     hold: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ask:
     """Put a question to the broker; `request` comes back in `Answered`."""
 
@@ -97,7 +97,7 @@ class Ask:
     arguments: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Close:
     """Leave for good; what is unfinished is given up."""
 
@@ -107,24 +107,24 @@ class Close:
 # Events: what the link and the clock do ---------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkUp:
     """The connection stands and has shaken hands."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkLost:
     """It is gone, and with it perhaps what was sent last."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Received:
     """A valid message came in."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fetched:
     """The answer to a `Fetch`; without a payload it is not to be had from there."""
 
@@ -135,12 +135,12 @@ class Fetched:
     payload: Payload | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flush:
     """The link can take a message: send what waits, at most one `Submit`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tick:
     """Time has passed; due at `Session.deadline`."""
 
@@ -168,19 +168,19 @@ Event = (
 # Effects ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Send:
     """Send this message on the present link."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Relink:
     """Drop the present link and open another one."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Opened:
     """The broker took us in. `resumed` is false if it did not know this session."""
 
@@ -188,7 +188,7 @@ class Opened:
     resumed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Deliver:
     """Tasks that have ended, each for the first and only time. A cancelled one's body is moot."""
 
@@ -198,7 +198,7 @@ class Deliver:
     bodies: list[Payload]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fetch:
     """Fetch a result from the node that holds it, as the ticket says; `Fetched` follows."""
 
@@ -208,21 +208,21 @@ class Fetch:
     ticket: Payload
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Supply:
     """A node wants, through the broker, what is kept here under this key: send it as a `Stock`."""
 
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kept:
     """A closed durable job is in the broker's journal, whole: it needs this session no more."""
 
     job: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Turned:
     """The broker takes no more tasks of a job: those it lacks were delivered, and so are any to come."""
 
@@ -230,7 +230,7 @@ class Turned:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answered:
     """The answer to an `Ask`; `error` is empty if it went well."""
 
@@ -239,7 +239,7 @@ class Answered:
     data: Any
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failed:
     """The broker refuses this session; nothing will come of it any more."""
 
