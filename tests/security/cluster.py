@@ -47,13 +47,13 @@ class Keyed:
         """A node with this key."""
         return self.bench.node(self.broker.address, name, key_file=str(file), **config)
 
-    def peer(self, pair: KeyPair, server: bytes = b"", **options: Any) -> Peer:
-        """A peer that speaks by hand, with this key pair."""
+    def peer(self, pair: KeyPair, server: bytes = b"", address: str = "", **options: Any) -> Peer:
+        """A peer that speaks by hand, with this key pair, to the broker or to who is at `address`."""
         options = {
             "curve_publickey": pair.public,
             "curve_secretkey": pair.secret,
             "curve_serverkey": server or self.cluster.pair("broker").public,
             **options,
         }
-        self._made.append(self.peers(self.broker.address, **options))
+        self._made.append(self.peers(address or self.broker.address, **options))
         return self._made[-1]
