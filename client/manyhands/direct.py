@@ -129,7 +129,9 @@ class Direct:
     ) -> None:
         while self._wanted:
             wanted, ticket, server = self._wanted.popleft()
-            line = self._lines.get(server) or self._connect(context, poller, server, now)
+            line = self._lines.get(server)
+            if line is None:
+                line = self._connect(context, poller, server, now)
             if line is None:
                 self._over(wanted, None)
             else:
@@ -146,7 +148,7 @@ class Direct:
                     server.port,
                     line.broken,
                 )
-            if line.broken or (not line and now >= line.used_at + IDLE_SECONDS):
+            if line.broken or (not line.busy and now >= line.used_at + IDLE_SECONDS):
                 self._drop(server, poller)
 
     def _connect(
@@ -163,7 +165,7 @@ class Direct:
         for gone in past:
             del self._unreachable[gone]
         if len(self._lines) >= MAX_LINES:
-            idle = [server for server, line in self._lines.items() if not line]
+            idle = [server for server, line in self._lines.items() if not line.busy]
             if not idle:
                 return None
             self._drop(min(idle, key=lambda server: self._lines[server].used_at), poller)

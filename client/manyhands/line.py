@@ -102,18 +102,19 @@ class Line:
         self._over: list[tuple[Fetch, Payload | None]] = []
         self.socket.connect(f"tcp://{host}:{server.port}")
 
-    def __bool__(self) -> bool:
+    @property
+    def busy(self) -> bool:
         """Whether something is fetched over it."""
         return bool(self._waiting or self._transfers)
 
     @property
     def deadline(self) -> float | None:
         """When to look at it, if nothing happens before."""
-        return self._due if self or not self._up else None
+        return self._due if self.busy or not self._up else None
 
     def fetch(self, wanted: Fetch, ticket: Ticket, now: float) -> None:
         """Fetch a result, behind what is fetched already."""
-        if self._up and not self:
+        if self._up and not self.busy:
             self._due = now + STALL_SECONDS
         self._waiting.append((wanted, ticket))
 

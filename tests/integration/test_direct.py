@@ -148,13 +148,34 @@ def test_results_of_every_size_come_whole(node: Node, taker: Taker, size: int) -
     eventually(lambda: node.freed == [ticket.key], what="nobody looks at it")
 
 
-def test_many_at_once_come_over_one_connection(node: Node, taker: Taker) -> None:
+def test_many_come_over_one_connection(
+    node: Node, taker: Taker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = counted(monkeypatch)
+    alone = [node.offer(taker.direct.public, bytes(400_000)) for _ in range(3)]
+    for ticket in alone:  # one after the other
+        taker.fetch(ticket)
+        assert taker.result(ticket) is not None
+    # And all at once.
     tickets = [node.offer(taker.direct.public, bytes([n]) * 2_000_000) for n in range(40)]
     for ticket in tickets:
         taker.fetch(ticket)
     for n, ticket in enumerate(tickets):
         assert bytes(taker.result(ticket)) == bytes([n]) * 2_000_000
-    assert len(taker.direct._lines) == 1
+    assert len(made) == 1
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Connections that are made from now on."""
+    tried: list[object] = []
+    made = line.Line
+
+    def make(*given: Any) -> line.Line:
+        tried.append(given)
+        return made(*given)
+
+    monkeypatch.setattr(direct, "Line", make)
+    return tried
 
 
 def test_what_is_not_there_any_more_is_not_to_be_had(node: Node, taker: Taker) -> None:
@@ -208,9 +229,7 @@ def test_a_node_that_ends_in_the_middle(taker: Taker) -> None:
 def test_who_cannot_be_reached_is_not_asked_again_at_once(
     taker: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried: list[object] = []
-    made = line.Line
-    monkeypatch.setattr(direct, "Line", lambda *given: tried.append(given) or made(*given))
+    tried = counted(monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as door:  # which never says anything
         place = Server("127.0.0.1", door.getsockname()[1], bytes(32))
         for _ in range(2):

@@ -16,7 +16,7 @@ import pytest
 from chaos.conftest import abandon
 from manyhands import Client, Executor, LocalCluster, direct
 from manyhands.testbed import Host, Network, Shape
-from support import eventually
+from support import eventually, lent_memory
 
 BOUND = 60.0
 ITEMS = 3 << 20  # of 8 bytes
@@ -127,6 +127,11 @@ def test_results_do_not_pass_the_broker(three: Three) -> None:
     assert broker < SMALL
     assert user > 5 * NBYTES
     eventually(lambda: not held(three), what="the node lets go of everything")
+    # And uses its memory again.
+    child = three.executor.submit(os.getpid).result(BOUND)
+    for start in range(8):
+        check(three, start)
+    assert len(lent_memory(child)) <= 4
 
 
 def held(three: Three) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _FLUSHES = 4
 #: How often a node that lends a result cannot be reached.
 _UNREACHABLE = 0.2
+#: In how many parts a result comes: mapped on the same host it is one.
+_PARTS = (1, 1, 2, 4)
 
 
 class Client(Peer):
@@ -145,7 +147,7 @@ class Client(Peer):
                 whole = [b"".join(body) if isinstance(body, tuple) else body for body in bodies]
                 self.world.checker.delivered(self, job, indices, statuses, whole)
             case t.Fetch():
-                self.world.after(self.random.uniform(0.0001, 0.2), lambda: self._fetch(effect))
+                self._fetch_later(effect, self.random.choice(_PARTS))
             case t.Supply(key):  # or it has been let go by now
                 bodies = [b"value"] if self.random.random() < 0.8 else []
                 self._say(m.Stock(key, bodies))
@@ -154,12 +156,22 @@ class Client(Peer):
             case t.Failed(code, reason):
                 raise AssertionError(f"{self.name} is refused: {code}: {reason}")
 
-    def _fetch(self, wanted: t.Fetch) -> None:
-        """Fetch a result from whichever node lends it, and sometimes fail for no reason."""
+    def _fetch_later(self, wanted: t.Fetch, parts: int) -> None:
+        delay = self.random.uniform(0.0001, 0.2)
+        self.world.after(delay, lambda: self._fetch(wanted, parts))
+
+    def _fetch(self, wanted: t.Fetch, parts: int) -> None:
+        """Fetch the next part of a result from whichever node lends it.
+
+        The node may have died or dropped it since the part before; and sometimes it fails for no reason.
+        """
         found = [node.pool.fetch(wanted.ticket) for node in self.world.nodes if node.pool]
         payload = next((payload for payload in found if payload is not None), None)
         if self.random.random() < _UNREACHABLE:
             payload = None
+        if payload is not None and parts > 1:
+            self._fetch_later(wanted, parts - 1)
+            return
         self.order(t.Fetched(wanted.job, wanted.attempt, wanted.index, wanted.ticket, payload))
 
     def _say(self, message: m.Message) -> None:
