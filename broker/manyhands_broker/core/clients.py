@@ -304,7 +304,11 @@ class Clients:
 
     def _reject(self, session: Session, group: SubmitGroup, reason: str) -> None:
         """Turn a group down. Where there is no job, all of it is: it need not be closed then."""
-        first = group.first if group.job in self._book.jobs else 0
+        first, known = 0, self._book.jobs.get(group.job)
+        if known is not None:
+            first = group.first
+            if known.options.durable and not self._is_of_another(session, known.id):
+                first = max(first, known.total)  # what is here already stays
         self._book.counters["rejected_submissions"] += 1
         self._book.send(session.peer, Rejected(group.job, first, reason))
 
