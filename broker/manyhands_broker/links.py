@@ -23,8 +23,12 @@ class Links:
 
     def __init__(self, router: zmq.Socket[bytes]) -> None:
         self._router = router
-        #: Readable when connections have ended.
+        #: Its descriptor can be read when connections have ended.
         self.monitor: zmq.Socket[bytes] = router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self.descriptor = int(self.monitor.fd)
+        # Only a socket that was found empty tells of news by its descriptor.
+        while monitor.read(self.monitor) is not None:
+            pass
         self._peers: dict[int, bytes] = {}
         self._doubtful: deque[tuple[float, bytes]] = deque()
 

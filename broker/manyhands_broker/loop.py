@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import select
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
@@ -102,11 +103,17 @@ class Loop:
         self._watch = watch
         self._beats = beats
         self._door = door or Door(None)
-        self._poller = zmq.Poller()
-        self._poller.register(router, zmq.POLLIN)
+        # Not ZeroMQ's poller, which asks each socket twice and takes ten times as long. A descriptor of
+        # ZeroMQ's only tells that something has changed since its socket was last used: so whoever uses
+        # the router says so, and it is asked before the loop sleeps.
+        self._poller = select.poll()
+        self._descriptor = int(router.fd)
+        self._poller.register(self._descriptor, select.POLLIN)
+        self._used = True
+        self._deaf = False
         self._links = links
         if links is not None:
-            self._poller.register(links.monitor, zmq.POLLIN)
+            self._poller.register(links.descriptor, select.POLLIN)
         self._others: dict[int, Callable[[], object]] = {}
         #: Connections of processes on this machine.
         self.unix = UnixPort(self._poller, self.on_readable)
@@ -122,7 +129,7 @@ class Loop:
     def on_readable(self, descriptor: int, call: Callable[[], object]) -> None:
         """Call `call()` whenever `descriptor` is readable."""
         self._others[descriptor] = call
-        self._poller.register(descriptor, zmq.POLLIN)
+        self._poller.register(descriptor, select.POLLIN)
 
     def ignore(self, descriptor: int) -> None:
         """Watch `descriptor` no more."""
@@ -146,8 +153,11 @@ class Loop:
         """Serve until `stop`."""
         before = self._clock()
         while not self._stopping:
-            timeout = self._timeout(before)
+            waiting = self._waiting()
+            timeout = 0.0 if waiting else self._timeout(before)
             ready = dict(self._poller.poll(math.ceil(timeout * 1000)))
+            if waiting:
+                ready[self._descriptor] = select.POLLIN
             now = self._clock()
             # Whatever part of this turn was neither waiting nor was asked for was taken from us:
             # SIGSTOP, a suspended machine, a swapped-out process.
@@ -165,9 +175,9 @@ class Loop:
                 self._take(descriptor, events, effects, now)
             elif (call := self._others.get(descriptor)) is not None:
                 call()
-        if self._links is not None and self._links.monitor in ready:
+        if self._links is not None and self._links.descriptor in ready:
             self._links.look(now)
-        if self._router in ready:
+        if self._descriptor in ready and not self._deaf:
             self._drain(effects, now)
         self._probe(effects, now)
         if now >= self._next_beats:
@@ -196,7 +206,7 @@ class Loop:
         for number in range(DRAIN_MESSAGES):
             if number and self._clock() > enough:
                 return
-            frames = receive(known=not number)
+            frames = receive()
             if frames is None:
                 return
             peer = frames[0].bytes
@@ -237,15 +247,24 @@ class Loop:
             kind = type(event.message).__name__
             log.exception("a bug in manyhands: %s could not be handled", kind)
 
-    def _receive(self, *, known: bool) -> list[zmq.Frame] | None:
-        """The next message, if there is one; `known`: the poll has said so."""
+    def _receive(self) -> list[zmq.Frame] | None:
+        """The next message, if there is one."""
         # Asked for first: the exception after a last message costs more than this for each message.
-        if not (known or int(self._router.get(_EVENTS)) & _IN):
+        if not int(self._router.get(_EVENTS)) & _IN:
+            self._used = False
             return None
+        self._used = True
         try:
             return self._router.recv_multipart(_NOBLOCK, copy=False)
         except zmq.Again:
             return None
+
+    def _waiting(self) -> bool:
+        """Whether messages wait of which the router's descriptor will not tell."""
+        if not self._used or self._deaf:
+            return False
+        self._used = False
+        return bool(int(self._router.get(_EVENTS)) & _IN)
 
     def _do(self, effects: list[Effect], now: float) -> None:
         """Journal, then everything else, in order. Failed sends are events with effects of their own."""
@@ -289,8 +308,7 @@ class Loop:
         if self._withheld:
             log.warning("there is room in the journal again")
             self._withheld = []
-            self._poller.register(self._router, zmq.POLLIN)
-            self.unix.listening(True)
+            self._listen(yes=True)
         return True
 
     def _withhold(self, effects: list[Effect]) -> None:
@@ -304,9 +322,19 @@ class Loop:
                 self._withheld.append(effect)
         # Never empty: it also says that there is something to commit.
         self._withheld = self._withheld or [Say(logging.DEBUG, "nothing was withheld")]
-        if len(self._withheld) >= MAX_WITHHELD and self._router in self._poller:
-            self._poller.unregister(self._router)
-            self.unix.listening(False)
+        if len(self._withheld) >= MAX_WITHHELD and not self._deaf:
+            self._listen(yes=False)
+
+    def _listen(self, *, yes: bool) -> None:
+        """Whether messages are read."""
+        if yes is not self._deaf:
+            return
+        self._deaf, self._used = not yes, True
+        self.unix.listening(yes)
+        if yes:
+            self._poller.register(self._descriptor, select.POLLIN)
+        else:
+            self._poller.unregister(self._descriptor)
 
     def _send(self, peer: bytes, frames: list[Any]) -> bool:
         """Send or keep for later; false if there is no such link."""
@@ -316,6 +344,7 @@ class Loop:
         if waiting is not None:
             waiting.append(frames)
             return True
+        self._used = True
         try:
             send = self._router.send
             send(peer, _MORE)

@@ -10,13 +10,12 @@ import contextlib
 import errno
 import logging
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import zmq
 
 from manyhands_shared import wire
 from manyhands_shared.address import unix_path
@@ -29,8 +28,7 @@ log = logging.getLogger("manyhands.broker")
 
 _BACKLOG = 1_024
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
-# Plain numbers: arithmetic on pyzmq's enumerations costs as much as sending a small frame.
-_IN, _OUT, _IN_OUT = int(zmq.POLLIN), int(zmq.POLLOUT), int(zmq.POLLIN | zmq.POLLOUT)
+_IN, _OUT = select.POLLIN, select.POLLOUT
 
 
 class UnixPort:
@@ -42,7 +40,7 @@ class UnixPort:
     """
 
     def __init__(
-        self, poller: zmq.Poller, on_readable: Callable[[int, Callable[[], object]], None]
+        self, poller: select.poll, on_readable: Callable[[int, Callable[[], object]], None]
     ) -> None:
         self._poller = poller
         self._on_readable = on_readable
@@ -137,7 +135,7 @@ class UnixPort:
         self._watch(stream)
 
     def _watch(self, stream: Stream) -> None:
-        events = _IN_OUT if stream.congested else _IN
+        events = _IN | _OUT if stream.congested else _IN
         if self._deaf:
             events &= ~_IN
         self._poller.register(stream.fileno(), events)

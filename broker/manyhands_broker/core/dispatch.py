@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 from manyhands_broker.core import speculation
 from manyhands_broker.core.book import Book
@@ -51,7 +50,7 @@ class Dispatcher:
         """Give out tasks; whether there may be more to give out at once."""
         book, fleet, ready = self._book, self._book.fleet, self._book.ready
         groups: dict[Node, list[AssignGroup]] = {}
-        sizes: Counter[Node] = Counter()
+        sizes: dict[Node, int] = {}
         stuck: set[Kind] = set()
         left = DRAIN_TASKS
         while left > 0 and (job := ready.next(stuck)) is not None:
@@ -67,7 +66,7 @@ class Dispatcher:
             if session.cap:
                 count = min(count, session.cap - session.assigned)
             given, size = self._give(job, node, count, groups)
-            sizes[node] += size
+            sizes[node] = sizes.get(node, 0) + size
             if sizes[node] >= book.limits.batch_bytes:
                 del sizes[node]
                 book.send(node.peer, Assign(groups.pop(node)))
