@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from manyhands.fetcher import answer, fetcher
 from manyhands.intake import Intake
+from manyhands.readiness import Readiness
 from manyhands.session.types import Fetch, Fetched
 from manyhands.store import Store
 from manyhands_shared.loans import Lender
@@ -34,7 +34,7 @@ class Exchange:
         self,
         session: bytes,
         intake: Intake,
-        poller: select.poll,
+        poller: Readiness,
         send: Callable[[Message], None],
         *,
         keyed: bool,
@@ -49,7 +49,7 @@ class Exchange:
         self._fetcher = fetcher(self._direct)
         self._ended: list[Fetched] = []
         if self._fetcher is not None:
-            poller.register(self._fetcher.fd, select.POLLIN)
+            poller.register(self._fetcher.fd)
 
     def _open_direct(self) -> Direct:
         from manyhands.direct import Direct  # noqa: PLC0415 - 20 ms with ZeroMQ, for clusters with a key
@@ -104,7 +104,7 @@ class Exchange:
 
     def _lend(self, lender: Lender) -> None:
         self._lender = lender
-        self._poller.register(lender.fd, select.POLLIN)
+        self._poller.register(lender.fd)
 
     def _gone(self, key: bytes) -> None:
         self._send(Stock(key, []))

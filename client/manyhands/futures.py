@@ -128,6 +128,10 @@ class RemoteFuture(Future[Any]):
         return self._exception
 
     def _await(self, timeout: float | None) -> None:
+        if self._sink is not None:
+            self._sink.stay_awake(self, timeout)
+            if self._state is FINISHED:
+                return
         with self._condition:
             if self._state not in _ENDED:
                 if self._sink is not None:
@@ -236,6 +240,10 @@ class FutureSink:
         """The thread that brings results cannot wait for one."""
         if self._loop.on_thread():
             raise RuntimeError("a callback cannot wait for another task; wait in another thread")
+
+    def stay_awake(self, future: RemoteFuture, timeout: float | None) -> None:
+        """Perhaps wait for a future without going to sleep; it may not have ended then."""
+        self._loop.stay_awake(future.done, timeout)
 
     def accept(self, first: int, entries: Sequence[RemoteFuture], /) -> None:
         """See `Sink`."""

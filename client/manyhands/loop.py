@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import secrets
-import select
 import threading
 import weakref
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from typing import Any
 from manyhands.exchange import Exchange
 from manyhands.intake import Intake
 from manyhands.open_job import OpenJob, Sink
+from manyhands.readiness import IN, OUT, Readiness
 from manyhands.session import Session
 from manyhands.session.types import (
     AddJob,
@@ -57,6 +57,8 @@ from manyhands.session.types import (
     Watch,
 )
 from manyhands.uninterrupted import Uninterrupted
+from manyhands.vigil import LOOK_SECONDS, Vigil
+from manyhands_shared.address import is_unix
 from manyhands_shared.clock import monotonic
 from manyhands_shared.errors import (
     KEY_CODES,
@@ -110,8 +112,8 @@ class SessionLoop:
         self._when_idle: Callable[[], None] | None = None
         self._at_end: Callable[[], None] | None = None
         self._pid = os.getpid()
-        self._poller = select.poll()
-        self._poller.register(intake.wake_fd, select.POLLIN)
+        self._poller = Readiness()
+        self._poller.register(intake.wake_fd)
         self._exchange = Exchange(
             session.token, intake, self._poller, self._send_if_open, keyed=key is not None
         )
@@ -122,6 +124,7 @@ class SessionLoop:
         #: When the I/O thread will wake up, if nothing wakes it before.
         self._wakes_at = 0.0
         self._failure: Exception | None = None
+        self._vigil = Vigil(can=self._poller.mutes and is_unix(self._route.current))
         self._watched: frozenset[int] = frozenset()  # descriptors of the link
         self._polls_out = False
         self._link_due = False  # it has something to do, whatever its descriptors say
@@ -240,14 +243,68 @@ class SessionLoop:
 
     def _wants_turn(self) -> bool:
         """Whether the I/O thread, which sleeps, has something to do before it would wake up."""
-        deadline = self._session.deadline
+        deadline, link = self._session.deadline, self._link
         return (
             (deadline is not None and deadline < self._wakes_at)
             or self._session.wants_flush
-            or self._link.congested
-            or self._link.pending()
+            or link.descriptors is not self._watched
+            or link.congested
+            or link.pending()
+            or self._exchange.pending
+            or self._when_idle is not None
             or self._stopping
         )
+
+    def stay_awake(self, done: Callable[[], bool], timeout: float | None) -> None:
+        """Wait for the only task without going to sleep, as long as such waits are short.
+
+        The caller does the I/O thread's work meanwhile: see `vigil`.
+        """
+        if self._session.unended > 1 or not self._vigil.worth_it() or self.on_thread():
+            return
+        with Uninterrupted():
+            if not self._busy.acquire(timeout=LOOK_SECONDS):
+                return
+            link, watched = self._link, self._watched
+            try:
+                if (
+                    self._stopping
+                    or self._session.state is not State.OPEN
+                    or link.descriptors is not watched
+                    or link.congested
+                    or len(watched) != 1
+                ):
+                    return
+                (descriptor,) = watched
+                self._poller.mute(descriptor)
+            finally:
+                self._busy.release()
+            self._vigil.keep(descriptor, done, timeout, partial(self._receive_here, link))
+            with self._busy:
+                if self._link is link and self._watched is watched:
+                    self._poll_link()
+                wanted = self._wants_turn() or self._failure is not None
+            if wanted:
+                self.intake.wake()
+
+    def _receive_here(self, link: Link) -> bool:
+        """What the I/O thread does when messages come over `link`; false if that is over."""
+        with self._busy:
+            intake, session = self.intake, self._session
+            if self._link is not link or self._stopping:
+                return False
+            thread, intake.owner = intake.owner, threading.get_ident()
+            try:
+                self._watch()
+                self._receive()
+                self._flush()
+                intake.publish(session.unended, session.books.held_bytes)
+            except Exception as error:  # noqa: BLE001 - as in `_send_here`
+                self._failure = error
+                return False
+            finally:
+                intake.owner = thread
+            return self._link is link and not self._stopping
 
     # On the I/O thread, or in its place ---------------------------------------------------------
 
@@ -273,7 +330,7 @@ class SessionLoop:
         patience = self._patience()
         self._busy.release()
         try:
-            return dict(self._poller.poll(patience))
+            return self._poller.wait(patience)
         finally:
             self._busy.acquire()
 
@@ -306,8 +363,8 @@ class SessionLoop:
                 return
             self._handle(Flush())
 
-    def _patience(self) -> int | None:
-        """Milliseconds to wait in the poll; `None` is for ever."""
+    def _patience(self) -> float | None:
+        """Seconds to wait for descriptors; `None` is for ever."""
         link = self._link
         if link.descriptors is not self._watched or link.polls_out is not self._polls_out:
             self._poll_link()
@@ -319,13 +376,13 @@ class SessionLoop:
             return 0
         times = [time for time in (self._session.deadline, link.deadline) if time is not None]
         self._wakes_at = min(times, default=math.inf)
-        return max(0, math.ceil((self._wakes_at - monotonic()) * 1e3)) if times else None
+        return max(0.0, self._wakes_at - monotonic()) if times else None
 
     def _poll_link(self) -> None:
         """Have the poller watch the link as it is now."""
         self._unpoll_link()
         self._watched, self._polls_out = self._link.descriptors, self._link.polls_out
-        events = select.POLLIN | (select.POLLOUT if self._polls_out else 0)
+        events = IN | OUT if self._polls_out else IN
         for descriptor in self._watched:
             self._poller.register(descriptor, events)
 

@@ -1,0 +1,182 @@
+"""Waits without sleep: when they are tried, who receives meanwhile, and what may happen during them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import manyhands
+from broker.test_server import Broker
+from manyhands import vigil
+from manyhands.vigil import Vigil
+from support import eventually
+
+BOUND = 60.0
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="waiting without sleep takes a second processor",
+)
+
+
+def until_there(marker: Path) -> str:
+    """The task; it runs in another process."""
+    while not marker.exists():
+        time.sleep(0.01)
+    return "there"
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """Nobody goes to sleep while a lone task runs; the threads that look, as they begin."""
+    began: list[threading.Thread] = []
+    keep = Vigil.keep
+
+    def noted(self: Vigil, *arguments: Any) -> None:
+        began.append(threading.current_thread())
+        keep(self, *arguments)
+
+    monkeypatch.setattr(vigil, "LOOK_SECONDS", BOUND)
+    monkeypatch.setattr(Vigil, "keep", noted)
+    return began
+
+
+def look(
+    executor: manyhands.Executor,
+    threads: ThreadPoolExecutor,
+    looks: list[threading.Thread],
+    place: Path,
+) -> tuple[Path, Future[str]]:
+    """Have a thread wait without sleep; what ends that, and what it comes to.
+
+    Nobody looks while the I/O thread is at work, so this may take more than one attempt.
+    """
+    for attempt in range(100):
+        marker = place / f"marker-{attempt}"
+        looks.clear()
+        task = executor.submit(until_there, marker)
+        waiting = threads.submit(task.result, BOUND)
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: looks, 0.5)
+            return marker, waiting
+        marker.touch()
+        waiting.result(BOUND)
+    raise AssertionError("nobody looks")
+
+
+def test_who_waits_for_the_only_task_receives_its_result(looks: list[threading.Thread]) -> None:
+    with manyhands.Executor(1) as executor:
+        executor.submit(abs, -1).result(BOUND)
+        for _ in range(100):
+            looks.clear()
+            called: list[threading.Thread] = []
+            future = executor.submit(abs, -2)
+            future.add_done_callback(
+                lambda _, called=called: called.append(threading.current_thread())
+            )
+            assert future.result(BOUND) == 2
+            if called == looks == [threading.current_thread()]:
+                break
+        else:
+            raise AssertionError("its result came otherwise each time")
+        futures = [executor.submit(abs, -n) for n in range(100)]
+        assert [future.result(BOUND) for future in futures] == list(range(100))
+
+
+def test_results_of_others_come_while_somebody_looks(
+    looks: list[threading.Thread], tmp_path: Path
+) -> None:
+    with (
+        manyhands.Executor(2) as executor,
+        ThreadPoolExecutor(1) as threads,
+        contextlib.ExitStack() as stack,
+    ):
+        executor.submit(abs, -1).result(BOUND)
+        marker, waiting = look(executor, threads, looks, tmp_path)
+        stack.callback(marker.touch)
+        assert [executor.submit(abs, -n).result(BOUND) for n in range(20)] == list(range(20))
+        assert not waiting.done()
+        marker.touch()
+        assert waiting.result(BOUND) == "there"
+
+
+def test_a_broker_may_come_back_while_somebody_looks(
+    looks: list[threading.Thread], tmp_path: Path
+) -> None:
+    address = f"unix://{tmp_path / 'socket'}"
+    options: dict[str, Any] = {"session_grace": 30.0}
+    broker = Broker(bind=address, **options)
+    with manyhands.LocalCluster(0) as nodes:
+        nodes.address, own = address, nodes.address
+        nodes.add_node()
+        nodes.address = own
+        try:
+            with (
+                manyhands.Executor(address=address) as executor,
+                ThreadPoolExecutor(1) as threads,
+                contextlib.ExitStack() as stack,
+            ):
+                executor.submit(abs, -1).result(BOUND)
+                marker, waiting = look(executor, threads, looks, tmp_path)
+                stack.callback(marker.touch)
+                broker.process.send_signal(signal.SIGKILL)
+                broker.process.communicate(timeout=10)
+                broker = Broker(bind=address, **options)
+                marker.touch()
+                assert waiting.result(BOUND) == "there"
+        finally:
+            nodes.close()
+            broker.close()
+
+
+def test_an_interrupt_comes_after_the_look_and_harms_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keep = Vigil.keep
+
+    def interrupted(self: Vigil, *arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        keep(self, *arguments)
+
+    with manyhands.Executor(1) as executor, contextlib.ExitStack() as stack:
+        executor.submit(abs, -1).result(BOUND)
+        monkeypatch.setattr(Vigil, "worth_it", lambda _: True)
+        future = executor.submit(until_there, tmp_path / "marker")
+        stack.callback((tmp_path / "marker").touch)
+        with monkeypatch.context() as patch:
+            patch.setattr(Vigil, "keep", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                future.result(BOUND)
+        (tmp_path / "marker").touch()
+        assert future.result(BOUND) == "there"
+        assert [executor.submit(abs, -n).result(BOUND) for n in range(5)] == list(range(5))
+
+
+def test_looks_in_vain_become_rare_and_one_that_is_not_brings_them_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.0)
+    near, far = socket.socketpair()
+    with near, far:
+        watch = Vigil(can=True)
+
+        def sleeps() -> int:
+            """How many waits are left to sleep before the next look, which is in vain."""
+            count = 0
+            while not watch.worth_it():
+                count += 1
+            watch.keep(near.fileno(), lambda: False, None, lambda: True)
+            return count
+
+        assert [sleeps() for _ in range(9)] == [0, 1, 3, 7, 15, 31, 63, 100, 100]
+        watch.keep(near.fileno(), lambda: True, None, lambda: True)
+        assert not Vigil(can=False).worth_it()
+        assert [sleeps() for _ in range(2)] == [100, 1]
