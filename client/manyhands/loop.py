@@ -248,6 +248,7 @@ class SessionLoop:
             (deadline is not None and deadline < self._wakes_at)
             or self._session.wants_flush
             or link.descriptors is not self._watched
+            or link.deadline is not None
             or link.congested
             or link.pending()
             or self._exchange.pending
