@@ -48,6 +48,8 @@ _ROUNDS, _ALONE = 5, 5_000
 _MESSAGE_TASKS = 4_096
 _ARGUMENT = b"\x80\x05\x95\x0a\x00\x00\x00\x00\x00\x00\x00J\x00\x00\x00\x00\x85}\x86."
 _FUNCTION = secrets.token_bytes(16)
+#: What is compared between fleets.
+PER_TASK = "long queue: broker's CPU per task, µs"
 
 
 def main() -> int:
@@ -64,14 +66,17 @@ def main() -> int:
     for _ in range(options.repeats):
         for count, turns in found.items():
             turns.append(measure(count, options.queue, options.tasks, options.task_seconds))
+    medians = {
+        count: {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
+        for count, turns in found.items()
+    }
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(medians))
         return 0
-    names = list(next(iter(found.values()))[0])
+    names = list(next(iter(medians.values())))
     print("| nodes | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
-    for count, turns in found.items():
-        medians = [statistics.median(turn[name] for turn in turns) for name in names]
-        print(f"| {count} | " + " | ".join(f"{median:.3g}" for median in medians) + " |")
+    for count, figures in medians.items():
+        print(f"| {count} | " + " | ".join(f"{figures[name]:.3g}" for name in names) + " |")
     return 0
 
 
@@ -135,7 +140,7 @@ def _figures(
     long = _spent(broker, lambda: feeder.take(tasks))
     seconds, ended = time.perf_counter() - began, feeder.ended - ended
     return {
-        "long queue: broker's CPU per task, µs": (fill / queue + long / ended) * 1e6,
+        PER_TASK: (fill / queue + long / ended) * 1e6,
         "of it, taking it in": fill / queue * 1e6,
         "tasks/s": ended / seconds,
         "jobs of 100,000: per task, µs": jobs / (_JOBS * _JOB_TASKS) * 1e6,

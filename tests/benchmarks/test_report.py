@@ -26,7 +26,7 @@ def run() -> Run:
     found.missing[GONE] = "it could not be installed: no such version"
     found.failures[RAY] = {"results": "no answer within 120 s"}
     found.limits = {"pipe round trip p50, ms": 0.02}
-    cost = "broker CPU per task, µs"
+    cost = "long queue: broker's CPU per task, µs"
     found.fleet = {"1": {cost: 1.0}, "64": {cost: 1.1}, "1000": {cost: 1.5}}
     return found
 
