@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import re
@@ -47,6 +48,30 @@ def eventually(
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {timeout} s: {what or predicate}")
         pause.wait(interval)
+
+
+class Gate:
+    """What tasks in other processes wait for, without looking again and again: the lock of a file.
+
+    Args:
+        path: the file, made here; tasks are given it to call `wait_at`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._held = path.open("w")
+        fcntl.flock(self._held, fcntl.LOCK_EX)
+
+    def open(self) -> None:
+        """Let everybody through, from now on; more than once does no harm."""
+        self._held.close()
+
+
+def wait_at(gate: Path) -> str:
+    """Wait until the `Gate` at this path is open; ``"through"``."""
+    with gate.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+    return "through"
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,13 @@ import manyhands
 from broker.test_server import Broker
 from manyhands import vigil
 from manyhands.vigil import Vigil
-from support import eventually
+from support import Gate, eventually, wait_at
 
 BOUND = 60.0
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="waiting without sleep takes a second processor",
 )
-
-
-def until_there(marker: Path) -> str:
-    """The task; it runs in another process."""
-    while not marker.exists():
-        time.sleep(0.01)
-    return "there"
 
 
 @pytest.fixture
@@ -54,20 +46,20 @@ def look(
     threads: ThreadPoolExecutor,
     looks: list[threading.Thread],
     place: Path,
-) -> tuple[Path, Future[str]]:
+) -> tuple[Gate, Future[str]]:
     """Have a thread wait without sleep; what ends that, and what it comes to.
 
     Nobody looks while the I/O thread is at work, so this may take more than one attempt.
     """
     for attempt in range(100):
-        marker = place / f"marker-{attempt}"
+        gate = Gate(place / f"gate-{attempt}")
         looks.clear()
-        task = executor.submit(until_there, marker)
+        task = executor.submit(wait_at, gate.path)
         waiting = threads.submit(task.result, BOUND)
         with contextlib.suppress(AssertionError):
             eventually(lambda: looks, 0.5)
-            return marker, waiting
-        marker.touch()
+            return gate, waiting
+        gate.open()
         waiting.result(BOUND)
     raise AssertionError("nobody looks")
 
@@ -100,12 +92,12 @@ def test_results_of_others_come_while_somebody_looks(
         contextlib.ExitStack() as stack,
     ):
         executor.submit(abs, -1).result(BOUND)
-        marker, waiting = look(executor, threads, looks, tmp_path)
-        stack.callback(marker.touch)
+        gate, waiting = look(executor, threads, looks, tmp_path)
+        stack.callback(gate.open)
         assert [executor.submit(abs, -n).result(BOUND) for n in range(20)] == list(range(20))
         assert not waiting.done()
-        marker.touch()
-        assert waiting.result(BOUND) == "there"
+        gate.open()
+        assert waiting.result(BOUND) == "through"
 
 
 def test_a_broker_may_come_back_while_somebody_looks(
@@ -125,16 +117,23 @@ def test_a_broker_may_come_back_while_somebody_looks(
                 contextlib.ExitStack() as stack,
             ):
                 executor.submit(abs, -1).result(BOUND)
-                marker, waiting = look(executor, threads, looks, tmp_path)
-                stack.callback(marker.touch)
+                gate, waiting = look(executor, threads, looks, tmp_path)
+                stack.callback(gate.open)
                 broker.process.send_signal(signal.SIGKILL)
                 broker.process.communicate(timeout=10)
                 broker = Broker(bind=address, **options)
-                marker.touch()
-                assert waiting.result(BOUND) == "there"
+                gate.open()
+                assert waiting.result(BOUND) == "through"
         finally:
             nodes.close()
             broker.close()
+
+
+def _look_until_interrupted(future: Future[str]) -> None:
+    """As in `look`, one attempt may be none."""
+    for _ in range(100):
+        with contextlib.suppress(TimeoutError):
+            future.result(0.5)
 
 
 def test_an_interrupt_comes_after_the_look_and_harms_nothing(
@@ -149,14 +148,15 @@ def test_an_interrupt_comes_after_the_look_and_harms_nothing(
     with manyhands.Executor(1) as executor, contextlib.ExitStack() as stack:
         executor.submit(abs, -1).result(BOUND)
         monkeypatch.setattr(Vigil, "worth_it", lambda _: True)
-        future = executor.submit(until_there, tmp_path / "marker")
-        stack.callback((tmp_path / "marker").touch)
+        gate = Gate(tmp_path / "gate")
+        stack.callback(gate.open)
+        future = executor.submit(wait_at, gate.path)
         with monkeypatch.context() as patch:
             patch.setattr(Vigil, "keep", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                future.result(BOUND)
-        (tmp_path / "marker").touch()
-        assert future.result(BOUND) == "there"
+                _look_until_interrupted(future)
+        gate.open()
+        assert future.result(BOUND) == "through"
         assert [executor.submit(abs, -n).result(BOUND) for n in range(5)] == list(range(5))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,18 +16,18 @@ import pytest
 import manyhands
 from command import document, fails, run, start
 from manyhands.inbox import BoundedInbox
-from support import eventually, free_port
+from support import Gate, eventually, free_port
 
 WORK = """
-import time
+import fcntl
 from pathlib import Path
 
 def slow(number, folder):
     with (Path(folder) / f"ran-{number}").open("a") as file:
         file.write("x")
     print("working on", number)
-    while not (Path(folder) / "go").exists():
-        time.sleep(0.01)
+    with (Path(folder) / "gate").open() as gate:
+        fcntl.flock(gate, fcntl.LOCK_SH)
     return number * number
 
 def picky(number):
@@ -101,8 +101,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         running.close()
 
 
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """What slow tasks wait at."""
+    made = Gate(tmp_path / "gate")
+    yield made
+    made.open()
+
+
 def test_a_detached_job_outlives_its_client_and_two_brokers(
-    cluster: Cluster, tmp_path: Path
+    cluster: Cluster, tmp_path: Path, gate: Gate
 ) -> None:
     items = "".join(json.dumps([number, str(tmp_path)]) + "\n" for number in range(6))
     told = cluster.run("submit", "work:slow", "--input", "-", "--star", stdin=items)
@@ -119,7 +127,7 @@ def test_a_detached_job_outlives_its_client_and_two_brokers(
     assert "goes on" in fails(waited, 124)
     reader = start("results", job, cwd=cluster.folder, **cluster.environment)
     assert cluster.run("resume", job).stdout == f"{job} resumed\n"
-    (tmp_path / "go").touch()
+    gate.open()
     waited = cluster.run("wait", job, "--timeout", "1m")
     assert (waited.returncode, waited.stdout) == (0, f"{job} done\n"), waited.stderr
     expected = {number: number * number for number in range(6)}
@@ -184,11 +192,13 @@ def test_the_library_attaches_to_what_another_client_left(cluster: Cluster) -> N
             client.submit_job(abs, [(1,)], after="nothing")
 
 
-def test_a_client_that_reads_goes_on_over_a_restart(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_client_that_reads_goes_on_over_a_restart(
+    cluster: Cluster, tmp_path: Path, gate: Gate
+) -> None:
     def slow(number: int, folder: str) -> int:  # within the test, so that it travels by value
         (Path(folder) / f"ran-{number}").touch()
-        while not (Path(folder) / "go").exists():
-            os.sched_yield()
+        with (Path(folder) / "gate").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
         return number
 
     with manyhands.Client(cluster.address) as client:
@@ -196,7 +206,7 @@ def test_a_client_that_reads_goes_on_over_a_restart(cluster: Cluster, tmp_path: 
         job = client.submit_job(slow, calls, durable=True, timeout=60)
         eventually(lambda: len(list(tmp_path.glob("ran-*"))) == 2, what="two tasks run")
         cluster.restart()
-        (tmp_path / "go").touch()
+        gate.open()
         assert sorted(job) == [(number, number) for number in range(4)]
 
 
