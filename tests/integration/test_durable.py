@@ -75,9 +75,9 @@ class Cluster:
         self.broker = self._broker()
 
     def close(self) -> None:
+        # The node first: it would wait for the broker to acknowledge its last results.
         for process in (self.node, self.broker):
             process.send_signal(signal.SIGTERM)
-        for process in (self.node, self.broker):
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
