@@ -16,6 +16,7 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 
+from manyhands_shared.buffers import Arriving, flat, send_waiting
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.serial import Buffer
 from manyhands_shared.wire import MAX_FRAME_BYTES, MAX_FRAMES
@@ -23,7 +24,6 @@ from manyhands_shared.wire import MAX_FRAME_BYTES, MAX_FRAMES
 _COUNT = struct.Struct("<I")
 _HEADS = {count: struct.Struct(f"<I{count}Q") for count in (1, 2, 3)}
 _CHUNK_BYTES = 256 << 10
-_MAX_VECTOR = 512  # buffers in one sendmsg, within every system's IOV_MAX
 #: What is sent together at once is put into one piece up to this size: a copy is cheaper than a vector.
 _JOINED_BYTES = 16 << 10
 
@@ -35,16 +35,7 @@ class Stream:
         sock: the socket, which belongs to the stream from now on.
     """
 
-    __slots__ = (
-        "_chunk",
-        "_filling",
-        "_frames",
-        "_lengths",
-        "_rest",
-        "_socket",
-        "_waiting",
-        "ended",
-    )
+    __slots__ = ("_arriving", "_chunk", "_rest", "_socket", "_waiting", "ended")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -52,11 +43,8 @@ class Stream:
         self._waiting: deque[memoryview] = deque()
         self._chunk = memoryview(bytearray(_CHUNK_BYTES))
         self._rest = b""
-        # Of a message that has come in part: its frames so far, the last of which is being filled,
-        # and the lengths of those that follow.
-        self._frames: list[Buffer] = []
-        self._filling: memoryview | None = None
-        self._lengths: deque[int] = deque()
+        #: The frames of a message that has come in part.
+        self._arriving: Arriving | None = None
         #: Whether the other end is gone, or has sent what is no message.
         self.ended = False
 
@@ -72,7 +60,7 @@ class Stream:
     def send(self, frames: Sequence[Buffer]) -> None:
         """Send a message behind what waits; what the socket does not take now waits too."""
         count = len(frames)
-        views = [_flat(frame) for frame in frames]
+        views = [flat(frame) for frame in frames]
         lengths = [view.nbytes for view in views]
         head = (_HEADS.get(count) or struct.Struct(f"<I{count}Q")).pack(count, *lengths)
         if sum(lengths) <= _JOINED_BYTES:
@@ -97,28 +85,16 @@ class Stream:
 
     def flush(self) -> None:
         """Go on sending."""
-        waiting = self._waiting
-        while waiting:
-            vector = [waiting[i] for i in range(min(len(waiting), _MAX_VECTOR))]
-            try:
-                sent = self._socket.sendmsg(vector)
-            except BlockingIOError:
-                return
-            except OSError:
-                waiting.clear()
-                return
-            for view in vector:
-                if sent < view.nbytes:
-                    waiting[0] = view[sent:]
-                    break
-                sent -= view.nbytes
-                waiting.popleft()
+        try:
+            send_waiting(self._socket, self._waiting)
+        except OSError:
+            self._waiting.clear()
 
     def receive(self) -> list[list[Buffer]]:
         """The messages that one look at the socket completes; `ended` says whether it was the last."""
-        filling = self._filling
+        arriving = self._arriving
         try:
-            count = self._socket.recv_into(self._chunk if filling is None else filling)
+            count = self._socket.recv_into(self._chunk if arriving is None else arriving.room)
         except BlockingIOError:
             return []
         except OSError:
@@ -127,10 +103,11 @@ class Stream:
             self.ended = True
             return []
         messages: list[list[Buffer]] = []
-        if filling is not None:
-            self._filling = filling[count:]
-            if not self._filling and self._next_frame():
-                messages.append(self._whole())
+        if arriving is not None:
+            arriving.came(count)
+            if not arriving.room:
+                self._arriving = None
+                messages.append([*arriving.buffers])
             return messages
         data = bytes(self._chunk[:count])
         try:
@@ -167,7 +144,8 @@ class Stream:
                 raise ProtocolError(f"a frame of {max(lengths)} bytes")
             at += head.size
             if at + sum(lengths) > end:
-                self._begin(view[at:], deque(lengths))
+                self._arriving = Arriving(lengths)
+                self._arriving.take(view[at:])
                 at = end
                 break
             frames: list[Buffer] = []
@@ -176,34 +154,3 @@ class Stream:
                 at += length
             messages.append(frames)
         self._rest = data[at:]
-
-    def _begin(self, data: memoryview, lengths: deque[int]) -> None:
-        """A message of which not everything is there yet: the rest comes straight to its place."""
-        self._lengths = lengths
-        self._next_frame()
-        while (filling := self._filling) is not None and data:
-            count = min(len(filling), len(data))
-            filling[:count] = data[:count]
-            data, self._filling = data[count:], filling[count:]
-            if not self._filling:
-                self._next_frame()
-
-    def _next_frame(self) -> bool:
-        """Make room for the next frame of the message; true if there is none."""
-        self._filling = None
-        while self._lengths:
-            frame = bytearray(self._lengths.popleft())
-            self._frames.append(frame)
-            if frame:
-                self._filling = memoryview(frame)
-                return False
-        return True
-
-    def _whole(self) -> list[Buffer]:
-        frames, self._frames = self._frames, []
-        return frames
-
-
-def _flat(buffer: Buffer) -> memoryview:
-    view = memoryview(buffer)
-    return view if view.format == "B" and view.ndim == 1 else view.cast("B")

@@ -25,6 +25,7 @@ from typing import Any
 
 import msgpack
 
+from manyhands_shared.buffers import Arriving, flat, send_waiting
 from manyhands_shared.serial import Buffer, Payload
 
 #: Flags of a batch: each result is handed over at once; what is printed is captured; a large result
@@ -38,7 +39,6 @@ _PREFIX = struct.Struct("<I")
 _CHUNK = memoryview(bytearray(256 * 1024))
 _MAX_HEADER_BYTES = 64 << 20
 _MAX_BUFFER_BYTES = 4 << 30
-_MAX_VECTOR = 512  # buffers in one sendmsg, within every system's IOV_MAX
 _INT = array("i").itemsize
 _RIGHTS_BYTES = socket.CMSG_SPACE(16 * _INT)
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -54,14 +54,12 @@ class PipeError(Exception):
 class Reader:
     """Cuts a stream into messages. A message is there only when its last byte is."""
 
-    __slots__ = ("_filling", "_parts", "_rest", "_socket", "_wanted", "fds", "partial", "ready")
+    __slots__ = ("_arriving", "_rest", "_socket", "fds", "partial", "ready")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._rest: bytes | memoryview = b""
-        self._wanted: deque[int] = deque()
-        self._parts: list[bytearray] = []
-        self._filling: memoryview | None = None
+        self._arriving: Arriving | None = None
         #: The header of a message whose buffers are still on their way.
         self.partial: list[Any] | None = None
         #: Whole messages, oldest first; the caller takes them out.
@@ -77,11 +75,11 @@ class Reader:
             PipeError: what came is no message.
             OSError: the connection broke.
         """
-        if self._filling is not None:
-            count = self._receive(self._filling)
-            self._filling = self._filling[count:]
-            if not self._filling:
-                self._next_buffer()
+        if (arriving := self._arriving) is not None:
+            count = self._receive(arriving.room)
+            arriving.came(count)
+            if not arriving.room:
+                self._finish(arriving)
             return count
         count = self._receive(_CHUNK)
         if count:
@@ -108,12 +106,10 @@ class Reader:
 
     def _parse(self, data: memoryview) -> None:
         while data:
-            if self._filling is not None:
-                count = min(len(self._filling), len(data))
-                self._filling[:count] = data[:count]
-                self._filling, data = self._filling[count:], data[count:]
-                if not self._filling:
-                    self._next_buffer()
+            if (arriving := self._arriving) is not None:
+                data = arriving.take(data)
+                if not arriving.room:
+                    self._finish(arriving)
                 continue
             if len(data) < _PREFIX.size:
                 break
@@ -137,21 +133,17 @@ class Reader:
             raise PipeError(f"a header that cannot be read ({error})") from None
         if wanted and (max(wanted) > _MAX_BUFFER_BYTES or min(wanted) < 0):
             raise PipeError("a buffer of an impossible length")
-        self.partial, self._wanted, self._parts = fields, deque(wanted), []
-        self._next_buffer()
+        if not wanted:
+            self.ready.append((fields, []))
+            return
+        self.partial, self._arriving = fields, Arriving(wanted)
+        if not self._arriving.room:
+            self._finish(self._arriving)
 
-    def _next_buffer(self) -> None:
-        """Make room for the next buffer of the message, or call the message finished."""
-        self._filling = None
-        while self._wanted:
-            buffer = bytearray(self._wanted.popleft())
-            self._parts.append(buffer)
-            if buffer:
-                self._filling = memoryview(buffer)
-                return
+    def _finish(self, arrived: Arriving) -> None:
         if self.partial is not None:
-            self.ready.append((self.partial, self._parts))
-            self.partial, self._parts = None, []
+            self.ready.append((self.partial, arrived.buffers))
+        self.partial = self._arriving = None
 
 
 class Writer:
@@ -172,7 +164,7 @@ class Writer:
         Raises:
             OSError: the connection broke.
         """
-        views = [view for view in map(_flat, buffers) if view.nbytes]
+        views = [view for view in map(flat, buffers) if view.nbytes]
         packed = _PACKER.pack([*header, [memoryview(b).nbytes for b in buffers]])
         prefix = _PREFIX.pack(len(packed))
         if fds:
@@ -180,24 +172,11 @@ class Writer:
             prefix = prefix[1:]
         self._waiting.append(memoryview(prefix + packed))
         self._waiting.extend(views)
-        return self.flush()
+        return send_waiting(self._socket, self._waiting)
 
     def flush(self) -> bool:
         """Go on sending. Returns whether everything is out now."""
-        waiting = self._waiting
-        while waiting:
-            vector = [waiting[i] for i in range(min(len(waiting), _MAX_VECTOR))]
-            try:
-                sent = self._socket.sendmsg(vector)
-            except BlockingIOError:
-                return False
-            for view in vector:
-                if sent < view.nbytes:
-                    waiting[0] = view[sent:]
-                    break
-                sent -= view.nbytes
-                waiting.popleft()
-        return True
+        return send_waiting(self._socket, self._waiting)
 
 
 def pack(payloads: list[Payload], buffers: list[Buffer]) -> list[bytes | int]:
@@ -223,8 +202,3 @@ def unpack(entries: list[bytes | int], buffers: list[bytearray]) -> list[Payload
         entry if isinstance(entry, bytes) else tuple(next(rest) for _ in range(entry))
         for entry in entries
     ]
-
-
-def _flat(buffer: Buffer) -> memoryview:
-    view = memoryview(buffer)
-    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
