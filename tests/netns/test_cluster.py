@@ -10,46 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from chaos.conftest import abandon
 from chaos.ledger import Ledger, run
-from manyhands import Client, Executor, LocalCluster
 from manyhands.testbed import Network, Shape
+from netns.keyed import BOUND, Keyed
 from support import eventually
 
 pytestmark = pytest.mark.slow
 
 LEASE = 1.5
-BOUND = 40.0
 
 
-class Fleet:
-    """A keyed broker with a client on the first host, and a node on each of the others."""
+class Fleet(Keyed):
+    """With an executor on the first host, and a node on each of the others."""
 
     def __init__(self, network: Network, stack: ExitStack, folder: Path) -> None:
-        self.network = network
-        self.home, *self.others = network.hosts
+        super().__init__(network, stack, folder, lease=LEASE)
         self.ledger = Ledger(folder)
-        key = str(folder / "cluster.key")
-        with self.home.inside():
-            self.cluster = LocalCluster(
-                nodes=0,
-                broker={
-                    "bind": f"tcp://{self.home.address}:7711",
-                    "key_file": key,
-                    "create_key": True,
-                    "lease": LEASE,
-                    "beat_interval": 0.1,
-                },
-                worker={"key_file": key},
-            )
-            stack.callback(self.cluster.close, drain=False)
-            self.client = stack.enter_context(Client(self.cluster.address, key_file=key))
-            self.executor = Executor(address=self.cluster.address, key_file=key)
-            stack.callback(abandon, self.executor)
+        self.executor = self.connect(self.home)
         for host in self.others:
-            with host.inside():
-                self.cluster.add_node(host.name)
-        self.joined(len(self.others))
+            self.node(host)
 
     def submit(self, count: int, seconds: float) -> None:
         """Hand in tasks that take so long each."""
@@ -57,21 +36,9 @@ class Fleet:
         for task in range(first, first + count):
             self.ledger.hand_in(self.executor, work, task, seconds)
 
-    def joined(self, count: int) -> None:
-        """Wait until so many nodes are there."""
-        eventually(lambda: len(self.names()) == count, BOUND, what=f"{count} nodes joined")
-
-    def names(self) -> list[str]:
-        """Of the nodes that the broker has."""
-        return [str(node["name"]) for node in self.client.query("nodes")]
-
     def is_busy(self, name: str) -> bool:
         """Whether the node of that name runs something."""
         return any(n["name"] == name and n["running"] for n in self.client.query("nodes"))
-
-    def counters(self) -> dict[str, int]:
-        """The broker's."""
-        return dict(self.client.query("stats")["counters"])
 
     def delivered(self) -> None:
         """Wait until everything is."""

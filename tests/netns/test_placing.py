@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from manyhands import Client, Executor, LocalCluster
 from manyhands.testbed import Network
 from manyhands_shared import loans
-from support import eventually
-
-BOUND = 40.0
+from netns.keyed import BOUND, Keyed
 
 
 @pytest.fixture
@@ -33,21 +31,16 @@ def last(array: Any) -> float:
 def test_large_arguments_stay_on_their_clients_host(
     network: Callable[[int], Network], tmp_path: Path
 ) -> None:
-    home, other = network(2).hosts
-    key = str(tmp_path / "cluster.key")
-    broker = {"bind": f"tcp://{home.address}:7711", "key_file": key, "create_key": True}
-    with home.inside(), LocalCluster(nodes=0, broker=broker, worker={"key_file": key}) as cluster:
+    with ExitStack() as stack:
+        keyed = Keyed(network(2), stack, tmp_path)
+        home, other = keyed.network.hosts
         for host in (home, other):
-            with host.inside():
-                cluster.add_node(host.name)
-        with (
-            Client(cluster.address, key_file=key) as client,
-            Executor(address=cluster.address, key_file=key) as executor,
-        ):
-            eventually(lambda: len(client.query("nodes")) == 2, BOUND, what="both have joined")
+            keyed.node(host)
+        executor = keyed.connect(home)
+        with home.inside():
             ref = executor.scatter(np.ones(20 << 17))
             for _ in range(10):
                 assert executor.submit(last, ref).result(BOUND) == 1.0
-            done = {node["name"]: node["done"] for node in client.query("nodes")}
-            assert done == {home.name: 10, other.name: 0}
-            assert not client.query("stats")["counters"].get("values_relayed")
+        done = {node["name"]: node["done"] for node in keyed.client.query("nodes")}
+        assert done == {home.name: 10, other.name: 0}
+        assert not keyed.counters().get("values_relayed")

@@ -15,39 +15,14 @@ import zmq
 
 from chaos.parts import Node
 from chaos.peers import Peer, Peers, client_hello, node_hello
-from manyhands import Client, Executor, LocalCluster
 from manyhands.testbed import Host, Network
 from manyhands_shared import messages as m
 from manyhands_shared.keys import ClusterKey
+from netns.keyed import PORT, Keyed
 from support import eventually
 
-PORT = 7711
 #: Seconds in which a stranger would have had an answer many times over.
 SILENCE = 0.5
-
-
-class Keyed:
-    """A keyed broker and its client on one host; nodes where they are put."""
-
-    def __init__(self, network: Network, stack: ExitStack, folder: Path) -> None:
-        self.home, self.other = network.hosts
-        self.key_file = str(folder / "cluster.key")
-        with self.home.inside():
-            self.cluster = LocalCluster(
-                nodes=0,
-                broker={
-                    "bind": f"tcp://{self.home.address}:{PORT}",
-                    "key_file": self.key_file,
-                    "create_key": True,
-                    "beat_interval": 0.1,
-                },
-                worker={"key_file": self.key_file},
-            )
-            stack.callback(self.cluster.close, drain=False)
-            self.client = stack.enter_context(Client(self.cluster.address, key_file=self.key_file))
-
-    def joined(self, count: int) -> None:
-        eventually(lambda: len(self.client.query("nodes")) == count, 30)
 
 
 @pytest.fixture
@@ -57,9 +32,7 @@ def keyed(tmp_path: Path) -> Iterator[Keyed]:
 
 
 def test_a_port_scans_view_of_a_keyed_cluster(keyed: Keyed) -> None:
-    with keyed.home.inside():
-        keyed.cluster.add_node("here")
-    keyed.joined(1)
+    keyed.node(keyed.home)
 
     # What there is to find: the broker's port, of either kind, and one at which the node serves results.
     # Clients listen nowhere.
@@ -68,7 +41,7 @@ def test_a_port_scans_view_of_a_keyed_cluster(keyed: Keyed) -> None:
     [(kind, results)] = open_ports(keyed.cluster.pids[0]) - mine
     assert kind == "tcp"
 
-    with keyed.other.inside():
+    with keyed.others[0].inside():
         every = {*range(1, 20_000), results}
         assert {port for port in every if answers(keyed.home, port)} == {PORT, results}
         # It says that it speaks ZeroMQ and wants a key, and nothing else, whatever it is told.
@@ -169,7 +142,7 @@ def behind(keyed: Keyed) -> Iterator[str]:
         "iptables -A FORWARD -i eth0 -m conntrack --ctstate NEW -j DROP",
     )
     try:
-        with keyed.other.inside():
+        with keyed.others[0].inside():
             Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
             for step in steps:
                 done = subprocess.run(step.split(), capture_output=True, text=True, check=False)
@@ -190,15 +163,14 @@ def test_a_node_behind_nat_works(keyed: Keyed, behind: str, tmp_path: Path) -> N
     )
     try:
         keyed.joined(1)
-        with keyed.home.inside():
+        with keyed.home.inside(), socket.socket() as sock:
             # From here there is no way to it.
-            with socket.socket() as sock:
-                assert sock.connect_ex(("192.168.77.2", PORT))
-            with Executor(address=keyed.cluster.address, key_file=keyed.key_file) as executor:
-                assert list(executor.map(abs, range(-200, 0))) == list(range(200, 0, -1))
-                # Large ones come through the broker, both ways.
-                large = b"x" * 20_000_000
-                assert executor.submit(bytes.upper, large).result(60) == large.upper()
+            assert sock.connect_ex(("192.168.77.2", PORT))
+        executor = keyed.connect(keyed.home)
+        assert list(executor.map(abs, range(-200, 0))) == list(range(200, 0, -1))
+        # Large ones come through the broker, both ways.
+        large = b"x" * 20_000_000
+        assert executor.submit(bytes.upper, large).result(60) == large.upper()
         eventually(lambda: keyed.client.query("nodes")[0]["beats"] > 2, what="heartbeats arrive")
         eventually(lambda: keyed.client.query("nodes")[0]["state"] == "ready", what="it is calm")
     finally:
