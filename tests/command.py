@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,18 @@ def start(
         start_new_session=True,
         env={**os.environ, **environment},
     )
+
+
+@contextlib.contextmanager
+def running(
+    *arguments: str | Path, cwd: Path | None = None, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
+    """The same, and it is gone afterwards."""
+    with start(*arguments, cwd=cwd, **environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def document(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
+import pytest
 
 T = TypeVar("T")
 
@@ -72,6 +73,19 @@ def wait_at(gate: Path) -> str:
     with gate.open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
     return "through"
+
+
+def calls_of(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[tuple[Any, ...]]:
+    """The arguments of each call of ``owner.name`` from now on, which still does what it does."""
+    noted: list[tuple[Any, ...]] = []
+    real = getattr(owner, name)
+
+    def noting(*arguments: Any) -> Any:
+        noted.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, name, noting)
+    return noted
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -153,8 +167,8 @@ def orphaned(names: set[str]) -> set[str]:
 
 
 @contextlib.contextmanager
-def small_disk(place: Path, size: str) -> Iterator[Path | None]:
-    """A file system of its own at `place`, gone afterwards; `None` if it cannot be had.
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    """A file system of its own at `place`, gone afterwards. Skips the test if it cannot be had.
 
     `size` is as for a tmpfs: ``8m``. What a killed run has left mounted is unmounted first.
     """
@@ -163,8 +177,7 @@ def small_disk(place: Path, size: str) -> Iterator[Path | None]:
     source = f"{_DISK}{os.getpid()}"
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", source, str(place)]
     if os.geteuid() or subprocess.run(command, check=False, capture_output=True).returncode:
-        yield None
-        return
+        pytest.skip("a file system cannot be mounted here")
     try:
         yield place
     finally:

@@ -13,7 +13,16 @@ from manyhands_broker.core import Core, Drained, Effect, Event, Limits, Received
 from manyhands_broker.journal import MemoryJournal
 from manyhands_broker.loop import DRAIN_SECONDS, Loop, bind
 from manyhands_shared import wire
-from manyhands_shared.messages import ClientHello, ClientWelcome, Ping, Pong
+from manyhands_shared.messages import ClientHello, ClientWelcome, Message, Ping, Pong
+
+
+def received(peer: zmq.Socket[bytes], count: int) -> list[Message]:
+    """The next so many messages."""
+    messages = []
+    for _ in range(count):
+        assert peer.poll(10_000), "the broker says nothing"
+        messages.append(wire.decode(peer.recv_multipart()))
+    return messages
 
 
 class Faulty(Core):
@@ -39,10 +48,7 @@ def test_a_bug_in_handling_one_message_ends_nobodys_work(caplog: pytest.LogCaptu
                 peer.connect(address)
                 for message in (ClientHello(1, bytes(16), "", 0, 0, {}), Ping(666), Ping(7)):
                     peer.send_multipart(wire.encode(message))
-                answers = []
-                for _ in range(2):
-                    assert peer.poll(10_000), "the broker says nothing"
-                    answers.append(wire.decode(peer.recv_multipart()))
+                answers = received(peer, 2)
         finally:
             loop.stop()
             thread.join(10)
@@ -88,10 +94,7 @@ def test_a_drain_ends_in_time_however_much_there_is_to_read() -> None:
             thread = threading.Thread(target=loop.run)
             thread.start()
             try:
-                answers = []
-                for _ in range(51):
-                    assert peer.poll(10_000), "the broker says nothing"
-                    answers.append(wire.decode(peer.recv_multipart()))
+                answers = received(peer, 51)
             finally:
                 loop.stop()
                 thread.join(10)

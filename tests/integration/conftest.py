@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 import manyhands
+from manyhands_shared import loans
+from support import eventually
 
 
 @pytest.fixture
@@ -21,3 +23,21 @@ def executor(cluster: manyhands.LocalCluster) -> Iterator[manyhands.Executor]:
     """An executor of the cluster."""
     with manyhands.Executor(address=cluster.address) as started:
         yield started
+
+
+@pytest.fixture
+def elsewhere(
+    cluster: manyhands.LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[manyhands.Executor]:
+    """An executor on another host than both nodes, which therefore cannot borrow its values."""
+    monkeypatch.setattr(loans, "host_id", lambda: "elsewhere")
+    with manyhands.Executor(address=cluster.address) as started:
+        yield started
+
+
+@pytest.fixture
+def client(cluster: manyhands.LocalCluster) -> Iterator[manyhands.Client]:
+    """A client to ask questions with; all nodes have joined."""
+    with manyhands.Client(cluster.address) as connected:
+        eventually(lambda: len(connected.query("nodes")) == len(cluster.nodes), what="nodes joined")
+        yield connected

@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from chaos.peers import Peer, Peers
-from manyhands import direct, line
+from manyhands import direct
 from manyhands.direct import Direct
 from manyhands.session.types import Fetch
 from manyhands_shared import loans, wire
@@ -25,7 +25,7 @@ from manyhands_shared.role_key import to_hex, to_z85
 from manyhands_shared.serial import Payload
 from manyhands_shared.ticket import Server, Ticket
 from manyhands_worker.server import ResultServer
-from support import eventually
+from support import calls_of, eventually
 
 pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
 
@@ -151,7 +151,7 @@ def test_results_of_every_size_come_whole(node: Node, taker: Taker, size: int) -
 def test_many_come_over_one_connection(
     node: Node, taker: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = counted(monkeypatch)
+    made = calls_of(monkeypatch, direct, "Line")
     alone = [node.offer(taker.direct.public, bytes(400_000)) for _ in range(3)]
     for ticket in alone:  # one after the other
         taker.fetch(ticket)
@@ -163,19 +163,6 @@ def test_many_come_over_one_connection(
     for n, ticket in enumerate(tickets):
         assert bytes(taker.result(ticket)) == bytes([n]) * 2_000_000
     assert len(made) == 1
-
-
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Connections that are made from now on."""
-    tried: list[object] = []
-    made = line.Line
-
-    def make(*given: Any) -> line.Line:
-        tried.append(given)
-        return made(*given)
-
-    monkeypatch.setattr(direct, "Line", make)
-    return tried
 
 
 def test_what_is_not_there_any_more_is_not_to_be_had(node: Node, taker: Taker) -> None:
@@ -229,7 +216,7 @@ def test_a_node_that_ends_in_the_middle(taker: Taker) -> None:
 def test_who_cannot_be_reached_is_not_asked_again_at_once(
     taker: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried = counted(monkeypatch)
+    tried = calls_of(monkeypatch, direct, "Line")
     with socket.create_server(("127.0.0.1", 0)) as door:  # which never says anything
         place = Server("127.0.0.1", door.getsockname()[1], bytes(32))
         for _ in range(2):

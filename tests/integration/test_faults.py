@@ -8,7 +8,6 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,6 @@ import manyhands
 from support import eventually
 
 BOUND = 60.0
-
-
-@pytest.fixture
-def client(cluster: manyhands.LocalCluster) -> Iterator[manyhands.Client]:
-    with manyhands.Client(cluster.address) as connected:
-        eventually(lambda: len(connected.query("nodes")) == len(cluster.nodes), what="nodes joined")
-        yield connected
 
 
 def counters(client: manyhands.Client) -> dict[str, int]:

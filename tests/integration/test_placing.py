@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,22 +16,6 @@ pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on L
 
 BOUND = 60.0
 MIB = 1 << 20
-
-
-@pytest.fixture
-def cluster() -> Iterator[manyhands.LocalCluster]:
-    with manyhands.LocalCluster(nodes=2, slots=1) as started:
-        yield started
-
-
-@pytest.fixture
-def elsewhere(
-    cluster: manyhands.LocalCluster, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[manyhands.Executor]:
-    """An executor on another host than both nodes."""
-    monkeypatch.setattr(loans, "host_id", lambda: "elsewhere")
-    with manyhands.Executor(address=cluster.address) as started:
-        yield started
 
 
 def counters(cluster: manyhands.LocalCluster) -> Counter[str]:

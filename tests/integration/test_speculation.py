@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import wait
 from pathlib import Path
 
@@ -17,13 +16,6 @@ import manyhands
 from support import eventually
 
 BOUND = 30.0
-
-
-@pytest.fixture
-def client(cluster: manyhands.LocalCluster) -> Iterator[manyhands.Client]:
-    with manyhands.Client(cluster.address) as connected:
-        eventually(lambda: len(connected.query("nodes")) == len(cluster.nodes), what="nodes joined")
-        yield connected
 
 
 class Straggler:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,16 +19,6 @@ pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on L
 
 BOUND = 60.0
 ITEMS = 1 << 20  # of 8 bytes
-
-
-@pytest.fixture
-def elsewhere(
-    cluster: manyhands.LocalCluster, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[manyhands.Executor]:
-    """An executor whose values no node can borrow."""
-    monkeypatch.setattr(loans, "host_id", lambda: "elsewhere")
-    with manyhands.Executor(address=cluster.address) as started:
-        yield started
 
 
 def kept(executor: manyhands.Executor) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from command import document, fails, run, start
+from command import document, fails, run, running
 from manyhands import Client, LocalCluster
 from support import eventually
 
@@ -97,17 +97,15 @@ def test_latency_counts_from_the_intended_start(
     """
     with Client(cluster.address) as asker:
         before = submitted(asker)
-        process = start("loadtest", "--rate", "100", "--duration", "3", "--json", *CALM, **named)
-        try:
+        with running(
+            "loadtest", "--rate", "100", "--duration", "3", "--json", *CALM, **named
+        ) as process:
             eventually(lambda: submitted(asker) > before + 20, what="the step has begun")
             (client,) = _clients_of(process.pid)
             os.kill(client, signal.SIGSTOP)
             threading.Event().wait(1.0)
             os.kill(client, signal.SIGCONT)
             out, errors = process.communicate(timeout=30)
-        finally:
-            process.kill()
-            process.wait()
     assert process.returncode == 0, errors
     (step,) = json.loads(out)["runs"][0]["steps"]
     assert step["latency"]["count"] == step["sent"] + step["unsent"] == pytest.approx(300, abs=3)
@@ -200,15 +198,11 @@ def test_a_report_of_another_version_is_one_line(tmp_path: Path) -> None:
 
 
 def test_interrupted_it_ends_with_everything_it_started(named: dict[str, str]) -> None:
-    process = start("loadtest", "--concurrency", "4", "--duration", "1h", **named)
-    try:
+    with running("loadtest", "--concurrency", "4", "--duration", "1h", **named) as process:
         assert process.stderr is not None
         eventually(lambda: _clients_of(process.pid), what="its client runs")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "interrupted"
 

@@ -16,7 +16,7 @@ import pytest
 from manyhands import direct
 from manyhands.testbed import Host, Network, Shape
 from netns.keyed import Keyed
-from support import eventually, lent_memory
+from support import calls_of, eventually, lent_memory
 
 BOUND = 60.0
 ITEMS = 3 << 20  # of 8 bytes
@@ -114,14 +114,7 @@ def test_a_node_that_lets_nobody_in_is_left_alone_for_a_while(
 ) -> None:
     check(three, 0)
     three.network.drop(three.user, three.mill)
-    tried: list[object] = []
-    line = direct.Line
-
-    def count(*given: Any) -> direct.Line:
-        tried.append(given)
-        return line(*given)
-
-    monkeypatch.setattr(direct, "Line", count)
+    tried = calls_of(monkeypatch, direct, "Line")
     other = three.connect(three.user)
     before = traffic(three.home)
     for start in range(3):

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from command import document, run, start
+from command import document, run, running
 from manyhands.testbed._names import NAMESPACES
 from support import eventually
 
@@ -33,15 +33,11 @@ def test_twice_the_hosts_do_twice_the_work() -> None:
 
 
 def test_interrupted_it_takes_the_hosts_away() -> None:
-    process = start("loadtest", "--hosts", "1", "--duration", "1h")
-    try:
+    with running("loadtest", "--hosts", "1", "--duration", "1h") as process:
         eventually(
             lambda: len(namespaces(process.pid)) == 4, what="switch and three hosts are there"
         )
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
     assert process.returncode == 130, errors
     assert namespaces(process.pid) == []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from command import document, fails, run, start
+from command import document, fails, run, running, start
 from manyhands import Client
 from support import eventually
 
@@ -73,13 +73,9 @@ def test_up_prints_the_address() -> None:
 
 
 def test_up_ends_when_its_broker_does() -> None:
-    process = start("up", "--nodes", "1", "--json")
-    try:
+    with running("up", "--nodes", "1", "--json") as process:
         os.kill(json.loads(first_line(process))["pids"][0], signal.SIGKILL)
         _, errors = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
     assert process.returncode == 1
     assert "error: the broker ended" in errors
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import command
-from command import fails, run, start
+from command import fails, run, running
 from support import eventually
 
 
@@ -106,14 +106,10 @@ def test_an_interrupted_run_leaves_the_results_it_had(
 ) -> None:
     items, results = tmp_path / "items", tmp_path / "results"
     items.write_text("0\n600\n")
-    process = start("map", "time:sleep", "--input", items, "--output", results, **named)
-    try:
+    with running("map", "time:sleep", "--input", items, "--output", results, **named) as process:
         eventually(lambda: results.exists() and results.read_text())
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
     assert process.returncode == 130, errors
     assert lines(results.read_text()) == {0: {"result": None}}
 

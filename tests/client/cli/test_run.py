@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from command import document, fails, run, start
+from command import document, fails, run, running
 from manyhands import Client
 from support import eventually
 
@@ -186,15 +186,11 @@ def test_ctrl_c_is_exit_code_130_and_leaves_nothing(
     os.mkfifo(fifo)
     # Opening a pipe for writing waits until somebody opens it for reading: so the task runs.
     arguments = ("run", "subprocess:run", f"echo > {fifo} && sleep 600", "--kwarg", "shell=True")
-    process = start(*arguments, **({} if is_embedded else named))
-    try:
+    with running(*arguments, **({} if is_embedded else named)) as process:
         with fifo.open() as pipe:
             pipe.read(1)
         os.killpg(process.pid, signal.SIGINT)
         out, errors = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
     assert process.returncode == 130, errors
     assert out == ""
     assert "interrupted" in errors
