@@ -227,9 +227,20 @@ def test_options_keep_the_session_of_their_executor(broker: FakeBroker) -> None:
     gone = weakref.ref(executor)
     other = executor.with_options(retries=1).with_options(timeout=60.0)
     del executor
+    assert gone() is not None
     assert other.submit(abs, -1).result(10) == 1
     del other
     assert gone() is None
+
+
+def test_options_do_not_outlive_a_shutdown(broker: FakeBroker) -> None:
+    executor = Executor(address=broker.address)
+    first = executor.with_options(retries=1)
+    second = first.with_options(timeout=60.0)
+    second.shutdown()
+    for each in (executor, first, second):
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            each.submit(abs, 1)
 
 
 def test_many_threads_submit(broker: FakeBroker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import socket
 import threading
@@ -20,6 +21,7 @@ from manyhands.vigil import Vigil
 from support import Gate, eventually, wait_at
 
 BOUND = 60.0
+ATTEMPTS = 20
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="waiting without sleep takes a second processor",
@@ -51,7 +53,7 @@ def look(
 
     Nobody looks while the I/O thread is at work, so this may take more than one attempt.
     """
-    for attempt in range(100):
+    for attempt in range(ATTEMPTS):
         gate = Gate(place / f"gate-{attempt}")
         looks.clear()
         task = executor.submit(wait_at, gate.path)
@@ -64,23 +66,37 @@ def look(
     raise AssertionError("nobody looks")
 
 
+def look_oneself(executor: manyhands.Executor, looks: list[threading.Thread]) -> None:
+    """Wait without sleep for a task whose result comes to this thread; the same holds."""
+    for _ in range(ATTEMPTS):
+        looks.clear()
+        called: list[threading.Thread] = []
+        future = executor.submit(abs, -2)
+        future.add_done_callback(lambda _, called=called: called.append(threading.current_thread()))
+        assert future.result(BOUND) == 2
+        if called == looks == [threading.current_thread()]:
+            return
+    raise AssertionError("its result came otherwise each time")
+
+
 def test_who_waits_for_the_only_task_receives_its_result(looks: list[threading.Thread]) -> None:
     with manyhands.Executor(1) as executor:
         executor.submit(abs, -1).result(BOUND)
-        for _ in range(100):
-            looks.clear()
-            called: list[threading.Thread] = []
-            future = executor.submit(abs, -2)
-            future.add_done_callback(
-                lambda _, called=called: called.append(threading.current_thread())
-            )
-            assert future.result(BOUND) == 2
-            if called == looks == [threading.current_thread()]:
-                break
-        else:
-            raise AssertionError("its result came otherwise each time")
+        look_oneself(executor, looks)
         futures = [executor.submit(abs, -n) for n in range(100)]
         assert [future.result(BOUND) for future in futures] == list(range(100))
+
+
+def test_results_that_nobody_looks_for_come_after_a_look(looks: list[threading.Thread]) -> None:
+    with manyhands.Executor(1) as executor:
+        executor.submit(abs, -1).result(BOUND)
+        look_oneself(executor, looks)
+        for _ in range(5):
+            receivers: queue.SimpleQueue[str] = queue.SimpleQueue()
+            executor.submit(abs, -3).add_done_callback(
+                lambda _, receivers=receivers: receivers.put(threading.current_thread().name)
+            )
+            assert receivers.get(timeout=10) == "manyhands-client"
 
 
 def test_results_of_others_come_while_somebody_looks(
@@ -131,7 +147,7 @@ def test_a_broker_may_come_back_while_somebody_looks(
 
 def _look_until_interrupted(future: Future[str]) -> None:
     """As in `look`, one attempt may be none."""
-    for _ in range(100):
+    for _ in range(ATTEMPTS):
         with contextlib.suppress(TimeoutError):
             future.result(0.5)
 
