@@ -42,6 +42,7 @@ from manyhands_broker.core import (
 )
 from manyhands_broker.journal import Journal, JournalFull
 from manyhands_broker.links import Links
+from manyhands_broker.lodging import Lodging
 from manyhands_broker.security import Door
 from manyhands_broker.unix_port import UnixPort
 from manyhands_shared import wire
@@ -114,9 +115,10 @@ class Loop:
         self._links = links
         if links is not None:
             self._poller.register(links.descriptor, select.POLLIN)
-        self._others: dict[int, Callable[[], object]] = {}
+        self._others: dict[int, Callable[[int], object]] = {}
         #: Connections of processes on this machine.
         self.unix = UnixPort(self._poller, self.on_readable)
+        self._lodging: Lodging | None = None
         self._outbox: dict[bytes, deque[list[Any]]] = {}
         #: What waits for room in the journal, and when that is asked for again.
         self._withheld: list[Effect] = []
@@ -128,13 +130,22 @@ class Loop:
 
     def on_readable(self, descriptor: int, call: Callable[[], object]) -> None:
         """Call `call()` whenever `descriptor` is readable."""
+        self.on_ready(descriptor, lambda _: call(), select.POLLIN)
+
+    def on_ready(self, descriptor: int, call: Callable[[int], object], events: int) -> None:
+        """Call `call` with what of poll's `events` there is, whenever there is any, or an end."""
         self._others[descriptor] = call
-        self._poller.register(descriptor, select.POLLIN)
+        self._poller.register(descriptor, events)
 
     def ignore(self, descriptor: int) -> None:
         """Watch `descriptor` no more."""
         if self._others.pop(descriptor, None) is not None:
             self._poller.unregister(descriptor)
+
+    def lodging(self) -> Lodging:
+        """Make room for a node in this process."""
+        self._lodging = Lodging(self.on_ready, self.ignore)
+        return self._lodging
 
     def restore(self, effects: list[Effect]) -> None:
         """Do what bringing back earlier jobs asks for, before the first turn."""
@@ -174,11 +185,16 @@ class Loop:
             if descriptor in self.unix.descriptors:
                 self._take(descriptor, events, effects, now)
             elif (call := self._others.get(descriptor)) is not None:
-                call()
+                call(events)
         if self._links is not None and self._links.descriptor in ready:
             self._links.look(now)
         if self._descriptor in ready and not self._deaf:
             self._drain(effects, now)
+        lodging = self._lodging
+        if lodging is not None:
+            lodging.turn(now)
+            for event in lodging.events():
+                self._hear(event, effects, now)
         self._probe(effects, now)
         if now >= self._next_beats:
             self._next_beats = now + MAX_WAIT / 2
@@ -188,6 +204,10 @@ class Loop:
         if not self._withheld:
             effects += self._core.handle(Drained(), now)
         self._do(effects, now)
+        if lodging is not None:
+            lodging.turn(now)  # with what it has just been sent
+            if lodging.over:
+                self.stop()
 
     def _timeout(self, now: float) -> float:
         if self._withheld:
@@ -197,6 +217,8 @@ class Loop:
             wait = min(wait, max(0.0, self._core.wake_at - now))
         if self._links is not None and self._links.due is not None:
             wait = min(wait, max(0.0, self._links.due - now))
+        if self._lodging is not None:
+            wait = min(wait, max(0.0, self._lodging.due - now))
         return min(wait, RETRY_WAIT) if self._outbox else wait
 
     def _drain(self, effects: list[Effect], now: float) -> None:
@@ -229,7 +251,7 @@ class Loop:
             if message is not None:
                 self._hear(Received(peer, message, ANYBODY), effects, now)
         if ended:
-            effects += self._core.handle(LinkClosed(peer), now)
+            self._hear(LinkClosed(peer), effects, now)
 
     def _decode(self, peer: bytes, frames: list[Buffer]) -> Message | None:
         try:
@@ -238,13 +260,13 @@ class Loop:
             self._complain(peer, error)
             return None
 
-    def _hear(self, event: Received, effects: list[Effect], now: float) -> None:
+    def _hear(self, event: Event, effects: list[Effect], now: float) -> None:
         try:
             effects += self._core.handle(event, now)
         except Exception:
             # One odd message must not end everybody's work: it is dropped, and shouted about.
             self.counters["internal_errors"] += 1
-            kind = type(event.message).__name__
+            kind = type(event.message if isinstance(event, Received) else event).__name__
             log.exception("a bug in manyhands: %s could not be handled", kind)
 
     def _receive(self) -> list[zmq.Frame] | None:
@@ -281,7 +303,7 @@ class Loop:
             for effect in effects:
                 match effect:
                     case Send(peer, message):
-                        if not self._send(peer, wire.encode(message)):
+                        if not self._send(peer, message):
                             closed[peer] = None
                     case Forget(peer):
                         self._outbox.pop(peer, None)
@@ -317,7 +339,7 @@ class Loop:
         for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.message, _SIGNS_OF_LIFE):
                 # Should the link be gone, the next send over it says so.
-                self._send(effect.peer, wire.encode(effect.message))
+                self._send(effect.peer, effect.message)
             elif not isinstance(effect, Persist):
                 self._withheld.append(effect)
         # Never empty: it also says that there is something to commit.
@@ -336,8 +358,13 @@ class Loop:
         else:
             self._poller.unregister(self._descriptor)
 
-    def _send(self, peer: bytes, frames: list[Any]) -> bool:
+    def _send(self, peer: bytes, message: Message) -> bool:
         """Send or keep for later; false if there is no such link."""
+        if self._lodging is not None and self._lodging.send(peer, message):
+            return True
+        return self._post(peer, wire.encode(message))
+
+    def _post(self, peer: bytes, frames: list[Any]) -> bool:
         if self.unix.send(peer, frames):
             return True
         waiting = self._outbox.get(peer)
@@ -364,7 +391,7 @@ class Loop:
             waiting = self._outbox.pop(peer)
             while waiting:
                 frames = waiting.popleft()
-                if not self._send(peer, frames):
+                if not self._post(peer, frames):
                     effects += self._core.handle(LinkClosed(peer), now)
                     break
                 if peer in self._outbox:
@@ -374,7 +401,7 @@ class Loop:
     def _probe(self, effects: list[Effect], now: float) -> None:
         """See whether those are gone whose connections have ended."""
         for peer in self._links.doubtful(now) if self._links is not None else ():
-            if not self._send(peer, wire.encode(Ping(0))):
+            if not self._send(peer, Ping(0)):
                 effects += self._core.handle(LinkClosed(peer), now)
 
     def _stalled(self, seconds: float, now: float) -> None:

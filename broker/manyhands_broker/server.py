@@ -21,6 +21,7 @@ from manyhands_broker.gauges import Gauges
 from manyhands_broker.journal import Journal, MemoryJournal
 from manyhands_broker.links import Links
 from manyhands_broker.liveness import Liveness
+from manyhands_broker.lodging import Lodge
 from manyhands_broker.loop import Loop, bind
 from manyhands_broker.monitor import HeartbeatMonitor, bind_udp
 from manyhands_broker.security import Door, Keyring, load_key, secure
@@ -41,6 +42,7 @@ def run(
     ready: Ready | None = None,
     parent_pid: int | None = None,
     lifeline: int | None = None,
+    lodge: Lodge | None = None,
 ) -> int:
     """Serve until SIGTERM, SIGINT, or the end of the parent; returns an exit code.
 
@@ -50,16 +52,22 @@ def run(
             ``http``, when the broker can be reached.
         parent_pid: Leave when this process is no longer the parent.
         lifeline: A descriptor whose end of file says to leave.
+        lodge: Makes a node that lives in this process. It sees to signals, lifeline and parent then, and
+            the broker leaves behind it.
     """
     try:
-        return _serve(config, ready, parent_pid, lifeline)
+        return _serve(config, ready, parent_pid, lifeline, lodge)
     except ManyhandsError as error:
         log.error("%s", error)  # noqa: TRY400 - one line for the operator, no traceback of ours
         return error.exit_code
 
 
 def _serve(
-    config: BrokerConfig, ready: Ready | None, parent_pid: int | None, lifeline: int | None
+    config: BrokerConfig,
+    ready: Ready | None,
+    parent_pid: int | None,
+    lifeline: int | None,
+    lodge: Lodge | None,
 ) -> int:
     manager = Notifier()
     key = load_key(config)
@@ -111,7 +119,12 @@ def _serve(
         }
         if config.http:
             facts["http"] = _serve_http(config, core, loop, heartbeats, stack)
-        stack.enter_context(_stop_on_signals(loop))
+        if lodge is not None:
+            lodging = loop.lodging()
+            node = lodge(selector=lodging, connect=lodging.junction.connect)
+            lodging.take_in(stack.enter_context(node))
+        else:
+            stack.enter_context(_stop_on_signals(loop))
         if lifeline is not None:
             loop.on_readable(lifeline, loop.stop)
         if parent_pid is not None:

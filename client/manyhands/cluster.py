@@ -62,9 +62,11 @@ class LocalCluster:
         slots: tasks that each runs at once; `None` is one for each core this process may use.
         broker: further options of the broker, by the field names of `BrokerConfig`.
         worker: further options of every node, by the field names of `WorkerConfig`.
+        together: whether the broker and the first node are one process, which spares lone tasks a
+            quarter of their time, and 20 MB. They then end together too.
 
     Raises:
-        ValueError: fewer than 0 nodes, fewer than 1 slot, or an unknown option.
+        ValueError: fewer than 0 nodes, or none to be together; fewer than 1 slot; an unknown option.
         ManyhandsError: a process did not start; what it said is on stderr.
     """
 
@@ -75,9 +77,12 @@ class LocalCluster:
         *,
         broker: Mapping[str, Any] = _NO_OPTIONS,
         worker: Mapping[str, Any] = _NO_OPTIONS,
+        together: bool = False,
     ) -> None:
         if nodes < 0:
             raise ValueError("a cluster cannot have fewer than 0 nodes")
+        if together and not nodes:
+            raise ValueError("together with what? nodes is 0")
         if slots is not None and slots < 1:
             raise ValueError("a node needs at least 1 slot")
         #: Where its broker listens.
@@ -95,7 +100,7 @@ class LocalCluster:
         self._lifeline, self._lifeline_in = os.pipe()
         _clusters.add(self)
         try:
-            self._start(nodes)
+            self._start(nodes, together)
         except BaseException:
             self.close(drain=False)
             raise
@@ -117,10 +122,17 @@ class LocalCluster:
 
     def add_node(self, name: str = "") -> LocalNode:
         """Start another node; it joins by itself. Without a `name` it gets one."""
+        config = self._node_config(name)
+        options = ["--config-json", json.dumps(config)]
+        return self._enlist(config, self._spawn("manyhands_worker", options))
+
+    def _node_config(self, name: str = "") -> dict[str, Any]:
         name = name or f"local-{self._pid}-{len(self.nodes)}"
         own = {"broker": self.address, "name": name, "slots": self._slots or 0}
-        config = {**self._worker_options, **own}
-        node = LocalNode(name, self._spawn("manyhands_worker", config))
+        return {**self._worker_options, **own}
+
+    def _enlist(self, config: dict[str, Any], process: subprocess.Popen[bytes]) -> LocalNode:
+        node = LocalNode(config["name"], process)
         self.nodes.append(node)
         return node
 
@@ -149,24 +161,34 @@ class LocalCluster:
 
     def _processes(self) -> list[subprocess.Popen[bytes]]:
         brokers = [self.broker] if self.broker is not None else []
-        return brokers + [node.process for node in self.nodes]
+        return list(dict.fromkeys(brokers + [node.process for node in self.nodes]))
 
-    def _start(self, nodes: int) -> None:
+    def _start(self, nodes: int, together: bool) -> None:
         """Start everything; where the address is known beforehand, all at the same time."""
         wanted = self._broker_options.get("bind") or _own_address()
         ready, ready_in = os.pipe()
         with os.fdopen(ready, "rb") as pipe:
             try:
-                config = {**self._broker_options, "bind": wanted}
-                self.broker = self._spawn("manyhands_broker", config, ready_fd=ready_in)
+                self._start_broker({**self._broker_options, "bind": wanted}, ready_in, together)
             finally:
                 os.close(ready_in)
             known = address.is_unix(wanted) and "," not in wanted
             self.address = wanted if known else self._await_broker(pipe)
-            for _ in range(nodes):
+            for _ in range(nodes - len(self.nodes)):
                 self.add_node()
             if known:
                 self._await_broker(pipe)
+
+    def _start_broker(self, config: dict[str, Any], ready_fd: int, together: bool) -> None:
+        module, options = "manyhands_broker", ["--config-json", json.dumps(config)]
+        if not together:
+            self.broker = self._spawn(module, options, ready_fd)
+            return
+        node = {**self._node_config(), "broker": _from_here(config["bind"])}
+        module, options = "manyhands.together", ["--broker-json", json.dumps(config)]
+        options += ["--worker-json", json.dumps(node)]
+        self.broker = self._spawn(module, options, ready_fd)
+        self._enlist(node, self.broker)
 
     def _await_broker(self, ready: BinaryIO) -> str:
         """The address at which the broker listens, once it does."""
@@ -180,9 +202,9 @@ class LocalCluster:
         return str(json.loads(line)["address"])
 
     def _spawn(
-        self, module: str, config: dict[str, Any], ready_fd: int | None = None
+        self, module: str, options: list[str], ready_fd: int | None = None
     ) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-P", "-m", module, "--config-json", json.dumps(config)]
+        command = [sys.executable, "-P", "-m", module, *options]
         command += ["--parent-pid", str(self._pid), "--lifeline", str(self._lifeline)]
         inherited = [self._lifeline]
         if ready_fd is not None:

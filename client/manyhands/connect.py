@@ -62,7 +62,7 @@ class Connection:
             key_name = key_file or os.environ.get("MANYHANDS_KEY_FILE")
             key = credentials(Path(key_name).expanduser(), "client") if key_name else None
         else:
-            self.cluster = LocalCluster(nodes=1, slots=slots)
+            self.cluster = LocalCluster(nodes=1, slots=slots, together=True)
             where, key = self.cluster.address, None
         #: Where the broker is.
         self.address = where

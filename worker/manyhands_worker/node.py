@@ -10,12 +10,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 from manyhands_shared import address, loans, resources
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
+from manyhands_shared.link import Link
 from manyhands_shared.notify import Notifier
 from manyhands_shared.route import Route
 from manyhands_worker import actions as a
@@ -48,7 +49,8 @@ def run(config: WorkerConfig, *, parent_pid: int | None = None, lifeline: int | 
     manager = Notifier()  # before anything is started that would inherit the manager's address
     try:
         start_fork_server()
-        return _Node(config, manager, parent_pid, lifeline).run()
+        with Node(config, manager, parent_pid, lifeline) as node:
+            return node.run()
     except ManyhandsError as error:
         print(f"manyhands worker: {error}", file=sys.stderr)
         return error.exit_code
@@ -57,8 +59,22 @@ def run(config: WorkerConfig, *, parent_pid: int | None = None, lifeline: int | 
         return ExitCode.JOB_FAILED
 
 
-class _Node:
-    """Everything of a running node, wired together."""
+class Node:
+    """Everything of a running node, wired together. Its context is its life.
+
+    Args:
+        config: the node's options.
+        manager: the service manager.
+        parent_pid: leave at once when this process is not the parent any more.
+        lifeline: a descriptor; leave at once when its other end is closed.
+        selector: where descriptors are registered, each with a `data` to be called with what is ready;
+            its own, with which `run` works, if there is none.
+        connect: makes links to the broker in another way than by the configured address.
+
+    Raises:
+        ManyhandsError: an option that cannot be used.
+        OSError: the system gives no process, descriptor or memory.
+    """
 
     def __init__(
         self,
@@ -66,6 +82,9 @@ class _Node:
         manager: Notifier,
         parent_pid: int | None,
         lifeline: int | None,
+        *,
+        selector: selectors.BaseSelector | None = None,
+        connect: Callable[[], Link] | None = None,
     ) -> None:
         self._manager = manager
         self._told = ""
@@ -84,8 +103,8 @@ class _Node:
         self._lifeline = lifeline
         self._code: int | None = None
         self._leaves = 0
-        self._selector = selectors.DefaultSelector()
-        self._transport = Transport(self._route, config.key_file)
+        self._selector = selector or selectors.DefaultSelector()
+        self._transport = Transport(self._route, config.key_file, connect)
         self._watched: frozenset[int] = frozenset()  # descriptors of the link
         self._polls_out = False
         self._data = self._make_data(boot_id.hex())
@@ -128,26 +147,48 @@ class _Node:
             log.warning("large values go through the broker: %s", error)
             return None
 
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._signals())
+            stack.callback(self._close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
     def run(self) -> int:
-        """Turn the loop until it is over."""
-        with self._signals():
-            try:
-                while self._code is None:
-                    self._turn()
-            finally:
-                self._pool.close()
-                if self._server is not None:
-                    self._server.close()
-                if self._data is not None:
-                    self._data.close()
-                self._guard.close()
-                self._transport.close()
-                self._selector.close()
+        """Turn until it is over; returns the exit code."""
+        while self._code is None:
+            timeout = max(0.0, self.deadline - time.monotonic())
+            for key, events in self._selector.select(timeout):
+                key.data(events)
+            self.turn(time.monotonic())
         return self._code
 
-    def _turn(self) -> None:
-        self._wait()
+    @property
+    def over(self) -> bool:
+        """Whether it has left."""
+        return self._code is not None
+
+    @property
+    def deadline(self) -> float:
+        """When it is to turn, if no descriptor tells before. To be asked for behind each turn."""
         now = time.monotonic()
+        if self._transport.pending():
+            return now
+        times = (
+            now + _TURN_SECONDS,
+            self._core.deadline(now),
+            self._pool.deadline,
+            self._guard.deadline,
+            self._transport.deadline,
+        )
+        return min(t for t in times if t is not None)
+
+    def turn(self, now: float) -> None:
+        """Deal with what descriptors have brought, and with what is due."""
+        self._transport.pending()
         # The link first: it is made while the pool waits for its first children.
         for event in self._transport.turn(now):
             self._tell(event, now)
@@ -160,22 +201,17 @@ class _Node:
         self._guard.board.turn(self._core.running)
         if self._manager.wanted:
             self._tell_manager(now)
-
-    def _wait(self) -> None:
-        now = time.monotonic()
-        times = (
-            now + _TURN_SECONDS,
-            self._core.deadline(now),
-            self._pool.deadline,
-            self._guard.deadline,
-            self._transport.deadline,
-        )
-        timeout = max(0.0, min(t for t in times if t is not None) - now)
         self._watch_link()
-        if self._transport.pending():
-            timeout = 0.0
-        for key, events in self._selector.select(timeout):
-            key.data(events)
+
+    def _close(self) -> None:
+        self._pool.close()
+        if self._server is not None:
+            self._server.close()
+        if self._data is not None:
+            self._data.close()
+        self._guard.close()
+        self._transport.close()
+        self._selector.close()
 
     def _watch_link(self) -> None:
         """Have the selector watch the present link as it is now."""

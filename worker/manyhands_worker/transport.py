@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +31,17 @@ class Transport:
     Args:
         route: the ways to the broker.
         key_file: the cluster key's file, or empty.
+        connect: makes links in another way than by `route`.
 
     Raises:
         ConfigError: the key file cannot be used.
     """
 
-    def __init__(self, route: Route, key_file: str) -> None:
+    def __init__(
+        self, route: Route, key_file: str, connect: Callable[[], Link] | None = None
+    ) -> None:
         self._route = route
+        self._connect = connect or self._connect_by_route
         self._keys: Credentials | None = None
         if key_file:
             from manyhands_shared.role_key import credentials  # noqa: PLC0415 - 10 ms for a few nodes
@@ -82,12 +87,7 @@ class Transport:
         """
         if self._open_at is not None and now >= self._open_at:
             self._open_at = None
-            self._link = connect(
-                self._route.current,
-                b"\1" + os.urandom(15),
-                self._keys,
-                others=self._route.has_others,
-            )
+            self._link = self._connect()
         if not self._woken and (self._link is None or self._link.deadline is None):
             return []
         self._woken = False
@@ -97,6 +97,10 @@ class Transport:
             if self._link.congested:
                 self._link.drain()
         return events
+
+    def _connect_by_route(self) -> Link:
+        route = self._route
+        return connect(route.current, b"\1" + os.urandom(15), self._keys, others=route.has_others)
 
     def _watch(self, now: float) -> list[a.Event]:
         events: list[a.Event] = []

@@ -23,7 +23,7 @@ def client(*, embed: bool = False, slots: int | None = None, **values: Any) -> I
     with contextlib.ExitStack() as stack:
         address, key_file = config.broker or DEFAULT_BIND, config.key_file
         if not config.broker and embed:
-            cluster = LocalCluster(nodes=1, slots=slots)
+            cluster = LocalCluster(nodes=1, slots=slots, together=True)
             # Whatever still runs when the command ends is wanted by nobody.
             stack.callback(cluster.close, drain=False)
             address, key_file = cluster.address, ""

@@ -1,0 +1,51 @@
+"""``python -m manyhands.together``: one process that is a broker and its only node.
+
+For a cluster of one machine, whose parts need not outlive each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from typing import Any
+
+
+def main() -> int:
+    """Serve until the node is drained or told to leave. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="manyhands.together", description=__doc__)
+    parser.add_argument("--broker-json", default="{}", help="the fields of BrokerConfig")
+    parser.add_argument("--worker-json", default="{}", help="the fields of WorkerConfig")
+    parser.add_argument("--parent-pid", type=int, help="leave when this is not the parent any more")
+    parser.add_argument("--lifeline", type=int, help="leave when this descriptor is closed")
+    parser.add_argument("--ready-fd", type=int, help="gets a line of JSON when the broker listens")
+    options = parser.parse_args()
+
+    # Children that are spawned import this module: everything else is loaded only here.
+    from manyhands_worker.process import start_fork_server  # noqa: PLC0415
+
+    start_fork_server()
+    import json  # noqa: PLC0415
+    import logging  # noqa: PLC0415
+    import os  # noqa: PLC0415
+
+    from manyhands_broker.server import run  # noqa: PLC0415
+    from manyhands_shared.config import BrokerConfig, WorkerConfig  # noqa: PLC0415
+    from manyhands_shared.notify import Notifier  # noqa: PLC0415
+    from manyhands_worker.node import Node  # noqa: PLC0415
+
+    logging.basicConfig(level=logging.WARNING, format="manyhands: %(message)s")
+
+    def ready(facts: dict[str, Any]) -> None:
+        if options.ready_fd is not None:
+            with os.fdopen(options.ready_fd, "w", encoding="utf-8") as file:
+                file.write(json.dumps(facts) + "\n")
+
+    broker = BrokerConfig(**json.loads(options.broker_json))
+    worker = WorkerConfig(**json.loads(options.worker_json))
+    node = partial(Node, worker, Notifier(), options.parent_pid, options.lifeline)
+    return run(broker, ready=ready, lodge=node)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
