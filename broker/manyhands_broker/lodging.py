@@ -6,6 +6,7 @@ times encoding or decoding, and twice waking another process up.
 
 from __future__ import annotations
 
+import math
 import select
 import selectors
 from collections.abc import Callable, Mapping
@@ -62,19 +63,24 @@ class Lodging(selectors.BaseSelector):
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._stirred = True
         self._lodger: Lodger | None = None
-        self._due = 0.0
+        self._due: float | None = None  # not known
         self.junction = Junction()
 
     def take_in(self, lodger: Lodger) -> None:
         """Have this node turn from now on."""
         self._lodger = lodger
+        self._due = None
 
     # For the loop
 
     @property
     def due(self) -> float:
         """When `turn` has something to do, if no descriptor says so."""
-        return 0.0 if self._stirred or self.junction.mail or self.junction.pending else self._due
+        if self._stirred or self.junction.mail or self.junction.pending:
+            return 0.0
+        if self._due is None:
+            self._due = self._lodger.deadline if self._lodger is not None else math.inf
+        return self._due
 
     @property
     def over(self) -> bool:
@@ -84,11 +90,11 @@ class Lodging(selectors.BaseSelector):
     def turn(self, now: float) -> None:
         """Let the node turn, if there is anything for it."""
         lodger = self._lodger
-        if lodger is None or not (self._stirred or self.junction.pending or now >= self._due):
+        if lodger is None or not (self._stirred or self.junction.pending or now >= self.due):
             return
         self._stirred = False
+        self._due = None
         lodger.turn(now)
-        self._due = lodger.deadline
 
     def events(self) -> list[Event]:
         """What the node has said since the last call."""
@@ -125,7 +131,10 @@ class Lodging(selectors.BaseSelector):
         self._ignore(descriptor)
         return self._keys.pop(descriptor)
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+    def select(  # the base's argument
+        self,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> list[tuple[selectors.SelectorKey, int]]:
         """Nothing: the loop does."""
         return []
 

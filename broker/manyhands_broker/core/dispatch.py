@@ -53,7 +53,7 @@ class Dispatcher:
         sizes: dict[Node, int] = {}
         stuck: set[Kind] = set()
         left = DRAIN_TASKS
-        while left > 0 and (job := ready.next(stuck)) is not None:
+        while left > 0 and book.queued and (job := ready.next(stuck)) is not None:
             if job.referring:
                 node, count = self._placer.place(job) or (None, 0)
             else:
