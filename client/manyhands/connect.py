@@ -9,9 +9,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from manyhands.cluster import LocalCluster
 from manyhands.intake import Intake
 from manyhands.loop import SessionLoop
+from manyhands.own import OwnCluster
 from manyhands.session import Session
 from manyhands_shared import __version__, loans
 from manyhands_shared import address as addresses
@@ -54,7 +54,7 @@ class Connection:
         connect_timeout: float = CONNECT_SECONDS,
         finish_at_exit: bool = False,
     ) -> None:
-        self.cluster: LocalCluster | None = None
+        self.cluster: OwnCluster | None = None
         self._finish_at_exit = finish_at_exit
         where = address or os.environ.get("MANYHANDS_BROKER") or default
         if where:
@@ -62,7 +62,7 @@ class Connection:
             key_name = key_file or os.environ.get("MANYHANDS_KEY_FILE")
             key = credentials(Path(key_name).expanduser(), "client") if key_name else None
         else:
-            self.cluster = LocalCluster(nodes=1, slots=slots, together=True)
+            self.cluster = OwnCluster(slots)
             where, key = self.cluster.address, None
         #: Where the broker is.
         self.address = where
@@ -73,6 +73,8 @@ class Connection:
         except BaseException:
             self.abort(ClusterClosed("could not connect"))
             raise
+        if self.cluster is not None:
+            self.cluster.keep(lambda error: self.abort(error, wait=False))
         _open.add(self)
 
     def finish(self, *, wait: bool) -> None:
@@ -89,7 +91,7 @@ class Connection:
 
     def _ended(self) -> None:
         if self.cluster is not None:
-            self.cluster.close(drain=False)
+            self.cluster.close()
         _open.discard(self)
 
     def end_at_exit(self) -> None:

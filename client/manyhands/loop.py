@@ -277,13 +277,13 @@ class SessionLoop:
                 ):
                     return
                 (descriptor,) = watched
-                self._poller.mute(descriptor)
+                self._poller.modify(descriptor, 0)
             finally:
                 self._busy.release()
             self._vigil.keep(descriptor, done, timeout, partial(self._receive_here, link))
             with self._busy:
                 if self._link is link and self._watched is watched:
-                    self._poll_link()
+                    self._poller.modify(descriptor, IN)
                 wanted = self._wants_turn() or self._failure is not None
             if wanted:
                 self.intake.wake()

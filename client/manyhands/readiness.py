@@ -12,7 +12,7 @@ class Readiness:
     """Descriptors that one thread waits for."""
 
     def __init__(self) -> None:
-        #: Whether `mute` works, also while somebody waits.
+        #: Whether `modify` works, also while somebody waits.
         self.mutes = hasattr(select, "epoll")
         self._set = select.epoll() if self.mutes else select.poll()
 
@@ -24,9 +24,9 @@ class Readiness:
         """Wait for it no more."""
         self._set.unregister(descriptor)
 
-    def mute(self, descriptor: int) -> None:
-        """Do not wake up for it until it is registered anew."""
-        self._set.modify(descriptor, 0)
+    def modify(self, descriptor: int, events: int) -> None:
+        """Wait for these events of a descriptor instead; 0: do not wake up for it."""
+        self._set.modify(descriptor, events)
 
     def wait(self, seconds: float | None) -> dict[int, int]:
         """Events of descriptors that are ready, after `seconds` at the latest; `None`: for ever."""

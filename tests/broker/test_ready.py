@@ -95,6 +95,14 @@ def test_a_class_without_a_node_holds_nobody_up(queue: ReadyQueue) -> None:
     assert queue.next() is gpu, "both are still in line"
 
 
+def test_jobs_of_a_session_take_turns_whatever_their_kinds(queue: ReadyQueue) -> None:
+    owner = session("owner")
+    for name in ("one", "two"):
+        queue.add(job(owner, name))
+        queue.add(job(owner, f"{name} by value", needs=["cloudpickle=3"]))
+    assert turns(queue, 1_000) == dict.fromkeys(("one", "two", "one by value", "two by value"), 250)
+
+
 def test_a_session_that_may_not_run_is_passed_over_until_it_may(queue: ReadyQueue) -> None:
     full, other = session("full", limit=10), session("other")
     queue.add(job(full))

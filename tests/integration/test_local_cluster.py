@@ -138,7 +138,7 @@ def test_a_pool_left_open_ends_at_exit(tmp_path: Path) -> None:
         pool = manyhands.Pool(1)
         print(pool.apply(abs, (-1,)))
         pool.apply_async(time.sleep, (1000,))
-        print(*pool._connection.cluster.pids)
+        print(pool._connection.cluster.pid)
         """,
         tmp_path,
     )
@@ -147,21 +147,27 @@ def test_a_pool_left_open_ends_at_exit(tmp_path: Path) -> None:
     eventually(lambda: gone(*map(int, pids.split())))
 
 
-def test_a_killed_script_takes_its_cluster_along(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", [True, False])
+def test_a_killed_script_takes_its_cluster_along(tmp_path: Path, own: bool) -> None:
     script = tmp_path / "script.py"
-    script.write_text(
-        "import manyhands, threading\n"
-        "cluster = manyhands.LocalCluster(nodes=1)\n"
+    start = (
+        "executor = manyhands.Executor(1)\npids = [executor._connection.cluster.pid]\n"
+        if own
+        else "cluster = manyhands.LocalCluster(nodes=1)\npids = cluster.pids\n"
         "executor = manyhands.Executor(address=cluster.address)\n"
+    )
+    script.write_text(
+        "import manyhands, os, threading\n"
+        f"{start}"
         "executor.submit(abs, -1).result()\n"
-        "print(*cluster.pids, flush=True)\n"
+        "print(*pids, executor.submit(os.getpid).result(), flush=True)\n"
         "threading.Event().wait()\n"
     )
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         pids = list(map(int, process.stdout.readline().split()))
         process.kill()
-    assert len(pids) == 2
+    assert len(pids) == (2 if own else 3)
     eventually(lambda: gone(*pids))
 
 
@@ -171,7 +177,7 @@ def test_interrupting_a_script_ends_it_at_once(tmp_path: Path) -> None:
         "import manyhands, time\n"
         "with manyhands.Pool(1) as pool:\n"
         "    pool.apply(abs, (-1,))\n"
-        "    print(*pool._connection.cluster.pids, flush=True)\n"
+        "    print(pool._connection.cluster.pid, flush=True)\n"
         "    pool.apply(time.sleep, (1000,))\n"
     )
     with subprocess.Popen(

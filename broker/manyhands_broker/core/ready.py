@@ -2,8 +2,9 @@
 
 Within a priority the session that has received the least work so far goes first (start-time fair
 queueing, Goyal et al. 1996: a session's virtual time grows by the seconds of work it is given, and a
-session that was away resumes at the present virtual time instead of claiming the past). Finding the
-next job costs the logarithm of the number of sessions, whatever the number of tasks.
+session that was away resumes at the present virtual time instead of claiming the past). Its jobs take
+turns, whether nodes have to be alike for them or not. Finding the next job costs the logarithm of the
+number of sessions, whatever the number of tasks.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from manyhands_broker.core.session import Session
 
 
 class _Level:
-    """The jobs of one priority."""
+    """The jobs of one priority and kind."""
 
-    __slots__ = ("heap", "lanes", "parked")
+    __slots__ = ("heap", "lanes", "parked", "turn")
 
     def __init__(self) -> None:
         #: (virtual time when pushed, tie-breaker, session): one entry for each lane not parked.
@@ -30,6 +31,8 @@ class _Level:
         self.lanes: dict[Session, deque[Job]] = {}
         #: Sessions passed over until they may run again.
         self.parked: set[Session] = set()
+        #: When it last had its turn: the higher, the later. A session's jobs of two kinds alternate.
+        self.turn = 0
 
 
 class ReadyQueue:
@@ -72,6 +75,7 @@ class ReadyQueue:
         for negated in list(self._order):
             kinds = self._levels[-negated]
             best: Job | None = None
+            first = (0.0, 0)
             for kind, level in list(kinds.items()):
                 if kind in without:
                     continue
@@ -79,8 +83,8 @@ class ReadyQueue:
                 if job is None:
                     if not level.lanes:
                         del kinds[kind]
-                elif best is None or job.session.vtime < best.session.vtime:
-                    best = job
+                elif best is None or (job.session.vtime, level.turn) < first:
+                    best, first = job, (job.session.vtime, level.turn)
             if not kinds:
                 del self._levels[-negated]
                 self._order.remove(negated)
@@ -93,7 +97,9 @@ class ReadyQueue:
         """The job was given work of so many seconds: others come first now."""
         session = job.session
         session.vtime += seconds
-        lane = self._levels[job.options.priority][job.kind].lanes.get(session)
+        level = self._levels[job.options.priority][job.kind]
+        level.turn = next(self._ties)
+        lane = level.lanes.get(session)
         if lane is not None and len(lane) > 1 and lane[0] is job:
             lane.rotate(-1)
 

@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from manyhands import Client, LocalCluster
+from manyhands import Client
 from manyhands.cli import _output
+from manyhands.own import OwnCluster
 from manyhands_shared import settings
 from manyhands_shared.config import DEFAULT_BIND, ClientConfig
 
@@ -22,13 +23,14 @@ def client(*, embed: bool = False, slots: int | None = None, **values: Any) -> I
     config = settings.validate(ClientConfig, values)
     with contextlib.ExitStack() as stack:
         address, key_file = config.broker or DEFAULT_BIND, config.key_file
+        cluster = None
         if not config.broker and embed:
-            cluster = LocalCluster(nodes=1, slots=slots, together=True)
+            cluster = OwnCluster(slots)
             # Whatever still runs when the command ends is wanted by nobody.
-            stack.callback(cluster.close, drain=False)
+            stack.callback(cluster.close)
             address, key_file = cluster.address, ""
             _output.note("no broker named: working on this machine alone")
-        yield stack.enter_context(
+        client = stack.enter_context(
             Client(
                 address,
                 key_file=key_file or None,
@@ -36,3 +38,11 @@ def client(*, embed: bool = False, slots: int | None = None, **values: Any) -> I
                 connect_timeout=config.connect_timeout,
             )
         )
+        if cluster is not None:
+            cluster.keep(lambda error: _give_up(client, error))
+        yield client
+
+
+def _give_up(client: Client, error: BaseException) -> None:
+    _output.note(str(error))
+    client.close()

@@ -14,6 +14,8 @@ from manyhands_shared.link.base import Link, LinkEvent
 from manyhands_shared.messages import Message, ResultGroup, Results
 from manyhands_shared.serial import Payload
 
+_OWN = {bytes}
+
 
 class Junction:
     """Where the links of one node meet its broker, one link at a time."""
@@ -90,12 +92,16 @@ class LocalLink(Link):
 
 def _kept(results: Results) -> Results:
     """The same, with nothing in it that lies in memory which the node will use again."""
+    if all(_is_kept(group) for group in results.groups):
+        return results
     return replace(results, groups=[_kept_group(group) for group in results.groups])
 
 
+def _is_kept(group: ResultGroup) -> bool:
+    return set(map(type, group.bodies)) <= _OWN
+
+
 def _kept_group(group: ResultGroup) -> ResultGroup:
-    if all(type(body) is bytes for body in group.bodies):
-        return group
     return replace(group, bodies=[_kept_body(body) for body in group.bodies])
 
 

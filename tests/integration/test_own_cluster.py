@@ -1,0 +1,148 @@
+"""The cluster of an executor's own: one process, and another one when it dies."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import manyhands
+from manyhands import own
+from support import eventually
+
+BOUND = 60.0
+
+
+@pytest.fixture
+def executor() -> Iterator[manyhands.Executor]:
+    with manyhands.Executor(2) as started:
+        yield started
+
+
+def pid_of(executor: manyhands.Executor) -> int:
+    cluster = executor._connection.cluster
+    assert cluster is not None
+    return cluster.pid
+
+
+def kill(executor: manyhands.Executor) -> int:
+    pid = pid_of(executor)
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def work(n: int) -> int:
+    return sum(range(5_000)) and n
+
+
+def killed_by_itself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def for_ever() -> None:
+    threading.Event().wait()
+
+
+def test_broker_and_node_are_one_process(executor: manyhands.Executor) -> None:
+    assert executor.submit(os.getppid).result(BOUND)
+    children = [one for one in psutil.Process().children() if one.is_running()]
+    assert [one.pid for one in children] == [pid_of(executor)]
+    assert executor.submit(abs, -1).result(BOUND) == 1
+
+
+def test_it_is_gone_behind_its_executor() -> None:
+    with manyhands.Executor(1) as executor:
+        pids = [pid_of(executor), executor.submit(os.getpid).result(BOUND)]
+    eventually(lambda: not any(map(psutil.pid_exists, pids)), what="it is gone")
+
+
+@pytest.mark.parametrize("nbytes", [100, 40_000, 200_000, 3_000_000])
+def test_arrays_come_back_whole(executor: manyhands.Executor, nbytes: int) -> None:
+    made = [executor.submit(np.full, nbytes, n % 256, np.uint8) for n in range(60)]
+    for n, future in enumerate(made):
+        array = future.result(BOUND)
+        assert array.nbytes == nbytes
+        assert (array == n % 256).all()
+
+
+def test_a_task_that_kills_its_process_fails_alone(executor: manyhands.Executor) -> None:
+    others = [executor.submit(work, n) for n in range(200)]
+    with pytest.raises(manyhands.TaskCrashed, match="SIGKILL"):
+        executor.submit(killed_by_itself).result(BOUND)
+    assert [other.result(BOUND) for other in others] == list(range(200))
+
+
+def test_tasks_outlive_the_process(
+    executor: manyhands.Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = executor.submit(os.getpid).result(BOUND)
+    futures = [executor.submit(work, n) for n in range(4_000)]
+    futures[0].result(BOUND)
+    with caplog.at_level(logging.WARNING, "manyhands.client"):
+        first = kill(executor)
+        assert [future.result(BOUND) for future in futures] == list(range(4_000))
+    assert "died of SIGKILL; another takes its place" in caplog.text
+    assert pid_of(executor) != first
+    eventually(lambda: not psutil.pid_exists(child), what="the children of the first are gone")
+
+
+def test_a_running_task_runs_again(executor: manyhands.Executor, tmp_path: Path) -> None:
+    began, go_on = tmp_path / "began", tmp_path / "go-on"
+    os.mkfifo(began)
+    os.mkfifo(go_on)
+
+    def twice() -> str:
+        with began.open("w") as file:
+            file.write("here")
+        return go_on.read_text()
+
+    future = executor.submit(twice)
+    assert began.read_text() == "here"
+    kill(executor)
+    assert began.read_text() == "here", "the second time"
+    go_on.write_text("done")
+    assert future.result(BOUND) == "done"
+
+
+def test_one_that_dies_again_and_again_is_given_up(
+    executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "DEATHS", 2)
+    executor.submit(abs, -1).result(BOUND)
+    stopped: Future[None] = executor.submit(for_ever)
+    first = kill(executor)
+    eventually(lambda: pid_of(executor) != first, what="another has started")
+    kill(executor)
+    with pytest.raises(manyhands.ManyhandsError, match="died of SIGKILL, 2 times within a minute"):
+        stopped.result(BOUND)
+    with pytest.raises(manyhands.ManyhandsError, match="2 times within a minute"):
+        executor.submit(abs, -1)
+
+
+def test_one_that_cannot_be_replaced_is_given_up(
+    executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    future: Future[None] = executor.submit(for_ever)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    kill(executor)
+    with pytest.raises(manyhands.ManyhandsError, match=r"died of SIGKILL, and .*/nowhere/python"):
+        future.result(BOUND)
+
+
+def test_a_stop_in_its_life_costs_nothing(executor: manyhands.Executor) -> None:
+    process = psutil.Process(pid_of(executor))
+    futures = [executor.submit(work, n) for n in range(500)]
+    futures[0].result(BOUND)
+    process.suspend()
+    more = [executor.submit(work, n) for n in range(500)]
+    process.resume()
+    assert [future.result(BOUND) for future in (*futures, *more)] == [*range(500), *range(500)]
