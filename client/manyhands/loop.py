@@ -54,6 +54,7 @@ from manyhands.session.types import (
     Tick,
     Turned,
     Unwatch,
+    Vanished,
     Watch,
 )
 from manyhands.uninterrupted import Uninterrupted
@@ -68,6 +69,7 @@ from manyhands_shared.errors import (
     NotAuthorised,
     Refused,
     SubmitRejected,
+    TaskLost,
 )
 from manyhands_shared.link import Link, LinkEvent, connect
 from manyhands_shared.messages import DENIED, Message
@@ -514,6 +516,8 @@ class SessionLoop:
                 self._kept(job_id)
             case Turned(job_id, reason):
                 self._turned(job_id, reason)
+            case Vanished(job_id, reason):
+                self._vanished(job_id, reason)
             case Answered(request, error, data):
                 answer = self._answers.pop(request)
                 if error:
@@ -561,6 +565,15 @@ class SessionLoop:
             job.unfinished = 0
         self._close_job(job)  # what comes now goes into another one, which may be taken
         self._forget(job)
+
+    def _vanished(self, job_id: str, reason: str) -> None:
+        watcher = self._watchers.pop(job_id, None)
+        if watcher is not None:
+            watcher.fail(TaskLost(reason))
+        job = self._jobs.get(job_id)
+        if job is not None:
+            job.sink.fail(TaskLost(reason))
+            self._let_go(job)
 
     def _forget(self, job: OpenJob) -> None:
         if job.closed and not job.unfinished and self._jobs.pop(job.id, None) is not None:

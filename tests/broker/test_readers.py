@@ -43,6 +43,11 @@ def test_attach_to_what_is_not_there(world: World) -> None:
     world.submit(durable=False)
     world.drain((b"client", m.Attach("job")), (b"client", m.Attach("none")))
     assert not world.core.book.readers
+    [rejected] = world.take(b"client", m.Rejected)
+    assert (rejected.job, rejected.first) == ("none", 0), "and one's own attached job goes on"
+    world.client(b"other")
+    world.drain((b"other", m.Attach("job")))
+    assert [one.job for one in world.take(b"other", m.Rejected)] == ["job"]
 
 
 @pytest.mark.parametrize("over", [False, True], ids=["running", "over"])

@@ -146,3 +146,21 @@ def test_a_stop_in_its_life_costs_nothing(executor: manyhands.Executor) -> None:
     more = [executor.submit(work, n) for n in range(500)]
     process.resume()
     assert [future.result(BOUND) for future in (*futures, *more)] == [*range(500), *range(500)]
+
+
+def test_durable_tasks_are_lost_with_the_process_and_say_so(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    os.mkfifo(began)
+
+    def never_ends() -> None:
+        began.write_text("here")
+        threading.Event().wait()
+
+    with manyhands.Executor(1, durable=True) as executor:
+        assert executor.submit(abs, -1).result(BOUND) == 1
+        lost = executor.submit(never_ends)
+        assert began.read_text() == "here"
+        kill(executor)
+        with pytest.raises(manyhands.TaskLost, match="for want of a journal"):
+            lost.result(BOUND)
+        assert executor.submit(abs, -2).result(BOUND) == 2

@@ -184,6 +184,8 @@ class Clients:
             case Attach(job_id):
                 if session.who.commands or self._book.owner(job_id) == session.account:
                     self._durable.attach(session, job_id)
+                else:
+                    self._durable.absent(session, job_id)
             case Detach(job_id):
                 self._durable.detach(session, job_id)
             case Throttle(job_id, hold):

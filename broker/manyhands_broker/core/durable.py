@@ -18,7 +18,7 @@ from manyhands_broker.core.records import (
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.states import State
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.messages import Function, Status, SubmitGroup
+from manyhands_shared.messages import Function, Rejected, Status, SubmitGroup
 from manyhands_shared.options import JobOptions
 from manyhands_shared.serial import Payload, total
 
@@ -119,13 +119,20 @@ class Durable:
     # Results
 
     def attach(self, session: Session, job_id: str) -> None:
-        """Send a session every result of a job, stored and to come."""
+        """Send a session every result of a job, stored and to come; or say that there is none."""
         job = self._book.jobs.get(job_id)
         if job is not None:
             job.watchers.discard(session)
         if job_id in self._book.kept or (job is not None and job.options.durable):
             self._book.held_readers.pop((session, job_id), None)
             self._book.readers[session, job_id] = 0
+        elif job is None or job.session is not session:
+            self.absent(session, job_id)
+
+    def absent(self, session: Session, job_id: str) -> None:
+        """Say that there are no results of a job for this session, now or ever."""
+        reason = f"the broker has no job {job_id} for you: it was forgotten, or lost for want of a journal"
+        self._book.send(session.peer, Rejected(job_id, 0, reason))
 
     def throttle(self, session: Session, job_id: str, *, hold: bool) -> None:
         """Hold back results from a session that is attached, or go on where that began."""

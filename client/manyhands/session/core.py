@@ -69,6 +69,7 @@ from manyhands.session.types import (
     Tick,
     Turned,
     Unwatch,
+    Vanished,
     Watch,
 )
 from manyhands.session.watch import Watches
@@ -402,6 +403,9 @@ class Session:
             yield from self._deliver(ended)
         if known:
             yield Turned(message.job, message.reason)
+        if message.job in self.watches and not message.first:
+            self.watches.drop(message.job)
+            yield Vanished(message.job, message.reason)
 
     def _reply(self, message: Reply) -> Iterator[Effect]:
         if self._questions.pop(message.request, None) is not None:

@@ -231,6 +231,14 @@ class Turned:
 
 
 @record
+class Vanished:
+    """The broker has nothing of a job that was watched: what has not been seen of it never comes."""
+
+    job: str
+    reason: str
+
+
+@record
 class Answered:
     """The answer to an `Ask`; `error` is empty if it went well."""
 
@@ -247,4 +255,6 @@ class Failed:
     reason: str
 
 
-Effect = Send | Relink | Opened | Deliver | Fetch | Supply | Kept | Turned | Answered | Failed
+Effect = (
+    Send | Relink | Opened | Deliver | Fetch | Supply | Kept | Turned | Vanished | Answered | Failed
+)
