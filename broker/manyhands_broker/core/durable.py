@@ -131,7 +131,7 @@ class Durable:
 
     def absent(self, session: Session, job_id: str) -> None:
         """Say that there are no results of a job for this session, now or ever."""
-        reason = f"the broker has no job {job_id} for you: it was forgotten, or lost for want of a journal"
+        reason = f"the broker has no job {job_id} for you: forgotten, or lost for want of a journal"
         self._book.send(session.peer, Rejected(job_id, 0, reason))
 
     def throttle(self, session: Session, job_id: str, *, hold: bool) -> None:

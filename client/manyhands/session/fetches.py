@@ -39,11 +39,14 @@ class Fetches:
     ) -> Fetch | Taken | Relay | None:
         """A node holds a result; what is to be done about it now."""
         known = self._offers.get((job, index))
-        if known is not None and known.attempt == attempt:
-            # Two brokers may have numbered two runs alike. What is here of one is as good as the other,
-            # and the word about it is on its way or said already.
-            if known.ticket == ticket or known.payload is not None:
-                return _verdict(job, index, known)
+        # Two brokers may have numbered two runs alike. What is here of one is as good as the other, and
+        # the word about it is on its way or said already.
+        if (
+            known is not None
+            and known.attempt == attempt
+            and (known.ticket == ticket or known.payload is not None)
+        ):
+            return _verdict(job, index, known)
         self._offers[job, index] = _Offer(attempt, ticket)
         return Fetch(job, attempt, index, ticket)
 
