@@ -17,31 +17,24 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from itertools import count, groupby
-from operator import itemgetter
 from typing import Any
 
 from manyhands.exchange import Exchange
 from manyhands.intake import Intake
+from manyhands.jobs import Jobs
 from manyhands.open_job import OpenJob, Sink
 from manyhands.readiness import IN, OUT, Readiness
 from manyhands.session import Session
 from manyhands.session.types import (
-    AddJob,
     Answered,
-    Append,
-    Ask,
     CancelOther,
-    CancelTasks,
     Close,
-    CloseJob,
     Deliver,
     Effect,
     Event,
     Failed,
     Fetch,
     Flush,
-    HoldBack,
     Kept,
     LinkLost,
     LinkUp,
@@ -53,9 +46,7 @@ from manyhands.session.types import (
     Supply,
     Tick,
     Turned,
-    Unwatch,
     Vanished,
-    Watch,
 )
 from manyhands.uninterrupted import Uninterrupted
 from manyhands.vigil import LOOK_SECONDS, Vigil
@@ -68,11 +59,9 @@ from manyhands_shared.errors import (
     ManyhandsError,
     NotAuthorised,
     Refused,
-    SubmitRejected,
-    TaskLost,
 )
 from manyhands_shared.link import Link, LinkEvent, connect
-from manyhands_shared.messages import DENIED, Message
+from manyhands_shared.messages import Message
 from manyhands_shared.role_key import Credentials
 from manyhands_shared.route import Route
 
@@ -104,10 +93,6 @@ class SessionLoop:
         self.intake = intake
         self._key = key
         self._session = session
-        self._jobs: dict[str, OpenJob] = {}
-        self._watchers: dict[str, Sink] = {}
-        self._requests = count(1)
-        self._answers: dict[int, Future[Any]] = {}
         self._settled = threading.Event()
         self._broken = 0
         self._stopping = False
@@ -120,6 +105,7 @@ class SessionLoop:
             session.token, intake, self._poller, self._send_if_open, keyed=key is not None
         )
         self.store = self._exchange.store
+        self._jobs = Jobs(intake, self._exchange, self._handle)
         self._link: Link
         #: Held by whoever uses the link and the session: the I/O thread, unless it sleeps.
         self._busy = threading.Lock()
@@ -159,15 +145,15 @@ class SessionLoop:
 
     def open_job(self, job: OpenJob) -> None:
         """Begin a job; its tasks follow through `intake`."""
-        self.intake.command(partial(self._open_job, job))
+        self.intake.command(partial(self._jobs.open, job))
 
     def close_job(self, job: OpenJob) -> None:
         """The job gets no more tasks."""
-        self.intake.command(partial(self._close_job, job))
+        self.intake.command(partial(self._jobs.close, job))
 
     def cancel(self, job: OpenJob, find: Callable[[], list[int]] | None = None) -> None:
         """Cancel a whole job, or those tasks that `find`, called on the I/O thread, names."""
-        self.intake.command(partial(self._cancel, job, find))
+        self.intake.command(partial(self._jobs.cancel, job, find))
 
     def cancel_other(self, job_id: str) -> None:
         """Cancel a job of any session by its id."""
@@ -175,20 +161,20 @@ class SessionLoop:
 
     def watch(self, job_id: str, sink: Sink) -> None:
         """Have every result of a durable job, stored and to come, delivered to `sink`."""
-        self.intake.command(partial(self._watch_job, job_id, sink))
+        self.intake.command(partial(self._jobs.watch, job_id, sink))
 
     def unwatch(self, job_id: str, sink: Sink) -> None:
         """No more of that; a late call, when another sink has taken over, does nothing."""
-        self.intake.command(partial(self._unwatch_job, job_id, sink))
+        self.intake.command(partial(self._jobs.unwatch, job_id, sink))
 
     def hold_back(self, job_id: str, sink: Sink, hold: bool) -> None:
         """Leave results that `sink` watches with the broker, or go on where that began."""
-        self.intake.command(partial(self._hold_back, job_id, sink, hold=hold))
+        self.intake.command(partial(self._jobs.hold_back, job_id, sink, hold=hold))
 
     def ask(self, what: str, arguments: dict[str, Any]) -> Future[Any]:
         """Put a question to the broker; the future has the data of its reply, or `Refused`."""
         answer: Future[Any] = Future()
-        self.intake.command(partial(self._ask, answer, what, arguments))
+        self.intake.command(partial(self._jobs.ask, answer, what, arguments))
         return answer
 
     def close(self, error: BaseException, then: Callable[[], None]) -> None:
@@ -232,7 +218,7 @@ class SessionLoop:
             try:
                 if self._stopping or session.state is not State.OPEN:
                     return False
-                self._take()
+                self._jobs.take(intake.take())
                 self._flush()
                 intake.publish(session.unended, session.books.held_bytes)
                 return not self._wants_turn()
@@ -349,7 +335,8 @@ class SessionLoop:
             self._receive()
         for fetched in self._exchange.turn(ready):
             self._handle(fetched)
-        self._take()
+        if not intake.empty:
+            self._jobs.take(intake.take())
         deadline = session.deadline
         if deadline is not None and monotonic() >= deadline:
             self._handle(Tick())
@@ -424,80 +411,6 @@ class SessionLoop:
             if self._link is not link or self._stopping:
                 return
 
-    def _take(self) -> None:
-        if self.intake.empty:
-            return
-        for job, group in groupby(self.intake.take(), itemgetter(0)):
-            if job is None:
-                for _, command, _ in group:
-                    command()
-            else:
-                _, entries, payloads = zip(*group, strict=True)
-                if job.closed:
-                    job.sink.reject(entries, payloads)
-                    continue
-                job.sink.accept(job.next, entries)
-                job.next += len(payloads)
-                job.unfinished += len(payloads)
-                self._handle(Append(job.id, list(payloads)))
-
-    def _open_job(self, job: OpenJob) -> None:
-        if self._stopping:
-            job.closed = True
-            job.sink.fail(self.intake.error or ClusterClosed("the session was closed"))
-            return
-        self._jobs[job.id] = job
-        if job.kept is not None:
-            job.unfinished = 1  # until the journal has it
-        options = self._exchange.options(job.options)
-        self._handle(AddJob(job.id, job.function, options, watch=job.kept is None))
-
-    def _close_job(self, job: OpenJob) -> None:
-        if not job.closed:
-            job.closed = True
-            self._handle(CloseJob(job.id))
-            self._forget(job)
-
-    def _cancel(self, job: OpenJob, find: Callable[[], list[int]] | None) -> None:
-        if job.id not in self._jobs:
-            return
-        if find is None:
-            job.closed = job.cancelled = True
-            self._handle(CancelTasks(job.id, None))
-            if job.kept is not None:
-                self._let_go(job)
-            else:
-                self._forget(job)
-        else:
-            indices = find()
-            if indices:
-                self._handle(CancelTasks(job.id, indices))
-
-    def _watch_job(self, job_id: str, sink: Sink) -> None:
-        if self._stopping:
-            sink.fail(self.intake.error or ClusterClosed("the session was closed"))
-            return
-        self._unwatch_job(job_id, self._watchers.get(job_id))
-        self._watchers[job_id] = sink
-        self._handle(Watch(job_id))
-
-    def _unwatch_job(self, job_id: str, sink: Sink | None) -> None:
-        if sink is not None and self._watchers.get(job_id) is sink:
-            del self._watchers[job_id]
-            self._handle(Unwatch(job_id))
-
-    def _hold_back(self, job_id: str, sink: Sink, *, hold: bool) -> None:
-        if self._watchers.get(job_id) is sink:
-            self._handle(HoldBack(job_id, hold))
-
-    def _ask(self, answer: Future[Any], what: str, arguments: dict[str, Any]) -> None:
-        if self._stopping:
-            answer.set_exception(self.intake.error or ClusterClosed("the session was closed"))
-            return
-        request = next(self._requests)
-        self._answers[request] = answer
-        self._handle(Ask(request, what, arguments))
-
     def _handle(self, event: Event) -> None:
         for effect in self._session.handle(event, monotonic()):
             self._perform(effect)
@@ -507,26 +420,19 @@ class SessionLoop:
             case Send(message):
                 self._link.send(message)
             case Deliver():
-                self._deliver(effect)
+                self._jobs.deliver(effect)
             case Fetch():
                 self._exchange.fetch(effect)
             case Supply(key):
                 self._exchange.supply(key)
             case Kept(job_id):
-                self._kept(job_id)
+                self._jobs.kept(job_id)
             case Turned(job_id, reason):
-                self._turned(job_id, reason)
+                self._jobs.turned(job_id, reason)
             case Vanished(job_id, reason):
-                self._vanished(job_id, reason)
-            case Answered(request, error, data):
-                answer = self._answers.pop(request)
-                if error:
-                    denied = data == DENIED
-                    answer.set_exception(
-                        NotAuthorised(error) if denied else Refused("query", error)
-                    )
-                else:
-                    answer.set_result(data)
+                self._jobs.vanished(job_id, reason)
+            case Answered():
+                self._jobs.answered(effect)
             case Opened():
                 self.intake.task_bytes = self._session.books.window_bytes
                 self._settled.set()
@@ -537,52 +443,9 @@ class SessionLoop:
                 text = f"the broker refuses: {reason}"
                 self._stop(NotAuthorised(text) if code in KEY_CODES else Refused(code, text))
 
-    def _deliver(self, ended: Deliver) -> None:
-        job = self._jobs.get(ended.job)
-        if job is not None:
-            job.unfinished -= len(ended.indices)
-            job.sink.deliver(ended.indices, ended.statuses, ended.bodies)
-            self._forget(job)
-        elif ended.job in self._watchers:
-            self._watchers[ended.job].deliver(ended.indices, ended.statuses, ended.bodies)
-
     def _send_if_open(self, message: Message) -> None:
         if self._session.state is State.OPEN:
             self._link.send(message)
-
-    def _kept(self, job_id: str) -> None:
-        job = self._jobs.get(job_id)
-        if job is not None and job.kept is not None:
-            self._let_go(job)
-            job.kept()
-
-    def _turned(self, job_id: str, reason: str) -> None:
-        job = self._jobs.get(job_id)
-        if job is None:
-            return
-        if job.kept is not None:
-            job.sink.fail(SubmitRejected(reason))
-            job.unfinished = 0
-        self._close_job(job)  # what comes now goes into another one, which may be taken
-        self._forget(job)
-
-    def _vanished(self, job_id: str, reason: str) -> None:
-        watcher = self._watchers.pop(job_id, None)
-        if watcher is not None:
-            watcher.fail(TaskLost(reason))
-        job = self._jobs.get(job_id)
-        if job is not None:
-            job.sink.fail(TaskLost(reason))
-            self._let_go(job)
-
-    def _forget(self, job: OpenJob) -> None:
-        if job.closed and not job.unfinished and self._jobs.pop(job.id, None) is not None:
-            self._handle(Unwatch(job.id))
-
-    def _let_go(self, job: OpenJob) -> None:
-        """Of a durable job whose results go elsewhere."""
-        job.unfinished = 0
-        self._forget(job)
 
     def _connect(self) -> None:
         route = self._route
@@ -612,16 +475,7 @@ class SessionLoop:
         """Nothing will come any more: tell everybody."""
         self._stopping = True
         self.intake.shut(error)
-        for job in list(self._jobs.values()):
-            job.closed = True
-            job.sink.fail(error)
-        self._jobs.clear()
-        for sink in list(self._watchers.values()):
-            sink.fail(error)
-        self._watchers.clear()
-        for answer in self._answers.values():
-            answer.set_exception(error)
-        self._answers.clear()
+        self._jobs.end(error)
         self._settled.set()
 
 
