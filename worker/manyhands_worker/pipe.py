@@ -16,6 +16,7 @@ The same two classes serve both ends: the child's socket blocks, the node's does
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -170,7 +171,14 @@ class Writer:
         if fds:
             socket.send_fds(self._socket, [prefix[:1]], fds)
             prefix = prefix[1:]
-        self._waiting.append(memoryview(prefix + packed))
+        data = prefix + packed
+        sent = 0
+        if not (self._waiting or views):  # as nearly always: spared a vector
+            with contextlib.suppress(BlockingIOError):
+                sent = self._socket.send(data)
+            if sent == len(data):
+                return True
+        self._waiting.append(memoryview(data)[sent:])
         self._waiting.extend(views)
         return send_waiting(self._socket, self._waiting)
 

@@ -93,6 +93,7 @@ class NodePool:
         self._server = server
         self._children: list[ChildHandle | None] = [None] * slots
         self._leaving: dict[ChildHandle, float] = {}
+        self._pids: list[int] | None = None
         # Children whose pipe is closed, and that must be dead by then.
         self._doubtful: dict[ChildHandle, float] = {}
         # When an empty slot may be filled, and how often in a row that has failed.
@@ -109,9 +110,11 @@ class NodePool:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of all children."""
-        here = [child.pid for child in self._children if child is not None]
-        return here + [child.pid for child in self._leaving]
+        """Process ids of all children. The same list as long as they are the same."""
+        if self._pids is None:
+            here = [child.pid for child in self._children if child is not None]
+            self._pids = here + [child.pid for child in self._leaving]
+        return self._pids
 
     def pid(self, slot: int) -> int:
         """Process id of a slot's child; 0 if it has none just now."""
@@ -235,6 +238,7 @@ class NodePool:
             self._told_of_slab = True
             self._events.append(a.Trouble("small-shm", _small_slab(size, self._slab_bytes)))
         self._children[slot] = child
+        self._pids = None
         self._selector.register(child.socket, selectors.EVENT_READ, self._on_pipe(child))
         self._selector.register(child.output.fd, selectors.EVENT_READ, self._on_output(child))
         self._selector.register(child.sentinel, selectors.EVENT_READ, self._on_death(child))
@@ -286,6 +290,7 @@ class NodePool:
         def handle(_: int) -> None:
             self._selector.unregister(child.sentinel)
             self._doubtful.pop(child, None)
+            self._pids = None
             if self._leaving.pop(child, None) is None:
                 self._mourn(child)
             if not child.output.ended():
