@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import select
 from collections import Counter, deque
 from collections.abc import Callable
@@ -49,6 +50,7 @@ from manyhands_shared import wire
 from manyhands_shared.clock import Clock
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.messages import ClientHello, Lease, Message, Ping, Pong, Who, WorkerHello
+from manyhands_shared.patience import Patience
 from manyhands_shared.serial import Buffer
 
 log = logging.getLogger("manyhands.broker")
@@ -57,6 +59,8 @@ log = logging.getLogger("manyhands.broker")
 DRAIN_MESSAGES = 512
 #: The same in time: 512 messages of 4,096 tasks each would take seconds.
 DRAIN_SECONDS = 0.05
+#: Longest look for what is about to come, in place of sleep, where that is done.
+LOOK_SECONDS = 0.0003
 #: Longest sleep: the loop notices within this time that it was stopped, and looks at heartbeats.
 MAX_WAIT = 1.0
 #: Between two attempts to send to a peer whose queue is full.
@@ -119,6 +123,7 @@ class Loop:
         #: Connections of processes on this machine.
         self.unix = UnixPort(self._poller, self.on_readable)
         self._lodging: Lodging | None = None
+        self._patience = Patience(can=False)
         self._outbox: dict[bytes, deque[list[Any]]] = {}
         #: What waits for room in the journal, and when that is asked for again.
         self._withheld: list[Effect] = []
@@ -145,6 +150,8 @@ class Loop:
     def lodging(self) -> Lodging:
         """Make room for a node in this process."""
         self._lodging = Lodging(self.on_ready, self.ignore)
+        # Whoever has a node inside serves one user, who may be waiting for a lone task.
+        self._patience = Patience(can=True)
         return self._lodging
 
     def restore(self, effects: list[Effect]) -> None:
@@ -163,10 +170,15 @@ class Loop:
     def run(self) -> None:
         """Serve until `stop`."""
         before = self._clock()
+        woken = False
         while not self._stopping:
             waiting = self._waiting()
             timeout = 0.0 if waiting else self._timeout(before)
-            ready = dict(self._poller.poll(math.ceil(timeout * 1000)))
+            if timeout > LOOK_SECONDS and woken and self._patience.worth_it():
+                ready = self._look(before) or self._poll(timeout)
+            else:
+                ready = self._poll(timeout)
+            woken = bool(ready)
             if waiting:
                 ready[self._descriptor] = select.POLLIN
             now = self._clock()
@@ -178,6 +190,20 @@ class Loop:
             before = self._clock()
             if before - now > STALL:
                 self._stalled(before - now, before)
+
+    def _poll(self, timeout: float) -> dict[Any, int]:
+        return dict(self._poller.poll(math.ceil(timeout * 1000)))
+
+    def _look(self, now: float) -> dict[Any, int]:
+        """What becomes ready in a moment; nothing if nothing does."""
+        until = now + LOOK_SECONDS
+        while not (ready := self._poller.poll(0)):
+            if self._clock() >= until:
+                self._patience.in_vain()
+                return {}
+            os.sched_yield()  # to whoever works on what is to come, if it is on this processor
+        self._patience.rewarded()
+        return dict(ready)
 
     def _turn(self, ready: dict[Any, int], now: float) -> None:
         effects: list[Effect] = []

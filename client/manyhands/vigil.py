@@ -1,8 +1,7 @@
 """Short waits without sleep.
 
-Whoever sleeps must be woken, and so must the processor that it slept on: 50 µs on a virtual machine. A
-lone task passes four processes, each of which would pay. A thread that looks again and again instead
-keeps its processor awake; where such waits turn out long, it does so more and more rarely.
+A lone task passes three or four processes, each of which would have to be woken. A thread that looks
+again and again instead keeps its processor awake.
 """
 
 from __future__ import annotations
@@ -12,32 +11,14 @@ import select
 from collections.abc import Callable
 
 from manyhands_shared.clock import monotonic
+from manyhands_shared.patience import Patience
 
 #: The longest that anybody looks.
 LOOK_SECONDS = 0.002
-#: After looks in vain, at most so many waits are left to sleep.
-_LONGEST_PAUSE = 100
 
 
-class Vigil:
-    """Decides whether to look, and does.
-
-    Args:
-        can: whether it can be done at all.
-    """
-
-    def __init__(self, *, can: bool) -> None:
-        # Another processor has to do the work meanwhile.
-        self._can = can and len(os.sched_getaffinity(0)) > 1
-        self._pause = 0
-        self._left = 0
-
-    def worth_it(self) -> bool:
-        """Whether to look this time."""
-        if self._left:
-            self._left -= 1
-            return False
-        return self._can
+class Vigil(Patience):
+    """Looks, where it has turned out to be worth it."""
 
     def keep(
         self,
@@ -57,6 +38,6 @@ class Vigil:
             else:
                 os.sched_yield()  # to whoever works on the answer, if it is on this processor
             if monotonic() >= until:
-                self._pause = self._left = min(2 * self._pause + 1, _LONGEST_PAUSE)
+                self.in_vain()
                 return
-        self._pause = 0
+        self.rewarded()
