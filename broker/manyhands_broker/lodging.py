@@ -30,8 +30,8 @@ class Lodger(Protocol):
         """When it is to turn, if nothing happens before."""
 
     @property
-    def over(self) -> bool:
-        """Whether it has left, and the broker is to follow."""
+    def code(self) -> int | None:
+        """Its exit code once it has left, and the broker is to follow."""
 
     def turn(self, now: float) -> None:
         """Deal with what has happened."""
@@ -83,15 +83,17 @@ class Lodging(selectors.BaseSelector):
         return self._due
 
     @property
-    def over(self) -> bool:
-        """Whether the node has left."""
-        return self._lodger is not None and self._lodger.over
+    def code(self) -> int | None:
+        """The node's exit code once it has left."""
+        return None if self._lodger is None else self._lodger.code
 
     def turn(self, now: float) -> None:
         """Let the node turn, if there is anything for it."""
         lodger = self._lodger
         if lodger is None or not (self._stirred or self.junction.pending or now >= self.due):
             return
+        if self._due is None:
+            self._due = lodger.deadline  # it has to be asked for before each turn
         self._stirred = False
         self._due = None
         lodger.turn(now)

@@ -1,6 +1,7 @@
-"""The ZeroMQ loop around the scheduler: read all there is, decide, commit, send.
+"""The loop around the scheduler: read all there is, decide, commit, send.
 
-One ROUTER socket, beside it Unix sockets for this machine, one thread. A turn reads what they hold (up
+One ROUTER socket, beside it Unix sockets for this machine and perhaps a node in this process, one
+thread. A turn reads what they hold (up
 to a bound, so that sends are never far away), hands each message to the core, lets the core conclude the
 drain, commits the journal once, and sends. A peer whose queue is full has its messages kept here until
 it takes them; how many that can be is bounded by the windows of the protocol.
@@ -82,7 +83,7 @@ _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 class Loop:
-    """Drives a `Core` from a bound ROUTER socket."""
+    """Drives a `Core`: from a bound ROUTER socket, from `unix`, and from the node in its `lodging`."""
 
     def __init__(
         self,
@@ -147,7 +148,7 @@ class Loop:
         if self._others.pop(descriptor, None) is not None:
             self._poller.unregister(descriptor)
 
-    def lodging(self) -> Lodging:
+    def make_lodging(self) -> Lodging:
         """Make room for a node in this process."""
         self._lodging = Lodging(self.on_ready, self.ignore)
         # Whoever has a node inside serves one user, who may be waiting for a lone task.
@@ -218,7 +219,7 @@ class Loop:
             self._drain(effects, now)
         lodging = self._lodging
         if lodging is not None:
-            lodging.turn(now)
+            lodging.turn(self._clock())
             for event in lodging.events():
                 self._hear(event, effects, now)
         self._probe(effects, now)
@@ -231,15 +232,15 @@ class Loop:
             effects += self._core.handle(Drained(), now)
         self._do(effects, now)
         if lodging is not None:
-            lodging.turn(now)  # with what it has just been sent
-            if lodging.over:
+            lodging.turn(self._clock())  # with what it has just been sent
+            if lodging.code is not None:
                 self.stop()
 
     def _timeout(self, now: float) -> float:
-        if self._withheld:
-            return max(0.0, self._next_commit - now)
         wait = MAX_WAIT
-        if self._core.wake_at is not None:
+        if self._withheld:  # the core is not asked to do anything until then
+            wait = max(0.0, self._next_commit - now)
+        elif self._core.wake_at is not None:
             wait = min(wait, max(0.0, self._core.wake_at - now))
         if self._links is not None and self._links.due is not None:
             wait = min(wait, max(0.0, self._links.due - now))
@@ -431,7 +432,9 @@ class Loop:
                 effects += self._core.handle(LinkClosed(peer), now)
 
     def _stalled(self, seconds: float, now: float) -> None:
-        log.warning("the broker did not run for %.1f s; leases are extended by that", seconds)
+        # A node inside starts processes, which may take a while where much else is going on.
+        level = logging.WARNING if self._lodging is None else logging.INFO
+        log.log(level, "the broker did not run for %.1f s; leases are extended by that", seconds)
         self._do(self._core.handle(Stalled(seconds), now), now)
 
     def _complain(self, peer: bytes, error: ProtocolError) -> None:

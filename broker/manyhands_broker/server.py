@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,11 @@ def _serve(
         stack.callback(heartbeats.close)
         journal = _journal(config)
         stack.callback(journal.close)
+        limits = _limits(config, beat_port)
+        if lodge is not None:  # no node can come back from before its start
+            limits = replace(limits, rejoin_wait=0.0)
         core = Core(
-            _limits(config, beat_port),
+            limits,
             secrets.token_bytes(16),
             journal,
             monotonic(),
@@ -120,7 +124,7 @@ def _serve(
         if config.http:
             facts["http"] = _serve_http(config, core, loop, heartbeats, stack)
         if lodge is not None:
-            lodging = loop.lodging()
+            lodging = loop.make_lodging()
             node = lodge(selector=lodging, connect=lodging.junction.connect)
             lodging.take_in(stack.enter_context(node))
         else:
@@ -136,7 +140,7 @@ def _serve(
             ready(facts)
         loop.run()
         manager.tell("STOPPING=1")
-    return ExitCode.OK
+        return ExitCode.OK if lodge is None else lodging.code or ExitCode.OK
 
 
 def _serve_http(

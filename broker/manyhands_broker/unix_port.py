@@ -12,7 +12,6 @@ import logging
 import os
 import select
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,12 @@ from manyhands_shared.address import unix_path
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.framing import Stream
 from manyhands_shared.messages import Refused
+from manyhands_shared.peer import is_trusted, user_of
 from manyhands_shared.serial import Buffer
 
 log = logging.getLogger("manyhands.broker")
 
 _BACKLOG = 1_024
-_CREDENTIALS = struct.Struct("3i")  # process, user, group
 _IN, _OUT = select.POLLIN, select.POLLOUT
 
 
@@ -123,8 +122,8 @@ class UnixPort:
         except OSError:
             return  # it has left again; or there are no descriptors, and it waits
         stream = Stream(sock)
-        user = _user(sock)
-        if user not in (0, os.geteuid()):
+        user = user_of(sock)
+        if not is_trusted(user):
             reason = f"this broker is another user's ({os.geteuid()}, and you are {user})"
             stream.send(wire.encode(Refused("user", reason)))
             stream.close()
@@ -144,14 +143,6 @@ class UnixPort:
         self._poller.unregister(descriptor)
         del self._by_descriptor[descriptor], self._by_peer[peer]
         stream.close()
-
-
-def _user(sock: socket.socket) -> int:
-    """The user at the other end; where the system does not tell, the file's mode has to do."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return os.geteuid()
-    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(found)[1])
 
 
 def _bind(listener: socket.socket, path: str) -> None:

@@ -200,3 +200,8 @@ class Client:
         """End the session; what it submitted and has not ended is cancelled, durable jobs excepted."""
         self._drop.detach()
         self._connection.abort(ClusterClosed("the client was closed"))
+
+    def abort(self, error: BaseException) -> None:
+        """The same, without waiting for it; what has not ended fails with `error`."""
+        self._drop.detach()
+        self._connection.abort(error, wait=False)

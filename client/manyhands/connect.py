@@ -68,13 +68,13 @@ class Connection:
         self.address = where
         session = Session(secrets.token_bytes(16), name=name, limit=limit, info=_about_us())
         self.loop = SessionLoop(where, key, session, Intake(max_pending, MAX_PENDING_BYTES))
+        if self.cluster is not None:
+            self.cluster.keep(lambda error: self.abort(error, wait=False))
         try:
             self.loop.wait_open(connect_timeout)
         except BaseException:
             self.abort(ClusterClosed("could not connect"))
             raise
-        if self.cluster is not None:
-            self.cluster.keep(lambda error: self.abort(error, wait=False))
         _open.add(self)
 
     def finish(self, *, wait: bool) -> None:
@@ -120,5 +120,5 @@ def _end_all() -> None:
         connection.end_at_exit()
 
 
-# After the cluster module's own: handlers run in reverse, and this one may need clusters to work.
+# After those of the module `family`: handlers run in reverse, and this one may need clusters to work.
 atexit.register(_end_all)

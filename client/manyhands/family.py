@@ -20,6 +20,7 @@ from typing import Any
 from manyhands_shared.errors import ManyhandsError
 
 _START_SECONDS = 30.0
+_LOOK_MILLISECONDS = 100
 #: How long those that work may take to finish what they run, and anybody to leave, before SIGKILL.
 _DRAIN_SECONDS = 35.0
 _MOMENT_SECONDS = 0.2
@@ -31,7 +32,8 @@ _families: weakref.WeakSet[Family] = weakref.WeakSet()
 class Family:
     """Starts processes and ends them.
 
-    They find the modules that this process finds, and work in its current directory. Each holds the
+    They find the modules that this process finds, and work in its directory, both as they are when the
+    family is made. Each holds the
     far end of a *lifeline*, a pipe which nobody ever writes to: it tells of the end of this process.
     """
 
@@ -43,6 +45,9 @@ class Family:
         self._workers: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._lifeline, self._lifeline_in = os.pipe()
+        # As they are now, whenever somebody is started: a successor is to be like the one before.
+        self._directory = Path.cwd()
+        self._environment = _environment()
         _families.add(self)
 
     @property
@@ -73,17 +78,14 @@ class Family:
         if ready_fd is not None:
             command += ["--ready-fd", str(ready_fd)]
             inherited.append(ready_fd)
-        # A service manager hears of this process, not of those that it starts.
-        environment = {name: text for name, text in os.environ.items() if name != "NOTIFY_SOCKET"}
-        # What this process can import, its processes can, whatever was done to sys.path.
-        environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         with self._lock:
             if self.closing:
                 raise ManyhandsError("the cluster was closed")
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                env=environment,
+                cwd=self._directory,
+                env=self._environment,
                 pass_fds=inherited,
                 process_group=0,  # Ctrl-C in the terminal is for us; they leave when we say so
             )
@@ -138,9 +140,13 @@ class Family:
 
     def let_go(self) -> None:
         """In a forked child: only the parent may hold the lifeline open."""
-        if not self.closed:
+        if not self.closed and self._lifeline_in >= 0:
+            descriptor, self._lifeline_in = (
+                self._lifeline_in,
+                -1,
+            )  # which may soon be another file's
             with suppress(OSError):
-                os.close(self._lifeline_in)
+                os.close(descriptor)
 
 
 class Ready:
@@ -156,14 +162,29 @@ class Ready:
         Raises:
             ManyhandsError: it did not start.
         """
+        poller = select.poll()
+        deadline = time.monotonic() + _START_SECONDS
         with self._pipe as pipe:
-            if not select.select([pipe], [], [], _START_SECONDS)[0]:
-                raise ManyhandsError(f"the broker did not start within {_START_SECONDS:.0f} s")
-            line = pipe.readline()
+            poller.register(pipe, select.POLLIN)
+            # Its end alone would do, were there not forks of this process that hold the pipe open too.
+            while not poller.poll(_LOOK_MILLISECONDS) and self._process.poll() is None:
+                if time.monotonic() >= deadline:
+                    raise ManyhandsError(f"the broker did not start within {_START_SECONDS:.0f} s")
+            line = pipe.readline() if poller.poll(0) else b""
         if not line:
-            code = self._process.wait(_LEAVE_SECONDS)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LEAVE_SECONDS)
+            code = self._process.returncode
             raise ManyhandsError(f"the broker did not start (exit code {code}); see above why")
         return str(json.loads(line)["address"])
+
+
+def _environment() -> dict[str, str]:
+    # A service manager hears of this process, not of those that it starts.
+    environment = {name: text for name, text in os.environ.items() if name != "NOTIFY_SOCKET"}
+    # What this process can import, its processes can, whatever was done to sys.path.
+    environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    return environment
 
 
 def _end(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:

@@ -12,7 +12,6 @@ from operator import itemgetter
 from typing import Any
 
 from manyhands.exchange import Exchange
-from manyhands.intake import Intake
 from manyhands.open_job import OpenJob, Sink
 from manyhands.session.types import (
     AddJob,
@@ -28,7 +27,6 @@ from manyhands.session.types import (
     Watch,
 )
 from manyhands_shared.errors import (
-    ClusterClosed,
     NotAuthorised,
     Refused,
     SubmitRejected,
@@ -41,20 +39,18 @@ class Jobs:
     """See the module.
 
     Args:
-        intake: tells why nothing can be done any more, once that is so.
         exchange: knows what nodes must know of the session.
         handle: takes events of the session core.
     """
 
-    def __init__(self, intake: Intake, exchange: Exchange, handle: Callable[[Event], None]) -> None:
-        self._intake = intake
+    def __init__(self, exchange: Exchange, handle: Callable[[Event], None]) -> None:
         self._exchange = exchange
         self._handle = handle
         self._jobs: dict[str, OpenJob] = {}
         self._watchers: dict[str, Sink] = {}
         self._requests = count(1)
         self._answers: dict[int, Future[Any]] = {}
-        self._over = False
+        self._over: BaseException | None = None
 
     # What users want ----------------------------------------------------------------------------
 
@@ -76,9 +72,9 @@ class Jobs:
 
     def open(self, job: OpenJob) -> None:
         """Begin a job."""
-        if self._over:
+        if self._over is not None:
             job.closed = True
-            job.sink.fail(self._error())
+            job.sink.fail(self._over)
             return
         self._jobs[job.id] = job
         if job.kept is not None:
@@ -111,8 +107,8 @@ class Jobs:
 
     def watch(self, job_id: str, sink: Sink) -> None:
         """Have every result of a durable job delivered to `sink`, and to no other one any more."""
-        if self._over:
-            sink.fail(self._error())
+        if self._over is not None:
+            sink.fail(self._over)
             return
         self.unwatch(job_id, self._watchers.get(job_id))
         self._watchers[job_id] = sink
@@ -131,8 +127,8 @@ class Jobs:
 
     def ask(self, answer: Future[Any], what: str, arguments: dict[str, Any]) -> None:
         """Put a question to the broker."""
-        if self._over:
-            answer.set_exception(self._error())
+        if self._over is not None:
+            answer.set_exception(self._over)
             return
         request = next(self._requests)
         self._answers[request] = answer
@@ -168,14 +164,17 @@ class Jobs:
         self.close(job)  # what comes now goes into another one, which may be taken
         self._forget(job)
 
-    def vanished(self, job_id: str, reason: str) -> None:
+    def vanished(self, job_id: str) -> None:
         """The broker has nothing of a job: what has not come of it never will."""
+        error = TaskLost(
+            f"the broker has no job {job_id}: forgotten, or lost with a broker that had no journal"
+        )
         watcher = self._watchers.pop(job_id, None)
         if watcher is not None:
-            watcher.fail(TaskLost(reason))
+            watcher.fail(error)
         job = self._jobs.get(job_id)
         if job is not None:
-            job.sink.fail(TaskLost(reason))
+            job.sink.fail(error)
             self._let_go(job)
 
     def answered(self, reply: Answered) -> None:
@@ -189,9 +188,12 @@ class Jobs:
         else:
             answer.set_result(reply.data)
 
+    def shut(self, error: BaseException) -> None:
+        """Take nothing any more. Comes before the intake is shut: others take what is left in there."""
+        self._over = error
+
     def end(self, error: BaseException) -> None:
         """Nothing will come any more: tell everybody."""
-        self._over = True
         for job in list(self._jobs.values()):
             job.closed = True
             job.sink.fail(error)
@@ -202,9 +204,6 @@ class Jobs:
         for answer in self._answers.values():
             answer.set_exception(error)
         self._answers.clear()
-
-    def _error(self) -> BaseException:
-        return self._intake.error or ClusterClosed("the session was closed")
 
     def _forget(self, job: OpenJob) -> None:
         if job.closed and not job.unfinished and self._jobs.pop(job.id, None) is not None:

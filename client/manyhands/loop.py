@@ -50,7 +50,7 @@ from manyhands.session.types import (
 )
 from manyhands.uninterrupted import Uninterrupted
 from manyhands.vigil import LOOK_SECONDS, Vigil
-from manyhands_shared.address import is_unix
+from manyhands_shared.address import foreign, is_unix
 from manyhands_shared.clock import monotonic
 from manyhands_shared.errors import (
     KEY_CODES,
@@ -105,7 +105,7 @@ class SessionLoop:
             session.token, intake, self._poller, self._send_if_open, keyed=key is not None
         )
         self.store = self._exchange.store
-        self._jobs = Jobs(intake, self._exchange, self._handle)
+        self._jobs = Jobs(self._exchange, self._handle)
         self._link: Link
         #: Held by whoever uses the link and the session: the I/O thread, unless it sleeps.
         self._busy = threading.Lock()
@@ -202,9 +202,11 @@ class SessionLoop:
         self._stopping = True
         self._session.state = State.CLOSED
         self._link.disown()
-        self.intake.shut(
-            ClusterClosed("this process was forked from the one that connected; connect anew here")
+        error = ClusterClosed(
+            "this process was forked from the one that connected; connect anew here"
         )
+        self._jobs.shut(error)
+        self.intake.shut(error)
 
     def _send_here(self) -> bool:
         """Send what is queued, in any thread, if the I/O thread sleeps and there is nothing else."""
@@ -402,7 +404,7 @@ class SessionLoop:
                 if event is LinkEvent.DENIED or (
                     self._broken >= BROKEN_HANDSHAKES and not self._settled.is_set()
                 ):
-                    self._stop(_denied(self.address, keyed=self._key is not None))
+                    self._stop(_denied(self._route.current, keyed=self._key is not None))
 
     def _receive(self) -> None:
         link = self._link
@@ -429,8 +431,8 @@ class SessionLoop:
                 self._jobs.kept(job_id)
             case Turned(job_id, reason):
                 self._jobs.turned(job_id, reason)
-            case Vanished(job_id, reason):
-                self._jobs.vanished(job_id, reason)
+            case Vanished(job_id):
+                self._jobs.vanished(job_id)
             case Answered():
                 self._jobs.answered(effect)
             case Opened():
@@ -474,12 +476,15 @@ class SessionLoop:
     def _end(self, error: BaseException) -> None:
         """Nothing will come any more: tell everybody."""
         self._stopping = True
+        self._jobs.shut(error)
         self.intake.shut(error)
         self._jobs.end(error)
         self._settled.set()
 
 
 def _denied(address: str, *, keyed: bool) -> NotAuthorised:
+    if is_unix(address):
+        return NotAuthorised(foreign(address))
     if keyed:
         return NotAuthorised(f"the broker at {address} does not take this key; use its cluster key")
     return NotAuthorised(

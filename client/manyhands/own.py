@@ -2,7 +2,8 @@
 
 With nobody else to serve, neither has a reason to outlive the other, and a lone task is spared the way
 between them. When the process dies, another takes its place at the same address: the session says
-hello to it as to any broker that was started anew, and submits again what had not ended.
+hello to it as to any broker that was started anew, and submits again what had not ended. Only what may
+not run twice, and durable tasks, which no journal has, are lost.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from manyhands_shared.errors import ManyhandsError
 log = logging.getLogger("manyhands.client")
 
 #: So many deaths within so many seconds are no accident.
-DEATHS, _WITHIN_SECONDS = 5, 60.0
+DEATHS, _WITHIN_SECONDS = 5, 600.0
 
 
 class OwnCluster:
@@ -76,6 +77,18 @@ class OwnCluster:
         return ready
 
     def _keep(self, give_up: Callable[[BaseException], None]) -> None:
+        try:
+            self._replace()
+        except Exception as error:  # noqa: BLE001 - nobody would tell of the next death
+            if not self._family.closing:
+                give_up(error if isinstance(error, ManyhandsError) else ManyhandsError(repr(error)))
+
+    def _replace(self) -> None:
+        """Replace the process whenever it dies, until the family is closed.
+
+        Raises:
+            ManyhandsError: that seems to be of no use.
+        """
         deaths: list[float] = []
         while True:
             self._process.wait()
@@ -85,25 +98,20 @@ class OwnCluster:
             now = time.monotonic()
             deaths = [at for at in deaths if now - at < _WITHIN_SECONDS] + [now]
             if len(deaths) >= DEATHS:
-                give_up(
-                    ManyhandsError(
-                        f"the process of this cluster {how}, {DEATHS} times within a minute: look "
-                        "for what ends it (memory? a task that kills?), or use a cluster that is apart"
-                    )
+                raise ManyhandsError(
+                    f"the process of this cluster {how}, {DEATHS} times within ten minutes: look for "
+                    "what ends it (memory? a task that kills?), or use a cluster that is apart"
                 )
-                return
             log.warning(
-                "the process of this cluster %s; another takes its place, and tasks that had not "
-                "ended run again",
+                "the process of this cluster %s; another takes its place, and what had not ended runs "
+                "again",
                 how,
             )
             self._family.forget(self._process)
             try:
                 ready = self._start()
-            except (OSError, ManyhandsError) as error:
-                if not self._family.closing:
-                    give_up(ManyhandsError(f"the process of this cluster {how}, and {error}"))
-                return
+            except OSError as error:
+                raise ManyhandsError(f"the process of this cluster {how}, and {error}") from error
             try:
                 ready.wait()
             except ManyhandsError:

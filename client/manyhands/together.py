@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--ready-fd", type=int, help="gets a line of JSON when the broker listens")
     options = parser.parse_args()
 
-    # Children that are spawned import this module: everything else is loaded only here.
+    # Children that are spawned import this module: all that is heavy is loaded only here.
     from manyhands_worker.process import start_fork_server  # noqa: PLC0415
 
     start_fork_server()
@@ -31,6 +31,7 @@ def main() -> int:
 
     from manyhands_broker.server import run  # noqa: PLC0415
     from manyhands_shared.config import BrokerConfig, WorkerConfig  # noqa: PLC0415
+    from manyhands_shared.errors import ExitCode  # noqa: PLC0415
     from manyhands_shared.notify import Notifier  # noqa: PLC0415
     from manyhands_worker.node import Node  # noqa: PLC0415
 
@@ -44,7 +45,11 @@ def main() -> int:
     broker = BrokerConfig(**json.loads(options.broker_json))
     worker = WorkerConfig(**json.loads(options.worker_json))
     node = partial(Node, worker, Notifier(), options.parent_pid, options.lifeline)
-    return run(broker, ready=ready, lodge=node)
+    try:
+        return run(broker, ready=ready, lodge=node)
+    except OSError as error:
+        print(f"manyhands: cannot start: {error}", file=sys.stderr)
+        return ExitCode.JOB_FAILED
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Short waits without sleep.
 
-A lone task passes three or four processes, each of which would have to be woken. A thread that looks
+A lone task passes several processes, each of which would have to be woken. A thread that looks
 again and again instead keeps its processor awake.
 """
 

@@ -57,6 +57,11 @@ def is_unix(address: str) -> bool:
     return address.startswith("unix://")
 
 
+def foreign(address: str) -> str:
+    """What to say where another user listens."""
+    return f"what listens at {address} is another user's, and is not trusted"
+
+
 def unix_path(address: str) -> str:
     """What the system calls a ``unix://`` address: a file, or with ``@`` a name without one.
 

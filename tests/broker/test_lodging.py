@@ -24,7 +24,7 @@ class Node:
     def __init__(self) -> None:
         self.turns: list[float] = []
         self.deadline = math.inf
-        self.over = False
+        self.code: int | None = None
         self.link: Link | None = None
 
     def turn(self, now: float) -> None:
@@ -168,6 +168,6 @@ def test_a_message_for_the_node_makes_it_turn(loop: Loop) -> None:
 
 
 def test_it_tells_when_the_node_has_left(loop: Loop) -> None:
-    assert not loop.lodging.over
-    loop.node.over = True
-    assert loop.lodging.over
+    assert loop.lodging.code is None
+    loop.node.code = 0
+    assert loop.lodging.code == 0

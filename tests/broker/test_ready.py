@@ -103,6 +103,16 @@ def test_jobs_of_a_session_take_turns_whatever_their_kinds(queue: ReadyQueue) ->
     assert turns(queue, 1_000) == dict.fromkeys(("one", "two", "one by value", "two by value"), 250)
 
 
+def test_they_do_so_also_beside_another_session(queue: ReadyQueue) -> None:
+    owner, other = session("owner"), session("other")
+    queue.add(job(owner, "plain"))
+    queue.add(job(owner, "by value", needs=["cloudpickle=3"]))
+    queue.add(job(other, "of another"))
+    got = turns(queue, 1_000)
+    assert got["of another"] == 500
+    assert {got["plain"], got["by value"]} == {250}
+
+
 def test_a_session_that_may_not_run_is_passed_over_until_it_may(queue: ReadyQueue) -> None:
     full, other = session("full", limit=10), session("other")
     queue.add(job(full))

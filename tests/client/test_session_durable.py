@@ -112,27 +112,35 @@ def test_results_of_a_watched_job_come_once_however_often_they_are_repeated() ->
     assert len(driver.delivered) == 4
 
 
-@pytest.mark.parametrize("resumed", [False, True])
-def test_what_a_journal_had_is_lost_with_a_broker_that_has_none(resumed: bool) -> None:
+def test_what_a_journal_had_is_lost_with_it_and_the_rest_goes_on() -> None:
     driver = Driver().open()
     driver.do(AddJob("j", FUNCTION, DURABLE))
     driver.do(Append("j", [b"a", b"b"]))
     driver.flush()
     driver.receive(Accepted([JobCount("j", 2)], 1_000))
     driver.do(Append("j", [b"c"]))
-    driver.do(Watch("other"))
     driver.end(1, "j", [0])
-    driver.relink(resumed=resumed)
-    driver.receive(Rejected("j", 0, "it is gone"))
-    assert driver.delivered[1:] == [("j", 2, Status.RAISED)], "the journal never had it"
-    assert driver.effects[-2:] == [Turned("j", "it is gone"), Vanished("j", "it is gone")]
-    driver.receive(Rejected("other", 0, "it is gone too"))
-    assert driver.effects[-1] == Vanished("other", "it is gone too")
-    assert driver.session.unended == 0
-    driver.do(CloseJob("j"))
-    assert not submits(driver.flush())
     driver.relink(resumed=False)
-    assert not [one for one in driver.sent if isinstance(one, Attach)]
+    driver.receive(Detach("j"))
+    driver.receive(Detach("j"))
+    assert driver.delivered[1:] == [("j", 1, Status.LOST)]
+    assert submits(driver.flush()) == [(2, 1, False)], "what the journal never had"
+    driver.end(1, "j", [2])
+    assert driver.delivered[2:] == [("j", 2, Status.OK)]
+    assert driver.session.unended == 1, "until that is written down"
+    driver.receive(Accepted([JobCount("j", 3)], 1_000))
+    assert driver.session.unended == 0
+
+
+def test_a_watched_job_that_is_gone_is_watched_no_more() -> None:
+    driver = Driver().open()
+    driver.do(Watch("other"))
+    driver.receive(Detach("none"))
+    assert not driver.effects
+    driver.receive(Detach("other"))
+    assert driver.effects == [Vanished("other")]
+    driver.relink(resumed=False)
+    assert Attach("other") not in driver.sent
 
 
 def test_results_are_held_back_also_on_the_next_link_until_they_are_wanted_again() -> None:

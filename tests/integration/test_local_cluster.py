@@ -198,8 +198,13 @@ def test_a_fork_cannot_use_its_parents_session(tmp_path: Path) -> None:
         import manyhands, os, sys
         executor = manyhands.Executor(1)
         assert executor.submit(abs, -1).result() == 1
+        client = manyhands.Client(executor.address)
         pid = os.fork()
         if not pid:
+            try:
+                client.query("stats")
+            except manyhands.ClusterClosed as error:
+                print("asked:", error, flush=True)
             try:
                 executor.submit(abs, -1)
             except manyhands.ClusterClosed as error:
@@ -214,7 +219,8 @@ def test_a_fork_cannot_use_its_parents_session(tmp_path: Path) -> None:
         """,
         tmp_path,
     )
-    child, own, parent = printed.splitlines()
+    asked, child, own, parent = printed.splitlines()
+    assert asked.startswith("asked: this process was forked")
     assert "forked" in child
     assert own == "own: 3"
     assert parent == "parent: 2"

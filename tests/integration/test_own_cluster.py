@@ -122,9 +122,9 @@ def test_one_that_dies_again_and_again_is_given_up(
     first = kill(executor)
     eventually(lambda: pid_of(executor) != first, what="another has started")
     kill(executor)
-    with pytest.raises(manyhands.ManyhandsError, match="died of SIGKILL, 2 times within a minute"):
+    with pytest.raises(manyhands.ManyhandsError, match="died of SIGKILL, 2 times within"):
         stopped.result(BOUND)
-    with pytest.raises(manyhands.ManyhandsError, match="2 times within a minute"):
+    with pytest.raises(manyhands.ManyhandsError, match="2 times within"):
         executor.submit(abs, -1)
 
 
@@ -161,6 +161,6 @@ def test_durable_tasks_are_lost_with_the_process_and_say_so(tmp_path: Path) -> N
         lost = executor.submit(never_ends)
         assert began.read_text() == "here"
         kill(executor)
-        with pytest.raises(manyhands.TaskLost, match="for want of a journal"):
+        with pytest.raises(manyhands.TaskLost, match="a broker that had no journal"):
             lost.result(BOUND)
         assert executor.submit(abs, -2).result(BOUND) == 2

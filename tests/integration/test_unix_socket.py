@@ -14,6 +14,7 @@ import pytest
 import manyhands
 from broker.test_server import Broker
 from command import run
+from manyhands_shared.errors import ExitCode
 from support import eventually
 
 BOUND = 60.0
@@ -86,6 +87,36 @@ def test_other_users_are_refused() -> None:
         assert "another user's (0, and you are 65534)" in said.stdout
         with manyhands.Executor(address=cluster.address) as executor:
             assert executor.submit(abs, -1).result(BOUND) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_other_users_brokers_are_not_spoken_to() -> None:
+    address = f"unix://@manyhands-test-{os.getpid()}-foreign"
+    script = (
+        "import os, socket, sys\n"
+        "os.setuid(65534)\n"
+        "listener = socket.socket(socket.AF_UNIX)\n"
+        "listener.bind(sys.argv[1].replace('unix://@', chr(0)))\n"
+        "listener.listen()\n"
+        "print('listens', flush=True)\n"
+        "while True:\n"
+        "    peer, _ = listener.accept()\n"
+        "    print(peer.recv(1), flush=True)\n"
+    )
+    command = [sys.executable, "-c", script, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "listens\n"
+            with pytest.raises(manyhands.NotAuthorised, match="another user's"):
+                manyhands.Client(address)
+            assert other.stdout.readline() == "b''\n", "nothing was said"
+            left = run("worker", "--broker", address)
+            assert left.returncode == ExitCode.NOT_AUTHORISED, left.stderr
+            assert "another user's" in left.stderr
+            assert other.stdout.readline() == "b''\n"
+        finally:
+            other.kill()
 
 
 def test_a_lone_task_is_sent_by_whoever_submits_it() -> None:

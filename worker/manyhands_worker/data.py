@@ -56,6 +56,8 @@ class Data:
         """A child asks for what is not here."""
         try:
             host, lender, owner = msgpack.unpackb(hint, raw=False)
+            if not (type(host) is type(lender) is str and type(owner) is bytes):
+                raise TypeError("of other types")
         except Exception:  # noqa: BLE001 - whatever msgpack raises, it is no hint
             self.lender.deny(key)
             return

@@ -167,9 +167,9 @@ class Node:
         return self._code
 
     @property
-    def over(self) -> bool:
-        """Whether it has left."""
-        return self._code is not None
+    def code(self) -> int | None:
+        """Its exit code once it has left."""
+        return self._code
 
     @property
     def deadline(self) -> float:

@@ -120,6 +120,8 @@ class Outbox:
                 ended.indices = [ended.indices[at] for at in stay]
                 ended.statuses = bytes(ended.statuses[at] for at in stay)
                 ended.bodies = [ended.bodies[at] for at in stay]
+            else:  # what was sent may still be looked at, and more may be added to this
+                ended.indices, ended.bodies = ended.indices[:], ended.bodies[:]
             self._waiting.append(ended)
             self.nbytes += ended.nbytes
         return free

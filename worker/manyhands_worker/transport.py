@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from manyhands_shared.address import foreign, is_unix
 from manyhands_shared.errors import NotAuthorised
 from manyhands_shared.link import Link, LinkEvent, connect
 from manyhands_shared.messages import Message
@@ -123,6 +124,8 @@ class Transport:
         return events
 
     def _unauthorised(self) -> str:
+        if is_unix(self._route.current):
+            return foreign(self._route.current)
         if self._keys is None:
             return f"the broker at {self._route.current} wants a key; name its file with --key-file"
         return (

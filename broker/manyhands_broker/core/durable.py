@@ -18,7 +18,7 @@ from manyhands_broker.core.records import (
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.states import State
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.messages import Function, Rejected, Status, SubmitGroup
+from manyhands_shared.messages import Detach, Function, Status, SubmitGroup
 from manyhands_shared.options import JobOptions
 from manyhands_shared.serial import Payload, total
 
@@ -130,9 +130,8 @@ class Durable:
             self.absent(session, job_id)
 
     def absent(self, session: Session, job_id: str) -> None:
-        """Say that there are no results of a job for this session, now or ever."""
-        reason = f"the broker has no job {job_id} for you: forgotten, or lost for want of a journal"
-        self._book.send(session.peer, Rejected(job_id, 0, reason))
+        """Say that there are no results of a job for this session."""
+        self._book.send(session.peer, Detach(job_id))
 
     def throttle(self, session: Session, job_id: str, *, hold: bool) -> None:
         """Hold back results from a session that is attached, or go on where that began."""

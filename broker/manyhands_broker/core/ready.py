@@ -3,8 +3,8 @@
 Within a priority the session that has received the least work so far goes first (start-time fair
 queueing, Goyal et al. 1996: a session's virtual time grows by the seconds of work it is given, and a
 session that was away resumes at the present virtual time instead of claiming the past). Its jobs take
-turns, whether nodes have to be alike for them or not. Finding the next job costs the logarithm of the
-number of sessions, whatever the number of tasks.
+turns, also those that need different things of nodes. Finding the next job costs the logarithm of the
+number of sessions for each kind of job that is queued, whatever the number of tasks.
 """
 
 from __future__ import annotations
@@ -20,19 +20,24 @@ from manyhands_broker.core.kind import Kind, Needs
 from manyhands_broker.core.session import Session
 
 
+class _Lane(deque[Job]):
+    """The jobs of one session, priority and kind."""
+
+    #: When it last had its turn, or came: the higher, the later. Lanes of a session alternate.
+    turn = 0
+
+
 class _Level:
     """The jobs of one priority and kind."""
 
-    __slots__ = ("heap", "lanes", "parked", "turn")
+    __slots__ = ("heap", "lanes", "parked")
 
     def __init__(self) -> None:
         #: (virtual time when pushed, tie-breaker, session): one entry for each lane not parked.
         self.heap: list[tuple[float, int, Session]] = []
-        self.lanes: dict[Session, deque[Job]] = {}
+        self.lanes: dict[Session, _Lane] = {}
         #: Sessions passed over until they may run again.
         self.parked: set[Session] = set()
-        #: When it last had its turn: the higher, the later. A session's jobs of two kinds alternate.
-        self.turn = 0
 
 
 class ReadyQueue:
@@ -64,7 +69,8 @@ class ReadyQueue:
         session = job.session
         lane = level.lanes.get(session)
         if lane is None:
-            lane = level.lanes[session] = deque()
+            lane = level.lanes[session] = _Lane()
+            lane.turn = next(self._ties)
             if session not in level.parked:
                 self._enter(level, session)
         lane.append(job)
@@ -83,8 +89,10 @@ class ReadyQueue:
                 if job is None:
                     if not level.lanes:
                         del kinds[kind]
-                elif best is None or (job.session.vtime, level.turn) < first:
-                    best, first = job, (job.session.vtime, level.turn)
+                    continue
+                order = (job.session.vtime, level.lanes[job.session].turn)
+                if best is None or order < first:
+                    best, first = job, order
             if not kinds:
                 del self._levels[-negated]
                 self._order.remove(negated)
@@ -97,10 +105,11 @@ class ReadyQueue:
         """The job was given work of so many seconds: others come first now."""
         session = job.session
         session.vtime += seconds
-        level = self._levels[job.options.priority][job.kind]
-        level.turn = next(self._ties)
-        lane = level.lanes.get(session)
-        if lane is not None and len(lane) > 1 and lane[0] is job:
+        lane = self._levels[job.options.priority][job.kind].lanes.get(session)
+        if lane is None:
+            return
+        lane.turn = next(self._ties)
+        if len(lane) > 1 and lane[0] is job:
             lane.rotate(-1)
 
     def unpark(self, session: Session) -> None:
@@ -114,7 +123,12 @@ class ReadyQueue:
 
     def needs(self) -> set[Needs]:
         """What listed jobs need nodes to be like."""
-        return {kind.needs for kinds in self._levels.values() for kind in kinds}
+        return {
+            kind.needs
+            for kinds in self._levels.values()
+            for kind, level in kinds.items()
+            if any(job.runnable for lane in level.lanes.values() for job in lane)
+        }
 
     def drop(self, session: Session) -> None:
         """Forget a session and all its jobs."""

@@ -39,10 +39,5 @@ def client(*, embed: bool = False, slots: int | None = None, **values: Any) -> I
             )
         )
         if cluster is not None:
-            cluster.keep(lambda error: _give_up(client, error))
+            cluster.keep(client.abort)
         yield client
-
-
-def _give_up(client: Client, error: BaseException) -> None:
-    _output.note(str(error))
-    client.close()

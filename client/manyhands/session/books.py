@@ -126,6 +126,11 @@ class Books:
         job = self._jobs.get(job_id)
         return job is None or job.opened or job.taken > 0
 
+    def journaled(self, job_id: str) -> list[int]:
+        """The tasks of a durable job in the books that are not: some broker's journal had them."""
+        job = self._jobs[job_id]
+        return [index for index in range(job.next) if index not in job.bodies]
+
     def has(self, job_id: str, index: int) -> bool:
         """Whether a task is in the books: it has not ended, and no journal has it."""
         job = self._jobs.get(job_id)

@@ -73,6 +73,7 @@ from manyhands.session.types import (
     Watch,
 )
 from manyhands.session.watch import Watches
+from manyhands_shared.failure import Failure
 from manyhands_shared.messages import (
     PROTOCOL_VERSION,
     Accepted,
@@ -103,6 +104,11 @@ from manyhands_shared.messages import (
 )
 from manyhands_shared.serial import Payload, total
 
+#: The end of a task of a durable job that no journal has any more.
+LOST_WITH_JOURNAL = Failure(
+    "manyhands.TaskLost",
+    "the broker has no such job: forgotten, or lost with a broker that had no journal",
+).encode()
 #: A hello or a ping without an answer for this long: the link is taken for lost.
 ANSWER_SECONDS = 10.0
 
@@ -403,9 +409,19 @@ class Session:
             yield from self._deliver(ended)
         if known:
             yield Turned(message.job, message.reason)
-        if message.job in self.watches and not message.first:
-            self.watches.drop(message.job)
-            yield Vanished(message.job, message.reason)
+
+    def _detached(self, message: Detach) -> Iterator[Effect]:
+        """The broker has nothing of a watched job: a journal that had it is gone."""
+        job = message.job
+        if job not in self.watches:
+            self.dropped += 1
+        elif not self.books.knows(job):
+            self.watches.drop(job)
+            yield Vanished(job)
+        elif lost := self.watches.unseen(job, self.books.journaled(job)):
+            # The rest of the job is here, and goes to the broker again.
+            statuses = bytes([Status.LOST]) * len(lost)
+            yield from self._deliver(Deliver(job, lost, statuses, [LOST_WITH_JOURNAL] * len(lost)))
 
     def _reply(self, message: Reply) -> Iterator[Effect]:
         if self._questions.pop(message.request, None) is not None:
@@ -474,6 +490,7 @@ _RECEIVERS: Mapping[type[Message], Any] = {
     ClientWelcome: Session._welcome,
     Need: Session._need,
     Ping: Session._ping,
+    Detach: Session._detached,
     Pong: Session._pong,
     Refused: Session._refused,
     Rejected: Session._rejected,

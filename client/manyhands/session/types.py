@@ -235,7 +235,6 @@ class Vanished:
     """The broker has nothing of a job that was watched: what has not been seen of it never comes."""
 
     job: str
-    reason: str
 
 
 @record

@@ -1,7 +1,7 @@
 """A link between a node and the broker of its own process: messages change hands as they are.
 
-Nothing is encoded and no descriptor tells. Whoever turns both ends asks `Junction.mail`, and lets the
-node turn while its link has something `pending`.
+Nothing is encoded, so nothing is checked either: both ends are ours. No descriptor tells; whoever turns
+both ends asks `Junction.mail`, and lets the node turn while its link has something `pending`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class LocalLink(Link):
         self.inbox: deque[Message] = deque()
         self._junction = junction
         self._told = False
+        self.deadline = 0.0  # it is up in the very turn in which it is made
 
     def pending(self) -> bool:
         return not self._told or bool(self.inbox)
@@ -67,7 +68,7 @@ class LocalLink(Link):
     def event(self, now: float) -> LinkEvent | None:  # noqa: ARG002 - it has no deadline
         if self._told:
             return None
-        self._told = True
+        self._told, self.deadline = True, None
         return LinkEvent.UP
 
     def send(self, message: Message) -> None:

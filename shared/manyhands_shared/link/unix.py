@@ -12,6 +12,7 @@ from manyhands_shared.errors import ConfigError
 from manyhands_shared.framing import Stream
 from manyhands_shared.link.base import Link, LinkEvent
 from manyhands_shared.messages import Message
+from manyhands_shared.peer import is_trusted, user_of
 
 #: Between two attempts: the broker may only be starting.
 _RETRY_SECONDS = 0.02
@@ -21,13 +22,17 @@ _LINGER_SECONDS = 0.5
 
 
 class UnixLink(Link):
-    """See `Link`. `address` is ``unix://PATH``, or ``unix://@NAME`` for one without a file."""
+    """See `Link`. `address` is ``unix://PATH``, or ``unix://@NAME`` for one without a file.
+
+    A broker of another user, root's apart, is not spoken to: the link is denied.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._stream: Stream | None = None
         self._pause = _RETRY_SECONDS
         self._told_lost = False
+        self._denied = False
         self.deadline = time.monotonic()
 
     @property
@@ -44,6 +49,9 @@ class UnixLink(Link):
     def event(self, now: float) -> LinkEvent | None:
         if self.deadline is not None and now >= self.deadline and self._connected(now):
             return LinkEvent.UP
+        if self._denied:
+            self._denied = False
+            return LinkEvent.DENIED
         if self.pending():
             self._told_lost = True
             return LinkEvent.LOST
@@ -90,6 +98,11 @@ class UnixLink(Link):
             sock.close()
             raise ConfigError(f"cannot connect to {self._address}: {error}") from None
         self.deadline = None
+        # What comes from there is unpickled; and whoever is first may listen at a name without a file.
+        if not is_trusted(user_of(sock)):
+            sock.close()
+            self._denied = True
+            return False
         self._stream = Stream(sock)
         self.descriptors = frozenset({self._stream.fileno()})
         return True

@@ -1,0 +1,25 @@
+"""Whose process is at the other end of a Unix socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+_CREDENTIALS = struct.Struct("3i")  # process, user, group
+
+
+def user_of(sock: socket.socket) -> int:
+    """The user at the other end; where the system does not tell, the file's mode has to do.
+
+    For a connection that was accepted that is who connected, for one that was made it is who listened.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):
+        return os.geteuid()
+    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(found)[1])
+
+
+def is_trusted(user: int) -> bool:
+    """Whether that is our own user, or one who could read our memory anyway."""
+    return user in (0, os.geteuid())
