@@ -61,7 +61,7 @@ class Lodging(selectors.BaseSelector):
         self._watch = watch
         self._ignore = ignore
         self._keys: dict[int, selectors.SelectorKey] = {}
-        self._stirred = True
+        self._stirred = False
         self._lodger: Lodger | None = None
         self._due: float | None = None  # not known
         self.junction = Junction()
@@ -69,7 +69,7 @@ class Lodging(selectors.BaseSelector):
     def take_in(self, lodger: Lodger) -> None:
         """Have this node turn from now on."""
         self._lodger = lodger
-        self._due = None
+        self._stirred = True
 
     # For the loop
 

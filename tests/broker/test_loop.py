@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import zmq
 
+from manyhands_broker import loop as broker_loop
 from manyhands_broker.core import Core, Drained, Effect, Event, Limits, Received
 from manyhands_broker.journal import MemoryJournal
 from manyhands_broker.loop import DRAIN_SECONDS, Loop, bind
 from manyhands_shared import wire
+from manyhands_shared.framing import Stream
 from manyhands_shared.messages import ClientHello, ClientWelcome, Message, Ping, Pong
+from manyhands_shared.serial import Buffer
+from support import eventually
 
 
 def received(peer: zmq.Socket[bytes], count: int) -> list[Message]:
@@ -100,3 +107,49 @@ def test_a_drain_ends_in_time_however_much_there_is_to_read() -> None:
                 thread.join(10)
     assert answers[1:] == [Pong(number) for number in range(50)]
     assert core.longest == 2
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="waiting without sleep takes a second processor",
+)
+def test_with_a_node_inside_it_stays_awake_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    looks = threading.Event()
+
+    def give_way() -> None:
+        looks.set()
+
+    monkeypatch.setattr(broker_loop, "LOOK_SECONDS", 20.0)
+    monkeypatch.setattr(os, "sched_yield", give_way)
+    monkeypatch.setattr(broker_loop, "MAX_WAIT", 30.0)
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        journal = MemoryJournal()
+        core = Core(Limits(), bytes(16), journal, time.monotonic())
+        loop = Loop(router, core, journal, time.monotonic, watch=lambda _: None, beats=lambda _: [])
+        loop.make_lodging()
+        address = f"unix://{tmp_path / 'broker'}"
+        loop.unix.listen(address)
+        thread = threading.Thread(target=loop.run)
+        thread.start()
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(tmp_path / "broker"))
+                assert looks.wait(10), "it went to sleep"
+                peer = Stream(sock)
+                peer.send(wire.encode(ClientHello(1, bytes(16), "", 0, 0, {})))
+                messages: list[list[Buffer]] = []
+
+                def answered() -> bool:
+                    messages.extend(peer.receive())
+                    return bool(messages)
+
+                eventually(answered, what="it answers while it looks")
+                assert isinstance(wire.decode(messages[0]), ClientWelcome)
+                loop.stop()
+        finally:
+            loop.stop()
+            thread.join(10)
+            loop.unix.close()
+    assert not thread.is_alive(), "the end of a connection is seen while it looks"
