@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import secrets
+import select
 import signal
 import subprocess
 import threading
@@ -124,7 +125,17 @@ def _end(process: subprocess.Popen[str], mark: str) -> None:
     process.wait()
     for pid in _marked(mark):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    """Kill a process, and wait until it is dead: what comes next is measured."""
+    watch = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        select.select([watch], [], [], _CLOSE_SECONDS)
+    finally:
+        os.close(watch)
 
 
 def family() -> list[int]:
