@@ -1,10 +1,10 @@
 """The loop around the scheduler: read all there is, decide, commit, send.
 
 One ROUTER socket, beside it Unix sockets for this machine and perhaps a node in this process, one
-thread. A turn reads what they hold (up
-to a bound, so that sends are never far away), hands each message to the core, lets the core conclude the
-drain, commits the journal once, and sends. A peer whose queue is full has its messages kept here until
-it takes them; how many that can be is bounded by the windows of the protocol.
+thread. A turn reads what they hold (up to a bound, so that sends are never far away), hands each message
+to the core, lets the core conclude the drain, commits the journal once, and sends. A peer whose queue is
+full has its messages kept here until it takes them; how many that can be is bounded by the windows of
+the protocol.
 
 A commit that fails for lack of room is tried again each second. Until it succeeds nothing leaves but
 signs of life, which promise nothing: what is said may rest on what is not written yet. Leases go on, so

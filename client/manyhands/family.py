@@ -33,8 +33,8 @@ class Family:
     """Starts processes and ends them.
 
     They find the modules that this process finds, and work in its directory, both as they are when the
-    family is made. Each holds the
-    far end of a *lifeline*, a pipe which nobody ever writes to: it tells of the end of this process.
+    family is made. Each holds the far end of a *lifeline*, a pipe which nobody ever writes to: it tells
+    of the end of this process.
     """
 
     def __init__(self) -> None:
@@ -141,10 +141,8 @@ class Family:
     def let_go(self) -> None:
         """In a forked child: only the parent may hold the lifeline open."""
         if not self.closed and self._lifeline_in >= 0:
-            descriptor, self._lifeline_in = (
-                self._lifeline_in,
-                -1,
-            )  # which may soon be another file's
+            descriptor = self._lifeline_in
+            self._lifeline_in = -1  # the number may soon be another file's
             with suppress(OSError):
                 os.close(descriptor)
 

@@ -170,6 +170,15 @@ def test_a_dropped_session_is_gone(queue: ReadyQueue) -> None:
     assert turns(queue, 10) == {"stays": 10}
 
 
+def test_only_what_waits_needs_anything_of_nodes(queue: ReadyQueue) -> None:
+    waiting = job(session("owner"), needs=["cloudpickle=3"])
+    queue.add(waiting)
+    assert queue.needs() == {waiting.kind.needs}
+    while waiting.take(MANY) is not None:
+        pass
+    assert queue.needs() == set()
+
+
 def test_nothing_stays_of_what_is_over(queue: ReadyQueue) -> None:
     for number in range(50):
         done = job(session(f"s{number}"), priority=number, resources={"x": float(number)})

@@ -95,6 +95,16 @@ def test_tasks_outlive_the_process(
     eventually(lambda: not psutil.pid_exists(child), what="the children of the first are gone")
 
 
+def test_a_successor_works_where_the_first_did(
+    executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    where = executor.submit(os.getcwd).result(BOUND)
+    monkeypatch.chdir(tmp_path)
+    first = kill(executor)
+    assert executor.submit(os.getcwd).result(BOUND) == where
+    assert pid_of(executor) != first
+
+
 def test_a_running_task_runs_again(executor: manyhands.Executor, tmp_path: Path) -> None:
     began, go_on = tmp_path / "began", tmp_path / "go-on"
     os.mkfifo(began)
