@@ -23,3 +23,16 @@ def user_of(sock: socket.socket) -> int:
 def is_trusted(user: int) -> bool:
     """Whether that is our own user, or one who could read our memory anyway."""
     return user in (0, os.geteuid())
+
+
+def check(sock: socket.socket) -> None:
+    """Refuse a connected socket whose other end is another user's.
+
+    A name without a file belongs to the first process that takes it, of any user. So both ends ask.
+
+    Raises:
+        PermissionError: the other end is another user's, root's apart.
+    """
+    user = user_of(sock)
+    if not is_trusted(user):
+        raise PermissionError(f"the other end is user {user}'s, and is not trusted")

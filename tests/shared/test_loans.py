@@ -236,6 +236,57 @@ def test_another_user_gets_nothing(pair):
     assert out.strip() == "0"
 
 
+_THIEF = """
+import array, os, socket, sys
+os.setuid(65534)
+door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+door.bind(chr(0) + sys.argv[1])
+door.listen()
+print("listens", flush=True)
+peer, _ = door.accept()
+peer.settimeout(20)
+fd = os.memfd_create("manyhands", os.MFD_ALLOW_SEALING)
+os.ftruncate(fd, 1 << 16)
+try:
+    said = peer.recv(4096)
+    rights = array.array("i", [fd]).tobytes()
+    peer.sendmsg([b"H" + said[1:17]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    peer.recv(4096)
+except OSError:
+    said = b""
+print(len(said), flush=True)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_dead_lenders_name_that_another_user_took_is_not_believed(pair):
+    pair.segment(b"real")
+    address = pair.lender.address
+    pair.lender.close()
+    with subprocess.Popen(
+        [sys.executable, "-c", _THIEF, address], stdout=subprocess.PIPE, text=True
+    ) as thief:
+        try:
+            assert thief.stdout is not None
+            assert thief.stdout.readline() == "listens\n"
+            assert pair.borrower.borrow(address, _KEY, b"", 5) is None
+            assert thief.stdout.readline() == "0\n", "nothing was said"
+        finally:
+            thief.kill()
+
+
+def test_a_name_from_a_message_leads_to_lenders_alone(pair):
+    name = f"test-other-{secrets.token_hex(8)}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        other.bind("\0" + name)
+        other.listen()
+        other.setblocking(False)
+        pair.borrower.ask(name, _KEY)
+        assert pair.borrower.turn() == [(name, _KEY, None)]
+        with pytest.raises(BlockingIOError):
+            other.accept()
+
+
 def test_what_is_no_segment_is_not_mapped():
     fd = os.memfd_create("other")
     os.ftruncate(fd, _SIZE)

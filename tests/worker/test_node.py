@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from manyhands_shared import beat
+from manyhands_shared import beat, loans
 from manyhands_shared import messages as m
 from manyhands_shared.keys import ClusterKey
 from manyhands_shared.status import Status
@@ -417,6 +417,15 @@ def test_broker_that_wants_a_key_is_told_from_one_that_is_away(broker, start_nod
     assert node.wait() == 4
     assert "wants a key" in node.errors
     assert len(node.errors.splitlines()) == 1
+
+
+@pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
+def test_where_a_node_lends_does_not_follow_from_what_it_says_of_itself(broker, start_node):
+    start_node()
+    hello = broker.welcome()
+    names = Path("/proc/net/unix").read_text()
+    assert "@manyhands-" in names
+    assert hello.boot_id.hex() not in names, "heartbeats carry it unencrypted"
 
 
 def test_beats_and_their_restart(broker, start_node):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import selectors
 import signal
 import socket
@@ -107,7 +108,7 @@ class Node:
         self._transport = Transport(self._route, config.key_file, connect)
         self._watched: frozenset[int] = frozenset()  # descriptors of the link
         self._polls_out = False
-        self._data = self._make_data(boot_id.hex())
+        self._data = self._make_data()
         lender = None if self._data is None else self._data.lender
         self._server = None
         if lender is not None and config.key_file and config.direct:
@@ -137,11 +138,13 @@ class Node:
             )
         )
 
-    def _make_data(self, name: str) -> Data | None:
+    def _make_data(self) -> Data | None:
         """What lends large values on this host; None where that cannot be."""
         if not loans.host_id():
             return None
         try:
+            # Not the boot id, which heartbeats carry unencrypted.
+            name = secrets.token_hex(16)
             return Data(name, self._selector, lambda event: self._tell(event, time.monotonic()))
         except OSError as error:
             log.warning("large values go through the broker: %s", error)

@@ -12,7 +12,8 @@ import weakref
 from array import array
 from collections.abc import Callable
 
-from manyhands_shared.loans.lender import DROP, GIVE, KEY_BYTES, PACKET_BYTES, RETURN
+from manyhands_shared import peer
+from manyhands_shared.loans.lender import ADDRESS, DROP, GIVE, KEY_BYTES, PACKET_BYTES, RETURN
 
 #: (lender, key), and a descriptor to be closed by whoever takes it; None: it is not to be had.
 Answer = tuple[str, bytes, int | None]
@@ -124,10 +125,15 @@ class Borrower:
         self._epoll.close()
 
     def _connect(self, lender: str) -> _Line:
+        # The name came with a message: it must not lead to a socket of another program.
+        if not lender.startswith(ADDRESS):
+            raise ConnectionRefusedError(f"{lender[:80]!r} is no lender's address")
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             connection.setblocking(False)
             connection.connect("\0" + lender)
+            # What comes from there is unpickled, and a name is free as soon as its lender has died.
+            peer.check(connection)
         except BaseException:
             connection.close()
             raise

@@ -11,21 +11,22 @@ segment's 16-byte key, and for `G` a hint on where the segment is from::
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
-import struct
 from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from manyhands_shared.peer import is_trusted, user_of
+
 KEY_BYTES = 16
 GIVE, RETURN, HERE, NONE, DROP = b"G", b"R", b"H", b"N", b"D"
 PACKET_BYTES = 4096
+#: What the address of every lender begins with.
+ADDRESS = "manyhands-"
 
 _BACKLOG = 1024
-_PEER = struct.Struct("3i")  # pid, uid, gid
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class Lender:
     `fd` can be read when `turn` has something to do.
 
     Args:
-        name: of the abstract socket, unique on the host.
+        name: of the abstract socket, unique on the host and not to be guessed.
         missing: called with key and hint when somebody wants what is not here. `offer` or `deny`
             with that key answers it. Without it, the answer is that it is not to be had.
 
@@ -53,7 +54,7 @@ class Lender:
     """
 
     def __init__(self, name: str, missing: Callable[[bytes, bytes], None] | None = None) -> None:
-        self.address = f"manyhands-{name}"
+        self.address = f"{ADDRESS}{name}"
         self._missing = missing
         self._items: dict[bytes, _Item] = {}
         self._waiting: dict[bytes, list[int]] = {}
@@ -124,7 +125,7 @@ class Lender:
         with contextlib.suppress(OSError):  # none left, or no descriptor for it now
             while True:
                 peer, _ = self._door.accept()
-                if not _trusted(peer):
+                if not is_trusted(user_of(peer)):
                     peer.close()
                     continue
                 peer.setblocking(False)
@@ -221,9 +222,3 @@ class Lender:
         for key, item in list(self._items.items()):
             if item.holders.pop(peer, 0):
                 self._settle(key, item)
-
-
-def _trusted(peer: socket.socket) -> bool:
-    """Whether the process at the other end is of the same user: it could look into our memory anyway."""
-    _, uid, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-    return uid in (os.geteuid(), 0)
