@@ -69,9 +69,4 @@ def _whole(payload: Payload) -> Payload:
         return payload
     if any(memoryview(buffer).nbytes > wire.MAX_FRAME_BYTES for buffer in payload):
         raise SubmitError(f"one argument has more than {wire.MAX_FRAME_BYTES} bytes; split it")
-    return tuple(map(_snapshot, payload))
-
-
-def _snapshot(buffer: Any) -> Any:
-    view = memoryview(buffer)
-    return buffer if view.readonly else bytes(view)
+    return serial.snapshot(payload)

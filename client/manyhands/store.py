@@ -134,9 +134,10 @@ class Store:
             raise SubmitError(f"cannot pickle it: {type(error).__name__}: {error}") from error
         parts = payload if isinstance(payload, tuple) else (payload,)
         if not loans.host_id():
-            return Ref(None, lambda: serial.loads(payload))
+            copies = tuple(map(bytes, parts))
+            return Ref(None, lambda: serial.loads_shared(copies))
         kept = self.put(parts, block=True)
-        return Ref(kept, lambda: serial.loads(self.buffers(kept.place.key)))
+        return Ref(kept, lambda: serial.loads_shared(self.buffers(kept.place.key)))
 
     def put(self, parts: Sequence[Buffer], *, block: bool) -> _Kept:
         """Keep buffers, unless the very same are kept already.
@@ -162,6 +163,8 @@ class Store:
             raise SubmitError(f"no memory to keep {size} bytes: {error}") from None
         with mmap.mmap(fd, size) as memory, memoryview(memory) as view:
             loans.lay(view, views)
+            # Of what lies there now: the caller's other threads may have written to it meanwhile.
+            digest = self._digest(loans.cut(view, lengths))
         key = secrets.token_bytes(16)
         kept = _Kept(Place(key, lengths, loans.host_id(), lender.address, self._owner))
         self._kept[digest] = kept
@@ -200,7 +203,7 @@ class Store:
             self._lender.close()
             self._lender = None
 
-    def _digest(self, views: list[memoryview]) -> bytes:
+    def _digest(self, views: Sequence[memoryview]) -> bytes:
         # Not against an enemy, who would be the caller himself, but his own seed all the same.
         state = xxhash.xxh3_128(seed=self._seed)
         for view in views:

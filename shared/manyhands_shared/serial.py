@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,11 +52,51 @@ def dumps(value: Any) -> Payload:
 
 
 def loads(payload: Payload) -> Any:
-    """The value of a payload. Arrays are views of the payload's own buffers, without a copy."""
+    """Return the value of a payload. Its arrays are views of the payload's own buffers.
+
+    A buffer that cannot be written to is copied first: an array is as writable here as where it came
+    from.
+    """
     if isinstance(payload, tuple):
         head, *buffers = payload
-        return pickle.loads(head, buffers=buffers)
+        return pickle.loads(head, buffers=map(writable, buffers))
     return pickle.loads(payload)
+
+
+def loads_shared(payload: tuple[Buffer, ...]) -> Any:
+    """Return the value of a payload with its buffers as they are: they belong to others too."""
+    head, *buffers = payload
+    return pickle.loads(head, buffers=buffers)
+
+
+def writable(buffer: Buffer) -> Buffer:
+    """Return the buffer itself if it can be written to, else a copy of it."""
+    return bytearray(buffer) if memoryview(buffer).readonly else buffer
+
+
+def snapshot(payload: Payload) -> Payload:
+    """Return the payload with copies of the buffers that can still change.
+
+    A view that cannot be written to is no proof: another one of the same memory may be.
+    """
+    if isinstance(payload, tuple):
+        return tuple(part if _is_immutable(part) else bytes(part) for part in payload)
+    return payload
+
+
+def _is_immutable(buffer: Buffer) -> bool:
+    """Whether the memory of a buffer is that of a `bytes` object, which nothing writes to."""
+    if type(buffer) is bytes:
+        return True
+    owner: Any = memoryview(buffer).obj
+    numpy = sys.modules.get("numpy")
+    while True:
+        if type(owner) is memoryview:
+            owner = owner.obj
+        elif numpy is not None and type(owner) is numpy.ndarray:
+            owner = owner.base
+        else:
+            return type(owner) is bytes
 
 
 def nbytes(payload: Payload) -> int:

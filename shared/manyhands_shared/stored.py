@@ -61,14 +61,16 @@ def with_buffers(head: bytes, parts: list[Any]) -> Any:
     buffers = [
         buffer
         for part in parts
-        for buffer in (_bring(Place(*part), private=True) if type(part) is tuple else [part])
+        for buffer in (
+            _bring(Place(*part), private=True) if type(part) is tuple else [serial.writable(part)]
+        )
     ]
     return pickle.loads(head, buffers=buffers)
 
 
 def value_of(*place: Any) -> Any:
     """The value whose payload lies at a place. Its arrays are shared with other tasks: read-only."""
-    return serial.loads(tuple(_bring(Place(*place), private=False)))
+    return serial.loads_shared(tuple(_bring(Place(*place), private=False)))
 
 
 def _bring(place: Place, *, private: bool) -> Sequence[Buffer]:

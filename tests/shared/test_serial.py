@@ -156,3 +156,78 @@ def test_total_counts_all_payloads() -> None:
 def test_payloads_are_protocol_five() -> None:
     assert pickle.loads(bytes(serial.dumps([1]))) == [1]
     assert bytes(serial.dumps([1]))[:2] == b"\x80\x05"
+
+
+class _Array(np.ndarray):  # type: ignore[type-arg]
+    """An array of a class of its own, as libraries make them."""
+
+
+def _frozen() -> tuple[Any, Any]:
+    array = np.zeros(LARGE)
+    array.flags.writeable = False
+    return array, lambda: (array.setflags(write=True), array.fill(1))
+
+
+def _view(wrap: Any) -> Any:
+    def make() -> tuple[Any, Any]:
+        base = np.zeros(LARGE)
+        view = base.view()
+        view.flags.writeable = False
+        return wrap(view), lambda: base.fill(1)
+
+    return make
+
+
+def _raw(wrap: Any) -> Any:
+    def make() -> tuple[Any, Any]:
+        base = bytearray(8 * LARGE)
+        return wrap(memoryview(base).toreadonly()), lambda: base.__setitem__(slice(0, 4), b"\1" * 4)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _frozen,
+        _view(lambda view: view),
+        _view(lambda view: view[100:]),
+        _view(lambda view: view.reshape(2, -1).T),
+        _view(lambda view: view.view(_Array)),
+        _view(lambda view: np.broadcast_to(view, (2, LARGE))),
+        _view(pickle.PickleBuffer),
+        _view(lambda view: np.frombuffer(memoryview(view))),
+        _raw(pickle.PickleBuffer),
+        _raw(lambda view: pickle.PickleBuffer(view[:LARGE])),
+        _raw(lambda view: np.frombuffer(view, dtype="u1")),
+    ],
+)
+def test_a_snapshot_is_what_the_buffers_were(make: Any) -> None:
+    value, change = make()
+    payload = serial.snapshot(serial.dumps(value))
+    change()
+    assert not np.asarray(memoryview(serial.loads(payload))).any()
+
+
+@pytest.mark.parametrize("view", [bytes, memoryview, lambda data: memoryview(data)[8:]])
+def test_a_snapshot_does_not_copy_what_never_changes(view: Any) -> None:
+    data = bytes(8 * LARGE)
+    payload = serial.dumps(np.frombuffer(view(data)))
+    assert serial.snapshot(payload) == payload
+    assert all(a is b for a, b in zip(serial.snapshot(payload), payload, strict=True))
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, lambda part: memoryview(bytes(part))])
+def test_arrays_can_be_written_to_as_where_they_came_from(kind: Any) -> None:
+    array, frozen = np.zeros(LARGE), np.zeros(LARGE)
+    frozen.flags.writeable = False
+    head, *buffers = serial.dumps([array, frozen])
+    payload = (head, *map(kind, buffers))
+    loaded, still_frozen = serial.loads(payload)
+    loaded += 1
+    assert loaded.sum() == LARGE
+    assert not still_frozen.flags.writeable
+    if kind is not bytearray:
+        assert not serial.loads(payload)[0].any()
+    shared = serial.loads_shared((head, *map(bytes, buffers)))
+    assert not shared[0].flags.writeable
