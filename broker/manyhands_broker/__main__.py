@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from typing import Any
@@ -15,6 +14,7 @@ def main() -> int:
     # Imported here: the monitor process re-imports this module and wants none of it.
     from manyhands_broker.server import run  # noqa: PLC0415
     from manyhands_shared.config import BrokerConfig  # noqa: PLC0415
+    from manyhands_shared.logs import log_to_stderr  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(prog="python -m manyhands_broker", description=__doc__)
     parser.add_argument("--config-json", default="{}", help="fields of BrokerConfig")
@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--ready-fd", type=int, help="descriptor for one JSON line once listening")
     parser.add_argument("--log-level", default="WARNING")
     arguments = parser.parse_args()
-    logging.basicConfig(level=arguments.log_level, format="manyhands broker: %(message)s")
+    log_to_stderr("manyhands broker", arguments.log_level)
 
     def ready(facts: dict[str, Any]) -> None:
         if arguments.ready_fd is not None:

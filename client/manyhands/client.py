@@ -132,16 +132,22 @@ class Client:
         """A job of any client by its id, to ask about it and to give orders; results need `attach`."""
         return DurableJob(self._loop, job_id)
 
-    def attach(self, job_id: str) -> Job:
-        """The durable job of that id, whoever submitted it and whenever: its results, state and orders.
+    def attach(self, job_id: str, *, trust: bool = False) -> Job:
+        """The durable job of that id, of this client or an earlier one: its results, state and orders.
 
         Only one `Job` for each id gets results at a time in one client: that which asked last.
+
+        Args:
+            job_id: the job's id.
+            trust: load any result of a job that another key's owner submitted, which an admin may
+                read: loading runs what code its owner put there. Else such a job's results of
+                built-in types are loaded, and the others are `ResultWithheld`.
 
         Raises:
             Refused: the broker knows no such job, or it is not durable.
             NotAuthorised: it is not yours, and your key is not an admin's.
         """
-        job = DurableJob(self._loop, job_id)
+        job = DurableJob(self._loop, job_id, trust=trust)
         info = job.refresh()
         if not info.get("mine", True):
             raise NotAuthorised(

@@ -20,8 +20,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from manyhands.open_job import OpenJob
-from manyhands_shared import failure, plain, serial
-from manyhands_shared.errors import ResultError
+from manyhands_shared import failure, plain, serial, untrusted
+from manyhands_shared.errors import ResultError, ResultWithheld
 from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
 
@@ -188,12 +188,26 @@ class RemoteFuture(Future[Any]):
 _ENDED = (FINISHED, CANCELLED_AND_NOTIFIED)
 
 
-def load(status: int, body: Payload, *, safe: bool = False) -> tuple[Any, BaseException | None]:
-    """What a task came to: its result and no exception, or the reverse. `safe`: no pickle is loaded."""
+def load(
+    status: int, body: Payload, *, safe: bool = False, trusted: bool = True
+) -> tuple[Any, BaseException | None]:
+    """What a task came to: its result and no exception, or the reverse.
+
+    Args:
+        status: how the task ended.
+        body: what came of it.
+        safe: results are msgpack, and no pickle is loaded.
+        trusted: pickles may run code. Else values of built-in types are loaded, and no others.
+    """
     if status != Status.OK:
-        return None, failure.to_exception(status, body, pickled=not safe)
+        return None, failure.to_exception(status, body, pickled=trusted and not safe)
+    loads = plain.loads if safe else serial.loads if trusted else untrusted.loads
     try:
-        return plain.loads(body) if safe else serial.loads(body), None
+        return loads(body), None
+    except untrusted.UntrustedValue as named:
+        return None, ResultWithheld(
+            f"not loaded: the result holds {named}, and loading that runs code of the job's owner here"
+        )
     except Exception as error:  # noqa: BLE001 - loading runs the user's code; only this task fails
         problem = ResultError(
             f"the task succeeded, but its result does not load here: "

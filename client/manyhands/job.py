@@ -38,6 +38,7 @@ class Job:
         self._loop = loop
         self._inbox = inbox
         self._safe = False  # whether results are msgpack, and no pickle is to be loaded
+        self._trusted = True  # whether pickles may be loaded that can run code
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} tasks={self.tasks} ended={self.ended}>"
@@ -51,7 +52,7 @@ class Job:
         self._begin()
         while (arrival := self._next()) is not None:
             index, status, body = arrival
-            value, error = outcome(status, body, safe=self._safe)
+            value, error = outcome(status, body, safe=self._safe, trusted=self._trusted)
             yield index, value if error is None else error
 
     def results(self) -> list[Any]:
@@ -203,8 +204,9 @@ class DurableJob(Job):
     Each iteration from the beginning gives every result again.
     """
 
-    def __init__(self, loop: SessionLoop, job_id: str) -> None:
+    def __init__(self, loop: SessionLoop, job_id: str, *, trust: bool = False) -> None:
         super().__init__(loop, job_id, Inbox())
+        self._trust = trust  # also where another key's owner submitted it
         self._open = True
         self._following: weakref.finalize[Any, Any] | None = None
         self._quiet: tuple[str, int] | None = None
@@ -234,6 +236,7 @@ class DurableJob(Job):
         info = self.info()
         self.tasks, self._open = int(info["tasks"]), bool(info["open"])
         self._safe = bool(info["options"].get("safe"))
+        self._trusted = self._trust or bool(info.get("trusted"))
         return info
 
     def _begin(self) -> None:

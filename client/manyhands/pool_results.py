@@ -193,11 +193,13 @@ class MapResult:
             self._is_loaded = True
 
 
-def outcome(status: int, body: Payload, *, safe: bool = False) -> tuple[Any, BaseException | None]:
-    """What a task came to, a cancelled one to a `CancelledError`."""
+def outcome(
+    status: int, body: Payload, *, safe: bool = False, trusted: bool = True
+) -> tuple[Any, BaseException | None]:
+    """What a task came to, a cancelled one to a `CancelledError`; see `load`."""
     if status == Status.CANCELLED:
         return None, CancelledError("the task was cancelled")
-    return load(status, body, safe=safe)
+    return load(status, body, safe=safe, trusted=trusted)
 
 
 def run_callback(callback: Callback, argument: Any) -> None:

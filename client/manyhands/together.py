@@ -26,16 +26,16 @@ def main() -> int:
 
     start_fork_server()
     import json  # noqa: PLC0415
-    import logging  # noqa: PLC0415
     import os  # noqa: PLC0415
 
     from manyhands_broker.server import run  # noqa: PLC0415
     from manyhands_shared.config import BrokerConfig, WorkerConfig  # noqa: PLC0415
     from manyhands_shared.errors import ExitCode  # noqa: PLC0415
+    from manyhands_shared.logs import log_to_stderr  # noqa: PLC0415
     from manyhands_shared.notify import Notifier  # noqa: PLC0415
     from manyhands_worker.node import Node  # noqa: PLC0415
 
-    logging.basicConfig(level=logging.WARNING, format="manyhands: %(message)s")
+    log_to_stderr("manyhands", "warning")
 
     def ready(facts: dict[str, Any]) -> None:
         if options.ready_fd is not None:

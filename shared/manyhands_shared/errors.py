@@ -109,6 +109,10 @@ class ResultError(TaskError):
     """The task finished, but its result cannot be pickled, is too large, or does not load here."""
 
 
+class ResultWithheld(ResultError):
+    """The result was not loaded: loading it would run code of another key's owner here."""
+
+
 class RemoteError(TaskError):
     """Stands in for an exception of a task that could not travel.
 

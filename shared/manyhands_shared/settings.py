@@ -8,35 +8,59 @@ against the dataclasses of `config`.
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from manyhands_shared.errors import ConfigError
 
 T = TypeVar("T")
 
+#: The file of a working directory, which somebody else may have put there.
+HERE = Path("manyhands.toml")
 
-def load_file(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The tables of the configuration file; empty if there is none.
+
+class File(NamedTuple):
+    """A configuration file: where it is, and its tables."""
+
+    place: Path | None
+    tables: dict[str, Any]
+
+
+def load_file(environ: Mapping[str, str] = os.environ) -> File:
+    """Read the configuration file; without one there is no place, and no table.
 
     Raises:
-        ConfigError: the named file is missing or is not TOML.
+        ConfigError: the named file is missing or is not TOML, or the one of the working directory
+            can be written by others than the caller.
     """
     named = environ.get("MANYHANDS_CONFIG")
     home = Path(environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser())
-    places = [Path(named)] if named else [Path("manyhands.toml"), home / "manyhands/manyhands.toml"]
+    places = [Path(named)] if named else [HERE, home / "manyhands/manyhands.toml"]
     for place in places:
         try:
-            return tomllib.loads(place.read_text(encoding="utf-8"))
+            with place.open("rb") as file:
+                if place is HERE:
+                    _check_owner(os.fstat(file.fileno()))
+                return File(place, tomllib.load(file))
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"cannot read the configuration file {place}: {error}") from None
     if named:
         raise ConfigError(f"MANYHANDS_CONFIG names {named}, which is not there")
-    return {}
+    return File(None, {})
+
+
+def _check_owner(found: os.stat_result) -> None:
+    """Raise `ConfigError` if another user decides what the file of the working directory says."""
+    if found.st_uid not in (0, os.getuid()) or found.st_mode & stat.S_IWOTH:
+        raise ConfigError(
+            f"another user can write {HERE} in this directory, which may name brokers and keys; "
+            f"if you trust it, name it with --config {HERE}, else go elsewhere"
+        )
 
 
 def validate(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str
 
 
 def test_no_file_is_no_options(empty_home: dict[str, str]) -> None:
-    assert settings.load_file(empty_home) == {}
+    assert settings.load_file(empty_home) == (None, {})
 
 
 def test_the_named_file_comes_before_the_local_one_and_that_before_home(
@@ -73,14 +74,40 @@ def test_the_named_file_comes_before_the_local_one_and_that_before_home(
     home = tmp_path / "config/manyhands/manyhands.toml"
     home.parent.mkdir(parents=True)
     home.write_text("[worker]\nslots = 1\n")
-    assert settings.load_file(empty_home) == {"worker": {"slots": 1}}
+    assert settings.load_file(empty_home) == (home, {"worker": {"slots": 1}})
     (tmp_path / "here/manyhands.toml").write_text("[worker]\nslots = 2\n")
-    assert settings.load_file(empty_home) == {"worker": {"slots": 2}}
+    assert settings.load_file(empty_home) == (settings.HERE, {"worker": {"slots": 2}})
     named = tmp_path / "named.toml"
     named.write_text("[worker]\nslots = 3\n")
-    assert settings.load_file({**empty_home, "MANYHANDS_CONFIG": str(named)}) == {
-        "worker": {"slots": 3}
-    }
+    assert settings.load_file({**empty_home, "MANYHANDS_CONFIG": str(named)}) == (
+        named,
+        {"worker": {"slots": 3}},
+    )
+
+
+def test_a_local_file_that_another_user_can_write_is_refused(
+    tmp_path: Path, empty_home: dict[str, str]
+) -> None:
+    here = tmp_path / "here/manyhands.toml"
+    here.write_text('[client]\nbroker = "tcp://evil:1"\n')
+    here.chmod(0o666)
+    with pytest.raises(ConfigError, match=r"another user can write manyhands\.toml"):
+        settings.load_file(empty_home)
+    named = {**empty_home, "MANYHANDS_CONFIG": "manyhands.toml"}
+    assert settings.load_file(named).tables == {"client": {"broker": "tcp://evil:1"}}
+    here.chmod(0o600)
+    assert settings.load_file(empty_home).place == settings.HERE
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_a_local_file_of_another_user_is_refused(
+    tmp_path: Path, empty_home: dict[str, str]
+) -> None:
+    here = tmp_path / "here/manyhands.toml"
+    here.write_text('[client]\nbroker = "tcp://evil:1"\n')
+    os.chown(here, 65534, 65534)
+    with pytest.raises(ConfigError, match="if you trust it, name it with --config"):
+        settings.load_file(empty_home)
 
 
 def test_a_named_file_must_be_there(tmp_path: Path) -> None:

@@ -17,19 +17,15 @@ def main() -> int:
 
     # Children that are spawned import this module: everything else is loaded only here.
     import json  # noqa: PLC0415
-    import logging  # noqa: PLC0415
 
     from manyhands_worker.process import start_fork_server  # noqa: PLC0415
 
     start_fork_server()
     from manyhands_shared.config import WorkerConfig  # noqa: PLC0415
+    from manyhands_shared.logs import log_to_stderr  # noqa: PLC0415
     from manyhands_worker.node import run  # noqa: PLC0415
 
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=options.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr("manyhands worker", options.log_level)
     try:
         config = WorkerConfig(**json.loads(options.config_json))
     except (ValueError, TypeError) as error:

@@ -20,6 +20,7 @@ from manyhands_shared.errors import ExitCode, ManyhandsError
 from manyhands_shared.link import Link
 from manyhands_shared.notify import Notifier
 from manyhands_shared.route import Route
+from manyhands_shared.text import printable
 from manyhands_worker import actions as a
 from manyhands_worker import safe
 from manyhands_worker.core import Identity, NodeCore, Phase
@@ -53,7 +54,7 @@ def run(config: WorkerConfig, *, parent_pid: int | None = None, lifeline: int | 
         with Node(config, manager, parent_pid, lifeline) as node:
             return node.run()
     except ManyhandsError as error:
-        print(f"manyhands worker: {error}", file=sys.stderr)
+        print(f"manyhands worker: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         print(f"manyhands worker: cannot start: {error}", file=sys.stderr)
@@ -281,7 +282,7 @@ class Node:
     def _stop(self, effect: a.Stop) -> None:
         self._code = effect.code
         if effect.text:
-            print(f"manyhands worker: {effect.text}", file=sys.stderr)
+            print(f"manyhands worker: {printable(effect.text)}", file=sys.stderr)
 
     # Being told to leave
 

@@ -15,6 +15,9 @@ _OPEN = frozenset({"events", "health", "job", "jobs", "nodes", "stats", "why"})
 #: What it may ask for, and order, of its own jobs. All else is for admins.
 _OWN = frozenset({"pause", "resume", "cancel", "forget", "failed", "output"})
 
+#: Accounts of keys that have a name begin so.
+_KEYED = "key:"
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -45,7 +48,17 @@ class Identity:
 
     def account(self, session: str) -> str:
         """On whose account jobs of a session called `session` run."""
-        return f"key:{self.name}" if self.name else session
+        return f"{_KEYED}{self.name}" if self.name else session
+
+    @staticmethod
+    def vouches(account: str, owner: str) -> bool:
+        """Whether jobs of `owner` were made by `account` itself, or by the cluster key's holders.
+
+        Args:
+            account: Whose the session is.
+            owner: On whose account the job runs.
+        """
+        return owner == account or not owner.startswith(_KEYED)
 
     def why_not(self, what: str, account: str, owner: str | None) -> str:
         """Why this identity may not put the query `what`; empty if it may.

@@ -441,8 +441,9 @@ class Clients:
         except LookupError as error:
             return Reply(request, str(error.args[0]), None)
         if what == "job":
-            mine = session.who.commands or data.get("owner") == session.account
-            data = {**data, "mine": mine}
+            owner = str(data.get("owner"))
+            mine = session.who.commands or owner == session.account
+            data = {**data, "mine": mine, "trusted": Identity.vouches(session.account, owner)}
         return Reply(request, "", data)
 
     def _cancel(self, session: Session, span: Span) -> None:

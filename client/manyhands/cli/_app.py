@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from manyhands.cli import _errors, _verb
+from manyhands.cli import _errors, _output, _verb
 from manyhands_shared import __version__, settings
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.messages import PROTOCOL_VERSION
@@ -71,7 +71,7 @@ _EPILOG = (
 
 
 # ruff: noqa: ARG002 - the signatures of the methods below are click's
-class _Verbs(click.Group):
+class _Verbs(_verb.VerbGroup):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -104,7 +104,6 @@ class _Verbs(click.Group):
 @click.group(
     cls=_Verbs,
     epilog=_EPILOG,
-    no_args_is_help=True,
     context_settings={
         "auto_envvar_prefix": "MANYHANDS",
         "help_option_names": ["-h", "--help"],
@@ -130,7 +129,7 @@ def _defaults(ctx: click.Context, name: str, command: click.Command) -> dict[str
     """What the configuration file sets for the verb `name`, checked against its options."""
     named = ctx.params.get("config")
     environ = {**os.environ, "MANYHANDS_CONFIG": named} if named else os.environ
-    tables = settings.load_file(environ)
+    place, tables = settings.load_file(environ)
     for table, content in tables.items():
         if table not in VERBS and table != "client":
             raise ConfigError(
@@ -148,4 +147,8 @@ def _defaults(ctx: click.Context, name: str, command: click.Command) -> dict[str
                 f"see: manyhands {name} --help"
             )
     values = {**shared, **tables.get(name, {})}
+    if values and place is settings.HERE:
+        # It was found, not named: a directory of another's making must not set a broker unseen.
+        told = ", ".join(f"{key} = {value!r}" for key, value in values.items())
+        _output.note(f"{place} of this directory sets {told}")
     return {name: {key.replace("-", "_"): value for key, value in values.items()}}

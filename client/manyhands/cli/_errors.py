@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import sys
 import traceback
 
 import click
 
 from manyhands.cli import _output
+from manyhands.cli._verb import NoVerb
 from manyhands_shared.errors import ExitCode, ManyhandsError
 
 #: Packages that only some roles need, and the extra that brings each.
@@ -26,6 +27,10 @@ _EXTRAS = {
 }
 
 
+#: Errors of a device that takes no more of what is written to it.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EPIPE})
+
+
 class JobFailed(Exception):
     """A task of the job failed; its own error was shown before, where there is one to show."""
 
@@ -41,38 +46,38 @@ def report(error: BaseException) -> int:
     if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
         _output.note("interrupted")
         return ExitCode.INTERRUPTED
+    if isinstance(error, NoVerb):
+        _output.note(error.message)
+        return ExitCode.USAGE
+    text, code = _explain(error)
+    _output.error(text)
+    return code
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """The one line and the exit code."""
     if isinstance(error, click.ClickException):
-        _line(_usage(error))
-        return ExitCode.USAGE
+        return _usage(error), ExitCode.USAGE
     if isinstance(error, TimedOut):
-        _line(str(error))
-        return ExitCode.TIMED_OUT
+        return str(error), ExitCode.TIMED_OUT
     if isinstance(error, ManyhandsError):
-        _line(str(error))
-        return error.exit_code
+        return str(error), error.exit_code
     if isinstance(error, JobFailed):
-        _line(str(error))
-        return ExitCode.JOB_FAILED
+        return str(error), ExitCode.JOB_FAILED
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
-        extra = _EXTRAS[error.name]
-        _line(
-            f"{error.name} is not installed, which this needs; run: pip install 'manyhands[{extra}]'"
-        )
-        return ExitCode.USAGE
+        remedy = f"pip install 'manyhands[{_EXTRAS[error.name]}]'"
+        return f"{error.name} is not installed, which this needs; run: {remedy}", ExitCode.USAGE
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        place = error.filename or "the output"
+        return f"cannot write {place}: {error.strerror}", ExitCode.JOB_FAILED
     if os.environ.get("MANYHANDS_DEBUG"):
         traceback.print_exception(error)
     text = traceback.format_exception_only(error)[-1].strip()
-    _line(f"manyhands failed inside: {text}; set MANYHANDS_DEBUG=1 for the details and report it")
-    return ExitCode.JOB_FAILED
+    hint = "set MANYHANDS_DEBUG=1 for the details and report it"
+    return f"manyhands failed inside: {text}; {hint}", ExitCode.JOB_FAILED
 
 
 def _usage(error: click.ClickException) -> str:
     message = " ".join(error.format_message().split()).rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"{message}; see: {context.command_path} --help" if context else message
-
-
-def _line(text: str) -> None:
-    """One line, whatever the text has in it."""
-    _output.note(f"{_output.style('error:', 'red')} {' '.join(text.split())}")
-    sys.stderr.flush()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from manyhands.cli import _output
 from manyhands_shared.errors import ConfigError
 
 #: Positional and keyword arguments of one call.
@@ -89,7 +90,7 @@ def _outcome(line: bytes, number: int, path: Path) -> tuple[int, bool]:
 
 def write_line(sink: IO[str], entry: dict[str, Any]) -> None:
     """One line, at once: an interrupted run leaves every result that it had."""
-    sink.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    sink.write(_output.to_json(entry) + "\n")
     sink.flush()
 
 

@@ -32,7 +32,7 @@ def find(client: Client, text: str) -> dict[str, Any]:
 
 
 @contextmanager
-def durable_job(text: str, **connection: Any) -> Iterator[Job]:
-    """A durable job of the named broker."""
+def durable_job(text: str, *, trust: bool = False, **connection: Any) -> Iterator[Job]:
+    """A durable job of the named broker; `trust` as `Client.attach` has it."""
     with _connect.client(**connection) as client:
-        yield client.attach(find(client, text)["id"])
+        yield client.attach(find(client, text)["id"], trust=trust)

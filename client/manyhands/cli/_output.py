@@ -4,28 +4,56 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
 import click
 
+from manyhands_shared.text import LAYOUT, printable
+
 #: Version of every JSON document that the command prints.
 DOCUMENT_VERSION = 1
 #: An array with more elements than this is shown, not spelled out as JSON.
 MAX_JSON_ELEMENTS = 1_000_000
+_NOT_PLAIN = re.compile(r"[^ -~]")
+
+
+def say(text: str) -> None:
+    """Print for people and programs, on stdout; nothing in `text` is a command to a terminal."""
+    click.echo(printable(text, keep=LAYOUT))
 
 
 def note(text: str) -> None:
-    """A line for people, on stderr."""
-    click.echo(text, err=True)
+    """Print for people, on stderr; nothing in `text` is a command to a terminal."""
+    click.echo(printable(text, keep=LAYOUT), err=True)
+
+
+def error(text: str) -> None:
+    """Print the one line on stderr that says what went wrong, whatever `text` has in it."""
+    click.echo(f"{style('error:', 'red')} {printable(' '.join(text.split()))}", err=True)
+    sys.stderr.flush()
+
+
+def raw(text: str) -> None:
+    """Print what a task made, on stdout: as it is into a file or pipe, as `say` does on a terminal."""
+    if sys.stdout.isatty():
+        text = printable(text, keep=LAYOUT)
+    # What the stream's encoding lacks is escaped rather than an error after all the work.
+    encoding = sys.stdout.encoding or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def document(**fields: Any) -> None:
-    """One versioned JSON document, on stdout. Bytes, as in digests, are written in hexadecimal."""
-    click.echo(
-        json.dumps({"version": DOCUMENT_VERSION, **fields}, ensure_ascii=False, default=bytes.hex)
-    )
+    """Print one versioned JSON document. Bytes, as in digests, are written in hexadecimal."""
+    click.echo(to_json({"version": DOCUMENT_VERSION, **fields}))
+
+
+def to_json(value: Any) -> str:
+    """Encode as JSON that has every character in it which can be seen, and escapes the others."""
+    text = json.dumps(value, ensure_ascii=False, default=bytes.hex)
+    return text if text.isprintable() else _NOT_PLAIN.sub(_escape, text)
 
 
 def style(text: str, colour: str, stream: IO[str] | None = None) -> str:
@@ -74,9 +102,10 @@ def safe_repr(value: object) -> str:
         return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
 
-def printable(text: str) -> str:
-    """`text` without control characters: names come from other people and go to a terminal."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+def _escape(found: re.Match[str]) -> str:
+    """Write one character of a JSON text as it is if it can be seen, else as JSON escapes it."""
+    char = found[0]
+    return char if char.isprintable() else json.dumps(char)[1:-1]
 
 
 def _from_numpy(value: Any) -> Any:

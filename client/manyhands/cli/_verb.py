@@ -1,4 +1,4 @@
-"""A click command whose help leads with examples."""
+"""Click commands whose help leads with examples, and groups of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import inspect
 from typing import Any
 
 import click
+
+
+class NoVerb(click.UsageError):
+    """A group was called without one of its verbs; the text is the group's help."""
+
+
+class VerbGroup(click.Group):
+    """A group that shows its help when it is called alone, whatever version of click there is."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse as click does."""
+        if not args and not ctx.resilient_parsing:
+            raise NoVerb(ctx.get_help(), ctx)
+        return super().parse_args(ctx, args)
 
 
 class Verb(click.Command):

@@ -11,6 +11,7 @@ from manyhands.cli._options import config_options, json_option
 from manyhands.cli._verb import Verb
 from manyhands_shared import settings
 from manyhands_shared.config import BrokerConfig
+from manyhands_shared.logs import log_to_stderr
 
 
 @click.command(
@@ -34,7 +35,7 @@ def command(*, log_level: str, json: bool, **values: Any) -> int:
     --json it prints one document with its address once it can be reached.
     """
     config = settings.validate(BrokerConfig, values)
-    _service.log_to_stderr("broker", log_level)
+    log_to_stderr("manyhands broker", log_level, errors_as="error")
     from manyhands_broker.server import run  # noqa: PLC0415 - after bad options were refused
 
     return run(config, ready=(lambda facts: _output.document(**facts)) if json else None)

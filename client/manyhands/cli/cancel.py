@@ -43,7 +43,7 @@ def command(*, jobs: tuple[str, ...], **connection: Any) -> None:
             for now in client.query("jobs", begins=job["id"])
         }
     for job in found:
-        click.echo(f"{job['id']} {states.get(job['id'], 'cancelled')}")
+        _output.say(f"{job['id']} {states.get(job['id'], 'cancelled')}")
 
 
 def _cancel(client: Client, job_id: str) -> None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from manyhands.cli import _output
 from manyhands.cli._duration import TIME_LIMIT
-from manyhands.cli._errors import TimedOut
+from manyhands.cli._errors import JobFailed, TimedOut
 from manyhands.cli._options import client_options
 from manyhands.cli._verb import Verb
+from manyhands_shared.errors import Refused
 
 if TYPE_CHECKING:
     from manyhands import Client
@@ -38,16 +40,29 @@ def command(
 
     A node that is drained takes nothing new and gives back what it has not started. What still runs
     after its --drain-timeout runs again elsewhere. The node then ends with exit code 0.
+
+    If one of several names is no node's, no node is drained.
     """
     from manyhands.cli._connect import client  # noqa: PLC0415 - so that --help is quick
 
     deadline = None if timeout is None else time.monotonic() + timeout
     with client(**connection) as connected:
+        here = {node["name"] for node in connected.query("nodes")}
+        missing = [name for name in nodes if name not in here]
+        if missing:
+            named = ", ".join(map(repr, missing))
+            raise JobFailed(f"no node {named} here, so none was drained; see: manyhands nodes")
         leaving = {}
-        for name in nodes:
-            ordered = connected.query("drain", node=name)
+        for name in dict.fromkeys(nodes):
+            try:
+                ordered = connected.query("drain", node=name)
+            except Refused:
+                if name in {node["name"] for node in connected.query("nodes")}:
+                    raise
+                _output.say(f"{name} has left")  # since the look at who is here
+                continue
             leaving[ordered["boot_id"]] = name
-            click.echo(f"{name} drains; it holds {ordered['held']} tasks")
+            _output.say(f"{name} drains; it holds {ordered['held']} tasks")
         if wait:
             _wait(connected, leaving, deadline)
 
@@ -58,7 +73,7 @@ def _wait(client: Client, leaving: dict[str, str], deadline: float | None) -> No
     while leaving:
         here = {node["boot_id"] for node in client.query("nodes")}
         for boot_id in [one for one in leaving if one not in here]:
-            click.echo(f"{leaving.pop(boot_id)} has left")
+            _output.say(f"{leaving.pop(boot_id)} has left")
         if leaving:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimedOut(f"still here: {', '.join(leaving.values())}; they go on draining")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from manyhands.cli import _output
 from manyhands.cli._options import client_options
 from manyhands.cli._verb import Verb
 
@@ -20,4 +21,4 @@ def command(*, jobs: tuple[str, ...], **connection: Any) -> None:
     with _connect.client(**connection) as client:
         for job in [client.job(_named.find(client, text)["id"]) for text in jobs]:
             job.forget()
-            click.echo(f"{job.id} forgotten")
+            _output.say(f"{job.id} forgotten")

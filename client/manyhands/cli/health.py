@@ -44,4 +44,4 @@ def command(*, node: bool, json: bool, **connection: Any) -> None:
     if json:
         _output.document(nodes=len(nodes), ready=ready, here=here)
     else:
-        click.echo(f"the broker answers; {ready} of {len(nodes)} nodes are ready")
+        _output.say(f"the broker answers; {ready} of {len(nodes)} nodes are ready")

@@ -10,7 +10,7 @@ import click
 
 from manyhands.cli import _output
 from manyhands.cli._options import json_option
-from manyhands.cli._verb import Verb
+from manyhands.cli._verb import Verb, VerbGroup
 from manyhands_shared import allow_list
 from manyhands_shared.allow_list import Allowed
 from manyhands_shared.errors import ConfigError
@@ -36,7 +36,7 @@ _LIST = click.option(
 _ROLE = click.option("--role", type=click.Choice(ROLES), help="What the key is for.")
 
 
-@click.group(name="keys")
+@click.group(cls=VerbGroup, name="keys")
 def command() -> None:
     """Make keys, and say whose are let in.
 
@@ -110,7 +110,7 @@ def new(
         _output.note(
             f"a new {role}'s key for {name} is in {file}; on the broker's host, let it in with:"
         )
-        click.echo(f"manyhands keys allow {key.public} --role {role} --name {name}")
+        _output.say(f"manyhands keys allow {key.public} --role {role} --name {name}")
     else:
         raise ConfigError(
             "name the broker's cluster key with --cluster, or its public key with --broker-key; "

@@ -202,7 +202,7 @@ def command(
     if json:
         _output.document(**{key: value for key, value in document.items() if key != "version"})
     else:
-        click.echo(markdown.render(document, comparison), nl=False)
+        _output.say(markdown.render(document, comparison).rstrip("\n"))
     if document["problem"]:
         raise JobFailed(
             f"{document['problem']}; these answers make every other figure of this test worthless"

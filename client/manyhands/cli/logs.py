@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
@@ -42,7 +41,4 @@ def command(*, job: str, last: int, json: bool, **connection: Any) -> None:
     for piece in pieces:
         label = f"{piece['index']}: " if found.tasks > 1 else ""
         for line in piece["text"].splitlines():
-            # What a task prints is for a file as it is, and for a terminal without its commands.
-            click.echo(
-                label + (_output.printable(line.expandtabs()) if sys.stdout.isatty() else line)
-            )
+            _output.raw(label + line)

@@ -11,6 +11,7 @@ from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options, output_option
 from manyhands.cli._verb import Verb
+from manyhands_shared.errors import ResultWithheld
 
 
 @click.command(
@@ -28,26 +29,42 @@ from manyhands.cli._verb import Verb
     type=TIME_LIMIT,
     help="Take no more after so long, with exit code 124; the job goes on.",
 )
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="Load every result of another key's job; that runs code of the job's owner here.",
+)
 @client_options("results")
-def command(*, job: str, sink: IO[str], timeout: float | None, **connection: Any) -> None:
+def command(
+    *, job: str, sink: IO[str], timeout: float | None, trust: bool, **connection: Any
+) -> None:
     """Write the results of a durable job as JSON lines, as `manyhands map` does.
 
     Those that it has come first, the others as they come: the command ends with the job. Exit code 1
     says that some tasks failed.
+
+    An admin's key reads the jobs of every key. Of another key's job the results are loaded that are
+    numbers, text, bytes or collections of them; others are withheld unless --trust is given.
     """
     from manyhands.cli import _job, _named, _target  # noqa: PLC0415 - so that --help is quick
     from manyhands.cli._progress import progress  # noqa: PLC0415
 
     _target.find_modules_here()
-    failed = 0
+    failed = withheld = 0
     with (
         _job.time_limit(timeout, "not every result came within {:g} s; the job goes on"),
-        _named.durable_job(job, **connection) as found,
+        _named.durable_job(job, trust=trust, **connection) as found,
         progress(found.tasks) as advance,
     ):
         for index, value in found:
+            withheld += isinstance(value, ResultWithheld)
             failed += isinstance(value, BaseException)
             _lines.write_line(sink, {"index": index, **_job.entry(value)})
             advance(1)
+    if withheld:
+        raise JobFailed(
+            f"{withheld} of {found.tasks} results were not loaded: that would run code of another "
+            "key's owner here; if you trust them, say --trust"
+        )
     if failed:
         raise JobFailed(f'{failed} of {found.tasks} tasks failed; their lines have an "error"')

@@ -35,4 +35,4 @@ def command(*, job: str, failed: bool, json: bool, **connection: Any) -> None:  
     if json:
         _output.document(job=again.id, tasks=again.tasks)
     else:
-        click.echo(again.id)
+        _output.say(again.id)

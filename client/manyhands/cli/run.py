@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
@@ -76,7 +75,4 @@ def command(
 
 def _print(value: object) -> None:
     if value is not None:
-        text = value if isinstance(value, str) else _output.safe_repr(value)
-        # What the terminal's encoding lacks is escaped rather than an error after all the work.
-        encoding = sys.stdout.encoding or "utf-8"
-        click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+        _output.raw(value if isinstance(value, str) else _output.safe_repr(value))

@@ -91,4 +91,4 @@ def command(
     if json:
         _output.document(job=job.id, tasks=job.tasks)
     else:
-        click.echo(job.id)
+        _output.say(job.id)

@@ -166,7 +166,7 @@ def _announce(
         return
     each = "one a core" if remote and slots is None else slots or 1
     _output.note(f"nodes: {len(names)}, slots of each: {each}; Ctrl-C ends them; the broker is at")
-    click.echo(cluster.address)
+    _output.say(cluster.address)
     if key_file is not None:
         _output.note(f"whoever talks to it needs its key: export MANYHANDS_KEY_FILE={key_file}")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from manyhands.cli import _output
 from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed, TimedOut
 from manyhands.cli._options import client_options
@@ -36,6 +37,6 @@ def command(*, jobs: tuple[str, ...], timeout: float | None, **connection: Any) 
             if not job.wait(left):
                 raise TimedOut(f"job {job.id} is not over after {timeout:g} s; it goes on")
             states.append(job.state())
-            click.echo(f"{job.id} {states[-1]}")
+            _output.say(f"{job.id} {states[-1]}")
     if set(states) != {"done"}:
         raise JobFailed("not every job is done; see: manyhands results JOB, manyhands show JOB")

@@ -27,4 +27,4 @@ def command(*, job: str, json: bool, **connection: Any) -> None:
         _output.document(job=info["id"], reasons=reasons)
         return
     for reason in reasons or ["none of its tasks wait"]:
-        click.echo(_output.printable(reason))
+        _output.say(reason)

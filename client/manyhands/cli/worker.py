@@ -11,6 +11,7 @@ from manyhands.cli._options import config_options
 from manyhands.cli._verb import Verb
 from manyhands_shared import settings
 from manyhands_shared.config import WorkerConfig
+from manyhands_shared.logs import log_to_stderr
 
 
 @click.command(
@@ -37,7 +38,7 @@ def command(*, log_level: str, stay_with_stdin: bool, **values: Any) -> int:
     if values["key_file"] == "-":
         values["key_file"] = _stdin.key_file()
     config = settings.validate(WorkerConfig, values)
-    _service.log_to_stderr("worker", log_level)
+    log_to_stderr("manyhands worker", log_level, errors_as="error")
     from manyhands_worker.node import run  # noqa: PLC0415 - after bad options were refused
 
     return run(config, lifeline=_stdin.STDIN if stay_with_stdin else None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from command import document, fails, run
+from command import COMMAND, document, fails, run
 from manyhands.cli._app import CLIENT_VERBS, VERBS
 from manyhands_shared import __version__
 
@@ -31,9 +31,13 @@ def test_the_help_of_each_verb_leads_with_examples(verb: str) -> None:
     assert summary.split()[0] == VERBS[verb][1].split()[0].rstrip(".")
 
 
-def test_without_a_verb_it_shows_the_overview() -> None:
-    result = run()
-    assert "Commands:" in result.stdout + result.stderr
+@pytest.mark.parametrize("group", [(), ("keys",)])
+def test_without_a_verb_it_shows_the_overview(group: tuple[str, ...]) -> None:
+    result = run(*group)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == run(*group, "--help").stdout
+    assert result.stderr.count("\n") > 10
 
 
 def test_the_overview_imports_nothing_heavy() -> None:
@@ -43,6 +47,21 @@ def test_the_overview_imports_nothing_heavy() -> None:
     ).stdout
     loaded = set(out.splitlines()[-1].split())
     assert not loaded & {"pydantic", "rich", "numpy", "psutil", "zmq", "manyhands_broker"}
+
+
+@pytest.mark.parametrize("arguments", [("version",), ("--help",), ("version", "--json")])
+def test_a_full_device_is_no_fault_of_ours(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [*COMMAND, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert result.returncode == 1
+    assert result.stderr == "error: cannot write the output: No space left on device\n"
 
 
 def test_version() -> None:
@@ -135,6 +154,19 @@ def test_table_client_is_for_all_that_talk_to_a_broker(tmp_path: Path) -> None:
     )
     assert "udp://client" in fails(run("nodes", cwd=tmp_path), 2)
     assert "udp://jobs" in fails(run("jobs", cwd=tmp_path), 2)
+
+
+def test_what_a_file_found_in_the_directory_sets_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "manyhands.toml"
+    file.write_text('[client]\nbroker = "udp://evil"\nkey-file = "/x\\u001b[31m"\n')
+    told, error = run("nodes", cwd=tmp_path).stderr.splitlines()
+    assert told == (
+        "manyhands.toml of this directory sets broker = 'udp://evil', key-file = '/x\\x1b[31m'"
+    )
+    assert "udp://evil" in error
+    # One that was named needs no telling, nor one of which the verb takes nothing.
+    assert run("--config", file, "nodes").stderr.count("\n") == 1
+    assert run("version", cwd=tmp_path).stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,11 @@ def test_a_drained_node_finishes_and_leaves(tmp_path: Path) -> None:
         worker = start("worker", "--slots", "1", "--name", "one", **environment)
         try:
             eventually(lambda: [node["name"] for node in nodes(**environment)] == ["one"])
-            shown = run("drain", "one", "--wait", "--timeout", "20", **environment)
+            several = run("drain", "one", "two", "three", "--wait", **environment)
+            assert "no node 'two', 'three' here, so none was drained" in fails(several, 1)
+            assert several.stdout == ""
+            assert [node["state"] for node in nodes(**environment)] == ["ready"]
+            shown = run("drain", "one", "one", "--wait", "--timeout", "20", **environment)
             assert shown.stdout.splitlines() == ["one drains; it holds 0 tasks", "one has left"]
             _, errors = worker.communicate(timeout=10)
         finally:

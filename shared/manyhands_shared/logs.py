@@ -1,0 +1,36 @@
+"""The log lines of broker and node, on stderr. What others sent cannot forge one."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+
+from manyhands_shared.text import LAYOUT, printable
+
+_ErrorInfo = (
+    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
+
+
+def log_to_stderr(prefix: str, level: str, *, errors_as: str = "") -> None:
+    """Send the log to stderr, a line each, which begins with `prefix`.
+
+    With `errors_as`, lines at level error and above begin with that instead.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Format(prefix, errors_as or prefix))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+class _Format(logging.Formatter):
+    def __init__(self, prefix: str, error_prefix: str) -> None:
+        super().__init__()
+        self._prefix, self._error_prefix = prefix, error_prefix
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        is_error = record.levelno >= logging.ERROR and record.exc_info is None
+        prefix = self._error_prefix if is_error else self._prefix
+        return f"{prefix}: {printable(record.message)}"
+
+    def formatException(self, ei: _ErrorInfo) -> str:  # noqa: N802 - as above
+        return printable(super().formatException(ei), keep=LAYOUT)

@@ -1,0 +1,22 @@
+"""Text of other people on its way to a terminal or a log: nothing in it is a command there.
+
+Names, printed lines and errors come from whatever client or node sent them. A terminal obeys control
+characters (ESC, the C1 set, OSC 52 writes its clipboard), and shows text in another order behind
+bidirectional ones; a line feed in a name forges a line of a log.
+"""
+
+from __future__ import annotations
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+#: What a text of several lines keeps.
+LAYOUT = "\n\t"
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Replace each character that is not to be seen, but those in `keep`.
+
+    Control and format characters go, lone surrogates and separators but the space as well.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else _REPLACEMENT for char in text)

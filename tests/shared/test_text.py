@@ -1,0 +1,74 @@
+"""Text of others: nothing of it is a command to a terminal, or a line of a log."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from manyhands_shared.text import LAYOUT, printable
+
+HOSTILE = {
+    "escape": "\x1b]52;c;ZXZpbA==\x07",
+    "C1": "\x9b31m",
+    "bidi": "a\u202egnp.exe",
+    "isolate": "a\u2066b",
+    "zero width": "a\u200bb",
+    "lone surrogate": "a\ud800b",
+    "line separator": "a\u2028b",
+    "carriage return": "good\rbad",
+    "delete": "a\x7fb",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_what_a_terminal_obeys_is_replaced(text: str) -> None:
+    shown = printable(text, keep=LAYOUT)
+    assert shown.isprintable()
+    assert len(shown) == len(text)
+    assert "\N{REPLACEMENT CHARACTER}" in shown
+
+
+@pytest.mark.parametrize("text", ["", "plain", "Übung macht 数 é", "a b"])
+def test_what_can_be_seen_stays(text: str) -> None:
+    assert printable(text) == text
+
+
+def test_layout_stays_only_where_it_is_wanted() -> None:
+    assert printable("a\n\tb", keep=LAYOUT) == "a\n\tb"
+    assert printable("a\nb") == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_a_name_cannot_forge_a_line_of_the_log() -> None:
+    script = (
+        "import logging; from manyhands_shared.logs import log_to_stderr; "
+        "log_to_stderr('manyhands broker', 'info', errors_as='error'); "
+        "log = logging.getLogger('x'); name = 'a\\nmanyhands broker: node b has joined\\x1b[2J'; "
+        "log.info('node %s has left', name); log.error('no room for %s', name)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    ).stderr
+    mark = "\N{REPLACEMENT CHARACTER}"
+    name = f"a{mark}manyhands broker: node b has joined{mark}[2J"
+    assert told.splitlines() == [
+        f"manyhands broker: node {name} has left",
+        f"error: no room for {name}",
+    ]
+
+
+def test_a_traceback_keeps_its_lines_and_nothing_else() -> None:
+    script = (
+        "import logging; from manyhands_shared.logs import log_to_stderr; "
+        "log_to_stderr('manyhands broker', 'info')\n"
+        "try:\n    raise ValueError('\\x1b]0;evil\\x07')\n"
+        "except ValueError:\n    logging.getLogger('x').exception('it failed')"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    ).stderr
+    assert told.splitlines()[0] == "manyhands broker: it failed"
+    assert told.splitlines()[-1].startswith("ValueError: ")
+    assert "\x1b" not in told
+    assert "\x07" not in told
