@@ -21,7 +21,7 @@ import zmq
 
 from manyhands.cluster import LocalCluster
 from manyhands_shared import messages as m
-from manyhands_shared import wire
+from manyhands_shared import pieces, wire
 
 SHORT, LONG = 10_000, 1_000_000
 #: Bytes of one task's argument, which the broker has to keep, and of a result.
@@ -40,12 +40,12 @@ class Peer:
 
     def say(self, message: m.Message) -> None:
         """Send a message."""
-        self.socket.send_multipart(wire.encode(message))
+        self.socket.send_multipart(pieces.cut(wire.encode(message)))
 
     def hear(self) -> m.Message:
         """The next message; a broker that is silent for long is an error."""
         assert self.socket.poll(30_000), "the broker says nothing"
-        return wire.decode([frame.bytes for frame in self.socket.recv_multipart(copy=False)])
+        return wire.decode(pieces.join(self.socket.recv_multipart()))
 
 
 class Script:

@@ -32,7 +32,7 @@ import zmq
 import manyhands
 from bench.simulated import serve
 from manyhands_shared import messages as m
-from manyhands_shared import wire
+from manyhands_shared import pieces, wire
 
 _PROCESSES = 2
 _JOIN_SECONDS = 60.0
@@ -207,11 +207,11 @@ class Feeder:
         self._send(m.Submit([m.SubmitGroup(job, _FUNCTION, told, first, closed, bodies)]))
 
     def _send(self, message: m.Message) -> None:
-        self._socket.send_multipart(wire.encode(message))
+        self._socket.send_multipart(pieces.cut(wire.encode(message)))
 
     def _hear(self) -> m.Message:
         assert self._socket.poll(_SILENCE_MS), "the broker says nothing"
-        message = wire.decode(self._socket.recv_multipart())
+        message = wire.decode(pieces.join(self._socket.recv_multipart()))
         if isinstance(message, m.Results):
             self.ended += sum(len(group.indices) for group in message.groups)
             self._send(m.Ack(message.seq))

@@ -15,7 +15,7 @@ from multiprocessing.synchronize import Event
 
 import zmq
 
-from manyhands_shared import beat, wire
+from manyhands_shared import beat, pieces, wire
 from manyhands_shared import messages as m
 from manyhands_shared.config import WorkerConfig
 from manyhands_worker.dispatch import BATCH_SECONDS, BATCH_TASKS
@@ -103,12 +103,12 @@ class Node:
         self._send(m.WorkerHello(1, name, self._boot_id, 1, 0, [], {"host": "simulated"}))
 
     def _send(self, message: m.Message) -> None:
-        self.socket.send_multipart(wire.encode(message))
+        self.socket.send_multipart(pieces.cut(wire.encode(message)))
 
     def turn(self) -> None:
         """Take and answer what has come."""
         while self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            match wire.decode(self.socket.recv_multipart()):
+            match wire.decode(pieces.join(self.socket.recv_multipart())):
                 case m.WorkerWelcome() as welcome:
                     self._welcome, self.joined = welcome, True
                 case m.Assign(groups):

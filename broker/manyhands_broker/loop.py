@@ -45,9 +45,9 @@ from manyhands_broker.core import (
 from manyhands_broker.journal import Journal, JournalFull
 from manyhands_broker.links import Links
 from manyhands_broker.lodging import Lodging
-from manyhands_broker.security import Door
+from manyhands_broker.security import DOMAIN, Door
 from manyhands_broker.unix_port import UnixPort
-from manyhands_shared import wire
+from manyhands_shared import pieces, wire
 from manyhands_shared.clock import Clock
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.messages import ClientHello, Lease, Message, Ping, Pong, Who, WorkerHello
@@ -78,7 +78,7 @@ _LOGGED_PEERS = 1_000
 
 # Plain numbers: arithmetic on pyzmq's enumerations costs as much as sending a small frame.
 _EVENTS, _IN = int(zmq.EVENTS), int(zmq.POLLIN)
-_NOBLOCK = int(zmq.NOBLOCK)
+_NOBLOCK, _RCVMORE = int(zmq.NOBLOCK), int(zmq.RCVMORE)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
@@ -255,19 +255,20 @@ class Loop:
         for number in range(DRAIN_MESSAGES):
             if number and self._clock() > enough:
                 return
-            frames = receive()
-            if frames is None:
+            frame = receive()
+            if frame is None:
                 return
-            peer = frames[0].bytes
-            sender = who(peer, frames[-1])
+            peer = frame.bytes
+            sender = who(peer, frame)
             if sender is None:
                 self.counters["revoked_messages"] += 1
+                pieces.skip(self._router)
                 continue
-            message = self._decode(peer, [frames[1].buffer, *frames[2:]] if len(frames) > 1 else [])
+            message = self._read(peer)
             if message is None:
                 continue
             if links is not None and type(message) in _HELLOS:
-                links.met(peer, frames[-1], now)
+                links.met(peer, frame, now)
             self._hear(Received(peer, message, sender), effects, now)
 
     def _take(self, descriptor: int, events: int, effects: list[Effect], now: float) -> None:
@@ -279,6 +280,20 @@ class Loop:
                 self._hear(Received(peer, message, ANYBODY), effects, now)
         if ended:
             self._hear(LinkClosed(peer), effects, now)
+
+    def _read(self, peer: bytes) -> Message | None:
+        """The message of which the router has just named the peer."""
+        router = self._router
+        if not router.get(_RCVMORE):
+            return self._decode(peer, [])
+        header = router.recv(_NOBLOCK, copy=False).buffer
+        if not router.get(_RCVMORE):
+            return self._decode(peer, [header])
+        try:
+            return wire.decode(pieces.receive(header, router))
+        except ProtocolError as error:
+            self._complain(peer, error)
+            return None
 
     def _decode(self, peer: bytes, frames: list[Buffer]) -> Message | None:
         try:
@@ -296,15 +311,15 @@ class Loop:
             kind = type(event.message if isinstance(event, Received) else event).__name__
             log.exception("a bug in manyhands: %s could not be handled", kind)
 
-    def _receive(self) -> list[zmq.Frame] | None:
-        """The next message, if there is one."""
+    def _receive(self) -> zmq.Frame | None:
+        """The first frame of the next message, if there is one: whose it is."""
         # Asked for first: the exception after a last message costs more than this for each message.
         if not int(self._router.get(_EVENTS)) & _IN:
             self._used = False
             return None
         self._used = True
         try:
-            return self._router.recv_multipart(_NOBLOCK, copy=False)
+            return self._router.recv(_NOBLOCK, copy=False)
         except zmq.Again:
             return None
 
@@ -399,6 +414,7 @@ class Loop:
             waiting.append(frames)
             return True
         self._used = True
+        frames = pieces.cut(frames)
         try:
             send = self._router.send
             send(peer, _MORE)
@@ -448,7 +464,10 @@ def bind(router: zmq.Socket[bytes], address: str) -> str:
     """Set the options that the protocol asks for, bind, and return the address with its real port."""
     router.router_mandatory = True
     router.linger = 0
-    router.maxmsgsize = wire.MAX_FRAME_BYTES
+    router.maxmsgsize = pieces.MAX_ZMQ_BYTES
+    # With a domain, ZeroMQ refuses versions of its protocol that know no authentication. Their frames
+    # have no fixed beginning, so a POST of a web page would be read as messages.
+    router.zap_domain = DOMAIN.encode()
     router.set_hwm(1_000)
     router.setsockopt(zmq.HEARTBEAT_IVL, 2_000)
     router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6_000)

@@ -16,7 +16,7 @@ from manyhands_broker import loop as broker_loop
 from manyhands_broker.core import Core, Drained, Effect, Event, Limits, Received
 from manyhands_broker.journal import MemoryJournal
 from manyhands_broker.loop import DRAIN_SECONDS, Loop, bind
-from manyhands_shared import wire
+from manyhands_shared import pieces, wire
 from manyhands_shared.framing import Stream
 from manyhands_shared.messages import ClientHello, ClientWelcome, Message, Ping, Pong
 from manyhands_shared.serial import Buffer
@@ -28,7 +28,7 @@ def received(peer: zmq.Socket[bytes], count: int) -> list[Message]:
     messages = []
     for _ in range(count):
         assert peer.poll(10_000), "the broker says nothing"
-        messages.append(wire.decode(peer.recv_multipart()))
+        messages.append(wire.decode(pieces.join(peer.recv_multipart())))
     return messages
 
 

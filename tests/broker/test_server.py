@@ -20,7 +20,7 @@ import pytest
 import zmq
 
 from manyhands_shared import messages as m
-from manyhands_shared import wire
+from manyhands_shared import pieces, wire
 from manyhands_shared.keys import ClusterKey
 from support import eventually
 
@@ -70,12 +70,12 @@ class Peer:
         self.socket.connect(address)
 
     def send(self, message: m.Message) -> None:
-        self.socket.send_multipart(wire.encode(message))
+        self.socket.send_multipart(pieces.cut(wire.encode(message)))
 
     def receive(self, timeout: float = 10.0) -> m.Message:
         if not self.socket.poll(timeout * 1000):
             raise TimeoutError("the broker says nothing")
-        return wire.decode(self.socket.recv_multipart())
+        return wire.decode(pieces.join(self.socket.recv_multipart()))
 
     def until(self, kind: type, timeout: float = 10.0) -> Any:
         deadline = time.monotonic() + timeout

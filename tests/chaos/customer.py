@@ -12,7 +12,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from chaos.ledger import Ledger, run
 from manyhands_shared import messages as m
-from manyhands_shared import serial, wire
+from manyhands_shared import pieces, serial, wire
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.status import Status
 from worker.payloads import code_of
@@ -122,14 +122,14 @@ class Customer:
 
     def _send(self, message: m.Message) -> None:
         try:
-            self._socket.send_multipart(wire.encode(message), zmq.NOBLOCK)
+            self._socket.send_multipart(pieces.cut(wire.encode(message)), zmq.NOBLOCK)
         except zmq.Again:
             self._unlink()
             self._link()
 
     def _receive(self) -> None:
         try:
-            message = wire.decode(self._socket.recv_multipart(zmq.NOBLOCK))
+            message = wire.decode(pieces.join(self._socket.recv_multipart(zmq.NOBLOCK)))
         except (zmq.Again, ProtocolError):
             return
         match message:

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import zmq
 
 from manyhands_shared import messages as m
-from manyhands_shared import serial, wire
+from manyhands_shared import pieces, serial, wire
 from support import eventually
 
 T = TypeVar("T")
@@ -31,13 +31,13 @@ class Peer:
 
     def send(self, message: m.Message) -> None:
         """Send, and do not wait."""
-        self.socket.send_multipart(wire.encode(message), zmq.NOBLOCK)
+        self.socket.send_multipart(pieces.cut(wire.encode(message)), zmq.NOBLOCK)
 
     def receive(self, timeout: float = 0.0) -> m.Message | None:
         """The next message, if one comes within `timeout` seconds."""
         if not self.socket.poll(timeout * 1000):
             return None
-        return wire.decode(self.socket.recv_multipart())
+        return wire.decode(pieces.join(self.socket.recv_multipart()))
 
     def until(self, kind: type[T], timeout: float = 20.0) -> T:
         """The next message of this kind; others are dropped, pings answered."""

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import zmq
 
-from manyhands_shared import serial, wire
+from manyhands_shared import pieces, serial, wire
 from manyhands_shared.callable import Setup
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.failure import Failure, of_exception
@@ -218,7 +218,7 @@ class FakeBroker:
             if self._socket is not None and self._socket in ready:
                 peer, *frames = self._socket.recv_multipart()
                 try:
-                    message = wire.decode(frames)
+                    message = wire.decode(pieces.join(frames))
                 except ProtocolError:
                     continue
                 if not self.loses(message):
@@ -341,6 +341,6 @@ class FakeBroker:
             return
         for mangled in self.mangles(message):
             try:
-                self._socket.send_multipart([peer, *wire.encode(mangled)])
+                self._socket.send_multipart([peer, *pieces.cut(wire.encode(mangled))])
             except zmq.ZMQError:
                 return  # the peer is gone

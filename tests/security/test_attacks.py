@@ -23,7 +23,7 @@ from chaos.conftest import Bench
 from chaos.peers import Peers, client_hello, node_hello
 from command import run
 from manyhands_broker.security import DOMAIN, Keyring, secure
-from manyhands_shared import address, allow_list, wire
+from manyhands_shared import address, allow_list, pieces, wire
 from manyhands_shared import messages as m
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ProtocolError
@@ -216,7 +216,7 @@ def test_frames_are_bounded_in_size_and_number(bench: Bench) -> None:
         before = psutil.Process(broker.pid).memory_info().rss
         greeting = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(16) + bytes(32)
         ready = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
-        claim = b"\x02" + (wire.MAX_FRAME_BYTES + 1).to_bytes(8, "big") + b"x" * 1_000
+        claim = b"\x02" + (pieces.MAX_ZMQ_BYTES + 1).to_bytes(8, "big") + b"x" * 1_000
         with socket.create_connection(("127.0.0.1", broker.port), timeout=10) as sock:
             sock.sendall(greeting + ready + claim)
             while sock.recv(4_096):

@@ -14,7 +14,7 @@ from typing import Any
 import zmq
 
 from manyhands_shared import messages as m
-from manyhands_shared import serial, wire
+from manyhands_shared import pieces, serial, wire
 from support import eventually
 from worker.payloads import PATIENCE, code_of, value_of
 
@@ -62,7 +62,7 @@ class FakeBroker:
 
     def send(self, message: m.Message, peer: bytes = b"") -> None:
         """Send a message to the node."""
-        self.router.send_multipart([peer or self.peer, *wire.encode(message)])
+        self.router.send_multipart([peer or self.peer, *pieces.cut(wire.encode(message))])
 
     def receive(self, timeout: float = PATIENCE) -> m.Message:
         """The next message that is not a renewal."""
@@ -72,7 +72,7 @@ class FakeBroker:
             if left <= 0 or not self.router.poll(left * 1000):
                 raise AssertionError(f"nothing within {timeout} s; before that: {self.received}")
             peer, *frames = self.router.recv_multipart()
-            message = wire.decode(frames)
+            message = wire.decode(pieces.join(frames))
             if isinstance(message, m.WorkerHello):
                 self.peer, self.hello = peer, message
             elif peer != self.peer:

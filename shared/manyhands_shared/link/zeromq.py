@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import zmq
 
-from manyhands_shared import monitor, wire
-from manyhands_shared.errors import ConfigError
+from manyhands_shared import monitor, pieces, wire
+from manyhands_shared.errors import ConfigError, ProtocolError
 from manyhands_shared.link.base import Link, LinkEvent
 from manyhands_shared.messages import Message
 from manyhands_shared.serial import Buffer
@@ -61,7 +61,7 @@ class ZmqLink(Link):
         self._used = False
         sock.linger = 0
         sock.set(zmq.ROUTING_ID, routing_id)
-        sock.set(zmq.MAXMSGSIZE, wire.MAX_FRAME_BYTES)
+        sock.set(zmq.MAXMSGSIZE, pieces.MAX_ZMQ_BYTES)
         sock.set(zmq.SNDHWM, _HIGH_WATER_MARK)
         sock.set(zmq.RCVHWM, _HIGH_WATER_MARK)
         sock.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
@@ -105,7 +105,7 @@ class ZmqLink(Link):
         return None if found is None else self._events.get(found[0])
 
     def send(self, message: Message) -> None:
-        self._backlog.append(wire.encode(message))
+        self._backlog.append(pieces.cut(wire.encode(message)))
         self.drain()
 
     def drain(self) -> None:
@@ -132,10 +132,14 @@ class ZmqLink(Link):
                 self._used = False
                 break
             # Headers are small and copied; payloads stay in ZeroMQ's memory.
-            frames: list[Any] = [sock.recv(_NOBLOCK)]
-            if sock.get(_MORE):
-                frames += sock.recv_multipart(_NOBLOCK, copy=False)
-            self._decode(frames, messages)
+            header = sock.recv(_NOBLOCK)
+            if not sock.get(_MORE):
+                self._decode([header], messages)
+                continue
+            try:
+                self._decode(pieces.receive(header, sock), messages)
+            except ProtocolError:
+                self.garbage += 1
         self.drain()
         return messages
 
