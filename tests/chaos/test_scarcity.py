@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from chaos.conftest import Bench, joined
+from chaos.parts import Node
 from chaos.peers import Peer, Peers, node_hello, results_of
 from manyhands_shared import messages as m
 from support import eventually
@@ -214,3 +216,61 @@ def test_a_node_out_of_descriptors_says_so_and_recovers(bench: Bench) -> None:
     assert node.alive
     limit_descriptors(node.pid, usual)
     assert future.result(BOUND) == 1
+
+
+def kill_children(node: Node) -> None:
+    """Kill what serves the node's slots and sends its heartbeats, but not what starts them."""
+    for process in node.children:
+        with suppress(psutil.NoSuchProcess):
+            if process.ppid() != node.pid:
+                process.kill()
+
+
+@pytest.mark.parametrize("what", ["temporary", "emptied", "working"])
+def test_a_node_whose_directory_was_removed_goes_on(bench: Bench, what: str) -> None:
+    """Row 50: what it needs to start children is made anew."""
+    # Not in the long path of the test's own folder: sockets lie in there.
+    folder = Path(bench.stack.enter_context(tempfile.TemporaryDirectory()))
+    temporary, working = folder / "t", folder / "w"
+    temporary.mkdir()
+    working.mkdir()
+    enter = ["env", f"TMPDIR={temporary}", "sh", "-c", f'cd {working} && exec "$@"', "enter"]
+    broker = bench.broker()
+    client = bench.client(broker.address)
+    node = bench.node(broker.address, prefix=enter)
+    joined(client, 1)
+    executor = bench.executor(broker.address)
+    executor.submit(abs, -1).result(BOUND)
+    shutil.rmtree(working if what == "working" else temporary)
+    if what == "emptied":
+        temporary.mkdir()
+    kill_children(node)
+    assert list(executor.map(abs, range(20), timeout=BOUND)) == list(range(20))
+    assert node.alive
+    told = [event["text"] for event in client.query("events")]
+    place = "working" if what == "working" else "temporary"
+    assert any(f"its {place} directory was removed" in text for text in told), told
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit")
+def test_a_node_that_cannot_start_children_gives_its_tasks_to_others(bench: Bench) -> None:
+    """Row 50: its tasks run elsewhere, nothing is given to it, and it says why; then it can again."""
+    broker = bench.broker()
+    client = bench.client(broker.address)
+    node = bench.node(broker.address, name="barren")
+    joined(client, 1)
+    executor = bench.executor(broker.address)
+    child = executor.submit(os.getpid).result(BOUND)
+    usual, _ = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
+    limit_descriptors(node.pid, 3)
+    psutil.Process(child).kill()
+    futures = [executor.submit(abs, -number) for number in range(20)]
+
+    def told() -> bool:
+        return any("gives its tasks back" in event["text"] for event in client.query("events"))
+
+    eventually(told, BOUND, what="the node said that it has no children")
+    bench.node(broker.address, name="healthy")
+    assert [future.result(BOUND) for future in futures] == list(range(20))
+    limit_descriptors(node.pid, usual)
+    eventually(lambda: "children start again" in node.log, BOUND, what="the node has recovered")

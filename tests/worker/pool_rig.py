@@ -70,6 +70,10 @@ class PoolRig:
     def _take(self, event: a.Event) -> None:
         match event:
             case a.Finished():
+                if event.worn:
+                    self.work.worn(event.slot)
+                if not event.statuses:
+                    return
                 _, indices, statuses, bodies = self.work.finished(
                     event.slot,
                     event.first,

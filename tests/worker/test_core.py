@@ -9,6 +9,7 @@ import pytest
 from manyhands_shared import messages as m
 from manyhands_shared.status import Status
 from manyhands_worker import actions as a
+from manyhands_worker.control import REVOKED
 from manyhands_worker.core import WELCOME_SECONDS, Phase
 
 _DIGEST = b"d" * 16
@@ -252,3 +253,61 @@ class _Offer:
 
     def free(self) -> None:
         """Nothing to do: that it is asked for is an effect of the core."""
+
+
+def test_a_node_without_children_gives_back_what_waits_and_takes_nothing(make_world):
+    world = make_world(slots=1)
+    world.assign(*range(5))
+    world.tick()
+    world.die(0)
+    world.tell(a.Unable("cannot start a child for slot 0: no directory"))
+    world.tick()
+    returned = [span.indices for span in world.last(m.Returned).spans]
+    assert sorted(index for part in returned for index in part) == list(range(5))
+    assert world.last(m.Renew).window == 0
+    assert "no directory" in world.last(m.Event).text
+    assert not world.held()
+    # What was on its way goes back too; and over a new link it says so at once.
+    world.assign(9)
+    world.tick()
+    assert [span.indices for span in world.last(m.Returned).spans] == [[9]]
+    world.tell(a.LinkLost("gone"))
+    world.connect()
+    assert world.last(m.WorkerHello).window == 0
+    world.tell(a.Able())
+    assert world.last(m.Renew).window > 0
+    world.assign(10)
+    world.tick()
+    assert world.given[0]
+
+
+def test_a_child_that_is_unfit_is_replaced_and_the_job_named(make_world):
+    world = make_world(slots=1)
+    world.assign(1, 2, job="culprit")
+    world.tick()
+    world.finish(0)
+    world.tell(a.Finished(0, 1, b"", [], 0.0, 0, worn="changed the umask"))
+    world.tick()
+    assert world.last(m.Event) == m.Event(
+        "child-unfit", "replacing the child of slot 0: a task of job culprit changed the umask", {}
+    )
+    # The next task may be in its pipe already: it gives that back.
+    if world.given[0]:
+        ((serial, _, _),) = world.given[0]
+        world.given[0].clear()
+        world.tell(a.Finished(0, serial, bytes([REVOKED]), [b""], 0.0, 0))
+        world.tick()
+    assert world.retired == {0}
+    world.tell(a.Born(0))
+    world.tick()
+    assert [index for _, _, index in world.given[0]] == [2]
+
+
+def test_a_child_that_dies_behind_one_task_unreported_died_of_it(make_world):
+    world = make_world(slots=1)
+    world.assign(1)
+    world.tick()
+    world.claims[0] = world.given[0][0][0]
+    world.die(0)
+    world.tick()
+    assert _ended(world) == [(1, Status.CRASHED)]

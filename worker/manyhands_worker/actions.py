@@ -143,6 +143,7 @@ class Finished:
 
     `statuses` are those of the protocol, or `control.REVOKED`. `nbytes` and `frames` are what the
     bodies weigh; `blocks` hold some of them. For each status `HELD` there is one of the `offers`.
+    `worn`: what a task has done to the child, which is to be replaced; then there may be no tasks.
     """
 
     slot: int
@@ -154,6 +155,7 @@ class Finished:
     frames: int = 0
     blocks: list[Block] = field(default_factory=list)
     offers: Sequence[Offer] = ()
+    worn: str = ""
 
 
 @record
@@ -199,6 +201,18 @@ class Born:
 
 
 @record
+class Unable:
+    """No child can be started, and none is there; `text` says why. `Able` follows if that ends."""
+
+    text: str
+
+
+@record
+class Able:
+    """A child is ready for work again."""
+
+
+@record
 class Trouble:
     """The pool or the heartbeat ran into something that people should know."""
 
@@ -237,6 +251,8 @@ Event = (
     | Died
     | Born
     | Trouble
+    | Unable
+    | Able
     | Wanted
     | Leave
     | Tick

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -11,7 +10,7 @@ from typing import Any
 
 from manyhands_shared import stored
 from manyhands_worker.bringer import Bringer
-from manyhands_worker.control import words
+from manyhands_worker.control import DISCONNECTED, words
 from manyhands_worker.output import Tap
 from manyhands_worker.pipe import PipeError
 from manyhands_worker.process import (
@@ -69,6 +68,10 @@ class PoolChild(BaseProcess):
         if self._limits.lender:
             stored.set_bring(Bringer(self._limits.lender).bring)
         runner = Runner(self._socket, control, slab, segments, tap, self._limits)
-        # A broken pipe is for the node to explain, which sees it from its side.
-        with contextlib.suppress(OSError, PipeError):
+        try:
             runner.serve()
+        except (OSError, PipeError) as error:
+            # A pipe that broke is for the node to explain, which sees it from its side. Any other
+            # error is the work of a task, which has taken this end away.
+            if not isinstance(error, BrokenPipeError | ConnectionResetError):
+                os._exit(DISCONNECTED)

@@ -37,6 +37,8 @@ NO_LIMIT = sys.maxsize
 #: What a child reports, beside the statuses of the protocol, for a task that it did not run because
 #: it was revoked.
 REVOKED = 255
+#: Exit code of a child that cannot report any more, for a task has closed its end of the pipe.
+DISCONNECTED = 87
 #: From lowering the limit until the claim may be read.
 SETTLE_SECONDS = 0.001
 

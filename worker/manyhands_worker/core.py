@@ -80,16 +80,20 @@ class NodeCore:
         self._leave_at: float | None = None
         self._bored_at: float | None = None
         self._stopped = False
+        #: No child can be started.
+        self._unable = False
         self._dropped = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
             a.Tick: self._tick,
-            a.Finished: lambda event: self._work.finished(event, self._now),
+            a.Finished: self._finished,
             a.Received: self._received,
             a.Printed: self._work.printed,
             a.Claimed: self._work.claimed,
             a.Died: self._died,
             a.Born: lambda event: self._work.born(event.slot),
             a.Trouble: lambda event: self._notice(event.kind, event.text),
+            a.Unable: self._cannot_work,
+            a.Able: self._can_work,
             a.LinkUp: lambda _: self._hello(),
             a.LinkLost: self._link_lost,
             a.Wanted: self._want,
@@ -190,7 +194,7 @@ class NodeCore:
         )
 
     def _window(self) -> int:
-        return self._me.window if self._drain_by is None else 0
+        return self._me.window if self._drain_by is None and not self._unable else 0
 
     def _link_lost(self, event: a.LinkLost) -> None:
         if self._phase is not Phase.DOWN:
@@ -267,6 +271,11 @@ class NodeCore:
 
     # What people should know
 
+    def _finished(self, event: a.Finished) -> None:
+        self._work.finished(event, self._now)
+        if event.worn:
+            self._notice("child-unfit", self._work.worn(event))
+
     def _died(self, event: a.Died) -> None:
         text = self._work.died(event)
         if not event.asked:
@@ -280,6 +289,23 @@ class NodeCore:
             self._send(notice)
         elif len(self._notices) < _WAITING_EVENTS:
             self._notices.append(notice)
+
+    # Without children
+
+    def _cannot_work(self, event: a.Unable) -> None:
+        self._unable = True
+        text = f"{event.text}; without any child this node gives its tasks back and takes no others"
+        self._notice("no-children", text)
+        self._tell_window()
+
+    def _can_work(self, _: a.Able) -> None:
+        self._unable = False
+        self._notice("children-again", "children start again; taking tasks")
+        self._tell_window()
+
+    def _tell_window(self) -> None:
+        if self._phase is Phase.READY:
+            self._renew()
 
     # Leaving
 
@@ -297,8 +323,7 @@ class NodeCore:
             return
         self._drain_by = self._now + self._me.drain_timeout
         self._log(logging.INFO, f"draining: {reason}")
-        if self._phase is Phase.READY:
-            self._renew()
+        self._tell_window()
         self._work.begin_drain()
 
     def _watch_time(self) -> None:
@@ -334,9 +359,11 @@ class NodeCore:
         self._watch_link()
         if self._drain_by is None:
             self._watch_time()
-        if self._drain_by is None:
+        if self._drain_by is None and not self._unable:
             self._work.start_tasks(self._now)
         if self._phase is Phase.READY:
+            if self._unable:
+                self._work.return_waiting()
             self._work.send_results()
             if self._work.ignorant:
                 self._work.ignorant = False

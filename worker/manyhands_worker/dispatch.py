@@ -56,6 +56,8 @@ class Slot:
     #: Tasks run of jobs that limit the tasks of a child.
     counted: int = 0
     worn: bool = False
+    #: The job of the task that it reported last.
+    last: str = ""
 
     def open_to_more(self) -> bool:
         """Whether its child may be given another batch."""
@@ -144,6 +146,12 @@ class Dispatcher:
         share = -(-self.queue.ready // len(self.slots))
         return max(1, min(BATCH_TASKS, share, int(BATCH_SECONDS / max(seconds, 1e-6))))
 
+    def worn(self, number: int) -> str:
+        """A slot's child is to be replaced, and begins no other task; whose task was its last."""
+        slot = self.slots[number]
+        slot.worn = True
+        return slot.last
+
     def worn_out(self) -> list[int]:
         """Slots whose child is to be replaced, now that it has nothing to do. They are down."""
         worn = [
@@ -188,6 +196,7 @@ class Dispatcher:
         batch.done = high
         slot.progress = now
         if statuses:
+            slot.last = batch.key[0]
             self._learn(batch.function, seconds / len(statuses))
         if high == len(batch.indices):
             slot.batches.popleft()
@@ -275,13 +284,21 @@ class Dispatcher:
         """Whether an answer to `Revoke` is still to come."""
         return any(slot.revoking for slot in self.slots)
 
-    def died(self, number: int, claim: int, blamed: int) -> Losses:
+    def died(self, number: int, claim: int, blamed: int, *, asked: bool = False) -> Losses:
         """A slot's child is dead: put back everything it had but the blamed task.
 
         What it may have run already is run again each by itself, in case that is what kills; unless
-        it may run at most once.
+        it may run at most once. A child that died by itself behind a task, before it could report that
+        one alone, died of it: else such a task would run for ever.
         """
         slot = self.slots[number]
+        if not (blamed or asked):
+            begun = [
+                serial
+                for batch, low, high in slot.open_tasks()
+                for serial in range(batch.first + low, min(batch.first + high, claim + 1))
+            ]
+            blamed = begun[0] if len(begun) == 1 else 0
         culprit = self.holder(number, blamed) if blamed else None
         back: list[Chunk] = []
         lost: list[tuple[Key, list[int]]] = []

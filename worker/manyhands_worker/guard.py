@@ -10,6 +10,7 @@ from multiprocessing.connection import wait
 from manyhands_worker import actions as a
 from manyhands_worker.heartbeat import Board, Heartbeat, Target
 from manyhands_worker.process import describe_exit, kill_group
+from manyhands_worker.surroundings import mend
 
 _RESTART_DELAY = 0.5
 _LEAVE_SECONDS = 2.0
@@ -60,10 +61,10 @@ class Guard:
         try:
             self._process = Heartbeat.launch(self.board, self._boot_id, util.get_temp_dir())
         except (OSError, EOFError) as error:
+            mended = mend()
             self._start_at = now + _RESTART_DELAY
-            self._events.append(
-                a.Trouble("heartbeat-failed", f"cannot start the heartbeat process: {error}")
-            )
+            text = "; ".join([f"cannot start the heartbeat process: {error}", *mended])
+            self._events.append(a.Trouble("heartbeat-failed", text))
             return
         self._start_at = None
         self._selector.register(

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 #: Bytes read of one child before the others get their turn.
 _TURN_BYTES = 16 << 20
+#: What a child may say of why it is to be replaced.
+_WORN_CHARACTERS = 120
 #: What a child may say of a task; whether a result is held is the node's word.
 _STATUSES = frozenset({*Status, control.REVOKED} - {Status.HELD})
 
@@ -240,18 +242,21 @@ class ChildHandle:
         self._reader.ready.clear()
 
     def _report(self, header: list[object], buffers: list[bytearray]) -> Finished:
-        first, statuses, bodies, seconds, _ = header
+        first, statuses, bodies, seconds, worn, _ = header
         if not (
             type(first) is int
             and type(statuses) is bytes
             and type(bodies) is list
             and type(seconds) is float
+            and type(worn) is str
             and len(statuses) == len(bodies)
             and _STATUSES.issuperset(statuses)
         ):
             raise ValueError("a report of other fields")
         if set(map(type, bodies)) <= {bytes}:
-            return Finished(self.slot, first, statuses, bodies, seconds, sum(map(len, bodies)))
+            nbytes = sum(map(len, bodies))
+            worn = worn[:_WORN_CHARACTERS] if worn.isprintable() else "is not fit"
+            return Finished(self.slot, first, statuses, bodies, seconds, nbytes, worn=worn)
         blocks: list[Block] = []
         offers: list[Offer] = []
         sorts = bytearray(statuses)
@@ -346,6 +351,8 @@ class ChildHandle:
         """How it died, in one line. Only for a child that is dead. `oom`: words for what shot it."""
         code = self.process.exitcode
         text = f"child {self.pid} {oom or describe_exit(code)}"
+        if code == control.DISCONNECTED:
+            text = f"child {self.pid} ended, for a task closed its connection to the node"
         if self.fault and code == -signal.SIGKILL:
             text = f"child {self.pid} was killed because {self.fault}"
         if self.busy:

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
+from manyhands_worker.condition import file_of
+
 #: What is kept of one task's output, in bytes.
 TASK_BYTES = 64 << 10
 #: Parts of a task's output go to the broker when they come to so much, or after so many seconds.
@@ -54,6 +56,17 @@ class Tap:
         self._pipe = pipe
         self._mark = mark
         self._first: tuple[int, int] | None = None
+        self._home = [file_of(number) for number in (0, 1, 2)]
+        self._inside = file_of(pipe.fileno())
+
+    def fileno(self) -> int:
+        """The descriptor of the pipe."""
+        return self._pipe.fileno()
+
+    def leads(self) -> bool:
+        """Whether the standard streams lead where they were led."""
+        out = self._home[1:] if self._first is None else [self._inside] * 2
+        return [file_of(number) for number in (0, 1, 2)] == [self._home[0], *out]
 
     def turn(self, *, on: bool) -> None:
         """Lead the output into the pipe, or not any more.

@@ -7,9 +7,10 @@ and an integer *n* says that the payload is the next *n* buffers, as in the prot
 Node to child: ``[first serial, digest, function or nil, flags, bodies, lengths]``. A function is
 ``[counts, payloads]``: the function's payload itself, then for each count so many results that it is
 called with, as one list.
-Child to node: ``[first serial, statuses, bodies, seconds, lengths]``, where a body may also be
+Child to node: ``[first serial, statuses, bodies, seconds, worn, lengths]``, where a body may also be
 ``[position, length, …]``: buffers in the child's slab; or, with a negative number ``-1 - n`` for the
-position, buffers in its segment *n*, whose descriptor comes with the message.
+position, buffers in its segment *n*, whose descriptor comes with the message. `worn` is empty, or says
+why the child is to be replaced; such a report may be of no tasks.
 
 The same two classes serve both ends: the child's socket blocks, the node's does not.
 """

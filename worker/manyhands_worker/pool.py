@@ -40,6 +40,7 @@ from manyhands_worker.process import usable_cores
 from manyhands_worker.runner import Limits
 from manyhands_worker.safe import Patterns
 from manyhands_worker.slab import slab_size
+from manyhands_worker.surroundings import mend
 
 if TYPE_CHECKING:
     from manyhands_worker.server import ResultServer
@@ -53,6 +54,8 @@ _DOUBT_SECONDS = 1.0
 #: Children started in one turn: each takes a few milliseconds in which nothing else moves.
 _BIRTHS_PER_TURN = 4
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+#: So many failed starts in a row, and no child at all: this node cannot work.
+_BARREN = 3
 #: A child that lived so long did not die of its start.
 _HEALTHY_SECONDS = 1.0
 
@@ -105,6 +108,10 @@ class NodePool:
         self._due = 0.0
         self._oom = OomWatch()
         self._told_of_slab = False
+        # Children in a row that never were ready, and whether the node is known to have none.
+        self._barren = 0
+        self._unable = False
+        self._mended = False
         # multiprocessing would wait for children at exit; they must be gone by then.
         atexit.register(self.close)
 
@@ -131,6 +138,8 @@ class NodePool:
         """When `turn` has something to do, if no descriptor does. To be asked for before each turn."""
         waits = (self._births, self._claims, self._leaving, self._doubtful)
         times = [due for wait_for in waits if wait_for for due in wait_for.values()]
+        if self._barren:
+            times.append(self._sampled_at + _SAMPLE_SECONDS)
         for child in self._children:
             if child is not None:
                 if child.busy:
@@ -183,6 +192,11 @@ class NodePool:
         """Do what is due: read claims, fill empty slots, end children that do not leave."""
         if now < self._due:
             return
+        if self._barren and self._anyone():
+            self._barren = 0
+            if self._unable:
+                self._unable = False
+                self._events.append(a.Able())
         for slot in [slot for slot, due in self._claims.items() if now >= due]:
             del self._claims[slot]
             child = self._children[slot]
@@ -225,15 +239,18 @@ class NodePool:
         try:
             child = ChildHandle(slot, size, self._limits, self._lender, self._server)
         except (OSError, EOFError) as error:
-            wait_for = self._next_delay(slot)
+            # Once: what does not help is not tried without a pause.
+            mended = [] if self._mended else mend()
+            self._mended = bool(mended)
+            wait_for = 0.0 if mended else self._next_delay(slot)
             self._births[slot] = now + wait_for
-            self._events.append(
-                a.Trouble(
-                    "child-start-failed",
-                    f"cannot start a child for slot {slot}: {error}; trying again in {wait_for:g} s",
-                )
-            )
+            again = f"trying again in {wait_for:g} s" if wait_for else "; ".join(mended)
+            text = f"cannot start a child for slot {slot}: {error}; {again}"
+            self._events.append(a.Trouble("child-start-failed", text))
+            if not mended:
+                self._failed(text)
             return
+        self._mended = False
         if size < self._slab_bytes and not self._told_of_slab:
             self._told_of_slab = True
             self._events.append(a.Trouble("small-shm", _small_slab(size, self._slab_bytes)))
@@ -243,6 +260,17 @@ class NodePool:
         self._selector.register(child.output.fd, selectors.EVENT_READ, self._on_output(child))
         self._selector.register(child.sentinel, selectors.EVENT_READ, self._on_death(child))
         self._events.append(a.Born(slot))
+
+    def _failed(self, text: str) -> None:
+        """One more child in a row did not come as far as waiting for work."""
+        self._barren += 1
+        if self._barren >= _BARREN and not self._unable and not self._anyone():
+            self._unable = True
+            self._events.append(a.Unable(text))
+
+    def _anyone(self) -> bool:
+        """Whether a child is ready for work."""
+        return any(child is not None and child.ready for child in self._children)
 
     def _next_delay(self, slot: int) -> float:
         self._failures[slot] += 1
@@ -311,9 +339,12 @@ class NodePool:
         self._children[slot] = None
         self._claims.pop(slot, None)
         now = time.monotonic()
-        healthy = child.ready and now - child.started_at > _HEALTHY_SECONDS
+        # What dies of a task does not die of its start: others need its slot at once.
+        healthy = child.ready and (child.claim or now - child.started_at > _HEALTHY_SECONDS)
         if healthy or child.asked:
             self._failures[slot] = 0
+        if not (child.ready or child.asked):
+            self._failed(child.obituary())
         # The first is replaced at once; those that die again and again while young must wait.
         delay = self._next_delay(slot) if not child.asked and not healthy else 0.0
         self._births[slot] = now + (delay if self._failures[slot] > 2 else 0.0)

@@ -23,7 +23,9 @@ from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
 from manyhands_shared.stored import take_waited
 from manyhands_worker.codec import Codec, ForeignPickles, Packed, Pickles, Plain, too_large
+from manyhands_worker.condition import Condition
 from manyhands_worker.control import CLAIM, DONE, LIMIT, READY, REVOKED, STARTED
+from manyhands_worker.fitness import Fitness
 from manyhands_worker.functions import FunctionCache
 from manyhands_worker.output import Tap, flush_streams
 from manyhands_worker.pipe import (
@@ -79,6 +81,9 @@ class Runner:
         tap: Tap,
         limits: Limits,
     ) -> None:
+        self._fitness = Fitness(Condition([sock.fileno(), tap.fileno()], tap.leads))
+        self._told = False
+        self._failed = 0
         self._reader = Reader(sock)
         self._writer = Writer(sock)
         self._control = control
@@ -131,9 +136,26 @@ class Runner:
                 code = payloads[: len(entries)]
                 del payloads[: len(entries)]
                 self._functions.put(digest, _Unloaded(code, counts), serial.total(code))
+            if not self._fitness.before(digest):
+                self._refuse(first, len(payloads))
+                continue
             self._tap.turn(on=bool(flags & CAPTURE))
+            self._failed = 0
             self._run(first, digest, flags, payloads)
             flush_streams()
+            fit = self._fitness.after(digest, len(payloads), self._failed, time.monotonic_ns())
+            if not (fit or self._told):
+                self._report(first, b"", [])
+
+    def _refuse(self, first: int, count: int) -> None:
+        """Give tasks back that another child is to run, for this one is not fit for them."""
+        self._control[DONE] = self._control[CLAIM]
+        self._report(first, bytes([REVOKED]) * count, [b""] * count)
+
+    def _report(self, first: int, statuses: bytes, bodies: list[Any]) -> None:
+        words = "" if self._told else self._fitness.words
+        self._told = True
+        self._writer.send([first, statuses, bodies, 0.0, words], [])
 
     def _run(self, first: int, digest: bytes, flags: int, payloads: list[Payload]) -> None:
         control = self._control
@@ -183,11 +205,12 @@ class Runner:
             if type(function) is _Unloaded:
                 function = self._load(codec, digest, function)
             if type(function) is Setup:
-                self._initialise(function)
+                self._initialise(digest, function)
                 function = function.function
             args, kwargs = codec.arguments(payload)
             value = function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - a task may raise anything at all
+            self._failed += 1
             return Status.RAISED, _failure(error, pickled=codec.pickles).encode()
         return self._pack(codec, value)
 
@@ -206,7 +229,7 @@ class Runner:
         self._functions.replace(digest, function)
         return function
 
-    def _initialise(self, setup: Setup) -> None:
+    def _initialise(self, digest: bytes, setup: Setup) -> None:
         if setup.key in self._initialised:
             return
         try:
@@ -214,6 +237,7 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - as in `_execute`
             raise _Told("the initializer failed", error) from None
         self._initialised.add(setup.key)
+        self._fitness.prepared(digest)
 
     def _pack(self, codec: Codec, value: Any) -> Packed:
         status, payload = codec.result(value)
@@ -249,7 +273,7 @@ class Runner:
 
     def _flush(self, following: int) -> None:
         self._writer.send(
-            [self._first, bytes(self._statuses), self._bodies, self._seconds()],
+            [self._first, bytes(self._statuses), self._bodies, self._seconds(), ""],
             self._buffers,
             self._fds,
         )

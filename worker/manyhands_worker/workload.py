@@ -231,8 +231,16 @@ class Workload:
 
     # From the pool
 
+    def worn(self, event: a.Finished) -> str:
+        """A task has done to a child what makes it unfit for others. Returns that, for people."""
+        job = self._work.worn(event.slot)
+        who = f"a task of job {job}" if job else "a task"
+        return f"replacing the child of slot {event.slot}: {who} {event.worn}"
+
     def finished(self, event: a.Finished, now: float) -> None:
         """A child reports."""
+        if not event.statuses:
+            return
         try:
             key, indices, statuses, bodies = self._work.finished(
                 event.slot, event.first, event.statuses, event.bodies, event.seconds, now
@@ -312,7 +320,7 @@ class Workload:
 
     def died(self, event: a.Died) -> str:
         """A child died. Returns what happened, for people, with the task that it was running."""
-        culprit, lost = self._work.died(event.slot, event.claim, event.blamed)
+        culprit, lost = self._work.died(event.slot, event.claim, event.blamed, asked=event.asked)
         text = event.text
         for key, indices in lost:
             doomed = [index for index in indices if self._doomed.has(key, index)]
