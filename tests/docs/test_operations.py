@@ -4,115 +4,33 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from manyhands.cli._app import app
-from manyhands.testbed import Host, Network, unavailable
+from manyhands.testbed import unavailable
 from manyhands_broker.http.metrics import COUNTERS, GAUGES
 from support import eventually
+from terminals import Terminal, opened
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text()
 #: The page's addresses; they are all that is changed in its commands.
 ADDRESSES = ["10.0.0.5", "10.0.0.6", "10.0.0.7"]
 _BLOCK = re.compile(r"^<!-- run: (.+?) -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_END = "the block has ended"
 _SECONDS = 60.0
-
-# What this machine has not got is stood in for: an index to install from, and ssh between the hosts.
-PYTHON = """#!/bin/sh
-if [ "$1 $2" = "-m venv" ]; then
-  mkdir -p "$3/bin" && ln -s {manyhands} "$3/bin/manyhands" && ln -s {pip} "$3/bin/pip"
-else
-  exec {python} "$@"
-fi
-"""
-PIP = """#!/bin/sh
-[ "$1 $2" = "install --quiet" ] && echo "$3" >> {installed}
-"""
-SCP = """#!/bin/sh
-[ "$1" = -p ] && cp -p "$2" {homes}/"${{3%:}}"/
-"""
-
-
-class Terminal:
-    """A shell that stays open on one host, in a home of its own."""
-
-    def __init__(self, host: Host, homes: Path, tools: Path) -> None:
-        self.home = homes / host.address
-        self.home.mkdir()
-        environment = {
-            **os.environ,
-            "HOME": str(self.home),
-            "PATH": f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin",
-        }
-        with host.inside():
-            self.process = subprocess.Popen(
-                ["bash", "-eu"],
-                cwd=self.home,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-
-    def paste(self, block: str) -> str:
-        """Run a block to its end, of which every command must succeed; what it printed."""
-        stdin, stdout = self.process.stdin, self.process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(f"{block}echo {_END}\n")
-        stdin.flush()
-        said = []
-        for line in stdout:
-            if line.strip() == _END:
-                return "".join(said)
-            said.append(line)
-        raise AssertionError(f"failed:\n{block}\n{''.join(said)}{self.logs()}")
-
-    def logs(self) -> str:
-        return "\n".join(file.read_text() for file in self.home.glob("*.log"))
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 @pytest.fixture
 def terminals(tmp_path: Path) -> Iterator[dict[str, Terminal]]:
     """One for each host of the page, by its address there."""
-    homes, tools = tmp_path / "homes", tmp_path / "tools"
-    homes.mkdir()
-    tools.mkdir()
-    binaries = Path(sys.executable).parent
-    scripts = {
-        "python3": PYTHON.format(
-            manyhands=binaries / "manyhands", pip=tools / "pip", python=sys.executable
-        ),
-        "pip": PIP.format(installed=tmp_path / "installed"),
-        "scp": SCP.format(homes=homes),
-    }
-    for name, text in scripts.items():
-        (tools / name).write_text(text)
-        (tools / name).chmod(0o755)
-    with ExitStack() as stack:
-        network = stack.enter_context(Network(len(ADDRESSES)))
-        opened = {}
-        for address, host in zip(ADDRESSES, network.hosts, strict=True):
-            opened[address] = Terminal(host, homes, tools)
-            stack.callback(opened[address].close)
-        yield opened
+    with opened(tmp_path, len(ADDRESSES)) as made:
+        yield dict(zip(ADDRESSES, made, strict=True))
 
 
 def blocks(terminals: dict[str, Terminal]) -> Iterator[tuple[str, list[Terminal], str]]:
