@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,3 +49,16 @@ def test_more_machines_by_copy_and_paste(tmp_path: Path) -> None:
         other.paste("kill -TERM %1\nwait\n")
         one.paste("kill -TERM %1\nwait\n")
     assert "Traceback" not in one.logs() + other.logs()
+
+
+@pytest.mark.slow
+def test_the_demo_ends_well(tmp_path: Path) -> None:
+    demo = Path(__file__).parents[2] / "examples/demo.py"
+    done = subprocess.run(
+        [sys.executable, demo], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done
+    said = " ".join(done.stdout.split())
+    assert "results are the same" in said
+    assert "40 of 40 tiles arrived, each once: nothing was lost" in said
+    assert (tmp_path / "out/mandelbrot.png").read_bytes().startswith(b"\x89PNG")
