@@ -1,81 +1,117 @@
-"""Hypothesis strategies that build any valid message from the wire types in its annotations."""
+"""Hypothesis strategies that build any valid message from the bounds in its annotations."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any, get_args, get_type_hints
+import string
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from manyhands_shared import messages, serial, wire
+from manyhands_shared import bounds, messages, serial, wire
 from manyhands_shared.messages import Message
 
 KINDS: tuple[type, ...] = get_args(Message)
+#: The parts of messages.
+GROUPS: tuple[type, ...] = (
+    messages.JobCount,
+    messages.Span,
+    messages.SubmitGroup,
+    messages.AssignGroup,
+    messages.ResultGroup,
+    messages.InputGroup,
+)
 
-_U32 = st.integers(0, 2**32 - 1)
-_U64 = st.integers(0, 2**64 - 1)
 _TEXT = st.text(max_size=40)
+_WORDS = string.ascii_letters + string.digits + string.punctuation
 _NUMBERS = st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats()
 #: Everything that msgpack holds, except containers and extension types.
 SCALARS = st.none() | _NUMBERS | _TEXT | st.binary()
-_VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3)
+_FINITE = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _TEXT
+    | st.binary(max_size=40)
 )
-_MAPS = st.dictionaries(_TEXT, _VALUES, max_size=4)
-_INDEX = st.integers(0, wire.MAX_INDEX)
-_STATUS = st.sampled_from(list(messages.Status))
 #: A small body, one too large for the header, and one of several frames (some of them empty).
 _BODY: st.SearchStrategy[serial.Payload] = (
     st.binary(max_size=50)
     | st.just(b"x" * (wire.INLINE_BODY_BYTES + 1))
     | st.lists(st.binary(max_size=20), min_size=1, max_size=4).map(tuple)
 )
-_PLAIN: dict[str, st.SearchStrategy[Any]] = {
-    "u32": _U32,
-    "u64": _U64,
-    "seconds": st.floats(0, 1e10),
-    "text": _TEXT,
-    "id16": st.binary(min_size=16, max_size=16),
-    "key32": st.binary(min_size=32, max_size=32),
-    "keys": st.lists(st.binary(min_size=16, max_size=16), max_size=wire.MAX_KEYS).map(b"".join),
-    "flag": st.booleans(),
-    "map": _MAPS,
-    "map?": st.none() | _MAPS,
-    "value": _VALUES,
-    "bodies": st.lists(_BODY, max_size=4),
-}
 
 
-def wire_types(kind: type) -> list[tuple[str, str, Any]]:
-    """(field, wire type, group class or `None`) of each field of a message or group."""
-    hints = get_type_hints(kind, include_extras=True)
-    rows = []
-    for field in fields(kind):  # type: ignore[arg-type]
-        _, name, *group = get_args(hints[field.name])
-        rows.append((field.name, name, group[0] if group else None))
-    return rows
+def of_bound(  # noqa: PLR0911 - a case for each kind
+    bound: bounds.Bound,
+) -> st.SearchStrategy[Any]:
+    """Values that a field of this bound may hold."""
+    match bound:
+        case bounds.Int(_, low, high):
+            return st.integers(low, high)
+        case bounds.Float(_, low, high):
+            return st.floats(low, high, allow_subnormal=False)
+        case bounds.Text(most, least, word):
+            letters = st.sampled_from(_WORDS) if word else st.characters(codec="utf-8")
+            return st.text(letters, min_size=least, max_size=min(most, 40))
+        case bounds.Bytes(_, size, None):
+            return st.binary(min_size=size, max_size=size)
+        case bounds.Bytes(_, size, most):
+            return st.lists(st.binary(min_size=size, max_size=size), max_size=most).map(b"".join)
+        case bounds.Flag():
+            return st.booleans()
+        case bounds.Map(optional=optional, depth=depth):
+            filled = st.dictionaries(_TEXT, _plain(depth - 1), max_size=3)
+            return st.none() | filled if optional else filled
+        case bounds.Value(depth):
+            return _plain(min(depth, 3))
+        case bounds.Indices(_, least, most, distinct):
+            return _vector(st.integers(0, bounds.MAX_INDEX), least, most, distinct=distinct)
+        case bounds.Statuses():
+            return st.binary(max_size=0)
+        case bounds.Bodies(_, least, most):
+            return _vector(_BODY, least, most)
+        case bounds.Groups(group):
+            return st.lists(built(group), max_size=3)
+    raise AssertionError(f"no strategy for {bound}")
 
 
 @st.composite
-def built(draw: st.DrawFn, kind: type) -> Any:
+def built(draw: st.DrawFn, kind: Any) -> Any:
     """An instance of a message or group class. Vectors of one group have one length."""
-    rows = wire_types(kind)
-    count = draw(st.integers(0, 4))
-    values: dict[str, Any] = {}
-    for name, wire_type, group in rows:
-        if wire_type == "groups":
-            values[name] = draw(st.lists(built(group), max_size=3))
-        elif wire_type == "indices":
-            values[name] = draw(st.lists(_INDEX, min_size=count, max_size=count))
-        elif wire_type == "statuses":
-            values[name] = bytes(draw(st.lists(_STATUS, min_size=count, max_size=count)))
-        elif wire_type == "bodies" and any(other == "indices" for _, other, _ in rows):
-            values[name] = draw(st.lists(_BODY, min_size=count, max_size=count))
-        else:
-            values[name] = draw(_PLAIN[wire_type])
+    fields = bounds.of_fields(kind)
+    values = {name: draw(of_bound(bound)) for name, bound in fields.items()}
+    if kind in GROUPS and "indices" in fields:
+        count = len(values["indices"])
+        if "statuses" in fields:
+            statuses = st.lists(
+                st.sampled_from(list(messages.Status)), min_size=count, max_size=count
+            )
+            values["statuses"] = bytes(draw(statuses))
+        if "bodies" in fields:
+            values["bodies"] = draw(st.lists(_BODY, min_size=count, max_size=count))
+    reach = getattr(kind, "SUM", None)
+    if reach is not None:
+        count = values[reach.count]
+        size = count if isinstance(count, int) else len(count)
+        values[reach.first] = min(values[reach.first], reach.high - size)
     return kind(**values)
 
 
 def any_message() -> st.SearchStrategy[Any]:
     """Any message of the protocol."""
     return st.sampled_from(KINDS).flatmap(built)
+
+
+def _vector(
+    entries: st.SearchStrategy[Any], least: int, most: int, *, distinct: bool = False
+) -> st.SearchStrategy[Any]:
+    return st.lists(entries, min_size=least, max_size=min(most, 4), unique=distinct)
+
+
+def _plain(depth: int) -> st.SearchStrategy[Any]:
+    """Plain values of so many levels."""
+    if not depth:
+        return _FINITE
+    inner = _plain(depth - 1)
+    return _FINITE | st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3)

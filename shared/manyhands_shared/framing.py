@@ -16,10 +16,11 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 
+from manyhands_shared.bounds import MAX_FRAMES
 from manyhands_shared.buffers import Arriving, flat, send_waiting
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.serial import Buffer
-from manyhands_shared.wire import MAX_FRAME_BYTES, MAX_FRAMES
+from manyhands_shared.wire import MAX_FRAME_BYTES
 
 _COUNT = struct.Struct("<I")
 _HEADS = {count: struct.Struct(f"<I{count}Q") for count in (1, 2, 3)}

@@ -2,89 +2,134 @@
 
 Every message is a record whose fields are written in order as one msgpack array behind
 the message's number. Vectors carry many tasks a message, grouped by job and attempt; within a group
-the fields `indices`, `statuses` and `bodies` run in parallel. Annotations are the wire types that
-`wire` checks on the way in.
+the fields `indices`, `statuses` and `bodies` run in parallel. The annotation of each field says what it
+may hold (`bounds`), which `wire` checks on the way in, at every peer.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
+from manyhands_shared.bounds import (
+    MAX_INDEX,
+    MAX_TASKS,
+    Bodies,
+    Bytes,
+    Flag,
+    Float,
+    Groups,
+    Indices,
+    Int,
+    Map,
+    Statuses,
+    Sum,
+    Text,
+    Value,
+)
 from manyhands_shared.record import record
 from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status as Status  # noqa: PLC0414 - re-exported
 
 PROTOCOL_VERSION = 1
+#: Keys of stored buffers in one group.
+MAX_KEYS = 16
 #: The data of a reply to a query that the asker's key does not allow.
 DENIED = "denied"
 
-# Wire types. `wire.py` gives each its check.
-U32 = Annotated[int, "u32"]
-U64 = Annotated[int, "u64"]
-Seconds = Annotated[float, "seconds"]
-Text = Annotated[str, "text"]
-Id16 = Annotated[bytes, "id16"]
-Key32 = Annotated[bytes, "key32"]
-Keys = Annotated[bytes, "keys"]
-Flag = Annotated[bool, "flag"]
-Map = Annotated[dict[str, Any], "map"]
-Value = Annotated[Any, "value"]
-Indices = Annotated[list[int], "indices"]
-Statuses = Annotated[bytes, "statuses"]
-Bodies = Annotated[list[Payload], "bodies"]
-OptionalMap = Annotated[dict[str, Any] | None, "map?"]
+# What fields may hold. `wire.py` checks it, `docs/protocol.md` prints it.
+U32 = Annotated[int, Int("u32", 0, (1 << 32) - 1)]
+U64 = Annotated[int, Int("u64", 0, (1 << 64) - 1)]
+#: A task's index in its job; how many tasks a job has.
+Index = Annotated[int, Int("index", 0, MAX_INDEX)]
+Tasks = Annotated[int, Int("tasks", 0, MAX_INDEX + 1)]
+#: Far below what the broker's columns hold, for each new run has the next number.
+Attempt = Annotated[int, Int("attempt", 0, (1 << 31) - 1)]
+#: Numbers of messages, and sizes: what JavaScript and SQLite hold exactly too.
+Seq = Annotated[int, Int("seq", 0, (1 << 53) - 1)]
+Size = Annotated[int, Int("size", 0, (1 << 53) - 1)]
+Slots = Annotated[int, Int("slots", 0, 65_536)]
+Count = Annotated[int, Int("count", 0, MAX_TASKS)]
+Port = Annotated[int, Int("port", 0, 65_535)]
+Row = Annotated[int, Int("row", 0, 65_535)]
+Seconds = Annotated[float, Float("seconds", 0, 1e10)]
+#: Between two of what is done again and again.
+Interval = Annotated[float, Float("interval", 1e-3, 1e7)]
+#: A job's id; what refusals and questions are called; names, for people; sentences; output.
+JobId = Annotated[str, Text(64, 1, word=True)]
+Word = Annotated[str, Text(64)]
+Name = Annotated[str, Text(200)]
+Reason = Annotated[str, Text(4_096)]
+Lines = Annotated[str, Text(65_536)]
+Id16 = Annotated[bytes, Bytes("id16", 16)]
+Key32 = Annotated[bytes, Bytes("key32", 32)]
+Keys = Annotated[bytes, Bytes("keys", 16, most=MAX_KEYS)]
+Switch = Annotated[bool, Flag()]
+Info = Annotated[dict[str, Any], Map("info", 3, 512, 16_384)]
+Options = Annotated[dict[str, Any] | None, Map("options", 2, 2_048, 262_144, optional=True)]
+Arguments = Annotated[dict[str, Any], Map("arguments", 1, 16, 4_096)]
+Details = Annotated[dict[str, Any], Map("details", 2, 64, 4_096)]
+Data = Annotated[Any, Value(8)]
+AnyIndices = Annotated[list[int], Indices()]
+SomeIndices = Annotated[list[int], Indices("indices+", least=1)]
+Sizes = Annotated[list[int], Indices("sizes", most=MAX_KEYS, distinct=False)]
+StatusBytes = Annotated[bytes, Statuses(max(Status))]
+AnyBodies = Annotated[list[Payload], Bodies()]
+OneBody = Annotated[list[Payload], Bodies("body", 1, 1)]
+#: A body, or nothing where it is gone.
+MaybeBody = Annotated[list[Payload], Bodies("body?", 0, 1)]
 
 
 @record
 class Span:
     """Tasks of one job in one attempt. No indices at all means every task of the job."""
 
-    job: Text
-    attempt: U32
-    indices: Indices
+    job: JobId
+    attempt: Attempt
+    indices: AnyIndices
 
 
 @record
 class JobCount:
     """How many tasks of a job the broker has taken: all below `tasks`."""
 
-    job: Text
-    tasks: U64
+    job: JobId
+    tasks: Tasks
 
 
 @record
 class SubmitGroup:
     """Tasks `first`, `first + 1`, … of a job. `options` come with the job's first group."""
 
-    job: Text
+    SUM: ClassVar = Sum("first", "bodies")
+    job: JobId
     function: Id16
-    options: OptionalMap
-    first: U64
-    closed: Flag
-    bodies: Bodies
+    options: Options
+    first: Index
+    closed: Switch
+    bodies: AnyBodies
 
 
 @record
 class AssignGroup:
     """Tasks for a node. `options` come with the job's first group on this link."""
 
-    job: Text
-    attempt: U32
+    job: JobId
+    attempt: Attempt
     function: Id16
-    options: OptionalMap
-    indices: Indices
-    bodies: Bodies
+    options: Options
+    indices: SomeIndices
+    bodies: AnyBodies
 
 
 @record
 class ResultGroup:
     """Tasks that ended. `seconds` is the time they took to run, all together."""
 
-    job: Text
-    attempt: U32
-    indices: Indices
-    statuses: Statuses
-    bodies: Bodies
+    job: JobId
+    attempt: Attempt
+    indices: SomeIndices
+    statuses: StatusBytes
+    bodies: AnyBodies
     seconds: Seconds
 
 
@@ -95,19 +140,20 @@ class InputGroup:
     `keys` are their keys, one behind the other, and `sizes` the bytes under each.
     """
 
-    job: Text
-    first: U64
-    count: U32
+    SUM: ClassVar = Sum("first", "count")
+    job: JobId
+    first: Index
+    count: Count
     keys: Keys
-    sizes: Indices
+    sizes: Sizes
 
 
-JobCounts = Annotated[list[JobCount], "groups", JobCount]
-Spans = Annotated[list[Span], "groups", Span]
-SubmitGroups = Annotated[list[SubmitGroup], "groups", SubmitGroup]
-AssignGroups = Annotated[list[AssignGroup], "groups", AssignGroup]
-ResultGroups = Annotated[list[ResultGroup], "groups", ResultGroup]
-InputGroups = Annotated[list[InputGroup], "groups", InputGroup]
+JobCounts = Annotated[list[JobCount], Groups(JobCount)]
+Spans = Annotated[list[Span], Groups(Span)]
+SubmitGroups = Annotated[list[SubmitGroup], Groups(SubmitGroup)]
+AssignGroups = Annotated[list[AssignGroup], Groups(AssignGroup)]
+ResultGroups = Annotated[list[ResultGroup], Groups(ResultGroup)]
+InputGroups = Annotated[list[InputGroup], Groups(InputGroup)]
 
 
 @record
@@ -117,10 +163,10 @@ class ClientHello:
     NUMBER: ClassVar[int] = 1
     protocol: U32
     session: Id16
-    name: Text
-    last_seq: U64
+    name: Name
+    last_seq: Seq
     limit: U32
-    info: Map
+    info: Info
 
 
 @record
@@ -129,12 +175,12 @@ class WorkerHello:
 
     NUMBER: ClassVar[int] = 2
     protocol: U32
-    node: Text
+    node: Name
     boot_id: Id16
-    slots: U32
-    window: U32
+    slots: Slots
+    window: Count
     holding: Spans
-    info: Map
+    info: Info
 
 
 @record
@@ -144,10 +190,10 @@ class ClientWelcome:
     NUMBER: ClassVar[int] = 3
     protocol: U32
     broker: Id16
-    resumed: Flag
-    window_tasks: U64
-    window_bytes: U64
-    ping_interval: Seconds
+    resumed: Switch
+    window_tasks: Size
+    window_bytes: Size
+    ping_interval: Interval
 
 
 @record
@@ -157,12 +203,12 @@ class WorkerWelcome:
     NUMBER: ClassVar[int] = 4
     protocol: U32
     broker: Id16
-    lease: Seconds
-    renew_interval: Seconds
-    beat_port: U32
-    beat_row: U32
+    lease: Interval
+    renew_interval: Interval
+    beat_port: Port
+    beat_row: Row
     beat_key: Key32
-    beat_interval: Seconds
+    beat_interval: Interval
     keep: Spans
 
 
@@ -171,8 +217,8 @@ class Refused:
     """The broker will not serve this peer, or this request; for a person to read."""
 
     NUMBER: ClassVar[int] = 5
-    code: Text
-    reason: Text
+    code: Word
+    reason: Reason
 
 
 @record
@@ -188,7 +234,7 @@ class Bye:
     """The sender leaves for good."""
 
     NUMBER: ClassVar[int] = 7
-    reason: Text
+    reason: Reason
 
 
 @record
@@ -213,8 +259,8 @@ class Function:
 
     NUMBER: ClassVar[int] = 16
     digest: Id16
-    name: Text
-    bodies: Bodies
+    name: Name
+    bodies: OneBody
 
 
 @record
@@ -239,7 +285,7 @@ class Accepted:
 
     NUMBER: ClassVar[int] = 19
     jobs: JobCounts
-    window_tasks: U64
+    window_tasks: Size
 
 
 @record
@@ -255,7 +301,7 @@ class Results:
     """Tasks that ended: node to broker, and broker to client. Kept until `Ack`."""
 
     NUMBER: ClassVar[int] = 21
-    seq: U64
+    seq: Seq
     groups: ResultGroups
 
 
@@ -264,7 +310,7 @@ class Ack:
     """Every `Results` message up to `seq` was taken."""
 
     NUMBER: ClassVar[int] = 22
-    seq: U64
+    seq: Seq
 
 
 @record
@@ -280,7 +326,7 @@ class Recall:
     """Give back up to `count` tasks that no slot has started."""
 
     NUMBER: ClassVar[int] = 24
-    count: U32
+    count: Count
 
 
 @record
@@ -296,7 +342,7 @@ class Given:
     """Results of the jobs that `job` comes after, one group list for each, before its first tasks."""
 
     NUMBER: ClassVar[int] = 26
-    job: Text
+    job: JobId
     results: ResultGroups
 
 
@@ -305,7 +351,7 @@ class Attach:
     """Send this session the results of a durable job, those it has and those to come."""
 
     NUMBER: ClassVar[int] = 27
-    job: Text
+    job: JobId
 
 
 @record
@@ -313,7 +359,7 @@ class Detach:
     """Send no more results of a durable job."""
 
     NUMBER: ClassVar[int] = 28
-    job: Text
+    job: JobId
 
 
 @record
@@ -321,9 +367,9 @@ class Rejected:
     """The tasks of a submitted job from `first` on were not taken, and why."""
 
     NUMBER: ClassVar[int] = 29
-    job: Text
-    first: U64
-    reason: Text
+    job: JobId
+    first: Tasks
+    reason: Reason
 
 
 @record
@@ -331,8 +377,8 @@ class Throttle:
     """Hold back the results of a job that this session is attached to, or go on where that began."""
 
     NUMBER: ClassVar[int] = 30
-    job: Text
-    hold: Flag
+    job: JobId
+    hold: Switch
 
 
 @record
@@ -357,8 +403,8 @@ class Renew:
 
     NUMBER: ClassVar[int] = 32
     counter: U64
-    slots: U32
-    window: U32
+    slots: Slots
+    window: Count
 
 
 @record
@@ -374,9 +420,9 @@ class Event:
     """Something that people should know of: a child died, a heartbeat process was restarted."""
 
     NUMBER: ClassVar[int] = 34
-    kind: Text
-    text: Text
-    details: Map
+    kind: Word
+    text: Reason
+    details: Details
 
 
 @record
@@ -384,7 +430,7 @@ class Drain:
     """Take nothing new, finish or give back what there is, say `Bye`."""
 
     NUMBER: ClassVar[int] = 35
-    reason: Text
+    reason: Reason
 
 
 @record
@@ -392,10 +438,10 @@ class Output:
     """What a task printed, for the log of its durable job."""
 
     NUMBER: ClassVar[int] = 36
-    job: Text
-    attempt: U32
-    index: U64
-    text: Text
+    job: JobId
+    attempt: Attempt
+    index: Index
+    text: Lines
 
 
 @record
@@ -413,7 +459,7 @@ class Stock:
 
     NUMBER: ClassVar[int] = 40
     key: Id16
-    bodies: Bodies
+    bodies: MaybeBody
 
 
 @record
@@ -422,7 +468,7 @@ class Pull:
 
     NUMBER: ClassVar[int] = 41
     key: Id16
-    at: U64
+    at: Size
     size: U32
 
 
@@ -432,8 +478,8 @@ class Part:
 
     NUMBER: ClassVar[int] = 42
     key: Id16
-    at: U64
-    bodies: Bodies
+    at: Size
+    bodies: MaybeBody
 
 
 @record
@@ -450,8 +496,8 @@ class Query:
 
     NUMBER: ClassVar[int] = 48
     request: U64
-    what: Text
-    arguments: Map
+    what: Word
+    arguments: Arguments
 
 
 @record
@@ -463,8 +509,8 @@ class Reply:
 
     NUMBER: ClassVar[int] = 49
     request: U64
-    error: Text
-    data: Value
+    error: Reason
+    data: Data
 
 
 Message = (

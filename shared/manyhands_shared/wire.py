@@ -4,39 +4,34 @@ A message on the wire is one *header frame*, a msgpack array ``[number, field, â
 the payload frames that the header's bodies count. In a `bodies` vector a `bytes` entry is a payload
 of its own; an integer *n* says that the payload is the next *n* frames.
 
-`decode` trusts nothing: sizes, types, counts and ranges are checked here, once, so that the cores
+`decode` trusts nothing: every bound that `messages` declares is checked here, once, so that the cores
 behind it may believe what they read. Checks on vectors run at the speed of C (`set(map(type, â€¦))`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from operator import attrgetter
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import msgpack
 
-from manyhands_shared import messages
+from manyhands_shared import bounds
+from manyhands_shared.bounds import MAX_ENTRIES, MAX_FRAMES, MAX_TASKS, Bodies, Groups
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.messages import Message
 from manyhands_shared.serial import Buffer, Payload
 
 MAX_HEADER_BYTES = 32 << 20
 MAX_FRAME_BYTES = 4 << 30
-MAX_FRAMES = 65_536
-MAX_TASKS = 65_536
-MAX_TEXT_CHARS = 262_144
-MAX_JOB_CHARS = 64
-MAX_INDEX = (1 << 48) - 1
 #: A task's payload up to this size rides in the header; a larger one gets frames.
 INLINE_BODY_BYTES = 64 << 10
 
-#: Keys of stored buffers in one group.
-MAX_KEYS = 16
+#: Lists and maps in one header. An empty one is a byte on the wire and a hundred in memory.
+MAX_LISTS = 4 * MAX_TASKS
 
-_KEYS_BYTES = range(0, 16 * MAX_KEYS + 1, 16)
-_MAX_STATUS = int(max(messages.Status))
+#: Up to here a header cannot hold too many of them, so they are not counted.
+_SMALL_HEADER_BYTES = 64 << 10
 #: Kept, for making one takes longer than packing a header.
 _PACKER = msgpack.Packer(use_bin_type=True)
 
@@ -64,9 +59,12 @@ def decode(frames: Sequence[Buffer]) -> Message:
     if header.nbytes > MAX_HEADER_BYTES:
         raise ProtocolError(f"a header of {header.nbytes} bytes, {MAX_HEADER_BYTES} are allowed")
     try:
-        row = msgpack.unpackb(
-            header, raw=False, strict_map_key=True, max_ext_len=0, max_map_len=4096
-        )
+        if header.nbytes <= _SMALL_HEADER_BYTES:
+            row = msgpack.unpackb(
+                header, raw=False, strict_map_key=True, max_ext_len=0, max_map_len=4096
+            )
+        else:
+            row = _unpack_large(header)
     except Exception as error:  # noqa: BLE001 - msgpack raises half a dozen kinds
         raise ProtocolError(f"a header that is not msgpack ({error})") from None
     if type(row) is not list or not row or type(row[0]) is not int:
@@ -80,20 +78,46 @@ def decode(frames: Sequence[Buffer]) -> Message:
     return message  # type: ignore[no-any-return]
 
 
+def _unpack_large(header: memoryview) -> Any:
+    """Unpack a header of many values; raises ValueError if these are more than any message has."""
+    lists, entries = 0, 0
+
+    def count(made: Any) -> Any:
+        nonlocal lists, entries
+        lists += 1
+        entries += len(made)
+        if lists > MAX_LISTS or entries > 2 * MAX_ENTRIES:
+            raise ValueError("too many values")
+        return made
+
+    return msgpack.unpackb(
+        header,
+        raw=False,
+        strict_map_key=True,
+        max_ext_len=0,
+        max_map_len=4096,
+        max_array_len=2 * MAX_TASKS,
+        list_hook=count,
+        object_hook=count,
+    )
+
+
 def _wrong(kind: Any, row: Any) -> ProtocolError:
     """What is wrong with a row that no `kind` can be built from."""
     name, shape = kind.__name__, _SHAPES[kind]
     if type(row) is not list:
         return ProtocolError(f"a {name} that is not an array")
-    values = row if kind in _GROUPS else row[1:]
-    if len(values) != len(shape.names):
-        return ProtocolError(f"{name} has {len(shape.names)} fields, {len(values)} came")
-    for field, wire_type, value in zip(shape.names, shape.wire_types, values, strict=True):
-        if not _CHECKS[wire_type](value):
-            return ProtocolError(f"{name}.{field} is not a valid {wire_type}")
-    if kind in _GROUPS and len(values[0]) > MAX_JOB_CHARS:
-        return ProtocolError(f"a job id of {len(values[0])} characters")
-    return ProtocolError(f"a {name} whose vectors differ in length")
+    values = row if shape.group else row[1:]
+    if len(values) != len(shape.bounds):
+        return ProtocolError(f"{name} has {len(shape.bounds)} fields, {len(values)} came")
+    for (field, bound), value in zip(shape.bounds.items(), values, strict=True):
+        if not bounds.check(bound)(value):
+            return ProtocolError(f"{name}.{field} is not {bound.name}: {bound.limit}")
+    if len({len(values[place]) for place in shape.parallel}) > 1:
+        return ProtocolError(f"a {name} whose vectors differ in length")
+    if shape.sum is not None:
+        return ProtocolError(f"{name}.{shape.sum.first} and {shape.sum.count} reach too far")
+    return ProtocolError(f"the vectors of a {name} have more than {MAX_ENTRIES:,} entries")
 
 
 def _pack_fields(value: Any, shape: _Shape, frames: list[Buffer]) -> list[Any]:
@@ -140,80 +164,29 @@ def _unpack_bodies(bodies: list[Any], frames: Iterator[Buffer]) -> list[Payload]
     return unpacked
 
 
-def _is_indices(value: Any) -> bool:
-    return (
-        type(value) is list
-        and len(value) <= MAX_TASKS
-        and (
-            not value
-            or (set(map(type, value)) == {int} and min(value) >= 0 and max(value) <= MAX_INDEX)
-        )
-    )
-
-
-def _is_bodies(value: Any) -> bool:
-    if type(value) is not list or len(value) > MAX_TASKS:
-        return False
-    kinds = set(map(type, value))
-    if kinds <= {bytes}:
-        return True
-    return kinds <= {bytes, int} and all(type(v) is bytes or 1 <= v <= MAX_FRAMES for v in value)
-
-
-def _is_statuses(value: Any) -> bool:
-    return type(value) is bytes and (not value or max(value) <= _MAX_STATUS)
-
-
-def _is_map(value: Any) -> bool:
-    return type(value) is dict and all(type(key) is str and len(key) <= 256 for key in value)
-
-
-#: What a value of each wire type is, as an expression.
-_TESTS: dict[str, str] = {
-    "u32": f"type({{0}}) is int and 0 <= {{0}} <= {(1 << 32) - 1}",
-    "u64": f"type({{0}}) is int and 0 <= {{0}} <= {(1 << 64) - 1}",
-    "seconds": "type({0}) in (float, int) and 0 <= {0} <= 1e10",
-    "text": f"type({{0}}) is str and len({{0}}) <= {MAX_TEXT_CHARS}",
-    "id16": "type({0}) is bytes and len({0}) == 16",
-    "key32": "type({0}) is bytes and len({0}) == 32",
-    "keys": "type({0}) is bytes and len({0}) in _KEYS_BYTES",
-    "flag": "type({0}) is bool",
-    "map": "_is_map({0})",
-    "map?": "({0} is None or _is_map({0}))",
-    "value": "True",  # msgpack's own types, bounded by the header's size
-    "indices": "_is_indices({0})",
-    "statuses": "_is_statuses({0})",
-    "bodies": "_is_bodies({0})",
-    "groups": f"type({{0}}) is list and len({{0}}) <= {MAX_TASKS}",
-}
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    wire_type: eval(f"lambda value: {test.format('value')}") for wire_type, test in _TESTS.items()
-}
-
-
 class _Shape:
     """How a message or group looks on the wire, read once from its annotations."""
 
-    __slots__ = ("fields", "names", "nested", "parallel", "wire_types")
+    __slots__ = ("bounds", "fields", "group", "nested", "parallel", "sum")
 
     def __init__(self, kind: Any) -> None:
-        hints = get_type_hints(kind, include_extras=True)
-        self.names = [field.name for field in fields(kind)]
-        known = [get_args(hints[name])[1:] for name in self.names]
-        self.wire_types: list[str] = [wire_type for wire_type, *_ in known]
+        self.bounds = bounds.of_fields(kind)
+        #: Whether it is a part of messages.
+        self.group = not hasattr(kind, "NUMBER")
         #: Positions of payload vectors, and of vectors of groups with the class of these.
         self.nested: list[tuple[int, Any]] = [
-            (position, group[0] if group else None)
-            for position, (wire_type, *group) in enumerate(known)
-            if wire_type in ("bodies", "groups")
+            (place, bound.group if isinstance(bound, Groups) else None)
+            for place, bound in enumerate(self.bounds.values())
+            if isinstance(bound, Bodies | Groups)
         ]
         #: Positions of the vectors of a group, which are equally long.
         self.parallel = [
-            position
-            for position, wire_type in enumerate(self.wire_types)
-            if kind in _GROUPS and wire_type in ("indices", "statuses", "bodies")
+            place
+            for place, (name, bound) in enumerate(self.bounds.items())
+            if self.group and name in ("indices", "statuses", "bodies")
         ]
-        self.fields = _reader(self.names)
+        self.sum: bounds.Sum | None = getattr(kind, "SUM", None)
+        self.fields = _reader(list(self.bounds))
 
 
 def _reader(names: list[str]) -> Callable[[Any], list[Any]]:
@@ -223,16 +196,6 @@ def _reader(names: list[str]) -> Callable[[Any], list[Any]]:
         return lambda value: [getattr(value, name)]
     read = attrgetter(*names)
     return lambda value: list(read(value))
-
-
-_GROUPS: tuple[type, ...] = (
-    messages.JobCount,
-    messages.Span,
-    messages.SubmitGroup,
-    messages.AssignGroup,
-    messages.ResultGroup,
-    messages.InputGroup,
-)
 
 
 class _Shapes(dict[type, _Shape]):
@@ -251,17 +214,17 @@ def _builder(kind: Any) -> Callable[[Any, Iterator[Buffer]], Any]:
 
     Written out as `dataclasses` writes its methods: to look up and call each check takes twice the time.
     """
-    shape, group = _SHAPES[kind], kind in _GROUPS
-    values = [f"v{place}" for place in range(len(shape.names))]
-    tests = [
-        _TESTS[wire_type].format(value)
-        for wire_type, value in zip(shape.wire_types, values, strict=True)
-    ]
-    if group:
-        tests.append(f"len(v0) <= {MAX_JOB_CHARS}")
+    shape = _SHAPES[kind]
+    values = {name: f"v{place}" for place, name in enumerate(shape.bounds)}
+    tests = [bound.test(values[name]) for name, bound in shape.bounds.items()]
     if len(shape.parallel) > 1:
         tests.append(" == ".join(f"len(v{place})" for place in shape.parallel))
-    row = ", ".join(values if group else ["_", *values])
+    if shape.sum is not None:
+        count = values[shape.sum.count]
+        if isinstance(shape.bounds[shape.sum.count], Bodies):
+            count = f"len({count})"
+        tests.append(f"{values[shape.sum.first]} + {count} <= {shape.sum.high}")
+    row = ", ".join(values.values() if shape.group else ["_", *values.values()])
     lines = [
         f"    if not (type(row) is list and len(row) == {row.count(',') + 1}):",
         "        raise _wrong(kind, row)",
@@ -269,6 +232,10 @@ def _builder(kind: Any) -> Callable[[Any, Iterator[Buffer]], Any]:
         f"    if not ({' and '.join(tests)}):",
         "        raise _wrong(kind, row)",
     ]
+    for name, bound in shape.bounds.items():
+        normal = bound.normal(values[name])
+        if normal is not None:
+            lines.append(f"    {values[name]} = {normal}")
     names: dict[str, Any] = {"kind": kind}
     for place, inner in shape.nested:
         if inner is None:
@@ -276,9 +243,24 @@ def _builder(kind: Any) -> Callable[[Any, Iterator[Buffer]], Any]:
         else:
             names[f"build{place}"] = _builder(inner)
             lines.append(f"    v{place} = [build{place}(entry, frames) for entry in v{place}]")
-    source = "\n".join(["def build(row, frames):", *lines, f"    return kind({', '.join(values)})"])
-    exec(source, {**globals(), **names}, names)
+            lines += _sum_check(f"v{place}", inner)
+    lines.append(f"    return kind({', '.join(values.values())})")
+    source = "\n".join(["def build(row, frames):", *lines])
+    exec(source, {**vars(bounds), **globals(), **names}, names)
     return names["build"]  # type: ignore[no-any-return]
+
+
+def _sum_check(groups: str, inner: Any) -> list[str]:
+    """Lines that check how much all vectors of these groups hold together; few groups hold less."""
+    shape = _SHAPES[inner]
+    if not shape.parallel:
+        return []
+    vector = list(shape.bounds)[shape.parallel[0]]
+    return [
+        f"    if len({groups}) > {MAX_ENTRIES // MAX_TASKS}:",
+        f"        if sum([len(group.{vector}) for group in {groups}]) > {MAX_ENTRIES}:",
+        "            raise _wrong(kind, row)",
+    ]
 
 
 class _Builders(dict[int, Callable[[Any, Iterator[Buffer]], Any]]):

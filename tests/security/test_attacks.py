@@ -23,7 +23,7 @@ from chaos.conftest import Bench
 from chaos.peers import Peers, client_hello, node_hello
 from command import run
 from manyhands_broker.security import DOMAIN, Keyring, secure
-from manyhands_shared import address, allow_list, pieces, wire
+from manyhands_shared import address, allow_list, bounds, pieces, wire
 from manyhands_shared import messages as m
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ProtocolError
@@ -207,7 +207,7 @@ def test_a_bomb_is_no_message(header: bytes) -> None:
 
 def test_frames_are_bounded_in_size_and_number(bench: Bench) -> None:
     with pytest.raises(ProtocolError, match="frames in a message"):
-        wire.decode([b""] * (wire.MAX_FRAMES + 1))
+        wire.decode([b""] * (bounds.MAX_FRAMES + 1))
     # What ZeroMQ itself refuses: a frame that claims to be larger than any may be.
     broker = bench.broker()
     with Peers() as connect:

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from manyhands_shared import beat, messages, serial, wire
+from manyhands_shared import beat, bounds, serial, wire
 from manyhands_shared.messages import PROTOCOL_VERSION, Status
-from strategies import KINDS, wire_types
+from strategies import GROUPS, KINDS
 
 PAGE = Path(__file__).parents[2] / "docs/protocol.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -38,13 +38,19 @@ def cells(line: str) -> list[str]:
 
 def fields(cell: str) -> list[tuple[str, str]]:
     """``\\`name\\` type, …`` as pairs."""
-    found = re.findall(r"`(\w+)` ([\w?]+)", cell)
+    found = re.findall(r"`(\w+)` (\w+[?+]?(?:\(\d+\))?)", cell)
     assert ", ".join(f"`{name}` {kind}" for name, kind in found) == cell
     return found
 
 
 def declared(kind: type) -> list[tuple[str, str]]:
-    return [(name, wire_type) for name, wire_type, _ in wire_types(kind)]
+    return [(name, bound.name) for name, bound in bounds.of_fields(kind).items()]
+
+
+def used() -> dict[str, bounds.Bound]:
+    """Every bound in use, by its name."""
+    every = [bounds.of_fields(kind).values() for kind in (*KINDS, *GROUPS)]
+    return {bound.name: bound for found in every for bound in found}
 
 
 def test_messages_are_those_of_the_code() -> None:
@@ -62,25 +68,34 @@ def test_messages_are_those_of_the_code() -> None:
 
 def test_groups_are_those_of_the_code() -> None:
     page = {name.strip("`"): fields(cell) for name, cell in table("group", "fields")}
-    used = {group for kind in KINDS for _, _, group in wire_types(kind) if group is not None}
-    assert page == {group.__name__: declared(group) for group in used}
+    groups = {bound.group for bound in used().values() if isinstance(bound, bounds.Groups)}
+    assert groups == set(GROUPS)
+    assert page == {group.__name__: declared(group) for group in groups}
 
 
-def test_types_are_those_of_the_code() -> None:
-    page = {
-        name
-        for row in table("type", "msgpack", "limit")
-        for name in re.findall(r"`([^`]+)`", row[0])
+def test_types_and_their_bounds_are_those_of_the_code() -> None:
+    page = {name.strip("`"): limit for name, _, limit in table("type", "msgpack", "limit")}
+    # Those that say their size where they are used have one row for each kind.
+    sized = {"text(n)", "word(n)", "Group(n)"}
+    assert sized <= page.keys()
+    assert {name: limit for name, limit in page.items() if name not in sized} == {
+        name: bound.limit
+        for name, bound in used().items()
+        if not isinstance(bound, bounds.Text | bounds.Groups)
     }
-    every = [
-        *KINDS,
-        messages.Span,
-        messages.SubmitGroup,
-        messages.AssignGroup,
-        messages.ResultGroup,
-        messages.InputGroup,
-    ]
-    assert page == {wire_type for kind in every for _, wire_type, _ in wire_types(kind)}
+
+
+def test_sums_are_those_of_the_code() -> None:
+    said = {
+        (name, first, count, high)
+        for name, first, count, high in re.findall(
+            r"`(\w+)`: `(\w+)` and (?:the number of its )?`(\w+)` reach up to (\S+) together", TEXT
+        )
+    }
+    sums = {kind.__name__: kind.SUM for kind in GROUPS if hasattr(kind, "SUM")}
+    assert said == {
+        (name, one.first, one.count, bounds.number(one.high)) for name, one in sums.items()
+    }
 
 
 def test_statuses_are_those_of_the_code() -> None:
@@ -93,15 +108,11 @@ def test_limits_are_those_of_the_code() -> None:
     assert page == {
         "header frame": wire.MAX_HEADER_BYTES,
         "payload frame": wire.MAX_FRAME_BYTES,
-        "frames in a message": wire.MAX_FRAMES,
+        "frames in a message": bounds.MAX_FRAMES,
+        "entries of all vectors of a message": bounds.MAX_ENTRIES,
+        "lists and maps in a message": wire.MAX_LISTS,
+        "key of a map, characters": bounds.MAX_KEY_CHARS,
     }
-    types = {row[0]: row[2] for row in table("type", "msgpack", "limit")}
-    assert f"{wire.MAX_TEXT_CHARS:,} characters" in types["`text`"]
-    assert f"a job id {wire.MAX_JOB_CHARS}" in types["`text`"]
-    assert f"{wire.MAX_TASKS:,} entries" in types["`indices`"]
-    assert f"{wire.MAX_TASKS:,} entries" in types["`groups`"]
-    assert f"up to {wire.MAX_KEYS} keys" in types["`keys`"]
-    assert f"2^{(wire.MAX_INDEX + 1).bit_length() - 1}" in types["`indices`"]
     assert f"up to {wire.INLINE_BODY_BYTES >> 10} KiB" in TEXT
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from manyhands_shared.bounds import MAX_TASKS
 from manyhands_shared.messages import Span
-from manyhands_shared.wire import MAX_TASKS
 from manyhands_worker.actions import Key
 
 

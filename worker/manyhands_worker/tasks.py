@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from manyhands_shared import serial
+from manyhands_shared.bounds import MAX_TASKS
 from manyhands_shared.serial import Payload
-from manyhands_shared.wire import MAX_TASKS
 from manyhands_worker.actions import NO_RULES, Key, Parents, Rules
 
 #: Arguments beyond this are not batched: a child would hold them all at once.

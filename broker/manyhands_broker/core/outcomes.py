@@ -33,6 +33,8 @@ class Outcomes:
         book = self._book
         if node.stopping:
             group = _without_stopped(node, group)
+            if not group.indices:
+                return
         job = book.jobs.get(group.job)
         count = len(group.indices)
         if job is None:

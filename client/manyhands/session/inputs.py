@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from manyhands_shared.messages import InputGroup, SubmitGroup
-from manyhands_shared.wire import MAX_KEYS
+from manyhands_shared.messages import MAX_KEYS, InputGroup, SubmitGroup
 
 #: Keys of stored buffers, one behind the other, and the bytes under each.
 Inputs = tuple[bytes, tuple[int, ...]]
