@@ -17,10 +17,11 @@ from collections.abc import Iterable, Iterator
 
 import zmq
 
+from manyhands_shared.bounds import MAX_FRAMES
 from manyhands_shared.buffers import flat
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.serial import Buffer
-from manyhands_shared.wire import MAX_FRAME_BYTES, MAX_FRAMES
+from manyhands_shared.wire import MAX_FRAME_BYTES
 
 PIECE_BYTES = 256 << 10
 #: For `zmq.MAXMSGSIZE`: CURVE puts 33 bytes around each frame.
