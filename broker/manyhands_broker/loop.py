@@ -42,7 +42,7 @@ from manyhands_broker.core import (
     Unwatch,
     Watch,
 )
-from manyhands_broker.journal import Journal, JournalFull
+from manyhands_broker.journal import Journal, JournalBroken, JournalFull
 from manyhands_broker.links import Links
 from manyhands_broker.lodging import Lodging
 from manyhands_broker.security import DOMAIN, Door
@@ -305,6 +305,8 @@ class Loop:
     def _hear(self, event: Event, effects: list[Effect], now: float) -> None:
         try:
             effects += self._core.handle(event, now)
+        except JournalBroken:
+            raise
         except Exception:
             # One odd message must not end everybody's work: it is dropped, and shouted about.
             self.counters["internal_errors"] += 1

@@ -15,11 +15,11 @@ DIGEST = bytes(range(16))
 Reopen = Callable[[Journal], Journal]
 
 
-def opened(job: str = "job", digest: bytes = DIGEST) -> list[r.Record]:
+def opened(job: str = "job", digest: bytes = DIGEST, first: int = 0) -> list[r.Record]:
     function = m.Function(digest, "f", [b"code"])
     return [
         r.FunctionKept(function),
-        r.JobOpened(job, digest, {"durable": True}, 12.5, "me"),
+        r.JobOpened(job, digest, {"durable": True}, 12.5, "me", first),
     ]
 
 
@@ -47,7 +47,7 @@ class JournalConformance:
 
     def test_a_job_comes_back_as_it_was(self, journal: Journal, reopen: Reopen) -> None:
         write(journal, *opened(), r.TasksTaken("job", 0, [b"a", b"b"]))
-        write(journal, r.TasksTaken("job", 2, [b"c"]), r.JobClosed("job"))
+        write(journal, r.TasksTaken("job", 2, [b"c"]), r.JobClosed("job", 3))
         job = job_of(reopen(journal))
         assert (job.function, job.options, job.owner) == (DIGEST, {"durable": True}, "me")
         assert (job.submitted, job.total, job.closed, job.taken) == (12.5, 3, True, [(0, 3)])
@@ -96,10 +96,9 @@ class JournalConformance:
         assert list(map(as_bytes, stored.group.bodies)) == [as_bytes(parts), large]
 
     def test_tasks_left_out_are_known_as_such(self, journal: Journal, reopen: Reopen) -> None:
-        write(journal, *opened(), r.TasksTaken("job", 0, [b"a"]))
-        write(journal, r.TasksTaken("job", 5, [b"f", b"g"]))
+        write(journal, *opened(first=5), r.TasksTaken("job", 5, [b"f", b"g"]))
         again = reopen(journal)
-        assert (job_of(again).taken, job_of(again).total) == ([(0, 1), (5, 7)], 7)
+        assert (job_of(again).taken, job_of(again).total) == ([(5, 7)], 7)
         assert again.bodies("job", 5, 7) == [b"f", b"g"]
 
     def test_results_in_the_order_of_their_writing(self, journal: Journal, reopen: Reopen) -> None:
@@ -139,6 +138,15 @@ class JournalConformance:
         job = job_of(reopen(journal))
         assert job.floors == {0: 1, 1: 2, 2: 1, 3: 7}
         assert job.started == {0, 2}
+
+    def test_tries(self, journal: Journal, reopen: Reopen) -> None:
+        write(journal, *opened(), r.TasksTaken("job", 0, [b""] * 4))
+        write(journal, r.TaskTried("job", 1, 1, ()), r.TaskTried("job", 1, 2, ("died", "again")))
+        write(journal, r.TaskTried("job", 3, 0, ("died",)), r.AttemptsStale("job", [1], 4))
+        job = job_of(reopen(journal))
+        assert job.tries == {1: 2, 3: 0}
+        assert job.stories == {1: ("died", "again"), 3: ("died",)}
+        assert job.floors == {1: 4}
 
     def test_marks(self, journal: Journal, reopen: Reopen) -> None:
         write(journal, *opened(), r.JobMarked("job", "paused"))

@@ -24,6 +24,7 @@ from manyhands_broker.core.records import (
     Record,
     TasksEnded,
     TasksStarted,
+    TaskTried,
 )
 from manyhands_broker.core.report import describe_job
 from manyhands_broker.core.session import Session
@@ -217,6 +218,12 @@ class Book:
         state = State.CANCELLED if status == Status.CANCELLED else State.FAILED
         self.finish(piece, node, state, status, body)
 
+    def tried(self, job: Job, index: int) -> None:
+        """A task's counts of further runs and of processes that it ended have changed."""
+        if job.options.durable:
+            story = tuple(job.blames.get(index, ()))
+            self.record(TaskTried(job.id, index, job.tries.get(index, 0), story))
+
     def postpone(self, piece: Piece, node: Node, delay: float) -> None:
         """ASSIGNED → QUEUED, in line again after `delay` seconds."""
         job = piece.chunk.job
@@ -354,11 +361,7 @@ class Book:
         if job.finished or parent not in job.awaits:
             return
         if state != "done":
-            text = f"job {parent}, which this one comes after, ended as {state}"
-            job.ending = Status.CANCELLED, Failure("manyhands.TaskError", text).encode()
-            job.doomed = True
-            for piece in job.every_piece(State.QUEUED):
-                self.stop(piece, None)
+            self._doom(job, f"job {parent}, which this one comes after, ended as {state}")
             return
         if len(job.awaits) > 1:
             job.awaits.discard(parent)
@@ -373,7 +376,17 @@ class Book:
             while page := self.store.results(parent, position, self.limits.page_bytes):
                 job.given += [stored.group for stored in page]
                 position = page[-1].position
+            if any(any(group.statuses) for group in job.given):
+                self._doom(job, f"results of job {parent}, which this one comes after, are lost")
+                return
         self.ready.add(job)
+
+    def _doom(self, job: Job, text: str) -> None:
+        """Cancel a job for want of what it comes after."""
+        job.ending = Status.CANCELLED, Failure("manyhands.TaskError", text).encode()
+        job.doomed = True
+        for piece in job.every_piece(State.QUEUED):
+            self.stop(piece, None)
 
     def note(self, node: Node, kind: str, text: str, details: dict[str, Any], now: float) -> None:
         """Something that people should know."""

@@ -37,7 +37,7 @@ class Cancelling:
         if job.options.durable:
             self._book.record(JobMarked(job.id, "cancelled"))
             if not job.closed:
-                self._book.record(JobClosed(job.id))
+                self._book.record(JobClosed(job.id, job.total))
                 job.close()
         self.rest(job)
         if job.finished:

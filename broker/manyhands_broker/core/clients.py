@@ -382,7 +382,7 @@ class Clients:
         if job.waiting:
             book.send(session.peer, Need(group.function))
         if options.durable:
-            self._durable.opened(job, session.account)
+            self._durable.opened(job, session.account, group.first)
             self._durable.follow(job)
         hold_until = max(session.hold_until, book.resting_ids.get(job.id, 0.0))
         if hold_until > now:

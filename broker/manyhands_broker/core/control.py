@@ -9,6 +9,7 @@ from manyhands_broker.core.book import Book
 from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.job import Job
 from manyhands_broker.core.records import JobMarked
+from manyhands_broker.core.store import Damaged
 from manyhands_broker.core.why import reasons
 from manyhands_shared.messages import Drain
 from manyhands_shared.serial import nbytes
@@ -92,6 +93,9 @@ class Control:
             if size >= book.limits.page_bytes:
                 return {"indices": indices, "bodies": bodies, "next": index}
             for body in book.store.bodies(wanted, index, index + 1):
+                if isinstance(body, Damaged):
+                    text = f"task {index} cannot be retried: {body.reason}"
+                    raise LookupError(text)  # noqa: TRY004 - what is lost, not a wrong type
                 indices.append(index)
                 bodies.append([bytes(b) for b in body] if isinstance(body, tuple) else bytes(body))
                 size += nbytes(body)

@@ -106,6 +106,7 @@ def problems(book: Book) -> list[str]:
     """What keeps the broker from taking work, a sentence each; empty if nothing does."""
     if not book.store.has_room(0):
         return [
-            "the journal has no room, so durable jobs are refused; forget jobs or free the disk"
+            book.store.gone()
+            or "the journal has no room, so durable jobs are refused; forget jobs or free the disk"
         ]
     return []

@@ -12,12 +12,15 @@ from manyhands_broker.core.kind import Kind
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.placing import Placer
 from manyhands_broker.core.speculator import Speculator
+from manyhands_broker.core.store import Damaged
 from manyhands_shared.messages import Assign, AssignGroup, Given, Recall, Results
 from manyhands_shared.serial import Payload, nbytes
 
 #: Tasks that are given out in one drain. More, as when a large fleet comes to a long queue, would keep
 #: the first node waiting for the last, and everybody else for all of them.
 DRAIN_TASKS = 32_768
+#: A payload that the journal has lost altogether.
+_MISSING = Damaged("its arguments are not in the broker's journal any more")
 #: What giving out a group costs beside its tasks, in tasks.
 GROUP_COST = 64
 
@@ -88,7 +91,11 @@ class Dispatcher:
             piece = job.take(count - given)
             if piece is None:
                 break
-            piece, bodies, part = self._fitting(job, piece, size)
+            fitting = self._fitting(job, piece, size)
+            if fitting is None:
+                self._lose(job, piece)
+                continue
+            piece, bodies, part = fitting
             attempt = book.give(piece, node, each)
             size += part
             given += piece.size
@@ -109,7 +116,10 @@ class Dispatcher:
         for piece, node in self._speculator.choose(now):
             job = piece.chunk.job
             each = book.limits.unmeasured if job.estimate is None else job.estimate
-            _, bodies, _ = self._fitting(job, piece, 0)
+            fitting = self._fitting(job, piece, 0)
+            if fitting is None:
+                continue  # the run that goes on is its last
+            _, bodies, _ = fitting
             for item in piece.chunk.inputs.get(piece.lo, ()):
                 item.comes_to(node)
             attempt = speculation.give(book, piece, node, each)
@@ -117,13 +127,21 @@ class Dispatcher:
             group = AssignGroup(job.id, attempt, job.function, options, list(piece.indices), bodies)
             book.send(node.peer, Assign([group]))
 
-    def _fitting(self, job: Job, piece: Piece, size: int) -> tuple[Piece, list[Payload], int]:
-        """The first tasks of `piece` that keep a message below its size, at least one."""
+    def _fitting(
+        self, job: Job, piece: Piece, size: int
+    ) -> tuple[Piece, list[Payload], int] | None:
+        """The first tasks of `piece` that keep a message below its size, at least one.
+
+        `None` if the payload of one of them is lost.
+        """
         chunk, lo, hi = piece
         limit = self._book.limits.batch_bytes
         bodies: list[Payload] = chunk.payloads[lo:hi]  # type: ignore[assignment]
         if SPILLED in bodies:
-            bodies = self._unspill(job, piece, bodies)
+            found = self._unspill(job, piece, bodies)
+            if any(type(body) is Damaged for body in found):
+                return None
+            bodies = found  # type: ignore[assignment]
         if set(map(type, bodies)) == {bytes}:
             part = sum(map(len, bodies))
             if size + part <= limit:
@@ -136,15 +154,31 @@ class Dispatcher:
                 return Piece(chunk, lo, lo + place + 1), bodies[: place + 1], part
         return piece, bodies, part
 
-    def _unspill(self, job: Job, piece: Piece, bodies: list[Payload]) -> list[Payload]:
+    def _unspill(
+        self, job: Job, piece: Piece, bodies: list[Payload]
+    ) -> list[Payload] | list[Payload | Damaged]:
         # Those that came in this drain are not in the store yet, nor do they need to be.
         first = piece.indices.start
         spilled = [place for place, body in enumerate(bodies) if body is SPILLED]
         low, high = spilled[0], spilled[-1] + 1
         stored = self._book.store.bodies(job.id, first + low, first + high)
+        stored += [_MISSING] * (high - low - len(stored))
         return [
             stored[place - low] if body is SPILLED else body for place, body in enumerate(bodies)
         ]
+
+    def _lose(self, job: Job, piece: Piece) -> None:
+        """End those of these tasks whose payloads are lost; the others are in line again."""
+        chunk, lo, hi = piece
+        bodies: list[Payload] = chunk.payloads[lo:hi]  # type: ignore[assignment]
+        found = self._unspill(job, piece, bodies)
+        lost: dict[str, list[Piece]] = {}
+        for offset, body in enumerate(found, lo):
+            if isinstance(body, Damaged):
+                lost.setdefault(body.reason, []).append(Piece(chunk, offset, offset + 1))
+        job.put_back(piece)
+        for reason, pieces in lost.items():
+            self._durable.lose(job, pieces, reason)
 
     def _introduce(self, job: Job, node: Node) -> dict[str, object] | None:
         """Send the function if the node has not got it; the job's options if they are new to it."""

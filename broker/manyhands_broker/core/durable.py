@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 
 from manyhands_broker.core.book import LOST, Book
-from manyhands_broker.core.job import SPILLED, Job
+from manyhands_broker.core.job import SPILLED, Job, Piece
 from manyhands_broker.core.records import (
     FunctionKept,
     JobClosed,
+    JobEnded,
     JobForgotten,
     JobOpened,
     StoredJob,
+    TasksEnded,
     TasksTaken,
 )
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.states import State
+from manyhands_broker.core.store import Damaged
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.messages import Detach, Function, Status, SubmitGroup
+from manyhands_shared.failure import Failure
+from manyhands_shared.messages import Detach, Function, ResultGroup, Status, SubmitGroup
 from manyhands_shared.options import JobOptions
 from manyhands_shared.serial import Payload, total
 
 _STATES = {Status.OK: State.DONE, Status.CANCELLED: State.CANCELLED}
 _SWEEP_SECONDS = 60.0
+#: Tasks of a job that was set aside whose end is told one by one.
+_TOLD_LOST = 10_000
 
 
 class Durable:
@@ -43,14 +50,15 @@ class Durable:
             owner.name = name
         return owner
 
-    def opened(self, job: Job, owner: str) -> None:
-        """A durable job was submitted."""
+    def opened(self, job: Job, owner: str, first: int) -> None:
+        """A durable job was submitted, from task `first` on."""
         book = self._book
         function = book.functions.get(job.function)
         if function is not None:
             book.record(FunctionKept(function))
         submitted = job.submitted + book.epoch
-        book.record(JobOpened(job.id, job.function, job.options.to_map(), submitted, owner))
+        options = job.options.to_map()
+        book.record(JobOpened(job.id, job.function, options, submitted, owner, first))
 
     def arrived(self, jobs: Iterable[Job], function: Function) -> None:
         """A function came for which jobs have waited."""
@@ -62,7 +70,7 @@ class Durable:
         book = self._book
         if book.functions.get(digest) is None:
             function = book.store.function(digest)
-            if function is not None:
+            if isinstance(function, Function):
                 book.functions.add(function)
 
     def taken(self, job: Job, first: int, bodies: list[Payload], *, closed: bool) -> None:
@@ -76,7 +84,7 @@ class Durable:
                 later = math.nextafter(book.now, math.inf)
                 book.timers.at(later, lambda _now: self._spill(job, first, stop))
         if closed:
-            book.record(JobClosed(job.id))
+            book.record(JobClosed(job.id, job.total))
 
     def refuse(self, group: SubmitGroup, options: JobOptions, known: int | None = None) -> None:
         """Raise `ProtocolError` if tasks cannot be taken.
@@ -96,7 +104,8 @@ class Durable:
             return
         if not book.store.has_room(total(new)):
             raise ProtocolError(
-                "the disk of the broker's journal is full: free some space, or have old results "
+                book.store.gone()
+                or "the disk of the broker's journal is full: free some space, or have old results "
                 "deleted with `manyhands forget`, and submit again"
             )
         for parent in options.after:
@@ -192,33 +201,111 @@ class Durable:
     # Restart and retention
 
     def restore(self, stored: StoredJob) -> None:
-        """Bring a job back as the journal has it, every unfinished task queued."""
-        book = self._book
+        """Bring a job back as the journal has it, every unfinished task queued.
+
+        What cannot be brought back is set aside: it has failed, by name, and the others go on.
+        """
         if stored.summary is not None:
-            book.kept.add(stored.summary)
+            self._book.kept.add(stored.summary)
             return
+        if stored.damage:
+            self._set_aside(stored, stored.damage)
+            return
+        try:
+            job = self._job_from(stored)
+        except Exception as error:  # noqa: BLE001 - whatever a record holds ends its own job alone
+            text = f"its record in the broker's journal cannot be used ({type(error).__name__}: {error})"
+            self._set_aside(stored, text)
+            return
+        self._install(job, stored)
+
+    def _job_from(self, stored: StoredJob) -> Job:
+        """A job by its record; nothing outside it is changed."""
         options = JobOptions.from_map(stored.options)
         owner = self.owner(stored.owner)
-        submitted = stored.submitted - book.epoch
+        submitted = stored.submitted - self._book.epoch
         job = Job(stored.id, owner, stored.function, options, submitted)
-        book.jobs[job.id] = owner.jobs[job.id] = job
-        function = book.store.function(stored.function)
-        if function is not None:
-            book.functions.add(function)
-        job.waiting = not book.functions.use(job)
         self._refill(job, stored)
         job.paused = "paused" in stored.marks
         job.held = True
         if stored.closed:
             job.close()
+        return job
+
+    def _install(self, job: Job, stored: StoredJob) -> None:
+        """Have a job that was brought back go on."""
+        book = self._book
+        book.jobs[job.id] = job.session.jobs[job.id] = job
+        book.queued += job.queued
+        job.session.unfinished += job.queued
+        function = book.store.function(stored.function)
+        if isinstance(function, Function):
+            book.functions.add(function)
+        job.waiting = not book.functions.use(job)
         # From the first drain on: until then nobody could come back.
         book.timers.at(book.now, lambda now: self._await_nodes(job, now))
-        if "cancelled" in stored.marks:
+        if isinstance(function, Damaged):
+            self.lose(job, job.every_piece(State.QUEUED), function.reason)
+        elif "cancelled" in stored.marks:
             job.doomed = True
             for piece in job.every_piece(State.QUEUED):
                 book.stop(piece, None)
         if job.finished:
             book.retire(job)
+
+    def lose(self, job: Job, pieces: Iterable[Piece], reason: str) -> None:
+        """End queued tasks of which the journal has lost what they need, all for one reason."""
+        pieces = list(pieces)
+        count = sum(piece.size for piece in pieces)
+        text = f"{count} tasks of job {job.id} cannot run: {reason}"
+        self._book.say(logging.WARNING, text)
+        job.tell(text)
+        body = Failure("manyhands.TaskLost", text).encode()
+        for piece in pieces:
+            self._book.finish(piece, None, State.FAILED, Status.LOST, body)
+
+    def _set_aside(self, stored: StoredJob, reason: str) -> None:
+        """Keep a job whose record is of no use as one that has failed, with the results it has."""
+        book = self._book
+        done = sum(status == Status.OK for status in stored.ended.values())
+        cancelled = sum(status == Status.CANCELLED for status in stored.ended.values())
+        text = f"job {stored.id}: {reason}"
+        summary = {
+            "id": stored.id,
+            "name": str(stored.options.get("name", "")),
+            "function": "",
+            "state": "failed",
+            "open": False,
+            "tasks": stored.total,
+            "queued": 0,
+            "running": 0,
+            "done": done,
+            "failed": stored.total - done - cancelled,
+            "cancelled": cancelled,
+            "priority": 0,
+            "durable": True,
+            "options": stored.options,
+            "digest": stored.function,
+            "copies": 0,
+            "speculated": 0,
+            "story": [text],
+            "seconds": 0.0,
+            "submitted": stored.submitted,
+            "session": "",
+            "owner": stored.owner,
+            "ended": book.now + book.epoch,
+        }
+        book.counters["jobs_set_aside"] += 1
+        book.say(logging.ERROR, f"{text}; it has failed, and what it has of results can be read")
+        book.kept.add(summary)
+        left = [index for lo, hi in stored.taken for index in range(lo, min(hi, lo + _TOLD_LOST))]
+        left = [index for index in left if index not in stored.ended][:_TOLD_LOST]
+        if left:
+            body = Failure("manyhands.TaskLost", text).encode()
+            statuses = bytes([Status.LOST]) * len(left)
+            group = ResultGroup(stored.id, 0, left, statuses, [body] * len(left), 0.0)
+            book.record(TasksEnded(group))
+        book.record(JobEnded(stored.id, summary))
 
     def _refill(self, job: Job, stored: StoredJob) -> None:
         """Give a job its tasks again, all of them queued, save those that have ended."""
@@ -235,8 +322,11 @@ class Durable:
                 chunk.attempts[lo] = floor - 1
         job.uncertain = stored.started - stored.ended.keys()
         job.withdraw(job.uncertain)
-        self._book.queued += job.queued
-        job.session.unfinished += job.queued
+        for index, story in stored.stories.items():
+            job.tell(*(f"task {index}: {line}" for line in story))
+            if index not in stored.ended:
+                job.tries[index] = stored.tries[index]
+                job.blames[index] = list(story)
 
     def start(self) -> None:
         """After every job is restored: those that wait for others, and the sweep of old results."""

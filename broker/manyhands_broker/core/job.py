@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from manyhands_broker.core.session import Session
 
 CHUNK = 1_024
+#: Lines that are kept of what went wrong in a job.
+STORY_LINES = 100
 #: Stands for a payload that is in the journal only, and is read back when its task is given out.
 SPILLED: Payload = ()
 #: What a cancelled task's failure payload says.
@@ -103,6 +105,7 @@ class Job:
         "seconds",
         "session",
         "speculation",
+        "story",
         "submitted",
         "suspects",
         "total",
@@ -140,6 +143,8 @@ class Job:
         self.carry = 0.0
         #: One line for each time a task ended the child or node that ran it.
         self.blames: dict[int, list[str]] = {}
+        #: What went wrong in it, for people: it outlives the tasks that it is about.
+        self.story: list[str] = []
         #: Tasks that were on a node when it died among too many to tell which was to blame.
         self.suspects: set[int] = set()
         #: Assigned tasks whose nodes have been told to stop them.
@@ -401,6 +406,10 @@ class Job:
                 self.referring -= 1
                 for item in items:
                     item.release()
+
+    def tell(self, *lines: str) -> None:
+        """Keep lines of its story, the first ones of many."""
+        self.story += lines[: max(0, STORY_LINES - len(self.story))]
 
     def close(self) -> None:
         """No more tasks will come."""

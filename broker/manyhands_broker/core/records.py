@@ -18,13 +18,17 @@ class FunctionKept:
 
 @dataclass(frozen=True, slots=True)
 class JobOpened:
-    """A durable job exists. `submitted` is in Unix seconds."""
+    """A durable job exists. `submitted` is in Unix seconds.
+
+    Tasks below `first` are not here: they had ended in an earlier life of the broker.
+    """
 
     job: str
     function: bytes
     options: dict[str, Any]
     submitted: float
     owner: str
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,10 @@ class TasksTaken:
 
 @dataclass(frozen=True, slots=True)
 class JobClosed:
-    """No more tasks will come."""
+    """No more tasks will come than these `tasks`."""
 
     job: str
+    tasks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,16 @@ class AttemptsStale:
     job: str
     indices: list[int]
     floor: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTried:
+    """A task was given another run `tries` times, and `story` has a line for each process it ended."""
+
+    job: str
+    index: int
+    tries: int
+    story: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +124,7 @@ Record = (
     | TasksEnded
     | TasksStarted
     | AttemptsStale
+    | TaskTried
     | JobMarked
     | TaskPrinted
     | JobEnded
@@ -136,8 +152,13 @@ class StoredJob:
     floors: dict[int, int] = field(default_factory=dict)
     #: Tasks of an at-most-once job that a node has had and not given back unstarted.
     started: set[int] = field(default_factory=set)
+    #: Index → how often the task was given another run; and a line for each process that it ended.
+    tries: dict[int, int] = field(default_factory=dict)
+    stories: dict[int, tuple[str, ...]] = field(default_factory=dict)
     #: Set once the job is over.
     summary: dict[str, Any] | None = None
+    #: What of its record cannot be read, in a sentence; empty if all can.
+    damage: str = ""
 
     @property
     def total(self) -> int:

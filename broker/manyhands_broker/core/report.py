@@ -42,7 +42,7 @@ def describe_job(book: Book, job: Job) -> dict[str, Any]:
         "digest": job.function,
         "copies": speculation.copies if speculation is not None else 0,
         "speculated": speculation.given if speculation is not None else 0,
-        "story": [line for lines in list(job.blames.values())[:20] for line in lines],
+        "story": list(job.story),
         "seconds": job.seconds,
         "submitted": job.submitted + book.epoch,
         "session": job.session.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from manyhands_shared.messages import Function, ResultGroup
@@ -16,20 +17,33 @@ class StoredResults(NamedTuple):
     group: ResultGroup
 
 
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """Stands for what was committed and cannot be read back; `reason` says why."""
+
+    reason: str
+
+
 class Store(Protocol):
     """The reading side of a journal. Only what has been committed is seen."""
 
     def has_room(self, nbytes: int) -> bool:
         """Whether so many more bytes of submissions fit, with a reserve kept for results."""
 
-    def function(self, digest: bytes) -> Function | None:
+    def gone(self) -> str:
+        """Where the journal's files went, in a sentence; empty while they are where they were."""
+
+    def function(self, digest: bytes) -> Function | Damaged | None:
         """A function that was kept."""
 
-    def bodies(self, job: str, first: int, stop: int) -> list[Payload]:
-        """The payloads of tasks `first` to `stop` (excluded)."""
+    def bodies(self, job: str, first: int, stop: int) -> list[Payload | Damaged]:
+        """The payloads of tasks `first` to `stop` (excluded), as far as there are such tasks."""
 
     def results(self, job: str, after: int, limit: int) -> Sequence[StoredResults]:
-        """Results of a job behind position `after`: at least one, about `limit` bytes."""
+        """Results of a job behind position `after`: at least one, about `limit` bytes.
+
+        One that is damaged is `Status.LOST`, with a failure that says why.
+        """
 
     def last_position(self, job: str) -> int:
         """The position of the last committed results of a job; 0 if it has none."""

@@ -14,14 +14,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgpack
 
+from manyhands_broker.core.store import Damaged
 from manyhands_broker.journal.interface import JournalBroken, JournalFull
 from manyhands_shared.serial import Payload
+
+log = logging.getLogger("manyhands.broker")
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -42,12 +46,9 @@ class PayloadFiles:
             JournalBroken: the disk fails.
         """
         parts = _parts(body)
-        digest = hashlib.blake2b(digest_size=20)
-        for part in parts:
-            digest.update(part)
-        name = digest.hexdigest()
+        name = _digest(parts)
         place = self._place(name)
-        if place.exists():
+        if self._is_whole(name):
             return name
         draft = place.with_suffix(".draft")
         try:
@@ -71,21 +72,24 @@ class PayloadFiles:
         while self._unsynced:
             sync_directory(self._unsynced.pop())
 
-    def get(self, name: str) -> Payload:
-        """The payload in a file that was put.
-
-        Raises:
-            JournalBroken: it is not there, or not whole.
-        """
+    def get(self, name: str) -> Payload | Damaged:
+        """The payload in a file that was put, if what is there is still what the name says."""
+        place = self._place(name)
         try:
-            with self._place(name).open("rb") as file:
-                head = file.read(int.from_bytes(file.read(4), "little"))
+            with place.open("rb") as file:
+                prefix = file.read(4)
+                head = file.read(int.from_bytes(prefix, "little"))
                 whole, lengths = msgpack.unpackb(head)
                 parts = [file.read(length) for length in lengths]
-        except (OSError, ValueError) as error:
-            raise JournalBroken(f"a payload is missing from the journal: {error}") from None
-        if [len(part) for part in parts] != lengths:
-            raise JournalBroken(f"a payload of the journal was cut short: {self._place(name)}")
+                rest = file.read(1)
+        except FileNotFoundError:
+            return Damaged(f"the payload file {place} is missing")
+        except OSError as error:
+            return Damaged(f"the payload file {place} cannot be read: {error.strerror}")
+        except (ValueError, TypeError, OverflowError, MemoryError):
+            return Damaged(f"the payload file {place} is damaged")
+        if rest or _digest([prefix, head, *parts]) != name:
+            return Damaged(f"the payload file {place} is damaged")
         return parts[0] if whole else tuple(parts)
 
     def remove(self, name: str) -> None:
@@ -94,10 +98,34 @@ class PayloadFiles:
             self._place(name).unlink()
 
     def sweep(self, wanted: Collection[str]) -> None:
-        """Delete what a crash left: every file whose name is not in `wanted`."""
-        for place in self._root.glob("*/*"):
+        """Delete what a crash left: every file whose name is not in `wanted`.
+
+        Nothing is deleted where a file is missing: what it belongs to may go by a damaged name.
+        """
+        places = list(self._root.glob("*/*"))
+        missing = set(wanted) - {place.name for place in places}
+        if missing:
+            log.error(
+                "%d payload files are missing from %s, among them %s; their tasks or results are lost",
+                len(missing),
+                self._root,
+                min(missing),
+            )
+            return
+        for place in places:
             if place.name not in wanted:
                 place.unlink(missing_ok=True)
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether a file is there and undamaged. A damaged one is written anew."""
+        digest = hashlib.blake2b(digest_size=20)
+        try:
+            with self._place(name).open("rb") as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+        except OSError:
+            return False
+        return digest.hexdigest() == name
 
     def _place(self, name: str) -> Path:
         return self._root / name[:2] / name
@@ -116,6 +144,13 @@ def sync_directory(directory: Path) -> None:
         raise JournalBroken(f"cannot flush {directory}: {error.strerror}") from None
     finally:
         os.close(descriptor)
+
+
+def _digest(parts: Iterable[bytes | memoryview]) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _parts(body: Payload) -> list[bytes | memoryview]:

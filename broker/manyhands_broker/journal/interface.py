@@ -39,6 +39,14 @@ class Journal(Store, Protocol):
             JournalBroken: stop.
         """
 
+    def forget(self, job: str) -> None:
+        """Delete a job that is over, at once, even while `commit` has no room.
+
+        Raises:
+            JournalFull: not even for this.
+            JournalBroken: stop.
+        """
+
     def jobs(self) -> Iterable[StoredJob]:
         """Every job that was not forgotten, oldest first."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from manyhands_broker.core import records as r
 from manyhands_broker.core.records import StoredJob
-from manyhands_broker.core.store import StoredResults
+from manyhands_broker.core.store import Damaged, StoredResults
 from manyhands_broker.journal.interface import MAX_OUTPUT
 from manyhands_shared.messages import Function
 from manyhands_shared.serial import Payload, total
@@ -36,6 +36,10 @@ class MemoryJournal:
             self._apply(record)
         self._open.clear()
 
+    def forget(self, job: str) -> None:
+        """Delete a job that is over, at once."""
+        self._forget(job)
+
     def rollback(self) -> None:
         """Lose what is open, as a crash would."""
         self._open.clear()
@@ -43,6 +47,10 @@ class MemoryJournal:
     def has_room(self, nbytes: int) -> bool:
         """Whether so many more bytes stay within the limit."""
         return self._size + nbytes <= self._limit
+
+    def gone(self) -> str:
+        """Nothing: there are no files."""
+        return ""
 
     def jobs(self) -> Iterable[StoredJob]:
         """Every job that was not forgotten, oldest first."""
@@ -52,7 +60,7 @@ class MemoryJournal:
         """A function that was kept."""
         return self._functions.get(digest)
 
-    def bodies(self, job: str, first: int, stop: int) -> list[Payload]:
+    def bodies(self, job: str, first: int, stop: int) -> list[Payload | Damaged]:
         """The payloads of tasks `first` to `stop` (excluded)."""
         taken = self._bodies.get(job, {})
         return [taken[index] for index in range(first, stop) if index in taken]
@@ -87,7 +95,7 @@ class MemoryJournal:
         match record:
             case r.FunctionKept(function):
                 self._functions[function.digest] = function
-            case r.JobOpened(job, digest, options, submitted, owner):
+            case r.JobOpened(job, digest, options, submitted, owner, _):
                 self._jobs[job] = StoredJob(job, digest, options, submitted, owner)
                 self._bodies[job] = {}
                 self._results[job] = []
@@ -95,7 +103,7 @@ class MemoryJournal:
                 self._bodies[job].update(enumerate(bodies, first))
                 self._jobs[job].take(first, first + len(bodies))
                 self._size += total(bodies)
-            case r.JobClosed(job):
+            case r.JobClosed(job, _):
                 self._jobs[job].closed = True
             case r.TasksEnded(group):
                 self._position += 1
@@ -108,6 +116,9 @@ class MemoryJournal:
             case r.AttemptsStale(job, indices, floor):
                 self._jobs[job].floors.update(dict.fromkeys(indices, floor))
                 self._jobs[job].started.difference_update(indices)
+            case r.TaskTried(job, index, tries, story):
+                self._jobs[job].tries[index] = tries
+                self._jobs[job].stories[index] = story
             case r.JobMarked(job, mark):
                 _mark(self._jobs[job], mark)
             case r.TaskPrinted(job, attempt, index, text):
@@ -117,7 +128,10 @@ class MemoryJournal:
             case r.JobEnded(job, summary):
                 ended = self._jobs[job]
                 ended.summary = summary
-                for details in (ended.ended, ended.floors, ended.started):
+                for details in (
+                    *(ended.ended, ended.floors, ended.started),
+                    *(ended.tries, ended.stories),
+                ):
                     details.clear()
             case r.JobForgotten(job):
                 self._forget(job)

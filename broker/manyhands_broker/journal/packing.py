@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgpack
 
+from manyhands_broker.core.store import Damaged
 from manyhands_broker.journal.files import PayloadFiles
-from manyhands_broker.journal.interface import JournalBroken
 from manyhands_shared.serial import Payload, nbytes
 
 #: Payloads above this size become files: a database page cache is no place for arrays.
@@ -29,20 +30,19 @@ def pack(bodies: list[Payload], files: PayloadFiles) -> tuple[bytes, list[str]]:
     return msgpack.packb(row, use_bin_type=True), names
 
 
-def unpack(data: bytes, files: PayloadFiles, lo: int = 0, hi: int | None = None) -> list[Payload]:
-    """The bodies `lo` to `hi` (excluded) again; files of others are not read.
-
-    Raises:
-        JournalBroken: this is not what `pack` made.
-    """
-    try:
-        row = msgpack.unpackb(data, raw=False)
-    except ValueError as error:
-        raise JournalBroken(f"the journal holds a damaged payload ({error})") from None
-    return [_body(entry, files) for entry in row[lo:hi]]
+def unpack(
+    data: bytes, files: PayloadFiles, lo: int = 0, hi: int | None = None
+) -> list[Payload | Damaged]:
+    """The bodies `lo` to `hi` (excluded) of what `pack` made; files of others are not read."""
+    return [_body(entry, files) for entry in msgpack.unpackb(data, raw=False)[lo:hi]]
 
 
-def _body(entry: Any, files: PayloadFiles) -> Payload:
+def names(data: bytes) -> Iterable[str]:
+    """The files that a row refers to."""
+    return [entry["file"] for entry in msgpack.unpackb(data, raw=False) if isinstance(entry, dict)]
+
+
+def _body(entry: Any, files: PayloadFiles) -> Payload | Damaged:
     if isinstance(entry, bytes):
         return entry
     if isinstance(entry, list):

@@ -12,24 +12,27 @@ records at hand the whole of it can be written again.
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
-import msgpack
 
 from manyhands_broker.core import records as r
 from manyhands_broker.core.records import StoredJob
-from manyhands_broker.core.store import StoredResults
+from manyhands_broker.core.store import Damaged, StoredResults
+from manyhands_broker.journal import salvage
 from manyhands_broker.journal.files import PayloadFiles, sync_directory
-from manyhands_broker.journal.interface import MAX_OUTPUT, JournalBroken, JournalFull
-from manyhands_broker.journal.packing import unpack
+from manyhands_broker.journal.interface import JournalBroken, JournalFull
+from manyhands_broker.journal.reader import Reader
+from manyhands_broker.journal.room import Room
 from manyhands_broker.journal.schema import MIGRATIONS
 from manyhands_broker.journal.writer import Writer
-from manyhands_shared.messages import Function, ResultGroup
+from manyhands_shared.messages import Function
 from manyhands_shared.serial import Payload
+
+log = logging.getLogger("manyhands.broker")
 
 #: Space that submissions leave free, so that results of what was accepted can still be written.
 RESERVE_BYTES = 64 << 20
@@ -37,6 +40,10 @@ RESERVE_BYTES = 64 << 20
 CHECKPOINT_PAGES = 4_096
 #: Freed pages that a commit gives back to the file system, at most.
 VACUUM_PAGES = 4_096
+#: A database of up to so many bytes is looked through for damage at the start; in a larger one damage
+#: is found when it is met.
+CHECK_BYTES = 256 << 20
+_DAMAGE = (apsw.CorruptError, apsw.NotADBError)
 
 
 class SqliteJournal:
@@ -45,7 +52,7 @@ class SqliteJournal:
     def __init__(
         self, directory: Path, *, reserve: int = RESERVE_BYTES, vfs: str | None = None
     ) -> None:
-        """Open, migrate, prove that it can be written.
+        """Open, migrate, repair what is damaged, prove that it can be written.
 
         Args:
             directory: Holds ``journal.db``, its log, and ``payloads/``.
@@ -57,22 +64,23 @@ class SqliteJournal:
             JournalFull: there is no room to begin with.
         """
         self._directory = directory
-        self._reserve = reserve
+        self._vfs = vfs
         self._open: list[r.Record] = []
         self._logged = 0
         self._failed = ""
-        self._cached: tuple[int, list[Any]] = (0, [])
         try:
             directory.mkdir(parents=True, exist_ok=True)
             sync_directory(directory.parent)
             self._files = PayloadFiles(directory / "payloads")
-            self._db = apsw.Connection(str(directory / "journal.db"), vfs=vfs)
+            salvage.finish(directory)
+            has_log = (directory / "journal.db-wal").exists()
+            self._connect()
         except (OSError, apsw.Error) as error:
             raise JournalBroken(f"cannot open the journal in {directory}: {error}") from None
-        self._writer = Writer(self._db, self._files)
+        self._room = Room(directory, reserve)
         try:
             with self._failures("open"):
-                self._prepare()
+                self._prepare(has_log=has_log)
         except BaseException:
             self.close()
             raise
@@ -88,28 +96,52 @@ class SqliteJournal:
         if not self._open:
             return
         with self._failures("write to"):
-            self._db.execute("BEGIN IMMEDIATE")
-            for record in self._open:
-                self._writer.write(record)
-            self._files.sync()
-            self._db.execute("COMMIT")
+            if gone := self._room.gone():
+                raise JournalBroken(gone)
+            try:
+                self._write(self._open)
+            except apsw.FullError:
+                # What the log holds may have room in the database: then the log begins anew.
+                self._rollback()
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self._write(self._open)
+            except _DAMAGE as error:
+                self._rollback()
+                self._rebuild(str(error))
+                self._write(self._open)
         self._open.clear()
         with self._failures("write to"):
             self._tidy()
 
+    def forget(self, job: str) -> None:
+        """Delete a job that is over, at once, with room that is kept for this alone."""
+        with self._failures("write to"), self._room.given_up():
+            self._write([r.JobForgotten(job)])
+            self._open = [record for record in self._open if _job_of(record) != job]
+            self._tidy()
+
     def has_room(self, nbytes: int) -> bool:
         """Whether the file system has so many bytes twice over (log and file), and the reserve."""
-        space = os.statvfs(self._directory)
-        need = 2 * nbytes + self._reserve - space.f_bavail * space.f_frsize
-        return need < 0 or need < self._free_bytes()
+        if self._room.gone():
+            return False
+        short = self._room.short_of(2 * nbytes)
+        return short < 0 or short < self._free_bytes()
+
+    def gone(self) -> str:
+        """Where the journal's files went, in a sentence; empty while they are where they were."""
+        return self._room.gone()
 
     def close(self) -> None:
         """Close the file; what was not committed is lost."""
         self._open.clear()
+        self._room.close()
         with contextlib.suppress(apsw.Error):
-            if self._failed:
+            if self._failed or self._room.gone():
                 # To close cleanly would flush; see `JournalBroken`. The log is read at the next start.
                 self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            else:
+                with contextlib.suppress(apsw.FullError):
+                    self._db.execute("UPDATE meta SET value = 0 WHERE key = 'open'")
             self._db.close()
 
     # Reading
@@ -117,75 +149,78 @@ class SqliteJournal:
     def jobs(self) -> Iterable[StoredJob]:
         """Every job that was not forgotten, oldest first."""
         with self._failures("read"):
-            numbers = self._rows("SELECT number FROM jobs ORDER BY number")
-        for (number,) in numbers:
-            with self._failures("read"):
-                job = self._job(number)
-            yield job
+            try:
+                numbers = self._reader.numbers()
+            except _DAMAGE as error:
+                self._rebuild(str(error))
+                numbers = self._reader.numbers()
+        return self._reader.jobs(numbers)
 
-    def function(self, digest: bytes) -> Function | None:
+    def function(self, digest: bytes) -> Function | Damaged | None:
         """A function that was kept."""
         with self._failures("read"):
-            rows = self._rows("SELECT name, body FROM functions WHERE digest = ?", (digest,))
-        return Function(digest, rows[0][0], [rows[0][1]]) if rows else None
+            return self._reader.function(digest)
 
-    def bodies(self, job: str, first: int, stop: int) -> list[Payload]:
-        """The payloads of tasks `first` to `stop` (excluded)."""
+    def bodies(self, job: str, first: int, stop: int) -> list[Payload | Damaged]:
+        """The payloads of tasks `first` to `stop` (excluded), as far as there are such tasks."""
         with self._failures("read"):
-            rows = self._rows(
-                "SELECT rowid, first FROM batches"
-                " WHERE job = ? AND first < ? AND stop > ? ORDER BY first",
-                (self._writer.number(job), stop, first),
-            )
-            found: list[Payload] = []
-            for row, start in rows:
-                found += unpack(self._batch(row), self._files, max(first - start, 0), stop - start)
-        return found
+            return self._reader.bodies(job, first, stop)
 
     def results(self, job: str, after: int, limit: int) -> list[StoredResults]:
         """Committed results of a job behind position `after`: at least one, about `limit` bytes."""
-        found: list[StoredResults] = []
-        size = 0
         with self._failures("read"):
-            for position, attempt, indices, statuses, nbytes, seconds, bodies in self._db.execute(
-                "SELECT position, attempt, indices, statuses, size, seconds, bodies FROM results"
-                " WHERE job = ? AND position > ? ORDER BY position",
-                (self._writer.number(job), after),
-            ):
-                group = ResultGroup(
-                    job,
-                    attempt,
-                    msgpack.unpackb(indices),
-                    statuses,
-                    unpack(bodies, self._files),
-                    seconds,
-                )
-                found.append(StoredResults(position, group))
-                size += nbytes
-                if size >= limit:
-                    break
-        return found
+            return self._reader.results(job, after, limit)
 
     def last_position(self, job: str) -> int:
         """The position of the last committed results of a job; 0 if it has none."""
         with self._failures("read"):
-            [[position]] = self._rows(
-                "SELECT max(position) FROM results WHERE job = ?", (self._writer.number(job),)
-            )
-        return position or 0
+            return self._reader.last_position(job)
 
     def output(self, job: str, limit: int) -> list[tuple[int, int, str]]:
         """The last (task, attempt, text) that the job's tasks printed, oldest first."""
         with self._failures("read"):
-            rows = self._rows(
-                "SELECT task, attempt, text FROM output WHERE job = ? ORDER BY position DESC LIMIT ?",
-                (self._writer.number(job), max(0, min(limit, MAX_OUTPUT))),
-            )
-        return [(task, attempt, text) for task, attempt, text in reversed(rows)]
+            return self._reader.output(job, limit)
 
     # Inside
 
-    def _prepare(self) -> None:
+    def _connect(self) -> None:
+        self._db = apsw.Connection(str(self._directory / "journal.db"), vfs=self._vfs)
+        self._writer = Writer(self._db, self._files)
+        self._reader = Reader(self._db, self._files, self._writer)
+
+    def _prepare(self, *, has_log: bool) -> None:
+        try:
+            self._configure()
+            damage = self._damage()
+        except _DAMAGE as error:
+            damage = str(error)
+        if damage:
+            self._rebuild(damage)
+        elif not has_log and self._rows("SELECT 1 FROM meta WHERE key = 'open' AND value = 1"):
+            log.error(
+                "the journal in %s was copied without its log (journal.db-wal) while a broker used it: "
+                "what was in the log is not here; use `manyhands backup`, or copy both",
+                self._directory,
+            )
+        try:
+            # The probe: a disk that cannot be written is found out now and not at the first result.
+            self._db.execute(
+                "INSERT INTO meta VALUES ('starts', 1)"
+                " ON CONFLICT (key) DO UPDATE SET value = value + 1"
+            )
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('open', 1)")
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.FullError:
+            log.error(  # noqa: TRY400 - one line
+                "the disk of the journal in %s is full: what it holds can be read and forgotten, "
+                "and nothing can be written",
+                self._directory,
+            )
+        if not damage:
+            self._files.sweep({name for (name,) in self._rows("SELECT DISTINCT name FROM files")})
+        self._room.set_aside()
+
+    def _configure(self) -> None:
         db = self._db
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -200,17 +235,38 @@ class SqliteJournal:
             raise JournalBroken(
                 f"the journal in {self._directory} was written by a newer manyhands; use that one"
             )
-        for number in range(version, len(MIGRATIONS)):
-            db.execute("BEGIN IMMEDIATE")
-            db.execute(MIGRATIONS[number])
-            db.execute(f"PRAGMA user_version = {number + 1}")
-            db.execute("COMMIT")
-        # The probe: a disk that cannot be written is found out now and not at the first result.
-        db.execute(
-            "INSERT INTO meta VALUES ('starts', 1)"
-            " ON CONFLICT (key) DO UPDATE SET value = value + 1"
-        )
-        self._files.sweep({name for (name,) in self._rows("SELECT DISTINCT name FROM files")})
+        salvage.prepare(db)
+
+    def _damage(self) -> str:
+        """What a look through the database finds; nothing is said of a very large one."""
+        if (self._directory / "journal.db").stat().st_size > CHECK_BYTES:
+            return ""
+        [[found], *_] = self._rows("PRAGMA quick_check(1)")
+        return "" if found == "ok" else " ".join(found.split())
+
+    def _rebuild(self, damage: str) -> None:
+        """Go on with a new database that has what can be read of this one."""
+        where = self._directory
+        log.error("the journal in %s is damaged (%s); what can be read is kept", where, damage)
+        self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._db.close()
+        aside = salvage.rebuild(where)
+        self._connect()
+        if aside is None:
+            raise apsw.CorruptError(damage)
+        self._configure()
+        log.error("the damaged database is kept as %s; delete it when it is of no use", aside)
+
+    def _write(self, records: list[r.Record]) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        for record in records:
+            self._writer.write(record)
+        self._files.sync()
+        self._db.execute("COMMIT")
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
     def _count_log(self, _db: apsw.Connection, _name: str, pages: int) -> int:
         self._logged = pages
@@ -220,7 +276,7 @@ class SqliteJournal:
         """What may wait until a transaction is safe."""
         for name in self._writer.loose_files():
             self._files.remove(name)
-        self._cached = (0, [])
+        self._reader.changed()
         try:
             if self._writer.forgot:
                 self._writer.forgot = False
@@ -237,46 +293,6 @@ class SqliteJournal:
             [[size]] = self._rows("PRAGMA page_size")
         return int(pages * size)
 
-    def _job(self, number: int) -> StoredJob:
-        [[name, function, options, submitted, owner, closed, paused, cancelled, summary]] = (
-            self._rows(
-                "SELECT id, function, options, submitted, owner, closed, paused, cancelled, summary"
-                " FROM jobs WHERE number = ?",
-                (number,),
-            )
-        )
-        job = StoredJob(name, function, msgpack.unpackb(options), submitted, owner)
-        job.closed = bool(closed)
-        job.marks = {mark for mark, on in (("paused", paused), ("cancelled", cancelled)) if on}
-        for first, stop in self._db.execute(
-            "SELECT first, stop FROM batches WHERE job = ? ORDER BY first", (number,)
-        ):
-            job.take(first, stop)
-        if summary is not None:
-            job.summary = msgpack.unpackb(summary)
-            return job
-        for indices, statuses in self._db.execute(
-            "SELECT indices, statuses FROM results WHERE job = ?", (number,)
-        ):
-            job.ended.update(zip(msgpack.unpackb(indices), statuses, strict=True))
-        for task, floor, started in self._db.execute(
-            "SELECT task, floor, started FROM attempts WHERE job = ?", (number,)
-        ):
-            job.floors[task] = floor
-            if started:
-                job.started.add(task)
-        return job
-
-    def _batch(self, row: int) -> bytes:
-        """The packed payloads of a row; the last is remembered, for it is often asked for in parts."""
-        if self._cached[0] != row:
-            self._cached = (
-                row,
-                self._rows("SELECT bodies FROM batches WHERE rowid = ?", (row,)),
-            )
-        data: bytes = self._cached[1][0][0]
-        return data
-
     def _rows(self, sql: str, arguments: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         return list(self._db.execute(sql, arguments))
 
@@ -289,8 +305,7 @@ class SqliteJournal:
         try:
             yield
         except (apsw.FullError, JournalFull):
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            self._rollback()
             raise JournalFull(
                 f"the disk of the journal in {where} is full; free some space on it"
             ) from None
@@ -310,3 +325,14 @@ class SqliteJournal:
             self._failed = f"cannot {doing} the journal in {where}: {error}"
         if self._failed:
             raise JournalBroken(self._failed)
+
+
+def _job_of(record: r.Record) -> str:
+    """The job that a record is about; empty for a function."""
+    match record:
+        case r.FunctionKept():
+            return ""
+        case r.TasksEnded(group):
+            return group.job
+        case _:
+            return record.job

@@ -10,10 +10,11 @@ import apsw
 import msgpack
 
 from manyhands_broker.core import records as r
+from manyhands_broker.journal.checks import check, of_values
 from manyhands_broker.journal.files import PayloadFiles
 from manyhands_broker.journal.interface import MAX_OUTPUT
 from manyhands_broker.journal.packing import pack
-from manyhands_shared.messages import ResultGroup
+from manyhands_shared.messages import Function, ResultGroup
 from manyhands_shared.serial import Payload, nbytes, total
 
 #: What one row of payloads holds at most: rows are read whole, also for one task in them.
@@ -33,6 +34,8 @@ class Writer:
         self._printed: Counter[int] = Counter()
         #: Files of forgotten jobs. They go after the commit: until then the jobs may come back.
         self._loose: set[str] = set()
+        #: Functions that were found damaged: they are written anew when they come again.
+        self.damaged: set[bytes] = set()
         #: Whether a job was forgotten lately, so that there may be pages to give back.
         self.forgot = False
 
@@ -45,6 +48,10 @@ class Writer:
                 return 0
             found = self._numbers[job] = rows[0][0]
         return found
+
+    def know(self, job: str, number: int) -> None:
+        """Take a job to have this row, whatever its name reads there."""
+        self._numbers[job] = number
 
     def loose_files(self) -> Iterator[str]:
         """Names of files that nothing refers to since the last commit, each once."""
@@ -62,23 +69,23 @@ class Writer:
             case r.TasksEnded(group):
                 self._write_results(group)
             case r.FunctionKept(function):
+                self._write_function(function)
+            case r.JobOpened(job, function, options, submitted, owner, first):
+                row = (job, function, msgpack.packb(options), submitted, owner, first)
                 run(
-                    "INSERT OR IGNORE INTO functions VALUES (?, ?, ?)",
-                    (function.digest, function.name, _whole(function.bodies[0])),
-                )
-            case r.JobOpened(job, function, options, submitted, owner):
-                run(
-                    "INSERT INTO jobs (id, function, options, submitted, owner)"
-                    " VALUES (?, ?, ?, ?, ?)",
-                    (job, function, msgpack.packb(options), submitted, owner),
+                    "INSERT INTO jobs (id, function, options, submitted, owner, first, sum)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (*row, of_values(*row)),
                 )
                 self._numbers[job] = self._db.last_insert_rowid()
-            case r.JobClosed(job):
-                run("UPDATE jobs SET closed = 1 WHERE number = ?", (self.number(job),))
+            case r.JobClosed(job, tasks):
+                run("UPDATE jobs SET closed = ? WHERE number = ?", (tasks, self.number(job)))
             case r.TasksStarted(job, indices, attempt):
                 self._write_attempts(self.number(job), indices, attempt, started=1)
             case r.AttemptsStale(job, indices, floor):
                 self._write_attempts(self.number(job), indices, floor, started=0)
+            case r.TaskTried(job, index, tries, story):
+                self._write_tries(self.number(job), index, tries, story)
             case r.JobMarked(job, mark):
                 run(f"UPDATE jobs SET {_MARKS[mark]} WHERE number = ?", (self.number(job),))
             case r.TaskPrinted(job, attempt, index, text):
@@ -91,38 +98,54 @@ class Writer:
     def _write_tasks(self, number: int, first: int, bodies: list[Payload]) -> None:
         lo = 0
         for hi in _cuts(bodies):
+            data = self._pack(number, bodies[lo:hi])
             self._db.execute(
-                "INSERT INTO batches VALUES (?, ?, ?, ?)",
-                (number, first + lo, first + hi, self._pack(number, bodies[lo:hi])),
+                "INSERT INTO batches VALUES (?, ?, ?, ?, ?)",
+                (number, first + lo, first + hi, check(data, number, first + lo), data),
             )
             lo = hi
 
     def _write_results(self, group: ResultGroup) -> None:
         number = self.number(group.job)
+        head = msgpack.packb(
+            [group.attempt, group.indices, group.statuses, total(group.bodies), group.seconds]
+        )
+        data = self._pack(number, group.bodies)
         self._db.execute(
-            "INSERT INTO results (job, attempt, indices, statuses, size, seconds, bodies)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                number,
-                group.attempt,
-                msgpack.packb(group.indices),
-                group.statuses,
-                total(group.bodies),
-                group.seconds,
-                self._pack(number, group.bodies),
-            ),
+            "INSERT INTO results (job, sum, head, bodies_sum, bodies) VALUES (?, ?, ?, ?, ?)",
+            (number, check(head, number), head, check(data, number), data),
         )
 
     def _write_attempts(self, number: int, indices: list[int], floor: int, *, started: int) -> None:
         self._db.executemany(
-            "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?)",
-            [(number, index, floor, started) for index in indices],
+            "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?)",
+            [
+                (number, index, floor, started, of_values(number, index, floor, started))
+                for index in indices
+            ],
+        )
+
+    def _write_tries(self, number: int, index: int, tries: int, story: tuple[str, ...]) -> None:
+        lines = msgpack.packb(story, unicode_errors="replace")
+        self._db.execute(
+            "INSERT OR REPLACE INTO tries VALUES (?, ?, ?, ?, ?)",
+            (number, index, of_values(number, index, tries, lines), tries, lines),
+        )
+
+    def _write_function(self, function: Function) -> None:
+        body = _whole(function.bodies[0])
+        if function.digest in self.damaged:
+            self.damaged.discard(function.digest)
+            self._db.execute("DELETE FROM functions WHERE digest = ?", (function.digest,))
+        self._db.execute(
+            "INSERT OR IGNORE INTO functions VALUES (?, ?, ?, ?)",
+            (function.digest, function.name, check(body, function.name), body),
         )
 
     def _write_output(self, number: int, index: int, attempt: int, text: str) -> None:
         self._db.execute(
-            "INSERT INTO output (job, task, attempt, text) VALUES (?, ?, ?, ?)",
-            (number, index, attempt, text),
+            "INSERT INTO output (job, task, attempt, sum, text) VALUES (?, ?, ?, ?, ?)",
+            (number, index, attempt, check(text.encode(), number, index, attempt), text),
         )
         self._printed[number] += 1
         if self._printed[number] >= MAX_OUTPUT:
@@ -139,17 +162,24 @@ class Writer:
 
     def _end(self, number: int, summary: dict[str, Any]) -> None:
         run = self._db.execute
-        run("UPDATE jobs SET summary = ? WHERE number = ?", (msgpack.packb(summary), number))
+        data = msgpack.packb(summary)
+        run(
+            "UPDATE jobs SET summary = ?, summary_sum = ? WHERE number = ?",
+            (data, check(data, number), number),
+        )
         run("DELETE FROM attempts WHERE job = ?", (number,))
+        run("DELETE FROM tries WHERE job = ?", (number,))
         self._trim(number)
 
     def _forget(self, job: str) -> None:
         run, number = self._db.execute, self.number(job)
+        if not number:
+            return  # its very beginning was not written yet
         self._loose.update(
             name for (name,) in run("SELECT name FROM files WHERE job = ?", (number,))
         )
         [[function]] = list(run("SELECT function FROM jobs WHERE number = ?", (number,)))
-        for table in ("batches", "results", "attempts", "files", "output"):
+        for table in ("batches", "results", "attempts", "tries", "files", "output"):
             run(f"DELETE FROM {table} WHERE job = ?", (number,))
         run("DELETE FROM jobs WHERE number = ?", (number,))
         run(
