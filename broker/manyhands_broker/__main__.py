@@ -8,9 +8,12 @@ import os
 import sys
 from typing import Any
 
+from manyhands_shared.process import begin
+
 
 def main() -> int:
     """Parse, serve, report readiness on ``--ready-fd``; returns an exit code."""
+    begin()
     # Imported here: the monitor process re-imports this module and wants none of it.
     from manyhands_broker.server import run  # noqa: PLC0415
     from manyhands_shared.config import BrokerConfig  # noqa: PLC0415

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from manyhands_broker.lastseen import take
+from manyhands_shared.bare_start import bare_start
 from manyhands_shared.beat import DATAGRAM_BYTES
 from manyhands_shared.process import die_with_parent
 
@@ -27,6 +28,15 @@ class HeartbeatMonitor(_CONTEXT.Process):  # type: ignore[name-defined,misc]
         self._sockets = sockets
         self._table = table
         self._parent = os.getpid()
+
+    def start(self) -> None:
+        """Start it as a process.
+
+        Raises:
+            OSError: the system gives none.
+        """
+        with bare_start():
+            super().start()
 
     def run(self) -> None:
         """Serve until the broker is gone."""

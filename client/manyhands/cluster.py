@@ -98,7 +98,7 @@ class LocalCluster:
         own = {"broker": self.address, "name": name, "slots": self._slots or 0}
         config = {**self._worker_options, **own}
         node = LocalNode(
-            name, self._family.start("manyhands_worker", works=True, config_json=config)
+            name, self._family.start("manyhands_worker.__main__", works=True, config_json=config)
         )
         self.nodes.append(node)
         return node
@@ -115,7 +115,7 @@ class LocalCluster:
         """Start everything; where the address is known beforehand, all at the same time."""
         wanted = self._broker_options.get("bind") or own_address()
         self.broker, ready = self._family.start_broker(
-            "manyhands_broker", config_json={**self._broker_options, "bind": wanted}
+            "manyhands_broker.__main__", config_json={**self._broker_options, "bind": wanted}
         )
         known = address.is_unix(wanted) and "," not in wanted
         self.address = wanted if known else ready.wait()

@@ -14,10 +14,11 @@ import time
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from manyhands_shared.errors import ManyhandsError
+from manyhands_shared.interpreter import interpreter_options, run_module
+from manyhands_shared.process import above_standard
 
 _START_SECONDS = 30.0
 _LOOK_MILLISECONDS = 100
@@ -44,9 +45,10 @@ class Family:
         self._members: list[subprocess.Popen[bytes]] = []
         self._workers: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
-        self._lifeline, self._lifeline_in = os.pipe()
-        # As they are now, whenever somebody is started: a successor is to be like the one before.
-        self._directory = Path.cwd()
+        self._lifeline, self._lifeline_in = map(above_standard, os.pipe())
+        # As they are now, whenever a member is started: a successor is to be like the one before.
+        self._directory = _directory()
+        self._path = list(sys.path)
         self._environment = _environment()
         _families.add(self)
 
@@ -70,7 +72,8 @@ class Family:
             OSError: the system gives no process.
             ManyhandsError: the family was closed.
         """
-        command = [sys.executable, "-P", "-m", module]
+        command = [sys.executable, *interpreter_options(), "-P"]
+        command += ["-c", run_module(module, self._path, self._directory)]
         for name, config in configs.items():
             command += [f"--{name.replace('_', '-')}", json.dumps(config)]
         command += ["--parent-pid", str(self.pid), "--lifeline", str(self._lifeline)]
@@ -84,7 +87,8 @@ class Family:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                cwd=self._directory,
+                # None where the directory is this process's own: it need not have a name any more.
+                cwd=None if self._directory == _directory() else self._directory,
                 env=self._environment,
                 pass_fds=inherited,
                 process_group=0,  # Ctrl-C in the terminal is for us; they leave when we say so
@@ -98,7 +102,7 @@ class Family:
         self, module: str, *, works: bool = False, **configs: Mapping[str, Any]
     ) -> tuple[subprocess.Popen[bytes], Ready]:
         """The same for a process that has a broker in it, which says when it listens."""
-        ready, ready_in = os.pipe()
+        ready, ready_in = map(above_standard, os.pipe())
         try:
             process = self.start(module, works=works, ready_fd=ready_in, **configs)
         except BaseException:
@@ -179,10 +183,15 @@ class Ready:
 
 def _environment() -> dict[str, str]:
     # A service manager hears of this process, not of those that it starts.
-    environment = {name: text for name, text in os.environ.items() if name != "NOTIFY_SOCKET"}
-    # What this process can import, its processes can, whatever was done to sys.path.
-    environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    return environment
+    return {name: text for name, text in os.environ.items() if name != "NOTIFY_SOCKET"}
+
+
+def _directory() -> str | None:
+    """Return the current directory; None where it was removed, or may not be read."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - as text, which is compared
+    except OSError:
+        return None
 
 
 def _end(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:

@@ -10,9 +10,12 @@ import sys
 from functools import partial
 from typing import Any
 
+from manyhands_shared.process import begin
+
 
 def main() -> int:
     """Serve until the node is drained or told to leave. Returns the exit code."""
+    begin()
     parser = argparse.ArgumentParser(prog="manyhands.together", description=__doc__)
     parser.add_argument("--broker-json", default="{}", help="the fields of BrokerConfig")
     parser.add_argument("--worker-json", default="{}", help="the fields of WorkerConfig")
@@ -21,8 +24,8 @@ def main() -> int:
     parser.add_argument("--ready-fd", type=int, help="gets a line of JSON when the broker listens")
     options = parser.parse_args()
 
-    # Children that are spawned import this module: all that is heavy is loaded only here.
-    from manyhands_worker.process import start_fork_server  # noqa: PLC0415
+    # The fork server starts first, beside the imports that follow.
+    from manyhands_worker.birth import start_fork_server  # noqa: PLC0415
 
     start_fork_server()
     import json  # noqa: PLC0415

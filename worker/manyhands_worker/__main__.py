@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from manyhands_shared.process import begin
+
 
 def main() -> int:
     """Run a node as the command line says. Returns the exit code."""
+    begin()
     parser = argparse.ArgumentParser(prog="manyhands_worker", description="Run a manyhands node.")
     parser.add_argument("--config-json", default="{}", help="the fields of WorkerConfig")
     parser.add_argument("--parent-pid", type=int, help="leave when this is not the parent any more")
@@ -15,10 +18,10 @@ def main() -> int:
     parser.add_argument("--log-level", default="WARNING", help="DEBUG, INFO, WARNING or ERROR")
     options = parser.parse_args()
 
-    # Children that are spawned import this module: everything else is loaded only here.
+    # The fork server starts first, beside the imports that follow.
     import json  # noqa: PLC0415
 
-    from manyhands_worker.process import start_fork_server  # noqa: PLC0415
+    from manyhands_worker.birth import start_fork_server  # noqa: PLC0415
 
     start_fork_server()
     from manyhands_shared.config import WorkerConfig  # noqa: PLC0415

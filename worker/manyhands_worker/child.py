@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from manyhands_shared import stored
+from manyhands_worker.birth import restore_environment
 from manyhands_worker.bringer import Bringer
 from manyhands_worker.control import DISCONNECTED, words
 from manyhands_worker.output import Tap
@@ -54,12 +55,12 @@ class PoolChild(BaseProcess):
 
     def run(self) -> None:
         """Serve until the node closes the pipe, or the node is gone."""
+        restore_environment()
         lead_group()
         die_with_parent()
         let_fork_server_go()
         if node_is_gone():  # it died before the line above could matter
             os._exit(0)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         limit_threads(self._limits.threads)
         control = words(self._control)
@@ -68,6 +69,9 @@ class PoolChild(BaseProcess):
         if self._limits.lender:
             stored.set_bring(Bringer(self._limits.lender).bring)
         runner = Runner(self._socket, control, slab, segments, tap, self._limits)
+        # A handler, for programs that tasks start would ignore what is ignored here.
+        signal.signal(signal.SIGINT, runner.interrupt)
+        os.register_at_fork(after_in_child=runner.disown)
         try:
             runner.serve()
         except (OSError, PipeError) as error:

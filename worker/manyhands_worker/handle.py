@@ -17,6 +17,7 @@ from manyhands_shared.serial import Buffer, Payload
 from manyhands_shared.status import Status
 from manyhands_worker import control, pipe
 from manyhands_worker.actions import Batch, Block, Finished, Printed
+from manyhands_worker.birth import starting
 from manyhands_worker.child import PoolChild
 from manyhands_worker.functions import FunctionCache
 from manyhands_worker.output import Capture, new_mark
@@ -26,7 +27,6 @@ from manyhands_worker.process import (
     kill_orphans,
     open_statm,
     read_rss,
-    without_main,
 )
 from manyhands_worker.runner import Limits
 from manyhands_worker.segments import Offer, new_marks
@@ -97,7 +97,7 @@ class ChildHandle:
         mark = new_mark()
         try:
             self.process = PoolChild(slot, far_end, block, slab, marks, (tap, mark), limits)
-            with without_main():
+            with starting():
                 self.process.start()
         except BaseException:
             self.socket.close()

@@ -21,8 +21,9 @@ from multiprocessing.connection import wait
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
+from manyhands_worker.birth import starting
 from manyhands_worker.cgroup import memory_limit, memory_room
-from manyhands_worker.process import BaseProcess, kill_orphans, let_fork_server_go, without_main
+from manyhands_worker.process import BaseProcess, kill_orphans, let_fork_server_go
 
 _TARGET = struct.Struct("<IId32s")  # port, row, interval, key
 _WORDS = 5
@@ -131,7 +132,7 @@ class Heartbeat(BaseProcess):
             OSError, EOFError: the system does not give a process.
         """
         process = cls(board.raw, boot_id, scratch)
-        with without_main():
+        with starting():
             process.start()
         return process
 

@@ -23,13 +23,13 @@ from manyhands_shared.route import Route
 from manyhands_shared.text import printable
 from manyhands_worker import actions as a
 from manyhands_worker import safe
+from manyhands_worker.birth import start_fork_server
 from manyhands_worker.core import Identity, NodeCore, Phase
 from manyhands_worker.data import Data
 from manyhands_worker.guard import Guard
 from manyhands_worker.heartbeat import Target
 from manyhands_worker.info import default_slots, describe_host
 from manyhands_worker.pool import NodePool
-from manyhands_worker.process import start_fork_server
 from manyhands_worker.transport import Transport
 
 log = logging.getLogger("manyhands.worker")

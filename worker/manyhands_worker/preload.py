@@ -12,7 +12,9 @@ from __future__ import annotations
 import signal
 
 import manyhands_worker.child  # noqa: F401 - to have it loaded is the point
+from manyhands_worker.birth import restore_environment
 from manyhands_worker.process import die_with_parent
 
+restore_environment()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 die_with_parent()

@@ -7,9 +7,7 @@ import ctypes
 import os
 import signal
 import sys
-import types
-from collections.abc import Iterator
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -31,19 +29,6 @@ _THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
-
-
-def start_fork_server() -> None:
-    """Start the process that children are forked from, with their modules loaded.
-
-    It returns at once and so runs beside whatever the caller does next. Nothing happens where
-    children are spawned instead.
-    """
-    if sys.platform == "linux":
-        from multiprocessing import forkserver  # noqa: PLC0415 - Linux alone
-
-        get_context("forkserver").set_forkserver_preload(["manyhands_worker.preload"])
-        forkserver.ensure_running()
 
 
 def let_fork_server_go() -> None:
@@ -135,18 +120,3 @@ def read_rss(statm: int) -> int:
         return int(os.pread(statm, 128, 0).split()[1]) * _PAGE_BYTES
     except (OSError, IndexError, ValueError):
         return 0
-
-
-@contextlib.contextmanager
-def without_main() -> Iterator[None]:
-    """Start processes that do not import the script which this one was started from.
-
-    multiprocessing has each child import its parent's main module again. A node's main module is a
-    command of ours: nothing that a task could need, and slow.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

@@ -7,6 +7,7 @@ exceptions are proven to load here, before anyone else has to.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 from manyhands_shared import serial
 from manyhands_shared.callable import Setup
@@ -81,6 +82,10 @@ class Runner:
         tap: Tap,
         limits: Limits,
     ) -> None:
+        self._socket = sock
+        # Whether code of a task runs just now, and whether this is a process that a task has forked.
+        self._calling = False
+        self._forked = False
         self._fitness = Fitness(Condition([sock.fileno(), tap.fileno()], tap.leads))
         self._told = False
         self._failed = 0
@@ -109,6 +114,20 @@ class Runner:
         self._fds: list[int] = []
         self._inline = 0
         self._spent = 0
+
+    def interrupt(self, *_: object) -> None:
+        """Handle SIGINT: interrupt the task that runs, as in a script; between tasks, do nothing.
+
+        Raises:
+            KeyboardInterrupt: a task runs.
+        """
+        if self._calling:
+            raise KeyboardInterrupt
+
+    def disown(self) -> None:
+        """Note that this process was forked by a task: what it returns is not the task's result."""
+        self._forked = True
+        self._socket.close()
 
     def serve(self) -> None:
         """Run what comes until the node closes its end.
@@ -208,11 +227,22 @@ class Runner:
                 self._initialise(digest, function)
                 function = function.function
             args, kwargs = codec.arguments(payload)
-            value = function(*args, **kwargs)
+            value = self._call(function, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - a task may raise anything at all
+            if self._forked:
+                end_fork(error)
             self._failed += 1
             return Status.RAISED, _failure(error, pickled=codec.pickles).encode()
+        if self._forked:
+            end_fork(None)
         return self._pack(codec, value)
+
+    def _call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        self._calling = True
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._calling = False
 
     def _load(self, codec: Codec, digest: bytes, unloaded: _Unloaded) -> Callable[..., Any] | Setup:
         try:
@@ -233,8 +263,10 @@ class Runner:
         if setup.key in self._initialised:
             return
         try:
-            setup.initializer(*setup.initargs)
+            self._call(setup.initializer, setup.initargs, {})
         except BaseException as error:  # noqa: BLE001 - as in `_execute`
+            if self._forked:
+                end_fork(error)
             raise _Told("the initializer failed", error) from None
         self._initialised.add(setup.key)
         self._fitness.prepared(digest)
@@ -280,6 +312,20 @@ class Runner:
         self._start(following)
 
 
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End a process that a task has forked, where a script's fork would have come to its end."""
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+    elif error is not None:
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = 1
+    flush_streams()
+    os._exit(code & 0xFF)
+
+
 class _Unloaded:
     """The payloads of a function that no task has needed yet, and of what it inherits."""
 
@@ -321,12 +367,20 @@ def _failure(error: BaseException, *, pickled: bool) -> Failure:
         inner = of_exception(error.error, skip_frames=1, pickled=False)
         # Without its pickle: the exception as such would not say what failed.
         return replace(inner, message=f"{error.words}: {inner.message}")
-    failure = of_exception(error, skip_frames=1, pickled=pickled)
+    failure = of_exception(error, skip_frames=_own_frames(error), pickled=pickled)
     if isinstance(error, SystemExit):
         return replace(failure, message=f"the task called sys.exit({_shown(error.code)})")
     if isinstance(error, KeyboardInterrupt):
         return replace(failure, message="the task raised KeyboardInterrupt")
     return failure
+
+
+def _own_frames(error: BaseException) -> int:
+    """How many of the outermost frames of its traceback are of this file."""
+    count, trace = 0, error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        count, trace = count + 1, trace.tb_next
+    return count
 
 
 def _shown(code: object) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from manyhands_broker.http.board import Board
+from manyhands_shared.bare_start import bare_start
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.process import die_with_parent
 
@@ -32,6 +33,15 @@ class HttpServer(_CONTEXT.Process):  # type: ignore[name-defined,misc]
         self._board = board
         self._hosts = hosts
         self._parent = os.getpid()
+
+    def start(self) -> None:
+        """Start it as a process.
+
+        Raises:
+            OSError: the system gives none.
+        """
+        with bare_start():
+            super().start()
 
     def run(self) -> None:
         """Serve until the broker is gone."""

@@ -12,6 +12,7 @@ from manyhands.cli._verb import Verb
 from manyhands_shared import settings
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.logs import log_to_stderr
+from manyhands_shared.process import begin
 
 
 @click.command(
@@ -34,6 +35,7 @@ def command(*, log_level: str, json: bool, **values: Any) -> int:
     It listens on loopback unless --bind says otherwise. Times are in seconds, sizes in bytes. With
     --json it prints one document with its address once it can be reached.
     """
+    begin()
     config = settings.validate(BrokerConfig, values)
     log_to_stderr("manyhands broker", log_level, errors_as="error")
     from manyhands_broker.server import run  # noqa: PLC0415 - after bad options were refused

@@ -12,6 +12,7 @@ from manyhands.cli._verb import Verb
 from manyhands_shared import settings
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.logs import log_to_stderr
+from manyhands_shared.process import begin
 
 
 @click.command(
@@ -35,6 +36,7 @@ def command(*, log_level: str, stay_with_stdin: bool, **values: Any) -> int:
     A second one ends it at once. It reconnects for ever. Times are in seconds, sizes in bytes. With
     --key-file - the key comes over the standard input, up to an empty line or the end.
     """
+    begin()
     if values["key_file"] == "-":
         values["key_file"] = _stdin.key_file()
     config = settings.validate(WorkerConfig, values)

@@ -1,0 +1,40 @@
+"""Processes that multiprocessing starts for us: what they are told of the process that starts them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from multiprocessing import process, spawn, util
+from typing import Any
+
+from manyhands_shared.interpreter import interpreter_options
+
+
+@contextlib.contextmanager
+def bare_start() -> Iterator[None]:
+    """Have multiprocessing start a process in this context without a main module and a directory.
+
+    It would have each child import its parent's main module, which is a command of ours. The directory
+    is inherited; it may have been removed, and then cannot be entered by its name.
+    """
+    preparation, options = spawn.get_preparation_data, util._args_from_interpreter_flags  # type: ignore[attr-defined]
+    spawn.get_preparation_data = _preparation
+    util._args_from_interpreter_flags = interpreter_options  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        spawn.get_preparation_data = preparation
+        util._args_from_interpreter_flags = options  # type: ignore[attr-defined]
+
+
+def _preparation(name: str) -> dict[str, Any]:
+    """Return what multiprocessing tells a child of its parent."""
+    directory: str | None = process.ORIGINAL_DIR  # type: ignore[attr-defined]
+    path = [entry or directory for entry in sys.path]
+    return {
+        "name": name,
+        "authkey": process.current_process().authkey,
+        "sys_path": [entry for entry in path if entry is not None],
+        "orig_dir": directory,
+    }
