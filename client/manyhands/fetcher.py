@@ -69,33 +69,31 @@ class Fetcher:
         """The fetches that are over."""
         over = [*self._failed]
         self._failed.clear()
-        for lender, key, fd in self._borrower.turn():
+        for lender, key, found in self._borrower.turn():
             entry = self._waiting.pop(key, None)
             if entry is None:
-                if fd is not None:
-                    os.close(fd)
+                if found is not None:
+                    os.close(found[0])
                     self._borrower.returning(lender, key)()
                 continue
             wanted, ticket = entry
-            over.append(answer(wanted, None if fd is None else self._mapped(ticket, fd)))
+            over.append(answer(wanted, None if found is None else self._mapped(ticket, *found)))
         return over
 
     def close(self) -> None:
         """Fetch no more. What was fetched stays."""
         self._borrower.close()
 
-    def _mapped(self, ticket: Ticket, fd: int) -> Payload | None:
+    def _mapped(self, ticket: Ticket, fd: int, at: int) -> Payload | None:
         size = loans.span(ticket.lengths)
         give_back = self._borrower.returning(ticket.lender, ticket.key)
         try:
-            if not loans.fits(fd, size):
-                return None
-            return loans.cut(loans.private_view(fd, size, give_back), ticket.lengths)
-        except (
-            OSError,
-            ValueError,
-        ):  # no room for the mapping: the broker's way needs no less, but
-            give_back()  # it may find some
+            if not loans.fits(fd, size, at):
+                raise ValueError("another size than the ticket says")
+            return loans.cut(loans.private_view(fd, size, give_back, at), ticket.lengths)
+        except (OSError, ValueError):
+            # No room for the mapping: the way through the broker needs no less, but may find some.
+            give_back()
             return None
         finally:
             os.close(fd)

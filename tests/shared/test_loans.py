@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import secrets
 import select
 import socket
@@ -51,9 +52,9 @@ class Pair:
 
     def answer(self) -> int | None:
         assert select.select([self.borrower.fd], [], [], 5)[0]
-        [(lender, _, fd)] = self.borrower.turn()
+        [(lender, _, found)] = self.borrower.turn()
         assert lender == self.lender.address
-        return fd
+        return None if found is None else found[0]
 
     def view(self, fd: int) -> memoryview:
         view = loans.private_view(fd, _SIZE, self.borrower.returning(self.lender.address, _KEY))
@@ -197,7 +198,7 @@ def test_a_borrower_that_does_not_read_holds_nobody_up(pair):
     got = 0
     while got < 2_000:
         assert select.select([pair.borrower.fd], [], [], 5)[0]
-        for _, _, fd in pair.borrower.turn():
+        for _, _, (fd, _) in pair.borrower.turn():
             assert fd is not None
             os.close(fd)
             got += 1
@@ -324,3 +325,110 @@ def test_a_bad_ticket_is_refused(body):
         Ticket.decode(body)
     good = Ticket("host", "lender", _KEY, [1, 2])
     assert Ticket.decode(good.encode()) == good
+
+
+def _lend_many(pair: Pair, count: int) -> list[memoryview]:
+    """Have the borrower map so many segments, all withdrawn since."""
+    keys = [number.to_bytes(16, "little") for number in range(count)]
+    found = {}
+    for key in keys:
+        pair.segment(key=key)
+        pair.borrower.ask(pair.lender.address, key)
+        pair.lender.turn()
+        pair.lender.turn()
+        found.update({key: fd for _, key, (fd, _) in pair.borrower.turn()})
+    assert found.keys() == set(keys)
+    views = []
+    for key, fd in found.items():
+        give_back = pair.borrower.returning(pair.lender.address, key)
+        views.append(loans.private_view(fd, _SIZE, give_back))
+        os.close(fd)
+        pair.lender.withdraw(key)
+    assert not pair.done
+    return views
+
+
+def test_what_is_given_back_to_a_busy_lender_arrives_in_the_end(pair):
+    views = _lend_many(pair, 1000)
+    views.clear()  # the lender reads nothing meanwhile, and the socket is full long before the end
+    gc.collect()
+    assert pair.borrower.owing
+    for _ in range(1000):
+        pair.lender.turn()
+        if not pair.borrower.owing:
+            break
+        # It says itself that there is room again.
+        assert select.select([pair.borrower.fd], [], [], 5)[0]
+        pair.borrower.turn()
+    pair.lender.turn()
+    assert len(pair.done) == 1000
+    assert not select.select([pair.borrower.fd], [], [], 0)[0], "it is woken for nothing"
+
+
+def test_a_return_that_was_lost_is_found_when_the_books_are_compared(pair):
+    kept, lost = _lend_many(pair, 2)
+    line = pair.borrower._lenders[pair.lender.address]
+    key = (1).to_bytes(16, "little")
+    del line._book[key]  # as if it had been given back
+    for _ in range(3):
+        pair.lender.compare()
+        pair.borrower.turn()
+        pair.lender.turn()
+    assert pair.done == [key]
+    del lost
+    kept.release()
+    del kept
+    gc.collect()
+    pair.lender.turn()
+    assert len(pair.done) == 2
+
+
+def test_a_borrower_without_descriptors_leaves_nothing_lent(pair):
+    pair.segment()
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pair.borrower.ask(pair.lender.address, _KEY)
+    pair.lender.turn()
+    pair.lender.turn()
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, usual[1]))
+    try:
+        assert pair.borrower.turn() == [(pair.lender.address, _KEY, None)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    pair.lender.turn()
+    pair.lender.withdraw(_KEY)
+    assert pair.done == [_KEY]
+
+
+def test_a_lender_without_descriptors_waits_quietly_and_lets_in_later(pair):
+    pair.segment()
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pair.borrower.ask(pair.lender.address, _KEY)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, usual[1]))
+    try:
+        pair.lender.turn()
+        assert not select.select([pair.lender.fd], [], [], 0)[0], "it would turn without end"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    pair.lender.compare()
+    pair.serve()
+    fd = pair.answer()
+    assert fd is not None
+    os.close(fd)
+
+
+def test_segments_in_one_file_are_lent_apart(pair):
+    file = loans.new_segment(2 * _SIZE)
+    os.pwrite(file, b"first", 0)
+    os.pwrite(file, b"second", _SIZE)
+    pair.lender.offer(_KEY, file, lambda: pair.done.append(_KEY))
+    pair.lender.offer(b"s" * 16, file, lambda: os.close(file), _SIZE)
+    pair.borrower.ask(pair.lender.address, b"s" * 16)
+    pair.serve()
+    [(_, _, (fd, at))] = pair.borrower.turn()
+    assert (at, loans.fits(fd, _SIZE, at), loans.fits(fd, _SIZE + 1, at)) == (_SIZE, True, False)
+    assert bytes(loans.shared_view(fd, _SIZE, at=at)[:6]) == b"second"
+    os.close(fd)

@@ -35,15 +35,21 @@ class Bringer:
             self._borrower = loans.Borrower()
         hint = msgpack.packb([place.host, place.lender, place.owner], use_bin_type=True)
         size = loans.span(place.lengths)
-        fd = self._borrower.borrow(self._lender, place.key, hint, _PATIENCE_SECONDS)
-        if fd is None or not loans.fits(fd, size):
-            raise RuntimeError(
-                f"a value of {size} bytes that the task refers to is not to be had: "
-                "the client that kept it has let go of it, or is gone"
-            )
-        view = loans.private_view if private else loans.shared_view
+        found = self._borrower.borrow(self._lender, place.key, hint, _PATIENCE_SECONDS)
+        fd, at = (-1, 0) if found is None else found
         back = self._borrower.returning(self._lender, place.key)
+        view = loans.private_view if private else loans.shared_view
         try:
-            return loans.cut(view(fd, size, back), place.lengths)
+            if found is None or not loans.fits(fd, size, at):
+                raise RuntimeError(
+                    f"a value of {size} bytes that the task refers to is not to be had: "
+                    "the client that kept it has let go of it, or is gone"
+                )
+            return loans.cut(view(fd, size, back, at), place.lengths)
+        except BaseException:
+            if found is not None:
+                back()
+            raise
         finally:
-            os.close(fd)
+            if found is not None:
+                os.close(fd)

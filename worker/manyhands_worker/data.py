@@ -21,6 +21,7 @@ from manyhands_shared import loans
 from manyhands_shared.serial import Buffer, Payload
 from manyhands_worker import actions as a
 from manyhands_worker.cgroup import usable_memory
+from manyhands_worker.files import Files
 
 #: The part of the node's memory that values from the broker may take.
 _SHARE = 4
@@ -47,6 +48,7 @@ class Data:
         self._borrower = loans.Borrower(self._recalled)
         self._owners: dict[bytes, bytes] = {}  # of what was asked for and has not come
         self._borrowed: dict[str, set[bytes]] = {}
+        self._files = Files()
         self._stock: OrderedDict[bytes, int] = OrderedDict()
         self._room = usable_memory() // _SHARE
         selector.register(lender.fd, selectors.EVENT_READ, lambda _: lender.turn())
@@ -71,15 +73,17 @@ class Data:
 
     def _turn(self) -> None:
         """Take what has come from clients on this host."""
-        for lender, key, fd in self._borrower.turn():
+        for lender, key, found in self._borrower.turn():
             owner = self._owners.pop(key, b"")
-            if fd is None:  # as far as can be told from here; the broker may know better
+            if found is None:  # as far as can be told from here; the broker may know better
                 self._owners[key] = owner
                 self._tell(a.Wanted(key, owner))
                 continue
             self._borrowed.setdefault(lender, set()).add(key)
             give_back = self._borrower.returning(lender, key)
-            self.lender.offer(key, fd, partial(_finish, fd, give_back))
+            fd, at = found
+            shared, done = self._files.take(fd)
+            self.lender.offer(key, shared, partial(_finish, done, give_back), at)
 
     def supply(self, key: bytes, bodies: list[Payload]) -> None:
         """What the broker says of a value: here it is, or without a body: it is gone."""
@@ -123,8 +127,8 @@ class Data:
             self._borrowed.pop(lender, None)
 
 
-def _finish(fd: int, give_back: Callable[[], None]) -> None:
-    os.close(fd)
+def _finish(done: Callable[[], None], give_back: Callable[[], None]) -> None:
+    done()
     give_back()
 
 

@@ -18,6 +18,7 @@ from manyhands_shared import address, loans, resources
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
 from manyhands_shared.link import Link
+from manyhands_shared.messages import Renew
 from manyhands_shared.notify import Notifier
 from manyhands_shared.route import Route
 from manyhands_shared.text import printable
@@ -239,6 +240,8 @@ class Node:
                 self._pool.start(effect.slot, effect.batch)
             case a.Send():
                 self._transport.send(effect.message)
+                if self._data is not None and type(effect.message) is Renew:
+                    self._data.lender.compare()
             case a.Free():
                 for kept in effect.blocks:
                     kept.free()

@@ -13,10 +13,13 @@ from array import array
 from collections.abc import Callable
 
 from manyhands_shared import peer
-from manyhands_shared.loans.lender import ADDRESS, DROP, GIVE, KEY_BYTES, PACKET_BYTES, RETURN
+from manyhands_shared.loans.lender import ADDRESS, AT, COMPARE, DROP, GIVE, KEY_BYTES, PACKET_BYTES
+from manyhands_shared.loans.line import Line
 
-#: (lender, key), and a descriptor to be closed by whoever takes it; None: it is not to be had.
-Answer = tuple[str, bytes, int | None]
+#: A descriptor, to be closed by the taker, and where in it the segment begins.
+Found = tuple[int, int]
+#: (lender, key) and what has come; None: the lender does not have it.
+Answer = tuple[str, bytes, Found | None]
 
 _INT = array("i").itemsize
 
@@ -33,18 +36,6 @@ def _forked() -> None:
 os.register_at_fork(after_in_parent=_forked, after_in_child=_forked)
 
 
-class _Line:
-    """A connection that closes when its last user lets go of it."""
-
-    __slots__ = ("socket",)
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-
-    def __del__(self) -> None:
-        self.socket.close()
-
-
 class Borrower:
     """Borrows segments of any number of lenders.
 
@@ -57,7 +48,7 @@ class Borrower:
 
     def __init__(self, dropped: Callable[[str, bytes | None], None] | None = None) -> None:
         self._dropped = dropped
-        self._lenders: dict[str, _Line] = {}
+        self._lenders: dict[str, Line] = {}
         self._names: dict[int, str] = {}
         self._asked: dict[str, list[bytes]] = {}
         self._refused: list[Answer] = []
@@ -77,8 +68,12 @@ class Borrower:
     def turn(self) -> list[Answer]:
         """The answers that have come."""
         answers, self._refused = self._refused, []
-        for fd, _ in self._epoll.poll(0):
-            self._read(self._names[fd], answers)
+        for fd, events in self._epoll.poll(0):
+            lender = self._names[fd]
+            if events & select.EPOLLOUT and self._lenders[lender].flush():
+                self._epoll.modify(fd, select.EPOLLIN)
+            if events & ~select.EPOLLOUT:
+                self._read(lender, answers)
         return answers
 
     @property
@@ -86,16 +81,17 @@ class Borrower:
         """Whether `turn` has answers of which `fd` does not tell."""
         return bool(self._refused)
 
-    def borrow(self, lender: str, key: bytes, hint: bytes, timeout: float) -> int | None:
+    def borrow(self, lender: str, key: bytes, hint: bytes, timeout: float) -> Found | None:
         """Ask, and wait up to `timeout` seconds for the answer."""
         self.ask(lender, key, hint)
         due = time.monotonic() + timeout
         while True:
-            for name, found, fd in self.turn():
-                if (name, found) == (lender, key):
-                    return fd
-                if fd is not None:
-                    os.close(fd)
+            for name, other, found in self.turn():
+                if (name, other) == (lender, key):
+                    return found
+                if found is not None:  # it was asked for earlier, and came too late
+                    os.close(found[0])
+                    self.returning(name, other)()
             left = due - time.monotonic()
             if left <= 0 or not self._epoll.poll(left):
                 return None
@@ -111,10 +107,14 @@ class Borrower:
 
         def give_back() -> None:
             if line is not None and forks == _forks:
-                with contextlib.suppress(OSError):  # it is gone, and needs no telling
-                    line.socket.send(RETURN + key)
+                line.give_back(key)
 
         return give_back
+
+    @property
+    def owing(self) -> bool:
+        """Whether something is given back that its lender has not heard of yet."""
+        return any(line.waiting for line in self._lenders.values())
 
     def close(self) -> None:
         """Give back everything."""
@@ -124,7 +124,7 @@ class Borrower:
         self._names.clear()
         self._epoll.close()
 
-    def _connect(self, lender: str) -> _Line:
+    def _connect(self, lender: str) -> Line:
         # The name came with a message: it must not lead to a socket of another program.
         if not lender.startswith(ADDRESS):
             raise ConnectionRefusedError(f"{lender[:80]!r} is no lender's address")
@@ -137,13 +137,19 @@ class Borrower:
         except BaseException:
             connection.close()
             raise
-        line = self._lenders[lender] = _Line(connection)
+        line = self._lenders[lender] = Line(connection, self._wait_for_room)
         self._names[connection.fileno()] = lender
         self._epoll.register(connection.fileno(), select.EPOLLIN)
         return line
 
+    def _wait_for_room(self, fd: int) -> None:
+        """On any thread."""
+        with contextlib.suppress(OSError, ValueError):  # it was closed in the meantime
+            self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
+
     def _read(self, lender: str, answers: list[Answer]) -> None:
-        connection = self._lenders[lender].socket
+        line = self._lenders[lender]
+        connection = line.socket
         while True:
             try:
                 packet, rights, _, _ = connection.recvmsg(
@@ -157,17 +163,36 @@ class Borrower:
                 self._part(lender, answers)
                 return
             fd = next((int.from_bytes(data[:_INT], "little") for _, _, data in rights), None)
-            kind, key = packet[:1], packet[1 : 1 + KEY_BYTES]
+            kind, key, rest = packet[:1], packet[1 : 1 + KEY_BYTES], packet[1 + KEY_BYTES :]
             if kind == DROP:
                 if self._dropped is not None:
                     self._dropped(lender, key)
-                continue
-            asked = self._asked.get(lender, [])
-            if key in asked:
-                asked.remove(key)
-                answers.append((lender, key, fd))
-            elif fd is not None:
-                os.close(fd)
+            elif kind == COMPARE:
+                line.compare(packet[1:])
+            else:
+                self._answered(line, lender, key, fd, rest, answers)
+
+    def _answered(
+        self,
+        line: Line,
+        lender: str,
+        key: bytes,
+        fd: int | None,
+        rest: bytes,
+        answers: list[Answer],
+    ) -> None:
+        at = AT.unpack(rest)[0] if len(rest) == AT.size else None
+        if at is not None:
+            line.taken(key)
+            if fd is None:  # there was no descriptor for it: the lender need not keep it for this
+                line.give_back(key)
+        asked = self._asked.get(lender, [])
+        if key in asked:
+            asked.remove(key)
+            answers.append((lender, key, None if fd is None else (fd, at or 0)))
+        elif fd is not None:
+            os.close(fd)
+            line.give_back(key)
 
     def _part(self, lender: str, answers: list[Answer]) -> None:
         line = self._lenders.pop(lender)
@@ -180,21 +205,28 @@ class Borrower:
             self._dropped(lender, None)
 
 
-def private_view(fd: int, size: int, given_up: Callable[[], None] | None = None) -> memoryview:
+def private_view(
+    fd: int, size: int, given_up: Callable[[], None] | None = None, at: int = 0
+) -> memoryview:
     """Map a segment so that writes are the caller's own: pages are copied when they are written to.
+
+    It begins `at` bytes into the file.
 
     `given_up` is called, on any thread, when nothing looks at the memory any more.
 
     Raises:
         OSError, ValueError: it cannot be mapped.
     """
-    memory = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    writable = mmap.PROT_READ | mmap.PROT_WRITE
+    memory = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=writable, offset=at)
     return _watched(memory, given_up)
 
 
-def shared_view(fd: int, size: int, given_up: Callable[[], None] | None = None) -> memoryview:
+def shared_view(
+    fd: int, size: int, given_up: Callable[[], None] | None = None, at: int = 0
+) -> memoryview:
     """Map a segment to read from it; otherwise as `private_view`."""
-    memory = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+    memory = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=at)
     return _watched(memory, given_up)
 
 

@@ -3,9 +3,13 @@
 One `SOCK_SEQPACKET` connection for each borrower. What it says, one packet each: a letter, the
 segment's 16-byte key, and for `G` a hint on where the segment is from::
 
-    G key hint   give me this segment        H key (and a descriptor)   here it is
-    R key        I need it no more           N key                      it is not to be had
-                                             D key                      let go of it when you can
+    G key hint   give me this segment        H key at (and a descriptor)   here it is
+    R key        I need it no more           N key                         it is not here
+    A key …      I do not have these         D key                         let go of it when you can
+                                             C key …                       you have these, I believe
+
+A segment begins at byte `at` (u64, little-endian, whole pages) of the descriptor's file, which may hold
+others too. A borrower that gets an `H` without a descriptor, for there is none left, gives it back.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 from array import array
 from collections import deque
 from collections.abc import Callable
@@ -21,8 +26,11 @@ from dataclasses import dataclass, field
 from manyhands_shared.peer import is_trusted, user_of
 
 KEY_BYTES = 16
-GIVE, RETURN, HERE, NONE, DROP = b"G", b"R", b"H", b"N", b"D"
+GIVE, RETURN, HERE, NONE, DROP, ABSENT, COMPARE = b"G", b"R", b"H", b"N", b"D", b"A", b"C"
 PACKET_BYTES = 4096
+AT = struct.Struct("<Q")
+#: Keys in one packet.
+_KEYS = (PACKET_BYTES - 1) // KEY_BYTES
 #: What the address of every lender begins with.
 ADDRESS = "manyhands-"
 
@@ -35,8 +43,11 @@ class _Item:
 
     fd: int
     done: Callable[[], None]
+    at: int = 0
     holders: dict[int, int] = field(default_factory=dict)  # connection → how often it has it
     withdrawn: bool = False
+    #: Whether the books were compared since it was withdrawn.
+    compared: bool = False
 
 
 class Lender:
@@ -62,6 +73,7 @@ class Lender:
         # What a borrower that does not read just now is still to get.
         self._unsaid: dict[int, deque[tuple[bytes, int | None]]] = {}
         self._epoll = select.epoll()
+        self._shut = False
         self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._door.setblocking(False)
@@ -78,9 +90,9 @@ class Lender:
         item = self._items.get(key)
         return item is not None and not item.withdrawn
 
-    def offer(self, key: bytes, fd: int, done: Callable[[], None]) -> None:
-        """Lend the segment behind `fd`, which stays open until `done` is called."""
-        self._items[key] = _Item(fd, done)
+    def offer(self, key: bytes, fd: int, done: Callable[[], None], at: int = 0) -> None:
+        """Lend the segment `at` bytes into `fd`, which stays open until `done` is called."""
+        self._items[key] = _Item(fd, done, at)
         for peer in self._waiting.pop(key, ()):
             self._give(peer, key)
 
@@ -100,6 +112,19 @@ class Lender:
                 self._say(peer, DROP + key)
         self._settle(key, item)
 
+    def compare(self) -> None:
+        """Ask the borrowers for what should long be back. To be called now and then."""
+        self._open_door()
+        overdue: dict[int, list[bytes]] = {}
+        for key, item in self._items.items():
+            if item.withdrawn and item.compared:
+                for peer in item.holders:
+                    overdue.setdefault(peer, []).append(key)
+            item.compared = item.withdrawn
+        for peer, keys in overdue.items():
+            for at in range(0, len(keys), _KEYS):
+                self._say(peer, COMPARE + b"".join(keys[at : at + _KEYS]))
+
     def turn(self) -> None:
         """Serve what has come."""
         for fd, events in self._epoll.poll(0):
@@ -115,14 +140,20 @@ class Lender:
         """Lend no more. What is lent stays where it is mapped."""
         for peer in list(self._peers):
             self._part(peer)
+        self._shut = False
         self._door.close()
         self._epoll.close()
         for item in self._items.values():
             item.done()
         self._items.clear()
 
+    def _open_door(self) -> None:
+        if self._shut:
+            self._epoll.register(self._door.fileno(), select.EPOLLIN)
+            self._shut = False
+
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # none left, or no descriptor for it now
+        try:
             while True:
                 peer, _ = self._door.accept()
                 if not is_trusted(user_of(peer)):
@@ -131,6 +162,12 @@ class Lender:
                 peer.setblocking(False)
                 self._peers[peer.fileno()] = peer
                 self._epoll.register(peer.fileno(), select.EPOLLIN)
+        except BlockingIOError:
+            return  # that was all
+        except OSError:
+            # No descriptor for it now. It would be told of again at once, without end.
+            self._epoll.unregister(self._door.fileno())
+            self._shut = True
 
     def _serve(self, fd: int) -> None:
         peer = self._peers[fd]
@@ -146,6 +183,9 @@ class Lender:
                 self._wanted(fd, key, hint)
             elif kind == RETURN:
                 self._returned(fd, key)
+            elif kind == ABSENT:
+                for at in range(1, len(packet), KEY_BYTES):
+                    self._absent(fd, packet[at : at + KEY_BYTES])
             else:  # it has left, or talks nonsense
                 self._part(fd)
 
@@ -164,7 +204,7 @@ class Lender:
         if peer in self._peers:
             item = self._items[key]
             item.holders[peer] = item.holders.get(peer, 0) + 1
-            self._say(peer, HERE + key, item.fd)
+            self._say(peer, HERE + key + AT.pack(item.at), item.fd)
 
     def _say(self, peer: int, packet: bytes, fd: int | None = None) -> None:
         if peer in self._unsaid:
@@ -207,6 +247,11 @@ class Lender:
             del item.holders[peer]
             self._settle(key, item)
 
+    def _absent(self, peer: int, key: bytes) -> None:
+        item = self._items.get(key)
+        if item is not None and item.withdrawn and item.holders.pop(peer, 0):
+            self._settle(key, item)
+
     def _settle(self, key: bytes, item: _Item) -> None:
         if item.withdrawn and not item.holders and self._items.pop(key, None) is not None:
             item.done()
@@ -214,6 +259,7 @@ class Lender:
     def _part(self, peer: int) -> None:
         """A borrower has left, and with it whatever it had."""
         connection = self._peers.pop(peer)
+        self._open_door()
         self._unsaid.pop(peer, None)
         self._epoll.unregister(peer)
         connection.close()

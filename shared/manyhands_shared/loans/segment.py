@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import mmap
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -35,11 +36,11 @@ def new_segment(size: int) -> int:
     return fd
 
 
-def fits(fd: int, size: int) -> bool:
-    """Whether a descriptor from elsewhere is a segment of at least `size` bytes, and stays one."""
+def fits(fd: int, size: int, at: int = 0) -> bool:
+    """Whether a descriptor from elsewhere has a segment of `size` bytes `at` a page, and keeps it."""
     try:
         sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK
-        return bool(sealed) and os.fstat(fd).st_size >= size
+        return bool(sealed) and not at % mmap.PAGESIZE and os.fstat(fd).st_size >= at + size
     except OSError:
         return False
 
