@@ -4,7 +4,8 @@
 #   docker build --build-arg PYTHON_IMAGE=my-debian-with-python3 -t manyhands .
 #
 # The base needs python3 (3.11 or newer) with venv and pip.
-ARG PYTHON_IMAGE=python:3.12-slim-bookworm
+# Pinned: a tag can come to mean another image. To renew it: docker buildx imagetools inspect NAME:TAG
+ARG PYTHON_IMAGE=python:3.12-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254
 
 FROM ${PYTHON_IMAGE} AS build
 LABEL manyhands.stage=build
@@ -13,19 +14,20 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 RUN python3 -m venv --without-pip /opt/venv
 ENV INSTALL="python3 -m pip --python /opt/venv/bin/python install"
 WORKDIR /src
-# The dependencies make a layer of their own, which changes of the sources leave alone: packages
-# without content stand in for ours.
-COPY pyproject.toml LICENSE README.md ./
-RUN for package in client/manyhands broker/manyhands_broker worker/manyhands_worker shared/manyhands_shared; \
-    do mkdir -p "$package" && touch "$package/__init__.py"; done \
- && $INSTALL '.[all]' \
- && python3 -m pip --python /opt/venv/bin/python uninstall --yes manyhands \
+# The dependencies make a layer of their own, which changes of the sources leave alone. Each is the very
+# file that tools/lock.py has pinned. What builds the package stays out of the image.
+COPY deploy/requirements.lock deploy/build.lock ./
+RUN $INSTALL --require-hashes --requirement requirements.lock \
+ && python3 -m venv --without-pip /opt/build \
+ && python3 -m pip --python /opt/build/bin/python install --require-hashes --requirement build.lock \
  && find /opt/venv -type d -name tests -prune -exec rm -rf {} +
+COPY pyproject.toml LICENSE README.md ./
 COPY shared shared
 COPY client client
 COPY broker broker
 COPY worker worker
-RUN $INSTALL --no-deps --target /opt/manyhands .
+RUN python3 -m pip --python /opt/build/bin/python wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && $INSTALL --no-deps --target /opt/manyhands /wheels/*.whl
 
 FROM ${PYTHON_IMAGE}
 # Everybody may write to /scratch: a tmpfs takes the mode of the directory that it covers.

@@ -3,6 +3,8 @@
 # make simulate  SEEDS=10000 simulated worlds in which everything goes wrong, from seed START=0
 # make replay    what happens in one of them: SEED=17, and to one task of it: TASK=j0/3
 # make check  style, types, spelling, links
+# make audit  look for known faults in the pinned packages: asks the advisory database of PyPI
+# make lock   pin every package anew, with hashes: UPGRADE=--upgrade takes the newest versions
 # make bench  compare with other systems, in half an hour (bench-quick: two minutes)
 # make bench-docs  put the last such run into docs/performance.md, with its chart
 #
@@ -19,7 +21,7 @@ START ?= 0
 BENCH_RUN ?= out/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate replay check bench bench-quick bench-docs clean
+.PHONY: help demo test simulate replay check audit lock bench bench-quick bench-docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -43,6 +45,15 @@ check: $(VENV)/.installed-test,check
 	@echo "codespell" && $(BIN)/codespell
 	@echo "links" && $(BIN)/python tools/check_docs.py $(PAGES)
 
+audit: $(VENV)/.installed-audit
+	@for lock in deploy/requirements.lock deploy/build.lock tools/requirements.lock tools/audit.lock; do \
+	  echo "pip-audit $$lock"; \
+	  $(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement $$lock || exit 1; \
+	done
+
+lock: $(VENV)/.installed-audit
+	@$(BIN)/python tools/lock.py $(UPGRADE)
+
 # Each system to compare with is installed into an environment of its own below this folder.
 bench bench-quick: export BENCH_ENVIRONMENTS ?= $(VENV)/bench
 bench:
@@ -54,8 +65,8 @@ bench-quick:
 bench-docs:
 	@$(PYTHON) -m bench.publish $(BENCH_RUN)
 
-# One stamp for each set of extras; a change of pyproject.toml installs again.
-$(VENV)/.installed-%: pyproject.toml tools/venv.py
+# One stamp for each set of extras; a change of what is needed installs again.
+$(VENV)/.installed-%: pyproject.toml tools/venv.py $(wildcard deploy/*.lock tools/*.lock)
 	@$(PYTHON) tools/venv.py $(@D) $*
 	@touch $@
 

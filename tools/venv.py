@@ -15,6 +15,12 @@ import sys
 from pathlib import Path
 
 OLDEST = (3, 11)
+#: Where the packages of these extras are pinned.
+LOCKS = {
+    "all": "deploy/requirements.lock",
+    "test,check": "tools/requirements.lock",
+    "audit": "tools/audit.lock",
+}
 
 
 def main(place: str, extras: str) -> None:
@@ -28,8 +34,12 @@ def main(place: str, extras: str) -> None:
         create(venv)
     say(f"installing manyhands[{extras}] into {venv}")
     pip = [str(venv / "bin/python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    if run([*pip, "install", "--editable", f".[{extras}]"]):
-        fail("pip could not install what is needed; its message stands above")
+    # Exactly the files that tools/lock.py has pinned; the package itself comes without asking for more.
+    pinned = ["--requirement", LOCKS[extras], "--requirement", "deploy/build.lock"]
+    alone = ["--no-deps", "--no-build-isolation", "--editable", "."]
+    for what in (["--require-hashes", *pinned], alone):
+        if run([*pip, "install", *what]):
+            fail("pip could not install what is needed; its message stands above")
 
 
 def create(venv: Path) -> None:
