@@ -15,7 +15,6 @@ the disk.) A journal that fails in any other way ends the loop.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -45,12 +44,21 @@ from manyhands_broker.core import (
 from manyhands_broker.journal import Journal, JournalBroken, JournalFull
 from manyhands_broker.links import Links
 from manyhands_broker.lodging import Lodging
-from manyhands_broker.security import DOMAIN, Door
+from manyhands_broker.security import Door
 from manyhands_broker.unix_port import UnixPort
 from manyhands_shared import pieces, wire
 from manyhands_shared.clock import Clock
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.messages import ClientHello, Lease, Message, Ping, Pong, Who, WorkerHello
+from manyhands_shared.messages import (
+    ClientHello,
+    Lease,
+    Message,
+    Ping,
+    Pong,
+    Refused,
+    Who,
+    WorkerHello,
+)
 from manyhands_shared.patience import Patience
 from manyhands_shared.serial import Buffer
 
@@ -227,6 +235,7 @@ class Loop:
             self._next_beats = now + MAX_WAIT / 2
             for event in (*self._beats(now), *self._door.check(now)):
                 effects += self._core.handle(event, now)
+            self._shut_strangers(now)
         self._retry(effects, now)
         if not self._withheld:
             effects += self._core.handle(Drained(), now)
@@ -349,9 +358,13 @@ class Loop:
                     case Send(peer, message):
                         if not self._send(peer, message):
                             closed[peer] = None
+                        elif type(message) is Refused and self._links is not None:
+                            self._links.forget(peer, now)
                     case Forget(peer):
                         self._outbox.pop(peer, None)
                         self._door.forget(peer)
+                        if self._links is not None:
+                            self._links.forget(peer, now)
                     case Watch() | Unwatch():
                         self._watch(effect)
                     case Say(level, text):
@@ -449,10 +462,20 @@ class Loop:
             if not self._send(peer, Ping(0)):
                 effects += self._core.handle(LinkClosed(peer), now)
 
+    def _shut_strangers(self, now: float) -> None:
+        """Shut connections that had the time to say hello, unless it may be waiting to be read."""
+        if self._links is None or self._deaf:
+            return
+        self._used = True
+        if not int(self._router.get(_EVENTS)) & _IN:
+            self.counters["connections_shut"] += self._links.strangers.turn(now)
+
     def _stalled(self, seconds: float, now: float) -> None:
         # A node inside starts processes, which may take a while where much else is going on.
         level = logging.WARNING if self._lodging is None else logging.INFO
         log.log(level, "the broker did not run for %.1f s; leases are extended by that", seconds)
+        if self._links is not None:
+            self._links.strangers.stalled(now)
         self._do(self._core.handle(Stalled(seconds), now), now)
 
     def _complain(self, peer: bytes, error: ProtocolError) -> None:
@@ -460,27 +483,3 @@ class Loop:
         if peer not in self._complained and len(self._complained) < _LOGGED_PEERS:
             self._complained.add(peer)
             log.warning("dropped what peer %s sent: %s", peer.hex()[:12], error)
-
-
-def bind(router: zmq.Socket[bytes], address: str) -> str:
-    """Set the options that the protocol asks for, bind, and return the address with its real port."""
-    router.router_mandatory = True
-    router.linger = 0
-    router.maxmsgsize = pieces.MAX_ZMQ_BYTES
-    # With a domain, ZeroMQ refuses versions of its protocol that know no authentication. Their frames
-    # have no fixed beginning, so a POST of a web page would be read as messages.
-    router.zap_domain = DOMAIN.encode()
-    router.set_hwm(1_000)
-    router.setsockopt(zmq.HEARTBEAT_IVL, 2_000)
-    router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6_000)
-    router.setsockopt(zmq.HEARTBEAT_TTL, 6_000)
-    router.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
-    router.setsockopt(zmq.BACKLOG, 1_024)
-    with contextlib.suppress(AttributeError, zmq.ZMQError):
-        router.ipv6 = "[" in address
-    router.bind(address)
-    return (
-        router.last_endpoint.decode()
-        if isinstance(router.last_endpoint, bytes)
-        else str(router.last_endpoint)
-    )

@@ -12,10 +12,7 @@ down, so that none goes on to send.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
+from manyhands_broker import connection
 from manyhands_broker.core import ANYBODY, Identity, KeysChanged
+from manyhands_broker.descriptors import reserve
 from manyhands_shared import address, allow_list
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError
@@ -73,17 +72,26 @@ def load_key(config: BrokerConfig) -> ClusterKey | None:
 class Keyring:
     """The keys that are let in, and the connections of those that have said hello.
 
+    A list that has changed and cannot be read does not say which keys were taken off. Until it can, its
+    keys make no new connections; for those that are connected the last list stays in force.
+
     Raises:
         ConfigError: the allow-list cannot be used.
     """
 
     def __init__(self, key: ClusterKey, allowed: Path) -> None:
         self._own = {
-            part: Identity(to_hex(key.pair(part).public), "", role)
-            for part, role in (("client", "admin"), ("worker", "worker"))
+            to_z85(who.key).decode(): who
+            for who in (
+                Identity(to_hex(key.pair(part).public), "", role)
+                for part, role in (("client", "admin"), ("worker", "worker"))
+            )
         }
         self._allowed = allowed
+        #: Of the list as it was read last. Taken before it is read: a change meanwhile shows.
         self._stamp = _stamp(allowed)
+        #: The same of a list that could not be read: the operator was told.
+        self._unread: list[tuple[int, ...] | None] = []
         #: By public key, in ZeroMQ's form; and what the scheduler was told last.
         self._known: Mapping[str, Identity] = self._read()
         self._told: Mapping[str, Identity] = self._known
@@ -93,9 +101,10 @@ class Keyring:
     def callback(self, domain: str, key: bytes) -> bool:
         """Whether this public key may connect; asked by the authenticator, in its thread."""
         public = key.decode("ascii", "replace")
-        if public not in self._known:
-            self._reread()  # it may have been allowed a moment ago
-        return domain == DOMAIN and public in self._known
+        if domain != DOMAIN:
+            return False
+        # It may have been allowed, or revoked, a moment ago.
+        return public in self._own or (self._reread() and public in self._known)
 
     def who(self, frame: zmq.Frame) -> Identity | None:
         """Whose message a frame is of; `None` if that key is not let in any more."""
@@ -110,27 +119,34 @@ class Keyring:
         log.info("the allow-list has changed: %d keys are let in", len(self._told))
         return KeysChanged({who.key: who for who in self._told.values()})
 
-    def _reread(self) -> None:
-        """Take the list over as it is now, if it has changed.
-
-        One that cannot be read changes nothing: the operator is told, and the last one holds.
-        """
+    def _reread(self) -> bool:
+        """Take the list over if it has changed; return whether it is known as it is now."""
         with self._lock:
             stamp = _stamp(self._allowed)
             if stamp == self._stamp:
-                return
-            self._stamp = stamp
+                return True
             try:
                 self._known = self._read()
             except ConfigError as error:
-                log.error("%s; the list as it was stays in force", error)  # noqa: TRY400 - one line
+                if self._unread != [stamp]:
+                    self._unread = [stamp]
+                    log.error(  # noqa: TRY400 - one line
+                        "%s; for present connections the list as it was stays in force, and its keys "
+                        "make no new ones",
+                        error,
+                    )
+                return False
+            self._stamp, self._unread = stamp, []
+            return True
 
     def _read(self) -> dict[str, Identity]:
-        listed = [
-            Identity(entry.public, entry.name, entry.role)
-            for entry in allow_list.read(self._allowed)
-        ]
-        return {to_z85(who.key).decode(): who for who in (*listed, *self._own.values())}
+        with reserve():
+            entries = allow_list.read(self._allowed)
+        listed = {
+            to_z85(entry.public).decode(): Identity(entry.public, entry.name, entry.role)
+            for entry in entries
+        }
+        return listed | self._own
 
 
 class Door:
@@ -152,7 +168,8 @@ class Door:
             return ANYBODY
         who = self._keyring.who(frame)
         if who is not None and (peer not in self._met or self._met[peer][0] is not who):
-            self._met[peer] = (who, *_connection(frame))
+            descriptor = int(frame.get(_DESCRIPTOR))
+            self._met[peer] = who, descriptor, connection.far_end(descriptor)
             if len(self._met) > _MAX_MET:
                 del self._met[next(iter(self._met))]  # which then can only be ignored
         return who
@@ -169,7 +186,7 @@ class Door:
         for peer in [peer for peer, when in self._farewells.items() if when <= now]:
             del self._farewells[peer]
             if peer in self._met:
-                _shut(*self._met.pop(peer)[1:])
+                connection.shut(*self._met.pop(peer)[1:])
         change = self._keyring.refresh()
         if change is None:
             return []
@@ -206,34 +223,8 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     """What tells one version of a file from another; `None` if there is no such file."""
     try:
         found = path.stat()
-    except OSError:
+    except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
-
-
-def _connection(frame: zmq.Frame) -> tuple[int, Any]:
-    """The descriptor that a frame came over, and its far end now."""
-    descriptor = int(frame.get(_DESCRIPTOR))
-    return descriptor, _far_end(descriptor)
-
-
-def _far_end(descriptor: int) -> Any:
-    try:
-        with contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as connection:
-            return connection.getpeername()
     except OSError:
-        return None
-
-
-def _shut(descriptor: int, far_end: Any) -> None:
-    """Shut a connection of ZeroMQ's down, which then closes it as if the peer had left.
-
-    The descriptor may be somebody else's by now, hence the look at its far end.
-    """
-    if far_end is None or _far_end(descriptor) != far_end:
-        return
-    with (
-        contextlib.suppress(OSError),
-        contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as connection,
-    ):
-        connection.shutdown(socket.SHUT_RDWR)
+        return ()  # unlike any version, so that the reason is looked for
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

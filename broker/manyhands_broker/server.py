@@ -16,14 +16,14 @@ from typing import Any
 
 import zmq
 
-from manyhands_broker import lastseen
+from manyhands_broker import descriptors, lastseen
 from manyhands_broker.core import Core, Limits, Unwatch, Watch
 from manyhands_broker.gauges import Gauges
 from manyhands_broker.journal import Journal, MemoryJournal
-from manyhands_broker.links import Links
+from manyhands_broker.links import Links, bind
 from manyhands_broker.liveness import Liveness
 from manyhands_broker.lodging import Lodge
-from manyhands_broker.loop import Loop, bind
+from manyhands_broker.loop import Loop
 from manyhands_broker.monitor import HeartbeatMonitor, bind_udp
 from manyhands_broker.security import Door, Keyring, load_key, secure
 from manyhands_shared import address, allow_list
@@ -72,6 +72,7 @@ def _serve(
 ) -> int:
     manager = Notifier()
     key = load_key(config)
+    limit = descriptors.set_aside()
     with contextlib.ExitStack() as stack:
         context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
         router = stack.enter_context(context.socket(zmq.ROUTER))
@@ -99,7 +100,7 @@ def _serve(
             epoch=time.time() - monotonic(),
             figures=lastseen.figures_of(table, monotonic),
         )
-        links = Links(router)
+        links = Links(router, limit)
         stack.callback(links.close)
         loop = Loop(
             router,
@@ -209,7 +210,8 @@ class _Heartbeats:
 
     def _start(self) -> None:
         self._monitor = HeartbeatMonitor(self._udp, self._table)
-        self._monitor.start()
+        with descriptors.reserve():
+            self._monitor.start()
 
     def _died(self) -> None:
         assert self._loop is not None

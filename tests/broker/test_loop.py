@@ -15,7 +15,8 @@ import zmq
 from manyhands_broker import loop as broker_loop
 from manyhands_broker.core import Core, Drained, Effect, Event, Limits, Received
 from manyhands_broker.journal import MemoryJournal
-from manyhands_broker.loop import DRAIN_SECONDS, Loop, bind
+from manyhands_broker.links import bind
+from manyhands_broker.loop import DRAIN_SECONDS, Loop
 from manyhands_shared import pieces, wire
 from manyhands_shared.framing import Stream
 from manyhands_shared.messages import ClientHello, ClientWelcome, Message, Ping, Pong

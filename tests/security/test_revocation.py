@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -145,14 +148,60 @@ def test_a_new_role_holds_at_once_and_costs_no_connection(keyed: Keyed) -> None:
     eventually(paused, SECONDS)
 
 
-def test_a_list_that_cannot_be_read_changes_nothing(keyed: Keyed) -> None:
+def test_a_list_that_cannot_be_read_cuts_nobody_off_and_lets_nobody_in(keyed: Keyed) -> None:
     key = role_key.load(keyed.key("alice", "client"))
     assert isinstance(key, RoleKey)
     peer = keyed.peer(key.pair)
     peer.hello()
+    good = keyed.allowed.read_text()
     keyed.allowed.write_text("this is no list\n")
     eventually(lambda: "stays in force" in keyed.broker.log, SECONDS)
     assert "line 1 of the allow-list" in keyed.broker.log
     peer.ask("stats")
+    again = keyed.peer(key.pair)
+    again.send(client_hello())
+    assert again.receive(0.5) is None, "it may have been taken off"
+    admin = keyed.peer(keyed.cluster.pair("client"))
+    admin.hello()
+    assert keyed.broker.log.count("stays in force") == 1
+    keyed.allowed.write_text(good)
+    keyed.peer(key.pair).hello()
+    peer.ask("stats")
     keyed.allowed.unlink()  # nobody is on a list that is not there
     assert peer.until(m.Refused, SECONDS).code == "revoked"
+
+
+_OUT_OF_DESCRIPTORS = """
+import os, resource, sys
+from pathlib import Path
+from manyhands_broker.security import DOMAIN, Keyring
+from manyhands_shared import allow_list
+from manyhands_shared.keys import ClusterKey
+from manyhands_shared.role_key import RoleKey
+
+place = Path(sys.argv[1])
+key = RoleKey.new("client", "alice", "0" * 64)
+public = key.pair.public
+allow_list.allow(place, allow_list.Allowed(key.public, key.role, key.name))
+ring = Keyring(ClusterKey.new(), place)
+assert ring.callback(DOMAIN, public)
+allow_list.revoke(place, "alice")
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.dup(0))
+except OSError:
+    print(ring.callback(DOMAIN, public), ring.refresh())
+for descriptor in taken:
+    os.close(descriptor)
+print(ring.callback(DOMAIN, public), len(ring.refresh().known))
+"""
+
+
+def test_a_list_that_could_not_be_opened_is_opened_later(tmp_path: Path) -> None:
+    """Although it does not change again."""
+    command = [sys.executable, "-c", _OUT_OF_DESCRIPTORS, str(tmp_path / "list")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "False None\nFalse 2\n", done.stderr
+    assert "Too many open files" in done.stderr

@@ -17,8 +17,11 @@ import pytest
 from chaos.conftest import Bench
 from chaos.parts import Broker
 from chaos.peers import Peer, Peers, client_hello
-from manyhands_shared import wire
+from manyhands_shared import allow_list, role_key, wire
+from manyhands_shared.messages import Refused
+from manyhands_shared.role_key import RoleKey
 from security.cluster import Keyed
+from support import eventually
 
 SECONDS = 20.0
 HELLO = bytes(wire.encode(client_hello())[0])
@@ -196,3 +199,70 @@ def test_strangers_fill_no_memory(keyed: Keyed, mechanism: bytes) -> None:
     finally:
         for sock in socks:
             sock.close()
+
+
+@contextlib.contextmanager
+def crowd(port: int, count: int) -> Iterator[None]:
+    """Up to `count` connections that say nothing, made again whenever the broker shuts them."""
+    over, there = threading.Event(), threading.Event()
+    socks: list[socket.socket] = []
+
+    def keep() -> None:
+        made = 0
+        while not over.wait(0.001):
+            for sock in socks:
+                sock.setblocking(False)
+                with contextlib.suppress(BlockingIOError, ConnectionError):
+                    if sock.recv(1024):
+                        continue
+                    socks.remove(sock)
+                    sock.close()
+                    break
+            if len(socks) < count:
+                with contextlib.suppress(OSError):
+                    socks.append(socket.create_connection(("127.0.0.1", port), timeout=1))
+                    made += 1
+            if made == count:
+                there.set()
+
+    thread = threading.Thread(target=keep)
+    thread.start()
+    try:
+        assert there.wait(SECONDS), "no crowd"
+        yield
+    finally:
+        over.set()
+        thread.join(SECONDS)
+        for sock in socks:
+            sock.close()
+
+
+@pytest.fixture
+def cramped(bench: Bench, peers: Peers) -> Keyed:
+    """A broker that may have 200 descriptors."""
+    if shutil.which("prlimit") is None:
+        pytest.skip("needs prlimit")
+    journal = str(bench.folder / "journal")
+    return Keyed(bench, peers, prefix=("prlimit", "--nofile=200:200"), journal=journal)
+
+
+def test_idle_connections_keep_nobody_out_and_no_revoked_key_in(cramped: Keyed) -> None:
+    keyed = cramped
+    alice, mallory = (role_key.load(keyed.key(name, "client")) for name in ("alice", "mallory"))
+    assert isinstance(alice, RoleKey)
+    assert isinstance(mallory, RoleKey)
+    revoked = keyed.peer(mallory.pair)
+    revoked.hello()
+    with crowd(keyed.broker.port, 400):
+        allow_list.revoke(keyed.allowed, "mallory")
+        assert revoked.until(Refused, SECONDS).code == "revoked"
+        again = keyed.peer(mallory.pair)
+        again.send(client_hello())
+        honest = keyed.peer(alice.pair)
+        honest.hello()
+        # Which takes descriptors of the broker's own.
+        honest.submit("large", [(b"head", bytes(8 << 20))], durable=True)
+        eventually(lambda: honest.ask("job", id="large"), SECONDS)
+        assert again.receive(0.3) is None
+        assert honest.ask("stats")["counters"]["connections_shut"] > 0
+    assert keyed.broker.alive

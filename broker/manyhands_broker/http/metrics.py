@@ -79,6 +79,11 @@ COUNTERS = {
         "",
         {"": "suspicions"},
     ),
+    "manyhands_connections_shut": (
+        "Connections that did not say hello in time, or were too many.",
+        "",
+        {"": "connections_shut"},
+    ),
     "manyhands_messages_dropped": (
         "Messages that were not acted on, by why.",
         "reason",

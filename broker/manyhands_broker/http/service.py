@@ -12,6 +12,7 @@ from typing import Any
 
 from manyhands_broker.core import Core
 from manyhands_broker.core.demand import problems, summary
+from manyhands_broker.descriptors import reserve
 from manyhands_broker.http.board import Board
 from manyhands_broker.http.metrics import COUNTED
 from manyhands_broker.http.process import HttpServer, listen
@@ -73,7 +74,8 @@ class HttpService:
     def _start(self) -> None:
         self._next_start = self._clock() + _RESTART_SECONDS
         self._process = HttpServer(self._socket, self._board, self._hosts)
-        self._process.start()
+        with reserve():
+            self._process.start()
 
     def _pin(self, figures: dict[str, Any], now: float) -> None:
         try:

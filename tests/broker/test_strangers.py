@@ -1,0 +1,141 @@
+"""Connections that do not say hello: how many, for how long, and which are shut first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+import zmq
+
+from manyhands_broker.descriptors import RESERVE, reserve, set_aside
+from manyhands_broker.links import Links, bind
+from manyhands_broker.strangers import CROWD, CROWDED_SECONDS, HELLO_SECONDS, Strangers
+
+Connect = Callable[..., tuple[socket.socket, int]]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Makes connections from a loopback address; the far socket, and the descriptor here."""
+    with contextlib.ExitStack() as stack:
+        door = stack.enter_context(socket.create_server(("", 0)))
+
+        def make(host: str = "127.0.0.1") -> tuple[socket.socket, int]:
+            far = stack.enter_context(
+                socket.create_connection(
+                    ("127.0.0.1", door.getsockname()[1]), 10, source_address=(host, 0)
+                )
+            )
+            near = stack.enter_context(door.accept()[0])
+            return far, near.fileno()
+
+        yield make
+
+
+def is_shut(far: socket.socket) -> bool:
+    far.setblocking(False)
+    try:
+        return far.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_a_connection_that_says_nothing_is_shut_in_time(connect: Connect) -> None:
+    strangers = Strangers(1_000)
+    (silent, one), (known, two), (gone, three) = connect(), connect(), connect()
+    for descriptor in (one, two, three):
+        strangers.came(descriptor, 5.0)
+    strangers.forget(two)
+    strangers.forget(three)
+    assert strangers.turn(5.0 + HELLO_SECONDS - 0.1) == 0
+    assert not is_shut(silent)
+    assert strangers.turn(5.0 + HELLO_SECONDS) == 1
+    assert is_shut(silent)
+    assert not is_shut(known)
+    assert not is_shut(gone)
+    assert len(strangers) == 0
+
+
+def test_a_crowd_has_less_time(connect: Connect) -> None:
+    strangers = Strangers(1_000)
+    crowd = [connect() for _ in range(CROWD + 3)]
+    for at, (_, descriptor) in enumerate(crowd):
+        strangers.came(descriptor, at * 0.001)
+    assert strangers.turn(CROWDED_SECONDS - 0.1) == 0
+    assert strangers.turn(CROWDED_SECONDS + 1.0) == 3, "of those that are left, none is crowded"
+    assert [is_shut(far) for far, _ in crowd[:4]] == [True, True, True, False]
+
+
+def test_too_many_are_shut_at_once_the_oldest_of_the_busiest_host(connect: Connect) -> None:
+    strangers = Strangers(20)
+    other, descriptor = connect("127.0.0.2")
+    strangers.came(descriptor, 0.0)
+    crowd = [connect() for _ in range(12)]
+    for _, descriptor in crowd:
+        strangers.came(descriptor, 0.0)
+    assert len(strangers) == 10
+    assert [is_shut(far) for far, _ in crowd] == [True] * 3 + [False] * 9
+    assert not is_shut(other)
+    assert strangers.turn(0.0) == 3
+
+
+def test_another_connection_under_the_same_descriptor_is_let_be(connect: Connect) -> None:
+    strangers = Strangers(1_000)
+    (_, descriptor), (far, other) = connect(), connect()
+    strangers.came(descriptor, 0.0)
+    os.dup2(other, descriptor)  # as it may happen when ZeroMQ has closed the first
+    strangers.turn(HELLO_SECONDS)
+    assert not is_shut(far)
+
+
+def test_who_was_not_asked_for_a_while_gets_another_moment(connect: Connect) -> None:
+    strangers = Strangers(1_000)
+    far, descriptor = connect()
+    strangers.came(descriptor, 0.0)
+    strangers.stalled(100.0)
+    assert strangers.turn(100.0) == 0
+    assert strangers.turn(100.0 + CROWDED_SECONDS) == 1
+    assert is_shut(far)
+
+
+def test_a_hello_that_is_read_before_the_news_of_its_connection_counts() -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        address = bind(router, "tcp://127.0.0.1:0")
+        links = Links(router, 1_000)
+        with context.socket(zmq.DEALER) as peer:
+            peer.linger = 0
+            peer.connect(address)
+            peer.send(b"hello")
+            assert router.poll(10_000)
+            frame = router.recv(copy=False)
+            links.met(frame.bytes, frame, 0.0)
+            links.look(0.0)
+            assert len(links.strangers) == 0
+            links.forget(frame.bytes, 1.0)
+            assert len(links.strangers) == 1, "and is to be said anew"
+            links.met(frame.bytes, frame, 2.0)
+            assert len(links.strangers) == 0
+        links.close()
+
+
+@pytest.fixture
+def limits() -> Iterator[tuple[int, int]]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield before
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_some_descriptors_are_kept_in_reserve(limits: tuple[int, int]) -> None:
+    limit = set_aside()
+    assert limit > RESERVE
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limit, limits[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    with pytest.raises(OSError, match="Too many open files"):
+        socket.socket()
+    with reserve(), reserve(), socket.socket():
+        pass
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 3
