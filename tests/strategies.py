@@ -19,6 +19,8 @@ GROUPS: tuple[type, ...] = (
     messages.AssignGroup,
     messages.ResultGroup,
     messages.InputGroup,
+    messages.JobStanding,
+    messages.TaskStanding,
 )
 
 _TEXT = st.text(max_size=40)

@@ -148,12 +148,34 @@ class InputGroup:
     sizes: Sizes
 
 
+@record
+class JobStanding:
+    """What a job was told. Its first `cancelled` tasks were cancelled; `age` is since its submission."""
+
+    job: JobId
+    age: Seconds
+    paused: Switch
+    cancelled: Tasks
+
+
+@record
+class TaskStanding:
+    """What a task has behind it: further runs, and a line for each process that it ended."""
+
+    job: JobId
+    index: Index
+    tries: U32
+    story: Reason
+
+
 JobCounts = Annotated[list[JobCount], Groups(JobCount)]
 Spans = Annotated[list[Span], Groups(Span)]
 SubmitGroups = Annotated[list[SubmitGroup], Groups(SubmitGroup)]
 AssignGroups = Annotated[list[AssignGroup], Groups(AssignGroup)]
 ResultGroups = Annotated[list[ResultGroup], Groups(ResultGroup)]
 InputGroups = Annotated[list[InputGroup], Groups(InputGroup)]
+JobStandings = Annotated[list[JobStanding], Groups(JobStanding)]
+TaskStandings = Annotated[list[TaskStanding], Groups(TaskStanding)]
 
 
 @record
@@ -382,6 +404,15 @@ class Throttle:
 
 
 @record
+class Standing:
+    """What of attached jobs outlives the broker: it tells the client, which tells the next broker."""
+
+    NUMBER: ClassVar[int] = 31
+    jobs: JobStandings
+    tasks: TaskStandings
+
+
+@record
 class Taken:
     """The client has the held results of these tasks: they are done, and need be held no more."""
 
@@ -538,6 +569,7 @@ Message = (
     | Detach
     | Rejected
     | Throttle
+    | Standing
     | Taken
     | Relay
     | Renew

@@ -23,13 +23,16 @@ from manyhands_shared.messages import (
     Cancel,
     Function,
     JobCount,
+    JobStanding,
     Ping,
     Pong,
     Query,
     Reply,
     Span,
+    Standing,
     Status,
     Submit,
+    TaskStanding,
 )
 
 
@@ -202,3 +205,41 @@ def test_a_broker_that_forgot_a_job_is_not_told_that_it_is_over() -> None:
     driver.relink(resumed=False)
     assert driver.flush() == []
     assert not driver.session.books.knows("j")
+
+
+def test_another_broker_is_told_what_the_last_one_said_of_a_job() -> None:
+    driver = Driver().open()
+    driver.job(count=3)
+    driver.now = 10.0
+    assert not [message for message in driver.flush() if isinstance(message, Standing)]
+    driver.receive(Standing([JobStanding("j", 0.0, True, 0)], []))
+    for index, tries in ((0, 1), (1, 1), (1, 2), (9, 1)):
+        driver.receive(Standing([], [TaskStanding("j", index, tries, "died" * index)]))
+    driver.receive(Standing([JobStanding("unknown", 0.0, True, 0)], []))
+    driver.end(1, "j", [0])
+    driver.now = 17.0
+    driver.relink(resumed=True)
+    assert not [message for message in driver.flush() if isinstance(message, Standing)]
+    driver.relink(resumed=False)
+    sent = driver.flush()
+    [standing] = [message for message in sent if isinstance(message, Standing)]
+    assert standing.jobs == [JobStanding("j", 7.0, True, 0)]
+    assert standing.tasks == [TaskStanding("j", 1, 2, "died")]
+    submit = next(message for message in sent if isinstance(message, Submit))
+    assert sent.index(standing) < sent.index(submit)
+
+
+def test_what_another_client_cancelled_is_not_submitted_again() -> None:
+    driver = Driver().open()
+    driver.job(count=3)
+    driver.flush()
+    driver.do(Append("j", [b"late"]))
+    driver.receive(Standing([JobStanding("j", 0.0, False, 3)], []))
+    driver.relink(resumed=False)
+    [group] = groups_of(driver.flush())
+    assert (group.first, group.bodies) == (3, [b"late"])
+    assert {(index, status) for _, index, status in driver.delivered} == {
+        (0, Status.CANCELLED),
+        (1, Status.CANCELLED),
+        (2, Status.CANCELLED),
+    }

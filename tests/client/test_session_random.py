@@ -220,6 +220,8 @@ class World:
         for group in message.groups:
             known = memory.counts.get(group.job, 0)
             if group.job not in memory.told:
+                if group.options is None and not group.bodies:
+                    continue  # the closing of a job that is over there, said again, and unknown here
                 assert group.options is not None, "a job begins with its options"
                 memory.told.add(group.job)
             for index, body in enumerate(group.bodies, group.first):
@@ -229,7 +231,11 @@ class World:
             memory.counts[group.job] = max(known, group.first + len(group.bodies))
         # After a lost link, what the broker has and we cannot know of comes on top.
         assert len(memory.tasks) <= 2 * self.window, "far more than the window"
-        counts = [JobCount(group.job, memory.counts[group.job]) for group in message.groups]
+        counts = [
+            JobCount(group.job, memory.counts[group.job])
+            for group in message.groups
+            if group.job in memory.counts
+        ]
         self.to_client.append(Accepted(counts, self.window))
 
     def on_run(self) -> None:

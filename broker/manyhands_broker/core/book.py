@@ -106,6 +106,8 @@ class Book:
         self.events: deque[dict[str, Any]] = deque(maxlen=limits.history)
         #: Sessions with results to send, in the order of their first.
         self.reporting: dict[Session, None] = {}
+        #: Tasks of attached jobs that were given another run; see `standings`.
+        self.tried_tasks: dict[Session, dict[tuple[Job, int], None]] = {}
         #: Jobs of which running tasks may have become slow; see `speculator`.
         self.overdue: dict[Job, None] = {}
         #: Tasks in state QUEUED, in all jobs.
@@ -223,6 +225,8 @@ class Book:
         if job.options.durable:
             story = tuple(job.blames.get(index, ()))
             self.record(TaskTried(job.id, index, job.tries.get(index, 0), story))
+        else:
+            self.tried_tasks.setdefault(job.session, {})[job, index] = None
 
     def postpone(self, piece: Piece, node: Node, delay: float) -> None:
         """ASSIGNED → QUEUED, in line again after `delay` seconds."""

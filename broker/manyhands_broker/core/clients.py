@@ -18,6 +18,7 @@ from manyhands_broker.core.orphans import Orphans
 from manyhands_broker.core.outcomes import Outcomes
 from manyhands_broker.core.report import answer
 from manyhands_broker.core.session import Session
+from manyhands_broker.core.standings import Standings
 from manyhands_broker.core.states import State
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.failure import Failure
@@ -45,6 +46,7 @@ from manyhands_shared.messages import (
     Reply,
     Results,
     Span,
+    Standing,
     Status,
     Stock,
     Submit,
@@ -67,6 +69,7 @@ class Clients:
         courtesy: Courtesy,
         outcomes: Outcomes,
         exchange: Exchange,
+        standings: Standings,
     ) -> None:
         self._book = book
         self._durable = durable
@@ -74,8 +77,9 @@ class Clients:
         self._courtesy = courtesy
         self._outcomes = outcomes
         self._exchange = exchange
+        self._standings = standings
         self._cancelling = Cancelling(book)
-        self._control = Control(book, durable, self._cancelling.whole)
+        self._control = Control(book, durable, self._cancel_whole, standings)
 
     def hello(self, peer: bytes, hello: ClientHello, who: Identity, now: float) -> None:
         """Open a session, or go on with one over a new link."""
@@ -138,6 +142,8 @@ class Clients:
         session.acknowledge(hello.last_seq)
         for seq, groups, _ in session.unacked:
             book.send(peer, Results(seq, groups))
+        if resumed:
+            self._standings.all(session)
         # A function that was asked for over another link, or the question, may be lost with it.
         for digest in book.functions.wanted(session, book.owners.get(session.account, session)):
             book.send(peer, Need(digest))
@@ -161,8 +167,8 @@ class Clients:
                     self._cancel(session, span)
             case Stock():
                 self._exchange.stocked(session, message)
-            case Inputs(inputs):
-                session.inputs = inputs
+            case Inputs() | Standing():
+                self._about_submission(session, message)
             case Taken() | Relay():
                 self._about_held(session, message)
             case Ping(counter):
@@ -177,6 +183,13 @@ class Clients:
                 self.end(session)
             case _:
                 book.counters["unexpected_messages"] += 1
+
+    def _about_submission(self, session: Session, message: Inputs | Standing) -> None:
+        """What the client says of tasks that it is about to submit."""
+        if isinstance(message, Inputs):
+            session.inputs = message.groups
+        else:
+            self._standings.take(session, message)
 
     def _about_watching(self, session: Session, message: Attach | Detach | Throttle) -> None:
         """What the client wants to see of a durable job."""
@@ -384,6 +397,7 @@ class Clients:
         if options.durable:
             self._durable.opened(job, session.account, group.first)
             self._durable.follow(job)
+        self._standings.apply(session, job, now)
         hold_until = max(session.hold_until, book.resting_ids.get(job.id, 0.0))
         if hold_until > now:
             job.held = True
@@ -454,8 +468,15 @@ class Clients:
             self._book.counters["refused_orders"] += 1
         elif span.indices:
             self._cancelling.tasks(job, span.indices)
-        else:
+        elif job.session is session:
             self._cancelling.whole(job)
+        else:
+            self._cancel_whole(job)
+
+    def _cancel_whole(self, job: Job) -> None:
+        """Cancel a job on somebody else's behalf: its own session is to know, for another broker."""
+        self._standings.job(job, cancelled=job.total)
+        self._cancelling.whole(job)
 
     def _watch(self, session: Session, now: float) -> None:
         self._book.timers.at(

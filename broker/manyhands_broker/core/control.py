@@ -9,6 +9,7 @@ from manyhands_broker.core.book import Book
 from manyhands_broker.core.durable import Durable
 from manyhands_broker.core.job import Job
 from manyhands_broker.core.records import JobMarked
+from manyhands_broker.core.standings import Standings
 from manyhands_broker.core.store import Damaged
 from manyhands_broker.core.why import reasons
 from manyhands_shared.messages import Drain
@@ -18,8 +19,15 @@ from manyhands_shared.serial import nbytes
 class Control:
     """Orders that come as `Query`. Each raises `LookupError` with a sentence if it cannot be done."""
 
-    def __init__(self, book: Book, durable: Durable, cancel: Callable[[Job], None]) -> None:
+    def __init__(
+        self,
+        book: Book,
+        durable: Durable,
+        cancel: Callable[[Job], None],
+        standings: Standings,
+    ) -> None:
         self._book = book
+        self._standings = standings
         self._durable = durable
         self._cancel = cancel
         self.orders: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -140,6 +148,8 @@ class Control:
     def _mark(self, job: Job, mark: str) -> None:
         if job.options.durable:
             self._book.record(JobMarked(job.id, mark))
+        else:
+            self._standings.job(job)
 
 
 def _unknown(job_id: str) -> str:

@@ -12,6 +12,7 @@ from manyhands_broker.core.kind import Kind
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.placing import Placer
 from manyhands_broker.core.speculator import Speculator
+from manyhands_broker.core.standings import Standings
 from manyhands_broker.core.store import Damaged
 from manyhands_shared.messages import Assign, AssignGroup, Given, Recall, Results
 from manyhands_shared.serial import Payload, nbytes
@@ -28,10 +29,11 @@ GROUP_COST = 64
 class Dispatcher:
     """Runs once for each drain."""
 
-    def __init__(self, book: Book, durable: Durable, placer: Placer) -> None:
+    def __init__(self, book: Book, durable: Durable, placer: Placer, standings: Standings) -> None:
         self._book = book
         self._placer = placer
         self._durable = durable
+        self._standings = standings
         self._speculator = Speculator(book)
         self._recall_due = False
 
@@ -219,6 +221,8 @@ class Dispatcher:
 
     def _report(self) -> None:
         book = self._book
+        if book.tried_tasks:
+            self._standings.report()
         while book.reporting:
             session, _ = book.reporting.popitem()
             while (message := session.next_message()) is not None:

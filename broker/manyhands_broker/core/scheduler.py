@@ -76,6 +76,7 @@ from manyhands_broker.core.orphans import Orphans
 from manyhands_broker.core.outcomes import Outcomes
 from manyhands_broker.core.placing import Placer
 from manyhands_broker.core.records import StoredJob
+from manyhands_broker.core.standings import Standings
 from manyhands_broker.core.store import Store
 from manyhands_broker.core.validate import validate
 from manyhands_broker.core.workers import Workers
@@ -114,10 +115,12 @@ class Core:
         outcomes = Outcomes(self.book, self._orphans)
         exchange = self._exchange = Exchange(self.book)
         self._workers = Workers(self.book, self._orphans, courtesy, outcomes, exchange)
+        standings = Standings(self.book)
         self._clients = Clients(
-            self.book, self._durable, self._orphans, courtesy, outcomes, exchange
+            self.book, self._durable, self._orphans, courtesy, outcomes, exchange, standings
         )
-        self._dispatcher = Dispatcher(self.book, self._durable, Placer(self.book, exchange))
+        placer = Placer(self.book, exchange)
+        self._dispatcher = Dispatcher(self.book, self._durable, placer, standings)
         self.book.timers.at(now + limits.session_grace, self._give_up_orphans)
 
     def restore(self, jobs: Iterable[StoredJob]) -> list[Effect]:

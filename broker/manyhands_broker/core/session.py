@@ -7,7 +7,7 @@ from typing import Any
 
 from manyhands_broker.core.access import ANYBODY, Identity
 from manyhands_broker.core.job import Job
-from manyhands_shared.messages import InputGroup, ResultGroup
+from manyhands_shared.messages import InputGroup, JobStanding, ResultGroup, TaskStanding
 from manyhands_shared.serial import total
 
 #: Payload bytes and payload frames in one message of results, save that a single group is never split.
@@ -43,6 +43,8 @@ class Session:
         "result_limit",
         "retired",
         "seq",
+        "standing_parts",
+        "standings",
         "token",
         "unacked",
         "unacked_bytes",
@@ -64,6 +66,9 @@ class Session:
         #: What tasks of its next submission refer to.
         self.inputs: list[InputGroup] = []
         self.jobs: dict[str, Job] = {}
+        #: What jobs have behind them that it is about to submit, and how many parts that has.
+        self.standings: dict[str, tuple[JobStanding, list[TaskStanding]]] = {}
+        self.standing_parts = 0
         #: Tasks that may run at once, as the client asked; 0 is no limit.
         self.limit = 0
         #: The same where it is below the fleet's slots, else 0: then it bounds what is assigned, and

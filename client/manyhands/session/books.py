@@ -11,6 +11,7 @@ from typing import Any
 
 from manyhands.session.inputs import inputs_of
 from manyhands.session.job import SessionJob, total
+from manyhands.session.past import Past
 from manyhands.session.types import Deliver
 from manyhands_shared.errors import SubmitRejected
 from manyhands_shared.failure import Failure, of_exception
@@ -20,6 +21,7 @@ from manyhands_shared.messages import (
     JobCount,
     ResultGroup,
     Span,
+    Standing,
     Status,
     SubmitGroup,
 )
@@ -49,6 +51,8 @@ class Books:
         self.window_bytes = 1
         #: What the tasks of the last message's worth refer to.
         self.inputs: list[InputGroup] = []
+        #: What an earlier broker has told of jobs that are new to this one.
+        self.standings: list[Standing] = []
         self._jobs: dict[str, SessionJob] = {}
         self._ready: deque[SessionJob] = deque()
         self._functions: dict[bytes, Function] = {}
@@ -203,8 +207,23 @@ class Books:
         if job.cancelled:
             job.cancelled.difference_update(indices)
             job.blanks.difference_update(indices)
+        if job.past is not None and job.past.tasks:
+            job.past.ended(indices)
         self._settle(job)
         return Deliver(job.id, indices, statuses, bodies)
+
+    def stand(self, message: Standing) -> None:
+        """Keep what the broker tells of jobs, for the next broker."""
+        for told in message.jobs:
+            job = self._jobs.get(told.job)
+            if job is not None and job.past is not None:
+                job.past.paused = told.paused
+                sent = job.sent() if told.cancelled else ()
+                job.cancelled.update(index for index in sent if index < told.cancelled)
+        for task in message.tasks:
+            job = self._jobs.get(task.job)
+            if job is not None and job.past is not None and task.index in job.bodies:
+                job.past.tasks[task.index] = task
 
     def rewind(self, *, resumed: bool) -> tuple[list[Deliver], list[Span]]:
         """After a welcome: what the broker may lack is to be sent again, cancellations too."""
@@ -249,7 +268,7 @@ class Books:
         there = self.held_bytes - self.unsent_bytes
         return there == 0 or there + job.next_size() <= self.window_bytes
 
-    def next_submit(self) -> tuple[list[Function], list[SubmitGroup], list[Span]]:
+    def next_submit(self, now: float) -> tuple[list[Function], list[SubmitGroup], list[Span]]:
         """Take the next message's worth: functions to send first, groups, and what to cancel then.
 
         Jobs take turns, so that a long one does not keep a short one waiting.
@@ -258,7 +277,7 @@ class Books:
         groups: list[SubmitGroup] = []
         durable: set[str] = set()
         doomed: list[Span] = []
-        self.inputs = []
+        self.inputs, self.standings = [], []
         tasks, size = 0, 0
         while self.sendable and tasks < MESSAGE_TASKS and size < MESSAGE_BYTES:
             job = self._ready.popleft()
@@ -275,6 +294,11 @@ class Books:
             tasks += len(group.bodies)
             size += group_size
             groups.append(group)
+            if group.options is not None and not job.durable:
+                if job.past is None:
+                    job.past = Past(now)
+                else:
+                    self.standings += job.past.messages(job.id, now)
             if job.stores:
                 self.inputs += inputs_of(group)
             if job.durable and job.id not in durable:

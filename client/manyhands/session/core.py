@@ -96,6 +96,7 @@ from manyhands_shared.messages import (
     ResultGroup,
     Results,
     Span,
+    Standing,
     Status,
     Submit,
     Throttle,
@@ -289,8 +290,9 @@ class Session:
         if self._must_acknowledge:
             self._receipts.clear()
             yield Send(Ack(self._last_seq))
-        functions, groups, doomed = self.books.next_submit()
+        functions, groups, doomed = self.books.next_submit(self._now)
         yield from map(Send, functions)
+        yield from map(Send, self.books.standings)
         if self.books.inputs:
             yield Send(Inputs(self.books.inputs))
         if groups:
@@ -402,6 +404,10 @@ class Session:
         self.books.window_tasks = max(1, message.window_tasks)
         yield from map(Kept, self.books.confirm(message.jobs))
 
+    def _standing(self, message: Standing) -> Iterator[Effect]:
+        self.books.stand(message)
+        yield from ()
+
     def _rejected(self, message: Rejected) -> Iterator[Effect]:
         known = self.books.knows(message.job)
         ended = self.books.reject(message.job, message.first, message.reason)
@@ -496,6 +502,7 @@ _RECEIVERS: Mapping[type[Message], Any] = {
     Rejected: Session._rejected,
     Reply: Session._reply,
     Results: Session._results,
+    Standing: Session._standing,
     Want: Session._want,
     Who: Session._who,
 }

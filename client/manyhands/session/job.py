@@ -8,6 +8,7 @@ from itertools import accumulate, takewhile
 from typing import Any
 
 from manyhands.session.inputs import StoredPayload
+from manyhands.session.past import Past
 from manyhands_shared.messages import Span, SubmitGroup
 from manyhands_shared.serial import Payload, nbytes
 
@@ -37,6 +38,7 @@ class SessionJob:
         "next",
         "opened",
         "options",
+        "past",
         "queued",
         "refusal",
         "runs",
@@ -80,6 +82,8 @@ class SessionJob:
         #: `Submit` messages of a durable job on this link that are not answered. Each is, by one
         #: `Accepted`, so that none is left is what says that the job's closing was written down.
         self.awaited = 0
+        #: What another broker must be told of it; `None` before its first tasks were sent.
+        self.past: Past | None = None
         #: Some of its tasks have referred to stored values.
         self.stores = False
         #: A task that was sent must not be sent again to a broker that does not know of it.
