@@ -177,6 +177,8 @@ class Broker(Part):
                 self.wake(0.0)
 
     def _check(self) -> None:
+        if self.core.book.counters["internal_errors"]:
+            raise AssertionError("something has broken inside the scheduler")
         if self.inspect():
             self.core.validate()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from manyhands_broker.core import speculation
+from manyhands_broker.core.breakdown import Breakdowns
 from manyhands_broker.core.effects import Effect, Forget, Persist, Say, Send
 from manyhands_broker.core.fleet import Fleet
 from manyhands_broker.core.functions import Functions
@@ -86,6 +87,9 @@ class Book:
         #: Durable jobs that are over, and jobs that wait for a job to be done.
         self.kept = Kept()
         self.followers: dict[str, list[Job]] = {}
+        #: Jobs that are over whose followers are still to be told: id, state, followers. A list and no
+        #: recursion, for users make chains as long as they like.
+        self.over: deque[tuple[str, str, deque[Job]]] = deque()
         #: Ids of durable jobs that had results in this drain: these are not in the store yet.
         self.unwritten: set[str] = set()
         #: Sessions that read stored results: (session, job id) → position reached.
@@ -98,8 +102,10 @@ class Book:
         self.fleet = Fleet(limits)
         self.functions = Functions()
         self.ready = ReadyQueue()
-        self.timers = Timers()
         self.counters: Counter[str] = Counter()
+        #: What has broken for one job, which ends behind the event.
+        self.breakdowns = Breakdowns(self.counters, self.say)
+        self.timers = Timers(self.breakdowns.of)
         self.event_kinds: set[str] = set()
         #: Jobs that were over a moment ago, by id: when a new one of that id may start.
         self.resting_ids: OrderedDict[str, float] = OrderedDict()
@@ -182,7 +188,7 @@ class Book:
 
     def look_at(self, job: Job, when: float) -> None:
         """See at that time whether running tasks of a job have become slow."""
-        self.timers.at(when, lambda _now: self.overdue.setdefault(job))
+        self.timers.at(when, lambda _now: self.overdue.setdefault(job), job)
 
     def take_back(self, piece: Piece, node: Node, *, started: bool = True) -> None:
         """ASSIGNED → QUEUED; or to an end, where that was wanted or a second run is not.
@@ -233,7 +239,7 @@ class Book:
         job = piece.chunk.job
         self._leave(piece, node, started=True)
         job.postpone(piece, self.now + delay)
-        self.timers.at(self.now + delay, lambda now: self._revive(job, now))
+        self.timers.at(self.now + delay, lambda now: self._revive(job, now), job)
 
     def _revive(self, job: Job, now: float) -> None:
         job.revive(now)
@@ -347,8 +353,9 @@ class Book:
         for node in job.known_by:
             node.knows.discard(job)
         job.known_by.clear()
-        for follower in self.followers.pop(job.id, ()):
-            self.followed(follower, job.id, summary["state"])
+        followers = self.followers.pop(job.id, None)
+        if followers:
+            self.over.append((job.id, summary["state"], deque(followers)))
 
     def _rest(self, job: Job) -> None:
         """Nodes hold results of a job until they are acknowledged, and know it by its id alone."""
@@ -359,6 +366,22 @@ class Book:
         ids.move_to_end(job.id)
         while ids and next(iter(ids.values())) <= self.now:
             ids.popitem(last=False)
+
+    def tell_followers(self, most: int) -> int:
+        """Tell at most `most` jobs that one before them is over; returns how many were told."""
+        told = 0
+        while self.over and told < most:
+            parent, state, followers = self.over[0]
+            if not followers:
+                self.over.popleft()
+                continue
+            follower = followers.popleft()
+            told += 1
+            try:
+                self.followed(follower, parent, state)
+            except Exception as error:  # noqa: BLE001 - reported; it ends this one
+                self.breakdowns.of(error, follower)
+        return told
 
     def followed(self, job: Job, parent: str, state: str) -> None:
         """A job that `job` comes after is over."""
@@ -371,7 +394,8 @@ class Book:
             job.awaits.discard(parent)
         else:
             # In a later drain: what the parents returned last is in the store only after this one.
-            self.timers.at(math.nextafter(self.now, math.inf), lambda _now: self._start(job))
+            later = math.nextafter(self.now, math.inf)
+            self.timers.at(later, lambda _now: self._start(job), job)
 
     def _start(self, job: Job) -> None:
         job.awaits.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from manyhands_broker.core import speculation
 from manyhands_broker.core.book import Book
+from manyhands_broker.core.breakdown import doom
 from manyhands_broker.core.job import Job, Piece
 from manyhands_broker.core.records import JobClosed, JobMarked
 from manyhands_broker.core.states import State
@@ -42,6 +43,20 @@ class Cancelling:
         self.rest(job)
         if job.finished:
             self._book.retire(job)
+
+    def broken(self) -> None:
+        """End the jobs for which something has broken, with the cause."""
+        book = self._book
+        jobs, book.breakdowns.jobs = book.breakdowns.jobs, {}
+        for job, cause in jobs.items():
+            if book.jobs.get(job.id) is not job:
+                continue
+            book.counters["jobs_broken"] += 1
+            doom(job, cause)
+            try:
+                self.rest(job)
+            except Exception as error:  # noqa: BLE001 - reported; there is nothing left to try
+                book.breakdowns.of(error, None)
 
     def rest(self, job: Job) -> None:
         """Cancel every task that has not ended."""

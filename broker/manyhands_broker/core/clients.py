@@ -401,7 +401,7 @@ class Clients:
         hold_until = max(session.hold_until, book.resting_ids.get(job.id, 0.0))
         if hold_until > now:
             job.held = True
-            book.timers.at(hold_until, lambda _now: self._unhold(job))
+            book.timers.at(hold_until, lambda _now: self._unhold(job), job)
         self.limit(job)
         return job
 
@@ -409,7 +409,7 @@ class Clients:
         """See to the deadline of a new job, or of one that comes from before the broker's start."""
         if job.options.deadline:
             when = job.submitted + job.options.deadline
-            self._book.timers.at(when, lambda _now: self._overdue(job))
+            self._book.timers.at(when, lambda _now: self._overdue(job), job)
 
     def _unhold(self, job: Job) -> None:
         job.held = False

@@ -59,18 +59,23 @@ class Dispatcher:
         stuck: set[Kind] = set()
         left = DRAIN_TASKS
         while left > 0 and book.queued and (job := ready.next(stuck)) is not None:
-            if job.referring:
-                node, count = self._placer.place(job) or (None, 0)
-            else:
-                node = fleet.pick(job)
-                count = fleet.amount(node, job, book.queued) if node is not None else 0
-            if node is None or not count:
-                stuck.add(job.kind)
+            try:
+                if job.referring:
+                    node, count = self._placer.place(job) or (None, 0)
+                else:
+                    node = fleet.pick(job)
+                    count = fleet.amount(node, job, book.queued) if node is not None else 0
+                if node is None or not count:
+                    stuck.add(job.kind)
+                    continue
+                session = job.session
+                if session.cap:
+                    count = min(count, session.cap - session.assigned)
+                given, size = self._give(job, node, count, groups)
+            except Exception as error:  # noqa: BLE001 - reported; it ends this job
+                book.breakdowns.of(error, job)
+                job.ready.clear()  # not again in this drain, behind which the job ends
                 continue
-            session = job.session
-            if session.cap:
-                count = min(count, session.cap - session.assigned)
-            given, size = self._give(job, node, count, groups)
             sizes[node] = sizes.get(node, 0) + size
             if sizes[node] >= book.limits.batch_bytes:
                 del sizes[node]
@@ -98,17 +103,11 @@ class Dispatcher:
                 self._lose(job, piece)
                 continue
             piece, bodies, part = fitting
+            options = self._introduce(job, node)
             attempt = book.give(piece, node, each)
             size += part
             given += piece.size
-            group = AssignGroup(
-                job.id,
-                attempt,
-                job.function,
-                self._introduce(job, node),
-                list(piece.indices),
-                bodies,
-            )
+            group = AssignGroup(job.id, attempt, job.function, options, list(piece.indices), bodies)
             groups.setdefault(node, []).append(group)
         return given, size
 
@@ -118,7 +117,11 @@ class Dispatcher:
         for piece, node in self._speculator.choose(now):
             job = piece.chunk.job
             each = book.limits.unmeasured if job.estimate is None else job.estimate
-            fitting = self._fitting(job, piece, 0)
+            try:
+                fitting = self._fitting(job, piece, 0)
+            except Exception as error:  # noqa: BLE001 - reported; it ends this job
+                book.breakdowns.of(error, job)
+                continue
             if fitting is None:
                 continue  # the run that goes on is its last
             _, bodies, _ = fitting

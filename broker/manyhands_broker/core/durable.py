@@ -82,7 +82,7 @@ class Durable:
                 # In a later drain: until this one is committed they can be read nowhere else.
                 stop = first + len(bodies)
                 later = math.nextafter(book.now, math.inf)
-                book.timers.at(later, lambda _now: self._spill(job, first, stop))
+                book.timers.at(later, lambda _now: self._spill(job, first, stop), job)
         if closed:
             book.record(JobClosed(job.id, job.total))
 
@@ -179,7 +179,13 @@ class Durable:
         for (session, job_id), position in list(book.readers.items()):
             if not self._may_read(session):
                 continue
-            page = book.store.results(job_id, position, book.limits.page_bytes)
+            try:
+                page = book.store.results(job_id, position, book.limits.page_bytes)
+            except Exception as error:  # noqa: BLE001 - reported; nobody can read on
+                book.breakdowns.of(error, book.jobs.get(job_id))
+                del book.readers[session, job_id]
+                self.absent(session, job_id)
+                continue
             for stored in page:
                 book.tell(session, stored.group)
                 book.readers[session, job_id] = stored.position
@@ -243,7 +249,7 @@ class Durable:
             book.functions.add(function)
         job.waiting = not book.functions.use(job)
         # From the first drain on: until then nobody could come back.
-        book.timers.at(book.now, lambda now: self._await_nodes(job, now))
+        book.timers.at(book.now, lambda now: self._await_nodes(job, now), job)
         if isinstance(function, Damaged):
             self.lose(job, job.every_piece(State.QUEUED), function.reason)
         elif "cancelled" in stored.marks:
@@ -349,9 +355,9 @@ class Durable:
 
     def _await_nodes(self, job: Job, now: float) -> None:
         timers, limits = self._book.timers, self._book.limits
-        timers.at(now + limits.rejoin_wait, lambda _now: self._release(job))
+        timers.at(now + limits.rejoin_wait, lambda _now: self._release(job), job)
         if job.uncertain:
-            timers.at(now + limits.session_grace, lambda _now: self._lose(job))
+            timers.at(now + limits.session_grace, lambda _now: self._lose(job), job)
 
     def _lose(self, job: Job) -> None:
         """No node has come back with these, and they must not run twice."""

@@ -325,9 +325,10 @@ class Job:
     def assign(self, piece: Piece, node: Node) -> int:
         """QUEUED → ASSIGNED, to `node`; returns the new attempt number."""
         chunk, lo, hi = piece
-        self._move(piece, State.QUEUED, State.ASSIGNED)
         attempt = chunk.attempts[lo] + 1
-        chunk.attempts[lo:hi] = array("I", [attempt]) * piece.size
+        numbers = array("I", [attempt]) * piece.size
+        self._move(piece, State.QUEUED, State.ASSIGNED)
+        chunk.attempts[lo:hi] = numbers
         chunk.holders[lo:hi] = [node] * piece.size
         return attempt
 
@@ -368,11 +369,12 @@ class Job:
 
     def adopt(self, piece: Piece, node: Node, attempt: int) -> None:
         """QUEUED → ASSIGNED in the attempt that `node` already runs it in. `withdraw` has to follow."""
+        numbers = array("I", [attempt]) * piece.size
+        self._move(piece, State.QUEUED, State.ASSIGNED)
         for index in piece.indices:
             self.delayed.pop(index, None)
             self.uncertain.discard(index)
-        self._move(piece, State.QUEUED, State.ASSIGNED)
-        piece.chunk.attempts[piece.lo : piece.hi] = array("I", [attempt]) * piece.size
+        piece.chunk.attempts[piece.lo : piece.hi] = numbers
         piece.chunk.holders[piece.lo : piece.hi] = [node] * piece.size
 
     def end(self, piece: Piece, old: State, new: State) -> int:

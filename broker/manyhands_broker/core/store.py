@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from manyhands_shared.errors import ManyhandsError
 from manyhands_shared.messages import Function, ResultGroup
 from manyhands_shared.serial import Payload
+
+
+class StoreFailed(ManyhandsError):
+    """The journal as a whole cannot be used: no failure of one job."""
 
 
 class StoredResults(NamedTuple):

@@ -35,6 +35,7 @@ from manyhands_shared.messages import (
     Pong,
     Refused,
     Renew,
+    ResultGroup,
     Results,
     Returned,
     Span,
@@ -124,12 +125,7 @@ class Workers:
         node.lease_until = now + book.limits.lease
         match message:
             case Results(seq, groups):
-                node.last_result = now
-                for group in groups:
-                    self._outcomes.results(node, group)
-                nbytes = sum(total(group.bodies) for group in groups)
-                self._courtesy.acknowledge(node, seq, nbytes)
-                book.fleet.update(node)
+                self._results(node, seq, groups, now)
             case Renew(counter, slots, window):
                 node.draining = window == 0 or bool(node.drain)
                 self._resize(node, slots, window)
@@ -156,6 +152,18 @@ class Workers:
                 self.condemn(node, reason or "it left", blame=False)
             case _:
                 book.counters["unexpected_messages"] += 1
+
+    def _results(self, node: Node, seq: int, groups: list[ResultGroup], now: float) -> None:
+        book = self._book
+        node.last_result = now
+        for group in groups:
+            try:
+                self._outcomes.results(node, group)
+            except Exception as error:  # noqa: BLE001 - reported; it ends the job
+                book.breakdowns.of(error, book.jobs.get(group.job))
+        nbytes = sum(total(group.bodies) for group in groups)
+        self._courtesy.acknowledge(node, seq, nbytes)
+        book.fleet.update(node)
 
     def _returned(self, node: Node, spans: list[Span], now: float) -> None:
         """The node gives tasks back that it has not started."""

@@ -6,18 +6,17 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from manyhands_broker.core.records import Record, StoredJob
-from manyhands_broker.core.store import Store
-from manyhands_shared.errors import ManyhandsError
+from manyhands_broker.core.store import Store, StoreFailed
 
 #: Pieces of output that are kept of a job.
 MAX_OUTPUT = 1_000
 
 
-class JournalFull(ManyhandsError):
+class JournalFull(StoreFailed):
     """There is no room for what should be written. It waits in memory; `commit` may be tried again."""
 
 
-class JournalBroken(ManyhandsError):
+class JournalBroken(StoreFailed):
     """The journal cannot be trusted any more: a failed write or flush, a damaged file.
 
     The broker stops. It never flushes again after a failed flush: the kernel may have dropped the
