@@ -8,6 +8,7 @@ import json
 import random
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from broker.test_server import (
 from command import fails, run
 from manyhands_broker.http.app import STUCK
 from manyhands_broker.http.board import Board
+from manyhands_broker.http.connections import HEAD_BYTES, LIFE_SECONDS
 from manyhands_broker.http.metrics import COUNTERS, GAUGES
 from manyhands_shared import messages as m
 from support import eventually
@@ -197,6 +199,57 @@ def test_garbage_costs_the_broker_nothing(shared: Broker) -> None:
         with socket.create_connection(place, timeout=10) as connection:
             connection.sendall(rng.randbytes(2_000) + b"\r\n\r\n")
     assert get(shared.facts["http"], "/readyz").status == 200
+
+
+@contextlib.contextmanager
+def slow_clients(url: str, count: int, said: bytes) -> Iterator[list[socket.socket]]:
+    """Clients that say this much of a request, and go on at one byte in a while."""
+    place = ("127.0.0.1", int(url.rpartition(":")[2]))
+    with contextlib.ExitStack() as stack:
+        socks = []
+        for _ in range(count):
+            socks.append(stack.enter_context(socket.create_connection(place, timeout=10)))
+            socks[-1].sendall(said)
+        yield socks
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA: ", b"POST /x HTTP/1.1\r\n"]
+)
+def test_slow_clients_do_not_keep_probes_out(shared: Broker, said: bytes) -> None:
+    url = shared.facts["http"]
+    with slow_clients(url, 700, said) as socks:
+        for _ in range(20):
+            started = time.monotonic()
+            assert get(url, "/livez").status == 200
+            assert time.monotonic() - started < 5.0
+            for sock in socks:
+                with contextlib.suppress(OSError):
+                    sock.send(b"x")
+
+
+def test_a_request_that_does_not_end_is_ended(shared: Broker) -> None:
+    url = shared.facts["http"]
+    with slow_clients(url, 1, b"GET /livez HTTP/1.1\r\nHost: ") as [sock]:
+        started = time.monotonic()
+        sock.settimeout(0.1)
+        while True:
+            try:
+                sock.send(b"x")
+                if not sock.recv(1):
+                    break
+            except TimeoutError:
+                assert time.monotonic() - started < 4 * LIFE_SECONDS
+            except ConnectionError:
+                break
+
+
+def test_a_head_of_a_request_has_an_end(shared: Broker) -> None:
+    url = shared.facts["http"]
+    with slow_clients(url, 1, b"GET /livez HTTP/1.1\r\nA: " + bytes([65]) * 2 * HEAD_BYTES) as [
+        sock
+    ]:
+        assert sock.recv(100).startswith(b"HTTP/1.1 4")
 
 
 def test_a_broker_that_stands_still_is_not_alive(start: Callable[..., Broker]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -19,8 +20,6 @@ from manyhands_shared.process import die_with_parent
 
 _CONTEXT = multiprocessing.get_context("spawn")
 _BACKLOG = 128
-#: Requests at once; more are told to come back.
-_CONCURRENCY = 64
 _PARENT_SECONDS = 5
 
 
@@ -51,6 +50,12 @@ class HttpServer(_CONTEXT.Process):  # type: ignore[name-defined,misc]
         import uvicorn  # noqa: PLC0415
 
         from manyhands_broker.http.app import application  # noqa: PLC0415
+        from manyhands_broker.http.connections import (  # noqa: PLC0415
+            BACKLOG,
+            HEAD_BYTES,
+            Connection,
+            Connections,
+        )
 
         class Server(uvicorn.Server):
             @contextlib.contextmanager
@@ -64,15 +69,16 @@ class HttpServer(_CONTEXT.Process):  # type: ignore[name-defined,misc]
         server = Server(
             uvicorn.Config(
                 application(self._board, self._hosts, time.monotonic),
-                http="h11",
+                http=functools.partial(Connection, connections=Connections()),  # type: ignore[arg-type]
+                h11_max_incomplete_event_size=HEAD_BYTES,
+                headers=[("Connection", "close")],
+                backlog=BACKLOG,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=_CONCURRENCY,
-                timeout_keep_alive=5,
                 callback_notify=leave_with_parent,
                 timeout_notify=_PARENT_SECONDS,
             )
