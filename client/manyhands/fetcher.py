@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from manyhands.session.types import Fetch, Fetched
@@ -19,6 +20,10 @@ from manyhands_shared.ticket import Ticket
 
 if TYPE_CHECKING:
     from manyhands.direct import Direct
+
+
+#: Results that are mapped; more are copied. The system allows a process 65,530 mappings in all.
+_MOST_MAPPED = 16_384
 
 
 class Fetcher:
@@ -36,6 +41,7 @@ class Fetcher:
         self._borrower = loans.Borrower()
         self._waiting: dict[bytes, tuple[Fetch, Ticket]] = {}
         self._failed: deque[Fetched] = deque()
+        self._mapped_keys: set[bytes] = set()
         self.fd = self._borrower.fd
 
     @property
@@ -90,13 +96,30 @@ class Fetcher:
         try:
             if not loans.fits(fd, size, at):
                 raise ValueError("another size than the ticket says")
-            return loans.cut(loans.private_view(fd, size, give_back, at), ticket.lengths)
+            if len(self._mapped_keys) < _MOST_MAPPED:
+                memory = loans.private_view(fd, size, self._giving_back(ticket.key, give_back), at)
+            else:
+                memory = memoryview(bytearray(size))
+                os.preadv(fd, [memory], at)
+                give_back()
+            return loans.cut(memory, ticket.lengths)
         except (OSError, ValueError):
             # No room for the mapping: the way through the broker needs no less, but may find some.
+            self._mapped_keys.discard(ticket.key)
             give_back()
             return None
         finally:
             os.close(fd)
+
+    def _giving_back(self, key: bytes, give_back: Callable[[], None]) -> Callable[[], None]:
+        keys = self._mapped_keys
+        keys.add(key)
+
+        def given_up() -> None:
+            keys.discard(key)
+            give_back()
+
+        return given_up
 
 
 def fetcher(direct: Direct | None) -> Fetcher | None:

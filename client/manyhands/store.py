@@ -21,6 +21,7 @@ import xxhash
 from manyhands.linger import Linger
 from manyhands.session.inputs import StoredPayload, largest
 from manyhands_shared import loans, serial, stored
+from manyhands_shared.descriptors import NO_DESCRIPTOR
 from manyhands_shared.errors import SubmitError, SubmitQueueFull
 from manyhands_shared.serial import Buffer, Payload
 from manyhands_shared.stored import Place, public_name
@@ -105,7 +106,8 @@ class Store:
         self._kept: weakref.WeakValueDictionary[bytes, _Kept] = weakref.WeakValueDictionary()
         # The next call may take the same argument when no call is left that does.
         self._linger = Linger(_LINGER_SECONDS, MAX_BYTES // 4)
-        self._segments: dict[bytes, int] = {}
+        self._shelf = loans.Shelf()
+        self._segments: dict[bytes, loans.Spot] = {}
         # What was sent through the broker, and whom to tell when it is gone.
         self._supplied: dict[bytes, Callable[[bytes], None]] = {}
         self._nbytes = 0
@@ -137,10 +139,14 @@ class Store:
             copies = tuple(map(bytes, parts))
             return Ref(None, lambda: serial.loads_shared(copies))
         kept = self.put(parts, block=True)
+        if kept is None:
+            return Ref(None, lambda: serial.loads(payload))
         return Ref(kept, lambda: serial.loads_shared(self.buffers(kept.place.key)))
 
-    def put(self, parts: Sequence[Buffer], *, block: bool) -> _Kept:
+    def put(self, parts: Sequence[Buffer], *, block: bool) -> _Kept | None:
         """Keep buffers, unless the very same are kept already.
+
+        None: there are too few descriptors left to keep more, and values have to travel whole.
 
         Raises:
             SubmitError: the system has no memory for them.
@@ -157,19 +163,25 @@ class Store:
         self._reserve(size, block=block)
         try:
             lender = self._lending()
-            fd = loans.new_segment(size)
+            spot = self._shelf.place(size)
         except OSError as error:
             self._release(size)
+            if error.errno in NO_DESCRIPTOR:
+                return None
             raise SubmitError(f"no memory to keep {size} bytes: {error}") from None
-        with mmap.mmap(fd, size) as memory, memoryview(memory) as view:
+        if spot is None:
+            self._release(size)
+            return None
+        mapping = mmap.mmap(spot.fd, size, offset=spot.at)
+        with mapping as memory, memoryview(memory) as view:
             loans.lay(view, views)
             # Of what lies there now: the caller's other threads may have written to it meanwhile.
             digest = self._digest(loans.cut(view, lengths))
         key = secrets.token_bytes(16)
         kept = _Kept(Place(key, lengths, loans.host_id(), lender.address, self._owner))
         self._kept[digest] = kept
-        self._segments[key] = fd
-        self._intake.command(lambda: self._offer(lender, key, fd))
+        self._segments[key] = spot
+        self._intake.command(lambda: self._offer(lender, key, spot))
         weakref.finalize(kept, self._dropped, key, size).atexit = False
         self._linger.use(digest, kept, size)
         return kept
@@ -180,9 +192,10 @@ class Store:
         Raises:
             OSError, ValueError, KeyError: it cannot be had.
         """
-        fd = self._segments[key]
+        spot = self._segments[key]
         lengths = next(kept.place.lengths for kept in self._kept.values() if kept.place.key == key)
-        return loans.cut(loans.shared_view(fd, loans.span(lengths)), lengths)
+        view = loans.shared_view(spot.fd, loans.span(lengths), at=spot.at)
+        return loans.cut(view, lengths)
 
     def supply(self, key: bytes, gone: Callable[[bytes], None]) -> list[Payload]:
         """What is kept under a key as the bodies of a `Stock`; `gone` is called when it is no more.
@@ -235,16 +248,16 @@ class Store:
             self._nbytes -= size
             self._room.notify_all()
 
-    def _offer(self, lender: loans.Lender, key: bytes, fd: int) -> None:
+    def _offer(self, lender: loans.Lender, key: bytes, spot: loans.Spot) -> None:
         if self._lender is lender:
-            lender.offer(key, fd, lambda: self._closed(key))
+            lender.offer(key, spot.fd, lambda: self._closed(key), spot.at)
         else:  # the session ended before
             self._closed(key)
 
     def _closed(self, key: bytes) -> None:
-        fd = self._segments.pop(key, None)
-        if fd is not None:
-            os.close(fd)
+        spot = self._segments.pop(key, None)
+        if spot is not None:
+            self._shelf.free(spot)
 
     def _dropped(self, key: bytes, size: int) -> None:
         """Nobody refers to it any more. On whatever thread noticed that."""
@@ -291,6 +304,8 @@ class Packer:
         if not _is_large(buffer):
             return bytes(buffer)
         kept = self._store.put([buffer], block=self._block)
+        if kept is None:
+            return bytes(buffer)
         self.found.append(kept)
         return tuple(kept.place)
 

@@ -6,12 +6,15 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -274,3 +277,61 @@ def test_a_node_that_cannot_start_children_gives_its_tasks_to_others(bench: Benc
     assert [future.result(BOUND) for future in futures] == list(range(20))
     limit_descriptors(node.pid, usual)
     eventually(lambda: "children start again" in node.log, BOUND, what="the node has recovered")
+
+
+def array_of(number: int) -> Any:
+    """A result of 300 kB."""
+    return np.full(37_500, float(number))
+
+
+@pytest.mark.parametrize("limit", [1024, 128])
+def test_results_that_a_client_keeps_do_not_use_up_a_nodes_descriptors(
+    bench: Bench, limit: int
+) -> None:
+    """Row 47: when few are left, results go through the broker."""
+    broker = bench.broker()
+    client = bench.client(broker.address)
+    lower = ["sh", "-c", f'ulimit -n {limit}; exec "$@"', "lower"]
+    node = bench.node(broker.address, slots=4, prefix=lower)
+    joined(client, 1)
+    executor = bench.executor(broker.address)
+    kept = list(executor.map(array_of, range(600), timeout=BOUND))
+    assert [array[-1] for array in kept] == list(map(float, range(600)))
+    assert all(array.flags.writeable for array in kept)
+    other = bench.executor(broker.address)
+    assert other.submit(abs, -1).result(BOUND) == 1
+    events = [event["text"] for event in client.query("events")]
+    assert not any("makes no sense" in text or "cannot start" in text for text in events), events
+    assert descriptors(node.pid) < limit
+
+
+_MAPS_LARGE_ARRAYS = """
+import sys, numpy, manyhands
+arrays = [numpy.full(132_500, float(number)) for number in range(300)]
+with manyhands.Pool(address=sys.argv[1]) as pool:
+    sums = pool.map(numpy.sum, arrays)
+assert sums == [132_500.0 * number for number in range(300)]
+"""
+
+
+@pytest.mark.parametrize(("node_limit", "client_limit"), [(128, 1024), (1024, 64)])
+def test_large_arguments_do_not_use_up_descriptors(
+    bench: Bench, node_limit: int, client_limit: int
+) -> None:
+    """Row 47: many values share a file, and where few are left they travel whole."""
+    broker = bench.broker()
+    client = bench.client(broker.address)
+    lower = ["sh", "-c", f'ulimit -n {node_limit}; exec "$@"', "lower"]
+    node = bench.node(broker.address, slots=2, prefix=lower)
+    joined(client, 1)
+    script = [sys.executable, "-c", _MAPS_LARGE_ARRAYS, broker.address]
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -n {client_limit}; exec "$@"', "lower", *script],
+        capture_output=True,
+        text=True,
+        timeout=2 * BOUND,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert node.alive
+    assert bench.executor(broker.address).submit(abs, -1).result(BOUND) == 1

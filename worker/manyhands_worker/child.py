@@ -8,7 +8,7 @@ import socket
 from multiprocessing.connection import Connection
 from typing import Any
 
-from manyhands_shared import stored
+from manyhands_shared import descriptors, stored
 from manyhands_worker.birth import restore_environment
 from manyhands_worker.bringer import Bringer
 from manyhands_worker.control import DISCONNECTED, words
@@ -63,6 +63,7 @@ class PoolChild(BaseProcess):
             os._exit(0)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         limit_threads(self._limits.threads)
+        descriptors.limit(self._limits.descriptors)
         control = words(self._control)
         slab, tap = SlabWriter(self._slab, control), Tap(*self._tap)
         segments = SegmentWriter(self._marks, self._limits.segment_bytes)

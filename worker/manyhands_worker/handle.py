@@ -12,7 +12,9 @@ from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING
 
 from manyhands_shared import serial
-from manyhands_shared.loans import Lender, fits, span
+from manyhands_shared.descriptors import scarce
+from manyhands_shared.failure import Failure
+from manyhands_shared.loans import Lender, cut, fits, shared_view, span
 from manyhands_shared.serial import Buffer, Payload
 from manyhands_shared.status import Status
 from manyhands_worker import control, pipe
@@ -29,7 +31,7 @@ from manyhands_worker.process import (
     read_rss,
 )
 from manyhands_worker.runner import Limits
-from manyhands_worker.segments import Offer, new_marks
+from manyhands_worker.segments import SHUT, Offer, new_marks
 from manyhands_worker.slab import SlabError, SlabLedger, new_slab
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class ChildHandle:
         self.expired = (0, 0.0)
         #: Some of its tasks have had their output captured.
         self.captures = False
+        # Some of its tasks may run once only.
+        self._once = False
         #: When to look whether its task runs too long.
         self.check_at: float | None = None
         #: Nothing can be read from it any more.
@@ -138,6 +142,7 @@ class ChildHandle:
             flags |= pipe.DIRECT
         flags |= pipe.SAFE * rules.safe | pipe.FOREIGN * rules.foreign
         self.captures = self.captures or rules.capture
+        self._once = self._once or rules.at_most_once
         if rules.timeout:
             self._time(batch)
         self.words[control.LIMIT] = control.NO_LIMIT
@@ -269,9 +274,18 @@ class ChildHandle:
                     payloads.append(body)
                     continue
                 if isinstance(body, list) and body[0] < 0:
-                    offers.append(self._offer(-1 - body[0], body[1:]))
-                    sorts[place] = Status.HELD
-                    payloads.append(offers[-1].ticket)
+                    held = self._held(-1 - body[0], body[1:])
+                    if held is None:  # nothing is behind a large result, which goes out at once
+                        lost = self._lost()
+                        sorts[place:], payloads = bytes([lost[0]]), [*payloads, lost[1]]
+                        break
+                    if isinstance(held, Offer):
+                        offers.append(held)
+                        sorts[place] = Status.HELD
+                        payloads.append(held.ticket)
+                    else:
+                        frames += len(held)
+                        payloads.append(held)
                     continue
                 if isinstance(body, int):
                     parts: tuple[Buffer, ...] = tuple(islice(rest, body))
@@ -299,19 +313,42 @@ class ChildHandle:
             offers,
         )
 
-    def _offer(self, number: int, lengths: list[int]) -> Offer:
-        """A result in one of the child's segments."""
-        fd = self._reader.fds.popleft()
-        if self._lender is None or not lengths or min(lengths) < 0 or not fits(fd, span(lengths)):
-            os.close(fd)
-            raise ValueError("a segment that is none")
+    def _held(self, number: int, lengths: list[int]) -> Offer | tuple[Buffer, ...] | None:
+        """A result in one of the child's segments: held, or to be sent; None if it did not come."""
         marks = self._marks
-        marks[number] = 1  # an impossible number is an IndexError, and the end of this child
+        if not 0 <= number < SHUT:
+            raise ValueError("a segment of an impossible number")
 
         def release() -> None:
             marks[number] = 0
 
-        return Offer(self._lender, self._server, fd, lengths, release)
+        if not self._reader.fds:
+            self.hold(allowed=False)
+            release()
+            return None
+        fd = self._reader.fds.popleft()
+        if self._lender is None or not lengths or min(lengths) < 0 or not fits(fd, span(lengths)):
+            os.close(fd)
+            raise ValueError("a segment that is none")
+        marks[number] = 1
+        if not scarce(fd):
+            return Offer(self._lender, self._server, fd, lengths, release)
+        self.hold(allowed=False)
+        try:
+            return cut(shared_view(fd, span(lengths), release), lengths)
+        finally:
+            os.close(fd)
+
+    def _lost(self) -> tuple[int, bytes]:
+        """What becomes of a task whose result came without its descriptor: none was free."""
+        if not self._once:
+            return control.REVOKED, b""  # it runs again, and its result comes another way
+        text = "the node had no descriptor left for the result"
+        return Status.UNSENDABLE, Failure("manyhands.ResultError", text).encode()
+
+    def hold(self, *, allowed: bool) -> None:
+        """Whether it may hand over results for the node to hold."""
+        self._marks[SHUT] = not allowed
 
     def revoke(self, limit: int) -> None:
         """Have it start nothing from serial `limit` on; `claim` is true `SETTLE_SECONDS` later."""

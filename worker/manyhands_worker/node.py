@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from manyhands_shared import address, loans, resources
+from manyhands_shared import address, descriptors, loans, resources
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
 from manyhands_shared.link import Link
@@ -124,6 +124,7 @@ class Node:
             lender=lender,
             server=self._server,
             allowed=allowed,
+            descriptors=descriptors.raise_limit(),
         )
         self._guard = Guard(boot_id, self._selector, beats=config.beats)
         self._core = NodeCore(

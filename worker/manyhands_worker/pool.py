@@ -29,6 +29,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
+from manyhands_shared.descriptors import running_short
 from manyhands_shared.loans import Lender
 from manyhands_shared.wire import MAX_FRAME_BYTES
 from manyhands_worker import actions as a
@@ -72,6 +73,7 @@ class NodePool:
         lender: lends large results to clients on this host; None: all go through the broker.
         server: serves them to clients of other hosts.
         allowed: the functions of a safe node; `None` for any.
+        descriptors: that a child may have; 0: as many as the node.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class NodePool:
         lender: Lender | None = None,
         server: ResultServer | None = None,
         allowed: Patterns | None = None,
+        descriptors: int = 0,
     ) -> None:
         self._selector = selector
         self._slab_bytes = slab_bytes
@@ -90,7 +93,13 @@ class NodePool:
         segment_bytes = usable_memory() // 2 // slots
         address = "" if lender is None else lender.address
         self._limits = Limits(
-            frame_bytes, CHILD_FUNCTION_BYTES, threads, segment_bytes, address, allowed
+            frame_bytes,
+            CHILD_FUNCTION_BYTES,
+            threads,
+            segment_bytes,
+            address,
+            allowed,
+            descriptors,
         )
         self._lender = lender
         self._server = server
@@ -218,7 +227,10 @@ class NodePool:
         if now >= self._sampled_at + _SAMPLE_SECONDS:
             self._sampled_at = now
             self._oom.note(now)
+            short = running_short()
             for member in self._children:
+                if member is not None:
+                    member.hold(allowed=not short)
                 if member is not None and (member.busy or not member.rss):
                     member.sample()
 

@@ -68,6 +68,8 @@ class Limits:
     lender: str = ""
     #: The functions of a safe node, which takes safe batches only; `None` for any.
     allowed: Patterns | None = None
+    #: Descriptors that it may have; 0: as many as the node.
+    descriptors: int = 0
 
 
 class Runner:

@@ -7,7 +7,8 @@ into the same memory: a copy into memory that is there already is ten times as f
 pages.
 
 The marks are the only thing that node and child share: one byte for each segment, which the child
-sets before it writes, and the node clears.
+sets before it writes, and the node clears; and one more, with which the node says that it can hold no
+results just now.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Segments of one child.
 COUNT = 64
+#: The mark that says that there is no room with the node.
+SHUT = COUNT
 #: A result of so many bytes is worth it: below, a message costs less than borrowing.
 MIN_BYTES = 256 << 10
 _PAGE = mmap.PAGESIZE
@@ -38,7 +41,7 @@ _FIT = 4
 
 def new_marks() -> Any:
     """The shared marks of one child, handed to it when it starts."""
-    return RawArray("B", COUNT)
+    return RawArray("B", COUNT + 1)
 
 
 class SegmentWriter:
@@ -60,7 +63,7 @@ class SegmentWriter:
         None: there is no room, or the result is too small to be worth it.
         """
         size = loans.span(part.nbytes for part in parts)
-        if size < MIN_BYTES:
+        if size < MIN_BYTES or self._marks[SHUT]:
             return None
         number = self._find(size)
         if number is None:
@@ -90,7 +93,7 @@ class SegmentWriter:
             self._drop(empty)
         try:
             fd = loans.new_segment(size)
-            self._segments[empty] = fd, mmap.mmap(fd, size)
+            self._segments[empty] = fd, loans.map_segment(fd, size, 0, shared=True, writable=True)
         except (OSError, ValueError):
             return None  # no memory, or no descriptor: the result finds another way
         return empty

@@ -11,16 +11,21 @@ Linux only; `AVAILABLE` says whether it works here. Everywhere else data takes t
 
 from manyhands_shared.loans.borrower import Borrower, private_view, shared_view
 from manyhands_shared.loans.lender import Lender
+from manyhands_shared.loans.mapping import map_segment
 from manyhands_shared.loans.segment import AVAILABLE, cut, fits, host_id, lay, new_segment, span
+from manyhands_shared.loans.shelf import Shelf, Spot
 
 __all__ = [
     "AVAILABLE",
     "Borrower",
     "Lender",
+    "Shelf",
+    "Spot",
     "cut",
     "fits",
     "host_id",
     "lay",
+    "map_segment",
     "new_segment",
     "private_view",
     "shared_view",

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from manyhands_shared import peer
 from manyhands_shared.loans.lender import ADDRESS, AT, COMPARE, DROP, GIVE, KEY_BYTES, PACKET_BYTES
 from manyhands_shared.loans.line import Line
+from manyhands_shared.loans.mapping import map_segment
 
 #: A descriptor, to be closed by the taker, and where in it the segment begins.
 Found = tuple[int, int]
@@ -217,20 +218,19 @@ def private_view(
     Raises:
         OSError, ValueError: it cannot be mapped.
     """
-    writable = mmap.PROT_READ | mmap.PROT_WRITE
-    memory = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=writable, offset=at)
-    return _watched(memory, given_up)
+    memory = map_segment(fd, size, at, shared=False, writable=True)
+    return memoryview(_watched(memory, given_up))
 
 
 def shared_view(
     fd: int, size: int, given_up: Callable[[], None] | None = None, at: int = 0
 ) -> memoryview:
     """Map a segment to read from it; otherwise as `private_view`."""
-    memory = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=at)
-    return _watched(memory, given_up)
+    memory = map_segment(fd, size, at, shared=True, writable=False)
+    return memoryview(_watched(memory, given_up)).toreadonly()
 
 
-def _watched(memory: mmap.mmap, given_up: Callable[[], None] | None) -> memoryview:
+def _watched(memory: mmap.mmap, given_up: Callable[[], None] | None) -> mmap.mmap:
     if given_up is not None:
         weakref.finalize(memory, given_up).atexit = False
-    return memoryview(memory)
+    return memory

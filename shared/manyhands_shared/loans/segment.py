@@ -24,10 +24,25 @@ def new_segment(size: int) -> int:
     Raises:
         OSError: the system does not give them.
     """
-    fd = os.memfd_create("manyhands", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = new_file(size)
     try:
         # Now, and not with the first write, is the time to learn that there is no memory.
         os.posix_fallocate(fd, 0, size)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def new_file(size: int) -> int:
+    """A descriptor of a file of `size` bytes that takes no memory yet.
+
+    Raises:
+        OSError: the system does not give one.
+    """
+    fd = os.memfd_create("manyhands", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
         # Whoever maps it may rely on its size.
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
     except BaseException:

@@ -1,0 +1,80 @@
+"""Results in a child's segments when the node has few descriptors."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from manyhands_shared import loans
+from manyhands_shared.status import Status
+from manyhands_worker import actions as a
+
+pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
+
+
+@pytest.fixture
+def lender() -> Iterator[loans.Lender]:
+    made = loans.Lender(f"test-{os.urandom(8).hex()}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def leave(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Leave so many descriptors."""
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def leave(count: int) -> None:
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + count, usual[1]))
+
+    yield leave
+    resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+
+
+def _large() -> bytearray:
+    return bytearray(b"x") * 500_000
+
+
+def _reports(pool: Any) -> list[a.Finished]:
+    return [event for event in pool.events if isinstance(event, a.Finished) and event.statuses]
+
+
+def _offers(pool: Any) -> list[a.Offer]:
+    return [offer for report in _reports(pool) for offer in report.offers]
+
+
+@pytest.mark.parametrize("rules", [a.Rules(direct=True), a.Rules(direct=True, at_most_once=True)])
+def test_with_few_descriptors_a_result_is_sent_instead_of_held(
+    rig: Any, lender: loans.Lender, leave: Any, rules: a.Rules
+) -> None:
+    pool = rig(lender=lender)
+    pool.until(lambda: pool.pool.pid(0))
+    pool.submit(_large, rules=rules)
+    pool.until(lambda: _offers(pool), "a result is held")
+    leave(8)
+    assert pool.outcome(pool.submit(_large, rules=rules)) == [(Status.OK, _large())]
+    assert len(_offers(pool)) == 1
+    assert not pool.deaths()
+    for offer in _offers(pool):
+        offer.free()
+
+
+def test_a_result_without_its_descriptor_comes_another_way(
+    rig: Any, lender: loans.Lender, leave: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("manyhands_worker.pool.running_short", lambda: False)  # it comes too late
+    pool = rig(lender=lender)
+    pool.call(abs, -1)
+    leave(0)
+    assert pool.outcome(pool.submit(_large, rules=a.Rules(direct=True))) == [(Status.OK, _large())]
+    once = a.Rules(direct=True, at_most_once=True)
+    [(status, value)] = pool.outcome(pool.submit(_large, rules=once))
+    assert status in (Status.OK, Status.UNSENDABLE), value
+    assert not pool.deaths()
+    assert not _offers(pool)
