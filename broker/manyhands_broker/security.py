@@ -110,6 +110,11 @@ class Keyring:
         """Whose message a frame is of; `None` if that key is not let in any more."""
         return self._known.get(str(frame.get(_USER)))
 
+    @property
+    def known(self) -> Mapping[str, Identity]:
+        """Those that are let in, by public key, as they were told last."""
+        return {who.key: who for who in self._told.values()}
+
     def refresh(self) -> KeysChanged | None:
         """Look whether the allow-list has changed; what it says now if it has."""
         self._reread()
@@ -117,7 +122,7 @@ class Keyring:
             return None
         self._told = self._known
         log.info("the allow-list has changed: %d keys are let in", len(self._told))
-        return KeysChanged({who.key: who for who in self._told.values()})
+        return KeysChanged(self.known)
 
     def _reread(self) -> bool:
         """Take the list over if it has changed; return whether it is known as it is now."""
@@ -143,7 +148,9 @@ class Keyring:
         with reserve():
             entries = allow_list.read(self._allowed)
         listed = {
-            to_z85(entry.public).decode(): Identity(entry.public, entry.name, entry.role)
+            to_z85(entry.public).decode(): Identity(
+                entry.public, entry.name, entry.role, entry.priority
+            )
             for entry in entries
         }
         return listed | self._own

@@ -115,7 +115,7 @@ def _serve(
         stack.callback(loop.unix.close)
         for one in filter(address.is_unix, bound):
             loop.unix.listen(one)
-        loop.restore(core.restore(journal.jobs()))
+        loop.restore(core.restore(journal.jobs(), keyring.known if keyring else {}))
         heartbeats.attach(loop)
         facts = {
             "address": endpoint,
@@ -249,6 +249,12 @@ def _limits(config: BrokerConfig, beat_port: int) -> Limits:
         beat_port=beat_port,
         window_tasks=config.window_tasks,
         window_bytes=config.window_bytes,
+        stored_tasks=config.stored_tasks,
+        function_bytes=config.function_bytes,
+        key_jobs=config.key_jobs,
+        key_kinds=config.key_kinds,
+        key_sessions=config.key_sessions,
+        key_nodes=config.key_nodes,
         result_bytes=config.result_bytes,
         crash_limit=config.crash_limit,
         keep_results=config.keep_results,

@@ -1,7 +1,7 @@
 """The allow-list: the public keys that a broker lets in besides those of its own cluster key.
 
-A text file, one key a line: ``PUBLIC ROLE NAME``; lines that begin with ``#`` are for people. It is
-replaced whole, so whoever reads it sees the old list or the new one. A key that is not on it is
+A text file, one key a line: ``PUBLIC ROLE NAME [PRIORITY]``; lines that begin with ``#`` are for
+people. It is replaced whole, so a reader sees the old list or the new one. A key that is not on it is
 refused, so taking a line out revokes that key.
 """
 
@@ -24,11 +24,15 @@ _HEADER = "# public keys that the broker lets in; changed with: manyhands keys a
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """A key that is let in. `public` is in hexadecimal."""
+    """A key that is let in. `public` is in hexadecimal.
+
+    `priority` is the highest that a client's jobs have among those of others.
+    """
 
     public: str
     role: str
     name: str
+    priority: int = 0
 
 
 def place(key_file: Path) -> Path:
@@ -57,11 +61,12 @@ def read(path: Path) -> tuple[Allowed, ...]:
         if not line.strip() or line.startswith("#"):
             continue
         try:
-            public, role, name = line.split()
-            entry = Allowed(check_public(public), check_role(role), check_name(name))
+            public, role, name, *priority = line.split()
+            [top] = map(int, priority or ["0"])
+            entry = Allowed(check_public(public), check_role(role), check_name(name), top)
         except ValueError:
             raise ConfigError(
-                f"line {number} of the allow-list {path} is not: PUBLIC ROLE NAME"
+                f"line {number} of the allow-list {path} is not: PUBLIC ROLE NAME [PRIORITY]"
             ) from None
         except ConfigError as error:
             raise ConfigError(f"line {number} of the allow-list {path}: {error}") from None
@@ -119,7 +124,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, keys: tuple[Allowed, ...]) -> None:
-    text = _HEADER + "".join(f"{key.public} {key.role} {key.name}\n" for key in keys)
+    text = _HEADER + "".join(map(_line, keys))
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -133,3 +138,8 @@ def _write(path: Path, keys: tuple[Allowed, ...]) -> None:
             draft.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write the allow-list {path}: {error}") from None
+
+
+def _line(key: Allowed) -> str:
+    priority = f" {key.priority}" if key.priority else ""
+    return f"{key.public} {key.role} {key.name}{priority}\n"

@@ -60,11 +60,23 @@ class BrokerConfig:
         Seconds, "How long a vanished client's jobs wait for it to come back."
     ] = 60.0
     window_tasks: Annotated[
-        int, Ge(1), "Unfinished tasks that one session may have at the broker."
+        int, Ge(1), "Unfinished tasks that the sessions of one key may have at the broker."
     ] = 1_000_000
     window_bytes: Annotated[
-        int, Ge(1), "Bytes of unfinished tasks that one session may have at the broker."
+        int, Ge(1), "Bytes of unfinished tasks that they may have at the broker."
     ] = 1024 * MIB
+    stored_tasks: Annotated[int, Ge(1), "Unfinished tasks of durable jobs of one key."] = 20_000_000
+    function_bytes: Annotated[
+        int, Ge(1), "Bytes of functions and options of one key's unfinished jobs."
+    ] = 256 * MIB
+    key_jobs: Annotated[int, Ge(1), "Unfinished jobs of one key."] = 100_000
+    key_kinds: Annotated[
+        int, Ge(1), Le(1_000), "Kinds of requirements (resources and labels) of one key's jobs."
+    ] = 64
+    key_sessions: Annotated[
+        int, Ge(1), "Sessions of one key; sixteen times as many of all without a key of their own."
+    ] = 256
+    key_nodes: Annotated[int, Ge(1), "Nodes of one key."] = 4_096
     result_bytes: Annotated[
         int, Ge(1), "Result bytes that one session may leave untaken before its tasks wait."
     ] = 256 * MIB

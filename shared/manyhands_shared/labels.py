@@ -18,6 +18,7 @@ import sys
 
 PICKLE = "pickle"
 MSGPACK = "msgpack"
+_COMMON = frozenset((PICKLE, MSGPACK, "python", "cloudpickle"))
 #: This process's Python, as versions are compared: bytecode changes with every minor version.
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -45,6 +46,11 @@ def of_node(cloudpickle_version: str, *, safe: bool) -> list[str]:
 def by_value(cloudpickle_version: str) -> tuple[str, ...]:
     """What a job needs whose function travels by value from this process."""
     return PICKLE, python(), cloudpickle(cloudpickle_version)
+
+
+def is_common(label: str) -> bool:
+    """Whether a label is one of those above, of whatever version."""
+    return label.partition("=")[0] in _COMMON
 
 
 def lacking(label: str) -> str:

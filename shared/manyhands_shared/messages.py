@@ -308,6 +308,7 @@ class Accepted:
     NUMBER: ClassVar[int] = 19
     jobs: JobCounts
     window_tasks: Size
+    window_bytes: Size
 
 
 @record

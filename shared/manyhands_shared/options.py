@@ -21,7 +21,8 @@ class JobOptions:
     """Options of one job; keys left out have these defaults. Times in seconds.
 
     - `name`: for people; escaped wherever it is shown.
-    - `priority`: higher first, within the whole broker.
+    - `priority`: higher first, within the whole broker; beyond what the client's key may have among
+      others' jobs, only among its own.
     - `tasks_per_child`: a child is replaced after this many tasks of the job's client (0: never).
     - `durable`: the job is held by the broker's journal and outlives its client and the broker;
       otherwise the client's session holds it.

@@ -151,7 +151,7 @@ def test_metrics_follow_the_conventions(broker: Broker) -> None:
         assert family.documentation
         for sample in family.samples:
             assert (family.type == "counter") == sample.name.endswith("_total")
-            assert set(sample.labels) <= {"state", "reason", "how", "version", "python"}
+            assert set(sample.labels) <= {"state", "reason", "how", "budget", "version", "python"}
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/scale", "/livez", "/readyz", "/nowhere"])

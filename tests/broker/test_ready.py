@@ -157,7 +157,8 @@ def test_a_job_is_listed_once(queue: ReadyQueue) -> None:
     one = job(session("owner"), "one")
     for _ in range(3):
         queue.add(one)
-    assert sum(len(lane) for lane in queue._levels[0][one.kind].lanes.values()) == 1
+    [share] = queue._levels[0][one.kind].shares.values()
+    assert sum(map(len, share.lanes.values())) == 1
 
 
 def test_a_dropped_session_is_gone(queue: ReadyQueue) -> None:

@@ -145,7 +145,7 @@ class Customer:
                 self._send(m.Function(self._digest, "run", [self._code]))
             case m.Ping(counter):
                 self._send(m.Pong(counter))
-            case m.Accepted(jobs, _):
+            case m.Accepted(jobs):
                 self._acknowledge(jobs)
             case m.Rejected(job, first, reason):
                 raise AssertionError(f"job {job} was rejected from {first} on: {reason}")

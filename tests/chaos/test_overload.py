@@ -94,7 +94,9 @@ def test_submissions_beyond_twice_the_window_are_refused(bench: Bench) -> None:
         rude.submit("first", [b"a"] * 1_500)
         rude.until(m.Accepted)
         rude.submit("second", [b"a"] * 1_500)
-        assert rude.until(m.Refused).code == "full"
+        rejected = rude.until(m.Rejected)
+        assert (rejected.job, rejected.first) == ("second", 0)
+        assert "--window-tasks" in rejected.reason
         polite.hello()
         assert polite.ask("stats")["queued"] == 1_500
 

@@ -244,7 +244,7 @@ class FakeBroker:
                 for group in groups:
                     self._take(session, group)
                 counts = [JobCount(group.job, session.counts[group.job]) for group in groups]
-                self._send(peer, Accepted(counts, self.window_tasks))
+                self._send(peer, Accepted(counts, self.window_tasks, self.window_bytes))
             case Function(digest, _, bodies):
                 self.functions[digest] = serial.loads(bodies[0])
             case Ack(seq):

@@ -159,7 +159,7 @@ def test_garbage_is_ignored(broker: FakeBroker) -> None:
             Assign([]),
             Lease(1),
             Submit([]),
-            Accepted([], 1_000),
+            Accepted([], 1_000, 1 << 30),
             Reply(77, "", None),
             Need(b"?" * 16),
             Results(10**9, [ResultGroup("nobody", 1, [1], b"\0", [b"x"], 0.0)]),

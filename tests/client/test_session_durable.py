@@ -55,12 +55,12 @@ def test_what_the_journal_has_leaves_the_books() -> None:
     driver.do(Append("j", [b"a", b"b"]))
     assert submits(driver.flush()) == [(0, 2, False)]
     assert driver.session.books.held_tasks == 2
-    driver.receive(Accepted([JobCount("j", 2)], 1_000))
+    driver.receive(Accepted([JobCount("j", 2)], 1_000, 1 << 30))
     assert driver.session.books.held_tasks == 0
     driver.do(CloseJob("j"))
     assert submits(driver.flush()) == [(2, 0, True)]
     assert Kept("j") not in driver.effects, "the closing is not written down yet"
-    driver.receive(Accepted([JobCount("j", 2)], 1_000))
+    driver.receive(Accepted([JobCount("j", 2)], 1_000, 1 << 30))
     assert driver.effects == [Kept("j")]
 
 
@@ -71,11 +71,11 @@ def test_an_acceptance_of_what_came_before_does_not_confirm_the_closing() -> Non
     driver.flush()
     driver.do(CloseJob("j"))
     driver.flush()
-    driver.receive(Accepted([JobCount("j", 1)], 1_000))
+    driver.receive(Accepted([JobCount("j", 1)], 1_000, 1 << 30))
     assert driver.effects == []
     driver.relink(resumed=False)
     assert submits(driver.flush()) == [(1, 0, True)], "the broker may have lost the closing"
-    driver.receive(Accepted([JobCount("j", 1)], 1_000))
+    driver.receive(Accepted([JobCount("j", 1)], 1_000, 1 << 30))
     assert driver.effects[-1] == Kept("j")
 
 
@@ -84,7 +84,7 @@ def test_a_forgetful_broker_is_told_of_a_durable_job_only_what_it_did_not_accept
     driver.do(AddJob("j", FUNCTION, DURABLE, watch=False))
     driver.do(Append("j", [b"a", b"b"]))
     driver.flush()
-    driver.receive(Accepted([JobCount("j", 2)], 1_000))
+    driver.receive(Accepted([JobCount("j", 2)], 1_000, 1 << 30))
     driver.do(Append("j", [b"c"]))
     driver.flush()
     driver.relink(resumed=False)
@@ -117,7 +117,7 @@ def test_what_a_journal_had_is_lost_with_it_and_the_rest_goes_on() -> None:
     driver.do(AddJob("j", FUNCTION, DURABLE))
     driver.do(Append("j", [b"a", b"b"]))
     driver.flush()
-    driver.receive(Accepted([JobCount("j", 2)], 1_000))
+    driver.receive(Accepted([JobCount("j", 2)], 1_000, 1 << 30))
     driver.do(Append("j", [b"c"]))
     driver.end(1, "j", [0])
     driver.relink(resumed=False)
@@ -128,7 +128,7 @@ def test_what_a_journal_had_is_lost_with_it_and_the_rest_goes_on() -> None:
     driver.end(1, "j", [2])
     assert driver.delivered[2:] == [("j", 2, Status.OK)]
     assert driver.session.unended == 1, "until that is written down"
-    driver.receive(Accepted([JobCount("j", 3)], 1_000))
+    driver.receive(Accepted([JobCount("j", 3)], 1_000, 1 << 30))
     assert driver.session.unended == 0
 
 
@@ -167,7 +167,7 @@ def test_a_job_of_ones_own_is_attached_to_behind_its_first_tasks() -> None:
     driver.do(Append("j", [b"a", b"b"]))
     kinds = [type(message) for message in driver.flush()]
     assert kinds == [Function, Submit, Attach]
-    driver.receive(Accepted([JobCount("j", 2)], 1_000))
+    driver.receive(Accepted([JobCount("j", 2)], 1_000, 1 << 30))
     assert driver.session.unended == 2, "accepted, and owed"
     driver.end(1, "j", [1, 0])
     assert driver.session.unended == 0
@@ -179,7 +179,7 @@ def test_an_open_job_that_the_journal_has_is_watched_on_at_a_broker_that_was_res
     driver.do(AddJob("j", FUNCTION, DURABLE))
     driver.do(Append("j", [b"a"]))
     driver.flush()
-    driver.receive(Accepted([JobCount("j", 1)], 1_000))
+    driver.receive(Accepted([JobCount("j", 1)], 1_000, 1 << 30))
     driver.relink(resumed=False)
     assert Attach("j") in driver.flush()
 
@@ -196,7 +196,7 @@ def test_a_durable_job_that_the_journal_may_have_is_cancelled_at_a_broker_that_w
     said = driver.flush()
     assert Cancel([Span("j", 0, [])]) in said
     assert submits(said) == [(0, 0, True)]
-    driver.receive(Accepted([JobCount("j", 1)], 1_000))
+    driver.receive(Accepted([JobCount("j", 1)], 1_000, 1 << 30))
     assert not driver.session.books.knows("j")
 
 
@@ -205,7 +205,7 @@ def test_cancelling_what_only_the_journal_has() -> None:
     driver.do(AddJob("j", FUNCTION, DURABLE))
     driver.do(Append("j", [b"a", b"b", b"c"]))
     driver.flush()
-    driver.receive(Accepted([JobCount("j", 3)], 1_000))
+    driver.receive(Accepted([JobCount("j", 3)], 1_000, 1 << 30))
     driver.end(1, "j", [0])
     driver.sent.clear()
     driver.do(CancelTasks("j", [0, 2]))
@@ -266,12 +266,12 @@ def test_a_job_that_was_turned_down_in_part_is_closed_until_that_is_written_down
     driver.do(CloseJob("j"))
     driver.flush()
     driver.receive(Rejected("j", 1, "the disk is full"))
-    driver.receive(Accepted([JobCount("j", 1)], 1_000))
+    driver.receive(Accepted([JobCount("j", 1)], 1_000, 1 << 30))
     assert submits(driver.flush()) == [(1, 0, True)]
     assert driver.session.books.knows("j"), "whether that came is not known"
     driver.relink(resumed=False)
     assert submits(driver.flush()) == [(1, 0, True)]
-    driver.receive(Accepted([JobCount("j", 1)], 1_000))
+    driver.receive(Accepted([JobCount("j", 1)], 1_000, 1 << 30))
     assert not driver.session.books.knows("j")
 
 

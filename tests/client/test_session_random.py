@@ -236,7 +236,7 @@ class World:
             for group in message.groups
             if group.job in memory.counts
         ]
-        self.to_client.append(Accepted(counts, self.window))
+        self.to_client.append(Accepted(counts, self.window, 1 << 30))
 
     def on_run(self) -> None:
         if self.memory is not None and self.memory.tasks:

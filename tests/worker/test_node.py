@@ -343,7 +343,7 @@ def test_refusal_ends_it_with_one_line(broker, start_node, code):
 def test_garbage_from_the_broker_is_survived(broker, node):
     for frames in ([b"\xc1"], [b""], [b"\x93\x14\x01\x02", b"x"], [os.urandom(200)] * 3):
         broker.router.send_multipart([broker.peer, *frames])
-    broker.send(m.Accepted([], 3))
+    broker.send(m.Accepted([], 3, 3))
     broker.send(m.Ack(99))
     broker.assign(abs, (-1,))
     broker.until_ended(1)

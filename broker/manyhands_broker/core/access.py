@@ -24,12 +24,19 @@ class Identity:
     """What is known of a peer from its key.
 
     `key` is the public key in hexadecimal, `name` what it is called on the allow-list; both are empty
-    where there are no keys, and the name is for the keys that derive from the cluster key.
+    where there are no keys, and the name is for the keys that derive from the cluster key. `priority` is
+    the highest that a client's jobs have among those of others.
     """
 
     key: str = ""
     name: str = ""
     role: str = "any"
+    priority: int = 0
+
+    @property
+    def top(self) -> int:
+        """The highest priority of its jobs; the scheduler knows what is highest of all."""
+        return self.priority if self.role == "client" else 1 << 31
 
     @property
     def submits(self) -> bool:
@@ -47,8 +54,11 @@ class Identity:
         return self.role in ("admin", "any")
 
     def account(self, session: str) -> str:
-        """On whose account jobs of a session called `session` run."""
-        return f"{_KEYED}{self.name}" if self.name else session
+        """On whose account jobs of a session called `session` run.
+
+        The key's name would not do: another key may be called the same once this one is revoked.
+        """
+        return f"{_KEYED}{self.key}" if self.name else session
 
     @staticmethod
     def vouches(account: str, owner: str) -> bool:

@@ -16,6 +16,7 @@ from manyhands_broker.core.fleet import Fleet
 from manyhands_broker.core.functions import Functions
 from manyhands_broker.core.job import Job, Piece
 from manyhands_broker.core.kept import Kept
+from manyhands_broker.core.ledger import Ledger, Ledgers
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.ready import ReadyQueue
@@ -79,8 +80,7 @@ class Book:
         self.figures = figures
         self.sessions: dict[bytes, Session] = {}
         self.session_of: dict[bytes, Session] = {}
-        #: How many sessions each key has open.
-        self.sessions_of: Counter[str] = Counter()
+        self.ledgers = Ledgers(limits)
         self.jobs: dict[str, Job] = {}
         #: Those on whose account durable jobs run, by name: they have no link and never expire.
         self.owners: dict[str, Session] = {}
@@ -146,7 +146,35 @@ class Book:
         if job is not None:
             return job.session.account
         kept = self.kept.get(job_id)
-        return None if kept is None else str(kept.get("owner", kept["session"]))
+        return None if kept is None else str(kept.get("account", kept["session"]))
+
+    def is_of_another(self, session: Session, job_id: str) -> bool:
+        """Whether a job is there and this session may not have what is in it."""
+        owner = self.owner(job_id)
+        return not session.who.commands and owner is not None and owner != session.account
+
+    def open(self, job: Job, cost: int) -> None:
+        """There is a new job, whose options take `cost` bytes."""
+        self.jobs[job.id] = job.session.jobs[job.id] = job
+        job.cost = cost
+        ledger = job.session.ledger
+        ledger.add_job(job.kind)
+        ledger.function_bytes += cost
+
+    # Sessions
+
+    def acknowledged(self, session: Session, seq: int) -> None:
+        """A client has taken its results up to `seq`."""
+        session.acknowledge(seq)
+        self.unpark(session)
+        self.relieved(session.ledger)
+
+    def relieved(self, ledger: Ledger) -> None:
+        """Sessions of a key were passed over for what others of it left untaken: they may go on."""
+        if ledger.parked and not ledger.full:
+            for session in list(ledger.parked):
+                self.unpark(session)
+        self.ledgers.tidy(ledger)
 
     # Moves of tasks
 
@@ -294,8 +322,7 @@ class Book:
             if session.parked:
                 self.unpark(session)
         freed = job.end(piece, old, state)
-        session.unfinished -= count
-        session.unfinished_bytes -= freed
+        session.took(-count, -freed)
         if job.options.durable:
             self.resident -= freed
         self.counters[_COUNTER[state]] += count
@@ -319,7 +346,7 @@ class Book:
 
         Only before the job's first results of a drain: all that they saw of it is in the store then.
         """
-        slow = [s for s in job.watchers if s.unacked_bytes >= s.result_limit]
+        slow = [s for s in job.watchers if not s.takes]
         for session in slow:
             job.watchers.discard(session)
             self.readers[session, job.id] = self.store.last_position(job.id)
@@ -350,6 +377,10 @@ class Book:
         else:
             self.history.append(summary)
         self.functions.release(job)
+        ledger = job.session.ledger
+        ledger.end_job(job.kind)
+        ledger.function_bytes -= job.cost
+        self.ledgers.tidy(ledger)
         for node in job.known_by:
             node.knows.discard(job)
         job.known_by.clear()

@@ -67,4 +67,5 @@ class Courtesy:
 
     def _accept(self, session: Session, known: dict[str, int]) -> None:
         jobs = [JobCount(job, count) for job, count in known.items()]
-        self._book.send(session.peer, Accepted(jobs, self._book.limits.window_tasks))
+        ledger = session.ledger
+        self._book.send(session.peer, Accepted(jobs, ledger.task_share, ledger.byte_share))

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from manyhands_broker.core.book import LOST, Book
 from manyhands_broker.core.job import SPILLED, Job, Piece
+from manyhands_broker.core.ledger import JOB_BYTES
 from manyhands_broker.core.records import (
     FunctionKept,
     JobClosed,
@@ -46,7 +47,10 @@ class Durable:
         book = self._book
         owner = book.owners.get(name)
         if owner is None:
-            owner = book.owners[name] = Session(name.encode(), None, 1 << 62, book.now)
+            ledger = book.ledgers.of_account(name)
+            owner = book.owners[name] = Session(
+                name.encode(), None, 1 << 62, book.now, ledger, stored=True
+            )
             owner.name = name
         return owner
 
@@ -65,13 +69,15 @@ class Durable:
         if any(job.options.durable for job in jobs):
             self._book.record(FunctionKept(function))
 
-    def recall(self, digest: bytes) -> None:
-        """Have a function that another durable job has brought, perhaps before the broker's start."""
+    def recall(self, digest: bytes, account: str) -> None:
+        """Have a function that a durable job of an account has brought, perhaps before our start."""
         book = self._book
         if book.functions.get(digest) is None:
             function = book.store.function(digest)
             if isinstance(function, Function):
-                book.functions.add(function)
+                book.functions.keep(function)
+        if book.functions.get(digest) is not None and book.kept.has_run(account, digest):
+            book.functions.own(digest, account)
 
     def taken(self, job: Job, first: int, bodies: list[Payload], *, closed: bool) -> None:
         """Tasks were added to a durable job, or it was closed."""
@@ -202,7 +208,7 @@ class Durable:
         return any(self._may_read(session) for session, _ in self._book.readers)
 
     def _may_read(self, session: Session) -> bool:
-        return session.unacked_bytes < min(session.result_limit, self._book.limits.read_ahead)
+        return session.takes and session.unacked_bytes < self._book.limits.read_ahead
 
     # Restart and retention
 
@@ -241,13 +247,13 @@ class Durable:
     def _install(self, job: Job, stored: StoredJob) -> None:
         """Have a job that was brought back go on."""
         book = self._book
-        book.jobs[job.id] = job.session.jobs[job.id] = job
+        book.open(job, JOB_BYTES)
         book.queued += job.queued
-        job.session.unfinished += job.queued
+        job.session.took(job.queued, 0)
         function = book.store.function(stored.function)
         if isinstance(function, Function):
-            book.functions.add(function)
-        job.waiting = not book.functions.use(job)
+            book.functions.add(function, job.session.account)
+        job.waiting = not book.functions.use(job, trusted=False)
         # From the first drain on: until then nobody could come back.
         book.timers.at(book.now, lambda now: self._await_nodes(job, now), job)
         if isinstance(function, Damaged):
@@ -298,7 +304,8 @@ class Durable:
             "seconds": 0.0,
             "submitted": stored.submitted,
             "session": "",
-            "owner": stored.owner,
+            "account": stored.owner,
+            "owner": book.ledgers.called(stored.owner),
             "ended": book.now + book.epoch,
         }
         book.counters["jobs_set_aside"] += 1
@@ -386,5 +393,5 @@ class Durable:
             chunk.payloads[lo:hi] = [
                 None if body is None else SPILLED for body in chunk.payloads[lo:hi]
             ]
-        job.session.unfinished_bytes -= size
+        job.session.took(0, -size)
         self._book.resident -= size

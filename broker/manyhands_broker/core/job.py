@@ -83,6 +83,7 @@ class Job:
         "carry",
         "chunks",
         "closed",
+        "cost",
         "counts",
         "delayed",
         "doomed",
@@ -99,6 +100,7 @@ class Job:
         "options",
         "options_map",
         "paused",
+        "priority",
         "ready",
         "referring",
         "resources",
@@ -125,6 +127,9 @@ class Job:
         #: The options as they travel, once a node was told of them; a thousand may have to be.
         self.options_map: dict[str, object] | None = None
         self.submitted = now
+        #: Its priority among all jobs, which its key caps; and the bytes of what it asks for.
+        self.priority = min(options.priority, session.ledger.top)
+        self.cost = 0
         self.total = 0
         self.closed = False
         #: Tasks in each state, by `State`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ class Kept:
     def __init__(self) -> None:
         self._packed: dict[str, bytes] = {}
         self._ended: dict[str, float] = {}
+        #: How many of them each account has had of each function.
+        self._functions: Counter[tuple[str, bytes]] = Counter()
 
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._packed
@@ -37,10 +40,19 @@ class Kept:
         job_id = summary["id"]
         self._packed[job_id] = msgpack.packb(summary)
         self._ended[job_id] = float(summary.get("ended", 0.0))
+        self._functions[_function(summary)] += 1
 
     def remove(self, job_id: str) -> None:
         """Forget one that is kept."""
+        function = _function(self[job_id])
+        self._functions[function] -= 1
+        if not self._functions[function]:
+            del self._functions[function]
         del self._packed[job_id], self._ended[job_id]
+
+    def has_run(self, account: str, digest: bytes) -> bool:
+        """Whether a job of an account that is kept was of this function."""
+        return (account, digest) in self._functions
 
     def sort(self) -> None:
         """Bring them into the order in which they ended, after a restart."""
@@ -56,3 +68,7 @@ class Kept:
                 break
             found.append(job_id)
         return found
+
+
+def _function(summary: dict[str, Any]) -> tuple[str, bytes]:
+    return str(summary.get("account", "")), bytes(summary.get("digest", b""))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from weakref import WeakValueDictionary
 
+from manyhands_shared.labels import is_common
+
 #: Resource name and amount, sorted.
 Resources = tuple[tuple[str, float], ...]
 #: Labels that a node must have.
@@ -16,11 +18,13 @@ Needs = frozenset[str]
 class Kind:
     """Labels that a node must have, and what each task takes of it. Made by `kind_of` alone."""
 
-    __slots__ = ("__weakref__", "needs", "resources")
+    __slots__ = ("__weakref__", "needs", "plain", "resources")
 
     def __init__(self, needs: Needs, resources: Resources) -> None:
         self.needs = needs
         self.resources = resources
+        #: Whether it asks for no more than what most jobs do: a Python and its pickles.
+        self.plain = not resources and all(map(is_common, needs))
 
 
 _kinds: WeakValueDictionary[tuple[Needs, Resources], Kind] = WeakValueDictionary()

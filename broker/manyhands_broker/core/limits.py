@@ -16,11 +16,24 @@ class Limits:
     ping_interval: float = 5.0
     beat_interval: float = 1.0
     beat_port: int = 0
-    #: Sessions that one client's key may have open: with the windows, what it may have at the broker.
+    #: What one key may have at the broker; see `ledger`.
     key_sessions: int = 256
+    key_nodes: int = 4_096
+    #: All nodes: the rows of the last-seen table, with some for those whose row is still in use.
+    nodes: int = 8_000
+    key_jobs: int = 100_000
+    key_kinds: int = 64
+    function_bytes: int = 256 << 20
     window_tasks: int = 1_000_000
     window_bytes: int = 1 << 30
+    #: Unfinished tasks of durable jobs, which no window holds back.
+    stored_tasks: int = 20_000_000
+    #: What one session may leave untaken: results before its tasks wait, and answers before it gets no
+    #: more of them.
     result_bytes: int = 256 << 20
+    answer_bytes: int = 8 << 20
+    #: The highest priority of those without a key of their own, and of admins.
+    top_priority: int = 1_000
     crash_limit: int = 2
     #: Work that a slot may have waiting on its node. Longer starves nobody's cores while a message
     #: travels (0.3 ms); shorter leaves less to take back when one task turns out to be slow.

@@ -7,7 +7,8 @@ from typing import Any
 
 from manyhands_broker.core.access import ANYBODY, Identity
 from manyhands_broker.core.job import Chunk, Job, Piece
-from manyhands_broker.core.kind import Needs, Resources
+from manyhands_broker.core.kind import Kind, Needs, Resources
+from manyhands_broker.core.ledger import Ledger
 from manyhands_broker.core.pressure import Machine
 
 UNBOUNDED = 1 << 60
@@ -34,6 +35,7 @@ class Node:
         "labels",
         "last_result",
         "lease_until",
+        "ledger",
         "linked",
         "load",
         "loads",
@@ -63,6 +65,7 @@ class Node:
         self.row = row
         #: By whose key it came.
         self.who: Identity = ANYBODY
+        self.ledger = Ledger()
         self.joined = now
         self.info: dict[str, Any] = {}
         #: Equal to a session's if it can borrow that session's stored values; empty if it cannot.
@@ -146,6 +149,10 @@ class Node:
     def could(self, resources: Resources) -> bool:
         """Whether such a task could ever run here."""
         return all(self.resources.get(name, 0.0) >= need for name, need in resources)
+
+    def suits(self, kind: Kind) -> bool:
+        """Whether a task of a kind could ever run here."""
+        return self.meets(kind.needs) and self.could(kind.resources)
 
     def gain(self, piece: Piece, each: float) -> None:
         """Count tasks that were assigned here, of about `each` seconds."""

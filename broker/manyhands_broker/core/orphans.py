@@ -111,6 +111,8 @@ class Orphans:
         for index in sorted(index for index in tasks if index < job.total):
             attempt = tasks.pop(index)
             pieces = [p for p in job.pieces([index]) if p.chunk.states[p.lo] == State.QUEUED]
+            if not attempt.node.suits(job.kind):
+                pieces = []  # it was never given this
             adopted += [(piece, attempt.node, attempt.number) for piece in pieces]
             if attempt.group is not None:
                 result = _single(attempt.group, attempt.place)

@@ -47,6 +47,7 @@ class Outcomes:
             self._orphans.result(node, group)
         node.done += count
         if count and group.seconds:  # without, it is about results that were told of before
+            self._charge_rest(job, count, group.seconds)
             job.measured(count, group.seconds)
         held = list(self.held(node, Span(group.job, group.attempt, group.indices)))
         accepted = sum(piece.size for piece in held)
@@ -58,6 +59,18 @@ class Outcomes:
         else:
             self._let_go(node, group, held)
             self._mixed_results(job, node, group, held)
+
+    def _charge_rest(self, job: Job, count: int, seconds: float) -> None:
+        """Charge what tasks took beyond what was expected, and charged, when they were given out.
+
+        Or jobs whose tasks nobody has measured yet would be cheap, however long these take. A node
+        that exaggerates is believed only as far as there was time since the job came.
+        """
+        book = self._book
+        seconds = min(seconds, count * (book.now - job.submitted))
+        rest = seconds - count * job.expected(book.limits.unmeasured)
+        if rest > 0:
+            job.session.charge(rest)
 
     def _let_go(self, node: Node, group: ResultGroup, counting: list[Piece]) -> None:
         """Have a node keep no results for a client that are stale: nobody will fetch them."""

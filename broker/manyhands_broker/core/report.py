@@ -46,7 +46,8 @@ def describe_job(book: Book, job: Job) -> dict[str, Any]:
         "seconds": job.seconds,
         "submitted": job.submitted + book.epoch,
         "session": job.session.name,
-        "owner": job.session.account,
+        "account": job.session.account,
+        "owner": book.ledgers.called(job.session.account),
     }
 
 

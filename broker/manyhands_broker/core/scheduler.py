@@ -33,8 +33,8 @@ long queue that meets a thousand nodes would otherwise hold up everybody for a s
 **Near their data.** Tasks that refer to stored values go to a node that has these where waiting for it
 is cheaper than to bring them to another (`placing`).
 
-**Whose turn.** By priority, then to the session that has received least, then by turns among its jobs
-(`ready`).
+**Whose turn.** By priority, then to the key that has received least, then to that of its sessions, then
+by turns among its jobs (`ready`). What a key may have here is counted in its `ledger`.
 
 **Stragglers.** When a job asks for it, tasks at its end that take far longer than their like are given
 to a second node as well (`speculator`), and the first answer counts (`speculation`).
@@ -51,7 +51,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from manyhands_broker.core.access import Identity
 from manyhands_broker.core.book import Book, Figures
@@ -129,13 +130,19 @@ class Core:
         self._dispatcher = Dispatcher(self.book, self._durable, placer, standings)
         self.book.timers.at(now + limits.session_grace, self._give_up_orphans)
 
-    def restore(self, jobs: Iterable[StoredJob]) -> list[Effect]:
-        """Bring back the jobs of earlier lives. Call it once, before the first event."""
+    def restore(
+        self, jobs: Iterable[StoredJob], known: Mapping[str, Identity] = MappingProxyType({})
+    ) -> list[Effect]:
+        """Bring back the jobs of earlier lives. Call it once, before the first event.
+
+        `known`: the keys that are let in, by public key.
+        """
+        self.book.ledgers.know(known)
         for job in jobs:
             self._durable.restore(job)
         self._durable.start()
-        for known in self.book.jobs.values():
-            self._clients.limit(known)
+        for restored in self.book.jobs.values():
+            self._clients.submissions.limit(restored)
         self._settle()
         return self._effects()
 
@@ -161,6 +168,7 @@ class Core:
             case Stalled(seconds):
                 self._workers.stalled(seconds)
             case KeysChanged(known):
+                self.book.ledgers.know(known)
                 self._clients.keys_changed(known)
                 self._workers.keys_changed(known)
         return self._effects()

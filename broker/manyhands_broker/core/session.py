@@ -7,6 +7,7 @@ from typing import Any
 
 from manyhands_broker.core.access import ANYBODY, Identity
 from manyhands_broker.core.job import Job
+from manyhands_broker.core.ledger import Ledger
 from manyhands_shared.messages import InputGroup, JobStanding, ResultGroup, TaskStanding
 from manyhands_shared.serial import total
 
@@ -17,6 +18,8 @@ MESSAGE_FRAMES = 16_384
 _INLINE = {bytes}
 #: What a result costs in memory beyond its payload.
 RESULT_OVERHEAD = 100
+#: Bytes of answers behind which a ping is sent.
+PING_BYTES = 64 << 10
 #: Jobs that a session remembers after their end, so that a late copy of a submission is known.
 RETIRED_JOBS = 10_000
 
@@ -25,6 +28,8 @@ class Session:
     """A client's presence, with its jobs, over however many links."""
 
     __slots__ = (
+        "answer_bytes",
+        "answers",
         "assigned",
         "cap",
         "confirmed",
@@ -35,6 +40,7 @@ class Session:
         "info",
         "inputs",
         "jobs",
+        "ledger",
         "limit",
         "lost_at",
         "name",
@@ -45,6 +51,7 @@ class Session:
         "seq",
         "standing_parts",
         "standings",
+        "stored",
         "token",
         "unacked",
         "unacked_bytes",
@@ -54,9 +61,22 @@ class Session:
         "who",
     )
 
-    def __init__(self, token: bytes, peer: bytes | None, result_limit: int, now: float) -> None:
+    def __init__(
+        self,
+        token: bytes,
+        peer: bytes | None,
+        result_limit: int,
+        now: float,
+        ledger: Ledger | None = None,
+        *,
+        stored: bool = False,
+    ) -> None:
+        """`stored`: it is one on whose account durable jobs run, without a link."""
         self.token = token
         self.peer = peer
+        #: What its key has here; a session without one has its own.
+        self.ledger = ledger or Ledger()
+        self.stored = stored
         self.name = ""
         #: By whose key it came.
         self.who: Identity = ANYBODY
@@ -83,6 +103,10 @@ class Session:
         self.unacked: deque[tuple[int, list[ResultGroup], int]] = deque()
         self.unacked_bytes = 0
         self.result_limit = result_limit
+        #: Bytes of answers to queries that may not have been read; and those behind which a ping was
+        #: sent: (its number, bytes since the one before).
+        self.answer_bytes = 0
+        self.answers: deque[tuple[int, int]] = deque()
         #: Jobs that are over, with their number of tasks: a submission may come twice.
         self.retired: OrderedDict[str, int] = OrderedDict()
         self.seq = 0
@@ -116,9 +140,30 @@ class Session:
     @property
     def may_run(self) -> bool:
         """Whether more of its tasks may be given out now."""
-        if self.cap and self.assigned >= self.cap:
+        return not (self.cap and self.assigned >= self.cap) and self.takes
+
+    @property
+    def takes(self) -> bool:
+        """Whether its client takes what it is sent, so that there may be more."""
+        if self.ledger.full and self.unacked_bytes >= self.ledger.result_share:
             return False
         return self.unacked_bytes < self.result_limit
+
+    def took(self, tasks: int, nbytes: int) -> None:
+        """Count new tasks, or with negative numbers those that have ended or gone elsewhere."""
+        self.unfinished += tasks
+        self.unfinished_bytes += nbytes
+        ledger = self.ledger
+        ledger.bytes += nbytes
+        if self.stored:
+            ledger.stored += tasks
+        else:
+            ledger.tasks += tasks
+
+    def charge(self, seconds: float) -> None:
+        """It was given work of so many seconds."""
+        self.vtime += seconds
+        self.ledger.vtime += seconds
 
     def next_message(self) -> tuple[int, list[ResultGroup]] | None:
         """Number fresh results as a message, kept until it is acknowledged; `None` if there are none."""
@@ -136,9 +181,43 @@ class Session:
         groups, self.fresh = self.fresh[:count], self.fresh[count:]
         self.unacked.append((self.seq, groups, size))
         self.unacked_bytes += size
+        self.ledger.unacked += size
         return self.seq, groups
 
     def acknowledge(self, seq: int) -> None:
         """Let go of every message up to `seq`."""
         while self.unacked and self.unacked[0][0] <= seq:
-            self.unacked_bytes -= self.unacked.popleft()[2]
+            size = self.unacked.popleft()[2]
+            self.unacked_bytes -= size
+            self.ledger.unacked -= size
+
+    def answered(self, size: int, ping: int) -> bool:
+        """Count an answer of so many bytes; whether to send a ping of this number behind it.
+
+        The number is one that nobody can guess: whoever repeats it has read the answers before it.
+        """
+        self.answer_bytes += size
+        self.ledger.answer_bytes += size
+        since = self.answer_bytes - sum(size for _, size in self.answers)
+        if since < PING_BYTES:
+            return False
+        self.answers.append((ping, since))
+        return True
+
+    def heard_of(self, ping: int) -> None:
+        """The client has answered a ping, so it has read what was sent before that one."""
+        if any(number == ping for number, _ in self.answers):
+            while self.answers:
+                number, size = self.answers.popleft()
+                self.answer_bytes -= size
+                self.ledger.answer_bytes -= size
+                if number == ping:
+                    break
+
+    def leave(self) -> None:
+        """It is over: nothing of what it was sent counts any more."""
+        self.acknowledge(self.seq)
+        self.ledger.answer_bytes -= self.answer_bytes
+        self.answer_bytes = 0
+        self.answers.clear()
+        self.ledger.closed()

@@ -101,7 +101,7 @@ def give(book: Book, piece: Piece, node: Node, each: float) -> int:
     node.twins.add((job, index))
     node.gain(piece, each)
     job.session.assigned += 1
-    job.session.vtime += each
+    job.session.charge(each)
     book.counters["tasks_speculated"] += 1
     book.fleet.update(node)
     return attempt

@@ -13,8 +13,10 @@ from manyhands_shared.messages import JobStanding, Standing, TaskStanding
 
 #: Tasks in one message.
 MESSAGE_TASKS = 4_096
-#: Jobs to come and tasks of them, all together, of which a session may say something.
+#: Jobs to come and tasks of them, all together, of which a session may say something; a story counts
+#: for more the longer it is.
 MOST_PARTS = 1 << 18
+_PART_CHARS = 64
 #: Characters of the story of one task.
 MAX_STORY = 4_096
 
@@ -63,7 +65,7 @@ class Standings:
             known = session.standings.get(task.job)
             if known is not None and session.standing_parts < MOST_PARTS:
                 known[1].append(task)
-                session.standing_parts += 1
+                session.standing_parts += _parts(task)
 
     def apply(self, session: Session, job: Job, now: float) -> None:
         """A job is submitted: it goes on as the client says it was."""
@@ -83,7 +85,7 @@ class Standings:
     def _drop(self, session: Session, job_id: str) -> tuple[JobStanding, list[TaskStanding]] | None:
         told = session.standings.pop(job_id, None)
         if told is not None:
-            session.standing_parts -= 1 + len(told[1])
+            session.standing_parts -= 1 + sum(map(_parts, told[1]))
         return told
 
     def _of_job(self, job: Job, cancelled: int) -> JobStanding:
@@ -105,3 +107,7 @@ def _of_task(job: Job, index: int) -> TaskStanding:
         story = [line[:most] for line in story]
     text = "\n".join(story)[:MAX_STORY]
     return TaskStanding(job.id, index, job.tries.get(index, 0), text)
+
+
+def _parts(task: TaskStanding) -> int:
+    return 1 + len(task.story) // _PART_CHARS

@@ -10,11 +10,26 @@ from collections import Counter
 
 from manyhands_broker.core.book import Book
 from manyhands_broker.core.job import CHUNK, Chunk, Job
+from manyhands_broker.core.kind import Kind
+from manyhands_broker.core.ledger import Ledger
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.states import TERMINAL, State
+from manyhands_shared.serial import total
 
 _QUEUED, _ASSIGNED = int(State.QUEUED), int(State.ASSIGNED)
+#: What a ledger counts, and `validate` counts anew.
+_FIGURES = (
+    "answer_bytes",
+    "bytes",
+    "function_bytes",
+    "jobs",
+    "nodes",
+    "sessions",
+    "stored",
+    "tasks",
+    "unacked",
+)
 #: State → 1 where it is what the name says, else 0: for `bytes.translate`.
 _IS_ASSIGNED = bytes(state == State.ASSIGNED for state in range(256))
 _IS_TERMINAL = bytes(state in TERMINAL for state in range(256))
@@ -49,6 +64,47 @@ def validate(book: Book) -> None:
     for sessions in (book.sessions, book.owners):
         for session in sessions.values():
             _session(session, assigned.get(session, 0), unfinished.get(session, 0))
+    _ledgers(book)
+
+
+def _ledgers(book: Book) -> None:
+    """What each key has is counted right."""
+    counted: dict[str, Counter[str]] = {}
+    kinds: dict[str, Counter[Kind]] = {}
+
+    def count(ledger: Ledger, **figures: int) -> None:
+        counted.setdefault(ledger.key, Counter()).update(figures)
+
+    for session in book.sessions.values():
+        answers, unacked = session.answer_bytes, session.unacked_bytes
+        count(session.ledger, sessions=1, answer_bytes=answers, unacked=unacked)
+    for node in book.fleet:
+        count(node.ledger, nodes=1)
+    for job in book.jobs.values():
+        ledger, tasks = job.session.ledger, job.queued + job.assigned
+        count(ledger, jobs=1, function_bytes=job.cost, bytes=_payload_bytes(job))
+        count(ledger, **{"stored" if job.options.durable else "tasks": tasks})
+        kinds.setdefault(ledger.key, Counter())[job.kind] += 1
+    ledgers = {ledger.key: ledger for ledger in book.ledgers}
+    for key, figures in counted.items():
+        if key not in ledgers:
+            raise AssertionError(f"key {key}: it has something here and no ledger")
+        figures["function_bytes"] += book.functions.bytes_of(ledgers[key])
+    for key, ledger in ledgers.items():
+        figures = counted.get(key, Counter())
+        for name in _FIGURES:
+            if getattr(ledger, name) != figures[name]:
+                is_ = getattr(ledger, name)
+                raise AssertionError(f"key {key}: {name} is {is_}, not {figures[name]}")
+        if ledger.kinds != kinds.get(key, Counter()):
+            raise AssertionError(f"key {key}: kinds of jobs do not add up")
+
+
+def _payload_bytes(job: Job) -> int:
+    return sum(
+        total([body for body in chunk.payloads if body is not None])
+        for chunk in job.chunks.values()
+    )
 
 
 def _node(book: Book, node: Node, held: int) -> None:

@@ -87,6 +87,12 @@ class Workers:
         if not hello.node or not hello.slots:
             book.send(peer, Refused("bad-hello", "a node needs a name and at least one slot"))
             return
+        here = book.fleet.by_peer.get(peer)
+        if here is not None and (here.name, here.boot_id) != (hello.node, hello.boot_id):
+            book.counters["refused_nodes"] += 1
+            reason = f"this link is node {here.name}'s: every node opens one of its own"
+            book.send(peer, Refused("bad-hello", reason))
+            return
         node = book.fleet.by_name.get(hello.node)
         if node is not None and (node.boot_id != hello.boot_id or node.who.key != who.key):
             if node.linked:
@@ -96,7 +102,12 @@ class Workers:
             self.condemn(node, "another process took its name")
             node = None
         if node is None:
-            node = self._join(peer, hello, now)
+            if refusal := book.ledgers.of(who).refuse_node() or self._no_room():
+                book.counters["refused_nodes"] += 1
+                book.send(peer, Refused("full", refusal))
+                return
+            node = self._join(peer, hello, who, now)
+            declare(node, hello.info)
             keep = self._reclaim(node, hello)
         else:
             keep = self._relink(node, peer, hello)
@@ -136,10 +147,8 @@ class Workers:
                 function = book.functions.get(digest)
                 if function is not None:
                     book.send(node.peer, function)
-            case Output(job_id, attempt, index, text):
-                job = book.jobs.get(job_id)
-                if job is not None and job.options.durable and book.store.has_room(len(text)):
-                    book.record(TaskPrinted(job_id, attempt, index, text))
+            case Output():
+                self._printed(node, message)
             case Want():
                 self._exchange.wanted(node, message)
             case Event(kind, text, details):
@@ -164,6 +173,17 @@ class Workers:
         nbytes = sum(total(group.bodies) for group in groups)
         self._courtesy.acknowledge(node, seq, nbytes)
         book.fleet.update(node)
+
+    def _printed(self, node: Node, output: Output) -> None:
+        """A task that the node runs has printed something; what others run is none of its business."""
+        book = self._book
+        span = Span(output.job, output.attempt, [output.index])
+        if not any(self._outcomes.held(node, span)):
+            book.counters["refused_output"] += 1
+            return
+        job = book.jobs[output.job]
+        if job.options.durable and book.store.has_room(len(output.text)):
+            book.record(TaskPrinted(output.job, output.attempt, output.index, output.text))
 
     def _returned(self, node: Node, spans: list[Span], now: float) -> None:
         """The node gives tasks back that it has not started."""
@@ -270,6 +290,8 @@ class Workers:
         self._orphans.forget(node)
         self._exchange.left(node)
         book.fleet.remove(node)
+        node.ledger.nodes -= 1
+        book.ledgers.tidy(node.ledger)
         self._fit_sessions()
         book.effects.append(Unwatch(node.row))
         book.forget(node.peer)
@@ -281,9 +303,16 @@ class Workers:
 
     # Coming in
 
-    def _join(self, peer: bytes, hello: WorkerHello, now: float) -> Node:
+    def _no_room(self) -> str:
+        """Why no node can come in, whatever its key; empty if one can."""
+        most = self._book.limits.nodes
+        return "" if len(self._book.fleet) < most else f"the broker has {most} nodes, its most"
+
+    def _join(self, peer: bytes, hello: WorkerHello, who: Identity, now: float) -> Node:
         book = self._book
         node = Node(peer, hello.node, hello.boot_id, book.fleet.free_row(), now)
+        node.ledger = book.ledgers.of(who)
+        node.ledger.nodes += 1
         book.fleet.add(node)
         book.counters["nodes_joined"] += 1
         book.timers.at(now + book.limits.lease, lambda at: self._lease_check(node, at))
@@ -292,13 +321,23 @@ class Workers:
         return node
 
     def _reclaim(self, node: Node, hello: WorkerHello) -> list[Span]:
-        """A node from before the broker's start: take over what it runs."""
+        """A node from before the broker's start: take over what it runs.
+
+        Only for a time after the start: what was queued since was never given to it. And only what
+        it could have been given.
+        """
         book = self._book
         keep: list[Span] = []
+        if book.now - book.started >= book.limits.session_grace:
+            book.counters["refused_attempts"] += sum(len(span.indices) for span in hello.holding)
+            return []
         for span in hello.holding:
             job = book.jobs.get(span.job)
             if job is None:
                 keep += self._adoptable(node, span)
+                continue
+            if not node.suits(job.kind):
+                book.counters["refused_attempts"] += len(span.indices)
                 continue
             kept = []
             for piece in [

@@ -12,6 +12,8 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from manyhands_broker.core.ledger import BUDGETS
+
 #: Metric → what it is, and the figure that it shows.
 GAUGES = {
     "manyhands_tasks_queued": ("Tasks that no node holds.", "queued"),
@@ -84,6 +86,11 @@ COUNTERS = {
         "",
         {"": "connections_shut"},
     ),
+    "manyhands_refusals": (
+        "Requests refused because their key would have gone beyond a budget, by which.",
+        "budget",
+        {budget: f"refused_{budget}" for budget in BUDGETS},
+    ),
     "manyhands_messages_dropped": (
         "Messages that were not acted on, by why.",
         "reason",
@@ -126,6 +133,14 @@ class Figures(Collector):
         for state, count in figures["nodes"].items():
             nodes.add_metric([state], count)
         yield nodes
+        used = GaugeMetricFamily(
+            "manyhands_budget_used_ratio",
+            "Part of a budget that is used by the key that uses most of it, by which.",
+            labels=["budget"],
+        )
+        for budget, part in figures["budgets"].items():
+            used.add_metric([budget], part)
+        yield used
         for name, (text, figure) in GAUGES.items():
             yield GaugeMetricFamily(name, text, value=figures[figure])
         for name, (text, label, series) in COUNTERS.items():

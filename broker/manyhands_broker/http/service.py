@@ -89,6 +89,7 @@ class HttpService:
         return {
             **summary(book),
             "problems": [*self._stuck(), *problems(book)],
+            "budgets": book.ledgers.used(),
             "counters": {name: book.counters[name] for name in COUNTED},
             "version": __version__,
             "python": platform.python_version(),

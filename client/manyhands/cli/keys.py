@@ -153,19 +153,37 @@ def show(file: Path, *, json: bool) -> None:
             "manyhands keys allow PUBLIC --role client --name alice --cluster cluster.key",
         ),
         ("a key file", "manyhands keys allow alice.key --cluster cluster.key"),
+        (
+            "alice's jobs may go before those of others",
+            "manyhands keys allow alice.key --priority 10 --cluster cluster.key",
+        ),
     ),
 )
 @click.argument("key", metavar="KEY")
 @_ROLE
 @click.option("--name", help="Whose the key is.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-1_000, 1_000),
+    default=0,
+    show_default=True,
+    help="The highest priority that a client's jobs have among those of others.",
+)
 @_CLUSTER
 @_LIST
 def allow(
-    *, key: str, role: str | None, name: str | None, cluster: Path | None, allow_file: Path | None
+    *,
+    key: str,
+    role: str | None,
+    name: str | None,
+    priority: int,
+    cluster: Path | None,
+    allow_file: Path | None,
 ) -> None:
     """Let a key in: its public key, or the file that it is in.
 
-    A running broker notices within a second. A key that is let in already gets the new role or name.
+    A running broker notices within a second. A key that is let in already gets the new role, name and
+    priority.
     """
     public = key
     if Path(key).is_file():
@@ -175,7 +193,7 @@ def allow(
         public, role, name = found.public, role or found.role, name or found.name
     if role is None or name is None:
         raise ConfigError("a public key alone does not say whose it is: add --role and --name")
-    entry = Allowed(check_public(public), check_role(role), name)
+    entry = Allowed(check_public(public), check_role(role), name, priority)
     allow_list.allow(_list(cluster, allow_file), entry)
     _output.note(f"{name} is let in as {role}")
 
@@ -207,13 +225,15 @@ def revoke(*, key: str, cluster: Path | None, allow_file: Path | None) -> None:
 def list_(*, cluster: Path | None, allow_file: Path | None, json: bool) -> None:
     """List the keys that are let in besides the cluster key."""
     keys: list[dict[str, Any]] = [
-        {"name": key.name, "role": key.role, "public": key.public}
+        {"name": key.name, "role": key.role, "priority": key.priority, "public": key.public}
         for key in allow_list.read(_list(cluster, allow_file))
     ]
     if json:
         _output.document(keys=keys)
     else:
-        _output.table(["name", "role", "public key"], [list(key.values()) for key in keys])
+        _output.table(
+            ["name", "role", "priority", "public key"], [list(key.values()) for key in keys]
+        )
 
 
 def _broker_key(cluster: Path) -> str:

@@ -402,6 +402,7 @@ class Session:
 
     def _accepted(self, message: Accepted) -> Iterator[Effect]:
         self.books.window_tasks = max(1, message.window_tasks)
+        self.books.window_bytes = max(1, message.window_bytes)
         yield from map(Kept, self.books.confirm(message.jobs))
 
     def _standing(self, message: Standing) -> Iterator[Effect]:
