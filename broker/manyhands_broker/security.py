@@ -146,7 +146,7 @@ class Keyring:
 
     def _read(self) -> dict[str, Identity]:
         with reserve():
-            entries = allow_list.read(self._allowed)
+            entries = allow_list.read(self._allowed, to_admit=True)
         listed = {
             to_z85(entry.public).decode(): Identity(
                 entry.public, entry.name, entry.role, entry.priority

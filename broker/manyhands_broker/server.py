@@ -31,6 +31,7 @@ from manyhands_shared.clock import monotonic
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError, ExitCode, ManyhandsError
 from manyhands_shared.notify import Notifier
+from manyhands_shared.private import private
 
 log = logging.getLogger("manyhands.broker")
 
@@ -57,7 +58,9 @@ def run(
             the broker leaves behind it.
     """
     try:
-        return _serve(config, ready, parent_pid, lifeline, lodge)
+        # But for a node inside: its tasks make files as their user likes.
+        with private() if lodge is None else contextlib.nullcontext():
+            return _serve(config, ready, parent_pid, lifeline, lodge)
     except ManyhandsError as error:
         log.error("%s", error)  # noqa: TRY400 - one line for the operator, no traceback of ours
         return error.exit_code

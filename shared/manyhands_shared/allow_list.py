@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manyhands_shared.errors import ConfigError
+from manyhands_shared.peer import is_trusted
+from manyhands_shared.private import private
 from manyhands_shared.role_key import check_name, check_public, check_role
 
 _HEADER = "# public keys that the broker lets in; changed with: manyhands keys allow, revoke\n"
@@ -40,21 +42,31 @@ def place(key_file: Path) -> Path:
     return key_file.with_name(f"{key_file.name}.allowed")
 
 
-def read(path: Path) -> tuple[Allowed, ...]:
+def read(path: Path, *, to_admit: bool = False) -> tuple[Allowed, ...]:
     """The keys on the list; none if there is no such file.
 
+    Args:
+        path: of the list.
+        to_admit: whether this process lets the keys in. Root may look after another user's list, but
+            lets in nobody whom that user has put there.
+
     Raises:
-        ConfigError: others can write the file, or a line of it cannot be read.
+        ConfigError: others own the file or can write it, or a line of it cannot be read.
     """
     try:
         with path.open(encoding="ascii") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            found = os.fstat(file.fileno())
             lines = file.read().splitlines()
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the allow-list {path}: {error}") from None
-    if stat.S_IMODE(mode) & 0o022:
+    if not is_trusted(found.st_uid) and (to_admit or os.geteuid() != 0):
+        raise ConfigError(
+            f"the allow-list {path} is user {found.st_uid}'s, who could let anybody in; it must be this "
+            "user's or root's"
+        )
+    if stat.S_IMODE(found.st_mode) & 0o022:
         raise ConfigError(f"others can write the allow-list {path}; run: chmod 600 {path}")
     keys: dict[str, Allowed] = {}
     for number, line in enumerate(lines, 1):
@@ -112,7 +124,8 @@ def revoke(path: Path, wanted: str) -> Allowed:
 def _locked(path: Path) -> Iterator[None]:
     """One writer at a time, so that none overwrites what another has just added."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with private():
+            path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
         raise ConfigError(f"cannot write the allow-list {path}: {error}") from None
@@ -130,6 +143,8 @@ def _write(path: Path, keys: tuple[Allowed, ...]) -> None:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                if os.geteuid() == 0:
+                    _keep_owner(path, descriptor)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -143,3 +158,10 @@ def _write(path: Path, keys: tuple[Allowed, ...]) -> None:
 def _line(key: Allowed) -> str:
     priority = f" {key.priority}" if key.priority else ""
     return f"{key.public} {key.role} {key.name}{priority}\n"
+
+
+def _keep_owner(path: Path, descriptor: int) -> None:
+    """Make root's new list the user's whose list it replaces: a broker of that user has to read it."""
+    with contextlib.suppress(FileNotFoundError):
+        before = path.stat()
+        os.fchown(descriptor, before.st_uid, before.st_gid)

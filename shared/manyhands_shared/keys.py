@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manyhands_shared.errors import ConfigError
+from manyhands_shared.private import private
 
 #: The parts of a cluster, each with a key pair of its own.
 PARTS = ("broker", "client", "worker")
@@ -124,7 +125,8 @@ def write_private(path: Path, text: str) -> None:
     # random because process ids come again, in containers always.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with private():
+            path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:

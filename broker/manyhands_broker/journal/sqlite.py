@@ -22,6 +22,7 @@ import apsw
 from manyhands_broker.core import records as r
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import Damaged, StoredResults
+from manyhands_broker.descriptors import reserve
 from manyhands_broker.journal import salvage
 from manyhands_broker.journal.files import PayloadFiles, sync_directory
 from manyhands_broker.journal.interface import JournalBroken, JournalFull
@@ -30,6 +31,7 @@ from manyhands_broker.journal.room import Room
 from manyhands_broker.journal.schema import MIGRATIONS
 from manyhands_broker.journal.writer import Writer
 from manyhands_shared.messages import Function
+from manyhands_shared.private import private
 from manyhands_shared.serial import Payload
 
 log = logging.getLogger("manyhands.broker")
@@ -69,12 +71,13 @@ class SqliteJournal:
         self._logged = 0
         self._failed = ""
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            sync_directory(directory.parent)
-            self._files = PayloadFiles(directory / "payloads")
-            salvage.finish(directory)
-            has_log = (directory / "journal.db-wal").exists()
-            self._connect()
+            with private():
+                directory.mkdir(parents=True, exist_ok=True)
+                sync_directory(directory.parent)
+                self._files = PayloadFiles(directory / "payloads")
+                salvage.finish(directory)
+                has_log = (directory / "journal.db-wal").exists()
+                self._connect()
         except (OSError, apsw.Error) as error:
             raise JournalBroken(f"cannot open the journal in {directory}: {error}") from None
         self._room = Room(directory, reserve)
@@ -303,7 +306,9 @@ class SqliteJournal:
         if self._failed:
             raise JournalBroken(self._failed)
         try:
-            yield
+            # Payloads have files of their own, which strangers' connections must not keep it from.
+            with private(), reserve():
+                yield
         except (apsw.FullError, JournalFull):
             self._rollback()
             raise JournalFull(
