@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from manyhands.versions import version_of
 from manyhands_shared import plain, serial, wire
 from manyhands_shared.errors import SubmitError
 from manyhands_shared.serial import Payload
@@ -55,7 +56,7 @@ def packer(
 
 def _dumps(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
     try:
-        return serial.dumps((args, dict(kwargs)))
+        return serial.dumps((args, dict(kwargs)), version_of)
     except Exception as error:
         raise SubmitError(
             f"cannot pickle the arguments: {type(error).__name__}: {error}; "

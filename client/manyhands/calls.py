@@ -5,22 +5,25 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
-from collections import OrderedDict
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from manyhands import arguments, functions
-from manyhands.functions import Fingerprint
+from manyhands.fingerprint import Fingerprint, importable
 from manyhands.futures import FutureSink, RemoteFuture
 from manyhands.loop import SessionLoop
+from manyhands.recent import Recent
 from manyhands_shared import plain, serial
 from manyhands_shared.callable import MapChunk, Setup, StarmapChunk
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.messages import Function
 from manyhands_shared.options import JobOptions
 
-#: Functions whose pickles are kept, and jobs that are kept open, each the last used.
+#: Functions whose pickles are kept, with all that these hold, and jobs that are kept open.
 _KNOWN_FUNCTIONS = 1_000
+_OPEN_JOBS = 256
+_MAX_BYTES = 32 << 20
 #: How safe jobs say what wraps a function.
 _HOW: dict[Any, str] = {None: plain.CALL, MapChunk: plain.MAP, StarmapChunk: plain.STARMAP}
 
@@ -36,6 +39,48 @@ class _Known:
         self.sink = sink
 
 
+class OpenCalls:
+    """The jobs that calls are tasks of. Those used longest ago are closed when there are many."""
+
+    def __init__(self, loop: SessionLoop) -> None:
+        self._loop = loop
+        self._sinks: Recent[tuple[str, bytes], FutureSink] = Recent(_OPEN_JOBS, _MAX_BYTES)
+        self._lock = threading.Lock()
+        #: Stands for the initializer of these jobs.
+        self.setup_key = secrets.token_bytes(16)
+
+    def sink(
+        self, kind: str, function: Function, options: Callable[[], dict[str, Any]]
+    ) -> FutureSink:
+        """The open job of a function; `kind` stands for its options."""
+        key = kind, function.digest
+        with self._lock:
+            sink = self._sinks.use(key)
+            if sink is None:
+                sink = FutureSink(self._loop, function, options())
+                self._loop.open_job(sink.job)
+                for idle in self._sinks.put(key, sink, functions.weight(function)):
+                    self._close(idle)
+        return sink
+
+    def close(self) -> None:
+        """No more calls: the jobs end with their last task."""
+        with self._lock:
+            for sink in self._sinks.clear():
+                self._close(sink)
+
+    def cancel(self) -> None:
+        """Cancel every call that has not ended."""
+        with self._lock:
+            for sink in self._sinks.clear():
+                sink.retired = True
+                self._loop.cancel(sink.job)
+
+    def _close(self, sink: FutureSink) -> None:
+        sink.retired = True
+        self._loop.close_job(sink.job)
+
+
 class Calls:
     """Turns calls into tasks of the right jobs.
 
@@ -44,6 +89,8 @@ class Calls:
         options: of every job.
         initializer: called in each pool child before its first task of these jobs.
         initargs: its arguments.
+        block: whether a call waits for room.
+        opened: where the jobs are kept; else in a place of their own.
     """
 
     def __init__(
@@ -54,19 +101,22 @@ class Calls:
         initargs: tuple[Any, ...] = (),
         *,
         block: bool = True,
+        opened: OpenCalls | None = None,
     ) -> None:
-        self._loop = loop
         self._put = loop.intake.put
         if options.safe and initializer is not None:
             raise ConfigError("a safe job has no initializer: it would travel as a pickle")
+        self._store = None if options.durable else loop.store
         self._pack_arguments = arguments.packer(options, loop.store, block=block)
         self._options = options
+        # Every option is in it, and what a mapping among them held when it was given.
+        self._kind = repr(options)
         self._initializer = initializer
         self._initargs = initargs
         self._block = block
-        self._setup_key = secrets.token_bytes(16)
-        self._known: OrderedDict[int, _Known] = OrderedDict()
-        self._sinks: OrderedDict[bytes, FutureSink] = OrderedDict()
+        self._opened = opened or OpenCalls(loop)
+        self._known: Recent[int, _Known] = Recent(_KNOWN_FUNCTIONS, _MAX_BYTES)
+        self._find = self._known.values.get
         self._lock = threading.Lock()
 
     def submit(
@@ -78,9 +128,13 @@ class Calls:
             SubmitError: the function or an argument cannot be sent.
             SubmitQueueFull: too many tasks wait, and this does not.
         """
-        known = self._known.get(id(function))
-        if known is None or (known.fingerprint is not None and not known.fingerprint.holds()):
-            sink = self._learn(function)
+        known = self._find(id(function))
+        if (
+            known is None
+            or known.sink.retired
+            or (known.fingerprint is not None and not known.fingerprint.holds())
+        ):
+            sink = self._learn(function, known)
         else:
             sink = known.sink
         future = RemoteFuture(sink)
@@ -95,7 +149,7 @@ class Calls:
         Raises:
             SubmitError: the function cannot be sent.
         """
-        sink = self._learn(function, wrapper)
+        sink = self._open(function, self.pack(function, wrapper))
         pack = self._pack_arguments
 
         def submit(args: tuple[Any, ...]) -> RemoteFuture:
@@ -113,12 +167,17 @@ class Calls:
         if self._initializer is not None:
             # One pickle for both, so that globals set by an initializer of `__main__` are the very
             # globals that the function reads; such an initializer is run for each function anew.
-            key = self._setup_key
-            if not functions.importable(self._initializer):
-                whole = serial.dumps_by_value((value, self._initializer, self._initargs))
-                key = hashlib.blake2b(whole, key=key, digest_size=16).digest()
+            key = self._opened.setup_key
+            if not importable(self._initializer):
+                state = hashlib.blake2b(key=key, digest_size=16)
+                whole = (value, self._initializer, self._initargs)
+                payload = serial.dumps_by_value(whole, serial.INLINE_BYTES)
+                for part in payload if isinstance(payload, tuple) else (payload,):
+                    state.update(part)
+                key = state.digest()
             value = Setup(value, self._initializer, self._initargs, key)
-        return functions.pack(function, None if value is function else value)
+        value = None if value is function else value
+        return functions.pack(function, value, self._store, block=self._block)
 
     def job_options(self, function: Callable[..., Any]) -> dict[str, Any]:
         """The options of a job of this function, as they travel."""
@@ -129,68 +188,48 @@ class Calls:
 
     def close(self) -> None:
         """No more calls: the jobs end with their last task."""
-        with self._lock:
-            for sink in self._sinks.values():
-                self._loop.close_job(sink.job)
-            self._sinks.clear()
-            self._known.clear()
+        self._opened.close()
+        self._known.clear()
 
-    def cancel(self) -> None:
-        """Cancel every call that has not ended."""
-        with self._lock:
-            for sink in self._sinks.values():
-                self._loop.cancel(sink.job)
-            self._sinks.clear()
-            self._known.clear()
+    def _open(self, function: Callable[..., Any], packed: Function) -> FutureSink:
+        return self._opened.sink(self._kind, packed, lambda: self.job_options(function))
 
-    def _learn(self, function: Callable[..., Any], wrapper: Any = None) -> FutureSink:
+    def _learn(self, function: Callable[..., Any], known: _Known | None) -> FutureSink:
         """Pickle the function; find or open the job of what came out."""
-        fingerprint = functions.watch(function)
-        packed = self.pack(function, wrapper)
-        with self._lock:
-            sink = self._sinks.get(packed.digest)
-            if sink is None:
-                sink = FutureSink(self._loop, packed, self.job_options(function))
-                self._loop.open_job(sink.job)
-                self._sinks[packed.digest] = sink
-            self._sinks.move_to_end(packed.digest)
-            if wrapper is None and functions.cacheable(function):
-                self._known[id(function)] = _Known(function, fingerprint, sink)
-            if len(self._known) > _KNOWN_FUNCTIONS:
-                self._known.popitem(last=False)
-            if len(self._sinks) > _KNOWN_FUNCTIONS:
-                _, idle = self._sinks.popitem(last=False)
-                self._loop.close_job(idle.job)
-                for key in [key for key, known in self._known.items() if known.sink is idle]:
-                    del self._known[key]
+        fingerprint = None if known is None else known.fingerprint
+        if fingerprint is None or not fingerprint.blind:
+            fingerprint = functions.watch(function)
+        packed = self.pack(function)
+        sink = self._open(function, packed)
+        if functions.cacheable(function):
+            with self._lock:
+                known = _Known(function, fingerprint, sink)
+                self._known.put(id(function), known, functions.weight(packed))
         return sink
 
 
 class CallsFamily:
-    """The `Calls` of one executor, one for each set of options that was used."""
+    """The `Calls` of one executor, one for each set of options that is in use."""
 
-    def __init__(self, make: Callable[[JobOptions], Calls]) -> None:
+    def __init__(self, loop: SessionLoop, make: Callable[[JobOptions, OpenCalls], Calls]) -> None:
         self._make = make
-        self._members: dict[str, Calls] = {}
+        self._opened = OpenCalls(loop)
+        self._members: weakref.WeakValueDictionary[str, Calls] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
 
     def of(self, options: JobOptions) -> Calls:
         """Those with these options."""
-        key = repr(
-            options
-        )  # which every option is in, and which a mapping among them does not keep
+        key = repr(options)
         with self._lock:
             calls = self._members.get(key)
             if calls is None:
-                calls = self._members[key] = self._make(options)
+                calls = self._members[key] = self._make(options, self._opened)
             return calls
 
     def close(self) -> None:
         """No more calls."""
-        for calls in list(self._members.values()):
-            calls.close()
+        self._opened.close()
 
     def cancel(self) -> None:
         """Cancel every call that has not ended."""
-        for calls in list(self._members.values()):
-            calls.cancel()
+        self._opened.cancel()

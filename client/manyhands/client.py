@@ -99,7 +99,10 @@ class Client:
             SubmitRejected: the broker does not take a durable job, and why.
         """
         checked = job_options(name or functions.describe(function), **options)
-        packed = (functions.pack_plain if checked.safe else functions.pack)(function)
+        if checked.safe:
+            packed = functions.pack_plain(function)
+        else:
+            packed = functions.pack(function, store=None if checked.durable else self._loop.store)
         pack = arguments.packer(checked, self._loop.store)
         payloads = (pack(tuple(args), {}) for args in args_list)
         asked = {**checked.to_map(), **functions.demands(function, safe=checked.safe)}

@@ -100,7 +100,10 @@ class Executor(concurrent.futures.Executor):
         }
         loop = self._connection.loop
         self._family = CallsFamily(
-            lambda options: Calls(loop, options, initializer, initargs, block=block)
+            loop,
+            lambda options, opened: Calls(
+                loop, options, initializer, initargs, block=block, opened=opened
+            ),
         )
         self._calls = self._family.of(defaults)
         #: The executor that `with_options` was called on first. None for that one itself: a cycle would

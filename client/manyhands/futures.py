@@ -244,6 +244,8 @@ class FutureSink:
         self.job = OpenJob(function, options, self)
         #: Whether results are msgpack, and no pickle is to be loaded.
         self.safe = bool(options.get("safe"))
+        #: Whether the job was closed, so that the next call opens another.
+        self.retired = False
 
     def cancel(self, future: RemoteFuture) -> None:
         """Tell the broker that nobody wants this task any more."""

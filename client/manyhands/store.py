@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from manyhands.linger import Linger
-from manyhands.session.inputs import StoredPayload, largest
+from manyhands.session.inputs import MIN_BYTES, StoredPayload, largest
 from manyhands_shared import loans, serial, stored
 from manyhands_shared.descriptors import NO_DESCRIPTOR
 from manyhands_shared.errors import SubmitError, SubmitQueueFull
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from manyhands.intake import Intake
 
-#: A buffer of so many bytes is kept here; below, it is cheaper to send it.
-MIN_BYTES = 1 << 20
 #: Bytes that are kept before `put` waits for tasks to end.
 MAX_BYTES = 4 << 30
 _LOOK_AGAIN_SECONDS = 0.1
@@ -297,6 +295,7 @@ class Packer:
         whole = StoredPayload(payload)
         whole.kept = self.found
         places = [kept.place for kept in self.found]
+        whole.nbytes = sum(sum(place.lengths) for place in places)
         whole.inputs = largest((place.key, sum(place.lengths)) for place in places)
         return whole
 

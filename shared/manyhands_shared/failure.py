@@ -19,7 +19,6 @@ key            type      meaning
 from __future__ import annotations
 
 import builtins
-import pickle
 import traceback
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -40,7 +39,8 @@ from manyhands_shared.status import Status
 
 #: A failure's texts are cut to this many characters each: an exception may carry a whole data set.
 MAX_TEXT = 64 * 1024
-_MAX_PICKLE = 1 << 20
+#: An exception beyond this many bytes arrives as a stand-in.
+MAX_PICKLE = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _rebuild(status: int, failure: Failure) -> BaseException:
         return ResultError(failure.message)
     if failure.pickle is not None:
         try:
-            error = pickle.loads(failure.pickle)
+            error = serial.loads(failure.pickle)
         except BaseException:  # noqa: BLE001 - user code runs here; the stand-in tells the story
             return _stand_in(failure)
         if isinstance(error, Exception):
@@ -163,10 +163,10 @@ def _proven_pickle(error: BaseException) -> bytes | None:
     if not isinstance(error, Exception):
         return None  # SystemExit and KeyboardInterrupt must not fire in a client
     try:
-        data = serial.dumps(error)
-        if not isinstance(data, bytes) or len(data) > _MAX_PICKLE:
+        data = serial.dumps_whole(error)
+        if len(data) > MAX_PICKLE:
             return None
-        again = pickle.loads(data)
+        again = serial.loads(data)
     except BaseException:  # noqa: BLE001 - user code runs here, and this is the place to survive it
         return None
     return data if type(again) is type(error) or isinstance(again, Exception) else None

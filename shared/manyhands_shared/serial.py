@@ -15,10 +15,14 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from manyhands_shared.arrival import HOME, Arrival
 from manyhands_shared.errors import SubmitError
+
+if TYPE_CHECKING:
+    from manyhands_shared.by_value import Version
 
 #: Anything with the buffer protocol: bytes, memoryview, zmq.Frame.
 Buffer = Any
@@ -36,19 +40,30 @@ _GLOBAL_OPCODES = (b"\x93", b"\x82", b"\x83", b"\x84")
 _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 
-def dumps(value: Any) -> Payload:
+class _Process:
+    """How this process loads."""
+
+    arrival: Arrival = HOME
+
+
+def dumps(value: Any, version: Version | None = None) -> Payload:
     """Pickle `value`; large contiguous buffers in it stay outside, uncopied.
 
-    Raises whatever the value's own pickling raises.
+    `version` gives classes that travel by value their version. Raises what the value's pickling raises.
     """
     buffers: list[pickle.PickleBuffer] = []
-    head = _dumps(value, buffers)
+    head = _dumps(value, buffers, version)
     if not buffers:
         return head
     views = [buffer.raw() for buffer in buffers]
     if len(views) > MAX_BUFFERS or sum(view.nbytes for view in views) < INLINE_BYTES:
-        return _dumps(value, None)
+        return _dumps(value, None, version)
     return (head, *views)
+
+
+def dumps_whole(value: Any) -> bytes:
+    """Pickle `value` with everything in it. Raises what the value's pickling raises."""
+    return _dumps(value, None, None)
 
 
 def loads(payload: Payload) -> Any:
@@ -59,14 +74,29 @@ def loads(payload: Payload) -> Any:
     """
     if isinstance(payload, tuple):
         head, *buffers = payload
-        return pickle.loads(head, buffers=map(writable, buffers))
-    return pickle.loads(payload)
+        return load(head, map(writable, buffers))
+    return load(payload, None)
 
 
 def loads_shared(payload: tuple[Buffer, ...]) -> Any:
     """Return the value of a payload with its buffers as they are: they belong to others too."""
     head, *buffers = payload
-    return pickle.loads(head, buffers=buffers)
+    return load(head, buffers)
+
+
+def load(head: Buffer, buffers: Iterable[Buffer] | None) -> Any:
+    """Load one pickle with its out-of-band buffers, by what `arrive_at` has said."""
+    head = head if type(head) is bytes else bytes(head)
+    if b"cloudpickle" not in head:
+        return pickle.loads(head, buffers=buffers)
+    from manyhands_shared import by_value  # noqa: PLC0415 - loads cloudpickle
+
+    return by_value.loads(head, buffers, _Process.arrival)
+
+
+def arrive_at(arrival: Arrival) -> None:
+    """Say what the classes become that this process loads from now on."""
+    _Process.arrival = arrival
 
 
 def writable(buffer: Buffer) -> Buffer:
@@ -106,21 +136,33 @@ def nbytes(payload: Payload) -> int:
     return len(payload)
 
 
-def dumps_by_value(value: Any) -> bytes:
+def dumps_by_value(value: Any, keep_outside: int | None = None) -> Payload:
     """Pickle with cloudpickle: functions of `__main__`, lambdas and closures travel by value.
+
+    Buffers of `keep_outside` bytes and more stay outside, uncopied; without it there are none.
 
     Raises:
         SubmitError: naming what cannot be pickled.
     """
     import cloudpickle  # noqa: PLC0415 - 25 ms that a node which never needs it should not pay
 
+    views: list[memoryview] = []
+
+    def inside(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if keep_outside is None or view.nbytes < keep_outside or len(views) == MAX_BUFFERS:
+            return True
+        views.append(view)
+        return False
+
     try:
-        return bytes(cloudpickle.dumps(value, protocol=_PROTOCOL))
+        head = bytes(cloudpickle.dumps(value, protocol=_PROTOCOL, buffer_callback=inside))
     except Exception as error:
         raise SubmitError(
             f"cannot pickle {_describe(value)}: {type(error).__name__}: {error}; "
             "create such objects inside the task, or pass what they are made from"
         ) from error
+    return (head, *views) if views else head
 
 
 def is_plain(payload: Payload) -> bool:
@@ -129,7 +171,7 @@ def is_plain(payload: Payload) -> bool:
     return not any(opcode in head for opcode in _GLOBAL_OPCODES)
 
 
-def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
+def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None, version: Version | None) -> bytes:
     """Pickle `value`; with a list, its out-of-band buffers are left in that list."""
     if type(value) in _PLAIN:
         return pickle.dumps(value, _PROTOCOL)
@@ -140,12 +182,12 @@ def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
         head = None
     if head is not None and b"__main__" not in head:
         return head
-    import cloudpickle  # noqa: PLC0415 - as above
+    from manyhands_shared import by_value  # noqa: PLC0415 - as above
 
     if buffers is not None:
         buffers.clear()  # what plain pickle handed out does not count
     out = io.BytesIO()
-    cloudpickle.Pickler(out, protocol=_PROTOCOL, buffer_callback=keep).dump(value)
+    by_value.Pickler(out, _PROTOCOL, keep, version).dump(value)
     return out.getvalue()
 
 

@@ -5,7 +5,6 @@ What travels in their place is a `Place`. Pool children set `bring`; nobody else
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from time import monotonic_ns
@@ -38,6 +37,7 @@ class _Process:
 
     bring: Bring | None = None
     waited = 0
+    brought = 0
 
 
 def set_bring(bring: Bring) -> None:
@@ -49,6 +49,11 @@ def take_waited() -> int:
     """Nanoseconds for which this process has waited for stored values since the last call."""
     waited, _Process.waited = _Process.waited, 0
     return waited
+
+
+def brought() -> int:
+    """Bytes of stored values that this process has loaded until now."""
+    return _Process.brought
 
 
 def public_name(token: bytes) -> bytes:
@@ -65,7 +70,7 @@ def with_buffers(head: bytes, parts: list[Any]) -> Any:
             _bring(Place(*part), private=True) if type(part) is tuple else [serial.writable(part)]
         )
     ]
-    return pickle.loads(head, buffers=buffers)
+    return serial.load(head, buffers)
 
 
 def value_of(*place: Any) -> Any:
@@ -77,6 +82,7 @@ def _bring(place: Place, *, private: bool) -> Sequence[Buffer]:
     if _Process.bring is None:
         raise RuntimeError("this value lies with its client; only a task can load it")
     began = monotonic_ns()
+    _Process.brought += sum(place.lengths)
     try:
         return _Process.bring(place, private)
     finally:

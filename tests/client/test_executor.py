@@ -278,6 +278,7 @@ def test_a_callback_may_submit(broker: FakeBroker) -> None:
 
 def test_more_functions_than_are_kept(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manyhands.calls._KNOWN_FUNCTIONS", 3)
+    monkeypatch.setattr("manyhands.calls._OPEN_JOBS", 3)
     with Executor(address=broker.address) as executor:
         adders = [lambda x, n=n: x + n for n in range(10)]
         for _ in range(2):
@@ -289,7 +290,7 @@ def test_more_functions_than_are_kept(broker: FakeBroker, monkeypatch: pytest.Mo
 def test_a_call_that_meets_its_job_just_closed_still_runs(broker: FakeBroker) -> None:
     with Executor(address=broker.address) as executor:
         assert executor.submit(abs, -1).result(10) == 1
-        (sink,) = executor._calls._sinks.values()
+        (sink,) = executor._calls._opened._sinks.values.values()
         executor._connection.loop.close_job(sink.job)
         future = executor.submit(abs, -5)
         assert future.result(10) == 5
@@ -380,6 +381,6 @@ def test_memory_of_ended_tasks_is_let_go(broker: FakeBroker) -> None:
         del futures, future
         gc.collect()
         assert not any(reference() for reference in references)
-        (sink,) = executor._calls._sinks.values()
+        (sink,) = executor._calls._opened._sinks.values.values()
         assert sys.getsizeof(sink._futures) < 200_000
         assert not sink._futures

@@ -15,8 +15,8 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from manyhands import functions
-from manyhands.functions import Fingerprint
+from manyhands import fingerprint, functions
+from manyhands.fingerprint import Fingerprint
 from manyhands_shared.errors import SubmitError
 from manyhands_shared.messages import Function
 
@@ -69,9 +69,9 @@ def test_a_module_registered_by_value_is_not_importable() -> None:
     exec("def f(): return 1", vars(module))
     sys.modules[module.__name__] = module
     try:
-        assert functions.importable(module.f)
+        assert fingerprint.importable(module.f)
         cloudpickle.register_pickle_by_value(module)
-        assert not functions.importable(module.f)
+        assert not fingerprint.importable(module.f)
     finally:
         del sys.modules[module.__name__]
         cloudpickle.unregister_pickle_by_value(module)

@@ -7,6 +7,7 @@ import traceback
 from typing import Any, NoReturn
 
 import msgpack
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,10 +183,18 @@ def test_each_status_has_its_own_error(status: Status, kind: type[TaskError]) ->
 
 
 def test_texts_are_cut() -> None:
-    told = failure.of_exception(raised(ValueError("x" * 10_000_000)))
+    told = failure.of_exception(raised(ValueError("x" * failure.MAX_PICKLE)))
     assert len(told.message) < failure.MAX_TEXT + 100
     assert len(told.encode()) < 5 * failure.MAX_TEXT
     assert told.pickle is None
+
+
+@pytest.mark.parametrize("size", [10, 10_000, 1_000_000])
+def test_an_exception_takes_its_arrays_along(size: int) -> None:
+    error = travelled(ValueError("bad", np.ones(size)))
+    assert type(error) is ValueError
+    assert error.args[1].sum() == size
+    error.args[1][:] = 2
 
 
 def test_many_arguments_are_cut() -> None:

@@ -42,10 +42,6 @@ class FunctionCache(Generic[T]):
         while self._bytes > self._limit and len(self._entries) > 1:
             self._drop(next(iter(self._entries)))
 
-    def replace(self, digest: bytes, value: T) -> None:
-        """Another value for a digest that is here; size and order stay."""
-        self._entries[digest] = (value, self._entries[digest][1])
-
     def _drop(self, digest: bytes) -> None:
         entry = self._entries.pop(digest, None)
         if entry is not None:

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from types import FunctionType
 from typing import Any, NoReturn
 
-from manyhands_shared import serial
+from manyhands_shared import serial, stored
 from manyhands_shared.callable import Setup
 from manyhands_shared.failure import Failure, of_exception
 from manyhands_shared.serial import Payload
@@ -28,6 +29,7 @@ from manyhands_worker.condition import Condition
 from manyhands_worker.control import CLAIM, DONE, LIMIT, READY, REVOKED, STARTED
 from manyhands_worker.fitness import Fitness
 from manyhands_worker.functions import FunctionCache
+from manyhands_worker.loaded import NOT_LOADED, Borrowing, Loaded
 from manyhands_worker.output import Tap, flush_streams
 from manyhands_worker.pipe import (
     AT_ONCE,
@@ -98,13 +100,14 @@ class Runner:
         self._segments = segments
         self._tap = tap
         self._limits = limits
-        # Loaded functions; a payload that is not loaded yet is kept as it came.
-        self._functions: FunctionCache[Any] = FunctionCache(limits.function_bytes)
+        self._functions: FunctionCache[Loaded] = FunctionCache(limits.function_bytes)
+        self._borrowing = Borrowing(limits.function_bytes)
         self._codecs: dict[int, Codec] = {SAFE: Plain(limits.allowed)}
         if limits.allowed is None:
             self._codecs[0] = Pickles()
             self._codecs[FOREIGN] = ForeignPickles()
-        self._initialised: set[bytes] = set()
+        # The keys of initializers that were called, and for which function.
+        self._initialised: dict[bytes, bytes] = {}
         self._start(0)
 
     def _start(self, first: int) -> None:
@@ -147,26 +150,33 @@ class Runner:
                     # Arguments that are still coming may be what ends this process.
                     self._control[STARTED] = time.monotonic_ns()
                     self._control[CLAIM] = reader.partial[0]
-            (first, digest, function, flags, bodies, _), buffers = reader.ready.popleft()
-            if function is None:
-                payloads = unpack(bodies, buffers)
-                self._functions.get(digest)  # counts as used, in the node's copy as well
-            else:
-                counts, entries = function
-                payloads = unpack([*entries, *bodies], buffers)
-                code = payloads[: len(entries)]
-                del payloads[: len(entries)]
-                self._functions.put(digest, _Unloaded(code, counts), serial.total(code))
-            if not self._fitness.before(digest):
-                self._refuse(first, len(payloads))
-                continue
-            self._tap.turn(on=bool(flags & CAPTURE))
-            self._failed = 0
-            self._run(first, digest, flags, payloads)
-            flush_streams()
-            fit = self._fitness.after(digest, len(payloads), self._failed, time.monotonic_ns())
-            if not (fit or self._told):
-                self._report(first, b"", [])
+            self._run_next()
+
+    def _run_next(self) -> None:
+        """Run a batch that has come. Nothing of it is held by the time that the next is waited for."""
+        (first, digest, function, flags, bodies, _), buffers = self._reader.ready.popleft()
+        if function is None:
+            payloads = unpack(bodies, buffers)
+            self._functions.get(digest)  # counts as used, in the node's copy as well
+        else:
+            counts, entries = function
+            payloads = unpack([*entries, *bodies], buffers)
+            code = payloads[: len(entries)]
+            del payloads[: len(entries)]
+            self._functions.put(digest, Loaded(code, counts), serial.total(code))
+        del bodies, buffers
+        count = len(payloads)
+        if not self._fitness.before(digest):
+            self._refuse(first, count)
+            return
+        self._tap.turn(on=bool(flags & CAPTURE))
+        self._failed = 0
+        payloads.reverse()
+        self._run(first, digest, flags, payloads)
+        flush_streams()
+        fit = self._fitness.after(digest, count, self._failed, time.monotonic_ns())
+        if not (fit or self._told):
+            self._report(first, b"", [])
 
     def _refuse(self, first: int, count: int) -> None:
         """Give tasks back that another child is to run, for this one is not fit for them."""
@@ -179,28 +189,30 @@ class Runner:
         self._writer.send([first, statuses, bodies, 0.0, words], [])
 
     def _run(self, first: int, digest: bytes, flags: int, payloads: list[Payload]) -> None:
+        """Run the tasks that have these arguments, the last of the list first."""
         control = self._control
         capture, at_once, direct = flags & CAPTURE, flags & AT_ONCE, bool(flags & DIRECT)
         # The node has refused what this one has no codec for: a safe node's children, all pickles.
         codec = self._codecs[SAFE if flags & SAFE else flags & FOREIGN]
         self._start(first)
         now = last = time.monotonic_ns()
-        for number, payload in enumerate(payloads, first):
+        for number in range(first, first + len(payloads)):
             if capture:
                 self._tap.begin(number)
             control[STARTED] = now
             control[CLAIM] = number
             if number >= control[LIMIT]:
                 # Everything behind it is above the limit too.
-                rest = first + len(payloads) - number
+                rest = len(payloads)
                 self._statuses += bytes([REVOKED]) * rest
                 self._bodies += [b""] * rest
                 control[DONE] = number
                 break
-            status, result = self._execute(codec, digest, payload)
+            status, result = self._execute(codec, digest, payloads.pop())
             # A large result goes out under the claim of its task, for it may be what kills; and so
             # does one that must not be lost, for its task will not run again.
-            large = self._collect(number, status, result, direct=direct) or bool(at_once)
+            large = self._collect(number, status, result, direct=direct and status == Status.OK)
+            large = large or bool(at_once)
             if capture:
                 flush_streams()  # what a task printed is there before its result
             del result
@@ -222,13 +234,16 @@ class Runner:
     def _execute(self, codec: Codec, digest: bytes, payload: Payload) -> Packed:
         """Run one task: its status, and its result or failure."""
         try:
-            function = self._functions.get(digest)
-            if type(function) is _Unloaded:
-                function = self._load(codec, digest, function)
+            loaded = self._functions.get(digest)
+            function = loaded.value
+            if function is NOT_LOADED:
+                function = self._load(codec, digest, loaded)
             if type(function) is Setup:
                 self._initialise(digest, function)
                 function = function.function
+            serial.arrive_at(loaded.world.arguments)
             args, kwargs = codec.arguments(payload)
+            serial.arrive_at(loaded.world.running)
             value = self._call(function, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - a task may raise anything at all
             if self._forked:
@@ -246,9 +261,11 @@ class Runner:
         finally:
             self._calling = False
 
-    def _load(self, codec: Codec, digest: bytes, unloaded: _Unloaded) -> Callable[..., Any] | Setup:
+    def _load(self, codec: Codec, digest: bytes, loaded: Loaded) -> Callable[..., Any] | Setup:
+        serial.arrive_at(loaded.world)
+        brought = stored.brought()
         try:
-            function: Callable[..., Any] | Setup = codec.function(unloaded.payloads[0])
+            function: Callable[..., Any] | Setup = codec.function(loaded.payloads[0])
         except BaseException as error:  # noqa: BLE001 - as in `_execute`
             raise _Told(
                 f"the function does not load on {socket.gethostname()} under Python "
@@ -256,9 +273,16 @@ class Runner:
                 "by value need the client's Python version, major and minor",
                 error,
             ) from None
-        if unloaded.counts:
-            function = _inheriting(codec, function, unloaded)
-        self._functions.replace(digest, function)
+        if loaded.counts:
+            function = _inheriting(codec, function, loaded)
+        if (
+            isinstance(function, Setup)
+            and self._initialised.get(function.key) == digest
+            and _has_globals_here(function.initializer)
+        ):
+            del self._initialised[function.key]  # what it had set went when this was unloaded
+        loaded.value = function
+        self._borrowing.add(digest, loaded, stored.brought() - brought)
         return function
 
     def _initialise(self, digest: bytes, setup: Setup) -> None:
@@ -270,7 +294,7 @@ class Runner:
             if self._forked:
                 end_fork(error)
             raise _Told("the initializer failed", error) from None
-        self._initialised.add(setup.key)
+        self._initialised[setup.key] = digest
         self._fitness.prepared(digest)
 
     def _pack(self, codec: Codec, value: Any) -> Packed:
@@ -328,24 +352,19 @@ def end_fork(error: BaseException | None) -> NoReturn:
     os._exit(code & 0xFF)
 
 
-class _Unloaded:
-    """The payloads of a function that no task has needed yet, and of what it inherits."""
-
-    __slots__ = ("counts", "payloads")
-
-    def __init__(self, payloads: list[Payload], counts: list[int]) -> None:
-        self.payloads = payloads
-        self.counts = counts
+def _has_globals_here(function: Callable[..., Any]) -> bool:
+    """Whether a function has come by value, so that what it sets is gone when it is unloaded."""
+    return isinstance(function, FunctionType) and function.__module__ == "__main__"
 
 
 def _inheriting(
-    codec: Codec, function: Callable[..., Any] | Setup, unloaded: _Unloaded
+    codec: Codec, function: Callable[..., Any] | Setup, loaded: Loaded
 ) -> Callable[..., Any] | Setup:
     """The function, called with a list of results of each parent before its own arguments."""
-    rest = iter(unloaded.payloads[1:])
+    rest = iter(loaded.payloads[1:])
     try:
         parents = [
-            [codec.value(payload) for payload in islice(rest, count)] for count in unloaded.counts
+            [codec.value(payload) for payload in islice(rest, count)] for count in loaded.counts
         ]
     except BaseException as error:  # noqa: BLE001 - code of the values' own
         words = "a result of a job that this one comes after does not load"

@@ -11,11 +11,17 @@ from manyhands_shared.messages import MAX_KEYS, InputGroup, SubmitGroup
 Inputs = tuple[bytes, tuple[int, ...]]
 
 
+#: A buffer of so many bytes is stored; below, it is cheaper to send it.
+MIN_BYTES = 1 << 20
+
+
 class StoredPayload(bytes):
     """A payload that refers to what is stored, and keeps it for as long as it lives itself."""
 
     kept: list[Any]
     inputs: Inputs
+    #: Bytes that it keeps.
+    nbytes: int
 
 
 def largest(values: Iterable[tuple[bytes, int]]) -> Inputs:
