@@ -374,14 +374,31 @@ def test_output_is_seen_while_the_task_runs(broker, node, tmp_path):
 
 def test_long_output_is_cut_for_each_task_and_little_output_is_not(broker, node):
     def shout(size: int) -> None:
-        print("x" * size)
+        print("first " + "x" * size + " last")
 
-    broker.assign(shout, (1 << 20,), (10,), options={"durable": True})
-    broker.until_ended(2)
+    broker.assign(shout, (1 << 20,), (10,), (20_000,), (70_000,), options={"durable": True})
+    broker.until_ended(4)
     texts = _output(broker)
-    assert len(texts[0]) < (64 << 10) + 100
-    assert "more was printed" in texts[0]
-    assert texts[1] == "x" * 10 + "\n"
+    for number, size in ((0, 1 << 20), (3, 70_000)):
+        assert len(texts[number]) < (64 << 10) + 100
+        assert texts[number].startswith("first xxx")
+        assert texts[number].endswith("xxx last\n"), "what was printed last is kept"
+        left_out = size + len("first  last\n") - (64 << 10)
+        assert f"[more was printed here: {left_out:,} bytes that are not kept]" in texts[number]
+    assert texts[1] == "first " + "x" * 10 + " last\n"
+    assert texts[2] == "first " + "x" * 20_000 + " last\n"
+
+
+def test_a_task_that_dies_leaves_the_last_of_a_long_output(broker, node):
+    def shout() -> None:
+        for number in range(20_000):
+            print(f"line {number}")
+        os._exit(3)
+
+    broker.assign(shout, (), options={"durable": True})
+    broker.until_ended(1)
+    assert "line 0\n" in _output(broker)[0]
+    assert _output(broker)[0].endswith("line 19998\nline 19999\n")
 
 
 def test_odd_output_does_no_harm(broker, node):

@@ -381,7 +381,7 @@ class ChildHandle:
         """What its tasks have printed and is to go out; `whole`: all that is there."""
         parts = self.output.read(time.monotonic())
         if whole:
-            parts += self.output.flush()
+            parts += self.output.finish()
         return [Printed(self.slot, number, text) for number, text in parts]
 
     def obituary(self, oom: str = "") -> str:

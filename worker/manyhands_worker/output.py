@@ -19,11 +19,15 @@ from typing import Any
 
 from manyhands_worker.condition import file_of
 
-#: What is kept of one task's output, in bytes.
-TASK_BYTES = 64 << 10
+#: What is kept of one task's output, in bytes: the first of it goes to the broker as it comes, the last
+#: of it when the task ends.
+HEAD_BYTES = 16 << 10
+LAST_BYTES = 48 << 10
 #: Parts of a task's output go to the broker when they come to so much, or after so many seconds.
 PART_BYTES = 4 << 10
 PART_SECONDS = 0.2
+#: Characters that are told at once.
+_MESSAGE_CHARS = 32 << 10
 _TAIL_BYTES = 1 << 10
 _TAIL_LINES = 5
 _SERIAL_DIGITS = 16
@@ -32,7 +36,7 @@ _CHUNK = 64 << 10
 _TURN_BYTES = 256 << 10
 #: A pipe that can be written takes so much at once without blocking.
 _SAFE_BYTES = 512 if not hasattr(select, "PIPE_BUF") else select.PIPE_BUF
-_CUT = "\n[more was printed, and is not kept]\n"
+_CUT = "\n[more was printed here: {:,} bytes that are not kept]\n"
 
 
 def new_mark() -> bytes:
@@ -106,8 +110,11 @@ class Capture:
         self._rest = b""
         self._serial = 0
         self._part = bytearray()
-        self._room = TASK_BYTES
+        self._room = HEAD_BYTES
         self._tail = b""
+        #: The last of what was printed beyond the head, and how much more that was.
+        self._last = bytearray()
+        self._left_out = 0
         #: When the part that waits is to go out, if it does not grow.
         self.due: float | None = None
         self._ended = False
@@ -155,10 +162,10 @@ class Capture:
                     head = last[:at]
         self._add(head)
         for part in marked:
-            found += self.flush()
+            found += self.finish()
             with contextlib.suppress(ValueError):  # whoever forges a mark gets what it names
                 self._serial = int(part[:_SERIAL_DIGITS], 16)
-            self._room, self._tail = TASK_BYTES, b""
+            self._room, self._tail = HEAD_BYTES, b""
             self._add(part[_SERIAL_DIGITS:])
 
     def _add(self, data: bytes) -> None:
@@ -166,11 +173,24 @@ class Capture:
             return
         _pass_on(data)
         self._tail = (self._tail + data)[-2 * _TAIL_BYTES :]
-        if self._room > 0:
-            self._part += data[: self._room]
-            self._room -= len(data)
-            if self._room <= 0:
-                self._part += _CUT.encode()
+        self._part += data[: self._room]
+        more = data[self._room :]
+        self._room -= len(data) - len(more)
+        if more:
+            self._last += more
+            over = len(self._last) - LAST_BYTES
+            if over > 0:
+                self._left_out += over
+                del self._last[:over]
+
+    def finish(self) -> Iterator[tuple[int, str]]:
+        """All that waits: the task has ended."""
+        if self._left_out:
+            self._part += _CUT.format(self._left_out).encode()
+            self._left_out = 0
+        self._part += self._last
+        self._last.clear()
+        yield from self.flush()
 
     def flush(self) -> Iterator[tuple[int, str]]:
         """The part that waits, if there is one."""
@@ -178,7 +198,8 @@ class Capture:
         if self._part:
             text = self._part.decode("utf-8", "replace").replace("\0", "\ufffd")
             self._part.clear()
-            yield self._serial, text
+            for start in range(0, len(text), _MESSAGE_CHARS):
+                yield self._serial, text[start : start + _MESSAGE_CHARS]
 
     def last_words(self, serial: int) -> str:
         """The last lines that the task `serial` has printed, in one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import Any
 
 import click
@@ -118,6 +119,8 @@ def app(config: str | None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command; returns its exit code. Nothing is raised."""
+    # The limit guards servers against long numbers of strangers. Here they are the user's own.
+    sys.set_int_max_str_digits(0)
     try:
         code = app.main(args=arguments, prog_name="manyhands", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001 - the last line of defence against a traceback

@@ -35,21 +35,41 @@ def read_calls(source: IO[str], *, star: bool) -> Iterator[Call]:
         ) from None
 
 
-def open_output(sink: IO[str], source: IO[str]) -> None:
-    """Open a lazy `sink`, now that the input was read and before any work is done.
+def check_output(sink: IO[str], source: IO[str], *, may_hold: bool) -> None:
+    """See whether a lazy `sink` can be opened later, without any change to what is there.
 
     Raises:
-        ConfigError: it is the very file that the input came from.
+        ConfigError: it is the very file that the input came from, or cannot be written, or it holds
+            something and must not (`may_hold`).
     """
-    if _same(sink.name, source.name) and Path(source.name).is_file():
+    path = Path(sink.name)
+    if sink.name == "-":
+        return
+    if _same(sink.name, source.name) and path.is_file():
         raise ConfigError(f"{source.name} is the input; name another file for the output")
-    sink.write("")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"cannot write to {path}; name another file for the output")
+    if path.is_file() and path.stat().st_size and not may_hold:
+        raise ConfigError(
+            f"{path} is not empty; go on with it by --resume, replace it by --overwrite, or name "
+            "another file"
+        )
 
 
-def resume_output(path: Path, count: int) -> set[int]:
-    """Make the output of an interrupted run fit to be appended to; the items that need not run again.
+def appended(path: Path, whole: int) -> IO[str]:
+    """Open the output of an interrupted run for more lines, behind its first `whole` bytes."""
+    file = path.open("a", encoding="utf-8")
+    file.truncate(whole)
+    return file
 
-    What was torn off in the middle of its last line is dropped. An item's last line counts.
+
+def read_output(path: Path, count: int) -> tuple[set[int], int]:
+    """Read the output of an interrupted run.
+
+    An item's last line counts. What was torn off in the middle of the last line does not.
+
+    Returns:
+        The items that need not run again; the bytes of all whole lines.
 
     Raises:
         ConfigError: it is no output of such a run, or not of this one.
@@ -69,10 +89,9 @@ def resume_output(path: Path, count: int) -> set[int]:
                     )
                 (done.discard if failed else done.add)(index)
                 end += len(line)
-        os.truncate(path, end)
     except FileNotFoundError:
-        return set()
-    return done
+        return set(), 0
+    return done, end
 
 
 def _outcome(line: bytes, number: int, path: Path) -> tuple[int, bool]:

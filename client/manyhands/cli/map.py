@@ -28,7 +28,7 @@ from manyhands.cli._verb import Verb
             "manyhands map builtins:pow --star < pairs.jsonl",
         ),
         (
-            "go on where an interrupted run ended",
+            "go on where an interrupted run ended (--overwrite begins anew)",
             "manyhands map work:score --input items.jsonl --output results.jsonl --resume",
         ),
     ),
@@ -45,9 +45,16 @@ from manyhands.cli._verb import Verb
 @output_option
 @click.option(
     "--resume",
-    is_flag=True,
+    "old",
+    flag_value="resume",
     help="Go on with an interrupted run: only items that are missing or failed in --output are run, "
     "and their lines are appended.",
+)
+@click.option(
+    "--overwrite",
+    "old",
+    flag_value="overwrite",
+    help="Replace what --output holds, once the broker has answered.",
 )
 @click.option(
     "--star",
@@ -66,7 +73,7 @@ def command(
     target: str,
     source: IO[str],
     sink: IO[str],
-    resume: bool,
+    old: str | None,
     star: bool,
     slots: int | None,
     name: str,
@@ -87,18 +94,18 @@ def command(
     from manyhands.cli._progress import progress  # noqa: PLC0415
 
     function = _target.load(target)
+    resume = old == "resume"
     if resume and sink.name == "-":
         raise click.UsageError("--resume needs --output FILE", click.get_current_context())
     calls = list(_lines.read_calls(source, star=star))
     items = list(range(len(calls)))
+    _lines.check_output(sink, source, may_hold=old is not None)
+    whole = 0
     if resume:
-        done = _lines.resume_output(Path(sink.name), len(calls))
+        done, whole = _lines.read_output(Path(sink.name), len(calls))
         _output.note(f"{len(done)} of {len(calls)} items are done")
         items = [item for item in items if item not in done]
         calls = [calls[item] for item in items]
-        appended = Path(sink.name).open("a", encoding="utf-8")  # noqa: SIM115 - closed with the context
-        sink = click.get_current_context().with_resource(appended)
-    _lines.open_output(sink, source)
     if not calls:
         _output.note("no items, nothing to do")
         return
@@ -109,6 +116,12 @@ def command(
         _job.submitted(function, calls, name=name or target, slots=slots, **options) as job,
         progress(len(calls)) as advance,
     ):
+        # Not before the broker has answered: without it, what is there stays as it is.
+        if resume:
+            appended = _lines.appended(Path(sink.name), whole)
+            sink = click.get_current_context().with_resource(appended)
+        else:
+            sink.write("")
         for index, value in job:
             failed += isinstance(value, BaseException)
             _lines.write_line(sink, {"index": items[index], **_job.entry(value)})

@@ -14,7 +14,7 @@ import pytest
 
 import command
 from command import fails, run, running
-from support import eventually
+from support import eventually, free_port
 
 
 def lines(text: str) -> dict[int, dict[str, Any]]:
@@ -203,3 +203,42 @@ def test_resume_refuses_what_is_no_output_of_this_run(text: str, tmp_path: Path)
     arguments = ("map", "math:sqrt", "--input", items, "--output", results, "--resume")
     assert "line 1 of" in fails(run(*arguments), 2)
     assert results.read_text() == text
+
+
+def test_without_a_broker_the_old_results_stay(tmp_path: Path) -> None:
+    items, results = tmp_path / "items.jsonl", tmp_path / "results.jsonl"
+    items.write_text("4\n")
+    old = '{"index": 0, "result": "of yesterday"}\n{"index": 1, "resu'
+    gone = {"MANYHANDS_BROKER": f"127.0.0.1:{free_port()}", "MANYHANDS_MAP_CONNECT_TIMEOUT": "0.5"}
+    for flags in (["--overwrite"], ["--resume"]):
+        results.write_text(old)
+        arguments = ("map", "math:sqrt", "--input", items, "--output", results, *flags)
+        if flags == ["--resume"]:
+            items.write_text("4\n9\n")
+        fails(run(*arguments, **gone), 3)
+        assert results.read_text() == old
+    new = tmp_path / "new.jsonl"
+    fails(run("map", "math:sqrt", "--input", items, "--output", new, **gone), 3)
+    assert not new.exists()
+
+
+def test_an_output_that_is_not_empty_needs_a_word(named: dict[str, str], tmp_path: Path) -> None:
+    items, results = tmp_path / "items.jsonl", tmp_path / "results.jsonl"
+    items.write_text("4\n")
+    results.write_text('{"index": 0, "result": "old"}\n')
+    arguments = ("map", "math:sqrt", "--input", items, "--output", results)
+    said = fails(run(*arguments, **named), 2)
+    assert "--resume" in said
+    assert "--overwrite" in said
+    assert results.read_text() == '{"index": 0, "result": "old"}\n'
+    assert run(*arguments, "--overwrite", **named).returncode == 0
+    assert lines(results.read_text()) == {0: {"result": 2.0}}
+    results.write_text("")
+    assert run(*arguments, **named).returncode == 0
+    assert lines(results.read_text()) == {0: {"result": 2.0}}
+
+
+def test_long_numbers_go_in_and_come_out(named: dict[str, str]) -> None:
+    digits = "7" * 5_000
+    result = run("map", "operator:pos", stdin=f"{digits}\n", **named)
+    assert (result.returncode, result.stdout) == (0, f'{{"index": 0, "result": {digits}}}\n')

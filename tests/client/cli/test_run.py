@@ -91,6 +91,13 @@ def test_the_result_goes_to_stdout(arguments: list[str], out: str, named: dict[s
     assert (result.returncode, result.stdout, result.stderr) == (0, out, "")
 
 
+def test_a_long_number_is_printed_as_it_is(named: dict[str, str], folder: Path) -> None:
+    result = run("run", "math:factorial", "2000", cwd=folder, **named)
+    assert result.returncode == 0
+    assert len(result.stdout) == 5_737
+    assert result.stdout.startswith("3316275092450633241175393380576324038281")
+
+
 def test_json(named: dict[str, str], folder: Path) -> None:
     good = document(run("run", "--json", "builtins:divmod", "7", "2", **named))
     assert good["result"] == [3, 1]
