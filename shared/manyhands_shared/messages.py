@@ -160,10 +160,14 @@ class JobStanding:
 
 @record
 class TaskStanding:
-    """What a task has behind it: further runs, and a line for each process that it ended."""
+    """What a task has behind it: further runs, and a line for each process that it ended.
+
+    `attempt` is the last that these count.
+    """
 
     job: JobId
     index: Index
+    attempt: Attempt
     tries: U32
     story: Reason
 

@@ -88,9 +88,36 @@ def test_tries_are_counted_on(world: World) -> None:
     again(world, 1, m.Standing([m.JobStanding("job", 1.0, False, 0)], [task]), **options)
     world.node()
     world.wait(1.0, b"node")
-    assert world.assigned()
-    world.drain((b"node", world.result(0, status=Status.RAISED)))
+    [(attempt, _)] = world.assigned().values()
+    world.drain((b"node", world.result(0, attempt, status=Status.RAISED)))
     assert world.results() == [("job", 0, Status.RAISED)], "it was its third run"
+
+
+def test_what_was_counted_is_not_counted_again_when_a_node_brings_it_back(world: World) -> None:
+    options = {"retries": 1, "retry_delay": 0.0}
+    world.node()
+    world.submit(1, durable=False, **options)
+    failed = world.result(0, status=Status.RAISED)
+    world.drain((b"node", failed))
+    _, [task] = told(world)
+    assert task.attempt == 1
+    world.restart()
+    # The node has not heard that its result was taken.
+    world.node(holding=[m.Span("job", 1, [0])])
+    world.drain((b"node", failed))
+    world.client()
+    group = m.SubmitGroup("job", FUNCTION, options, 0, True, [b"arg0"])
+    world.drain(
+        (b"client", m.Function(FUNCTION, "f", [b"code"])),
+        (b"client", m.Standing([m.JobStanding("job", 1.0, False, 0)], [task])),
+        (b"client", m.Submit([group])),
+    )
+    world.wait(1.0, b"node")
+    assert not world.results()
+    [(attempt, _)] = world.assigned().values()
+    assert attempt == 2
+    world.drain((b"node", world.result(0, attempt)))
+    assert world.results() == [("job", 0, Status.OK)]
 
 
 def test_crashes_are_counted_on(world: World) -> None:
@@ -138,7 +165,7 @@ def test_a_standing_cannot_grow_the_broker() -> None:
     world = World(Limits())
     world.client()
     for number in range(200):
-        tasks = [m.TaskStanding(f"job-{number}", index, 1, "x") for index in range(4_000)]
+        tasks = [m.TaskStanding(f"job-{number}", index, 1, 1, "x") for index in range(4_000)]
         jobs = [m.JobStanding("job", 1.0, False, 0), m.JobStanding(f"job-{number}", 0.0, True, 0)]
         world.drain((b"client", m.Standing(jobs, tasks)))
     [session] = world.core.book.sessions.values()

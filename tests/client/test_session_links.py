@@ -214,7 +214,7 @@ def test_another_broker_is_told_what_the_last_one_said_of_a_job() -> None:
     assert not [message for message in driver.flush() if isinstance(message, Standing)]
     driver.receive(Standing([JobStanding("j", 0.0, True, 0)], []))
     for index, tries in ((0, 1), (1, 1), (1, 2), (9, 1)):
-        driver.receive(Standing([], [TaskStanding("j", index, tries, "died" * index)]))
+        driver.receive(Standing([], [TaskStanding("j", index, tries, tries, "died" * index)]))
     driver.receive(Standing([JobStanding("unknown", 0.0, True, 0)], []))
     driver.end(1, "j", [0])
     driver.now = 17.0
@@ -224,7 +224,7 @@ def test_another_broker_is_told_what_the_last_one_said_of_a_job() -> None:
     sent = driver.flush()
     [standing] = [message for message in sent if isinstance(message, Standing)]
     assert standing.jobs == [JobStanding("j", 7.0, True, 0)]
-    assert standing.tasks == [TaskStanding("j", 1, 2, "died")]
+    assert standing.tasks == [TaskStanding("j", 1, 2, 2, "died")]
     submit = next(message for message in sent if isinstance(message, Submit))
     assert sent.index(standing) < sent.index(submit)
 

@@ -254,12 +254,13 @@ class Book:
         state = State.CANCELLED if status == Status.CANCELLED else State.FAILED
         self.finish(piece, node, state, status, body)
 
-    def tried(self, job: Job, index: int) -> None:
+    def tried(self, job: Job, index: int, attempt: int) -> None:
         """A task's counts of further runs and of processes that it ended have changed."""
         if job.options.durable:
             story = tuple(job.blames.get(index, ()))
             self.record(TaskTried(job.id, index, job.tries.get(index, 0), story))
         else:
+            job.counted[index] = attempt
             self.tried_tasks.setdefault(job.session, {})[job, index] = None
 
     def postpone(self, piece: Piece, node: Node, delay: float) -> None:

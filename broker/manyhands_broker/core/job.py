@@ -84,6 +84,7 @@ class Job:
         "chunks",
         "closed",
         "cost",
+        "counted",
         "counts",
         "delayed",
         "doomed",
@@ -165,6 +166,9 @@ class Job:
         #: Jobs that have to be done first, and the results of those that are.
         self.awaits: set[str] = set()
         self.given: list[ResultGroup] = []
+        #: Of an attached job: the last attempt of a task that `tries` and `blames` have counted. Nodes
+        #: may bring it again to the next broker, which must not count it twice.
+        self.counted: dict[int, int] = {}
         #: How often each task has raised and was given another run.
         self.tries: dict[int, int] = {}
         #: Queued tasks that wait for the end of their back-off: index → when.
@@ -235,6 +239,13 @@ class Job:
             self.ready[-1] = (self.ready[-1][0], self.total)
         else:
             self.ready.append((first, self.total))
+
+    def begin_behind(self, first: int) -> None:
+        """Have new tasks, from `first` on, begin behind the attempts that an earlier broker counted."""
+        for index in range(first, self.total):
+            if index in self.counted:
+                chunk = self.chunks[index - index % CHUNK]
+                chunk.attempts[index % CHUNK] = self.counted[index]
 
     def skip_to(self, index: int) -> None:
         """Leave out the tasks below `index` that have not come: they ended in an earlier life."""
@@ -396,7 +407,7 @@ class Job:
         for marks in (self.suspects, self.cancelling, self.uncertain):
             if marks:
                 marks.difference_update(piece.indices)
-        for notes in (self.blames, self.tries, self.delayed):
+        for notes in (self.blames, self.tries, self.counted, self.delayed):
             if notes:
                 for index in piece.indices:
                     notes.pop(index, None)

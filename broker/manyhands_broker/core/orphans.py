@@ -110,7 +110,12 @@ class Orphans:
         tasks = self._tasks.get(job.id, {})
         for index in sorted(index for index in tasks if index < job.total):
             attempt = tasks.pop(index)
-            pieces = [p for p in job.pieces([index]) if p.chunk.states[p.lo] == State.QUEUED]
+            pieces = [
+                piece
+                for piece in job.pieces([index])
+                if piece.chunk.states[piece.lo] == State.QUEUED
+                and piece.chunk.attempts[piece.lo] < attempt.number  # the others were counted
+            ]
             if not attempt.node.suits(job.kind):
                 pieces = []  # it was never given this
             adopted += [(piece, attempt.node, attempt.number) for piece in pieces]

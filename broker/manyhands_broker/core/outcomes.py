@@ -116,7 +116,7 @@ class Outcomes:
                 self._crashed(piece, node, body)
             elif delay is not None and index not in job.cancelling:
                 book.counters["tasks_retried"] += 1
-                book.tried(job, index)
+                book.tried(job, index, group.attempt)
                 book.postpone(piece, node, delay)
             else:
                 book.end(piece, node, State.DONE if status == Status.OK else State.FAILED)
@@ -198,7 +198,7 @@ class Outcomes:
         story = job.blames.setdefault(index, [])
         story.append(f"attempt {attempt} {line}")
         job.tell(f"task {index}: {story[-1]}")
-        book.tried(job, index)
+        book.tried(job, index, attempt)
         limit = job.options.crash_limit or book.limits.crash_limit
         if speculation.runs_twice(job, index):
             book.take_back(piece, node)

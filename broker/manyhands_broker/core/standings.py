@@ -76,6 +76,7 @@ class Standings:
         job.submitted = now - standing.age
         job.paused = standing.paused
         for task in tasks:
+            job.counted[task.index] = task.attempt
             if task.tries:
                 job.tries[task.index] = task.tries
             if task.story:
@@ -106,7 +107,7 @@ def _of_task(job: Job, index: int) -> TaskStanding:
         most = max(1, MAX_STORY // len(story) - 1)
         story = [line[:most] for line in story]
     text = "\n".join(story)[:MAX_STORY]
-    return TaskStanding(job.id, index, job.tries.get(index, 0), text)
+    return TaskStanding(job.id, index, job.counted.get(index, 0), job.tries.get(index, 0), text)
 
 
 def _parts(task: TaskStanding) -> int:

@@ -155,6 +155,8 @@ class Submissions:
                 job.skip_to(group.first)
             first = job.total
             job.append(bodies)
+            if job.counted:
+                job.begin_behind(first)
             session.took(len(bodies), size)
             book.queued += len(bodies)
             book.counters["tasks_submitted"] += len(bodies)
