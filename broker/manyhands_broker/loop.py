@@ -41,9 +41,10 @@ from manyhands_broker.core import (
     Unwatch,
     Watch,
 )
-from manyhands_broker.journal import Journal, JournalBroken, JournalFull
+from manyhands_broker.journal import Journal, JournalFull
 from manyhands_broker.links import Links
 from manyhands_broker.lodging import Lodging
+from manyhands_broker.outgoing import frames_of
 from manyhands_broker.security import Door
 from manyhands_broker.unix_port import UnixPort
 from manyhands_shared import pieces, wire
@@ -234,11 +235,11 @@ class Loop:
         if now >= self._next_beats:
             self._next_beats = now + MAX_WAIT / 2
             for event in (*self._beats(now), *self._door.check(now)):
-                effects += self._core.handle(event, now)
+                self._hear(event, effects, now)
             self._shut_strangers(now)
         self._retry(effects, now)
         if not self._withheld:
-            effects += self._core.handle(Drained(), now)
+            self._hear(Drained(), effects, now)
         self._do(effects, now)
         if lodging is not None:
             lodging.turn(self._clock())  # with what it has just been sent
@@ -314,13 +315,11 @@ class Loop:
     def _hear(self, event: Event, effects: list[Effect], now: float) -> None:
         try:
             effects += self._core.handle(event, now)
-        except JournalBroken:
-            raise
-        except Exception:
-            # One odd message must not end everybody's work: it is dropped, and shouted about.
-            self.counters["internal_errors"] += 1
+        except Exception as error:
+            # One odd message must not end everybody's work.
             kind = type(event.message if isinstance(event, Received) else event).__name__
-            log.exception("a bug in manyhands: %s could not be handled", kind)
+            self._core.book.breakdowns.of(error, None, f"{kind} could not be handled")
+            log.debug("%s could not be handled", kind, exc_info=True)
 
     def _receive(self) -> zmq.Frame | None:
         """The first frame of the next message, if there is one: whose it is."""
@@ -369,9 +368,9 @@ class Loop:
                         self._watch(effect)
                     case Say(level, text):
                         log.log(level, "%s", text)
-            effects = [e for peer in closed for e in self._core.handle(LinkClosed(peer), now)]
-            if closed:
-                effects += self._core.handle(Drained(), now)
+            effects = []
+            for event in (*map(LinkClosed, closed), *([Drained()] if closed else ())):
+                self._hear(event, effects, now)
 
     def _commit(self, now: float) -> bool:
         """Write what was appended; false if there is no room, or was none a moment ago."""
@@ -419,7 +418,7 @@ class Loop:
         """Send or keep for later; false if there is no such link."""
         if self._lodging is not None and self._lodging.send(peer, message):
             return True
-        return self._post(peer, wire.encode(message))
+        return self._post(peer, frames_of(message, self._core.book.breakdowns))
 
     def _post(self, peer: bytes, frames: list[Any]) -> bool:
         if self.unix.send(peer, frames):
@@ -450,7 +449,7 @@ class Loop:
             while waiting:
                 frames = waiting.popleft()
                 if not self._post(peer, frames):
-                    effects += self._core.handle(LinkClosed(peer), now)
+                    self._hear(LinkClosed(peer), effects, now)
                     break
                 if peer in self._outbox:
                     self._outbox[peer].extend(waiting)
@@ -460,7 +459,7 @@ class Loop:
         """See whether those are gone whose connections have ended."""
         for peer in self._links.doubtful(now) if self._links is not None else ():
             if not self._send(peer, Ping(0)):
-                effects += self._core.handle(LinkClosed(peer), now)
+                self._hear(LinkClosed(peer), effects, now)
 
     def _shut_strangers(self, now: float) -> None:
         """Shut connections that had the time to say hello, unless it may be waiting to be read."""
@@ -476,7 +475,9 @@ class Loop:
         log.log(level, "the broker did not run for %.1f s; leases are extended by that", seconds)
         if self._links is not None:
             self._links.strangers.stalled(now)
-        self._do(self._core.handle(Stalled(seconds), now), now)
+        effects: list[Effect] = []
+        self._hear(Stalled(seconds), effects, now)
+        self._do(effects, now)
 
     def _complain(self, peer: bytes, error: ProtocolError) -> None:
         self.counters["invalid_messages"] += 1

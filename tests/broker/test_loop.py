@@ -13,13 +13,13 @@ import pytest
 import zmq
 
 from manyhands_broker import loop as broker_loop
-from manyhands_broker.core import Core, Drained, Effect, Event, Limits, Received
+from manyhands_broker.core import Core, Drained, Effect, Event, Limits, Received, Send
 from manyhands_broker.journal import MemoryJournal
 from manyhands_broker.links import bind
 from manyhands_broker.loop import DRAIN_SECONDS, Loop
 from manyhands_shared import pieces, wire
 from manyhands_shared.framing import Stream
-from manyhands_shared.messages import ClientHello, ClientWelcome, Message, Ping, Pong
+from manyhands_shared.messages import ClientHello, ClientWelcome, Message, Ping, Pong, Reply
 from manyhands_shared.serial import Buffer
 from support import eventually
 
@@ -34,12 +34,24 @@ def received(peer: zmq.Socket[bytes], count: int) -> list[Message]:
 
 
 class Faulty(Core):
-    """A scheduler with a bug in how it handles one message."""
+    """A scheduler with a bug in how it handles one message, the drain after another, one answer."""
+
+    breaks = False
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         if isinstance(event, Received) and event.message == Ping(666):
             raise ZeroDivisionError("a bug")
+        if isinstance(event, Received) and event.message == Ping(667):
+            return [Send(event.peer, Reply(1, "", [1 << 70]))]
+        if self.breaks and isinstance(event, Drained):
+            self.breaks = False
+            raise ValueError("another bug")
+        self.breaks = self.breaks or (isinstance(event, Received) and event.message == Ping(668))
         return super().handle(event, now)
+
+
+#: What `Faulty` stumbles over.
+ODD = (666, 667, 668)
 
 
 def test_a_bug_in_handling_one_message_ends_nobodys_work(caplog: pytest.LogCaptureFixture) -> None:
@@ -54,16 +66,20 @@ def test_a_bug_in_handling_one_message_ends_nobodys_work(caplog: pytest.LogCaptu
             with context.socket(zmq.DEALER) as peer, caplog.at_level(logging.ERROR):
                 peer.linger = 0
                 peer.connect(address)
-                for message in (ClientHello(1, bytes(16), "", 0, 0, {}), Ping(666), Ping(7)):
+                for message in (ClientHello(1, bytes(16), "", 0, 0, {}), *map(Ping, ODD), Ping(7)):
                     peer.send_multipart(wire.encode(message))
-                answers = received(peer, 2)
+                answers = received(peer, 4)
         finally:
             loop.stop()
             thread.join(10)
     assert isinstance(answers[0], ClientWelcome)
-    assert answers[1] == Pong(7)
-    assert loop.counters["internal_errors"] == 1
-    assert "Ping could not be handled" in caplog.text
+    assert isinstance(answers[1], Reply)
+    assert "the answer cannot be sent" in answers[1].error
+    assert answers[2:] == [Pong(668), Pong(7)]
+    assert loop.counters["internal_errors"] == 3
+    for text in ("Ping could not be handled", "Drained could not be", "Reply cannot be sent"):
+        assert caplog.text.count(text) == 1
+    assert "Traceback" not in caplog.text
 
 
 class Slow(Core):

@@ -44,8 +44,8 @@ class Breakdowns:
         #: Jobs to end, each with its cause.
         self.jobs: dict[Job, str] = {}
 
-    def of(self, error: Exception, job: Job | None) -> None:
-        """Work has raised; it was for `job`, or for none alone.
+    def of(self, error: Exception, job: Job | None, doing: str = "") -> None:
+        """Work has raised; it was for `job`, or for none alone. `doing` says what it was.
 
         Raises:
             StoreFailed: the error is one.
@@ -54,7 +54,9 @@ class Breakdowns:
             raise error
         self._counters["internal_errors"] += 1
         cause = describe(error)
-        whose = "" if job is None else f"; job {job.id} ends as failed"
+        whose = f"; {doing}" if doing else ""
+        if job is not None:
+            whose += f"; job {job.id} ends as failed"
         place = cause if isinstance(error, ManyhandsError) else _place(error)
         if place not in self._said and len(self._said) < _PLACES:
             self._said.add(place)

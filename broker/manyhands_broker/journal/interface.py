@@ -7,12 +7,13 @@ from typing import Protocol
 
 from manyhands_broker.core.records import Record, StoredJob
 from manyhands_broker.core.store import Store, StoreFailed
+from manyhands_shared.errors import ManyhandsError
 
 #: Pieces of output that are kept of a job.
 MAX_OUTPUT = 1_000
 
 
-class JournalFull(StoreFailed):
+class JournalFull(ManyhandsError):
     """There is no room for what should be written. It waits in memory; `commit` may be tried again."""
 
 
