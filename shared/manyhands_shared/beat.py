@@ -28,6 +28,10 @@ import hashlib
 import hmac
 import struct
 from dataclasses import dataclass
+from typing import Annotated
+
+from manyhands_shared import bounds
+from manyhands_shared.bounds import Bytes, Float, Int
 
 MAGIC = b"MHB1"
 _BODY = struct.Struct("<4sI16sQQQdQQd")
@@ -36,19 +40,25 @@ DATAGRAM_BYTES = _BODY.size + SIGNATURE_BYTES
 KEY_BYTES = 32
 
 
+#: Counters. Sizes: no machine has as much memory, and 65,536 of them can be added up.
+Counter = Annotated[int, Int("counter", 0, (1 << 63) - 1)]
+Memory = Annotated[int, Int("memory", 0, (1 << 47) - 1)]
+Figure = Annotated[float, Float("figure", 0, 1e6)]
+
+
 @dataclass(frozen=True, slots=True)
 class Beat:
     """What one heartbeat says. Memory in bytes, CPU in cores."""
 
-    row: int
-    boot_id: bytes
-    counter: int
-    turns: int
-    running: int
-    cpu: float
-    rss: int
-    available: int
-    load: float
+    row: Annotated[int, Int("row", 0, 65_535)]
+    boot_id: Annotated[bytes, Bytes("id16", 16)]
+    counter: Counter
+    turns: Counter
+    running: Annotated[int, Int("tasks", 0, 1 << 20)]
+    cpu: Figure
+    rss: Memory
+    available: Memory
+    load: Figure
 
 
 def encode(beat: Beat, key: bytes) -> bytes:
@@ -69,11 +79,14 @@ def encode(beat: Beat, key: bytes) -> bytes:
 
 
 def peek(datagram: bytes) -> Beat | None:
-    """Parse a datagram without believing it; `None` if it cannot be one."""
+    """Parse a datagram without believing it; `None` if it cannot be one, or breaks a bound."""
     if len(datagram) != DATAGRAM_BYTES:
         return None
     magic, *fields = _BODY.unpack_from(datagram)
-    return Beat(*fields) if magic == MAGIC else None
+    if magic != MAGIC:
+        return None
+    beat = Beat(*fields)
+    return beat if bounds.fits(Beat)(beat) else None
 
 
 def verify(datagram: bytes, key: bytes) -> bool:

@@ -12,8 +12,9 @@ To declare a field, annotate it with an alias of `messages`, or with a bound of 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
+from functools import cache
 from math import isfinite
 from typing import Any, get_args, get_type_hints
 
@@ -286,6 +287,69 @@ class Groups(Bound):
 
 
 @dataclass(frozen=True)
+class Hex(Bound):
+    """Nothing, or `size` bytes in small hexadecimal digits."""
+
+    name: str
+    size: int
+
+    @property
+    def limit(self) -> str:  # type: ignore[override]
+        """As the page says it."""
+        return f"nothing, or {2 * self.size} hexadecimal digits"
+
+    def test(self, value: str) -> str:
+        """The check of a value."""
+        digits = f"set({value}) <= set('0123456789abcdef')"
+        return f"type({value}) is str and len({value}) in (0, {2 * self.size}) and {digits}"
+
+
+@dataclass(frozen=True)
+class Names(Bound):
+    """A tuple of up to `most` different names of 1 to `chars` characters."""
+
+    most: int
+    chars: int
+    name = "names"
+
+    @property
+    def limit(self) -> str:  # type: ignore[override]
+        """As the page says it."""
+        return f"up to {self.most:,} texts of 1 to {self.chars} characters"
+
+    def test(self, value: str) -> str:
+        """The check of a value."""
+        return f"type({value}) is tuple and are_names({value}, {self.most}, {self.chars})"
+
+
+@dataclass(frozen=True)
+class Amounts(Bound):
+    """Amounts by name. None is so little, beside zero, that division by it overflows."""
+
+    most: int
+    chars: int
+    low: float
+    high: float
+    name = "amounts"
+
+    @property
+    def limit(self) -> str:  # type: ignore[override]
+        """As the page says it."""
+        amount = f"0, or {number(self.low)} to {number(self.high)}"
+        return f"up to {self.most} names of 1 to {self.chars} characters, each with {amount}"
+
+    def test(self, value: str) -> str:
+        """The check of a value."""
+        names = f"are_names({value}, {self.most}, {self.chars})"
+        amounts = f"are_amounts({value}.values(), {self.low!r}, {self.high!r})"
+        return f"type({value}) is dict and {names} and {amounts}"
+
+    def normal(self, value: str) -> str | None:
+        """Floats; what is minus zero becomes zero."""
+        return f"{{name: amount + 0.0 for name, amount in {value}.items()}}"
+
+
+@dataclass(frozen=True)
 class Sum:
     """`first` and the `count` behind it, a number or a vector, reach up to `high` together."""
 
@@ -310,16 +374,34 @@ def of_fields(kind: Any) -> dict[str, Bound]:
     return found
 
 
+@cache
 def check(bound: Bound) -> Callable[[Any], bool]:
     """The check of single values, for where these do not come by the thousand."""
     made: Callable[[Any], bool] = eval(f"lambda value: bool({bound.test('value')})", globals())
     return made
 
 
+@cache
+def normal(bound: Bound) -> Callable[[Any], Any]:
+    """What to take for a value that has passed the check."""
+    made: Callable[[Any], Any] = eval(
+        f"lambda value: {bound.normal('value') or 'value'}", globals()
+    )
+    return made
+
+
+@cache
+def fits(kind: Any) -> Callable[[Any], bool]:
+    """A check of all fields of an instance of a dataclass."""
+    tests = [bound.test(f"one.{name}") for name, bound in of_fields(kind).items()]
+    made: Callable[[Any], bool] = eval(f"lambda one: bool({' and '.join(tests)})", globals())
+    return made
+
+
 def number(value: float) -> str:
     """A bound for people: powers of two as such."""
-    if value % 1:
-        return f"{value:g}"
+    if value % 1 or (value >= 1e12 and not value % 1e12):
+        return f"{value:g}".replace("e+", "e")
     for plus, sign in ((0, ""), (1, " - 1")):
         whole = int(value) + plus
         if whole >= 1 << 20 and whole.bit_count() == 1:
@@ -379,6 +461,16 @@ def are_indices(value: Any, least: int, most: int, distinct: bool) -> bool:
     if min(value) < 0 or max(value) > MAX_INDEX:
         return False
     return not distinct or len(set(value)) == count
+
+
+def are_names(value: Collection[Any], most: int, chars: int) -> bool:
+    """Whether these are names; see `Names`."""
+    return len(value) <= most and all(type(one) is str and 0 < len(one) <= chars for one in value)
+
+
+def are_amounts(values: Iterable[Any], low: float, high: float) -> bool:
+    """Whether each is zero or an amount; see `Amounts`."""
+    return all(type(one) in (int, float) and (one == 0 or low <= one <= high) for one in values)
 
 
 def are_bodies(value: Any, least: int, most: int) -> bool:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from functools import cache
+from typing import Annotated, Any
 
+from manyhands_shared import bounds
+from manyhands_shared.bounds import Amounts, Flag, Float, Hex, Int, Names, Text
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.labels import PICKLE
 
 MAX_NAME_CHARS = 200
 #: Ten years: longer than any job, short enough for every clock.
 MAX_SECONDS = 10 * 365 * 86_400.0
-_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
+#: Names of resources that one node or job may have, and the amounts.
+MAX_RESOURCES = 32
+MIN_AMOUNT, MAX_AMOUNT = 1e-6, 1e18
+
+Switch = Annotated[bool, Flag()]
+Seconds = Annotated[float, Float("seconds", 0, MAX_SECONDS)]
+Often = Annotated[int, Int("count", 0, 1_000_000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +57,28 @@ class JobOptions:
       as one list for each of these jobs, once they are all done.
     """
 
-    name: str = ""
-    priority: int = 0
-    tasks_per_child: int = 0
-    durable: bool = False
-    retries: int = 0
-    retry_on: tuple[str, ...] = ()
-    retry_delay: float = 1.0
-    retry_max_delay: float = 60.0
-    timeout: float = 0.0
-    deadline: float = 0.0
-    at_most_once: bool = False
-    crash_limit: int = 0
-    needs: tuple[str, ...] = (PICKLE,)
-    python: str = ""
-    safe: bool = False
-    resources: Mapping[str, float] = field(default_factory=dict)
-    after: tuple[str, ...] = ()
-    direct: bool = False
-    fetch_key: str = ""
-    speculative: bool = False
+    name: Annotated[str, Text(MAX_NAME_CHARS)] = ""
+    priority: Annotated[int, Int("priority", -1_000, 1_000)] = 0
+    tasks_per_child: Annotated[int, Int("count", 0, 1_000_000_000)] = 0
+    durable: Switch = False
+    retries: Often = 0
+    retry_on: Annotated[tuple[str, ...], Names(64, MAX_NAME_CHARS)] = ()
+    retry_delay: Seconds = 1.0
+    retry_max_delay: Seconds = 60.0
+    timeout: Seconds = 0.0
+    deadline: Seconds = 0.0
+    at_most_once: Switch = False
+    crash_limit: Often = 0
+    needs: Annotated[tuple[str, ...], Names(32, MAX_NAME_CHARS)] = (PICKLE,)
+    python: Annotated[str, Text(16)] = ""
+    safe: Switch = False
+    resources: Annotated[
+        Mapping[str, float], Amounts(MAX_RESOURCES, MAX_NAME_CHARS, MIN_AMOUNT, MAX_AMOUNT)
+    ] = field(default_factory=dict)
+    after: Annotated[tuple[str, ...], Names(1_000, 64)] = ()
+    direct: Switch = False
+    fetch_key: Annotated[str, Hex("key", 32)] = ""
+    speculative: Switch = False
 
     def to_map(self) -> dict[str, Any]:
         """Only what differs from the defaults, in plain values."""
@@ -87,15 +97,18 @@ class JobOptions:
             ProtocolError: an unknown key, a value of the wrong kind or range, or `retries` or
                 `speculative` together with `at_most_once`.
         """
-        given = dict(values)
+        given, known = dict(values), _bounds()
         for key, value in given.items():
-            check = _CHECKS.get(key)
-            if check is None:
-                raise ProtocolError(f"unknown job option {key!r}")
+            bound = known.get(key)
+            if bound is None:
+                raise ProtocolError(f"unknown job option {key[:80]!r}")
             if isinstance(value, list):
                 given[key] = tuple(value)
-            if not check(given[key]):
-                raise ProtocolError(f"job option {key!r} cannot be {value!r:.80}")
+            elif isinstance(value, Mapping):
+                given[key] = dict(value)
+            if not bounds.check(bound)(given[key]):
+                raise ProtocolError(f"job option {key!r} cannot be {value!r:.80}: {bound.limit}")
+            given[key] = bounds.normal(bound)(given[key])
         options = cls(**given)
         if options.at_most_once and options.retries:
             raise ProtocolError(
@@ -111,53 +124,7 @@ class JobOptions:
 DEFAULTS = JobOptions()
 
 
-def _is_count(value: Any, top: int) -> bool:
-    return type(value) is int and 0 <= value <= top
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value <= MAX_SECONDS
-
-
-def _are_names(value: Any, count: int) -> bool:
-    return (
-        type(value) is tuple
-        and len(value) <= count
-        and all(type(name) is str and 0 < len(name) <= MAX_NAME_CHARS for name in value)
-    )
-
-
-def _are_resources(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and _are_names(tuple(value), 32)
-        and all(type(amount) in (int, float) and 0 <= amount <= 1e18 for amount in value.values())
-    )
-
-
-def _is_flag(value: Any) -> bool:
-    return type(value) is bool
-
-
-_CHECKS: Mapping[str, Callable[[Any], bool]] = {
-    "name": lambda v: type(v) is str and len(v) <= MAX_NAME_CHARS,
-    "priority": lambda v: type(v) is int and -1_000 <= v <= 1_000,
-    "tasks_per_child": lambda v: _is_count(v, 1_000_000_000),
-    "durable": _is_flag,
-    "retries": lambda v: _is_count(v, 1_000_000),
-    "retry_on": lambda v: _are_names(v, 64),
-    "retry_delay": _is_number,
-    "retry_max_delay": _is_number,
-    "timeout": _is_number,
-    "deadline": _is_number,
-    "at_most_once": _is_flag,
-    "crash_limit": lambda v: _is_count(v, 1_000_000),
-    "needs": lambda v: _are_names(v, 32),
-    "python": lambda v: type(v) is str and len(v) <= 16,
-    "safe": _is_flag,
-    "resources": _are_resources,
-    "after": lambda v: _are_names(v, 1_000),
-    "direct": _is_flag,
-    "fetch_key": lambda v: type(v) is str and (not v or _PUBLIC_KEY.fullmatch(v) is not None),
-    "speculative": _is_flag,
-}
+@cache
+def _bounds() -> dict[str, bounds.Bound]:
+    """The bound of each option."""
+    return bounds.of_fields(JobOptions)

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from manyhands_shared.errors import ConfigError
-from manyhands_shared.options import MAX_NAME_CHARS
-
-#: Names that one node or job may have.
-MAX_NAMES = 32
-MAX_AMOUNT = 1e18
+from manyhands_shared.options import MAX_AMOUNT, MAX_NAME_CHARS, MAX_RESOURCES, MIN_AMOUNT
 
 
 def parse(text: str) -> dict[str, float]:
@@ -29,11 +23,11 @@ def parse(text: str) -> dict[str, float]:
             amount = float(number)
         except ValueError:
             raise _error(part, "has no number behind the equals sign") from None
-        if not (math.isfinite(amount) and 0 <= amount <= MAX_AMOUNT):
-            raise _error(part, f"must be between 0 and {MAX_AMOUNT:g}")
-        amounts[name] = amount
-    if len(amounts) > MAX_NAMES:
-        raise ConfigError(f"resources: {len(amounts)} names are more than {MAX_NAMES}")
+        if amount and not MIN_AMOUNT <= amount <= MAX_AMOUNT:
+            raise _error(part, f"must be 0, or between {MIN_AMOUNT:g} and {MAX_AMOUNT:g}")
+        amounts[name] = amount + 0.0
+    if len(amounts) > MAX_RESOURCES:
+        raise ConfigError(f"resources: {len(amounts)} names are more than {MAX_RESOURCES}")
     return amounts
 
 

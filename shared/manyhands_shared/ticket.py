@@ -13,8 +13,19 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from manyhands_shared import bounds
+from manyhands_shared.bounds import MAX_INDEX, Bytes, Indices, Text
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.loans.lender import KEY_BYTES
+from manyhands_shared.serial import MAX_BUFFERS
+
+#: What each field may be. The longest name of an abstract socket has 107 bytes.
+_BOUNDS: dict[str, bounds.Bound] = {
+    "host": Text(200),
+    "lender": Text(107),
+    "key": Bytes("key", KEY_BYTES),
+    "lengths": Indices("lengths", 1, MAX_BUFFERS + 1, distinct=False),
+}
 
 
 class Server(NamedTuple):
@@ -67,16 +78,11 @@ class Ticket:
         except Exception as error:  # noqa: BLE001 - whatever msgpack raises, it is none
             raise ProtocolError(f"a ticket that cannot be read ({error})") from None
         sound = (
-            type(ticket.host) is str
-            and type(ticket.lender) is str
-            and type(ticket.key) is bytes
-            and len(ticket.key) == KEY_BYTES
-            and type(ticket.lengths) is list
-            and bool(ticket.lengths)
-            and all(type(length) is int and length >= 0 for length in ticket.lengths)
+            all(bounds.check(bound)(getattr(ticket, name)) for name, bound in _BOUNDS.items())
+            and sum(ticket.lengths) <= MAX_INDEX
         )
         if not sound:
-            raise ProtocolError("a ticket with fields of other kinds")
+            raise ProtocolError("a ticket with fields of other kinds, or out of bounds")
         return ticket
 
 

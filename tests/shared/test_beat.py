@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from manyhands_shared import beat
 from manyhands_shared.beat import Beat
+from strategies import built
 
+#: No numbers, and one by which nothing can be divided.
+ODD = (math.nan, math.inf, -math.inf, -1.0, 5e-324)
 KEY = b"k" * beat.KEY_BYTES
-_U64 = st.integers(0, 2**64 - 1)
-_FLOAT = st.floats(allow_nan=False)
-BEATS = st.builds(
-    Beat,
-    row=st.integers(0, 2**32 - 1),
-    boot_id=st.binary(min_size=16, max_size=16),
-    counter=_U64,
-    turns=_U64,
-    running=_U64,
-    cpu=_FLOAT,
-    rss=_U64,
-    available=_U64,
-    load=_FLOAT,
-)
+BEATS = built(Beat)
 
 
 @given(BEATS)
@@ -58,6 +51,24 @@ def test_garbage_is_no_beat(datagram: bytes) -> None:
 def test_another_magic_is_no_beat() -> None:
     sent = Beat(1, b"b" * 16, 2, 3, 4, 0.5, 6, 7, 0.25)
     assert beat.peek(b"MHB2" + beat.encode(sent, KEY)[4:]) is None
+
+
+@pytest.mark.parametrize(
+    "beyond",
+    [
+        {"row": 1 << 16},
+        {"rss": 1 << 47},
+        {"rss": (1 << 64) - 1},
+        {"available": 1 << 47},
+        {"counter": 1 << 63},
+        {"turns": 1 << 63},
+        {"running": (1 << 20) + 1},
+        *({name: value} for name in ("cpu", "load") for value in (*ODD, 1.1e6)),
+    ],
+)
+def test_a_figure_out_of_bounds_is_no_beat(beyond: dict[str, Any]) -> None:
+    sent = replace(Beat(1, b"b" * 16, 2, 3, 4, 0.5, 6, 7, 0.25), **beyond)
+    assert beat.peek(beat.encode(sent, KEY)) is None
 
 
 def test_the_layout_is_the_documented_one() -> None:

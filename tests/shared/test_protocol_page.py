@@ -9,6 +9,7 @@ from typing import Any
 
 from manyhands_shared import beat, bounds, serial, wire
 from manyhands_shared.messages import PROTOCOL_VERSION, Status
+from manyhands_shared.options import JobOptions
 from strategies import GROUPS, KINDS
 
 PAGE = Path(__file__).parents[2] / "docs/protocol.md"
@@ -83,6 +84,16 @@ def test_types_and_their_bounds_are_those_of_the_code() -> None:
         for name, bound in used().items()
         if not isinstance(bound, bounds.Text | bounds.Groups)
     }
+
+
+def test_options_and_their_bounds_are_those_of_the_code() -> None:
+    page = {name.strip("`"): limit for name, limit in table("option", "limit")}
+    assert page == {name: bound.limit for name, bound in bounds.of_fields(JobOptions).items()}
+
+
+def test_the_bounds_of_heartbeats_are_those_of_the_code() -> None:
+    page = {name.strip("`"): limit for name, limit in table("figure", "limit")}
+    assert page == {name: bound.limit for name, bound in bounds.of_fields(beat.Beat).items()}
 
 
 def test_sums_are_those_of_the_code() -> None:

@@ -6,6 +6,11 @@ from typing import Any
 
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.pressure import Machine
+from manyhands_shared import bounds
+from manyhands_shared.options import MAX_AMOUNT, MAX_RESOURCES, MIN_AMOUNT
+
+#: The most cores that one machine is believed to have, and bytes that it wants to keep.
+_MAX_CORES, _MAX_RESERVE = 65_536, 1 << 47
 
 
 def declare(node: Node, info: dict[str, Any]) -> None:
@@ -21,11 +26,12 @@ def _resources(info: dict[str, Any]) -> dict[str, float]:
     said = info.get("resources")
     if not isinstance(said, dict):
         return {}
-    return {
-        name: float(amount)
+    sound = {
+        name: amount + 0.0
         for name, amount in said.items()
-        if isinstance(name, str) and type(amount) in (int, float) and amount >= 0
+        if name and bounds.are_amounts([amount], MIN_AMOUNT, MAX_AMOUNT)
     }
+    return dict(list(sound.items())[:MAX_RESOURCES])
 
 
 def _labels(info: dict[str, Any]) -> frozenset[str] | None:
@@ -39,6 +45,6 @@ def _labels(info: dict[str, Any]) -> frozenset[str] | None:
 def _machine(info: dict[str, Any]) -> Machine:
     reserve, cores = info.get("memory_reserve"), info.get("cores")
     return Machine(
-        reserve if type(reserve) is int and reserve > 0 else 0,
-        cores if type(cores) is int and cores > 0 else 1,
+        reserve if type(reserve) is int and 0 < reserve <= _MAX_RESERVE else 0,
+        cores if type(cores) is int and 0 < cores <= _MAX_CORES else 1,
     )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Jobs that are looked at; the others are taken to be like these.
 _SAMPLE = 1_000
+#: Slots that are asked for at most: tasks may ask for any number of cores.
+_MOST_SLOTS = 1_000_000
 #: Kinds of tasks that are told apart.
 _KINDS = 32
 
@@ -47,12 +49,12 @@ def summary(book: Book) -> dict[str, Any]:
         "held": held,
         "running": running,
         "slots": slots,
-        "slots_wanted": max(running, math.ceil(sum(wanted.values()))),
+        "slots_wanted": max(running, _whole(sum(wanted.values()))),
         "wanted": [
             {
                 "resources": dict(kind.resources),
                 "labels": sorted(kind.needs),
-                "slots": math.ceil(slots),
+                "slots": _whole(slots),
             }
             for kind, slots in sorted(wanted.items(), key=lambda item: -item[1])[:_KINDS]
         ],
@@ -62,6 +64,10 @@ def summary(book: Book) -> dict[str, Any]:
         "node_cpu": cpu,
         "node_resident": resident,
     }
+
+
+def _whole(slots: float) -> int:
+    return math.ceil(min(slots, _MOST_SLOTS))
 
 
 def slots_wanted(book: Book) -> dict[Kind, float]:

@@ -223,8 +223,10 @@ class Node:
         self.load -= count * entry[1]
         if not entry[0]:
             del self.loads[job]
-        if not self.held:
-            self.load = 0.0  # what rounding left
+        if not self.held:  # what rounding left
+            self.load = 0.0
+            if job.resources:
+                self.free = dict(self.resources)
         if self.wary:
             self.wary -= sum(index in job.suspects for index in indices)
 
