@@ -9,15 +9,13 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Self, Unpack
 
-import msgpack
-
 from manyhands import arguments, functions
 from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands.job import AttachedJob, DurableJob, Job, submit_durable
 from manyhands.job_options import TaskOptions, job_options
 from manyhands.store import Ref
 from manyhands_shared.config import DEFAULT_BIND
-from manyhands_shared.errors import ClusterClosed, ConfigError, NotAuthorised, Refused
+from manyhands_shared.errors import ClusterClosed, NotAuthorised, Refused
 
 _QUERY_SECONDS = 30.0
 _LOOK_SECONDS = 0.02
@@ -192,10 +190,6 @@ class Client:
             Refused: it cannot answer; the text says why.
             TimeoutError: no answer within half a minute.
         """
-        try:
-            msgpack.packb(parameters)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ConfigError(f"a query takes plain values only: {error}") from None
         return self._loop.ask(what, parameters).result(_QUERY_SECONDS)
 
     def cancel(self, job_id: str) -> None:

@@ -13,9 +13,10 @@ from manyhands.intake import Intake
 from manyhands.loop import SessionLoop
 from manyhands.own import OwnCluster
 from manyhands.session import Session
-from manyhands_shared import __version__, loans
+from manyhands_shared import __version__, loans, wire
 from manyhands_shared import address as addresses
-from manyhands_shared.errors import ClusterClosed
+from manyhands_shared.errors import ClusterClosed, ConfigError
+from manyhands_shared.messages import PROTOCOL_VERSION, ClientHello
 from manyhands_shared.role_key import credentials
 
 #: Unfinished tasks, and bytes of their arguments, that a client holds before it makes callers wait.
@@ -66,7 +67,10 @@ class Connection:
             where, key = self.cluster.address, None
         #: Where the broker is.
         self.address = where
-        session = Session(secrets.token_bytes(16), name=name, limit=limit, info=_about_us())
+        token, about = secrets.token_bytes(16), _about_us()
+        if wrong := wire.refusal(ClientHello(PROTOCOL_VERSION, token, name, 0, limit, about)):
+            raise ConfigError(f"no broker would take this client: {wrong}")
+        session = Session(token, name=name, limit=limit, info=about)
         self.loop = SessionLoop(where, key, session, Intake(max_pending, MAX_PENDING_BYTES))
         if self.cluster is not None:
             self.cluster.keep(lambda error: self.abort(error, wait=False))

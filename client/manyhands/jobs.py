@@ -26,13 +26,15 @@ from manyhands.session.types import (
     Unwatch,
     Watch,
 )
+from manyhands_shared import wire
 from manyhands_shared.errors import (
+    ConfigError,
     NotAuthorised,
     Refused,
     SubmitRejected,
     TaskLost,
 )
-from manyhands_shared.messages import DENIED
+from manyhands_shared.messages import DENIED, Query
 
 
 class Jobs:
@@ -129,6 +131,9 @@ class Jobs:
         """Put a question to the broker."""
         if self._over is not None:
             answer.set_exception(self._over)
+            return
+        if wrong := wire.refusal(Query(0, what, arguments)):
+            answer.set_exception(ConfigError(f"a query takes a few plain values: {wrong}"))
             return
         request = next(self._requests)
         self._answers[request] = answer

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, MaxLen
 
 DEFAULT_PORT = 7711
 DEFAULT_BIND = f"tcp://127.0.0.1:{DEFAULT_PORT}"
@@ -48,8 +48,8 @@ class BrokerConfig:
         "with .allowed behind it.",
     ] = ""
     create_key: Annotated[bool, "Make the key file if there is none."] = False
-    lease: Annotated[Seconds, "How long a silent node keeps its attempts."] = 15.0
-    beat_interval: Annotated[Seconds, "Between two UDP heartbeats of a node."] = 1.0
+    lease: Annotated[Seconds, Ge(0.01), "How long a silent node keeps its attempts."] = 15.0
+    beat_interval: Annotated[Seconds, Ge(0.001), "Between two UDP heartbeats of a node."] = 1.0
     phi_threshold: Annotated[
         float,
         Gt(0),
@@ -60,10 +60,13 @@ class BrokerConfig:
         Seconds, "How long a vanished client's jobs wait for it to come back."
     ] = 60.0
     window_tasks: Annotated[
-        int, Ge(1), "Unfinished tasks that the sessions of one key may have at the broker."
+        int,
+        Ge(1),
+        Le(1 << 50),
+        "Unfinished tasks that the sessions of one key may have at the broker.",
     ] = 1_000_000
     window_bytes: Annotated[
-        int, Ge(1), "Bytes of unfinished tasks that they may have at the broker."
+        int, Ge(1), Le(1 << 50), "Bytes of unfinished tasks that they may have at the broker."
     ] = 1024 * MIB
     stored_tasks: Annotated[int, Ge(1), "Unfinished tasks of durable jobs of one key."] = 20_000_000
     function_bytes: Annotated[
@@ -97,7 +100,9 @@ class WorkerConfig:
 
     broker: Annotated[str, "The broker's address, or several to try in turn."] = DEFAULT_BIND
     key_file: Annotated[str, "Key file of the cluster."] = ""
-    name: Annotated[str, "The node's name; empty makes one from host name and boot id."] = ""
+    name: Annotated[
+        str, MaxLen(200), "The node's name; empty makes one from host name and boot id."
+    ] = ""
     slots: Annotated[
         int, Ge(0), Le(4_096), "Pool children; 0 is one for each core this process may use."
     ] = 0
@@ -110,7 +115,7 @@ class WorkerConfig:
         "load no pickle.",
     ] = ""
     window: Annotated[
-        int, Ge(1), Le(1_000_000), "Tasks that the node holds at once, running and waiting."
+        int, Ge(1), Le(65_536), "Tasks that the node holds at once, running and waiting."
     ] = 8_192
     slab_bytes: Annotated[
         Bytes, "Each child's result slab, at most; less where shared memory is scarce."
@@ -148,8 +153,10 @@ class ClientConfig:
 
     broker: Annotated[str, "The broker's address, or several to try in turn."] = ""
     key_file: Annotated[str, "Key file of the cluster."] = ""
-    name: Annotated[str, "What the session is called where sessions are listed."] = ""
+    name: Annotated[str, MaxLen(200), "What the session is called where sessions are listed."] = ""
     connect_timeout: Annotated[
         Seconds, "How long to try before a broker counts as unreachable."
     ] = 10.0
-    limit: Annotated[int, Ge(0), "Tasks that run at once for this session; 0 is no limit."] = 0
+    limit: Annotated[
+        int, Ge(0), Le((1 << 32) - 1), "Tasks that run at once for this session; 0 is no limit."
+    ] = 0

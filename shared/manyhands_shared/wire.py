@@ -78,6 +78,18 @@ def decode(frames: Sequence[Buffer]) -> Message:
     return message  # type: ignore[no-any-return]
 
 
+def refusal(message: Message) -> str:
+    """Why no peer would take a message, in a sentence; empty if its peer will.
+
+    For what is made of something that a user said, before it is sent: peers drop what they do not take.
+    """
+    try:
+        decode(encode(message))
+    except (ProtocolError, OverflowError, TypeError, ValueError) as error:
+        return str(error)
+    return ""
+
+
 def _unpack_large(header: memoryview) -> Any:
     """Unpack a header of many values; raises ValueError if these are more than any message has."""
     lists, entries = 0, 0

@@ -70,7 +70,8 @@ class FakeBroker:
     def __init__(self, *, window_tasks: int = 1_000_000, window_bytes: int = 1 << 30) -> None:
         self.window_tasks = window_tasks
         self.window_bytes = window_bytes
-        self.ping_interval = 0.0
+        #: So long that none comes.
+        self.ping_interval = 3_600.0
         #: Every message that came.
         self.received: list[Message] = []
         #: The routing id of every hello.

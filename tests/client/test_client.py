@@ -124,6 +124,17 @@ def test_queries(broker: FakeBroker) -> None:
             client.query("nonsense")
         with pytest.raises(ConfigError, match="plain values"):
             client.query("echo", a=object())
+        for odd in (float("nan"), 1 << 64, "x" * 33_000, [[]], {"a": {"b": {}}}):
+            with pytest.raises(ConfigError, match="plain values"):
+                client.query("echo", a=odd)
+
+
+@pytest.mark.parametrize("odd", [{"name": "x" * 201}, {"limit": -1}, {"limit": 1 << 32}])
+def test_a_client_that_no_broker_would_take_says_so_at_once(
+    broker: FakeBroker, odd: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match="no broker would take this client"):
+        Client(broker.address, connect_timeout=60.0, **odd)
 
 
 def test_the_hello_says_who_we_are(broker: FakeBroker) -> None:

@@ -34,7 +34,7 @@ def test_text_is_converted() -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "says"),
     [
-        (BrokerConfig, {"lease": 0}, "'lease'.*greater than 0"),
+        (BrokerConfig, {"lease": 0}, "'lease'.*greater than or equal to 0.01"),
         (BrokerConfig, {"lease": 1e9}, "'lease'.*less than or equal"),
         (BrokerConfig, {"lease": "soon"}, "'lease'.*got 'soon'"),
         (BrokerConfig, {"lease": float("nan")}, "'lease'"),

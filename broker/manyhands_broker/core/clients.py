@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from manyhands_broker.core import questions
 from manyhands_broker.core.access import Identity
 from manyhands_broker.core.book import Book
+from manyhands_broker.core.breakdown import describe
 from manyhands_broker.core.cancelling import Cancelling
 from manyhands_broker.core.control import Control
 from manyhands_broker.core.courtesy import Courtesy
@@ -266,11 +268,16 @@ class Clients:
         if refusal:
             self._book.counters["refused_orders"] += 1
             return Reply(request, refusal, DENIED)
+        if wrong := questions.refuse(what, arguments):
+            return Reply(request, wrong, None)
         order = self._control.orders.get(what)
         try:
             data = order(arguments) if order else answer(self._book, what, arguments, now)
         except LookupError as error:
             return Reply(request, str(error.args[0]), None)
+        except Exception as error:  # noqa: BLE001 - reported; whoever has asked is told
+            self._book.breakdowns.of(error, None, f"the query {what!r} could not be answered")
+            return Reply(request, f"the broker could not answer: {describe(error)}", None)
         if what == "job":
             owner = str(data.get("account", session.account))
             mine = session.who.commands or owner == session.account

@@ -8,7 +8,8 @@ from typing import Any
 from manyhands_shared import bounds
 from manyhands_shared.bounds import MAX_INDEX, Bound, Int, Text
 
-_ID = Text(64, 1, word=True)
+#: Longer than an id: who asks for what cannot be is told so.
+_ID = Text(200)
 _INDEX = Int("index", 0, MAX_INDEX)
 
 #: Question or order → its arguments; of these only `id` and `node` must be there.

@@ -130,9 +130,7 @@ def _page(book: Book, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """Jobs behind the first ``skip`` of all whose ids begin with ``begins``, at most ``limit``."""
     skip, limit = arguments.get("skip", 0), arguments.get("limit", PAGE_JOBS)
     begins = arguments.get("begins", "")
-    if type(skip) is not int or type(limit) is not int or type(begins) is not str:
-        raise LookupError("jobs are asked for by numbers `skip` and `limit` and a text `begins`")
-    skip, limit = max(0, skip), max(0, min(limit, PAGE_JOBS))
+    limit = min(limit, PAGE_JOBS)
     live: Iterable[Job] = book.jobs.values()
     past: Iterable[dict[str, Any]] = book.history
     kept: Iterable[str] = book.kept
