@@ -490,6 +490,17 @@ class Want:
 
 
 @record
+class Unheard:
+    """A node waits too long for values of the session that is publicly called `owner`.
+
+    It gives the tasks back that need them.
+    """
+
+    NUMBER: ClassVar[int] = 44
+    owner: Id16
+
+
+@record
 class Stock:
     """Stored buffers, one body with all of them; without a body they are not to be had (any more)."""
 
@@ -583,6 +594,7 @@ Message = (
     | Drain
     | Output
     | Want
+    | Unheard
     | Stock
     | Pull
     | Part

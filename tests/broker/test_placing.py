@@ -344,3 +344,25 @@ def test_a_task_that_may_have_waited_for_its_data_is_slow_later() -> None:
     assert 4.5 <= world.now < 5.5
     [value] = job.chunks[0].inputs[3]
     assert value.is_at(world.core.book.fleet.by_name["b"])
+
+
+def test_while_a_client_is_not_heard_nothing_that_needs_its_values_is_given_out() -> None:
+    world = World("a")
+    assert world.submit(1) == "a"
+    effects = world.say("a", m.Unheard(OWNER))
+    assert [effect.message for effect in effects if isinstance(effect, Send)] == [m.Ping(0)]
+    world.say("a", m.Returned([m.Span("j", 1, [0])]))
+    assert world.drain() == ""
+    world.say("client", m.Pong(0))
+    assert world.drain() == "a"
+    # A new link is a word too.
+    world.say("a", m.Unheard(OWNER))
+    world.say("a", m.Returned([m.Span("j", 2, [0])]))
+    assert world.drain() == ""
+    world.say("client", m.ClientHello(1, TOKEN, "", 0, 0, {"host_id": "here"}))
+    assert world.drain() == "a"
+
+
+def test_that_nobody_is_heard_is_no_reason_to_fail() -> None:
+    world = World("a")
+    assert world.say("a", m.Unheard(b"?" * 16)) == []

@@ -311,3 +311,95 @@ def test_a_child_that_dies_behind_one_task_unreported_died_of_it(make_world):
     world.die(0)
     world.tick()
     assert _ended(world) == [(1, Status.CRASHED)]
+
+
+_VALUE, _OWNER = b"v" * 16, b"o" * 16
+
+
+def _give_back(world: Any, slot: int, value: bytes = _VALUE) -> int:
+    """A child gives its whole batch back, for its first task's value has not come; that task."""
+    given = world.given[slot][: world.left_of_batch(slot)]
+    del world.given[slot][: len(given)]
+    world.claims[slot] = given[0][0]
+    bodies = [value + _OWNER] + [b""] * (len(given) - 1)
+    statuses = bytes([REVOKED]) * len(given)
+    world.tell(a.Finished(slot, given[0][0], statuses, bodies, 0.0, 0))
+    return given[0][2]
+
+
+def test_a_task_whose_value_is_away_leaves_its_slot_to_others(make_world):
+    world = make_world(slots=1)
+    world.assign(1)
+    world.assign(2, job="other")
+    world.tick()
+    assert _give_back(world, 0) == 1
+    world.tick()
+    assert [key[0] for _, key, _ in world.given[0]] == ["other"]
+    world.finish(0)
+    # The value is there: the task runs.
+    world.tell(a.Arrived(b"?" * 16))
+    world.tell(a.Arrived(_VALUE))
+    world.tick()
+    assert [key[0] for _, key, _ in world.given[0]] == ["j"]
+    world.finish(0)
+    world.tick()
+    assert {status for _, status in _ended(world)} == {Status.OK}
+    assert not any(isinstance(message, m.Unheard) for message in world.sent)
+
+
+def test_a_job_whose_values_stay_away_goes_back_to_the_broker(make_world):
+    world = make_world(slots=1)
+    world.assign(*range(5))
+    world.assign(9, job="other")
+    world.tick()
+    _give_back(world, 0)
+    world.tick()
+    assert world.core.deadline(world.now) <= world.now + 1.0
+    world.tick(1.0)
+    assert world.last(m.Unheard) == m.Unheard(_OWNER)
+    returned = [i for span in world.last(m.Returned).spans for i in span.indices]
+    # One is in the slot again, to see whether its value has come.
+    assert sorted(returned) == [0, 2, 3, 4]
+    _give_back(world, 0)
+    world.tick()
+    assert [key[0] for _, key, _ in world.given[0]] == ["other"]
+    world.tick(1.0)
+    assert [span.indices for span in world.last(m.Returned).spans] == [[1]]
+    assert world.held() == 1
+
+
+def test_without_a_link_tasks_whose_values_are_away_wait(make_world):
+    world = make_world(slots=1)
+    world.assign(1)
+    world.tick()
+    _give_back(world, 0)
+    world.tell(a.LinkLost("gone"))
+    sent = len(world.sent)
+    world.tick(5.0)
+    assert len(world.sent) == sent
+    assert world.core.deadline(world.now) is None
+    world.connect()
+    world.tick()
+    assert [span.indices for span in world.last(m.Returned).spans] == [[1]]
+
+
+@pytest.mark.parametrize("how", ["cancel", "welcome", "drain"])
+def test_a_task_whose_value_is_away_can_be_ended(make_world, how: str):
+    world = make_world(slots=1)
+    world.assign(1)
+    world.tick()
+    _give_back(world, 0)
+    if how == "cancel":
+        world.say(m.Cancel([m.Span("j", 1, [1])]))
+        world.tick()
+        assert _ended(world) == [(1, Status.CANCELLED)]
+    elif how == "welcome":
+        world.connect(keep=[])
+        assert not world.held()
+    else:
+        world.tell(a.Leave("enough"))
+        world.tick()
+        assert [span.indices for span in world.last(m.Returned).spans] == [[1]]
+    world.tell(a.Arrived(_VALUE))
+    world.tick(5.0)
+    assert not world.given[0]

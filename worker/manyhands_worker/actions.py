@@ -143,6 +143,7 @@ class Finished:
 
     `statuses` are those of the protocol, or `control.REVOKED`. `nbytes` and `frames` are what the
     bodies weigh; `blocks` hold some of them. For each status `HELD` there is one of the `offers`.
+    Where a task was revoked for a value has not come, its body is the value's key and its owner's name.
     `worn`: what a task has done to the child, which is to be replaced; then there may be no tasks.
     """
 
@@ -229,6 +230,13 @@ class Wanted:
 
 
 @record
+class Arrived:
+    """A stored value is here for children to borrow, or is known never to be."""
+
+    key: bytes
+
+
+@record
 class Leave:
     """Drain and stop; with `now`, stop at once."""
 
@@ -254,6 +262,7 @@ Event = (
     | Unable
     | Able
     | Wanted
+    | Arrived
     | Leave
     | Tick
 )

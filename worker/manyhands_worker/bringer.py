@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
+from collections.abc import Callable
 
 import msgpack
 
@@ -10,8 +13,24 @@ from manyhands_shared import loans
 from manyhands_shared.serial import Buffer
 from manyhands_shared.stored import Place
 
-#: A child waits so long for a value; its client may be about to come back.
-_PATIENCE_SECONDS = 3600.0
+#: A task whose value has not come by then gives its slot to others (see `away`); one that has begun, and
+#: loads a value itself, waits on.
+_MOMENT_SECONDS = 0.1
+_PATIENCE_SECONDS = 60.0
+
+
+class ValueAway(BaseException):
+    """A value has not come yet: not an error of the task, which is to be tried again.
+
+    Args:
+        key: the value's.
+        owner: the public name of the session that has it.
+    """
+
+    def __init__(self, key: bytes, owner: bytes) -> None:
+        super().__init__("a value that the task refers to has not come yet")
+        self.key = key
+        self.owner = owner
 
 
 class Bringer:
@@ -24,26 +43,52 @@ class Bringer:
     def __init__(self, lender: str) -> None:
         self._lender = lender
         self._borrower: loans.Borrower | None = None
+        #: Whether code of a task runs, so that there is no way back.
+        self.begun: Callable[[], bool] = lambda: True
+        #: What was not there in time since `begin`, even if code of the task's has hidden it.
+        self.away: ValueAway | None = None
+
+    def wait(self, sock: socket.socket) -> None:
+        """Return when `sock` can be read; until then see that what is owed to the node is given back."""
+        borrower = self._borrower
+        if borrower is None or not (borrower.owing or borrower.asking):
+            return
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        poll.register(borrower.fd, select.POLLIN)
+        while borrower.owing or borrower.asking:
+            if any(fd == sock.fileno() for fd, _ in poll.poll()):
+                return
+            borrower.discard()
 
     def bring(self, place: Place, private: bool) -> tuple[Buffer, ...]:
         """The buffers of a place. Private ones may be written to without anybody seeing it.
 
         Raises:
+            ValueAway: the task that needs them had better wait elsewhere.
             RuntimeError: they are not to be had.
         """
         if self._borrower is None:
             self._borrower = loans.Borrower()
         hint = msgpack.packb([place.host, place.lender, place.owner], use_bin_type=True)
         size = loans.span(place.lengths)
-        found = self._borrower.borrow(self._lender, place.key, hint, _PATIENCE_SECONDS)
+        begun = self.begun()
+        patience = _PATIENCE_SECONDS if begun else _MOMENT_SECONDS
+        answered, found = self._borrower.borrow(self._lender, place.key, hint, patience)
+        if not (answered or begun):
+            self.away = ValueAway(place.key, place.owner)
+            raise self.away
         fd, at = (-1, 0) if found is None else found
         back = self._borrower.returning(self._lender, place.key)
         view = loans.private_view if private else loans.shared_view
         try:
             if found is None or not loans.fits(fd, size, at):
+                why = "has let go of it, or is gone"
+                if not answered:
+                    why = f"has not sent it within {patience:g} s"
                 raise RuntimeError(
                     f"a value of {size} bytes that the task refers to is not to be had: "
-                    "the client that kept it has let go of it, or is gone"
+                    f"the client that kept it {why}"
                 )
             return loans.cut(view(fd, size, back, at), place.lengths)
         except BaseException:

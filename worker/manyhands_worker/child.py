@@ -67,9 +67,10 @@ class PoolChild(BaseProcess):
         control = words(self._control)
         slab, tap = SlabWriter(self._slab, control), Tap(*self._tap)
         segments = SegmentWriter(self._marks, self._limits.segment_bytes)
+        bringer = Bringer(self._limits.lender)
         if self._limits.lender:
-            stored.set_bring(Bringer(self._limits.lender).bring)
-        runner = Runner(self._socket, control, slab, segments, tap, self._limits)
+            stored.set_bring(bringer.bring)
+        runner = Runner(self._socket, control, slab, segments, tap, bringer, self._limits)
         # A handler, for programs that tasks start would ignore what is ignored here.
         signal.signal(signal.SIGINT, runner.interrupt)
         os.register_at_fork(after_in_child=runner.disown)

@@ -97,6 +97,7 @@ class NodeCore:
             a.LinkUp: lambda _: self._hello(),
             a.LinkLost: self._link_lost,
             a.Wanted: self._want,
+            a.Arrived: lambda event: self._work.arrived(event.key),
             a.Leave: self._leave,
         }
         work = self._work
@@ -159,6 +160,8 @@ class NodeCore:
         times = []
         if self._phase is Phase.READY:
             times += [self._renewed_at + self._renew_interval, self._leased_at + self._lease]
+            if (overdue := self._work.overdue_at) is not None:
+                times.append(overdue)
         elif self._phase is Phase.GREETING:
             times.append(self._hello_at + WELCOME_SECONDS)
         if self._drain_by is not None:
@@ -364,6 +367,7 @@ class NodeCore:
         if self._phase is Phase.READY:
             if self._unable:
                 self._work.return_waiting()
+            self._work.return_overdue(self._now)
             self._work.send_results()
             if self._work.ignorant:
                 self._work.ignorant = False

@@ -84,6 +84,7 @@ class Data:
             fd, at = found
             shared, done = self._files.take(fd)
             self.lender.offer(key, shared, partial(_finish, done, give_back), at)
+            self._tell(a.Arrived(key))
 
     def supply(self, key: bytes, bodies: list[Payload]) -> None:
         """What the broker says of a value: here it is, or without a body: it is gone."""
@@ -91,6 +92,7 @@ class Data:
         if not bodies:
             self._drop(key)
             self.lender.deny(key)
+            self._tell(a.Arrived(key))
             return
         if key in self.lender:
             return
@@ -102,11 +104,13 @@ class Data:
             fd = loans.new_segment(size)
         except OSError:
             self.lender.deny(key)
+            self._tell(a.Arrived(key))
             return
         with mmap.mmap(fd, size) as memory, memoryview(memory) as view:
             loans.lay(view, parts)
         self._stock[key] = size
         self.lender.offer(key, fd, lambda: os.close(fd))
+        self._tell(a.Arrived(key))
 
     def close(self) -> None:
         """Lend no more, and give everything back."""

@@ -24,6 +24,7 @@ from manyhands_shared.failure import Failure, of_exception
 from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
 from manyhands_shared.stored import take_waited
+from manyhands_worker.bringer import Bringer, ValueAway
 from manyhands_worker.codec import Codec, ForeignPickles, Packed, Pickles, Plain, too_large
 from manyhands_worker.condition import Condition
 from manyhands_worker.control import CLAIM, DONE, LIMIT, READY, REVOKED, STARTED
@@ -84,9 +85,12 @@ class Runner:
         slab: SlabWriter,
         segments: SegmentWriter,
         tap: Tap,
+        bringer: Bringer,
         limits: Limits,
     ) -> None:
         self._socket = sock
+        self._bringer = bringer
+        bringer.begun = lambda: self._calling
         # Whether code of a task runs just now, and whether this is a process that a task has forked.
         self._calling = False
         self._forked = False
@@ -144,6 +148,7 @@ class Runner:
         self._control[READY] = 1
         while True:
             while not reader.ready:
+                self._bringer.wait(self._socket)
                 if not reader.fill():
                     return
                 if reader.partial is not None and self._control[CLAIM] != reader.partial[0]:
@@ -203,12 +208,13 @@ class Runner:
             control[CLAIM] = number
             if number >= control[LIMIT]:
                 # Everything behind it is above the limit too.
-                rest = len(payloads)
-                self._statuses += bytes([REVOKED]) * rest
-                self._bodies += [b""] * rest
-                control[DONE] = number
+                self._give_up(number, len(payloads), b"")
                 break
-            status, result = self._execute(codec, digest, payloads.pop())
+            try:
+                status, result = self._execute(codec, digest, payloads.pop())
+            except ValueAway as away:
+                self._give_up(number, len(payloads) + 1, away.key + away.owner)
+                break
             # A large result goes out under the claim of its task, for it may be what kills; and so
             # does one that must not be lost, for its task will not run again.
             large = self._collect(number, status, result, direct=direct and status == Status.OK)
@@ -227,12 +233,22 @@ class Runner:
         if self._statuses:
             self._flush(0)
 
+    def _give_up(self, number: int, count: int, why: bytes) -> None:
+        """Give back the last tasks of a batch: they are revoked, or the first waits for a value."""
+        self._statuses += bytes([REVOKED]) * count
+        self._bodies += [why] + [b""] * (count - 1)
+        self._control[DONE] = number
+
     def _seconds(self) -> float:
         """What the tasks took. How long values were on their way says nothing of the next ones."""
         return max(0, self._spent - take_waited()) / 1e9
 
     def _execute(self, codec: Codec, digest: bytes, payload: Payload) -> Packed:
-        """Run one task: its status, and its result or failure."""
+        """Run one task: its status, and its result or failure.
+
+        Raises:
+            ValueAway: it cannot begin yet.
+        """
         try:
             loaded = self._functions.get(digest)
             function = loaded.value
@@ -244,10 +260,15 @@ class Runner:
             serial.arrive_at(loaded.world.arguments)
             args, kwargs = codec.arguments(payload)
             serial.arrive_at(loaded.world.running)
+            if self._bringer.away is not None:
+                raise self._bringer.away  # code of the arguments' own has hidden it
             value = self._call(function, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - a task may raise anything at all
             if self._forked:
                 end_fork(error)
+            if (away := self._bringer.away) is not None:
+                self._bringer.away = None
+                raise away from None
             self._failed += 1
             return Status.RAISED, _failure(error, pickled=codec.pickles).encode()
         if self._forked:
@@ -275,6 +296,8 @@ class Runner:
             ) from None
         if loaded.counts:
             function = _inheriting(codec, function, loaded)
+        if self._bringer.away is not None:
+            raise self._bringer.away  # as in `_execute`
         if (
             isinstance(function, Setup)
             and self._initialised.get(function.key) == digest

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from manyhands_shared import serial
 from manyhands_shared.bounds import MAX_TASKS
@@ -113,6 +113,14 @@ class TaskQueue:
         if not len(chunk):
             self._chunks.popleft()
         return chunk.indices[start : start + len(bodies)], bodies
+
+    def take_first(self, key: Key, index: int) -> Chunk | None:
+        """Take out a task if it is the very first; returns it as a chunk of its own."""
+        chunk = self._chunks[0] if self._chunks else None
+        if chunk is None or chunk.key != key or chunk.indices[chunk.start] != index:
+            return None
+        indices, bodies = self.take(1)
+        return replace(chunk, indices=indices, bodies=bodies, start=0)
 
     def take_back(self, count: int) -> list[tuple[Key, list[int]]]:
         """Take up to `count` tasks that would run last, those without a function before all."""

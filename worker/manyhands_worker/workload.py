@@ -3,7 +3,8 @@
 Every attempt is in `_held`, and meanwhile in exactly one place::
 
     queue (ready or parked) -> slot -> outbox (waiting or sent)
-            ^                   |         ^
+            ^  ^                |         ^
+            |  +- away <--------+         |   a value that it refers to has not come
             |                   +-> offer +   a result held for its client, which cannot fetch it
             +-------------------+   taken back, or its child died
 
@@ -23,12 +24,15 @@ from collections.abc import Collection, Sequence
 
 from manyhands_shared import messages as m
 from manyhands_shared import serial
+from manyhands_shared.bounds import MAX_TASKS
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.failure import Failure
 from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
 from manyhands_worker import actions as a
 from manyhands_worker.actions import Key
+from manyhands_worker.away import Away
+from manyhands_worker.control import REVOKED
 from manyhands_worker.dispatch import Disorder, Dispatcher
 from manyhands_worker.functions import FunctionCache
 from manyhands_worker.held import Held
@@ -57,6 +61,7 @@ class Workload:
         self._work = Dispatcher(slots)
         self._outbox = Outbox()
         self._offers = Offers()
+        self._away = Away()
         self._functions: FunctionCache[Payload] = FunctionCache(FUNCTION_BYTES)
         self._jobs = Jobs(self._held.has_job)
         self._printed = Printed()
@@ -86,6 +91,11 @@ class Workload:
         """When `rebalance` has something to do, if nothing else happens."""
         return self._work.next_stuck(now)
 
+    @property
+    def overdue_at(self) -> float | None:
+        """When `return_overdue` has something to do, if nothing else happens."""
+        return self._away.due if self._away else None
+
     # From the broker
 
     def welcome(self, keep: list[m.Span], *, stranger: bool = False) -> None:
@@ -103,6 +113,7 @@ class Workload:
             self._out.append(a.Log(logging.WARNING, text))
         for key, indices in dropped.items():
             self._work.queue.remove(key, indices)
+            self._away.remove(key, indices)
             self._doom(key, indices)
         for key, indices in self._offers.tasks():
             self._free_offers(key, [index for index in indices if not self._held.has(key, index)])
@@ -199,6 +210,7 @@ class Workload:
         """End tasks: those that wait now, those in slots as soon as they are reached."""
         for key, indices in self._held.matching(spans):
             waiting = self._work.queue.remove(key, indices) + self._free_offers(key, indices)
+            waiting += self._away.remove(key, indices)
             self._end(key, waiting, Status.CANCELLED, _CANCELLED)
             self._doom(key, indices)
 
@@ -241,6 +253,7 @@ class Workload:
         """A child reports."""
         if not event.statuses:
             return
+        waits = self._waits(event) if REVOKED in event.statuses else None
         try:
             key, indices, statuses, bodies = self._work.finished(
                 event.slot, event.first, event.statuses, event.bodies, event.seconds, now
@@ -251,6 +264,8 @@ class Workload:
             self._out += [a.Log(logging.ERROR, text), a.Free([*event.blocks, *event.offers])]
             self._kill(event.slot)
             return
+        if waits is not None:
+            self._put_away(*waits, now)
         late = [index for index in indices if event.offers and self._doomed.has(key, index)]
         self._doomed.discard(key, indices)
         if event.offers:
@@ -277,6 +292,39 @@ class Workload:
             self._out.append(a.Free(event.blocks))
         if late:  # cancelled, and done before that took effect: nobody need fetch the result
             self.cancel([m.Span(*key, late)])
+
+    def _waits(self, event: a.Finished) -> tuple[tuple[Key, int], bytes] | None:
+        """The task that a child gives back for a value has not come, and what it says of the value."""
+        place = event.statuses.find(REVOKED)
+        task, body = self._work.holder(event.slot, event.first + place), event.bodies[place]
+        if task is None or not isinstance(body, bytes) or len(body) != 2 * _NAME_BYTES:
+            return None
+        return task, body
+
+    def _put_away(self, task: tuple[Key, int], value: bytes, now: float) -> None:
+        chunk = self._work.queue.take_first(*task)
+        if chunk is not None and self._held.has(*task) and not self._doomed.has(*task):
+            self._away.add(value[:_NAME_BYTES], value[_NAME_BYTES:], chunk, now)
+        elif chunk is not None:
+            self._work.queue.push_front([chunk])
+
+    def arrived(self, key: bytes) -> None:
+        """A value is here, or never will be: what waited for it can be tried again."""
+        self._work.queue.push_front(self._away.arrived(key))
+
+    def return_overdue(self, now: float) -> None:
+        """Give back jobs that wait for values for too long; the broker knows when to send them again."""
+        if not self._away:
+            return
+        for owner, keys in self._away.overdue(now).items():
+            self._send(m.Unheard(owner))
+            spans = []
+            for key in keys:
+                indices = self._work.queue.remove(key, _ANY) + self._away.remove(key, _ANY)
+                self._held.discard(key, indices)
+                parts = range(0, len(indices), MAX_TASKS)
+                spans += [m.Span(*key, indices[at : at + MAX_TASKS]) for at in parts]
+            self._send(m.Returned(spans))
 
     def _hold(
         self, key: Key, indices: list[int], statuses: bytes, offers: Sequence[a.Offer]
@@ -402,6 +450,7 @@ class Workload:
 
     def return_waiting(self) -> None:
         """Give everything that waits back to the broker."""
+        self._work.queue.push_front(self._away.take_all())
         if self._work.queue.waiting:
             self._give_back(self._work.queue.waiting)
 
@@ -419,6 +468,8 @@ class Workload:
         for chunk in queue.chunks():
             places.setdefault(chunk.key, []).extend(chunk.indices[chunk.start :])
         assert sum(map(len, places.values())) == queue.waiting, "the queue miscounts"
+        for chunk in self._away.chunks():
+            places.setdefault(chunk.key, []).extend(chunk.indices)
         for slot in self._work.slots:
             for batch, low, high in slot.open_tasks():
                 places.setdefault(batch.key, []).extend(batch.indices[low:high])
@@ -436,6 +487,9 @@ class Workload:
             assert wanted <= set(places.get(key, ())), f"a task of {key} is nowhere"
 
 
+_NAME_BYTES = 16
+#: Every index.
+_ANY = range(1 << 62)
 _ONCE = "tasks of its job may run at most once"
 _NOT_SAFE = Failure(
     "builtins.PermissionError",

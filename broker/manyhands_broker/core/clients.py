@@ -153,6 +153,7 @@ class Clients:
         book = self._book
         session.heard = now
         session.confirmed = True
+        self._exchange.heard(session)
         match message:
             case Submit(groups):
                 self.submissions.take(session, groups, now)

@@ -11,7 +11,7 @@ from manyhands_broker.core.book import Book
 from manyhands_broker.core.item import Item
 from manyhands_broker.core.node import Node
 from manyhands_broker.core.session import Session
-from manyhands_shared.messages import InputGroup, Stock, Want
+from manyhands_shared.messages import InputGroup, Ping, Stock, Want
 from manyhands_shared.stored import public_name
 
 #: Bytes per second at which values are taken to come from clients before any has; and at least.
@@ -41,11 +41,27 @@ class Exchange:
 
     def opened(self, session: Session) -> None:
         """A session is open, over its first link or a later one: ask it for what nodes wait for."""
+        self.heard(session)
         owner = public_name(session.token)
         self._sessions[owner] = session
         for item in self._shelves.get(owner, {}).values():
             if item.waiting:
                 self._ask(session, item, Want(item.key, owner))
+
+    def unheard(self, owner: bytes) -> None:
+        """A node waits for values of a session: give out nothing that needs any until it speaks."""
+        session = self._sessions.get(owner)
+        if session is not None:
+            session.unheard = True
+            if session.peer is not None:
+                self._book.send(session.peer, Ping(0))
+
+    def heard(self, session: Session) -> None:
+        """A session speaks: its values can be had again."""
+        if session.unheard:
+            session.unheard = False
+            for job in session.jobs.values():
+                self._book.ready.add(job)
 
     def ended(self, session: Session) -> None:
         """A session is forgotten, and what it kept is gone."""

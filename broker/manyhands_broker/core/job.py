@@ -203,7 +203,9 @@ class Job:
     @property
     def runnable(self) -> bool:
         """Whether tasks of it may be given out now."""
-        return bool(self.ready) and not (self.waiting or self.paused or self.held or self.awaits)
+        if not self.ready or self.waiting or self.paused or self.held or self.awaits:
+            return False
+        return not (self.referring and self.session.unheard)
 
     @property
     def finished(self) -> bool:

@@ -57,6 +57,7 @@ class Session:
         "unacked_bytes",
         "unfinished",
         "unfinished_bytes",
+        "unheard",
         "vtime",
         "who",
     )
@@ -115,6 +116,8 @@ class Session:
         #: Whether the ready queue passes this session over until it is told otherwise.
         self.parked = False
         self.heard = now
+        #: A node waits for values of it in vain, and it has said nothing since.
+        self.unheard = False
         #: Whether the client has said anything since its welcome, so that it must have had that.
         self.confirmed = False
         #: Its tasks wait until then: it is back from before the broker's start, and so may nodes be.

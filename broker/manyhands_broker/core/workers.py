@@ -39,6 +39,7 @@ from manyhands_shared.messages import (
     Results,
     Returned,
     Span,
+    Unheard,
     Want,
     WorkerHello,
     WorkerWelcome,
@@ -151,6 +152,8 @@ class Workers:
                 self._printed(node, message)
             case Want():
                 self._exchange.wanted(node, message)
+            case Unheard(owner):
+                self._exchange.unheard(owner)
             case Event(kind, text, details):
                 book.note(node, kind, text, details, now)
             case Ping(counter):

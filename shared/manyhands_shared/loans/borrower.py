@@ -82,20 +82,42 @@ class Borrower:
         """Whether `turn` has answers of which `fd` does not tell."""
         return bool(self._refused)
 
-    def borrow(self, lender: str, key: bytes, hint: bytes, timeout: float) -> Found | None:
-        """Ask, and wait up to `timeout` seconds for the answer."""
+    def borrow(
+        self, lender: str, key: bytes, hint: bytes, timeout: float
+    ) -> tuple[bool, Found | None]:
+        """Ask, and wait up to `timeout` seconds: whether an answer came, and the answer.
+
+        Without one, what comes later is for `discard`.
+        """
         self.ask(lender, key, hint)
         due = time.monotonic() + timeout
         while True:
+            over = None
             for name, other, found in self.turn():
-                if (name, other) == (lender, key):
-                    return found
-                if found is not None:  # it was asked for earlier, and came too late
-                    os.close(found[0])
-                    self.returning(name, other)()
+                if (name, other) == (lender, key) and over is None:
+                    over = True, found
+                else:  # it was asked for earlier, and came too late
+                    self._let_go(name, other, found)
+            if over is not None:
+                return over
             left = due - time.monotonic()
             if left <= 0 or not self._epoll.poll(left):
-                return None
+                return False, None
+
+    def discard(self) -> None:
+        """Give back what comes too late."""
+        for name, key, found in self.turn():
+            self._let_go(name, key, found)
+
+    def _let_go(self, lender: str, key: bytes, found: Found | None) -> None:
+        if found is not None:
+            os.close(found[0])
+            self.returning(lender, key)()
+
+    @property
+    def asking(self) -> bool:
+        """Whether an answer is still to come."""
+        return any(self._asked.values())
 
     def returning(self, lender: str, key: bytes) -> Callable[[], None]:
         """What to call, on any thread, when the segment is needed no more.

@@ -1,0 +1,96 @@
+"""Clients that lend large arguments and then do not answer: others' tasks run on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from chaos.conftest import Bench, joined
+from manyhands_shared import loans
+from support import eventually
+
+pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
+
+BOUND = 40.0
+
+_STOPS = """
+import os, signal, sys, numpy, manyhands, threading
+executor = manyhands.Executor(address=sys.argv[1])
+first = executor.submit(len, "a")
+how = sys.argv[2]
+def sit(_):
+    print("up", flush=True)
+    sys.stdin.readline()
+if how == "callback":
+    first.result()
+futures = [executor.submit(numpy.sum, numpy.full(200_000, float(n))) for n in range(60)]
+blocked = executor.submit(len, "ab")
+if how == "callback":
+    blocked.add_done_callback(sit)
+else:
+    print("up", flush=True)
+sums = [future.result(60) for future in futures]
+print(sums == [200_000.0 * n for n in range(60)], flush=True)
+"""
+
+
+def wait_for(path: str) -> None:
+    """Keep a slot until a file is there."""
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+def held(pid: int) -> int:
+    """Descriptors of lent memory that a process has."""
+    folder = Path(f"/proc/{pid}/fd")
+    return sum("memfd:manyhands" in str(fd.readlink()) for fd in folder.iterdir())
+
+
+@pytest.mark.parametrize("how", ["stopped", "callback"])
+def test_a_client_that_lends_and_does_not_answer_keeps_no_slot(bench: Bench, how: str) -> None:
+    """Row 48: its tasks wait for it elsewhere, and end when it is back."""
+    broker = bench.broker()
+    client = bench.client(broker.address)
+    node = bench.node(broker.address, slots=2)
+    joined(client, 1)
+    executor = bench.executor(broker.address)
+    executor.submit(abs, -1).result(BOUND)
+    gate = bench.folder / "gate"
+    blocks = [] if how == "callback" else [executor.submit(wait_for, str(gate)) for _ in range(2)]
+    lends = subprocess.Popen(
+        [sys.executable, "-c", _STOPS, broker.address, how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert lends.stdin is not None
+        assert lends.stdout is not None
+        assert lends.stdout.readline() == "up\n"
+        if how == "stopped":
+            lends.send_signal(signal.SIGSTOP)
+            gate.touch()
+        for block in blocks:
+            block.result(BOUND)
+        slowest = 0.0
+        for number in range(30):
+            began = time.monotonic()
+            assert executor.submit(abs, -number).result(BOUND) == number
+            slowest = max(slowest, time.monotonic() - began)
+        assert slowest < 10.0, f"a task waited for {slowest:.1f} s"
+        lends.send_signal(signal.SIGCONT)
+        lends.stdin.write("\n")
+        lends.stdin.flush()
+        assert lends.stdout.readline() == "True\n"
+        assert lends.wait(BOUND) == 0
+    finally:
+        lends.kill()
+        lends.wait()
+        lends.stdin.close()
+        lends.stdout.close()
+    eventually(lambda: not held(node.pid), BOUND, what="nothing is lent any more")
