@@ -9,12 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from manyhands_shared.serial import Payload
 from manyhands_worker.actions import Key
 from manyhands_worker.tasks import Chunk
 
 #: A task that has waited here for so long goes back to the broker.
 PATIENCE_SECONDS = 1.0
+_NAME_BYTES = 16
+
+
+class Value(NamedTuple):
+    """A value's key, and the public name of the session that has it."""
+
+    key: bytes
+    owner: bytes
+
+
+def whose(body: Payload) -> Value | None:
+    """The value that a child names in place of a result; None if it names none."""
+    if not isinstance(body, bytes) or len(body) != 2 * _NAME_BYTES:
+        return None
+    return Value(body[:_NAME_BYTES], body[_NAME_BYTES:])
 
 
 @dataclass(slots=True)
@@ -35,9 +52,9 @@ class Away:
     def __bool__(self) -> bool:
         return bool(self._waits)
 
-    def add(self, value: bytes, owner: bytes, chunk: Chunk, now: float) -> None:
-        """A task waits for a value, which belongs to the session that is publicly called `owner`."""
-        self._waits.setdefault(value, []).append(_Wait(chunk, owner, now))
+    def add(self, value: Value, chunk: Chunk, now: float) -> None:
+        """A task waits for a value."""
+        self._waits.setdefault(value.key, []).append(_Wait(chunk, value.owner, now))
 
     def arrived(self, value: bytes) -> list[Chunk]:
         """A value is here, or never will be: take out the tasks that waited for it."""

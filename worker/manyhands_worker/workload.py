@@ -31,7 +31,7 @@ from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
 from manyhands_worker import actions as a
 from manyhands_worker.actions import Key
-from manyhands_worker.away import Away
+from manyhands_worker.away import Away, Value, whose
 from manyhands_worker.control import REVOKED
 from manyhands_worker.dispatch import Disorder, Dispatcher
 from manyhands_worker.functions import FunctionCache
@@ -293,18 +293,17 @@ class Workload:
         if late:  # cancelled, and done before that took effect: nobody need fetch the result
             self.cancel([m.Span(*key, late)])
 
-    def _waits(self, event: a.Finished) -> tuple[tuple[Key, int], bytes] | None:
+    def _waits(self, event: a.Finished) -> tuple[tuple[Key, int], Value] | None:
         """The task that a child gives back for a value has not come, and what it says of the value."""
         place = event.statuses.find(REVOKED)
-        task, body = self._work.holder(event.slot, event.first + place), event.bodies[place]
-        if task is None or not isinstance(body, bytes) or len(body) != 2 * _NAME_BYTES:
-            return None
-        return task, body
+        task = self._work.holder(event.slot, event.first + place)
+        value = whose(event.bodies[place])
+        return None if task is None or value is None else (task, value)
 
-    def _put_away(self, task: tuple[Key, int], value: bytes, now: float) -> None:
+    def _put_away(self, task: tuple[Key, int], value: Value, now: float) -> None:
         chunk = self._work.queue.take_first(*task)
         if chunk is not None and self._held.has(*task) and not self._doomed.has(*task):
-            self._away.add(value[:_NAME_BYTES], value[_NAME_BYTES:], chunk, now)
+            self._away.add(value, chunk, now)
         elif chunk is not None:
             self._work.queue.push_front([chunk])
 
@@ -487,7 +486,6 @@ class Workload:
             assert wanted <= set(places.get(key, ())), f"a task of {key} is nowhere"
 
 
-_NAME_BYTES = 16
 #: Every index.
 _ANY = range(1 << 62)
 _ONCE = "tasks of its job may run at most once"
