@@ -213,9 +213,9 @@ def test_it_is_told_once_and_seen() -> None:
     world.press("a", LOAD)
     events = [event for event in world.core.book.events if event["kind"] == "memory-short"]
     assert [(event["node"], "1024 MiB" in event["text"]) for event in events] == [("a", True)]
-    from manyhands_broker.core.report import answer
+    from manyhands_broker.core.report import Reader, answer
 
-    nodes = answer(world.core.book, "nodes", {}, 1.0)
+    nodes = answer(world.core.book, "nodes", {}, 1.0, Reader("", commands=True))
     assert {node["name"]: node["pressure"] for node in nodes} == {"a": LOAD, "b": NONE}
 
 

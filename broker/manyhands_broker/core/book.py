@@ -28,7 +28,7 @@ from manyhands_broker.core.records import (
     TasksStarted,
     TaskTried,
 )
-from manyhands_broker.core.report import describe_job
+from manyhands_broker.core.report import describe_job, without_long
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.speculation import Speculation
 from manyhands_broker.core.states import State
@@ -44,6 +44,8 @@ Figures = Callable[[int], dict[str, Any]]
 #: Seconds before tasks of a new job are given out under the id of one that is over: far longer than an
 #: acknowledgement takes.
 ID_REST = 1.0
+#: Characters of an event that are kept and logged.
+EVENT_CHARS = 1_000
 #: Kinds of events that are counted apart.
 MAX_EVENT_KINDS = 64
 
@@ -376,6 +378,7 @@ class Book:
             self.kept.add(summary)
             self.record(JobEnded(job.id, summary))
         else:
+            summary["options"] = without_long(summary["options"])
             self.history.append(summary)
         self.functions.release(job)
         ledger = job.session.ledger
@@ -448,17 +451,26 @@ class Book:
         for piece in job.every_piece(State.QUEUED):
             self.stop(piece, None)
 
-    def note(self, node: Node, kind: str, text: str, details: dict[str, Any], now: float) -> None:
-        """Something that people should know."""
+    def note(
+        self, node: Node, kind: str, text: str, details: dict[str, Any], *, private: bool
+    ) -> None:
+        """Something that people should know; `private`: it may repeat what tasks have printed."""
         # Nodes choose the kinds: one that keeps making up new ones must not make this grow.
         known = kind in self.event_kinds or len(self.event_kinds) < MAX_EVENT_KINDS
         if known:
             self.event_kinds.add(kind)
         self.counters[f"events_{kind if known else 'other'}"] += 1
         self.events.append(
-            {"at": now, "node": node.name, "kind": kind, "text": text, "details": details}
+            {
+                "at": self.now,
+                "node": node.name,
+                "kind": kind,
+                "text": text[:EVENT_CHARS],
+                "details": details,
+                "private": private,
+            }
         )
-        self.say(logging.WARNING, f"node {node.name}: {text}")
+        self.say(logging.WARNING, f"node {node.name}: {text[:EVENT_CHARS]}")
 
 
 def singles(piece: Piece) -> list[Piece]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from manyhands_broker.core import questions
 from manyhands_broker.core.access import Identity
+from manyhands_broker.core.answering import Answering
 from manyhands_broker.core.book import Book
-from manyhands_broker.core.breakdown import describe
 from manyhands_broker.core.cancelling import Cancelling
 from manyhands_broker.core.control import Control
 from manyhands_broker.core.courtesy import Courtesy
@@ -18,12 +17,10 @@ from manyhands_broker.core.job import Job
 from manyhands_broker.core.ledger import Ledger
 from manyhands_broker.core.orphans import Orphans
 from manyhands_broker.core.outcomes import Outcomes
-from manyhands_broker.core.report import answer
 from manyhands_broker.core.session import Session
 from manyhands_broker.core.standings import Standings
 from manyhands_broker.core.submissions import Submissions
 from manyhands_shared.messages import (
-    DENIED,
     PROTOCOL_VERSION,
     Accepted,
     Ack,
@@ -42,7 +39,6 @@ from manyhands_shared.messages import (
     Query,
     Refused,
     Relay,
-    Reply,
     Results,
     Span,
     Standing,
@@ -75,7 +71,7 @@ class Clients:
         self.submissions = Submissions(
             book, durable, orphans, courtesy, outcomes, exchange, standings, self._cancelling
         )
-        self._control = Control(book, durable, self._cancel_whole, standings)
+        self._answering = Answering(book, Control(book, durable, self._cancel_whole, standings))
 
     def hello(self, peer: bytes, hello: ClientHello, who: Identity, now: float) -> None:
         """Open a session, or go on with one over a new link."""
@@ -100,20 +96,15 @@ class Clients:
             session = None
         resumed = session is not None
         if session is None:
-            ledger = book.ledgers.of(who)
-            if refusal := ledger.refuse_session():
-                book.counters["refused_sessions"] += 1
-                book.send(peer, Refused("full", refusal))
+            session = self._open(peer, hello, who, now)
+            if session is None:
                 return
-            session = Session(hello.session, peer, book.limits.result_bytes, now, ledger)
-            if ledger.opened():
-                self._tell_shares(ledger)
-            book.sessions[hello.session] = session
-            if hello.last_seq:
-                session.hold_until = now + book.limits.rejoin_wait
-            self._watch(session, now)
         elif session.peer != peer:
             self._unlink(session)
+            session.forget_answers()
+        before = book.session_of.get(peer)
+        if before is not None and before is not session:
+            self.lost(before, now)  # a link is one session's
         session.peer = peer
         session.lost_at = None
         session.heard = now
@@ -148,6 +139,22 @@ class Clients:
         for digest in book.functions.wanted(session, book.owners.get(session.account, session)):
             book.send(peer, Need(digest))
 
+    def _open(self, peer: bytes, hello: ClientHello, who: Identity, now: float) -> Session | None:
+        """Open a new session, if its key may have one more."""
+        book, ledger = self._book, self._book.ledgers.of(who)
+        if refusal := ledger.refuse_session():
+            book.counters["refused_sessions"] += 1
+            book.send(peer, Refused("full", refusal))
+            return None
+        session = Session(hello.session, peer, book.limits.result_bytes, now, ledger)
+        if ledger.opened():
+            self._tell_shares(ledger)
+        book.sessions[hello.session] = session
+        if hello.last_seq:
+            session.hold_until = now + book.limits.rejoin_wait
+        self._watch(session, now)
+        return session
+
     def received(self, session: Session, message: Message, now: float) -> None:
         """A message of an open session."""
         book = self._book
@@ -172,10 +179,10 @@ class Clients:
                 self._about_held(session, message)
             case Ping(counter):
                 book.send(session.peer, Pong(counter))
-            case Pong():
-                pass
+            case Pong(counter):
+                session.heard_of(counter)
             case Query():
-                book.send(session.peer, self._answer(session, message, now))
+                self._query(session, message, now)
             case Attach() | Detach() | Throttle():
                 self._about_watching(session, message)
             case Bye():
@@ -189,6 +196,17 @@ class Clients:
             session.inputs = message.groups
         else:
             self._standings.take(session, message)
+
+    def _query(self, session: Session, query: Query, now: float) -> None:
+        """Answer a question; a client that asks on and on and reads nothing is cut off."""
+        book = self._book
+        if session.answer_bytes < 2 * book.limits.answer_bytes:
+            self._answering.answer(session, query, now)
+        else:
+            reason = "it asks and does not read the answers"
+            book.say(logging.WARNING, f"client {session.name} is cut off: {reason}")
+            book.send(session.peer, Refused("full", reason))
+            self.end(session)
 
     def _about_watching(self, session: Session, message: Attach | Detach | Throttle) -> None:
         """What the client wants to see of a durable job."""
@@ -261,29 +279,6 @@ class Clients:
             job = session.jobs.get(span.job)
             if job is not None:
                 act(job, span)
-
-    def _answer(self, session: Session, query: Query, now: float) -> Reply:
-        request, what, arguments = query.request, query.what, query.arguments
-        owner = self._book.owner(str(arguments.get("id", "")))
-        refusal = session.who.why_not(what, session.account, owner)
-        if refusal:
-            self._book.counters["refused_orders"] += 1
-            return Reply(request, refusal, DENIED)
-        if wrong := questions.refuse(what, arguments):
-            return Reply(request, wrong, None)
-        order = self._control.orders.get(what)
-        try:
-            data = order(arguments) if order else answer(self._book, what, arguments, now)
-        except LookupError as error:
-            return Reply(request, str(error.args[0]), None)
-        except Exception as error:  # noqa: BLE001 - reported; whoever has asked is told
-            self._book.breakdowns.of(error, None, f"the query {what!r} could not be answered")
-            return Reply(request, f"the broker could not answer: {describe(error)}", None)
-        if what == "job":
-            owner = str(data.get("account", session.account))
-            mine = session.who.commands or owner == session.account
-            data = {**data, "mine": mine, "trusted": Identity.vouches(session.account, owner)}
-        return Reply(request, "", data)
 
     def _cancel(self, session: Session, span: Span) -> None:
         job = self._book.jobs.get(span.job)

@@ -115,8 +115,13 @@ class Control:
             raise LookupError(_unknown(wanted))
         limit = arguments.get("limit", 1_000)
         lines = self._book.store.output(wanted, limit if type(limit) is int else 1_000)
+        size, first = 0, len(lines)
+        while first and size < self._book.limits.page_bytes:
+            first -= 1
+            size += len(lines[first][2].encode())
         return [
-            {"index": index, "attempt": attempt, "text": text} for index, attempt, text in lines
+            {"index": index, "attempt": attempt, "text": text}
+            for index, attempt, text in lines[first:]
         ]
 
     def _why(self, arguments: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from manyhands_broker.core.node import Node
@@ -11,6 +12,9 @@ from manyhands_shared.options import MAX_AMOUNT, MAX_RESOURCES, MIN_AMOUNT
 
 #: The most cores that one machine is believed to have, and bytes that it wants to keep.
 _MAX_CORES, _MAX_RESERVE = 65_536, 1 << 47
+
+#: Labels of a node, and characters of each and of a resource's name; a job may ask for no longer ones.
+_MOST_LABELS, _MOST_CHARS = 64, 200
 
 
 def declare(node: Node, info: dict[str, Any]) -> None:
@@ -29,7 +33,7 @@ def _resources(info: dict[str, Any]) -> dict[str, float]:
     sound = {
         name: amount + 0.0
         for name, amount in said.items()
-        if name and bounds.are_amounts([amount], MIN_AMOUNT, MAX_AMOUNT)
+        if _is_name(name) and bounds.are_amounts([amount], MIN_AMOUNT, MAX_AMOUNT)
     }
     return dict(list(sound.items())[:MAX_RESOURCES])
 
@@ -39,7 +43,11 @@ def _labels(info: dict[str, Any]) -> frozenset[str] | None:
     said = info.get("labels")
     if not isinstance(said, list):
         return None
-    return frozenset(label for label in said if isinstance(label, str))
+    return frozenset(islice(filter(_is_name, said), _MOST_LABELS))
+
+
+def _is_name(said: Any) -> bool:
+    return isinstance(said, str) and 0 < len(said) <= _MOST_CHARS
 
 
 def _machine(info: dict[str, Any]) -> Machine:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MANY = 16
 #: What the results and answers of all sessions of a key may take, in those of one session.
 SESSIONS_WORTH = 4
+#: Events of a key's nodes at once, and for each second.
+EVENT_BURST, EVENT_RATE = 1_000, 10.0
 #: What a job takes beside its tasks and its function, in bytes, with options of no size.
 JOB_BYTES = 2_048
 #: The budgets, each counted as `refused_` and its name.
@@ -56,11 +58,14 @@ class Ledger:
         "answer_bytes",
         "bytes",
         "clock",
+        "event_at",
+        "event_room",
         "function_bytes",
         "jobs",
         "key",
         "kinds",
         "limits",
+        "muted",
         "name",
         "nodes",
         "parked",
@@ -99,6 +104,10 @@ class Ledger:
         #: virtual time of its sessions, among each other.
         self.vtime = 0.0
         self.clock = 0.0
+        #: Events that its nodes may send at once, as of a time; whether some were dropped since.
+        self.event_room = float(EVENT_BURST)
+        self.event_at = 0.0
+        self.muted = False
         #: Sessions that the ready queue passes over.
         self.parked: set[Session] = set()
 
@@ -131,6 +140,17 @@ class Ledger:
         if self.nodes < most:
             return ""
         return self._text(f"{self.nodes} nodes, and may have {most}", "stop some", "--key-nodes")
+
+    def take_event(self, now: float) -> bool:
+        """Whether its nodes may tell of one more event."""
+        grown = self.event_room + (now - self.event_at) * EVENT_RATE
+        self.event_room, self.event_at = min(EVENT_BURST, grown), now
+        if self.event_room >= EVENT_BURST / 2:
+            self.muted = False
+        if self.event_room < 1:
+            return False
+        self.event_room -= 1
+        return True
 
     def opened(self) -> bool:
         """Count a session; whether the shares have become smaller."""

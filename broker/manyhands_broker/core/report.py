@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
+
+import msgpack
 
 from manyhands_broker.core import demand
 from manyhands_broker.core.states import State
@@ -16,6 +20,29 @@ if TYPE_CHECKING:
 
 #: Jobs in one answer: it is a single header frame, and nobody reads more at a time.
 PAGE_JOBS = 1_000
+#: Bytes of one answer behind which a page ends, older events are left out, and nodes are told of in
+#: fewer words: clients and nodes choose the texts in it.
+PAGE_BYTES = 1 << 20
+#: Bytes of an option that is told where many jobs are.
+_OPTION_BYTES = 512
+#: What is told of a node only as long as there is room.
+_LONG = ("resources", "free", "labels", "lacks")
+#: Characters of what a node says of itself.
+_WORD = 200
+#: Labels that a node lacks, of those that jobs need.
+_MOST_LACKS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who asks: what tasks have printed is for whoever they belong to, and for admins."""
+
+    account: str
+    commands: bool
+
+    def may_read(self, account: str) -> bool:
+        """Whether it may see what is in jobs of an account."""
+        return self.commands or self.account == account
 
 
 def describe_job(book: Book, job: Job) -> dict[str, Any]:
@@ -51,8 +78,11 @@ def describe_job(book: Book, job: Job) -> dict[str, Any]:
     }
 
 
-def describe_node(book: Book, node: Node, now: float) -> dict[str, Any]:
-    """A node in plain values, with the figures of its last heartbeat."""
+def describe_node(book: Book, node: Node, now: float, needed: AbstractSet[str]) -> dict[str, Any]:
+    """A node in plain values, with the figures of its last heartbeat.
+
+    `needed`: the labels that waiting jobs need; those that it has not got are told.
+    """
     return {
         "name": node.name,
         "state": node.state,
@@ -71,46 +101,35 @@ def describe_node(book: Book, node: Node, now: float) -> dict[str, Any]:
         "row": node.row,
         "boot_id": node.boot_id.hex(),
         "key": node.who.name,
-        "host": str(node.info.get("host", "")),
+        "host": _word(node, "host"),
         "pid": node.info.get("pid", 0),
-        "python": str(node.info.get("python", "")),
-        "manyhands": str(node.info.get("manyhands", "")),
-        "cloudpickle": str(node.info.get("cloudpickle", "")),
+        "python": _word(node, "python"),
+        "manyhands": _word(node, "manyhands"),
+        "cloudpickle": _word(node, "cloudpickle"),
         "labels": sorted(node.labels or ()),
-        "lacks": _lacks(book, node),
+        "lacks": [] if node.labels is None else sorted(needed - node.labels)[:_MOST_LACKS],
         **book.figures(node.row),
     }
 
 
-def _lacks(book: Book, node: Node) -> list[str]:
-    """Labels that keep the node from running what waits."""
-    if node.labels is None:
-        return []
-    return sorted(set().union(*book.ready.needs()) - node.labels)
+def _word(node: Node, name: str) -> str:
+    return str(node.info.get(name, ""))[:_WORD]
 
 
-def answer(book: Book, what: str, arguments: dict[str, Any], now: float) -> Any:
+def answer(book: Book, what: str, arguments: dict[str, Any], now: float, reader: Reader) -> Any:
     """The data of a `Reply`.
 
     Raises:
         LookupError: nothing is known by that name; the text says which.
     """
     if what == "jobs":
-        return _page(book, arguments)
+        return _page(book, arguments, reader)
     if what == "job":
-        wanted = str(arguments.get("id", ""))
-        if wanted in book.jobs:
-            return describe_job(book, book.jobs[wanted])
-        if (kept := book.kept.get(wanted)) is not None:
-            return kept
-        for old in reversed(book.history):
-            if old["id"] == wanted:
-                return old
-        raise LookupError(f"no job {wanted!r} here; `manyhands jobs` lists them")
+        return _told_to(reader, _job(book, str(arguments.get("id", ""))))
     if what == "nodes":
-        return [describe_node(book, node, now) for node in book.fleet]
+        return _nodes(book, now)
     if what == "events":
-        return [dict(event, at=event["at"] + book.epoch) for event in book.events]
+        return _events(book, reader)
     if what == "stats":
         return {
             "queued": book.queued,
@@ -126,8 +145,55 @@ def answer(book: Book, what: str, arguments: dict[str, Any], now: float) -> Any:
     raise LookupError(f"unknown question {what!r}")
 
 
-def _page(book: Book, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    """Jobs behind the first ``skip`` of all whose ids begin with ``begins``, at most ``limit``."""
+def _job(book: Book, wanted: str) -> dict[str, Any]:
+    if wanted in book.jobs:
+        return describe_job(book, book.jobs[wanted])
+    if (kept := book.kept.get(wanted)) is not None:
+        return kept
+    for old in filter(lambda old: old["id"] == wanted, reversed(book.history)):
+        return dict(old)
+    raise LookupError(f"no job {wanted[:64]!r} here; `manyhands jobs` lists them")
+
+
+def _told_to(reader: Reader, job: dict[str, Any]) -> dict[str, Any]:
+    """A job without the last words of its tasks, unless these are the reader's."""
+    return job if reader.may_read(str(job.get("account", ""))) else {**job, "story": []}
+
+
+def _nodes(book: Book, now: float) -> list[dict[str, Any]]:
+    needed: set[str] = set().union(*book.ready.needs())
+    found = []
+    size = 0
+    for node in book.fleet:
+        told = describe_node(book, node, now, needed)
+        if size < PAGE_BYTES:
+            size += len(msgpack.packb([told[name] for name in _LONG]))
+        else:
+            told.update({name: type(told[name])() for name in _LONG})
+        found.append(told)
+    return found
+
+
+def _events(book: Book, reader: Reader) -> list[dict[str, Any]]:
+    """The latest events. What nodes say may repeat what tasks have printed: that is for admins."""
+    found: list[dict[str, Any]] = []
+    size = 0
+    for event in reversed(book.events):
+        told = dict(event, at=event["at"] + book.epoch)
+        if told.pop("private") and not reader.commands:
+            told.update(text="told to admins alone", details={})
+        size += len(msgpack.packb(told))
+        if found and size > PAGE_BYTES:
+            break
+        found.append(told)
+    return found[::-1]
+
+
+def _page(book: Book, arguments: dict[str, Any], reader: Reader) -> list[dict[str, Any]]:
+    """Jobs behind the first ``skip`` of all whose ids begin with ``begins``, at most ``limit``.
+
+    Fewer where their texts are long, but at least one; and without options that are long.
+    """
     skip, limit = arguments.get("skip", 0), arguments.get("limit", PAGE_JOBS)
     begins = arguments.get("begins", "")
     limit = min(limit, PAGE_JOBS)
@@ -138,8 +204,26 @@ def _page(book: Book, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         live = (job for job in live if job.id.startswith(begins))
         past = (old for old in past if old["id"].startswith(begins))
         kept = (job_id for job_id in kept if job_id.startswith(begins))
-    found: list[Any] = list(islice(chain(live, past, kept), skip, skip + limit))
-    return [_told(book, one) for one in found]
+    every: Iterable[Any] = chain(live, past, kept)
+    found: list[dict[str, Any]] = []
+    size = 0
+    for one in islice(every, skip, skip + limit):
+        job = _told_to(reader, _told(book, one))
+        job = {**job, "options": without_long(job["options"])}
+        size += len(msgpack.packb(job))
+        if found and size > PAGE_BYTES:
+            break
+        found.append(job)
+    return found
+
+
+def without_long(options: dict[str, Any]) -> dict[str, Any]:
+    """A job's options but for those of very many characters."""
+    return {
+        name: value
+        for name, value in options.items()
+        if type(value) in (bool, int, float) or len(msgpack.packb(value)) <= _OPTION_BYTES
+    }
 
 
 def _told(book: Book, one: Job | dict[str, Any] | str) -> dict[str, Any]:

@@ -164,7 +164,7 @@ class Core:
             case Calmed(row, boot_id):
                 self._workers.calmed(row, boot_id)
             case Pressed(row, boot_id, level):
-                self._workers.pressed(row, boot_id, level, now)
+                self._workers.pressed(row, boot_id, level)
             case Stalled(seconds):
                 self._workers.stalled(seconds)
             case KeysChanged(known):

@@ -217,10 +217,14 @@ class Session:
                 if number == ping:
                     break
 
-    def leave(self) -> None:
-        """It is over: nothing of what it was sent counts any more."""
-        self.acknowledge(self.seq)
+    def forget_answers(self) -> None:
+        """What was not read of the answers is lost with the link."""
         self.ledger.answer_bytes -= self.answer_bytes
         self.answer_bytes = 0
         self.answers.clear()
+
+    def leave(self) -> None:
+        """It is over: nothing of what it was sent counts any more."""
+        self.acknowledge(self.seq)
+        self.forget_answers()
         self.ledger.closed()

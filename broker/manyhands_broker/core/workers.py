@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from manyhands_broker.core import speculation
 from manyhands_broker.core.access import Identity
@@ -155,7 +156,7 @@ class Workers:
             case Unheard(owner):
                 self._exchange.unheard(owner)
             case Event(kind, text, details):
-                book.note(node, kind, text, details, now)
+                self._event(node, kind, text, details, now)
             case Ping(counter):
                 book.send(node.peer, Pong(counter))
             case Pong():
@@ -176,6 +177,18 @@ class Workers:
         nbytes = sum(total(group.bodies) for group in groups)
         self._courtesy.acknowledge(node, seq, nbytes)
         book.fleet.update(node)
+
+    def _event(self, node: Node, kind: str, text: str, details: dict[str, Any], now: float) -> None:
+        """A node tells what people should know, as often as its key may."""
+        book, ledger = self._book, node.ledger
+        if ledger.take_event(now):
+            book.note(node, kind, text, details, private=True)
+            return
+        book.counters["refused_events"] += 1
+        if not ledger.muted:
+            ledger.muted = True
+            text = f"{ledger.title} sent too many events: more are dropped, some a second excepted"
+            book.say(logging.WARNING, text)
 
     def _printed(self, node: Node, output: Output) -> None:
         """A task that the node runs has printed something; what others run is none of its business."""
@@ -240,7 +253,7 @@ class Workers:
         if node is not None:
             node.phi = 0.0
 
-    def pressed(self, row: int, boot_id: bytes, level: str, now: float) -> None:
+    def pressed(self, row: int, boot_id: bytes, level: str) -> None:
         """Its machine is short of memory, or kept busy by others, or is no longer."""
         node = self._at(row, boot_id)
         if node is None or node.pressure == level:
@@ -252,7 +265,7 @@ class Workers:
                 f"less than {node.machine.reserve >> 20} MiB of memory are available on its machine; "
                 "it gets nothing new while another node can take it"
             )
-            self._book.note(node, "memory-short", text, {}, now)
+            self._book.note(node, "memory-short", text, {}, private=False)
         elif before == MEMORY:
             self._book.say(logging.INFO, f"node {node.name}: there is enough memory again")
 
