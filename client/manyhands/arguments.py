@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from manyhands.versions import version_of
 from manyhands_shared import plain, serial, wire
 from manyhands_shared.errors import SubmitError
+from manyhands_shared.handlers import is_from_handler
 from manyhands_shared.serial import Payload
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def _dumps(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
     try:
         return serial.dumps((args, dict(kwargs)), version_of)
     except Exception as error:
+        if is_from_handler(error):
+            raise
         raise SubmitError(
             f"cannot pickle the arguments: {type(error).__name__}: {error}; "
             "create such objects inside the task, or pass what they are made from"

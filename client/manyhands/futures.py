@@ -12,6 +12,7 @@ the thread that waits for it.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
@@ -21,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from manyhands.open_job import OpenJob
 from manyhands_shared import failure, plain, serial, untrusted
+from manyhands_shared.clock import monotonic
 from manyhands_shared.errors import ResultError, ResultWithheld
+from manyhands_shared.handlers import is_from_handler
 from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
 
@@ -29,11 +32,14 @@ if TYPE_CHECKING:
     from manyhands.loop import SessionLoop
     from manyhands_shared.messages import Function
 
+log = logging.getLogger("manyhands.client")
+
 # Held while a condition is made and while futures without one are resolved, so that whoever comes
-# second sees what the first one did.
-_birth = threading.Lock()
+# second sees what the first one did. A signal handler may come in again.
+_birth = threading.RLock()
 _BATCH = 256
-_LOADING: Any = object()
+#: Between two looks at whether another thread still unpickles a result.
+_LOOK_SECONDS = 0.02
 
 
 class _Lazy:
@@ -45,9 +51,10 @@ class _Lazy:
     def __get__(self, future: RemoteFuture, owner: type) -> Any:
         with _birth:
             if not future._complete:
-                future._waiters = []
-                future._done_callbacks = []
-                future._condition = threading.Condition()
+                # Each once, should a signal handler do the same in between.
+                future.__dict__.setdefault("_waiters", [])
+                future.__dict__.setdefault("_done_callbacks", [])
+                future.__dict__.setdefault("_condition", threading.Condition())
                 future._complete = True
         return future.__dict__[self._name]
 
@@ -69,6 +76,7 @@ class RemoteFuture(Future[Any]):
     # What came back, until somebody asks for it.
     _body: Payload | None = None
     _status = int(Status.OK)
+    _loader: int | None = None  # the thread that unpickles it
 
     def __init__(self, sink: FutureSink | None) -> None:
         self._sink = sink  # and not super().__init__(), which makes what is made lazily here
@@ -95,9 +103,11 @@ class RemoteFuture(Future[Any]):
     def cancel(self) -> bool:
         """Cancel the task, whether it waits or runs; false if it has ended already."""
         if not self.done():
+            if self._sink is not None:
+                self._sink.cancel(
+                    self
+                )  # first: should an exception come now, the I/O thread does all
             self._settle(Status.CANCELLED, b"")
-            if self.cancelled() and self._sink is not None:
-                self._sink.cancel(self)
         return self.cancelled()
 
     def result(self, timeout: float | None = None) -> Any:
@@ -109,9 +119,9 @@ class RemoteFuture(Future[Any]):
             TaskError: it was lost, it crashed, or its result could not travel or be loaded.
         """
         if self._state is not FINISHED:
-            self._await(timeout)
+            timeout = self._await(timeout)
         if self._body is not None:
-            self._load()
+            self._load(timeout)
         if self._exception is None:
             return self._result
         try:
@@ -122,47 +132,72 @@ class RemoteFuture(Future[Any]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The task's exception, `None` if it has a result. Raises as `result` does."""
         if self._state is not FINISHED:
-            self._await(timeout)
+            timeout = self._await(timeout)
         if self._body is not None:
-            self._load()
+            self._load(timeout)
         return self._exception
 
-    def _await(self, timeout: float | None) -> None:
+    def _await(self, timeout: float | None) -> float | None:
+        """Wait until it has ended; what is left of `timeout` then."""
+        deadline = None if timeout is None else monotonic() + timeout
         if self._sink is not None:
             self._sink.stay_awake(self, timeout)
             if self._state is FINISHED:
-                return
+                return _left(deadline)
         with self._condition:
             if self._state not in _ENDED:
                 if self._sink is not None:
                     self._sink.check_may_wait()
-                self._condition.wait(timeout)
+                self._condition.wait(_left(deadline))
             if self._state not in _ENDED:
                 raise TimeoutError
         if self.cancelled():
             raise CancelledError
+        return _left(deadline)
 
-    def _load(self) -> None:
-        """Unpickle what came back; exactly one thread does, and the others wait for it."""
-        with _birth:
-            body, self._body = self._body, _LOADING
-        if body is _LOADING:
-            with self._condition:
-                self._condition.wait_for(lambda: self._body is None)
-            return
-        if body is not None:
-            self._result, self._exception = load(
-                self._status, body, safe=self._sink is not None and self._sink.safe
-            )
-        self._body = None
-        if self._complete:
-            with self._condition:
-                self._condition.notify_all()
+    def _load(self, timeout: float | None) -> None:
+        """Unpickle what came back; one thread does, and others wait for it.
+
+        Should an exception end it (Ctrl-C), the next one who asks begins anew.
+
+        Raises:
+            TimeoutError: another thread has been at it for `timeout` seconds.
+        """
+        me = threading.get_ident()
+        if self._loader not in (None, me):
+            self._await_loader(timeout)
+        while (body := self._body) is not None:
+            try:
+                self._loader = me
+                loaded = load(self._status, body, safe=self._sink is not None and self._sink.safe)
+                with _birth:
+                    if self._body is not None:  # a handler in here may have asked as well
+                        self._result, self._exception = loaded
+                        self._body = None
+            finally:
+                self._loader = None
+
+    def _await_loader(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else monotonic() + timeout
+        pause = threading.Event()
+        while self._loader is not None:
+            left = _left(deadline)
+            if left == 0:
+                raise TimeoutError
+            pause.wait(_LOOK_SECONDS if left is None else min(left, _LOOK_SECONDS))
+
+    def _invoke_callbacks(self) -> None:
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except BaseException:  # SystemExit too: it would end the thread that brings all results
+                log.exception("a done-callback of %r raised; its result is not affected", self)
 
     def _settle(self, status: int, body: Payload) -> None:
         """End it, unless it has ended; tell whoever waits."""
         with self._condition:
             if self._state in _ENDED:
+                self._condition.notify_all()  # who ended it may not have come to that
                 return
             if status == Status.CANCELLED:
                 self._state = CANCELLED_AND_NOTIFIED
@@ -177,7 +212,7 @@ class RemoteFuture(Future[Any]):
                 else:
                     waiter.add_exception(self)
             self._condition.notify_all()
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self._invoke_callbacks()
 
     def _fail(self, error: BaseException) -> None:
         """End it with an exception of our own, unless it has ended."""
@@ -186,6 +221,10 @@ class RemoteFuture(Future[Any]):
 
 
 _ENDED = (FINISHED, CANCELLED_AND_NOTIFIED)
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - monotonic())
 
 
 def load(
@@ -208,7 +247,9 @@ def load(
         return None, ResultWithheld(
             f"not loaded: the result holds {named}, and loading that runs code of the job's owner here"
         )
-    except Exception as error:  # noqa: BLE001 - loading runs the user's code; only this task fails
+    except Exception as error:  # loading runs the user's code; only this task fails
+        if is_from_handler(error):
+            raise
         problem = ResultError(
             f"the task succeeded, but its result does not load here: "
             f"{type(error).__name__}: {error}; is the same code installed on both sides?"
@@ -225,13 +266,23 @@ def resolve(futures: Sequence[RemoteFuture], statuses: bytes, bodies: list[Paylo
         failed = any(statuses[batch])
         with _birth:
             for position, future in enumerate(futures[batch], start):
-                if failed or future._complete:
+                if failed or future._complete or future._state in _ENDED:
                     others.append(position)
                 else:
                     future._body = bodies[position]
                     future._state = FINISHED
     for position in others:
         futures[position]._settle(statuses[position], bodies[position])
+
+
+def settle_quietly(future: RemoteFuture, body: Payload) -> bool:
+    """End a future with a result, unless somebody would have to be told."""
+    with _birth:
+        if future._complete or future._state in _ENDED:
+            return False
+        future._body = body
+        future._state = FINISHED
+    return True
 
 
 class FutureSink:
@@ -259,7 +310,11 @@ class FutureSink:
 
     def stay_awake(self, future: RemoteFuture, timeout: float | None) -> None:
         """Perhaps wait for a future without going to sleep; it may not have ended then."""
-        self._loop.stay_awake(future.done, timeout)
+        self._loop.attend(self, future, timeout)
+
+    def future(self, index: int) -> RemoteFuture | None:
+        """The future of a task that has not ended, if the I/O thread knows it."""
+        return self._futures.get(index)
 
     def accept(self, first: int, entries: Sequence[RemoteFuture], /) -> None:
         """See `Sink`."""
@@ -294,6 +349,9 @@ class FutureSink:
 
     def _find_doomed(self) -> list[int]:
         doomed, self._doomed = set(self._doomed), []  # whatever was cancelled until now, in one go
-        return (
-            [index for index, future in self._futures.items() if future in doomed] if doomed else []
-        )
+        if not doomed:
+            return []
+        found = [index for index, future in self._futures.items() if future in doomed]
+        for index in found:
+            self._futures[index]._settle(Status.CANCELLED, b"")
+        return found

@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from manyhands.open_job import OpenJob
@@ -46,10 +47,10 @@ class Intake:
         self.task_bytes = max_bytes
         #: The I/O thread, which must never wait for itself.
         self.owner: int | None = None
-        #: Whether the I/O thread sleeps, or is about to.
-        self.asleep = False
-        #: Does the I/O thread's work in the thread that has just queued a task, if it may; or says no.
-        self.send_here: Callable[[], bool] = lambda: False
+        #: The number of the I/O thread's sleep, while it sleeps or is about to; else 0.
+        self.asleep = 0
+        #: Sends a task in the thread that brings it, if it may; or says no. See `lane`.
+        self.send_here: Callable[[OpenJob, Any, bytes], bool] = lambda *_: False
         self._max_tasks = max_tasks
         self._max_bytes = max_bytes
         self._queue: deque[tuple[Any, Any, Any]] = deque()
@@ -59,11 +60,15 @@ class Intake:
         self._large_bytes = 0  # of large arguments in the queue
         self._room = threading.Condition()
         self._waiting = 0
+        self._sleeps = 0
+        self._told = 0  # the last sleep of which it was woken
         self.wake_fd, self._wake_in = os.pipe()
         for fd in (self.wake_fd, self._wake_in):
             os.set_blocking(fd, False)
         # Not before nobody can wake any more: a number that is closed may soon mean another file.
         weakref.finalize(self, _close, self.wake_fd, self._wake_in).atexit = False
+        #: Wakes the I/O thread in one step that nothing interrupts; `BlockingIOError`: it is awake.
+        self.ring = partial(os.write, self._wake_in, b"\0")
 
     # For any thread -----------------------------------------------------------------------------
 
@@ -83,25 +88,33 @@ class Intake:
             return
         if self._held_tasks + len(queue) >= self._max_tasks or self._held_bytes > self._max_bytes:
             self._wait_for_room(0, block=block)
-        queue.append((job, entry, payload))
-        if self.asleep and not self.send_here():
+        if self.asleep > self._told:
+            if not queue and self.send_here(job, entry, payload):
+                return
+            queue.append((job, entry, payload))
             self.wake()
+        else:
+            queue.append((job, entry, payload))
+            if self.asleep > self._told:
+                self.wake()
         if self.is_shut:
             self.reject()
 
     def command(self, command: Callable[[], None]) -> None:
         """Have the I/O thread call this, behind everything queued before."""
         self._queue.append((None, command, None))
-        if self.asleep:
+        if self.asleep > self._told:
             self.wake()
         if self.is_shut:
             self.reject()
 
     def wake(self) -> None:
         """Have the I/O thread look into the queue."""
-        self.asleep = False
+        sleep = self.asleep
         with contextlib.suppress(BlockingIOError):  # the pipe is full, so it is awake
-            os.write(self._wake_in, b"\0")
+            self.ring()
+        # Behind the bell: should an exception end this in between, it is rung once more.
+        self._told = sleep
 
     def reject(self) -> None:
         """Once shut: turn away what is queued."""
@@ -123,8 +136,8 @@ class Intake:
         self._wait_for_room(size, block=block)
         with self._room:
             self._large_bytes += size
-        self._queue.append((job, entry, payload))
-        if self.asleep:
+            self._queue.append((job, entry, payload))  # next to it: no exception comes between
+        if self.asleep > self._told:
             self.wake()
         if self.is_shut:
             self.reject()
@@ -141,7 +154,7 @@ class Intake:
             self._waiting += 1
             try:
                 while self.error is None and not self._has_room(size):
-                    if self.asleep:
+                    if self.asleep > self._told:
                         self.wake()
                     self._room.wait(_LOOK_AGAIN_SECONDS)
             finally:
@@ -159,10 +172,15 @@ class Intake:
 
     def about_to_sleep(self) -> bool:
         """Say so; true if nothing is queued, so that it may."""
-        self.asleep = True
+        self._sleeps += 1
+        self.asleep = self._sleeps
         return not self._queue
 
     def woken(self) -> None:
+        """It does not sleep any more."""
+        self.asleep = 0
+
+    def hush(self) -> None:
         """Empty the pipe."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.wake_fd, 4096)

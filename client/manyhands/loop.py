@@ -2,8 +2,8 @@
 
 One thread per client owns the socket and the session core; everybody else reaches it through the
 `Intake`. Whatever has queued up by the time the thread comes round leaves as one message: a flood in
-vectors. A lone task, of which there is no other to wait for, is sent by the thread that submits it: to
-wake the I/O thread takes longer. A lock says who of the two does the work.
+vectors. A lone task is sent by the thread that submits it, over the link that this one has lent: see
+`lane`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from manyhands.exchange import Exchange
 from manyhands.intake import Intake
 from manyhands.jobs import Jobs
+from manyhands.lane import Arrived, Lane, Sent
 from manyhands.open_job import OpenJob, Sink
 from manyhands.readiness import IN, OUT, Readiness
 from manyhands.session import Session
@@ -48,8 +49,6 @@ from manyhands.session.types import (
     Turned,
     Vanished,
 )
-from manyhands.uninterrupted import Uninterrupted
-from manyhands.vigil import LOOK_SECONDS, Vigil
 from manyhands_shared.address import foreign, is_unix
 from manyhands_shared.clock import monotonic
 from manyhands_shared.errors import (
@@ -107,17 +106,16 @@ class SessionLoop:
         self.store = self._exchange.store
         self._jobs = Jobs(self._exchange, self._handle)
         self._link: Link
-        #: Held by whoever uses the link and the session: the I/O thread, unless it sleeps.
-        self._busy = threading.Lock()
+        self._lane = Lane(session, intake, self._poller, can_attend=is_unix(self._route.current))
+        #: Waits for the result of a lone task without sleeping, if that is of use.
+        self.attend = self._lane.attend
         #: When the I/O thread will wake up, if nothing wakes it before.
         self._wakes_at = 0.0
-        self._failure: Exception | None = None
-        self._vigil = Vigil(can=self._poller.mutes and is_unix(self._route.current))
         self._watched: frozenset[int] = frozenset()  # descriptors of the link
         self._polls_out = False
         self._link_due = False  # it has something to do, whatever its descriptors say
         self._thread = threading.Thread(target=self._run, name="manyhands-client", daemon=True)
-        intake.send_here = self._send_here
+        intake.send_here = self._lane.send
         _loops.add(self)
         self._thread.start()
 
@@ -208,100 +206,10 @@ class SessionLoop:
         self._jobs.shut(error)
         self.intake.shut(error)
 
-    def _send_here(self) -> bool:
-        """Send what is queued, in any thread, if the I/O thread sleeps and there is nothing else."""
-        session, intake = self._session, self.intake
-        if session.unended:
-            return False
-        with Uninterrupted():
-            if not self._busy.acquire(blocking=False):
-                return False
-            thread, intake.owner = intake.owner, threading.get_ident()
-            try:
-                if self._stopping or session.state is not State.OPEN:
-                    return False
-                self._jobs.take(intake.take())
-                self._flush()
-                intake.publish(session.unended, session.books.held_bytes)
-                return not self._wants_turn()
-            except Exception as error:  # noqa: BLE001 - a bug of ours, not the caller's
-                self._failure = error  # the I/O thread's to deal with
-                return False
-            finally:
-                intake.owner = thread
-                self._busy.release()
-
-    def _wants_turn(self) -> bool:
-        """Whether the I/O thread, which sleeps, has something to do before it would wake up."""
-        deadline, link = self._session.deadline, self._link
-        return (
-            (deadline is not None and deadline < self._wakes_at)
-            or self._session.wants_flush
-            or link.descriptors is not self._watched
-            or link.deadline is not None
-            or link.congested
-            or link.pending()
-            or self._exchange.pending
-            or self._when_idle is not None
-            or self._stopping
-        )
-
-    def stay_awake(self, done: Callable[[], bool], timeout: float | None) -> None:
-        """Wait for the only task without going to sleep, as long as such waits are short.
-
-        The caller does the I/O thread's work meanwhile: see `vigil`.
-        """
-        if self._session.unended > 1 or not self._vigil.worth_it() or self.on_thread():
-            return
-        with Uninterrupted():
-            if not self._busy.acquire(timeout=LOOK_SECONDS):
-                return
-            link, watched = self._link, self._watched
-            try:
-                if (
-                    self._stopping
-                    or self._session.state is not State.OPEN
-                    or link.descriptors is not watched
-                    or link.congested
-                    or len(watched) != 1
-                ):
-                    return
-                (descriptor,) = watched
-                self._poller.modify(descriptor, 0)
-            finally:
-                self._busy.release()
-            self._vigil.keep(descriptor, done, timeout, partial(self._receive_here, link))
-            with self._busy:
-                if self._link is link and self._watched is watched:
-                    self._poller.modify(descriptor, IN)
-                wanted = self._wants_turn() or self._failure is not None
-            if wanted:
-                self.intake.wake()
-
-    def _receive_here(self, link: Link) -> bool:
-        """What the I/O thread does when messages come over `link`; false if that is over."""
-        with self._busy:
-            intake, session = self.intake, self._session
-            if self._link is not link or self._stopping:
-                return False
-            thread, intake.owner = intake.owner, threading.get_ident()
-            try:
-                self._watch()
-                self._receive()
-                self._flush()
-                intake.publish(session.unended, session.books.held_bytes)
-            except Exception as error:  # noqa: BLE001 - as in `_send_here`
-                self._failure = error
-                return False
-            finally:
-                intake.owner = thread
-            return self._link is link and not self._stopping
-
-    # On the I/O thread, or in its place ---------------------------------------------------------
+    # On the I/O thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
         self.intake.owner = threading.get_ident()
-        self._busy.acquire()
         try:
             self._connect()
             while not self._stopping:
@@ -319,20 +227,17 @@ class SessionLoop:
     def _wait(self) -> dict[Any, int]:
         """Sleep until there is something to do; returns the descriptors that are ready."""
         patience = self._patience()
-        self._busy.release()
-        try:
-            return self._poller.wait(patience)
-        finally:
-            self._busy.acquire()
+        if patience != 0 and self._session.state is State.OPEN and self._when_idle is None:
+            self._lane.lend(self._link, self._wakes_at)
+        return self._poller.wait(patience)
 
     def _turn(self, ready: dict[Any, int]) -> None:
         intake, session = self.intake, self._session
-        intake.asleep = False
-        if self._failure is not None:
-            raise self._failure
+        intake.woken()
+        self._enter(*self._lane.take_back())
         if intake.wake_fd in ready:
-            intake.woken()
-        if self._link_due or not self._watched.isdisjoint(ready):
+            intake.hush()
+        if self._link_due or self._link.pending() or not self._watched.isdisjoint(ready):
             self._watch()
             self._receive()
         for fetched in self._exchange.turn(ready):
@@ -349,6 +254,18 @@ class SessionLoop:
         if self._when_idle is not None and not session.unended and intake.empty:
             self._stop(ClusterClosed("the session was closed"), self._when_idle)
 
+    def _enter(self, log: list[Sent | Arrived], torn: bool) -> None:
+        """Have the session learn what callers have done with the link meanwhile."""
+        for record in log:
+            if isinstance(record, Sent):
+                self._jobs.take([(record.job, record.future, record.payload)])
+                self._handle(Flush(), said=record.message)
+            elif record.link is self._link and not self._stopping:
+                for message in record.messages:
+                    self._handle(Received(message))
+        if torn and self._session.state in (State.OPEN, State.GREETING):
+            self._handle(LinkLost())
+
     def _flush(self) -> None:
         for _ in range(_TURN_FLUSHES):
             if self._link.congested or not self._session.wants_flush:
@@ -358,7 +275,11 @@ class SessionLoop:
     def _patience(self) -> float | None:
         """Seconds to wait for descriptors; `None` is for ever."""
         link = self._link
-        if link.descriptors is not self._watched or link.polls_out is not self._polls_out:
+        if (
+            link.descriptors is not self._watched
+            or link.polls_out is not self._polls_out
+            or self._lane.must_listen(monotonic())
+        ):
             self._poll_link()
         pending = link.pending()
         self._link_due = pending or link.deadline is not None
@@ -366,7 +287,8 @@ class SessionLoop:
             return 0
         if self._exchange.pending or not self.intake.about_to_sleep():
             return 0
-        times = [time for time in (self._session.deadline, link.deadline) if time is not None]
+        deadlines = self._session.deadline, link.deadline, self._lane.deadline
+        times = [time for time in deadlines if time is not None]
         self._wakes_at = min(times, default=math.inf)
         return max(0.0, self._wakes_at - monotonic()) if times else None
 
@@ -379,6 +301,7 @@ class SessionLoop:
             self._poller.register(descriptor, events)
 
     def _unpoll_link(self) -> None:
+        self._lane.expel()
         for descriptor in self._watched:
             self._poller.unregister(descriptor)
         self._watched = frozenset()
@@ -413,9 +336,11 @@ class SessionLoop:
             if self._link is not link or self._stopping:
                 return
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: Event, said: Message | None = None) -> None:
+        """Tell the session, and do what it says, but for a message that was `said` before."""
         for effect in self._session.handle(event, monotonic()):
-            self._perform(effect)
+            if said is None or type(effect) is not Send or effect.message != said:
+                self._perform(effect)
 
     def _perform(self, effect: Effect) -> None:
         match effect:

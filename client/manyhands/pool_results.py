@@ -13,6 +13,7 @@ from typing import Any
 
 from manyhands.futures import RemoteFuture, load
 from manyhands_shared.errors import ClusterClosed
+from manyhands_shared.handlers import is_from_handler
 from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
 
@@ -61,8 +62,9 @@ class ApplyResult:
             return
         try:
             self._future.exception(timeout)
-        except (TimeoutError, CancelledError):
-            return
+        except (TimeoutError, CancelledError) as error:
+            if is_from_handler(error):
+                raise
 
     def get(self, timeout: float | None = None) -> Any:
         """What the call returned; or raise what it raised.

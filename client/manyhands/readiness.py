@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import select
+from collections.abc import Callable
 
 IN, OUT = select.POLLIN, select.POLLOUT  # the same numbers for `poll` and `epoll`
 
@@ -15,6 +16,8 @@ class Readiness:
         #: Whether `modify` works, also while somebody waits.
         self.mutes = hasattr(select, "epoll")
         self._set = select.epoll() if self.mutes else select.poll()
+        #: Wait for other events of a descriptor; 0: do not wake up for it. Nothing interrupts it.
+        self.modify: Callable[[int, int], None] = self._set.modify
 
     def register(self, descriptor: int, events: int = IN) -> None:
         """Wait for a descriptor as well."""
@@ -23,10 +26,6 @@ class Readiness:
     def unregister(self, descriptor: int) -> None:
         """Wait for it no more."""
         self._set.unregister(descriptor)
-
-    def modify(self, descriptor: int, events: int) -> None:
-        """Wait for these events of a descriptor instead; 0: do not wake up for it."""
-        self._set.modify(descriptor, events)
 
     def wait(self, seconds: float | None) -> dict[int, int]:
         """Events of descriptors that are ready, after `seconds` at the latest; `None`: for ever."""

@@ -35,6 +35,7 @@ from manyhands_shared.errors import (
     TaskLost,
     TaskTimeout,
 )
+from manyhands_shared.handlers import is_from_handler
 from manyhands_shared.status import Status
 
 #: A failure's texts are cut to this many characters each: an exception may carry a whole data set.
@@ -130,7 +131,9 @@ def _rebuild(status: int, failure: Failure) -> BaseException:
     if failure.pickle is not None:
         try:
             error = serial.loads(failure.pickle)
-        except BaseException:  # noqa: BLE001 - user code runs here; the stand-in tells the story
+        except BaseException as problem:  # user code runs here; the stand-in tells the story
+            if is_from_handler(problem):
+                raise
             return _stand_in(failure)
         if isinstance(error, Exception):
             return error

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from manyhands_shared.bounds import MAX_FRAMES
 from manyhands_shared.buffers import Arriving, flat, send_waiting
 from manyhands_shared.errors import ProtocolError
+from manyhands_shared.handlers import is_from_handler
 from manyhands_shared.serial import Buffer
 from manyhands_shared.wire import MAX_FRAME_BYTES
 
@@ -73,7 +74,9 @@ class Stream:
                 sent = self._socket.send(data)
             except BlockingIOError:
                 sent = 0
-            except OSError:
+            except OSError as error:
+                if is_from_handler(error):
+                    raise
                 return  # reading will tell that the connection has ended, and what came before that
             if sent < len(data):
                 self._waiting.append(memoryview(data)[sent:])
@@ -88,7 +91,9 @@ class Stream:
         """Go on sending."""
         try:
             send_waiting(self._socket, self._waiting)
-        except OSError:
+        except OSError as error:
+            if is_from_handler(error):
+                raise
             self._waiting.clear()
 
     def receive(self) -> list[list[Buffer]]:
@@ -98,7 +103,9 @@ class Stream:
             count = self._socket.recv_into(self._chunk if arriving is None else arriving.room)
         except BlockingIOError:
             return []
-        except OSError:
+        except OSError as error:
+            if is_from_handler(error):
+                raise
             count = 0
         if not count:
             self.ended = True

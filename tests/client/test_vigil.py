@@ -16,7 +16,7 @@ import pytest
 
 import manyhands
 from broker.test_server import Broker
-from manyhands import vigil
+from manyhands import lane, vigil
 from manyhands.vigil import Vigil
 from support import Gate, eventually, wait_at
 
@@ -26,6 +26,20 @@ pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="waiting without sleep takes a second processor",
 )
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """The threads that ended a future they were waiting for."""
+    threads: list[threading.Thread] = []
+    settle = lane.settle_quietly
+
+    def noted(*arguments: Any) -> bool:
+        threads.append(threading.current_thread())
+        return settle(*arguments)
+
+    monkeypatch.setattr(lane, "settle_quietly", noted)
+    return threads
 
 
 @pytest.fixture
@@ -66,31 +80,36 @@ def look(
     raise AssertionError("nobody looks")
 
 
-def look_oneself(executor: manyhands.Executor, looks: list[threading.Thread]) -> None:
+def look_oneself(
+    executor: manyhands.Executor, looks: list[threading.Thread], settled: list[threading.Thread]
+) -> None:
     """Wait without sleep for a task whose result comes to this thread; the same holds."""
     for _ in range(ATTEMPTS):
         looks.clear()
-        called: list[threading.Thread] = []
+        settled.clear()
         future = executor.submit(abs, -2)
-        future.add_done_callback(lambda _, called=called: called.append(threading.current_thread()))
         assert future.result(BOUND) == 2
-        if called == looks == [threading.current_thread()]:
+        if settled == looks == [threading.current_thread()]:
             return
     raise AssertionError("its result came otherwise each time")
 
 
-def test_who_waits_for_the_only_task_receives_its_result(looks: list[threading.Thread]) -> None:
+def test_who_waits_for_the_only_task_receives_its_result(
+    looks: list[threading.Thread], settled: list[threading.Thread]
+) -> None:
     with manyhands.Executor(1) as executor:
         executor.submit(abs, -1).result(BOUND)
-        look_oneself(executor, looks)
+        look_oneself(executor, looks, settled)
         futures = [executor.submit(abs, -n) for n in range(100)]
         assert [future.result(BOUND) for future in futures] == list(range(100))
 
 
-def test_results_that_nobody_looks_for_come_after_a_look(looks: list[threading.Thread]) -> None:
+def test_results_that_nobody_looks_for_come_after_a_look(
+    looks: list[threading.Thread], settled: list[threading.Thread]
+) -> None:
     with manyhands.Executor(1) as executor:
         executor.submit(abs, -1).result(BOUND)
-        look_oneself(executor, looks)
+        look_oneself(executor, looks, settled)
         for _ in range(5):
             receivers: queue.SimpleQueue[str] = queue.SimpleQueue()
             executor.submit(abs, -3).add_done_callback(

@@ -268,6 +268,18 @@ class Books:
         there = self.held_bytes - self.unsent_bytes
         return there == 0 or there + job.next_size() <= self.window_bytes
 
+    def lone_group(self, job_id: str, index: int | None, body: Payload) -> SubmitGroup | None:
+        """What `next_submit` gives if this task is appended now, and nothing happens before.
+
+        `index` is the number that the task will have; None: the next. None is given if there is, or may
+        be, more to send. Changes nothing.
+        """
+        job = self._jobs.get(job_id)
+        if job is None or self._ready or job.function not in self._told or not job.plain:
+            return None
+        first = job.next if index is None else index
+        return SubmitGroup(job_id, job.function, None, first, False, [body])
+
     def next_submit(self, now: float) -> tuple[list[Function], list[SubmitGroup], list[Span]]:
         """Take the next message's worth: functions to send first, groups, and what to cancel then.
 

@@ -108,6 +108,11 @@ class SessionJob:
         return bool(self.runs) or (self.closed and not self.close_sent)
 
     @property
+    def plain(self) -> bool:
+        """Whether one more task would be sent by itself, and nothing else said of the job."""
+        return self.opened and not (self.closed or self.durable or self.runs or self.refusal)
+
+    @property
     def over(self) -> bool:
         """Whether nothing is left to happen, here or at the broker."""
         if not self.closed or self.bodies:

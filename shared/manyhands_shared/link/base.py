@@ -49,7 +49,10 @@ class Link(ABC):
 
     @abstractmethod
     def pending(self) -> bool:
-        """Whether there is something to do at once, of which no descriptor will tell."""
+        """Whether there is something to do at once, of which no descriptor will tell.
+
+        True until `event` and `receive` have been called: whoever asks may not be the one who does it.
+        """
 
     @abstractmethod
     def event(self, now: float) -> LinkEvent | None:

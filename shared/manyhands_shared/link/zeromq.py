@@ -58,7 +58,7 @@ class ZmqLink(Link):
         # A descriptor of ZeroMQ's tells only that something has changed since its socket was last looked
         # at. So both are looked at once, and that of messages again after it was used for sending.
         self._new = True
-        self._used = False
+        self._used = True
         sock.linger = 0
         sock.set(zmq.ROUTING_ID, routing_id)
         sock.set(zmq.MAXMSGSIZE, pieces.MAX_ZMQ_BYTES)
@@ -91,18 +91,20 @@ class ZmqLink(Link):
         return bool(self._backlog)
 
     def pending(self) -> bool:
+        # It says so again until `receive` has looked: to ask is enough for the descriptor to go quiet.
         if self._new:
-            self._new = False
             return True
-        if not self._used:
-            return False
-        self._used = False
-        state = int(self._socket.get(_STATE))
-        return bool(state & _IN or (state & _OUT and self._backlog))
+        if self._used:
+            state = int(self._socket.get(_STATE))
+            self._used = bool(state & _IN or (state & _OUT and self._backlog))
+        return self._used
 
     def event(self, now: float) -> LinkEvent | None:  # noqa: ARG002 - ZeroMQ has clocks of its own
-        found = monitor.read(self._monitor)
-        return None if found is None else self._events.get(found[0])
+        while (found := monitor.read(self._monitor)) is not None:
+            if (event := self._events.get(found[0])) is not None:
+                return event
+        self._new = False
+        return None
 
     def send(self, message: Message) -> None:
         self._backlog.append(pieces.cut(wire.encode(message)))
@@ -110,6 +112,8 @@ class ZmqLink(Link):
 
     def drain(self) -> None:
         sock = self._socket
+        if sock.closed:  # the I/O thread has taken it from a caller that is still in here
+            self._backlog.clear()
         while self._backlog:
             frames = self._backlog[0]
             self._used = True
@@ -147,6 +151,7 @@ class ZmqLink(Link):
         if self._socket.closed:
             return
         self.descriptors = frozenset()
+        self._new = self._used = False
         self._socket.disable_monitor()
         self._monitor.close()
         self._socket.close(linger=_LINGER_MS if flush else 0)
