@@ -164,16 +164,15 @@ class RemoteFuture(Future[Any]):
             TimeoutError: another thread has been at it for `timeout` seconds.
         """
         me = threading.get_ident()
-        if self._loader not in (None, me):
+        if self._loader is not None and self._loader != me:
             self._await_loader(timeout)
         while (body := self._body) is not None:
+            self._loader = me
             try:
-                self._loader = me
-                loaded = load(self._status, body, safe=self._sink is not None and self._sink.safe)
-                with _birth:
-                    if self._body is not None:  # a handler in here may have asked as well
-                        self._result, self._exception = loaded
-                        self._body = None
+                safe = self._sink is not None and self._sink.safe
+                result, exception = load(self._status, body, safe=safe)
+                if self._body is not None:  # a handler in here may have asked as well
+                    self._result, self._exception, self._body = result, exception, None
             finally:
                 self._loader = None
 
@@ -266,7 +265,7 @@ def resolve(futures: Sequence[RemoteFuture], statuses: bytes, bodies: list[Paylo
         failed = any(statuses[batch])
         with _birth:
             for position, future in enumerate(futures[batch], start):
-                if failed or future._complete or future._state in _ENDED:
+                if failed or future._complete or future._state is not PENDING:
                     others.append(position)
                 else:
                     future._body = bodies[position]
