@@ -63,3 +63,10 @@ def test_images_are_named_by_their_content() -> None:
     images = [one for one in named if re.match(r"(python|prom|grafana)\b", one)]
     assert len(images) == 4
     assert all("@sha256:" in image for image in images)
+
+
+def test_actions_of_the_hosted_ci_are_named_by_their_commit() -> None:
+    text = (ROOT / ".github/workflows/ci.yml").read_text()
+    used = re.findall(r"uses: (\S+)", text)
+    assert used
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in used)
