@@ -14,6 +14,7 @@ PARTS += ["client/manyhands"]
 #: Where the wall clock's time is read, and why nothing is decided by it.
 FOR_PEOPLE = {
     "broker/manyhands_broker/server.py": "when jobs were submitted, as it is shown and kept",
+    "broker/manyhands_broker/journal/salvage.py": "what a damaged file that is set aside is called",
     "broker/manyhands_broker/http/service.py": "when the broker was started, as a metric",
     "client/manyhands/loadtest/run.py": "when the report was made",
     "client/manyhands/cli/jobs.py": "how long ago that was",

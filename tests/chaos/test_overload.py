@@ -70,7 +70,9 @@ def test_a_million_submissions_and_no_node(bench: Bench) -> None:
     before = broker.rss
     crowd = bench.stack.enter_context(manyhands.Client(broker.address, max_pending=2_000_000))
     job = crowd.submit_job(abs, ((number,) for number in range(1_000_000)))
-    eventually(lambda: client.query("stats")["queued"] >= window, 60, what="the window is full")
+    # Both sessions are of one owner, and share the window.
+    full = window // 2
+    eventually(lambda: client.query("stats")["queued"] >= full, 60, what="the window is full")
     grown = broker.rss - before
     queued = client.query("stats")["queued"]
     print(f"{queued} tasks at the broker of {job.tasks}: {grown / MIB:.0f} MiB")
