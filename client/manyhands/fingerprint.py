@@ -24,6 +24,8 @@ from typing import Any
 
 import xxhash
 
+from manyhands_shared.run_time_modules import is_made_at_run_time
+
 #: Objects that are looked at before a fingerprint gives up: to pickle anew is quicker then.
 _MAX_VISITS = 5_000
 _HEAP_TYPE = 1 << 9
@@ -328,7 +330,9 @@ def importable(function: Any) -> bool:
 
 
 def _goes_by_value(module_name: str) -> bool:
-    """Whether the user has registered a module to travel by value."""
+    """Whether a module travels by value: the user has said so, or has made it at run time."""
+    if is_made_at_run_time(module_name):
+        return True
     cloudpickle = sys.modules.get("cloudpickle")
     if cloudpickle is None:
         return False

@@ -11,7 +11,6 @@ state may differ each time.
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -95,8 +94,10 @@ def watch(function: Any) -> Fingerprint | None:
 
 
 def _by_reference(function: Any) -> bytes | None:
+    from manyhands_shared.script_pickle import with_script  # noqa: PLC0415 - it takes cloudpickle along
+
     try:
-        return pickle.dumps(function, 5)
+        return with_script(function)
     except Exception:  # noqa: BLE001 - then by value, whose error is the one to show
         return None
 

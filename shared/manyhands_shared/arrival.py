@@ -18,6 +18,8 @@ from collections import OrderedDict
 from types import CodeType, FunctionType
 from typing import Any, Protocol
 
+from manyhands_shared.script import Main
+
 #: Classes of arguments alone that a child remembers.
 _MAX_GUESTS = 1_000
 #: Classes that came with arguments alone, by id, with their versions.
@@ -69,9 +71,11 @@ class World:
         guests: of the child.
     """
 
-    __slots__ = ("arguments", "classes", "running")
+    __slots__ = ("arguments", "classes", "main", "running")
 
     def __init__(self, guests: Guests) -> None:
+        #: What tasks find of the script.
+        self.main = Main()
         #: By id.
         self.classes: dict[str, type] = {}
         #: For what the function is called with.

@@ -13,6 +13,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
+from manyhands_shared import kinds
 from manyhands_shared.arrival import Arrival
 
 _by_id = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
@@ -40,15 +41,26 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._version = version
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce a class or function; everything else is left to the usual ways."""
-        reduced = super().reducer_override(obj)
-        if type(reduced) is tuple and reduced[0] in (_make_class, _make_enum):
+        """Reduce what goes by value; everything else is left to the usual ways."""
+        reduced = kinds.reduce(obj)
+        if reduced is None:
+            reduced = super().reducer_override(obj)
+        if type(reduced) is not tuple:
+            return reduced
+        self.note(obj)
+        if kinds.is_generic(obj):
+            return kinds.reduce_generic(obj)
+        if reduced[0] in (_make_class, _make_enum):
             maker, arguments, *rest = reduced
+            rest[0][0]["__qualname__"] = obj.__qualname__  # cloudpickle forgets it
             extra = {"qualname": obj.__qualname__}
             if self._version is not None:
                 extra["version"] = self._version(obj)
             return (maker, (*arguments[:-1], extra), *rest)
         return reduced
+
+    def note(self, obj: Any) -> None:
+        """Called for each object that goes by value."""
 
 
 class _Unpickler(pickle.Unpickler):

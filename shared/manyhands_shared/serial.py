@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from manyhands_shared.arrival import HOME, Arrival
 from manyhands_shared.errors import SubmitError
+from manyhands_shared.run_time_modules import names_made_at_run_time
 
 if TYPE_CHECKING:
     from manyhands_shared.by_value import Version
@@ -144,7 +145,8 @@ def dumps_by_value(value: Any, keep_outside: int | None = None) -> Payload:
     Raises:
         SubmitError: naming what cannot be pickled.
     """
-    import cloudpickle  # noqa: PLC0415 - 25 ms that a node which never needs it should not pay
+    # 25 ms that a node which never needs it should not pay
+    from manyhands_shared.script_pickle import dumps_function  # noqa: PLC0415
 
     views: list[memoryview] = []
 
@@ -156,7 +158,11 @@ def dumps_by_value(value: Any, keep_outside: int | None = None) -> Payload:
         return False
 
     try:
-        head = bytes(cloudpickle.dumps(value, protocol=_PROTOCOL, buffer_callback=inside))
+        try:
+            head = dumps_function(value, inside, annotations=True)
+        except Exception:  # noqa: BLE001 - what annotations name need not travel
+            views.clear()
+            head = dumps_function(value, inside, annotations=False)
     except Exception as error:
         raise SubmitError(
             f"cannot pickle {_describe(value)}: {type(error).__name__}: {error}; "
@@ -180,7 +186,7 @@ def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None, version: Versi
         head = pickle.dumps(value, _PROTOCOL, buffer_callback=keep)
     except Exception:  # noqa: BLE001 - cloudpickle may know how; if not, its error is the better one
         head = None
-    if head is not None and b"__main__" not in head:
+    if head is not None and not any(name in head for name in names_made_at_run_time()):
         return head
     from manyhands_shared import by_value  # noqa: PLC0415 - as above
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from manyhands_shared import descriptors, stored
 from manyhands_worker.birth import restore_environment
 from manyhands_worker.bringer import Bringer
 from manyhands_worker.control import DISCONNECTED, words
+from manyhands_worker.inner import prepare_inner_processes
 from manyhands_worker.output import Tap
 from manyhands_worker.pipe import PipeError
 from manyhands_worker.process import (
@@ -56,6 +58,9 @@ class PoolChild(BaseProcess):
     def run(self) -> None:
         """Serve until the node closes the pipe, or the node is gone."""
         restore_environment()
+        multiprocessing.set_start_method(
+            None, force=True
+        )  # a task's processes start as a script's do
         lead_group()
         die_with_parent()
         let_fork_server_go()
@@ -64,6 +69,7 @@ class PoolChild(BaseProcess):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         limit_threads(self._limits.threads)
         descriptors.limit(self._limits.descriptors)
+        prepare_inner_processes()
         control = words(self._control)
         slab, tap = SlabWriter(self._slab, control), Tap(*self._tap)
         segments = SegmentWriter(self._marks, self._limits.segment_bytes)

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from manyhands_shared import serial, stored
 from manyhands_shared.callable import Setup
 from manyhands_shared.failure import Failure, of_exception
+from manyhands_shared.script import script
 from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status
 from manyhands_shared.stored import take_waited
@@ -252,6 +253,8 @@ class Runner:
         try:
             loaded = self._functions.get(digest)
             function = loaded.value
+            if loaded.world.main is not script.main:
+                script.enter(loaded.world.main)
             if function is NOT_LOADED:
                 function = self._load(codec, digest, loaded)
             if type(function) is Setup:
