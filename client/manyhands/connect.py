@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import platform
 import secrets
@@ -15,7 +16,7 @@ from manyhands.own import OwnCluster
 from manyhands.session import Session
 from manyhands_shared import __version__, loans, wire
 from manyhands_shared import address as addresses
-from manyhands_shared.errors import ClusterClosed, ConfigError
+from manyhands_shared.errors import ClusterClosed, ConfigError, ManyhandsError
 from manyhands_shared.messages import PROTOCOL_VERSION, ClientHello
 from manyhands_shared.role_key import credentials
 
@@ -24,6 +25,7 @@ MAX_PENDING = 1_000_000
 MAX_PENDING_BYTES = 1 << 30
 CONNECT_SECONDS = 10.0
 _ABORT_SECONDS = 30.0
+_QUERY_SECONDS = 10.0
 
 _open: set[Connection] = set()
 
@@ -80,6 +82,16 @@ class Connection:
             self.abort(ClusterClosed("could not connect"))
             raise
         _open.add(self)
+
+    def slots(self, limit: int | None) -> int:
+        """Return how many tasks can run at once, one at least: the limit, or the cluster's slots."""
+        if limit is not None:
+            return limit
+        if not self.loop.on_thread():  # a callback cannot wait for an answer
+            with contextlib.suppress(ManyhandsError, TimeoutError):
+                stats = self.loop.ask("stats", {}).result(_QUERY_SECONDS)
+                return max(1, int(stats["slots"]))
+        return os.cpu_count() or 1
 
     def finish(self, *, wait: bool) -> None:
         """Close once every task has ended; with `wait`, return when that is done."""

@@ -110,6 +110,9 @@ class Executor(concurrent.futures.Executor):
         #: leave the session of a dropped executor to the garbage collector.
         self._root: Executor | None = None
         self._is_shut = False
+        # Libraries read these, `_max_workers` and `_shutdown`, of the standard library's executors.
+        self._limit = max_workers
+        self._initializer, self._initargs = initializer, initargs
         self._drop = weakref.finalize(self, _drop, self._family, self._connection)
         self._drop.atexit = False  # the connection sees to the interpreter's exit itself
 
@@ -117,6 +120,16 @@ class Executor(concurrent.futures.Executor):
     def address(self) -> str:
         """The broker's address, so that others can share the cluster of this executor."""
         return self._connection.address
+
+    @property
+    def _max_workers(self) -> int:
+        """Slots that the calls of this executor may use, one at least."""
+        return self._connection.slots(self._limit)
+
+    @property
+    def _shutdown(self) -> bool:
+        """Whether no more calls are taken."""
+        return (self._root or self)._is_shut
 
     def with_options(self, *, name: str | None = None, **options: Unpack[TaskOptions]) -> Executor:
         """This executor with other options for what is submitted through it.
@@ -151,7 +164,7 @@ class Executor(concurrent.futures.Executor):
             SubmitError: the function or an argument cannot be pickled or is too large.
             SubmitQueueFull: `max_pending` tasks wait, and the executor was made with `block=False`.
         """
-        if (self._root or self)._is_shut:
+        if self._shutdown:
             raise RuntimeError("cannot schedule new futures after shutdown")
         return self._calls.submit(fn, args, kwargs)
 
@@ -198,7 +211,7 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        if (self._root or self)._is_shut:
+        if self._shutdown:
             raise RuntimeError("cannot schedule new futures after shutdown")
         deadline = None if timeout is None else time.monotonic() + timeout
         wrapper: type[MapChunk | StarmapChunk] | None = None

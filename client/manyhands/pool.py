@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 import warnings
@@ -25,7 +26,6 @@ from manyhands_shared.errors import ClusterClosed, ManyhandsError
 AsyncResult = ApplyResult
 
 _RUN, _CLOSE, _TERMINATE = "RUN", "CLOSE", "TERMINATE"
-_QUERY_SECONDS = 10.0
 
 
 class Pool:
@@ -89,7 +89,11 @@ class Pool:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         options = job_options(name, priority=priority, tasks_per_child=maxtasksperchild)
-        self._processes = processes
+        self._limit = processes
+        # Libraries read these, and `_processes`, of the standard library's pool.
+        self._ctx = multiprocessing.get_context()
+        self._initializer, self._initargs = initializer, tuple(initargs)
+        self._maxtasksperchild = maxtasksperchild
         self._connection = Connection(
             address,
             key_file,
@@ -100,7 +104,7 @@ class Pool:
             connect_timeout=connect_timeout,
         )
         self._loop = self._connection.loop
-        self._calls = Calls(self._loop, options, initializer, tuple(initargs))
+        self._calls = Calls(self._loop, options, initializer, self._initargs)
         self._lock = threading.Lock()
         self._feeding = 0
         self._drop = weakref.finalize(
@@ -114,8 +118,13 @@ class Pool:
         """The broker's address, so that others can share the cluster of this pool."""
         return self._connection.address
 
+    @property
+    def _processes(self) -> int:
+        """Slots that this pool's tasks may use, one at least."""
+        return self._connection.slots(self._limit)
+
     def __repr__(self) -> str:
-        size = self._processes if self._processes is not None else "all"
+        size = self._limit if self._limit is not None else "all"
         return f"<manyhands.Pool state={self._state} pool_size={size}>"
 
     def __reduce__(self) -> NoReturn:
@@ -263,10 +272,10 @@ class Pool:
         items: Any = iterable if hasattr(iterable, "__len__") else list(iterable)
         count = len(items)
         if chunksize is None:
-            chunksize = -(-count // (4 * self._size())) or 1
+            chunksize = -(-count // (4 * self._processes)) or 1
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
-        result = MapResult(-(-count // chunksize), callback, error_callback)
+        result = MapResult(-(-count // chunksize), callback, error_callback, chunksize)
         if not count:
             return result
         job: OpenJob | None = None
@@ -289,7 +298,7 @@ class Pool:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
-        results = IMapIterator(2 * self._size(), ordered=ordered)
+        results = IMapIterator(2 * self._processes, ordered=ordered)
         packed = self._calls.pack(func, MapChunk if chunksize > 1 else None)
         job = OpenJob(packed, self._calls.job_options(func), results.sink)
         self._loop.open_job(job)
@@ -322,12 +331,3 @@ class Pool:
     def _finish(self) -> None:
         self._drop.detach()
         self._connection.finish(wait=False)
-
-    def _size(self) -> int:
-        """Slots that this pool's tasks may use, one at least."""
-        if self._processes is not None:
-            return self._processes
-        if self._loop.on_thread():  # a callback that maps: it cannot wait for an answer
-            return os.cpu_count() or 1
-        stats = self._loop.ask("stats", {}).result(_QUERY_SECONDS)
-        return max(1, int(stats["slots"]))

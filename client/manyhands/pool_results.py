@@ -100,7 +100,10 @@ class MapResult:
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
-    def __init__(self, chunks: int, callback: Callback, error_callback: Callback) -> None:
+    def __init__(
+        self, chunks: int, callback: Callback, error_callback: Callback, chunksize: int = 1
+    ) -> None:
+        self._chunksize = chunksize
         self._ended = threading.Event()
         self._callbacks = (callback, error_callback)
         self._chunks: list[Payload] = [b""] * chunks
@@ -112,6 +115,11 @@ class MapResult:
         self._exception: BaseException | None = None
         if not chunks:
             self._ended.set()
+
+    @property
+    def _number_left(self) -> int:
+        """Chunks that have not ended, by the name under which programs read it to show progress."""
+        return self._left
 
     def ready(self) -> bool:
         """Whether every call has ended."""

@@ -174,3 +174,21 @@ def test_durable_tasks_are_lost_with_the_process_and_say_so(tmp_path: Path) -> N
         with pytest.raises(manyhands.TaskLost, match="a broker that had no journal"):
             lost.result(BOUND)
         assert executor.submit(abs, -2).result(BOUND) == 2
+
+
+def test_libraries_find_what_they_read_of_the_standard_librarys_pools() -> None:
+    with manyhands.Executor(3) as executor, manyhands.Pool(3, abs, (1,), 5) as pool:
+        assert executor._max_workers == executor.with_options(name="other")._max_workers == 3
+        assert not executor._shutdown
+        assert (pool._processes, pool._maxtasksperchild) == (3, 5)
+        assert (pool._initializer, pool._initargs) == (abs, (1,))
+        result = pool.map_async(abs, [-1, -2, -3], chunksize=2)
+        assert result.get(BOUND) == [1, 2, 3]
+        assert (result._number_left, result._chunksize) == (0, 2)
+    assert executor._shutdown
+    with manyhands.LocalCluster(nodes=2, slots=2) as cluster:
+        with manyhands.Pool(address=cluster.address) as wide:
+            eventually(lambda: wide._processes == 4)
+        with manyhands.Executor(address=cluster.address) as unbounded:
+            assert unbounded._max_workers == 4
+        assert unbounded._max_workers == os.cpu_count(), "there is no cluster to ask"
