@@ -79,7 +79,7 @@ class World:
         #: By id.
         self.classes: dict[str, type] = {}
         #: For what the function is called with.
-        self.arguments: Arrival = _Arguments(self.classes, guests)
+        self.arguments: Arrival = _Arguments(self.classes, guests, self.main)
         #: For what comes while it runs.
         self.running: Arrival = _Running(self.classes)
 
@@ -97,11 +97,12 @@ class World:
 
 
 class _Arguments:
-    __slots__ = ("_classes", "_guests")
+    __slots__ = ("_classes", "_guests", "_main")
 
-    def __init__(self, classes: dict[str, type], guests: Guests) -> None:
+    def __init__(self, classes: dict[str, type], guests: Guests, main: Main) -> None:
         self._classes = classes
         self._guests = guests
+        self._main = main
 
     def find(self, name: str, extra: dict[str, Any], _module: str | None) -> type | None:
         found = self._classes.get(name)
@@ -109,11 +110,13 @@ class _Arguments:
             version, guest = self._guests[name]
             if version is not None and version == extra.get("version"):
                 self._guests.move_to_end(name)
+                self._main.receive(extra.get("qualname", ""), guest)
                 return guest
         return found
 
     def add(self, name: str, extra: dict[str, Any], kind: type) -> None:
         self._guests[name] = extra.get("version"), kind
+        self._main.receive(extra.get("qualname", ""), kind)
         self._guests.move_to_end(name)
         if len(self._guests) > _MAX_GUESTS:
             self._guests.popitem(last=False)

@@ -22,7 +22,7 @@ class Main(types.ModuleType):
     """
 
     # Outside of the module's names, which are the script's.
-    __slots__ = ("classes", "key")
+    __slots__ = ("_guests", "classes", "key")
 
     def __init__(self) -> None:
         super().__init__("__main__")
@@ -30,6 +30,14 @@ class Main(types.ModuleType):
         self.classes: dict[str, bytes] = {}
         #: multiprocessing's key of the script; None for this process's own.
         self.key: bytes | None = None
+        self._guests: set[str] = set()
+
+    def receive(self, name: str, kind: type) -> None:
+        """Enter a class that came with arguments, unless the function brought one of its name."""
+        ours = name in self._guests or name not in vars(self)
+        if ours and name.isidentifier() and kind.__module__ == "__main__":
+            self._guests.add(name)
+            setattr(self, name, kind)
 
     @property
     def __file__(self) -> str:  # type: ignore[override]
