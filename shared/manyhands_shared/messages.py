@@ -31,6 +31,8 @@ from manyhands_shared.serial import Payload
 from manyhands_shared.status import Status as Status  # noqa: PLC0414 - re-exported
 
 PROTOCOL_VERSION = 1
+#: Characters of a sentence: an event's, a refusal's.
+EVENT_CHARS = 4_096
 #: Keys of stored buffers in one group.
 MAX_KEYS = 16
 #: The data of a reply to a query that the asker's key does not allow.
@@ -58,7 +60,7 @@ Interval = Annotated[float, Float("interval", 1e-3, 1e7)]
 JobId = Annotated[str, Text(64, 1, word=True)]
 Word = Annotated[str, Text(64)]
 Name = Annotated[str, Text(200)]
-Reason = Annotated[str, Text(4_096)]
+Reason = Annotated[str, Text(EVENT_CHARS)]
 Lines = Annotated[str, Text(65_536)]
 Id16 = Annotated[bytes, Bytes("id16", 16)]
 Key32 = Annotated[bytes, Bytes("key32", 32)]

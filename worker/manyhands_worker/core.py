@@ -21,6 +21,7 @@ from enum import Enum
 from typing import Any
 
 from manyhands_shared import messages as m
+from manyhands_shared.bounds import MAX_TASKS
 from manyhands_shared.errors import KEY_CODES, ExitCode
 from manyhands_worker import actions as a
 from manyhands_worker.workload import Workload
@@ -191,7 +192,8 @@ class NodeCore:
                 me.boot_id,
                 me.slots,
                 self._window(),
-                self._work.holding(),
+                # The broker gives what is left out here to others, and lets none of it be kept.
+                self._work.holding()[:MAX_TASKS],
                 dict(me.info),
             )
         )
@@ -287,7 +289,7 @@ class NodeCore:
     def _notice(self, kind: str, text: str) -> None:
         """Tell the log, and the broker's people."""
         self._log(logging.WARNING, text)
-        notice = m.Event(kind, text, {})
+        notice = m.Event(kind, text[: m.EVENT_CHARS], {})
         if self._phase is Phase.READY:
             self._send(notice)
         elif len(self._notices) < _WAITING_EVENTS:

@@ -34,8 +34,9 @@ from manyhands_broker.core.speculation import Speculation
 from manyhands_broker.core.states import State
 from manyhands_broker.core.store import Store
 from manyhands_broker.core.timers import Timers
+from manyhands_shared import wire
 from manyhands_shared.failure import Failure
-from manyhands_shared.messages import Message, ResultGroup, Status
+from manyhands_shared.messages import Given, Message, ResultGroup, Status
 from manyhands_shared.serial import Payload
 
 #: Row of the last-seen table → the figures of the node's last heartbeat.
@@ -442,6 +443,10 @@ class Book:
             if any(any(group.statuses) for group in job.given):
                 self._doom(job, f"results of job {parent}, which this one comes after, are lost")
                 return
+        if wrong := wire.refusal(Given(job.id, job.given)):
+            job.given = []
+            self._doom(job, f"the results that this job is to be given are too many: {wrong}")
+            return
         self.ready.add(job)
 
     def _doom(self, job: Job, text: str) -> None:

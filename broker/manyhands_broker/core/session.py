@@ -15,6 +15,8 @@ from manyhands_shared.serial import total
 #: Well below the wire's limits for a header and for frames, which count for the message as a whole.
 MESSAGE_BYTES = 8 << 20
 MESSAGE_FRAMES = 16_384
+#: Groups in one such message, likewise.
+MESSAGE_GROUPS = 32_768
 _INLINE = {bytes}
 #: What a result costs in memory beyond its payload.
 RESULT_OVERHEAD = 100
@@ -179,7 +181,7 @@ class Session:
             if set(map(type, group.bodies)) != _INLINE:
                 frames += sum(len(body) for body in group.bodies if isinstance(body, tuple))
             count += 1
-            if size >= MESSAGE_BYTES or frames >= MESSAGE_FRAMES:
+            if size >= MESSAGE_BYTES or frames >= MESSAGE_FRAMES or count >= MESSAGE_GROUPS:
                 break
         groups, self.fresh = self.fresh[:count], self.fresh[count:]
         self.unacked.append((self.seq, groups, size))
