@@ -127,7 +127,7 @@ def encoded(message: Any) -> list[bytes] | None:
 
 
 def _is_packed(value: Any) -> bool:
-    """Whether `wire.encode` sends this vector of bodies as it is, and makes no frames of what is in it."""
+    """Whether `wire.encode` sends this vector of bodies as it is, without frames for what is in it."""
     return type(value) is not list or set(map(type, value)) <= {bytes}
 
 
