@@ -6,9 +6,9 @@ to the core, lets the core conclude the drain, commits the journal once, and sen
 full has its messages kept here until it takes them; how many that can be is bounded by the windows of
 the protocol.
 
-A commit that fails for lack of room is tried again each second. Until it succeeds nothing leaves but
-signs of life, which promise nothing: what is said may rest on what is not written yet. Leases go on, so
-running work is not lost, and nobody is told of anything that a restart would forget. (Submissions are
+A commit that fails for lack of room is tried again each second. Until it succeeds nothing leaves that
+may rest on what is not written yet (`withheld` says what does). Leases go on, so running work is not
+lost, and nobody is told of anything that a restart would forget. (Submissions are
 refused long before, while there is still room for results; so this is the case of somebody else filling
 the disk.) A journal that fails in any other way ends the loop.
 """
@@ -25,6 +25,7 @@ from typing import Any
 
 import zmq
 
+from manyhands_broker import withheld
 from manyhands_broker.core import (
     ANYBODY,
     Core,
@@ -39,6 +40,7 @@ from manyhands_broker.core import (
     Send,
     Stalled,
     Unwatch,
+    Unwritable,
     Watch,
 )
 from manyhands_broker.journal import Journal, JournalFull
@@ -52,12 +54,9 @@ from manyhands_shared.clock import Clock
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.messages import (
     ClientHello,
-    Lease,
     Message,
     Ping,
-    Pong,
     Refused,
-    Who,
     WorkerHello,
 )
 from manyhands_shared.patience import Patience
@@ -81,7 +80,6 @@ STALL = 0.5
 ROOM_WAIT = 1.0
 #: Withheld effects above which nothing more is read.
 MAX_WITHHELD = 10_000
-_SIGNS_OF_LIFE = (Lease, Ping, Pong, Who)
 _HELLOS = frozenset({ClientHello, WorkerHello})
 _LOGGED_PEERS = 1_000
 
@@ -138,6 +136,8 @@ class Loop:
         #: What waits for room in the journal, and when that is asked for again.
         self._withheld: list[Effect] = []
         self._next_commit = 0.0
+        #: Whether readers were sent something in the meantime, so that there may be more.
+        self._reading = False
         self._stopping = False
         self._next_beats = 0.0
         self._complained: set[bytes] = set()
@@ -238,7 +238,9 @@ class Loop:
                 self._hear(event, effects, now)
             self._shut_strangers(now)
         self._retry(effects, now)
-        if not self._withheld:
+        if self._withheld:
+            self._read_on(now)
+        else:
             self._hear(Drained(), effects, now)
         self._do(effects, now)
         if lodging is not None:
@@ -248,8 +250,8 @@ class Loop:
 
     def _timeout(self, now: float) -> float:
         wait = MAX_WAIT
-        if self._withheld:  # the core is not asked to do anything until then
-            wait = max(0.0, self._next_commit - now)
+        if self._withheld:  # the core is not asked to do anything else until then
+            wait = 0.0 if self._reading else max(0.0, self._next_commit - now)
         elif self._core.wake_at is not None:
             wait = min(wait, max(0.0, self._core.wake_at - now))
         if self._links is not None and self._links.due is not None:
@@ -314,12 +316,26 @@ class Loop:
 
     def _hear(self, event: Event, effects: list[Effect], now: float) -> None:
         try:
-            effects += self._core.handle(event, now)
+            caused = self._core.handle(event, now)
         except Exception as error:
             # One odd message must not end everybody's work.
             kind = type(event.message if isinstance(event, Received) else event).__name__
             self._core.book.breakdowns.of(error, None, f"{kind} could not be handled")
             log.debug("%s could not be handled", kind, exc_info=True)
+            return
+        if self._withheld and caused:
+            left = withheld.forget(self._journal, caused)
+            if len(left) < len(caused):
+                self._next_commit = now  # there may be room now
+            caused = withheld.send(left, self._send)
+        effects += caused
+
+    def _read_on(self, now: float) -> None:
+        """Send readers what the journal holds, while it cannot be written."""
+        pages = self._core.handle(Unwritable(), now)
+        self._reading = bool(pages)
+        if pages:
+            self._withheld += withheld.read(pages, self._withheld, self._send)
 
     def _receive(self) -> zmq.Frame | None:
         """The first frame of the next message, if there is one: whose it is."""
@@ -390,10 +406,10 @@ class Loop:
         return True
 
     def _withhold(self, effects: list[Effect]) -> None:
-        """Keep back all but signs of life."""
+        """Keep back all that may rest on what is not written."""
         self._withheld = []
         for effect in effects:
-            if isinstance(effect, Send) and isinstance(effect.message, _SIGNS_OF_LIFE):
+            if isinstance(effect, Send) and isinstance(effect.message, withheld.PROMISE_NOTHING):
                 # Should the link be gone, the next send over it says so.
                 self._send(effect.peer, effect.message)
             elif not isinstance(effect, Persist):

@@ -12,6 +12,7 @@ from manyhands_broker.core.events import (
     Received,
     Stalled,
     Suspected,
+    Unwritable,
 )
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.scheduler import Core
@@ -36,5 +37,6 @@ __all__ = [
     "Stalled",
     "Suspected",
     "Unwatch",
+    "Unwritable",
     "Watch",
 ]

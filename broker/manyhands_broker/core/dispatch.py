@@ -51,6 +51,14 @@ class Dispatcher:
         if self._durable.reading:
             self._soon()
 
+    def read(self) -> None:
+        """Send readers what is written; whatever else there is waits."""
+        book = self._book
+        for session in self._durable.page_written():
+            book.reporting.pop(session, None)
+            while (message := session.next_message()) is not None:
+                book.send(session.peer, Results(*message))
+
     def _assign(self) -> bool:
         """Give out tasks; whether there may be more to give out at once."""
         book, fleet, ready = self._book, self._book.fleet, self._book.ready

@@ -202,6 +202,22 @@ class Durable:
                     job.watchers.add(session)
         book.unwritten.clear()
 
+    def page_written(self) -> list[Session]:
+        """Read on while nothing can be written, for those who have nothing unwritten to come first.
+
+        Returns those whose results are to be sent.
+        """
+        book = self._book
+        told: dict[Session, None] = {}
+        for (session, job_id), position in list(book.readers.items()):
+            if not self._may_read(session) or (session.fresh and session not in told):
+                continue
+            for stored in book.store.results(job_id, position, book.limits.page_bytes):
+                book.tell(session, stored.group)
+                book.readers[session, job_id] = stored.position
+                told[session] = None
+        return list(told)
+
     @property
     def reading(self) -> bool:
         """Whether somebody has stored results to come and room for them."""

@@ -30,6 +30,11 @@ class Drained:
 
 
 @record
+class Unwritable:
+    """In place of `Drained` while the journal has no room: tell readers what it holds."""
+
+
+@record
 class LinkClosed:
     """The transport has no connection for `peer` any more; a send to it failed."""
 
@@ -76,4 +81,14 @@ class KeysChanged:
     known: Mapping[str, Identity]
 
 
-Event = Received | Drained | LinkClosed | Suspected | Calmed | Pressed | Stalled | KeysChanged
+Event = (
+    Received
+    | Drained
+    | Unwritable
+    | LinkClosed
+    | Suspected
+    | Calmed
+    | Pressed
+    | Stalled
+    | KeysChanged
+)

@@ -72,6 +72,7 @@ from manyhands_broker.core.events import (
     Received,
     Stalled,
     Suspected,
+    Unwritable,
 )
 from manyhands_broker.core.exchange import Exchange
 from manyhands_broker.core.limits import Limits
@@ -157,6 +158,8 @@ class Core:
                 self._settle()
                 self._dispatcher.run(now)
                 self._settle()
+            case Unwritable():
+                self._dispatcher.read()
             case LinkClosed(peer):
                 self._link_closed(peer, now)
             case Suspected(row, boot_id, phi):

@@ -226,14 +226,15 @@ class SqliteJournal:
     def _configure(self) -> None:
         db = self._db
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        [[version]] = self._rows("PRAGMA user_version")
+        if not version:  # later it would be written for nothing, for which there may be no room
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -65536")
         # The log is moved into the database by `_tidy`, where a failure is seen.
         db.wal_autocheckpoint(0)
         db.set_wal_hook(self._count_log)
-        [[version]] = self._rows("PRAGMA user_version")
         if version > len(MIGRATIONS):
             raise JournalBroken(
                 f"the journal in {self._directory} was written by a newer manyhands; use that one"
