@@ -6,6 +6,8 @@ import pytest
 
 from broker.core_world import World
 from manyhands_broker.core import fleet
+from manyhands_broker.core.kind import Kind
+from manyhands_broker.core.node import Node
 from manyhands_shared import labels
 from manyhands_shared import messages as m
 
@@ -90,3 +92,57 @@ def test_labels_of_a_node() -> None:
     assert set(labels.of_node("3.1.0", safe=True)) == {"msgpack", labels.python()}
     assert set(labels.by_value("3.1.0")) <= set(labels.of_node("3.0.9", safe=False))
     assert "label zone=a" in labels.lacking("zone=a")
+
+
+def test_kinds_that_no_node_could_run_cost_nothing_until_one_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.client()
+    for number in range(50):
+        world.node(b"node%d" % number, labels=["pickle"])
+    for number in range(60):
+        world.submit(2, f"job{number}", needs=[f"label{number}"], durable=False)
+    looked = []
+    suits = Node.suits
+
+    def counted(node: Node, kind: Kind) -> bool:
+        looked.append(node.name)
+        return suits(node, kind)
+
+    monkeypatch.setattr(Node, "suits", counted)
+    for _ in range(3):
+        world.ask("stats")
+    assert not looked
+    assert len(world.core.book.fleet.hopeless) == 60
+    world.node(b"able", labels=["label7"])
+    assert set(looked[:60]) == {"able"}, "none of the others is looked at again"
+    assert {job for job, _ in world.assigned(b"able")} == {"job7"}
+
+
+def test_with_more_kinds_than_are_kept_sorted_all_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "MAX_KINDS", 4)
+    monkeypatch.setattr(fleet, "MAX_RENEWALS", 1)
+    world = World()
+    world.client()
+    for number in range(5):
+        world.node(b"node%d" % number, slots=2)
+    for number in range(40):
+        cpus = 0.5 + number / 100
+        world.submit(1, f"job{number}", resources={"cpus": cpus}, durable=False)
+    ran = sum(world.run_all(b"node%d" % number) for _ in range(20) for number in range(5))
+    assert ran == 40
+
+
+def test_jobs_that_are_over_are_forgotten_though_no_node_could_run_them() -> None:
+    world = World()
+    world.client()
+    world.node(b"node", labels=["pickle"])
+    world.submit(1, "waits", needs=["elsewhere"], durable=False)
+    for number in range(30):
+        world.submit(1, f"job{number}", needs=["nowhere"], durable=False)
+        world.drain((b"client", m.Cancel([m.Span(f"job{number}", 0, [])])))
+    world.wait(3.0, b"node")
+    world.ask("stats")
+    [kind] = world.core.book.ready._levels[0]
+    assert kind.needs == {"elsewhere"}

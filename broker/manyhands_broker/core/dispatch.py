@@ -22,6 +22,8 @@ from manyhands_shared.serial import Payload, nbytes
 DRAIN_TASKS = 32_768
 #: A payload that the journal has lost altogether.
 _MISSING = Damaged("its arguments are not in the broker's journal any more")
+#: Between two looks at jobs that no node could ever run.
+LOOK_SECONDS = 1.0
 #: What giving out a group costs beside its tasks, in tasks.
 GROUP_COST = 64
 
@@ -36,6 +38,7 @@ class Dispatcher:
         self._standings = standings
         self._speculator = Speculator(book)
         self._recall_due = False
+        self._next_look = 0.0
 
     def run(self, now: float) -> None:
         """Give out what can be given, level what is uneven, send clients their results."""
@@ -64,7 +67,7 @@ class Dispatcher:
         book, fleet, ready = self._book, self._book.fleet, self._book.ready
         groups: dict[Node, list[AssignGroup]] = {}
         sizes: dict[Node, int] = {}
-        stuck: set[Kind] = set()
+        stuck = self._hopeless()
         left = DRAIN_TASKS
         while left > 0 and book.queued and (job := ready.next(stuck)) is not None:
             try:
@@ -94,6 +97,18 @@ class Dispatcher:
         for node, parts in groups.items():
             book.send(node.peer, Assign(parts))
         return left <= 0
+
+    def _hopeless(self) -> set[Kind]:
+        """Kinds that no node could ever run: they are passed over, but looked at now and then.
+
+        For the queue forgets jobs that are over when it comes upon them.
+        """
+        fleet, now = self._book.fleet, self._book.now
+        fleet.renewals = 0
+        if now < self._next_look:
+            return set(fleet.hopeless)
+        self._next_look = now + LOOK_SECONDS
+        return set()
 
     def _give(
         self, job: Job, node: Node, count: int, groups: dict[Node, list[AssignGroup]]

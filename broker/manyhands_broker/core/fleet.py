@@ -6,7 +6,8 @@ busy system sends thousands of tiny tasks in one message, while a slow task neve
 another that is slow. All choices cost the same whatever the number of nodes.
 
 Nodes may differ in what they can run at all (their labels: another Python, no pickles). They are kept
-sorted for each set of labels that jobs have asked for, which is one where all are alike.
+sorted for each set of labels that jobs have asked for, which is one where all are alike. What no node
+could ever run is known, and costs nothing until another node comes in.
 
 They differ in how they are, too: heartbeats tell of machines that others keep busy, and of those that
 are short of memory (`pressure`). The former come after the others. The latter get nothing as long as
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import TypeVar
 
 from manyhands_broker.core.job import Job
@@ -30,7 +31,10 @@ K = TypeVar("K")
 
 #: Kinds of tasks, and sets of labels, for which nodes are kept sorted; the oldest gives way and is
 #: sorted anew if it is asked for again.
-MAX_KINDS = 64
+MAX_KINDS = 128
+#: How many may give way in one drain. For what is asked for beyond that, a few nodes are looked at.
+MAX_RENEWALS = 4
+_LOOK_AT = 64
 
 
 #: In which order nodes are asked: with an idle slot and not; each first those whose machine is theirs,
@@ -96,6 +100,9 @@ class Fleet:
         #: for each kind with resources.
         self._groups: dict[Needs, _Group] = {}
         self._fit: dict[Kind, _Group] = {}
+        #: Kinds that no node could ever run; and how many groups gave way in this drain.
+        self.hopeless: set[Kind] = set()
+        self.renewals = 0
         #: Nodes by the host whose memory they can borrow.
         self._hosts: dict[str, dict[Node, None]] = {}
         self.slots = 0
@@ -148,7 +155,7 @@ class Fleet:
         able = takes and node.pressure != MEMORY
         if able != node.able:
             node.able = able
-            self.enlist(node)
+            self._sort(node)
         held, slots = node.held, node.slots
         tier = None
         if takes and held < node.window:
@@ -175,6 +182,10 @@ class Fleet:
         """Sort the node anew after what it could ever run has changed. `update` has to follow."""
         if node.host_id:
             self._hosts.setdefault(node.host_id, {})[node] = None
+        self.hopeless = {kind for kind in self.hopeless if not node.suits(kind)}
+        self._sort(node)
+
+    def _sort(self, node: Node) -> None:
         for needs, group in self._groups.items():
             meets = node.meets(needs)
             _put(group.able, node, node.able and meets)
@@ -185,12 +196,17 @@ class Fleet:
 
     def pick(self, job: Job) -> Node | None:
         """The node that takes the job's next tasks; the others' turn comes after it."""
-        if not job.resources:
-            return self._group(job).pick(idle=bool(job.suspects))
-        fitting = self._fit.get(job.kind)
-        if fitting is None:
-            fitting = self._begin(self._fit, job.kind)
-        return fitting.pick()
+        group = self._group(job)
+        if group is None:
+            return self._look(job)
+        return group.pick(idle=bool(job.suspects) and not job.resources)
+
+    def _look(self, job: Job) -> Node | None:
+        """A node that could start a task of the job now, of a few that are idle."""
+        for node in islice(self._idle, _LOOK_AT):
+            if node.suits(job.kind) and node.fits(job.resources) > 0:
+                return node
+        return None
 
     def accepts(self, node: Node, job: Job) -> bool:
         """Whether a node may be given tasks of a job now, even if they wait there for their slot."""
@@ -207,28 +223,38 @@ class Fleet:
 
     def spare(self, job: Job, without: Node | None) -> Node | None:
         """A node that could start a task of the job now, other than `without` and none in doubt."""
-        if not job.resources:
-            group = self._group(job)
-        elif job.kind in self._fit:
-            group = self._fit[job.kind]
-        else:
-            group = self._begin(self._fit, job.kind)
+        group = self._group(job)
+        if group is None:
+            return None
         free = chain(group.tiers[_IDLE], group.tiers[_IDLE_BUSY])
         return next((node for node in free if node is not without and not node.phi), None)
 
-    def _group(self, job: Job) -> _Group:
-        needs = job.kind.needs
-        group = self._groups.get(needs)
-        return self._begin(self._groups, needs) if group is None else group
+    def _group(self, job: Job) -> _Group | None:
+        """The nodes sorted for a job; `None` if there is none for it, or too many are wanted."""
+        kind = job.kind
+        if not job.resources:
+            return self._groups.get(kind.needs) or self._begin(self._groups, kind.needs, kind)
+        return self._fit.get(kind) or self._begin(self._fit, kind, kind)
 
-    def _begin(self, table: dict[K, _Group], key: K) -> _Group:
+    def _begin(self, table: dict[K, _Group], key: K, kind: Kind) -> _Group | None:
         """Keep nodes sorted for something else as well."""
+        if kind in self.hopeless:
+            return None
+        if not any(node.suits(kind) for node in self):
+            self.hopeless.add(kind)
+            return None
         if len(table) >= MAX_KINDS:
+            if self.renewals >= MAX_RENEWALS:
+                return None
+            self.renewals += 1
             del table[next(iter(table))]
         group = table[key] = _Group()
         for node in self:
-            self.enlist(node)
-            self.update(node)
+            if not node.suits(kind):
+                continue
+            _put(group.able, node, node.able)
+            idle = node.held < node.slots and node.fits(kind.resources) > 0
+            group.move(node, node.tier if idle or not kind.resources else None)
         return group
 
     def amount(self, node: Node, job: Job, queued: int) -> int:
@@ -274,7 +300,7 @@ class Fleet:
             if node.recalling or now < node.recall_at or not (slow or silent):
                 continue
             # Some of what it has must be what a node with an idle slot can run.
-            if any(self._group(job).idle for job in node.loads):
+            if any(group.idle for job in node.loads if (group := self._group(job))):
                 yield node
 
 
