@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -12,20 +13,25 @@ NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 _ENOUGH = 1 << 16
 
 
-def raise_limit() -> int:
-    """Let this process have as many as the system allows it, within reason.
+class _Limit:
+    """The limit of this process before it was raised; 0: it never was."""
 
-    Returns how many it could have before, for those that it starts; 0 if nothing has changed.
-    """
+    before = 0
+
+
+def raise_limit() -> None:
+    """Let this process have as many as the system allows it, within reason."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return 0
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):
-        return 0
-    return soft
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            _Limit.before = soft
+
+
+def usual() -> int:
+    """How many this process could have at first, for those that it starts; 0: as many as now."""
+    return _Limit.before
 
 
 def limit(count: int) -> None:

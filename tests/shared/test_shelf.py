@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import random
@@ -30,6 +31,7 @@ def few_descriptors() -> Iterator[None]:
 
 
 def _open() -> set[str]:
+    gc.collect()
     return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers are wanted
 
 
@@ -53,7 +55,7 @@ def test_many_segments_take_few_descriptors_and_overlap_nowhere() -> None:
     for spot in spots:
         assert spot is not None
         shelf.free(spot)
-    assert _open() == before
+    assert _open() <= before
 
 
 def test_room_is_used_again_and_memory_given_back() -> None:
@@ -78,7 +80,7 @@ def test_room_is_used_again_and_memory_given_back() -> None:
         assert used <= sum(spot.size for spot in kept) + len(kept) * 4096
     for spot in list(kept):
         shelf.free(spot)
-    assert _open() == before
+    assert _open() <= before
 
 
 @pytest.mark.parametrize("size", [1 * MIB, 2 * shelves.LARGEST])
@@ -86,7 +88,7 @@ def test_too_few_descriptors_are_no_place(few_descriptors: None, size: int) -> N
     before = _open()
     assert descriptors.running_short()
     assert loans.Shelf().place(size) is None
-    assert _open() == before
+    assert _open() <= before
 
 
 def test_what_is_mapped_takes_no_descriptor() -> None:
@@ -95,7 +97,7 @@ def test_what_is_mapped_takes_no_descriptor() -> None:
     before = _open()
     views = [loans.private_view(fd, 4096, at=MIB - 4096) for _ in range(50)]
     views += [loans.shared_view(fd, 4096, at=MIB - 4096) for _ in range(50)]
-    assert _open() == before
+    assert _open() <= before
     os.close(fd)
     assert all(bytes(view[:5]) == b"there" for view in views)
     views[0][:5] = b"other"  # private
@@ -110,14 +112,18 @@ def test_a_mapping_beyond_the_end_is_refused() -> None:
     os.close(fd)
 
 
-def test_the_limit_is_raised_for_this_process_and_lowered_for_another() -> None:
+def test_the_limit_is_raised_for_this_process_and_lowered_for_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(descriptors._Limit, "before", 0)
     usual = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, usual[1]))
-        assert descriptors.raise_limit() == 256
+        descriptors.raise_limit()
+        descriptors.raise_limit()
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 256
-        assert descriptors.raise_limit() == 0
-        descriptors.limit(256)
+        assert descriptors.usual() == 256
+        descriptors.limit(descriptors.usual())
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (256, usual[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, usual)

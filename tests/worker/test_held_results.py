@@ -68,7 +68,9 @@ def test_with_few_descriptors_a_result_is_sent_instead_of_held(
 def test_a_result_without_its_descriptor_comes_another_way(
     rig: Any, lender: loans.Lender, leave: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("manyhands_worker.pool.running_short", lambda: False)  # it comes too late
+    monkeypatch.setattr(
+        "manyhands_shared.descriptors.running_short", lambda: False
+    )  # it comes too late
     pool = rig(lender=lender)
     pool.call(abs, -1)
     leave(0)

@@ -6,6 +6,7 @@ import selectors
 import time
 from multiprocessing import util
 from multiprocessing.connection import wait
+from pathlib import Path
 
 from manyhands_worker import actions as a
 from manyhands_worker.heartbeat import Board, Heartbeat, Target
@@ -22,11 +23,19 @@ class Guard:
     Without `beats` the process sends nothing, but still sweeps up behind a node that was killed.
     """
 
-    def __init__(self, boot_id: bytes, selector: selectors.BaseSelector, *, beats: bool) -> None:
+    def __init__(
+        self,
+        boot_id: bytes,
+        selector: selectors.BaseSelector,
+        *,
+        beats: bool,
+        enclosure: Path | None = None,
+    ) -> None:
         self.board = Board()
         self._boot_id = boot_id
         self._selector = selector
         self._beats = beats
+        self._enclosure = enclosure
         self._process: Heartbeat | None = None
         self._pids: list[int] = []
         self._events: list[a.Event] = []
@@ -59,7 +68,9 @@ class Guard:
 
     def _start(self, now: float) -> None:
         try:
-            self._process = Heartbeat.launch(self.board, self._boot_id, util.get_temp_dir())
+            self._process = Heartbeat.launch(
+                self.board, self._boot_id, util.get_temp_dir(), self._enclosure
+            )
         except (OSError, EOFError) as error:
             mended = mend()
             self._start_at = now + _RESTART_DELAY

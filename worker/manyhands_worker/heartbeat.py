@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from multiprocessing.sharedctypes import RawArray
+from pathlib import Path
 from typing import Any
 
 from manyhands_worker.birth import starting
 from manyhands_worker.cgroup import memory_limit, memory_room
+from manyhands_worker.enclosure import sweep
 from manyhands_worker.process import BaseProcess, kill_orphans, let_fork_server_go
 
 _TARGET = struct.Struct("<IId32s")  # port, row, interval, key
@@ -116,22 +118,28 @@ class Heartbeat(BaseProcess):
         raw: the shared memory of a `Board`.
         boot_id: the node's.
         scratch: a directory of the node's own, removed if the node could not do so itself.
+        enclosure: the control group of the node's children, emptied and removed likewise.
     """
 
-    def __init__(self, raw: Any, boot_id: bytes, scratch: str) -> None:
+    def __init__(
+        self, raw: Any, boot_id: bytes, scratch: str, enclosure: Path | None = None
+    ) -> None:
         super().__init__(name="manyhands-heartbeat")
         self._raw = raw
         self._boot_id = boot_id
         self._scratch = scratch
+        self._enclosure = enclosure
 
     @classmethod
-    def launch(cls, board: Board, boot_id: bytes, scratch: str) -> Heartbeat:
+    def launch(
+        cls, board: Board, boot_id: bytes, scratch: str, enclosure: Path | None = None
+    ) -> Heartbeat:
         """Start one.
 
         Raises:
             OSError, EOFError: the system does not give a process.
         """
-        process = cls(board.raw, boot_id, scratch)
+        process = cls(board.raw, boot_id, scratch, enclosure)
         with starting():
             process.start()
         return process
@@ -167,6 +175,8 @@ class Heartbeat(BaseProcess):
     def _sweep(self, board: Board) -> None:
         for pid in board.children():
             kill_orphans(pid)
+        if self._enclosure is not None:
+            sweep(self._enclosure)
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
 

@@ -27,10 +27,12 @@ from manyhands_worker import safe
 from manyhands_worker.birth import start_fork_server
 from manyhands_worker.core import Identity, NodeCore, Phase
 from manyhands_worker.data import Data
+from manyhands_worker.enclosure import Enclosure
 from manyhands_worker.guard import Guard
 from manyhands_worker.heartbeat import Target
 from manyhands_worker.info import default_slots, describe_host
 from manyhands_worker.pool import NodePool
+from manyhands_worker.strays import Strays
 from manyhands_worker.transport import Transport
 
 log = logging.getLogger("manyhands.worker")
@@ -117,6 +119,8 @@ class Node:
             from manyhands_worker.server import ResultServer  # noqa: PLC0415 - 20 ms with ZeroMQ
 
             self._server = ResultServer(config.data_address, config.data_port)
+        descriptors.raise_limit()
+        reach = Enclosure.make() or Strays()
         self._pool = NodePool(
             slots,
             config.slab_bytes,
@@ -124,9 +128,9 @@ class Node:
             lender=lender,
             server=self._server,
             allowed=allowed,
-            descriptors=descriptors.raise_limit(),
+            reach=reach,
         )
-        self._guard = Guard(boot_id, self._selector, beats=config.beats)
+        self._guard = Guard(boot_id, self._selector, beats=config.beats, enclosure=reach.path)
         self._core = NodeCore(
             Identity(
                 name,
@@ -199,7 +203,7 @@ class Node:
         for event in self._transport.turn(now):
             self._tell(event, now)
         self._pool.turn(now)
-        for event in (*self._pool.take_events(), *self._guard.turn(now, self._pool.pids)):
+        for event in (*self._pool.take_events(), *self._guard.turn(now, self._pool.groups)):
             self._tell(event, now)
         if self._parent is not None and os.getppid() != self._parent:
             self._tell(a.Leave("its parent process is gone", now=True), now)

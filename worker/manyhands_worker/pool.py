@@ -29,18 +29,20 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from manyhands_shared.descriptors import running_short
+from manyhands_shared import descriptors
 from manyhands_shared.loans import Lender
 from manyhands_shared.wire import MAX_FRAME_BYTES
 from manyhands_worker import actions as a
 from manyhands_worker.cgroup import usable_memory
 from manyhands_worker.control import SETTLE_SECONDS
+from manyhands_worker.enclosure import Enclosure
 from manyhands_worker.handle import ChildHandle
 from manyhands_worker.oom import OomWatch
 from manyhands_worker.process import usable_cores
 from manyhands_worker.runner import Limits
 from manyhands_worker.safe import Patterns
 from manyhands_worker.slab import slab_size
+from manyhands_worker.strays import Strays
 from manyhands_worker.surroundings import mend
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ CHILD_FUNCTION_BYTES = 64 << 20
 _LEAVE_SECONDS = 5.0
 _SAMPLE_SECONDS = 0.1
 _DOUBT_SECONDS = 1.0
+#: After a task has ended, what it may have left is looked for so much later.
+_LOOK_SECONDS = 0.5
 #: Children started in one turn: each takes a few milliseconds in which nothing else moves.
 _BIRTHS_PER_TURN = 4
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
@@ -73,7 +77,7 @@ class NodePool:
         lender: lends large results to clients on this host; None: all go through the broker.
         server: serves them to clients of other hosts.
         allowed: the functions of a safe node; `None` for any.
-        descriptors: that a child may have; 0: as many as the node.
+        reach: what ends the processes that tasks have started; None: killing process groups does.
     """
 
     def __init__(
@@ -85,9 +89,11 @@ class NodePool:
         lender: Lender | None = None,
         server: ResultServer | None = None,
         allowed: Patterns | None = None,
-        descriptors: int = 0,
+        reach: Enclosure | Strays | None = None,
     ) -> None:
         self._selector = selector
+        self._reach = reach
+        self._search_at: float | None = None
         self._slab_bytes = slab_bytes
         threads = max(1, usable_cores() // slots)
         segment_bytes = usable_memory() // 2 // slots
@@ -99,7 +105,7 @@ class NodePool:
             segment_bytes,
             address,
             allowed,
-            descriptors,
+            descriptors.usual(),
         )
         self._lender = lender
         self._server = server
@@ -132,6 +138,11 @@ class NodePool:
             self._pids = here + [child.pid for child in self._leaving]
         return self._pids
 
+    @property
+    def groups(self) -> list[int]:
+        """Process groups that must not outlive the node."""
+        return self.pids if self._reach is None else self.pids + self._reach.groups
+
     def pid(self, slot: int) -> int:
         """Process id of a slot's child; 0 if it has none just now."""
         child = self._children[slot]
@@ -147,6 +158,8 @@ class NodePool:
         """When `turn` has something to do, if no descriptor does. To be asked for before each turn."""
         waits = (self._births, self._claims, self._leaving, self._doubtful)
         times = [due for wait_for in waits if wait_for for due in wait_for.values()]
+        if self._search_at is not None:
+            times.append(self._search_at)
         if self._barren:
             times.append(self._sampled_at + _SAMPLE_SECONDS)
         for child in self._children:
@@ -182,7 +195,7 @@ class NodePool:
         child = self._children[slot]
         if child is not None:
             child.asked = True
-            child.kill()
+            self._end(child)
 
     def retire(self, slot: int, now: float) -> None:
         """Replace a child that has nothing left to do. `Born` follows."""
@@ -201,11 +214,7 @@ class NodePool:
         """Do what is due: read claims, fill empty slots, end children that do not leave."""
         if now < self._due:
             return
-        if self._barren and self._anyone():
-            self._barren = 0
-            if self._unable:
-                self._unable = False
-                self._events.append(a.Able())
+        self._recover()
         for slot in [slot for slot, due in self._claims.items() if now >= due]:
             del self._claims[slot]
             child = self._children[slot]
@@ -216,23 +225,30 @@ class NodePool:
             self._fill(slot, now)
         for child in [child for child, due in self._leaving.items() if now >= due]:
             self._leaving[child] = now + _LEAVE_SECONDS
-            child.kill()
+            self._end(child)
         for child in [child for child, due in self._doubtful.items() if now >= due]:
             del self._doubtful[child]
             child.fault = child.fault or "it closed its connection to the node"
-            child.kill()
+            self._end(child)
         for member in self._children:
             if member is not None:
                 self._look_at(member, now)
+        if self._search_at is not None and now >= self._search_at and self._reach is not None:
+            self._search_at = None
+            self._reach.look(self.pids)
         if now >= self._sampled_at + _SAMPLE_SECONDS:
-            self._sampled_at = now
-            self._oom.note(now)
-            short = running_short()
-            for member in self._children:
-                if member is not None:
-                    member.hold(allowed=not short)
-                if member is not None and (member.busy or not member.rss):
-                    member.sample()
+            self._sample(now)
+
+    def _sample(self, now: float) -> None:
+        """See how much memory busy children have, and whether there is room for results."""
+        self._sampled_at = now
+        self._oom.note(now)
+        short = descriptors.running_short()
+        for child in self._children:
+            if child is not None:
+                child.hold(allowed=not short)
+                if child.busy or not child.rss:
+                    child.sample()
 
     def _look_at(self, child: ChildHandle, now: float) -> None:
         """Kill a child whose task runs too long; send on what it printed a while ago."""
@@ -266,6 +282,8 @@ class NodePool:
         if size < self._slab_bytes and not self._told_of_slab:
             self._told_of_slab = True
             self._events.append(a.Trouble("small-shm", _small_slab(size, self._slab_bytes)))
+        if self._reach is not None:
+            self._reach.enter(child.pid)
         self._children[slot] = child
         self._pids = None
         self._selector.register(child.socket, selectors.EVENT_READ, self._on_pipe(child))
@@ -279,6 +297,14 @@ class NodePool:
         if self._barren >= _BARREN and not self._unable and not self._anyone():
             self._unable = True
             self._events.append(a.Unable(text))
+
+    def _recover(self) -> None:
+        """Tell, if the node had no child, that it has one again."""
+        if self._barren and self._anyone():
+            self._barren = 0
+            if self._unable:
+                self._unable = False
+                self._events.append(a.Able())
 
     def _anyone(self) -> bool:
         """Whether a child is ready for work."""
@@ -315,6 +341,8 @@ class NodePool:
     def _take(self, child: ChildHandle, *, last: bool = False) -> None:
         """Read what a child has sent. What a task printed is told before its result."""
         reports = child.receive(last=last)
+        if reports and self._search_at is None and self._reach is not None:
+            self._search_at = time.monotonic() + _LOOK_SECONDS
         if child.captures:
             self._listen(child, whole=bool(reports))
         self._events += reports
@@ -335,9 +363,20 @@ class NodePool:
                 self._mourn(child)
             if not child.output.ended():
                 self._selector.unregister(child.output.fd)
-            child.bury()
+            self._bury(child)
 
         return handle
+
+    def _end(self, child: ChildHandle) -> None:
+        """Kill a child and everything that it has started."""
+        child.kill()
+        if self._reach is not None:
+            self._reach.kill(child.pid)
+
+    def _bury(self, child: ChildHandle) -> None:
+        child.bury()
+        if self._reach is not None:
+            self._reach.leave(child.pid)
 
     def _mourn(self, child: ChildHandle) -> None:
         """A child that should have lived is dead."""
@@ -389,14 +428,18 @@ class NodePool:
             if not child.closed:
                 self._selector.unregister(child.socket)
         everyone = [*here, *self._leaving]
+        if self._reach is not None:
+            self._reach.look(self.pids)
         for child in everyone:
-            child.kill()
+            self._end(child)
             self._selector.unregister(child.sentinel)
             if not child.output.ended():
                 self._selector.unregister(child.output.fd)
         for child in everyone:
             if wait([child.sentinel], timeout=_LEAVE_SECONDS):
-                child.bury()
+                self._bury(child)
+        if self._reach is not None:
+            self._reach.close()
         self._children = [None] * len(self._children)
         self._leaving.clear()
         self._doubtful.clear()

@@ -1,0 +1,115 @@
+"""What tasks start ends with the node, however it was started and however the node ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chaos.conftest import Bench, joined
+from manyhands_worker.enclosure import Enclosure
+from support import eventually
+
+BOUND = 40.0
+_SLEEP = [sys.executable, "-c", "import time; time.sleep(300)"]
+
+
+def session() -> int:
+    """Start a program in a session of its own."""
+    return subprocess.Popen(_SLEEP, start_new_session=True).pid
+
+
+def daemon(path: str) -> int:
+    """Start a program as daemons do: in a session of its own, below no process of the task."""
+    if not os.fork():
+        os.setsid()
+        if not os.fork():
+            Path(path).write_text(str(os.getpid()))
+            os.execv(_SLEEP[0], _SLEEP)
+        os._exit(0)
+    os.wait()
+    while not (Path(path).exists() and Path(path).read_text()):
+        threading.Event().wait(0.01)
+    return int(Path(path).read_text())
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def hidden() -> Sequence[str]:
+    """A command prefix: there are no control groups."""
+    return ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup; exec "$@"', "hidden"]
+
+
+def looked() -> None:
+    """Wait until the node has looked for strays: half a second behind the end of a task."""
+    threading.Event().wait(1.5)
+
+
+def needs(groups: str) -> None:
+    """Skip where the test cannot be."""
+    if groups == "groups":
+        made = Enclosure.make()
+        if made is None:
+            pytest.skip("needs to make control groups")
+        made.close()
+    elif subprocess.run([*hidden(), "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs a mount namespace (root)")
+
+
+@pytest.mark.parametrize("groups", ["groups", "none"])
+@pytest.mark.parametrize("end", ["drained", "killed"])
+def test_daemons_that_tasks_start_do_not_outlive_the_node(
+    bench: Bench, groups: str, end: str
+) -> None:
+    """Row 9: they are in the control group of their child, or are looked for."""
+    needs(groups)
+    before = set(Path("/sys/fs/cgroup").rglob("manyhands-*"))
+    broker = bench.broker()
+    client = bench.client(broker.address)
+    node = bench.node(broker.address, slots=2, prefix=hidden() if groups == "none" else ())
+    joined(client, 1)
+    executor = bench.executor(broker.address)
+    pids = [executor.submit(session).result(BOUND)]
+    pids.append(executor.submit(daemon, str(bench.folder / "daemon")).result(BOUND))
+    assert all(map(lives, pids))
+    if groups == "none" and end == "killed":
+        looked()
+    if end == "drained":
+        node.close()
+    else:
+        node.kill()
+    eventually(lambda: not any(map(lives, pids)), BOUND, what="they are gone")
+    eventually(
+        lambda: set(Path("/sys/fs/cgroup").rglob("manyhands-*")) <= before,
+        what="no control group is left",
+    )
+
+
+@pytest.mark.parametrize("groups", ["groups", "none"])
+def test_a_child_that_is_killed_takes_its_daemons_along(bench: Bench, groups: str) -> None:
+    """Those of its neighbours live on."""
+    needs(groups)
+    broker = bench.broker()
+    client = bench.client(broker.address)
+    bench.node(broker.address, slots=1, prefix=hidden() if groups == "none" else ())
+    joined(client, 1)
+    executor = bench.executor(broker.address)
+    pid = executor.submit(session).result(BOUND)
+    child = executor.submit(os.getpid).result(BOUND)
+    if groups == "none":
+        looked()
+    psutil.Process(child).kill()
+    eventually(lambda: not lives(pid), BOUND, what="it is gone")
+    assert executor.submit(abs, -1).result(BOUND) == 1
