@@ -126,13 +126,21 @@ class Intake:
                 else:
                     job.sink.reject([entry], [payload])
 
-    def _put_large(self, job: OpenJob, entry: Any, payload: Payload, *, block: bool) -> None:
-        size = nbytes(payload)
+    def check_size(self, size: int) -> None:
+        """Refuse arguments that the broker can never take.
+
+        Raises:
+            SubmitError: they are too large.
+        """
         if size > self.task_bytes:
             raise SubmitError(
                 f"arguments of {size} bytes are more than the {self.task_bytes} that the broker "
                 "takes; pass the name of a file, or smaller parts"
             )
+
+    def _put_large(self, job: OpenJob, entry: Any, payload: Payload, *, block: bool) -> None:
+        size = nbytes(payload)
+        self.check_size(size)
         self._wait_for_room(size, block=block)
         with self._room:
             self._large_bytes += size

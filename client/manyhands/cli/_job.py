@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from manyhands import Client, Job
+from manyhands import Client, Job, arguments
 from manyhands.cli import _connect, _output
 from manyhands.cli._errors import TimedOut
 from manyhands.cli._job_options import split
 from manyhands.cli._lines import Call
-from manyhands_shared.errors import ConfigError, RemoteError, RemoteTraceback
+from manyhands_shared import plain
+from manyhands_shared.errors import ConfigError, ManyhandsError, RemoteError, RemoteTraceback
+from manyhands_shared.serial import nbytes
 
 
 @contextlib.contextmanager
@@ -24,15 +26,22 @@ def submitted(
     *,
     name: str,
     slots: int | None,
+    refused: dict[int, BaseException] | None = None,
     **options: Any,
 ) -> Iterator[Job]:
     """One job with a task for each call, on the named broker or on a cluster made for it.
+
+    Calls that cannot be sent are left out and noted in `refused`, by their place. Without it one of
+    them is the end of all.
 
     If it has not ended when the context is left, for whatever reason, it is cancelled: that is what
     becomes of a session's jobs when it closes.
     """
     chosen, connection = split(options)
     with _connect.client(embed=True, slots=slots, **connection) as client:
+        if refused is not None:
+            refused |= _unsendable(client, calls, safe=bool(chosen.get("safe")))
+            calls = [call for place, call in enumerate(calls) if place not in refused]
         yield submit(client, function, calls, name=name, **chosen)
 
 
@@ -82,6 +91,19 @@ def submit(client: Client, function: Callable[..., Any], calls: list[Call], **op
             raise ConfigError("--safe takes no arguments by name; give them in order")
         return client.submit_job(_with_keywords(function), calls, **options)
     return client.submit_job(function, [positional for positional, _ in calls], **options)
+
+
+def _unsendable(client: Client, calls: list[Call], *, safe: bool) -> dict[int, BaseException]:
+    """The calls whose arguments cannot be sent, by their place, and why."""
+    found: dict[int, BaseException] = {}
+    for place, (positional, keywords) in enumerate(calls):
+        try:
+            given = (*positional, *([keywords] if keywords else ()))
+            payload = plain.pack_arguments(given, {}) if safe else arguments.pack(given, {})
+            client._loop.intake.check_size(nbytes(payload))
+        except ManyhandsError as error:
+            found[place] = error
+    return found
 
 
 def _with_keywords(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -111,9 +111,12 @@ def command(
         return
     started = time.monotonic()
     failed = 0
+    refused: dict[int, BaseException] = {}
     with (
         _job.time_limit(timeout),
-        _job.submitted(function, calls, name=name or target, slots=slots, **options) as job,
+        _job.submitted(
+            function, calls, name=name or target, slots=slots, refused=refused, **options
+        ) as job,
         progress(len(calls)) as advance,
     ):
         # Not before the broker has answered: without it, what is there stays as it is.
@@ -122,6 +125,11 @@ def command(
             sink = click.get_current_context().with_resource(appended)
         else:
             sink.write("")
+        for place, error in refused.items():
+            failed += 1
+            _lines.write_line(sink, {"index": items[place], **_job.entry(error)})
+            advance(1)
+        items = [item for place, item in enumerate(items) if place not in refused]
         for index, value in job:
             failed += isinstance(value, BaseException)
             _lines.write_line(sink, {"index": items[index], **_job.entry(value)})

@@ -242,3 +242,25 @@ def test_long_numbers_go_in_and_come_out(named: dict[str, str]) -> None:
     digits = "7" * 5_000
     result = run("map", "operator:pos", stdin=f"{digits}\n", **named)
     assert (result.returncode, result.stdout) == (0, f'{{"index": 0, "result": {digits}}}\n')
+
+
+def test_lone_surrogates_come_back_and_harm_nobody(named: dict[str, str]) -> None:
+    stdin = '1\n"\\ud800"\n{"\\udfff": ["\\ud800"]}\n"\\ud83d\\ude00"\n'
+    result = run("map", "copy:copy", stdin=stdin, **named)
+    assert result.returncode == 0, result.stderr
+    assert lines(result.stdout) == {
+        0: {"result": 1},
+        1: {"result": "\ud800"},
+        2: {"result": {"\udfff": ["\ud800"]}},
+        3: {"result": "\U0001f600"},
+    }
+
+
+def test_a_line_that_cannot_be_sent_fails_alone(named: dict[str, str]) -> None:
+    stdin = '"a"\n"\\ud800"\n123456789012345678901\n"b"\n'
+    result = run("map", "copy:copy", "--safe", stdin=stdin, **named)
+    assert fails(result, 1) == 'error: 2 of 4 items failed; their lines have an "error"'
+    found = lines(result.stdout)
+    assert (found[0], found[3]) == ({"result": "a"}, {"result": "b"})
+    assert "surrogates" in found[1]["error"]["message"]
+    assert "out of range" in found[2]["error"]["message"]
