@@ -79,13 +79,15 @@ class Fingerprint:
         root: a function or class that goes by value.
     """
 
-    __slots__ = ("_contents", "_equal", "_modules", "_registered", "_same", "blind")
+    __slots__ = ("_contents", "_equal", "_globals", "_modules", "_registered", "_same", "blind")
 
     def __init__(self, root: Any) -> None:
         #: Whether it cannot tell, and never holds.
         self.blind = False
         # Compared by `==`: functions without anything that could change inside.
         self._equal: list[_Check] = []
+        # How to look up a global, its name, and what was found.
+        self._globals: list[tuple[Callable[[str, Any], Any], str, Any]] = []
         # Compared item by item, by identity.
         self._same: list[_Check] = []
         # Compared by what they hold.
@@ -101,6 +103,9 @@ class Fingerprint:
         """Whether everything that went into the pickle is what it was."""
         for look, value, seen in self._equal:
             if look(value) != seen:
+                return False
+        for get, name, seen in self._globals:
+            if get(name, _Missing) is not seen:
                 return False
         for look, value, seen in self._same:
             now = look(value)
@@ -171,8 +176,11 @@ class _Walk:
             self._notes._equal.append((_of_function, function, (*seen[:-2], {}, {})))
         for cell in function.__closure__ or ():
             self._keep(_in_cell, cell)
-        if names := _names(function.__code__):
-            self._keep(functools.partial(_globals, names), function.__globals__)
+        get = function.__globals__.get
+        for name in _names(function.__code__):
+            value = get(name, _Missing)
+            self._notes._globals.append((get, name, value))
+            self._pending.append(value)
         return True
 
     def _builtin(self, function: types.BuiltinFunctionType) -> bool:
@@ -359,10 +367,6 @@ def _entries(mapping: Any) -> tuple[Any, ...]:
 
 def _default(mapping: Any) -> tuple[Any, ...]:
     return (mapping.default_factory,)
-
-
-def _globals(names: tuple[str, ...], namespace: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple([namespace.get(name, _Missing) for name in names])
 
 
 def _in_slots(slots: Sequence[Any], value: Any) -> tuple[Any, ...]:

@@ -41,6 +41,10 @@ _GLOBAL_OPCODES = (b"\x93", b"\x82", b"\x83", b"\x84")
 _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 
+#: What is in a pickle that has something by value in it.
+_BY_VALUE = b"cloudpickle"
+
+
 class _Process:
     """How this process loads."""
 
@@ -73,6 +77,8 @@ def loads(payload: Payload) -> Any:
     A buffer that cannot be written to is copied first: an array is as writable here as where it came
     from.
     """
+    if type(payload) is bytes and _BY_VALUE not in payload:
+        return pickle.loads(payload)
     if isinstance(payload, tuple):
         head, *buffers = payload
         return load(head, map(writable, buffers))
@@ -88,7 +94,7 @@ def loads_shared(payload: tuple[Buffer, ...]) -> Any:
 def load(head: Buffer, buffers: Iterable[Buffer] | None) -> Any:
     """Load one pickle with its out-of-band buffers, by what `arrive_at` has said."""
     head = head if type(head) is bytes else bytes(head)
-    if b"cloudpickle" not in head:
+    if _BY_VALUE not in head:
         return pickle.loads(head, buffers=buffers)
     from manyhands_shared import by_value  # noqa: PLC0415 - loads cloudpickle
 

@@ -375,4 +375,5 @@ def test_what_is_large_or_odd_is_pickled_at_each_call() -> None:
 def test_a_fingerprint_of_nothing_that_changes_is_quick_to_check() -> None:
     fingerprint = Fingerprint(script("def f(): return len(())")["f"])
     assert len(fingerprint._equal) == 1
-    assert len(fingerprint._same) == 1  # that `len` is not a global
+    assert len(fingerprint._globals) == 1  # that `len` is none
+    assert not fingerprint._same

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from manyhands_worker.server import ResultServer
 
 #: What each child keeps of functions, by the size of their payloads.
-CHILD_FUNCTION_BYTES = 64 << 20
+CHILD_FUNCTION_BYTES = 32 << 20
 #: A retired child that has not left by then is killed.
 _LEAVE_SECONDS = 5.0
 _SAMPLE_SECONDS = 0.1

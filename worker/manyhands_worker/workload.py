@@ -44,7 +44,7 @@ from manyhands_worker.tasks import Chunk
 
 #: Result bytes that the broker has not acknowledged, beyond which no task is started.
 UNACKNOWLEDGED_BYTES = 512 << 20
-FUNCTION_BYTES = 256 << 20
+FUNCTION_BYTES = 64 << 20
 
 
 class Workload:

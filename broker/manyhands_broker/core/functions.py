@@ -20,7 +20,7 @@ class Functions:
     """
 
     #: Bytes of functions that no job uses, kept because one often comes back.
-    SPARE_BYTES = 64 << 20
+    SPARE_BYTES = 32 << 20
 
     def __init__(self) -> None:
         self._known: dict[bytes, Function] = {}
