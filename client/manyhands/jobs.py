@@ -5,6 +5,7 @@ What they want becomes events of the session core; what the core says of jobs go
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import count, groupby
@@ -213,6 +214,9 @@ class Jobs:
     def _forget(self, job: OpenJob) -> None:
         if job.closed and not job.unfinished and self._jobs.pop(job.id, None) is not None:
             self._handle(Unwatch(job.id))
+            # Whoever still queues a task has the sink. The two together are large garbage, if the
+            # function is, which would lie there until the collector comes.
+            job.sink = weakref.proxy(job.sink)
 
     def _let_go(self, job: OpenJob) -> None:
         """Of a job of which nothing more comes here."""
