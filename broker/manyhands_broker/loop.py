@@ -243,6 +243,8 @@ class Loop:
         else:
             self._hear(Drained(), effects, now)
         self._do(effects, now)
+        if self._journal.working:
+            self._journal.work()
         if lodging is not None:
             lodging.turn(self._clock())  # with what it has just been sent
             if lodging.code is not None:
@@ -250,6 +252,8 @@ class Loop:
 
     def _timeout(self, now: float) -> float:
         wait = MAX_WAIT
+        if self._journal.working:
+            return 0.0
         if self._withheld:  # the core is not asked to do anything else until then
             wait = 0.0 if self._reading else max(0.0, self._next_commit - now)
         elif self._core.wake_at is not None:

@@ -111,7 +111,7 @@ def test_what_is_of_others_takes_an_admin(keyed: Keyed) -> None:
         assert "is not one of bob's" in error
         assert data == m.DENIED
     # Orders about the cluster, of whatever kind, are not for clients.
-    for what in ("drain", "shutdown", "anything"):
+    for what in ("backup", "drain", "shutdown", "anything"):
         error, data = error_of(bob, what)
         assert "takes an admin's key" in error
         assert data == m.DENIED

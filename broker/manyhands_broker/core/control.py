@@ -39,6 +39,7 @@ class Control:
             "output": self._output,
             "why": self._why,
             "drain": self._drain,
+            "backup": self._backup,
         }
 
     def _pause(self, arguments: dict[str, Any]) -> Any:
@@ -139,6 +140,15 @@ class Control:
             if node.linked:
                 book.send(node.peer, Drain(node.drain))
         return {"name": node.name, "boot_id": node.boot_id.hex(), "held": node.held}
+
+    def _backup(self, arguments: dict[str, Any]) -> Any:
+        """Begin a copy of the journal, or tell how far it is."""
+        directory = arguments["directory"]
+        if not directory.startswith("/"):
+            raise LookupError(
+                "a backup takes a directory from the root on, as the broker's host has it"
+            )
+        return self._book.store.backup(directory, begin=arguments.get("begin", True))
 
     def _live(self, arguments: dict[str, Any]) -> Job:
         wanted = str(arguments.get("id", ""))

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from manyhands_shared import bounds
-from manyhands_shared.bounds import MAX_INDEX, Bound, Int, Text
+from manyhands_shared.bounds import MAX_INDEX, Bound, Flag, Int, Text
 
 #: Longer than an id: who asks for what cannot be is told so.
 _ID = Text(200)
 _INDEX = Int("index", 0, MAX_INDEX)
 
-#: Question or order → its arguments; of these only `id` and `node` must be there.
+#: Question or order → its arguments; of these `directory`, `id` and `node` must be there.
 QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
+    "backup": {"directory": Text(4_096, 1), "begin": Flag()},
     "cancel": {"id": _ID},
     "drain": {"node": Text(200)},
     "events": {},
@@ -29,7 +30,7 @@ QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
     "stats": {},
     "why": {"id": _ID},
 }
-_NEEDED = frozenset({"id", "node"})
+_NEEDED = frozenset({"directory", "id", "node"})
 
 
 def refuse(what: str, arguments: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from manyhands_shared.errors import ManyhandsError
 from manyhands_shared.messages import Function, ResultGroup
@@ -37,6 +37,13 @@ class Store(Protocol):
 
     def gone(self) -> str:
         """Where the journal's files went, in a sentence; empty while they are where they were."""
+
+    def backup(self, directory: str, *, begin: bool) -> dict[str, Any]:
+        """Begin a whole copy in `directory`, or tell how far the one there is.
+
+        Raises:
+            LookupError: it cannot be made; the text says why.
+        """
 
     def function(self, digest: bytes) -> Function | Damaged | None:
         """A function that was kept."""

@@ -47,6 +47,13 @@ class Journal(Store, Protocol):
             JournalBroken: stop.
         """
 
+    @property
+    def working(self) -> bool:
+        """Whether `work` has something to do."""
+
+    def work(self) -> None:
+        """Go on a little with a backup."""
+
     def jobs(self) -> Iterable[StoredJob]:
         """Every job that was not forgotten, oldest first."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from manyhands_broker.core import records as r
 from manyhands_broker.core.records import StoredJob
@@ -39,6 +40,19 @@ class MemoryJournal:
     def forget(self, job: str) -> None:
         """Delete a job that is over, at once."""
         self._forget(job)
+
+    @property
+    def working(self) -> bool:
+        """Whether there is a backup to go on with: never."""
+        return False
+
+    def work(self) -> None:
+        """Nothing."""
+
+    def backup(self, directory: str, *, begin: bool) -> dict[str, Any]:
+        """Refuse: there is nothing on a disk."""
+        del begin
+        raise LookupError(f"no backup in {directory}: this broker was started without --journal")
 
     def rollback(self) -> None:
         """Lose what is open, as a crash would."""

@@ -24,6 +24,7 @@ from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import Damaged, StoredResults
 from manyhands_broker.descriptors import reserve
 from manyhands_broker.journal import salvage
+from manyhands_broker.journal.backup import Backup
 from manyhands_broker.journal.files import PayloadFiles, sync_directory
 from manyhands_broker.journal.interface import JournalBroken, JournalFull
 from manyhands_broker.journal.reader import Reader
@@ -70,6 +71,7 @@ class SqliteJournal:
         self._open: list[r.Record] = []
         self._logged = 0
         self._failed = ""
+        self._backup: Backup | None = None
         try:
             with private():
                 directory.mkdir(parents=True, exist_ok=True)
@@ -123,6 +125,31 @@ class SqliteJournal:
             self._open = [record for record in self._open if _job_of(record) != job]
             self._tidy()
 
+    def backup(self, directory: str, *, begin: bool) -> dict[str, Any]:
+        """Begin a whole copy in `directory`, or tell how far the one there is."""
+        place, known = Path(directory), self._backup
+        try:
+            if begin and (known is None or not self.working):
+                known = self._backup = Backup(self._db, self._files, place)
+        except OSError as error:
+            raise LookupError(f"cannot make a backup in {place}: {error}") from None
+        if known is None or known.place != place:
+            where = f" in {known.place}" if known is not None else ""
+            raise LookupError(f"no backup in {place}: the last one is{where or ' none'}")
+        if known.error:
+            raise LookupError(known.error)
+        return known.report
+
+    @property
+    def working(self) -> bool:
+        """Whether there is a backup to go on with."""
+        return self._backup is not None and not (self._backup.done or self._backup.error)
+
+    def work(self) -> None:
+        """Go on a little with a backup."""
+        if self._backup is not None and self.working:
+            self._backup.step()
+
     def has_room(self, nbytes: int) -> bool:
         """Whether the file system has so many bytes twice over (log and file), and the reserve."""
         if self._room.gone():
@@ -137,6 +164,7 @@ class SqliteJournal:
     def close(self) -> None:
         """Close the file; what was not committed is lost."""
         self._open.clear()
+        self._end_backup()
         self._room.close()
         with contextlib.suppress(apsw.Error):
             if self._failed or self._room.gone():
@@ -252,6 +280,7 @@ class SqliteJournal:
         """Go on with a new database that has what can be read of this one."""
         where = self._directory
         log.error("the journal in %s is damaged (%s); what can be read is kept", where, damage)
+        self._end_backup()
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._db.close()
         aside = salvage.rebuild(where)
@@ -260,6 +289,11 @@ class SqliteJournal:
             raise apsw.CorruptError(damage)
         self._configure()
         log.error("the damaged database is kept as %s; delete it when it is of no use", aside)
+
+    def _end_backup(self) -> None:
+        if self._backup is not None and self.working:
+            self._backup.close()
+            self._backup.error = f"the backup in {self._backup.place} was broken off"
 
     def _write(self, records: list[r.Record]) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -278,8 +312,9 @@ class SqliteJournal:
 
     def _tidy(self) -> None:
         """What may wait until a transaction is safe."""
-        for name in self._writer.loose_files():
-            self._files.remove(name)
+        if not self.working:  # a backup may want them
+            for name in self._writer.loose_files():
+                self._files.remove(name)
         self._reader.changed()
         try:
             if self._writer.forgot:

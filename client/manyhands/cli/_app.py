@@ -34,6 +34,7 @@ VERBS = {
     "forget": ("forget", "Delete jobs that are over."),
     "nodes": ("nodes", "List nodes."),
     "drain": ("drain", "Have nodes finish what they run, and leave."),
+    "backup": ("backup", "Copy the broker's journal while it is in use."),
     "cancel": ("cancel", "Cancel jobs."),
     "health": ("health", "Say whether a broker, or this host's node, serves."),
     "loadtest": ("loadtest", "Load a cluster, check every answer, and report."),
@@ -44,7 +45,8 @@ VERBS = {
 #: Verbs that talk to a broker: table [client] of the configuration file is for all of them.
 CLIENT_VERBS = (
     *("run", "map", "submit", "jobs", "show", "wait", "results", "logs", "why"),
-    *("pause", "resume", "retry", "forget", "nodes", "drain", "cancel", "health", "loadtest"),
+    *("pause", "resume", "retry", "forget", "nodes", "drain", "backup", "cancel"),
+    *("health", "loadtest"),
 )
 
 _EXAMPLES = (

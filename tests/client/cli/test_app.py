@@ -98,6 +98,7 @@ _ARGUMENTS = {
     "retry": ["--failed", "4f0c"],
     "jobs": [],
     "drain": ["node-1"],
+    "backup": ["/tmp/never-made"],
 }
 
 
