@@ -23,15 +23,19 @@ def main() -> int:
 
     from manyhands_worker.birth import start_fork_server  # noqa: PLC0415
 
-    start_fork_server()
+    try:
+        fields = json.loads(options.config_json)
+        start_fork_server(str(fields.get("key_file", "")))
+    except (ValueError, AttributeError) as error:
+        parser.error(f"--config-json: {error}")
     from manyhands_shared.config import WorkerConfig  # noqa: PLC0415
     from manyhands_shared.logs import log_to_stderr  # noqa: PLC0415
     from manyhands_worker.node import run  # noqa: PLC0415
 
     log_to_stderr("manyhands worker", options.log_level)
     try:
-        config = WorkerConfig(**json.loads(options.config_json))
-    except (ValueError, TypeError) as error:
+        config = WorkerConfig(**fields)
+    except TypeError as error:
         parser.error(f"--config-json: {error}")
     return run(config, parent_pid=options.parent_pid, lifeline=options.lifeline)
 

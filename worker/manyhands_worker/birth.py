@@ -18,20 +18,33 @@ from manyhands_shared.bare_start import bare_start
 
 #: What variables were before `starting` changed them, as JSON.
 _WAS = "MANYHANDS_ENVIRONMENT_WAS"
+#: Names a file that the fork server keeps from itself and its children.
+_HIDDEN = "MANYHANDS_HIDDEN_FILE"
 #: A socket's name may have 107 bytes, of which multiprocessing's own names take 32.
 _LONGEST_DIRECTORY = 72
 _SHORT_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")
 
 
-def start_fork_server() -> None:
+class _Hidden:
+    """The file to hide from children; empty for none."""
+
+    path = ""
+
+
+def start_fork_server(key_file: str = "") -> None:
     """Start the process that children are forked from, with their modules loaded.
 
     It returns at once and so runs beside whatever the caller does next. Nothing happens where
     children are spawned instead.
+
+    Args:
+        key_file: hidden from children if that can be done (see `hiding`).
     """
     if sys.platform == "linux":
         from multiprocessing import forkserver  # noqa: PLC0415 - Linux alone
 
+        # What came over the standard input has no name, and is closed after it was read.
+        _Hidden.path = "" if key_file.startswith("/proc/") else key_file
         _shorten_directory()
         get_context("forkserver").set_forkserver_preload(["manyhands_worker.preload"])
         with starting():
@@ -42,6 +55,8 @@ def start_fork_server() -> None:
 def starting() -> Iterator[None]:
     """Start processes in this context: children, or the fork server that they are forked from."""
     wanted = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if os.pathsep not in p)}
+    if _Hidden.path:
+        wanted[_HIDDEN] = _Hidden.path
     was = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     os.environ[_WAS] = json.dumps(was)
@@ -50,6 +65,14 @@ def starting() -> Iterator[None]:
             yield
     finally:
         restore_environment()
+
+
+def hide_key() -> None:
+    """In the fork server: keep the node's key from children."""
+    if path := os.environ.get(_HIDDEN):
+        from manyhands_worker.hiding import hide  # noqa: PLC0415 - for nodes with a key alone
+
+        hide(path)
 
 
 def restore_environment() -> None:

@@ -4,6 +4,8 @@ The fork server leaves when everyone who holds its pipe is gone, and children in
 So that a node which is killed takes all of them along, the kernel ties the fork server to the node
 here, as it ties each child to the fork server in `child`.
 
+The node's key is hidden here, and so from all children (see `hiding`).
+
 A SIGTERM is for the node alone, which drains on it; some service managers send it to every process.
 """
 
@@ -12,9 +14,10 @@ from __future__ import annotations
 import signal
 
 import manyhands_worker.child  # noqa: F401 - to have it loaded is the point
-from manyhands_worker.birth import restore_environment
+from manyhands_worker.birth import hide_key, restore_environment
 from manyhands_worker.process import die_with_parent
 
+hide_key()
 restore_environment()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 die_with_parent()

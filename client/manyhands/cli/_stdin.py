@@ -30,6 +30,11 @@ def key_file() -> str:
             break
         if len(text) > _MAX_BYTES:
             raise ConfigError("what came over stdin is no key file")
+    if stat.S_ISREG(os.fstat(STDIN).st_mode):
+        # Else what is started from here could read it once more.
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, STDIN)
+        os.close(null)
     if not text.strip():
         raise ConfigError("no key came over stdin; write: manyhands worker --key-file - < FILE")
     memory = os.memfd_create("key")
