@@ -32,7 +32,7 @@ RUN python3 -m pip --python /opt/build/bin/python wheel --no-deps --no-build-iso
 FROM ${PYTHON_IMAGE}
 # Everybody may write to /scratch: a tmpfs takes the mode of the directory that it covers.
 RUN useradd --system --uid 10001 --create-home manyhands \
- && install -d -o manyhands -g manyhands -m 700 /keys /journal \
+ && install -d -o manyhands -g manyhands -m 700 /keys /node-keys /client-keys /journal \
  && install -d -m 1777 /scratch
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/manyhands /opt/manyhands

@@ -143,8 +143,7 @@ def _write(path: Path, keys: tuple[Allowed, ...]) -> None:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                if os.geteuid() == 0:
-                    _keep_owner(path, descriptor)
+                _keep_readers(path, descriptor)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -160,8 +159,13 @@ def _line(key: Allowed) -> str:
     return f"{key.public} {key.role} {key.name}{priority}\n"
 
 
-def _keep_owner(path: Path, descriptor: int) -> None:
-    """Make root's new list the user's whose list it replaces: a broker of that user has to read it."""
+def _keep_readers(path: Path, descriptor: int) -> None:
+    """Let those read the new list who could read the one that it replaces.
+
+    A broker of another user may have to, and public keys are no secret.
+    """
     with contextlib.suppress(FileNotFoundError):
         before = path.stat()
-        os.fchown(descriptor, before.st_uid, before.st_gid)
+        if os.geteuid() == 0:
+            os.fchown(descriptor, before.st_uid, before.st_gid)
+        os.fchmod(descriptor, 0o600 | (before.st_mode & 0o044))

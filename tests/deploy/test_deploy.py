@@ -21,7 +21,7 @@ from command import COMMAND
 from manyhands.cli._app import VERBS, app
 from manyhands_broker.http.app import SCALE
 from manyhands_broker.http.metrics import COUNTERS, GAUGES
-from manyhands_shared import duration, settings
+from manyhands_shared import allow_list, duration, settings
 from manyhands_shared.config import BrokerConfig, WorkerConfig
 
 ROOT = Path(__file__).parents[2]
@@ -179,8 +179,12 @@ def test_a_unit_starts_a_command_that_there_is(file: Path) -> None:
     options = parsed(started_by(service))
     assert service["Type"] == "notify"
     assert service["KillMode"] == "mixed"
-    assert options["key_file"] == "/credentials/cluster.key"
-    assert service["LoadCredential"].startswith("cluster.key:")
+    if file.stem == "manyhands-broker":
+        assert options["key_file"] == "/credentials/cluster.key"
+        assert service["LoadCredential"].startswith("cluster.key:")
+    else:
+        assert options["key_file"] == "-"
+        assert service["StandardInput"] == "file:/etc/manyhands/worker.key"
     assert int(service["WatchdogSec"]) >= 10  # the loops say so twice a second
 
 
@@ -192,6 +196,55 @@ def test_systemd_understands_a_unit(file: Path, tmp_path: Path) -> None:
     command = ["systemd-analyze", "verify", str(here)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+# Keys
+
+
+def test_no_node_is_given_the_clusters_key() -> None:
+    [worker] = PODS["worker"]["spec"]["containers"]
+    [broker] = PODS["broker"]["spec"]["containers"]
+    environment = {entry["name"]: entry["value"] for entry in worker["env"]}
+    assert environment["MANYHANDS_KEY_FILE"] == "/keys/node.key"
+    secrets = [
+        {volume["secret"]["secretName"] for volume in pod["spec"]["volumes"] if "secret" in volume}
+        for pod in (PODS["broker"], PODS["worker"])
+    ]
+    assert not secrets[0] & secrets[1]
+    assert {"name": "secret", "mountPath": "/secret", "readOnly": True} in broker["volumeMounts"]
+    assert parsed(broker["args"])["allow_file"].startswith("/secret/")
+    services = COMPOSE["services"]
+    assert services["worker"]["volumes"] == ["node-keys:/keys:ro"]
+    for name, service in services.items():
+        if name not in ("keys", "broker"):
+            assert not [one for one in service.get("volumes", []) if one.startswith("keys:")]
+    assert services["client"]["volumes"][0] == "client-keys:/keys:ro"
+    unit = (DEPLOY / "systemd/manyhands-worker.service").read_text()
+    settings_of_unit = [line for line in unit.splitlines() if not line.startswith("#")]
+    assert "cluster.key" not in "\n".join(settings_of_unit)
+
+
+def test_the_keys_of_compose_are_made_once_each_for_its_role(tmp_path: Path) -> None:
+    [script] = COMPOSE["services"]["keys"]["command"]
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    (binaries / "manyhands").write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    (binaries / "manyhands").chmod(0o755)
+    for name in ("keys", "node-keys", "client-keys"):
+        script = script.replace(f" /{name}/", f" {tmp_path}/{name}/")
+    environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}"}
+    found = []
+    for _ in range(2):
+        subprocess.run(
+            ["sh", "-euc", script.replace("$$", "$")], check=True, env=environment, timeout=60
+        )
+        found.append({file.name: file.read_text() for file in tmp_path.glob("*keys/*")})
+    assert found[0] == found[1]
+    assert set(found[0]) == {"cluster.key", "cluster.key.allowed", "node.key", "client.key"}
+    keys = {
+        entry.name: entry.role for entry in allow_list.read(tmp_path / "keys/cluster.key.allowed")
+    }
+    assert keys == {"nodes": "worker", "clients": "client"}
 
 
 # Compose and what it mounts

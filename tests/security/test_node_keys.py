@@ -11,7 +11,7 @@ import pytest
 
 import manyhands
 from chaos.conftest import joined
-from command import COMMAND
+from command import COMMAND, fails, run
 from manyhands_shared import loans
 from manyhands_worker import hiding
 from security.cluster import Keyed
@@ -143,3 +143,20 @@ def test_no_other_place_counts_as_a_directory_of_keys(tmp_path: Path) -> None:
     assert not hiding._is_apart("/tmp/node.key")
     assert not hiding._is_apart("/node.key")
     assert not hiding._is_apart("/etc/hosts")
+
+
+def test_health_is_told_by_a_nodes_own_key(keyed: Keyed) -> None:
+    """Which may ask the broker nothing: a container of a node has no other."""
+    file = keyed.key("mill", "worker")
+    options = ["health", "--node", "--broker", keyed.broker.address, "--connect-timeout", "20"]
+    assert "no node of this host" in fails(run(*options, "--key-file", file), 1)
+    keyed.node(file)
+    joined(_admin(keyed), 1)
+    done = run(*options, "--key-file", file)
+    assert done.returncode == 0, done.stderr
+    assert "admits this key" in done.stdout
+    stranger = keyed.key("stranger", "worker", allow=False)
+    assert "does not accept this key" in fails(run(*options, "--key-file", stranger), 4)
+    keyed.broker.kill()
+    options[-1] = "0.5"
+    assert "no broker answers" in fails(run(*options, "--key-file", file), 3)

@@ -114,6 +114,8 @@ def test_a_list_that_root_changes_stays_its_owners(tmp_path: Path) -> None:
     allow_list.allow(place, Allowed("0" * 64, "client", "alice"))
     allow_list.allow(place, Allowed("1" * 64, "client", "bob"))
     os.chown(place, 65534, 65534)
+    place.chmod(0o644)
     allow_list.revoke(place, "alice")
+    assert stat.S_IMODE(place.stat().st_mode) == 0o644
     assert [entry.name for entry in allow_list.read(place)] == ["bob"]
     assert (place.stat().st_uid, place.stat().st_gid) == (65534, 65534)
