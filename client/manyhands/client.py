@@ -16,6 +16,7 @@ from manyhands.job_options import TaskOptions, job_options
 from manyhands.store import Ref
 from manyhands_shared.config import DEFAULT_BIND
 from manyhands_shared.errors import ClusterClosed, NotAuthorised, Refused
+from manyhands_shared.handlers import is_from_handler
 
 _QUERY_SECONDS = 30.0
 _LOOK_SECONDS = 0.02
@@ -193,11 +194,28 @@ class Client:
         return self._loop.ask(what, parameters).result(_QUERY_SECONDS)
 
     def cancel(self, job_id: str) -> None:
-        """Cancel a job of any session. Nothing happens if there is none by that id.
+        """Cancel a job of any session, and wait for the broker's word that it is.
 
-        Nor if it is of another key and yours is not an admin's.
+        Nothing happens if there is none by that id, or it is over; nor if it is of another key and yours
+        is not an admin's. In a callback it does not wait.
+
+        Raises:
+            TimeoutError: no word within half a minute: it may or may not be cancelled.
         """
-        self._loop.cancel_other(job_id)
+        if self._loop.on_thread():
+            self._loop.cancel_other(job_id)
+            return
+        try:
+            self._loop.ask("cancel", {"id": job_id}).result(_QUERY_SECONDS)
+        except (Refused, NotAuthorised):
+            return
+        except TimeoutError as error:
+            if is_from_handler(error):
+                raise
+            raise TimeoutError(
+                f"the broker has not said within {_QUERY_SECONDS:.0f} s that job {job_id} is cancelled: "
+                "look at it when the broker is back, and cancel it again if it is not"
+            ) from None
 
     def close(self) -> None:
         """End the session; what it submitted and has not ended is cancelled, durable jobs excepted."""

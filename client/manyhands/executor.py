@@ -233,14 +233,15 @@ class Executor(concurrent.futures.Executor):
             cancel_futures: cancel what has not ended, running tasks too.
         """
         (self._root or self)._is_shut = True
-        if self._drop.detach() is None:
-            if wait:
-                self._connection.loop.join()
-            return
-        if cancel_futures:
-            self._family.cancel()
-        self._family.close()
-        self._connection.finish(wait=wait)
+        if self._drop.alive:
+            if cancel_futures:
+                self._family.cancel()
+            self._family.close()
+            self._connection.finish(wait=False)
+            # Last: what Ctrl-C interrupts before is done when this is called again, or at the exit.
+            self._drop.detach()
+        if wait:
+            self._connection.loop.join()
 
 
 def _drop(calls: CallsFamily, connection: Connection) -> None:
@@ -255,7 +256,13 @@ def _results(
     ahead: int | None,
 ) -> Iterator[Any]:
     """Submit all rows, or `ahead` of them, now; the iterator returned gives results in order."""
-    pending = collections.deque(map(submit, itertools.islice(rows, ahead)))
+    pending: collections.deque[RemoteFuture] = collections.deque()
+    try:
+        pending.extend(map(submit, itertools.islice(rows, ahead)))
+    except BaseException:
+        for future in pending:
+            future.cancel()
+        raise
 
     def generate() -> Iterator[Any]:
         try:

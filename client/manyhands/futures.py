@@ -77,6 +77,8 @@ class RemoteFuture(Future[Any]):
     _body: Payload | None = None
     _status = int(Status.OK)
     _loader: int | None = None  # the thread that unpickles it
+    #: Whether this process was forked while it was pending: it has ended with an error, quietly.
+    is_orphan = False
 
     def __init__(self, sink: FutureSink | None) -> None:
         self._sink = sink  # and not super().__init__(), which makes what is made lazily here
@@ -189,7 +191,9 @@ class RemoteFuture(Future[Any]):
         for callback in self._done_callbacks:
             try:
                 callback(self)
-            except BaseException:  # SystemExit too: it would end the thread that brings all results
+            except BaseException as error:  # SystemExit too: it would end the I/O thread
+                if is_from_handler(error):
+                    raise
                 log.exception("a done-callback of %r raised; its result is not affected", self)
 
     def _settle(self, status: int, body: Payload) -> None:
@@ -217,6 +221,13 @@ class RemoteFuture(Future[Any]):
         """End it with an exception of our own, unless it has ended."""
         with suppress(InvalidStateError):
             self.set_exception(error)
+
+    def _orphan(self, error: BaseException) -> None:
+        """In a forked child: end it, and have nobody called who belongs to the parent."""
+        if self._state not in _ENDED:
+            self._waiters, self._done_callbacks = [], []
+            self._condition, self._complete = threading.Condition(), True
+            self._exception, self.is_orphan, self._state = error, True, FINISHED
 
 
 _ENDED = (FINISHED, CANCELLED_AND_NOTIFIED)
@@ -272,6 +283,12 @@ def resolve(futures: Sequence[RemoteFuture], statuses: bytes, bodies: list[Paylo
                     future._state = FINISHED
     for position in others:
         futures[position]._settle(statuses[position], bodies[position])
+
+
+def renew_lock() -> None:
+    """In a forked child: whoever held it may not be here."""
+    global _birth  # noqa: PLW0603 - there is one for all futures
+    _birth = threading.RLock()
 
 
 def settle_quietly(future: RemoteFuture, body: Payload) -> bool:
@@ -344,7 +361,22 @@ class FutureSink:
         """See `Sink`."""
         futures, self._futures = self._futures, {}
         for future in futures.values():
-            future._fail(error)
+            if self.job.cancelled:
+                future._settle(Status.CANCELLED, b"")
+            else:
+                future._fail(error)
+
+    @property
+    def waits(self) -> bool:
+        """See `Sink`."""
+        return not self.job.cancelled and any(
+            not future.done() for future in self._futures.values()
+        )
+
+    def orphan(self, error: BaseException, entries: Sequence[RemoteFuture], /) -> None:
+        """See `Sink`."""
+        for future in (*self._futures.values(), *entries):
+            future._orphan(error)
 
     def _find_doomed(self) -> list[int]:
         doomed, self._doomed = set(self._doomed), []  # whatever was cancelled until now, in one go

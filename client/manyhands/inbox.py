@@ -47,6 +47,16 @@ class Inbox:
             self.error = self.error or error
             self.changed.notify_all()
 
+    @property
+    def waits(self) -> bool:
+        """See `Sink`."""
+        return True
+
+    def orphan(self, error: BaseException, _entries: Sequence[Any], /) -> None:
+        """See `Sink`."""
+        self.changed = threading.Condition()
+        self.error = self.error or error
+
     def take(self) -> Arrival:
         """The next result, of which there must be one. Under `changed`."""
         return self.arrived.popleft()

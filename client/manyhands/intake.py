@@ -229,6 +229,15 @@ class Intake:
         with self._room:
             self._room.notify_all()
 
+    def orphan(self, error: BaseException) -> list[tuple[OpenJob, Any]]:
+        """The same in a forked child, whose locks may be held by nobody; the tasks that are queued."""
+        self.error = error
+        self.is_shut = True
+        self._room = threading.Condition()
+        self.asleep = 0
+        queue, self._queue = self._queue, deque()
+        return [(job, entry) for job, entry, _ in queue if job is not None]
+
 
 def _close(*fds: int) -> None:
     for fd in fds:

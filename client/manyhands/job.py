@@ -13,6 +13,7 @@ from manyhands.loop import SessionLoop
 from manyhands.open_job import OpenJob
 from manyhands.pool_results import outcome
 from manyhands_shared.errors import TaskLost
+from manyhands_shared.handlers import is_from_handler
 from manyhands_shared.messages import Function
 from manyhands_shared.serial import Payload
 
@@ -24,6 +25,8 @@ _SILENCE_SECONDS = 2.0
 # Between two looks at a job that is waited for without its results.
 _FIRST_LOOK_SECONDS = 0.02
 _LAST_LOOK_SECONDS = 0.5
+# The broker is given as long to answer, however short the wait.
+_ANSWER_SECONDS = 0.5
 
 
 class Job:
@@ -153,8 +156,11 @@ class Job:
     # Inside -------------------------------------------------------------------------------------
 
     def _ask(self, what: str, **arguments: Any) -> Any:
-        answer = self._loop.ask(what, {"id": self.id, **arguments})
-        return answer.result(_QUERY_SECONDS)
+        return self._ask_within(_QUERY_SECONDS, what, **arguments)
+
+    def _ask_within(self, seconds: float | None, what: str, **arguments: Any) -> Any:
+        """Ask the broker. Without a limit it may be away meanwhile: it is asked when it is back."""
+        return self._loop.ask(what, {"id": self.id, **arguments}).result(seconds)
 
     def _begin(self) -> None:
         """Somebody wants the results."""
@@ -218,7 +224,7 @@ class DurableJob(Job):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         pause, look = threading.Event(), _FIRST_LOOK_SECONDS
-        while self.state() not in ENDED_STATES:
+        while not self._has_ended(deadline):
             left = look if deadline is None else min(look, deadline - time.monotonic())
             if left <= 0:
                 return False
@@ -226,14 +232,26 @@ class DurableJob(Job):
             look = min(2 * look, _LAST_LOOK_SECONDS)
         return True
 
+    def _has_ended(self, deadline: float | None) -> bool:
+        """Whether the broker says so; false if it has not answered in time."""
+        left = None
+        if deadline is not None:
+            left = max(_ANSWER_SECONDS, deadline - time.monotonic())
+        try:
+            return self._ask_within(left, "job")["state"] in ENDED_STATES
+        except TimeoutError as error:
+            if is_from_handler(error):
+                raise
+            return False
+
     def cancel(self) -> None:
         """Cancel what has not ended, also after this client has gone; nothing if it is over."""
         if self.state() not in ENDED_STATES:
             self._ask("cancel")
 
-    def refresh(self) -> dict[str, Any]:
-        """Ask for `tasks` again; what `info` gives."""
-        info = self.info()
+    def refresh(self, seconds: float | None = _QUERY_SECONDS) -> dict[str, Any]:
+        """Ask for `tasks` again, and wait so long for the answer; what `info` gives."""
+        info: dict[str, Any] = self._ask_within(seconds, "job")
         self.tasks, self._open = int(info["tasks"]), bool(info["open"])
         self._safe = bool(info["options"].get("safe"))
         self._trusted = self._trust or bool(info.get("trusted"))
@@ -241,7 +259,7 @@ class DurableJob(Job):
 
     def _begin(self) -> None:
         if self._following is None or not self._following.alive:
-            self.refresh()
+            self.refresh(None)
             inbox = self._inbox = self._new_inbox()
             self._quiet = None
             self._loop.watch(self.id, inbox)
@@ -271,7 +289,7 @@ class DurableJob(Job):
     def _look_after(self, inbox: Inbox) -> None:
         """Nothing came for a while: the job may have grown, or be gone."""
         ended = inbox.ended
-        state = str(self.refresh()["state"])
+        state = str(self.refresh(None)["state"])
         if self._quiet == (state, ended) and state in ENDED_STATES and ended < self.tasks:
             lost = self.tasks - ended
             inbox.fail(TaskLost(f"{lost} results of job {self.id} are not at the broker any more"))

@@ -198,6 +198,21 @@ class Jobs:
         """Take nothing any more. Comes before the intake is shut: others take what is left in there."""
         self._over = error
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody may want what has not ended; not if all of it was cancelled."""
+        return any(job.unfinished and job.sink.waits for job in self._jobs.values())
+
+    def orphan(self, error: BaseException) -> None:
+        """In a forked child: nothing will come here. Locks may be held by threads that are not here."""
+        self._over = error
+        for job in self._jobs.values():
+            job.closed = True
+            job.sink.orphan(error, [])
+        for sink in self._watchers.values():
+            sink.orphan(error, [])
+        self._jobs, self._watchers, self._answers = {}, {}, {}
+
     def end(self, error: BaseException) -> None:
         """Nothing will come any more: tell everybody."""
         for job in list(self._jobs.values()):

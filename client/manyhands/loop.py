@@ -8,6 +8,7 @@ vectors. A lone task is sent by the thread that submits it, over the link that t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -19,6 +20,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from manyhands import futures
 from manyhands.exchange import Exchange
 from manyhands.intake import Intake
 from manyhands.jobs import Jobs
@@ -70,6 +72,8 @@ log = logging.getLogger("manyhands.client")
 BROKEN_HANDSHAKES = 10
 #: Messages sent in one turn.
 _TURN_FLUSHES = 4
+#: A broker that is away may take so long to hear of cancellations, before a session ends without that.
+_FAREWELL_SECONDS = 5.0
 
 _loops: weakref.WeakSet[SessionLoop] = weakref.WeakSet()
 
@@ -96,6 +100,7 @@ class SessionLoop:
         self._broken = 0
         self._stopping = False
         self._when_idle: Callable[[], None] | None = None
+        self._give_up_at = math.inf
         self._at_end: Callable[[], None] | None = None
         self._pid = os.getpid()
         self._poller = Readiness()
@@ -203,8 +208,10 @@ class SessionLoop:
         error = ClusterClosed(
             "this process was forked from the one that connected; connect anew here"
         )
-        self._jobs.shut(error)
-        self.intake.shut(error)
+        self._jobs.orphan(error)
+        lost = [(sent.job, sent.future) for sent in self._lane.orphan()]
+        for job, entry in lost + self.intake.orphan(error):
+            job.sink.orphan(error, [entry])
 
     # On the I/O thread --------------------------------------------------------------------------
 
@@ -214,15 +221,19 @@ class SessionLoop:
             self._connect()
             while not self._stopping:
                 self._turn(self._wait())
-        except Exception as error:
+        except BaseException as error:  # SystemExit as well: all else would wait for ever
             log.exception("the client's I/O thread failed")
             self._end(ManyhandsError(f"manyhands failed inside ({error!r}); please report this"))
         finally:
-            self._disconnect(flush=True)
-            self._exchange.close()
-            self.intake.reject()
-            if self._at_end is not None:
-                self._at_end()
+            with contextlib.ExitStack() as stack:  # each, whatever the others raise; the last first
+                if self._at_end is not None:
+                    stack.callback(self._at_end)
+                stack.callback(self.intake.reject)
+                stack.callback(self._exchange.close)
+                stack.callback(self._disconnect, flush=True)
+                for record in self._lane.take_back()[0]:
+                    if isinstance(record, Sent):
+                        stack.callback(record.job.sink.reject, [record.future], [record.payload])
 
     def _wait(self) -> dict[Any, int]:
         """Sleep until there is something to do; returns the descriptors that are ready."""
@@ -251,8 +262,15 @@ class SessionLoop:
             self._link.drain()
         self._flush()
         intake.publish(session.unended, session.books.held_bytes)
-        if self._when_idle is not None and not session.unended and intake.empty:
+        if self._when_idle is not None and intake.empty and self._is_done():
             self._stop(ClusterClosed("the session was closed"), self._when_idle)
+
+    def _is_done(self) -> bool:
+        """Whether all is over, or cancelled and the broker is away."""
+        session = self._session
+        if session.unended and session.state is not State.OPEN:
+            return monotonic() >= self._give_up_at and not self._jobs.wanted
+        return not session.unended
 
     def _enter(self, log: list[Sent | Arrived], torn: bool) -> None:
         """Have the session learn what callers have done with the link meanwhile."""
@@ -289,6 +307,8 @@ class SessionLoop:
             return 0
         deadlines = self._session.deadline, link.deadline, self._lane.deadline
         times = [time for time in deadlines if time is not None]
+        if monotonic() < self._give_up_at < math.inf:
+            times.append(self._give_up_at)
         self._wakes_at = min(times, default=math.inf)
         return max(0.0, self._wakes_at - monotonic()) if times else None
 
@@ -397,6 +417,7 @@ class SessionLoop:
             then()
         else:
             self._when_idle = then
+            self._give_up_at = monotonic() + _FAREWELL_SECONDS
 
     def _end(self, error: BaseException) -> None:
         """Nothing will come any more: tell everybody."""
@@ -419,6 +440,7 @@ def _denied(address: str, *, keyed: bool) -> NotAuthorised:
 
 
 def _disown_all() -> None:
+    futures.renew_lock()
     for loop in list(_loops):
         loop.disown()
 

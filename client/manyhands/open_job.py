@@ -28,6 +28,14 @@ class Sink(Protocol):
     def fail(self, error: BaseException) -> None:
         """Nothing more will come: whatever has not ended fails with `error`."""
 
+    def orphan(self, error: BaseException, entries: Sequence[Any], /) -> None:
+        """The same in a forked child, for these tasks too: takes no lock there is, calls nobody back."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether anybody may still want what has not ended."""
+        return True
+
 
 class OpenJob:
     """One job of this session: its id, function and options, and the sink of its results.

@@ -152,7 +152,12 @@ class Pool:
         kwds: Mapping[str, Any] | None = None,
     ) -> Any:
         """``func(*args, **kwds)`` on a node; waits for it."""
-        return self.apply_async(func, args, kwds).get()
+        result = self.apply_async(func, args, kwds)
+        try:
+            return result.get()
+        except BaseException:
+            result.cancel()  # Ctrl-C: the call would only keep a slot
+            raise
 
     def apply_async(
         self,
@@ -168,7 +173,7 @@ class Pool:
             future = self._calls.submit(func, tuple(args), kwds or {})
         except ManyhandsError as error:
             future = RemoteFuture.failed(error)
-        return ApplyResult(future, callback, error_callback)
+        return ApplyResult(future, callback, error_callback, self)
 
     # Maps ---------------------------------------------------------------------------------------
 
@@ -176,7 +181,7 @@ class Pool:
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> list[Any]:
         """The list of ``func(item)`` for each item; `chunksize` of them travel as one task."""
-        return self._map_async(func, iterable, MapChunk, chunksize).get()
+        return self._map(func, iterable, MapChunk, chunksize)
 
     def map_async(
         self,
@@ -187,7 +192,7 @@ class Pool:
         error_callback: Callback = None,
     ) -> MapResult:
         """`map` that returns at once."""
-        return self._map_async(func, iterable, MapChunk, chunksize, callback, error_callback)
+        return self._map_async(func, iterable, MapChunk, chunksize, callback, error_callback)[0]
 
     def starmap(
         self,
@@ -196,7 +201,7 @@ class Pool:
         chunksize: int | None = None,
     ) -> list[Any]:
         """The list of ``func(*item)`` for each item."""
-        return self._map_async(func, iterable, StarmapChunk, chunksize).get()
+        return self._map(func, iterable, StarmapChunk, chunksize)
 
     def starmap_async(
         self,
@@ -207,7 +212,7 @@ class Pool:
         error_callback: Callback = None,
     ) -> MapResult:
         """`starmap` that returns at once."""
-        return self._map_async(func, iterable, StarmapChunk, chunksize, callback, error_callback)
+        return self._map_async(func, iterable, StarmapChunk, chunksize, callback, error_callback)[0]
 
     def imap(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1
@@ -259,6 +264,21 @@ class Pool:
         if self._state != _RUN:
             raise ValueError("Pool not running")
 
+    def _map(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        wrapper: type[MapChunk | StarmapChunk],
+        chunksize: int | None,
+    ) -> list[Any]:
+        result, job = self._map_async(func, iterable, wrapper, chunksize)
+        try:
+            return result.get()
+        except BaseException:
+            if job is not None and not result.ready():
+                self._loop.cancel(job)  # Ctrl-C: its tasks would only keep slots
+            raise
+
     def _map_async(
         self,
         func: Callable[..., Any],
@@ -267,7 +287,7 @@ class Pool:
         chunksize: int | None,
         callback: Callback = None,
         error_callback: Callback = None,
-    ) -> MapResult:
+    ) -> tuple[MapResult, OpenJob | None]:
         self._check_running()
         items: Any = iterable if hasattr(iterable, "__len__") else list(iterable)
         count = len(items)
@@ -275,9 +295,9 @@ class Pool:
             chunksize = -(-count // (4 * self._processes)) or 1
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
-        result = MapResult(-(-count // chunksize), callback, error_callback, chunksize)
+        result = MapResult(-(-count // chunksize), callback, error_callback, chunksize, pool=self)
         if not count:
-            return result
+            return result, None
         job: OpenJob | None = None
         try:
             packed = self._calls.pack(func, wrapper)
@@ -290,7 +310,11 @@ class Pool:
             result.fail(error)
             if job is not None:
                 self._loop.cancel(job)
-        return result
+        except BaseException:
+            if job is not None:
+                self._loop.cancel(job)
+            raise
+        return result, job
 
     def _imap(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, *, ordered: bool
@@ -298,7 +322,7 @@ class Pool:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
-        results = IMapIterator(2 * self._processes, ordered=ordered)
+        results = IMapIterator(2 * self._processes, ordered=ordered, pool=self)
         packed = self._calls.pack(func, MapChunk if chunksize > 1 else None)
         job = OpenJob(packed, self._calls.job_options(func), results.sink)
         self._loop.open_job(job)

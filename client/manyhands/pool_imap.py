@@ -75,6 +75,16 @@ class _Stream:
             self.error = error
             self.changed.notify_all()
 
+    @property
+    def waits(self) -> bool:
+        """See `Sink`."""
+        return not self.abandoned
+
+    def orphan(self, error: BaseException, _entries: Sequence[Any], /) -> None:
+        """See `Sink`."""
+        self.changed = threading.Condition()
+        self.error = error
+
     def abandon(self) -> None:
         """The consumer is gone."""
         with self.changed:
@@ -89,10 +99,12 @@ class IMapIterator:
     Args:
         ahead: how far the input is read ahead at first, in tasks.
         ordered: give results in the order of the input, or as they come.
+        pool: lives until the last result was taken, wherever else it is dropped.
     """
 
-    def __init__(self, ahead: int, *, ordered: bool) -> None:
+    def __init__(self, ahead: int, *, ordered: bool, pool: object = None) -> None:
         self._stream = _Stream(ahead, ordered=ordered)
+        self._pool = pool
         weakref.finalize(self, self._stream.abandon).atexit = False
 
     @property
@@ -128,6 +140,7 @@ class IMapIterator:
         while True:
             if stream.exhausted and stream.taken == stream.submitted:
                 error, stream.input_error = stream.input_error, None
+                self._pool = None
                 raise error if error is not None else StopIteration
             if stream.error is not None:
                 raise stream.error

@@ -32,9 +32,14 @@ class ApplyResult:
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
     def __init__(
-        self, future: RemoteFuture, callback: Callback = None, error_callback: Callback = None
+        self,
+        future: RemoteFuture,
+        callback: Callback = None,
+        error_callback: Callback = None,
+        pool: object = None,
     ) -> None:
         self._future = future
+        self._pool = pool  # lives until this has ended, wherever else it is dropped
         self._called: threading.Event | None = None
         if callback is not None or error_callback is not None:
             self._called = threading.Event()
@@ -43,7 +48,9 @@ class ApplyResult:
 
     def ready(self) -> bool:
         """Whether the call has ended."""
-        return self._future.done() if self._called is None else self._called.is_set()
+        if self._called is None or self._future.is_orphan:
+            return self._future.done()
+        return self._called.is_set()
 
     def successful(self) -> bool:
         """Whether it ended without an exception.
@@ -57,7 +64,7 @@ class ApplyResult:
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until it has ended, `timeout` seconds at most."""
-        if self._called is not None:
+        if self._called is not None and not self._future.is_orphan:
             self._called.wait(timeout)
             return
         try:
@@ -75,7 +82,12 @@ class ApplyResult:
         self.wait(timeout)
         if not self.ready():
             raise multiprocessing.TimeoutError
+        self._pool = None
         return self._future.result()
+
+    def cancel(self) -> None:
+        """Nobody wants the call any more: it need not go on."""
+        self._future.cancel()
 
     def _error(self) -> BaseException | None:
         try:
@@ -85,11 +97,12 @@ class ApplyResult:
 
     def _call_back(self, future: Any) -> None:
         assert self._called is not None
-        error = self._error()
         try:
+            error = self._error()
             run_callback(self._callbacks[error is not None], error or future.result)
         finally:
             self._called.set()
+            self._pool = None
 
 
 class MapResult:
@@ -101,9 +114,15 @@ class MapResult:
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
     def __init__(
-        self, chunks: int, callback: Callback, error_callback: Callback, chunksize: int = 1
+        self,
+        chunks: int,
+        callback: Callback = None,
+        error_callback: Callback = None,
+        chunksize: int = 1,
+        pool: object = None,
     ) -> None:
         self._chunksize = chunksize
+        self._pool = pool if chunks else None  # lives until this has ended
         self._ended = threading.Event()
         self._callbacks = (callback, error_callback)
         self._chunks: list[Payload] = [b""] * chunks
@@ -179,14 +198,30 @@ class MapResult:
             self._exception = error
             self._finish()
 
+    @property
+    def waits(self) -> bool:
+        """See `Sink`."""
+        return True
+
+    def orphan(self, error: BaseException, _entries: Sequence[Any], /) -> None:
+        """See `Sink`."""
+        self._loading, self._ended = threading.Lock(), threading.Event()
+        self._is_loaded, self._exception = True, error
+        self._ended.set()
+
     def _finish(self) -> None:
         try:
             if self._callbacks != (None, None):
                 self._load()
                 failed = self._exception is not None
                 run_callback(self._callbacks[failed], self._exception or (lambda: self._value))
+        except (
+            BaseException
+        ):  # SystemExit in a value that is loaded: `get` raises it where it belongs
+            log.exception("the results of a map do not load for its callback")
         finally:
             self._ended.set()
+            self._pool = None
 
     def _load(self) -> None:
         with self._loading:
@@ -218,5 +253,5 @@ def run_callback(callback: Callback, argument: Any) -> None:
         return
     try:
         callback(argument if isinstance(argument, BaseException) else argument())
-    except Exception:
+    except BaseException:  # SystemExit too: it would end the thread that brings all results
         log.exception("a callback of the pool raised; the result itself is not affected")

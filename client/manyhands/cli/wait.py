@@ -12,6 +12,7 @@ from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed, TimedOut
 from manyhands.cli._options import client_options
 from manyhands.cli._verb import Verb
+from manyhands.job import Job
 
 
 @click.command(
@@ -36,7 +37,16 @@ def command(*, jobs: tuple[str, ...], timeout: float | None, **connection: Any) 
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not job.wait(left):
                 raise TimedOut(f"job {job.id} is not over after {timeout:g} s; it goes on")
-            states.append(job.state())
+            states.append(_state(job))
             _output.say(f"{job.id} {states[-1]}")
     if set(states) != {"done"}:
         raise JobFailed("not every job is done; see: manyhands results JOB, manyhands show JOB")
+
+
+def _state(job: Job) -> str:
+    """How a job has ended; the broker may be away just now."""
+    while True:
+        try:
+            return job.state()
+        except TimeoutError:
+            continue
