@@ -12,7 +12,7 @@ import pytest
 
 from broker.core_world import World
 from broker.journal_conformance import ended, opened, write
-from broker.test_journal import payload_files
+from broker.test_journal import killed_writer, payload_files
 from manyhands_broker.core import records as r
 from manyhands_broker.core.store import Damaged
 from manyhands_broker.journal.sqlite import SqliteJournal
@@ -219,6 +219,34 @@ def test_a_crash_in_the_middle_of_a_rebuilding(place: Path) -> None:
     whole, _ = look(place)
     assert whole == set(JOBS)
     assert {file.name for file in place.glob("journal.db.[pr]*")} == set()
+
+
+def test_damage_in_the_middle_of_the_log_costs_what_it_hit(tmp_path: Path, place: Path) -> None:
+    """What was acknowledged behind it is there, and nothing that was written reads otherwise."""
+    committed = killed_writer(place, "endless", "60")
+    size = (place / "journal.db-wal").stat().st_size
+    seed = random.randrange(1 << 32)
+    print(f"{seed=}")
+    rng = random.Random(seed)
+    for number in range(12):
+        copy = tmp_path / f"copy-{number}"
+        shutil.copytree(place, copy)
+        with (copy / "journal.db-wal").open("r+b") as file:
+            file.seek(rng.randrange(32, size * 3 // 4))
+            file.write(b"damage")
+        journal = SqliteJournal(copy, reserve=0)
+        [job] = list(journal.jobs())
+        assert not job.damage
+        assert job.total > committed, "what came behind is there"
+        bodies = journal.bodies("job", 0, job.total)
+        lost = 0
+        for index, body in enumerate(bodies):
+            lost += isinstance(body, Damaged)
+            large = b"L" * 300_000 if index % 20 == 7 else b"%d" % index
+            assert isinstance(body, Damaged) or body == large
+        assert lost < len(bodies) / 2
+        journal.close()
+        shutil.rmtree(copy)
 
 
 def test_a_copy_without_its_log_says_so(

@@ -23,6 +23,7 @@ from manyhands_broker.core import records as r
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import Damaged, StoredResults
 from manyhands_broker.descriptors import reserve
+from manyhands_broker.journal import log as write_ahead
 from manyhands_broker.journal import salvage
 from manyhands_broker.journal.backup import Backup
 from manyhands_broker.journal.files import PayloadFiles, sync_directory
@@ -222,6 +223,8 @@ class SqliteJournal:
     def _prepare(self, *, has_log: bool) -> None:
         try:
             self._configure()
+            if has_log:
+                self._mend_log()
             damage = self._damage()
         except _DAMAGE as error:
             damage = str(error)
@@ -268,6 +271,24 @@ class SqliteJournal:
                 f"the journal in {self._directory} was written by a newer manyhands; use that one"
             )
         salvage.prepare(db)
+
+    def _mend_log(self) -> None:
+        """Have transactions read that lie behind a damaged frame of the log."""
+        try:
+            valid, _ = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.FullError:
+            return
+        path = self._directory / "journal.db-wal"
+        behind = write_ahead.commits_behind(path, max(0, valid))
+        # A crash or a loss of power tears the last transaction, which was not acknowledged yet.
+        if behind < 2:
+            return
+        log.error("%s is damaged: %d transactions lie behind the damage", path, behind)
+        self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._db.close()
+        write_ahead.reseal(path, max(0, valid))
+        self._connect()
+        self._configure()
 
     def _damage(self) -> str:
         """What a look through the database finds; nothing is said of a very large one."""
