@@ -228,11 +228,12 @@ def test_damage_in_the_middle_of_the_log_costs_what_it_hit(tmp_path: Path, place
     seed = random.randrange(1 << 32)
     print(f"{seed=}")
     rng = random.Random(seed)
-    for number in range(12):
+    places = [0, 10, 20, 28, 36, 44, *(rng.randrange(32, size * 3 // 4) for _ in range(9))]
+    for number, at in enumerate(places):
         copy = tmp_path / f"copy-{number}"
         shutil.copytree(place, copy)
         with (copy / "journal.db-wal").open("r+b") as file:
-            file.seek(rng.randrange(32, size * 3 // 4))
+            file.seek(at)
             file.write(b"damage")
         journal = SqliteJournal(copy, reserve=0)
         [job] = list(journal.jobs())

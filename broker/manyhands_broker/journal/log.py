@@ -18,6 +18,7 @@ from pathlib import Path
 
 _HEADER, _FRAME = 32, 24
 _LITTLE, _BIG = 0x377F0682, 0x377F0683
+_VERSION, _PAGE = 3_007_000, 4_096
 _WORD = 0xFFFFFFFF
 
 
@@ -33,7 +34,8 @@ def commits_behind(log: Path, valid: int) -> int:
 def reseal(log: Path, valid: int) -> None:
     """Make the checksums of all frames behind the first `valid` ones right, as their content is."""
     with log.open("r+b") as file:
-        header = file.read(_HEADER)
+        header = _header(file.fileno())
+        file.write(header)
         magic, _, size = struct.unpack_from(">3I", header)
         salts = header[16:24]
         order = ">" if magic == _BIG else "<"
@@ -56,17 +58,26 @@ def reseal(log: Path, valid: int) -> None:
 
 def _frames(descriptor: int) -> Iterator[tuple[int, bool]]:
     """Frames of the present round: their numbers, and whether each ends a transaction."""
-    header = os.pread(descriptor, _HEADER, 0)
-    if len(header) < _HEADER:
-        return
-    magic, _, size = struct.unpack_from(">3I", header)
-    if magic not in (_LITTLE, _BIG) or not 512 <= size <= 65_536:
-        return
+    header = _header(descriptor)
+    [size] = struct.unpack_from(">I", header, 8)
     number, at = 0, _HEADER
     while len(frame := os.pread(descriptor, _FRAME, at)) == _FRAME:
         if frame[8:16] == header[16:24]:
             yield number, frame[4:8] != bytes(4)
         number, at = number + 1, at + _FRAME + size
+
+
+def _header(descriptor: int) -> bytes:
+    """The log's header; where it is damaged, one that fits its first frame."""
+    header = os.pread(descriptor, _HEADER, 0)
+    if len(header) == _HEADER:
+        [magic] = struct.unpack_from(">I", header)
+        order = ">" if magic == _BIG else "<"
+        if struct.pack(">2I", *_checksum(header[:24], order, 0, 0)) == header[24:]:
+            return header
+    salts = os.pread(descriptor, 8, _HEADER + 8).ljust(8, b"\0")
+    header = struct.pack(">4I", _LITTLE, _VERSION, _PAGE, 0) + salts
+    return header + struct.pack(">2I", *_checksum(header, "<", 0, 0))
 
 
 def _checksum(data: bytes, order: str, first: int, second: int) -> tuple[int, int]:
