@@ -154,3 +154,16 @@ def test_a_task_that_ends_nodes_is_quarantined_with_its_story(world: World) -> N
     assert [line.split()[:4] for line in story] == [
         ["attempt", str(n), "node", f"node{n}:"] for n in (1, 2, 3)
     ]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["durable", "unknown"])
+def test_no_node_claims_an_attempt_behind_which_there_are_none(world: World, known: bool) -> None:
+    if known:
+        world.submit()
+    world.restart()
+    assert world.node(holding=[m.Span("job", (1 << 31) - 1, [0])]) == []
+    world.client()
+    world.submit(durable=known)
+    world.wait(1.0, b"node")
+    [(attempt, _)] = world.assigned().values()
+    assert attempt == 1

@@ -13,6 +13,8 @@ from manyhands_broker.core.states import State
 from manyhands_shared.messages import ResultGroup, Span, Status
 from manyhands_shared.serial import total
 
+#: The highest attempt that a node may claim to run: many more must be left to be given out.
+MAX_CLAIM = 1 << 30
 #: Bytes of results that are kept for jobs nobody has submitted yet. Beyond that a task runs again.
 MAX_BYTES = 64 << 20
 

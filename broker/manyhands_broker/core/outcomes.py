@@ -30,6 +30,12 @@ class Outcomes:
 
     def results(self, node: Node, group: ResultGroup) -> None:
         """Tasks that a node says have ended: those that it holds in this attempt have."""
+        try:
+            self._results(node, group)
+        except Exception as error:  # noqa: BLE001 - reported; it ends the job
+            self._book.breakdowns.of(error, self._book.jobs.get(group.job))
+
+    def _results(self, node: Node, group: ResultGroup) -> None:
         book = self._book
         if node.stopping:
             group = _without_stopped(node, group)

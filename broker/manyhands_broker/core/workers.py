@@ -17,7 +17,7 @@ from manyhands_broker.core.effects import Unwatch, Watch
 from manyhands_broker.core.exchange import Exchange
 from manyhands_broker.core.job import Piece
 from manyhands_broker.core.node import Node
-from manyhands_broker.core.orphans import Orphans
+from manyhands_broker.core.orphans import MAX_CLAIM, Orphans
 from manyhands_broker.core.outcomes import Outcomes, runs
 from manyhands_broker.core.pressure import MEMORY
 from manyhands_broker.core.records import TaskPrinted
@@ -36,7 +36,6 @@ from manyhands_shared.messages import (
     Pong,
     Refused,
     Renew,
-    ResultGroup,
     Results,
     Returned,
     Span,
@@ -138,7 +137,12 @@ class Workers:
         node.lease_until = now + book.limits.lease
         match message:
             case Results(seq, groups):
-                self._results(node, seq, groups, now)
+                node.last_result = now
+                for group in groups:
+                    self._outcomes.results(node, group)
+                nbytes = sum(total(group.bodies) for group in groups)
+                self._courtesy.acknowledge(node, seq, nbytes)
+                book.fleet.update(node)
             case Renew(counter, slots, window):
                 node.draining = window == 0 or bool(node.drain)
                 self._resize(node, slots, window)
@@ -165,18 +169,6 @@ class Workers:
                 self.condemn(node, reason or "it left", blame=False)
             case _:
                 book.counters["unexpected_messages"] += 1
-
-    def _results(self, node: Node, seq: int, groups: list[ResultGroup], now: float) -> None:
-        book = self._book
-        node.last_result = now
-        for group in groups:
-            try:
-                self._outcomes.results(node, group)
-            except Exception as error:  # noqa: BLE001 - reported; it ends the job
-                book.breakdowns.of(error, book.jobs.get(group.job))
-        nbytes = sum(total(group.bodies) for group in groups)
-        self._courtesy.acknowledge(node, seq, nbytes)
-        book.fleet.update(node)
 
     def _event(self, node: Node, kind: str, text: str, details: dict[str, Any], now: float) -> None:
         """A node tells what people should know, as often as its key may."""
@@ -352,7 +344,7 @@ class Workers:
             if job is None:
                 keep += self._adoptable(node, span)
                 continue
-            if not node.suits(job.kind):
+            if span.attempt > MAX_CLAIM or not node.suits(job.kind):
                 book.counters["refused_attempts"] += len(span.indices)
                 continue
             kept = []
@@ -372,7 +364,8 @@ class Workers:
     def _adoptable(self, node: Node, span: Span) -> list[Span]:
         """Attempts of a job that is not known: its client may still come back and want them."""
         book = self._book
-        if span.job in book.kept or book.now - book.started >= book.limits.session_grace:
+        late = book.now - book.started >= book.limits.session_grace
+        if late or span.job in book.kept or span.attempt > MAX_CLAIM:
             return []
         kept, unwanted = self._orphans.add(node, span)
         for other, part in unwanted:
