@@ -2,6 +2,7 @@
 # make test   every test that this machine can run; what is skipped is named with its reason
 # make simulate  SEEDS=10000 simulated worlds in which everything goes wrong, from seed START=0
 # make replay    what happens in one of them: SEED=17, and to one task of it: TASK=j0/3
+# make fuzz   MESSAGES=200000 odd messages of every role at a broker that is killed now and then: SEED=7
 # make check  style, types, spelling, links
 # make audit  look for known faults in the pinned packages: asks the advisory database of PyPI
 # make lock   pin every package anew, with hashes: UPGRADE=--upgrade takes the newest versions
@@ -18,10 +19,11 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 SEEDS ?= 10000
 START ?= 0
+MESSAGES ?= 200000
 BENCH_RUN ?= out/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate replay check audit lock bench bench-quick bench-docs clean
+.PHONY: help demo test simulate replay fuzz check audit lock bench bench-quick bench-docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -37,6 +39,9 @@ simulate: $(VENV)/.installed-test,check
 
 replay: $(VENV)/.installed-test,check
 	@cd tests && $(abspath $(BIN))/python -m simulation --replay $(SEED) --task "$(TASK)"
+
+fuzz: $(VENV)/.installed-test,check
+	@cd tests && $(abspath $(BIN))/python -m fuzz --messages $(MESSAGES) $(if $(SEED),--seed $(SEED))
 
 check: $(VENV)/.installed-test,check
 	@echo "ruff check" && $(BIN)/ruff check .
