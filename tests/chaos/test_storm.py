@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -13,8 +14,8 @@ import pytest
 from chaos.peers import Peer
 from fuzz.storm import Storm
 from hostile import encoded
+from manyhands_shared import beat, pieces
 from manyhands_shared import messages as m
-from manyhands_shared import pieces
 from manyhands_shared.role_key import load
 
 FUNCTION = bytes(16)
@@ -136,6 +137,11 @@ def test_heartbeats_of_any_size_stop_nobody(storm: Storm) -> None:
     node = peer(storm, "worker")
     node.send(hello("worker1-0", b"worker1-0".ljust(16, b"_")))
     welcome = node.until(m.WorkerWelcome)
+    largest, boot = (1 << 64) - 1, b"worker1-0".ljust(16, b"_")
+    for cpu in (math.nan, math.inf, 1e308, 1.0):
+        told = beat.Beat(welcome.beat_row, boot, 1, largest, largest, cpu, largest, largest, cpu)
+        storm.tell(beat.encode(told, welcome.beat_key))
+    storm.look()
     for _ in range(500):
         storm.beat(welcome)
     storm.look()

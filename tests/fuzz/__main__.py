@@ -31,6 +31,7 @@ def main() -> int:
                 flush=True,
             )
             if broken:
+                # What it says comes with the first of each kind.
                 print("\n".join(line for line in storm.broker.log.splitlines() if " bug " in line))
                 return 1
             if part < options.restarts:

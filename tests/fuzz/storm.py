@@ -171,7 +171,8 @@ class Storm:
         assert self.most < MEMORY, f"{self.most >> 20} MiB more after {self.sent} messages"
 
     def restart(self) -> None:
-        """Kill the broker and start it again over the same journal."""
+        """Kill the broker and start it again over the same journal; nothing has broken until then."""
+        assert not self.broken, self.broker.log
         self.broker.kill()
         for vandal in self.vandals:
             vandal.close()
@@ -200,8 +201,11 @@ class Storm:
         row = rng.choice((welcome.beat_row, rng.randrange(1 << 32)))
         told: Any = (row, b"worker1-0".ljust(16, b"_"), *whole[:3], odd[0], *whole[3:5], odd[1])
         with suppress(struct.error, OSError):
-            datagram = beat.encode(beat.Beat(*told), welcome.beat_key)
-            self._udp.sendto(datagram, ("127.0.0.1", self.broker.port))
+            self.tell(beat.encode(beat.Beat(*told), welcome.beat_key))
+
+    def tell(self, datagram: bytes) -> None:
+        """Send something to where heartbeats go."""
+        self._udp.sendto(datagram, ("127.0.0.1", self.broker.port))
 
 
 def damaged(rng: random.Random, frames: list[bytes]) -> list[bytes]:
