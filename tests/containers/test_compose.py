@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from manyhands_worker.hiding import _LANDLOCK, _landlock_version
 from support import eventually
 
 if TYPE_CHECKING:
@@ -194,6 +195,13 @@ def test_everybody_is_healthy_and_confined(scaled: Callable[[int], Compose]) -> 
         assert confined.startswith("true [ALL] ")
         assert "no-new-privileges" in confined
         assert "<nil>" not in confined
+
+
+@pytest.mark.skipif(_landlock_version() < _LANDLOCK, reason="needs Landlock")
+def test_a_task_cannot_read_the_key_of_its_node(scaled: Callable[[int], Compose]) -> None:
+    jobs = ["-v", f"{JOBS}:/load:ro", "client", "/load/curious.py"]
+    out = scaled(1).run("run", "--rm", "-T", *jobs, timeout=200)
+    assert set(json.loads(out).values()) == {"Permission denied"}, out
 
 
 def test_slots_and_memory_are_those_of_the_container(scaled: Callable[[int], Compose]) -> None:
