@@ -6,21 +6,33 @@ noted as peers say hello, and when one is closed its peer is probed: sending fai
 is probed, and not believed to be gone, makes it safe that descriptors are given out again.
 
 Connections that have not said hello are strangers (see `strangers`).
+
+A message counts against nothing before its last frame has come. So what has come of those that have not
+ended is bounded for each key, and of too much the largest is shut (see `inflow`).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import deque
+from collections import Counter, deque
 
 import zmq
 
+from manyhands_broker.core import Identity
 from manyhands_broker.security import DOMAIN
 from manyhands_broker.strangers import Strangers
 from manyhands_shared import monitor, pieces
+from manyhands_shared.inflow import Inflow
+from manyhands_shared.wire import MAX_FRAME_BYTES, MAX_HEADER_BYTES
 
 #: From the news of an end to the probe: ZeroMQ tells of it a moment before it is so.
 SETTLE_SECONDS = 0.02
+#: Between two looks at what has come of messages that have not ended; and more for each connection.
+LOOK_SECONDS, LOOK_EACH = 0.05, 0.001
+#: What may have come of a message beside its payloads, and of one by which a stranger says hello.
+_SMALL_BYTES = MAX_HEADER_BYTES + (8 << 20)
+#: Of a node's, whose results may be as long as frames.
+_NODE_BYTES = MAX_FRAME_BYTES + _SMALL_BYTES
 _ACCEPTED = int(zmq.EVENT_ACCEPTED)
 _EVENTS = _ACCEPTED | int(zmq.EVENT_DISCONNECTED)
 
@@ -31,10 +43,16 @@ class Links:
     Args:
         router: the socket.
         descriptors: how many this process may have.
+        most: bytes of payloads that may come of a client's messages, for each key, before these end.
     """
 
-    def __init__(self, router: zmq.Socket[bytes], descriptors: int) -> None:
+    def __init__(self, router: zmq.Socket[bytes], descriptors: int, most: int) -> None:
         self._router = router
+        self._most = most + _SMALL_BYTES
+        self._inflow = Inflow()
+        self._next_look = 0.0
+        #: By which key each peer's connection came, and whether it is a node's.
+        self._identities: dict[int, tuple[Identity, bool]] = {}
         self.strangers = Strangers(descriptors)
         #: Its descriptor can be read when connections have been made, or have ended.
         self.monitor: zmq.Socket[bytes] = router.get_monitor_socket(_EVENTS)
@@ -46,8 +64,8 @@ class Links:
         self._descriptors: dict[bytes, int] = {}
         self._doubtful: deque[tuple[float, bytes]] = deque()
 
-    def met(self, peer: bytes, frame: zmq.Frame, now: float) -> None:
-        """A peer has said hello; `frame` is one of its message's."""
+    def met(self, peer: bytes, frame: zmq.Frame, who: Identity, now: float, *, node: bool) -> None:
+        """A peer has said hello by a key; `frame` is one of its message's."""
         self.look(now)  # the news of its connection comes before
         descriptor = int(frame.get(zmq.SRCFD))
         before = self._peers.get(descriptor)
@@ -55,7 +73,39 @@ class Links:
             self._doubtful.append((now + SETTLE_SECONDS, before))
         self._peers[descriptor] = peer
         self._descriptors[peer] = descriptor
+        self._identities[descriptor] = who, node
         self.strangers.forget(descriptor)
+
+    def heard(self, peer: bytes) -> None:
+        """A whole message of a peer has come."""
+        descriptor = self._descriptors.get(peer)
+        if descriptor is not None:
+            self._inflow.heard(descriptor)
+
+    def bound(self, now: float) -> int:
+        """Shut connections over which too much has come without an end; returns how many."""
+        if now < self._next_look or not self._inflow:
+            return 0
+        self._next_look = now + LOOK_SECONDS + LOOK_EACH * len(self._inflow)
+        shut = 0
+        keys: Counter[str | None] = Counter()
+        found = self._inflow.look(now)
+        for descriptor, size in sorted(found.items(), key=lambda item: item[1]):
+            most, key = self._bound_of(descriptor)
+            keys[key] += size
+            if keys[key] > most:
+                keys[key] -= size
+                self._inflow.shut(descriptor)
+                shut += 1
+        return shut
+
+    def _bound_of(self, descriptor: int) -> tuple[int, str | None]:
+        """How much may come over a connection together with others of its key, and that key."""
+        known = self._identities.get(descriptor)
+        if known is None:
+            return _SMALL_BYTES, None
+        who, node = known
+        return max(self._most, _NODE_BYTES) if node else self._most, who.key
 
     def forget(self, peer: bytes, now: float) -> None:
         """The scheduler has nothing to do with a peer any more, until it says hello anew."""
@@ -69,8 +119,11 @@ class Links:
             kind, descriptor = event
             if kind == _ACCEPTED:
                 self.strangers.came(descriptor, now)
+                self._inflow.came(descriptor, now)
                 continue
             self.strangers.forget(descriptor)
+            self._inflow.gone(descriptor)
+            self._identities.pop(descriptor, None)
             peer = self._peers.pop(descriptor, None)
             if peer is not None:
                 self._descriptors.pop(peer, None)
@@ -78,8 +131,9 @@ class Links:
 
     @property
     def due(self) -> float | None:
-        """When `doubtful` has somebody to name; `None` for never."""
-        return self._doubtful[0][0] if self._doubtful else None
+        """When `doubtful` or `bound` has something to do; `None` for never."""
+        looks = [self._next_look] if self._inflow else []
+        return min([*looks, *(when for when, _ in list(self._doubtful)[:1])], default=None)
 
     def doubtful(self, now: float) -> list[bytes]:
         """Peers to be probed now, each once."""

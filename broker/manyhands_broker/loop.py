@@ -281,10 +281,12 @@ class Loop:
                 pieces.skip(self._router)
                 continue
             message = self._read(peer)
+            if links is not None:
+                links.heard(peer)
             if message is None:
                 continue
             if links is not None and type(message) in _HELLOS:
-                links.met(peer, frame, now)
+                links.met(peer, frame, sender, now, node=type(message) is WorkerHello)
             self._hear(Received(peer, message, sender), effects, now)
 
     def _take(self, descriptor: int, events: int, effects: list[Effect], now: float) -> None:
@@ -476,10 +478,15 @@ class Loop:
                     break
 
     def _probe(self, effects: list[Effect], now: float) -> None:
-        """See whether those are gone whose connections have ended."""
-        for peer in self._links.doubtful(now) if self._links is not None else ():
+        """See whether those are gone whose connections have ended; end those that only ever begin."""
+        if self._links is None:
+            return
+        for peer in self._links.doubtful(now):
             if not self._send(peer, Ping(0)):
                 self._hear(LinkClosed(peer), effects, now)
+        if shut := self._links.bound(now):
+            self.counters["refused_arriving"] += shut
+            log.warning("%d connections were shut: too much came, and no message ended", shut)
 
     def _shut_strangers(self, now: float) -> None:
         """Shut connections that had the time to say hello, unless it may be waiting to be read."""

@@ -103,7 +103,7 @@ def _serve(
             epoch=time.time() - monotonic(),
             figures=lastseen.figures_of(table, monotonic),
         )
-        links = Links(router, limit)
+        links = Links(router, limit, 2 * config.window_bytes)
         stack.callback(links.close)
         loop = Loop(
             router,

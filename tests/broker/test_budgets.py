@@ -95,11 +95,13 @@ def test_what_an_open_job_gets_beyond_the_window_is_turned_down_and_the_rest_goe
     world.say(peer, submit("job", [b""] * 20, closed=False))
     [rejected] = of(m.Rejected, world.say(peer, submit("job", [b""] * 5, first=20, closed=False)))
     assert (rejected.job, rejected.first) == ("job", 20)
-    # What was on its way behind it must not be taken for tasks that follow ones which have ended.
+    # What was on its way behind it must not be taken for tasks that follow ones which have ended,
+    # though there may be room by then.
+    world.say(peer, m.Cancel([m.Span("job", 0, [18, 19])]))
     [late] = of(m.Rejected, world.say(peer, submit("job", [b""], first=25, closed=False)))
     assert late.first >= 20
     world.work(b"node", NODE, 100)
-    assert len(world.assigned(b"node")) == 20
+    assert len(world.assigned(b"node")) == 18
 
 
 def test_sessions_are_told_their_share_of_the_windows() -> None:
@@ -267,7 +269,7 @@ def test_a_priority_among_others_is_capped_by_the_key() -> None:
     world.work(b"node", NODE, 1)
     order = run(world, 150)
     assert len(order) == 150
-    assert 40 <= order[:100].count("bobs") <= 50, "as often as all of the other key's"
+    assert 15 <= order[:40].count("bobs") <= 25, "as often as all of the other key's"
     assert order.index("low") > max(place for place, job in enumerate(order) if job == "high")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import zmq
 
+from manyhands_broker.core import ANYBODY
 from manyhands_broker.descriptors import RESERVE, reserve, set_aside
 from manyhands_broker.links import Links, bind
 from manyhands_broker.strangers import CROWD, CROWDED_SECONDS, HELLO_SECONDS, Strangers
@@ -105,19 +106,19 @@ def test_who_was_not_asked_for_a_while_gets_another_moment(connect: Connect) -> 
 def test_a_hello_that_is_read_before_the_news_of_its_connection_counts() -> None:
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         address = bind(router, "tcp://127.0.0.1:0")
-        links = Links(router, 1_000)
+        links = Links(router, 1_000, 1 << 20)
         with context.socket(zmq.DEALER) as peer:
             peer.linger = 0
             peer.connect(address)
             peer.send(b"hello")
             assert router.poll(10_000)
             frame = router.recv(copy=False)
-            links.met(frame.bytes, frame, 0.0)
+            links.met(frame.bytes, frame, ANYBODY, 0.0, node=False)
             links.look(0.0)
             assert len(links.strangers) == 0
             links.forget(frame.bytes, 1.0)
             assert len(links.strangers) == 1, "and is to be said anew"
-            links.met(frame.bytes, frame, 2.0)
+            links.met(frame.bytes, frame, ANYBODY, 2.0, node=False)
             assert len(links.strangers) == 0
         links.close()
 

@@ -354,6 +354,21 @@ def test_nonsense_is_dropped_and_told_once(
     assert brings(ask(peer, pull(ticket.key))) == b"a" * 64
 
 
+def test_a_request_that_does_not_end_ends_its_connection(
+    node: Node, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = zmq.curve_keypair()
+    ticket = node.offer(to_hex(mine[0]), b"a" * 640)
+    peer, rude = connect(mine), connect(mine, reconnect_ivl=-1)
+    assert brings(ask(rude, pull(ticket.key))) == b"a" * 64
+    for _ in range(200_000):
+        rude.socket.send(bytes(800), zmq.SNDMORE)
+    rude.socket.send(b"")
+    eventually(lambda: "a request of more than" in caplog.text, what="it is cut off")
+    assert ask(rude, pull(ticket.key), SILENCE) is None
+    assert brings(ask(peer, pull(ticket.key))) == b"a" * 64
+
+
 def test_nothing_is_left_behind() -> None:
     def once() -> None:
         node, taker = Node(), Taker()

@@ -25,14 +25,21 @@ from typing import Any
 
 import zmq
 
-from manyhands_shared import loans, wire
+from manyhands_shared import loans, monitor, wire
 from manyhands_shared.errors import ProtocolError
+from manyhands_shared.inflow import Inflow
 from manyhands_shared.messages import Part, Pull
 from manyhands_shared.parts import DOMAIN, PART_BYTES, WINDOW
 from manyhands_shared.role_key import to_z85
 from manyhands_shared.ticket import Server
 
 log = logging.getLogger("manyhands.worker")
+
+#: What may have come of a request that has not ended, over all connections of a client; and between two
+#: looks at that, while there are connections.
+_MAX_ARRIVING_BYTES = 64 << 10
+_LOOK_MS = 100
+_ACCEPTED = int(zmq.EVENT_ACCEPTED)
 
 #: A request is 40 bytes.
 _MAX_REQUEST_BYTES = 1024
@@ -78,6 +85,8 @@ class ResultServer:
         self._wake, self._wake_in = os.pipe()
         self._thread: threading.Thread | None = None
         self._complained_at = -_COMPLAIN_SECONDS
+        self._inflow = Inflow()
+        self._next_look = 0.0
 
     # For the node's loop ------------------------------------------------------------------------
 
@@ -151,15 +160,19 @@ class ResultServer:
         authenticator = ThreadAuthenticator(context)
         authenticator.start()
         router = context.socket(zmq.ROUTER)
+        events = router.get_monitor_socket(_ACCEPTED | int(zmq.EVENT_DISCONNECTED))
         try:
             authenticator.configure_curve_callback(DOMAIN, self)
             self.place = self._open(router, address, named)
             poller = zmq.Poller()
-            poller.register(router, zmq.POLLIN)
-            poller.register(self._wake, zmq.POLLIN)
-            while self._wake not in dict(poller.poll()):
+            for one in (router, events, self._wake):
+                poller.register(one, zmq.POLLIN)
+            while self._wake not in dict(poller.poll(_LOOK_MS if self._inflow else None)):
+                self._bound(events)
                 self._turn(router)
         finally:
+            router.disable_monitor()
+            events.close(0)
             router.close(0)
             authenticator.stop()
 
@@ -192,12 +205,31 @@ class ResultServer:
         log.info("serves large results at %s, port %d", named, port)
         return Server(named, port, _raw(public))
 
+    def _bound(self, events: zmq.Socket[bytes]) -> None:
+        """Shut connections over which more than a request has come, and none that ends."""
+        now = time.monotonic()
+        while (event := monitor.read(events)) is not None:
+            kind, descriptor = event
+            if kind == _ACCEPTED:
+                self._inflow.came(descriptor, now)
+            else:
+                self._inflow.gone(descriptor)
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOOK_MS / 1000
+        for descriptor, size in self._inflow.look(now).items():
+            if size > _MAX_ARRIVING_BYTES:
+                self._inflow.shut(descriptor)
+                self._complain(ProtocolError(f"a request of more than {size} bytes"))
+
     def _turn(self, router: zmq.Socket[bytes]) -> None:
         for _ in range(_TURN_REQUESTS):
             try:
                 peer, *frames = router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            if frames:
+                self._inflow.heard(int(frames[0].get(zmq.SRCFD)))
             try:
                 answer = self._answer(frames)
             except (ProtocolError, IndexError) as error:

@@ -39,6 +39,7 @@ JOB_BYTES = 2_048
 #: The budgets, each counted as `refused_` and its name.
 BUDGETS = (
     "answers",
+    "arriving",
     "bytes",
     "events",
     "functions",
