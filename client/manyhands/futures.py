@@ -105,10 +105,9 @@ class RemoteFuture(Future[Any]):
     def cancel(self) -> bool:
         """Cancel the task, whether it waits or runs; false if it has ended already."""
         if not self.done():
-            if self._sink is not None:
-                self._sink.cancel(
-                    self
-                )  # first: should an exception come now, the I/O thread does all
+            sink = self._sink
+            if sink is not None:
+                sink.cancel(self)  # first: should an exception come now, the I/O thread does all
             self._settle(Status.CANCELLED, b"")
         return self.cancelled()
 
@@ -142,14 +141,15 @@ class RemoteFuture(Future[Any]):
     def _await(self, timeout: float | None) -> float | None:
         """Wait until it has ended; what is left of `timeout` then."""
         deadline = None if timeout is None else monotonic() + timeout
-        if self._sink is not None:
-            self._sink.stay_awake(self, timeout)
+        sink = self._sink
+        if sink is not None:
+            sink.stay_awake(self, timeout)
             if self._state is FINISHED:
                 return _left(deadline)
         with self._condition:
             if self._state not in _ENDED:
-                if self._sink is not None:
-                    self._sink.check_may_wait()
+                if sink is not None:
+                    sink.check_may_wait()
                 self._condition.wait(_left(deadline))
             if self._state not in _ENDED:
                 raise TimeoutError
@@ -175,6 +175,8 @@ class RemoteFuture(Future[Any]):
                 result, exception = load(self._status, body, safe=safe)
                 if self._body is not None:  # a handler in here may have asked as well
                     self._result, self._exception, self._body = result, exception, None
+                if not safe:  # who asks just now must go on to see that it is
+                    self._sink = None  # which holds the function, with all that this refers to
             finally:
                 self._loader = None
 
