@@ -19,6 +19,7 @@ from typing import Any
 from manyhands_shared.errors import ManyhandsError
 from manyhands_shared.interpreter import interpreter_options, run_module
 from manyhands_shared.process import above_standard
+from manyhands_shared.tracker import tracker_fd
 
 _START_SECONDS = 30.0
 _LOOK_MILLISECONDS = 100
@@ -81,6 +82,9 @@ class Family:
         if ready_fd is not None:
             command += ["--ready-fd", str(ready_fd)]
             inherited.append(ready_fd)
+        if works and (tracker := tracker_fd()) is not None:
+            command += ["--tracker-fd", str(tracker)]
+            inherited.append(tracker)
         with self._lock:
             if self.closing:
                 raise ManyhandsError("the cluster was closed")

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from manyhands_shared.process import begin
+from manyhands_shared.tracker import use_tracker
 
 
 def main() -> int:
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--broker-json", default="{}", help="the fields of BrokerConfig")
     parser.add_argument("--worker-json", default="{}", help="the fields of WorkerConfig")
     parser.add_argument("--parent-pid", type=int, help="leave when this is not the parent any more")
+    parser.add_argument("--tracker-fd", type=int, help="leads to the parent's resource tracker")
     parser.add_argument("--lifeline", type=int, help="leave when this descriptor is closed")
     parser.add_argument("--ready-fd", type=int, help="gets a line of JSON when the broker listens")
     options = parser.parse_args()
@@ -27,6 +29,8 @@ def main() -> int:
     # The fork server starts first, beside the imports that follow.
     from manyhands_worker.birth import start_fork_server  # noqa: PLC0415
 
+    if options.tracker_fd is not None:
+        use_tracker(options.tracker_fd)
     start_fork_server()
     import json  # noqa: PLC0415
     import os  # noqa: PLC0415

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from manyhands_shared.process import begin
+from manyhands_shared.tracker import use_tracker
 
 
 def main() -> int:
@@ -14,6 +15,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="manyhands_worker", description="Run a manyhands node.")
     parser.add_argument("--config-json", default="{}", help="the fields of WorkerConfig")
     parser.add_argument("--parent-pid", type=int, help="leave when this is not the parent any more")
+    parser.add_argument("--tracker-fd", type=int, help="leads to the parent's resource tracker")
     parser.add_argument("--lifeline", type=int, help="leave when this descriptor is closed")
     parser.add_argument("--log-level", default="WARNING", help="DEBUG, INFO, WARNING or ERROR")
     options = parser.parse_args()
@@ -23,6 +25,8 @@ def main() -> int:
 
     from manyhands_worker.birth import start_fork_server  # noqa: PLC0415
 
+    if options.tracker_fd is not None:
+        use_tracker(options.tracker_fd)
     try:
         fields = json.loads(options.config_json)
         start_fork_server(str(fields.get("key_file", "")))

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from manyhands_shared import descriptors, stored
+from manyhands_worker.attaching import leave_attached_memory_alone
 from manyhands_worker.birth import restore_environment
 from manyhands_worker.bringer import Bringer
 from manyhands_worker.control import DISCONNECTED, words
@@ -70,6 +71,7 @@ class PoolChild(BaseProcess):
         limit_threads(self._limits.threads)
         descriptors.limit(self._limits.descriptors)
         prepare_inner_processes()
+        leave_attached_memory_alone()
         control = words(self._control)
         slab, tap = SlabWriter(self._slab, control), Tap(*self._tap)
         segments = SegmentWriter(self._marks, self._limits.segment_bytes)
