@@ -26,10 +26,11 @@ from manyhands_broker.lodging import Lodge
 from manyhands_broker.loop import Loop
 from manyhands_broker.monitor import HeartbeatMonitor, bind_udp
 from manyhands_broker.security import Door, Keyring, load_key, secure
-from manyhands_shared import address, allow_list
+from manyhands_shared import address, allow_list, hash_seed
 from manyhands_shared.clock import monotonic
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError, ExitCode, ManyhandsError
+from manyhands_shared.keys import ClusterKey
 from manyhands_shared.notify import Notifier
 from manyhands_shared.private import private
 
@@ -92,7 +93,7 @@ def _serve(
         stack.callback(heartbeats.close)
         journal = _journal(config)
         stack.callback(journal.close)
-        limits = _limits(config, beat_port)
+        limits = _limits(config, beat_port, key)
         if lodge is not None:  # no node can come back from before its start
             limits = replace(limits, rejoin_wait=0.0)
         core = Core(
@@ -243,13 +244,15 @@ def _allow_file(config: BrokerConfig) -> Path:
     return Path(config.allow_file) if config.allow_file else allow_list.place(Path(config.key_file))
 
 
-def _limits(config: BrokerConfig, beat_port: int) -> Limits:
+def _limits(config: BrokerConfig, beat_port: int, key: ClusterKey | None) -> Limits:
+    hash_seed.learn(hash_seed.choose(None if key is None else key.secret_for(b"hash seed")))
     return Limits(
         lease=config.lease,
         link_grace=min(2.0, config.lease / 2),
         session_grace=config.session_grace,
         beat_interval=config.beat_interval,
         beat_port=beat_port,
+        hash_seed=hash_seed.known() or 0,
         window_tasks=config.window_tasks,
         window_bytes=config.window_bytes,
         stored_tasks=config.stored_tasks,

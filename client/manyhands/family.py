@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from manyhands_shared import hash_seed
 from manyhands_shared.errors import ManyhandsError
 from manyhands_shared.interpreter import interpreter_options, run_module
 from manyhands_shared.process import above_standard
@@ -187,7 +188,9 @@ class Ready:
 
 def _environment() -> dict[str, str]:
     # A service manager hears of this process, not of those that it starts.
-    return {name: text for name, text in os.environ.items() if name != "NOTIFY_SOCKET"}
+    environment = {name: text for name, text in os.environ.items() if name != "NOTIFY_SOCKET"}
+    environment[hash_seed.VARIABLE] = str(hash_seed.choose())
+    return environment
 
 
 def _directory() -> str | None:

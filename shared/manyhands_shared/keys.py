@@ -84,6 +84,10 @@ class ClusterKey:
         """
         write_private(path, f"{_MAGIC}{self._secret.hex()}\n")
 
+    def secret_for(self, purpose: bytes) -> bytes:
+        """Return 32 bytes that only who has this key can know, for one purpose."""
+        return hashlib.blake2b(b"secret " + purpose, key=self._secret, digest_size=32).digest()
+
     def pair(self, part: str) -> KeyPair:
         """The CURVE key pair of a part (one of `PARTS`)."""
         if part not in PARTS:

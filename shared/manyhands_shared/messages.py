@@ -238,6 +238,7 @@ class WorkerWelcome:
     beat_key: Key32
     beat_interval: Interval
     keep: Spans
+    hash_seed: U32
 
 
 @record

@@ -76,7 +76,7 @@ class World:
 
     def welcome(self, keep: list[m.Span]) -> None:
         """The broker's welcome."""
-        self.say(m.WorkerWelcome(1, b"x" * 16, 15.0, 5.0, 9, 1, b"k" * 32, 1.0, keep))
+        self.say(m.WorkerWelcome(1, b"x" * 16, 15.0, 5.0, 9, 1, b"k" * 32, 1.0, keep, 7))
 
     def assign(self, *indices: int, job: str = "j", attempt: int = 1, code: bool = True) -> None:
         """Tasks from the broker."""

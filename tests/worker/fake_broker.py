@@ -27,6 +27,7 @@ class FakeBroker:
         self.lease = 15.0
         self.renew_interval = 1.0
         self.beat_port = 0
+        self.hash_seed = 12345
         self.answer_renewals = True
         #: Acknowledge results as they come.
         self.acknowledge = True
@@ -115,6 +116,7 @@ class FakeBroker:
                 b"k" * 32,
                 0.1,
                 hello.holding if keep is None else keep,
+                self.hash_seed,
             )
         )
         return hello

@@ -255,6 +255,8 @@ def test_children_die_with_the_node_even_if_nobody_sweeps_up(broker, start_node,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_fork_server_that_gets_a_signal(broker, node, number):
+    broker.assign(abs, (-1,), job="before")
+    broker.until_ended(1)  # it has begun, and knows what to do about signals
     (server,) = [
         process
         for process in psutil.Process(node.pid).children()
@@ -262,10 +264,10 @@ def test_fork_server_that_gets_a_signal(broker, node, number):
     ]
     os.kill(server.pid, number)
     broker.assign(abs, *[(-1,)] * 300)
-    results = broker.until_ended(300)
+    results = broker.until_ended(301)
     assert {status for status, _ in results.values()} <= {Status.OK, Status.CRASHED}
     broker.assign(abs, (-1,), job="after")
-    assert broker.until_ended(301)["after", 1, 0] == (Status.OK, 1)
+    assert broker.until_ended(302)["after", 1, 0] == (Status.OK, 1)
     assert server.is_running() == (number == signal.SIGTERM)
 
 

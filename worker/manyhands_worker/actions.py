@@ -287,12 +287,16 @@ class Reconnect:
 
 @record
 class Beat:
-    """Send heartbeats with these parameters (of `WorkerWelcome`) from now on."""
+    """Send heartbeats with these parameters (of `WorkerWelcome`) from now on.
+
+    The first also lets processes be started, with the cluster's seed for `hash(str)`.
+    """
 
     port: int
     row: int
     key: bytes
     interval: float
+    hash_seed: int
 
 
 @record

@@ -48,6 +48,6 @@ def leave_attached_memory_alone() -> None:
             self._track = True
         remove(self)
 
-    resource_tracker.register = register
+    resource_tracker.register = register  # type: ignore[assignment]
     SharedMemory.__init__ = __init__  # type: ignore[method-assign]
     SharedMemory.unlink = unlink  # type: ignore[method-assign]

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from multiprocessing import get_context, util
 
+from manyhands_shared import hash_seed
 from manyhands_shared.bare_start import bare_start
 
 #: What variables were before `starting` changed them, as JSON.
@@ -35,12 +36,12 @@ def start_fork_server(key_file: str = "") -> None:
     """Start the process that children are forked from, with their modules loaded.
 
     It returns at once and so runs beside whatever the caller does next. Nothing happens where
-    children are spawned instead.
+    children are spawned instead, and before the cluster's hash seed is known.
 
     Args:
         key_file: hidden from children if that can be done (see `hiding`).
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and hash_seed.known() is not None:
         from multiprocessing import forkserver  # noqa: PLC0415 - Linux alone
 
         # What came over the standard input has no name, and is closed after it was read.
@@ -57,6 +58,8 @@ def starting() -> Iterator[None]:
     wanted = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if os.pathsep not in p)}
     if _Hidden.path:
         wanted[_HIDDEN] = _Hidden.path
+    if (seed := hash_seed.known()) is not None:
+        wanted["PYTHONHASHSEED"] = str(seed)
     was = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     os.environ[_WAS] = json.dumps(was)

@@ -228,7 +228,13 @@ class NodeCore:
         self._work.welcome(message.keep, stranger=message.broker != self._broker)
         self._broker = message.broker
         self._out.append(
-            a.Beat(message.beat_port, message.beat_row, message.beat_key, message.beat_interval)
+            a.Beat(
+                message.beat_port,
+                message.beat_row,
+                message.beat_key,
+                message.beat_interval,
+                message.hash_seed,
+            )
         )
         for key, owner in self._wants.items():
             self._send(m.Want(key, owner))

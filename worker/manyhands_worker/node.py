@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from manyhands_shared import address, descriptors, loans, resources
+from manyhands_shared import address, descriptors, hash_seed, loans, resources
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
 from manyhands_shared.link import Link
@@ -106,6 +106,7 @@ class Node:
             reserve=config.memory_reserve,
         )
         name = config.name or f"{socket.gethostname()}-{boot_id[:2].hex()}"
+        self._key_file = config.key_file
         self._parent = parent_pid
         self._lifeline = lifeline
         self._code: int | None = None
@@ -192,8 +193,8 @@ class Node:
         times = (
             now + _TURN_SECONDS,
             self._core.deadline(now),
-            self._pool.deadline,
-            self._guard.deadline,
+            self._pool.deadline if self._can_bear else None,
+            self._guard.deadline if self._can_bear else None,
             self._transport.deadline,
         )
         return min(t for t in times if t is not None)
@@ -204,9 +205,10 @@ class Node:
         # The link first: it is made while the pool waits for its first children.
         for event in self._transport.turn(now):
             self._tell(event, now)
-        self._pool.turn(now)
-        for event in (*self._pool.take_events(), *self._guard.turn(now, self._pool.groups)):
-            self._tell(event, now)
+        if self._can_bear:
+            self._pool.turn(now)
+            for event in (*self._pool.take_events(), *self._guard.turn(now, self._pool.groups)):
+                self._tell(event, now)
         if self._parent is not None and os.getppid() != self._parent:
             self._tell(a.Leave("its parent process is gone", now=True), now)
         self._tell(a.Tick(), now)
@@ -214,6 +216,11 @@ class Node:
         if self._manager.wanted:
             self._tell_manager(now)
         self._watch_link()
+
+    @property
+    def _can_bear(self) -> bool:
+        """Whether processes can be started: their hash seed comes with the first welcome."""
+        return hash_seed.known() is not None
 
     def _close(self) -> None:
         self._pool.close()
@@ -271,6 +278,9 @@ class Node:
                 self._stop(effect)
 
     def _beat(self, effect: a.Beat) -> None:
+        if not self._can_bear:
+            hash_seed.learn(effect.hash_seed)
+            start_fork_server(self._key_file)
         host = address.host_of(self._route.current) or "127.0.0.1"
         if self._server is not None:
             self._server.start(host)

@@ -16,6 +16,8 @@ class Limits:
     ping_interval: float = 5.0
     beat_interval: float = 1.0
     beat_port: int = 0
+    #: Of `hash(str)` in all children; no limit, but told to nodes with these.
+    hash_seed: int = 0
     #: What one key may have at the broker; see `ledger`.
     key_sessions: int = 256
     key_nodes: int = 4_096

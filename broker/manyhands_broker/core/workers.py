@@ -425,6 +425,7 @@ class Workers:
                 key,
                 limits.beat_interval,
                 keep,
+                limits.hash_seed,
             ),
         )
 
