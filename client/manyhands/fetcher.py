@@ -7,10 +7,12 @@ is received (see `direct`).
 
 from __future__ import annotations
 
+import mmap
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from manyhands.session.types import Fetch, Fetched
 from manyhands_shared import loans
@@ -38,10 +40,11 @@ class Fetcher:
 
     def __init__(self, direct: Direct | None) -> None:
         self._direct = direct
-        self._borrower = loans.Borrower()
+        self._borrower = loans.Borrower(self._recalled)
         self._waiting: dict[bytes, tuple[Fetch, Ticket]] = {}
         self._failed: deque[Fetched] = deque()
-        self._mapped_keys: set[bytes] = set()
+        # What is mapped, for as long as somebody looks at it, and how to give it back.
+        self._mappings: dict[bytes, tuple[weakref.ref[mmap.mmap], Callable[[], None]]] = {}
         self.fd = self._borrower.fd
 
     @property
@@ -96,8 +99,16 @@ class Fetcher:
         try:
             if not loans.fits(fd, size, at):
                 raise ValueError("another size than the ticket says")
-            if len(self._mapped_keys) < _MOST_MAPPED:
-                memory = loans.private_view(fd, size, self._giving_back(ticket.key, give_back), at)
+            if len(self._mappings) < _MOST_MAPPED:
+                key, mappings = ticket.key, self._mappings
+
+                def given_up() -> None:
+                    # Not if it was given back already, when the node asked for it.
+                    if mappings.pop(key, None) is not None:
+                        give_back()
+
+                memory = loans.private_view(fd, size, given_up, at)
+                mappings[key] = weakref.ref(cast("mmap.mmap", memory.obj)), give_back
             else:
                 memory = memoryview(bytearray(size))
                 os.preadv(fd, [memory], at)
@@ -105,21 +116,18 @@ class Fetcher:
             return loans.cut(memory, ticket.lengths)
         except (OSError, ValueError):
             # No room for the mapping: the way through the broker needs no less, but may find some.
-            self._mapped_keys.discard(ticket.key)
             give_back()
             return None
         finally:
             os.close(fd)
 
-    def _giving_back(self, key: bytes, give_back: Callable[[], None]) -> Callable[[], None]:
-        keys = self._mapped_keys
-        keys.add(key)
-
-        def given_up() -> None:
-            keys.discard(key)
-            give_back()
-
-        return given_up
+    def _recalled(self, _lender: str, key: bytes | None) -> None:
+        """A node is short of memory: make what is kept of it this process's own, and give it back."""
+        found = self._mappings.get(key or b"")
+        memory = None if found is None else found[0]()
+        if found is not None and memory is not None and loans.make_own(memory):
+            self._mappings.pop(key or b"", None)
+            found[1]()
 
 
 def fetcher(direct: Direct | None) -> Fetcher | None:

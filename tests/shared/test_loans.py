@@ -270,7 +270,7 @@ def test_a_dead_lenders_name_that_another_user_took_is_not_believed(pair):
         try:
             assert thief.stdout is not None
             assert thief.stdout.readline() == "listens\n"
-            assert pair.borrower.borrow(address, _KEY, b"", 5) is None
+            assert pair.borrower.borrow(address, _KEY, b"", 5) == (True, None)
             assert thief.stdout.readline() == "0\n", "nothing was said"
         finally:
             thief.kill()

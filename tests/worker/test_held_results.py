@@ -11,6 +11,7 @@ import pytest
 
 from manyhands_shared import loans
 from manyhands_shared.status import Status
+from manyhands_shared.ticket import Ticket
 from manyhands_worker import actions as a
 
 pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
@@ -80,3 +81,33 @@ def test_a_result_without_its_descriptor_comes_another_way(
     assert status in (Status.OK, Status.UNSENDABLE), value
     assert not pool.deaths()
     assert not _offers(pool)
+
+
+def test_when_memory_is_short_results_are_sent_and_those_lent_are_asked_for(
+    rig: Any, lender: loans.Lender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = [False]
+    monkeypatch.setattr("manyhands_worker.pool.is_memory_short", lambda: short[0])
+    pool = rig(lender=lender)
+    rules = a.Rules(direct=True)
+    pool.submit(_large, rules=rules)
+    pool.until(lambda: _offers(pool), "a result is held")
+    [offer] = _offers(pool)
+    ticket = Ticket.decode(offer.ticket)
+    borrower = loans.Borrower(lambda _, key: asked.append(key))
+    asked: list[bytes | None] = []
+    borrower.ask(ticket.lender, ticket.key)
+    lender.turn()
+    lender.turn()
+    offer.free()  # taken, but still looked at
+    pool.turn()
+    assert not asked
+    short[0] = True
+    pool.until(lambda: pool.call(abs, -1) and pool.pool._is_memory_short, "it was noticed")
+    [(_, _, found)] = borrower.turn()
+    assert found is not None
+    os.close(found[0])
+    assert asked == [ticket.key]
+    assert pool.outcome(pool.submit(_large, rules=rules)) == [(Status.OK, _large())]
+    assert len(_offers(pool)) == 1
+    borrower.close()

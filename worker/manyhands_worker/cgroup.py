@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 _ROOT = "/sys/fs/cgroup"
 #: Version 1 has no "none": a limit beyond this is none.
 _NO_LIMIT = 1 << 60
+#: Less than this, or than an eighth of all, is little memory.
+_LITTLE = 1 << 30
 
 
 def memory_files(*names: str) -> list[str]:
@@ -48,6 +50,22 @@ def memory_room() -> int | None:
             if most.isdigit() and int(most) < _NO_LIMIT and used.isdigit():
                 found.append(int(most) - int(used) + _idle_pages(group))
     return max(0, min(found)) if found else None
+
+
+def is_memory_short() -> bool:
+    """Whether little is left of what this process may use, in its group or on the machine."""
+    room = memory_room()
+    if room is None:
+        room = _available()
+    return room is not None and room < min(usable_memory() // 8, _LITTLE)
+
+
+def _available() -> int | None:
+    for line in _read("/proc/meminfo").splitlines():
+        name, _, size = line.partition(":")
+        if name == "MemAvailable":
+            return int(size.split()[0]) << 10
+    return None
 
 
 def _idle_pages(group: str) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from manyhands_shared import serial
 from manyhands_shared.descriptors import scarce
 from manyhands_shared.failure import Failure
-from manyhands_shared.loans import Lender, cut, fits, shared_view, span
+from manyhands_shared.loans import Lender, cut, fits, forget, shared_view, span
 from manyhands_shared.serial import Buffer, Payload
 from manyhands_shared.status import Status
 from manyhands_worker import control, pipe
@@ -319,12 +319,17 @@ class ChildHandle:
         if not 0 <= number < SHUT:
             raise ValueError("a segment of an impossible number")
 
-        def release() -> None:
+        def clear() -> None:
             marks[number] = 0
+
+        def release(fd: int) -> None:
+            if marks[SHUT]:  # there is no room for what the child could only use again
+                forget(fd, span(lengths))
+            clear()
 
         if not self._reader.fds:
             self.hold(allowed=False)
-            release()
+            clear()
             return None
         fd = self._reader.fds.popleft()
         if self._lender is None or not lengths or min(lengths) < 0 or not fits(fd, span(lengths)):
@@ -335,7 +340,7 @@ class ChildHandle:
             return Offer(self._lender, self._server, fd, lengths, release)
         self.hold(allowed=False)
         try:
-            return cut(shared_view(fd, span(lengths), release), lengths)
+            return cut(shared_view(fd, span(lengths), clear), lengths)
         finally:
             os.close(fd)
 

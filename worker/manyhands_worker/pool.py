@@ -33,7 +33,7 @@ from manyhands_shared import descriptors
 from manyhands_shared.loans import Lender
 from manyhands_shared.wire import MAX_FRAME_BYTES
 from manyhands_worker import actions as a
-from manyhands_worker.cgroup import usable_memory
+from manyhands_worker.cgroup import is_memory_short, usable_memory
 from manyhands_worker.control import SETTLE_SECONDS
 from manyhands_worker.enclosure import Enclosure
 from manyhands_worker.handle import ChildHandle
@@ -53,6 +53,8 @@ CHILD_FUNCTION_BYTES = 32 << 20
 #: A retired child that has not left by then is killed.
 _LEAVE_SECONDS = 5.0
 _SAMPLE_SECONDS = 0.1
+#: How often to see whether memory is short.
+_WEIGH_SECONDS = 0.5
 _DOUBT_SECONDS = 1.0
 #: After a task has ended, what it may have left is looked for so much later.
 _LOOK_SECONDS = 0.5
@@ -119,7 +121,8 @@ class NodePool:
         self._failures = [0] * slots
         self._claims: dict[int, float] = {}
         self._events: list[a.Event] = []
-        self._sampled_at = 0.0
+        self._sampled_at = self._weighed_at = 0.0
+        self._is_memory_short = False
         self._due = 0.0
         self._oom = OomWatch()
         self._told_of_slab = False
@@ -243,10 +246,15 @@ class NodePool:
         """See how much memory busy children have, and whether there is room for results."""
         self._sampled_at = now
         self._oom.note(now)
-        short = descriptors.running_short()
+        if now >= self._weighed_at + _WEIGH_SECONDS:
+            self._weighed_at = now
+            self._is_memory_short = is_memory_short()
+            if self._is_memory_short and self._lender is not None:
+                self._lender.recall()
+        allowed = not (self._is_memory_short or descriptors.running_short())
         for child in self._children:
             if child is not None:
-                child.hold(allowed=not short)
+                child.hold(allowed=allowed)
                 if child.busy or not child.rss:
                     child.sample()
 

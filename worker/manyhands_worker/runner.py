@@ -180,6 +180,7 @@ class Runner:
         payloads.reverse()
         self._run(first, digest, flags, payloads)
         flush_streams()
+        self._segments.tidy()
         fit = self._fitness.after(digest, count, self._failed, time.monotonic_ns())
         if not (fit or self._told):
             self._report(first, b"", [])

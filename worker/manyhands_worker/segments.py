@@ -74,6 +74,12 @@ class SegmentWriter:
             loans.lay(view, parts)
         return number, fd
 
+    def tidy(self) -> None:
+        """Keep no free segments while the node has no room."""
+        if self._marks[SHUT]:
+            for number in [n for n in self._segments if not self._marks[n]]:
+                self._drop(number)
+
     def _find(self, size: int) -> int | None:
         """A segment of at least `size` bytes that nobody uses, an old one if there is."""
         free = [n for n in self._segments if not self._marks[n]]
@@ -116,7 +122,7 @@ class Offer:
         server: who serves it to clients of other hosts, if anybody.
         fd: of the segment; the offer's own from now on.
         lengths: of the result's buffers.
-        release: called when nobody uses the segment any more.
+        release: called, with its descriptor, when nobody uses the segment any more.
     """
 
     __slots__ = ("_ends", "_fd", "_key", "_lender", "_lengths", "_server", "nbytes", "ticket")
@@ -127,7 +133,7 @@ class Offer:
         server: ResultServer | None,
         fd: int,
         lengths: Sequence[int],
-        release: Callable[[], None],
+        release: Callable[[int], None],
     ) -> None:
         place = None if server is None else server.place
         self._lender = lender
@@ -170,9 +176,11 @@ class Offer:
         self._ends.pop()()
 
 
-def _finish(fd: int, release: Callable[[], None]) -> None:
-    os.close(fd)
-    release()
+def _finish(fd: int, release: Callable[[int], None]) -> None:
+    try:
+        release(fd)
+    finally:
+        os.close(fd)
 
 
 def _nothing() -> None:

@@ -11,7 +11,7 @@ Linux only; `AVAILABLE` says whether it works here. Everywhere else data takes t
 
 from manyhands_shared.loans.borrower import Borrower, private_view, shared_view
 from manyhands_shared.loans.lender import Lender
-from manyhands_shared.loans.mapping import map_segment
+from manyhands_shared.loans.mapping import forget, make_own, map_segment
 from manyhands_shared.loans.segment import AVAILABLE, cut, fits, host_id, lay, new_segment, span
 from manyhands_shared.loans.shelf import Shelf, Spot
 
@@ -23,8 +23,10 @@ __all__ = [
     "Spot",
     "cut",
     "fits",
+    "forget",
     "host_id",
     "lay",
+    "make_own",
     "map_segment",
     "new_segment",
     "private_view",

@@ -46,8 +46,9 @@ class _Item:
     at: int = 0
     holders: dict[int, int] = field(default_factory=dict)  # connection → how often it has it
     withdrawn: bool = False
-    #: Whether the books were compared since it was withdrawn.
+    #: Whether the books were compared since it was withdrawn, and whether its holders were asked for it.
     compared: bool = False
+    recalled: bool = False
 
 
 class Lender:
@@ -111,6 +112,14 @@ class Lender:
             for peer in list(item.holders):
                 self._say(peer, DROP + key)
         self._settle(key, item)
+
+    def recall(self) -> None:
+        """Ask for all that is withdrawn and still lent: memory is short here."""
+        for key, item in self._items.items():
+            if item.withdrawn and not item.recalled:
+                item.recalled = True
+                for peer in item.holders:
+                    self._say(peer, DROP + key)
 
     def compare(self) -> None:
         """Ask the borrowers for what should long be back. To be called now and then."""

@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 _MAP_FIXED = 0x10
+_MADV_POPULATE_WRITE = 23  # Linux 5.14
 
 
 def map_segment(fd: int, size: int, at: int, *, shared: bool, writable: bool) -> mmap.mmap:
@@ -37,6 +38,27 @@ def map_segment(fd: int, size: int, at: int, *, shared: bool, writable: bool) ->
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return memory
+
+
+def make_own(memory: mmap.mmap) -> bool:
+    """Copy what is mapped privately, so that its file is needed no more; false if that cannot be.
+
+    The kernel copies each page as for a write. Nobody who reads or writes meanwhile notices.
+    """
+    try:
+        memory.madvise(_MADV_POPULATE_WRITE)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def forget(fd: int, size: int, at: int = 0) -> None:
+    """Give the memory of a part of a file back to the system; if that cannot be, it stays as it is."""
+    try:
+        with mmap.mmap(fd, size, offset=at) as memory:
+            memory.madvise(mmap.MADV_REMOVE)
+    except (OSError, ValueError):
+        return
 
 
 @functools.cache

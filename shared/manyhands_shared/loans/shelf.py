@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import threading
 from dataclasses import dataclass, field
 
 from manyhands_shared.descriptors import NO_DESCRIPTOR, scarce
+from manyhands_shared.loans.mapping import forget
 from manyhands_shared.loans.segment import new_file, new_segment
 
 #: Bytes of a file for many segments, which takes memory for those in it alone.
@@ -74,7 +74,8 @@ class Shelf:
                 del self._files[spot.fd]
                 os.close(spot.fd)
             else:
-                _forget(spot)
+                # If that cannot be, the memory serves the next segment here.
+                forget(spot.fd, spot.size, spot.at)
 
     def _beside_others(self, size: int) -> Spot:
         for file in reversed(self._files.values()):
@@ -104,12 +105,3 @@ def _joined(gaps: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             joined.append((start, end))
     return joined
-
-
-def _forget(spot: Spot) -> None:
-    """Give the memory back; if that cannot be, it is used again for the next segment here."""
-    with (
-        contextlib.suppress(OSError, ValueError),
-        mmap.mmap(spot.fd, spot.size, offset=spot.at) as memory,
-    ):
-        memory.madvise(mmap.MADV_REMOVE)

@@ -1,0 +1,117 @@
+"""Results that are mapped where they lie in a node, and what is done when it is short of memory."""
+
+from __future__ import annotations
+
+import gc
+import os
+import secrets
+import select
+from collections.abc import Iterator
+
+import pytest
+
+from manyhands.fetcher import Fetcher
+from manyhands.session.types import Fetch
+from manyhands_shared import loans
+from manyhands_shared.ticket import Ticket
+
+pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
+
+_SIZE = 1 << 20
+
+
+class Node:
+    """What a node does about results that it holds."""
+
+    def __init__(self) -> None:
+        self.lender = loans.Lender(f"test-{secrets.token_hex(8)}")
+        self.fetcher = Fetcher(None)
+        self.freed: list[bytes] = []
+
+    def result(self, content: bytes) -> memoryview:
+        """A result that is fetched and taken."""
+        fd, key = loans.new_segment(_SIZE), os.urandom(16)
+        os.pwrite(fd, content * (_SIZE // len(content)), 0)
+
+        def done() -> None:
+            loans.forget(fd, _SIZE)  # as a node that is short of memory does
+            assert os.pread(fd, 1, 0) == b"\0"
+            self.freed.append(key)
+            os.close(fd)
+
+        self.lender.offer(key, fd, done)
+        ticket = Ticket(loans.host_id(), self.lender.address, key, [_SIZE], None).encode()
+        self.fetcher.fetch(Fetch("job", 1, 0, ticket))
+        self.turn()
+        assert select.select([self.fetcher.fd], [], [], 5)[0]
+        [fetched] = self.fetcher.turn()
+        self.lender.withdraw(key)
+        assert isinstance(fetched.payload, tuple)
+        return memoryview(fetched.payload[0])
+
+    def turn(self) -> None:
+        """Serve what has come."""
+        self.lender.turn()
+        self.lender.turn()
+
+    def recall(self) -> None:
+        """Ask for everything that is still lent."""
+        self.lender.recall()
+        self.fetcher.turn()
+        self.turn()
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    made = Node()
+    yield made
+    made.fetcher.close()
+    made.lender.close()
+
+
+def test_a_result_that_is_recalled_stays_as_it_is_and_is_the_clients_own(node: Node) -> None:
+    first, second = node.result(b"first!!!"), node.result(b"second!!")
+    first[:5] = b"FIRST"
+    assert not node.freed
+    node.recall()
+    assert len(node.freed) == 2
+    assert bytes(first) == b"FIRST!!!" + b"first!!!" * (_SIZE // 8 - 1)
+    assert bytes(second) == b"second!!" * (_SIZE // 8)
+    first[5:8] = b"???"
+    assert bytes(first[:8]) == b"FIRST???"
+    del first, second
+    gc.collect()
+    node.turn()  # nothing is given back twice
+    assert len(node.freed) == 2
+
+
+def test_what_cannot_be_copied_stays_lent(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manyhands_shared.loans.mapping._MADV_POPULATE_WRITE", 9999)
+    kept = node.result(b"kept")
+    node.recall()
+    assert not node.freed
+    assert bytes(kept[:4]) == b"kept"
+    del kept
+    gc.collect()
+    node.turn()
+    assert len(node.freed) == 1
+
+
+def test_a_result_that_was_dropped_before_is_not_asked_for_again(node: Node) -> None:
+    kept = node.result(b"kept")
+    del kept
+    gc.collect()
+    node.turn()
+    assert len(node.freed) == 1
+    node.recall()
+    assert len(node.freed) == 1
+
+
+def test_more_results_than_may_be_mapped_are_copied(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("manyhands.fetcher._MOST_MAPPED", 1)
+    mapped, copied = node.result(b"mapped!!"), node.result(b"copied!!")
+    node.turn()
+    assert len(node.freed) == 1, "what is copied is given back at once"
+    assert bytes(mapped[:8]) + bytes(copied[:8]) == b"mapped!!copied!!"
