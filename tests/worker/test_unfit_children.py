@@ -193,7 +193,7 @@ def test_of_many_short_tasks_the_one_that_closes_all_is_found(rig: Any) -> None:
     assert pool.outcome(culprit)[0][0] == Status.CRASHED
 
 
-def test_what_an_initializer_changes_is_right_for_its_function_alone(rig: Any) -> None:
+def test_what_an_initializer_changes_is_right_for_its_functions_alone(rig: Any) -> None:
     pool = rig()
 
     def quota() -> tuple[int, int]:
@@ -204,6 +204,12 @@ def test_what_an_initializer_changes_is_right_for_its_function_alone(rig: Any) -
     pids = {value[0] for _, value in first}
     assert {value[1] for _, value in first} == {99}
     assert len(pids) == 1, "the child was replaced within the function"
+
+    def other() -> int:
+        return os.getpid()
+
+    same = Setup(other, setup.initializer, setup.initargs, setup.key)
+    assert pool.call(same) == (Status.OK, pids.copy().pop()), "it has that initializer too"
     status, (pid, limit) = pool.call(quota)
     assert status == Status.OK
     assert pid not in pids

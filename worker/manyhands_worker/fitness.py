@@ -1,7 +1,7 @@
 """Whether a child may serve another function's tasks, or is to be replaced.
 
 It looks at its condition behind a batch of which a task failed, once in a while, and always before the
-tasks of another function. What an initializer has changed is right for the tasks of its function, and
+tasks of another function. What an initializer has changed is right for tasks with that initializer, and
 for no others.
 """
 
@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import time
 
+from manyhands_shared.callable import Setup
 from manyhands_worker.condition import Condition
 
 #: The child looks at itself at most so often, while all is well and the function stays the same.
 _LOOK_NS = 10_000_000
 #: A child that fails tasks of so many functions in a row is replaced, whatever the cause is.
 _FUNCTIONS = 3
+
+
+class Unfit(BaseException):
+    """The task is for another child: an initializer has made this one its own."""
 
 
 class Fitness:
@@ -29,7 +34,8 @@ class Fitness:
         #: Why it is to be replaced, in words that follow on "a task"; empty: it is not.
         self.words = ""
         self._last = b""
-        self._tied = b""
+        #: The key of the initializer that has changed this process; empty: none has.
+        self.tied = b""
         self._failing: set[bytes] = set()
         self._looked_at = time.monotonic_ns()
         self._unseen = False
@@ -37,18 +43,26 @@ class Fitness:
     def before(self, digest: bytes) -> bool:
         """Whether tasks of a function may be run."""
         if digest != self._last and not self.words:
-            if self._tied not in (b"", digest):
-                self.words = "needed an initializer that changed the process"
-            elif self._unseen:
+            if self._unseen:
                 self._look()
             self._last = digest
         return not self.words
 
-    def prepared(self, digest: bytes) -> None:
-        """A function's initializer has run."""
+    def prepared(self, key: bytes) -> None:
+        """The initializer with this key has run."""
         if self._condition.changed():
-            self._tied = digest
+            self.tied = key
             self._condition.renew()
+
+    def admit(self, function: object) -> None:
+        """See that a function has the initializer that has changed this process.
+
+        Raises:
+            Unfit: it has not.
+        """
+        if not (isinstance(function, Setup) and function.key == self.tied):
+            self.words = "needed an initializer that changed the process"
+            raise Unfit
 
     def after(self, digest: bytes, ran: int, failed: int, now: int) -> bool:
         """Whether all is well behind a batch, of whose `ran` tasks `failed` have failed."""

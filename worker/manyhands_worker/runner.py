@@ -29,7 +29,7 @@ from manyhands_worker.bringer import Bringer, ValueAway
 from manyhands_worker.codec import Codec, ForeignPickles, Packed, Pickles, Plain, too_large
 from manyhands_worker.condition import Condition
 from manyhands_worker.control import CLAIM, DONE, LIMIT, READY, REVOKED, STARTED
-from manyhands_worker.fitness import Fitness
+from manyhands_worker.fitness import Fitness, Unfit
 from manyhands_worker.functions import FunctionCache
 from manyhands_worker.loaded import NOT_LOADED, Borrowing, Loaded
 from manyhands_worker.output import Tap, flush_streams
@@ -217,6 +217,9 @@ class Runner:
             except ValueAway as away:
                 self._give_up(number, len(payloads) + 1, away.key + away.owner)
                 break
+            except Unfit:
+                self._give_up(number, len(payloads) + 1, b"")
+                break
             # A large result goes out under the claim of its task, for it may be what kills; and so
             # does one that must not be lost, for its task will not run again.
             large = self._collect(number, status, result, direct=direct and status == Status.OK)
@@ -250,6 +253,7 @@ class Runner:
 
         Raises:
             ValueAway: it cannot begin yet.
+            Unfit: another child is to run it.
         """
         try:
             loaded = self._functions.get(digest)
@@ -258,6 +262,8 @@ class Runner:
                 script.enter(loaded.world.main)
             if function is NOT_LOADED:
                 function = self._load(codec, digest, loaded)
+            if self._fitness.tied:
+                self._fitness.admit(function)
             if type(function) is Setup:
                 self._initialise(digest, function)
                 function = function.function
@@ -267,9 +273,11 @@ class Runner:
             if self._bringer.away is not None:
                 raise self._bringer.away  # code of the arguments' own has hidden it
             value = self._call(function, args, kwargs)
-        except BaseException as error:  # noqa: BLE001 - a task may raise anything at all
+        except BaseException as error:
             if self._forked:
                 end_fork(error)
+            if isinstance(error, Unfit) and not self._calling:
+                raise
             if (away := self._bringer.away) is not None:
                 self._bringer.away = None
                 raise away from None
@@ -322,7 +330,7 @@ class Runner:
                 end_fork(error)
             raise _Told("the initializer failed", error) from None
         self._initialised[setup.key] = digest
-        self._fitness.prepared(digest)
+        self._fitness.prepared(setup.key)
 
     def _pack(self, codec: Codec, value: Any) -> Packed:
         status, payload = codec.result(value)
