@@ -9,7 +9,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -89,6 +91,38 @@ def test_a_task_that_runs_out_of_memory_is_killed_alone_and_told(
     assert node.alive
     assert node.pid == pid
     print(caught.value.story[0])
+
+
+def take(mib: int, seconds: float) -> int:
+    """Have so much memory, for so long."""
+    held = bytearray(mib * MIB)
+    for at in range(0, len(held), 4096):
+        held[at] = 1
+    threading.Event().wait(seconds)
+    return mib
+
+
+def large(number: int) -> Any:
+    """A result of 3 MiB."""
+    return np.full(3 * MIB, number, dtype="u1")
+
+
+def test_results_that_a_client_keeps_give_way_before_the_kernel_kills(
+    cgroup: Path, bench: Bench
+) -> None:
+    """Row 4: half of the limit is lent; a node that is short of memory asks for it."""
+    broker = bench.broker()
+    client = bench.client(broker.address)
+    move = f"echo $$ > {cgroup}/cgroup.procs && exec "
+    bench.node(broker.address, prefix=["sh", "-c", move + '"$@"', "node"], slab_bytes=MIB)
+    joined(client, 1)
+    executor = bench.executor(broker.address)
+    futures = [executor.submit(large, number) for number in range(80)]
+    kept = [future.result(BOUND) for future in futures]
+    assert executor.submit(take, 70, 1.5).result(BOUND) == 70
+    assert executor.submit(take, 190, 0.0).result(BOUND) == 190
+    assert [array[-1] for array in kept] == list(range(80))
+    assert all(len(array) == 3 * MIB for array in kept)
 
 
 def kill_node() -> None:

@@ -96,7 +96,7 @@ def sweep(path: Path) -> None:
 
 def _tidy(here: Path) -> None:
     """Remove empty groups of nodes that were killed together with what sweeps up behind them."""
-    for old in here.glob("manyhands-*"):
+    for old in here.glob("manyhands-[0-9]*-*"):
         if not Path(f"/proc/{old.name.split('-')[1]}").exists():
             for place in [*old.glob("[0-9]*"), old]:
                 _removed(place)
