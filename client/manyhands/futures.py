@@ -49,12 +49,10 @@ class _Lazy:
         self._name = name
 
     def __get__(self, future: RemoteFuture, owner: type) -> Any:
-        with _birth:
+        made: Any = [], [], threading.Condition()
+        with _birth:  # no call in here: a signal handler that waits would keep out the I/O thread
             if not future._complete:
-                # Each once, should a signal handler do the same in between.
-                future.__dict__.setdefault("_waiters", [])
-                future.__dict__.setdefault("_done_callbacks", [])
-                future.__dict__.setdefault("_condition", threading.Condition())
+                future._waiters, future._done_callbacks, future._condition = made
                 future._complete = True
         return future.__dict__[self._name]
 

@@ -88,13 +88,11 @@ class Intake:
             return
         if self._held_tasks + len(queue) >= self._max_tasks or self._held_bytes > self._max_bytes:
             self._wait_for_room(0, block=block)
-        if self.asleep > self._told:
-            if not queue and self.send_here(job, entry, payload):
-                return
+        if self.asleep > self._told and not queue and self.send_here(job, entry, payload):
+            return
+        try:
             queue.append((job, entry, payload))
-            self.wake()
-        else:
-            queue.append((job, entry, payload))
+        finally:  # also if an exception comes behind that: nobody else would tell of it
             if self.asleep > self._told:
                 self.wake()
         if self.is_shut:
@@ -102,9 +100,11 @@ class Intake:
 
     def command(self, command: Callable[[], None]) -> None:
         """Have the I/O thread call this, behind everything queued before."""
-        self._queue.append((None, command, None))
-        if self.asleep > self._told:
-            self.wake()
+        try:
+            self._queue.append((None, command, None))
+        finally:  # as in `put`
+            if self.asleep > self._told:
+                self.wake()
         if self.is_shut:
             self.reject()
 

@@ -226,7 +226,7 @@ class Lane:
             self._vigil.keep(descriptor, future.done, timeout, receive)
             with grant.gate:
                 grant.inside = me
-                if grant.attendant is attendant:
+                if grant.attendant is attendant and grant is self._grant:
                     self._modify(descriptor, IN)
                     grant.muted = False
                     grant.attendant = None
