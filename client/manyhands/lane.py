@@ -171,6 +171,8 @@ class Lane:
                 link = grant.link
                 if link is None or grant.torn or grant.lone is not None:
                     return False
+                if grant.attendant is not None:
+                    return False  # perhaps a handler in the attendant's own thread: nobody listens
                 if len(grant.log) >= MOST_RECORDS:
                     return False
                 if self._session.state is not State.OPEN or self._session.unended:
