@@ -56,11 +56,34 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             extra = {"qualname": obj.__qualname__}
             if self._version is not None:
                 extra["version"] = self._version(obj)
+            # A base that is no class makes slots of its own, as `typing.NamedTuple` does.
+            plain = maker is _make_class and all(isinstance(base, type) for base in arguments[2])
+            if plain and "__slots__" in vars(obj):
+                arguments = _with_slots(obj, arguments, rest[0][0])
             return (maker, (*arguments[:-1], extra), *rest)
         return reduced
 
     def note(self, obj: Any) -> None:
         """Called for each object that goes by value."""
+
+
+def _with_slots(kind: type, arguments: tuple[Any, ...], members: dict[str, Any]) -> tuple[Any, ...]:
+    """Have a class made with its slots, which cloudpickle only tells it of afterwards.
+
+    Else its instances have a `__dict__` over there, and do not load where they have none.
+
+    Args:
+        kind: the class.
+        arguments: of `_make_class`; the fourth goes into the class's name space when it is made.
+        members: the class's other attributes. What the slots make by themselves is taken out of them.
+    """
+    slots = members.pop("__slots__")
+    slots = (slots,) if isinstance(slots, str) else tuple(slots)
+    for name in (*slots, "__weakref__", "__slotnames__"):
+        private = name.startswith("__") and not name.endswith("__")
+        members.pop(f"_{kind.__name__.lstrip('_')}{name}" if private else name, None)
+    space = {**arguments[3], "__slots__": slots}
+    return (*arguments[:3], space, *arguments[4:])
 
 
 class _Unpickler(pickle.Unpickler):

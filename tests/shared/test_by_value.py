@@ -15,7 +15,9 @@ from manyhands_shared import serial
 from manyhands_shared.arrival import HOME, Guests, World
 
 SCRIPT = """
+import dataclasses
 import enum
+import typing
 log = []
 class Item:
     total = 0
@@ -31,6 +33,27 @@ def make(value): return Item(value)
 def local():
     class Item: pass
     return Item()
+class Slots:
+    __slots__ = ("a", "__b")
+    def __init__(self): self.a, self.__b = 1, 2
+    def both(self): return self.a, self.__b
+class One(Slots):
+    __slots__ = "c"
+class Mixed(Slots):
+    __slots__ = ("__dict__", "__weakref__")
+class Open(Slots): pass
+class Empty:
+    __slots__ = ()
+    def both(self): return 1, 2
+@dataclasses.dataclass(slots=True)
+class Data:
+    a: int = 1
+    b: int = 2
+    def both(self): return self.a, self.b
+class Pair(typing.NamedTuple):
+    a: int = 1
+    b: int = 2
+    def both(self): return self
 """
 
 
@@ -121,6 +144,18 @@ def test_a_function_that_has_changed_since_comes_back_by_value(script: Any) -> N
     far = to_child(eval("lambda: helper", vars(script)), world())()
     exec("def helper(x): return 'other'", vars(script))
     assert back(far)(1) == (1, [])
+
+
+@pytest.mark.parametrize("name", ["Slots", "One", "Mixed", "Open", "Empty", "Data", "Pair"])
+def test_a_class_with_slots_has_them_everywhere(script: Any, name: str) -> None:
+    home = getattr(script, name)
+    there = to_child(home, world())
+    made = there()
+    assert there is not home
+    assert hasattr(made, "__dict__") == hasattr(home(), "__dict__")
+    came = back(made)
+    assert type(came) is home
+    assert came.both() == (1, 2)
 
 
 def test_a_class_that_a_task_makes_comes_back_as_its_own(script: Any) -> None:
