@@ -51,6 +51,7 @@ class Family:
         # As they are now, whenever a member is started: a successor is to be like the one before.
         self._directory = _directory()
         self._path = list(sys.path)
+        self._arguments = list(getattr(sys, "argv", ()))
         self._environment = _environment()
         _families.add(self)
 
@@ -75,7 +76,7 @@ class Family:
             ManyhandsError: the family was closed.
         """
         command = [sys.executable, *interpreter_options(), "-P"]
-        command += ["-c", run_module(module, self._path, self._directory)]
+        command += ["-c", run_module(module, self._path, self._directory, self._arguments)]
         for name, config in configs.items():
             command += [f"--{name.replace('_', '-')}", json.dumps(config)]
         command += ["--parent-pid", str(self.pid), "--lifeline", str(self._lifeline)]

@@ -8,7 +8,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 from manyhands import arguments
 from manyhands.calls import Calls
@@ -26,6 +26,18 @@ from manyhands_shared.errors import ClusterClosed, ManyhandsError
 AsyncResult = ApplyResult
 
 _RUN, _CLOSE, _TERMINATE = "RUN", "CLOSE", "TERMINATE"
+
+
+class PoolSlot(NamedTuple):
+    """Stands where libraries look for a child, of which they count how many there are."""
+
+    name: str
+    pid: None = None
+    exitcode: None = None
+
+    def is_alive(self) -> bool:
+        """Whether it serves: its child is replaced when it dies."""
+        return True
 
 
 class Pool:
@@ -122,6 +134,11 @@ class Pool:
     def _processes(self) -> int:
         """Slots that this pool's tasks may use, one at least."""
         return self._connection.slots(self._limit)
+
+    @property
+    def _pool(self) -> list[PoolSlot]:
+        """An entry for each slot; of the standard library's pool it has the children."""
+        return [PoolSlot(f"slot {number}") for number in range(self._processes)]
 
     def __repr__(self) -> str:
         size = self._limit if self._limit is not None else "all"

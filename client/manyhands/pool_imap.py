@@ -31,8 +31,10 @@ class _Stream:
         self.ordered = ordered
         self.submitted = 0
         self.taken = 0
-        #: Whether the input has ended, and what it raised.
+        #: Whether the input is read no more; whether that is its end, and not that of the pool.
         self.exhausted = False
+        self.whole = True
+        #: What the input raised.
         self.input_error: BaseException | None = None
         #: Nobody wants any more of it.
         self.abandoned = False
@@ -138,7 +140,8 @@ class IMapIterator:
     def _wait(self, stream: _Stream, timeout: float | None) -> tuple[int, Payload]:
         began = time.monotonic()
         while True:
-            if stream.exhausted and stream.taken == stream.submitted:
+            ended = stream.exhausted and stream.taken == stream.submitted
+            if ended and (stream.whole or stream.error is None):
                 error, stream.input_error = stream.input_error, None
                 self._pool = None
                 raise error if error is not None else StopIteration
@@ -166,6 +169,7 @@ def feed(
 
     def run() -> None:
         try:
+            stream.whole = False
             for row in rows:
                 with stream.changed:
                     stream.changed.wait_for(lambda: _may_go_on(stream))
@@ -177,6 +181,7 @@ def feed(
                 except BaseException:
                     stream.submitted -= 1
                     raise
+            stream.whole = True
         except Exception as error:  # noqa: BLE001 - the consumer is to see whatever the input raised
             stream.input_error = error
         finally:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from multiprocessing import process, spawn, util
 from typing import Any
 
+from manyhands_shared import script_arguments
 from manyhands_shared.interpreter import interpreter_options
 
 
@@ -32,7 +33,9 @@ def _preparation(name: str) -> dict[str, Any]:
     """Return what multiprocessing tells a child of its parent."""
     directory: str | None = process.ORIGINAL_DIR  # type: ignore[attr-defined]
     path = [entry or directory for entry in sys.path]
+    argv = script_arguments.argv
     return {
+        **({} if argv is None else {"sys_argv": argv}),
         "name": name,
         "authkey": process.current_process().authkey,
         "sys_path": [entry for entry in path if entry is not None],

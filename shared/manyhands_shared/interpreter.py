@@ -31,8 +31,16 @@ def interpreter_options() -> list[str]:
     return options
 
 
-def run_module(module: str, path: Iterable[Any], directory: str | None) -> str:
-    """Return the program that runs a module of ours with a given `sys.path`.
+def run_module(
+    module: str, path: Iterable[Any], directory: str | None, arguments: Iterable[Any]
+) -> str:
+    """Return the program that runs a module of ours with a given `sys.path`, for tasks of a script.
+
+    Args:
+        module: its name.
+        path: the script's `sys.path`.
+        directory: what an empty entry in it means.
+        arguments: the script's `sys.argv`.
 
     The environment is no way to hand the path on: programs that the module's tasks start would read it
     too, and it has no means to write a colon.
@@ -40,4 +48,8 @@ def run_module(module: str, path: Iterable[Any], directory: str | None) -> str:
     # Python passes over what is no text. An empty entry is the directory that was current here.
     entries = [entry or directory for entry in path if isinstance(entry, str)]
     texts = ascii([entry for entry in entries if entry is not None])
-    return f"import sys; sys.path[:] = {texts}; from {module} import main; sys.exit(main())"
+    argv = ascii([argument for argument in arguments if isinstance(argument, str)])
+    return (
+        f"import sys; sys.path[:] = {texts}; from manyhands_shared import script_arguments; "
+        f"script_arguments.argv = {argv}; from {module} import main; sys.exit(main())"
+    )

@@ -17,6 +17,8 @@ import pytest
 
 from client.fake_broker import FakeBroker
 from manyhands import Pool
+from manyhands.pool_imap import IMapIterator, feed
+from manyhands_shared import serial
 from manyhands_shared.errors import ClusterClosed, ConfigError, SubmitError
 from support import eventually
 
@@ -374,3 +376,18 @@ def test_options_that_cannot_be_used(options: dict[str, Any], error: type) -> No
 
 def test_repr(pool: Pool) -> None:
     assert repr(pool) == "<manyhands.Pool state=RUN pool_size=2>"
+
+
+def test_an_imap_that_is_cut_short_does_not_look_complete() -> None:
+    results = IMapIterator(2, ordered=True)
+    submitted: list[int] = []
+    thread = feed(results.sink, range(10), submitted.append, lambda: None)
+    eventually(lambda: len(submitted) == 2, what="it has read ahead")
+    results.sink.fail(ClusterClosed("the pool was terminated"))
+    thread.join(10)
+    results.sink.deliver([0, 1], bytes(2), [serial.dumps("a"), serial.dumps("b")])
+    assert [results.next(), results.next()] == ["a", "b"]
+    with pytest.raises(ClusterClosed, match="terminated"):
+        results.next(10)
+    with pytest.raises(ClusterClosed, match="terminated"):
+        list(results)

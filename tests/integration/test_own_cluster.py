@@ -181,6 +181,7 @@ def test_libraries_find_what_they_read_of_the_standard_librarys_pools() -> None:
         assert executor._max_workers == executor.with_options(name="other")._max_workers == 3
         assert not executor._shutdown
         assert (pool._processes, pool._maxtasksperchild) == (3, 5)
+        assert [slot.is_alive() for slot in pool._pool] == [True] * 3
         assert (pool._initializer, pool._initargs) == (abs, (1,))
         result = pool.map_async(abs, [-1, -2, -3], chunksize=2)
         assert result.get(BOUND) == [1, 2, 3]

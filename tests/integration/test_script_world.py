@@ -117,6 +117,21 @@ for found in (there, again):
     assert run(script, environment={"OF_THE_SCRIPT": "yes"}) == "set()\nset()\n"
 
 
+def test_a_task_sees_the_arguments_of_the_script(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(OWN.replace("abs, (-1,)", "look") + LOCAL.replace("abs, (-2,)", "look"))
+    script.write_text("import sys\ndef look(): return sys.argv\n" + script.read_text())
+    ended = subprocess.run(
+        [sys.executable, script, "--size", "3", "\N{GREEK SMALL LETTER ALPHA}'\"\\"],
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        check=True,
+    )
+    wanted = [str(script), "--size", "3", "\N{GREEK SMALL LETTER ALPHA}'\"\\"]
+    assert ended.stdout == f"{wanted}\n" * 2
+
+
 def test_other_interpreters_that_a_task_starts_find_their_own_modules() -> None:
     script = """
 import subprocess, sys
