@@ -357,6 +357,8 @@ def _result_of(
     (group,) = message.groups
     if len(group.indices) != 1 or group.statuses[0] != _OK or group.job != sink.job.id:
         return None
+    if not group.bodies[0]:
+        return None  # the broker's word on a held result, which the session has fetched
     index = group.indices[0]
     if lone is not None and lone.job is sink.job and lone.index == index:
         return group.bodies[0] if lone.future is future else None

@@ -10,6 +10,7 @@ import socket
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ import manyhands
 from broker.test_server import Broker
 from manyhands import lane, vigil
 from manyhands.vigil import Vigil
+from manyhands_shared.messages import ResultGroup, Results
 from support import Gate, eventually, wait_at
 
 BOUND = 60.0
@@ -215,3 +217,23 @@ def test_looks_in_vain_become_rare_and_one_that_is_not_brings_them_back(
         watch.keep(near.fileno(), lambda: True, None, lambda: True)
         assert not Vigil(can=False).worth_it()
         assert [sleeps() for _ in range(2)] == [100, 1]
+
+
+@pytest.mark.parametrize("body", [b"", b"value", (b"head", b"buffer")])
+def test_the_brokers_word_on_a_held_result_is_no_result(body: Any) -> None:
+    """It says OK with an empty body; the session has fetched what belongs there."""
+    future: Any = object()
+    sink: Any = SimpleNamespace(job=SimpleNamespace(id="job"), future=lambda _index: future)
+    said = Results(1, [ResultGroup("job", 1, [0], bytes(1), [body], 0.0)])
+    assert lane._result_of(said, None, sink, future) == (body or None)
+
+
+def test_lone_large_results_come_whole_whoever_waits_for_them() -> None:
+    with manyhands.Executor(1) as executor:
+        for number in range(100):
+            value = executor.submit(_squares, 60_000 + number).result(BOUND)
+            assert value[-1] == (60_000 + number - 1) ** 2
+
+
+def _squares(count: int) -> list[int]:
+    return [number * number for number in range(count)]
