@@ -25,10 +25,10 @@ Keep = Callable[[pickle.PickleBuffer], bool]
 class _FunctionPickler(Pickler):
     """Of a function, with what the child's `__main__` is made of."""
 
-    def __init__(self, file: io.BytesIO, keep: Keep, *, annotations: bool) -> None:
+    def __init__(self, file: io.BytesIO, keep: Keep, *, more: bool) -> None:
         super().__init__(file, _PROTOCOL, keep)
         self._main = vars(sys.modules["__main__"])
-        self._annotations = annotations
+        self._more = more
         #: What was pickled and has a name in the script.
         self.names: dict[str, Any] = {}
         self.globals_ref[id(self._main)] = _MainGlobals()
@@ -36,10 +36,14 @@ class _FunctionPickler(Pickler):
     def note(self, obj: Any) -> None:
         """Note an object that goes by value."""
         if getattr(obj, "__module__", None) == "__main__":
-            name = obj.__qualname__.partition(".")[0]
-            if name in self._main and (self._main[name] is obj or name != obj.__qualname__):
-                self.names[name] = self._main[name]
-            if self._annotations:
+            name, inner, path = obj.__qualname__.partition(".")
+            found = self._main.get(name)
+            if not inner and found is obj:
+                self.names[name] = found
+            if self._more:
+                # What is inside a class is looked up through it. What a function makes is not.
+                if inner and isinstance(found, type) and "<locals>" not in path:
+                    self.names[name] = found
                 self._note_annotations(obj)
 
     def _note_annotations(self, obj: Any) -> None:
@@ -124,15 +128,16 @@ def dumps_names(names: dict[str, Any]) -> bytes:
         return file.getvalue()
 
 
-def dumps_function(value: Any, keep: Keep, *, annotations: bool) -> bytes:
+def dumps_function(value: Any, keep: Keep, *, more: bool) -> bytes:
     """Pickle a function, or what it travels in, with all that it needs of the script.
 
-    With `annotations`, that includes what text in its annotations names, which may not pickle.
+    With `more`, that includes what may be asked for, and may not pickle: classes around what it
+    refers to, and what text in annotations names.
 
     Raises whatever the function's own pickling raises.
     """
     with io.BytesIO() as file:
-        pickler = _FunctionPickler(file, keep, annotations=annotations)
+        pickler = _FunctionPickler(file, keep, more=more)
         names = pickler.names
         pickler.dump(_Whole(value, _Names(names), _Classes(names)))
         return file.getvalue()

@@ -165,10 +165,10 @@ def dumps_by_value(value: Any, keep_outside: int | None = None) -> Payload:
 
     try:
         try:
-            head = dumps_function(value, inside, annotations=True)
-        except Exception:  # noqa: BLE001 - what annotations name need not travel
+            head = dumps_function(value, inside, more=True)
+        except Exception:  # noqa: BLE001 - what may be asked for need not travel
             views.clear()
-            head = dumps_function(value, inside, annotations=False)
+            head = dumps_function(value, inside, more=False)
     except Exception as error:
         raise SubmitError(
             f"cannot pickle {_describe(value)}: {type(error).__name__}: {error}; "

@@ -348,3 +348,31 @@ with manyhands.Pool(1, address=sys.argv[1]) as pool:
     with manyhands.LocalCluster(nodes=1, slots=1) as cluster:
         assert run(tmp_path, script, cluster.address, "first") == ["first"] * 3
         assert run(tmp_path, script, cluster.address, "second") == ["second"] * 3
+
+
+def test_what_surrounds_a_function_need_not_travel(tmp_path: Path) -> None:
+    said = run(
+        tmp_path,
+        """
+import threading
+import manyhands
+
+lock = threading.Lock()
+
+class Outer:
+    lock = threading.Lock()
+    class Inner:
+        def value(self): return 3
+    def make(self): return lambda: 2
+
+def main():
+    with lock, manyhands.Executor(max_workers=1) as executor:
+        print(executor.submit(lambda: 1).result())
+        print(executor.submit(Outer().make()).result())
+        print(executor.submit(Outer.Inner().value).result())
+        print(*executor.map(lambda x: x + 1, [3, 4]))
+
+main()
+""",
+    )
+    assert said == ["1", "2", "3", "4 5"]
