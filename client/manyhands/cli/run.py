@@ -74,5 +74,13 @@ def command(
 
 
 def _print(value: object) -> None:
-    if value is not None:
-        _output.raw(value if isinstance(value, str) else _output.safe_repr(value))
+    if value is None:
+        return
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except Exception as error:  # noqa: BLE001 - a user's class
+        kind, problem = type(value).__name__, type(error).__name__
+        raise JobFailed(
+            f"the task succeeded, but its result cannot be shown: repr of {kind} raised {problem}"
+        ) from None
+    _output.raw(text)

@@ -220,3 +220,12 @@ def test_name_and_priority_reach_the_broker(named: dict[str, str]) -> None:
     jobs = {job["id"]: job for job in document(run("jobs", "--json", **named))["jobs"]}
     assert jobs[made["job"]]["name"] == "odd job"
     assert jobs[made["job"]]["priority"] == 3
+
+
+def test_a_result_that_cannot_be_shown_is_no_success(tmp_path: Path, named: dict[str, str]) -> None:
+    (tmp_path / "mute.py").write_text(
+        "class Mute:\n    def __repr__(self): raise ValueError('no')\ndef make(): return Mute()\n"
+    )
+    result = run("run", "mute:make", cwd=tmp_path, **named)
+    assert result.stdout == ""
+    assert "its result cannot be shown: repr of Mute raised ValueError" in fails(result, 1)
