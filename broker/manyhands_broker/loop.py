@@ -370,7 +370,7 @@ class Loop:
                     self._journal.append(effect.record)
             if self._withheld:
                 effects = self._withheld + effects
-            if not self._commit(now):
+            if not self._commit(effects, now):
                 self._withhold(effects)
                 return
             closed: dict[bytes, None] = {}
@@ -394,12 +394,12 @@ class Loop:
             for event in (*map(LinkClosed, closed), *([Drained()] if closed else ())):
                 self._hear(event, effects, now)
 
-    def _commit(self, now: float) -> bool:
-        """Write what was appended; false if there is no room, or was none a moment ago."""
+    def _commit(self, effects: list[Effect], now: float) -> bool:
+        """Write what was appended of `effects`; false if there is no room, or was none a moment ago."""
         if self._withheld and now < self._next_commit:
             return False
         try:
-            self._journal.commit()
+            withheld.commit(self._journal, effects)
         except JournalFull as error:
             if not self._withheld:
                 log.error("%s; nothing goes on until then", error)  # noqa: TRY400 - one line

@@ -2,7 +2,8 @@
 
 What is said may rest on what is not written yet, so it waits. Signs of life, welcomes and refusals
 promise nothing. An answer leaves if nothing was to be written for it. To forget a job takes only the
-room that the journal keeps for that. So clients come in, see what there is, read and make room.
+room that the journal keeps for that, and makes some. So clients come in, see what there is, read and
+make room.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 from collections.abc import Callable
 
 from manyhands_broker.core import Effect, Persist, Send
-from manyhands_broker.core.records import JobForgotten
+from manyhands_broker.core.records import JobForgotten, JobOpened
 from manyhands_broker.journal import Journal, JournalFull
 from manyhands_shared.messages import (
     ClientWelcome,
@@ -31,11 +32,32 @@ from manyhands_shared.messages import (
 PROMISE_NOTHING = (ClientWelcome, Detach, Lease, Ping, Pong, Refused, Rejected, Who)
 
 
+def commit(journal: Journal, effects: list[Effect]) -> None:
+    """Write what the journal was given of `effects`; jobs to forget go first if not all has room.
+
+    Raises:
+        JournalFull: there is no room.
+    """
+    try:
+        journal.commit()
+    except JournalFull:
+        if len(forget(journal, effects)) == len(effects):
+            raise
+        journal.commit()
+
+
 def forget(journal: Journal, effects: list[Effect]) -> list[Effect]:
     """Write at once that jobs are forgotten; returns the effects that are left."""
+    records = [effect.record for effect in effects if isinstance(effect, Persist)]
+    # Of a name that is used anew, the new job's records may stand behind.
+    again = {record.job for record in records if isinstance(record, JobOpened)}
     left: list[Effect] = []
     for effect in effects:
-        if isinstance(effect, Persist) and isinstance(effect.record, JobForgotten):
+        if (
+            isinstance(effect, Persist)
+            and isinstance(effect.record, JobForgotten)
+            and effect.record.job not in again
+        ):
             with contextlib.suppress(JournalFull):
                 journal.forget(effect.record.job)
                 continue

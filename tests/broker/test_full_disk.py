@@ -73,13 +73,13 @@ def body_of(message: m.Results) -> bytes:
     return bytes(body[0]) if isinstance(body, tuple) else bytes(body)
 
 
-def with_old_jobs(disk: Path, count: int = 6) -> tuple[Broker, Peer, Peer]:
-    """A broker with jobs that are over, each with a large result, and one that runs."""
+def with_old_jobs(disk: Path, count: int = 6, size: int = LARGE) -> tuple[Broker, Peer, Peer]:
+    """A broker with jobs that are over, each with a result of that size, and one that runs."""
     broker = start(disk / "journal", free_port())
     worker, first = node(broker), client(broker)
     for number in range(count):
         submit(first, f"old-{number}")
-        run(worker, number + 1, b"%d" % number * LARGE)
+        run(worker, number + 1, b"%d" % number * size)
         worker.until(m.Ack)
     submit(first, "now")
     return broker, worker, first
@@ -118,8 +118,10 @@ def test_with_a_full_disk_clients_come_in_read_and_make_room(disk: Path) -> None
     assert "Traceback" not in log
 
 
-def test_a_broker_starts_on_a_full_disk_and_has_room_made(disk: Path) -> None:
-    broker, worker, first = with_old_jobs(disk)
+@pytest.mark.parametrize("size", [LARGE, LARGE // 3], ids=["files", "rows"])
+def test_a_broker_starts_on_a_full_disk_and_has_room_made(disk: Path, size: int) -> None:
+    """The log of large files fits into the database, and begins anew; that of large rows does not."""
+    broker, worker, first = with_old_jobs(disk, size=size)
     for peer in (worker, first):
         peer.close()
     kill(broker)
@@ -128,7 +130,7 @@ def test_a_broker_starts_on_a_full_disk_and_has_room_made(disk: Path) -> None:
     reader = client(broker)
     assert len(ask(reader, "jobs")) == 7
     reader.send(m.Attach("old-5"))
-    assert body_of(reader.until(m.Results)) == b"5" * LARGE
+    assert body_of(reader.until(m.Results)) == b"5" * size
     for number in range(5):
         ask(reader, "forget", id=f"old-{number}")
     worker = node(broker)

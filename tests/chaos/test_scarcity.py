@@ -229,7 +229,7 @@ def kill_children(node: Node) -> None:
                 process.kill()
 
 
-@pytest.mark.parametrize("what", ["temporary", "emptied", "working"])
+@pytest.mark.parametrize("what", ["temporary", "emptied", "working", "replaced"])
 def test_a_node_whose_directory_was_removed_goes_on(bench: Bench, what: str) -> None:
     """Row 50: what it needs to start children is made anew."""
     # Not in the long path of the test's own folder: sockets lie in there.
@@ -244,14 +244,18 @@ def test_a_node_whose_directory_was_removed_goes_on(bench: Bench, what: str) -> 
     joined(client, 1)
     executor = bench.executor(broker.address)
     executor.submit(abs, -1).result(BOUND)
-    shutil.rmtree(working if what == "working" else temporary)
-    if what == "emptied":
-        temporary.mkdir()
+    lost = working if what in {"working", "replaced"} else temporary
+    shutil.rmtree(lost)
+    if what in {"emptied", "replaced"}:
+        lost.mkdir()
     kill_children(node)
     assert list(executor.map(abs, range(20), timeout=BOUND)) == list(range(20))
     assert node.alive
     told = [event["text"] for event in client.query("events")]
-    place = "working" if what == "working" else "temporary"
+    place = "working" if lost is working else "temporary"
+    # Tasks have a directory: the one of that name, if there is one again.
+    where = working if what != "working" else temporary
+    assert executor.submit(os.getcwd).result(BOUND) == str(where)
     assert any(f"its {place} directory was removed" in text for text in told), told
 
 

@@ -16,6 +16,7 @@ from multiprocessing import get_context, util
 
 from manyhands_shared import hash_seed
 from manyhands_shared.bare_start import bare_start
+from manyhands_worker.surroundings import directory
 
 #: What variables were before `starting` changed them, as JSON.
 _WAS = "MANYHANDS_ENVIRONMENT_WAS"
@@ -64,7 +65,7 @@ def starting() -> Iterator[None]:
     os.environ.update(wanted)
     os.environ[_WAS] = json.dumps(was)
     try:
-        with bare_start():
+        with bare_start(directory()):
             yield
     finally:
         restore_environment()

@@ -43,7 +43,7 @@ from manyhands_worker.runner import Limits
 from manyhands_worker.safe import Patterns
 from manyhands_worker.slab import slab_size
 from manyhands_worker.strays import Strays
-from manyhands_worker.surroundings import mend
+from manyhands_worker.surroundings import leave_removed_directory, mend
 
 if TYPE_CHECKING:
     from manyhands_worker.server import ResultServer
@@ -272,6 +272,7 @@ class NodePool:
     def _fill(self, slot: int, now: float) -> None:
         del self._births[slot]
         size = slab_size(self._slab_bytes, len(self._children))
+        self._events += [a.Trouble("directory-removed", told) for told in leave_removed_directory()]
         try:
             child = ChildHandle(slot, size, self._limits, self._lender, self._server)
         except (OSError, EOFError) as error:

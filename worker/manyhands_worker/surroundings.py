@@ -1,7 +1,8 @@
 """The directories that a node needs to start processes, made good when they have been removed.
 
 A node runs for weeks. Meanwhile its working directory may be deleted, and a cleaner of old files may
-take its temporary one, with the socket of the fork server in it. Without either no process starts.
+take its temporary one, with the socket of the fork server in it. Without that one no process starts,
+and in a directory that was removed no task finds a file by a relative name.
 """
 
 from __future__ import annotations
@@ -18,13 +19,33 @@ from typing import Any
 _unreachable: list[int] = []
 
 
-def mend() -> list[str]:
-    """Replace what is gone; returns what that was and what is in its place, for people."""
-    told = []
+class _Moved:
+    """The directory that the node went to; empty while it is where it was started."""
+
+    to = ""
+
+
+def directory() -> str:
+    """Where children are to work; empty: where the fork server does, which is what they inherit."""
+    return _Moved.to
+
+
+def leave_removed_directory() -> list[str]:
+    """Leave a working directory that was removed; returns what is in its place, for people.
+
+    A node that was started in a directory that is no more stays there, as a script would.
+    """
     try:
         Path.cwd()
     except OSError:
-        told.append(f"its working directory was removed; going on in {_move()}")
+        if _started_in() is not None:
+            return [f"its working directory was removed; going on in {_move()}"]
+    return []
+
+
+def mend() -> list[str]:
+    """Replace what is gone; returns what that was and what is in its place, for people."""
+    told = leave_removed_directory()
     if _scratch_is_gone():
         _renew_scratch()
         told.append("its temporary directory was removed; making another")
@@ -40,11 +61,19 @@ def _temporary() -> str:
 
 
 def _move() -> str:
-    for place in (_temporary(), "/"):
+    """Go where the directory was, if it is there again, or elsewhere; returns where that is."""
+    for place in (_started_in() or "", _temporary(), "/"):
         with contextlib.suppress(OSError):
             os.chdir(place)
+            _Moved.to = place
             return place
     return "no directory"
+
+
+def _started_in() -> str | None:
+    """The directory of this process as it began; None if there was none."""
+    place: str | None = process.ORIGINAL_DIR  # type: ignore[attr-defined]
+    return place
 
 
 def _scratch_is_gone() -> bool:

@@ -55,6 +55,13 @@ class Room:
             "put it back from a backup, and start the broker again"
         )
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the file system has no byte left."""
+        with contextlib.suppress(OSError):
+            return self._free() == 0
+        return False
+
     def short_of(self, nbytes: int) -> int:
         """How many bytes are lacking for so many and the reserve; less than 0 if there are more."""
         try:

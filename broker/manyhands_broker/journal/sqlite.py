@@ -236,6 +236,8 @@ class SqliteJournal:
                 "what was in the log is not here; use `manyhands backup`, or copy both",
                 self._directory,
             )
+        # The log may have room in its file for the probe.
+        is_full = self._room.is_full
         try:
             # The probe: a disk that cannot be written is found out now and not at the first result.
             self._db.execute(
@@ -245,9 +247,11 @@ class SqliteJournal:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('open', 1)")
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.FullError:
-            log.error(  # noqa: TRY400 - one line
+            is_full = True
+        if is_full:
+            log.error(
                 "the disk of the journal in %s is full: what it holds can be read and forgotten, "
-                "and nothing can be written",
+                "and nothing new is taken until some space is free",
                 self._directory,
             )
         if not damage:
