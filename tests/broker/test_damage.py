@@ -144,6 +144,60 @@ def test_a_flipped_byte_is_never_a_wrong_value(tmp_path: Path, place: Path) -> N
         shutil.rmtree(copy)
 
 
+#: In the first page: SQLite's header with the version of the tables, and what the tables are.
+HEADER, VERSION, TABLES = range(100), range(60, 64), range(1_000, PAGE)
+
+
+def test_a_flipped_bit_of_the_first_page_costs_next_to_nothing(tmp_path: Path, place: Path) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"{seed=}")
+    rng = random.Random(seed)
+    fill(place)
+    flips = [(at, rng.randrange(8)) for at in (*HEADER, *rng.sample(TABLES, 60))]
+    flips += [(at, bit) for at in VERSION for bit in range(8)]
+    flips += [(at, bit) for at in (18, 47) for bit in range(8)]  # what may write it, and the format
+    data = (place / "journal.db").read_bytes()
+    column = data.index(b"text TEXT")
+    for at, bit in [*flips, (column, 0), (column, 7)]:
+        copy = tmp_path / "copy"
+        shutil.copytree(place, copy)
+        with (copy / "journal.db").open("r+b") as file:
+            file.seek(at)
+            file.write(bytes([data[at] ^ (1 << bit)]))
+        whole, hurt = look(copy)
+        assert whole | hurt == set(JOBS), (at, bit)
+        # How many pages there are is what bytes 28 to 31 say: what lies behind is lost.
+        assert not hurt or at in range(28, 32), (at, bit)
+        shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize(
+    "at", [0, 18, 60, -1], ids=["magic", "may write", "version", "name of a column"]
+)
+def test_a_first_page_that_is_damaged_in_the_log(tmp_path: Path, place: Path, at: int) -> None:
+    """Beside a database that is mended it must not count either."""
+    fill(place)
+    journal = SqliteJournal(place, reserve=0)
+    for name in ("one", "two"):
+        write(journal, *opened(name), r.TasksTaken(name, 0, [bytes(20_000)]))
+        write(journal, r.JobForgotten(name))
+    copy = tmp_path / "copy"
+    shutil.copytree(place, copy)
+    journal.close()
+    log = bytearray((copy / "journal.db-wal").read_bytes())
+    first = [
+        frame + 24
+        for frame in range(32, len(log), 24 + PAGE)
+        if int.from_bytes(log[frame : frame + 4]) == 1
+    ]
+    assert len(first) > 2
+    for page in first:
+        place_of_it = log.index(b"text TEXT", page) if at < 0 else page + at
+        log[place_of_it : place_of_it + 4] = b"\x7f\x7f\x7f\x7f"
+    (copy / "journal.db-wal").write_bytes(log)
+    assert look(copy) == (set(JOBS), set())
+
+
 LARGE = bytes(range(256)) * 2_000
 
 

@@ -169,6 +169,7 @@ def test_a_journal_of_a_newer_version_is_refused(place: Path) -> None:
     SqliteJournal(place).close()
     db = apsw.Connection(str(place / "journal.db"))
     db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    db.execute("UPDATE meta SET value = ? WHERE key = 'version'", (len(MIGRATIONS) + 1,))
     db.close()
     with pytest.raises(JournalBroken, match="newer manyhands") as caught:
         SqliteJournal(place)

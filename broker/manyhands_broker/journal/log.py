@@ -56,6 +56,37 @@ def reseal(log: Path, valid: int) -> None:
         os.fsync(file.fileno())
 
 
+def apply(log: Path, database: Path) -> None:
+    """Write the pages of all whole transactions of a log into a copy of its database."""
+    try:
+        content = log.read_bytes()
+    except FileNotFoundError:
+        return
+    header = content[:_HEADER]
+    if len(header) < _HEADER:
+        return
+    magic, _, size = struct.unpack_from(">3I", header)
+    order = ">" if magic == _BIG else "<"
+    if size != _PAGE or struct.pack(">2I", *_checksum(header[:24], order, 0, 0)) != header[24:]:
+        return
+    sums = struct.unpack_from(">2I", header, 24)
+    pages: dict[int, bytes] = {}
+    with database.open("r+b") as file:
+        for at in range(_HEADER, len(content) - _FRAME - size + 1, _FRAME + size):
+            frame, page = content[at : at + _FRAME], content[at + _FRAME : at + _FRAME + size]
+            sums = _checksum(frame[:8] + page, order, *sums)
+            if frame[8:16] != header[16:24] or frame[16:] != struct.pack(">2I", *sums):
+                return
+            number, total = struct.unpack_from(">2I", frame)
+            pages[number] = page
+            if total:
+                for number, page in pages.items():
+                    file.seek((number - 1) * size)
+                    file.write(page)
+                file.truncate(total * size)
+                pages.clear()
+
+
 def _frames(descriptor: int) -> Iterator[tuple[int, bool]]:
     """Frames of the present round: their numbers, and whether each ends a transaction."""
     header = _header(descriptor)

@@ -17,10 +17,11 @@ from typing import Any
 
 import apsw
 
+from manyhands_broker.journal import log as write_ahead
 from manyhands_broker.journal.files import sync_directory
 from manyhands_broker.journal.packing import names
 from manyhands_broker.journal.reader import UNREADABLE
-from manyhands_broker.journal.schema import MIGRATIONS
+from manyhands_broker.journal.schema import prepare, tables_of, usual_tables
 
 #: Tables by rowid: what every row has in its own page, and what may fill others.
 _TABLES = (
@@ -50,16 +51,6 @@ _FAR = 1 << 20
 _PATIENT = 500
 _PAGE = 4_096
 _UNREADABLE = (*UNREADABLE, apsw.SQLError)
-
-
-def prepare(db: apsw.Connection) -> None:
-    """Bring the tables of a database to the present version."""
-    [[version]] = list(db.execute("PRAGMA user_version"))
-    for number in range(version, len(MIGRATIONS)):
-        db.execute("BEGIN IMMEDIATE")
-        db.execute(MIGRATIONS[number])
-        db.execute(f"PRAGMA user_version = {number + 1}")
-        db.execute("COMMIT")
 
 
 def finish(directory: Path) -> None:
@@ -130,8 +121,7 @@ def _open(database: Path, template: Path) -> apsw.Connection:
     try:
         source.execute("PRAGMA locking_mode = EXCLUSIVE")
         source.execute("PRAGMA cell_size_check = ON")
-        there = {name for (name,) in source.execute("SELECT name FROM sqlite_schema")}
-        if {table for table, _, _ in _TABLES} <= there:
+        if tables_of(source) == usual_tables():
             return source
     except _UNREADABLE:
         pass
@@ -140,8 +130,8 @@ def _open(database: Path, template: Path) -> apsw.Connection:
     copy = database.with_name("journal.db.patched")
     shutil.copyfile(database, copy)
     log = database.with_name("journal.db-wal")
-    if log.exists():
-        shutil.copyfile(log, copy.with_name("journal.db.patched-wal"))
+    # Its first page may be the damaged one: beside the copy it would go before what is patched.
+    write_ahead.apply(log, copy)
     _patch(copy, template)
     return apsw.Connection(str(copy))
 

@@ -6,6 +6,11 @@ so that a damaged page of it leaves the rest of the row to be read.
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
+import apsw
+
 MIGRATIONS = (
     """
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -75,3 +80,48 @@ MIGRATIONS = (
     CREATE INDEX files_of_job ON files (job);
     """,
 )
+
+
+def prepare(db: apsw.Connection) -> None:
+    """Bring the tables of a database to the present version, which stands in two places."""
+    [[version]] = list(db.execute("PRAGMA user_version"))
+    for number in range(version, len(MIGRATIONS)):
+        db.execute("BEGIN IMMEDIATE")
+        db.execute(MIGRATIONS[number])
+        db.execute(f"PRAGMA user_version = {number + 1}")
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('version', ?)", (number + 1,))
+        db.execute("COMMIT")
+
+
+def version_of(db: apsw.Connection) -> int:
+    """The version of the tables; 0 of a new database.
+
+    Raises:
+        apsw.CorruptError: the two places do not agree.
+    """
+    [[version]] = list(db.execute("PRAGMA user_version"))
+    if not list(db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'")):
+        found = 0
+    else:
+        [[found]] = list(db.execute("SELECT max(value) FROM meta WHERE key = 'version'"))
+    if version != (found or 0):
+        raise apsw.CorruptError(f"its version is {version} in one place, {found} in another")
+    return int(version)
+
+
+def tables_of(db: apsw.Connection) -> list[tuple[Any, ...]]:
+    """How all tables and indexes of a database are laid out, and where they begin."""
+    texts = ("type", "name", "tbl_name", "sql")
+    columns = ", ".join(f"CAST({name} AS BLOB)" for name in texts)  # damaged, they may be no text
+    return list(db.execute(f"SELECT {columns}, rootpage FROM sqlite_schema ORDER BY rowid"))
+
+
+@functools.cache
+def usual_tables() -> list[tuple[Any, ...]]:
+    """The tables of every sound journal."""
+    db = apsw.Connection(":memory:")
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    prepare(db)
+    found = tables_of(db)
+    db.close()
+    return found

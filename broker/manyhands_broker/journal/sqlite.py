@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from manyhands_broker.journal.files import PayloadFiles, sync_directory
 from manyhands_broker.journal.interface import JournalBroken, JournalFull
 from manyhands_broker.journal.reader import Reader
 from manyhands_broker.journal.room import Room
-from manyhands_broker.journal.schema import MIGRATIONS
+from manyhands_broker.journal.schema import MIGRATIONS, prepare, tables_of, usual_tables, version_of
 from manyhands_broker.journal.writer import Writer
 from manyhands_shared.messages import Function
 from manyhands_shared.private import private
@@ -226,7 +227,7 @@ class SqliteJournal:
             if has_log:
                 self._mend_log()
             damage = self._damage()
-        except _DAMAGE as error:
+        except (*_DAMAGE, apsw.SQLError, UnicodeDecodeError) as error:
             damage = str(error)
         if damage:
             self._rebuild(damage)
@@ -261,7 +262,9 @@ class SqliteJournal:
     def _configure(self) -> None:
         db = self._db
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        [[version]] = self._rows("PRAGMA user_version")
+        version = version_of(db)
+        if db.readonly("main") and os.access(self._directory / "journal.db", os.W_OK):
+            raise apsw.CorruptError("its format is one that cannot be written")
         if not version:  # later it would be written for nothing, for which there may be no room
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
@@ -274,7 +277,9 @@ class SqliteJournal:
             raise JournalBroken(
                 f"the journal in {self._directory} was written by a newer manyhands; use that one"
             )
-        salvage.prepare(db)
+        prepare(db)
+        if tables_of(db) != usual_tables():
+            raise apsw.CorruptError("its list of tables is not what it was")
 
     def _mend_log(self) -> None:
         """Have transactions read that lie behind a damaged frame of the log."""
