@@ -294,8 +294,6 @@ class Books:
         while self.sendable and tasks < MESSAGE_TASKS and size < MESSAGE_BYTES:
             job = self._ready.popleft()
             job.queued = False
-            if not job.has_work:
-                continue  # what stood in line has ended
             free_tasks = self.window_tasks - (self.held_tasks - self.unsent_tasks)
             free_bytes = self.window_bytes - (self.held_bytes - self.unsent_bytes)
             group, group_size = job.next_group(
@@ -366,7 +364,10 @@ class Books:
         return job.spans(index for index in indices if index not in job.blanks)
 
     def _settle(self, job: SessionJob) -> None:
-        """Put the job in line if it has something to send; forget it if it is over."""
+        """Put the job in line if it has something to send; forget it if it is over.
+
+        What has nothing to send any more leaves the line once it stands first.
+        """
         if job.over:
             if job.queued:
                 job.queued = False
@@ -379,6 +380,8 @@ class Books:
         elif job.has_work and not job.queued:
             job.queued = True
             self._ready.append(job)
+        while self._ready and not self._ready[0].has_work:
+            self._ready.popleft().queued = False
 
     def validate(self) -> None:
         """Check every invariant; `AssertionError` names the one that does not hold."""
@@ -394,6 +397,7 @@ class Books:
         in_line = [job for job in jobs if job.queued]
         assert {job.id for job in self._ready} == {job.id for job in in_line}, "the line"
         assert len(self._ready) == len(in_line), "a job stands in line twice"
+        assert not self._ready or self._ready[0].has_work, "the first in line has nothing to send"
         assert Counter(job.function for job in jobs) == self._users, "users of functions"
         assert self._users.keys() == self._functions.keys(), "a function nobody uses"
         assert self._told <= self._functions.keys(), "told of a function that is gone"
