@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from manyhands.session import Session
 
 #: The log is entered after so many records, or seconds.
-MOST_RECORDS = 64
+MOST_RECORDS = 16
 KEEP_SECONDS = 0.05
 #: Nobody is inside for so long, unless a signal handler keeps him there.
 REVOKE_SECONDS = 1.0
@@ -133,6 +133,8 @@ class _Grant:
         self.log: list[Sent | Arrived] = []
         #: What was sent and is not answered.
         self.lone: Sent | None = None
+        #: Tasks of the session whose results stand in the log, at its beginning.
+        self.answered = 0
         self.torn = False
         self.attendant: _Attendant | None = None
         self.muted = False
@@ -175,7 +177,7 @@ class Lane:
                     return False  # perhaps a handler in the attendant's own thread: nobody listens
                 if len(grant.log) >= MOST_RECORDS:
                     return False
-                if self._session.state is not State.OPEN or self._session.unended:
+                if self._session.state is not State.OPEN or self._unended(grant):
                     return False
                 index = _next(grant.log, job)
                 group = self._session.books.lone_group(job.id, index, payload)
@@ -205,6 +207,9 @@ class Lane:
         if me in (grant.inside, self._intake.owner) or not self._vigil.worth_it():
             return
         attendant = _Attendant()
+        # The I/O thread may be at work for a moment, to enter the log.
+        while grant.link is None and not future.done() and monotonic() < attendant.until:
+            os.sched_yield()
         try:
             with grant.gate:
                 grant.inside = me
@@ -215,7 +220,7 @@ class Lane:
                     or grant.attendant is not None
                     or link.congested
                     or len(descriptors := link.descriptors) != 1
-                    or self._session.unended + (grant.lone is not None) > 1
+                    or self._unended(grant) + (grant.lone is not None) > 1
                 ):
                     return
                 (descriptor,) = descriptors
@@ -242,6 +247,10 @@ class Lane:
             if grant.inside == me:
                 grant.inside = None
 
+    def _unended(self, grant: _Grant) -> int:
+        """How many tasks the session has that no caller has seen the end of."""
+        return self._session.unended - grant.answered
+
     def _receive(
         self, grant: _Grant, attendant: _Attendant, sink: FutureSink, future: RemoteFuture
     ) -> bool:
@@ -265,14 +274,18 @@ class Lane:
                 if grant.link is not link or link.garbage != garbage:
                     return False
                 grant.torn = False
-                lone, settled = grant.lone, not link.pending()
+                lone, settled, more = grant.lone, not link.pending(), False
                 for message in messages:
                     body = _result_of(message, lone, sink, future)
-                    if body is None or not settle_quietly(future, body):
+                    if body is None:
+                        more = True  # the I/O thread's to answer, while this one looks on
+                    elif not settle_quietly(future, body):
                         settled = False
-                    else:
+                    elif lone is not None:
                         grant.lone = None
-                if not settled:
+                    else:
+                        grant.answered += 1
+                if more or not settled:
                     self._intake.wake()
                 return settled
             finally:
@@ -309,6 +322,7 @@ class Lane:
             torn, grant.torn = grant.torn, False
             log, grant.log = grant.log, []
             grant.lone = None
+            grant.answered = 0
             grant.gate.release()
         for record in log:
             if type(record) is Sent:
