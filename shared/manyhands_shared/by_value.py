@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from importlib import import_module
 from types import CodeType
 from typing import Any
 
@@ -86,11 +87,10 @@ def _with_slots(kind: type, arguments: tuple[Any, ...], members: dict[str, Any])
     return (*arguments[:3], space, *arguments[4:])
 
 
-class _Unpickler(pickle.Unpickler):
-    """Loads what `Pickler` and cloudpickle have pickled, by an `Arrival`."""
+class Finder:
+    """What one pickle of `Pickler` or cloudpickle names, by an `Arrival`."""
 
-    def __init__(self, head: bytes, buffers: Iterable[Any] | None, arrival: Arrival) -> None:
-        super().__init__(io.BytesIO(head), buffers=buffers)
+    def __init__(self, arrival: Arrival) -> None:
         self._arrival = arrival
         self._known: dict[int, Any] = {}
         self._ours: dict[str, Any] = {
@@ -102,9 +102,10 @@ class _Unpickler(pickle.Unpickler):
         }
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return what cloudpickle calls so, or what takes its place here."""
         if module == _MODULE and name in self._ours:
             return self._ours[name]
-        return super().find_class(module, name)
+        return getattr(import_module(module), name)
 
     def _class(
         self, kind: Any, name: str, bases: Any, more: dict[str, Any], of: str, extra: Any
@@ -148,11 +149,6 @@ class _Unpickler(pickle.Unpickler):
     def _fill_function(self, function: Any, state: Any) -> None:
         if id(function) not in self._known:
             cloudpickle._function_setstate(function, state)
-
-
-def loads(head: bytes, buffers: Iterable[Any] | None, arrival: Arrival) -> Any:
-    """Load a pickle in which there is something by value."""
-    return _Unpickler(head, buffers, arrival).load()
 
 
 def _track(name: str, kind: type) -> None:

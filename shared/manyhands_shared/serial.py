@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from manyhands_shared.arrival import HOME, Arrival
@@ -41,8 +41,10 @@ _GLOBAL_OPCODES = (b"\x93", b"\x82", b"\x83", b"\x84")
 _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 
-#: What is in a pickle that has something by value in it.
+#: What is in a pickle that has something by value in it. To look for it in a long one takes longer
+#: than to be told on the way: 6 % of loading a list of numbers.
 _BY_VALUE = b"cloudpickle"
+_LONG_BYTES = 4_096
 
 
 class _Process:
@@ -77,7 +79,7 @@ def loads(payload: Payload) -> Any:
     A buffer that cannot be written to is copied first: an array is as writable here as where it came
     from.
     """
-    if type(payload) is bytes and _BY_VALUE not in payload:
+    if type(payload) is bytes and len(payload) <= _LONG_BYTES and _BY_VALUE not in payload:
         return pickle.loads(payload)
     if isinstance(payload, tuple):
         head, *buffers = payload
@@ -94,11 +96,27 @@ def loads_shared(payload: tuple[Buffer, ...]) -> Any:
 def load(head: Buffer, buffers: Iterable[Buffer] | None) -> Any:
     """Load one pickle with its out-of-band buffers, by what `arrive_at` has said."""
     head = head if type(head) is bytes else bytes(head)
-    if _BY_VALUE not in head:
+    if len(head) <= _LONG_BYTES and _BY_VALUE not in head:
         return pickle.loads(head, buffers=buffers)
-    from manyhands_shared import by_value  # noqa: PLC0415 - loads cloudpickle
+    return _Unpickler(io.BytesIO(head), buffers=buffers).load()
 
-    return by_value.loads(head, buffers, _Process.arrival)
+
+class _Unpickler(pickle.Unpickler):
+    """Loads by `by_value` what is there by value."""
+
+    def __init__(self, file: io.BytesIO, *, buffers: Iterable[Buffer] | None) -> None:
+        super().__init__(file, buffers=buffers)
+        self._find_by_value: Callable[[str, str], Any] | None = None
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        """Find what a pickle names."""
+        if module.partition(".")[0] != "cloudpickle":
+            return super().find_class(module, name)
+        if self._find_by_value is None:
+            from manyhands_shared import by_value  # noqa: PLC0415 - loads cloudpickle
+
+            self._find_by_value = by_value.Finder(_Process.arrival).find_class
+        return self._find_by_value(module, name)
 
 
 def arrive_at(arrival: Arrival) -> None:
