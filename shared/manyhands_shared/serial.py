@@ -35,6 +35,8 @@ INLINE_BYTES = 32 * 1024
 MAX_BUFFERS = 1024
 
 _PROTOCOL = 5
+# A task may put something else in the place of these, and the next task of its child needs them.
+_dumps_plain, _loads = pickle.dumps, pickle.loads
 # The opcodes through which a pickle can reach code: STACK_GLOBAL and EXT1/2/4. Without any of
 # these bytes a protocol 5 pickle holds built-in values only, and loading it runs nothing.
 _GLOBAL_OPCODES = (b"\x93", b"\x82", b"\x83", b"\x84")
@@ -80,7 +82,7 @@ def loads(payload: Payload) -> Any:
     from.
     """
     if type(payload) is bytes and len(payload) <= _LONG_BYTES and _BY_VALUE not in payload:
-        return pickle.loads(payload)
+        return _loads(payload)
     if isinstance(payload, tuple):
         head, *buffers = payload
         return load(head, map(writable, buffers))
@@ -97,7 +99,7 @@ def load(head: Buffer, buffers: Iterable[Buffer] | None) -> Any:
     """Load one pickle with its out-of-band buffers, by what `arrive_at` has said."""
     head = head if type(head) is bytes else bytes(head)
     if len(head) <= _LONG_BYTES and _BY_VALUE not in head:
-        return pickle.loads(head, buffers=buffers)
+        return _loads(head, buffers=buffers)
     return _Unpickler(io.BytesIO(head), buffers=buffers).load()
 
 
@@ -204,10 +206,10 @@ def is_plain(payload: Payload) -> bool:
 def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None, version: Version | None) -> bytes:
     """Pickle `value`; with a list, its out-of-band buffers are left in that list."""
     if type(value) in _PLAIN:
-        return pickle.dumps(value, _PROTOCOL)
+        return _dumps_plain(value, _PROTOCOL)
     keep = None if buffers is None else buffers.append
     try:
-        head = pickle.dumps(value, _PROTOCOL, buffer_callback=keep)
+        head = _dumps_plain(value, _PROTOCOL, buffer_callback=keep)
     except Exception:  # noqa: BLE001 - cloudpickle may know how; if not, its error is the better one
         head = None
     if head is not None and not any(name in head for name in names_made_at_run_time()):

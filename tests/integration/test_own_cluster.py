@@ -193,3 +193,16 @@ def test_libraries_find_what_they_read_of_the_standard_librarys_pools() -> None:
         with manyhands.Executor(address=cluster.address) as unbounded:
             assert unbounded._max_workers == 4
         assert unbounded._max_workers == os.cpu_count(), "there is no cluster to ask"
+
+
+def test_a_task_that_puts_something_in_the_place_of_pickle_harms_no_other() -> None:
+    def spoil() -> int:
+        import pickle
+
+        pickle.dumps = pickle.loads = None  # type: ignore[assignment]
+        return 1
+
+    with manyhands.Executor(1) as executor:
+        assert executor.submit(spoil).result(BOUND) == 1
+        assert executor.submit(abs, -2).result(BOUND) == 2
+        assert executor.submit(lambda: [3]).result(BOUND) == [3]
