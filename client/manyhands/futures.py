@@ -286,7 +286,7 @@ def resolve(futures: Sequence[RemoteFuture], statuses: bytes, bodies: list[Paylo
 
 
 def renew_lock() -> None:
-    """In a forked child: whoever held it may not be here."""
+    """In a forked child: its holder may not be here."""
     global _birth  # noqa: PLW0603 - there is one for all futures
     _birth = threading.RLock()
 

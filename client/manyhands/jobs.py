@@ -229,7 +229,7 @@ class Jobs:
     def _forget(self, job: OpenJob) -> None:
         if job.closed and not job.unfinished and self._jobs.pop(job.id, None) is not None:
             self._handle(Unwatch(job.id))
-            # Whoever still queues a task has the sink. The two together are large garbage, if the
+            # A caller that still queues a task has the sink. The two together are large garbage, if the
             # function is, which would lie there until the collector comes.
             job.sink = weakref.proxy(job.sink)
 

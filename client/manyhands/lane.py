@@ -31,8 +31,8 @@ What wakes the I/O thread
   The caller undoes that under the gate; the I/O thread does when it finds no attendant, or one that is
   overdue, and whenever it needs the descriptor itself: for a link that is congested, or another link. An
   attendant that is gone from `attendant` touches the poller no more.
-- ZeroMQ's descriptors tell of changes only, and any use of a socket may swallow one. So whoever has used
-  the link asks it whether something is `pending`, and wakes the I/O thread, which asks again.
+- ZeroMQ's descriptors tell of changes only, and any use of a socket may swallow one. So its user
+  asks the link whether something is `pending`, and wakes the I/O thread, which asks again.
 - Its own deadlines. The log is due in `KEEP_SECONDS`: a caller that has logged something wakes the I/O
   thread if that would sleep for longer.
 
@@ -49,7 +49,7 @@ marks, each set by a single store before the step that it guards, and cleared by
   first call that it makes.
 - a `Sent` in the log: the task counts as submitted, whether or not its caller has heard of that.
 
-If the I/O thread ends, it takes the link back for good, and whoever attends sees that.
+If the I/O thread ends, it takes the link back for good, and the attendant sees that.
 """
 
 from __future__ import annotations

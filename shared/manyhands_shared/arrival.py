@@ -44,7 +44,7 @@ class Home:
 
     def find(self, name: str, extra: dict[str, Any], module: str | None) -> type | None:
         """See `Arrival`."""
-        from cloudpickle import cloudpickle  # noqa: PLC0415 - loaded by whoever has such a pickle
+        from cloudpickle import cloudpickle  # noqa: PLC0415 - loaded where there is such a pickle
 
         with cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK:
             known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(name)

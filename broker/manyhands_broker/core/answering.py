@@ -75,7 +75,7 @@ class Answering:
             )
         except LookupError as error:
             return Reply(request, str(error.args[0]), None)
-        except Exception as error:  # noqa: BLE001 - reported; whoever has asked is told
+        except Exception as error:  # noqa: BLE001 - reported; the asker is told
             self._book.breakdowns.of(error, None, f"the query {what!r} could not be answered")
             return Reply(request, f"the broker could not answer: {describe(error)}", None)
         if what == "job":

@@ -69,7 +69,7 @@ class Functions:
         return found
 
     def keep(self, function: Function) -> None:
-        """Have a function, whoever has sent it."""
+        """Have a function, of any sender."""
         digest = function.digest
         if digest not in self._known:
             self._known[digest] = function

@@ -35,7 +35,7 @@ _MOST_LACKS = 64
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who asks: what tasks have printed is for whoever they belong to, and for admins."""
+    """Who asks: what tasks have printed is for their owner, and for admins."""
 
     account: str
     commands: bool

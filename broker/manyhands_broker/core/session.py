@@ -118,7 +118,7 @@ class Session:
         #: Whether the ready queue passes this session over until it is told otherwise.
         self.parked = False
         self.heard = now
-        #: A node waits for values of it in vain, and it has said nothing since.
+        #: A node waits for its values; the client has said nothing since.
         self.unheard = False
         #: Whether the client has said anything since its welcome, so that it must have had that.
         self.confirmed = False
@@ -199,7 +199,7 @@ class Session:
     def answered(self, size: int, ping: int) -> bool:
         """Count an answer of so many bytes; whether to send a ping of this number behind it.
 
-        The number is one that nobody can guess: whoever repeats it has read the answers before it.
+        The number is one that nobody can guess: a client that repeats it has read the answers before it.
         """
         self.answer_bytes += size
         self.ledger.answer_bytes += size

@@ -51,7 +51,7 @@ class Link(ABC):
     def pending(self) -> bool:
         """Whether there is something to do at once, of which no descriptor will tell.
 
-        True until `event` and `receive` have been called: whoever asks may not be the one who does it.
+        True until `event` and `receive` have been called: another thread than the asker may do that.
         """
 
     @abstractmethod
