@@ -136,6 +136,8 @@ def _fits(last: Ended, ended: Ended) -> bool:
         len(last.indices) + len(ended.indices) <= MESSAGE_TASKS
         and last.nbytes + ended.nbytes <= MESSAGE_BYTES
         and last.frames + ended.frames <= _MESSAGE_FRAMES
+        # A held task may end once more, and a group names each task once.
+        and (Status.HELD not in last.statuses or set(last.indices).isdisjoint(ended.indices))
     )
 
 
