@@ -52,6 +52,15 @@ def test_after_a_start_it_gets_what_it_could_have_been_given(
     assert claim(world, b"honest", m.Span("job", 1, [0, 1]), **fitting)
 
 
+def test_after_a_start_the_cores_of_a_node_are_its_slots() -> None:
+    world = World()
+    world.client()
+    world.submit(1, durable=True, resources={"cpus": 1.0})
+    world.restart()
+    span = m.Span("job", 1, [0])
+    assert claim(world, b"honest", span, labels=["pickle"]) == [span]
+
+
 def test_nor_does_it_by_naming_a_job_that_comes_later() -> None:
     world = World()
     world.client()

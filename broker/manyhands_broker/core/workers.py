@@ -108,6 +108,8 @@ class Workers:
                 book.send(peer, Refused("full", refusal))
                 return
             node = self._join(peer, hello, who, now)
+            # Before it is asked what it could have been given: of cores it has as many as slots.
+            self._resize(node, hello.slots, hello.window)
             declare(node, hello.info)
             keep = self._reclaim(node, hello)
         else:
