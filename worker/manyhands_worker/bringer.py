@@ -87,7 +87,7 @@ class Bringer:
                 if not answered:
                     why = f"has not sent it within {patience:g} s"
                 raise RuntimeError(
-                    f"a value of {size} bytes that the task refers to is not to be had: "
+                    f"a value of {size} bytes that the task refers to cannot be fetched: "
                     f"the client that kept it {why}"
                 )
             return loans.cut(view(fd, size, back, at), place.lengths)

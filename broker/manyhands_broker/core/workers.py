@@ -114,11 +114,11 @@ class Workers:
             keep = self._reclaim(node, hello)
         else:
             keep = self._relink(node, peer, hello)
+            self._resize(node, hello.slots, hello.window)
+            declare(node, hello.info)
         node.who = who
         node.draining = hello.window == 0 or bool(node.drain)
         node.lease_until = now + book.limits.lease
-        self._resize(node, hello.slots, hello.window)
-        declare(node, hello.info)
         book.fleet.enlist(node)
         book.fleet.update(node)
         self._welcome(node, keep)
