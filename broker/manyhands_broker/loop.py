@@ -200,6 +200,8 @@ class Loop:
             before = self._clock()
             if before - now > STALL:
                 self._stalled(before - now, before)
+        # What broke while effects were performed is still told.
+        self._do(self._core.collect(), before)
 
     def _poll(self, timeout: float) -> dict[Any, int]:
         return dict(self._poller.poll(math.ceil(timeout * 1000)))
@@ -328,7 +330,7 @@ class Loop:
             kind = type(event.message if isinstance(event, Received) else event).__name__
             self._core.book.breakdowns.of(error, None, f"{kind} could not be handled")
             log.debug("%s could not be handled", kind, exc_info=True)
-            return
+            caused = self._core.collect()
         if self._withheld and caused:
             left = withheld.forget(self._journal, caused)
             if len(left) < len(caused):

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,33 @@ def test_a_bug_in_handling_one_message_ends_nobodys_work(caplog: pytest.LogCaptu
     for text in ("Ping could not be handled", "Drained could not be", "Reply cannot be sent"):
         assert caplog.text.count(text) == 1
     assert "Traceback" not in caplog.text
+
+
+class Last(Core):
+    """A scheduler that ends the loop with an answer that cannot be sent."""
+
+    stop: Callable[[], None]
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, Received) and event.message == Ping(667):
+            self.stop()
+            return [Send(event.peer, Reply(1, "", [1 << 70]))]
+        return super().handle(event, now)
+
+
+def test_a_bug_in_the_last_turn_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        address = bind(router, "tcp://127.0.0.1:0")
+        journal = MemoryJournal()
+        core = Last(Limits(), bytes(16), journal, time.monotonic())
+        loop = Loop(router, core, journal, time.monotonic, watch=lambda _: None, beats=lambda _: [])
+        core.stop = loop.stop
+        with context.socket(zmq.DEALER) as peer:
+            peer.linger = 0
+            peer.connect(address)
+            peer.send_multipart(wire.encode(Ping(667)))
+            loop.run()
+    assert caplog.text.count("Reply cannot be sent") == 1
 
 
 class Slow(Core):

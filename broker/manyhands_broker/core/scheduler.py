@@ -145,7 +145,7 @@ class Core:
         for restored in self.book.jobs.values():
             self._clients.submissions.limit(restored)
         self._settle()
-        return self._effects()
+        return self.collect()
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Let `event` happen at `now` (seconds, never falling)."""
@@ -174,7 +174,12 @@ class Core:
                 self.book.ledgers.know(known)
                 self._clients.keys_changed(known)
                 self._workers.keys_changed(known)
-        return self._effects()
+        return self.collect()
+
+    def collect(self) -> list[Effect]:
+        """Return the effects that no event has returned: of one that raised, of a send that failed."""
+        effects, self.book.effects = self.book.effects, []
+        return effects
 
     @property
     def wake_at(self) -> float | None:
@@ -199,10 +204,6 @@ class Core:
             left -= book.tell_followers(left)
         # Results that came of it go out with the next drain, and so does what is left.
         book.timers.at(math.nextafter(book.now, math.inf), lambda _now: None)
-
-    def _effects(self) -> list[Effect]:
-        effects, self.book.effects = self.book.effects, []
-        return effects
 
     def _give_up_orphans(self, _now: float) -> None:
         for node, span in self._orphans.give_up():
