@@ -3,7 +3,7 @@
 # make simulate  SEEDS=10000 simulated worlds in which everything goes wrong, from seed START=0
 # make replay    what happens in one of them: SEED=17, and to one task of it: TASK=j0/3
 # make fuzz   MESSAGES=200000 odd messages of every role at a broker that is killed now and then: SEED=7
-# make check  style, types, spelling, links
+# make check  style, types, spelling, links, prose
 # make audit  look for known faults in the pinned packages: asks the advisory database of PyPI
 # make lock   pin every package anew, with hashes: UPGRADE=--upgrade takes the newest versions
 # make bench  compare with other systems, in half an hour (bench-quick: two minutes)
@@ -49,6 +49,7 @@ check: $(VENV)/.installed-test,check
 	@echo "mypy" && $(BIN)/mypy
 	@echo "codespell" && $(BIN)/codespell
 	@echo "links" && $(BIN)/python tools/check_docs.py $(PAGES)
+	@echo "prose" && $(BIN)/python tools/prose.py
 
 audit: $(VENV)/.installed-audit
 	@for lock in deploy/requirements.lock deploy/build.lock tools/requirements.lock tools/audit.lock; do \
