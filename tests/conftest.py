@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support import RUN_TAG, eventually, orphaned, own_processes, segments, started_since
+from harness.processes import RUN_TAG, eventually, orphaned, own_processes, segments, started_since
 
 # Set before anything is started. Every worker of pytest-xdist has a tag of its own, so that one
 # does not take the processes of another for its own leftovers.

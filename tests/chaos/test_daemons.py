@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chaos.conftest import Bench, joined
+from harness.cluster.bench import Bench, joined
+from harness.processes import eventually
 from manyhands_worker.enclosure import Enclosure
-from support import eventually
 
 BOUND = 40.0
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(300)"]

@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chaos.conftest import Bench, counters, joined
-from chaos.ledger import Ledger, run
-from chaos.peers import Peer, Peers, node_hello, results_of
+from harness.cluster.bench import Bench, counters, joined
+from harness.cluster.ledger import Ledger, run
+from harness.cluster.peers import Peer, Peers, node_hello, results_of
+from harness.processes import eventually
 from manyhands_shared import messages as m
-from support import eventually
 
 BOUND = 40.0
 

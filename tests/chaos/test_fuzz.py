@@ -11,12 +11,12 @@ from contextlib import suppress
 import pytest
 import zmq
 
-from chaos.conftest import Bench, counters, joined
-from chaos.ledger import Ledger, run
-from chaos.peers import Peer, Peers, client_hello, node_hello
+from harness.cluster.bench import Bench, counters, joined
+from harness.cluster.ledger import Ledger, run
+from harness.cluster.peers import Peer, Peers, client_hello, node_hello
+from harness.processes import eventually
 from manyhands_shared import beat, wire
 from manyhands_shared import messages as m
-from support import eventually
 
 ROUNDS = 300
 ID = bytes(16)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.conftest import Bench, joined
+from harness.cluster.bench import Bench, joined
+from harness.processes import eventually
 from manyhands_shared import loans
-from support import eventually
 
 pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
 

@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 import manyhands
-from chaos.conftest import Bench, counters, joined
-from chaos.ledger import Ledger, run
-from chaos.relay import DOWN, UP, Relay
-from support import eventually, free_port
+from harness.cluster.bench import Bench, counters, joined
+from harness.cluster.ledger import Ledger, run
+from harness.cluster.relay import DOWN, UP, Relay
+from harness.processes import eventually, free_port
 
 pytestmark = [
     pytest.mark.slow,

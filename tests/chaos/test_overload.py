@@ -6,10 +6,10 @@ import pytest
 import zmq
 
 import manyhands
-from chaos.conftest import Bench
-from chaos.peers import Peer, Peers, node_hello, results_of
+from harness.cluster.bench import Bench
+from harness.cluster.peers import Peer, Peers, node_hello, results_of
+from harness.processes import eventually
 from manyhands_shared import messages as m
-from support import eventually
 
 MIB = 1 << 20
 

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 import manyhands
-from chaos.conftest import Bench, counters, joined
-from chaos.ledger import Ledger, run
-from support import eventually
+from harness.cluster.bench import Bench, counters, joined
+from harness.cluster.ledger import Ledger, run
+from harness.processes import eventually
 
 BOUND = 40.0
 MIB = 1 << 20

@@ -14,10 +14,10 @@ from collections import deque
 
 import pytest
 
-from chaos.conftest import Bench, joined
-from chaos.customer import Customer
-from chaos.ledger import Ledger, run
-from support import eventually
+from harness.cluster.bench import Bench, joined
+from harness.cluster.customer import Customer
+from harness.cluster.ledger import Ledger, run
+from harness.processes import eventually
 
 RESTARTS = 50
 RECOVERY = 2.0

@@ -18,11 +18,11 @@ import numpy as np
 import psutil
 import pytest
 
-from chaos.conftest import Bench, joined
-from chaos.parts import Node
-from chaos.peers import Peer, Peers, node_hello, results_of
+from harness.cluster.bench import Bench, joined
+from harness.cluster.parts import Node
+from harness.cluster.peers import Peer, Peers, node_hello, results_of
+from harness.processes import eventually
 from manyhands_shared import messages as m
-from support import eventually
 
 BOUND = 40.0
 MIB = 1 << 20

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from chaos.peers import Peer
 from fuzz.storm import Storm
-from hostile import encoded
+from harness.cluster.peers import Peer
+from harness.hostile import encoded
 from manyhands_shared import beat, pieces
 from manyhands_shared import messages as m
 from manyhands_shared.role_key import load

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.conftest import Bench, counters, joined
-from chaos.ledger import Ledger, run
-from support import eventually
+from harness.cluster.bench import Bench, counters, joined
+from harness.cluster.ledger import Ledger, run
+from harness.processes import eventually
 
 pytestmark = pytest.mark.slow
 

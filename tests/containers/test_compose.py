@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.processes import eventually
 from manyhands_worker.hiding import _LANDLOCK, _landlock_version
-from support import eventually
 
 if TYPE_CHECKING:
-    from compose import Compose
+    from harness.compose import Compose
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1_200), pytest.mark.xdist_group("engine")]
 

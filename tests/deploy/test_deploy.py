@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from command import COMMAND
+from harness.command import COMMAND
 from manyhands.cli._app import VERBS, app
 from manyhands_broker.http.app import SCALE
 from manyhands_broker.http.metrics import COUNTERS, GAUGES

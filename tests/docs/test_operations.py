@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.processes import eventually
+from harness.terminals import Terminal, opened
 from manyhands.cli._app import app
 from manyhands.testbed import unavailable
 from manyhands_broker.http.metrics import COUNTERS, GAUGES
-from support import eventually
-from terminals import Terminal, opened
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.processes import eventually
+from harness.terminals import Terminal, opened
 from manyhands.testbed import unavailable
-from support import eventually
-from terminals import Terminal, opened
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 [PROGRAM] = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)

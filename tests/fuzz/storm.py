@@ -14,16 +14,16 @@ from typing import Any, Self
 import zmq
 
 import manyhands
-from chaos.conftest import Bench
-from chaos.peers import Peer, Peers
 from fuzz.words import HEAVY, Talk
-from hostile import encoded
+from harness.cluster.bench import Bench
+from harness.cluster.keyed import Keyed
+from harness.cluster.peers import Peer, Peers
+from harness.hostile import encoded
+from harness.processes import eventually, free_port
 from manyhands_shared import beat, pieces, wire
 from manyhands_shared import messages as m
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.role_key import load
-from security.cluster import Keyed
-from support import eventually, free_port
 
 #: Messages between two looks whether all is well, and the memory that the broker may take meanwhile.
 LOOK = 1_000

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from hostile import ODD, edges
+from harness.hostile import ODD, edges
+from harness.strategies import GROUPS
 from manyhands_shared import bounds
 from manyhands_shared import messages as m
-from strategies import GROUPS
 
 #: What each role may say to the broker; some of it only after a hello.
 OF_CLIENTS = (

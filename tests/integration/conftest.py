@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 import manyhands
+from harness.processes import eventually
 from manyhands_shared import loans
-from support import eventually
 
 
 @pytest.fixture

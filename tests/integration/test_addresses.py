@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import manyhands
-from chaos.conftest import Bench, bench, joined
-from command import document, run
-from support import eventually, free_port
+from harness.cluster.bench import Bench, bench, joined
+from harness.command import document, run
+from harness.processes import eventually, free_port
 
 __all__ = ["bench"]
 

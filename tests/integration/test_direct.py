@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import zmq
 
-from chaos.peers import Peer, Peers
+from harness.cluster.peers import Peer, Peers
+from harness.processes import calls_of, eventually
 from manyhands import direct
 from manyhands.direct import Direct
 from manyhands.session.types import Fetch
@@ -25,7 +26,6 @@ from manyhands_shared.role_key import to_hex, to_z85
 from manyhands_shared.serial import Payload
 from manyhands_shared.ticket import Server, Ticket
 from manyhands_worker.server import ResultServer
-from support import calls_of, eventually
 
 pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import manyhands
-from command import document, fails, run, start
+from harness.command import document, fails, run, start
+from harness.processes import Gate, eventually, free_port
 from manyhands.inbox import BoundedInbox
-from support import Gate, eventually, free_port
 
 WORK = """
 import fcntl

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 import manyhands
-from support import eventually
+from harness.processes import eventually
 
 BOUND = 60.0
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import manyhands
-from command import running
+from harness.command import running
+from harness.processes import free_port
 from manyhands_shared import hash_seed
 from manyhands_shared.keys import ClusterKey
-from support import free_port
 
 BOUND = 60.0
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import manyhands
+from harness.processes import eventually, lent_memory
 from manyhands import fetcher
 from manyhands_shared import loans
-from support import eventually, lent_memory
 
 pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
 

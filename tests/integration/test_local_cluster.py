@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 import manyhands
+from harness.processes import eventually
 from manyhands import Client, Executor, LocalCluster, Pool
 from manyhands_shared.address import is_local
 from manyhands_shared.errors import RemoteTraceback
-from support import eventually
 
 
 def run_script(text: str, folder: Path, *options: str, timeout: float = 60) -> str:

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 import manyhands
+from harness.processes import eventually
 from manyhands import own
-from support import eventually
 
 BOUND = 60.0
 

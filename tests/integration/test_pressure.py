@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import manyhands
-from support import eventually
+from harness.processes import eventually
 
 BOUND = 60.0
 

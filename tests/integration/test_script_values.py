@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 import manyhands
+from harness.processes import eventually
 from manyhands import store as stores
 from manyhands_shared import loans
-from support import eventually
 
 BOUND = 60.0
 SCRIPT = """

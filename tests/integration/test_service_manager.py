@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from command import start
+from harness.command import start
 from manyhands_shared.notify import Notifier
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import manyhands
-from chaos.conftest import Bench, bench, joined
+from harness.cluster.bench import Bench, bench, joined
+from harness.other_python import other_python
+from harness.processes import eventually
 from manyhands_shared import labels
 from manyhands_shared.errors import RemoteError
-from other_python import other_python
-from support import eventually
 
 __all__ = ["bench"]
 

@@ -11,9 +11,9 @@ import numpy as np
 import psutil
 import pytest
 
-import command
 import manyhands
-from support import eventually
+from harness import command
+from harness.processes import eventually
 
 BOUND = 30.0
 

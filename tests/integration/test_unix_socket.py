@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import manyhands
-from broker.test_server import Broker
-from command import run
+from harness.broker_process import Broker
+from harness.command import run
+from harness.processes import eventually
 from manyhands_shared.errors import ExitCode
-from support import eventually
 
 BOUND = 60.0
 

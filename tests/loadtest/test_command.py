@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from command import document, fails, run, running
+from harness.command import document, fails, run, running
+from harness.processes import eventually
 from manyhands import Client, LocalCluster
-from support import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -233,7 +233,7 @@ def test_it_draws_a_live_table_on_a_terminal_only(named: dict[str, str]) -> None
     import pty
     import subprocess
 
-    from command import COMMAND
+    from harness.command import COMMAND
 
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

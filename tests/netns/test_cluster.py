@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from chaos.ledger import Ledger, run
+from harness.cluster.hosts import BOUND, Keyed
+from harness.cluster.ledger import Ledger, run
+from harness.processes import eventually
 from manyhands.testbed import Network, Shape
-from netns.keyed import BOUND, Keyed
-from support import eventually
 
 pytestmark = pytest.mark.slow
 

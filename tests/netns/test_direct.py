@@ -13,10 +13,10 @@ import numpy as np
 import psutil
 import pytest
 
+from harness.cluster.hosts import Keyed
+from harness.processes import calls_of, eventually, lent_memory
 from manyhands import direct
 from manyhands.testbed import Host, Network, Shape
-from netns.keyed import Keyed
-from support import calls_of, eventually, lent_memory
 
 BOUND = 60.0
 ITEMS = 3 << 20  # of 8 bytes

@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from command import document, run, running
+from harness.command import document, run, running
+from harness.processes import eventually
 from manyhands.testbed._names import NAMESPACES
-from support import eventually
 
 pytestmark = pytest.mark.slow
 

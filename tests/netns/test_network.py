@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.processes import eventually
 from manyhands.testbed import Host, Network, Shape, sweep
 from manyhands.testbed._names import NAMESPACES
 from manyhands_shared.errors import ManyhandsError
-from support import eventually
 
 Make = Callable[[int], Network]
 #: Long enough for a packet that passes, even on a busy machine; a test waits it out only if none does.

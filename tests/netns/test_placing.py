@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.cluster.hosts import BOUND, Keyed
 from manyhands.testbed import Network
 from manyhands_shared import loans
-from netns.keyed import BOUND, Keyed
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import zmq
 
-from chaos.parts import Node
-from chaos.peers import Peer, Peers, client_hello, node_hello
+from harness.cluster.hosts import PORT, Keyed
+from harness.cluster.parts import Node
+from harness.cluster.peers import Peer, Peers, client_hello, node_hello
+from harness.processes import eventually
 from manyhands.testbed import Host, Network
 from manyhands_shared import messages as m
 from manyhands_shared.keys import ClusterKey
-from netns.keyed import PORT, Keyed
-from support import eventually
 
 #: Seconds in which a stranger would have had an answer many times over.
 SILENCE = 0.5

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.conftest import Bench, bench
-from chaos.peers import Peers
-from security.cluster import Keyed
+from harness.cluster.bench import Bench, bench
+from harness.cluster.keyed import Keyed
+from harness.cluster.peers import Peers
 
 __all__ = ["bench"]
 

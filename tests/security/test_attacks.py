@@ -19,17 +19,17 @@ import psutil
 import pytest
 import zmq
 
-from chaos.conftest import Bench
-from chaos.peers import Peers, client_hello, node_hello
-from command import run
+from harness.cluster.bench import Bench
+from harness.cluster.keyed import Keyed
+from harness.cluster.peers import Peers, client_hello, node_hello
+from harness.command import run
+from harness.processes import eventually
 from manyhands_broker.security import DOMAIN, Keyring, secure
 from manyhands_shared import address, allow_list, bounds, pieces, wire
 from manyhands_shared import messages as m
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.keys import ClusterKey, KeyPair
-from security.cluster import Keyed
-from support import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/security.md"

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from chaos.conftest import Bench
-from chaos.peers import Peers, client_hello
+from harness.cluster.bench import Bench
+from harness.cluster.peers import Peers, client_hello
 from manyhands_shared import wire
 
 MIB = 1 << 20

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import manyhands
-from chaos.conftest import joined
-from command import COMMAND, fails, run
+from harness.cluster.bench import joined
+from harness.cluster.keyed import Keyed
+from harness.command import COMMAND, fails, run
 from manyhands_shared import loans
 from manyhands_worker import hiding
-from security.cluster import Keyed
 
 pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="needs Linux")
 hidden = pytest.mark.skipif(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.test_server import Broker
-from chaos.conftest import Bench
-from command import run
+from harness.broker_process import Broker
+from harness.cluster.bench import Bench
+from harness.command import run
 from manyhands_broker.core import records as r
 from manyhands_broker.journal.sqlite import SqliteJournal
 from manyhands_shared import allow_list

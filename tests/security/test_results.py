@@ -7,9 +7,11 @@ import pytest
 import zmq
 
 import manyhands
-from chaos.conftest import abandon, joined
-from chaos.peers import Peer
-from command import run
+from harness.cluster.bench import abandon, joined
+from harness.cluster.keyed import Keyed
+from harness.cluster.peers import Peer
+from harness.command import run
+from harness.processes import eventually
 from manyhands import fetcher
 from manyhands.session.types import Fetch
 from manyhands_shared import loans
@@ -17,8 +19,6 @@ from manyhands_shared.keys import KeyPair
 from manyhands_shared.messages import Part, Pull
 from manyhands_shared.role_key import to_z85
 from manyhands_shared.ticket import Server, Ticket
-from security.cluster import Keyed
-from support import eventually
 
 pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 import manyhands
-from chaos.conftest import joined
-from chaos.peers import client_hello, node_hello
-from command import run
+from harness.cluster.bench import joined
+from harness.cluster.keyed import Keyed
+from harness.cluster.peers import client_hello, node_hello
+from harness.command import run
+from harness.processes import eventually
 from manyhands_shared import allow_list, role_key, wire
 from manyhands_shared import messages as m
 from manyhands_shared.allow_list import Allowed
 from manyhands_shared.errors import NotAuthorised
 from manyhands_shared.role_key import RoleKey
-from security.cluster import Keyed
-from support import eventually
 
 #: "Within seconds": the broker looks at its list twice a second, and waits one for a farewell.
 SECONDS = 5.0

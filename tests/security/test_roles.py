@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 import manyhands
-from chaos.peers import CODE, FUNCTION, Peer, client_hello, node_hello
-from command import run
+from harness.cluster.keyed import Keyed
+from harness.cluster.peers import CODE, FUNCTION, Peer, client_hello, node_hello
+from harness.command import run
+from harness.processes import eventually
 from manyhands_shared import messages as m
 from manyhands_shared import role_key
 from manyhands_shared.errors import ConfigError, NotAuthorised
 from manyhands_shared.role_key import RoleKey
-from security.cluster import Keyed
-from support import eventually
 
 TRUE = hashlib.blake2b(CODE, digest_size=16).digest()
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 import manyhands
-from chaos.conftest import Bench, joined
-from chaos.peers import Peers
+from harness.cluster.bench import Bench, joined
+from harness.cluster.peers import Peers
+from harness.processes import eventually
 from manyhands_shared import messages as m
 from manyhands_shared import plain
 from manyhands_shared.errors import ConfigError, RemoteError, ResultError, SubmitError
 from manyhands_shared.failure import Failure
 from manyhands_worker import safe
-from support import eventually
 
 ALLOWED = "math:*,operator:add,json:loads,json:dumps,builtins:pow,builtins:range,builtins:divmod"
 

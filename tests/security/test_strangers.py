@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from chaos.conftest import Bench
-from chaos.parts import Broker
-from chaos.peers import Peer, Peers, client_hello
+from harness.cluster.bench import Bench
+from harness.cluster.keyed import Keyed
+from harness.cluster.parts import Broker
+from harness.cluster.peers import Peer, Peers, client_hello
+from harness.processes import eventually
 from manyhands_shared import allow_list, role_key, wire
 from manyhands_shared.messages import Refused
 from manyhands_shared.role_key import RoleKey
-from security.cluster import Keyed
-from support import eventually
 
 SECONDS = 20.0
 HELLO = bytes(wire.encode(client_hello())[0])

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import manyhands
-from command import document, fails, run
-from security.cluster import Keyed
+from harness.cluster.keyed import Keyed
+from harness.command import document, fails, run
 
 
 class Trap:

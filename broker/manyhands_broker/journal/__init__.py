@@ -1,7 +1,7 @@
 """What the broker writes down before it says anything.
 
 The loop appends the records of a whole drain, commits once, and only then sends: group commit. Every
-journal passes the same conformance tests (`tests/broker/test_journal.py`).
+journal passes the same conformance tests (`tests/unit/broker/journal/test_journal.py`).
 
 - `interface`: what a journal does, and how it fails.
 - `memory`: survives nothing. `sqlite`: survives kill -9 and power loss.

@@ -1,0 +1,1 @@
+"""Brokers, nodes and clients as real parts, which a test starts, starves and kills."""

@@ -1,0 +1,149 @@
+"""A `NodePool` with the loop around it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import selectors
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+from harness.payloads import PATIENCE, code_of, value_of
+from manyhands_shared import serial
+from manyhands_shared.status import Status
+from manyhands_worker import actions as a
+from manyhands_worker.dispatch import Dispatcher
+from manyhands_worker.pool import NodePool
+from manyhands_worker.tasks import Chunk
+
+
+class PoolRig:
+    """A `NodePool` with a loop that runs until something is true."""
+
+    def __init__(self, slots: int, slab_bytes: int, **options: Any) -> None:
+        self.slots = slots
+        self.selector = selectors.DefaultSelector()
+        self.pool = NodePool(slots, slab_bytes, self.selector, **options)
+        self.work = Dispatcher(slots)
+        self.events: list[a.Event] = []
+        #: (status, value or failure) of each task that ended, by its number.
+        self.ended: dict[int, tuple[int, Any]] = {}
+        #: The blocks of results that are not freed yet, if `keep_blocks`.
+        self.blocks: list[a.Block] = []
+        self.keep_blocks = False
+        self._numbers = itertools.count()
+
+    def submit(
+        self, function: Any, *args: Any, count: int = 1, rules: a.Rules = a.NO_RULES
+    ) -> list[int]:
+        """Queue tasks of one function. Returns their numbers."""
+        digest, code = code_of(function)
+        indices = [next(self._numbers) for _ in range(count)]
+        body = serial.dumps((args, {}))
+        self.work.queue.append(
+            Chunk(("job", 1), digest, list(indices), [body] * count, code, rules)
+        )
+        return indices
+
+    def turn(self, timeout: float = 0.05) -> None:
+        """One turn of the loop."""
+        now = time.monotonic()
+        for slot, batch in self.work.next_batches(now):
+            self.pool.start(slot, batch)
+        for slot in self.work.worn_out():
+            self.pool.retire(slot, now)
+        times = [now + timeout, self.pool.deadline]
+        pause = max(0.0, min(t for t in times if t is not None) - now)
+        for key, events in self.selector.select(pause):
+            key.data(events)
+        self.pool.turn(time.monotonic())
+        for event in self.pool.take_events():
+            self.events.append(event)
+            self._take(event)
+
+    def _take(self, event: a.Event) -> None:
+        match event:
+            case a.Finished():
+                if event.worn:
+                    self.work.worn(event.slot)
+                if not event.statuses:
+                    return
+                _, indices, statuses, bodies = self.work.finished(
+                    event.slot,
+                    event.first,
+                    event.statuses,
+                    event.bodies,
+                    event.seconds,
+                    time.monotonic(),
+                )
+                for index, status, body in zip(indices, statuses, bodies, strict=True):
+                    assert index not in self.ended, "a task ended twice"
+                    value = value_of(status, body)
+                    self.ended[index] = (status, cloudpickle.loads(cloudpickle.dumps(value)))
+                self.blocks += event.blocks
+                if not self.keep_blocks:
+                    self.free()
+            case a.Claimed():
+                self.work.claimed(event.slot, event.claim)
+            case a.Died():
+                culprit, lost = self.work.died(event.slot, event.claim, event.blamed)
+                if culprit is not None:
+                    status = Status.TIMED_OUT if event.timeout else Status.CRASHED
+                    self.ended[culprit[1]] = (status, event.text)
+                for _, indices in lost:
+                    self.ended.update(dict.fromkeys(indices, (Status.LOST, event.text)))
+            case a.Born():
+                self.work.born(event.slot)
+
+    def free(self) -> None:
+        """The broker has acknowledged everything."""
+        for block in self.blocks:
+            block.free()
+        self.blocks.clear()
+
+    def until(self, condition: Callable[[], Any], what: str = "") -> Any:
+        """Run the loop until `condition()` is true; returns what it gave."""
+        end = time.monotonic() + PATIENCE
+        while not (value := condition()):
+            assert time.monotonic() < end, f"not in time: {what or condition}"
+            self.turn()
+        return value
+
+    def outcome(self, numbers: list[int]) -> list[tuple[int, Any]]:
+        """Run the loop until these tasks ended."""
+        self.until(lambda: self.ended.keys() >= set(numbers), f"tasks {numbers[:3]}…")
+        return [self.ended[number] for number in numbers]
+
+    def call(self, function: Any, *args: Any) -> tuple[int, Any]:
+        """Run one task: its status and its value or failure."""
+        return self.outcome(self.submit(function, *args))[0]
+
+    def started(self, slot: int = 0) -> int:
+        """Run the loop until a slot's child is in a task; returns the child's process id."""
+        self.until(lambda: self._busy(slot), "the task started")
+        return self.pool.pid(slot)
+
+    def _busy(self, slot: int) -> bool:
+        child = self.pool._children[slot]
+        return child is not None and child.busy
+
+    def kill_children(self, chance: random.Random, times: int) -> None:
+        """Kill one child after the other, and turn for a moment after each."""
+        for _ in range(times):
+            pid = self.pool.pid(chance.randrange(self.slots))
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for _ in range(chance.randrange(8)):
+                self.turn(timeout=0.002)
+            self.pool._births.update(dict.fromkeys(self.pool._births, 0.0))  # no patience here
+
+    def deaths(self) -> list[a.Died]:
+        """Children that died so far."""
+        return [event for event in self.events if isinstance(event, a.Died)]

@@ -1,0 +1,1 @@
+"""The pure cores, each between peers that exist only in the test."""

@@ -1,0 +1,85 @@
+"""How much is given out at a time: to a large fleet, and of jobs whose function has run before."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.worlds.broker import World
+from manyhands_broker.core import dispatch
+from manyhands_broker.core.functions import Functions
+from manyhands_shared import messages as m
+
+NODES = [b"node-%d" % number for number in range(4)]
+
+
+def given(world: World) -> dict[bytes, list[tuple[str, int]]]:
+    """What each node was given since the last look."""
+    return {node: list(world.assigned(node)) for node in NODES}
+
+
+def end(world: World, node: bytes, job: str, indices: list[int], each: float) -> None:
+    """These tasks have ended, and took `each` seconds."""
+    count = len(indices)
+    group = m.ResultGroup(job, 1, indices, bytes(count), [b"result"] * count, count * each)
+    world.drain((node, m.Results(1, [group])))
+
+
+def test_a_large_fleet_is_served_over_several_drains(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node in NODES:
+        world.node(node)
+    world.submit(8, closed=False)
+    # Then the duration is known, so that a node is given more than it has slots.
+    for node, tasks in given(world).items():
+        end(world, node, "job", [index for _, index in tasks], 0.01)
+    monkeypatch.setattr(dispatch, "DRAIN_TASKS", 1)
+    world.submit(100, first=8)
+    first = given(world)
+    assert sorted(map(bool, first.values())) == [False, False, False, True]
+    assert world.core.wake_at is not None
+    assert world.core.wake_at < world.now + 1e-6
+    world.wait(1e-3)
+    rest = given(world)
+    assert all(first[node] or rest[node] for node in NODES)
+    # Those whose turn had not come were idle meanwhile, which is no reason to take from others.
+    assert not any(world.take(node, m.Recall) for node in NODES)
+
+
+def test_a_new_job_of_a_known_function_is_not_begun_one_by_one(world: World) -> None:
+    for node in NODES:
+        world.node(node)
+    world.submit(8, "first")
+    for node, tasks in given(world).items():
+        assert len(tasks) == 2
+        end(world, node, "first", [index for _, index in tasks], 0.0001)
+    world.submit(400, "second")
+    assert {len(tasks) for tasks in given(world).values()} == {40}
+
+
+def test_a_new_job_of_a_slow_function_has_nothing_waiting(world: World) -> None:
+    for node in NODES:
+        world.node(node)
+    world.submit(8, "first")
+    for node, tasks in given(world).items():
+        end(world, node, "first", [index for _, index in tasks], 0.1)
+    world.submit(400, "second")
+    assert {len(tasks) for tasks in given(world).values()} == {2}
+
+
+def test_durations_are_forgotten_with_their_functions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Functions, "SPARE_BYTES", 3)
+    world.node(NODES[0])
+    world.submit(1, "first")
+    end(world, NODES[0], "first", [0], 0.0001)
+    functions = world.core.book.functions
+    assert len(functions._seconds) == 1
+    other = b"o" * 16
+    world.drain(
+        (b"client", m.Function(other, "g", [b"code"])),
+        (b"client", m.Submit([m.SubmitGroup("other", other, {}, 0, True, [b"arg"])])),
+    )
+    end(world, NODES[0], "other", [0], 0.0001)
+    assert list(functions._seconds) == [other]

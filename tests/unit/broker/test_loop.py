@@ -1,0 +1,200 @@
+"""The loop itself, in a thread over a real socket."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zmq
+
+from harness.processes import eventually
+from manyhands_broker import loop as broker_loop
+from manyhands_broker.core import Core, Drained, Effect, Event, Limits, Received, Send
+from manyhands_broker.journal import MemoryJournal
+from manyhands_broker.links import bind
+from manyhands_broker.loop import DRAIN_SECONDS, Loop
+from manyhands_shared import pieces, wire
+from manyhands_shared.framing import Stream
+from manyhands_shared.messages import ClientHello, ClientWelcome, Message, Ping, Pong, Reply
+from manyhands_shared.serial import Buffer
+
+
+def received(peer: zmq.Socket[bytes], count: int) -> list[Message]:
+    """The next so many messages."""
+    messages = []
+    for _ in range(count):
+        assert peer.poll(10_000), "the broker says nothing"
+        messages.append(wire.decode(pieces.join(peer.recv_multipart())))
+    return messages
+
+
+class Faulty(Core):
+    """A scheduler with a bug in how it handles one message, the drain after another, one answer."""
+
+    breaks = False
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, Received) and event.message == Ping(666):
+            raise ZeroDivisionError("a bug")
+        if isinstance(event, Received) and event.message == Ping(667):
+            return [Send(event.peer, Reply(1, "", [1 << 70]))]
+        if self.breaks and isinstance(event, Drained):
+            self.breaks = False
+            raise ValueError("another bug")
+        self.breaks = self.breaks or (isinstance(event, Received) and event.message == Ping(668))
+        return super().handle(event, now)
+
+
+#: What `Faulty` stumbles over.
+ODD = (666, 667, 668)
+
+
+def test_a_bug_in_handling_one_message_ends_nobodys_work(caplog: pytest.LogCaptureFixture) -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        address = bind(router, "tcp://127.0.0.1:0")
+        journal = MemoryJournal()
+        core = Faulty(Limits(), bytes(16), journal, time.monotonic())
+        loop = Loop(router, core, journal, time.monotonic, watch=lambda _: None, beats=lambda _: [])
+        thread = threading.Thread(target=loop.run)
+        thread.start()
+        try:
+            with context.socket(zmq.DEALER) as peer, caplog.at_level(logging.ERROR):
+                peer.linger = 0
+                peer.connect(address)
+                for message in (ClientHello(1, bytes(16), "", 0, 0, {}), *map(Ping, ODD), Ping(7)):
+                    peer.send_multipart(wire.encode(message))
+                answers = received(peer, 4)
+        finally:
+            loop.stop()
+            thread.join(10)
+    assert isinstance(answers[0], ClientWelcome)
+    assert isinstance(answers[1], Reply)
+    assert "the answer cannot be sent" in answers[1].error
+    assert answers[2:] == [Pong(668), Pong(7)]
+    assert loop.counters["internal_errors"] == 3
+    for text in ("Ping could not be handled", "Drained could not be", "Reply cannot be sent"):
+        assert caplog.text.count(text) == 1
+    assert "Traceback" not in caplog.text
+
+
+class Last(Core):
+    """A scheduler that ends the loop with an answer that cannot be sent."""
+
+    stop: Callable[[], None]
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, Received) and event.message == Ping(667):
+            self.stop()
+            return [Send(event.peer, Reply(1, "", [1 << 70]))]
+        return super().handle(event, now)
+
+
+def test_a_bug_in_the_last_turn_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        address = bind(router, "tcp://127.0.0.1:0")
+        journal = MemoryJournal()
+        core = Last(Limits(), bytes(16), journal, time.monotonic())
+        loop = Loop(router, core, journal, time.monotonic, watch=lambda _: None, beats=lambda _: [])
+        core.stop = loop.stop
+        with context.socket(zmq.DEALER) as peer:
+            peer.linger = 0
+            peer.connect(address)
+            peer.send_multipart(wire.encode(Ping(667)))
+            loop.run()
+    assert caplog.text.count("Reply cannot be sent") == 1
+
+
+class Slow(Core):
+    """A scheduler that takes half the time of a drain for each message, on a clock of its own."""
+
+    time = 100.0
+    taken = 0
+    longest = 0
+
+    def clock(self) -> float:
+        return self.time
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, Received):
+            self.time += DRAIN_SECONDS * 0.6
+            self.taken += 1
+        elif isinstance(event, Drained):
+            self.longest, self.taken = max(self.longest, self.taken), 0
+        return super().handle(event, now)
+
+
+def test_a_drain_ends_in_time_however_much_there_is_to_read() -> None:
+    """Else whoever spoke first would wait for the last of hundreds of large messages."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        address = bind(router, "tcp://127.0.0.1:0")
+        journal = MemoryJournal()
+        core = Slow(Limits(), bytes(16), journal, 100.0)
+        loop = Loop(router, core, journal, core.clock, watch=lambda _: None, beats=lambda _: [])
+        with context.socket(zmq.DEALER) as peer:
+            peer.linger = 0
+            peer.connect(address)
+            peer.send_multipart(wire.encode(ClientHello(1, bytes(16), "", 0, 0, {})))
+            for number in range(50):
+                peer.send_multipart(wire.encode(Ping(number)))
+            assert router.poll(10_000), "nothing came"
+            thread = threading.Thread(target=loop.run)
+            thread.start()
+            try:
+                answers = received(peer, 51)
+            finally:
+                loop.stop()
+                thread.join(10)
+    assert answers[1:] == [Pong(number) for number in range(50)]
+    assert core.longest == 2
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="waiting without sleep takes a second processor",
+)
+def test_with_a_node_inside_it_stays_awake_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    looks = threading.Event()
+
+    def give_way() -> None:
+        looks.set()
+
+    monkeypatch.setattr(broker_loop, "LOOK_SECONDS", 20.0)
+    monkeypatch.setattr(os, "sched_yield", give_way)
+    monkeypatch.setattr(broker_loop, "MAX_WAIT", 30.0)
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        journal = MemoryJournal()
+        core = Core(Limits(), bytes(16), journal, time.monotonic())
+        loop = Loop(router, core, journal, time.monotonic, watch=lambda _: None, beats=lambda _: [])
+        loop.make_lodging()
+        address = f"unix://{tmp_path / 'broker'}"
+        loop.unix.listen(address)
+        thread = threading.Thread(target=loop.run)
+        thread.start()
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(tmp_path / "broker"))
+                assert looks.wait(10), "it went to sleep"
+                peer = Stream(sock)
+                peer.send(wire.encode(ClientHello(1, bytes(16), "", 0, 0, {})))
+                messages: list[list[Buffer]] = []
+
+                def answered() -> bool:
+                    messages.extend(peer.receive())
+                    return bool(messages)
+
+                eventually(answered, what="it answers while it looks")
+                assert isinstance(wire.decode(messages[0]), ClientWelcome)
+                loop.stop()
+        finally:
+            loop.stop()
+            thread.join(10)
+            loop.unix.close()
+    assert not thread.is_alive(), "the end of a connection is seen while it looks"

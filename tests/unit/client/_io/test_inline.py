@@ -1,0 +1,239 @@
+"""Waits without sleep: when they are tried, who receives meanwhile, and what may happen during them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import manyhands
+from harness.broker_process import Broker
+from harness.processes import Gate, eventually, wait_at
+from manyhands import lane, vigil
+from manyhands.vigil import Vigil
+from manyhands_shared.messages import ResultGroup, Results
+
+BOUND = 60.0
+ATTEMPTS = 20
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="waiting without sleep takes a second processor",
+)
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """The threads that ended a future they were waiting for."""
+    threads: list[threading.Thread] = []
+    settle = lane.settle_quietly
+
+    def noted(*arguments: Any) -> bool:
+        threads.append(threading.current_thread())
+        return settle(*arguments)
+
+    monkeypatch.setattr(lane, "settle_quietly", noted)
+    return threads
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """Nobody goes to sleep while a lone task runs; the threads that look, as they begin."""
+    began: list[threading.Thread] = []
+    keep = Vigil.keep
+
+    def noted(self: Vigil, *arguments: Any) -> None:
+        began.append(threading.current_thread())
+        keep(self, *arguments)
+
+    monkeypatch.setattr(vigil, "LOOK_SECONDS", BOUND)
+    monkeypatch.setattr(Vigil, "keep", noted)
+    return began
+
+
+def look(
+    executor: manyhands.Executor,
+    threads: ThreadPoolExecutor,
+    looks: list[threading.Thread],
+    place: Path,
+) -> tuple[Gate, Future[str]]:
+    """Have a thread wait without sleep; what ends that, and what it comes to.
+
+    Nobody looks while the I/O thread is at work, so this may take more than one attempt.
+    """
+    for attempt in range(ATTEMPTS):
+        gate = Gate(place / f"gate-{attempt}")
+        looks.clear()
+        task = executor.submit(wait_at, gate.path)
+        waiting = threads.submit(task.result, BOUND)
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: looks, 0.5)
+            return gate, waiting
+        gate.open()
+        waiting.result(BOUND)
+    raise AssertionError("nobody looks")
+
+
+def look_oneself(
+    executor: manyhands.Executor, looks: list[threading.Thread], settled: list[threading.Thread]
+) -> None:
+    """Wait without sleep for a task whose result comes to this thread; the same holds."""
+    for _ in range(ATTEMPTS):
+        looks.clear()
+        settled.clear()
+        future = executor.submit(abs, -2)
+        assert future.result(BOUND) == 2
+        if settled == looks == [threading.current_thread()]:
+            return
+    raise AssertionError("its result came otherwise each time")
+
+
+def test_who_waits_for_the_only_task_receives_its_result(
+    looks: list[threading.Thread], settled: list[threading.Thread]
+) -> None:
+    with manyhands.Executor(1) as executor:
+        executor.submit(abs, -1).result(BOUND)
+        look_oneself(executor, looks, settled)
+        futures = [executor.submit(abs, -n) for n in range(100)]
+        assert [future.result(BOUND) for future in futures] == list(range(100))
+
+
+def test_results_that_nobody_looks_for_come_after_a_look(
+    looks: list[threading.Thread], settled: list[threading.Thread]
+) -> None:
+    with manyhands.Executor(1) as executor:
+        executor.submit(abs, -1).result(BOUND)
+        look_oneself(executor, looks, settled)
+        for _ in range(5):
+            receivers: queue.SimpleQueue[str] = queue.SimpleQueue()
+            executor.submit(abs, -3).add_done_callback(
+                lambda _, receivers=receivers: receivers.put(threading.current_thread().name)
+            )
+            assert receivers.get(timeout=10) == "manyhands-client"
+
+
+def test_results_of_others_come_while_somebody_looks(
+    looks: list[threading.Thread], tmp_path: Path
+) -> None:
+    with (
+        manyhands.Executor(2) as executor,
+        ThreadPoolExecutor(1) as threads,
+        contextlib.ExitStack() as stack,
+    ):
+        executor.submit(abs, -1).result(BOUND)
+        gate, waiting = look(executor, threads, looks, tmp_path)
+        stack.callback(gate.open)
+        assert [executor.submit(abs, -n).result(BOUND) for n in range(20)] == list(range(20))
+        assert not waiting.done()
+        gate.open()
+        assert waiting.result(BOUND) == "through"
+
+
+def test_a_broker_may_come_back_while_somebody_looks(
+    looks: list[threading.Thread], tmp_path: Path
+) -> None:
+    address = f"unix://{tmp_path / 'socket'}"
+    options: dict[str, Any] = {"session_grace": 30.0}
+    broker = Broker(bind=address, **options)
+    with manyhands.LocalCluster(0) as nodes:
+        nodes.address, own = address, nodes.address
+        nodes.add_node()
+        nodes.address = own
+        try:
+            with (
+                manyhands.Executor(address=address) as executor,
+                ThreadPoolExecutor(1) as threads,
+                contextlib.ExitStack() as stack,
+            ):
+                executor.submit(abs, -1).result(BOUND)
+                gate, waiting = look(executor, threads, looks, tmp_path)
+                stack.callback(gate.open)
+                broker.process.send_signal(signal.SIGKILL)
+                broker.process.communicate(timeout=10)
+                broker = Broker(bind=address, **options)
+                gate.open()
+                assert waiting.result(BOUND) == "through"
+        finally:
+            nodes.close()
+            broker.close()
+
+
+def _look_until_interrupted(future: Future[str]) -> None:
+    """As in `look`, one attempt may be none."""
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(TimeoutError):
+            future.result(0.5)
+
+
+def test_an_interrupt_comes_after_the_look_and_harms_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keep = Vigil.keep
+
+    def interrupted(self: Vigil, *arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        keep(self, *arguments)
+
+    with manyhands.Executor(1) as executor, contextlib.ExitStack() as stack:
+        executor.submit(abs, -1).result(BOUND)
+        monkeypatch.setattr(Vigil, "worth_it", lambda _: True)
+        gate = Gate(tmp_path / "gate")
+        stack.callback(gate.open)
+        future = executor.submit(wait_at, gate.path)
+        with monkeypatch.context() as patch:
+            patch.setattr(Vigil, "keep", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                _look_until_interrupted(future)
+        gate.open()
+        assert future.result(BOUND) == "through"
+        assert [executor.submit(abs, -n).result(BOUND) for n in range(5)] == list(range(5))
+
+
+def test_looks_in_vain_become_rare_and_one_that_is_not_brings_them_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.0)
+    near, far = socket.socketpair()
+    with near, far:
+        watch = Vigil(can=True)
+
+        def sleeps() -> int:
+            """How many waits are left to sleep before the next look, which is in vain."""
+            count = 0
+            while not watch.worth_it():
+                count += 1
+            watch.keep(near.fileno(), lambda: False, None, lambda: True)
+            return count
+
+        assert [sleeps() for _ in range(9)] == [0, 1, 3, 7, 15, 31, 63, 100, 100]
+        watch.keep(near.fileno(), lambda: True, None, lambda: True)
+        assert not Vigil(can=False).worth_it()
+        assert [sleeps() for _ in range(2)] == [100, 1]
+
+
+@pytest.mark.parametrize("body", [b"", b"value", (b"head", b"buffer")])
+def test_the_brokers_word_on_a_held_result_is_no_result(body: Any) -> None:
+    """It says OK with an empty body; the session has fetched what belongs there."""
+    future: Any = object()
+    sink: Any = SimpleNamespace(job=SimpleNamespace(id="job"), future=lambda _index: future)
+    said = Results(1, [ResultGroup("job", 1, [0], bytes(1), [body], 0.0)])
+    assert lane._result_of(said, None, sink, future) == (body or None)
+
+
+def test_lone_large_results_come_whole_whoever_waits_for_them() -> None:
+    with manyhands.Executor(1) as executor:
+        for number in range(100):
+            value = executor.submit(_squares, 60_000 + number).result(BOUND)
+            assert value[-1] == (60_000 + number - 1) ** 2
+
+
+def _squares(count: int) -> list[int]:
+    return [number * number for number in range(count)]

@@ -1,0 +1,235 @@
+"""What exceptions between any two bytecodes of a caller leave behind: a session that lives."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import manyhands
+from harness.interruptions import Interrupter, Interruption, interrupt
+from harness.processes import eventually
+from manyhands import lane, vigil
+
+BOUND = 20.0
+
+
+@pytest.fixture
+def executor() -> Iterator[manyhands.Executor]:
+    before = signal.signal(signal.SIGUSR2, interrupt)  # so that it counts as a handler's exception
+    with manyhands.Executor(1) as made:
+        made.submit(abs, -1).result(BOUND)
+        yield made
+    signal.signal(signal.SIGUSR2, before)
+
+
+def rest(executor: manyhands.Executor) -> None:
+    """Until the I/O thread sleeps and nothing is left to do: the next call is a lone one."""
+    loop = executor._connection.loop
+    grant = lambda: loop._lane._grant  # noqa: E731 - it is replaced now and then
+    eventually(
+        lambda: (
+            loop.intake.asleep
+            and grant().link is not None
+            and not loop._session.unended
+            and grant().lone is None
+        ),
+        what="it is at rest",
+        interval=0.001,
+    )
+
+
+def still_works(executor: manyhands.Executor, where: str) -> None:
+    """Calls alone, and several at once, give what they should, in time."""
+    assert executor.submit(abs, -7).result(BOUND) == 7, where
+    futures = [executor.submit(abs, -n) for n in range(5)]
+    assert [future.result(BOUND) for future in futures] == list(range(5)), where
+
+
+def lone_call(executor: manyhands.Executor) -> Callable[[], Any]:
+    return lambda: executor.submit(abs, -3).result(BOUND)
+
+
+def strike_everywhere(
+    executor: manyhands.Executor, interrupter: Interrupter, call: Callable[[], Any]
+) -> int:
+    """Strike once at each place of the call; how many there are."""
+    at, misses = 0, 0
+    while misses < 3:  # how many places there are depends a little on who is quicker
+        at += 1
+        rest(executor)
+        with contextlib.suppress(Interruption):
+            assert interrupter.run(call, at) == 3, interrupter.place
+        misses = 0 if interrupter.place else misses + 1
+        still_works(executor, f"place {at}, {interrupter.place}")
+    return at - misses
+
+
+def test_an_exception_at_any_place_of_a_lone_call(
+    executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vigil.Vigil, "worth_it", lambda watch: watch._can)
+    monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.02)
+    assert strike_everywhere(executor, Interrupter(interrupt), lone_call(executor)) > 100
+
+
+def test_an_exception_at_any_place_of_a_call_that_sleeps(
+    executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vigil.Vigil, "worth_it", lambda _: False)
+    assert strike_everywhere(executor, Interrupter(interrupt), lone_call(executor)) > 100
+
+
+def test_a_handler_that_calls_at_any_place_of_a_lone_call(
+    executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vigil.Vigil, "worth_it", lambda watch: watch._can)
+    monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(lane, "REVOKE_SECONDS", 0.02)
+
+    def handle() -> None:
+        assert executor.submit(abs, -5).result(BOUND) == 5
+
+    assert strike_everywhere(executor, Interrupter(handle), lone_call(executor)) > 100
+
+
+def test_two_exceptions_at_any_places(
+    executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vigil.Vigil, "worth_it", lambda watch: watch._can)
+    monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.02)
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    for _ in range(150):
+        rest(executor)
+        later = Interrupter(interrupt)
+        with contextlib.suppress(Interruption):
+            Interrupter(interrupt).run(lone_call(executor), rng.randrange(1, 300))
+        with contextlib.suppress(Interruption):
+            later.run(lone_call(executor), rng.randrange(1, 300))
+        still_works(executor, f"seed {seed}, {later.place}")
+
+
+class TooLong(Exception):
+    """The time is up."""
+
+
+class AlsoTooLong(TimeoutError):
+    """The same, as many say it: an `OSError` too."""
+
+
+def ring(_number: int, _frame: FrameType | None) -> None:
+    raise TooLong
+
+
+def ring_otherwise(_number: int, _frame: FrameType | None) -> None:
+    raise AlsoTooLong
+
+
+@pytest.fixture(
+    params=[(signal.SIGALRM, ring_otherwise), (signal.SIGTERM, ring), (signal.SIGINT, ring)],
+    ids=lambda param: param[0].name,
+)
+def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    signal_number, handler = request.param
+    before = signal.signal(signal_number, handler)
+    yield signal_number
+    assert signal.getsignal(signal_number) is handler
+    signal.signal(signal_number, before)
+
+
+def test_a_storm_of_signals(executor: manyhands.Executor, number: signal.Signals) -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    for round_ in range(60):
+        timer = threading.Timer(rng.uniform(0, 0.01), os.kill, (os.getpid(), number))
+        with contextlib.suppress(TooLong, AlsoTooLong):
+            try:
+                timer.start()
+                while True:
+                    assert executor.submit(abs, -2).result(BOUND) == 2
+            finally:
+                timer.join()
+        still_works(executor, f"seed {seed}, round {round_}")
+
+
+def test_exceptions_thrown_into_another_thread(executor: manyhands.Executor) -> None:
+    throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    pause = threading.Event()
+    for round_ in range(60):
+        begun, thrown = threading.Event(), []
+
+        def work(begun: threading.Event = begun, thrown: list[bool] = thrown) -> None:
+            with contextlib.suppress(manyhands.SubmitError):
+                try:
+                    begun.set()
+                    while True:
+                        executor.submit(abs, -2).result(BOUND)
+                except TooLong:
+                    thrown.append(True)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        begun.wait(BOUND)
+        pause.wait(rng.uniform(0.0005, 0.01))
+        assert throw(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(TooLong)) == 1
+        thread.join(BOUND)
+        assert not thread.is_alive(), f"seed {seed}, round {round_}"
+        still_works(executor, f"seed {seed}, round {round_}")
+
+
+def test_a_stack_that_is_used_up(executor: manyhands.Executor) -> None:
+    def deeper(left: int) -> Any:
+        return deeper(left - 1) if left else executor.submit(abs, -2).result(BOUND)
+
+    depth = len(_stack())
+    for left in range(80):
+        rest(executor)
+        with contextlib.suppress(RecursionError, manyhands.SubmitError):
+            deeper(max(0, sys.getrecursionlimit() - depth - left))
+        still_works(executor, f"{left} frames left")
+
+
+def _stack() -> list[FrameType]:
+    frame: FrameType | None = sys._getframe()
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames
+
+
+def test_a_handler_that_ends_the_pool_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(_number: int, _frame: FrameType | None) -> None:
+        pool.terminate()
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        for round_ in range(5):
+            pool = manyhands.Pool(1)
+            pool.apply(abs, (-1,))
+            timer = threading.Timer(0.005 * round_, os.kill, (os.getpid(), signal.SIGTERM))
+            timer.start()
+            began = time.monotonic()
+            with contextlib.suppress(manyhands.ClusterClosed, ValueError):
+                while True:
+                    pool.apply_async(abs, (-2,)).get(BOUND)
+            timer.join()
+            assert time.monotonic() - began < BOUND
+    finally:
+        signal.signal(signal.SIGTERM, before)

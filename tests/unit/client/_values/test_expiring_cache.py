@@ -1,0 +1,62 @@
+"""What was used a moment ago stays a moment longer, and no more than there is room for."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+from harness.processes import eventually
+from manyhands.linger import Linger
+
+
+class Thing:
+    """Something that can be watched as it goes."""
+
+
+def test_it_goes_after_its_time_and_what_is_used_again_stays() -> None:
+    linger = Linger(0.05, 100)
+    long = Linger(3600.0, 100)
+    thing, kept = Thing(), Thing()
+    gone, there = weakref.ref(thing), weakref.ref(kept)
+    linger.use("a", thing, 1)
+    long.use("b", kept, 1)
+    del thing, kept
+    gc.collect()
+    assert there() is not None
+    eventually(lambda: gone() is None, what="its time is over")
+    long.clear()
+    assert there() is None
+
+
+def test_there_is_room_for_so_much_and_always_for_the_last() -> None:
+    linger = Linger(3600.0, 100)
+    things = [Thing() for _ in range(4)]
+    watched = [weakref.ref(thing) for thing in things]
+    for number, thing in enumerate(things):
+        linger.use(number, thing, 45)
+        if number == 1:
+            linger.use(0, things[0], 45)  # used again: the other one is older now
+    del things, thing
+    assert [ref() is not None for ref in watched] == [False, False, True, True]
+    linger.use("large", Thing(), 1_000)
+    assert [ref() is not None for ref in watched] == [False] * 4
+    linger.clear()
+
+
+def test_letting_go_may_come_back_to_it() -> None:
+    linger = Linger(3600.0, 100)
+
+    class Nosy:
+        """Uses the same one as it goes."""
+
+        def __del__(self) -> None:
+            linger.use("other", object(), 1)
+
+    nosy = Nosy()
+    gone = weakref.ref(nosy)
+    linger.use("nosy", nosy, 1)
+    del nosy
+    linger.clear()
+    assert gone() is None
+    linger.clear()
+    assert not linger._kept

@@ -1,0 +1,193 @@
+"""`manyhands up`, `broker`, `worker`, `jobs`, `nodes`, `cancel`, `health`: a cluster from the shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.command import document, ended, fails, first_line, nodes, run, running, start
+from harness.processes import eventually
+from manyhands import Client
+
+if TYPE_CHECKING:
+    from manyhands import LocalCluster
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_runs_until_it_is_told_to_end(number: int) -> None:
+    process = start("up", "--nodes", "2", "--slots", "1", "--json")
+    try:
+        told = json.loads(first_line(process))
+        assert told["version"] == 1
+        assert len(told["pids"]) == 3
+        eventually(lambda: len(nodes(MANYHANDS_BROKER=told["address"])) == 2)
+        result = run("run", "math:sqrt", "4", MANYHANDS_BROKER=told["address"])
+        assert result.stdout == "2.0\n"
+    finally:
+        code, errors = ended(process, number)
+    assert code == 0, errors
+    assert "Traceback" not in errors
+
+
+def test_up_prints_the_address() -> None:
+    process = start("up", "--nodes", "1")
+    try:
+        assert re.fullmatch(r"tcp://127\.0\.0\.1:\d+\n", first_line(process))
+    finally:
+        code, errors = ended(process, signal.SIGINT)
+    assert code == 0, errors
+    assert "nodes: 1, slots of each: 1" in errors
+
+
+def test_up_ends_when_its_broker_does() -> None:
+    with running("up", "--nodes", "1", "--json") as process:
+        os.kill(json.loads(first_line(process))["pids"][0], signal.SIGKILL)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "error: the broker ended" in errors
+
+
+def test_a_keyed_cluster_from_the_shell(tmp_path: Path) -> None:
+    key = tmp_path / "cluster.key"
+    broker = start(
+        "broker", "--bind", "tcp://127.0.0.1:0", "--key-file", key, "--create-key", "--json"
+    )
+    try:
+        told = json.loads(first_line(broker))
+        environment = {"MANYHANDS_BROKER": told["address"], "MANYHANDS_KEY_FILE": str(key)}
+        worker = start("worker", "--slots", "1", "--name", "one", **environment)
+        try:
+            eventually(lambda: [node["name"] for node in nodes(**environment)] == ["one"])
+            assert run("run", "math:sqrt", "9", **environment).stdout == "3.0\n"
+            _refused(told["address"], tmp_path)
+        finally:
+            code, errors = ended(worker, signal.SIGTERM)
+        assert code == 0, errors
+        assert "Traceback" not in errors
+        eventually(lambda: not nodes(**environment))
+    finally:
+        code, errors = ended(broker, signal.SIGTERM)
+    assert code == 0, errors
+    assert "listening on" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_drained_node_finishes_and_leaves(tmp_path: Path) -> None:
+    broker = start("broker", "--bind", "tcp://127.0.0.1:0", "--json")
+    try:
+        environment = {"MANYHANDS_BROKER": json.loads(first_line(broker))["address"]}
+        worker = start("worker", "--slots", "1", "--name", "one", **environment)
+        try:
+            eventually(lambda: [node["name"] for node in nodes(**environment)] == ["one"])
+            several = run("drain", "one", "two", "three", "--wait", **environment)
+            assert "no node 'two', 'three' here, so none was drained" in fails(several, 1)
+            assert several.stdout == ""
+            assert [node["state"] for node in nodes(**environment)] == ["ready"]
+            shown = run("drain", "one", "one", "--wait", "--timeout", "20", **environment)
+            assert shown.stdout.splitlines() == ["one drains; it holds 0 tasks", "one has left"]
+            _, errors = worker.communicate(timeout=10)
+        finally:
+            worker.kill()
+            worker.wait()
+        assert worker.returncode == 0, errors
+        assert "no node 'one' here" in fails(run("drain", "one", **environment), 1)
+        idle = run("worker", "--slots", "1", "--idle-timeout", "0.2s", **environment)
+        assert idle.returncode == 0
+        assert "it had nothing to do for 0.2 s" in idle.stderr
+        late = run("worker", "--slots", "1", "--time-limit", "0.2s", **environment)
+        assert late.returncode == 0
+        assert "its time limit of 0.2 s is over" in late.stderr
+    finally:
+        code, errors = ended(broker, signal.SIGTERM)
+    assert code == 0, errors
+
+
+def _refused(address: str, folder: Path) -> None:
+    """Neither with another key nor without one does anybody get in."""
+    other = folder / "other.key"
+    run("keys", "new", other)
+    for environment in ({"MANYHANDS_KEY_FILE": str(other)}, {}):
+        result = run("nodes", "--broker", address, "--connect-timeout", "2", **environment)
+        assert result.returncode in (3, 4), result
+        assert "Traceback" not in result.stderr
+
+
+def test_a_port_that_is_taken_is_one_line(cluster: LocalCluster) -> None:
+    result = run("broker", "--bind", cluster.address)
+    assert "cannot listen on" in fails(result, 2)
+
+
+def test_nodes(cluster: LocalCluster, named: dict[str, str]) -> None:
+    (node,) = nodes(**named)
+    assert node["name"] == cluster.nodes[0].name
+    assert node["slots"] == 2
+    assert node["pid"] == cluster.nodes[0].pid
+    table = run("nodes", **named).stdout.splitlines()
+    assert table[0].split()[:3] == ["NAME", "STATE", "SLOTS"]
+    assert table[1].split()[:3] == [node["name"], "ready", "2"]
+
+
+def test_jobs(named: dict[str, str]) -> None:
+    made = document(run("run", "--json", "--name", "a\rb\x07", "math:sqrt", "4", **named))["job"]
+    job = next(job for job in document(run("jobs", "--json", **named))["jobs"] if job["id"] == made)
+    assert (job["state"], job["tasks"], job["done"]) == ("done", 1, 1)
+    assert abs(job["submitted"] - time.time()) < 60
+    table = run("jobs", **named).stdout
+    assert table.split()[:3] == ["ID", "NAME", "FUNCTION"]
+    assert made in table
+    # A name comes from somebody else: it cannot command the terminal.
+    assert not {"\r", "\x07"} & set(table)
+
+
+def test_cancel_ends_a_job_of_another_client(
+    cluster: LocalCluster, named: dict[str, str], tmp_path: Path
+) -> None:
+    fifo = tmp_path / "started"
+    os.mkfifo(fifo)
+    with Client(cluster.address) as client:
+        job = client.submit_job(os.system, [(f"echo > {fifo} && sleep 600",)])
+        with fifo.open() as pipe:
+            pipe.read(1)
+        result = run("cancel", job.id, **named)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.startswith(job.id)
+        assert job.wait(30)
+    assert "had ended before: cancelled" in run("cancel", job.id, **named).stderr
+
+
+def test_cancel_of_an_unknown_job_is_an_error(named: dict[str, str]) -> None:
+    assert "no such job: nothing" in fails(run("cancel", "nothing", **named), 1)
+
+
+def test_health(named: dict[str, str]) -> None:
+    assert "1 of 1 nodes are ready" in run("health", **named).stdout
+    shown = document(run("health", "--node", "--json", **named))
+    assert (shown["nodes"], shown["ready"]) == (1, 1)
+    fails(run("health", "--broker", "tcp://127.0.0.1:1", "--connect-timeout", "0.3"), 3)
+
+
+def test_health_of_a_node_that_is_not_there(tmp_path: Path) -> None:
+    broker = start("broker", "--bind", "tcp://127.0.0.1:0", "--json")
+    try:
+        address = json.loads(first_line(broker))["address"]
+        assert run("health", MANYHANDS_BROKER=address).returncode == 0
+        result = run("health", "--node", MANYHANDS_BROKER=address)
+        assert "is ready" in fails(result, 1)
+    finally:
+        ended(broker, signal.SIGTERM)
+
+
+def test_options_of_services_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "manyhands.toml").write_text('[broker]\nbind = "tcp://127.0.0.1:0"\njson = true\n')
+    broker = start("broker", cwd=tmp_path)
+    try:
+        assert json.loads(first_line(broker))["address"]
+    finally:
+        ended(broker, signal.SIGTERM)

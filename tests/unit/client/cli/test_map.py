@@ -1,0 +1,266 @@
+"""`manyhands map`."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import command
+from harness.command import fails, run, running
+from harness.processes import eventually, free_port
+
+
+def lines(text: str) -> dict[int, dict[str, Any]]:
+    """Entries by index."""
+    entries = [json.loads(line) for line in text.splitlines()]
+    assert len({entry["index"] for entry in entries}) == len(entries)
+    return {entry.pop("index"): entry for entry in entries}
+
+
+def test_every_line_has_its_result(named: dict[str, str], tmp_path: Path) -> None:
+    items, results = tmp_path / "items.jsonl", tmp_path / "results.jsonl"
+    items.write_text("".join(f"{number}\n" for number in range(500)))
+    result = run("map", "operator:neg", "--input", items, "--output", results, **named)
+    assert result.returncode == 0
+    assert result.stdout == ""
+    assert result.stderr.startswith("500 items in ")
+    assert lines(results.read_text()) == {number: {"result": -number} for number in range(500)}
+
+
+def test_stdin_and_stdout_and_blank_lines(named: dict[str, str]) -> None:
+    result = run("map", "builtins:len", stdin='"a"\n\n  \n[1, 2]\n{"x": 1}', **named)
+    assert lines(result.stdout) == {0: {"result": 1}, 1: {"result": 2}, 2: {"result": 1}}
+
+
+def test_star_spreads_arrays_and_objects(named: dict[str, str]) -> None:
+    stdin = '[2, 10]\n{"base": 3, "exp": 2}\n'
+    result = run("map", "builtins:pow", "--star", stdin=stdin, **named)
+    assert lines(result.stdout) == {0: {"result": 1024}, 1: {"result": 9}}
+
+
+def test_a_failing_item_fails_alone(named: dict[str, str]) -> None:
+    result = run("map", "math:sqrt", stdin="4\n-1\n9\n", **named)
+    assert fails(result, 1) == 'error: 1 of 3 items failed; their lines have an "error"'
+    found = lines(result.stdout)
+    assert found[0] == {"result": 2.0}
+    assert found[1]["error"]["type"] == "ValueError"
+    assert found[2] == {"result": 3.0}
+
+
+def test_what_json_has_no_words_for_is_shown(named: dict[str, str]) -> None:
+    result = run("map", "builtins:complex", stdin="1\n", **named)
+    assert lines(result.stdout) == {0: {"repr": "(1+0j)"}}
+
+
+def test_arrays_become_nested_arrays(named: dict[str, str]) -> None:
+    result = run("map", "numpy:ones", stdin="[2, 2]\n", **named)
+    assert lines(result.stdout) == {0: {"result": [[1.0, 1.0], [1.0, 1.0]]}}
+
+
+def test_no_items_is_no_error() -> None:
+    result = run("map", "math:sqrt", stdin="\n")
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "says"),
+    [
+        ([], "1\n{oops\n", "line 2 of <stdin>"),
+        (["--star"], "1\n", "neither an array nor an object"),
+        (["--input", "none.jsonl"], "", "none.jsonl"),
+        (["--output", "no/such/dir/out"], "1\n", "no/such/dir/out"),
+        (["--slots", "0"], "1\n", "--slots"),
+    ],
+)
+def test_wrong_input_is_one_line_before_any_work(
+    arguments: list[str], stdin: str, says: str, tmp_path: Path
+) -> None:
+    result = run("map", "math:sqrt", *arguments, stdin=stdin, cwd=tmp_path)
+    assert says in fails(result, 2)
+    assert result.stderr.count("\n") == 1
+
+
+def test_input_that_is_not_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "items").write_bytes(b"1\n\xff\n")
+    result = run("map", "math:sqrt", "--input", tmp_path / "items")
+    assert "is not UTF-8" in fails(result, 2)
+
+
+def test_the_input_is_not_overwritten(tmp_path: Path) -> None:
+    items = tmp_path / "items"
+    items.write_text("1\n")
+    result = run("map", "math:sqrt", "--input", items, "--output", f"{tmp_path}/./items")
+    assert "is the input" in fails(result, 2)
+    assert items.read_text() == "1\n"
+
+
+def test_an_interrupted_run_leaves_the_results_it_had(
+    named: dict[str, str], tmp_path: Path
+) -> None:
+    items, results = tmp_path / "items", tmp_path / "results"
+    items.write_text("0\n600\n")
+    with running("map", "time:sleep", "--input", items, "--output", results, **named) as process:
+        eventually(lambda: results.exists() and results.read_text())
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert lines(results.read_text()) == {0: {"result": None}}
+
+
+def test_a_time_limit_leaves_the_results_it_had(named: dict[str, str]) -> None:
+    result = run("map", "time:sleep", "--timeout", "2", stdin="0\n600\n", **named)
+    fails(result, 124)
+    assert lines(result.stdout) == {0: {"result": None}}
+
+
+def test_a_reader_that_leaves_is_no_traceback(named: dict[str, str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.run(
+        [*command.COMMAND, "map", "operator:neg"],
+        input="1\n2\n",
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **named},
+    )
+    os.close(writing)
+    assert process.returncode != 0
+    assert "Traceback" not in process.stderr
+    assert "failed inside" not in process.stderr
+
+
+@pytest.mark.parametrize(("variables", "animated"), [({}, True), ({"TERM": "dumb"}, False)])
+def test_a_progress_bar_only_on_a_terminal(
+    variables: dict[str, str], animated: bool, named: dict[str, str]
+) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", **named, **variables}
+    process = subprocess.Popen(
+        [*command.COMMAND, "map", "operator:neg"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment,
+    )
+    os.close(theirs)
+    out, _ = process.communicate(b"1\n2\n3\n", timeout=60)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert process.returncode == 0
+    assert len(lines(out.decode())) == 3
+    assert ("\x1b[" in shown) is animated
+
+
+def test_no_color(named: dict[str, str]) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+    process = subprocess.run(
+        [*command.COMMAND, "frobnicate"], stderr=theirs, env=environment, timeout=60, check=False
+    )
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert process.returncode == 2
+    assert "\x1b" not in shown
+
+
+def test_an_interrupted_run_goes_on_where_it_ended(named: dict[str, str], tmp_path: Path) -> None:
+    items, results = tmp_path / "items.jsonl", tmp_path / "results.jsonl"
+    items.write_text("4\n-1\n9\n16\n25\n")
+    kept = '{"index": 2, "result": "as it was"}\n'
+    failed = '{"index": 0, "error": {"type": "OSError", "message": "no"}}\n'
+    results.write_text(kept + failed + '{"index": 3, "resu')
+    result = run("map", "math:sqrt", "--input", items, "--output", results, "--resume", **named)
+    assert "1 of 5 items are done" in result.stderr
+    assert fails(result, 1) == 'error: 1 of 4 items failed; their lines have an "error"'
+    text = results.read_text()
+    assert text.startswith(kept + failed), "what was whole stays"
+    found = {entry.pop("index"): entry for entry in map(json.loads, text.splitlines())}
+    assert found.pop(1)["error"]["type"] == "ValueError"
+    assert found == {
+        0: {"result": 2.0},
+        2: {"result": "as it was"},
+        3: {"result": 4.0},
+        4: {"result": 5.0},
+    }
+
+
+@pytest.mark.parametrize("text", ["nonsense\n", '{"index": 7, "result": 1}\n', "[]\n"])
+def test_resume_refuses_what_is_no_output_of_this_run(text: str, tmp_path: Path) -> None:
+    items, results = tmp_path / "items.jsonl", tmp_path / "results.jsonl"
+    items.write_text("4\n")
+    results.write_text(text)
+    arguments = ("map", "math:sqrt", "--input", items, "--output", results, "--resume")
+    assert "line 1 of" in fails(run(*arguments), 2)
+    assert results.read_text() == text
+
+
+def test_without_a_broker_the_old_results_stay(tmp_path: Path) -> None:
+    items, results = tmp_path / "items.jsonl", tmp_path / "results.jsonl"
+    items.write_text("4\n")
+    old = '{"index": 0, "result": "of yesterday"}\n{"index": 1, "resu'
+    gone = {"MANYHANDS_BROKER": f"127.0.0.1:{free_port()}", "MANYHANDS_MAP_CONNECT_TIMEOUT": "0.5"}
+    for flags in (["--overwrite"], ["--resume"]):
+        results.write_text(old)
+        arguments = ("map", "math:sqrt", "--input", items, "--output", results, *flags)
+        if flags == ["--resume"]:
+            items.write_text("4\n9\n")
+        fails(run(*arguments, **gone), 3)
+        assert results.read_text() == old
+    new = tmp_path / "new.jsonl"
+    fails(run("map", "math:sqrt", "--input", items, "--output", new, **gone), 3)
+    assert not new.exists()
+
+
+def test_an_output_that_is_not_empty_needs_a_word(named: dict[str, str], tmp_path: Path) -> None:
+    items, results = tmp_path / "items.jsonl", tmp_path / "results.jsonl"
+    items.write_text("4\n")
+    results.write_text('{"index": 0, "result": "old"}\n')
+    arguments = ("map", "math:sqrt", "--input", items, "--output", results)
+    said = fails(run(*arguments, **named), 2)
+    assert "--resume" in said
+    assert "--overwrite" in said
+    assert results.read_text() == '{"index": 0, "result": "old"}\n'
+    assert run(*arguments, "--overwrite", **named).returncode == 0
+    assert lines(results.read_text()) == {0: {"result": 2.0}}
+    results.write_text("")
+    assert run(*arguments, **named).returncode == 0
+    assert lines(results.read_text()) == {0: {"result": 2.0}}
+
+
+def test_long_numbers_go_in_and_come_out(named: dict[str, str]) -> None:
+    digits = "7" * 5_000
+    result = run("map", "operator:pos", stdin=f"{digits}\n", **named)
+    assert (result.returncode, result.stdout) == (0, f'{{"index": 0, "result": {digits}}}\n')
+
+
+def test_lone_surrogates_come_back_and_harm_nobody(named: dict[str, str]) -> None:
+    stdin = '1\n"\\ud800"\n{"\\udfff": ["\\ud800"]}\n"\\ud83d\\ude00"\n'
+    result = run("map", "copy:copy", stdin=stdin, **named)
+    assert result.returncode == 0, result.stderr
+    assert lines(result.stdout) == {
+        0: {"result": 1},
+        1: {"result": "\ud800"},
+        2: {"result": {"\udfff": ["\ud800"]}},
+        3: {"result": "\U0001f600"},
+    }
+
+
+def test_a_line_that_cannot_be_sent_fails_alone(named: dict[str, str]) -> None:
+    stdin = '"a"\n"\\ud800"\n123456789012345678901\n"b"\n'
+    result = run("map", "copy:copy", "--safe", stdin=stdin, **named)
+    assert fails(result, 1) == 'error: 2 of 4 items failed; their lines have an "error"'
+    found = lines(result.stdout)
+    assert (found[0], found[3]) == ({"result": "a"}, {"result": "b"})
+    assert "surrogates" in found[1]["error"]["message"]
+    assert "out of range" in found[2]["error"]["message"]

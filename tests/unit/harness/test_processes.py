@@ -1,0 +1,93 @@
+"""The watch for leftovers sees them: each leak here is made on purpose, in a run of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from harness.processes import eventually
+
+TESTS = Path(__file__).parents[2]
+LEAKS = {
+    "a child": """
+import subprocess, sys
+def test_leak():
+    subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+""",
+    "a grandchild that lost its parent": """
+import subprocess, sys
+def test_leak():
+    sleeper = "import signal; print(flush=True); signal.pause()"
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {sleeper!r}])"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+""",
+    "a child of the fork server": """
+import multiprocessing, signal
+def test_leak():
+    global process
+    process = multiprocessing.get_context("forkserver").Process(target=signal.pause)
+    process.start()
+""",
+    "a shared memory block": """
+from multiprocessing import resource_tracker, shared_memory
+def test_leak():
+    block = shared_memory.SharedMemory("SEGMENT", create=True, size=10)
+    resource_tracker.unregister(block._name, "shared_memory")
+    block.close()
+""",
+}
+CLEAN = """
+import multiprocessing, subprocess, sys
+from multiprocessing.sharedctypes import RawArray
+def test_clean():
+    array = RawArray("d", 100_000)
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    process = multiprocessing.get_context("forkserver").Process(target=print)
+    process.start()
+    process.join()
+"""
+
+
+def run(tmp_path: Path, source: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "test_case.py").write_text(source)
+    (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text())
+    options = ["-q", "-p", "no:cacheprovider", "-o", f"pythonpath={TESTS}", "--rootdir", tmp_path]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "MANYHANDS_TEST_GRACE": "1"},
+    )
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_a_leak_fails_its_test(leak: str, tmp_path: Path) -> None:
+    segment = f"manyhands-leak-{uuid.uuid4().hex}"
+    result = run(tmp_path, LEAKS[leak].replace("SEGMENT", segment))
+    try:
+        assert "1 error" in result.stdout
+        assert "left running:" in result.stdout or "left in /dev/shm:" in result.stdout
+    finally:
+        Path("/dev/shm", segment).unlink(missing_ok=True)
+
+
+def test_what_cleans_up_passes(tmp_path: Path) -> None:
+    result = run(tmp_path, CLEAN)
+    assert result.returncode == 0, result.stdout
+
+
+def test_eventually_gives_what_the_condition_gave() -> None:
+    values = iter([0, "", "at last"])
+    assert eventually(lambda: next(values), 5) == "at last"
+
+
+def test_eventually_ends() -> None:
+    with pytest.raises(AssertionError, match=r"not within 0\.05 s: the moon"):
+        eventually(lambda: False, 0.05, what="the moon")

@@ -1,0 +1,63 @@
+"""A link over ZeroMQ, whose descriptors tell of changes only: what asks must not swallow an answer."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator
+
+import pytest
+import zmq
+
+from harness.processes import eventually
+from manyhands_shared import wire
+from manyhands_shared.link import Link, LinkEvent, connect
+from manyhands_shared.messages import Ping, Pong
+
+
+@pytest.fixture
+def peer() -> Iterator[zmq.Socket[bytes]]:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        socket.linger = 0
+        socket.rcvtimeo = 10_000
+        yield socket
+
+
+@pytest.fixture
+def link(peer: zmq.Socket[bytes]) -> Iterator[Link]:
+    port = peer.bind_to_random_port("tcp://127.0.0.1")
+    made = connect(f"tcp://127.0.0.1:{port}", b"L" * 16, None)
+    eventually(lambda: made.event(0.0) is LinkEvent.UP)
+    yield made
+    made.close()
+
+
+def test_a_message_is_pending_until_it_is_received(peer: zmq.Socket[bytes], link: Link) -> None:
+    assert link.event(0.0) is None
+    assert link.receive() == []
+    assert not link.pending()
+    link.send(Ping(1))
+    sender, *_ = peer.recv_multipart()
+    peer.send_multipart([sender, *wire.encode(Pong(1))])
+    select.select(link.descriptors, [], [], 10)
+    assert link.pending()
+    assert link.pending(), "to ask is not to take"
+    assert link.receive() == [Pong(1)]
+    assert not link.pending()
+
+
+def test_a_new_link_is_pending_until_its_events_are_read(peer: zmq.Socket[bytes]) -> None:
+    port = peer.bind_to_random_port("tcp://127.0.0.1")
+    made = connect(f"tcp://127.0.0.1:{port}", b"L" * 16, None)
+    try:
+        assert made.pending()
+        assert made.receive() == []
+        assert made.pending(), "its monitor has not been looked at"
+    finally:
+        made.close()
+
+
+def test_a_closed_link_takes_what_a_late_caller_does(peer: zmq.Socket[bytes], link: Link) -> None:
+    link.close()
+    link.send(Ping(1))
+    assert not link.pending()
+    assert not link.congested
