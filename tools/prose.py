@@ -116,7 +116,8 @@ def compare(found: Mapping[str, list[Finding]]) -> int:
         there, may = len(found.get(path, ())), allowed.get(path, 0)
         if there > may:
             print("\n".join(f"{path}:{line}: {what}" for line, what in found[path]))
-            print(f"{path}: {there} findings, {may} allowed: mend at least {there - may}")
+            hint = "" if path in allowed else "; if the file moved: python tools/prose.py --lower"
+            print(f"{path}: {there} findings, {may} allowed: mend at least {there - may}{hint}")
         elif there < may:
             print(f"{path}: {there} findings, {may} allowed: run python tools/prose.py --lower")
         status |= there != may
