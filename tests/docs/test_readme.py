@@ -18,13 +18,20 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 _SECONDS = 60.0
 
 
-def more_machines(home: str) -> list[str]:
-    """The commands for more machines, in order, with HOST replaced and comments dropped."""
-    [block] = re.findall(
-        r"^```console\n(\$ manyhands broker.*?)^```$", README, re.MULTILINE | re.DOTALL
-    )
-    lines = [line.removeprefix("$ ").partition("  #")[0].strip() for line in block.splitlines()]
-    return [line.replace("HOST", home) for line in lines]
+def more_machines(home: str) -> list[list[str]]:
+    """The blocks of commands for more machines, with HOST replaced and the command by its path."""
+    [section] = re.findall(r"^## More machines\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    command = str(Path(sys.executable).parent / "manyhands")
+    return [
+        [
+            re.sub(r"^\$ (manyhands\b)?", lambda found: command if found[1] else "", line).replace(
+                "HOST", home
+            )
+            for line in block.splitlines()
+        ]
+        for block in blocks
+    ]
 
 
 def waits_for(terminal: Terminal, sign: str) -> None:
@@ -35,17 +42,16 @@ def waits_for(terminal: Terminal, sign: str) -> None:
 @pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "")
 def test_more_machines_by_copy_and_paste(tmp_path: Path) -> None:
     with opened(tmp_path, 2) as (one, other):
-        broker, copy, worker, program = more_machines(one.home.name)
-        assert broker.startswith("manyhands broker ")
-        assert worker.startswith("manyhands worker ")
-        manyhands = str(Path(sys.executable).parent / "manyhands")
-        one.paste(f"{broker.replace('manyhands', manyhands, 1)} > broker.log 2>&1 &\n")
+        [*keys, broker], [copy, worker], [copy_mine, program] = more_machines(one.home.name)
+        one.paste("".join(f"{line}\n" for line in keys))
+        one.paste(f"{broker} > broker.log 2>&1 &\n")
         waits_for(one, "listening on")
-        other.paste(f"{copy}\n")
-        other.paste(f"{worker.replace('manyhands', manyhands, 1)} > worker.log 2>&1 &\n")
+        other.paste(f"{copy}\n{worker} > worker.log 2>&1 &\n")
         (other.home / "program.py").write_text(PROGRAM)
-        said = other.paste(f"{program.replace('python ', f'{sys.executable} ', 1)}\n")
-        assert said == "2262 [8, 27, 64]\n"
+        python = program.replace("python ", f"{sys.executable} ", 1)
+        assert other.paste(f"{copy_mine}\n{python}\n") == "2262 [8, 27, 64]\n"
+        # The node's host has no key that could rule the cluster.
+        assert {file.name for file in other.home.glob("*.key")} == {"node.key", "me.key"}
         other.paste("kill -TERM %1\nwait\n")
         one.paste("kill -TERM %1\nwait\n")
     assert "Traceback" not in one.logs() + other.logs()
