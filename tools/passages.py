@@ -90,7 +90,7 @@ def _blocks(lines: list[str], first: int, *, markdown: bool) -> Iterator[Passage
             section = True
         elif bare.startswith("|") or (not markdown and _GAP.search(bare)):
             cells = _INLINE.sub(_CODE, bare)
-            for cell in [] if _RULED.match(bare) else re.split(r"\|| {3,}", cells):
+            for cell in [] if _RULED.match(bare) else re.split(r"\|| {3,}|<br>", cells):
                 yield Passage(number, _plain(cell))
         else:
             section = section and line.startswith("    ")

@@ -39,7 +39,7 @@ def tree(tmp_path: Path) -> Path:
         f"{FITS}. {FITS}!",
         f"{FITS}\n\n{FITS}",
         f"- {FITS}\n- {FITS}",
-        f"| {FITS} | {FITS} |\n|---|---|\n| {FITS} | {FITS} |",
+        f"| {FITS} | {FITS} |\n|---|---|\n| {FITS} | {FITS}<br>{FITS} |",
         f"```\n{LONG} nobody\n```",
         f"A piece of code, `{LONG} nobody`, is one word.",
         f"[{FITS}](a-long-path-of-a-page.md)",

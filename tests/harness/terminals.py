@@ -27,10 +27,15 @@ PIP = """#!/bin/sh
 """
 SCP = """#!/bin/sh
 [ "$1" = -p ] || exit 1
-case $2 in
-  *:*) cp -p {homes}/"${{2%%:*}}/${{2#*:}}" "$3" ;;
-  *) cp -p "$2" {homes}/"${{3%:}}"/ ;;
-esac
+shift
+for to; do :; done
+for from; do
+  [ "$from" = "$to" ] && break
+  case $from in
+    *:*) cp -p {homes}/"${{from%%:*}}/${{from#*:}}" "$to" ;;
+    *) cp -p "$from" {homes}/"${{to%:}}"/ ;;
+  esac
+done
 """
 
 
