@@ -19,6 +19,7 @@ from types import FunctionType
 from typing import Any, NoReturn
 
 from manyhands_shared import serial, stored
+from manyhands_shared.arrival import World
 from manyhands_shared.callable import Setup
 from manyhands_shared.failure import Failure, of_exception
 from manyhands_shared.script import script
@@ -113,6 +114,8 @@ class Runner:
             self._codecs[FOREIGN] = ForeignPickles()
         # The keys of initializers that were called, and for which function.
         self._initialised: dict[bytes, bytes] = {}
+        # Of the function whose tasks ran last.
+        self._world: World | None = None
         self._start(0)
 
     def _start(self, first: int) -> None:
@@ -163,13 +166,13 @@ class Runner:
         (first, digest, function, flags, bodies, _), buffers = self._reader.ready.popleft()
         if function is None:
             payloads = unpack(bodies, buffers)
-            self._functions.get(digest)  # counts as used, in the node's copy as well
         else:
             counts, entries = function
             payloads = unpack([*entries, *bodies], buffers)
             code = payloads[: len(entries)]
             del payloads[: len(entries)]
             self._functions.put(digest, Loaded(code, counts), serial.total(code))
+        loaded = self._functions.get(digest)  # counts as used, in the node's copy as well
         del bodies, buffers
         count = len(payloads)
         if not self._fitness.before(digest):
@@ -178,7 +181,7 @@ class Runner:
         self._tap.turn(on=bool(flags & CAPTURE))
         self._failed = 0
         payloads.reverse()
-        self._run(first, digest, flags, payloads)
+        self._run(first, digest, loaded, flags, payloads)
         flush_streams()
         self._segments.tidy()
         fit = self._fitness.after(digest, count, self._failed, time.monotonic_ns())
@@ -195,10 +198,12 @@ class Runner:
         self._told = True
         self._writer.send([first, statuses, bodies, 0.0, words], [])
 
-    def _run(self, first: int, digest: bytes, flags: int, payloads: list[Payload]) -> None:
+    def _run(
+        self, first: int, digest: bytes, loaded: Loaded, flags: int, payloads: list[Payload]
+    ) -> None:
         """Run the tasks that have these arguments, the last of the list first."""
         control = self._control
-        capture, at_once, direct = flags & CAPTURE, flags & AT_ONCE, bool(flags & DIRECT)
+        capture, at_once, direct = flags & CAPTURE, bool(flags & AT_ONCE), bool(flags & DIRECT)
         # The node has refused what this one has no codec for: a safe node's children, all pickles.
         codec = self._codecs[SAFE if flags & SAFE else flags & FOREIGN]
         self._start(first)
@@ -213,7 +218,7 @@ class Runner:
                 self._give_up(number, len(payloads), b"")
                 break
             try:
-                status, result = self._execute(codec, digest, payloads.pop())
+                status, result = self._execute(codec, digest, loaded, payloads.pop())
             except ValueAway as away:
                 self._give_up(number, len(payloads) + 1, away.key + away.owner)
                 break
@@ -222,8 +227,7 @@ class Runner:
                 break
             # A large result goes out under the claim of its task, for it may be what kills; and so
             # does one that must not be lost, for its task will not run again.
-            large = self._collect(number, status, result, direct=direct and status == Status.OK)
-            large = large or bool(at_once)
+            large = self._collect(number, status, result, direct=direct) or at_once
             if capture:
                 flush_streams()  # what a task printed is there before its result
             del result
@@ -248,7 +252,7 @@ class Runner:
         """What the tasks took. How long values were on their way says nothing of the next ones."""
         return max(0, self._spent - take_waited()) / 1e9
 
-    def _execute(self, codec: Codec, digest: bytes, payload: Payload) -> Packed:
+    def _execute(self, codec: Codec, digest: bytes, loaded: Loaded, payload: Payload) -> Packed:
         """Run one task: its status, and its result or failure.
 
         Raises:
@@ -256,10 +260,10 @@ class Runner:
             Unfit: another child is to run it.
         """
         try:
-            loaded = self._functions.get(digest)
+            world = loaded.world
+            if world is not self._world:
+                self._enter(world)
             function = loaded.value
-            if loaded.world.main is not script.main:
-                script.enter(loaded.world.main)
             if function is NOT_LOADED:
                 function = self._load(codec, digest, loaded)
             if self._fitness.tied:
@@ -267,16 +271,18 @@ class Runner:
             if type(function) is Setup:
                 self._initialise(digest, function)
                 function = function.function
-            serial.arrive_at(loaded.world.arguments)
-            args, kwargs = codec.arguments(payload)
-            serial.arrive_at(loaded.world.running)
-            if self._bringer.away is not None:
-                raise self._bringer.away  # code of the arguments' own has hidden it
-            value = self._call(function, args, kwargs)
+            if type(payload) is bytes and serial.STACK_GLOBAL not in payload:
+                args, kwargs = codec.arguments(payload)
+            else:
+                args, kwargs = self._arguments(codec, payload, world)
+            self._calling = True
+            value = function(*args, **kwargs)
+            self._calling = False
         except BaseException as error:
+            called, self._calling = self._calling, False
             if self._forked:
                 end_fork(error)
-            if isinstance(error, Unfit) and not self._calling:
+            if isinstance(error, Unfit) and not called:
                 raise
             if (away := self._bringer.away) is not None:
                 self._bringer.away = None
@@ -287,6 +293,24 @@ class Runner:
             end_fork(None)
         return self._pack(codec, value)
 
+    def _enter(self, world: World) -> None:
+        """From now on, tasks of another function run."""
+        if world.main is not script.main:
+            script.enter(world.main)
+        serial.arrive_at(world.running)
+        self._world = world
+
+    def _arguments(self, codec: Codec, payload: Payload, world: World) -> Any:
+        """Load arguments that may hold classes, or values that are stored elsewhere."""
+        serial.arrive_at(world.arguments)
+        try:
+            arguments = codec.arguments(payload)
+        finally:
+            serial.arrive_at(world.running)
+        if self._bringer.away is not None:
+            raise self._bringer.away  # code of the arguments' own has hidden it
+        return arguments
+
     def _call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         self._calling = True
         try:
@@ -296,6 +320,12 @@ class Runner:
 
     def _load(self, codec: Codec, digest: bytes, loaded: Loaded) -> Callable[..., Any] | Setup:
         serial.arrive_at(loaded.world)
+        try:
+            return self._load_here(codec, digest, loaded)
+        finally:
+            serial.arrive_at(loaded.world.running)
+
+    def _load_here(self, codec: Codec, digest: bytes, loaded: Loaded) -> Callable[..., Any] | Setup:
         brought = stored.brought()
         try:
             function: Callable[..., Any] | Setup = codec.function(loaded.payloads[0])
@@ -351,6 +381,7 @@ class Runner:
             return False
         parts = [memoryview(p) for p in (payload if isinstance(payload, tuple) else (payload,))]
         lengths = [part.nbytes for part in parts]
+        direct = direct and status == Status.OK
         if direct and (there := self._segments.write(parts)) is not None:
             segment, fd = there
             self._bodies.append([-1 - segment, *lengths])

@@ -6,17 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from manyhands_shared.messages import Function, ResultGroup
+from manyhands_shared.record import record
 from manyhands_shared.serial import Payload
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FunctionKept:
     """A function that a durable job needs."""
 
     function: Function
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobOpened:
     """A durable job exists. `submitted` is in Unix seconds.
 
@@ -31,7 +32,7 @@ class JobOpened:
     first: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TasksTaken:
     """Tasks `first`, `first + 1`, … of a job, with their payloads."""
 
@@ -40,7 +41,7 @@ class TasksTaken:
     bodies: list[Payload]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobClosed:
     """No more tasks will come than these `tasks`."""
 
@@ -48,14 +49,14 @@ class JobClosed:
     tasks: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TasksEnded:
     """Tasks that have ended, with their results."""
 
     group: ResultGroup
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TasksStarted:
     """Tasks that may run at most once are about to be given to a node."""
 
@@ -64,7 +65,7 @@ class TasksStarted:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AttemptsStale:
     """These tasks are nobody's again, and results of their attempts below `floor` no longer count."""
 
@@ -73,7 +74,7 @@ class AttemptsStale:
     floor: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskTried:
     """A task was given another run `tries` times, and `story` has a line for each process it ended."""
 
@@ -83,7 +84,7 @@ class TaskTried:
     story: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobMarked:
     """A lasting wish about a job: ``paused``, ``resumed``, ``cancelled``."""
 
@@ -91,7 +92,7 @@ class JobMarked:
     mark: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskPrinted:
     """What a task wrote to its standard streams."""
 
@@ -101,7 +102,7 @@ class TaskPrinted:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobEnded:
     """A job is over; `summary` is what `manyhands jobs` shows of it."""
 
@@ -109,7 +110,7 @@ class JobEnded:
     summary: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobForgotten:
     """A job and all its results are to be deleted."""
 
