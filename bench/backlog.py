@@ -22,6 +22,7 @@ import zmq
 from manyhands.cluster import LocalCluster
 from manyhands_shared import messages as m
 from manyhands_shared import pieces, wire
+from manyhands_shared.serial import Payload
 
 SHORT, LONG = 10_000, 1_000_000
 #: Bytes of one task's argument, which the broker has to keep, and of a result.
@@ -34,7 +35,8 @@ class Peer:
     """One link to the broker."""
 
     def __init__(self, address: str) -> None:
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self.socket = context.socket(zmq.DEALER)
         self.socket.linger = 0
         self.socket.connect(address)
 
@@ -156,14 +158,14 @@ def measure(queued: int, tasks: int) -> tuple[float, float, float]:
 
 def _done(group: m.AssignGroup) -> m.ResultGroup:
     count = len(group.indices)
-    bodies = [bytes(PAYLOAD)] * count
+    bodies: list[Payload] = [bytes(PAYLOAD)] * count
     return m.ResultGroup(
         group.job,
         group.attempt,
         group.indices,
         bytes(count),
         bodies,
-        1e-6 * count,  # type: ignore[arg-type]
+        1e-6 * count,
     )
 
 

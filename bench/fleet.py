@@ -33,6 +33,7 @@ import manyhands
 from bench.simulated import serve
 from manyhands_shared import messages as m
 from manyhands_shared import pieces, wire
+from manyhands_shared.serial import Payload
 
 _PROCESSES = 2
 _JOIN_SECONDS = 60.0
@@ -124,13 +125,13 @@ def _figures(
     open_.set()
     feeder.run("warm", 1_000 * nodes)
     jobs = _spent(
-        broker, lambda: [feeder.run(f"job-{n}", _JOB_TASKS, last=True) for n in range(_JOBS)]
+        broker, lambda: _each(_JOBS, lambda n: feeder.run(f"job-{n}", _JOB_TASKS, last=True))
     )
     feeder.run("alone", nodes, alone=True)
-    alone = _spent(broker, lambda: [feeder.run("alone", nodes, alone=True) for _ in range(rounds)])
+    alone = _spent(broker, lambda: _each(rounds, lambda _: feeder.run("alone", nodes, alone=True)))
     fresh = _spent(
         broker,
-        lambda: [feeder.run(f"alone-{n}", nodes, alone=True, last=True) for n in range(rounds)],
+        lambda: _each(rounds, lambda n: feeder.run(f"alone-{n}", nodes, alone=True, last=True)),
     )
     open_.clear()
     fill = _spent(broker, lambda: feeder.submit("long", queue))
@@ -156,7 +157,8 @@ class Feeder:
     """A client that submits tasks by thousands and takes their results, with little Python for each."""
 
     def __init__(self, address: str) -> None:
-        self._socket = zmq.Context.instance().socket(zmq.DEALER)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self._socket = context.socket(zmq.DEALER)
         self._socket.linger = 0
         self._socket.connect(address)
         self._submitted: dict[str, int] = {}
@@ -182,7 +184,7 @@ class Feeder:
             alone: Whether each task takes a whole node.
             last: Whether these are the job's last.
         """
-        options = {"resources": {"cpus": 1.0}} if alone else {}
+        options: dict[str, object] = {"resources": {"cpus": 1.0}} if alone else {}
         while count > 0:
             part = min(count, _MESSAGE_TASKS)
             count -= part
@@ -203,7 +205,7 @@ class Feeder:
         told = None if first else {"name": job, **options}
         self._submitted[job] = first + count
         self._total += count
-        bodies: list[m.Payload] = [_ARGUMENT] * count
+        bodies: list[Payload] = [_ARGUMENT] * count
         self._send(m.Submit([m.SubmitGroup(job, _FUNCTION, told, first, closed, bodies)]))
 
     def _send(self, message: m.Message) -> None:
@@ -218,6 +220,11 @@ class Feeder:
         elif isinstance(message, m.Refused | m.Rejected):
             raise ConnectionError(message.reason)
         return message
+
+
+def _each(count: int, work: Callable[[int], None]) -> None:
+    for number in range(count):
+        work(number)
 
 
 def _spent(process: psutil.Process, work: Callable[[], object]) -> float:

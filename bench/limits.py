@@ -93,6 +93,12 @@ def echo(address: str) -> float:
         return _median(there_and_back)
 
 
+def _endpoint(socket: zmq.Socket[bytes]) -> str:
+    endpoint = socket.get(zmq.LAST_ENDPOINT)
+    assert isinstance(endpoint, bytes)
+    return endpoint.rstrip(b"\0").decode()
+
+
 def _echo(socket: zmq.Socket[bytes], first: list[bytes]) -> None:
     frames = first
     while frames[1]:
@@ -111,7 +117,7 @@ def forward(tasks: int) -> float:
                 socket_out.send(body)
 
         socket_out = socket.context.socket(zmq.DEALER)
-        socket_out.connect(socket.last_endpoint.rstrip(b"\0").decode())
+        socket_out.connect(_endpoint(socket))
         socket.send(body)
         socket.recv()
         thread = threading.Thread(target=send)
@@ -144,7 +150,7 @@ def frames(address: str) -> float:
 
 
 def _send_frames(socket: zmq.Socket[bytes], first: list[bytes]) -> None:
-    frame = np.ones(_FRAME, np.uint8)
+    frame = zmq.Frame(np.ones(_FRAME, np.uint8).tobytes())
     for _ in range(1 + int(first[1])):
         socket.send(first[0], zmq.SNDMORE)
         socket.send(frame, copy=False)
@@ -217,7 +223,7 @@ def _bind(pipe: Connection, address: str, serve: Callable[..., None]) -> None:
     socket = zmq.Context().socket(zmq.ROUTER)
     socket.set_hwm(0)
     socket.bind(address)
-    pipe.send(socket.last_endpoint.rstrip(b"\0").decode())
+    pipe.send(_endpoint(socket))
     serve(socket, socket.recv_multipart())
 
 

@@ -107,7 +107,7 @@ class Node:
 
     def turn(self) -> None:
         """Take and answer what has come."""
-        while self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while int(self.socket.get(zmq.EVENTS)) & zmq.POLLIN:
             match wire.decode(pieces.join(self.socket.recv_multipart())):
                 case m.WorkerWelcome() as welcome:
                     self._welcome, self.joined = welcome, True

@@ -42,7 +42,7 @@ def daemon(path: str) -> int:
 def lives(pid: int) -> bool:
     """Whether a process is there, and no zombie."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

@@ -12,6 +12,7 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -105,7 +106,12 @@ def test_a_hundred_nodes_come_back_at_once(bench: Bench) -> None:
         held: dict[int, list[m.AssignGroup]] = {n: [] for n in nodes}
         for n, node in nodes.items():
             node.send(node_hello(f"node-{n}", boots[n]))
-        eventually(lambda: sweep(nodes, held, 0) or all(held.values()), BOUND, interval=0)
+
+        def all_have_some() -> bool:
+            sweep(nodes, held, 0)
+            return all(held.values())
+
+        eventually(all_have_some, BOUND, interval=0)
         broker.kill()
         broker.start()
         came = time.monotonic()
@@ -138,10 +144,10 @@ def test_a_hundred_nodes_come_back_at_once(bench: Bench) -> None:
                 held[n].clear()
             while isinstance(message := client.receive(), m.Message):
                 if isinstance(message, m.Results):
-                    for group in message.groups:
-                        for index in group.indices:
+                    for told in message.groups:
+                        for index in told.indices:
                             assert index not in ended, "delivered twice"
-                            ended[index] = group.attempt
+                            ended[index] = told.attempt
                     client.send(m.Ack(message.seq))
             return len(ended) == tasks
 
@@ -160,6 +166,11 @@ def sweep(nodes: dict[int, Peer], held: dict[int, list[m.AssignGroup]], timeout:
                 node.send(m.Pong(message.counter))
 
 
+def noted(ends: list[int], task: int, _: object) -> None:
+    """Note that a future has ended."""
+    ends.append(task)
+
+
 @pytest.mark.slow
 def test_cancelling_races_with_completion_and_with_the_death_of_children(bench: Bench) -> None:
     """Row 36: each task has one end, whichever it is, and every slot is free afterwards."""
@@ -175,7 +186,7 @@ def test_cancelling_races_with_completion_and_with_the_death_of_children(bench: 
     futures = []
     for task in range(3_000):
         future = executor.submit(run, ledger.file, task)
-        future.add_done_callback(lambda _, task=task: ends.append(task))
+        future.add_done_callback(partial(noted, ends, task))
         futures.append(future)
         if rng.random() < 0.3:
             futures[rng.randrange(len(futures))].cancel()
@@ -249,7 +260,7 @@ def test_an_attached_client_that_dies_leaves_nothing(bench: Bench, script: str) 
 
     def nothing_left() -> bool:
         stats = client.query("stats")
-        return stats["sessions"] == 1 and stats["queued"] == 0 and stats["running"] == 0
+        return [stats[name] for name in ("sessions", "queued", "running")] == [1, 0, 0]
 
     eventually(nothing_left, BOUND, what="its work is gone")
     executor = bench.executor(broker.address)

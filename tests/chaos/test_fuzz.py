@@ -140,10 +140,13 @@ def datagrams(rng: random.Random, welcome: m.WorkerWelcome) -> Iterator[bytes]:
     told = beat.Beat(
         rng.choice([welcome.beat_row, rng.randrange(1 << 32)]),
         rng.choice([b"v" * 16, secrets.token_bytes(16)]),
-        *(rng.randrange(1 << 64) for _ in range(3)),
-        rng.choice([0.0, float("nan"), float("inf"), -1.0]),
-        *(rng.randrange(1 << 64) for _ in range(2)),
-        rng.choice([0.0, float("nan")]),
+        counter=rng.randrange(1 << 64),
+        turns=rng.randrange(1 << 64),
+        running=rng.randrange(1 << 64),
+        cpu=rng.choice([0.0, float("nan"), float("inf"), -1.0]),
+        rss=rng.randrange(1 << 64),
+        available=rng.randrange(1 << 64),
+        load=rng.choice([0.0, float("nan")]),
     )
     whole = bytearray(beat.encode(told, rng.choice([welcome.beat_key, bytes(32)])))
     if rng.random() < 0.5:

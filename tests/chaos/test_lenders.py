@@ -90,7 +90,5 @@ def test_a_client_that_lends_and_does_not_answer_keeps_no_slot(bench: Bench, how
         assert lends.wait(BOUND) == 0
     finally:
         lends.kill()
-        lends.wait()
-        lends.stdin.close()
-        lends.stdout.close()
+        lends.communicate()
     eventually(lambda: not held(node.pid), BOUND, what="nothing is lent any more")

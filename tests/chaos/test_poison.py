@@ -189,7 +189,7 @@ def test_grandchildren_go_with_what_started_them(bench: Bench, how: str) -> None
     file.touch()
     future = executor.submit(leave_a_family, str(file))
     grandchild = psutil.Process(int(eventually(file.read_text, BOUND)))
-    child = grandchild.parent().parent()  # type: ignore[union-attr]
+    child = grandchild.parent().parent()
     if how == "cancel":
         assert future.cancel()
     elif how == "kill the child":
@@ -205,6 +205,6 @@ def test_grandchildren_go_with_what_started_them(bench: Bench, how: str) -> None
 def lives(process: psutil.Process) -> bool:
     """Whether it runs and is no zombie."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

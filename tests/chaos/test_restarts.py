@@ -11,6 +11,8 @@ import statistics
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future
+from functools import partial
 
 import pytest
 
@@ -38,11 +40,11 @@ class Load:
         task = 0
         while self._running:
             future = self.ledger.hand_in(self._executor, run, task)
-            future.add_done_callback(lambda done, task=task: self._done(task, done.result()))
+            future.add_done_callback(partial(self._ended, task))
             task += 1
 
-    def _done(self, task: int, result: int) -> None:
-        assert result == task
+    def _ended(self, task: int, future: Future[int]) -> None:
+        assert future.result() == task
         self.times.append(time.monotonic())
 
     def rate(self, since: float) -> float:

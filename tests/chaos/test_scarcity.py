@@ -79,8 +79,8 @@ def test_a_full_disk_refuses_submissions_and_serves_what_it_has(bench: Bench) ->
                     node.send(results_of(group, seq))
             while (found := client.receive()) is not None:
                 if isinstance(found, m.Results):
-                    for group in found.groups:
-                        ended[group.job] = ended.get(group.job, 0) + len(group.indices)
+                    for told in found.groups:
+                        ended[told.job] = ended.get(told.job, 0) + len(told.indices)
                     client.send(m.Ack(found.seq))
             return ended.keys() == set(accepted)
 
@@ -107,7 +107,7 @@ def fill_up(file: Path) -> None:
 
 def fill(client: Peer) -> list[str]:
     """Submit until a submission is refused for lack of room; the ids of jobs that were taken."""
-    accepted = []
+    accepted: list[str] = []
     for number in range(200):
         if not submitted(client, f"job-{number}"):
             return accepted
@@ -122,6 +122,7 @@ def submitted(client: Peer, job: str) -> bool:
     if isinstance(answer, m.Rejected):
         assert "room" in answer.reason or "full" in answer.reason, answer.reason
         return False
+    assert isinstance(answer, m.Accepted)
     return any(count.job == job and count.tasks for count in answer.jobs)
 
 
@@ -148,9 +149,9 @@ def test_shared_memory_that_is_full_costs_speed_and_not_results(bench: Bench, si
     # Somebody else fills it up while the node runs.
     shared = Path(f"/proc/{node.pid}") / "root" / "dev/shm/filler"
     fill_up(shared)
-    large = [executor.submit(lambda n: bytearray([n]) * (16 * MIB), n) for n in range(6)]
-    for number, future in enumerate(large):
-        assert future.result(BOUND) == bytearray([number]) * (16 * MIB)
+    grown = [executor.submit(mebibytes, n) for n in range(6)]
+    for number, grows in enumerate(grown):
+        assert grows.result(BOUND) == bytearray([number]) * (16 * MIB)
     assert "SIGBUS" not in node.log
     assert not any(event["kind"] == "child-died" for event in client.query("events"))
     assert "shared memory" in node.log or any(
@@ -158,9 +159,14 @@ def test_shared_memory_that_is_full_costs_speed_and_not_results(bench: Bench, si
     )
 
 
+def mebibytes(number: int) -> bytearray:
+    """Return sixteen of them."""
+    return bytearray([number]) * (16 * MIB)
+
+
 def descriptors(pid: int) -> int:
     """How many it has open."""
-    return psutil.Process(pid).num_fds()
+    return int(psutil.Process(pid).num_fds())
 
 
 def limit_descriptors(pid: int, count: int) -> None:

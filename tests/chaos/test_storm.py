@@ -16,7 +16,6 @@ from harness.cluster.peers import Peer
 from harness.hostile import encoded
 from manyhands_shared import beat, pieces
 from manyhands_shared import messages as m
-from manyhands_shared.role_key import load
 
 FUNCTION = bytes(16)
 SEED = int(os.environ.get("MANYHANDS_TEST_SEED") or random.randrange(1 << 30))
@@ -30,7 +29,7 @@ def storm(tmp_path: Path) -> Iterator[Storm]:
 
 
 def peer(storm: Storm, role: str, name: str = "mallory") -> Peer:
-    return storm.keyed.peer(load(storm.keyed.key(f"{name}-{role}", role)).pair)
+    return storm.keyed.peer(storm.keyed.pair(f"{name}-{role}", role))
 
 
 def say(speaker: Peer, *said: Any) -> None:

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,9 @@ def parsed(words: list[str]) -> dict[str, Any]:
     command = app.get_command(None, verb)  # type: ignore[arg-type]
     assert command is not None
     options = command.make_context(verb, list(rest)).params
-    kind = {"broker": BrokerConfig, "worker": WorkerConfig}.get(verb)
+    kind: Any = {"broker": BrokerConfig, "worker": WorkerConfig}.get(verb)
     if kind is not None:
-        known = {name: options[name] for name in kind.__dataclass_fields__}
+        known = {name: options[name] for name in (field.name for field in fields(kind))}
         settings.validate(kind, known)
     return options
 

@@ -23,7 +23,6 @@ from harness.processes import eventually, free_port
 from manyhands_shared import beat, pieces, wire
 from manyhands_shared import messages as m
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.role_key import load
 
 #: Messages between two looks whether all is well, and the memory that the broker may take meanwhile.
 LOOK = 1_000
@@ -39,7 +38,7 @@ class Vandal:
 
     def __init__(self, storm: Storm, role: str, number: int) -> None:
         self._storm = storm
-        self._pair = load(storm.keyed.key(f"{role}{number}", role)).pair
+        self._pair = storm.keyed.pair(f"{role}{number}", role)
         self._role = role
         self._number = number
         self._left = 0

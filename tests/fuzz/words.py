@@ -40,7 +40,7 @@ class Talk:
     def message(self) -> Any:
         """Anything that it might say."""
         rng = self.rng
-        kinds = OF_NODES if self.role == "worker" else OF_CLIENTS
+        kinds: tuple[type, ...] = OF_NODES if self.role == "worker" else OF_CLIENTS
         if rng.random() < 0.05:
             kinds = (*OF_NODES, *OF_CLIENTS, m.Assign, m.Recall, m.Refused, m.ClientWelcome)
         kind = rng.choice(kinds)
@@ -139,7 +139,7 @@ class Talk:
                 group.bodies = [CODE] * count
             if hasattr(group, "statuses"):
                 group.statuses = bytes(self.rng.randrange(8) for _ in range(count))
-        if isinstance(group, m.InputGroup):
+        if hasattr(group, "keys"):
             group.keys, group.sizes = b"k" * 16, [self.rng.choice((0, 1, 1 << 40))]
 
     def _options(self) -> dict[str, Any]:

@@ -55,7 +55,8 @@ class Peer:
     """A DEALER that speaks whole messages."""
 
     def __init__(self, address: str, key: ClusterKey | None = None, role: str = "client") -> None:
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self.socket = context.socket(zmq.DEALER)
         self.socket.linger = 0
         self.socket.identity = random.randbytes(16)
         if key is not None:
@@ -68,7 +69,7 @@ class Peer:
         self.socket.send_multipart(pieces.cut(wire.encode(message)))
 
     def receive(self, timeout: float = 10.0) -> m.Message:
-        if not self.socket.poll(timeout * 1000):
+        if not self.socket.poll(int(timeout * 1000)):
             raise TimeoutError("the broker says nothing")
         return wire.decode(pieces.join(self.socket.recv_multipart()))
 

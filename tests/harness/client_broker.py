@@ -118,7 +118,7 @@ class FakeBroker:
     def address(self) -> str:
         return f"tcp://127.0.0.1:{self._port}"
 
-    def do(self, command: Callable[[], None]) -> None:
+    def do(self, command: Callable[[], object]) -> None:
         """Have the broker's thread do something, and wait until it has."""
         done = threading.Event()
 
@@ -165,7 +165,12 @@ class FakeBroker:
 
     def send(self, message: Message) -> None:
         """Send a message to every client there is."""
-        self.do(lambda: [self._send(peer, message) for peer in list(self._peers)])  # type: ignore[func-returns-value]
+
+        def send() -> None:
+            for peer in list(self._peers):
+                self._send(peer, message)
+
+        self.do(send)
 
     def send_raw(self, frames: list[bytes]) -> None:
         """Send any frames to every client there is."""

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ def run(
     cwd: Path | None = None,
     stdin: str = "",
     timeout: float = 60,
-    **environment: str,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run it to the end; `environment` comes on top of the test's own."""
+    """Run it to the end; `env` comes on top of the test's own."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         cwd=cwd,
@@ -30,12 +30,12 @@ def run(
         text=True,
         timeout=timeout,
         check=False,
-        env={**os.environ, **environment},
+        env={**os.environ, **(env or {})},
     )
 
 
 def start(
-    *arguments: str | Path, cwd: Path | None = None, **environment: str
+    *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
     """Start it in a process group of its own, with pipes for stdout and stderr."""
     return subprocess.Popen(
@@ -46,16 +46,16 @@ def start(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, **environment},
+        env={**os.environ, **(env or {})},
     )
 
 
 @contextlib.contextmanager
 def running(
-    *arguments: str | Path, cwd: Path | None = None, **environment: str
+    *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """The same, and it is gone afterwards."""
-    with start(*arguments, cwd=cwd, **environment) as process:
+    with start(*arguments, cwd=cwd, env=env) as process:
         try:
             yield process
         finally:
@@ -100,6 +100,6 @@ def ended(process: subprocess.Popen[str], number: int) -> tuple[int, str]:
     return process.returncode, errors
 
 
-def nodes(**environment: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = document(run("nodes", "--json", **environment))["nodes"]
+def nodes(env: Mapping[str, str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = document(run("nodes", "--json", env=env))["nodes"]
     return found

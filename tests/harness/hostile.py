@@ -55,6 +55,8 @@ def edges(  # noqa: PLR0911 - a case for each kind
     bound: bounds.Bound,
 ) -> tuple[list[Any], list[Any]]:
     """Values at the bounds, and beyond them."""
+    within: list[Any]
+    beyond: list[Any]
     match bound:
         case bounds.Int(_, low, high):
             return [low, high], [low - 1, high + 1, float(low)]
@@ -67,13 +69,18 @@ def edges(  # noqa: PLR0911 - a case for each kind
             return within, ["x" * (most + 1), *(["", "a b", "é", "\x07"] if word else [])]
         case bounds.Bytes(_, size, None):
             return [bytes(size)], [bytes(size - 1), bytes(size + 1)]
-        case bounds.Bytes(_, size, most):
+        case bounds.Bytes(_, size, int(most)):
             return [b"", bytes(size * most)], [bytes(size - 1), bytes(size * (most + 1))]
         case bounds.Flag():
             return [False, True], [0, 1]
         case bounds.Map(_, depth, entries, chars, optional):
             many = {str(n): 0 for n in range(min(entries, 1_000))}
-            within = [{}, _nested(depth), {"a": "x" * (chars - 1)}, *([None] if optional else [])]
+            within = [
+                {},
+                _nested(depth),
+                {"a": "x" * (chars - 1)},
+                *([None] if optional else []),
+            ]
             too_many = {"a": list(range(entries + 1))} if depth > 1 else {**many, "x": 1}
             return within, [_nested(depth + 1), {"a": "x" * chars}, too_many, {"a": math.inf}]
         case bounds.Value(depth):

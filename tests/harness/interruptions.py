@@ -16,7 +16,7 @@ from typing import Any
 import manyhands
 import manyhands_shared
 
-_OURS = tuple(str(Path(package.__file__).parent) for package in (manyhands, manyhands_shared))
+_OURS = tuple(str(Path(*package.__path__)) for package in (manyhands, manyhands_shared))
 
 
 class Interruption(Exception):

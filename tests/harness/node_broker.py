@@ -47,7 +47,9 @@ class FakeBroker:
             self.router.set(zmq.CURVE_SERVER, 1)
             self.router.set(zmq.CURVE_SECRETKEY, secret)
         eventually(self._bind, what="the port was free")
-        self.address = self.router.get(zmq.LAST_ENDPOINT).decode().rstrip("\0")
+        endpoint = self.router.get(zmq.LAST_ENDPOINT)
+        assert isinstance(endpoint, bytes)
+        self.address = endpoint.decode().rstrip("\0")
         self._port = int(self.address.rpartition(":")[2])
 
     def _bind(self) -> bool:
@@ -70,7 +72,7 @@ class FakeBroker:
         end = time.monotonic() + timeout
         while True:
             left = end - time.monotonic()
-            if left <= 0 or not self.router.poll(left * 1000):
+            if left <= 0 or not self.router.poll(int(left * 1000)):
                 raise AssertionError(f"nothing within {timeout} s; before that: {self.received}")
             peer, *frames = self.router.recv_multipart()
             message = wire.decode(pieces.join(frames))
@@ -104,7 +106,7 @@ class FakeBroker:
 
     def welcome(self, keep: list[m.Span] | None = None) -> m.WorkerHello:
         """Wait for a hello and answer it; keeps everything unless told otherwise."""
-        hello = self.expect(m.WorkerHello)
+        hello: m.WorkerHello = self.expect(m.WorkerHello)
         self.send(
             m.WorkerWelcome(
                 m.PROTOCOL_VERSION,

@@ -25,6 +25,7 @@ def code_of(function: Any) -> tuple[bytes, bytes]:
     finally:
         for module in ours:
             cloudpickle.unregister_pickle_by_value(module)
+    assert isinstance(code, bytes)
     return hashlib.blake2b(code, digest_size=16).digest(), code
 
 

@@ -19,6 +19,7 @@ from manyhands_shared import serial
 from manyhands_shared.status import Status
 from manyhands_worker import actions as a
 from manyhands_worker.dispatch import Dispatcher
+from manyhands_worker.handle import ChildHandle
 from manyhands_worker.pool import NodePool
 from manyhands_worker.tasks import Chunk
 
@@ -38,6 +39,12 @@ class PoolRig:
         self.blocks: list[a.Block] = []
         self.keep_blocks = False
         self._numbers = itertools.count()
+
+    def child(self, slot: int = 0) -> ChildHandle:
+        """Return the child of a slot, which must have one."""
+        child = self.pool._children[slot]
+        assert child is not None
+        return child
 
     def submit(
         self, function: Any, *args: Any, count: int = 1, rules: a.Rules = a.NO_RULES

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import psutil
 import pytest
@@ -33,7 +33,11 @@ _LONG_LIVED = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
 
 def eventually(
-    predicate: Callable[[], T], timeout: float = 20.0, *, interval: float = 0.01, what: str = ""
+    predicate: Callable[[], T | Literal[False] | None],
+    timeout: float = 20.0,
+    *,
+    interval: float = 0.01,
+    what: str = "",
 ) -> T:
     """Wait until `predicate()` is true and return what it gave.
 

@@ -68,7 +68,7 @@ class Terminal:
         assert stdout is not None
         stdin.write(f"{block}echo {_END}\n")
         stdin.flush()
-        said = []
+        said: list[str] = []
         for line in stdout:
             if line.strip() == _END:
                 return "".join(said)

@@ -71,7 +71,7 @@ def test_the_command_takes_them_with_commas_repeated_and_from_outside(bench: Ben
         ([], {}, f'[client]\nbroker = ["{closed}", "{broker.address}"]\n'),
     ):
         file.write_text(lines)
-        answer = run("nodes", "--json", *arguments, cwd=bench.folder, **environment)
+        answer = run("nodes", "--json", *arguments, cwd=bench.folder, env=environment)
         assert document(answer)["nodes"] == []
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import manyhands
-from manyhands import store as stores
+from manyhands.session.inputs import MIN_BYTES
 
 BOUND = 60.0
 #: In the pickle, in a frame, in more than a chunk of the socket, kept by the client.
-SIZES = [10, 5_000, 40_000, stores.MIN_BYTES // 8]
+SIZES = [10, 5_000, 40_000, MIN_BYTES // 8]
 
 
 def total(array: Any) -> float:
@@ -45,7 +45,7 @@ def test_a_view_for_reading_is_taken_as_it_was_at_the_call(
 def test_arguments_and_results_can_be_written_to(executor: manyhands.Executor, size: int) -> None:
     array = np.zeros(size)
     # One that is kept by the client has the others travel beside it.
-    large = np.zeros(stores.MIN_BYTES // 8)
+    large = np.zeros(MIN_BYTES // 8)
     for _ in range(2):
         assert executor.submit(bump, array, large).result(BOUND) == [size, large.size]
         result = executor.submit(np.zeros, size).result(BOUND)

@@ -85,7 +85,7 @@ class Cluster:
                 process.wait(10)
 
     def run(self, *arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return run(*arguments, cwd=self.folder, stdin=stdin, **self.environment)
+        return run(*arguments, cwd=self.folder, stdin=stdin, env=self.environment)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_a_detached_job_outlives_its_client_and_two_brokers(
     assert f"manyhands resume {job}" in cluster.run("why", job).stdout
     waited = cluster.run("wait", job, "--timeout", "0.1s")
     assert "goes on" in fails(waited, 124)
-    reader = start("results", job, cwd=cluster.folder, **cluster.environment)
+    reader = start("results", job, cwd=cluster.folder, env=cluster.environment)
     assert cluster.run("resume", job).stdout == f"{job} resumed\n"
     gate.open()
     waited = cluster.run("wait", job, "--timeout", "1m")

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from concurrent.futures import wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ def pool_children(client: manyhands.Client, executor: manyhands.Executor) -> lis
     return sorted({executor.submit(os.getpid).result(BOUND) for _ in range(20)})
 
 
+def noted(delivered: list[int], number: int, _: object) -> None:
+    """Note that a future has ended."""
+    delivered.append(number)
+
+
 def test_a_hundred_thousand_tasks_survive_the_death_of_children_and_of_a_node(
     cluster: manyhands.LocalCluster, client: manyhands.Client, executor: manyhands.Executor
 ) -> None:
@@ -43,7 +49,7 @@ def test_a_hundred_thousand_tasks_survive_the_death_of_children_and_of_a_node(
     victims = 0
     for number in range(count):
         future = executor.submit(abs, -number)
-        future.add_done_callback(lambda _, number=number: delivered.append(number))
+        future.add_done_callback(partial(noted, delivered, number))
         futures.append(future)
         if number % 10_000 == 5_000:
             # Pool children are the grandchildren of a node: kill whichever is there.

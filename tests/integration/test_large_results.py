@@ -80,7 +80,7 @@ def test_an_array_outlives_its_client(cluster: manyhands.LocalCluster) -> None:
 def test_what_cannot_be_fetched_comes_through_the_broker(
     cluster: manyhands.LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetcher.loans, "host_id", lambda: "elsewhere")
+    monkeypatch.setattr(loans, "host_id", lambda: "elsewhere")
     with manyhands.Executor(address=cluster.address) as executor:
         arrays = [executor.submit(np.full, ITEMS, n) for n in range(6)]
         for n, future in enumerate(arrays):

@@ -176,17 +176,22 @@ def test_durable_tasks_are_lost_with_the_process_and_say_so(tmp_path: Path) -> N
         assert executor.submit(abs, -2).result(BOUND) == 2
 
 
+def is_shut_down(executor: manyhands.Executor) -> bool:
+    """What libraries ask, each time anew."""
+    return executor._shutdown
+
+
 def test_libraries_find_what_they_read_of_the_standard_librarys_pools() -> None:
     with manyhands.Executor(3) as executor, manyhands.Pool(3, abs, (1,), 5) as pool:
         assert executor._max_workers == executor.with_options(name="other")._max_workers == 3
-        assert not executor._shutdown
+        assert not is_shut_down(executor)
         assert (pool._processes, pool._maxtasksperchild) == (3, 5)
         assert [slot.is_alive() for slot in pool._pool] == [True] * 3
         assert (pool._initializer, pool._initargs) == (abs, (1,))
         result = pool.map_async(abs, [-1, -2, -3], chunksize=2)
         assert result.get(BOUND) == [1, 2, 3]
         assert (result._number_left, result._chunksize) == (0, 2)
-    assert executor._shutdown
+    assert is_shut_down(executor)
     with manyhands.LocalCluster(nodes=2, slots=2) as cluster:
         with manyhands.Pool(address=cluster.address) as wide:
             eventually(lambda: wide._processes == 4)

@@ -14,7 +14,7 @@ import pytest
 
 import manyhands
 from harness.processes import eventually
-from manyhands import store as stores
+from manyhands.session.inputs import MIN_BYTES
 from manyhands_shared import loans
 
 BOUND = 60.0
@@ -138,8 +138,12 @@ def test_a_large_array_that_a_function_refers_to_is_kept_once_and_let_go(
     gc.disable()  # memory must not wait for the collector
     ended: list[Any] = []  # futures that are kept do not keep functions
     for n in range(60):
-        data = np.full(stores.MIN_BYTES // 2, n)  # 4 MiB
-        futures = [executor.submit(lambda data=data: float(data.sum())) for _ in range(2)]
+        data = np.full(MIN_BYTES // 2, n)  # 4 MiB
+
+        def total(data: Any = data) -> float:
+            return float(data.sum())
+
+        futures = [executor.submit(total) for _ in range(2)]
         assert {future.result(BOUND) for future in futures} == {n * data.size}
         ended += futures
     store._linger.clear()
@@ -158,7 +162,8 @@ def test_an_idle_child_holds_neither_argument_nor_result(
         executor.submit(len, b"x").result(BOUND)
         before = child.memory_info().rss
         pids = set()
-        for function, argument in ((len, bytes(96 << 20)), (bytes, 96 << 20), (bytes, 1)):
+        calls: list[tuple[Any, Any]] = [(len, bytes(96 << 20)), (bytes, 96 << 20), (bytes, 1)]
+        for function, argument in calls:
             future = executor.submit(lambda f, a: (f(a), os.getpid()), function, argument)
             pids.add(future.result(BOUND)[1])
         if pids == {child.pid}:

@@ -44,7 +44,7 @@ def manager() -> Iterator[Manager]:
 
 
 def test_a_broker_is_ready_when_it_listens_and_says_that_it_lives(manager: Manager) -> None:
-    broker = start("broker", "--bind", "tcp://127.0.0.1:0", **manager.environment)
+    broker = start("broker", "--bind", "tcp://127.0.0.1:0", env=manager.environment)
     try:
         said = manager.until("STATUS=listening on tcp://127.0.0.1:")
         assert said[0] == "READY=1"
@@ -62,7 +62,7 @@ def test_a_broker_is_ready_when_it_listens_and_says_that_it_lives(manager: Manag
 def test_a_node_is_ready_when_a_broker_has_welcomed_it(manager: Manager) -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         address = f"tcp://127.0.0.1:{reserved.getsockname()[1]}"
-    node = start("worker", "--slots", "1", "--broker", address, **manager.environment)
+    node = start("worker", "--slots", "1", "--broker", address, env=manager.environment)
     try:
         assert manager.until("STATUS=waits")[0] == f"STATUS=waits for the broker at {address}"
         manager.until("WATCHDOG")

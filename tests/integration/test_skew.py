@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import sys
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,7 +82,10 @@ def test_code_by_value_among_arguments_fails_its_task_and_crashes_nothing(
     bench.node(address, "foreign", python=other)
     executor = manyhands.Executor(address=address)
     with executor:
-        futures = [executor.submit(map, lambda x: x, [1]), executor.submit(divmod, 17, 5)]
+        futures: list[Future[Any]] = [
+            executor.submit(map, lambda x: x, [1]),
+            executor.submit(divmod, 17, 5),
+        ]
         with pytest.raises(RemoteError, match="by value, from or for another Python"):
             futures[0].result(60)
         assert futures[1].result(60) == (3, 2)

@@ -41,6 +41,10 @@ def overwrite(array: Any) -> float:
     return float(array.sum())
 
 
+def same(value: Any) -> Any:
+    return value
+
+
 def is_writable(array: Any) -> bool:
     return bool(array.flags.writeable)
 
@@ -81,7 +85,7 @@ def test_what_is_scattered_comes_as_its_value_and_is_for_reading(
     assert executor.submit(is_writable, ref).result(BOUND) is False
     assert executor.submit(_nested, {"deep": [ref, 5]}).result(BOUND) == ITEMS + 5
     small = executor.scatter({"a": 1})
-    assert executor.submit(dict, small).result(BOUND) == {"a": 1}
+    assert executor.submit(same, small).result(BOUND) == {"a": 1}
 
 
 def _nested(value: dict[str, Any]) -> float:

@@ -66,12 +66,14 @@ def test_both_loops_on_a_cluster_of_its_own_and_the_report(tmp_path: Path) -> No
 
 
 def test_a_named_cluster_and_a_comparison(tmp_path: Path, named: dict[str, str]) -> None:
-    first = run("loadtest", "--concurrency", "8", *QUICK, "--report", tmp_path, **named)
+    first = run("loadtest", "--concurrency", "8", *QUICK, "--report", tmp_path, env=named)
     assert first.returncode == 0, first.stderr
     assert "All " in first.stdout
     assert "\x1b" not in first.stderr
     old = tmp_path / "report.json"
-    again = run("loadtest", "--concurrency", "8", "--seed", "2", *QUICK, "--compare", old, **named)
+    again = run(
+        "loadtest", "--concurrency", "8", "--seed", "2", *QUICK, "--compare", old, env=named
+    )
     assert again.returncode == 0, again.stderr
     assert "closed loop, 8 in flight: latency, 99 %" in again.stdout
     assert "These differ, so compare with care: seed 1 and 2." in again.stdout
@@ -80,7 +82,7 @@ def test_a_named_cluster_and_a_comparison(tmp_path: Path, named: dict[str, str])
 def test_an_open_loop_that_cannot_keep_up_shows_the_queue(named: dict[str, str]) -> None:
     """A hundred tasks a second of 50 ms on two slots: 40 can be done, and the rest waits."""
     options = ("--mix", "sleep:50ms", "--arrivals", "uniform", "--duration", "1", "--warmup", "0")
-    (step,) = document(run("loadtest", "--rate", "100", "--json", *options, **named))["runs"][0][
+    (step,) = document(run("loadtest", "--rate", "100", "--json", *options, env=named))["runs"][0][
         "steps"
     ]
     assert step["throughput"] < 45
@@ -98,7 +100,7 @@ def test_latency_counts_from_the_intended_start(
     with Client(cluster.address) as asker:
         before = submitted(asker)
         with running(
-            "loadtest", "--rate", "100", "--duration", "3", "--json", *CALM, **named
+            "loadtest", "--rate", "100", "--duration", "3", "--json", *CALM, env=named
         ) as process:
             eventually(lambda: submitted(asker) > before + 20, what="the step has begun")
             (client,) = _clients_of(process.pid)
@@ -122,7 +124,7 @@ def submitted(asker: Client) -> int:
 
 def test_a_ramp_finds_what_the_slots_can_do(named: dict[str, str]) -> None:
     result = run("loadtest", "--mix", "sleep:20ms", "--json", "--duration", "0.4",
-                 "--warmup", "0.2", **named)  # fmt: skip
+                 "--warmup", "0.2", env=named)  # fmt: skip
     found = document(result)["runs"][0]
     assert [step["loop"] for step in found["steps"]][:2] == ["closed", "open"]
     assert 70 < found["saturation"] <= 105  # two slots, 50 each at best
@@ -198,7 +200,7 @@ def test_a_report_of_another_version_is_one_line(tmp_path: Path) -> None:
 
 
 def test_interrupted_it_ends_with_everything_it_started(named: dict[str, str]) -> None:
-    with running("loadtest", "--concurrency", "4", "--duration", "1h", **named) as process:
+    with running("loadtest", "--concurrency", "4", "--duration", "1h", env=named) as process:
         assert process.stderr is not None
         eventually(lambda: _clients_of(process.pid), what="its client runs")
         process.send_signal(signal.SIGINT)

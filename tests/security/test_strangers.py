@@ -153,9 +153,12 @@ def browsing(chromium: str, url: str, profile: Path) -> Iterator[None]:
 def test_a_page_in_a_browser_reaches_nothing(bench: Bench, tmp_path: Path) -> None:
     """It posts messages to a keyless broker, at every place that they could have in a frame."""
     broker = bench.broker()
-    site = type("Site", (_Site,), {"done": threading.Event()})
-    site.page = PAGE % (base64.b64encode(zmtp1(HELLO, HELLO, HELLO)), broker.port)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), site) as server, Peers() as connect:
+
+    class Site(_Site):
+        page = PAGE % (base64.b64encode(zmtp1(HELLO, HELLO, HELLO)), broker.port)
+        done = threading.Event()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as server, Peers() as connect:
         honest = connect(broker.address)
         honest.hello()
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -165,7 +168,7 @@ def test_a_page_in_a_browser_reaches_nothing(bench: Bench, tmp_path: Path) -> No
             with browsing(
                 chromium, f"http://127.0.0.1:{server.server_port}/", tmp_path / "profile"
             ):
-                assert site.done.wait(90), "the browser did nothing"
+                assert Site.done.wait(90), "the browser did nothing"
         finally:
             server.shutdown()
         stats = honest.ask("stats")

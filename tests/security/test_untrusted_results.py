@@ -65,7 +65,7 @@ def test_an_admins_command_runs_nothing_of_a_client(
         "MANYHANDS_BROKER": keyed.broker.address,
         "MANYHANDS_KEY_FILE": str(keyed.key("root", "admin")),
     }
-    shown = run("results", job_id, **admin)
+    shown = run("results", job_id, env=admin)
     assert "3 of 4" not in shown.stderr
     assert "2 of 4 results were not loaded" in fails(shown, 1)
     assert "--trust" in shown.stderr
@@ -76,9 +76,9 @@ def test_an_admins_command_runs_nothing_of_a_client(
     assert lines[3]["error"]["type"] == "ValueError"
     assert not evil.exists()
     # The cluster's key is no other than an admin's, as far as alice is concerned.
-    run("results", job_id, **{**admin, "MANYHANDS_KEY_FILE": str(keyed.cluster_file)})
+    run("results", job_id, env={**admin, "MANYHANDS_KEY_FILE": str(keyed.cluster_file)})
     assert not evil.exists()
-    run("results", job_id, "--trust", **admin)
+    run("results", job_id, "--trust", env=admin)
     assert evil.exists()
 
 
@@ -106,10 +106,10 @@ def test_safe_jobs_need_no_pickle_and_no_trust(keyed: Keyed, alice: manyhands.Cl
         "MANYHANDS_BROKER": keyed.broker.address,
         "MANYHANDS_KEY_FILE": str(keyed.key("root", "admin")),
     }
-    shown = run("results", job.id, **admin)
+    shown = run("results", job.id, env=admin)
     assert shown.returncode == 0, shown
     assert _read(shown.stdout) == {"index": 0, "result": [3, 1]}
-    assert document(run("show", job.id, "--json", **admin))["job"]["state"] == "done"
+    assert document(run("show", job.id, "--json", env=admin))["job"]["state"] == "done"
 
 
 def _read(line: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ before the commit, between it and the sends, or among the sends.
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -155,7 +156,7 @@ class Broker(Part):
         slow = self.disk.slowness
         if slow and any(type(effect) is Persist for effect in effects):
             self._committing = True
-            self.world.after(slow, lambda life=self.life: self._committed(effects, now, slow, life))
+            self.world.after(slow, partial(self._committed, effects, now, slow, self.life))
             return
         self._do(effects, now)
         self._sleep()

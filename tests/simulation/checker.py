@@ -113,16 +113,16 @@ class Checker:
                     )
                     self._attempts[task] = group.attempt
         elif isinstance(message, m.Results):
-            for group in message.groups:
-                for index, status in zip(group.indices, group.statuses, strict=True):
-                    task = (group.job, index)
+            for told in message.groups:
+                for index, status in zip(told.indices, told.statuses, strict=True):
+                    task = (told.job, index)
                     last = self._attempts.get(task, 0)
                     if status in _TOLD and task not in self._shown:
-                        twice = self._world.plan.jobs[group.job].options.speculative
+                        twice = self._world.plan.jobs[told.job].options.speculative
                         lowest = last - 1 if twice else last
-                        assert group.attempt >= lowest, f"{task}: a result of a stale attempt"
+                        assert told.attempt >= lowest, f"{task}: a result of a stale attempt"
                     if status != Status.HELD:
-                        answer = (group.attempt, status)
+                        answer = (told.attempt, status)
                         known = self._answers.setdefault(task, answer)
                         assert known == answer, f"{task} is answered twice: {known} and {answer}"
 

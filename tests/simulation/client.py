@@ -10,6 +10,7 @@ from manyhands.session import types as t
 from manyhands.session.inputs import StoredPayload, largest
 from manyhands_shared import messages as m
 from manyhands_shared.failure import Failure
+from manyhands_shared.serial import Payload
 from simulation import broken
 from simulation.parts import HOSTS, Peer
 
@@ -144,7 +145,9 @@ class Client(Peer):
             case t.Send(message):
                 self._say(message)
             case t.Deliver(job, indices, statuses, bodies):
-                whole = [b"".join(body) if isinstance(body, tuple) else body for body in bodies]
+                whole: list[Payload] = [
+                    b"".join(body) if isinstance(body, tuple) else body for body in bodies
+                ]
                 self.world.checker.delivered(self, job, indices, statuses, whole)
             case t.Fetch():
                 self._fetch_later(effect, self.random.choice(_PARTS))

@@ -235,7 +235,7 @@ class FakePool:
         bodies, sorts, offers = [*bodies], bytearray(statuses), []
         for place, status in enumerate(statuses):
             if batch.rules.direct and status == Status.OK and self._random.random() < _HELD:
-                offers.append(Offer(self, bytes(bodies[place])))  # type: ignore[arg-type]
+                offers.append(Offer(self, bytes(bodies[place])))
                 bodies[place], sorts[place] = offers[-1].ticket, Status.HELD
         nbytes = sum(map(len, bodies))
         self._emit(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from manyhands.session import Session
 from manyhands_broker.core import Core
 from manyhands_worker.core import NodeCore
@@ -10,7 +12,7 @@ from manyhands_worker.core import NodeCore
 def remains_of_broker(core: Core) -> list[str]:
     """Entries in the scheduler's books that nobody needs any more."""
     book = core.book
-    held = {
+    held: dict[str, list[Any]] = {
         "jobs": list(book.jobs),
         "sessions": [session.name for session in book.sessions.values()],
         "links of sessions": list(book.session_of),
@@ -24,7 +26,7 @@ def remains_of_broker(core: Core) -> list[str]:
         "jobs that wait for functions": list(core.book.functions._waiting),
     }
     found = [f"{len(what)} {name}: {what[:5]}" for name, what in held.items() if what]
-    figures = {
+    figures: dict[str, float] = {
         "queued tasks": book.queued,
         "resident bytes": book.resident,
         "bytes of orphans": core._orphans._bytes,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -51,7 +52,8 @@ class World:
         self.plan = plans.draw(self.random, Random(f"{seed}/speculation"))
         self.checker = Checker(self)
         self.network = Network(self, self.random)
-        self.broker = self.network.broker = Broker(self, self.plan.limits, Disk())
+        self.broker: Broker = Broker(self, self.plan.limits, Disk())
+        self.network.broker = self.broker
         self.nodes = [NodeHost(self, f"n{i}", slots) for i, slots in enumerate(self.plan.slots)]
         self.clients = [Client(self, f"c{i}", limit) for i, limit in enumerate(self.plan.clients)]
 
@@ -113,7 +115,7 @@ class World:
         for job in self.plan.jobs.values():
             self._schedule(job)
         for when, kind in self.plan.faults:
-            self.at(when, lambda kind=kind: self._fault(kind))
+            self.at(when, partial(self._fault, kind))
 
     def _schedule(self, job: plans.JobPlan) -> None:
         client = self.clients[job.client]
@@ -128,9 +130,9 @@ class World:
             client.order(t.AddJob(job.id, job.function, job.options.to_map()))
             append(count)
             for when, more in job.arrivals[1:]:
-                self.at(max(when, self.now), lambda more=more: append(more))
+                self.at(max(when, self.now), partial(append, more))
             for when, wanted in job.cancels:
-                self.at(max(when, self.now), lambda wanted=wanted: cancel(wanted))
+                self.at(max(when, self.now), partial(cancel, wanted))
             last = max(
                 self.now, job.arrivals[-1][0], *(when for when, _ in job.cancels), job.closes
             )
@@ -234,7 +236,7 @@ class World:
         self.broker.pause(seconds)
         for link in list(self.broker.links.values()):
             if seconds > 6.0:
-                self.after(6.0, lambda link=link: link.sever(0.0, seconds - 6.0))
+                self.after(6.0, partial(link.sever, 0.0, seconds - 6.0))
 
     def ask(self, what: str, job: str) -> None:
         """Somebody gives an order about a job."""

@@ -8,7 +8,7 @@ from typing import Any
 from harness.cluster.bench import Bench
 from harness.cluster.parts import Broker, Node
 from harness.cluster.peers import Peer, Peers
-from manyhands_shared import allow_list
+from manyhands_shared import allow_list, role_key
 from manyhands_shared.allow_list import Allowed
 from manyhands_shared.keys import ClusterKey, KeyPair
 from manyhands_shared.role_key import RoleKey, to_hex
@@ -38,6 +38,12 @@ class Keyed:
         if allow:
             self.allow(key)
         return file
+
+    def pair(self, name: str, role: str) -> KeyPair:
+        """Return the key pair of a new key that is let in."""
+        key = role_key.load(self.key(name, role))
+        assert isinstance(key, RoleKey)
+        return key.pair
 
     def allow(self, key: RoleKey) -> None:
         """Let a key in."""

@@ -173,6 +173,7 @@ class Node(Part):
     def children(self) -> list[psutil.Process]:
         """All its processes but itself."""
         try:
-            return psutil.Process(self.pid).children(recursive=True)
+            children: list[psutil.Process] = psutil.Process(self.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
+        return children

@@ -86,7 +86,7 @@ class Peers:
     def __exit__(self, *_: object) -> None:
         self.context.destroy(linger=0)
 
-    def __call__(self, address: str, **options: int) -> Peer:
+    def __call__(self, address: str, **options: Any) -> Peer:
         return Peer(self.context, address, **options)
 
 

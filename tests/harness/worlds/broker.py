@@ -13,6 +13,7 @@ from manyhands_broker.journal import MemoryJournal
 from manyhands_shared import messages as m
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import Status
+from manyhands_shared.serial import Payload
 
 FUNCTION = bytes(range(16))
 LIMITS = Limits(lease=10.0, session_grace=60.0)
@@ -109,7 +110,7 @@ class World:
         **options: Any,
     ) -> None:
         options = {"durable": True, **options}
-        bodies = [b"arg%d" % index for index in range(first, first + count)]
+        bodies: list[Payload] = [b"arg%d" % index for index in range(first, first + count)]
         self.drain(
             (peer, m.Function(FUNCTION, "f", [b"code"])),
             (peer, m.Submit([m.SubmitGroup(job, FUNCTION, options, first, closed, bodies)])),

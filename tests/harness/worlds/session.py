@@ -26,6 +26,7 @@ from manyhands_shared.messages import (
     Submit,
     SubmitGroup,
 )
+from manyhands_shared.serial import Payload
 
 BROKER = b"B" * 16
 
@@ -84,7 +85,7 @@ class Driver:
             self.do(Append(name, [b"%d" % n for n in range(count)]))
 
     def end(self, seq: int, job: str, indices: list[int], status: Status = Status.OK) -> None:
-        bodies = [b"r%d" % index for index in indices]
+        bodies: list[Payload] = [b"r%d" % index for index in indices]
         self.receive(
             Results(
                 seq, [ResultGroup(job, 1, indices, bytes([status] * len(indices)), bodies, 0.0)]

@@ -16,7 +16,7 @@ _DIGEST = b"d" * 16
 class World:
     """A node's core between a broker and a pool that are played by the test."""
 
-    def __init__(self, slots: int = 2, **leaving: float) -> None:
+    def __init__(self, slots: int = 2, **leaving: Any) -> None:
         """`leaving`: ``idle_timeout`` and ``time_limit`` of the node."""
         self.core = NodeCore(Identity("unit", b"b" * 16, slots, 1_000, 30.0, **leaving))
         self.now = 100.0

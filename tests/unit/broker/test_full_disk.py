@@ -47,7 +47,8 @@ def submit(peer: Peer, job: str, **options: Any) -> m.Message:
     peer.send(m.Function(FUNCTION, "f", [b"code"]))
     options = {"durable": True, **options}
     peer.send(m.Submit([m.SubmitGroup(job, FUNCTION, options, 0, True, [job.encode()])]))
-    return peer.until(m.Accepted)
+    accepted: m.Accepted = peer.until(m.Accepted)
+    return accepted
 
 
 def run(worker: Peer, seq: int, body: bytes) -> None:

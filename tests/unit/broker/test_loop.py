@@ -67,7 +67,8 @@ def test_a_bug_in_handling_one_message_ends_nobodys_work(caplog: pytest.LogCaptu
             with context.socket(zmq.DEALER) as peer, caplog.at_level(logging.ERROR):
                 peer.linger = 0
                 peer.connect(address)
-                for message in (ClientHello(1, bytes(16), "", 0, 0, {}), *map(Ping, ODD), Ping(7)):
+                hello: Message = ClientHello(1, bytes(16), "", 0, 0, {})
+                for message in (hello, *map(Ping, ODD), Ping(7)):
                     peer.send_multipart(wire.encode(message))
                 answers = received(peer, 4)
         finally:

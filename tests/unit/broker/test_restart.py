@@ -17,6 +17,7 @@ import zmq
 from harness.broker_process import Peer, kill, start
 from harness.processes import eventually, free_port
 from manyhands_shared import messages as m
+from manyhands_shared.serial import Payload
 
 FUNCTION = bytes(16)
 TOTAL = 3_000
@@ -99,7 +100,7 @@ class Script:
         assert self.client is not None
         first = self.accepted
         count = min(self.random.choice([1, 20, 100]), TOTAL - first)
-        bodies = [b"arg%d" % index for index in range(first, first + count)]
+        bodies: list[Payload] = [b"arg%d" % index for index in range(first, first + count)]
         closed = first + count == TOTAL
         group = m.SubmitGroup("job", FUNCTION, {"durable": True}, first, closed, bodies)
         self.client.send(m.Submit([group]))
@@ -138,6 +139,16 @@ class Script:
         self.node.send(self.unacked[self.node_seq])
 
 
+def turned(script: Script, goal: int) -> None:
+    """Let it go on until it has `goal` results."""
+
+    def reached() -> bool:
+        script.turn()
+        return len(script.bodies) >= goal
+
+    eventually(reached, interval=0, timeout=60, what=f"{goal} results")
+
+
 def test_kill_9_under_load_loses_nothing(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     rng = random.Random(seed)
@@ -147,13 +158,13 @@ def test_kill_9_under_load_loses_nothing(tmp_path: Path) -> None:
     try:
         for _ in range(5):
             goal = len(script.bodies) + rng.randint(50, 300)
-            eventually(lambda: script.turn() or len(script.bodies) >= goal, interval=0)  # noqa: B023 - at once
+            turned(script, goal)
             kill(broker)
             accepted = script.accepted
             broker = start(tmp_path, port)
             script.connect()
             assert script.accepted >= accepted
-        eventually(lambda: script.turn() or len(script.bodies) == TOTAL, interval=0, timeout=60)
+        turned(script, TOTAL)
         found = ask(script.client, "job", id="job")
         assert (found["state"], found["done"], found["failed"]) == ("done", TOTAL, 0), f"{seed=}"
     finally:
@@ -163,7 +174,7 @@ def test_kill_9_under_load_loses_nothing(tmp_path: Path) -> None:
     broker = start(tmp_path, port)
     reader = Script(broker.address, rng)
     try:
-        eventually(lambda: reader.turn() or len(reader.bodies) == TOTAL, interval=0)
+        turned(reader, TOTAL)
         assert reader.bodies == script.bodies, f"{seed=}"
         assert set(reader.results.values()) == {1}, f"{seed=}"
     finally:

@@ -322,7 +322,8 @@ def test_a_key_is_needed_and_any_other_key_is_refused(tmp_path: Path) -> None:
     # The right server key with a client key of one's own making: CURVE alone would let it in.
     stranger = Peer(broker.address)
     stranger.close()
-    stranger.socket = zmq.Context.instance().socket(zmq.DEALER)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    stranger.socket = context.socket(zmq.DEALER)
     stranger.socket.linger = 0
     stranger.socket.curve_serverkey = key.pair("broker").public
     stranger.socket.curve_publickey, stranger.socket.curve_secretkey = zmq.curve_keypair()

@@ -126,7 +126,8 @@ def test_queries(broker: FakeBroker) -> None:
             client.query("nonsense")
         with pytest.raises(ConfigError, match="plain values"):
             client.query("echo", a=object())
-        for odd in (float("nan"), 1 << 64, "x" * 33_000, [[]], {"a": {"b": {}}}):
+        values: tuple[Any, ...] = (float("nan"), 1 << 64, "x" * 33_000, [[]], {"a": {"b": {}}})
+        for odd in values:
             with pytest.raises(ConfigError, match="plain values"):
                 client.query("echo", a=odd)
 

@@ -9,6 +9,7 @@ import pickle
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from multiprocessing.pool import ThreadPool
 from typing import Any
@@ -148,7 +149,7 @@ def test_after_close_nothing_new_is_taken(pool: Pool, theirs: ThreadPool) -> Non
             lambda p: p.starmap_async(abs, [1]),
             lambda p: p.__enter__(),
         ):
-            assert outcome(lambda c=call, o=one: c(o)) == (ValueError, ("Pool not running",))
+            assert outcome(partial(call, one)) == (ValueError, ("Pool not running",))
         one.join()
         assert result.get(10) == list(range(10))
 
@@ -172,7 +173,7 @@ def test_leaving_the_context_terminates(pool: Pool, broker: FakeBroker) -> None:
 def test_results_say_where_they_stand(pool: Pool, theirs: ThreadPool, broker: FakeBroker) -> None:
     broker.holding = True
     gate = threading.Event()
-    results = [
+    results: list[tuple[Any, Any]] = [
         (pool.apply_async(abs, (-1,)), theirs.apply_async(gate.wait)),
         (pool.map_async(abs, [-1]), theirs.map_async(lambda _: gate.wait(), [1])),
     ]
@@ -200,11 +201,16 @@ def test_failed_results_are_not_successful(pool: Pool, theirs: ThreadPool) -> No
             assert not result.successful()
 
 
+def kind_of(log: list[Any], error: BaseException) -> None:
+    """Note what kind of error it is."""
+    log.append(type(error))
+
+
 def test_callbacks_have_run_when_the_result_is_ready(pool: Pool, theirs: ThreadPool) -> None:
     heard: dict[Any, list[Any]] = {}
     for one in (pool, theirs):
         log = heard[one] = []
-        both = {"callback": log.append, "error_callback": lambda e, log=log: log.append(type(e))}
+        both: dict[str, Any] = {"callback": log.append, "error_callback": partial(kind_of, log)}
         one.apply_async(abs, (-1,), **both).wait(10)
         one.apply_async(int, ("x",), **both).wait(10)
         one.map_async(abs, [-1, -2], **both).wait(10)

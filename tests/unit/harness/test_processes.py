@@ -56,9 +56,17 @@ def test_clean():
 def run(tmp_path: Path, source: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "test_case.py").write_text(source)
     (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text())
-    options = ["-q", "-p", "no:cacheprovider", "-o", f"pythonpath={TESTS}", "--rootdir", tmp_path]
+    options = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        f"pythonpath={TESTS}",
+        "--rootdir",
+        str(tmp_path),
+    ]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, tmp_path],
+        [sys.executable, "-m", "pytest", *options, str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ import numpy as np
 import psutil
 import pytest
 
+from harness.node_broker import FakeBroker, NodeProcess
 from harness.payloads import code_of
+from harness.pool_rig import PoolRig
 from harness.processes import eventually
+from harness.worlds.worker import World
 from manyhands_shared import messages as m
 from manyhands_shared import serial
 from manyhands_shared.status import Status
@@ -65,7 +69,9 @@ def _output(broker: Any, job: str = "job") -> dict[int, str]:
 # Timeouts
 
 
-def test_task_that_runs_too_long_is_killed_in_c_code_too(broker, start_node, tmp_path):
+def test_task_that_runs_too_long_is_killed_in_c_code_too(
+    broker: FakeBroker, start_node: Callable[..., NodeProcess], tmp_path: Path
+) -> None:
     start_node(name="unit")
     broker.welcome()
     note = tmp_path / "pid"
@@ -82,7 +88,9 @@ def test_task_that_runs_too_long_is_killed_in_c_code_too(broker, start_node, tmp
     assert not [e for e in broker.received if isinstance(e, m.Event)]
 
 
-def test_timeout_takes_the_grandchildren_along(broker, node, tmp_path):
+def test_timeout_takes_the_grandchildren_along(
+    broker: FakeBroker, node: NodeProcess, tmp_path: Path
+) -> None:
     def with_grandchild(path: str) -> None:
         with subprocess.Popen(["sleep", "60"]) as process:
             Path(path).write_text(str(process.pid))
@@ -93,7 +101,9 @@ def test_timeout_takes_the_grandchildren_along(broker, node, tmp_path):
     eventually(lambda: not psutil.pid_exists(int((tmp_path / "pid").read_text())))
 
 
-def test_timeout_is_each_tasks_own_and_neighbours_are_not_blamed(broker, node, tmp_path):
+def test_timeout_is_each_tasks_own_and_neighbours_are_not_blamed(
+    broker: FakeBroker, node: NodeProcess, tmp_path: Path
+) -> None:
     def work(path: str, slow: bool) -> str:
         if slow:
             threading.Event().wait(60)
@@ -110,7 +120,9 @@ def test_timeout_is_each_tasks_own_and_neighbours_are_not_blamed(broker, node, t
     ]
 
 
-def test_short_tasks_together_may_take_longer_than_the_timeout_of_each(rig):
+def test_short_tasks_together_may_take_longer_than_the_timeout_of_each(
+    rig: Callable[..., PoolRig],
+) -> None:
     pool = rig()
     rules = a.Rules(timeout=0.25)
     numbers = pool.submit(_wait, 0.02, count=30, rules=rules)
@@ -122,13 +134,13 @@ def _wait(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
-def test_pool_sleeps_until_a_timeout_is_due(rig):
+def test_pool_sleeps_until_a_timeout_is_due(rig: Callable[..., PoolRig]) -> None:
     pool = rig()
     pool.outcome(pool.submit(_wait, 0.0))
     began = time.monotonic()
     number = pool.submit(_wait, 60.0, rules=a.Rules(timeout=0.5))
     pool.started()
-    assert pool.pool._children[0].check_at == pytest.approx(began + 0.5, abs=0.3)
+    assert pool.child().check_at == pytest.approx(began + 0.5, abs=0.3)
     assert pool.outcome(number)[0][0] == Status.TIMED_OUT
     assert pool.deaths()[0].timeout == 0.5
     assert 0.5 <= time.monotonic() - began < 5
@@ -138,7 +150,9 @@ def test_pool_sleeps_until_a_timeout_is_due(rig):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_at_most_once_under_kills_at_random_points(rig, tmp_path, seed):
+def test_at_most_once_under_kills_at_random_points(
+    rig: Callable[..., PoolRig], tmp_path: Path, seed: int
+) -> None:
     chance = random.Random(seed)
     pool = rig(slots=2, slab_bytes=1 << 20)
     log = str(tmp_path / "log")
@@ -154,8 +168,8 @@ def test_at_most_once_under_kills_at_random_points(rig, tmp_path, seed):
 
 
 def test_at_most_once_task_that_kills_ends_and_neighbours_keep_their_results(
-    broker, node, tmp_path
-):
+    broker: FakeBroker, node: NodeProcess, tmp_path: Path
+) -> None:
     log = str(tmp_path / "log")
     once = {"at_most_once": True}
     broker.assign(_log_then, *[(log, n, False) for n in range(50)], options=once)
@@ -167,7 +181,9 @@ def test_at_most_once_task_that_kills_ends_and_neighbours_keep_their_results(
     assert set(Counter(map(int, Path(log).read_text().split())).values()) == {1}
 
 
-def test_at_most_once_stays_true_after_a_new_link(broker, node, tmp_path):
+def test_at_most_once_stays_true_after_a_new_link(
+    broker: FakeBroker, node: NodeProcess, tmp_path: Path
+) -> None:
     log = str(tmp_path / "log")
     broker.assign(_log_then, (log, 0, False), options={"at_most_once": True})
     broker.until_ended(1)
@@ -180,7 +196,9 @@ def test_at_most_once_stays_true_after_a_new_link(broker, node, tmp_path):
     assert sorted(Path(log).read_text().split()) == ["0", "1"]
 
 
-def test_what_may_have_run_at_most_once_is_lost_with_a_child_that_is_killed(make_world):
+def test_what_may_have_run_at_most_once_is_lost_with_a_child_that_is_killed(
+    make_world: Callable[..., World],
+) -> None:
     world = make_world(1)
     world.assign(*range(20))
     for _ in range(20):
@@ -226,7 +244,9 @@ def _given(job: str, *results: tuple[str, dict[int, Any]]) -> m.Given:
     return m.Given(job, groups)
 
 
-def test_results_of_parents_come_before_the_own_arguments(broker, node):
+def test_results_of_parents_come_before_the_own_arguments(
+    broker: FakeBroker, node: NodeProcess
+) -> None:
     broker.send(_given("job", ("b", {1: "b1", 0: "b0"}), ("a", {0: "a0"}), ("a", {1: "a1"})))
 
     def task(first: list[str], second: list[str], own: int, *, key: str = "") -> Any:
@@ -238,7 +258,9 @@ def test_results_of_parents_come_before_the_own_arguments(broker, node):
     assert ended["job", 1, 1] == (Status.OK, (["a0", "a1"], ["b0", "b1"], 8, ""))
 
 
-def test_results_of_parents_are_loaded_once_per_child(broker, node, tmp_path):
+def test_results_of_parents_are_loaded_once_per_child(
+    broker: FakeBroker, node: NodeProcess, tmp_path: Path
+) -> None:
     class Counted:
         def __init__(self, path: str) -> None:
             self.path = path
@@ -255,7 +277,7 @@ def test_results_of_parents_are_loaded_once_per_child(broker, node, tmp_path):
     assert path.read_text() == "x"
 
 
-def test_large_results_of_parents(broker, node):
+def test_large_results_of_parents(broker: FakeBroker, node: NodeProcess) -> None:
     array = np.arange(6_000_000, dtype="f8")
     broker.send(_given("job", ("a", {0: array, 1: array[::-1].copy()})))
     broker.assign(lambda parent, i: float(parent[i][1]), (0,), (1,), options={"after": ["a"]})
@@ -264,12 +286,14 @@ def test_large_results_of_parents(broker, node):
     assert ended["job", 1, 1] == (Status.OK, 5_999_998.0)
 
 
-def test_parents_without_results_are_empty_lists(broker, node):
+def test_parents_without_results_are_empty_lists(broker: FakeBroker, node: NodeProcess) -> None:
     broker.assign(lambda *parents: parents, (), options={"after": ["a", "b"]})
     assert broker.until_ended(1)["job", 1, 0] == (Status.OK, ([], []))
 
 
-def test_result_of_a_parent_that_does_not_load_is_a_failure_that_says_so(broker, node):
+def test_result_of_a_parent_that_does_not_load_is_a_failure_that_says_so(
+    broker: FakeBroker, node: NodeProcess
+) -> None:
     group = m.ResultGroup("a", 1, [0], bytes(1), [b"no pickle"], 0.0)
     broker.send(m.Given("job", [group]))
     broker.assign(lambda parent: parent, (), options={"after": ["a"]})
@@ -278,7 +302,9 @@ def test_result_of_a_parent_that_does_not_load_is_a_failure_that_says_so(broker,
     assert "a result of a job that this one comes after does not load" in failure.message
 
 
-def test_inherited_results_are_bounded_and_asked_for_again(make_world):
+def test_inherited_results_are_bounded_and_asked_for_again(
+    make_world: Callable[..., World],
+) -> None:
     world = make_world(1)
     world.core._work._jobs._limit = 1_000
     for job in ("a", "b"):
@@ -296,7 +322,7 @@ def test_inherited_results_are_bounded_and_asked_for_again(make_world):
     assert world.given[0]
 
 
-def test_what_is_known_of_jobs_goes_with_their_broker():
+def test_what_is_known_of_jobs_goes_with_their_broker() -> None:
     jobs = Jobs(lambda job: False)
     group = m.AssignGroup("j", 1, b"d" * 16, {"timeout": 2.0, "after": ["p"]}, [0], [b""])
     rules = jobs.rules(group)
@@ -312,7 +338,9 @@ def test_what_is_known_of_jobs_goes_with_their_broker():
 # Output
 
 
-def test_output_of_durable_jobs_goes_to_the_broker_and_to_the_log(broker, node):
+def test_output_of_durable_jobs_goes_to_the_broker_and_to_the_log(
+    broker: FakeBroker, node: NodeProcess
+) -> None:
     def speak(number: int) -> None:
         print(f"out {number}")
         print(f"err {number}", file=sys.stderr)
@@ -327,7 +355,7 @@ def test_output_of_durable_jobs_goes_to_the_broker_and_to_the_log(broker, node):
     assert not isinstance(broker.received[1], m.Results)
 
 
-def test_output_of_other_jobs_stays_here(broker, node):
+def test_output_of_other_jobs_stays_here(broker: FakeBroker, node: NodeProcess) -> None:
     broker.assign(print, ("kept",), options={"durable": True})
     broker.until_ended(1)
     broker.assign(print, ("not kept",), job="plain")
@@ -345,7 +373,9 @@ def test_output_of_other_jobs_stays_here(broker, node):
         lambda: os.kill(os.getpid(), signal.SIGKILL),
     ],
 )
-def test_last_words_before_a_crash_are_told(broker, node, end):
+def test_last_words_before_a_crash_are_told(
+    broker: FakeBroker, node: NodeProcess, end: Callable[[], object]
+) -> None:
     def task() -> None:
         for number in range(8):
             print(f"step {number}")
@@ -358,7 +388,9 @@ def test_last_words_before_a_crash_are_told(broker, node, end):
     assert _output(broker)[0].splitlines() == [f"step {number}" for number in range(8)]
 
 
-def test_output_is_seen_while_the_task_runs(broker, node, tmp_path):
+def test_output_is_seen_while_the_task_runs(
+    broker: FakeBroker, node: NodeProcess, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
 
     def task(path: str) -> None:
@@ -372,7 +404,9 @@ def test_output_is_seen_while_the_task_runs(broker, node, tmp_path):
     broker.until_ended(1)
 
 
-def test_long_output_is_cut_for_each_task_and_little_output_is_not(broker, node):
+def test_long_output_is_cut_for_each_task_and_little_output_is_not(
+    broker: FakeBroker, node: NodeProcess
+) -> None:
     def shout(size: int) -> None:
         print("first " + "x" * size + " last")
 
@@ -389,7 +423,9 @@ def test_long_output_is_cut_for_each_task_and_little_output_is_not(broker, node)
     assert texts[2] == "first " + "x" * 20_000 + " last\n"
 
 
-def test_a_task_that_dies_leaves_the_last_of_a_long_output(broker, node):
+def test_a_task_that_dies_leaves_the_last_of_a_long_output(
+    broker: FakeBroker, node: NodeProcess
+) -> None:
     def shout() -> None:
         for number in range(20_000):
             print(f"line {number}")
@@ -401,7 +437,7 @@ def test_a_task_that_dies_leaves_the_last_of_a_long_output(broker, node):
     assert _output(broker)[0].endswith("line 19998\nline 19999\n")
 
 
-def test_odd_output_does_no_harm(broker, node):
+def test_odd_output_does_no_harm(broker: FakeBroker, node: NodeProcess) -> None:
     def task() -> None:
         os.write(1, b"\xff\0\xfe" + os.urandom(20_000) + b"\0" * 50)
 
@@ -409,7 +445,9 @@ def test_odd_output_does_no_harm(broker, node):
     assert [status for status, _ in broker.until_ended(3).values()] == [Status.OK] * 3
 
 
-def test_task_that_closes_its_output_does_not_stop_the_next(broker, node):
+def test_task_that_closes_its_output_does_not_stop_the_next(
+    broker: FakeBroker, node: NodeProcess
+) -> None:
     def close() -> None:
         os.close(1)
         os.close(2)
@@ -421,7 +459,7 @@ def test_task_that_closes_its_output_does_not_stop_the_next(broker, node):
     assert broker.until_ended(3)["plain", 1, 0] == (Status.OK, 2)
 
 
-def test_the_mark_between_tasks_may_be_cut_anywhere():
+def test_the_mark_between_tasks_may_be_cut_anywhere() -> None:
     from multiprocessing.connection import Pipe
 
     from manyhands_worker.output import Capture, Tap, new_mark

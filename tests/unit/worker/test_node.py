@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from harness.node_broker import FakeBroker, NodeProcess
 from harness.processes import eventually
 from manyhands_shared import beat, loans
 from manyhands_shared import messages as m
@@ -53,7 +55,7 @@ def _written(path: Path) -> int:
     return int(eventually(lambda: path.exists() and path.read_text()))
 
 
-def test_hello_says_who_it_is(broker, start_node):
+def test_hello_says_who_it_is(broker: FakeBroker, start_node: Callable[..., NodeProcess]) -> None:
     node = start_node(name="unit", slots=2, window=77)
     hello = broker.welcome()
     assert (hello.protocol, hello.node, hello.slots, hello.window) == (1, "unit", 2, 77)
@@ -63,7 +65,7 @@ def test_hello_says_who_it_is(broker, start_node):
     assert hello.info["python"].startswith("3.")
 
 
-def test_many_tasks_in_few_messages(broker, node):
+def test_many_tasks_in_few_messages(broker: FakeBroker, node: NodeProcess) -> None:
     broker.assign(_double, *[(n,) for n in range(5_000)])
     results = broker.until_ended(5_000)
     assert results == {("job", 1, n): (Status.OK, 2 * n) for n in range(5_000)}
@@ -73,14 +75,16 @@ def test_many_tasks_in_few_messages(broker, node):
     assert sum(group.seconds for message in messages for group in message.groups) > 0
 
 
-def test_asks_for_a_function_that_it_lacks(broker, node):
+def test_asks_for_a_function_that_it_lacks(broker: FakeBroker, node: NodeProcess) -> None:
     digest = broker.assign(_double, (1,), with_code=False)
     assert broker.expect(m.Need).digest == digest
     broker.assign(_double, (2,), first=1)
     assert broker.until_ended(2) == {("job", 1, 0): (Status.OK, 2), ("job", 1, 1): (Status.OK, 4)}
 
 
-def test_the_same_assignment_twice_runs_once(broker, node, tmp_path):
+def test_the_same_assignment_twice_runs_once(
+    broker: FakeBroker, node: NodeProcess, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     broker.assign(_log_and_wait, (str(log), ""))
     broker.assign(_log_and_wait, (str(log), ""), (str(log), ""))
@@ -90,7 +94,7 @@ def test_the_same_assignment_twice_runs_once(broker, node, tmp_path):
     assert log.read_text() == "xx"
 
 
-def test_crash_is_reported_and_the_node_goes_on(broker, node):
+def test_crash_is_reported_and_the_node_goes_on(broker: FakeBroker, node: NodeProcess) -> None:
     broker.assign(lambda: os.kill(os.getpid(), signal.SIGKILL), ())
     (status, failure), *_ = broker.until_ended(1).values()
     assert status == Status.CRASHED
@@ -103,7 +107,7 @@ def test_crash_is_reported_and_the_node_goes_on(broker, node):
     assert [event.kind for event in events] == ["child-died"]
 
 
-def test_cancel_waiting_and_running(broker, node, tmp_path):
+def test_cancel_waiting_and_running(broker: FakeBroker, node: NodeProcess, tmp_path: Path) -> None:
     note = tmp_path / "pid"
     broker.assign(_stay, (str(note),), (str(note),))
     pid = _written(note)
@@ -115,7 +119,9 @@ def test_cancel_waiting_and_running(broker, node, tmp_path):
     assert broker.until_ended(3)["job", 1, 2] == (Status.OK, 1)
 
 
-def test_cancel_leaves_neighbours_alone(broker, node, tmp_path):
+def test_cancel_leaves_neighbours_alone(
+    broker: FakeBroker, node: NodeProcess, tmp_path: Path
+) -> None:
     gate, log = tmp_path / "gate", tmp_path / "log"
     broker.assign(_log_and_wait, *[(str(tmp_path / "first"), "")] * 40)
     broker.until_ended(40)
@@ -131,7 +137,9 @@ def test_cancel_leaves_neighbours_alone(broker, node, tmp_path):
     assert log.read_text() == "xx"
 
 
-def test_recall_gives_back_what_has_not_started(broker, node, tmp_path):
+def test_recall_gives_back_what_has_not_started(
+    broker: FakeBroker, node: NodeProcess, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
     broker.assign(_wait_for, *[(str(gate),)] * 5)
     broker.send(m.Recall(3))
@@ -143,7 +151,9 @@ def test_recall_gives_back_what_has_not_started(broker, node, tmp_path):
     assert broker.expect(m.Returned).spans == []
 
 
-def test_tasks_move_from_behind_a_slow_one_to_an_idle_slot(broker, start_node, tmp_path):
+def test_tasks_move_from_behind_a_slow_one_to_an_idle_slot(
+    broker: FakeBroker, start_node: Callable[..., NodeProcess], tmp_path: Path
+) -> None:
     start_node(slots=2)
     broker.welcome()
     gate = tmp_path / "gate"
@@ -157,13 +167,13 @@ def test_tasks_move_from_behind_a_slow_one_to_an_idle_slot(broker, start_node, t
     broker.until_ended(221)
 
 
-def test_tasks_per_child(broker, node):
+def test_tasks_per_child(broker: FakeBroker, node: NodeProcess) -> None:
     broker.assign(_pid, *[()] * 5, options={"tasks_per_child": 2})
     pids = [pid for _, pid in broker.until_ended(5).values()]
     assert len(set(pids)) == 3
 
 
-def test_drain_on_sigterm(broker, node, tmp_path):
+def test_drain_on_sigterm(broker: FakeBroker, node: NodeProcess, tmp_path: Path) -> None:
     gate, note = tmp_path / "gate", tmp_path / "note"
 
     def announce(note: str, gate: str) -> str:
@@ -185,7 +195,9 @@ def test_drain_on_sigterm(broker, node, tmp_path):
     assert node.errors == ""
 
 
-def test_drain_gives_up_in_time(broker, start_node, tmp_path):
+def test_drain_gives_up_in_time(
+    broker: FakeBroker, start_node: Callable[..., NodeProcess], tmp_path: Path
+) -> None:
     node = start_node(drain_timeout=0.2)
     broker.welcome()
     note = tmp_path / "note"
@@ -197,7 +209,9 @@ def test_drain_gives_up_in_time(broker, start_node, tmp_path):
     assert not psutil.pid_exists(pid)
 
 
-def test_second_signal_ends_it_at_once(broker, node, tmp_path):
+def test_second_signal_ends_it_at_once(
+    broker: FakeBroker, node: NodeProcess, tmp_path: Path
+) -> None:
     note = tmp_path / "note"
     broker.assign(_stay, (str(note),))
     pid = _written(note)
@@ -209,7 +223,9 @@ def test_second_signal_ends_it_at_once(broker, node, tmp_path):
     assert "Traceback" not in node.errors
 
 
-def test_killed_node_takes_everything_along(broker, start_node, tmp_path):
+def test_killed_node_takes_everything_along(
+    broker: FakeBroker, start_node: Callable[..., NodeProcess], tmp_path: Path
+) -> None:
     # A short path: the fork server has a socket in there.
     with tempfile.TemporaryDirectory(dir="/tmp") as scratch:
         node = start_node(slots=2, scratch=scratch)
@@ -235,7 +251,9 @@ def test_killed_node_takes_everything_along(broker, start_node, tmp_path):
         eventually(lambda: not os.listdir(scratch), what="no file was left")  # noqa: PTH208
 
 
-def test_children_die_with_the_node_even_if_nobody_sweeps_up(broker, start_node, tmp_path):
+def test_children_die_with_the_node_even_if_nobody_sweeps_up(
+    broker: FakeBroker, start_node: Callable[..., NodeProcess], tmp_path: Path
+) -> None:
     node = start_node()
     broker.welcome()
     note = tmp_path / "note"
@@ -254,7 +272,7 @@ def test_children_die_with_the_node_even_if_nobody_sweeps_up(broker, start_node,
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_fork_server_that_gets_a_signal(broker, node, number):
+def test_fork_server_that_gets_a_signal(broker: FakeBroker, node: NodeProcess, number: int) -> None:
     broker.assign(abs, (-1,), job="before")
     broker.until_ended(1)  # it has begun, and knows what to do about signals
     (server,) = [
@@ -271,7 +289,9 @@ def test_fork_server_that_gets_a_signal(broker, node, number):
     assert server.is_running() == (number == signal.SIGTERM)
 
 
-def test_unacknowledged_results_go_out_again_on_a_new_link(broker, node):
+def test_unacknowledged_results_go_out_again_on_a_new_link(
+    broker: FakeBroker, node: NodeProcess
+) -> None:
     broker.acknowledge = False
     broker.assign(_double, (1,), (2,))
     broker.until_ended(2)
@@ -286,7 +306,9 @@ def test_unacknowledged_results_go_out_again_on_a_new_link(broker, node):
     assert broker.results == {("job", 1, 0): (Status.OK, 2), ("job", 1, 1): (Status.OK, 4)}
 
 
-def test_what_the_broker_does_not_keep_is_dropped_and_killed(broker, node, tmp_path):
+def test_what_the_broker_does_not_keep_is_dropped_and_killed(
+    broker: FakeBroker, node: NodeProcess, tmp_path: Path
+) -> None:
     note = tmp_path / "note"
     broker.acknowledge = False
     broker.assign(_double, (1,), (2,))
@@ -307,7 +329,7 @@ def test_what_the_broker_does_not_keep_is_dropped_and_killed(broker, node, tmp_p
     assert not any(job == "slow" for job, _, _ in broker.results)
 
 
-def test_who_makes_it_say_hello_again(broker, node):
+def test_who_makes_it_say_hello_again(broker: FakeBroker, node: NodeProcess) -> None:
     broker.acknowledge = False
     broker.assign(abs, (-1,))
     broker.until_ended(1)
@@ -317,7 +339,9 @@ def test_who_makes_it_say_hello_again(broker, node):
     assert broker.expect(m.Results).seq == 1
 
 
-def test_silence_for_a_lease_makes_a_new_link(broker, start_node):
+def test_silence_for_a_lease_makes_a_new_link(
+    broker: FakeBroker, start_node: Callable[..., NodeProcess]
+) -> None:
     broker.lease, broker.renew_interval, broker.answer_renewals = 0.4, 0.1, False
     start_node()
     broker.welcome()
@@ -332,7 +356,9 @@ def test_silence_for_a_lease_makes_a_new_link(broker, start_node):
 
 
 @pytest.mark.parametrize("code", ["name-taken", "protocol"])
-def test_refusal_ends_it_with_one_line(broker, start_node, code):
+def test_refusal_ends_it_with_one_line(
+    broker: FakeBroker, start_node: Callable[..., NodeProcess], code: str
+) -> None:
     node = start_node()
     broker.expect(m.WorkerHello)
     broker.send(m.Refused(code, "there is another one of that name"))
@@ -342,7 +368,7 @@ def test_refusal_ends_it_with_one_line(broker, start_node, code):
     ]
 
 
-def test_garbage_from_the_broker_is_survived(broker, node):
+def test_garbage_from_the_broker_is_survived(broker: FakeBroker, node: NodeProcess) -> None:
     for frames in ([b"\xc1"], [b""], [b"\x93\x14\x01\x02", b"x"], [os.urandom(200)] * 3):
         broker.router.send_multipart([broker.peer, *frames])
     broker.send(m.Accepted([], 3, 3))
@@ -352,13 +378,13 @@ def test_garbage_from_the_broker_is_survived(broker, node):
     assert node.errors == ""
 
 
-def test_prints_of_tasks_are_seen(broker, node):
+def test_prints_of_tasks_are_seen(broker: FakeBroker, node: NodeProcess) -> None:
     broker.assign(print, ("hello from a task",))
     broker.until_ended(1)
     eventually(lambda: "hello from a task" in node.output)
 
 
-def test_leaves_when_its_lifeline_is_cut(broker):
+def test_leaves_when_its_lifeline_is_cut(broker: FakeBroker) -> None:
     config = json.dumps({"broker": broker.address, "beats": False})
     near, far = os.pipe()
     try:
@@ -376,13 +402,12 @@ def test_leaves_when_its_lifeline_is_cut(broker):
         broker.welcome()
         os.close(far)
         assert process.wait(20) == 130
-        assert process.stderr.read() == b""
-        process.stderr.close()
+        assert process.communicate()[1] == b""
     finally:
         os.close(near)
 
 
-def test_bad_options_are_told_in_one_line():
+def test_bad_options_are_told_in_one_line() -> None:
     for options in ('{"nonsense": 1}', "not json"):
         result = subprocess.run(
             [sys.executable, "-m", "manyhands_worker", "--config-json", options],
@@ -394,14 +419,16 @@ def test_bad_options_are_told_in_one_line():
         assert "Traceback" not in result.stderr
 
 
-def test_key_file_that_is_not_there(start_node, tmp_path):
+def test_key_file_that_is_not_there(start_node: Callable[..., NodeProcess], tmp_path: Path) -> None:
     node = start_node(key_file=str(tmp_path / "absent"))
     assert node.wait() == 2
     assert "no key file" in node.errors
     assert "Traceback" not in node.errors
 
 
-def test_works_over_an_encrypted_link(broker, start_node, tmp_path):
+def test_works_over_an_encrypted_link(
+    broker: FakeBroker, start_node: Callable[..., NodeProcess], tmp_path: Path
+) -> None:
     key = ClusterKey.new()
     key.save(tmp_path / "key")
     broker.close()
@@ -412,7 +439,9 @@ def test_works_over_an_encrypted_link(broker, start_node, tmp_path):
     assert broker.until_ended(1) == {("job", 1, 0): (Status.OK, 1)}
 
 
-def test_broker_that_wants_a_key_is_told_from_one_that_is_away(broker, start_node):
+def test_broker_that_wants_a_key_is_told_from_one_that_is_away(
+    broker: FakeBroker, start_node: Callable[..., NodeProcess]
+) -> None:
     broker.close()
     broker.open(secret=ClusterKey.new().pair("broker").secret)
     node = start_node()
@@ -422,7 +451,9 @@ def test_broker_that_wants_a_key_is_told_from_one_that_is_away(broker, start_nod
 
 
 @pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
-def test_where_a_node_lends_does_not_follow_from_what_it_says_of_itself(broker, start_node):
+def test_where_a_node_lends_does_not_follow_from_what_it_says_of_itself(
+    broker: FakeBroker, start_node: Callable[..., NodeProcess]
+) -> None:
     start_node()
     hello = broker.welcome()
     names = Path("/proc/net/unix").read_text()
@@ -430,7 +461,16 @@ def test_where_a_node_lends_does_not_follow_from_what_it_says_of_itself(broker, 
     assert hello.boot_id.hex() not in names, "heartbeats carry it unencrypted"
 
 
-def test_beats_and_their_restart(broker, start_node):
+def heard(udp: socket.socket) -> beat.Beat:
+    """Return the next heartbeat."""
+    found = beat.peek(udp.recv(1_000))
+    assert found is not None
+    return found
+
+
+def test_beats_and_their_restart(
+    broker: FakeBroker, start_node: Callable[..., NodeProcess]
+) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
         udp.settimeout(20)
@@ -442,7 +482,7 @@ def test_beats_and_their_restart(broker, start_node):
         first = beat.peek(datagram)
         assert first is not None
         assert (first.row, first.boot_id) == (3, hello.boot_id)
-        while (second := beat.peek(udp.recv(1_000))).turns == first.turns:
+        while (second := heard(udp)).turns == first.turns:
             assert second.counter > first.counter
         assert second.rss > 1 << 20
         sender = next(
@@ -455,4 +495,4 @@ def test_beats_and_their_restart(broker, start_node):
         assert event.kind == "heartbeat-died"
         assert "SIGKILL" in event.text
         last = second.counter
-        eventually(lambda: beat.peek(udp.recv(1_000)).counter > last + 3)
+        eventually(lambda: heard(udp).counter > last + 3)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
 from harness.worlds.broker import FUNCTION, World
 from manyhands_broker.core import Limits
-from manyhands_broker.core.store import StoredResults, StoreFailed
+from manyhands_broker.core.store import Damaged, StoredResults, StoreFailed
 from manyhands_broker.journal import MemoryJournal
 from manyhands_shared import messages as m
 from manyhands_shared.failure import Failure
@@ -85,7 +83,7 @@ class Odd(MemoryJournal):
             raise self.error
         return super().results(job, after, limit)
 
-    def bodies(self, job: str, first: int, stop: int) -> Sequence[Payload]:  # type: ignore[override]
+    def bodies(self, job: str, first: int, stop: int) -> list[Payload | Damaged]:
         if job == "bad":
             raise self.error
         return super().bodies(job, first, stop)

@@ -38,7 +38,11 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        hasty = {"speculate_floor": 0.0, "speculate_again": 0.0, "speculate_share": 0.0}
+        hasty: dict[str, Any] = {
+            "speculate_floor": 0.0,
+            "speculate_again": 0.0,
+            "speculate_share": 0.0,
+        }
         self.limits = Limits(lease=10.0, session_grace=1e9, crash_limit=3, **hasty)
         self.core = Core(self.limits, bytes(16), MemoryJournal(), 0.0, rng=self.random)
         self.now = 0.0

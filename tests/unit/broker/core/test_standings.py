@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.worlds.broker import FUNCTION, World
@@ -9,6 +11,7 @@ from manyhands_broker.core import Limits
 from manyhands_shared import messages as m
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import Status
+from manyhands_shared.serial import Payload
 
 CRASH = Failure("manyhands.TaskCrashed", "its process was killed by SIGSEGV").encode()
 
@@ -32,7 +35,7 @@ def again(world: World, count: int, *standings: m.Standing, **options: object) -
     """The broker is started anew, and the client submits its job with what it was told."""
     world.restart()
     world.client()
-    bodies = [b"arg%d" % index for index in range(count)]
+    bodies: list[Payload] = [b"arg%d" % index for index in range(count)]
     group = m.SubmitGroup("job", FUNCTION, options, 0, True, bodies)
     world.drain(
         (b"client", m.Function(FUNCTION, "f", [b"code"])),
@@ -76,7 +79,7 @@ def test_a_deadline_that_has_passed_meanwhile_starts_nothing(world: World) -> No
 
 
 def test_tries_are_counted_on(world: World) -> None:
-    options = {"retries": 2, "retry_delay": 0.0}
+    options: dict[str, Any] = {"retries": 2, "retry_delay": 0.0}
     world.node()
     world.submit(1, durable=False, **options)
     for attempt, tries in ((1, 1), (2, 2)):
@@ -94,7 +97,7 @@ def test_tries_are_counted_on(world: World) -> None:
 
 
 def test_what_was_counted_is_not_counted_again_when_a_node_brings_it_back(world: World) -> None:
-    options = {"retries": 1, "retry_delay": 0.0}
+    options: dict[str, Any] = {"retries": 1, "retry_delay": 0.0}
     world.node()
     world.submit(1, durable=False, **options)
     failed = world.result(0, status=Status.RAISED)

@@ -245,9 +245,11 @@ def test_a_machine_that_others_keep_busy_takes_its_part_of_much() -> None:
 
 def test_what_a_hello_says_of_the_machine_is_taken_only_if_it_makes_sense() -> None:
     world = World("")
-    for number, info in enumerate(
-        [{"memory_reserve": -1, "cores": "x"}, {"memory_reserve": 5, "cores": 3}]
-    ):
+    infos: list[dict[str, Any]] = [
+        {"memory_reserve": -1, "cores": "x"},
+        {"memory_reserve": 5, "cores": 3},
+    ]
+    for number, info in enumerate(infos):
         hello = m.WorkerHello(1, f"n{number}", bytes([number]) * 16, 1, 8, [], info)
         effects = world.core.handle(Received(b"p%d" % number, hello), world.now)
         (watch,) = [effect for effect in effects if isinstance(effect, Watch)]

@@ -296,7 +296,7 @@ def test_a_port_that_is_taken_is_one_line(shared: Broker) -> None:
 def test_a_journal_without_room_is_not_ready(disk: Path, start: Callable[..., Broker]) -> None:
     broker = start(journal=str(disk / "journal"))
     url, environment = broker.facts["http"], {"MANYHANDS_BROKER": broker.address}
-    assert run("health", **environment).returncode == 0
+    assert run("health", env=environment).returncode == 0
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(1 << 20)):
@@ -306,7 +306,7 @@ def test_a_journal_without_room_is_not_ready(disk: Path, start: Callable[..., Br
     assert get(url, "/livez").status == 200
     assert metrics(broker)["manyhands_ready",] == 0
     # The command says the same.
-    assert "the journal has no room" in fails(run("health", **environment), 1)
+    assert "the journal has no room" in fails(run("health", env=environment), 1)
     ballast.unlink()
     eventually(lambda: answers(broker))
 

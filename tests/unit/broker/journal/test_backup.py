@@ -140,10 +140,10 @@ def test_the_command_copies_a_journal_in_use(tmp_path: Path) -> None:
     with Client(broker.address) as client:
         job = client.submit_job(len, [("x" * 300_000,), ("four",)], durable=True)
     place = tmp_path / "copies" / "first"
-    result = run("backup", place, **named)
+    result = run("backup", place, env=named)
     assert result.returncode == 0, result.stderr
     assert str(place) in result.stdout
-    assert "is not empty" in fails(run("backup", place, **named), 1)
+    assert "is not empty" in fails(run("backup", place, env=named), 1)
     kill(broker)
     shutil.rmtree(tmp_path / "journal")
     broker = start(place, free_port())

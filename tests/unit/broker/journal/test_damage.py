@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from manyhands_broker.journal.sqlite import SqliteJournal
 from manyhands_shared import messages as m
 from manyhands_shared.failure import Failure
 from manyhands_shared.messages import Status
+from manyhands_shared.serial import Payload
 
 PAGE = 4_096
 JOBS = [f"job-{number}" for number in range(4)]
@@ -43,7 +45,7 @@ def fill(place: Path) -> None:
     for number, job in enumerate(JOBS):
         write(journal, *opened(job, bytes([number]) * 16))
         for first in range(0, TASKS, 6):
-            bodies = [argument(job, index) for index in range(first, first + 6)]
+            bodies: list[Payload] = [argument(job, index) for index in range(first, first + 6)]
             write(journal, r.TasksTaken(job, first, bodies))
         write(journal, r.JobClosed(job, TASKS), r.AttemptsStale(job, [20], 3))
         write(journal, r.TaskTried(job, 20, 2, ("died",)), r.TaskPrinted(job, 1, 0, f"of {job}"))
@@ -60,7 +62,8 @@ def look(place: Path) -> tuple[set[str], set[str]]:
     What comes back as whole is what was written.
     """
     journal = SqliteJournal(place, reserve=0)
-    whole, hurt = set(), set()
+    whole: set[str] = set()
+    hurt: set[str] = set()
     for stored in list(journal.jobs()):
         job = stored.id
         sound = not stored.damage and stored.total == (0 if stored.summary else TASKS)
@@ -207,6 +210,11 @@ def damage(file: Path) -> None:
     file.write_bytes(data)
 
 
+def _become_directory(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "flipped": damage,
     "short": lambda file: os.truncate(file, 1_000),
@@ -214,7 +222,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "long": lambda file: file.write_bytes(file.read_bytes() + b"x"),
     "noise": lambda file: file.write_bytes(os.urandom(10_000)),
     "missing": Path.unlink,
-    "a directory": lambda file: (file.unlink(), file.mkdir()),
+    "a directory": _become_directory,
 }
 
 
@@ -322,7 +330,7 @@ def test_a_copy_without_its_log_says_so(
 # In the scheduler
 
 
-def damaged_world(place: Path, hurt: Callable[[Path], object], **options: object) -> World:
+def damaged_world(place: Path, hurt: Callable[[Path], object], **options: Any) -> World:
     """A job of three tasks, another beside it; the broker is started again on damaged files."""
     world = World(journal=SqliteJournal(place, reserve=0))  # type: ignore[arg-type]
     world.client()

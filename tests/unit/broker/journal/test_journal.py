@@ -26,7 +26,6 @@ from harness.journals import (
 from harness.processes import small_disk
 from manyhands_broker.core import records as r
 from manyhands_broker.journal import Journal, JournalBroken, JournalFull, MemoryJournal
-from manyhands_broker.journal import files as files_module
 from manyhands_broker.journal.schema import MIGRATIONS
 from manyhands_broker.journal.sqlite import SqliteJournal
 
@@ -349,7 +348,7 @@ def test_a_payload_file_that_cannot_be_flushed(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patched:
-        patched.setattr(files_module.os, "fsync", fails)
+        patched.setattr(os, "fsync", fails)
         with pytest.raises(kind):
             write(journal, r.TasksTaken("job", 0, [b"L" * 400_000]))
     if kind is JournalFull:

@@ -68,7 +68,7 @@ def test_a_callback_of_a_pool_that_ends_its_thread_ends_no_session(
 
 def test_a_value_that_ends_the_thread_which_loads_it(broker: FakeBroker) -> None:
     with Pool(address=broker.address) as pool:
-        results = [
+        results: list[Any] = [
             pool.apply_async(Leaves, callback=print),
             pool.map_async(_leaves, [1], callback=print),
         ]

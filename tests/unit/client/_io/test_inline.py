@@ -18,7 +18,7 @@ import pytest
 import manyhands
 from harness.broker_process import Broker
 from harness.processes import Gate, eventually, wait_at
-from manyhands import lane, vigil
+from manyhands import futures, lane, vigil
 from manyhands.vigil import Vigil
 from manyhands_shared.messages import ResultGroup, Results
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 def settled(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     """The threads that ended a future they were waiting for."""
     threads: list[threading.Thread] = []
-    settle = lane.settle_quietly
+    settle = futures.settle_quietly
 
     def noted(*arguments: Any) -> bool:
         threads.append(threading.current_thread())
@@ -115,7 +115,7 @@ def test_results_that_nobody_looks_for_come_after_a_look(
         for _ in range(5):
             receivers: queue.SimpleQueue[str] = queue.SimpleQueue()
             executor.submit(abs, -3).add_done_callback(
-                lambda _, receivers=receivers: receivers.put(threading.current_thread().name)
+                lambda _: receivers.put(threading.current_thread().name)  # noqa: B023 - waited for below
             )
             assert receivers.get(timeout=10) == "manyhands-client"
 

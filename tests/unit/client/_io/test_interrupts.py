@@ -36,13 +36,13 @@ def executor() -> Iterator[manyhands.Executor]:
 def rest(executor: manyhands.Executor) -> None:
     """Until the I/O thread sleeps and nothing is left to do: the next call is a lone one."""
     loop = executor._connection.loop
-    grant = lambda: loop._lane._grant  # noqa: E731 - it is replaced now and then
+    lane = loop._lane
     eventually(
         lambda: (
             loop.intake.asleep
-            and grant().link is not None
+            and lane._grant.link is not None
             and not loop._session.unended
-            and grant().lone is None
+            and lane._grant.lone is None
         ),
         what="it is at rest",
         interval=0.001,
@@ -172,7 +172,8 @@ def test_exceptions_thrown_into_another_thread(executor: manyhands.Executor) -> 
     rng = random.Random(seed)
     pause = threading.Event()
     for round_ in range(60):
-        begun, thrown = threading.Event(), []
+        begun = threading.Event()
+        thrown: list[bool] = []
 
         def work(begun: threading.Event = begun, thrown: list[bool] = thrown) -> None:
             with contextlib.suppress(manyhands.SubmitError):

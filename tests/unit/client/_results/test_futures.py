@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import threading
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from typing import Any
 
 import pytest
 
@@ -82,12 +83,12 @@ def test_wait_and_as_completed(touched: bool) -> None:
     done, waiting = concurrent.futures.wait(futures, timeout=10, return_when=FIRST_COMPLETED)
     assert (done, waiting) == (set(futures[:2]), set(futures[2:]))
     threading.Thread(target=end, args=futures[2:4]).start()
-    seen = []
-    for one in concurrent.futures.as_completed(futures, timeout=10):
-        seen.append(one)
+    seen: set[Any] = set()
+    for one_more in concurrent.futures.as_completed(futures, timeout=10):
+        seen.add(one_more)
         if len(seen) == 4:
             end(futures[4])
-    assert set(seen) == set(futures)
+    assert seen == set(futures)
 
 
 def test_wait_for_the_first_exception() -> None:
@@ -99,7 +100,7 @@ def test_wait_for_the_first_exception() -> None:
 
 def test_cancelled_futures_are_done_for_everybody() -> None:
     one, other = future(), future()
-    called = []
+    called: list[Any] = []
     one.add_done_callback(called.append)
     waiter = threading.Timer(0, one.cancel)
     waiter.start()

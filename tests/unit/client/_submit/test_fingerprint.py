@@ -219,7 +219,9 @@ class Way(NamedTuple):
 
 def attribute(kind: str) -> Callable[[dict[str, Any], Any], Any]:
     def wrap(space: dict[str, Any], value: Any) -> Any:
-        holder = space[kind]() if kind != "made" else type("Made", (), {"__module__": "__main__"})
+        holder: Any = (
+            space[kind]() if kind != "made" else type("Made", (), {"__module__": "__main__"})
+        )
         holder.x = value
         return holder
 

@@ -126,7 +126,7 @@ def config(tmp_path: Path) -> Path:
 def test_a_file_sets_options(config: Path) -> None:
     for result in (
         run("--config", config, "broker"),
-        run("broker", MANYHANDS_CONFIG=str(config)),
+        run("broker", env={"MANYHANDS_CONFIG": str(config)}),
         run("broker", cwd=config.parent),
     ):
         assert "'-3' is no duration" in fails(result, 2)
@@ -134,19 +134,21 @@ def test_a_file_sets_options(config: Path) -> None:
 
 def test_the_environment_comes_before_the_file(config: Path) -> None:
     assert "'-2' is no duration" in fails(
-        run("--config", config, "broker", MANYHANDS_BROKER_LEASE="-2"), 2
+        run("--config", config, "broker", env={"MANYHANDS_BROKER_LEASE": "-2"}), 2
     )
 
 
 def test_a_flag_comes_before_the_environment(config: Path) -> None:
-    result = run("--config", config, "broker", "--lease", "-1", MANYHANDS_BROKER_LEASE="-2")
+    result = run(
+        "--config", config, "broker", "--lease", "-1", env={"MANYHANDS_BROKER_LEASE": "-2"}
+    )
     assert "'-1' is no duration" in fails(result, 2)
 
 
 def test_the_variable_of_a_verb_comes_before_the_one_of_all() -> None:
     both = {"MANYHANDS_BROKER": "udp://all", "MANYHANDS_NODES_BROKER": "udp://nodes"}
-    assert "udp://nodes" in fails(run("nodes", **both), 2)
-    assert "udp://all" in fails(run("jobs", **both), 2)
+    assert "udp://nodes" in fails(run("nodes", env=both), 2)
+    assert "udp://all" in fails(run("jobs", env=both), 2)
 
 
 def test_table_client_is_for_all_that_talk_to_a_broker(tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
 def test_verbs_and_options_complete() -> None:
     def complete(words: str, number: int) -> str:
         variables = {"COMP_WORDS": words, "COMP_CWORD": str(number)}
-        return run(_MANYHANDS_COMPLETE="bash_complete", **variables).stdout
+        return run(env={"_MANYHANDS_COMPLETE": "bash_complete", **variables}).stdout
 
     assert "plain,nodes" in complete("manyhands no", 1)
     assert "--connect-timeout" in complete("manyhands nodes --con", 2)

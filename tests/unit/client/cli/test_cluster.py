@@ -27,8 +27,8 @@ def test_up_runs_until_it_is_told_to_end(number: int) -> None:
         told = json.loads(first_line(process))
         assert told["version"] == 1
         assert len(told["pids"]) == 3
-        eventually(lambda: len(nodes(MANYHANDS_BROKER=told["address"])) == 2)
-        result = run("run", "math:sqrt", "4", MANYHANDS_BROKER=told["address"])
+        eventually(lambda: len(nodes(env={"MANYHANDS_BROKER": told["address"]})) == 2)
+        result = run("run", "math:sqrt", "4", env={"MANYHANDS_BROKER": told["address"]})
         assert result.stdout == "2.0\n"
     finally:
         code, errors = ended(process, number)
@@ -62,16 +62,16 @@ def test_a_keyed_cluster_from_the_shell(tmp_path: Path) -> None:
     try:
         told = json.loads(first_line(broker))
         environment = {"MANYHANDS_BROKER": told["address"], "MANYHANDS_KEY_FILE": str(key)}
-        worker = start("worker", "--slots", "1", "--name", "one", **environment)
+        worker = start("worker", "--slots", "1", "--name", "one", env=environment)
         try:
-            eventually(lambda: [node["name"] for node in nodes(**environment)] == ["one"])
-            assert run("run", "math:sqrt", "9", **environment).stdout == "3.0\n"
+            eventually(lambda: [node["name"] for node in nodes(env=environment)] == ["one"])
+            assert run("run", "math:sqrt", "9", env=environment).stdout == "3.0\n"
             _refused(told["address"], tmp_path)
         finally:
             code, errors = ended(worker, signal.SIGTERM)
         assert code == 0, errors
         assert "Traceback" not in errors
-        eventually(lambda: not nodes(**environment))
+        eventually(lambda: not nodes(env=environment))
     finally:
         code, errors = ended(broker, signal.SIGTERM)
     assert code == 0, errors
@@ -83,25 +83,25 @@ def test_a_drained_node_finishes_and_leaves(tmp_path: Path) -> None:
     broker = start("broker", "--bind", "tcp://127.0.0.1:0", "--json")
     try:
         environment = {"MANYHANDS_BROKER": json.loads(first_line(broker))["address"]}
-        worker = start("worker", "--slots", "1", "--name", "one", **environment)
+        worker = start("worker", "--slots", "1", "--name", "one", env=environment)
         try:
-            eventually(lambda: [node["name"] for node in nodes(**environment)] == ["one"])
-            several = run("drain", "one", "two", "three", "--wait", **environment)
+            eventually(lambda: [node["name"] for node in nodes(env=environment)] == ["one"])
+            several = run("drain", "one", "two", "three", "--wait", env=environment)
             assert "no node 'two', 'three' here, so none was drained" in fails(several, 1)
             assert several.stdout == ""
-            assert [node["state"] for node in nodes(**environment)] == ["ready"]
-            shown = run("drain", "one", "one", "--wait", "--timeout", "20", **environment)
+            assert [node["state"] for node in nodes(env=environment)] == ["ready"]
+            shown = run("drain", "one", "one", "--wait", "--timeout", "20", env=environment)
             assert shown.stdout.splitlines() == ["one drains; it holds 0 tasks", "one has left"]
             _, errors = worker.communicate(timeout=10)
         finally:
             worker.kill()
             worker.wait()
         assert worker.returncode == 0, errors
-        assert "no node 'one' here" in fails(run("drain", "one", **environment), 1)
-        idle = run("worker", "--slots", "1", "--idle-timeout", "0.2s", **environment)
+        assert "no node 'one' here" in fails(run("drain", "one", env=environment), 1)
+        idle = run("worker", "--slots", "1", "--idle-timeout", "0.2s", env=environment)
         assert idle.returncode == 0
         assert "it had nothing to do for 0.2 s" in idle.stderr
-        late = run("worker", "--slots", "1", "--time-limit", "0.2s", **environment)
+        late = run("worker", "--slots", "1", "--time-limit", "0.2s", env=environment)
         assert late.returncode == 0
         assert "its time limit of 0.2 s is over" in late.stderr
     finally:
@@ -114,7 +114,7 @@ def _refused(address: str, folder: Path) -> None:
     other = folder / "other.key"
     run("keys", "new", other)
     for environment in ({"MANYHANDS_KEY_FILE": str(other)}, {}):
-        result = run("nodes", "--broker", address, "--connect-timeout", "2", **environment)
+        result = run("nodes", "--broker", address, "--connect-timeout", "2", env=environment)
         assert result.returncode in (3, 4), result
         assert "Traceback" not in result.stderr
 
@@ -125,21 +125,23 @@ def test_a_port_that_is_taken_is_one_line(cluster: LocalCluster) -> None:
 
 
 def test_nodes(cluster: LocalCluster, named: dict[str, str]) -> None:
-    (node,) = nodes(**named)
+    (node,) = nodes(env=named)
     assert node["name"] == cluster.nodes[0].name
     assert node["slots"] == 2
     assert node["pid"] == cluster.nodes[0].pid
-    table = run("nodes", **named).stdout.splitlines()
+    table = run("nodes", env=named).stdout.splitlines()
     assert table[0].split()[:3] == ["NAME", "STATE", "SLOTS"]
     assert table[1].split()[:3] == [node["name"], "ready", "2"]
 
 
 def test_jobs(named: dict[str, str]) -> None:
-    made = document(run("run", "--json", "--name", "a\rb\x07", "math:sqrt", "4", **named))["job"]
-    job = next(job for job in document(run("jobs", "--json", **named))["jobs"] if job["id"] == made)
+    made = document(run("run", "--json", "--name", "a\rb\x07", "math:sqrt", "4", env=named))["job"]
+    job = next(
+        job for job in document(run("jobs", "--json", env=named))["jobs"] if job["id"] == made
+    )
     assert (job["state"], job["tasks"], job["done"]) == ("done", 1, 1)
     assert abs(job["submitted"] - time.time()) < 60
-    table = run("jobs", **named).stdout
+    table = run("jobs", env=named).stdout
     assert table.split()[:3] == ["ID", "NAME", "FUNCTION"]
     assert made in table
     # A name comes from somebody else: it cannot command the terminal.
@@ -155,20 +157,20 @@ def test_cancel_ends_a_job_of_another_client(
         job = client.submit_job(os.system, [(f"echo > {fifo} && sleep 600",)])
         with fifo.open() as pipe:
             pipe.read(1)
-        result = run("cancel", job.id, **named)
+        result = run("cancel", job.id, env=named)
         assert result.returncode == 0, result.stderr
         assert result.stdout.startswith(job.id)
         assert job.wait(30)
-    assert "had ended before: cancelled" in run("cancel", job.id, **named).stderr
+    assert "had ended before: cancelled" in run("cancel", job.id, env=named).stderr
 
 
 def test_cancel_of_an_unknown_job_is_an_error(named: dict[str, str]) -> None:
-    assert "no such job: nothing" in fails(run("cancel", "nothing", **named), 1)
+    assert "no such job: nothing" in fails(run("cancel", "nothing", env=named), 1)
 
 
 def test_health(named: dict[str, str]) -> None:
-    assert "1 of 1 nodes are ready" in run("health", **named).stdout
-    shown = document(run("health", "--node", "--json", **named))
+    assert "1 of 1 nodes are ready" in run("health", env=named).stdout
+    shown = document(run("health", "--node", "--json", env=named))
     assert (shown["nodes"], shown["ready"]) == (1, 1)
     fails(run("health", "--broker", "tcp://127.0.0.1:1", "--connect-timeout", "0.3"), 3)
 
@@ -177,8 +179,8 @@ def test_health_of_a_node_that_is_not_there(tmp_path: Path) -> None:
     broker = start("broker", "--bind", "tcp://127.0.0.1:0", "--json")
     try:
         address = json.loads(first_line(broker))["address"]
-        assert run("health", MANYHANDS_BROKER=address).returncode == 0
-        result = run("health", "--node", MANYHANDS_BROKER=address)
+        assert run("health", env={"MANYHANDS_BROKER": address}).returncode == 0
+        result = run("health", "--node", env={"MANYHANDS_BROKER": address})
         assert "is ready" in fails(result, 1)
     finally:
         ended(broker, signal.SIGTERM)

@@ -44,7 +44,9 @@ def test_show_prints_public_keys_and_never_the_secret(key: Path) -> None:
 
 
 def test_the_file_may_come_from_the_environment(key: Path) -> None:
-    assert document(run("keys", "show", "--json", MANYHANDS_KEY_FILE=str(key)))["file"] == str(key)
+    assert document(run("keys", "show", "--json", env={"MANYHANDS_KEY_FILE": str(key)}))[
+        "file"
+    ] == str(key)
 
 
 def test_a_file_that_others_can_read_is_refused(key: Path) -> None:
@@ -96,7 +98,7 @@ def test_a_key_whose_secret_stays_where_it_was_made(key: Path, tmp_path: Path) -
     # What it prints is what the operator runs.
     command = made.stdout.split()
     assert command[:2] == ["manyhands", "keys"]
-    assert run(*command[1:], MANYHANDS_KEY_FILE=str(key)).returncode == 0
+    assert run(*command[1:], env={"MANYHANDS_KEY_FILE": str(key)}).returncode == 0
     assert keys(key) == [("node-7", "worker")]
     # The same key again gets another role.
     assert run("keys", "allow", tmp_path / "node-7.key", "--role", "admin", "--cluster", key)

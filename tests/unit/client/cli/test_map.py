@@ -27,7 +27,7 @@ def lines(text: str) -> dict[int, dict[str, Any]]:
 def test_every_line_has_its_result(named: dict[str, str], tmp_path: Path) -> None:
     items, results = tmp_path / "items.jsonl", tmp_path / "results.jsonl"
     items.write_text("".join(f"{number}\n" for number in range(500)))
-    result = run("map", "operator:neg", "--input", items, "--output", results, **named)
+    result = run("map", "operator:neg", "--input", items, "--output", results, env=named)
     assert result.returncode == 0
     assert result.stdout == ""
     assert result.stderr.startswith("500 items in ")
@@ -35,18 +35,18 @@ def test_every_line_has_its_result(named: dict[str, str], tmp_path: Path) -> Non
 
 
 def test_stdin_and_stdout_and_blank_lines(named: dict[str, str]) -> None:
-    result = run("map", "builtins:len", stdin='"a"\n\n  \n[1, 2]\n{"x": 1}', **named)
+    result = run("map", "builtins:len", stdin='"a"\n\n  \n[1, 2]\n{"x": 1}', env=named)
     assert lines(result.stdout) == {0: {"result": 1}, 1: {"result": 2}, 2: {"result": 1}}
 
 
 def test_star_spreads_arrays_and_objects(named: dict[str, str]) -> None:
     stdin = '[2, 10]\n{"base": 3, "exp": 2}\n'
-    result = run("map", "builtins:pow", "--star", stdin=stdin, **named)
+    result = run("map", "builtins:pow", "--star", stdin=stdin, env=named)
     assert lines(result.stdout) == {0: {"result": 1024}, 1: {"result": 9}}
 
 
 def test_a_failing_item_fails_alone(named: dict[str, str]) -> None:
-    result = run("map", "math:sqrt", stdin="4\n-1\n9\n", **named)
+    result = run("map", "math:sqrt", stdin="4\n-1\n9\n", env=named)
     assert fails(result, 1) == 'error: 1 of 3 items failed; their lines have an "error"'
     found = lines(result.stdout)
     assert found[0] == {"result": 2.0}
@@ -55,12 +55,12 @@ def test_a_failing_item_fails_alone(named: dict[str, str]) -> None:
 
 
 def test_what_json_has_no_words_for_is_shown(named: dict[str, str]) -> None:
-    result = run("map", "builtins:complex", stdin="1\n", **named)
+    result = run("map", "builtins:complex", stdin="1\n", env=named)
     assert lines(result.stdout) == {0: {"repr": "(1+0j)"}}
 
 
 def test_arrays_become_nested_arrays(named: dict[str, str]) -> None:
-    result = run("map", "numpy:ones", stdin="[2, 2]\n", **named)
+    result = run("map", "numpy:ones", stdin="[2, 2]\n", env=named)
     assert lines(result.stdout) == {0: {"result": [[1.0, 1.0], [1.0, 1.0]]}}
 
 
@@ -106,7 +106,7 @@ def test_an_interrupted_run_leaves_the_results_it_had(
 ) -> None:
     items, results = tmp_path / "items", tmp_path / "results"
     items.write_text("0\n600\n")
-    with running("map", "time:sleep", "--input", items, "--output", results, **named) as process:
+    with running("map", "time:sleep", "--input", items, "--output", results, env=named) as process:
         eventually(lambda: results.exists() and results.read_text())
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=30)
@@ -115,7 +115,7 @@ def test_an_interrupted_run_leaves_the_results_it_had(
 
 
 def test_a_time_limit_leaves_the_results_it_had(named: dict[str, str]) -> None:
-    result = run("map", "time:sleep", "--timeout", "2", stdin="0\n600\n", **named)
+    result = run("map", "time:sleep", "--timeout", "2", stdin="0\n600\n", env=named)
     fails(result, 124)
     assert lines(result.stdout) == {0: {"result": None}}
 
@@ -180,7 +180,7 @@ def test_an_interrupted_run_goes_on_where_it_ended(named: dict[str, str], tmp_pa
     kept = '{"index": 2, "result": "as it was"}\n'
     failed = '{"index": 0, "error": {"type": "OSError", "message": "no"}}\n'
     results.write_text(kept + failed + '{"index": 3, "resu')
-    result = run("map", "math:sqrt", "--input", items, "--output", results, "--resume", **named)
+    result = run("map", "math:sqrt", "--input", items, "--output", results, "--resume", env=named)
     assert "1 of 5 items are done" in result.stderr
     assert fails(result, 1) == 'error: 1 of 4 items failed; their lines have an "error"'
     text = results.read_text()
@@ -212,13 +212,21 @@ def test_without_a_broker_the_old_results_stay(tmp_path: Path) -> None:
     gone = {"MANYHANDS_BROKER": f"127.0.0.1:{free_port()}", "MANYHANDS_MAP_CONNECT_TIMEOUT": "0.5"}
     for flags in (["--overwrite"], ["--resume"]):
         results.write_text(old)
-        arguments = ("map", "math:sqrt", "--input", items, "--output", results, *flags)
+        arguments: tuple[str | Path, ...] = (
+            "map",
+            "math:sqrt",
+            "--input",
+            items,
+            "--output",
+            results,
+            *flags,
+        )
         if flags == ["--resume"]:
             items.write_text("4\n9\n")
-        fails(run(*arguments, **gone), 3)
+        fails(run(*arguments, env=gone), 3)
         assert results.read_text() == old
     new = tmp_path / "new.jsonl"
-    fails(run("map", "math:sqrt", "--input", items, "--output", new, **gone), 3)
+    fails(run("map", "math:sqrt", "--input", items, "--output", new, env=gone), 3)
     assert not new.exists()
 
 
@@ -227,26 +235,26 @@ def test_an_output_that_is_not_empty_needs_a_word(named: dict[str, str], tmp_pat
     items.write_text("4\n")
     results.write_text('{"index": 0, "result": "old"}\n')
     arguments = ("map", "math:sqrt", "--input", items, "--output", results)
-    said = fails(run(*arguments, **named), 2)
+    said = fails(run(*arguments, env=named), 2)
     assert "--resume" in said
     assert "--overwrite" in said
     assert results.read_text() == '{"index": 0, "result": "old"}\n'
-    assert run(*arguments, "--overwrite", **named).returncode == 0
+    assert run(*arguments, "--overwrite", env=named).returncode == 0
     assert lines(results.read_text()) == {0: {"result": 2.0}}
     results.write_text("")
-    assert run(*arguments, **named).returncode == 0
+    assert run(*arguments, env=named).returncode == 0
     assert lines(results.read_text()) == {0: {"result": 2.0}}
 
 
 def test_long_numbers_go_in_and_come_out(named: dict[str, str]) -> None:
     digits = "7" * 5_000
-    result = run("map", "operator:pos", stdin=f"{digits}\n", **named)
+    result = run("map", "operator:pos", stdin=f"{digits}\n", env=named)
     assert (result.returncode, result.stdout) == (0, f'{{"index": 0, "result": {digits}}}\n')
 
 
 def test_lone_surrogates_come_back_and_harm_nobody(named: dict[str, str]) -> None:
     stdin = '1\n"\\ud800"\n{"\\udfff": ["\\ud800"]}\n"\\ud83d\\ude00"\n'
-    result = run("map", "copy:copy", stdin=stdin, **named)
+    result = run("map", "copy:copy", stdin=stdin, env=named)
     assert result.returncode == 0, result.stderr
     assert lines(result.stdout) == {
         0: {"result": 1},
@@ -258,7 +266,7 @@ def test_lone_surrogates_come_back_and_harm_nobody(named: dict[str, str]) -> Non
 
 def test_a_line_that_cannot_be_sent_fails_alone(named: dict[str, str]) -> None:
     stdin = '"a"\n"\\ud800"\n123456789012345678901\n"b"\n'
-    result = run("map", "copy:copy", "--safe", stdin=stdin, **named)
+    result = run("map", "copy:copy", "--safe", stdin=stdin, env=named)
     assert fails(result, 1) == 'error: 2 of 4 items failed; their lines have an "error"'
     found = lines(result.stdout)
     assert (found[0], found[3]) == ({"result": "a"}, {"result": "b"})

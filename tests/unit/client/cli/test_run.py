@@ -87,46 +87,46 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_the_result_goes_to_stdout(arguments: list[str], out: str, named: dict[str, str]) -> None:
-    result = run("run", *arguments, **named)
+    result = run("run", *arguments, env=named)
     assert (result.returncode, result.stdout, result.stderr) == (0, out, "")
 
 
 def test_a_long_number_is_printed_as_it_is(named: dict[str, str], folder: Path) -> None:
-    result = run("run", "math:factorial", "2000", cwd=folder, **named)
+    result = run("run", "math:factorial", "2000", cwd=folder, env=named)
     assert result.returncode == 0
     assert len(result.stdout) == 5_737
     assert result.stdout.startswith("3316275092450633241175393380576324038281")
 
 
 def test_json(named: dict[str, str], folder: Path) -> None:
-    good = document(run("run", "--json", "builtins:divmod", "7", "2", **named))
+    good = document(run("run", "--json", "builtins:divmod", "7", "2", env=named))
     assert good["result"] == [3, 1]
     assert good["job"]
-    odd = document(run("run", "--json", "work:odd", cwd=folder, **named))
+    odd = document(run("run", "--json", "work:odd", cwd=folder, env=named))
     assert odd["repr"] == "<odd>"
     assert "result" not in odd
-    nan = document(run("run", "--json", "builtins:float", "nan", **named))
+    nan = document(run("run", "--json", "builtins:float", "nan", env=named))
     assert nan["repr"] == "nan"
 
 
 def test_arrays_become_json(named: dict[str, str]) -> None:
-    shown = document(run("run", "--json", "numpy:arange", "4", **named))
+    shown = document(run("run", "--json", "numpy:arange", "4", env=named))
     assert shown["result"] == [0, 1, 2, 3]
 
 
 def test_modules_of_the_directory_travel(named: dict[str, str], folder: Path) -> None:
-    result = run("run", "work:greet", "you", "--kwarg", "times=2", cwd=folder, **named)
+    result = run("run", "work:greet", "you", "--kwarg", "times=2", cwd=folder, env=named)
     assert result.stdout == "dear you dear you \n"
-    assert run("run", "work:Tool.use", "3", cwd=folder, **named).stdout == "-3\n"
-    assert run("run", "package.inner.deep:f", "you", cwd=folder, **named).stdout == "dear you \n"
-    spaced = run("run", "namespace.part:f", cwd=folder, **named)
+    assert run("run", "work:Tool.use", "3", cwd=folder, env=named).stdout == "-3\n"
+    assert run("run", "package.inner.deep:f", "you", cwd=folder, env=named).stdout == "dear you \n"
+    spaced = run("run", "namespace.part:f", cwd=folder, env=named)
     assert spaced.stdout == "from a namespace\n"
     # The node works elsewhere and has no such file: it all came along.
-    assert run("run", "work:where", cwd=folder, **named).stdout.strip() != str(folder)
+    assert run("run", "work:where", cwd=folder, env=named).stdout.strip() != str(folder)
 
 
 def test_a_task_that_fails_is_exit_code_one(named: dict[str, str], folder: Path) -> None:
-    result = run("run", "work:fail", "sour", cwd=folder, **named)
+    result = run("run", "work:fail", "sour", cwd=folder, env=named)
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.splitlines()[-1].startswith("error: the task failed: ")
@@ -137,7 +137,7 @@ def test_a_task_that_fails_is_exit_code_one(named: dict[str, str], folder: Path)
 
 
 def test_a_failure_in_json(named: dict[str, str], folder: Path) -> None:
-    result = run("run", "--json", "work:fail", "sour", cwd=folder, **named)
+    result = run("run", "--json", "work:fail", "sour", cwd=folder, env=named)
     assert result.returncode == 1
     shown = document(result)
     assert shown["error"]["type"].endswith("OwnError")
@@ -146,7 +146,7 @@ def test_a_failure_in_json(named: dict[str, str], folder: Path) -> None:
 
 
 def test_a_task_that_kills_its_process_is_told(named: dict[str, str], folder: Path) -> None:
-    line = fails(run("run", "work:die", cwd=folder, **named), 1)
+    line = fails(run("run", "work:die", cwd=folder, env=named), 1)
     assert "TaskCrashed" in line
 
 
@@ -181,7 +181,7 @@ def test_no_broker_is_exit_code_three() -> None:
 
 
 def test_a_time_limit_is_exit_code_124(named: dict[str, str]) -> None:
-    result = run("run", "--timeout", "0.5", "time:sleep", "600", **named)
+    result = run("run", "--timeout", "0.5", "time:sleep", "600", env=named)
     assert "not done after 0.5 s" in fails(result, 124)
 
 
@@ -193,7 +193,7 @@ def test_ctrl_c_is_exit_code_130_and_leaves_nothing(
     os.mkfifo(fifo)
     # Opening a pipe for writing waits until somebody opens it for reading: so the task runs.
     arguments = ("run", "subprocess:run", f"echo > {fifo} && sleep 600", "--kwarg", "shell=True")
-    with running(*arguments, **({} if is_embedded else named)) as process:
+    with running(*arguments, env={} if is_embedded else named) as process:
         with fifo.open() as pipe:
             pipe.read(1)
         os.killpg(process.pid, signal.SIGINT)
@@ -215,9 +215,9 @@ def test_without_a_broker_it_works_alone(folder: Path) -> None:
 
 def test_name_and_priority_reach_the_broker(named: dict[str, str]) -> None:
     made = document(
-        run("run", "--json", "--name", "odd job", "--priority", "3", "math:sqrt", "4", **named)
+        run("run", "--json", "--name", "odd job", "--priority", "3", "math:sqrt", "4", env=named)
     )
-    jobs = {job["id"]: job for job in document(run("jobs", "--json", **named))["jobs"]}
+    jobs = {job["id"]: job for job in document(run("jobs", "--json", env=named))["jobs"]}
     assert jobs[made["job"]]["name"] == "odd job"
     assert jobs[made["job"]]["priority"] == 3
 
@@ -226,6 +226,6 @@ def test_a_result_that_cannot_be_shown_is_no_success(tmp_path: Path, named: dict
     (tmp_path / "mute.py").write_text(
         "class Mute:\n    def __repr__(self): raise ValueError('no')\ndef make(): return Mute()\n"
     )
-    result = run("run", "mute:make", cwd=tmp_path, **named)
+    result = run("run", "mute:make", cwd=tmp_path, env=named)
     assert result.stdout == ""
     assert "its result cannot be shown: repr of Mute raised ValueError" in fails(result, 1)

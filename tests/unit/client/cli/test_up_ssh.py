@@ -39,21 +39,23 @@ def hosts(tmp_path: Path) -> dict[str, str]:
 
 
 def test_nodes_elsewhere_join_work_and_end_with_it(hosts: dict[str, str], tmp_path: Path) -> None:
-    up = start("up", "--ssh", "one,user@two,unreachable", "--slots", "1", "--json", **hosts)
+    up = start("up", "--ssh", "one,user@two,unreachable", "--slots", "1", "--json", env=hosts)
     try:
         told = json.loads(first_line(up))
         assert told["nodes"] == ["one", "two", "unreachable"]
         environment = {"MANYHANDS_BROKER": told["address"], "MANYHANDS_KEY_FILE": told["key_file"]}
         secret = Path(told["key_file"]).read_text().strip()
         assert Path(told["key_file"]).stat().st_mode & 0o777 == 0o600
-        eventually(lambda: sorted(node["name"] for node in nodes(**environment)) == ["one", "two"])
-        pids = [node["pid"] for node in nodes(**environment)]
+        eventually(
+            lambda: sorted(node["name"] for node in nodes(env=environment)) == ["one", "two"]
+        )
+        pids = [node["pid"] for node in nodes(env=environment)]
         # What those hosts have been given lets them work, and nothing else.
         allowed = Path(f"{told['key_file']}.allowed").read_text()
         [(_, role, name)] = [line.split() for line in allowed.splitlines() if line[0] != "#"]
         assert role == "worker"
-        assert {node["key"] for node in nodes(**environment)} == {name}
-        assert run("run", "math:sqrt", "9", **environment).stdout == "3.0\n"
+        assert {node["key"] for node in nodes(env=environment)} == {name}
+        assert run("run", "math:sqrt", "9", env=environment).stdout == "3.0\n"
         # The key is in no argument, neither here nor there.
         assert secret not in (tmp_path / "ssh.log").read_text()
         for process in psutil.process_iter(["cmdline"]):
@@ -70,11 +72,11 @@ def test_nodes_elsewhere_join_work_and_end_with_it(hosts: dict[str, str], tmp_pa
 def test_nodes_elsewhere_leave_when_it_is_killed(hosts: dict[str, str], tmp_path: Path) -> None:
     key = tmp_path / "cluster.key"
     arguments = ("--ssh", "one", "--slots", "1", "--json", "--key-file", key)
-    up = start("up", *arguments, "--listen", "127.0.0.1", "--advertise", "127.0.0.1", **hosts)
+    up = start("up", *arguments, "--listen", "127.0.0.1", "--advertise", "127.0.0.1", env=hosts)
     try:
         told = json.loads(first_line(up))
         environment = {"MANYHANDS_BROKER": told["address"], "MANYHANDS_KEY_FILE": str(key)}
-        [node] = eventually(lambda: nodes(**environment))
+        [node] = eventually(lambda: nodes(env=environment))
     finally:
         up.kill()
         up.communicate(timeout=20)
@@ -84,7 +86,7 @@ def test_nodes_elsewhere_leave_when_it_is_killed(hosts: dict[str, str], tmp_path
 
 def test_the_key_of_a_run_is_taken_back(hosts: dict[str, str], tmp_path: Path) -> None:
     key = tmp_path / "cluster.key"
-    up = start("up", "--ssh", "one", "--slots", "1", "--json", "--key-file", key, **hosts)
+    up = start("up", "--ssh", "one", "--slots", "1", "--json", "--key-file", key, env=hosts)
     try:
         first_line(up)
         allowed = tmp_path / "cluster.key.allowed"
@@ -96,12 +98,12 @@ def test_the_key_of_a_run_is_taken_back(hosts: dict[str, str], tmp_path: Path) -
 
 
 def test_a_fixed_port_and_only_bad_hosts(hosts: dict[str, str], tmp_path: Path) -> None:
-    assert "--ssh names no host" in fails(run("up", "--ssh", ",", **hosts), 2)
-    assert "is no host for --ssh" in fails(run("up", "--ssh", "-oProxyCommand=x", **hosts), 2)
-    result = run("up", "--ssh", "unreachable", **hosts)
+    assert "--ssh names no host" in fails(run("up", "--ssh", ",", env=hosts), 2)
+    assert "is no host for --ssh" in fails(run("up", "--ssh", "-oProxyCommand=x", env=hosts), 2)
+    result = run("up", "--ssh", "unreachable", env=hosts)
     assert "no node is left" in fails(result, 1)
     empty = {"PATH": str(tmp_path)}
-    assert "cannot start ssh to one" in fails(run("up", "--ssh", "one", **empty), 2)
+    assert "cannot start ssh to one" in fails(run("up", "--ssh", "one", env=empty), 2)
 
 
 def test_everybody_is_let_in_only_with_a_key() -> None:

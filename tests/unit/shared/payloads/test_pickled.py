@@ -158,14 +158,19 @@ def test_payloads_are_protocol_five() -> None:
     assert bytes(serial.dumps([1]))[:2] == b"\x80\x05"
 
 
-class _Array(np.ndarray):  # type: ignore[type-arg]
+class _Array(np.ndarray):
     """An array of a class of its own, as libraries make them."""
 
 
 def _frozen() -> tuple[Any, Any]:
     array = np.zeros(LARGE)
     array.flags.writeable = False
-    return array, lambda: (array.setflags(write=True), array.fill(1))
+
+    def change() -> None:
+        array.setflags(write=True)
+        array.fill(1)
+
+    return array, change
 
 
 def _view(wrap: Any) -> Any:

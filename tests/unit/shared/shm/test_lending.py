@@ -36,7 +36,12 @@ class Pair:
     def segment(self, content: bytes = b"x", key: bytes = _KEY) -> int:
         fd = loans.new_segment(_SIZE)
         os.pwrite(fd, content, 0)
-        self.lender.offer(key, fd, lambda: (self.done.append(key), os.close(fd))[0])
+
+        def given_back() -> None:
+            self.done.append(key)
+            os.close(fd)
+
+        self.lender.offer(key, fd, given_back)
         return fd
 
     def serve(self) -> None:
@@ -45,7 +50,12 @@ class Pair:
         self.lender.turn()  # perhaps only lets somebody in, who has asked already
         self.lender.turn()
 
-    def borrow(self, key: bytes = _KEY, hint: bytes = b"") -> int | None:
+    def borrow(self, key: bytes = _KEY, hint: bytes = b"") -> int:
+        fd = self.ask(key, hint)
+        assert fd is not None
+        return fd
+
+    def ask(self, key: bytes = _KEY, hint: bytes = b"") -> int | None:
         self.borrower.ask(self.lender.address, key, hint)
         self.serve()
         return self.answer()
@@ -55,6 +65,9 @@ class Pair:
         [(lender, _, found)] = self.borrower.turn()
         assert lender == self.lender.address
         return None if found is None else found[0]
+
+    def owing(self) -> bool:
+        return self.borrower.owing
 
     def view(self, fd: int) -> memoryview:
         view = loans.private_view(fd, _SIZE, self.borrower.returning(self.lender.address, _KEY))
@@ -73,7 +86,7 @@ def pair() -> Iterator[Pair]:
     made.close()
 
 
-def test_borrowed_memory_is_the_lenders_and_writing_to_it_is_private(pair):
+def test_borrowed_memory_is_the_lenders_and_writing_to_it_is_private(pair: Pair) -> None:
     fd = pair.segment(b"hello")
     borrowed = pair.borrow()
     assert borrowed is not None
@@ -84,7 +97,7 @@ def test_borrowed_memory_is_the_lenders_and_writing_to_it_is_private(pair):
     assert os.pread(fd, 5, 0) == b"hello"
 
 
-def test_a_segment_is_free_when_withdrawn_and_given_back_and_not_before(pair):
+def test_a_segment_is_free_when_withdrawn_and_given_back_and_not_before(pair: Pair) -> None:
     pair.segment()
     view = pair.view(pair.borrow())
     part = view[10:20]
@@ -98,14 +111,14 @@ def test_a_segment_is_free_when_withdrawn_and_given_back_and_not_before(pair):
     assert pair.done == [_KEY]
 
 
-def test_a_segment_that_nobody_borrowed_is_free_at_once(pair):
+def test_a_segment_that_nobody_borrowed_is_free_at_once(pair: Pair) -> None:
     pair.segment()
     pair.lender.withdraw(_KEY)
     assert pair.done == [_KEY]
-    assert pair.borrow() is None
+    assert pair.ask() is None
 
 
-def test_the_end_of_a_borrower_gives_everything_back(pair):
+def test_the_end_of_a_borrower_gives_everything_back(pair: Pair) -> None:
     pair.segment()
     os.close(pair.borrow())
     pair.lender.withdraw(_KEY)
@@ -115,7 +128,7 @@ def test_the_end_of_a_borrower_gives_everything_back(pair):
     assert pair.done == [_KEY]
 
 
-def test_a_closed_borrower_keeps_what_is_still_looked_at(pair):
+def test_a_closed_borrower_keeps_what_is_still_looked_at(pair: Pair) -> None:
     pair.segment()
     view = pair.view(pair.borrow())
     pair.lender.withdraw(_KEY)
@@ -128,7 +141,7 @@ def test_a_closed_borrower_keeps_what_is_still_looked_at(pair):
     assert pair.done == [_KEY]
 
 
-def test_after_a_fork_nothing_is_given_back_while_the_child_may_look(pair):
+def test_after_a_fork_nothing_is_given_back_while_the_child_may_look(pair: Pair) -> None:
     pair.segment(b"seen")
     view = pair.view(pair.borrow())
     pair.lender.withdraw(_KEY)
@@ -150,14 +163,14 @@ def test_after_a_fork_nothing_is_given_back_while_the_child_may_look(pair):
     assert pair.done == [_KEY]
 
 
-def test_memory_outlives_the_lender(pair):
+def test_memory_outlives_the_lender(pair: Pair) -> None:
     pair.segment(b"stays")
     view = pair.view(pair.borrow())
     pair.lender.close()
     assert bytes(view[:5]) == b"stays"
 
 
-def test_what_is_missing_can_come_later():
+def test_what_is_missing_can_come_later() -> None:
     asked: list[tuple[bytes, bytes]] = []
     pair = Pair(lambda key, hint: asked.append((key, hint)))
     pair.borrower.ask(pair.lender.address, _KEY, b"from there")
@@ -175,7 +188,7 @@ def test_what_is_missing_can_come_later():
     pair.close()
 
 
-def test_who_has_a_withdrawn_segment_is_told_to_let_go(pair):
+def test_who_has_a_withdrawn_segment_is_told_to_let_go(pair: Pair) -> None:
     pair.segment()
     os.close(pair.borrow())
     pair.lender.withdraw(_KEY, tell=True)
@@ -184,13 +197,13 @@ def test_who_has_a_withdrawn_segment_is_told_to_let_go(pair):
     assert pair.dropped == [_KEY]
 
 
-def test_a_lender_that_is_not_there_is_an_answer(pair):
+def test_a_lender_that_is_not_there_is_an_answer(pair: Pair) -> None:
     pair.borrower.ask("manyhands-nobody", _KEY)
     assert pair.borrower.pending
     assert pair.borrower.turn() == [("manyhands-nobody", _KEY, None)]
 
 
-def test_a_borrower_that_does_not_read_holds_nobody_up(pair):
+def test_a_borrower_that_does_not_read_holds_nobody_up(pair: Pair) -> None:
     pair.segment()
     for _ in range(2_000):
         pair.borrower.ask(pair.lender.address, _KEY)
@@ -198,14 +211,14 @@ def test_a_borrower_that_does_not_read_holds_nobody_up(pair):
     got = 0
     while got < 2_000:
         assert select.select([pair.borrower.fd], [], [], 5)[0]
-        for _, _, (fd, _) in pair.borrower.turn():
-            assert fd is not None
-            os.close(fd)
+        for _, _, found in pair.borrower.turn():
+            assert found is not None
+            os.close(found[0])
             got += 1
         pair.lender.turn()
 
 
-def test_nonsense_ends_the_connection_and_nothing_else(pair):
+def test_nonsense_ends_the_connection_and_nothing_else(pair: Pair) -> None:
     pair.segment(b"fine")
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     line.connect("\0" + pair.lender.address)
@@ -220,7 +233,7 @@ def test_nonsense_ends_the_connection_and_nothing_else(pair):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_another_user_gets_nothing(pair):
+def test_another_user_gets_nothing(pair: Pair) -> None:
     pair.segment(b"secret")
     code = (
         "import os, socket, sys; os.setuid(65534);"
@@ -260,7 +273,7 @@ print(len(said), flush=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_dead_lenders_name_that_another_user_took_is_not_believed(pair):
+def test_a_dead_lenders_name_that_another_user_took_is_not_believed(pair: Pair) -> None:
     pair.segment(b"real")
     address = pair.lender.address
     pair.lender.close()
@@ -276,7 +289,7 @@ def test_a_dead_lenders_name_that_another_user_took_is_not_believed(pair):
             thief.kill()
 
 
-def test_a_name_from_a_message_leads_to_lenders_alone(pair):
+def test_a_name_from_a_message_leads_to_lenders_alone(pair: Pair) -> None:
     name = f"test-other-{secrets.token_hex(8)}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
         other.bind("\0" + name)
@@ -288,7 +301,7 @@ def test_a_name_from_a_message_leads_to_lenders_alone(pair):
             other.accept()
 
 
-def test_what_is_no_segment_is_not_mapped():
+def test_what_is_no_segment_is_not_mapped() -> None:
     fd = os.memfd_create("other")
     os.ftruncate(fd, _SIZE)
     assert not loans.fits(fd, _SIZE), "it could be cut short while it is mapped"
@@ -301,7 +314,7 @@ def test_what_is_no_segment_is_not_mapped():
     os.close(fd)
 
 
-def test_what_is_laid_is_cut_again():
+def test_what_is_laid_is_cut_again() -> None:
     parts = [memoryview(bytes([n]) * length) for n, length in enumerate((5, 0, 64, 65, 1))]
     lengths = [part.nbytes for part in parts]
     memory = memoryview(bytearray(loans.span(lengths)))
@@ -320,7 +333,7 @@ def test_what_is_laid_is_cut_again():
         Ticket("h", 5, _KEY, [1]).encode(),  # type: ignore[arg-type]
     ],
 )
-def test_a_bad_ticket_is_refused(body):
+def test_a_bad_ticket_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolError, match="ticket"):
         Ticket.decode(body)
     good = Ticket("host", "lender", _KEY, [1, 2])
@@ -336,7 +349,7 @@ def _lend_many(pair: Pair, count: int) -> list[memoryview]:
         pair.borrower.ask(pair.lender.address, key)
         pair.lender.turn()
         pair.lender.turn()
-        found.update({key: fd for _, key, (fd, _) in pair.borrower.turn()})
+        found.update({key: place[0] for _, key, place in pair.borrower.turn() if place})
     assert found.keys() == set(keys)
     views = []
     for key, fd in found.items():
@@ -348,14 +361,14 @@ def _lend_many(pair: Pair, count: int) -> list[memoryview]:
     return views
 
 
-def test_what_is_given_back_to_a_busy_lender_arrives_in_the_end(pair):
+def test_what_is_given_back_to_a_busy_lender_arrives_in_the_end(pair: Pair) -> None:
     views = _lend_many(pair, 1000)
     views.clear()  # the lender reads nothing meanwhile, and the socket is full long before the end
     gc.collect()
-    assert pair.borrower.owing
+    assert pair.owing()
     for _ in range(1000):
         pair.lender.turn()
-        if not pair.borrower.owing:
+        if not pair.owing():
             break
         # It says itself that there is room again.
         assert select.select([pair.borrower.fd], [], [], 5)[0]
@@ -365,7 +378,7 @@ def test_what_is_given_back_to_a_busy_lender_arrives_in_the_end(pair):
     assert not select.select([pair.borrower.fd], [], [], 0)[0], "it is woken for nothing"
 
 
-def test_a_return_that_was_lost_is_found_when_the_books_are_compared(pair):
+def test_a_return_that_was_lost_is_found_when_the_books_are_compared(pair: Pair) -> None:
     kept, lost = _lend_many(pair, 2)
     line = pair.borrower._lenders[pair.lender.address]
     key = (1).to_bytes(16, "little")
@@ -383,7 +396,7 @@ def test_a_return_that_was_lost_is_found_when_the_books_are_compared(pair):
     assert len(pair.done) == 2
 
 
-def test_a_borrower_without_descriptors_leaves_nothing_lent(pair):
+def test_a_borrower_without_descriptors_leaves_nothing_lent(pair: Pair) -> None:
     pair.segment()
     usual = resource.getrlimit(resource.RLIMIT_NOFILE)
     pair.borrower.ask(pair.lender.address, _KEY)
@@ -401,7 +414,7 @@ def test_a_borrower_without_descriptors_leaves_nothing_lent(pair):
     assert pair.done == [_KEY]
 
 
-def test_a_lender_without_descriptors_waits_quietly_and_lets_in_later(pair):
+def test_a_lender_without_descriptors_waits_quietly_and_lets_in_later(pair: Pair) -> None:
     pair.segment()
     usual = resource.getrlimit(resource.RLIMIT_NOFILE)
     pair.borrower.ask(pair.lender.address, _KEY)
@@ -420,7 +433,7 @@ def test_a_lender_without_descriptors_waits_quietly_and_lets_in_later(pair):
     os.close(fd)
 
 
-def test_segments_in_one_file_are_lent_apart(pair):
+def test_segments_in_one_file_are_lent_apart(pair: Pair) -> None:
     file = loans.new_segment(2 * _SIZE)
     os.pwrite(file, b"first", 0)
     os.pwrite(file, b"second", _SIZE)
@@ -428,7 +441,9 @@ def test_segments_in_one_file_are_lent_apart(pair):
     pair.lender.offer(b"s" * 16, file, lambda: os.close(file), _SIZE)
     pair.borrower.ask(pair.lender.address, b"s" * 16)
     pair.serve()
-    [(_, _, (fd, at))] = pair.borrower.turn()
+    [(_, _, place)] = pair.borrower.turn()
+    assert place is not None
+    fd, at = place
     assert (at, loans.fits(fd, _SIZE, at), loans.fits(fd, _SIZE + 1, at)) == (_SIZE, True, False)
     assert bytes(loans.shared_view(fd, _SIZE, at=at)[:6]) == b"second"
     os.close(fd)

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manyhands_shared import pieces
+from manyhands_shared.bounds import MAX_FRAMES
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.pieces import MAX_ZMQ_BYTES, PIECE_BYTES
-from manyhands_shared.wire import MAX_FRAME_BYTES, MAX_FRAMES
+from manyhands_shared.wire import MAX_FRAME_BYTES
 
 _SIZES = (0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES, 3 * PIECE_BYTES + 7)
 

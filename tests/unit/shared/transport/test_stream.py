@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manyhands_shared import framing
+from manyhands_shared import bounds, wire
 from manyhands_shared.framing import Stream
 
 
@@ -99,8 +99,8 @@ def test_arrays_and_views_are_sent_as_bytes(pair: tuple[Stream, Stream]) -> None
     "raw",
     [
         struct.pack("<I", 0),
-        struct.pack("<I", framing.MAX_FRAMES + 1),
-        struct.pack("<IQ", 1, framing.MAX_FRAME_BYTES + 1),
+        struct.pack("<I", bounds.MAX_FRAMES + 1),
+        struct.pack("<IQ", 1, wire.MAX_FRAME_BYTES + 1),
         b"\xff" * 64,
     ],
 )

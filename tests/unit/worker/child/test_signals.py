@@ -27,7 +27,7 @@ def test_what_a_fork_of_a_task_comes_to_is_not_its_result(
             if ending == "exits with words":
                 sys.exit("words")
             if ending == "raises":
-                sys.stderr = None  # type: ignore[assignment]
+                sys.stderr = None
                 raise ValueError("of the fork")
             return "of the fork"
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -86,9 +86,14 @@ def _change_user() -> int:
     return 1
 
 
-def _limit(name: str, *values: int) -> Callable[[], int]:
+def _shallow() -> int:
+    sys.setrecursionlimit(200)
+    return 1
+
+
+def _limit(name: str, soft: int, hard: int) -> Callable[[], int]:
     def limit() -> int:
-        resource.setrlimit(getattr(resource, name), values)
+        resource.setrlimit(getattr(resource, name), (soft, hard))
         return 1
 
     return limit
@@ -129,7 +134,7 @@ _REPORTED: dict[str, tuple[Callable[[], int], str]] = {
     "descriptors": (_use_up_descriptors, ""),
     "nice": (_renice, "priority"),
     "umask": (_umask, "umask"),
-    "recursion": (lambda: sys.setrecursionlimit(200) or 1, "recursion"),
+    "recursion": (_shallow, "recursion"),
 }
 _OF_ROOT = {"root": (_change_root, "root directory"), "user": (_change_user, "user or group")}
 

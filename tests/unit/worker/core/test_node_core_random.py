@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.worlds.worker import World
 from manyhands_shared import messages as m
 from manyhands_shared.status import Status
 from manyhands_worker import actions as a
@@ -156,7 +157,9 @@ class Disorder:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_any_order_of_events_loses_nothing_and_doubles_nothing(make_world, seed):
+def test_any_order_of_events_loses_nothing_and_doubles_nothing(
+    make_world: Callable[..., World], seed: int
+) -> None:
     disorder = Disorder(make_world(slots=3), seed)
     for _ in range(400):
         disorder.step()

@@ -6,11 +6,12 @@ import math
 import os
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.node_broker import FakeBroker, NodeProcess
 from harness.processes import eventually
 from manyhands_shared import messages as m
 from manyhands_shared.status import Status
@@ -30,7 +31,9 @@ def _fake_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str) ->
     return root
 
 
-def test_limits_of_control_groups_version_2(tmp_path, monkeypatch):
+def test_limits_of_control_groups_version_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = _fake_groups(tmp_path, monkeypatch, "0::/outer/inner\n")
     inner = root / "outer" / "inner"
     inner.mkdir(parents=True)
@@ -45,7 +48,9 @@ def test_limits_of_control_groups_version_2(tmp_path, monkeypatch):
     assert cgroup.cpu_limit() == 1.5
 
 
-def test_limits_of_control_groups_version_1_in_a_container(tmp_path, monkeypatch):
+def test_limits_of_control_groups_version_1_in_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The paths are those of the host; inside, the groups are at the top.
     lines = "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n0::/\n"
     root = _fake_groups(tmp_path, monkeypatch, lines)
@@ -63,7 +68,9 @@ def test_limits_of_control_groups_version_1_in_a_container(tmp_path, monkeypatch
     assert cgroup.cpu_limit() == 0.25
 
 
-def test_room_is_what_is_left_of_the_tightest_limit(tmp_path, monkeypatch):
+def test_room_is_what_is_left_of_the_tightest_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = _fake_groups(tmp_path, monkeypatch, "0::/outer/inner\n")
     inner = root / "outer" / "inner"
     inner.mkdir(parents=True)
@@ -80,7 +87,7 @@ def test_room_is_what_is_left_of_the_tightest_limit(tmp_path, monkeypatch):
     assert cgroup.memory_room() == 0
 
 
-def test_room_in_control_groups_version_1(tmp_path, monkeypatch):
+def test_room_in_control_groups_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = _fake_groups(tmp_path, monkeypatch, "4:memory:/docker/abc\n")
     (root / "memory").mkdir(parents=True)
     (root / "memory" / "memory.limit_in_bytes").write_text(f"{64 * _MIB}\n")
@@ -89,20 +96,22 @@ def test_room_in_control_groups_version_1(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("quota", [None, 0.25, 1.5, 1e9])
-def test_slots_follow_the_quota_and_the_affinity(monkeypatch, quota):
+def test_slots_follow_the_quota_and_the_affinity(
+    monkeypatch: pytest.MonkeyPatch, quota: float
+) -> None:
     monkeypatch.setattr(info, "cpu_limit", lambda: quota)
     expected = usable_cores() if quota is None else max(1, min(usable_cores(), math.ceil(quota)))
     assert info.default_slots() == expected
 
 
-def test_memory_follows_the_limit(monkeypatch):
+def test_memory_follows_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroup, "memory_limit", lambda: 5 * _MIB)
     said = info.describe_host(3, {"gpu": 2.0, "cpus": 1.0})
     assert said["memory"] == 5 * _MIB
     assert said["resources"] == {"cpus": 1.0, "memory": 5.0 * _MIB, "gpu": 2.0}
 
 
-def test_hello_tells_resources(broker, start_node):
+def test_hello_tells_resources(broker: FakeBroker, start_node: Callable[..., NodeProcess]) -> None:
     start_node(slots=2, resources="gpu=2,label=1")
     offered = broker.welcome().info["resources"]
     assert offered["memory"] > 0
@@ -110,7 +119,9 @@ def test_hello_tells_resources(broker, start_node):
     assert offered == {"cpus": 2.0, "gpu": 2.0, "label": 1.0}
 
 
-def test_resources_that_cannot_be_read_are_told_in_one_line(start_node):
+def test_resources_that_cannot_be_read_are_told_in_one_line(
+    start_node: Callable[..., NodeProcess],
+) -> None:
     node = start_node(resources="gpu=two")
     assert node.wait() == 2
     assert len(node.errors.splitlines()) == 1
@@ -121,7 +132,7 @@ def _counter(path: Path, count: int) -> None:
     path.write_text(f"low 0\noom 7\noom_kill {count}\noom_group_kill 0\n")
 
 
-def test_a_kill_for_lack_of_memory_explains_one_death_and_not_for_ever(tmp_path):
+def test_a_kill_for_lack_of_memory_explains_one_death_and_not_for_ever(tmp_path: Path) -> None:
     path = tmp_path / "memory.events"
     _counter(path, 3)
     watch = OomWatch([str(tmp_path / "absent"), str(path)])
@@ -137,7 +148,7 @@ def test_a_kill_for_lack_of_memory_explains_one_death_and_not_for_ever(tmp_path)
     watch.close()
 
 
-def test_without_any_counter_nothing_is_claimed(tmp_path):
+def test_without_any_counter_nothing_is_claimed(tmp_path: Path) -> None:
     watch = OomWatch([str(tmp_path / "absent")])
     assert not watch.explains(1.0)
     watch.close()
@@ -174,7 +185,9 @@ def _removed(group: Path) -> bool:
     return True
 
 
-def test_out_of_memory_kill_is_named_as_such(broker, start_node, small_group):
+def test_out_of_memory_kill_is_named_as_such(
+    broker: FakeBroker, start_node: Callable[..., NodeProcess], small_group: Path
+) -> None:
     def enter() -> None:
         Path(small_group / "cgroup.procs").write_text("0")
 

@@ -17,7 +17,7 @@ from manyhands_shared.errors import ConfigError
         ("half=0.5,none=0", {"half": 0.5, "none": 0.0}),
     ],
 )
-def test_amounts_are_read(text, amounts):
+def test_amounts_are_read(text: str, amounts: dict[str, float]) -> None:
     assert resources.parse(text) == amounts
 
 
@@ -35,7 +35,7 @@ def test_amounts_are_read(text, amounts):
         (",".join(f"n{n}=1" for n in range(40)), "40 names are more than 32"),
     ],
 )
-def test_what_cannot_be_read_is_told_in_one_line(text, words):
+def test_what_cannot_be_read_is_told_in_one_line(text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=r"^resources: ") as caught:
         resources.parse(text)
     assert words in str(caught.value)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,7 +30,9 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         end.close()
 
 
-def test_messages_of_all_sizes_arrive_whole_and_in_order(pair):
+def test_messages_of_all_sizes_arrive_whole_and_in_order(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
     writer, reader = Writer(pair[0]), Reader(pair[1])
     chance = random.Random(7)
     sent = [
@@ -41,7 +45,7 @@ def test_messages_of_all_sizes_arrive_whole_and_in_order(pair):
     done = True
     for number, buffers in enumerate(sent):
         done = writer.send([number], buffers)
-    got = []
+    got: list[Any] = []
     while len(got) < len(sent):
         done = done or writer.flush()
         try:
@@ -56,7 +60,7 @@ def test_messages_of_all_sizes_arrive_whole_and_in_order(pair):
 
 
 @given(st.binary(max_size=200))
-def test_garbage_is_an_error_or_waits_for_more(data):
+def test_garbage_is_an_error_or_waits_for_more(data: bytes) -> None:
     near, far = socket.socketpair()
     with near, far:
         near.sendall(data or b"x")
@@ -69,14 +73,14 @@ def test_garbage_is_an_error_or_waits_for_more(data):
 
 
 @given(st.lists(st.one_of(st.binary(max_size=9), st.lists(st.binary(max_size=9), min_size=1))))
-def test_payload_vectors(values):
+def test_payload_vectors(values: list[bytes | list[bytes]]) -> None:
     payloads = [value if isinstance(value, bytes) else tuple(value) for value in values]
     buffers: list[bytes] = []
     entries = pack(payloads, buffers)
     assert unpack(entries, [bytearray(buffer) for buffer in buffers]) == payloads
 
 
-def test_function_cache_drops_the_one_used_longest_ago():
+def test_function_cache_drops_the_one_used_longest_ago() -> None:
     cache: FunctionCache[int] = FunctionCache(100)
     for number in range(4):
         cache.put(bytes([number]), number, 30)
@@ -90,7 +94,7 @@ def test_function_cache_drops_the_one_used_longest_ago():
 
 
 @given(st.lists(st.tuples(st.integers(0, 500_000), st.booleans()), max_size=40))
-def test_slab_ring_never_gives_room_twice(steps):
+def test_slab_ring_never_gives_room_twice(steps: list[tuple[int, bool]]) -> None:
     words = control.words(control.new_block())
     slab = new_slab(1 << 20)
     writer, ledger = SlabWriter(slab, words), SlabLedger(slab, words)
@@ -109,7 +113,7 @@ def test_slab_ring_never_gives_room_twice(steps):
     assert writer.write(99, [memoryview(bytes(500_000))]) is not None
 
 
-def test_a_block_that_is_not_what_it_says_is_refused():
+def test_a_block_that_is_not_what_it_says_is_refused() -> None:
     words = control.words(control.new_block())
     slab = new_slab(1 << 20)
     writer, ledger = SlabWriter(slab, words), SlabLedger(slab, words)
@@ -135,7 +139,7 @@ def test_a_block_that_is_not_what_it_says_is_refused():
         ledger.take(5, 5, 0, [100])
 
 
-def test_no_room_where_the_system_has_none(monkeypatch):
+def test_no_room_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from manyhands_worker import slab as module
 
     class Libc:
@@ -146,10 +150,10 @@ def test_no_room_where_the_system_has_none(monkeypatch):
     words = control.words(control.new_block())
     writer = SlabWriter(new_slab(1 << 20), words)
     monkeypatch.setattr(module, "_libc", Libc)
-    monkeypatch.setattr(module.ctypes, "get_errno", lambda: 14)
+    monkeypatch.setattr(ctypes, "get_errno", lambda: 14)
     assert writer.write(1, [memoryview(bytes(100))]) is None
     # A kernel that does not know the question: then what is free decides.
-    monkeypatch.setattr(module.ctypes, "get_errno", lambda: 22)
+    monkeypatch.setattr(ctypes, "get_errno", lambda: 22)
     monkeypatch.setattr(module, "free_shared_memory", lambda: 1 << 20)
     assert writer.write(1, [memoryview(bytes(100))]) is None
     monkeypatch.setattr(module, "free_shared_memory", lambda: 1 << 30)

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.pool_rig import PoolRig
 from harness.processes import eventually
 from manyhands_shared.callable import Setup
 from manyhands_shared.status import Status
@@ -48,31 +50,33 @@ def _pid() -> int:
     return os.getpid()
 
 
-def test_results_come_back_in_full(rig):
+def test_results_come_back_in_full(rig: Callable[..., PoolRig]) -> None:
     pool = rig(slots=2)
     numbers = pool.submit(_double, 21, count=2_000)
     assert set(pool.outcome(numbers)) == {(Status.OK, 42)}
 
 
-def test_lambda_and_closure(rig):
+def test_lambda_and_closure(rig: Callable[..., PoolRig]) -> None:
     base = 40
     assert rig().call(lambda x: x + base, 2) == (Status.OK, 42)
 
 
-def test_function_comes_once_per_child_and_again_after_eviction(rig):
+def test_function_comes_once_per_child_and_again_after_eviction(
+    rig: Callable[..., PoolRig],
+) -> None:
     pool = rig()
     functions = [lambda n=n: n for n in range(5)]
     for _ in range(2):
         assert [pool.call(f)[1] for f in functions] == [0, 1, 2, 3, 4]
-    child = pool.pool._children[0]
+    child = pool.child()
     sent = child.send
     child._known._limit = 1  # the node believes that its child forgets; so it sends again
     assert sent is not None
     assert pool.call(functions[0]) == (Status.OK, 0)
 
 
-def test_raised_exception_tells_its_story(rig):
-    def task():
+def test_raised_exception_tells_its_story(rig: Callable[..., PoolRig]) -> None:
+    def task() -> None:
         raise ValueError("no such thing")
 
     status, failure = rig().call(task)
@@ -90,7 +94,9 @@ def test_raised_exception_tells_its_story(rig):
         (threading.Lock, Status.UNSENDABLE, "cannot be pickled"),
     ],
 )
-def test_odd_endings(rig, task, status, words):
+def test_odd_endings(
+    rig: Callable[..., PoolRig], task: Callable[..., Any], status: Status, words: str
+) -> None:
     pool = rig()
     ended, failure = pool.call(task)
     assert ended == status
@@ -99,7 +105,7 @@ def test_odd_endings(rig, task, status, words):
     assert not pool.deaths()
 
 
-def test_evil_values_and_exceptions_leave_the_next_task_alone(rig):
+def test_evil_values_and_exceptions_leave_the_next_task_alone(rig: Callable[..., PoolRig]) -> None:
     class Evil(Exception):
         def __init__(self, *args: Any) -> None:
             raise RuntimeError("init")
@@ -137,7 +143,7 @@ def test_evil_values_and_exceptions_leave_the_next_task_alone(rig):
     assert not pool.deaths()
 
 
-def test_function_that_does_not_load_names_the_python_version(rig):
+def test_function_that_does_not_load_names_the_python_version(rig: Callable[..., PoolRig]) -> None:
     class Absent:
         def __reduce__(self) -> Any:
             return (__import__, ("no_such_module_anywhere",))
@@ -159,7 +165,9 @@ def test_function_that_does_not_load_names_the_python_version(rig):
         (lambda: ctypes.string_at(0), "died of SIGSEGV (11)"),
     ],
 )
-def test_death_in_a_task_is_told_and_blamed(rig, task, story):
+def test_death_in_a_task_is_told_and_blamed(
+    rig: Callable[..., PoolRig], task: Callable[..., Any], story: str
+) -> None:
     pool = rig()
     pid = pool.until(lambda: pool.pool.pid(0))
     status, text = pool.call(task)
@@ -169,7 +177,7 @@ def test_death_in_a_task_is_told_and_blamed(rig, task, story):
     assert pool.call(abs, -1) == (Status.OK, 1)
 
 
-def test_killed_from_outside_in_a_task(rig, tmp_path):
+def test_killed_from_outside_in_a_task(rig: Callable[..., PoolRig], tmp_path: Path) -> None:
     pool = rig()
     number = pool.submit(_stay)
     os.kill(pool.started(), signal.SIGKILL)
@@ -177,7 +185,7 @@ def test_killed_from_outside_in_a_task(rig, tmp_path):
     assert len(pool.deaths()) == 1
 
 
-def test_idle_child_killed_is_replaced_and_nobody_blamed(rig):
+def test_idle_child_killed_is_replaced_and_nobody_blamed(rig: Callable[..., PoolRig]) -> None:
     pool = rig()
     first = pool.call(_pid)[1]
     os.kill(first, signal.SIGKILL)
@@ -186,7 +194,7 @@ def test_idle_child_killed_is_replaced_and_nobody_blamed(rig):
     assert pool.call(_pid)[1] != first
 
 
-def test_killed_while_it_writes_a_result(rig):
+def test_killed_while_it_writes_a_result(rig: Callable[..., PoolRig]) -> None:
     pool = rig(slab_bytes=0)
 
     def much() -> bytes:
@@ -194,7 +202,7 @@ def test_killed_while_it_writes_a_result(rig):
 
     number = pool.submit(much)
     pid = pool.started()
-    child = pool.pool._children[0]
+    child = pool.child()
     # The node reads nothing of it until the pipe is full and the child stands in the middle.
     eventually(lambda: select.select([child.socket], [], [], 0)[0], what="the first bytes came")
     os.kill(pid, signal.SIGKILL)
@@ -202,7 +210,7 @@ def test_killed_while_it_writes_a_result(rig):
     assert pool.call(abs, -1) == (Status.OK, 1)
 
 
-def test_only_the_running_task_is_blamed(rig):
+def test_only_the_running_task_is_blamed(rig: Callable[..., PoolRig]) -> None:
     pool = rig()
     pool.outcome(pool.submit(_double, 1, count=50))  # now they are known to be short
 
@@ -218,13 +226,16 @@ def test_only_the_running_task_is_blamed(rig):
     chunk = pool.work.queue.front()
     from manyhands_shared import serial
 
+    assert chunk is not None
     chunk.bodies[4] = serial.dumps(((1, 1, ""), {}))
     ended = pool.outcome(numbers)
     assert [status for status, _ in ended] == [Status.OK] * 4 + [Status.CRASHED] + [Status.OK] * 4
     assert len(pool.deaths()) == 1
 
 
-def test_unstarted_tasks_are_taken_from_behind_a_slow_one(rig, tmp_path):
+def test_unstarted_tasks_are_taken_from_behind_a_slow_one(
+    rig: Callable[..., PoolRig], tmp_path: Path
+) -> None:
     pool = rig()
     gate = tmp_path / "gate"
 
@@ -241,14 +252,18 @@ def test_unstarted_tasks_are_taken_from_behind_a_slow_one(rig, tmp_path):
     pool.started()
     unstarted = pool.work.slots[0].unstarted()
     assert unstarted
-    pool.pool.revoke(0, pool.work.begin_revoke(0), 0.0)
+    serial = pool.work.begin_revoke(0)
+    assert serial is not None
+    pool.pool.revoke(0, serial, 0.0)
     pool.until(lambda: any(isinstance(e, a.Claimed) for e in pool.events))
     assert pool.work.queue.ready == len(quick)
     gate.write_text("open")
     assert {s for s, _ in pool.outcome(slow + quick)} == {Status.OK}
 
 
-def test_kill_ends_a_task_that_ignores_signals_and_its_grandchildren(rig, tmp_path):
+def test_kill_ends_a_task_that_ignores_signals_and_its_grandchildren(
+    rig: Callable[..., PoolRig], tmp_path: Path
+) -> None:
     note = tmp_path / "grandchild"
 
     def stubborn(path: str) -> None:
@@ -270,7 +285,9 @@ def test_kill_ends_a_task_that_ignores_signals_and_its_grandchildren(rig, tmp_pa
     assert pool.call(abs, -1) == (Status.OK, 1)
 
 
-def test_grandchildren_of_a_child_that_dies_by_itself_go_too(rig, tmp_path):
+def test_grandchildren_of_a_child_that_dies_by_itself_go_too(
+    rig: Callable[..., PoolRig], tmp_path: Path
+) -> None:
     note = tmp_path / "grandchild"
 
     def spawn_and_die(path: str) -> None:
@@ -281,7 +298,7 @@ def test_grandchildren_of_a_child_that_dies_by_itself_go_too(rig, tmp_path):
     eventually(lambda: not _alive(int(note.read_text())))
 
 
-def test_task_that_closes_every_descriptor(rig):
+def test_task_that_closes_every_descriptor(rig: Callable[..., PoolRig]) -> None:
     pool = rig()
 
     def close_all() -> None:
@@ -294,7 +311,7 @@ def test_task_that_closes_every_descriptor(rig):
     assert pool.call(abs, -1) == (Status.OK, 1)
 
 
-def test_task_that_writes_garbage_to_its_pipe(rig):
+def test_task_that_writes_garbage_to_its_pipe(rig: Callable[..., PoolRig]) -> None:
     pool = rig()
 
     def scribble() -> None:
@@ -312,7 +329,9 @@ def test_task_that_writes_garbage_to_its_pipe(rig):
     assert pool.call(abs, -1) == (Status.OK, 1)
 
 
-def test_initializer_runs_once_per_child_and_key(rig, tmp_path):
+def test_initializer_runs_once_per_child_and_key(
+    rig: Callable[..., PoolRig], tmp_path: Path
+) -> None:
     log = tmp_path / "log"
 
     def note(path: str) -> None:
@@ -328,7 +347,7 @@ def test_initializer_runs_once_per_child_and_key(rig, tmp_path):
     assert log.read_text() == "xx"
 
 
-def test_initializer_that_fails_is_tried_again(rig, tmp_path):
+def test_initializer_that_fails_is_tried_again(rig: Callable[..., PoolRig], tmp_path: Path) -> None:
     gate = tmp_path / "gate"
 
     def need(path: str) -> None:
@@ -344,7 +363,7 @@ def test_initializer_that_fails_is_tried_again(rig, tmp_path):
     assert pool.call(setup, 4) == (Status.OK, 8)
 
 
-def test_tasks_per_child(rig):
+def test_tasks_per_child(rig: Callable[..., PoolRig]) -> None:
     pool = rig()
     pids = [
         pid for _, pid in pool.outcome(pool.submit(_pid, count=7, rules=a.Rules(tasks_per_child=3)))
@@ -353,7 +372,7 @@ def test_tasks_per_child(rig):
     assert not pool.deaths()
 
 
-def test_out_of_descriptors_is_told_and_overcome(rig):
+def test_out_of_descriptors_is_told_and_overcome(rig: Callable[..., PoolRig]) -> None:
     pool = rig()
     pool.call(abs, -1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -364,7 +383,7 @@ def test_out_of_descriptors_is_told_and_overcome(rig):
     try:
         os.kill(child, signal.SIGKILL)
         # The dead child gives some back; whoever else wants them may have them.
-        taken = []
+        taken: list[int] = []
         pool.until(lambda: _take_all(taken) and _troubles(pool))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -385,16 +404,20 @@ def _troubles(pool: Any) -> list[a.Trouble]:
     return [event for event in pool.events if isinstance(event, a.Trouble)]
 
 
-def test_children_that_die_young_again_and_again_are_replaced_more_slowly(rig):
+def test_children_that_die_young_again_and_again_are_replaced_more_slowly(
+    rig: Callable[..., PoolRig],
+) -> None:
     pool = rig()
     for count in range(1, 5):
         os.kill(pool.until(lambda: pool.pool.pid(0)), signal.SIGKILL)
-        pool.until(lambda count=count: len(pool.deaths()) == count)
+        pool.until(lambda: len(pool.deaths()) == count)  # noqa: B023 - at once
     assert pool.pool._births[0] > time.monotonic() + 0.2
     assert pool.call(abs, -1) == (Status.OK, 1)
 
 
-def test_no_shared_memory_takes_the_other_way(rig, monkeypatch):
+def test_no_shared_memory_takes_the_other_way(
+    rig: Callable[..., PoolRig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(slab, "free_shared_memory", lambda: 0)
     pool = rig()
     value = pool.call(lambda: bytearray(10 << 20))
@@ -402,7 +425,7 @@ def test_no_shared_memory_takes_the_other_way(rig, monkeypatch):
     assert [e.kind for e in pool.events if isinstance(e, a.Trouble)] == ["small-shm"]
 
 
-def test_child_has_an_empty_stdin_and_few_threads(rig):
+def test_child_has_an_empty_stdin_and_few_threads(rig: Callable[..., PoolRig]) -> None:
     def look() -> tuple[str, bool]:
         return sys.stdin.read(), os.environ["OMP_NUM_THREADS"].isdigit()
 
@@ -410,7 +433,7 @@ def test_child_has_an_empty_stdin_and_few_threads(rig):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_children_killed_all_the_time_lose_nothing(rig, seed):
+def test_children_killed_all_the_time_lose_nothing(rig: Callable[..., PoolRig], seed: int) -> None:
     chance = random.Random(seed)
     pool = rig(slots=2, slab_bytes=1 << 20)
 
@@ -425,7 +448,7 @@ def test_children_killed_all_the_time_lose_nothing(rig, seed):
     assert crashed <= len(pool.deaths())
 
 
-def test_close_leaves_nothing(rig, tmp_path):
+def test_close_leaves_nothing(rig: Callable[..., PoolRig], tmp_path: Path) -> None:
     pool = rig(slots=2)
     pool.submit(_stay, count=2)
     pids = [pool.started(0), pool.started(1)]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from harness.pool_rig import PoolRig
 from manyhands_shared import stored
 from manyhands_shared.status import Status
 from manyhands_worker import actions as a
 from manyhands_worker import control
 from manyhands_worker.slab import SlabError, SlabLedger, SlabWriter, new_slab
 
-_DTYPES = [
+_DTYPES: list[Any] = [
     "u1",
     "<f8",
     ">i4",
@@ -28,11 +31,11 @@ _DTYPES = [
 ]
 
 
-def _same(value):
+def _same(value: Any) -> Any:
     return value
 
 
-def _equal(one, two) -> bool:
+def _equal(one: Any, two: Any) -> bool:
     if isinstance(one, np.ndarray):
         # NumPy itself gives back the machine's byte order where it copies into a pickle.
         same_kind = one.dtype.newbyteorder("=") == two.dtype.newbyteorder("=")
@@ -41,13 +44,13 @@ def _equal(one, two) -> bool:
         return one.keys() == two.keys() and all(_equal(one[key], two[key]) for key in one)
     if isinstance(one, tuple):
         return len(one) == len(two) and all(map(_equal, one, two))
-    return one == two
+    return bool(one == two)
 
 
 @pytest.mark.parametrize("slab_bytes", [0, 4 << 20])
-def test_arrays_of_every_kind(rig, slab_bytes):
+def test_arrays_of_every_kind(rig: Callable[..., PoolRig], slab_bytes: int) -> None:
     pool = rig(slab_bytes=slab_bytes)
-    values = []
+    values: list[Any] = []
     for dtype in _DTYPES:
         flat = np.zeros(30_000, dtype=dtype)
         flat.view("u1")[:] = np.arange(flat.nbytes) % 2
@@ -66,14 +69,16 @@ def test_arrays_of_every_kind(rig, slab_bytes):
         assert _equal(value, back)
 
 
-def test_order_of_memory_is_kept(rig):
+def test_order_of_memory_is_kept(rig: Callable[..., PoolRig]) -> None:
     pool = rig()
     for order in "CF":
         _, back = pool.call(lambda o: np.ones((500, 400), order=o), order)
         assert back.flags[f"{order}_CONTIGUOUS"]
 
 
-def test_large_results_pass_through_the_slab_and_its_room_comes_back(rig):
+def test_large_results_pass_through_the_slab_and_its_room_comes_back(
+    rig: Callable[..., PoolRig],
+) -> None:
     pool = rig(slab_bytes=4 << 20)
     pool.keep_blocks = True
     make = lambda n, v: np.full(n, v, "u1")  # noqa: E731 - a function that travels by value
@@ -98,11 +103,13 @@ def test_large_results_pass_through_the_slab_and_its_room_comes_back(rig):
     assert not pool.deaths()
 
 
-def _as_if_it_had_waited():
+def _as_if_it_had_waited() -> None:
     stored._Process.waited += 3_600 * 10**9
 
 
-def test_the_time_that_stored_values_take_to_come_is_not_the_tasks(rig):
+def test_the_time_that_stored_values_take_to_come_is_not_the_tasks(
+    rig: Callable[..., PoolRig],
+) -> None:
     pool = rig()
     pool.call(_as_if_it_had_waited)
     pool.call(sum, range(10**6))
@@ -110,14 +117,14 @@ def test_the_time_that_stored_values_take_to_come_is_not_the_tasks(rig):
     assert waited == 0 < worked
 
 
-def test_result_ten_times_its_slab(rig):
+def test_result_ten_times_its_slab(rig: Callable[..., PoolRig]) -> None:
     pool = rig(slab_bytes=1 << 20)
     status, back = pool.call(lambda: np.arange(10 << 17))
     assert status == Status.OK
     assert np.array_equal(back, np.arange(10 << 17))
 
 
-def test_result_beyond_what_a_message_may_carry(rig):
+def test_result_beyond_what_a_message_may_carry(rig: Callable[..., PoolRig]) -> None:
     pool = rig(frame_bytes=1 << 20)
     status, failure = pool.call(lambda: bytes(2 << 20))
     assert status == Status.UNSENDABLE
@@ -126,13 +133,13 @@ def test_result_beyond_what_a_message_may_carry(rig):
     assert pool.call(lambda: bytes(1 << 19))[0] == Status.OK
 
 
-def test_many_small_buffers_and_large_pickles(rig):
+def test_many_small_buffers_and_large_pickles(rig: Callable[..., PoolRig]) -> None:
     pool = rig()
     assert len(pool.call(lambda: [np.arange(10) for _ in range(5_000)])[1]) == 5_000
     assert pool.call(lambda: list(range(200_000)))[1][-1] == 199_999
 
 
-def test_arguments_arrive_writable(rig):
+def test_arguments_arrive_writable(rig: Callable[..., PoolRig]) -> None:
     def change(array: np.ndarray) -> float:
         array[0] = 7
         return float(array[0])
@@ -140,10 +147,12 @@ def test_arguments_arrive_writable(rig):
     assert rig().call(change, np.zeros(100_000)) == (Status.OK, 7.0)
 
 
-def test_death_of_a_child_leaves_what_it_had_delivered(rig):
+def test_death_of_a_child_leaves_what_it_had_delivered(
+    rig: Callable[..., PoolRig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pool = rig(slab_bytes=4 << 20)
     pool.keep_blocks = True
-    views = []
+    views: list[tuple[Any, ...]] = []
     take = pool._take
 
     def keep(event: a.Event) -> None:
@@ -151,7 +160,7 @@ def test_death_of_a_child_leaves_what_it_had_delivered(rig):
             views.extend(body for body in event.bodies if isinstance(body, tuple))
         take(event)
 
-    pool._take = keep
+    monkeypatch.setattr(pool, "_take", keep)
     pool.call(lambda: np.full(1 << 20, 3, "u1"))
     old = pool.pool.pid(0)
     pool.pool.kill(0)
@@ -163,11 +172,12 @@ def test_death_of_a_child_leaves_what_it_had_delivered(rig):
 
 
 @pytest.mark.parametrize("word", range(4), ids=["serial", "position", "bytes", "mark"])
-def test_a_block_that_was_not_written_to_its_end_is_not_taken(word):
+def test_a_block_that_was_not_written_to_its_end_is_not_taken(word: int) -> None:
     slab, words = new_slab(1 << 20), control.words(control.new_block())
     writer, ledger = SlabWriter(slab, words), SlabLedger(slab, words)
     data = memoryview(bytes(range(200)))
     position = writer.write(7, [data])
+    assert position is not None
     header = memoryview(slab).cast("B")[:32].cast("Q")
     whole = header[word]
     header[word] = 0 if whole else 1
@@ -179,7 +189,7 @@ def test_a_block_that_was_not_written_to_its_end_is_not_taken(word):
     assert bytes(ledger.take(7, 7, position, [200])[1][0]) == bytes(data)
 
 
-def test_idle_slab_takes_no_memory():
+def test_idle_slab_takes_no_memory() -> None:
     slabs = [new_slab(64 << 20) for _ in range(4)]
     mine = [entry for entry in Path("/proc/self/fd").iterdir() if "pym-" in _target(entry)]
     large = [info for info in map(_stat, mine) if info is not None and info.st_size == 64 << 20]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.worlds.broker import FUNCTION, World
@@ -152,7 +154,7 @@ def test_spilled_payloads_are_the_same(resident: int) -> None:
     world.wait(0.1)
     assert world.core.book.resident <= resident + 100
     world.node(slots=50)
-    seen = {}
+    seen: dict[int, Any] = {}
     while given := world.assigned():
         seen |= {index: body for (_, index), (_, body) in given.items()}
         world.drain(*((b"node", world.result(i, n)) for (_, i), (n, _) in given.items()))

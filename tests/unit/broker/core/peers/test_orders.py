@@ -69,8 +69,8 @@ def test_dependencies_hold_over_a_restart(world: World) -> None:
 
 def test_what_cannot_come_after_is_rejected(world: World) -> None:
     world.submit(1, "attached", durable=False)
-    for parents, options in ((["none"], {}), (["attached"], {}), (["a"], {"durable": False})):
-        world.submit(1, "job", after=parents, **options)
+    for parents, durable in ((["none"], True), (["attached"], True), (["a"], False)):
+        world.submit(1, "job", after=parents, durable=durable)
         [rejected] = world.take(b"client", m.Rejected)
         assert (rejected.job, rejected.first) == ("job", 0)
         assert rejected.reason
