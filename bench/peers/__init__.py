@@ -61,7 +61,7 @@ PEERS: dict[str, Peer] = {
         "manyhands_",
         ("--editable .[all]",),
         ("manyhands", "pyzmq", "msgpack", "numpy"),
-        "Executor with a cluster of its own, broker and node in one process; Pool beside it for map",
+        "Executor with its own cluster, broker and node in one process; Pool for map",
         "manyhands",
     ),
     "multiprocessing.Pool": Peer(
