@@ -4,6 +4,7 @@
 # make replay    what happens in one of them: SEED=17, and to one task of it: TASK=j0/3
 # make fuzz   MESSAGES=200000 odd messages of every role at a broker that is killed now and then: SEED=7
 # make check  style, types, spelling, links, prose
+# make docs   the documentation as a site, in out/site
 # make audit  look for known faults in the pinned packages: asks the advisory database of PyPI
 # make lock   pin every package anew, with hashes: UPGRADE=--upgrade takes the newest versions
 # make bench  compare with other systems, in half an hour (bench-quick: two minutes)
@@ -23,7 +24,7 @@ MESSAGES ?= 200000
 BENCH_RUN ?= out/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate replay fuzz check audit lock bench bench-quick bench-docs clean
+.PHONY: help demo test simulate replay fuzz check docs audit lock bench bench-quick bench-docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -51,8 +52,11 @@ check: $(VENV)/.installed-test,check
 	@echo "links" && $(BIN)/python tools/check_docs.py $(PAGES)
 	@echo "prose" && $(BIN)/python tools/prose.py
 
+docs: $(VENV)/.installed-docs
+	@$(BIN)/python tools/docs_site.py
+
 audit: $(VENV)/.installed-audit
-	@for lock in deploy/requirements.lock deploy/build.lock tools/requirements.lock tools/audit.lock; do \
+	@for lock in deploy/requirements.lock deploy/build.lock tools/requirements.lock tools/audit.lock tools/docs.lock; do \
 	  echo "pip-audit $$lock"; \
 	  $(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement $$lock || exit 1; \
 	done

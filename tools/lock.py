@@ -22,6 +22,7 @@ LOCKS = {
     "deploy/build.lock": [],
     "tools/requirements.lock": ["test", "check"],
     "tools/audit.lock": ["audit"],
+    "tools/docs.lock": ["docs"],
 }
 #: What builds the package, and installs it editable.
 BUILD = ["hatchling>=1.24", "editables>=0.5"]

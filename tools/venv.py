@@ -20,6 +20,7 @@ LOCKS = {
     "all": "deploy/requirements.lock",
     "test,check": "tools/requirements.lock",
     "audit": "tools/audit.lock",
+    "docs": "tools/docs.lock",
 }
 
 
