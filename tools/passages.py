@@ -1,4 +1,4 @@
-"""Read the prose out of Markdown and Python: passages of words, each with the line where it begins.
+"""Read the prose out of pages, Python and settings: passages of words, with the line where each begins.
 
 A passage is a paragraph, an item of a list, a cell of a table, a docstring's part, a comment or a
 message. Code is not prose: fenced and indented blocks are left out, and what stands between
@@ -26,10 +26,11 @@ _TAG = re.compile(r"<[^<>\n]+>")
 #: An entry of a docstring's section on arguments or errors.
 _ENTRY = re.compile(r"^\*{0,2}[\w.]+(?: \([^)]*\))?:\s")
 _SECTION = re.compile(r"^(?:Args|Arguments|Raises|Returns|Yields|Attributes|Note|Example)s?:$")
+_COMMENT = re.compile(r"^\s*#(?!!) ?(.*)$")
 #: Comments that speak to tools.
 _DIRECTIVE = re.compile(r"^#(?:!|\s*(?:noqa|type:|fmt:|mypy:|ruff:|pragma:|codespell:))")
 #: A row of a table in a docstring: cells with room between them.
-_GAP = re.compile(r"(?<=\S) {3,}(?=\S)")
+_GAP = re.compile(r"(?<=\S) {2,}(?=\S)")
 _SQL = re.compile(r"^\s*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|WITH|PRAGMA|DROP|BEGIN)\b")
 #: A string of fewer words is a key, a name or a format.
 _MESSAGE_WORDS = 4
@@ -64,6 +65,17 @@ def of_python(source: str, *, messages: bool) -> Iterator[Passage]:
         yield from _messages(tree, docstrings)
 
 
+def of_settings(text: str) -> Iterator[Passage]:
+    """Yield the comments of a file in which they begin with a hash: YAML, TOML, a Makefile, a script."""
+    block = list[str]()
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        if comment := _COMMENT.match(line):
+            block.append(comment[1])
+        elif block:
+            yield from _blocks(block, number - len(block), markdown=False)
+            block = []
+
+
 def _docstring(text: str, found: ast.Constant) -> Iterator[Passage]:
     margin = " " * found.col_offset
     lines = [line.removeprefix(margin) for line in text.splitlines()]
@@ -90,7 +102,7 @@ def _blocks(lines: list[str], first: int, *, markdown: bool) -> Iterator[Passage
             section = True
         elif bare.startswith("|") or (not markdown and _GAP.search(bare)):
             cells = _INLINE.sub(_CODE, bare)
-            for cell in [] if _RULED.match(bare) else re.split(r"\|| {3,}|<br>", cells):
+            for cell in [] if _RULED.match(bare) else re.split(r"\|| {2,}|<br>", cells):
                 yield Passage(number, _plain(cell))
         else:
             section = section and line.startswith("    ")

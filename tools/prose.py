@@ -4,9 +4,9 @@
     python tools/prose.py docs/security.md  list what there is to mend in these files
     python tools/prose.py --lower           write the baseline anew after mending; it can only shrink
 
-Reads the pages, and in Python docstrings, comments and messages. `prose-baseline.txt` says how many
-findings each file still has. A file with more fails, and so does one with fewer: then lower the
-baseline.
+Reads the pages, in Python docstrings, comments and messages, and the comments of settings.
+`prose-baseline.txt` says how many findings each file still has. A file with more fails, and so does one
+with fewer: then lower the baseline.
 """
 
 from __future__ import annotations
@@ -21,7 +21,18 @@ import passages
 
 LONGEST = 25
 BASELINE = Path("tools/prose-baseline.txt")
-PAGES = ("*.md", "docs/*.md", "deploy/*.md", "changes/*.md")
+PAGES = ("*.md", "docs/*.md", "changes/*.md")
+#: What is neither a page nor Python and has comments.
+SETTINGS = (
+    "Makefile",
+    "Dockerfile",
+    "*.yaml",
+    "*.toml",
+    ".*.yaml",
+    ".ci/*",
+    ".github/**/*",
+    "deploy/**/*",
+)
 PACKAGES = ("bench", "broker", "client", "examples", "shared", "tests", "tools", "worker")
 
 # Words for persons where a part acts, and clauses that come before what they speak of.
@@ -49,6 +60,8 @@ def findings(path: Path) -> list[Finding]:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         found = passages.of_markdown(text)
+    elif path.suffix != ".py":
+        found = passages.of_settings(text)
     else:
         # What tests compare with is not theirs to word.
         found = passages.of_python(text, messages=path.parts[0] != "tests")
@@ -69,8 +82,8 @@ def judge(passage: passages.Passage) -> Iterator[Finding]:
 
 def files() -> Iterator[Path]:
     """Yield every file that holds prose."""
-    for pattern in PAGES:
-        yield from Path().glob(pattern)
+    for pattern in PAGES + SETTINGS:
+        yield from (path for path in Path().glob(pattern) if path.is_file())
     for package in PACKAGES:
         yield from Path(package).rglob("*.py")
 

@@ -30,7 +30,8 @@ def main(picture: str, *command: str) -> int:
     done = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, text=True, check=False, timeout=600
     )
-    Path(picture).write_text(drawing(done.stdout, shlex.join(command)), encoding="utf-8")
+    title = shlex.join(command)
+    Path(picture).write_text(drawing(f"$ {title}\n{done.stdout.rstrip()}", title), encoding="utf-8")
     return done.returncode
 
 

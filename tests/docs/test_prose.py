@@ -86,6 +86,16 @@ def test_docstrings_comments_and_messages_of_python_are_read(
     assert result.stdout == f'module.py:{line}: retired: "nobody"\n'
 
 
+def test_comments_of_settings_are_read(tree: Path) -> None:
+    (tree / "compose.yaml").write_text(
+        "#!nobody\n# One\n# comment.\nnobody: 1\n  # of\n  # which\n"
+    )
+    result = prose(tree)
+    assert result.returncode == 1
+    assert 'compose.yaml:5: retired: "of which"' in result.stdout
+    assert "compose.yaml: 1 findings" in result.stdout
+
+
 @pytest.mark.parametrize(
     "source",
     [
