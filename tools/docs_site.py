@@ -112,7 +112,7 @@ def main() -> int:
     )
     application.build()
     print(f"the site is in {OUT / 'site'}")
-    return application.statuscode
+    return int(application.statuscode)
 
 
 def assemble(folder: Path) -> None:

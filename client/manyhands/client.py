@@ -14,7 +14,7 @@ from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands.job import AttachedJob, DurableJob, Job, submit_durable
 from manyhands.job_options import TaskOptions, job_options
 from manyhands.store import Ref
-from manyhands_shared.config import DEFAULT_BIND
+from manyhands_shared.address import DEFAULT_BIND
 from manyhands_shared.errors import ClusterClosed, NotAuthorised, Refused
 from manyhands_shared.handlers import is_from_handler
 

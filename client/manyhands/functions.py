@@ -11,13 +11,14 @@ state may differ each time.
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from manyhands.fingerprint import Fingerprint, importable
 from manyhands.session.inputs import MIN_BYTES, StoredPayload
-from manyhands_shared import labels, loans, plain, serial
+from manyhands_shared import labels, loans, plain, script, serial
 from manyhands_shared.messages import Function
 
 if TYPE_CHECKING:
@@ -94,9 +95,12 @@ def watch(function: Any) -> Fingerprint | None:
 
 
 def _by_reference(function: Any) -> bytes | None:
-    from manyhands_shared.script_pickle import with_script  # noqa: PLC0415 - it takes cloudpickle along
-
     try:
+        if not script.own_classes() and script.manager_key() is None:
+            return pickle.dumps(function, 5)
+        # 10 ms, and cloudpickle's 25
+        from manyhands_shared.script_pickle import with_script  # noqa: PLC0415
+
         return with_script(function)
     except Exception:  # noqa: BLE001 - then by value, whose error is the one to show
         return None

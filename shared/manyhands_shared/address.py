@@ -6,9 +6,11 @@ import re
 import sys
 from urllib.parse import urlsplit
 
-from manyhands_shared.config import DEFAULT_PORT
 from manyhands_shared.errors import ConfigError
 
+DEFAULT_PORT = 7711
+#: Where a broker listens, and where it is looked for.
+DEFAULT_BIND = f"tcp://127.0.0.1:{DEFAULT_PORT}"
 #: What fits into the system's structure, everywhere.
 _UNIX_PATH_BYTES = 100
 

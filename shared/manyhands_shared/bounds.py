@@ -16,7 +16,9 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
 from functools import cache
 from math import isfinite
-from typing import Any, get_args, get_type_hints
+from typing import Any, ClassVar, TypeVar, dataclass_transform, get_args, get_type_hints
+
+T = TypeVar("T")
 
 #: The highest index of a task.
 MAX_INDEX = (1 << 48) - 1
@@ -31,8 +33,14 @@ MAX_KEY_CHARS = 256
 LEAST = sys.float_info.min
 
 
+@dataclass_transform(frozen_default=True)
+def declared(cls: type[T]) -> type[T]:
+    """Have type checkers see a dataclass. `Bound` initialises it, for a dataclass takes long to make."""
+    return cls
+
+
 class Bound:
-    """What a value may be. Nothing changes one, but a frozen dataclass takes four times as long to make.
+    """What a value may be.
 
     `test` is an expression over the text `value`, true where the value is let through. It may name
     what this module defines.
@@ -41,6 +49,13 @@ class Bound:
     #: What the page calls it, and how it says the limit.
     name: str
     limit: str
+    __match_args__: ClassVar[tuple[str, ...]]
+
+    def __init_subclass__(cls) -> None:
+        cls.__match_args__ = tuple(cls.__annotations__)  # type: ignore[misc]
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        vars(self).update(zip(self.__match_args__, values, strict=False), **named)
 
     def test(self, value: str) -> str:
         """The check of a value, as an expression."""
@@ -52,7 +67,7 @@ class Bound:
         return None
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Int(Bound):
     """An integer from `low` to `high`, both included."""
 
@@ -70,7 +85,7 @@ class Int(Bound):
         return f"type({value}) is int and {self.low} <= {value} <= {self.high}"
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Float(Bound):
     """A finite number from `low` to `high`, and no subnormal one: division by those overflows."""
 
@@ -95,7 +110,7 @@ class Float(Bound):
         return f"{value} + 0.0"
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Text(Bound):
     """Text of `least` to `most` characters; a `word` is of visible ASCII ones alone."""
 
@@ -123,7 +138,7 @@ class Text(Bound):
         return f"{test} and {value}.isascii() and {value}.isprintable() and ' ' not in {value}"
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Bytes(Bound):
     """Exactly `size` bytes; up to `most` such, one behind the other, where `most` is given."""
 
@@ -146,7 +161,7 @@ class Bytes(Bound):
         return f"type({value}) is bytes and len({value}) in {lengths}"
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Flag(Bound):
     """True or false."""
 
@@ -158,7 +173,7 @@ class Flag(Bound):
         return f"type({value}) is bool"
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Map(Bound):
     """A map from text to plain values, all its levels and texts counted together.
 
@@ -190,7 +205,7 @@ class Map(Bound):
         return f"({value} is None or {test})" if self.optional else test
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Value(Bound):
     """Any plain value of up to `depth` levels of lists and maps."""
 
@@ -207,7 +222,7 @@ class Value(Bound):
         return f"is_bounded({value}, {self.depth}, {1 << 62}, {1 << 62})"
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Indices(Bound):
     """Different indices of tasks, or sizes that may be equal."""
 
@@ -227,7 +242,7 @@ class Indices(Bound):
         return f"are_indices({value}, {self.least}, {self.most}, {self.distinct})"
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Statuses(Bound):
     """One byte a task."""
 
@@ -244,7 +259,7 @@ class Statuses(Bound):
         return f"type({value}) is bytes and (not {value} or max({value}) <= {self.highest})"
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Bodies(Bound):
     """Payloads: each one in the header, or so many frames behind it."""
 
@@ -264,7 +279,7 @@ class Bodies(Bound):
         return f"are_bodies({value}, {self.least}, {self.most})"
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Groups(Bound):
     """Parts of a message, each of the fields of the class `group`."""
 
@@ -286,7 +301,7 @@ class Groups(Bound):
         return f"type({value}) is list and len({value}) <= {self.most}"
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Hex(Bound):
     """Nothing, or `size` bytes in small hexadecimal digits."""
 
@@ -304,7 +319,7 @@ class Hex(Bound):
         return f"type({value}) is str and len({value}) in (0, {2 * self.size}) and {digits}"
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Names(Bound):
     """A tuple of up to `most` different names of 1 to `chars` characters."""
 
@@ -322,7 +337,7 @@ class Names(Bound):
         return f"type({value}) is tuple and are_names({value}, {self.most}, {self.chars})"
 
 
-@dataclass(eq=False, repr=False)
+@declared
 class Amounts(Bound):
     """Amounts by name. None is so little, beside zero, that division by it overflows."""
 
@@ -349,7 +364,7 @@ class Amounts(Bound):
         return f"{{name: amount + 0.0 for name, amount in {value}.items()}}"
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(frozen=True)
 class Sum:
     """`first` and the `count` behind it, a number or a vector, reach up to `high` together."""
 

@@ -8,16 +8,22 @@ annotation says what the option does; the command's help shows it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from annotated_types import Ge, Gt, Le, MaxLen
+from manyhands_shared.address import DEFAULT_BIND
 
-DEFAULT_PORT = 7711
-DEFAULT_BIND = f"tcp://127.0.0.1:{DEFAULT_PORT}"
+if TYPE_CHECKING:
+    from annotated_types import Ge, Gt, Le, MaxLen
+
 MIB = 1 << 20
 
-Bytes = Annotated[int, Ge(0)]
-Seconds = Annotated[float, Gt(0), Le(86_400)]
+
+def hints(kind: type) -> dict[str, Any]:
+    """The types of an options dataclass's fields, with their constraints and help texts."""
+    # 10 ms that a process which was given its options should not pay
+    import annotated_types  # noqa: PLC0415
+
+    return get_type_hints(kind, localns=vars(annotated_types), include_extras=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +54,12 @@ class BrokerConfig:
         "with .allowed behind it.",
     ] = ""
     create_key: Annotated[bool, "Make the key file if there is none."] = False
-    lease: Annotated[Seconds, Ge(0.01), "How long a silent node keeps its attempts."] = 15.0
-    beat_interval: Annotated[Seconds, Ge(0.001), "Between two UDP heartbeats of a node."] = 1.0
+    lease: Annotated[float, Ge(0.01), Le(86_400), "How long a silent node keeps its attempts."] = (
+        15.0
+    )
+    beat_interval: Annotated[
+        float, Ge(0.001), Le(86_400), "Between two UDP heartbeats of a node."
+    ] = 1.0
     phi_threshold: Annotated[
         float,
         Gt(0),
@@ -57,7 +67,7 @@ class BrokerConfig:
         "Phi above which a node is suspected (8: one false alarm in 10^8 intervals).",
     ] = 8.0
     session_grace: Annotated[
-        Seconds, "How long a vanished client's jobs wait for it to come back."
+        float, Gt(0), Le(86_400), "How long a vanished client's jobs wait for it to come back."
     ] = 60.0
     window_tasks: Annotated[
         int,
@@ -118,10 +128,13 @@ class WorkerConfig:
         int, Ge(1), Le(65_536), "Tasks that the node holds at once, running and waiting."
     ] = 8_192
     slab_bytes: Annotated[
-        Bytes, "Each child's result slab, at most; less where shared memory is scarce."
+        int, Ge(0), "Each child's result slab, at most; less where shared memory is scarce."
     ] = 64 * MIB
     drain_timeout: Annotated[
-        Seconds, "How long a drain waits for running tasks before it gives them up."
+        float,
+        Gt(0),
+        Le(86_400),
+        "How long a drain waits for running tasks before it gives them up.",
     ] = 30.0
     idle_timeout: Annotated[float, Ge(0), "Leave after so long without a task; 0 is never."] = 0.0
     time_limit: Annotated[
@@ -155,7 +168,7 @@ class ClientConfig:
     key_file: Annotated[str, "Key file of the cluster."] = ""
     name: Annotated[str, MaxLen(200), "What the session is called where sessions are listed."] = ""
     connect_timeout: Annotated[
-        Seconds, "How long to try before a broker counts as unreachable."
+        float, Gt(0), Le(86_400), "How long to try before a broker counts as unreachable."
     ] = 10.0
     limit: Annotated[
         int, Ge(0), Le((1 << 32) - 1), "Tasks that run at once for this session; 0 is no limit."

@@ -77,6 +77,24 @@ class Script:
 script = Script()
 
 
+def own_classes() -> dict[str, type]:
+    """Return the classes of this process's own script, by their names in it."""
+    return {
+        name: value
+        for name, value in list(vars(sys.modules["__main__"]).items())
+        if isinstance(value, type) and value.__module__ == "__main__"
+    }
+
+
+def manager_key() -> bytes | None:
+    """Return multiprocessing's key of this process, if it uses managers, whose queues want it."""
+    if "multiprocessing.managers" not in sys.modules:
+        return None
+    from multiprocessing import process  # noqa: PLC0415 - it is loaded
+
+    return bytes(process.current_process().authkey)
+
+
 def main_globals(names: dict[str, Any]) -> dict[str, Any]:
     """Return the globals of functions of the script. Called by pickles of such functions."""
     main = script.main

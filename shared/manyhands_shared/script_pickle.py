@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from manyhands_shared.by_value import Pickler
-from manyhands_shared.script import main_globals, restore, use_key
+from manyhands_shared.script import main_globals, manager_key, own_classes, restore, use_key
 
 _PROTOCOL = 5
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -111,11 +111,7 @@ class _Key:
 
 def with_script(function: Any) -> bytes:
     """Pickle a function that can be imported, with what else its tasks may need of the script."""
-    classes, key = further_classes({}), manager_key()
-    if not classes and key is None:
-        return pickle.dumps(function, _PROTOCOL)
-    whole = _Whole(function, {}, classes)
-    return pickle.dumps(whole, _PROTOCOL)
+    return pickle.dumps(_Whole(function, {}, further_classes({})), _PROTOCOL)
 
 
 def dumps_names(names: dict[str, Any]) -> bytes:
@@ -143,15 +139,6 @@ def dumps_function(value: Any, keep: Keep, *, more: bool) -> bytes:
         return file.getvalue()
 
 
-def manager_key() -> bytes | None:
-    """Return multiprocessing's key of this process, if it uses managers, whose queues want it."""
-    if "multiprocessing.managers" not in sys.modules:
-        return None
-    from multiprocessing import process  # noqa: PLC0415 - it is loaded
-
-    return bytes(process.current_process().authkey)
-
-
 _pickled: weakref.WeakKeyDictionary[type, tuple[tuple[int, ...], bytes]] = (
     weakref.WeakKeyDictionary()
 )
@@ -161,8 +148,8 @@ def further_classes(names: dict[str, Any]) -> dict[str, bytes]:
     """Return pickles of the script's classes that are not among the names, as far as they are small."""
     found: dict[str, bytes] = {}
     room = _CLASSES_BYTES
-    for name, value in list(vars(sys.modules["__main__"]).items()):
-        if isinstance(value, type) and value.__module__ == "__main__" and name not in names:
+    for name, value in own_classes().items():
+        if name not in names:
             pickled = _pickle_class(value)
             if 0 < len(pickled) <= min(room, _CLASS_BYTES):
                 found[name] = pickled

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from manyhands_shared.config import hints
 from manyhands_shared.errors import ConfigError
 
 T = TypeVar("T")
@@ -70,14 +71,17 @@ def validate(kind: type[T], values: Mapping[str, Any]) -> T:
         ConfigError: one line that names the option and what is wrong with it.
     """
     # Reading a file needs no pydantic, and importing it takes longer than all the rest.
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
+    from pydantic import ValidationError, create_model  # noqa: PLC0415
 
     known = kind.__dataclass_fields__  # type: ignore[attr-defined]
     for name in values:
         if name not in known:
             raise ConfigError(f"unknown option {name!r}; there are: {', '.join(sorted(known))}")
     try:
-        return TypeAdapter(kind).validate_python(dict(values))
+        parts: dict[str, Any] = {
+            name: (hint, known[name].default) for name, hint in hints(kind).items()
+        }
+        return kind(**dict(create_model(kind.__name__, **parts).model_validate(values)))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))

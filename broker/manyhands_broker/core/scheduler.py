@@ -82,7 +82,6 @@ from manyhands_broker.core.placing import Placer
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.standings import Standings
 from manyhands_broker.core.store import Store
-from manyhands_broker.core.validate import validate
 from manyhands_broker.core.workers import Workers
 from manyhands_shared.messages import Cancel, ClientHello, Message, Who, WorkerHello
 
@@ -192,6 +191,8 @@ class Core:
         Raises:
             AssertionError: naming what does not add up.
         """
+        from manyhands_broker.core.validate import validate  # noqa: PLC0415 - 2 ms, of tests alone
+
         validate(self.book)
 
     def _settle(self) -> None:

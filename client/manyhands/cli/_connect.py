@@ -10,7 +10,8 @@ from manyhands import Client
 from manyhands.cli import _output
 from manyhands.own import OwnCluster
 from manyhands_shared import settings
-from manyhands_shared.config import DEFAULT_BIND, ClientConfig
+from manyhands_shared.address import DEFAULT_BIND
+from manyhands_shared.config import ClientConfig
 
 
 @contextlib.contextmanager

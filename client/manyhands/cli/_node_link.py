@@ -12,8 +12,8 @@ import psutil
 
 from manyhands.cli._errors import JobFailed
 from manyhands_shared import settings
-from manyhands_shared.address import host_of
-from manyhands_shared.config import DEFAULT_BIND, ClientConfig
+from manyhands_shared.address import DEFAULT_BIND, host_of
+from manyhands_shared.config import ClientConfig
 from manyhands_shared.errors import BrokerUnreachable, NotAuthorised
 from manyhands_shared.link import LinkEvent, connect
 from manyhands_shared.role_key import RoleKey, credentials, load

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 import click
 
 from manyhands.cli._duration import DURATION
 from manyhands_shared import duration
-from manyhands_shared.config import ClientConfig
+from manyhands_shared.config import ClientConfig, hints
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -44,11 +44,11 @@ def config_options(
     chosen = set(names)
 
     def add(function: Decorated) -> Decorated:
-        hints = get_type_hints(kind, include_extras=True)
+        types = hints(kind)
         for field in reversed(fields(kind)):
             if not chosen or field.name in chosen:
                 default = None if field.default is MISSING else field.default
-                function = _option(command, field.name, hints[field.name], default)(function)
+                function = _option(command, field.name, types[field.name], default)(function)
         return function
 
     return add
