@@ -136,6 +136,16 @@ class RemoteFuture(Future[Any]):
             self._load(timeout)
         return self._exception
 
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """Return whether it is done and cancelled, its result and its exception.
+
+        asyncio asks for them so from Python 3.14 on; the base class does not know of a result that is
+        still to be unpickled.
+        """
+        if self._state is FINISHED and self._body is not None:
+            self._load(None)
+        return self.done(), self.cancelled(), self._result, self._exception
+
     def _await(self, timeout: float | None) -> float | None:
         """Wait until it has ended; what is left of `timeout` then."""
         deadline = None if timeout is None else monotonic() + timeout

@@ -183,6 +183,20 @@ def test_asyncio(broker: FakeBroker) -> None:
         assert asyncio.run(main(executor)) == [*range(20), 32]
 
 
+def test_what_asyncio_of_python_3_14_asks_for_is_unpickled() -> None:
+    """It no longer calls `result` and `exception`."""
+    pending, ended, failed, cancelled = (future() for _ in range(4))
+    end(ended, value=[7])
+    fail(failed, ValueError("seven"))
+    cancelled.cancel()
+    assert pending._get_snapshot() == (False, False, None, None)
+    assert ended._get_snapshot() == (True, False, [7], None)
+    done, stopped, value, error = failed._get_snapshot()
+    assert (done, stopped, value) == (True, False, None)
+    assert isinstance(error, ValueError)
+    assert cancelled._get_snapshot() == (True, True, None, None)
+
+
 def test_cancelling_from_asyncio_reaches_the_broker(broker: FakeBroker) -> None:
     broker.holding = True
 
