@@ -20,9 +20,10 @@ import psutil
 import zmq
 
 from manyhands.cluster import LocalCluster
-from manyhands_shared import messages as m
-from manyhands_shared import pieces, wire
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol import wire
+from manyhands_shared.transport import zmq_pieces
 
 SHORT, LONG = 10_000, 1_000_000
 #: Bytes of one task's argument, which the broker has to keep, and of a result.
@@ -42,12 +43,12 @@ class Peer:
 
     def say(self, message: m.Message) -> None:
         """Send a message."""
-        self.socket.send_multipart(pieces.cut(wire.encode(message)))
+        self.socket.send_multipart(zmq_pieces.cut(wire.encode(message)))
 
     def hear(self) -> m.Message:
         """The next message; a broker that is silent for long is an error."""
         assert self.socket.poll(30_000), "the broker says nothing"
-        return wire.decode(pieces.join(self.socket.recv_multipart()))
+        return wire.decode(zmq_pieces.join(self.socket.recv_multipart()))
 
 
 class Script:

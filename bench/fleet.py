@@ -31,9 +31,10 @@ import zmq
 
 import manyhands
 from bench.simulated import serve
-from manyhands_shared import messages as m
-from manyhands_shared import pieces, wire
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol import wire
+from manyhands_shared.transport import zmq_pieces
 
 _PROCESSES = 2
 _JOIN_SECONDS = 60.0
@@ -209,11 +210,11 @@ class Feeder:
         self._send(m.Submit([m.SubmitGroup(job, _FUNCTION, told, first, closed, bodies)]))
 
     def _send(self, message: m.Message) -> None:
-        self._socket.send_multipart(pieces.cut(wire.encode(message)))
+        self._socket.send_multipart(zmq_pieces.cut(wire.encode(message)))
 
     def _hear(self) -> m.Message:
         assert self._socket.poll(_SILENCE_MS), "the broker says nothing"
-        message = wire.decode(pieces.join(self._socket.recv_multipart()))
+        message = wire.decode(zmq_pieces.join(self._socket.recv_multipart()))
         if isinstance(message, m.Results):
             self.ended += sum(len(group.indices) for group in message.groups)
             self._send(m.Ack(message.seq))

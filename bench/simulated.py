@@ -15,10 +15,11 @@ from multiprocessing.synchronize import Event
 
 import zmq
 
-from manyhands_shared import beat, pieces, wire
-from manyhands_shared import messages as m
 from manyhands_shared.config import WorkerConfig
-from manyhands_worker.dispatch import BATCH_SECONDS, BATCH_TASKS
+from manyhands_shared.protocol import heartbeat, wire
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.transport import zmq_pieces
+from manyhands_worker.core.slots import BATCH_SECONDS, BATCH_TASKS
 
 _WINDOW = WorkerConfig().window
 _RESULT = b"\x80\x05K\x01."
@@ -103,12 +104,12 @@ class Node:
         self._send(m.WorkerHello(1, name, self._boot_id, 1, 0, [], {"host": "simulated"}))
 
     def _send(self, message: m.Message) -> None:
-        self.socket.send_multipart(pieces.cut(wire.encode(message)))
+        self.socket.send_multipart(zmq_pieces.cut(wire.encode(message)))
 
     def turn(self) -> None:
         """Take and answer what has come."""
         while int(self.socket.get(zmq.EVENTS)) & zmq.POLLIN:
-            match wire.decode(pieces.join(self.socket.recv_multipart())):
+            match wire.decode(zmq_pieces.join(self.socket.recv_multipart())):
                 case m.WorkerWelcome() as welcome:
                     self._welcome, self.joined = welcome, True
                 case m.Assign(groups):
@@ -154,8 +155,8 @@ class Node:
             self._renew()
         if welcome.beat_port:
             self._beats += 1
-            sign = beat.Beat(
+            sign = heartbeat.Beat(
                 welcome.beat_row, self._boot_id, self._beats, self._beats, 0, 0.0, 0, 0, 0.0
             )
-            datagram = beat.encode(sign, welcome.beat_key)
+            datagram = heartbeat.encode(sign, welcome.beat_key)
             self._udp.sendto(datagram, ("127.0.0.1", welcome.beat_port))

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from manyhands_shared.process import begin
+from manyhands_shared.processes.lifecycle import begin
 
 
 def main() -> int:

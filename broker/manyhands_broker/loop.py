@@ -7,7 +7,7 @@ full has its messages kept here until it takes them; how many that can be is bou
 the protocol.
 
 A commit that fails for lack of room is tried again each second. Until it succeeds nothing leaves that
-may rest on what is not written yet (`withheld` says what does). Leases go on, so running work is not
+may rest on what is not written yet (`commit_gate` says what does). Leases go on, so running work is not
 lost, and nobody is told of anything that a restart would forget. (Submissions are
 refused long before, while there is still room for results; so this is the case of somebody else filling
 the disk.) A journal that fails in any other way ends the loop.
@@ -25,7 +25,8 @@ from typing import Any
 
 import zmq
 
-from manyhands_broker import withheld
+from manyhands_broker import commit_gate
+from manyhands_broker.auth import Door
 from manyhands_broker.core import (
     ANYBODY,
     Core,
@@ -44,23 +45,23 @@ from manyhands_broker.core import (
     Watch,
 )
 from manyhands_broker.journal import Journal, JournalFull
-from manyhands_broker.links import Links
-from manyhands_broker.lodging import Lodging
-from manyhands_broker.outgoing import frames_of
-from manyhands_broker.security import Door
-from manyhands_broker.unix_port import UnixPort
-from manyhands_shared import pieces, wire
+from manyhands_broker.ports.encoding import frames_of
+from manyhands_broker.ports.inprocess import Lodging
+from manyhands_broker.ports.unix import UnixPort
+from manyhands_broker.ports.zmq_disconnects import Links
 from manyhands_shared.clock import Clock
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.messages import (
+from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.protocol import wire
+from manyhands_shared.protocol.messages import (
     ClientHello,
     Message,
     Ping,
     Refused,
     WorkerHello,
 )
-from manyhands_shared.patience import Patience
-from manyhands_shared.serial import Buffer
+from manyhands_shared.spinning import Patience
+from manyhands_shared.transport import zmq_pieces
 
 log = logging.getLogger("manyhands.broker")
 
@@ -280,7 +281,7 @@ class Loop:
             sender = who(peer, frame)
             if sender is None:
                 self.counters["revoked_messages"] += 1
-                pieces.skip(self._router)
+                zmq_pieces.skip(self._router)
                 continue
             message = self._read(peer)
             if links is not None:
@@ -310,7 +311,7 @@ class Loop:
         if not router.get(_RCVMORE):
             return self._decode(peer, [header])
         try:
-            return wire.decode(pieces.receive(header, router))
+            return wire.decode(zmq_pieces.receive(header, router))
         except ProtocolError as error:
             self._complain(peer, error)
             return None
@@ -332,10 +333,10 @@ class Loop:
             log.debug("%s could not be handled", kind, exc_info=True)
             caused = self._core.collect()
         if self._withheld and caused:
-            left = withheld.forget(self._journal, caused)
+            left = commit_gate.forget(self._journal, caused)
             if len(left) < len(caused):
                 self._next_commit = now  # there may be room now
-            caused = withheld.send(left, self._send)
+            caused = commit_gate.send(left, self._send)
         effects += caused
 
     def _read_on(self, now: float) -> None:
@@ -343,7 +344,7 @@ class Loop:
         pages = self._core.handle(Unwritable(), now)
         self._reading = bool(pages)
         if pages:
-            self._withheld += withheld.read(pages, self._withheld, self._send)
+            self._withheld += commit_gate.read(pages, self._withheld, self._send)
 
     def _receive(self) -> zmq.Frame | None:
         """The first frame of the next message, if there is one: whose it is."""
@@ -401,7 +402,7 @@ class Loop:
         if self._withheld and now < self._next_commit:
             return False
         try:
-            withheld.commit(self._journal, effects)
+            commit_gate.commit(self._journal, effects)
         except JournalFull as error:
             if not self._withheld:
                 log.error("%s; nothing goes on until then", error)  # noqa: TRY400 - one line
@@ -417,7 +418,7 @@ class Loop:
         """Keep back all that may rest on what is not written."""
         self._withheld = []
         for effect in effects:
-            if isinstance(effect, Send) and isinstance(effect.message, withheld.PROMISE_NOTHING):
+            if isinstance(effect, Send) and isinstance(effect.message, commit_gate.PROMISE_NOTHING):
                 # Should the link be gone, the next send over it says so.
                 self._send(effect.peer, effect.message)
             elif not isinstance(effect, Persist):
@@ -452,7 +453,7 @@ class Loop:
             waiting.append(frames)
             return True
         self._used = True
-        frames = pieces.cut(frames)
+        frames = zmq_pieces.cut(frames)
         try:
             send = self._router.send
             send(peer, _MORE)

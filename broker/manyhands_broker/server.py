@@ -16,23 +16,26 @@ from typing import Any
 
 import zmq
 
-from manyhands_broker import descriptors, lastseen
+from manyhands_broker import descriptor_reserve
+from manyhands_broker.auth import Door, Keyring, load_key, secure
 from manyhands_broker.core import Core, Limits, Unwatch, Watch
-from manyhands_broker.gauges import Gauges
+from manyhands_broker.heartbeats import table as lastseen
+from manyhands_broker.heartbeats.failure_detector import Liveness
+from manyhands_broker.heartbeats.pressure import Gauges
+from manyhands_broker.heartbeats.receiver import HeartbeatMonitor, bind_udp
 from manyhands_broker.journal import Journal, MemoryJournal
-from manyhands_broker.links import Links, bind
-from manyhands_broker.liveness import Liveness
-from manyhands_broker.lodging import Lodge
 from manyhands_broker.loop import Loop
-from manyhands_broker.monitor import HeartbeatMonitor, bind_udp
-from manyhands_broker.security import Door, Keyring, load_key, secure
-from manyhands_shared import address, allow_list, hash_seed
+from manyhands_broker.ports.inprocess import Lodge
+from manyhands_broker.ports.zmq_disconnects import Links, bind
 from manyhands_shared.clock import monotonic
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError, ExitCode, ManyhandsError
-from manyhands_shared.keys import ClusterKey
-from manyhands_shared.notify import Notifier
-from manyhands_shared.private import private
+from manyhands_shared.processes import hash_seed
+from manyhands_shared.sd_notify import Notifier
+from manyhands_shared.security import allow_list
+from manyhands_shared.security.cluster_key import ClusterKey
+from manyhands_shared.security.private_files import private
+from manyhands_shared.transport import address
 
 log = logging.getLogger("manyhands.broker")
 
@@ -76,7 +79,7 @@ def _serve(
 ) -> int:
     manager = Notifier()
     key = load_key(config)
-    limit = descriptors.set_aside()
+    limit = descriptor_reserve.set_aside()
     with contextlib.ExitStack() as stack:
         context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
         router = stack.enter_context(context.socket(zmq.ROUTER))
@@ -214,7 +217,7 @@ class _Heartbeats:
 
     def _start(self) -> None:
         self._monitor = HeartbeatMonitor(self._udp, self._table)
-        with descriptors.reserve():
+        with descriptor_reserve.reserve():
             self._monitor.start()
 
     def _died(self) -> None:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from manyhands_shared import __version__
 
 if TYPE_CHECKING:
+    from manyhands._values.store import Ref
     from manyhands.client import Client
     from manyhands.cluster import LocalCluster
     from manyhands.executor import Executor
     from manyhands.job import Job
-    from manyhands.job_options import TaskOptions
+    from manyhands.options import TaskOptions
     from manyhands.pool import AsyncResult, Pool
-    from manyhands.store import Ref
     from manyhands_shared.errors import (
         BrokerUnreachable,
         ClusterClosed,
@@ -81,8 +81,8 @@ _HOMES = {
     "Job": "manyhands.job",
     "LocalCluster": "manyhands.cluster",
     "Pool": "manyhands.pool",
-    "Ref": "manyhands.store",
-    "TaskOptions": "manyhands.job_options",
+    "Ref": "manyhands._values.store",
+    "TaskOptions": "manyhands.options",
 }
 
 

@@ -9,14 +9,14 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Self, Unpack
 
-from manyhands import arguments, functions
-from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
+from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
+from manyhands._submit import arguments, functions
+from manyhands._values.store import Ref
 from manyhands.job import AttachedJob, DurableJob, Job, submit_durable
-from manyhands.job_options import TaskOptions, job_options
-from manyhands.store import Ref
-from manyhands_shared.address import DEFAULT_BIND
+from manyhands.options import TaskOptions, job_options
 from manyhands_shared.errors import ClusterClosed, NotAuthorised, Refused
-from manyhands_shared.handlers import is_from_handler
+from manyhands_shared.processes.signal_handlers import is_from_handler
+from manyhands_shared.transport.address import DEFAULT_BIND
 
 _QUERY_SECONDS = 30.0
 _LOOK_SECONDS = 0.02

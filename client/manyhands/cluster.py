@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
-from manyhands.family import Family
-from manyhands.own import own_address
-from manyhands_shared import address
+from manyhands._local.embedded import own_address
+from manyhands._local.subprocesses import Family
 from manyhands_shared.config import BrokerConfig, WorkerConfig
+from manyhands_shared.transport import address
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 

@@ -11,13 +11,13 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
-from manyhands.calls import Calls, CallsFamily
-from manyhands.chunks import chunks
-from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
-from manyhands.futures import RemoteFuture
-from manyhands.job_options import TaskOptions, job_options
-from manyhands.store import Ref
-from manyhands_shared.callable import MapChunk, StarmapChunk
+from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
+from manyhands._results.futures import RemoteFuture
+from manyhands._submit.calls import Calls, CallsFamily
+from manyhands._submit.chunks import chunks
+from manyhands._values.store import Ref
+from manyhands.options import TaskOptions, job_options
+from manyhands_shared.payloads.wrappers import MapChunk, StarmapChunk
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -8,14 +8,14 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from manyhands.inbox import BoundedInbox, Inbox
-from manyhands.loop import SessionLoop
-from manyhands.open_job import OpenJob
-from manyhands.pool_results import outcome
+from manyhands._io.io_thread import SessionLoop
+from manyhands._io.open_job import OpenJob
+from manyhands._results.inbox import BoundedInbox, Inbox
+from manyhands._results.pool_results import outcome
 from manyhands_shared.errors import TaskLost
-from manyhands_shared.handlers import is_from_handler
-from manyhands_shared.messages import Function
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.processes.signal_handlers import is_from_handler
+from manyhands_shared.protocol.messages import Function
 
 #: What the broker says of a job that is over.
 ENDED_STATES = ("done", "failed", "cancelled")

@@ -10,18 +10,18 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn, Self
 
-from manyhands import arguments
-from manyhands.calls import Calls
-from manyhands.chunks import chunks
-from manyhands.connect import CONNECT_SECONDS, MAX_PENDING, Connection
-from manyhands.futures import RemoteFuture
-from manyhands.job_options import job_options
-from manyhands.open_job import OpenJob
-from manyhands.pool_imap import IMapIterator, feed
-from manyhands.pool_results import ApplyResult, Callback, MapResult
-from manyhands.store import Ref
-from manyhands_shared.callable import MapChunk, StarmapChunk
+from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
+from manyhands._io.open_job import OpenJob
+from manyhands._results.futures import RemoteFuture
+from manyhands._results.imap import IMapIterator, feed
+from manyhands._results.pool_results import ApplyResult, Callback, MapResult
+from manyhands._submit import arguments
+from manyhands._submit.calls import Calls
+from manyhands._submit.chunks import chunks
+from manyhands._values.store import Ref
+from manyhands.options import job_options
 from manyhands_shared.errors import ClusterClosed, ManyhandsError
+from manyhands_shared.payloads.wrappers import MapChunk, StarmapChunk
 
 AsyncResult = ApplyResult
 

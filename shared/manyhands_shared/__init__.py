@@ -1,15 +1,12 @@
 """What the broker, the node and the client of manyhands have in common.
 
-- `messages`: the messages of protocol version 1, one frozen dataclass each.
-- `wire`: messages to frames and back, with every limit enforced on the way in.
-- `serial`: Python values to payloads and back (pickle protocol 5, out-of-band buffers).
-- `plain`: the same without pickle, for safe jobs.
-- `labels`: what a node must be like to run a job.
-- `failure`: a task's exception as a payload that loads everywhere.
-- `beat`: the signed UDP heartbeat datagram.
-- `keys`, `role_key`: the cluster key and what is derived from it; keys of one person or machine.
-- `allow_list`: which of the latter a broker lets in.
-- `config`, `settings`: the options of each role, and reading them from outside.
+- `payloads`: Python values to bytes and back.
+- `protocol`: the wire protocol: messages, their bounds, and frames.
+- `transport`: connections to the broker.
+- `shm`: memory lent between the processes of one host.
+- `security`: keys, and who is let in.
+- `processes`: how processes are started, what they inherit, and how they end.
+- `config`: the options of each role. `errors`: what users catch.
 - `errors`: what users catch. `clock`: time as an argument.
 
 Nothing in here imports another part of manyhands.

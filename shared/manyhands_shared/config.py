@@ -1,6 +1,6 @@
 """The options of each role: plain frozen dataclasses with constraints in their annotations.
 
-Nothing here validates; `settings` does, with pydantic, at the edge where values come from outside.
+Nothing here validates; `manyhands.cli` does, with pydantic, at the edge where values come from outside.
 Processes that manyhands itself starts get values which were validated before. The text in an
 annotation says what the option does; the command's help shows it.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from manyhands_shared.address import DEFAULT_BIND
+from manyhands_shared.transport.address import DEFAULT_BIND
 
 if TYPE_CHECKING:
     from annotated_types import Ge, Gt, Le, MaxLen

@@ -14,7 +14,7 @@ import pytest
 
 from harness.cluster.bench import Bench, joined
 from harness.processes import eventually
-from manyhands_worker.enclosure import Enclosure
+from manyhands_worker.host.child_cgroups import Enclosure
 
 BOUND = 40.0
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(300)"]

@@ -15,8 +15,8 @@ from harness.cluster.bench import Bench, counters, joined
 from harness.cluster.ledger import Ledger, run
 from harness.cluster.peers import Peer, Peers, client_hello, node_hello
 from harness.processes import eventually
-from manyhands_shared import beat, wire
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import heartbeat, wire
+from manyhands_shared.protocol import messages as m
 
 ROUNDS = 300
 ID = bytes(16)
@@ -136,8 +136,8 @@ def throw(peer: Peer, frames: list[bytes]) -> None:
 
 def datagrams(rng: random.Random, welcome: m.WorkerWelcome) -> Iterator[bytes]:
     """Noise, and heartbeats that are almost right."""
-    yield rng.randbytes(rng.choice([0, 1, beat.DATAGRAM_BYTES, rng.randrange(1500)]))
-    told = beat.Beat(
+    yield rng.randbytes(rng.choice([0, 1, heartbeat.DATAGRAM_BYTES, rng.randrange(1500)]))
+    told = heartbeat.Beat(
         rng.choice([welcome.beat_row, rng.randrange(1 << 32)]),
         rng.choice([b"v" * 16, secrets.token_bytes(16)]),
         counter=rng.randrange(1 << 64),
@@ -148,7 +148,7 @@ def datagrams(rng: random.Random, welcome: m.WorkerWelcome) -> Iterator[bytes]:
         available=rng.randrange(1 << 64),
         load=rng.choice([0.0, float("nan")]),
     )
-    whole = bytearray(beat.encode(told, rng.choice([welcome.beat_key, bytes(32)])))
+    whole = bytearray(heartbeat.encode(told, rng.choice([welcome.beat_key, bytes(32)])))
     if rng.random() < 0.5:
         whole[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
     yield bytes(whole)

@@ -12,9 +12,9 @@ import pytest
 
 from harness.cluster.bench import Bench, joined
 from harness.processes import eventually
-from manyhands_shared import loans
+from manyhands_shared import shm
 
-pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
+pytestmark = pytest.mark.skipif(not shm.AVAILABLE, reason="memory is lent on Linux only")
 
 BOUND = 40.0
 

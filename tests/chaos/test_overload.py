@@ -9,7 +9,7 @@ import manyhands
 from harness.cluster.bench import Bench
 from harness.cluster.peers import Peer, Peers, node_hello, results_of
 from harness.processes import eventually
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import messages as m
 
 MIB = 1 << 20
 

@@ -22,7 +22,7 @@ from harness.cluster.bench import Bench, joined
 from harness.cluster.parts import Node
 from harness.cluster.peers import Peer, Peers, node_hello, results_of
 from harness.processes import eventually
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import messages as m
 
 BOUND = 40.0
 MIB = 1 << 20

@@ -14,8 +14,9 @@ import pytest
 from fuzz.storm import Storm
 from harness.cluster.peers import Peer
 from harness.hostile import encoded
-from manyhands_shared import beat, pieces
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import heartbeat
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.transport import zmq_pieces
 
 FUNCTION = bytes(16)
 SEED = int(os.environ.get("MANYHANDS_TEST_SEED") or random.randrange(1 << 30))
@@ -37,7 +38,7 @@ def say(speaker: Peer, *said: Any) -> None:
     for message in said:
         frames = encoded(message)
         assert frames is not None
-        speaker.socket.send_multipart(pieces.cut(frames))
+        speaker.socket.send_multipart(zmq_pieces.cut(frames))
 
 
 def test_a_storm_of_odd_messages_ends_nobodys_work(storm: Storm) -> None:
@@ -138,8 +139,10 @@ def test_heartbeats_of_any_size_stop_nobody(storm: Storm) -> None:
     welcome = node.until(m.WorkerWelcome)
     largest, boot = (1 << 64) - 1, b"worker1-0".ljust(16, b"_")
     for cpu in (math.nan, math.inf, 1e308, 1.0):
-        told = beat.Beat(welcome.beat_row, boot, 1, largest, largest, cpu, largest, largest, cpu)
-        storm.tell(beat.encode(told, welcome.beat_key))
+        told = heartbeat.Beat(
+            welcome.beat_row, boot, 1, largest, largest, cpu, largest, largest, cpu
+        )
+        storm.tell(heartbeat.encode(told, welcome.beat_key))
     storm.look()
     for _ in range(500):
         storm.beat(welcome)

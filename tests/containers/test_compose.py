@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.processes import eventually
-from manyhands_worker.hiding import _LANDLOCK, _landlock_version
+from manyhands_worker.host.key_hiding import _LANDLOCK, _landlock_version
 
 if TYPE_CHECKING:
     from harness.compose import Compose

@@ -19,11 +19,13 @@ import pytest
 import yaml
 
 from harness.command import COMMAND
+from manyhands import _durations as durations
+from manyhands.cli import _settings as settings
 from manyhands.cli._app import VERBS, app
 from manyhands_broker.http.app import SCALE
 from manyhands_broker.http.metrics import COUNTERS, GAUGES
-from manyhands_shared import allow_list, duration, settings
 from manyhands_shared.config import BrokerConfig, WorkerConfig
+from manyhands_shared.security import allow_list
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -141,7 +143,7 @@ def test_there_is_time_for_a_drain_everywhere() -> None:
     [worker] = PODS["worker"]["spec"]["containers"]
     assert PODS["worker"]["spec"]["terminationGracePeriodSeconds"] > drain(worker["args"])
     service = COMPOSE["services"]["worker"]
-    assert duration.parse(service["stop_grace_period"]) > drain(service["command"])
+    assert durations.parse(service["stop_grace_period"]) > drain(service["command"])
     unit = read_unit(DEPLOY / "systemd/manyhands-worker.service")["Service"]
     assert int(unit["TimeoutStopSec"]) > drain(started_by(unit))
 

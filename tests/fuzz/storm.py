@@ -20,9 +20,10 @@ from harness.cluster.keyed import Keyed
 from harness.cluster.peers import Peer, Peers
 from harness.hostile import encoded
 from harness.processes import eventually, free_port
-from manyhands_shared import beat, pieces, wire
-from manyhands_shared import messages as m
 from manyhands_shared.errors import ProtocolError
+from manyhands_shared.protocol import heartbeat, wire
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.transport import zmq_pieces
 
 #: Messages between two looks whether all is well, and the memory that the broker may take meanwhile.
 LOOK = 1_000
@@ -58,7 +59,7 @@ class Vandal:
             frames = damaged(rng, frames)
         with suppress(zmq.Again):
             if self._peer.socket.poll(5_000, zmq.POLLOUT):
-                self._peer.socket.send_multipart(pieces.cut(frames), zmq.NOBLOCK)
+                self._peer.socket.send_multipart(zmq_pieces.cut(frames), zmq.NOBLOCK)
         self._hear()
         if self._welcome is not None and rng.random() < 0.05:
             self._storm.beat(self._welcome)
@@ -85,7 +86,7 @@ class Vandal:
         while self._peer.socket.poll(0):
             frames = self._peer.socket.recv_multipart()
             with suppress(ProtocolError):
-                message = wire.decode(pieces.join(frames))
+                message = wire.decode(zmq_pieces.join(frames))
                 if isinstance(message, m.WorkerWelcome):
                     self._welcome = message
                 elif isinstance(message, m.Refused):
@@ -200,7 +201,7 @@ class Storm:
         row = rng.choice((welcome.beat_row, rng.randrange(1 << 32)))
         told: Any = (row, b"worker1-0".ljust(16, b"_"), *whole[:3], odd[0], *whole[3:5], odd[1])
         with suppress(struct.error, OSError):
-            self.tell(beat.encode(beat.Beat(*told), welcome.beat_key))
+            self.tell(heartbeat.encode(heartbeat.Beat(*told), welcome.beat_key))
 
     def tell(self, datagram: bytes) -> None:
         """Send something to where heartbeats go."""

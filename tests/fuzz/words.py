@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.hostile import ODD, edges
 from harness.strategies import GROUPS
-from manyhands_shared import bounds
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import bounds
+from manyhands_shared.protocol import messages as m
 
 #: What each role may say to the broker; some of it only after a hello.
 OF_CLIENTS = (

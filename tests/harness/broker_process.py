@@ -15,9 +15,10 @@ from typing import Any
 import psutil
 import zmq
 
-from manyhands_shared import messages as m
-from manyhands_shared import pieces, wire
-from manyhands_shared.keys import ClusterKey
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol import wire
+from manyhands_shared.security.cluster_key import ClusterKey
+from manyhands_shared.transport import zmq_pieces
 
 FUNCTION = bytes(16)
 FAST = {"lease": 2.0, "beat_interval": 0.2, "session_grace": 1.0}
@@ -66,12 +67,12 @@ class Peer:
         self.socket.connect(address)
 
     def send(self, message: m.Message) -> None:
-        self.socket.send_multipart(pieces.cut(wire.encode(message)))
+        self.socket.send_multipart(zmq_pieces.cut(wire.encode(message)))
 
     def receive(self, timeout: float = 10.0) -> m.Message:
         if not self.socket.poll(int(timeout * 1000)):
             raise TimeoutError("the broker says nothing")
-        return wire.decode(pieces.join(self.socket.recv_multipart()))
+        return wire.decode(zmq_pieces.join(self.socket.recv_multipart()))
 
     def until(self, kind: type, timeout: float = 10.0) -> Any:
         deadline = time.monotonic() + timeout

@@ -1,7 +1,7 @@
 """A broker for tests of the client: a real ROUTER in a thread that runs the tasks itself.
 
-It speaks `manyhands_shared.wire` and keeps sessions as the protocol page says, and it can be told to
-misbehave: hold tasks back, lose or repeat messages, forget sessions, vanish and come back.
+It speaks `manyhands_shared.protocol.wire` and keeps sessions as the protocol page says. It can be told
+to misbehave: hold tasks back, lose or repeat messages, forget sessions, vanish and come back.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any, Self
 import zmq
 
 from harness.processes import eventually
-from manyhands_shared import pieces, serial, wire
-from manyhands_shared.callable import Setup
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.failure import Failure, of_exception
-from manyhands_shared.messages import (
+from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.wrappers import Setup
+from manyhands_shared.protocol import wire
+from manyhands_shared.protocol.failure import Failure, of_exception
+from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,
     Accepted,
     Ack,
@@ -43,6 +44,7 @@ from manyhands_shared.messages import (
     SubmitGroup,
     Who,
 )
+from manyhands_shared.transport import zmq_pieces
 
 CANCELLED = Failure("manyhands.Cancelled", "the task was cancelled").encode()
 
@@ -61,7 +63,7 @@ class FakeSession:
     functions: dict[str, bytes] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
     #: Tasks taken and not ended: (job, index) to arguments, in order.
-    waiting: dict[tuple[str, int], serial.Payload] = field(default_factory=dict)
+    waiting: dict[tuple[str, int], pickled.Payload] = field(default_factory=dict)
 
 
 class FakeBroker:
@@ -224,7 +226,7 @@ class FakeBroker:
             if self._socket is not None and self._socket in ready:
                 peer, *frames = self._socket.recv_multipart()
                 try:
-                    message = wire.decode(pieces.join(frames))
+                    message = wire.decode(zmq_pieces.join(frames))
                 except ProtocolError:
                     continue
                 if not self.loses(message):
@@ -252,7 +254,7 @@ class FakeBroker:
                 counts = [JobCount(group.job, session.counts[group.job]) for group in groups]
                 self._send(peer, Accepted(counts, self.window_tasks, self.window_bytes))
             case Function(digest, _, bodies):
-                self.functions[digest] = serial.loads(bodies[0])
+                self.functions[digest] = pickled.loads(bodies[0])
             case Ack(seq):
                 session.unacked = {n: r for n, r in session.unacked.items() if n > seq}
             case Cancel(spans):
@@ -322,20 +324,20 @@ class FakeBroker:
                 status, body = self._call(function, session.waiting.pop(key))
                 self._deliver(session, key, status, body)
 
-    def _call(self, function: Any, payload: serial.Payload) -> tuple[Status, serial.Payload]:
+    def _call(self, function: Any, payload: pickled.Payload) -> tuple[Status, pickled.Payload]:
         try:
-            args, kwargs = serial.loads(payload)
+            args, kwargs = pickled.loads(payload)
             if isinstance(function, Setup):
                 if function.key not in self._setups:
                     function.initializer(*function.initargs)
                     self._setups.add(function.key)
                 function = function.function
-            return Status.OK, serial.dumps(function(*args, **kwargs))
+            return Status.OK, pickled.dumps(function(*args, **kwargs))
         except Exception as error:  # noqa: BLE001 - the task's own
             return Status.RAISED, of_exception(error, skip_frames=1).encode()
 
     def _deliver(
-        self, session: FakeSession, key: tuple[str, int], status: Status, body: serial.Payload
+        self, session: FakeSession, key: tuple[str, int], status: Status, body: pickled.Payload
     ) -> None:
         session.seq += 1
         groups = [ResultGroup(key[0], 1, [key[1]], bytes([status]), [body], 0.0)]
@@ -347,6 +349,6 @@ class FakeBroker:
             return
         for mangled in self.mangles(message):
             try:
-                self._socket.send_multipart([peer, *pieces.cut(wire.encode(mangled))])
+                self._socket.send_multipart([peer, *zmq_pieces.cut(wire.encode(mangled))])
             except zmq.ZMQError:
                 return  # the peer is gone

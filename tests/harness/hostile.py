@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from harness.strategies import GROUPS, KINDS
-from manyhands_shared import bounds, messages, wire
+from manyhands_shared.protocol import bounds, messages, wire
 
 #: What may stand in a field by mistake or on purpose. None of it fits where it is not listed as fitting.
 ODD: tuple[Any, ...] = (

@@ -13,8 +13,8 @@ from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import Damaged
 from manyhands_broker.journal import Journal
 from manyhands_broker.journal.interface import MAX_OUTPUT
-from manyhands_shared import messages as m
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol import messages as m
 
 DIGEST = bytes(range(16))
 Reopen = Callable[[Journal], Journal]

@@ -15,8 +15,10 @@ import zmq
 
 from harness.payloads import PATIENCE, code_of, value_of
 from harness.processes import eventually
-from manyhands_shared import messages as m
-from manyhands_shared import pieces, serial, wire
+from manyhands_shared.payloads import pickled
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol import wire
+from manyhands_shared.transport import zmq_pieces
 
 
 class FakeBroker:
@@ -65,7 +67,7 @@ class FakeBroker:
 
     def send(self, message: m.Message, peer: bytes = b"") -> None:
         """Send a message to the node."""
-        self.router.send_multipart([peer or self.peer, *pieces.cut(wire.encode(message))])
+        self.router.send_multipart([peer or self.peer, *zmq_pieces.cut(wire.encode(message))])
 
     def receive(self, timeout: float = PATIENCE) -> m.Message:
         """The next message that is not a renewal."""
@@ -75,7 +77,7 @@ class FakeBroker:
             if left <= 0 or not self.router.poll(int(left * 1000)):
                 raise AssertionError(f"nothing within {timeout} s; before that: {self.received}")
             peer, *frames = self.router.recv_multipart()
-            message = wire.decode(pieces.join(frames))
+            message = wire.decode(zmq_pieces.join(frames))
             if isinstance(message, m.WorkerHello):
                 self.peer, self.hello = peer, message
             elif peer != self.peer:
@@ -137,7 +139,7 @@ class FakeBroker:
         digest, code = code_of(function)
         if with_code:
             self.send(m.Function(digest, "function", [code]))
-        bodies = [serial.dumps((args, {})) for args in calls]
+        bodies = [pickled.dumps((args, {})) for args in calls]
         indices = list(range(first, first + len(calls)))
         self.send(m.Assign([m.AssignGroup(job, attempt, digest, options, indices, bodies)]))
         return digest

@@ -8,8 +8,9 @@ from typing import Any
 
 import cloudpickle
 
-from manyhands_shared import failure, serial
-from manyhands_shared.status import Status
+from manyhands_shared.payloads import pickled
+from manyhands_shared.protocol import failure
+from manyhands_shared.protocol.status import Status
 
 #: How long a test waits for anything, in seconds.
 PATIENCE = 20.0
@@ -21,7 +22,7 @@ def code_of(function: Any) -> tuple[bytes, bytes]:
     for module in ours:
         cloudpickle.register_pickle_by_value(module)
     try:
-        code = serial.dumps_by_value(function)
+        code = pickled.dumps_by_value(function)
     finally:
         for module in ours:
             cloudpickle.unregister_pickle_by_value(module)
@@ -29,6 +30,6 @@ def code_of(function: Any) -> tuple[bytes, bytes]:
     return hashlib.blake2b(code, digest_size=16).digest(), code
 
 
-def value_of(status: int, body: serial.Payload) -> Any:
+def value_of(status: int, body: pickled.Payload) -> Any:
     """A result's value, or its failure."""
-    return serial.loads(body) if status == Status.OK else failure.Failure.decode(body)
+    return pickled.loads(body) if status == Status.OK else failure.Failure.decode(body)

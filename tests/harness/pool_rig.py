@@ -15,13 +15,13 @@ from typing import Any
 import cloudpickle
 
 from harness.payloads import PATIENCE, code_of, value_of
-from manyhands_shared import serial
-from manyhands_shared.status import Status
-from manyhands_worker import actions as a
-from manyhands_worker.dispatch import Dispatcher
-from manyhands_worker.handle import ChildHandle
-from manyhands_worker.pool import NodePool
-from manyhands_worker.tasks import Chunk
+from manyhands_shared.payloads import pickled
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core import events as a
+from manyhands_worker.core.queue import Chunk
+from manyhands_worker.core.slots import Dispatcher
+from manyhands_worker.pool.child_handle import ChildHandle
+from manyhands_worker.pool.pool import NodePool
 
 
 class PoolRig:
@@ -52,7 +52,7 @@ class PoolRig:
         """Queue tasks of one function. Returns their numbers."""
         digest, code = code_of(function)
         indices = [next(self._numbers) for _ in range(count)]
-        body = serial.dumps((args, {}))
+        body = pickled.dumps((args, {}))
         self.work.queue.append(
             Chunk(("job", 1), digest, list(indices), [body] * count, code, rules)
         )

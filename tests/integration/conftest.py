@@ -8,7 +8,7 @@ import pytest
 
 import manyhands
 from harness.processes import eventually
-from manyhands_shared import loans
+from manyhands_shared import shm
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def elsewhere(
     cluster: manyhands.LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[manyhands.Executor]:
     """An executor on another host than both nodes, which therefore cannot borrow its values."""
-    monkeypatch.setattr(loans, "host_id", lambda: "elsewhere")
+    monkeypatch.setattr(shm, "host_id", lambda: "elsewhere")
     with manyhands.Executor(address=cluster.address) as started:
         yield started
 

@@ -16,18 +16,19 @@ import zmq
 
 from harness.cluster.peers import Peer, Peers
 from harness.processes import calls_of, eventually
-from manyhands import direct
-from manyhands.direct import Direct
-from manyhands.session.types import Fetch
-from manyhands_shared import loans, wire
-from manyhands_shared.messages import Part, Ping, Pull
-from manyhands_shared.parts import PART_BYTES, WINDOW
-from manyhands_shared.role_key import to_hex, to_z85
-from manyhands_shared.serial import Buffer, Payload
-from manyhands_shared.ticket import Server, Ticket
-from manyhands_worker.server import ResultServer
+from manyhands._session.events import Fetch
+from manyhands._values import remote_fetch
+from manyhands._values.remote_fetch import Direct
+from manyhands_shared import shm
+from manyhands_shared.payloads.pickled import Buffer, Payload
+from manyhands_shared.protocol import wire
+from manyhands_shared.protocol.held_result import Server, Ticket
+from manyhands_shared.protocol.messages import Part, Ping, Pull
+from manyhands_shared.protocol.parts import PART_BYTES, WINDOW
+from manyhands_shared.security.role_key import to_hex, to_z85
+from manyhands_worker.values.result_server import ResultServer
 
-pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
+pytestmark = pytest.mark.skipif(not shm.host_id(), reason="memory is lent on Linux only")
 
 #: Seconds in which there would have been an answer many times over.
 SILENCE = 0.3
@@ -44,8 +45,8 @@ class Node:
 
     def offer(self, guest: str, data: bytes) -> Ticket:
         """A result of one buffer for the client with this public key."""
-        size = loans.span([len(data)])
-        fd = loans.new_segment(size)
+        size = shm.span([len(data)])
+        fd = shm.new_segment(size)
         os.pwrite(fd, data, 0)
         key = secrets.token_bytes(16)
 
@@ -154,7 +155,7 @@ def test_results_of_every_size_come_whole(node: Node, taker: Taker, size: int) -
 def test_many_come_over_one_connection(
     node: Node, taker: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = calls_of(monkeypatch, direct, "Line")
+    made = calls_of(monkeypatch, remote_fetch, "Line")
     alone = [node.offer(taker.direct.public, bytes(400_000)) for _ in range(3)]
     for ticket in alone:  # one after the other
         taker.fetch(ticket)
@@ -219,7 +220,7 @@ def test_a_node_that_ends_in_the_middle(taker: Taker) -> None:
 def test_who_cannot_be_reached_is_not_asked_again_at_once(
     taker: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried = calls_of(monkeypatch, direct, "Line")
+    tried = calls_of(monkeypatch, remote_fetch, "Line")
     with socket.create_server(("127.0.0.1", 0)) as door:  # which never says anything
         place = Server("127.0.0.1", door.getsockname()[1], bytes(32))
         for _ in range(2):

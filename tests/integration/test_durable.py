@@ -16,7 +16,7 @@ import pytest
 import manyhands
 from harness.command import document, fails, run, start
 from harness.processes import Gate, eventually, free_port
-from manyhands.inbox import BoundedInbox
+from manyhands._results.inbox import BoundedInbox
 
 WORK = """
 import fcntl

@@ -13,8 +13,8 @@ import pytest
 import manyhands
 from harness.command import running
 from harness.processes import free_port
-from manyhands_shared import hash_seed
-from manyhands_shared.keys import ClusterKey
+from manyhands_shared.processes import hash_seed
+from manyhands_shared.security.cluster_key import ClusterKey
 
 BOUND = 60.0
 

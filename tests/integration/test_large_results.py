@@ -13,10 +13,10 @@ import pytest
 
 import manyhands
 from harness.processes import eventually, lent_memory
-from manyhands import fetcher
-from manyhands_shared import loans
+from manyhands._io import fetches
+from manyhands_shared import shm
 
-pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
+pytestmark = pytest.mark.skipif(not shm.host_id(), reason="memory is lent on Linux only")
 
 BOUND = 60.0
 ITEMS = 1 << 20  # of 8 bytes
@@ -80,7 +80,7 @@ def test_an_array_outlives_its_client(cluster: manyhands.LocalCluster) -> None:
 def test_what_cannot_be_fetched_comes_through_the_broker(
     cluster: manyhands.LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loans, "host_id", lambda: "elsewhere")
+    monkeypatch.setattr(shm, "host_id", lambda: "elsewhere")
     with manyhands.Executor(address=cluster.address) as executor:
         arrays = [executor.submit(np.full, ITEMS, n) for n in range(6)]
         for n, future in enumerate(arrays):
@@ -91,7 +91,7 @@ def test_what_cannot_be_fetched_comes_through_the_broker(
 def test_cancelled_results_are_let_go(
     cluster: manyhands.LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetcher.Fetcher, "fetch", lambda *_: None)  # a client that never fetches
+    monkeypatch.setattr(fetches.Fetcher, "fetch", lambda *_: None)  # a client that never fetches
     with manyhands.Executor(address=cluster.address) as executor:
         # Loads numpy over there. Else the first array seems to take as long as that, and nothing more
         # is sent to wait behind such slow tasks.

@@ -17,8 +17,8 @@ import pytest
 import manyhands
 from harness.processes import eventually
 from manyhands import Client, Executor, LocalCluster, Pool
-from manyhands_shared.address import is_local
 from manyhands_shared.errors import RemoteTraceback
+from manyhands_shared.transport.address import is_local
 
 
 def run_script(text: str, folder: Path, *options: str, timeout: float = 60) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 import manyhands
 from harness.processes import eventually
-from manyhands import own
+from manyhands._local import embedded
 
 BOUND = 60.0
 
@@ -126,7 +126,7 @@ def test_a_running_task_runs_again(executor: manyhands.Executor, tmp_path: Path)
 def test_one_that_dies_again_and_again_is_given_up(
     executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own, "DEATHS", 2)
+    monkeypatch.setattr(embedded, "DEATHS", 2)
     executor.submit(abs, -1).result(BOUND)
     stopped: Future[None] = executor.submit(for_ever)
     first = kill(executor)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import manyhands
-from manyhands_shared import loans
+from manyhands_shared import shm
 
-pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
+pytestmark = pytest.mark.skipif(not shm.host_id(), reason="memory is lent on Linux only")
 
 BOUND = 60.0
 MIB = 1 << 20

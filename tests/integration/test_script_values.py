@@ -14,8 +14,8 @@ import pytest
 
 import manyhands
 from harness.processes import eventually
-from manyhands.session.inputs import MIN_BYTES
-from manyhands_shared import loans
+from manyhands._session.input_refs import MIN_BYTES
+from manyhands_shared import shm
 
 BOUND = 60.0
 SCRIPT = """
@@ -130,7 +130,7 @@ def test_what_a_task_changes_stays_with_its_function(
     assert max(counts) > 1  # as in a child of a pool that goes on
 
 
-@pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
+@pytest.mark.skipif(not shm.host_id(), reason="memory is lent on Linux only")
 def test_a_large_array_that_a_function_refers_to_is_kept_once_and_let_go(
     executor: manyhands.Executor,
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.command import start
-from manyhands_shared.notify import Notifier
+from manyhands_shared.sd_notify import Notifier
 
 
 class Manager:

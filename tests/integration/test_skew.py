@@ -14,8 +14,8 @@ import manyhands
 from harness.cluster.bench import Bench, bench, joined
 from harness.other_python import other_python
 from harness.processes import eventually
-from manyhands_shared import labels
 from manyhands_shared.errors import RemoteError
+from manyhands_shared.protocol import labels
 
 __all__ = ["bench"]
 

@@ -12,10 +12,10 @@ import pytest
 
 import manyhands
 from harness.processes import eventually, lent_memory
-from manyhands import store as stores
-from manyhands_shared import loans
+from manyhands._values import store as stores
+from manyhands_shared import shm
 
-pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
+pytestmark = pytest.mark.skipif(not shm.host_id(), reason="memory is lent on Linux only")
 
 BOUND = 60.0
 ITEMS = 1 << 20  # of 8 bytes

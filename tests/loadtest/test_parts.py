@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from manyhands.loadtest import arrivals, latency, ledger, mix, saturation
 from manyhands.loadtest.plan import Step, pressure
-from manyhands.loadtest.slope import Slope
+from manyhands.loadtest.report.slope import Slope
 
 ROUNDS = 1e5
 

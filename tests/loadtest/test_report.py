@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from manyhands.loadtest import charts, compare, latency, markdown, numbers, page, svg
+from manyhands.loadtest import latency
+from manyhands.loadtest.report import charts, compare, markdown, numbers, page, svg
 from manyhands.loadtest.run import Plan, _scaling
 
 EVIL = "<script>alert(1)</script>|\"'&"

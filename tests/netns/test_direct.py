@@ -15,7 +15,7 @@ import pytest
 
 from harness.cluster.hosts import Keyed
 from harness.processes import calls_of, eventually, lent_memory
-from manyhands import direct
+from manyhands._values import remote_fetch
 from manyhands.testbed import Host, Network, Shape
 
 BOUND = 60.0
@@ -114,7 +114,7 @@ def test_a_node_that_lets_nobody_in_is_left_alone_for_a_while(
 ) -> None:
     check(three, 0)
     three.network.drop(three.user, three.mill)
-    tried = calls_of(monkeypatch, direct, "Line")
+    tried = calls_of(monkeypatch, remote_fetch, "Line")
     other = three.connect(three.user)
     before = traffic(three.home)
     for start in range(3):

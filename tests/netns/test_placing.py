@@ -12,15 +12,15 @@ import pytest
 
 from harness.cluster.hosts import BOUND, Keyed
 from manyhands.testbed import Network
-from manyhands_shared import loans
+from manyhands_shared import shm
 
 
 @pytest.fixture
 def moved() -> Iterator[None]:
     """This process tells anew which host it is on, and afterwards again."""
-    loans.host_id.cache_clear()
+    shm.host_id.cache_clear()
     yield
-    loans.host_id.cache_clear()
+    shm.host_id.cache_clear()
 
 
 def last(array: Any) -> float:

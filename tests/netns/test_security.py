@@ -18,8 +18,8 @@ from harness.cluster.parts import Node
 from harness.cluster.peers import Peer, Peers, client_hello, node_hello
 from harness.processes import eventually
 from manyhands.testbed import Host, Network
-from manyhands_shared import messages as m
-from manyhands_shared.keys import ClusterKey
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.security.cluster_key import ClusterKey
 
 #: Seconds in which a stranger would have had an answer many times over.
 SILENCE = 0.5

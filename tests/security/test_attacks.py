@@ -24,12 +24,14 @@ from harness.cluster.keyed import Keyed
 from harness.cluster.peers import Peers, client_hello, node_hello
 from harness.command import run
 from harness.processes import eventually
-from manyhands_broker.security import DOMAIN, Keyring, secure
-from manyhands_shared import address, allow_list, bounds, pieces, wire
-from manyhands_shared import messages as m
+from manyhands_broker.auth import DOMAIN, Keyring, secure
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.keys import ClusterKey, KeyPair
+from manyhands_shared.protocol import bounds, wire
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.security import allow_list
+from manyhands_shared.security.cluster_key import ClusterKey, KeyPair
+from manyhands_shared.transport import address, zmq_pieces
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/security.md"
@@ -178,7 +180,7 @@ def test_no_module_of_the_broker_can_unpickle() -> None:
             module = getattr(node, "module", None) if isinstance(node, ast.ImportFrom) else None
             imported = {module, *names} if isinstance(node, ast.Import | ast.ImportFrom) else set()
             assert not imported & {"pickle", "cloudpickle", "marshal", "shelve", "dill"}, file
-            if module == "manyhands_shared.serial":
+            if module == "manyhands_shared.payloads.pickled":
                 assert names <= {"Payload", "Buffer", "total", "nbytes"}, file
 
 
@@ -216,7 +218,7 @@ def test_frames_are_bounded_in_size_and_number(bench: Bench) -> None:
         before = psutil.Process(broker.pid).memory_info().rss
         greeting = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(16) + bytes(32)
         ready = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
-        claim = b"\x02" + (pieces.MAX_ZMQ_BYTES + 1).to_bytes(8, "big") + b"x" * 1_000
+        claim = b"\x02" + (zmq_pieces.MAX_ZMQ_BYTES + 1).to_bytes(8, "big") + b"x" * 1_000
         with socket.create_connection(("127.0.0.1", broker.port), timeout=10) as sock:
             sock.sendall(greeting + ready + claim)
             while sock.recv(4_096):

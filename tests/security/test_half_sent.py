@@ -9,7 +9,7 @@ import pytest
 
 from harness.cluster.bench import Bench
 from harness.cluster.peers import Peers, client_hello
-from manyhands_shared import wire
+from manyhands_shared.protocol import wire
 
 MIB = 1 << 20
 MOST = 1_500 * MIB

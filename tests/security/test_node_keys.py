@@ -13,12 +13,12 @@ import manyhands
 from harness.cluster.bench import joined
 from harness.cluster.keyed import Keyed
 from harness.command import COMMAND, fails, run
-from manyhands_shared import loans
-from manyhands_worker import hiding
+from manyhands_shared import shm
+from manyhands_worker.host import key_hiding
 
-pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="needs Linux")
+pytestmark = pytest.mark.skipif(not shm.AVAILABLE, reason="needs Linux")
 hidden = pytest.mark.skipif(
-    os.geteuid() != 0 or hiding._landlock_version() < hiding._LANDLOCK,
+    os.geteuid() != 0 or key_hiding._landlock_version() < key_hiding._LANDLOCK,
     reason="needs root and Landlock",
 )
 
@@ -97,12 +97,12 @@ def test_nor_one_that_came_over_stdin(keyed: Keyed, tmp_path: Path) -> None:
 _APART = """
 import os, sys
 from pathlib import Path
-from manyhands_worker import hiding
+from manyhands_worker.host import key_hiding
 key, other = map(Path, sys.argv[1:])
 os.setgid(65534)
 os.setuid(65534)
 assert "secret" in key.read_text()
-print(hiding.can_hide(str(key)), hiding.hide(str(key)))
+print(key_hiding.can_hide(str(key)), key_hiding.hide(str(key)))
 for path in (key, other):
     try:
         print(path.read_text())
@@ -132,17 +132,17 @@ def test_a_directory_of_keys_is_kept_from_what_is_no_root(tmp_path: Path) -> Non
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.stdout == "True True\nPermission denied\nother\nnew\n", done.stderr
         (keys / "notes.txt").write_text("somebody's")
-        assert not hiding._is_apart(str(keys / "node.key"))
+        assert not key_hiding._is_apart(str(keys / "node.key"))
     finally:
         subprocess.run(["rm", "-rf", str(keys), f"/tmp/manyhands-test-{os.getpid()}"], check=True)
 
 
 def test_no_other_place_counts_as_a_directory_of_keys(tmp_path: Path) -> None:
     (tmp_path / "node.key").write_text("")
-    assert not hiding._is_apart(str(tmp_path / "node.key"))
-    assert not hiding._is_apart("/tmp/node.key")
-    assert not hiding._is_apart("/node.key")
-    assert not hiding._is_apart("/etc/hosts")
+    assert not key_hiding._is_apart(str(tmp_path / "node.key"))
+    assert not key_hiding._is_apart("/tmp/node.key")
+    assert not key_hiding._is_apart("/node.key")
+    assert not key_hiding._is_apart("/etc/hosts")
 
 
 def test_health_is_told_by_a_nodes_own_key(keyed: Keyed) -> None:

@@ -14,11 +14,11 @@ from harness.cluster.bench import Bench
 from harness.command import run
 from manyhands_broker.core import records as r
 from manyhands_broker.journal.sqlite import SqliteJournal
-from manyhands_shared import allow_list
-from manyhands_shared.allow_list import Allowed
 from manyhands_shared.errors import ConfigError
-from manyhands_shared.keys import ClusterKey
-from manyhands_shared.messages import Function
+from manyhands_shared.protocol.messages import Function
+from manyhands_shared.security import allow_list
+from manyhands_shared.security.allow_list import Allowed
+from manyhands_shared.security.cluster_key import ClusterKey
 
 
 @pytest.fixture

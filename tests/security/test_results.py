@@ -12,15 +12,15 @@ from harness.cluster.keyed import Keyed
 from harness.cluster.peers import Peer
 from harness.command import run
 from harness.processes import eventually
-from manyhands import fetcher
-from manyhands.session.types import Fetch
-from manyhands_shared import loans
-from manyhands_shared.keys import KeyPair
-from manyhands_shared.messages import Part, Pull
-from manyhands_shared.role_key import to_z85
-from manyhands_shared.ticket import Server, Ticket
+from manyhands._io import fetches
+from manyhands._session.events import Fetch
+from manyhands_shared import shm
+from manyhands_shared.protocol.held_result import Server, Ticket
+from manyhands_shared.protocol.messages import Part, Pull
+from manyhands_shared.security.cluster_key import KeyPair
+from manyhands_shared.security.role_key import to_z85
 
-pytestmark = pytest.mark.skipif(not loans.host_id(), reason="memory is lent on Linux only")
+pytestmark = pytest.mark.skipif(not shm.host_id(), reason="memory is lent on Linux only")
 
 SECONDS = 5.0
 ITEMS = 1 << 20
@@ -31,7 +31,7 @@ def test_a_revoked_client_gets_nothing_from_nodes_any_more(
 ) -> None:
     """It is cut off at the broker, which cancels what is its; the node then knows its key no more."""
     held: list[Fetch] = []
-    monkeypatch.setattr(fetcher.Fetcher, "fetch", lambda _, wanted: held.append(wanted))
+    monkeypatch.setattr(fetches.Fetcher, "fetch", lambda _, wanted: held.append(wanted))
     keyed.node(keyed.key("mill", "worker"), data_address="127.0.0.1")
     with manyhands.Client(keyed.broker.address, key_file=keyed.cluster_file) as admin:
         joined(admin, 1)

@@ -15,11 +15,12 @@ from harness.cluster.keyed import Keyed
 from harness.cluster.peers import client_hello, node_hello
 from harness.command import run
 from harness.processes import eventually
-from manyhands_shared import allow_list, role_key, wire
-from manyhands_shared import messages as m
-from manyhands_shared.allow_list import Allowed
 from manyhands_shared.errors import NotAuthorised
-from manyhands_shared.role_key import RoleKey
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol import wire
+from manyhands_shared.security import allow_list, role_key
+from manyhands_shared.security.allow_list import Allowed
+from manyhands_shared.security.role_key import RoleKey
 
 #: "Within seconds": the broker looks at its list twice a second, and waits one for a farewell.
 SECONDS = 5.0
@@ -174,10 +175,10 @@ def test_a_list_that_cannot_be_read_cuts_nobody_off_and_lets_nobody_in(keyed: Ke
 _OUT_OF_DESCRIPTORS = """
 import os, resource, sys
 from pathlib import Path
-from manyhands_broker.security import DOMAIN, Keyring
-from manyhands_shared import allow_list
-from manyhands_shared.keys import ClusterKey
-from manyhands_shared.role_key import RoleKey
+from manyhands_broker.auth import DOMAIN, Keyring
+from manyhands_shared.security import allow_list
+from manyhands_shared.security.cluster_key import ClusterKey
+from manyhands_shared.security.role_key import RoleKey
 
 place = Path(sys.argv[1])
 key = RoleKey.new("client", "alice", "0" * 64)

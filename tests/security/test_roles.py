@@ -13,10 +13,10 @@ from harness.cluster.keyed import Keyed
 from harness.cluster.peers import CODE, FUNCTION, Peer, client_hello, node_hello
 from harness.command import run
 from harness.processes import eventually
-from manyhands_shared import messages as m
-from manyhands_shared import role_key
 from manyhands_shared.errors import ConfigError, NotAuthorised
-from manyhands_shared.role_key import RoleKey
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.security import role_key
+from manyhands_shared.security.role_key import RoleKey
 
 TRUE = hashlib.blake2b(CODE, digest_size=16).digest()
 

@@ -16,11 +16,11 @@ import manyhands
 from harness.cluster.bench import Bench, joined
 from harness.cluster.peers import Peers
 from harness.processes import eventually
-from manyhands_shared import messages as m
-from manyhands_shared import plain
 from manyhands_shared.errors import ConfigError, RemoteError, ResultError, SubmitError
-from manyhands_shared.failure import Failure
-from manyhands_worker import safe
+from manyhands_shared.payloads import safe as plain
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.failure import Failure
+from manyhands_worker.child import allowed_functions
 
 ALLOWED = "math:*,operator:add,json:loads,json:dumps,builtins:pow,builtins:range,builtins:divmod"
 
@@ -151,20 +151,20 @@ def test_what_a_safe_job_cannot_take_is_said_at_once(bench: Bench, broker: str) 
     ],
 )
 def test_a_name_is_where_its_function_is_defined(name: str, allowed: bool) -> None:
-    patterns = safe.parse("json:*, json.*:*")
+    patterns = allowed_functions.parse("json:*, json.*:*")
     assert patterns is not None
     if allowed:
-        assert callable(safe.find(name, "", patterns))
+        assert callable(allowed_functions.find(name, "", patterns))
     else:
         with pytest.raises((PermissionError, LookupError)):
-            safe.find(name, "", patterns)
+            allowed_functions.find(name, "", patterns)
 
 
 @pytest.mark.parametrize("text", ["math", ":*", "math:", "*:*", "o*:system", "[a-z]*:*", "?s:x"])
 def test_a_list_that_leaves_the_package_open_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="safe: "):
-        safe.parse(text)
+        allowed_functions.parse(text)
 
 
 def test_no_list_is_no_safe_node() -> None:
-    assert safe.parse(" ") is None
+    assert allowed_functions.parse(" ") is None

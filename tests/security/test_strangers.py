@@ -19,9 +19,10 @@ from harness.cluster.keyed import Keyed
 from harness.cluster.parts import Broker
 from harness.cluster.peers import Peer, Peers, client_hello
 from harness.processes import eventually
-from manyhands_shared import allow_list, role_key, wire
-from manyhands_shared.messages import Refused
-from manyhands_shared.role_key import RoleKey
+from manyhands_shared.protocol import wire
+from manyhands_shared.protocol.messages import Refused
+from manyhands_shared.security import allow_list, role_key
+from manyhands_shared.security.role_key import RoleKey
 
 SECONDS = 20.0
 HELLO = bytes(wire.encode(client_hello())[0])

@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from manyhands.session.types import Deliver
-from manyhands_broker.core.book import singles
-from manyhands_broker.core.job import Piece
-from manyhands_broker.core.node import Node
-from manyhands_shared.messages import Cancel, Message, ResultGroup, Span
-from manyhands_shared.serial import Payload
+from manyhands._session.events import Deliver
+from manyhands_broker.core.model.job import Piece
+from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.transitions import singles
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol.messages import Cancel, Message, ResultGroup, Span
 
 if TYPE_CHECKING:
-    from manyhands.session import Session
+    from manyhands._session import Session
     from manyhands_broker.core import Core
-    from manyhands_worker.core import NodeCore
+    from manyhands_worker.core.node_core import NodeCore
 
 HARMS = (
     "acknowledges before it commits",  # see `Broker._do`

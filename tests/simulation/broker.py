@@ -25,7 +25,7 @@ from manyhands_broker.core import (
 )
 from manyhands_broker.journal import JournalBroken
 from manyhands_broker.loop import DRAIN_MESSAGES, STALL
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import messages as m
 from simulation import broken
 from simulation.disk import Disk
 from simulation.parts import Part

@@ -11,10 +11,10 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from manyhands_broker.core import Core
-from manyhands_shared import messages as m
-from manyhands_shared.failure import Failure
-from manyhands_shared.serial import Payload
-from manyhands_shared.status import Status
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.status import Status
 from simulation.client import is_rejection
 from simulation.remains import remains_of_broker, remains_of_node, remains_of_session
 

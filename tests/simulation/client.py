@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from manyhands.session import Session
-from manyhands.session import types as t
-from manyhands.session.inputs import StoredPayload, largest
-from manyhands_shared import messages as m
-from manyhands_shared.failure import Failure
-from manyhands_shared.serial import Payload
+from manyhands._session import Session
+from manyhands._session import events as t
+from manyhands._session.input_refs import StoredPayload, largest
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.failure import Failure
 from simulation import broken
 from simulation.parts import HOSTS, Peer
 
@@ -75,7 +75,7 @@ class Client(Peer):
             self.wake(0.0)
 
     def turn(self) -> None:
-        """Once round the loop of `manyhands.loop`."""
+        """Once round the loop of `manyhands._io.io_thread`."""
         news, self._news = self._news, []
         session = self.session
         for what in news:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
-from manyhands_broker.core.pressure import LOAD, MEMORY, NONE
+from manyhands_broker.core.model.machine import LOAD, MEMORY, NONE
 from simulation.broker import DOOMS
 from simulation.network import SILENCE
 

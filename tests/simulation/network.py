@@ -13,8 +13,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from manyhands_shared import messages as m
-from manyhands_shared import wire
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol import wire
 
 if TYPE_CHECKING:
     from simulation.parts import Broker, Peer

@@ -6,10 +6,10 @@ from collections import deque
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from manyhands_shared import messages as m
-from manyhands_shared.stored import public_name
-from manyhands_worker import actions as a
-from manyhands_worker.core import Identity, NodeCore
+from manyhands_shared.payloads.refs import public_name
+from manyhands_shared.protocol import messages as m
+from manyhands_worker.core import events as a
+from manyhands_worker.core.node_core import Identity, NodeCore
 from simulation import broken
 from simulation.network import copies
 from simulation.parts import HOSTS, Peer

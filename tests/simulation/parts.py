@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import messages as m
 
 if TYPE_CHECKING:
     from simulation.broker import Broker as Broker  # noqa: PLC0414 - re-exported

@@ -7,8 +7,8 @@ from random import Random
 from typing import Any
 
 from manyhands_broker.core import Limits
-from manyhands_shared.messages import Function
-from manyhands_shared.options import JobOptions
+from manyhands_shared.protocol.job_options import JobOptions
+from manyhands_shared.protocol.messages import Function
 from simulation.faults import FAULTS
 
 

@@ -1,6 +1,6 @@
 """The simulated pool of a node: children that run tasks, die, and give back what they did not start.
 
-It keeps the contract of `manyhands_worker.control`: a child claims a serial, then looks at the
+It keeps the contract of `manyhands_worker.ipc.control_block`: a child claims a serial, then looks at the
 limit; what lies above the claim when `Claimed` is said is never started.
 """
 
@@ -10,11 +10,11 @@ from collections import deque
 from random import Random
 from typing import TYPE_CHECKING
 
-from manyhands_shared.failure import Failure
-from manyhands_shared.serial import Payload
-from manyhands_shared.status import Status
-from manyhands_worker import actions as a
-from manyhands_worker.control import NO_LIMIT, REVOKED, SETTLE_SECONDS
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core import events as a
+from manyhands_worker.ipc.control_block import NO_LIMIT, REVOKED, SETTLE_SECONDS
 
 if TYPE_CHECKING:
     from simulation.parts import NodeHost

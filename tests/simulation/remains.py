@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from manyhands.session import Session
+from manyhands._session import Session
 from manyhands_broker.core import Core
-from manyhands_worker.core import NodeCore
+from manyhands_worker.core.node_core import NodeCore
 
 
 def remains_of_broker(core: Core) -> list[str]:

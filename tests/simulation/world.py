@@ -12,7 +12,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from manyhands.session import types as t
+from manyhands._session import events as t
 from simulation import faults
 from simulation import plan as plans
 from simulation.broker import Broker

@@ -2,12 +2,12 @@
 
 From the operating system up:
 
-- `process`: what is asked of the operating system about processes.
-- `control`, `slab`, `pipe`, `functions`: what a pool child and the node share.
-- `child`, `runner`: what happens inside a pool child.
-- `pool`: `NodePool`, the children as the node sees them.
-- `core`, `dispatch`, `tasks`, `outbox`, `actions`: what the node decides; no socket, process or
-  clock in them.
+- `host`: what the node asks of the operating system.
+- `core`: what the node decides; no socket, process, clock or file in it.
+- `values`: large values on this host. `broker_link`: the link to the broker.
 - `heartbeat`: the process that tells the broker by UDP that this host is alive.
-- `transport`, `node`: the ZeroMQ link, and the one loop around everything.
+- `ipc`: both halves of each mechanism between the node and a pool child.
+- `child`: what runs inside a pool child.
+- `pool`: `NodePool`, the children as the node sees them.
+- `node`: the one loop around everything.
 """

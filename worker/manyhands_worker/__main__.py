@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from manyhands_shared.process import begin
-from manyhands_shared.tracker import use_tracker
+from manyhands_shared.processes.lifecycle import begin
+from manyhands_shared.processes.resource_tracker import use_tracker
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     # The fork server starts first, beside the imports that follow.
     import json  # noqa: PLC0415
 
-    from manyhands_worker.birth import start_fork_server  # noqa: PLC0415
+    from manyhands_worker.host.process_start import start_fork_server  # noqa: PLC0415
 
     if options.tracker_fd is not None:
         use_tracker(options.tracker_fd)

@@ -14,26 +14,29 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from manyhands_shared import address, descriptors, hash_seed, loans, resources
+from manyhands_shared import shm
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
-from manyhands_shared.link import Link
-from manyhands_shared.messages import Renew
-from manyhands_shared.notify import Notifier
-from manyhands_shared.route import Route
+from manyhands_shared.processes import descriptors, hash_seed
+from manyhands_shared.protocol.messages import Renew
+from manyhands_shared.sd_notify import Notifier
 from manyhands_shared.text import printable
-from manyhands_worker import actions as a
-from manyhands_worker import safe
-from manyhands_worker.birth import start_fork_server
-from manyhands_worker.core import Identity, NodeCore, Phase
-from manyhands_worker.data import Data
-from manyhands_worker.enclosure import Enclosure
-from manyhands_worker.guard import Guard
-from manyhands_worker.heartbeat import Target
-from manyhands_worker.info import default_slots, describe_host
-from manyhands_worker.pool import NodePool
-from manyhands_worker.strays import Strays
-from manyhands_worker.transport import Transport
+from manyhands_shared.transport import address
+from manyhands_shared.transport.failover import Route
+from manyhands_shared.transport.link import Link
+from manyhands_worker.broker_link import Transport
+from manyhands_worker.child import allowed_functions
+from manyhands_worker.core import events as a
+from manyhands_worker.core.node_core import Identity, NodeCore, Phase
+from manyhands_worker.heartbeat.process import Target
+from manyhands_worker.heartbeat.supervisor import Guard
+from manyhands_worker.host import resources
+from manyhands_worker.host.child_cgroups import Enclosure
+from manyhands_worker.host.describe import default_slots, describe_host
+from manyhands_worker.host.escaped_processes import Strays
+from manyhands_worker.host.process_start import start_fork_server
+from manyhands_worker.pool.pool import NodePool
+from manyhands_worker.values.input_store import Data
 
 log = logging.getLogger("manyhands.worker")
 
@@ -98,7 +101,7 @@ class Node:
         boot_id = os.urandom(16)
         self._route = Route(config.broker)
         slots = config.slots or default_slots()
-        allowed = safe.parse(config.safe)
+        allowed = allowed_functions.parse(config.safe)
         info = describe_host(
             slots,
             resources.parse(config.resources),
@@ -119,7 +122,7 @@ class Node:
         lender = None if self._data is None else self._data.lender
         self._server = None
         if lender is not None and config.key_file and config.direct:
-            from manyhands_worker.server import ResultServer  # noqa: PLC0415 - 20 ms with ZeroMQ
+            from manyhands_worker.values.result_server import ResultServer  # noqa: PLC0415 - 20 ms with ZeroMQ
 
             self._server = ResultServer(config.data_address, config.data_port)
         descriptors.raise_limit()
@@ -150,7 +153,7 @@ class Node:
 
     def _make_data(self) -> Data | None:
         """What lends large values on this host; None where that cannot be."""
-        if not loans.host_id():
+        if not shm.host_id():
             return None
         try:
             # Not the boot id, which heartbeats carry unencrypted.
@@ -356,7 +359,7 @@ def _left_to_the_loop(*_: Any) -> None:
 
 def _guard_key(path: str) -> None:
     """Keep other processes of this user, as tasks are, from this one's memory; say what remains."""
-    from manyhands_worker.hiding import can_hide, shield  # noqa: PLC0415 - for nodes with a key alone
+    from manyhands_worker.host.key_hiding import can_hide, shield  # noqa: PLC0415 - for nodes with a key alone
 
     shield()
     if not path.startswith("/proc/") and not can_hide(path):

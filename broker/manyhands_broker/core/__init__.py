@@ -1,6 +1,5 @@
 """The pure scheduler. `Core.handle(event, now)` returns effects; see `scheduler` for the theory."""
 
-from manyhands_broker.core.access import ANYBODY, Identity
 from manyhands_broker.core.effects import Effect, Forget, Persist, Say, Send, Unwatch, Watch
 from manyhands_broker.core.events import (
     Calmed,
@@ -15,6 +14,7 @@ from manyhands_broker.core.events import (
     Unwritable,
 )
 from manyhands_broker.core.limits import Limits
+from manyhands_broker.core.model.identity import ANYBODY, Identity
 from manyhands_broker.core.scheduler import Core
 
 __all__ = [

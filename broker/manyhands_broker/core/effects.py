@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from manyhands_broker.core.pressure import Machine
+from manyhands_broker.core.model.machine import Machine
 from manyhands_broker.core.records import Record
-from manyhands_shared.messages import Message
-from manyhands_shared.record import record
+from manyhands_shared.protocol.messages import Message
+from manyhands_shared.protocol.record import record
 
 
 @record

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from manyhands_broker.core.access import ANYBODY, Identity
-from manyhands_shared.messages import Message
-from manyhands_shared.record import record
+from manyhands_broker.core.model.identity import ANYBODY, Identity
+from manyhands_shared.protocol.messages import Message
+from manyhands_shared.protocol.record import record
 
 
 @record

@@ -18,7 +18,7 @@ class Limits:
     beat_port: int = 0
     #: Of `hash(str)` in all children; no limit, but told to nodes with these.
     hash_seed: int = 0
-    #: What one key may have at the broker; see `ledger`.
+    #: What one key may have at the broker; see `model.quotas`.
     key_sessions: int = 256
     key_nodes: int = 4_096
     #: All nodes: the rows of the last-seen table, with some for those whose row is still in use.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from manyhands_shared.messages import Function, ResultGroup
-from manyhands_shared.record import record
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol.messages import Function, ResultGroup
+from manyhands_shared.protocol.record import record
 
 
 @record

@@ -9,17 +9,17 @@ random in it is a heartbeat key, and so a simulator can drive it through any his
 nodes join under a boot id, which outlives links too. Whoever speaks without having said hello is
 asked to (`Who`), and that is also how a condemned node learns its fate.
 
-**Tasks** live in jobs, in columns (`job`), and move along the table in `states`. Each time a task is
+**Tasks** live in jobs, in columns (`job`), and move along the table in `task_state`. Each time a task is
 given to a node its attempt number rises by one. A result counts only if the task is ASSIGNED, to the
 node on whose link the result came, in the attempt that the result names. This one comparison is what
 makes results exactly-once: a node that was given up for dead and wakes, a message delivered twice, a
 result overtaken by a cancellation all fail it, and are counted and dropped.
 
-**By which key.** A peer comes with an *identity* (`access`). It is checked at the hello, which nothing
-can go before, and stays with the session or node; orders about jobs of others are checked each.
+**By which key.** A peer comes with an *identity* (`model.identity`). It is checked at the hello, which
+nothing can go before, and stays with the session or node; orders about jobs of others are checked each.
 
 **A drain** is everything that can be read from the sockets at one time. Messages only change the
-books; when the drain is over (`Drained`), `dispatch` gives queued tasks to nodes and gathered results
+books; when the drain is over (`Drained`), `dispatcher` gives queued tasks to nodes and gathered results
 to clients, in as few messages as possible. An idle system drains one message and so answers at once; a
 busy one amortises everything over hundreds of tasks.
 
@@ -27,17 +27,17 @@ busy one amortises everything over hundreds of tasks.
 the function's tasks (`fleet`). The rest of the queue stays here, where it can still go to whoever is
 free. When a node holds more than it can start soon and another has nothing to do, it is asked to give
 half of that back (`Recall`). A new job begins with a task for each slot, or with very little more if an
-earlier job has shown that the function is quick. What one drain gives out is bounded (`dispatch`): a
+earlier job has shown that the function is quick. What one drain gives out is bounded (`dispatcher`): a
 long queue that meets a thousand nodes would otherwise hold up everybody for a second.
 
 **Near their data.** Tasks that refer to stored values go to a node that has these where waiting for it
-is cheaper than to bring them to another (`placing`).
+is cheaper than to bring them to another (`placement`).
 
 **Whose turn.** By priority, then to the key that has received least, then to that of its sessions, then
-by turns among its jobs (`ready`). What a key may have here is counted in its `ledger`.
+by turns among its jobs (`ready_queue`). What a key may have here is counted in its `Ledger`.
 
 **Stragglers.** When a job asks for it, tasks at its end that take far longer than their like are given
-to a second node as well (`speculator`), and the first answer counts (`speculation`).
+to a second node as well (`stragglers`), and the first answer counts (`twins`).
 
 **Death.** Heartbeats that stay away make a node suspect, and a suspect's link is probed. Only a link
 that is closed and stays so, or a lease that runs out, condemns it; then all it held is queued again.
@@ -54,13 +54,8 @@ import random
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from manyhands_broker.core.access import Identity
-from manyhands_broker.core.book import Book, Figures
-from manyhands_broker.core.cancelling import Cancelling
-from manyhands_broker.core.clients import Clients
-from manyhands_broker.core.courtesy import Courtesy
-from manyhands_broker.core.dispatch import Dispatcher
-from manyhands_broker.core.durable import Durable
+from manyhands_broker.core.dispatch.dispatcher import Dispatcher
+from manyhands_broker.core.dispatch.placement import Placer
 from manyhands_broker.core.effects import Effect
 from manyhands_broker.core.events import (
     Calmed,
@@ -74,16 +69,21 @@ from manyhands_broker.core.events import (
     Suspected,
     Unwritable,
 )
-from manyhands_broker.core.exchange import Exchange
 from manyhands_broker.core.limits import Limits
-from manyhands_broker.core.orphans import Orphans
-from manyhands_broker.core.outcomes import Outcomes
-from manyhands_broker.core.placing import Placer
+from manyhands_broker.core.model.identity import Identity
+from manyhands_broker.core.peers.cancellation import Cancelling
+from manyhands_broker.core.peers.clients import Clients
+from manyhands_broker.core.peers.delayed_acks import Courtesy
+from manyhands_broker.core.peers.durable import Durable
+from manyhands_broker.core.peers.nodes import Workers
+from manyhands_broker.core.peers.orphans import Orphans
+from manyhands_broker.core.peers.results import Outcomes
+from manyhands_broker.core.peers.standings import Standings
+from manyhands_broker.core.peers.value_relay import Exchange
 from manyhands_broker.core.records import StoredJob
-from manyhands_broker.core.standings import Standings
 from manyhands_broker.core.store import Store
-from manyhands_broker.core.workers import Workers
-from manyhands_shared.messages import Cancel, ClientHello, Message, Who, WorkerHello
+from manyhands_broker.core.transitions import Book, Figures
+from manyhands_shared.protocol.messages import Cancel, ClientHello, Message, Who, WorkerHello
 
 #: Jobs that are told in one drain that one before them is over: half a millisecond for ten of them.
 SETTLED_JOBS = 256

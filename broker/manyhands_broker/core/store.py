@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from manyhands_shared.errors import ManyhandsError
-from manyhands_shared.messages import Function, ResultGroup
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol.messages import Function, ResultGroup
 
 
 class StoreFailed(ManyhandsError):

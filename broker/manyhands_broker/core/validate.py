@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from manyhands_broker.core.book import Book
-from manyhands_broker.core.job import CHUNK, Chunk, Job
-from manyhands_broker.core.kind import Kind
-from manyhands_broker.core.ledger import Ledger
-from manyhands_broker.core.node import Node
-from manyhands_broker.core.session import Session
-from manyhands_broker.core.states import TERMINAL, State
-from manyhands_shared.serial import total
+from manyhands_broker.core.model.job import CHUNK, Chunk, Job
+from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.model.quotas import Ledger
+from manyhands_broker.core.model.requirements import Kind
+from manyhands_broker.core.model.session import Session
+from manyhands_broker.core.model.task_state import TERMINAL, State
+from manyhands_broker.core.transitions import Book
+from manyhands_shared.payloads.pickled import total
 
 _QUEUED, _ASSIGNED = int(State.QUEUED), int(State.ASSIGNED)
 #: What a ledger counts, and `validate` counts anew.

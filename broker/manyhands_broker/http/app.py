@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from manyhands_broker.http.board import Board
 from manyhands_broker.http.hosts import AllowedHosts
 from manyhands_broker.http.metrics import Figures
+from manyhands_broker.http.snapshot import Board
 
 #: Age of the board, in seconds, from which on the broker's loop counts as stuck. It pins twice a second.
 STUCK = 10.0

@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from manyhands_broker.core.ledger import BUDGETS
+from manyhands_broker.core.model.quotas import BUDGETS
 
 #: Metric → what it is, and the figure that it shows.
 GAUGES = {

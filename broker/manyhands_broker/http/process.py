@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from manyhands_broker.http.board import Board
-from manyhands_shared.bare_start import bare_start
+from manyhands_broker.http.snapshot import Board
 from manyhands_shared.errors import ConfigError
-from manyhands_shared.process import die_with_parent
+from manyhands_shared.processes.lifecycle import die_with_parent
+from manyhands_shared.processes.start_without_main import bare_start
 
 _CONTEXT = multiprocessing.get_context("spawn")
 _BACKLOG = 128

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from manyhands_broker.core import Core
-from manyhands_broker.core.demand import problems, summary
-from manyhands_broker.descriptors import reserve
-from manyhands_broker.http.board import Board
+from manyhands_broker.core.queries.autoscaling import problems, summary
+from manyhands_broker.descriptor_reserve import reserve
 from manyhands_broker.http.metrics import COUNTED
 from manyhands_broker.http.process import HttpServer, listen
+from manyhands_broker.http.snapshot import Board
 from manyhands_shared import __version__
 from manyhands_shared.clock import Clock
 

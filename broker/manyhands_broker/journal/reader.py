@@ -11,14 +11,14 @@ import msgpack
 
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import Damaged, StoredResults
-from manyhands_broker.journal.checks import check, of_values
+from manyhands_broker.journal.checksums import check, of_values
 from manyhands_broker.journal.files import PayloadFiles
 from manyhands_broker.journal.interface import MAX_OUTPUT
 from manyhands_broker.journal.packing import unpack
 from manyhands_broker.journal.writer import Writer
-from manyhands_shared.failure import Failure
-from manyhands_shared.messages import Function, ResultGroup, Status
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.messages import Function, ResultGroup, Status
 
 log = logging.getLogger("manyhands.broker")
 

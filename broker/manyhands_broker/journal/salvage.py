@@ -17,7 +17,7 @@ from typing import Any
 
 import apsw
 
-from manyhands_broker.journal import log as write_ahead
+from manyhands_broker.journal import wal as write_ahead
 from manyhands_broker.journal.files import sync_directory
 from manyhands_broker.journal.packing import names
 from manyhands_broker.journal.reader import UNREADABLE

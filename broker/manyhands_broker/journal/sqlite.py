@@ -23,19 +23,19 @@ import apsw
 from manyhands_broker.core import records as r
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import Damaged, StoredResults
-from manyhands_broker.descriptors import reserve
-from manyhands_broker.journal import log as write_ahead
+from manyhands_broker.descriptor_reserve import reserve
 from manyhands_broker.journal import salvage
+from manyhands_broker.journal import wal as write_ahead
 from manyhands_broker.journal.backup import Backup
+from manyhands_broker.journal.disk_space import Room
 from manyhands_broker.journal.files import PayloadFiles, sync_directory
 from manyhands_broker.journal.interface import JournalBroken, JournalFull
 from manyhands_broker.journal.reader import Reader
-from manyhands_broker.journal.room import Room
 from manyhands_broker.journal.schema import MIGRATIONS, prepare, tables_of, usual_tables, version_of
 from manyhands_broker.journal.writer import Writer
-from manyhands_shared.messages import Function
-from manyhands_shared.private import private
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol.messages import Function
+from manyhands_shared.security.private_files import private
 
 log = logging.getLogger("manyhands.broker")
 

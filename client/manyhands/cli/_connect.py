@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from manyhands import Client
+from manyhands._local.embedded import OwnCluster
 from manyhands.cli import _output
-from manyhands.own import OwnCluster
-from manyhands_shared import settings
-from manyhands_shared.address import DEFAULT_BIND
+from manyhands.cli import _settings as settings
 from manyhands_shared.config import ClientConfig
+from manyhands_shared.transport.address import DEFAULT_BIND
 
 
 @contextlib.contextmanager

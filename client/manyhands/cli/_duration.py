@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from manyhands_shared import duration
+from manyhands import _durations as durations
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -22,7 +22,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     ) -> float:
         """Seconds; a configuration file may give a number."""
         try:
-            seconds = duration.parse(str(value))
+            seconds = durations.parse(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if self._above_zero and not seconds:

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from manyhands import Client, Job, arguments
+from manyhands import Client, Job
+from manyhands._submit import arguments
 from manyhands.cli import _connect, _output
 from manyhands.cli._errors import TimedOut
 from manyhands.cli._job_options import split
 from manyhands.cli._lines import Call
-from manyhands_shared import plain
 from manyhands_shared.errors import ConfigError, ManyhandsError, RemoteError, RemoteTraceback
-from manyhands_shared.serial import nbytes
+from manyhands_shared.payloads import safe as plain
+from manyhands_shared.payloads.pickled import nbytes
 
 
 @contextlib.contextmanager

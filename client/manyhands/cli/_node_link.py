@@ -10,14 +10,14 @@ from typing import Any
 
 import psutil
 
+from manyhands.cli import _settings as settings
 from manyhands.cli._errors import JobFailed
-from manyhands_shared import settings
-from manyhands_shared.address import DEFAULT_BIND, host_of
 from manyhands_shared.config import ClientConfig
 from manyhands_shared.errors import BrokerUnreachable, NotAuthorised
-from manyhands_shared.link import LinkEvent, connect
-from manyhands_shared.role_key import RoleKey, credentials, load
-from manyhands_shared.route import Route
+from manyhands_shared.security.role_key import RoleKey, credentials, load
+from manyhands_shared.transport.address import DEFAULT_BIND, host_of
+from manyhands_shared.transport.failover import Route
+from manyhands_shared.transport.link import LinkEvent, connect
 
 _LOOK_SECONDS = 0.1
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from manyhands import _durations as durations
 from manyhands.cli._duration import DURATION
-from manyhands_shared import duration
 from manyhands_shared.config import ClientConfig, hints
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -87,7 +87,7 @@ def _option(command: str, name: str, hint: Any, default: Any) -> Callable[[Decor
         flag = f"{flag}/--no-{name.replace('_', '-')}"
     shown: bool | str = default not in ("", None)
     if name in _DURATIONS:
-        base, shown = DURATION, duration.show(default)
+        base, shown = DURATION, durations.show(default)
     if name == "broker":
         return click.option(
             flag,

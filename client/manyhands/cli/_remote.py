@@ -20,11 +20,11 @@ from pathlib import Path
 
 from manyhands import Client
 from manyhands.cli import _output
-from manyhands_shared import allow_list
-from manyhands_shared.allow_list import Allowed
 from manyhands_shared.errors import ConfigError, ManyhandsError
-from manyhands_shared.keys import ClusterKey
-from manyhands_shared.role_key import RoleKey, to_hex
+from manyhands_shared.security import allow_list
+from manyhands_shared.security.allow_list import Allowed
+from manyhands_shared.security.cluster_key import ClusterKey
+from manyhands_shared.security.role_key import RoleKey, to_hex
 
 _SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=10")
 #: How long nodes may take to finish what they run.

@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from manyhands.cli import _output, _service
+from manyhands.cli import _settings as settings
 from manyhands.cli._options import config_options, json_option
 from manyhands.cli._verb import Verb
-from manyhands_shared import settings
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.logs import log_to_stderr
-from manyhands_shared.process import begin
+from manyhands_shared.processes.lifecycle import begin
 
 
 @click.command(

@@ -11,11 +11,18 @@ import click
 from manyhands.cli import _output
 from manyhands.cli._options import json_option
 from manyhands.cli._verb import Verb, VerbGroup
-from manyhands_shared import allow_list
-from manyhands_shared.allow_list import Allowed
 from manyhands_shared.errors import ConfigError
-from manyhands_shared.keys import PARTS, ClusterKey
-from manyhands_shared.role_key import ROLES, RoleKey, check_public, check_role, load, to_hex
+from manyhands_shared.security import allow_list
+from manyhands_shared.security.allow_list import Allowed
+from manyhands_shared.security.cluster_key import PARTS, ClusterKey
+from manyhands_shared.security.role_key import (
+    ROLES,
+    RoleKey,
+    check_public,
+    check_role,
+    load,
+    to_hex,
+)
 
 _PATH = click.Path(dir_okay=False, path_type=Path)
 _FILE = click.argument("file", envvar="MANYHANDS_KEY_FILE", type=_PATH)

@@ -20,8 +20,8 @@ from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
 
 if TYPE_CHECKING:
+    from manyhands.loadtest.report.tables import Table
     from manyhands.loadtest.run import Listener, Plan
-    from manyhands.loadtest.tables import Table
 
 
 class _Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -179,8 +179,8 @@ def command(
     Without --broker and --hosts a cluster of this machine's own is loaded. One wrong, missing or double
     answer is exit code 1.
     """
-    from manyhands.loadtest import compare, markdown  # noqa: PLC0415 - so that --help is quick
     from manyhands.loadtest import mix as mixes  # noqa: PLC0415
+    from manyhands.loadtest.report import compare, markdown  # noqa: PLC0415 - so that --help is quick
     from manyhands.loadtest.run import Plan, run  # noqa: PLC0415
 
     context = click.get_current_context()
@@ -228,7 +228,7 @@ def _listener(*, json: bool) -> Any:
 
 
 def _save(folder: Path, document: dict[str, Any], comparison: Table | None) -> None:
-    from manyhands.loadtest import markdown, page  # noqa: PLC0415 - so that --help is quick
+    from manyhands.loadtest.report import markdown, page  # noqa: PLC0415 - so that --help is quick
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from manyhands.cli import _output
 from manyhands.cli._options import json_option
 from manyhands.cli._verb import Verb
 from manyhands_shared import __version__
-from manyhands_shared.messages import PROTOCOL_VERSION
+from manyhands_shared.protocol.messages import PROTOCOL_VERSION
 
 #: What must fit between hosts, or explains a difference between them.
 _PACKAGES = ("cloudpickle", "msgpack", "numpy", "pyzmq")

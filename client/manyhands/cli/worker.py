@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from manyhands.cli import _service, _stdin
+from manyhands.cli import _settings as settings
 from manyhands.cli._options import config_options
 from manyhands.cli._verb import Verb
-from manyhands_shared import settings
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.logs import log_to_stderr
-from manyhands_shared.process import begin
+from manyhands_shared.processes.lifecycle import begin
 
 
 @click.command(

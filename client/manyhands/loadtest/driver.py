@@ -20,18 +20,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from manyhands import arguments, functions
-from manyhands.connect import Connection
-from manyhands.futures import FutureSink, RemoteFuture
-from manyhands.job_options import job_options
+from manyhands._io.connection import Connection
+from manyhands._results.futures import FutureSink, RemoteFuture
+from manyhands._submit import arguments, functions
 from manyhands.loadtest import arrivals, mix
 from manyhands.loadtest.latency import Recorder
 from manyhands.loadtest.ledger import Ledger
 from manyhands.loadtest.plan import Step, pressure
-from manyhands.loadtest.slope import Slope
+from manyhands.loadtest.report.slope import Slope
+from manyhands.options import job_options
 from manyhands_shared.errors import ClusterClosed, ManyhandsError
-from manyhands_shared.process import die_with_parent
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.processes.lifecycle import die_with_parent
 
 _PROGRESS_SECONDS = 0.5
 _ADAPT_SECONDS = 0.1

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from manyhands.loadtest import numbers
 from manyhands.loadtest.plan import Step
+from manyhands.loadtest.report import numbers
+from manyhands.loadtest.report.tables import cluster
 from manyhands.loadtest.run import Listener
-from manyhands.loadtest.tables import cluster
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from manyhands import _durations as durations
 from manyhands.loadtest import tasks
-from manyhands_shared import duration
 
 KINDS = ("noop", "sleep", "cpu", "array-in", "array-out")
 MIXED = "noop=70,sleep:10ms=10,cpu:2ms=10,array-in:100kB=5,array-out:100kB=5"
@@ -164,8 +164,8 @@ _EXAMPLES = {
 
 def _seconds(text: str) -> float:
     if text.endswith("ms"):
-        return duration.parse(text[:-2]) / 1e3
-    return duration.parse(text)
+        return durations.parse(text[:-2]) / 1e3
+    return durations.parse(text)
 
 
 def _size(text: str) -> float:

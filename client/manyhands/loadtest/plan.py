@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from manyhands.loadtest import numbers
+from manyhands.loadtest.report import numbers
 
 #: Under full pressure, tasks are kept waiting for so many seconds of the cluster's work.
 _PRESSURE_SECONDS = 0.2

@@ -14,8 +14,8 @@ import psutil
 
 from manyhands.loadtest import latency, ledger, mix, saturation, target
 from manyhands.loadtest.clients import Clients
+from manyhands.loadtest.monitor import Watch
 from manyhands.loadtest.plan import Step
-from manyhands.loadtest.watch import Watch
 from manyhands_shared import __version__
 from manyhands_shared.clock import monotonic
 from manyhands_shared.errors import ManyhandsError

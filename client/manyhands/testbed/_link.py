@@ -18,7 +18,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from manyhands_shared.process import die_with_parent
+from manyhands_shared.processes.lifecycle import die_with_parent
 
 NEAR, FAR = "near", "far"
 _TUNSETIFF = 0x400454CA

@@ -12,10 +12,12 @@ from zmq.utils.monitor import parse_monitor_message
 
 from harness.cluster.ledger import Ledger, run
 from harness.payloads import code_of
-from manyhands_shared import messages as m
-from manyhands_shared import pieces, serial, wire
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.status import Status
+from manyhands_shared.payloads import pickled
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol import wire
+from manyhands_shared.protocol.status import Status
+from manyhands_shared.transport import zmq_pieces
 
 _RECONNECT_MS = 50
 
@@ -122,14 +124,14 @@ class Customer:
 
     def _send(self, message: m.Message) -> None:
         try:
-            self._socket.send_multipart(pieces.cut(wire.encode(message)), zmq.NOBLOCK)
+            self._socket.send_multipart(zmq_pieces.cut(wire.encode(message)), zmq.NOBLOCK)
         except zmq.Again:
             self._unlink()
             self._link()
 
     def _receive(self) -> None:
         try:
-            message = wire.decode(pieces.join(self._socket.recv_multipart(zmq.NOBLOCK)))
+            message = wire.decode(zmq_pieces.join(self._socket.recv_multipart(zmq.NOBLOCK)))
         except (zmq.Again, ProtocolError):
             return
         match message:
@@ -174,7 +176,7 @@ class Customer:
             shown = (status, group.attempt)
             if task not in self._seen:
                 self._seen[task] = shown
-                self.ledger.deliver(task, serial.loads(body))
+                self.ledger.deliver(task, pickled.loads(body))
                 assert self.ledger.results[task] == task, "the result of another task"
             elif self._seen[task] != shown:
                 self.ledger.conflicts.append(task)
@@ -195,6 +197,6 @@ class Customer:
             self._send(m.Attach(job))
 
     def _send_job(self, job: str) -> None:
-        bodies = [serial.dumps(((self.ledger.file, task), {})) for task in self._jobs[job]]
+        bodies = [pickled.dumps(((self.ledger.file, task), {})) for task in self._jobs[job]]
         group = m.SubmitGroup(job, self._digest, {"durable": True}, 0, True, bodies)
         self._send(m.Submit([group]))

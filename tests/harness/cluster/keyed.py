@@ -8,10 +8,10 @@ from typing import Any
 from harness.cluster.bench import Bench
 from harness.cluster.parts import Broker, Node
 from harness.cluster.peers import Peer, Peers
-from manyhands_shared import allow_list, role_key
-from manyhands_shared.allow_list import Allowed
-from manyhands_shared.keys import ClusterKey, KeyPair
-from manyhands_shared.role_key import RoleKey, to_hex
+from manyhands_shared.security import allow_list, role_key
+from manyhands_shared.security.allow_list import Allowed
+from manyhands_shared.security.cluster_key import ClusterKey, KeyPair
+from manyhands_shared.security.role_key import RoleKey, to_hex
 
 
 class Keyed:

@@ -9,8 +9,10 @@ from typing import Any, Self, TypeVar
 import zmq
 
 from harness.processes import eventually
-from manyhands_shared import messages as m
-from manyhands_shared import pieces, serial, wire
+from manyhands_shared.payloads import pickled
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol import wire
+from manyhands_shared.transport import zmq_pieces
 
 T = TypeVar("T")
 
@@ -31,13 +33,13 @@ class Peer:
 
     def send(self, message: m.Message) -> None:
         """Send, and do not wait."""
-        self.socket.send_multipart(pieces.cut(wire.encode(message)), zmq.NOBLOCK)
+        self.socket.send_multipart(zmq_pieces.cut(wire.encode(message)), zmq.NOBLOCK)
 
     def receive(self, timeout: float = 0.0) -> m.Message | None:
         """The next message, if one comes within `timeout` seconds."""
         if not self.socket.poll(timeout * 1000):
             return None
-        return wire.decode(pieces.join(self.socket.recv_multipart()))
+        return wire.decode(zmq_pieces.join(self.socket.recv_multipart()))
 
     def until(self, kind: type[T], timeout: float = 20.0) -> T:
         """The next message of this kind; others are dropped, pings answered."""
@@ -57,7 +59,7 @@ class Peer:
         self.send(client_hello(token, last_seq))
         return self.until(m.ClientWelcome)
 
-    def submit(self, job: str, bodies: list[serial.Payload], **options: Any) -> None:
+    def submit(self, job: str, bodies: list[pickled.Payload], **options: Any) -> None:
         """A whole job at once, function and all."""
         self.send(m.Function(FUNCTION, "f", [CODE]))
         self.send(m.Submit([m.SubmitGroup(job, FUNCTION, options, 0, True, bodies)]))
@@ -103,7 +105,7 @@ def node_hello(
     return m.WorkerHello(m.PROTOCOL_VERSION, name, boot, 1, window, list(holding), {})
 
 
-def results_of(group: m.AssignGroup, seq: int, body: serial.Payload = b"r") -> m.Results:
+def results_of(group: m.AssignGroup, seq: int, body: pickled.Payload = b"r") -> m.Results:
     """All of an assignment is done."""
     count = len(group.indices)
     return m.Results(

@@ -10,10 +10,10 @@ from manyhands_broker.core import Core, Drained, Limits, Persist, Received, Say,
 from manyhands_broker.core import records as r
 from manyhands_broker.core.effects import Effect
 from manyhands_broker.journal import MemoryJournal
-from manyhands_shared import messages as m
-from manyhands_shared.failure import Failure
-from manyhands_shared.messages import Status
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.messages import Status
 
 FUNCTION = bytes(range(16))
 LIMITS = Limits(lease=10.0, session_grace=60.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.worlds.broker import World
 from manyhands_broker.core import Drained, Identity, Limits, Received
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import messages as m
 
 
 def key(name: str, role: str = "client", priority: int = 0) -> Identity:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from manyhands.session import Session
-from manyhands.session.types import (
+from manyhands._session import Session
+from manyhands._session.events import (
     AddJob,
     Append,
     Deliver,
@@ -15,7 +15,8 @@ from manyhands.session.types import (
     Received,
     Send,
 )
-from manyhands_shared.messages import (
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,
     ClientWelcome,
     Function,
@@ -26,7 +27,6 @@ from manyhands_shared.messages import (
     Submit,
     SubmitGroup,
 )
-from manyhands_shared.serial import Payload
 
 BROKER = b"B" * 16
 

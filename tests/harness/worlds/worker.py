@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from manyhands_shared import messages as m
-from manyhands_shared.status import Status
-from manyhands_worker import actions as a
-from manyhands_worker.control import REVOKED
-from manyhands_worker.core import Identity, NodeCore
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core import events as a
+from manyhands_worker.core.node_core import Identity, NodeCore
+from manyhands_worker.ipc.control_block import REVOKED
 
 _DIGEST = b"d" * 16
 

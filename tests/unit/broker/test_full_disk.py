@@ -15,8 +15,8 @@ import pytest
 
 from harness.broker_process import Broker, Peer, kill, start
 from harness.processes import eventually, free_port
-from manyhands_shared import messages as m
-from manyhands_shared.messages import Status
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.messages import Status
 
 FUNCTION = bytes(16)
 LARGE = 600_000

@@ -17,12 +17,20 @@ from harness.processes import eventually
 from manyhands_broker import loop as broker_loop
 from manyhands_broker.core import Core, Drained, Effect, Event, Limits, Received, Send
 from manyhands_broker.journal import MemoryJournal
-from manyhands_broker.links import bind
 from manyhands_broker.loop import DRAIN_SECONDS, Loop
-from manyhands_shared import pieces, wire
-from manyhands_shared.framing import Stream
-from manyhands_shared.messages import ClientHello, ClientWelcome, Message, Ping, Pong, Reply
-from manyhands_shared.serial import Buffer
+from manyhands_broker.ports.zmq_disconnects import bind
+from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.protocol import wire
+from manyhands_shared.protocol.messages import (
+    ClientHello,
+    ClientWelcome,
+    Message,
+    Ping,
+    Pong,
+    Reply,
+)
+from manyhands_shared.transport import zmq_pieces
+from manyhands_shared.transport.stream import Stream
 
 
 def received(peer: zmq.Socket[bytes], count: int) -> list[Message]:
@@ -30,7 +38,7 @@ def received(peer: zmq.Socket[bytes], count: int) -> list[Message]:
     messages = []
     for _ in range(count):
         assert peer.poll(10_000), "the broker says nothing"
-        messages.append(wire.decode(pieces.join(peer.recv_multipart())))
+        messages.append(wire.decode(zmq_pieces.join(peer.recv_multipart())))
     return messages
 
 

@@ -16,8 +16,8 @@ import zmq
 
 from harness.broker_process import Peer, kill, start
 from harness.processes import eventually, free_port
-from manyhands_shared import messages as m
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol import messages as m
 
 FUNCTION = bytes(16)
 TOTAL = 3_000

@@ -29,9 +29,9 @@ from harness.broker_process import (
     worker_hello,
 )
 from harness.processes import eventually
-from manyhands_shared import messages as m
-from manyhands_shared import wire
-from manyhands_shared.keys import ClusterKey
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol import wire
+from manyhands_shared.security.cluster_key import ClusterKey
 
 
 @pytest.fixture

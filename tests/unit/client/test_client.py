@@ -15,7 +15,6 @@ from zmq.auth.thread import ThreadAuthenticator
 
 from harness.client_broker import FakeBroker
 from manyhands import Client, Executor, Pool
-from manyhands_shared import labels
 from manyhands_shared.errors import (
     BrokerUnreachable,
     ClusterClosed,
@@ -24,8 +23,9 @@ from manyhands_shared.errors import (
     Refused,
     SubmitError,
 )
-from manyhands_shared.keys import ClusterKey
-from manyhands_shared.messages import ClientHello, Query, Submit
+from manyhands_shared.protocol import labels
+from manyhands_shared.protocol.messages import ClientHello, Query, Submit
+from manyhands_shared.security.cluster_key import ClusterKey
 
 
 def divide(numerator: int, denominator: int) -> float:

@@ -18,9 +18,9 @@ import pytest
 from harness.client_broker import FakeBroker
 from harness.processes import eventually
 from manyhands import Executor
-from manyhands_shared import labels
 from manyhands_shared.errors import ClusterClosed, ConfigError, SubmitError, SubmitQueueFull
-from manyhands_shared.messages import Cancel, Function, Submit, SubmitGroup
+from manyhands_shared.protocol import labels
+from manyhands_shared.protocol.messages import Cancel, Function, Submit, SubmitGroup
 
 
 def groups(broker: FakeBroker) -> list[SubmitGroup]:
@@ -282,8 +282,8 @@ def test_a_callback_may_submit(broker: FakeBroker) -> None:
 
 
 def test_more_functions_than_are_kept(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("manyhands.calls._KNOWN_FUNCTIONS", 3)
-    monkeypatch.setattr("manyhands.calls._OPEN_JOBS", 3)
+    monkeypatch.setattr("manyhands._submit.calls._KNOWN_FUNCTIONS", 3)
+    monkeypatch.setattr("manyhands._submit.calls._OPEN_JOBS", 3)
     with Executor(address=broker.address) as executor:
         adders = [lambda x, n=n: x + n for n in range(10)]
         for _ in range(2):
@@ -336,7 +336,7 @@ def test_backpressure_raises_or_waits(broker: FakeBroker) -> None:
 def test_large_arguments_are_bounded_in_bytes(
     broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("manyhands.connect.MAX_PENDING_BYTES", 1 << 20)
+    monkeypatch.setattr("manyhands._io.connection.MAX_PENDING_BYTES", 1 << 20)
     broker.holding = True
     with Executor(address=broker.address, block=False) as executor:
         accepted = [executor.submit(len, bytes(300_000)) for _ in range(3)]

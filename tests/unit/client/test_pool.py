@@ -19,9 +19,9 @@ import pytest
 from harness.client_broker import FakeBroker
 from harness.processes import eventually
 from manyhands import Pool
-from manyhands.pool_imap import IMapIterator, feed
-from manyhands_shared import serial
+from manyhands._results.imap import IMapIterator, feed
 from manyhands_shared.errors import ClusterClosed, ConfigError, SubmitError
+from manyhands_shared.payloads import pickled
 
 
 @pytest.fixture
@@ -391,7 +391,7 @@ def test_an_imap_that_is_cut_short_does_not_look_complete() -> None:
     eventually(lambda: len(submitted) == 2, what="it has read ahead")
     results.sink.fail(ClusterClosed("the pool was terminated"))
     thread.join(10)
-    results.sink.deliver([0, 1], bytes(2), [serial.dumps("a"), serial.dumps("b")])
+    results.sink.deliver([0, 1], bytes(2), [pickled.dumps("a"), pickled.dumps("b")])
     assert [results.next(), results.next()] == ["a", "b"]
     with pytest.raises(ClusterClosed, match="terminated"):
         results.next(10)

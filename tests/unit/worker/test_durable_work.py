@@ -24,11 +24,11 @@ from harness.payloads import code_of
 from harness.pool_rig import PoolRig
 from harness.processes import eventually
 from harness.worlds.worker import World
-from manyhands_shared import messages as m
-from manyhands_shared import serial
-from manyhands_shared.status import Status
-from manyhands_worker import actions as a
-from manyhands_worker.jobs import Jobs
+from manyhands_shared.payloads import pickled as serial
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core import events as a
+from manyhands_worker.core.job_rules import Jobs
 
 _TIMEOUT = {"timeout": 0.3}
 
@@ -462,7 +462,7 @@ def test_task_that_closes_its_output_does_not_stop_the_next(
 def test_the_mark_between_tasks_may_be_cut_anywhere() -> None:
     from multiprocessing.connection import Pipe
 
-    from manyhands_worker.output import Capture, Tap, new_mark
+    from manyhands_worker.ipc.output_capture import Capture, Tap, new_mark
 
     mark = new_mark()
     near, far = Pipe(duplex=False)

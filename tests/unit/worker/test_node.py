@@ -19,10 +19,11 @@ import pytest
 
 from harness.node_broker import FakeBroker, NodeProcess
 from harness.processes import eventually
-from manyhands_shared import beat, loans
-from manyhands_shared import messages as m
-from manyhands_shared.keys import ClusterKey
-from manyhands_shared.status import Status
+from manyhands_shared import shm
+from manyhands_shared.protocol import heartbeat as beat
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.status import Status
+from manyhands_shared.security.cluster_key import ClusterKey
 
 
 def _double(value: int) -> int:
@@ -450,7 +451,7 @@ def test_broker_that_wants_a_key_is_told_from_one_that_is_away(
     assert len(node.errors.splitlines()) == 1
 
 
-@pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
+@pytest.mark.skipif(not shm.AVAILABLE, reason="memory is lent on Linux only")
 def test_where_a_node_lends_does_not_follow_from_what_it_says_of_itself(
     broker: FakeBroker, start_node: Callable[..., NodeProcess]
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.worlds.keyed import KeyedWorld, function, key, submit
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import messages as m
 
 MIB = 1 << 20
 ALICE, BOB, NODE = key("alice"), key("bob"), key("node", "worker")

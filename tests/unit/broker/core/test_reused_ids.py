@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from manyhands_broker.core import Core, Drained, Limits, Received, Send
-from manyhands_broker.core.book import ID_REST
+from manyhands_broker.core.transitions import ID_REST
 from manyhands_broker.journal import MemoryJournal
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import messages as m
 
 DIGEST = b"d" * 16
 

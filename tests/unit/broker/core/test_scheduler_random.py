@@ -12,9 +12,9 @@ import pytest
 
 from manyhands_broker.core import Core, Drained, Limits, LinkClosed, Received, Send
 from manyhands_broker.journal import MemoryJournal
-from manyhands_shared import messages as m
-from manyhands_shared.failure import Failure
-from manyhands_shared.messages import Status
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.messages import Status
 
 SEEDS = int(os.environ.get("MANYHANDS_TEST_SEEDS", "150"))
 FUNCTION = bytes(range(16))

@@ -8,10 +8,10 @@ import pytest
 
 from harness.worlds.broker import FUNCTION, World
 from manyhands_broker.core import Limits
-from manyhands_shared import messages as m
-from manyhands_shared.failure import Failure
-from manyhands_shared.messages import Status
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.messages import Status
 
 CRASH = Failure("manyhands.TaskCrashed", "its process was killed by SIGSEGV").encode()
 

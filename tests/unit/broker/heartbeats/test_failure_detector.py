@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 
 from harness.processes import eventually
-from manyhands_broker import lastseen
 from manyhands_broker.core import Calmed, Suspected
-from manyhands_broker.liveness import Liveness, phi
-from manyhands_broker.monitor import HeartbeatMonitor, bind_udp
-from manyhands_shared.beat import Beat, encode
+from manyhands_broker.heartbeats import table as lastseen
+from manyhands_broker.heartbeats.failure_detector import Liveness, phi
+from manyhands_broker.heartbeats.receiver import HeartbeatMonitor, bind_udp
 from manyhands_shared.clock import SteppedClock
+from manyhands_shared.protocol.heartbeat import Beat, encode
 
 BOOT = bytes(range(16))
 KEY = bytes(range(32))

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from manyhands_broker import lastseen
 from manyhands_broker.core import Core, Drained, Limits, LinkClosed, Pressed, Received, Send, Watch
-from manyhands_broker.core.pressure import LOAD, MEMORY, NONE, Gauge, Machine
-from manyhands_broker.core.why import reasons
-from manyhands_broker.gauges import Gauges
+from manyhands_broker.core.model.machine import LOAD, MEMORY, NONE, Gauge, Machine
+from manyhands_broker.core.queries.explain import reasons
+from manyhands_broker.heartbeats import table as lastseen
+from manyhands_broker.heartbeats.pressure import Gauges
 from manyhands_broker.journal import MemoryJournal
-from manyhands_shared import messages as m
-from manyhands_shared.beat import Beat, encode
-from manyhands_shared.options import JobOptions
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.heartbeat import Beat, encode
+from manyhands_shared.protocol.job_options import JobOptions
 
 GIB = 1 << 30
 MACHINE = Machine(reserve=GIB, cores=4)
@@ -213,7 +213,7 @@ def test_it_is_told_once_and_seen() -> None:
     world.press("a", LOAD)
     events = [event for event in world.core.book.events if event["kind"] == "memory-short"]
     assert [(event["node"], "1024 MiB" in event["text"]) for event in events] == [("a", True)]
-    from manyhands_broker.core.report import Reader, answer
+    from manyhands_broker.core.queries.answers import Reader, answer
 
     nodes = answer(world.core.book, "nodes", {}, 1.0, Reader("", commands=True))
     assert {node["name"]: node["pressure"] for node in nodes} == {"a": LOAD, "b": NONE}

@@ -30,10 +30,10 @@ from harness.broker_process import (
 from harness.command import fails, run
 from harness.processes import eventually
 from manyhands_broker.http.app import STUCK
-from manyhands_broker.http.board import Board
 from manyhands_broker.http.connections import HEAD_BYTES, LIFE_SECONDS
 from manyhands_broker.http.metrics import COUNTERS, GAUGES
-from manyhands_shared import messages as m
+from manyhands_broker.http.snapshot import Board
+from manyhands_shared.protocol import messages as m
 
 
 class Answer(NamedTuple):

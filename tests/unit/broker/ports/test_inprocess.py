@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from manyhands_broker.core import LinkClosed, Received
-from manyhands_broker.lodging import Lodging
-from manyhands_shared.link import Link
-from manyhands_shared.messages import Ping, Pong
+from manyhands_broker.ports.inprocess import Lodging
+from manyhands_shared.protocol.messages import Ping, Pong
+from manyhands_shared.transport.link import Link
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 

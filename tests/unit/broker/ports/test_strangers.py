@@ -12,9 +12,14 @@ import pytest
 import zmq
 
 from manyhands_broker.core import ANYBODY
-from manyhands_broker.descriptors import RESERVE, reserve, set_aside
-from manyhands_broker.links import Links, bind
-from manyhands_broker.strangers import CROWD, CROWDED_SECONDS, HELLO_SECONDS, Strangers
+from manyhands_broker.descriptor_reserve import RESERVE, reserve, set_aside
+from manyhands_broker.ports.pending_connections import (
+    CROWD,
+    CROWDED_SECONDS,
+    HELLO_SECONDS,
+    Strangers,
+)
+from manyhands_broker.ports.zmq_disconnects import Links, bind
 
 Connect = Callable[..., tuple[socket.socket, int]]
 

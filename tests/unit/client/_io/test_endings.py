@@ -17,10 +17,11 @@ import pytest
 
 from harness.client_broker import FakeBroker
 from harness.processes import eventually
-from manyhands import Client, Executor, Pool, loop
-from manyhands.futures import RemoteFuture, resolve
-from manyhands_shared import serial
-from manyhands_shared.messages import Query, Reply
+from manyhands import Client, Executor, Pool
+from manyhands._io import io_thread
+from manyhands._results.futures import RemoteFuture, resolve
+from manyhands_shared.payloads import pickled
+from manyhands_shared.protocol.messages import Query, Reply
 
 BOUND = 20.0
 
@@ -104,7 +105,7 @@ class StoppedOnce:
 def test_a_result_whose_loading_was_interrupted_is_loaded_by_the_next() -> None:
     _stops.clear()
     one = RemoteFuture(None)
-    resolve([one], bytes(1), [serial.dumps(StoppedOnce(42))])
+    resolve([one], bytes(1), [pickled.dumps(StoppedOnce(42))])
     with pytest.raises(KeyboardInterrupt):
         one.result(BOUND)
     assert one.result(BOUND) == 42
@@ -128,7 +129,7 @@ def test_a_timeout_holds_while_another_thread_loads_the_result() -> None:
     _loading.clear()
     _go_on.clear()
     one = RemoteFuture(None)
-    resolve([one], bytes(1), [serial.dumps(Slow())])
+    resolve([one], bytes(1), [pickled.dumps(Slow())])
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(one.result(BOUND)))
     thread.start()
@@ -308,7 +309,7 @@ def test_a_timeout_of_a_handler_is_not_that_of_a_result(broker: FakeBroker) -> N
 def test_a_shutdown_that_cancels_ends_without_the_broker(
     broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
-    monkeypatch.setattr(loop, "_FAREWELL_SECONDS", 0.2)
+    monkeypatch.setattr(io_thread, "_FAREWELL_SECONDS", 0.2)
     broker.holding = True
     executor = Executor(address=broker.address)
     futures = [executor.submit(abs, -n) for n in range(5)]
@@ -328,7 +329,7 @@ def test_a_shutdown_that_cancels_ends_without_the_broker(
 def test_a_shutdown_waits_for_the_broker_as_long_as_something_is_wanted(
     broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_FAREWELL_SECONDS", 0.0)
+    monkeypatch.setattr(io_thread, "_FAREWELL_SECONDS", 0.0)
     broker.holding = True
     executor = Executor(address=broker.address)
     futures = [executor.submit(abs, -n) for n in range(5)]

@@ -18,9 +18,10 @@ import pytest
 import manyhands
 from harness.broker_process import Broker
 from harness.processes import Gate, eventually, wait_at
-from manyhands import futures, lane, vigil
-from manyhands.vigil import Vigil
-from manyhands_shared.messages import ResultGroup, Results
+from manyhands._io import inline, spin
+from manyhands._io.spin import Vigil
+from manyhands._results import futures
+from manyhands_shared.protocol.messages import ResultGroup, Results
 
 BOUND = 60.0
 ATTEMPTS = 20
@@ -40,7 +41,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
         threads.append(threading.current_thread())
         return settle(*arguments)
 
-    monkeypatch.setattr(lane, "settle_quietly", noted)
+    monkeypatch.setattr(inline, "settle_quietly", noted)
     return threads
 
 
@@ -54,7 +55,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
         began.append(threading.current_thread())
         keep(self, *arguments)
 
-    monkeypatch.setattr(vigil, "LOOK_SECONDS", BOUND)
+    monkeypatch.setattr(spin, "LOOK_SECONDS", BOUND)
     monkeypatch.setattr(Vigil, "keep", noted)
     return began
 
@@ -200,7 +201,7 @@ def test_an_interrupt_comes_after_the_look_and_harms_nothing(
 def test_looks_in_vain_become_rare_and_one_that_is_not_brings_them_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(spin, "LOOK_SECONDS", 0.0)
     near, far = socket.socketpair()
     with near, far:
         watch = Vigil(can=True)
@@ -225,7 +226,7 @@ def test_the_brokers_word_on_a_held_result_is_no_result(body: Any) -> None:
     future: Any = object()
     sink: Any = SimpleNamespace(job=SimpleNamespace(id="job"), future=lambda _index: future)
     said = Results(1, [ResultGroup("job", 1, [0], bytes(1), [body], 0.0)])
-    assert lane._result_of(said, None, sink, future) == (body or None)
+    assert inline._result_of(said, None, sink, future) == (body or None)
 
 
 def test_lone_large_results_come_whole_whoever_waits_for_them() -> None:

@@ -19,7 +19,8 @@ import pytest
 import manyhands
 from harness.interruptions import Interrupter, Interruption, interrupt
 from harness.processes import eventually
-from manyhands import lane, vigil
+from manyhands._io import inline as lane
+from manyhands._io import spin
 
 BOUND = 20.0
 
@@ -78,23 +79,23 @@ def strike_everywhere(
 def test_an_exception_at_any_place_of_a_lone_call(
     executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vigil.Vigil, "worth_it", lambda watch: watch._can)
-    monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(spin.Vigil, "worth_it", lambda watch: watch._can)
+    monkeypatch.setattr(spin, "LOOK_SECONDS", 0.02)
     assert strike_everywhere(executor, Interrupter(interrupt), lone_call(executor)) > 100
 
 
 def test_an_exception_at_any_place_of_a_call_that_sleeps(
     executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vigil.Vigil, "worth_it", lambda _: False)
+    monkeypatch.setattr(spin.Vigil, "worth_it", lambda _: False)
     assert strike_everywhere(executor, Interrupter(interrupt), lone_call(executor)) > 100
 
 
 def test_a_handler_that_calls_at_any_place_of_a_lone_call(
     executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vigil.Vigil, "worth_it", lambda watch: watch._can)
-    monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(spin.Vigil, "worth_it", lambda watch: watch._can)
+    monkeypatch.setattr(spin, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(lane, "REVOKE_SECONDS", 0.02)
 
     def handle() -> None:
@@ -106,8 +107,8 @@ def test_a_handler_that_calls_at_any_place_of_a_lone_call(
 def test_two_exceptions_at_any_places(
     executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vigil.Vigil, "worth_it", lambda watch: watch._can)
-    monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(spin.Vigil, "worth_it", lambda watch: watch._can)
+    monkeypatch.setattr(spin, "LOOK_SECONDS", 0.02)
     seed = random.randrange(1 << 32)
     print("seed", seed)
     rng = random.Random(seed)

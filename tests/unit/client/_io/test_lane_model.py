@@ -1,4 +1,4 @@
-"""The design of the lone call in every order of its steps: see `manyhands.lane`.
+"""The design of the lone call in every order of its steps: see `manyhands._io.inline`.
 
 A caller submits tasks and waits for each. Its lines may end in an exception at any step, after which
 it goes on with the next task; or a signal handler comes in that submits a task itself and waits for it.

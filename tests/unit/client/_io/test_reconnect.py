@@ -11,7 +11,7 @@ from harness.client_broker import FakeBroker
 from harness.processes import eventually
 from manyhands import Client, Executor
 from manyhands_shared.errors import Refused as RefusedError
-from manyhands_shared.messages import (
+from manyhands_shared.protocol.messages import (
     Accepted,
     Ack,
     Assign,

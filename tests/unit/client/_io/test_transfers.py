@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from manyhands.fetcher import Fetcher
-from manyhands.session.types import Fetch
-from manyhands_shared import loans
-from manyhands_shared.ticket import Ticket
+from manyhands._io.fetches import Fetcher
+from manyhands._session.events import Fetch
+from manyhands_shared import shm
+from manyhands_shared.protocol.held_result import Ticket
 
-pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
+pytestmark = pytest.mark.skipif(not shm.AVAILABLE, reason="memory is lent on Linux only")
 
 _SIZE = 1 << 20
 
@@ -24,23 +24,23 @@ class Node:
     """What a node does about results that it holds."""
 
     def __init__(self) -> None:
-        self.lender = loans.Lender(f"test-{secrets.token_hex(8)}")
+        self.lender = shm.Lender(f"test-{secrets.token_hex(8)}")
         self.fetcher = Fetcher(None)
         self.freed: list[bytes] = []
 
     def result(self, content: bytes) -> memoryview:
         """A result that is fetched and taken."""
-        fd, key = loans.new_segment(_SIZE), os.urandom(16)
+        fd, key = shm.new_segment(_SIZE), os.urandom(16)
         os.pwrite(fd, content * (_SIZE // len(content)), 0)
 
         def done() -> None:
-            loans.forget(fd, _SIZE)  # as a node that is short of memory does
+            shm.forget(fd, _SIZE)  # as a node that is short of memory does
             assert os.pread(fd, 1, 0) == b"\0"
             self.freed.append(key)
             os.close(fd)
 
         self.lender.offer(key, fd, done)
-        ticket = Ticket(loans.host_id(), self.lender.address, key, [_SIZE], None).encode()
+        ticket = Ticket(shm.host_id(), self.lender.address, key, [_SIZE], None).encode()
         self.fetcher.fetch(Fetch("job", 1, 0, ticket))
         self.turn()
         assert select.select([self.fetcher.fd], [], [], 5)[0]
@@ -86,7 +86,7 @@ def test_a_result_that_is_recalled_stays_as_it_is_and_is_the_clients_own(node: N
 
 
 def test_what_cannot_be_copied_stays_lent(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("manyhands_shared.loans.mapping._MADV_POPULATE_WRITE", 9999)
+    monkeypatch.setattr("manyhands_shared.shm.mapping._MADV_POPULATE_WRITE", 9999)
     kept = node.result(b"kept")
     node.recall()
     assert not node.freed
@@ -110,7 +110,7 @@ def test_a_result_that_was_dropped_before_is_not_asked_for_again(node: Node) -> 
 def test_more_results_than_may_be_mapped_are_copied(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("manyhands.fetcher._MOST_MAPPED", 1)
+    monkeypatch.setattr("manyhands._io.fetches._MOST_MAPPED", 1)
     mapped, copied = node.result(b"mapped!!"), node.result(b"copied!!")
     node.turn()
     assert len(node.freed) == 1, "what is copied is given back at once"

@@ -12,11 +12,11 @@ import pytest
 
 from harness.client_broker import FakeBroker
 from manyhands import Executor
-from manyhands.futures import RemoteFuture, resolve
-from manyhands_shared import serial
+from manyhands._results.futures import RemoteFuture, resolve
 from manyhands_shared.errors import RemoteTraceback, ResultError
-from manyhands_shared.failure import of_exception
-from manyhands_shared.messages import Status
+from manyhands_shared.payloads import pickled
+from manyhands_shared.protocol.failure import of_exception
+from manyhands_shared.protocol.messages import Status
 
 
 def future() -> RemoteFuture:
@@ -24,7 +24,7 @@ def future() -> RemoteFuture:
 
 
 def end(*futures: RemoteFuture, value: object = 1) -> None:
-    resolve(list(futures), bytes(len(futures)), [serial.dumps(value)] * len(futures))
+    resolve(list(futures), bytes(len(futures)), [pickled.dumps(value)] * len(futures))
 
 
 def fail(one: RemoteFuture, error: Exception) -> None:
@@ -66,7 +66,7 @@ def test_raises_with_the_remote_traceback() -> None:
 
 def test_a_result_that_does_not_load_fails_its_own_future_alone() -> None:
     bad, good = future(), future()
-    resolve([bad, good], bytes(2), [serial.dumps(Unloadable()), serial.dumps(2)])
+    resolve([bad, good], bytes(2), [pickled.dumps(Unloadable()), pickled.dumps(2)])
     with pytest.raises(ResultError, match="ValueError"):
         bad.result()
     assert good.result() == 2

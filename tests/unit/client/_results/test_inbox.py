@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manyhands.inbox import BoundedInbox
+from manyhands._results.inbox import BoundedInbox
 
 
 def test_a_full_inbox_has_results_held_back_until_half_of_it_was_taken() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.worlds.session import FUNCTION, Driver, groups_of
-from manyhands.session.receipts import ACK_BYTES, ACK_MESSAGES, ACK_SECONDS
-from manyhands.session.types import (
+from manyhands._session.delayed_acks import ACK_BYTES, ACK_MESSAGES, ACK_SECONDS
+from manyhands._session.events import (
     AddJob,
     Append,
     CancelTasks,
@@ -23,8 +23,8 @@ from manyhands.session.types import (
     Watch,
 )
 from manyhands_shared.errors import SubmitRejected
-from manyhands_shared.failure import to_exception
-from manyhands_shared.messages import (
+from manyhands_shared.protocol.failure import to_exception
+from manyhands_shared.protocol.messages import (
     Accepted,
     Ack,
     Attach,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.worlds.session import BROKER, FUNCTION, Driver, groups_of
-from manyhands.session.types import (
+from manyhands._session.events import (
     AddJob,
     Append,
     Ask,
@@ -18,7 +18,7 @@ from manyhands.session.types import (
     Opened,
     State,
 )
-from manyhands_shared.messages import (
+from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
     Bye,

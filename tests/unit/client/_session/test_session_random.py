@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from harness.worlds.session import BROKER
-from manyhands.session import Session
-from manyhands.session.types import (
+from manyhands._session import Session
+from manyhands._session.events import (
     AddJob,
     Append,
     CancelTasks,
@@ -27,7 +27,7 @@ from manyhands.session.types import (
     State,
     Tick,
 )
-from manyhands_shared.messages import (
+from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,
     Accepted,
     Ack,

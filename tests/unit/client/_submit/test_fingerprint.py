@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from manyhands import functions
-from manyhands.fingerprint import Fingerprint
-from manyhands_shared import serial
-from manyhands_shared.arrival import HOME, World
+from manyhands._submit import functions
+from manyhands._submit.fingerprint import Fingerprint
+from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.by_value.class_resolution import HOME, World
 
 PREAMBLE = """
 import abc, dataclasses, enum, typing
@@ -49,7 +49,7 @@ _numbers = itertools.count(100)
 @pytest.fixture(autouse=True)
 def at_home() -> Iterator[None]:
     yield
-    serial.arrive_at(HOME)
+    pickled.arrive_at(HOME)
 
 
 def script(source: str = "", **names: Any) -> dict[str, Any]:
@@ -73,8 +73,8 @@ class Caller:
             self._fingerprint = functions.watch(self.function) or Fingerprint(self.function)
             (self._body,) = functions.pack(self.function).bodies
             self.pickled += 1
-        serial.arrive_at(World(OrderedDict()))
-        return serial.loads(self._body)()
+        pickled.arrive_at(World(OrderedDict()))
+        return pickled.loads(self._body)()
 
 
 def fresh() -> int:

@@ -16,10 +16,10 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from manyhands import fingerprint, functions
-from manyhands.fingerprint import Fingerprint
+from manyhands._submit import fingerprint, functions
+from manyhands._submit.fingerprint import Fingerprint
 from manyhands_shared.errors import SubmitError
-from manyhands_shared.messages import Function
+from manyhands_shared.protocol.messages import Function
 
 
 def made(source: str, name: str = "f", **namespace: Any) -> Any:

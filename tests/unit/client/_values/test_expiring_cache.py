@@ -6,7 +6,7 @@ import gc
 import weakref
 
 from harness.processes import eventually
-from manyhands.linger import Linger
+from manyhands._values.expiring_cache import Linger
 
 
 class Thing:

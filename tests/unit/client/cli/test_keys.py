@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.command import document, fails, run
-from manyhands_shared import allow_list, role_key
-from manyhands_shared.keys import ClusterKey
-from manyhands_shared.role_key import RoleKey, to_hex
+from manyhands_shared.security import allow_list, role_key
+from manyhands_shared.security.cluster_key import ClusterKey
+from manyhands_shared.security.role_key import RoleKey, to_hex
 
 if TYPE_CHECKING:
     from pathlib import Path

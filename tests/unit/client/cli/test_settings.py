@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manyhands_shared import settings
+from manyhands.cli import _settings as settings
 from manyhands_shared.config import BrokerConfig, ClientConfig, WorkerConfig
 from manyhands_shared.errors import ConfigError
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from manyhands_shared import serial
-from manyhands_shared.arrival import HOME, Guests, World
+from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.by_value.class_resolution import HOME, Guests, World
 
 SCRIPT = """
 import dataclasses
@@ -60,7 +60,7 @@ class Pair(typing.NamedTuple):
 @pytest.fixture(autouse=True)
 def at_home() -> Iterator[None]:
     yield
-    serial.arrive_at(HOME)
+    pickled.arrive_at(HOME)
 
 
 @pytest.fixture
@@ -74,27 +74,27 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def to_child(value: Any, world: World) -> Any:
     """A function as a child has it."""
-    payload = serial.dumps_by_value(value)
-    serial.arrive_at(world)
-    loaded = serial.loads(payload)
-    serial.arrive_at(world.running)
+    payload = pickled.dumps_by_value(value)
+    pickled.arrive_at(world)
+    loaded = pickled.loads(payload)
+    pickled.arrive_at(world.running)
     return loaded
 
 
 def argument(value: Any, world: World, version: int = 1) -> Any:
     """An argument as a child has it."""
-    payload = serial.dumps((value,), lambda _kind: version)
-    serial.arrive_at(world.arguments)
-    (loaded,) = serial.loads(payload)
-    serial.arrive_at(world.running)
+    payload = pickled.dumps((value,), lambda _kind: version)
+    pickled.arrive_at(world.arguments)
+    (loaded,) = pickled.loads(payload)
+    pickled.arrive_at(world.running)
     return loaded
 
 
 def back(value: Any) -> Any:
     """A result as the client has it."""
-    payload = serial.dumps(value)
-    serial.arrive_at(HOME)
-    return serial.loads(payload)
+    payload = pickled.dumps(value)
+    pickled.arrive_at(HOME)
+    return pickled.loads(payload)
 
 
 def world() -> World:
@@ -167,10 +167,10 @@ def test_a_class_that_a_task_makes_comes_back_as_its_own(script: Any) -> None:
 
 def test_a_result_of_an_earlier_run_of_the_script_is_of_its_class(script: Any) -> None:
     values = "[Item(5), local(), Color.RED, Special(6), helper]"
-    send = f"sys.stdout.buffer.write(serial.dumps({values}))"
-    code = f"{SCRIPT}\nimport sys\nfrom manyhands_shared import serial\n{send}"
+    send = f"sys.stdout.buffer.write(pickled.dumps({values}))"
+    code = f"{SCRIPT}\nimport sys\nfrom manyhands_shared.payloads import pickled\n{send}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
-    item, other, red, special, helper = serial.loads(done.stdout)
+    item, other, red, special, helper = pickled.loads(done.stdout)
     assert type(item) is script.Item
     assert type(other) is not script.Item
     assert red is script.Color.RED

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands_shared import serial
 from manyhands_shared.errors import SubmitError
+from manyhands_shared.payloads import pickled
 
-LARGE = serial.INLINE_BYTES
+LARGE = pickled.INLINE_BYTES
 
 
 def back(value: Any) -> Any:
-    return serial.loads(serial.dumps(value))
+    return pickled.loads(pickled.dumps(value))
 
 
 @given(
@@ -36,10 +36,10 @@ def back(value: Any) -> Any:
     )
 )
 def test_built_in_values_come_back_and_are_plain(value: Any) -> None:
-    payload = serial.dumps(value)
-    assert serial.loads(payload) == value
+    payload = pickled.dumps(value)
+    assert pickled.loads(payload) == value
     assert isinstance(payload, bytes)
-    assert serial.nbytes(payload) == len(payload)
+    assert pickled.nbytes(payload) == len(payload)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def test_built_in_values_come_back_and_are_plain(value: Any) -> None:
     ids=["c-order", "f-order", "structured", "bool", "complex"],
 )
 def test_large_arrays_travel_out_of_band_and_come_back_equal(array: Any) -> None:
-    payload = serial.dumps({"nested": (array, 1)})
+    payload = pickled.dumps({"nested": (array, 1)})
     assert isinstance(payload, tuple)
-    assert serial.nbytes(payload[1:]) == array.nbytes
+    assert pickled.nbytes(payload[1:]) == array.nbytes
     assert len(payload[0]) < 1_000
-    again = serial.loads(payload)["nested"][0]
+    again = pickled.loads(payload)["nested"][0]
     assert again.dtype == array.dtype
     assert again.flags.f_contiguous == array.flags.f_contiguous
     np.testing.assert_array_equal(again, array)
@@ -66,18 +66,18 @@ def test_large_arrays_travel_out_of_band_and_come_back_equal(array: Any) -> None
 
 def test_an_out_of_band_buffer_is_the_array_itself() -> None:
     array = np.zeros(LARGE)
-    payload = serial.dumps(array)
+    payload = pickled.dumps(array)
     array[7] = 1.0
-    assert serial.loads(payload)[7] == 1.0
+    assert pickled.loads(payload)[7] == 1.0
 
 
 @pytest.mark.parametrize(
     "array", [np.zeros(()), np.zeros(0), np.zeros((0, 5)), np.arange(9.0)[::2], np.arange(4)]
 )
 def test_small_arrays_are_one_pickle(array: Any) -> None:
-    payload = serial.dumps(array)
+    payload = pickled.dumps(array)
     assert isinstance(payload, bytes)
-    np.testing.assert_array_equal(serial.loads(payload), array)
+    np.testing.assert_array_equal(pickled.loads(payload), array)
 
 
 @pytest.mark.parametrize(
@@ -108,18 +108,18 @@ def test_lambdas_and_closures_come_back() -> None:
 def test_what_main_defines_loads_in_another_interpreter() -> None:
     script = """
 import sys
-from manyhands_shared import serial
+from manyhands_shared.payloads import pickled
 class Point:
     def __init__(self, x): self.x = x
     def double(self): return self.x * 2
-payload = serial.dumps(Point(21))
+payload = pickled.dumps(Point(21))
 assert isinstance(payload, bytes)
 sys.stdout.buffer.write(payload)
 """
     payload = subprocess.run(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, timeout=60
     ).stdout
-    assert serial.loads(payload).double() == 42
+    assert pickled.loads(payload).double() == 42
 
 
 def test_dumps_raises_what_the_value_raises() -> None:
@@ -128,34 +128,34 @@ def test_dumps_raises_what_the_value_raises() -> None:
             raise ZeroDivisionError("sour")
 
     with pytest.raises(ZeroDivisionError, match="sour"):
-        serial.dumps(Sour())
+        pickled.dumps(Sour())
 
 
 def test_by_value_names_what_cannot_be_pickled() -> None:
     with pytest.raises(SubmitError, match=r"lock.*inside the task"):
-        serial.dumps_by_value(threading.Lock())
+        pickled.dumps_by_value(threading.Lock())
 
 
 @pytest.mark.parametrize(
     "value", [1, 2.5, "text", b"bytes", None, [1, {"a": (2, 3)}], {1, 2}, frozenset({"x"})]
 )
 def test_built_in_values_are_plain(value: Any) -> None:
-    assert serial.is_plain(serial.dumps(value))
+    assert pickled.is_plain(pickled.dumps(value))
 
 
 @pytest.mark.parametrize("value", [ValueError("x"), print, np.zeros(3), np.zeros(LARGE), 1 + 2j])
 def test_what_reaches_code_is_not_plain(value: Any) -> None:
-    assert not serial.is_plain(serial.dumps(value))
+    assert not pickled.is_plain(pickled.dumps(value))
 
 
 def test_total_counts_all_payloads() -> None:
-    assert serial.total([b"abc", (b"d", memoryview(bytearray(8)))]) == 12
-    assert serial.total([]) == 0
+    assert pickled.total([b"abc", (b"d", memoryview(bytearray(8)))]) == 12
+    assert pickled.total([]) == 0
 
 
 def test_payloads_are_protocol_five() -> None:
-    assert pickle.loads(bytes(serial.dumps([1]))) == [1]
-    assert bytes(serial.dumps([1]))[:2] == b"\x80\x05"
+    assert pickle.loads(bytes(pickled.dumps([1]))) == [1]
+    assert bytes(pickled.dumps([1]))[:2] == b"\x80\x05"
 
 
 class _Array(np.ndarray):
@@ -209,30 +209,30 @@ def _raw(wrap: Any) -> Any:
 )
 def test_a_snapshot_is_what_the_buffers_were(make: Any) -> None:
     value, change = make()
-    payload = serial.snapshot(serial.dumps(value))
+    payload = pickled.snapshot(pickled.dumps(value))
     change()
-    assert not np.asarray(memoryview(serial.loads(payload))).any()
+    assert not np.asarray(memoryview(pickled.loads(payload))).any()
 
 
 @pytest.mark.parametrize("view", [bytes, memoryview, lambda data: memoryview(data)[8:]])
 def test_a_snapshot_does_not_copy_what_never_changes(view: Any) -> None:
     data = bytes(8 * LARGE)
-    payload = serial.dumps(np.frombuffer(view(data)))
-    assert serial.snapshot(payload) == payload
-    assert all(a is b for a, b in zip(serial.snapshot(payload), payload, strict=True))
+    payload = pickled.dumps(np.frombuffer(view(data)))
+    assert pickled.snapshot(payload) == payload
+    assert all(a is b for a, b in zip(pickled.snapshot(payload), payload, strict=True))
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, lambda part: memoryview(bytes(part))])
 def test_arrays_can_be_written_to_as_where_they_came_from(kind: Any) -> None:
     array, frozen = np.zeros(LARGE), np.zeros(LARGE)
     frozen.flags.writeable = False
-    head, *buffers = serial.dumps([array, frozen])
+    head, *buffers = pickled.dumps([array, frozen])
     payload = (head, *map(kind, buffers))
-    loaded, still_frozen = serial.loads(payload)
+    loaded, still_frozen = pickled.loads(payload)
     loaded += 1
     assert loaded.sum() == LARGE
     assert not still_frozen.flags.writeable
     if kind is not bytearray:
-        assert not serial.loads(payload)[0].any()
-    shared = serial.loads_shared((head, *map(bytes, buffers)))
+        assert not pickled.loads(payload)[0].any()
+    shared = pickled.loads_shared((head, *map(bytes, buffers)))
     assert not shared[0].flags.writeable

@@ -11,9 +11,9 @@ import pytest
 
 from harness.hostile import Case, cases, encoded, sample
 from harness.strategies import KINDS
-from manyhands_shared import bounds, wire
-from manyhands_shared import messages as m
 from manyhands_shared.errors import ProtocolError
+from manyhands_shared.protocol import bounds, wire
+from manyhands_shared.protocol import messages as m
 
 
 def kind_of(case: Case) -> str:

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.strategies import SCALARS
-from manyhands_shared import failure
 from manyhands_shared.errors import (
     RemoteError,
     RemoteTraceback,
@@ -23,8 +22,9 @@ from manyhands_shared.errors import (
     TaskLost,
     TaskTimeout,
 )
-from manyhands_shared.failure import Failure
-from manyhands_shared.messages import Status
+from manyhands_shared.protocol import failure
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.messages import Status
 
 
 class Needy(Exception):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from manyhands_shared import bounds, options
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.options import JobOptions
+from manyhands_shared.protocol import bounds, job_options
+from manyhands_shared.protocol.job_options import JobOptions
 
 
 def test_only_what_differs_travels() -> None:
@@ -42,7 +42,7 @@ def test_minus_zero_is_zero() -> None:
     [
         {"colour": "red"},
         {"name": 5},
-        {"name": "x" * (options.MAX_NAME_CHARS + 1)},
+        {"name": "x" * (job_options.MAX_NAME_CHARS + 1)},
         {"priority": 1.5},
         {"priority": True},
         {"priority": 1_001},

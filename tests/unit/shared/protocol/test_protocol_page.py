@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.strategies import GROUPS, KINDS
-from manyhands_shared import beat, bounds, serial, wire
-from manyhands_shared.messages import PROTOCOL_VERSION, Status
-from manyhands_shared.options import JobOptions
+from manyhands_shared.payloads import pickled
+from manyhands_shared.protocol import bounds, heartbeat, wire
+from manyhands_shared.protocol.job_options import JobOptions
+from manyhands_shared.protocol.messages import PROTOCOL_VERSION, Status
 
 PAGE = Path(__file__).parents[4] / "docs/protocol.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -93,7 +94,7 @@ def test_options_and_their_bounds_are_those_of_the_code() -> None:
 
 def test_the_bounds_of_heartbeats_are_those_of_the_code() -> None:
     page = {name.strip("`"): limit for name, limit in table("figure", "limit")}
-    assert page == {name: bound.limit for name, bound in bounds.of_fields(beat.Beat).items()}
+    assert page == {name: bound.limit for name, bound in bounds.of_fields(heartbeat.Beat).items()}
 
 
 def test_sums_are_those_of_the_code() -> None:
@@ -131,13 +132,13 @@ def test_version_digest_and_datagram_are_those_of_the_code() -> None:
     assert TEXT.startswith(f"# The manyhands protocol, version {PROTOCOL_VERSION}\n")
     assert "BLAKE2b with 16 bytes" in TEXT
     assert len(hashlib.blake2b(b"", digest_size=16).digest()) == 16
-    assert f"A UDP datagram of {beat.DATAGRAM_BYTES} bytes" in TEXT
-    assert f"magic `{beat.MAGIC.decode()}`" in TEXT
+    assert f"A UDP datagram of {heartbeat.DATAGRAM_BYTES} bytes" in TEXT
+    assert f"magic `{heartbeat.MAGIC.decode()}`" in TEXT
 
 
 def test_a_payload_is_protocol_five() -> None:
     assert "pickle, protocol 5" in TEXT
-    assert serial.dumps((1, 2))[:2] == b"\x80\x05"
+    assert pickled.dumps((1, 2))[:2] == b"\x80\x05"
 
 
 def test_every_code_of_refusal_is_listed() -> None:

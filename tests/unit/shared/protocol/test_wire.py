@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.strategies import KINDS, SCALARS, any_message, built
-from manyhands_shared import bounds, wire
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.messages import (
+from manyhands_shared.protocol import bounds, wire
+from manyhands_shared.protocol.messages import (
     Ack,
     Bye,
     Cancel,

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from manyhands_shared.errors import ConfigError
-from manyhands_shared.keys import PARTS, ClusterKey
+from manyhands_shared.security.cluster_key import PARTS, ClusterKey
 
 if TYPE_CHECKING:
     from pathlib import Path

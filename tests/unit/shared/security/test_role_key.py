@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from manyhands_shared import allow_list, role_key
-from manyhands_shared.allow_list import Allowed
 from manyhands_shared.errors import ConfigError
-from manyhands_shared.keys import ClusterKey
-from manyhands_shared.role_key import RoleKey, credentials, to_hex, to_z85
+from manyhands_shared.security import allow_list, role_key
+from manyhands_shared.security.allow_list import Allowed
+from manyhands_shared.security.cluster_key import ClusterKey
+from manyhands_shared.security.role_key import RoleKey, credentials, to_hex, to_z85
 
 BROKER = "ab" * 32
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from manyhands_shared import loans
+from manyhands_shared import shm
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.ticket import Ticket
+from manyhands_shared.protocol.held_result import Ticket
 
-pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
+pytestmark = pytest.mark.skipif(not shm.AVAILABLE, reason="memory is lent on Linux only")
 
 _KEY = b"k" * 16
 _SIZE = 1 << 16
@@ -28,13 +28,13 @@ class Pair:
     """A lender and a borrower that the test turns in place of their loops."""
 
     def __init__(self, missing: Callable[[bytes, bytes], None] | None = None) -> None:
-        self.lender = loans.Lender(f"test-{secrets.token_hex(8)}", missing)
-        self.borrower = loans.Borrower(lambda lender, key: self.dropped.append(key))
+        self.lender = shm.Lender(f"test-{secrets.token_hex(8)}", missing)
+        self.borrower = shm.Borrower(lambda lender, key: self.dropped.append(key))
         self.dropped: list[bytes | None] = []
         self.done: list[bytes] = []
 
     def segment(self, content: bytes = b"x", key: bytes = _KEY) -> int:
-        fd = loans.new_segment(_SIZE)
+        fd = shm.new_segment(_SIZE)
         os.pwrite(fd, content, 0)
 
         def given_back() -> None:
@@ -70,7 +70,7 @@ class Pair:
         return self.borrower.owing
 
     def view(self, fd: int) -> memoryview:
-        view = loans.private_view(fd, _SIZE, self.borrower.returning(self.lender.address, _KEY))
+        view = shm.private_view(fd, _SIZE, self.borrower.returning(self.lender.address, _KEY))
         os.close(fd)
         return view
 
@@ -90,7 +90,7 @@ def test_borrowed_memory_is_the_lenders_and_writing_to_it_is_private(pair: Pair)
     fd = pair.segment(b"hello")
     borrowed = pair.borrow()
     assert borrowed is not None
-    assert loans.fits(borrowed, _SIZE)
+    assert shm.fits(borrowed, _SIZE)
     view = pair.view(borrowed)
     assert bytes(view[:5]) == b"hello"
     view[0:1] = b"J"
@@ -304,11 +304,11 @@ def test_a_name_from_a_message_leads_to_lenders_alone(pair: Pair) -> None:
 def test_what_is_no_segment_is_not_mapped() -> None:
     fd = os.memfd_create("other")
     os.ftruncate(fd, _SIZE)
-    assert not loans.fits(fd, _SIZE), "it could be cut short while it is mapped"
+    assert not shm.fits(fd, _SIZE), "it could be cut short while it is mapped"
     os.close(fd)
-    fd = loans.new_segment(_SIZE)
-    assert loans.fits(fd, _SIZE)
-    assert not loans.fits(fd, _SIZE + 1)
+    fd = shm.new_segment(_SIZE)
+    assert shm.fits(fd, _SIZE)
+    assert not shm.fits(fd, _SIZE + 1)
     with pytest.raises(OSError, match="not permitted"):
         os.ftruncate(fd, 1)
     os.close(fd)
@@ -317,9 +317,9 @@ def test_what_is_no_segment_is_not_mapped() -> None:
 def test_what_is_laid_is_cut_again() -> None:
     parts = [memoryview(bytes([n]) * length) for n, length in enumerate((5, 0, 64, 65, 1))]
     lengths = [part.nbytes for part in parts]
-    memory = memoryview(bytearray(loans.span(lengths)))
-    loans.lay(memory, parts)
-    assert list(map(bytes, loans.cut(memory, lengths))) == list(map(bytes, parts))
+    memory = memoryview(bytearray(shm.span(lengths)))
+    shm.lay(memory, parts)
+    assert list(map(bytes, shm.cut(memory, lengths))) == list(map(bytes, parts))
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def _lend_many(pair: Pair, count: int) -> list[memoryview]:
     views = []
     for key, fd in found.items():
         give_back = pair.borrower.returning(pair.lender.address, key)
-        views.append(loans.private_view(fd, _SIZE, give_back))
+        views.append(shm.private_view(fd, _SIZE, give_back))
         os.close(fd)
         pair.lender.withdraw(key)
     assert not pair.done
@@ -434,7 +434,7 @@ def test_a_lender_without_descriptors_waits_quietly_and_lets_in_later(pair: Pair
 
 
 def test_segments_in_one_file_are_lent_apart(pair: Pair) -> None:
-    file = loans.new_segment(2 * _SIZE)
+    file = shm.new_segment(2 * _SIZE)
     os.pwrite(file, b"first", 0)
     os.pwrite(file, b"second", _SIZE)
     pair.lender.offer(_KEY, file, lambda: pair.done.append(_KEY))
@@ -444,6 +444,6 @@ def test_segments_in_one_file_are_lent_apart(pair: Pair) -> None:
     [(_, _, place)] = pair.borrower.turn()
     assert place is not None
     fd, at = place
-    assert (at, loans.fits(fd, _SIZE, at), loans.fits(fd, _SIZE + 1, at)) == (_SIZE, True, False)
-    assert bytes(loans.shared_view(fd, _SIZE, at=at)[:6]) == b"second"
+    assert (at, shm.fits(fd, _SIZE, at), shm.fits(fd, _SIZE + 1, at)) == (_SIZE, True, False)
+    assert bytes(shm.shared_view(fd, _SIZE, at=at)[:6]) == b"second"
     os.close(fd)

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from manyhands_shared import descriptors, loans
-from manyhands_shared.loans import shelf as shelves
+from manyhands_shared import shm
+from manyhands_shared.processes import descriptors
+from manyhands_shared.shm import arena as shelves
 
-pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
+pytestmark = pytest.mark.skipif(not shm.AVAILABLE, reason="memory is lent on Linux only")
 
 MIB = 1 << 20
 
@@ -41,13 +42,13 @@ def _pages(fd: int) -> int:
 
 def test_many_segments_take_few_descriptors_and_overlap_nowhere() -> None:
     before = _open()
-    shelf = loans.Shelf()
+    shelf = shm.Shelf()
     spots = [shelf.place(MIB + 1000) for _ in range(500)]
     assert len(_open() - before) <= 500 // 40
     taken: dict[int, list[tuple[int, int]]] = {}
     for spot in spots:
         assert spot is not None
-        assert loans.fits(spot.fd, spot.size, spot.at)
+        assert shm.fits(spot.fd, spot.size, spot.at)
         taken.setdefault(spot.fd, []).append((spot.at, spot.at + spot.size))
     for ranges in taken.values():
         ranges.sort()
@@ -63,8 +64,8 @@ def test_room_is_used_again_and_memory_given_back() -> None:
     print(f"seed {seed}")
     chance = random.Random(seed)
     before = _open()
-    shelf = loans.Shelf()
-    kept: dict[loans.Spot, bytes] = {}
+    shelf = shm.Shelf()
+    kept: dict[shm.Spot, bytes] = {}
     for number in range(600):
         if kept and chance.random() < 0.55:
             spot = chance.choice(list(kept))
@@ -87,16 +88,16 @@ def test_room_is_used_again_and_memory_given_back() -> None:
 def test_too_few_descriptors_are_no_place(few_descriptors: None, size: int) -> None:
     before = _open()
     assert descriptors.running_short()
-    assert loans.Shelf().place(size) is None
+    assert shm.Shelf().place(size) is None
     assert _open() <= before
 
 
 def test_what_is_mapped_takes_no_descriptor() -> None:
-    fd = loans.new_segment(MIB)
+    fd = shm.new_segment(MIB)
     os.pwrite(fd, b"there", MIB - 4096)
     before = _open()
-    views = [loans.private_view(fd, 4096, at=MIB - 4096) for _ in range(50)]
-    views += [loans.shared_view(fd, 4096, at=MIB - 4096) for _ in range(50)]
+    views = [shm.private_view(fd, 4096, at=MIB - 4096) for _ in range(50)]
+    views += [shm.shared_view(fd, 4096, at=MIB - 4096) for _ in range(50)]
     assert _open() <= before
     os.close(fd)
     assert all(bytes(view[:5]) == b"there" for view in views)
@@ -106,9 +107,9 @@ def test_what_is_mapped_takes_no_descriptor() -> None:
 
 
 def test_a_mapping_beyond_the_end_is_refused() -> None:
-    fd = loans.new_segment(4096)
+    fd = shm.new_segment(4096)
     with pytest.raises((ValueError, OSError)):
-        loans.private_view(fd, 8192)
+        shm.private_view(fd, 8192)
     os.close(fd)
 
 

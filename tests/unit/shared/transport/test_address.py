@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from manyhands_shared import address
 from manyhands_shared.errors import ConfigError
+from manyhands_shared.transport import address
 
 
 @pytest.mark.parametrize(

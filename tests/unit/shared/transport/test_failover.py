@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from manyhands_shared.errors import ConfigError
-from manyhands_shared.route import Route
+from manyhands_shared.transport.failover import Route
 
 
 def no_names(host: str, _port: int) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.processes import eventually
-from manyhands_shared.inflow import Inflow
+from manyhands_shared.transport.unfinished_input import Inflow
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts bytes")
 Pair = tuple[socket.socket, socket.socket]

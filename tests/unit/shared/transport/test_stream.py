@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manyhands_shared import bounds, wire
-from manyhands_shared.framing import Stream
+from manyhands_shared.protocol import bounds, wire
+from manyhands_shared.transport.stream import Stream
 
 
 @pytest.fixture

@@ -8,23 +8,23 @@ import sys
 import pytest
 import zmq
 
-from manyhands_shared import monitor
+from manyhands_shared.transport import zmq_monitor
 
 
 def test_it_tells_of_a_connection_and_of_its_end() -> None:
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         events = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-        assert monitor.read(events) is None
+        assert zmq_monitor.read(events) is None
         with context.socket(zmq.ROUTER) as router:
             port = router.bind_to_random_port("tcp://127.0.0.1")
             dealer.connect(f"tcp://127.0.0.1:{port}")
             assert events.poll(10_000)
-            found = monitor.read(events)
+            found = zmq_monitor.read(events)
             assert found is not None
             assert found[0] == zmq.EVENT_HANDSHAKE_SUCCEEDED
             router.close(0)
             assert events.poll(10_000)
-            found = monitor.read(events)
+            found = zmq_monitor.read(events)
             assert found is not None
             assert found[0] == zmq.EVENT_DISCONNECTED
         dealer.disable_monitor()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.pool_rig import PoolRig
-from manyhands_shared.status import Status
+from manyhands_shared.protocol.status import Status
 
 
 @pytest.mark.parametrize("ending", ["returns", "exits", "exits with words", "raises"])

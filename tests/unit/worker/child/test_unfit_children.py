@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from manyhands_shared.callable import Setup
-from manyhands_shared.status import Status
-from manyhands_worker import actions as a
+from manyhands_shared.payloads.wrappers import Setup
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core import events as a
 
 
 def _close_all() -> int:

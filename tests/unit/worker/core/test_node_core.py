@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from harness.worlds.worker import World
-from manyhands_shared import messages as m
-from manyhands_shared.serial import Payload
-from manyhands_shared.status import Status
-from manyhands_worker import actions as a
-from manyhands_worker.control import REVOKED
-from manyhands_worker.core import WELCOME_SECONDS, Phase
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core import events as a
+from manyhands_worker.core.node_core import WELCOME_SECONDS, Phase
+from manyhands_worker.ipc.control_block import REVOKED
 
 _DIGEST = b"d" * 16
 

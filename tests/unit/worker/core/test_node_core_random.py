@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from harness.worlds.worker import World
-from manyhands_shared import messages as m
-from manyhands_shared.status import Status
-from manyhands_worker import actions as a
-from manyhands_worker.core import Phase
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core import events as a
+from manyhands_worker.core.node_core import Phase
 
 Task = tuple[str, int, int]
 

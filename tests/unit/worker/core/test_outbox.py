@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from manyhands_shared import wire
-from manyhands_shared.status import Status
-from manyhands_worker.outbox import Ended, Outbox
+from manyhands_shared.protocol import wire
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core.outbox import Ended, Outbox
 
 
 def ended(index: int, status: Status, body: bytes = b"x") -> Ended:

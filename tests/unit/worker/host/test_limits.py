@@ -13,11 +13,11 @@ import pytest
 
 from harness.node_broker import FakeBroker, NodeProcess
 from harness.processes import eventually
-from manyhands_shared import messages as m
-from manyhands_shared.status import Status
-from manyhands_worker import cgroup, info
-from manyhands_worker.oom import OomWatch
-from manyhands_worker.process import usable_cores
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.host import cgroup, describe
+from manyhands_worker.host.processes import usable_cores
+from manyhands_worker.pool.oom import OomWatch
 
 _MIB = 1 << 20
 
@@ -99,14 +99,14 @@ def test_room_in_control_groups_version_1(tmp_path: Path, monkeypatch: pytest.Mo
 def test_slots_follow_the_quota_and_the_affinity(
     monkeypatch: pytest.MonkeyPatch, quota: float
 ) -> None:
-    monkeypatch.setattr(info, "cpu_limit", lambda: quota)
+    monkeypatch.setattr(describe, "cpu_limit", lambda: quota)
     expected = usable_cores() if quota is None else max(1, min(usable_cores(), math.ceil(quota)))
-    assert info.default_slots() == expected
+    assert describe.default_slots() == expected
 
 
 def test_memory_follows_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroup, "memory_limit", lambda: 5 * _MIB)
-    said = info.describe_host(3, {"gpu": 2.0, "cpus": 1.0})
+    said = describe.describe_host(3, {"gpu": 2.0, "cpus": 1.0})
     assert said["memory"] == 5 * _MIB
     assert said["resources"] == {"cpus": 1.0, "memory": 5.0 * _MIB, "gpu": 2.0}
 

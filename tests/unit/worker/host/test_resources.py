@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from manyhands_shared import resources
 from manyhands_shared.errors import ConfigError
+from manyhands_worker.host import resources
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands_worker import control
-from manyhands_worker.functions import FunctionCache
-from manyhands_worker.pipe import PipeError, Reader, Writer, pack, unpack
-from manyhands_worker.slab import SlabError, SlabLedger, SlabWriter, new_slab
+from manyhands_worker.function_cache import FunctionCache
+from manyhands_worker.ipc import control_block
+from manyhands_worker.ipc.pipe import PipeError, Reader, Writer, pack, unpack
+from manyhands_worker.ipc.slab import SlabError, SlabLedger, SlabWriter, new_slab
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_function_cache_drops_the_one_used_longest_ago() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 500_000), st.booleans()), max_size=40))
 def test_slab_ring_never_gives_room_twice(steps: list[tuple[int, bool]]) -> None:
-    words = control.words(control.new_block())
+    words = control_block.words(control_block.new_block())
     slab = new_slab(1 << 20)
     writer, ledger = SlabWriter(slab, words), SlabLedger(slab, words)
     live = []
@@ -114,7 +114,7 @@ def test_slab_ring_never_gives_room_twice(steps: list[tuple[int, bool]]) -> None
 
 
 def test_a_block_that_is_not_what_it_says_is_refused() -> None:
-    words = control.words(control.new_block())
+    words = control_block.words(control_block.new_block())
     slab = new_slab(1 << 20)
     writer, ledger = SlabWriter(slab, words), SlabLedger(slab, words)
     position = writer.write(5, [memoryview(bytes(100))])
@@ -140,14 +140,14 @@ def test_a_block_that_is_not_what_it_says_is_refused() -> None:
 
 
 def test_no_room_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    from manyhands_worker import slab as module
+    from manyhands_worker.ipc import slab as module
 
     class Libc:
         @staticmethod
         def madvise(*_: object) -> int:
             return -1
 
-    words = control.words(control.new_block())
+    words = control_block.words(control_block.new_block())
     writer = SlabWriter(new_slab(1 << 20), words)
     monkeypatch.setattr(module, "_libc", Libc)
     monkeypatch.setattr(ctypes, "get_errno", lambda: 14)

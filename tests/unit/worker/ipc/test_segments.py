@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from manyhands_shared import loans
-from manyhands_shared.status import Status
-from manyhands_shared.ticket import Ticket
-from manyhands_worker import actions as a
+from manyhands_shared import shm
+from manyhands_shared.protocol.held_result import Ticket
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core import events as a
 
-pytestmark = pytest.mark.skipif(not loans.AVAILABLE, reason="memory is lent on Linux only")
+pytestmark = pytest.mark.skipif(not shm.AVAILABLE, reason="memory is lent on Linux only")
 
 
 @pytest.fixture
-def lender() -> Iterator[loans.Lender]:
-    made = loans.Lender(f"test-{os.urandom(8).hex()}")
+def lender() -> Iterator[shm.Lender]:
+    made = shm.Lender(f"test-{os.urandom(8).hex()}")
     yield made
     made.close()
 
@@ -53,7 +53,7 @@ def _offers(pool: Any) -> list[a.Offer]:
 
 @pytest.mark.parametrize("rules", [a.Rules(direct=True), a.Rules(direct=True, at_most_once=True)])
 def test_with_few_descriptors_a_result_is_sent_instead_of_held(
-    rig: Any, lender: loans.Lender, leave: Any, rules: a.Rules
+    rig: Any, lender: shm.Lender, leave: Any, rules: a.Rules
 ) -> None:
     pool = rig(lender=lender)
     pool.until(lambda: pool.pool.pid(0))
@@ -68,10 +68,10 @@ def test_with_few_descriptors_a_result_is_sent_instead_of_held(
 
 
 def test_a_result_without_its_descriptor_comes_another_way(
-    rig: Any, lender: loans.Lender, leave: Any, monkeypatch: pytest.MonkeyPatch
+    rig: Any, lender: shm.Lender, leave: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "manyhands_shared.descriptors.running_short", lambda: False
+        "manyhands_shared.processes.descriptors.running_short", lambda: False
     )  # it comes too late
     pool = rig(lender=lender)
     pool.call(abs, -1)
@@ -85,17 +85,17 @@ def test_a_result_without_its_descriptor_comes_another_way(
 
 
 def test_when_memory_is_short_results_are_sent_and_those_lent_are_asked_for(
-    rig: Any, lender: loans.Lender, monkeypatch: pytest.MonkeyPatch
+    rig: Any, lender: shm.Lender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = [False]
-    monkeypatch.setattr("manyhands_worker.pool.is_memory_short", lambda: short[0])
+    monkeypatch.setattr("manyhands_worker.pool.pool.is_memory_short", lambda: short[0])
     pool = rig(lender=lender)
     rules = a.Rules(direct=True)
     pool.submit(_large, rules=rules)
     pool.until(lambda: _offers(pool), "a result is held")
     [offer] = _offers(pool)
     ticket = Ticket.decode(offer.ticket)
-    borrower = loans.Borrower(lambda _, key: asked.append(key))
+    borrower = shm.Borrower(lambda _, key: asked.append(key))
     asked: list[bytes | None] = []
     borrower.ask(ticket.lender, ticket.key)
     lender.turn()

@@ -22,10 +22,10 @@ import pytest
 
 from harness.pool_rig import PoolRig
 from harness.processes import eventually
-from manyhands_shared.callable import Setup
-from manyhands_shared.status import Status
-from manyhands_worker import actions as a
-from manyhands_worker import slab
+from manyhands_shared.payloads.wrappers import Setup
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core import events as a
+from manyhands_worker.ipc import slab
 
 
 def _alive(pid: int) -> bool:
@@ -224,7 +224,7 @@ def test_only_the_running_task_is_blamed(rig: Callable[..., PoolRig]) -> None:
     # One batch in which the middle one kills.
     numbers = pool.submit(deadly, 0, 1, "", count=9)
     chunk = pool.work.queue.front()
-    from manyhands_shared import serial
+    from manyhands_shared.payloads import pickled as serial
 
     assert chunk is not None
     chunk.bodies[4] = serial.dumps(((1, 1, ""), {}))

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from harness.pool_rig import PoolRig
-from manyhands_shared import stored
-from manyhands_shared.status import Status
-from manyhands_worker import actions as a
-from manyhands_worker import control
-from manyhands_worker.slab import SlabError, SlabLedger, SlabWriter, new_slab
+from manyhands_shared.payloads import refs
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core import events as a
+from manyhands_worker.ipc import control_block
+from manyhands_worker.ipc.slab import SlabError, SlabLedger, SlabWriter, new_slab
 
 _DTYPES: list[Any] = [
     "u1",
@@ -104,7 +104,7 @@ def test_large_results_pass_through_the_slab_and_its_room_comes_back(
 
 
 def _as_if_it_had_waited() -> None:
-    stored._Process.waited += 3_600 * 10**9
+    refs._Process.waited += 3_600 * 10**9
 
 
 def test_the_time_that_stored_values_take_to_come_is_not_the_tasks(
@@ -173,7 +173,7 @@ def test_death_of_a_child_leaves_what_it_had_delivered(
 
 @pytest.mark.parametrize("word", range(4), ids=["serial", "position", "bytes", "mark"])
 def test_a_block_that_was_not_written_to_its_end_is_not_taken(word: int) -> None:
-    slab, words = new_slab(1 << 20), control.words(control.new_block())
+    slab, words = new_slab(1 << 20), control_block.words(control_block.new_block())
     writer, ledger = SlabWriter(slab, words), SlabLedger(slab, words)
     data = memoryview(bytes(range(200)))
     position = writer.write(7, [data])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.worlds.broker import World
-from manyhands_broker.core import dispatch
-from manyhands_broker.core.functions import Functions
-from manyhands_shared import messages as m
+from manyhands_broker.core.dispatch import dispatcher
+from manyhands_broker.core.state.function_registry import Functions
+from manyhands_shared.protocol import messages as m
 
 NODES = [b"node-%d" % number for number in range(4)]
 
@@ -33,7 +33,7 @@ def test_a_large_fleet_is_served_over_several_drains(
     # Then the duration is known, so that a node is given more than it has slots.
     for node, tasks in given(world).items():
         end(world, node, "job", [index for _, index in tasks], 0.01)
-    monkeypatch.setattr(dispatch, "DRAIN_TASKS", 1)
+    monkeypatch.setattr(dispatcher, "DRAIN_TASKS", 1)
     world.submit(100, first=8)
     first = given(world)
     assert sorted(map(bool, first.values())) == [False, False, False, True]

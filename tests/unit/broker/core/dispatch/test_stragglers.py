@@ -9,9 +9,9 @@ import pytest
 from harness.worlds.broker import LIMITS, World
 from manyhands_broker.core import LinkClosed
 from manyhands_broker.core import records as r
-from manyhands_shared import messages as m
-from manyhands_shared.failure import Failure
-from manyhands_shared.messages import Status
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.messages import Status
 
 #: Long enough for a task of 10 ms to be slow.
 SLOW = LIMITS.speculate_floor + 2 * LIMITS.speculate_again

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from harness.worlds.broker import World
-from manyhands_broker.core import fleet
-from manyhands_broker.core.kind import Kind
-from manyhands_broker.core.node import Node
-from manyhands_shared import labels
-from manyhands_shared import messages as m
+from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.model.requirements import Kind
+from manyhands_broker.core.state import fleet
+from manyhands_shared.protocol import labels
+from manyhands_shared.protocol import messages as m
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from harness.worlds.broker import FUNCTION, World
 from manyhands_broker.core import Drained, Limits, Persist, Received, Send
 from manyhands_broker.core import records as r
 from manyhands_broker.journal import MemoryJournal
-from manyhands_shared import messages as m
-from manyhands_shared.messages import Status
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.messages import Status
 
 
 def test_a_durable_job_is_written_down_before_it_is_accepted(world: World) -> None:

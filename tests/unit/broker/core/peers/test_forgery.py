@@ -9,7 +9,7 @@ import pytest
 from harness.worlds.broker import World
 from harness.worlds.keyed import KeyedWorld, function, key, submit
 from manyhands_broker.core import Drained, KeysChanged
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import messages as m
 
 ALICE, BOB, NODE = key("alice"), key("bob"), key("node", "worker")
 LATER = 61.0  # past the time in which nodes may come back from before the broker's start

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from manyhands_broker.core import Core, Limits, Received
-from manyhands_broker.core.book import MAX_EVENT_KINDS
+from manyhands_broker.core.transitions import MAX_EVENT_KINDS
 from manyhands_broker.journal import MemoryJournal
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import messages as m
 
 
 def test_a_node_that_makes_up_kinds_makes_nothing_grow() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from harness.worlds.broker import World
 from manyhands_broker.core import Limits
-from manyhands_shared import messages as m
-from manyhands_shared.messages import Status
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.messages import Status
 
 
 def test_a_job_comes_after_others_with_their_results(world: World) -> None:
@@ -252,7 +252,7 @@ def test_output_is_kept(world: World) -> None:
 
 
 def test_jobs_are_told_a_page_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("manyhands_broker.core.report.PAGE_JOBS", 4)
+    monkeypatch.setattr("manyhands_broker.core.queries.answers.PAGE_JOBS", 4)
     world.node()
     for number in range(9):
         world.submit(job=f"{'ab'[number % 2]}{number}")

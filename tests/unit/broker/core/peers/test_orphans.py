@@ -6,8 +6,8 @@ import pytest
 
 from harness.worlds.broker import FUNCTION, World
 from manyhands_broker.core import LinkClosed
-from manyhands_shared import messages as m
-from manyhands_shared.messages import Status
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.messages import Status
 
 
 def attached(world: World, count: int, first: int = 0, *, closed: bool = False) -> None:
@@ -117,7 +117,7 @@ def test_a_cancellation_of_an_earlier_broker_is_nobodys_wish_now(world: World) -
 def test_an_orphan_whose_result_had_no_room_runs_anew(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("manyhands_broker.core.orphans.MAX_BYTES", 3)
+    monkeypatch.setattr("manyhands_broker.core.peers.orphans.MAX_BYTES", 3)
     world.restart()
     world.node(holding=[m.Span("job", 1, [0])])
     world.drain((b"node", world.result(0)))

@@ -8,7 +8,7 @@ import pytest
 
 from harness.worlds.broker import World
 from manyhands_broker.core import Limits
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import messages as m
 
 
 def test_attach_gives_what_was_and_what_comes(world: World) -> None:

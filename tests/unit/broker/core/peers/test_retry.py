@@ -6,9 +6,9 @@ import pytest
 
 from harness.worlds.broker import World
 from manyhands_broker.core import LinkClosed
-from manyhands_shared import messages as m
-from manyhands_shared.failure import Failure
-from manyhands_shared.messages import Status
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.messages import Status
 
 
 def test_retries_come_after_a_growing_wait(world: World) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from harness.worlds.keyed import KeyedWorld, function, key, submit
-from manyhands_shared import messages as m
-from manyhands_shared import wire
-from manyhands_shared.failure import Failure
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol import wire
+from manyhands_shared.protocol.failure import Failure
 
 ALICE, BOB, NODE, ADMIN = key("alice"), key("bob"), key("node", "worker"), key("root", "admin")
 

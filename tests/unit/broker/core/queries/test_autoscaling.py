@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from manyhands_broker.core import Core, Drained, Limits, Received
-from manyhands_broker.core.demand import summary
+from manyhands_broker.core.queries.autoscaling import summary
 from manyhands_broker.journal import MemoryJournal
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import messages as m
 
 FUNCTION = bytes(16)
 

@@ -8,7 +8,7 @@ import pytest
 
 from manyhands_broker.core import Core, Drained, Limits, Received, Send
 from manyhands_broker.journal import MemoryJournal
-from manyhands_shared import messages as m
+from manyhands_shared.protocol import messages as m
 
 DIGEST = b"d" * 16
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from manyhands_broker.core.job import Job
-from manyhands_broker.core.ready import ReadyQueue
-from manyhands_broker.core.session import Session
-from manyhands_shared.options import JobOptions
+from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.model.session import Session
+from manyhands_broker.core.state.ready_queue import ReadyQueue
+from manyhands_shared.protocol.job_options import JobOptions
 
 MANY = 10_000
 

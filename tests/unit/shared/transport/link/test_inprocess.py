@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from manyhands_shared.link import LinkEvent
-from manyhands_shared.link.local import Junction
-from manyhands_shared.messages import Ping, Pong, ResultGroup, Results
-from manyhands_shared.serial import Payload
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol.messages import Ping, Pong, ResultGroup, Results
+from manyhands_shared.transport.link import LinkEvent
+from manyhands_shared.transport.link.inprocess import Junction
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 import zmq
 
 from harness.processes import eventually
-from manyhands_shared import wire
-from manyhands_shared.link import Link, LinkEvent, connect
-from manyhands_shared.messages import Ping, Pong
+from manyhands_shared.protocol import wire
+from manyhands_shared.protocol.messages import Ping, Pong
+from manyhands_shared.transport.link import Link, LinkEvent, connect
 
 
 @pytest.fixture

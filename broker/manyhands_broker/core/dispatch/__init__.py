@@ -1,0 +1,1 @@
+"""Which task goes where: the policies, run once a drain."""

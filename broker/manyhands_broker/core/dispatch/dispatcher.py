@@ -1,0 +1,259 @@
+"""Who gets what: queued tasks to nodes, and unstarted tasks back from nodes that are behind."""
+
+from __future__ import annotations
+
+import math
+
+from manyhands_broker.core.dispatch.placement import Placer
+from manyhands_broker.core.dispatch.stragglers import Speculator
+from manyhands_broker.core.model.job import SPILLED, Job, Piece
+from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.model.requirements import Kind
+from manyhands_broker.core.peers.durable import Durable
+from manyhands_broker.core.peers.standings import Standings
+from manyhands_broker.core.state import twins
+from manyhands_broker.core.store import Damaged
+from manyhands_broker.core.transitions import Book
+from manyhands_shared.payloads.pickled import Payload, nbytes
+from manyhands_shared.protocol.messages import Assign, AssignGroup, Given, Recall, Results
+
+#: Tasks that are given out in one drain. More, as when a large fleet comes to a long queue, would keep
+#: the first node waiting for the last, and everybody else for all of them.
+DRAIN_TASKS = 32_768
+#: A payload that the journal has lost altogether.
+_MISSING = Damaged("its arguments are not in the broker's journal any more")
+#: Between two looks at jobs that no node could ever run.
+LOOK_SECONDS = 1.0
+#: What giving out a group costs beside its tasks, in tasks.
+GROUP_COST = 64
+
+
+class Dispatcher:
+    """Runs once for each drain."""
+
+    def __init__(self, book: Book, durable: Durable, placer: Placer, standings: Standings) -> None:
+        self._book = book
+        self._placer = placer
+        self._durable = durable
+        self._standings = standings
+        self._speculator = Speculator(book)
+        self._recall_due = False
+        self._next_look = 0.0
+
+    def run(self, now: float) -> None:
+        """Give out what can be given, level what is uneven, send clients their results."""
+        if self._book.queued and self._assign():
+            self._soon()  # nodes whose turn has not come yet are not idle for want of tasks
+        else:
+            if self._book.overdue:
+                self._speculate(now)
+            if self._book.fleet.uneven:
+                self._level(now)
+        self._durable.page()
+        self._report()
+        if self._durable.reading:
+            self._soon()
+
+    def read(self) -> None:
+        """Send readers what is written; whatever else there is waits."""
+        book = self._book
+        for session in self._durable.page_written():
+            book.reporting.pop(session, None)
+            while (message := session.next_message()) is not None:
+                book.send(session.peer, Results(*message))
+
+    def _assign(self) -> bool:
+        """Give out tasks; whether there may be more to give out at once."""
+        book, fleet, ready = self._book, self._book.fleet, self._book.ready
+        groups: dict[Node, list[AssignGroup]] = {}
+        sizes: dict[Node, int] = {}
+        stuck = self._hopeless()
+        left = DRAIN_TASKS
+        while left > 0 and book.queued and (job := ready.next(stuck)) is not None:
+            try:
+                if job.referring:
+                    node, count = self._placer.place(job) or (None, 0)
+                else:
+                    node = fleet.pick(job)
+                    count = fleet.amount(node, job, book.queued) if node is not None else 0
+                if node is None or not count:
+                    stuck.add(job.kind)
+                    continue
+                session = job.session
+                if session.cap:
+                    count = min(count, session.cap - session.assigned)
+                given, size = self._give(job, node, count, groups)
+            except Exception as error:  # noqa: BLE001 - reported; it ends this job
+                book.breakdowns.of(error, job)
+                job.ready.clear()  # not again in this drain, behind which the job ends
+                continue
+            sizes[node] = sizes.get(node, 0) + size
+            if sizes[node] >= book.limits.batch_bytes:
+                del sizes[node]
+                book.send(node.peer, Assign(groups.pop(node)))
+            ready.charge(job, given * job.expected(book.limits.unmeasured))
+            fleet.update(node)
+            left -= given + GROUP_COST
+        for node, parts in groups.items():
+            book.send(node.peer, Assign(parts))
+        return left <= 0
+
+    def _hopeless(self) -> set[Kind]:
+        """Kinds that no node could ever run: they are passed over, but looked at now and then.
+
+        For the queue forgets jobs that are over when it comes upon them.
+        """
+        fleet, now = self._book.fleet, self._book.now
+        fleet.renewals = 0
+        if now < self._next_look:
+            return set(fleet.hopeless)
+        self._next_look = now + LOOK_SECONDS
+        return set()
+
+    def _give(
+        self, job: Job, node: Node, count: int, groups: dict[Node, list[AssignGroup]]
+    ) -> tuple[int, int]:
+        """Give a node up to `count` tasks of a job; returns how many, and their payloads' bytes."""
+        book = self._book
+        each = job.expected(book.limits.unmeasured)
+        given = size = 0
+        while given < count and size < book.limits.batch_bytes:
+            piece = job.take(count - given)
+            if piece is None:
+                break
+            fitting = self._fitting(job, piece, size)
+            if fitting is None:
+                self._lose(job, piece)
+                continue
+            piece, bodies, part = fitting
+            options = self._introduce(job, node)
+            attempt = book.give(piece, node, each)
+            size += part
+            given += piece.size
+            group = AssignGroup(job.id, attempt, job.function, options, list(piece.indices), bodies)
+            groups.setdefault(node, []).append(group)
+        return given, size
+
+    def _speculate(self, now: float) -> None:
+        """Slots are left: have tasks run there that are slow elsewhere."""
+        book = self._book
+        for piece, node in self._speculator.choose(now):
+            job = piece.chunk.job
+            each = book.limits.unmeasured if job.estimate is None else job.estimate
+            try:
+                fitting = self._fitting(job, piece, 0)
+            except Exception as error:  # noqa: BLE001 - reported; it ends this job
+                book.breakdowns.of(error, job)
+                continue
+            if fitting is None:
+                continue  # the run that goes on is its last
+            _, bodies, _ = fitting
+            for item in piece.chunk.inputs.get(piece.lo, ()):
+                item.comes_to(node)
+            attempt = twins.give(book, piece, node, each)
+            options = self._introduce(job, node)
+            group = AssignGroup(job.id, attempt, job.function, options, list(piece.indices), bodies)
+            book.send(node.peer, Assign([group]))
+
+    def _fitting(
+        self, job: Job, piece: Piece, size: int
+    ) -> tuple[Piece, list[Payload], int] | None:
+        """The first tasks of `piece` that keep a message below its size, at least one.
+
+        `None` if the payload of one of them is lost.
+        """
+        chunk, lo, hi = piece
+        limit = self._book.limits.batch_bytes
+        bodies: list[Payload] = chunk.payloads[lo:hi]  # type: ignore[assignment]
+        if SPILLED in bodies:
+            found = self._unspill(job, piece, bodies)
+            if any(type(body) is Damaged for body in found):
+                return None
+            bodies = found  # type: ignore[assignment]
+        if set(map(type, bodies)) == {bytes}:
+            part = sum(map(len, bodies))
+            if size + part <= limit:
+                return piece, bodies, part
+        part = 0
+        for place, body in enumerate(bodies):
+            part += nbytes(body)
+            if size + part >= limit and place + 1 < len(bodies):
+                job.ready.appendleft((chunk.base + lo + place + 1, chunk.base + hi))
+                return Piece(chunk, lo, lo + place + 1), bodies[: place + 1], part
+        return piece, bodies, part
+
+    def _unspill(
+        self, job: Job, piece: Piece, bodies: list[Payload]
+    ) -> list[Payload] | list[Payload | Damaged]:
+        # Those that came in this drain are not in the store yet, nor do they need to be.
+        first = piece.indices.start
+        spilled = [place for place, body in enumerate(bodies) if body is SPILLED]
+        low, high = spilled[0], spilled[-1] + 1
+        stored = self._book.store.bodies(job.id, first + low, first + high)
+        stored += [_MISSING] * (high - low - len(stored))
+        return [
+            stored[place - low] if body is SPILLED else body for place, body in enumerate(bodies)
+        ]
+
+    def _lose(self, job: Job, piece: Piece) -> None:
+        """End those of these tasks whose payloads are lost; the others are in line again."""
+        chunk, lo, hi = piece
+        bodies: list[Payload] = chunk.payloads[lo:hi]  # type: ignore[assignment]
+        found = self._unspill(job, piece, bodies)
+        lost: dict[str, list[Piece]] = {}
+        for offset, body in enumerate(found, lo):
+            if isinstance(body, Damaged):
+                lost.setdefault(body.reason, []).append(Piece(chunk, offset, offset + 1))
+        job.put_back(piece)
+        for reason, pieces in lost.items():
+            self._durable.lose(job, pieces, reason)
+
+    def _introduce(self, job: Job, node: Node) -> dict[str, object] | None:
+        """Send the function if the node has not got it; the job's options if they are new to it."""
+        book = self._book
+        if node in job.known_by:
+            return None
+        job.known_by.add(node)
+        node.knows.add(job)
+        if job.function not in node.functions:
+            function = book.functions.get(job.function)
+            if function is not None:
+                node.functions.add(job.function)
+                book.send(node.peer, function)
+        if job.given:
+            book.send(node.peer, Given(job.id, job.given))
+        if job.options_map is None:
+            job.options_map = job.options.to_map()
+        return job.options_map
+
+    def _soon(self) -> None:
+        """Go on in a drain of its own, after what has come in the meantime."""
+        self._book.timers.at(math.nextafter(self._book.now, math.inf), _nothing)
+
+    def _level(self, now: float) -> None:
+        """Some slot idles while tasks wait elsewhere: ask the others for half of what waits."""
+        book = self._book
+        for node in list(book.fleet.overloaded(now)):
+            node.recalling = True
+            book.counters["recalls"] += 1
+            book.send(node.peer, Recall((node.held - node.slots + 1) // 2))
+        if not self._recall_due:
+            # Come back soon: a node may turn out to be slow without saying anything.
+            self._recall_due = True
+            book.timers.at(now + book.limits.recall_after, self._look_again)
+
+    def _look_again(self, _now: float) -> None:
+        self._recall_due = False
+
+    def _report(self) -> None:
+        book = self._book
+        if book.tried_tasks:
+            self._standings.report()
+        while book.reporting:
+            session, _ = book.reporting.popitem()
+            while (message := session.next_message()) is not None:
+                book.send(session.peer, Results(*message))
+
+
+def _nothing(_now: float) -> None:
+    """Only to have another drain soon."""

@@ -1,0 +1,115 @@
+"""Tasks go where their stored values are, when that is cheaper than to bring these to a free slot.
+
+For the next tasks of a job that refer to the same values two things are weighed, in seconds: how long
+they would wait for a slot of a node that has the values, and how long the values take to a node that
+could start at once. The wait is what the node has to do by the measured duration of its tasks; but a
+node that has brought no result for a while is taken to bring none for as long again. So a task waits for
+its data no longer than the data would take to come to it, nor than `MOST_WAIT`.
+
+Whatever is known here may be wrong: it costs a transfer, no more. What it costs does not grow with the
+number of nodes: of those that have the values, and of those that can borrow them from their client
+because they run on its host, a few are looked at, each time others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import NamedTuple
+
+from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.model.stored_value import Item
+from manyhands_broker.core.peers.value_relay import Exchange
+from manyhands_broker.core.transitions import Book
+
+#: Seconds that a task waits at most: what waits on a node is ahead of what others submit later.
+MOST_WAIT = 5.0
+#: Nodes with the values that are looked at, and as many again on their client's host.
+_LOOK_AT = 8
+#: Tasks that are placed at a time.
+_AT_ONCE = 64
+
+
+class Place(NamedTuple):
+    """A node for so many of a job's next tasks."""
+
+    node: Node
+    tasks: int
+
+
+class Placer:
+    """Chooses nodes for jobs some of whose tasks refer to stored values."""
+
+    def __init__(self, book: Book, exchange: Exchange) -> None:
+        self._book = book
+        self._exchange = exchange
+
+    def place(self, job: Job) -> Place | None:
+        """Where the job's next tasks go; `None` if no node has room."""
+        fleet = self._book.fleet
+        free = fleet.pick(job)
+        if free is None:
+            return None
+        items, count = _next(job)
+        amount = fleet.amount(free, job, self._book.queued)
+        # What is dear enough to wait for as long as one may is not told apart.
+        cost = min(self._wait(free) + self._bring(job, items, free), MOST_WAIT)
+        best, least = free, cost
+        if cost:
+            for node in self._candidates(job, items):
+                if node is not free and fleet.accepts(node, job):
+                    other = self._wait(node) + self._bring(job, items, node)
+                    if other < least:
+                        best, least = node, other
+        if best is not free:
+            each = self._book.limits.unmeasured if job.estimate is None else job.estimate
+            # As many as are better off waiting there than where there is room now.
+            amount = max(best.slots - best.held, int((cost - least) * best.slots / max(each, 1e-6)))
+            amount = min(max(1, amount), best.window - best.held)
+            if job.resources:
+                amount = min(amount, best.slots - best.held, best.fits(job.resources))
+            job.carry = min(self._bring(job, items, free), MOST_WAIT)
+        count = min(count, amount)
+        if not count:
+            return None
+        if items and self._bring(job, items, best) == 0:
+            self._book.counters["tasks_placed"] += count
+        for item in items:
+            item.comes_to(best)
+        return Place(best, count)
+
+    def _candidates(self, job: Job, items: tuple[Item, ...]) -> Iterator[Node]:
+        near = self._book.fleet.on_host(job.session.host_id)
+        largest = max(items, key=lambda item: item.size).places if items else ()
+        return chain(islice(near, _LOOK_AT), list(islice(largest, _LOOK_AT)))
+
+    def _bring(self, job: Job, items: tuple[Item, ...], node: Node) -> float:
+        """Seconds until a node that has not got the values has them."""
+        if node.host_id and node.host_id == job.session.host_id:
+            return 0.0
+        return self._exchange.seconds(sum(item.size for item in items if not item.is_at(node)))
+
+    def _wait(self, node: Node) -> float:
+        """Seconds until a slot of a node is free for another task."""
+        behind = node.held - node.slots
+        if behind < 0:
+            return 0.0
+        by_work = (behind + 1) * node.load / (node.held * node.slots)
+        return max(by_work, self._book.now - node.last_result)
+
+
+def _next(job: Job) -> tuple[tuple[Item, ...], int]:
+    """What the next tasks of a job refer to, all the same, and how many these are."""
+    piece = job.take(_AT_ONCE)
+    if piece is None:
+        return (), 1
+    job.put_back(piece)
+    inputs = piece.chunk.inputs
+    if not inputs:
+        return (), piece.size
+    items = inputs.get(piece.lo, ())
+    end = piece.lo + 1
+    while end < piece.hi and inputs.get(end, ()) == items:
+        end += 1
+    return items, end - piece.lo

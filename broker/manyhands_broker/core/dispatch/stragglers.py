@@ -1,0 +1,94 @@
+"""Which running tasks get a second attempt, and where.
+
+Only the tail of a job is looked at: nothing of it waits any more, most of it has ended, and a slot is
+free after everybody's queued tasks had their turn. A task that is slow then, by the durations of those
+that have ended, is given to another node as well. A job is looked at when its oldest running task may
+have become slow, so that it costs nothing for each event, and for each look only what is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from manyhands_broker.core.model.job import Job, Piece
+from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.model.task_state import State
+from manyhands_broker.core.state.twins import Speculation
+from manyhands_broker.core.transitions import Book
+
+#: Slow tasks in one look at a job; the others have their turn with the next.
+_AT_ONCE = 256
+
+
+class Speculator:
+    """Looks at jobs that are due."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    def choose(self, now: float) -> Iterator[tuple[Piece, Node]]:
+        """Slow tasks, one by one, each with the node that is to run it as well.
+
+        The caller gives it out before it asks for the next.
+        """
+        overdue, self._book.overdue = self._book.overdue, {}
+        for job in overdue:
+            kept = job.speculation
+            if kept is None:
+                continue
+            if job.finished or not kept.since:
+                kept.watched = False
+                continue
+            yield from self._slow(job, kept, now)
+
+    def _slow(self, job: Job, kept: Speculation, now: float) -> Iterator[tuple[Piece, Node]]:
+        """The slow tasks of a job for which there is a slot; when it is to be looked at again."""
+        limits, median = self._book.limits, kept.median
+        if median is None or not self._is_in_its_tail(job):
+            self._book.look_at(job, now + limits.speculate_floor)
+            return
+        patience = max(limits.speculate_floor, limits.speculate_factor * median)
+        # It may have waited where its data is for as long as that takes to come to another node.
+        patience += job.carry
+        for index in list(islice(_until(kept.since, now - patience), _AT_ONCE)):
+            [piece] = job.pieces([index])
+            if index in job.cancelling or index in job.suspects or index in job.blames:
+                del kept.since[index]  # it may be what ends processes: one at a time is enough
+                continue
+            node = self._spare(job, piece)
+            if node is None:
+                self._book.look_at(job, now + limits.speculate_again)
+                return
+            del kept.since[index]
+            yield piece, node
+        self._await(job, kept, now, patience)
+
+    def _await(self, job: Job, kept: Speculation, now: float, patience: float) -> None:
+        if not kept.since:
+            kept.watched = False
+            return
+        oldest = next(iter(kept.since.values()))
+        # A look costs something: all that becomes slow at about the same time is for the next one.
+        again = self._book.limits.speculate_again
+        self._book.look_at(job, max(oldest + patience, now + again))
+
+    def _is_in_its_tail(self, job: Job) -> bool:
+        if job.paused or job.doomed or job.queued > len(job.delayed):
+            return False
+        open_ = job.counts[State.QUEUED] + job.counts[State.ASSIGNED]
+        return job.total - open_ >= self._book.limits.speculate_share * job.total
+
+    def _spare(self, job: Job, piece: Piece) -> Node | None:
+        session, holder = job.session, piece.chunk.holders[piece.lo]
+        if not session.may_run:
+            return None
+        return self._book.fleet.spare(job, holder)
+
+
+def _until(since: dict[int, float], latest: float) -> Iterator[int]:
+    """Tasks that run since `latest` or longer."""
+    for index, began in since.items():
+        if began > latest:
+            return
+        yield index

@@ -1,0 +1,1 @@
+"""What there is: jobs, nodes, sessions, stored values."""

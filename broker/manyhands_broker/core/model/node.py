@@ -1,0 +1,243 @@
+"""A node as the scheduler sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from manyhands_broker.core.model.identity import ANYBODY, Identity
+from manyhands_broker.core.model.job import Chunk, Job, Piece
+from manyhands_broker.core.model.machine import Machine
+from manyhands_broker.core.model.quotas import Ledger
+from manyhands_broker.core.model.requirements import Kind, Needs, Resources
+
+UNBOUNDED = 1 << 60
+
+
+class Node:
+    """One incarnation of a node: one boot id, from its hello until it says bye or is condemned."""
+
+    __slots__ = (
+        "able",
+        "back_by",
+        "boot_id",
+        "done",
+        "drain",
+        "draining",
+        "free",
+        "functions",
+        "held",
+        "holds",
+        "host_id",
+        "info",
+        "joined",
+        "knows",
+        "labels",
+        "last_result",
+        "lease_until",
+        "ledger",
+        "linked",
+        "load",
+        "loads",
+        "machine",
+        "name",
+        "peer",
+        "phi",
+        "pressure",
+        "recall_at",
+        "recalling",
+        "resources",
+        "resting",
+        "row",
+        "slots",
+        "stopping",
+        "tier",
+        "twins",
+        "wary",
+        "who",
+        "window",
+    )
+
+    def __init__(self, peer: bytes, name: str, boot_id: bytes, row: int, now: float) -> None:
+        self.peer = peer
+        self.name = name
+        self.boot_id = boot_id
+        self.row = row
+        #: By whose key it came.
+        self.who: Identity = ANYBODY
+        self.ledger = Ledger()
+        self.joined = now
+        self.info: dict[str, Any] = {}
+        #: Equal to a session's if it can borrow that session's stored values; empty if it cannot.
+        self.host_id = ""
+        self.slots = 0
+        self.window = 0
+        self.linked = True
+        #: Until when an unlinked node may come back.
+        self.back_by = now
+        self.draining = False
+        #: Why somebody wants it drained; empty if nobody does.
+        self.drain = ""
+        self.lease_until = now
+        self.last_result = now
+        #: Tasks that wait or run here; all that are assigned to it, by chunk; and those of them, by
+        #: chunk and offset, that have run and whose results lie here for their clients.
+        self.held = 0
+        self.holds: dict[Chunk, int] = {}
+        self.resting: set[tuple[Chunk, int]] = set()
+        #: Of the tasks that wait or run here, those whose attempt here is the twin of another; and the
+        #: attempts that nobody wants any more, until the node says that they are over: job id, attempt,
+        #: index → what they take.
+        self.twins: set[tuple[Job, int]] = set()
+        self.stopping: dict[tuple[str, int, int], Resources] = {}
+        #: Seconds of work held, by the estimates of the time of assignment; and its parts: job →
+        #: [tasks, seconds each].
+        self.load = 0.0
+        self.loads: dict[Job, list[float]] = {}
+        #: Held tasks that are suspected of having ended a node: no others wait behind them.
+        self.wary = 0
+        #: Digests of the functions that the node has been sent.
+        self.functions: set[bytes] = set()
+        #: Jobs whose options it has been sent over this link.
+        self.knows: set[Job] = set()
+        #: Whether an answer to `Recall` is due.
+        self.recalling = False
+        #: When it may be asked again, after it had nothing to give.
+        self.recall_at = now
+        self.phi = 0.0
+        #: What its machine is like, and what it is under by its heartbeats: see `machine`.
+        self.machine = Machine()
+        self.pressure = ""
+        #: Whether it takes tasks as others do, and in which order: the fleet's own notes.
+        self.able = False
+        self.tier: int | None = None
+        self.done = 0
+        #: What the node has by name, and what of it no held task takes.
+        self.resources: dict[str, float] = {}
+        self.free: dict[str, float] = {}
+        #: What it is like; `None` if it does not say, and is trusted with everything.
+        self.labels: Needs | None = None
+
+    @property
+    def state(self) -> str:
+        """For people: ready, suspected or draining."""
+        if self.draining:
+            return "draining"
+        return "suspected" if self.phi or not self.linked else "ready"
+
+    def equip(self, resources: dict[str, float]) -> None:
+        """The node says what it has; `cpus` are its slots unless it says otherwise."""
+        self.resources = {"cpus": float(self.slots), **resources}
+        self.free = dict(self.resources)
+        for chunk, count in self.holds.items():
+            self._take(chunk.job, count)
+        for chunk, _ in self.resting:
+            self._take(chunk.job, -1)
+        for taken in self.stopping.values():
+            self._occupy(taken, 1)
+
+    def meets(self, needs: Needs) -> bool:
+        """Whether it has the labels that tasks need."""
+        return self.labels is None or needs <= self.labels
+
+    def fits(self, resources: Resources) -> int:
+        """How many tasks that take `resources` each could start now; without any, no bound."""
+        return min(
+            (_times(self.free.get(name, 0.0), need) for name, need in resources), default=UNBOUNDED
+        )
+
+    def could(self, resources: Resources) -> bool:
+        """Whether such a task could ever run here."""
+        return all(self.resources.get(name, 0.0) >= need for name, need in resources)
+
+    def suits(self, kind: Kind) -> bool:
+        """Whether a task of a kind could ever run here."""
+        return self.meets(kind.needs) and self.could(kind.resources)
+
+    def gain(self, piece: Piece, each: float) -> None:
+        """Count tasks that were assigned here, of about `each` seconds."""
+        count = piece.size
+        self.held += count
+        self.holds[piece.chunk] = self.holds.get(piece.chunk, 0) + count
+        if piece.chunk.job.resources:
+            self._take(piece.chunk.job, count)
+        entry = self.loads.get(piece.chunk.job)
+        if entry is None:
+            self.loads[piece.chunk.job] = [count, each]
+            self.load += count * each
+        else:
+            self.load += (entry[0] + count) * each - entry[0] * entry[1]
+            entry[0] += count
+            entry[1] = each
+
+    def lose(self, piece: Piece) -> None:
+        """Count tasks that are no longer here."""
+        chunk = piece.chunk
+        left = self.holds[chunk] - piece.size
+        if left:
+            self.holds[chunk] = left
+        else:
+            del self.holds[chunk]
+        if not self.resting:
+            self._relieve(chunk.job, piece.indices)
+            return
+        self._relieve(chunk.job, self._working(piece))
+        self.resting.difference_update((chunk, offset) for offset in range(piece.lo, piece.hi))
+
+    def rest(self, piece: Piece) -> None:
+        """Count tasks that have run, and whose results lie here until their client has them."""
+        working = self._working(piece)
+        self.resting.update((piece.chunk, offset) for offset in range(piece.lo, piece.hi))
+        self._relieve(piece.chunk.job, working)
+
+    def stop(self, attempt: tuple[str, int, int], resources: Resources) -> None:
+        """Count an attempt as here, of a task that is no longer, until it is over."""
+        self.stopping[attempt] = resources
+        self.held += 1
+        self._occupy(resources, 1)
+
+    def stopped(self, attempt: tuple[str, int, int]) -> bool:
+        """It is over; false if it was not waited for."""
+        resources = self.stopping.pop(attempt, None)
+        if resources is None:
+            return False
+        self.held -= 1
+        self._occupy(resources, -1)
+        return True
+
+    def _working(self, piece: Piece) -> list[int]:
+        chunk = piece.chunk
+        offsets = range(piece.lo, piece.hi)
+        return [chunk.base + o for o in offsets if (chunk, o) not in self.resting]
+
+    def _relieve(self, job: Job, indices: Sequence[int]) -> None:
+        """These tasks take neither time nor resources any more."""
+        count = len(indices)
+        if not count:
+            return
+        self.held -= count
+        if job.resources:
+            self._take(job, -count)
+        entry = self.loads[job]
+        entry[0] -= count
+        self.load -= count * entry[1]
+        if not entry[0]:
+            del self.loads[job]
+        if not self.held:  # what rounding left
+            self.load = 0.0
+            if job.resources:
+                self.free = dict(self.resources)
+        if self.wary:
+            self.wary -= sum(index in job.suspects for index in indices)
+
+    def _take(self, job: Job, count: int) -> None:
+        self._occupy(job.resources, count)
+
+    def _occupy(self, resources: Resources, count: int) -> None:
+        for name, need in resources:
+            self.free[name] = self.free.get(name, 0.0) - need * count
+
+
+def _times(free: float, need: float) -> int:
+    # A hair of tolerance: three tenths, taken and given back, are not quite three tenths.
+    return UNBOUNDED if not need else int((free + 1e-9 * need) / need)

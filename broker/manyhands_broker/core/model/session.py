@@ -1,0 +1,232 @@
+"""A client's session as the scheduler sees it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Any
+
+from manyhands_broker.core.model.identity import ANYBODY, Identity
+from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.model.quotas import Ledger
+from manyhands_shared.payloads.pickled import total
+from manyhands_shared.protocol.messages import InputGroup, JobStanding, ResultGroup, TaskStanding
+
+#: Payload bytes and payload frames in one message of results, save that a single group is never split.
+#: Well below the wire's limits for a header and for frames, which count for the message as a whole.
+MESSAGE_BYTES = 8 << 20
+MESSAGE_FRAMES = 16_384
+#: Groups in one such message, likewise.
+MESSAGE_GROUPS = 32_768
+_INLINE = {bytes}
+#: What a result costs in memory beyond its payload.
+RESULT_OVERHEAD = 100
+#: Bytes of answers behind which a ping is sent.
+PING_BYTES = 64 << 10
+#: Jobs that a session remembers after their end, so that a late copy of a submission is known.
+RETIRED_JOBS = 10_000
+
+
+class Session:
+    """A client's presence, with its jobs, over however many links."""
+
+    __slots__ = (
+        "answer_bytes",
+        "answers",
+        "assigned",
+        "cap",
+        "confirmed",
+        "fresh",
+        "heard",
+        "hold_until",
+        "host_id",
+        "info",
+        "inputs",
+        "jobs",
+        "ledger",
+        "limit",
+        "lost_at",
+        "name",
+        "parked",
+        "peer",
+        "result_limit",
+        "retired",
+        "seq",
+        "standing_parts",
+        "standings",
+        "stored",
+        "token",
+        "unacked",
+        "unacked_bytes",
+        "unfinished",
+        "unfinished_bytes",
+        "unheard",
+        "vtime",
+        "who",
+    )
+
+    def __init__(
+        self,
+        token: bytes,
+        peer: bytes | None,
+        result_limit: int,
+        now: float,
+        ledger: Ledger | None = None,
+        *,
+        stored: bool = False,
+    ) -> None:
+        """`stored`: it is one on whose account durable jobs run, without a link."""
+        self.token = token
+        self.peer = peer
+        #: What its key has here; a session without one has its own.
+        self.ledger = ledger or Ledger()
+        self.stored = stored
+        self.name = ""
+        #: By whose key it came.
+        self.who: Identity = ANYBODY
+        self.info: dict[str, Any] = {}
+        #: Equal to a node's if that can borrow this session's stored values; empty if none can.
+        self.host_id = ""
+        #: What tasks of its next submission refer to.
+        self.inputs: list[InputGroup] = []
+        self.jobs: dict[str, Job] = {}
+        #: What jobs have behind them that it is about to submit, and how many parts that has.
+        self.standings: dict[str, tuple[JobStanding, list[TaskStanding]]] = {}
+        self.standing_parts = 0
+        #: Tasks that may run at once, as the client asked; 0 is no limit.
+        self.limit = 0
+        #: The same where it is below the fleet's slots, else 0: then it bounds what is assigned, and
+        #: no task of the session waits on a node for its slot.
+        self.cap = 0
+        self.assigned = 0
+        #: Tasks that have not ended, and the bytes of their payloads.
+        self.unfinished = 0
+        self.unfinished_bytes = 0
+        #: Results since the last message; messages sent and not acknowledged: (seq, groups, bytes).
+        self.fresh: list[ResultGroup] = []
+        self.unacked: deque[tuple[int, list[ResultGroup], int]] = deque()
+        self.unacked_bytes = 0
+        self.result_limit = result_limit
+        #: Bytes of answers to queries that may not have been read; and those behind which a ping was
+        #: sent: (its number, bytes since the one before).
+        self.answer_bytes = 0
+        self.answers: deque[tuple[int, int]] = deque()
+        #: Jobs that are over, with their number of tasks: a submission may come twice.
+        self.retired: OrderedDict[str, int] = OrderedDict()
+        self.seq = 0
+        #: Work received so far, in seconds: the fair share gives to the session with the least.
+        self.vtime = 0.0
+        #: Whether the ready queue passes this session over until it is told otherwise.
+        self.parked = False
+        self.heard = now
+        #: A node waits for its values; the client has said nothing since.
+        self.unheard = False
+        #: Whether the client has said anything since its welcome, so that it must have had that.
+        self.confirmed = False
+        #: Its tasks wait until then: it is back from before the broker's start, and so may nodes be.
+        self.hold_until = 0.0
+        self.lost_at: float | None = None
+
+    @property
+    def account(self) -> str:
+        """Whose its jobs are: those of one key, however many sessions it opens."""
+        return self.who.account(self.name)
+
+    def retire(self, job: Job) -> None:
+        """Forget all but the number of tasks of a job that is over."""
+        self.jobs.pop(job.id, None)
+        self.retired[job.id] = job.total
+        if len(self.retired) > RETIRED_JOBS:
+            self.retired.popitem(last=False)
+
+    def fit(self, slots: int) -> None:
+        """The fleet has so many slots now."""
+        self.cap = self.limit if self.limit < slots else 0
+
+    @property
+    def may_run(self) -> bool:
+        """Whether more of its tasks may be given out now."""
+        return not (self.cap and self.assigned >= self.cap) and self.takes
+
+    @property
+    def takes(self) -> bool:
+        """Whether its client takes what it is sent, so that there may be more."""
+        if self.ledger.full and self.unacked_bytes >= self.ledger.result_share:
+            return False
+        return self.unacked_bytes < self.result_limit
+
+    def took(self, tasks: int, nbytes: int) -> None:
+        """Count new tasks, or with negative numbers those that have ended or gone elsewhere."""
+        self.unfinished += tasks
+        self.unfinished_bytes += nbytes
+        ledger = self.ledger
+        ledger.bytes += nbytes
+        if self.stored:
+            ledger.stored += tasks
+        else:
+            ledger.tasks += tasks
+
+    def charge(self, seconds: float) -> None:
+        """It was given work of so many seconds."""
+        self.vtime += seconds
+        self.ledger.vtime += seconds
+
+    def next_message(self) -> tuple[int, list[ResultGroup]] | None:
+        """Number fresh results as a message, kept until it is acknowledged; `None` if there are none."""
+        if not self.fresh:
+            return None
+        self.seq += 1
+        size = frames = count = 0
+        for group in self.fresh:
+            size += total(group.bodies) + RESULT_OVERHEAD * len(group.indices)
+            if set(map(type, group.bodies)) != _INLINE:
+                frames += sum(len(body) for body in group.bodies if isinstance(body, tuple))
+            count += 1
+            if size >= MESSAGE_BYTES or frames >= MESSAGE_FRAMES or count >= MESSAGE_GROUPS:
+                break
+        groups, self.fresh = self.fresh[:count], self.fresh[count:]
+        self.unacked.append((self.seq, groups, size))
+        self.unacked_bytes += size
+        self.ledger.unacked += size
+        return self.seq, groups
+
+    def acknowledge(self, seq: int) -> None:
+        """Let go of every message up to `seq`."""
+        while self.unacked and self.unacked[0][0] <= seq:
+            size = self.unacked.popleft()[2]
+            self.unacked_bytes -= size
+            self.ledger.unacked -= size
+
+    def answered(self, size: int, ping: int) -> bool:
+        """Count an answer of so many bytes; whether to send a ping of this number behind it.
+
+        The number is one that nobody can guess: a client that repeats it has read the answers before it.
+        """
+        self.answer_bytes += size
+        self.ledger.answer_bytes += size
+        since = self.answer_bytes - sum(size for _, size in self.answers)
+        if since < PING_BYTES:
+            return False
+        self.answers.append((ping, since))
+        return True
+
+    def heard_of(self, ping: int) -> None:
+        """The client has answered a ping, so it has read what was sent before that one."""
+        if any(number == ping for number, _ in self.answers):
+            while self.answers:
+                number, size = self.answers.popleft()
+                self.answer_bytes -= size
+                self.ledger.answer_bytes -= size
+                if number == ping:
+                    break
+
+    def forget_answers(self) -> None:
+        """What was not read of the answers is lost with the link."""
+        self.ledger.answer_bytes -= self.answer_bytes
+        self.answer_bytes = 0
+        self.answers.clear()
+
+    def leave(self) -> None:
+        """It is over: nothing of what it was sent counts any more."""
+        self.acknowledge(self.seq)
+        self.forget_answers()
+        self.ledger.closed()

@@ -1,0 +1,66 @@
+"""A stored value as the broker knows it: whose it is, who has it, and which tasks refer to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from manyhands_broker.core.model.node import Node
+
+#: Nodes that are remembered to have a value, or to get it; the oldest are forgotten.
+MAX_PLACES = 64
+
+
+class Item:
+    """A value of a session. It leaves its `shelf` when nobody has it, waits for it or refers to it.
+
+    Args:
+        key: its key, under which it stands on the shelf.
+        shelf: all values of its session.
+        size: bytes, as far as known.
+    """
+
+    __slots__ = ("_shelf", "asked_at", "holders", "key", "places", "size", "tasks", "waiting")
+
+    def __init__(self, key: bytes, shelf: dict[bytes, Item], size: int = 0) -> None:
+        self.key = key
+        self.size = size
+        self._shelf = shelf
+        #: Who was sent it, and is told when it is gone; and who waits for it.
+        self.holders: dict[Node, None] = {}
+        self.waiting: dict[Node, None] = {}
+        #: Where it is likely to be, or soon: nodes with tasks that refer to it, and those above.
+        self.places: dict[Node, None] = {}
+        #: Unfinished tasks that refer to it.
+        self.tasks = 0
+        #: When its client was asked for it.
+        self.asked_at = 0.0
+
+    def is_at(self, node: Node) -> bool:
+        """Whether a node is likely to have it, or to get it soon."""
+        return node in self.places or node in self.holders or node in self.waiting
+
+    def comes_to(self, node: Node) -> None:
+        """A node has it, or will."""
+        self.places.pop(node, None)
+        self.places[node] = None
+        if len(self.places) > MAX_PLACES:
+            del self.places[next(iter(self.places))]
+
+    def leaves(self, node: Node) -> None:
+        """A node is gone."""
+        for nodes in (self.waiting, self.holders, self.places):
+            nodes.pop(node, None)
+        self.settle()
+
+    def release(self) -> None:
+        """A task that refers to it has ended."""
+        self.tasks -= 1
+        if not self.tasks:
+            self.settle()
+
+    def settle(self) -> None:
+        """Forget it if nobody needs it."""
+        needed = self.tasks or self.waiting or self.holders
+        if not needed and self._shelf.get(self.key) is self:
+            del self._shelf[self.key]

@@ -1,0 +1,52 @@
+"""The states of a task, and every move between them.
+
+========== ===================================================================================
+state       meaning
+========== ===================================================================================
+QUEUED      the broker holds it; no node does
+ASSIGNED    a node holds it, under the task's present attempt number; where it runs twice
+            (`state.twins`), another node holds it too, under another number
+DONE        it returned a value
+FAILED      it ended in any other way; no further attempt
+CANCELLED   it was cancelled before it ended
+========== ===================================================================================
+
+DONE, FAILED and CANCELLED are terminal: nothing leads out of them, whatever arrives.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """One byte a task."""
+
+    QUEUED = 0
+    ASSIGNED = 1
+    DONE = 2
+    FAILED = 3
+    CANCELLED = 4
+
+
+#: state → the states it may move to, and by what.
+MOVES: dict[State, dict[State, str]] = {
+    State.QUEUED: {
+        State.ASSIGNED: "given to a node, attempt + 1",
+        State.CANCELLED: "cancelled by its client, or its client is gone",
+        State.FAILED: "its job's deadline has passed, or it may have run and must not run again",
+        State.DONE: "read back from the journal as having ended; so are failed and cancelled ones",
+    },
+    State.ASSIGNED: {
+        State.QUEUED: "returned, its node condemned, or its child died and it may run again",
+        State.DONE: "its node reported a result",
+        State.FAILED: "its node reported a failure, it ended too many children or nodes, or its "
+        "job's deadline passed",
+        State.CANCELLED: "cancelled, and its node said that it stopped",
+    },
+    State.DONE: {},
+    State.FAILED: {},
+    State.CANCELLED: {},
+}
+
+TERMINAL = frozenset(state for state, moves in MOVES.items() if not moves)

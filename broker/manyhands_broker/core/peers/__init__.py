@@ -1,0 +1,1 @@
+"""What peers say: one module a subject."""

@@ -1,0 +1,80 @@
+"""Ending tasks that somebody does not want any more."""
+
+from __future__ import annotations
+
+from manyhands_broker.core.fault_isolation import doom
+from manyhands_broker.core.model.job import Job, Piece
+from manyhands_broker.core.model.task_state import State
+from manyhands_broker.core.records import JobClosed, JobMarked
+from manyhands_broker.core.state import twins
+from manyhands_broker.core.transitions import Book
+from manyhands_shared.protocol.messages import Cancel, Span
+
+
+class Cancelling:
+    """What waits ends at once; what is on a node ends when the node says so."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    def tasks(self, job: Job, indices: list[int]) -> None:
+        """Cancel these tasks, those of them that have not ended."""
+        for chunk, low, high in job.pieces(indices):
+            # As they were: what is moved here is behind us.
+            states = bytes(chunk.states[low:high])
+            at = 0
+            while at < len(states):
+                state = states[at]
+                stop = len(states) - len(states[at:].lstrip(states[at : at + 1]))
+                piece = Piece(chunk, low + at, low + stop)
+                if state == State.QUEUED:
+                    self._book.stop(piece, None)
+                elif state == State.ASSIGNED:
+                    self._assigned(piece)
+                at = stop
+
+    def whole(self, job: Job) -> None:
+        """Cancel what is there; a durable job is over with that, also after a restart."""
+        if job.options.durable:
+            self._book.record(JobMarked(job.id, "cancelled"))
+            if not job.closed:
+                self._book.record(JobClosed(job.id, job.total))
+                job.close()
+        self.rest(job)
+        if job.finished:
+            self._book.retire(job)
+
+    def broken(self) -> None:
+        """End the jobs for which something has broken, with the cause."""
+        book = self._book
+        jobs, book.breakdowns.jobs = book.breakdowns.jobs, {}
+        for job, cause in jobs.items():
+            if book.jobs.get(job.id) is not job:
+                continue
+            book.counters["jobs_broken"] += 1
+            doom(job, cause)
+            try:
+                self.rest(job)
+            except Exception as error:  # noqa: BLE001 - reported; there is nothing left to try
+                book.breakdowns.of(error, None)
+
+    def rest(self, job: Job) -> None:
+        """Cancel every task that has not ended."""
+        for piece in job.every_piece(State.QUEUED):
+            self._book.stop(piece, None)
+        job.ready.clear()
+        for piece in job.every_piece(State.ASSIGNED):
+            self._assigned(piece)
+
+    def _assigned(self, piece: Piece) -> None:
+        job = piece.chunk.job
+        if job.speculation is not None:
+            twins.stop(self._book, piece)
+        spans: dict[tuple[bytes, int], list[int]] = {}
+        for offset, index in enumerate(piece.indices, piece.lo):
+            node = piece.chunk.holders[offset]
+            if node is not None and index not in job.cancelling:
+                job.cancelling.add(index)
+                spans.setdefault((node.peer, piece.chunk.attempts[offset]), []).append(index)
+        for (peer, attempt), indices in spans.items():
+            self._book.send(peer, Cancel([Span(job.id, attempt, indices)]))

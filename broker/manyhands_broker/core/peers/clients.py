@@ -1,0 +1,338 @@
+"""What clients say, and what becomes of their sessions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from manyhands_broker.core.model.identity import Identity
+from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.model.quotas import Ledger
+from manyhands_broker.core.model.session import Session
+from manyhands_broker.core.peers.cancellation import Cancelling
+from manyhands_broker.core.peers.delayed_acks import Courtesy
+from manyhands_broker.core.peers.durable import Durable
+from manyhands_broker.core.peers.orders import Control
+from manyhands_broker.core.peers.orphans import Orphans
+from manyhands_broker.core.peers.requests import Answering
+from manyhands_broker.core.peers.results import Outcomes
+from manyhands_broker.core.peers.standings import Standings
+from manyhands_broker.core.peers.submissions import Submissions
+from manyhands_broker.core.peers.value_relay import Exchange
+from manyhands_broker.core.transitions import Book
+from manyhands_shared.protocol.messages import (
+    PROTOCOL_VERSION,
+    Accepted,
+    Ack,
+    Attach,
+    Bye,
+    Cancel,
+    ClientHello,
+    ClientWelcome,
+    Detach,
+    Function,
+    Inputs,
+    Message,
+    Need,
+    Ping,
+    Pong,
+    Query,
+    Refused,
+    Relay,
+    Results,
+    Span,
+    Standing,
+    Stock,
+    Submit,
+    Taken,
+    Throttle,
+)
+
+
+class Clients:
+    """Sessions: how they begin, submit, are answered, and end."""
+
+    def __init__(
+        self,
+        book: Book,
+        durable: Durable,
+        orphans: Orphans,
+        courtesy: Courtesy,
+        outcomes: Outcomes,
+        exchange: Exchange,
+        standings: Standings,
+    ) -> None:
+        self._book = book
+        self._durable = durable
+        self._outcomes = outcomes
+        self._exchange = exchange
+        self._standings = standings
+        self._cancelling = Cancelling(book)
+        self.submissions = Submissions(
+            book, durable, orphans, courtesy, outcomes, exchange, standings, self._cancelling
+        )
+        self._answering = Answering(book, Control(book, durable, self._cancel_whole, standings))
+
+    def hello(self, peer: bytes, hello: ClientHello, who: Identity, now: float) -> None:
+        """Open a session, or go on with one over a new link."""
+        book = self._book
+        if not who.submits:
+            book.counters["refused_roles"] += 1
+            reason = f"the key {who.name or 'used'} is a worker's: a client takes a client's"
+            book.send(peer, Refused("role", reason))
+            return
+        if hello.protocol != PROTOCOL_VERSION:
+            book.counters["refused_protocol"] += 1
+            book.send(peer, Refused("protocol", _versions(hello.protocol)))
+            return
+        session = book.sessions.get(hello.session)
+        if session is not None and session.who.key != who.key:
+            book.send(peer, Refused("bad-hello", "the session was opened with another key"))
+            return
+        if session is not None and not session.confirmed:
+            # Its welcome may have been lost with the link: had it said `resumed=false`, the client
+            # would take the next results for old ones. There is nothing in the session yet.
+            self.end(session)
+            session = None
+        resumed = session is not None
+        if session is None:
+            session = self._open(peer, hello, who, now)
+            if session is None:
+                return
+        elif session.peer != peer:
+            self._unlink(session)
+            session.forget_answers()
+        before = book.session_of.get(peer)
+        if before is not None and before is not session:
+            self.lost(before, now)  # a link is one session's
+        session.peer = peer
+        session.lost_at = None
+        session.heard = now
+        session.who = who
+        session.name = hello.name
+        session.limit = hello.limit
+        session.fit(book.fleet.slots)
+        session.info = hello.info
+        session.host_id = str(hello.info.get("host_id", ""))
+        book.session_of[peer] = session
+        limits = book.limits
+        book.send(
+            peer,
+            ClientWelcome(
+                PROTOCOL_VERSION,
+                book.broker_id,
+                resumed,
+                limits.window_tasks,
+                limits.window_bytes,
+                limits.ping_interval,
+            ),
+        )
+        if session.ledger.shares > 1:
+            self._tell_share(session)
+        self._exchange.opened(session)
+        book.acknowledged(session, hello.last_seq)
+        for seq, groups, _ in session.unacked:
+            book.send(peer, Results(seq, groups))
+        if resumed:
+            self._standings.all(session)
+        # A function that was asked for over another link, or the question, may be lost with it.
+        for digest in book.functions.wanted(session, book.owners.get(session.account, session)):
+            book.send(peer, Need(digest))
+
+    def _open(self, peer: bytes, hello: ClientHello, who: Identity, now: float) -> Session | None:
+        """Open a new session, if its key may have one more."""
+        book, ledger = self._book, self._book.ledgers.of(who)
+        if refusal := ledger.refuse_session():
+            book.counters["refused_sessions"] += 1
+            book.send(peer, Refused("full", refusal))
+            return None
+        session = Session(hello.session, peer, book.limits.result_bytes, now, ledger)
+        if ledger.opened():
+            self._tell_shares(ledger)
+        book.sessions[hello.session] = session
+        if hello.last_seq:
+            session.hold_until = now + book.limits.rejoin_wait
+        self._watch(session, now)
+        return session
+
+    def received(self, session: Session, message: Message, now: float) -> None:
+        """A message of an open session."""
+        book = self._book
+        session.heard = now
+        session.confirmed = True
+        self._exchange.heard(session)
+        match message:
+            case Submit(groups):
+                self.submissions.take(session, groups, now)
+            case Ack(seq):
+                book.acknowledged(session, seq)
+            case Function():
+                self.submissions.function(session, message)
+            case Cancel(spans):
+                for span in spans:
+                    self._cancel(session, span)
+            case Stock():
+                self._exchange.stocked(session, message)
+            case Inputs() | Standing():
+                self._about_submission(session, message)
+            case Taken() | Relay():
+                self._about_held(session, message)
+            case Ping(counter):
+                book.send(session.peer, Pong(counter))
+            case Pong(counter):
+                session.heard_of(counter)
+            case Query():
+                self._query(session, message, now)
+            case Attach() | Detach() | Throttle():
+                self._about_watching(session, message)
+            case Bye():
+                self.end(session)
+            case _:
+                book.counters["unexpected_messages"] += 1
+
+    def _about_submission(self, session: Session, message: Inputs | Standing) -> None:
+        """What the client says of tasks that it is about to submit."""
+        if isinstance(message, Inputs):
+            session.inputs = message.groups
+        else:
+            self._standings.take(session, message)
+
+    def _query(self, session: Session, query: Query, now: float) -> None:
+        """Answer a question; a client that asks on and on and reads nothing is cut off."""
+        book = self._book
+        if session.answer_bytes < 2 * book.limits.answer_bytes:
+            self._answering.answer(session, query, now)
+        else:
+            reason = "it asks and does not read the answers"
+            book.say(logging.WARNING, f"client {session.name} is cut off: {reason}")
+            book.send(session.peer, Refused("full", reason))
+            self.end(session)
+
+    def _about_watching(self, session: Session, message: Attach | Detach | Throttle) -> None:
+        """What the client wants to see of a durable job."""
+        match message:
+            case Attach(job_id):
+                if session.who.commands or self._book.owner(job_id) == session.account:
+                    self._durable.attach(session, job_id)
+                else:
+                    self._durable.absent(session, job_id)
+            case Detach(job_id):
+                self._durable.detach(session, job_id)
+            case Throttle(job_id, hold):
+                self._durable.throttle(session, job_id, hold=hold)
+
+    def lost(self, session: Session, now: float) -> None:
+        """The session has no link; it is kept for a grace time."""
+        self._unlink(session)
+        session.lost_at = now
+        self._book.timers.at(
+            now + self._book.limits.session_grace, lambda at: self._expire(session, at)
+        )
+
+    def keys_changed(self, known: Mapping[str, Identity]) -> None:
+        """End the sessions whose keys are not let in any more, or not as clients."""
+        for session in list(self._book.sessions.values()):
+            if not session.who.key:
+                continue
+            who = known.get(session.who.key)
+            if who is not None and who.submits:
+                session.who = who
+                continue
+            reason = f"the key {session.who.name} was revoked"
+            self._book.send(session.peer, Refused("revoked", reason))
+            self._book.counters["keys_cut"] += 1
+            self._book.say(logging.WARNING, f"client {session.name} is cut off: {reason}")
+            self.end(session)
+
+    def end(self, session: Session) -> None:
+        """Cancel what is left of a session and forget it."""
+        book = self._book
+        self._unlink(session)
+        if book.sessions.pop(session.token, None) is None:
+            return
+        self._exchange.ended(session)
+        book.reporting.pop(session, None)
+        self._durable.leave(session)
+        book.ready.drop(session)
+        for job in list(session.jobs.values()):
+            self._cancelling.rest(job)
+            job.close()
+            if job.finished:
+                book.retire(job)
+        session.leave()
+        book.relieved(session.ledger)
+
+    def _tell_shares(self, ledger: Ledger) -> None:
+        """Tell the sessions of a key that their shares of its windows have become smaller."""
+        for session in self._book.sessions.values():
+            if session.ledger is ledger:
+                self._tell_share(session)
+
+    def _tell_share(self, session: Session) -> None:
+        share = Accepted([], session.ledger.task_share, session.ledger.byte_share)
+        self._book.send(session.peer, share)
+
+    def _about_held(self, session: Session, message: Taken | Relay) -> None:
+        """What the client says of results that nodes hold for it."""
+        act = self._outcomes.taken if isinstance(message, Taken) else self._outcomes.relay
+        for span in message.spans:
+            job = session.jobs.get(span.job)
+            if job is not None:
+                act(job, span)
+
+    def _cancel(self, session: Session, span: Span) -> None:
+        job = self._book.jobs.get(span.job)
+        if job is None:
+            return
+        if self._book.is_of_another(session, span.job):
+            self._book.counters["refused_orders"] += 1
+        elif span.indices:
+            self._cancelling.tasks(job, span.indices)
+        elif job.session is session:
+            self._cancelling.whole(job)
+        else:
+            self._cancel_whole(job)
+
+    def _cancel_whole(self, job: Job) -> None:
+        """Cancel a job on somebody else's behalf: its own session is to know, for another broker."""
+        self._standings.job(job, cancelled=job.total)
+        self._cancelling.whole(job)
+
+    def _watch(self, session: Session, now: float) -> None:
+        self._book.timers.at(
+            now + 3 * self._book.limits.ping_interval, lambda at: self._probe(session, at)
+        )
+
+    def _probe(self, session: Session, now: float) -> None:
+        """A client that says nothing may be gone without a word: see whether its link stands."""
+        book = self._book
+        if book.sessions.get(session.token) is not session:
+            return
+        if now - session.heard > 2 * book.limits.ping_interval:
+            book.send(session.peer, Ping(0))
+        self._watch(session, now)
+
+    def _expire(self, session: Session, now: float) -> None:
+        lost_at = session.lost_at
+        if lost_at is None or now - lost_at < self._book.limits.session_grace:
+            return
+        # Another may have begun afresh under its token.
+        if self._book.sessions.get(session.token) is session:
+            self._book.say(
+                logging.INFO, f"client {session.name or session.token.hex()[:8]} did not come back"
+            )
+            self._book.counters["sessions_expired"] += 1
+            self.end(session)
+
+    def _unlink(self, session: Session) -> None:
+        if session.peer is not None:
+            self._book.session_of.pop(session.peer, None)
+            self._book.forget(session.peer)
+            session.peer = None
+
+
+def _versions(other: int) -> str:
+    return (
+        f"the broker speaks protocol {PROTOCOL_VERSION} and this peer {other}; "
+        "install the same version of manyhands on both"
+    )

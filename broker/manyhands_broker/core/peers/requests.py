@@ -1,0 +1,85 @@
+"""What clients ask and order: who may, and how much of the answers may wait to be read.
+
+Nothing else holds answers back: each is sent at once, and waits with the transport until it is read. So
+a ping goes behind each so many bytes of them, with a number that nobody can guess. A client that answers
+it has read them. One that leaves too much unread gets refusals instead, which are small.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+from manyhands_broker.core.fault_isolation import describe
+from manyhands_broker.core.model.identity import Identity
+from manyhands_broker.core.model.quotas import SESSIONS_WORTH
+from manyhands_broker.core.model.session import PING_BYTES, Session
+from manyhands_broker.core.peers.orders import Control
+from manyhands_broker.core.queries import questions
+from manyhands_broker.core.queries.answers import Reader, answer
+from manyhands_broker.core.transitions import Book
+from manyhands_shared.protocol.messages import DENIED, Ping, Query, Reply
+
+#: What an answer takes beside its data.
+_OVERHEAD = 100
+
+
+class Answering:
+    """Answers queries."""
+
+    def __init__(self, book: Book, control: Control) -> None:
+        self._book = book
+        self._control = control
+
+    def answer(self, session: Session, query: Query, now: float) -> None:
+        """Answer a question, or carry out an order."""
+        book = self._book
+        if self._too_much_unread(session):
+            book.counters["refused_answers"] += 1
+            text = (
+                f"{session.ledger.title} answers of "
+                f"{session.ledger.answer_bytes / (1 << 20):.1f} MiB that were not read: "
+                "read them, then ask again"
+            )
+            reply = Reply(query.request, text, None)
+        else:
+            reply = self._reply(session, query, now)
+        book.send(session.peer, reply)
+        size = _OVERHEAD + len(reply.error) + len(msgpack.packb(reply.data))
+        number = book.random.getrandbits(63) | 1
+        if session.answered(size, number):
+            book.send(session.peer, Ping(number))
+
+    def _too_much_unread(self, session: Session) -> bool:
+        most, ledger = self._book.limits.answer_bytes, session.ledger
+        if session.answer_bytes >= most:
+            return True
+        # Whatever other sessions of the key leave unread, one that reads gets small answers.
+        return ledger.answer_bytes >= SESSIONS_WORTH * most and session.answer_bytes > PING_BYTES
+
+    def _reply(self, session: Session, query: Query, now: float) -> Reply:
+        request, what, arguments = query.request, query.what, query.arguments
+        owner = self._book.owner(str(arguments.get("id", "")))
+        refusal = session.who.why_not(what, session.account, owner)
+        if refusal:
+            self._book.counters["refused_orders"] += 1
+            return Reply(request, refusal, DENIED)
+        if wrong := questions.refuse(what, arguments):
+            return Reply(request, wrong, None)
+        order = self._control.orders.get(what)
+        reader = Reader(session.account, session.who.commands)
+        try:
+            data: Any = (
+                order(arguments) if order else answer(self._book, what, arguments, now, reader)
+            )
+        except LookupError as error:
+            return Reply(request, str(error.args[0]), None)
+        except Exception as error:  # noqa: BLE001 - reported; the asker is told
+            self._book.breakdowns.of(error, None, f"the query {what!r} could not be answered")
+            return Reply(request, f"the broker could not answer: {describe(error)}", None)
+        if what == "job":
+            owner = str(data.get("account", session.account))
+            mine = session.who.commands or owner == session.account
+            data = {**data, "mine": mine, "trusted": Identity.vouches(session.account, owner)}
+        return Reply(request, "", data)

@@ -1,0 +1,285 @@
+"""How attempts end: results, crashes, blame, and what a node really holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from manyhands_broker.core.model.job import Chunk, Job, Piece
+from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.model.task_state import State
+from manyhands_broker.core.peers.orphans import Orphans
+from manyhands_broker.core.peers.retry import retry_delay
+from manyhands_broker.core.state import twins
+from manyhands_broker.core.transitions import Book, singles
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.messages import Relay, ResultGroup, Span, Status, Taken
+
+#: What an attempt may end as that is looked at even while the same task runs elsewhere.
+_OF_ONE = frozenset((Status.OK, Status.HELD, Status.CRASHED))
+
+
+class Outcomes:
+    """What becomes of tasks that nodes hold."""
+
+    def __init__(self, book: Book, orphans: Orphans) -> None:
+        self._book = book
+        self._orphans = orphans
+
+    def results(self, node: Node, group: ResultGroup) -> None:
+        """Tasks that a node says have ended: those that it holds in this attempt have."""
+        try:
+            self._results(node, group)
+        except Exception as error:  # noqa: BLE001 - reported; it ends the job
+            self._book.breakdowns.of(error, self._book.jobs.get(group.job))
+
+    def _results(self, node: Node, group: ResultGroup) -> None:
+        book = self._book
+        if node.stopping:
+            group = _without_stopped(node, group)
+            if not group.indices:
+                return
+        job = book.jobs.get(group.job)
+        count = len(group.indices)
+        if job is None:
+            if not self._orphans.result(node, group):
+                book.counters["stale_results"] += count
+                self._let_go(node, group, [])
+            return
+        if group.job in self._orphans:
+            # The client has submitted only a part of it yet, and the others must not be forgotten.
+            self._orphans.result(node, group)
+        node.done += count
+        if count and group.seconds:  # without, it is about results that were told of before
+            self._charge_rest(job, count, group.seconds)
+            job.measured(count, group.seconds)
+        held = list(self.held(node, Span(group.job, group.attempt, group.indices)))
+        accepted = sum(piece.size for piece in held)
+        book.counters["stale_results"] += count - accepted
+        if accepted == count and not any(group.statuses):
+            for piece in held:
+                book.end(piece, node, State.DONE)
+            book.report(job, group)
+        else:
+            self._let_go(node, group, held)
+            self._mixed_results(job, node, group, held)
+
+    def _charge_rest(self, job: Job, count: int, seconds: float) -> None:
+        """Charge what tasks took beyond what was expected, and charged, when they were given out.
+
+        Or jobs whose tasks nobody has measured yet would be cheap, however long these take. A node
+        that exaggerates is believed only as far as there was time since the job came.
+        """
+        book = self._book
+        seconds = min(seconds, count * (book.now - job.submitted))
+        rest = seconds - count * job.expected(book.limits.unmeasured)
+        if rest > 0:
+            job.session.charge(rest)
+
+    def _let_go(self, node: Node, group: ResultGroup, counting: list[Piece]) -> None:
+        """Have a node keep no results for a client that are stale: nobody will fetch them."""
+        if Status.HELD not in group.statuses:
+            return
+        count = {index for piece in counting for index in piece.indices}
+        kept = zip(group.indices, group.statuses, strict=True)
+        stale = [
+            index
+            for index, status in kept
+            if status == Status.HELD
+            and index not in count
+            and not self._orphans.waits_for(group.job, index)
+        ]
+        if stale:
+            self._book.send(node.peer, Taken([Span(group.job, group.attempt, stale)]))
+
+    def _mixed_results(self, job: Job, node: Node, group: ResultGroup, held: list[Piece]) -> None:
+        """The same, one by one: some are stale, or failed and perhaps run again."""
+        book = self._book
+        places = {index: place for place, index in enumerate(group.indices)}
+        ended: list[int] = []
+        for piece in (single for part in held for single in singles(part)):
+            index = piece.indices.start
+            place = places[index]
+            status, body = Status(group.statuses[place]), group.bodies[place]
+            if status not in _OF_ONE and twins.runs_twice(job, index):
+                book.take_back(piece, node)
+                continue
+            delay = retry_delay(job, index, status, body, book.random)
+            if status == Status.HELD:
+                if job.speculation is not None:
+                    job.speculation.since.pop(index, None)
+                    twins.stop(book, piece)
+                node.rest(piece)
+                self._held_for_client(job, node, _part(group, [place]))
+            elif status == Status.CANCELLED:
+                if index in job.cancelling or job.doomed or job.options.durable:
+                    book.stop(piece, node)
+                else:  # it was another broker's wish, or for a session that this one had given up
+                    book.take_back(piece, node)
+            elif status == Status.CRASHED:
+                self._crashed(piece, node, body)
+            elif delay is not None and index not in job.cancelling:
+                book.counters["tasks_retried"] += 1
+                book.tried(job, index, group.attempt)
+                book.postpone(piece, node, delay)
+            else:
+                book.end(piece, node, State.DONE if status == Status.OK else State.FAILED)
+                ended.append(place)
+        if ended:
+            book.report(job, _part(group, ended))
+
+    def _held_for_client(self, job: Job, node: Node, group: ResultGroup) -> None:
+        """The node keeps a result for the client to fetch: the task stays assigned until it has."""
+        book = self._book
+        if job.options.durable:
+            book.send(node.peer, Relay([Span(job.id, group.attempt, group.indices)]))
+        elif job.session.token in book.sessions:
+            book.tell(job.session, group)
+
+    def taken(self, job: Job, span: Span) -> None:
+        """The client has fetched held results: those that still count are done."""
+        for piece, node in list(self.assigned(job, span)):
+            book = self._book
+            indices = list(piece.indices)
+            book.send(node.peer, Taken([Span(job.id, span.attempt, indices)]))
+            book.finish(piece, node, State.DONE, Status.OK, b"")
+            book.fleet.update(node)
+
+    def relay(self, job: Job, span: Span) -> None:
+        """The client cannot fetch held results: they are to come through here."""
+        for piece, node in self.assigned(job, span):
+            self._book.send(node.peer, Relay([Span(job.id, span.attempt, list(piece.indices))]))
+
+    def assigned(self, job: Job, span: Span) -> Iterator[tuple[Piece, Node]]:
+        """The tasks of `span` that a node holds in just this attempt, one by one."""
+        for piece in list(job.pieces(span.indices)):
+            chunk = piece.chunk
+            for offset in range(piece.lo, piece.hi):
+                node = chunk.holders[offset]
+                if node is not None and chunk.attempts[offset] == span.attempt:
+                    yield Piece(chunk, offset, offset + 1), node
+
+    def _crashed(self, piece: Piece, node: Node, body: Payload) -> None:
+        """A child died of this task; perhaps it may try again."""
+        self._book.counters["child_deaths"] += 1
+        self._charge(piece, node, f"on node {node.name}: {Failure.decode(body).message}")
+
+    def blame(self, piece: Piece, node: Node, why: str, precise: bool) -> None:
+        """A node died with these tasks. Too many to tell which did it: run them apart next time.
+
+        Those that had run already, and whose results are lost with the node, are not to blame.
+        """
+        if node.resting and piece.size > 1:
+            for single in singles(piece):
+                self.blame(single, node, why, precise)
+            return
+        if (piece.chunk, piece.lo) in node.resting:
+            self._book.take_back(piece, node)
+            return
+        job = piece.chunk.job
+        if precise and not job.options.at_most_once:
+            for offset in range(piece.lo, piece.hi):
+                self._charge(
+                    Piece(piece.chunk, offset, offset + 1), node, f"node {node.name}: {why}"
+                )
+            return
+        indices = piece.indices
+        self._book.take_back(piece, node)
+        if not job.finished:
+            job.suspects.update(
+                index
+                for index in indices
+                if piece.chunk.states[index - piece.chunk.base] == State.QUEUED
+            )
+
+    def _charge(self, piece: Piece, node: Node, line: str) -> None:
+        book = self._book
+        job, index = piece.chunk.job, piece.indices.start
+        attempt = piece.chunk.attempts[piece.lo]
+        if index in job.cancelling:
+            book.stop(piece, node)
+            return
+        story = job.blames.setdefault(index, [])
+        story.append(f"attempt {attempt} {line}")
+        job.tell(f"task {index}: {story[-1]}")
+        book.tried(job, index, attempt)
+        limit = job.options.crash_limit or book.limits.crash_limit
+        if twins.runs_twice(job, index):
+            book.take_back(piece, node)
+            return
+        if len(story) < limit and not job.options.at_most_once:
+            book.take_back(piece, node)
+            return
+        book.counters["tasks_quarantined"] += 1
+        failure = Failure(
+            "manyhands.TaskCrashed",
+            f"task {index} of job {job.id} ended {len(story)} processes and is not run again: "
+            + "; ".join(story),
+            story=tuple(story),
+        )
+        book.say(logging.WARNING, failure.message)
+        book.finish(piece, node, State.FAILED, Status.CRASHED, failure.encode())
+
+    def held(self, node: Node, span: Span) -> Iterator[Piece]:
+        """The part of `span` that `node` holds in just this attempt, each task once."""
+        job = self._book.jobs.get(span.job)
+        if job is None:
+            return
+        if node.twins:
+            twins.put_first(node, job, span.indices)
+        indices = span.indices
+        if len(set(indices)) != len(indices):
+            indices = list(dict.fromkeys(indices))
+        for piece in list(job.pieces(indices)):
+            chunk, lo, hi = piece
+            count = piece.size
+            if chunk.holders[lo:hi].count(node) == count and (
+                chunk.attempts[lo:hi].count(span.attempt) == count
+            ):
+                yield piece
+                continue
+            for offset in range(lo, hi):
+                if chunk.holders[offset] is node and chunk.attempts[offset] == span.attempt:
+                    yield Piece(chunk, offset, offset + 1)
+
+
+def _without_stopped(node: Node, group: ResultGroup) -> ResultGroup:
+    """What of a group is not about attempts that were stopped because another one was first."""
+    kept = []
+    for place, index in enumerate(group.indices):
+        attempt = (group.job, group.attempt, index)
+        # A held result is let go of when the order to stop reaches it, and cancelled then.
+        held = group.statuses[place] == Status.HELD
+        if not (attempt in node.stopping if held else node.stopped(attempt)):
+            kept.append(place)
+    if len(kept) == len(group.indices):
+        return group
+    seconds = group.seconds * len(kept) / len(group.indices)
+    return replace(_part(group, kept), seconds=seconds)
+
+
+def _part(group: ResultGroup, places: list[int]) -> ResultGroup:
+    """Some of a group's tasks."""
+    return ResultGroup(
+        group.job,
+        group.attempt,
+        [group.indices[place] for place in places],
+        bytes(group.statuses[place] for place in places),
+        [group.bodies[place] for place in places],
+        group.seconds,
+    )
+
+
+def runs(chunk: Chunk, node: Node) -> Iterator[Piece]:
+    """What `node` holds of `chunk`, in runs of one attempt. Moving what is yielded is allowed."""
+    holders, attempts = chunk.holders, chunk.attempts
+    lo = 0
+    while lo < len(holders):
+        hi = lo + 1
+        if holders[lo] is node:
+            while hi < len(holders) and holders[hi] is node and attempts[hi] == attempts[lo]:
+                hi += 1
+            yield Piece(chunk, lo, hi)
+        lo = hi

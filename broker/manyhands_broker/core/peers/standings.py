@@ -1,0 +1,114 @@
+"""What a job was told and what its tasks have behind them, kept over the broker's restart.
+
+The journal has it of durable jobs. Of an attached job its client has it: told whenever it changes, all
+of it again over a new link, and given back when the client submits the job to another broker.
+"""
+
+from __future__ import annotations
+
+from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.model.session import Session
+from manyhands_broker.core.transitions import Book
+from manyhands_shared.protocol.messages import JobStanding, Standing, TaskStanding
+
+#: Tasks in one message.
+MESSAGE_TASKS = 4_096
+#: Jobs to come and tasks of them, all together, of which a session may say something; a story counts
+#: for more the longer it is.
+MOST_PARTS = 1 << 18
+_PART_CHARS = 64
+#: Characters of the story of one task.
+MAX_STORY = 4_096
+
+
+class Standings:
+    """Tells clients, and takes from them what another broker had told."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    def job(self, job: Job, cancelled: int = 0) -> None:
+        """A job was paused or resumed, or its first `cancelled` tasks were cancelled."""
+        if not job.options.durable:
+            self._book.send(job.session.peer, Standing([self._of_job(job, cancelled)], []))
+
+    def report(self) -> None:
+        """Tell of the tasks that were given another run since the last drain."""
+        book = self._book
+        while book.tried_tasks:
+            session, changed = book.tried_tasks.popitem()
+            tasks = [
+                _of_task(job, index)
+                for job, index in changed
+                if index in job.tries or index in job.blames
+            ]
+            self._send(session, [], tasks)
+
+    def all(self, session: Session) -> None:
+        """A session is back over a new link: what was told last may be lost with the old one."""
+        jobs: list[JobStanding] = []
+        tasks: list[TaskStanding] = []
+        for job in session.jobs.values():
+            if job.paused or job.tries or job.blames:
+                jobs.append(self._of_job(job, 0))
+                tasks += [_of_task(job, index) for index in {**job.tries, **job.blames}]
+        self._send(session, jobs, tasks)
+
+    def take(self, session: Session, message: Standing) -> None:
+        """A client says what jobs have behind them that it is about to submit."""
+        for told in message.jobs:
+            self._drop(session, told.job)
+            if session.standing_parts < MOST_PARTS:
+                session.standings[told.job] = (told, [])
+                session.standing_parts += 1
+        for task in message.tasks:
+            known = session.standings.get(task.job)
+            if known is not None and session.standing_parts < MOST_PARTS:
+                known[1].append(task)
+                session.standing_parts += _parts(task)
+
+    def apply(self, session: Session, job: Job, now: float) -> None:
+        """A job is submitted: it goes on as the client says it was."""
+        told = self._drop(session, job.id)
+        if told is None or job.options.durable:
+            return
+        standing, tasks = told
+        job.submitted = now - standing.age
+        job.paused = standing.paused
+        for task in tasks:
+            job.counted[task.index] = task.attempt
+            if task.tries:
+                job.tries[task.index] = task.tries
+            if task.story:
+                job.blames[task.index] = task.story.split("\n")
+                job.tell(*(f"task {task.index}: {line}" for line in job.blames[task.index]))
+
+    def _drop(self, session: Session, job_id: str) -> tuple[JobStanding, list[TaskStanding]] | None:
+        told = session.standings.pop(job_id, None)
+        if told is not None:
+            session.standing_parts -= 1 + sum(map(_parts, told[1]))
+        return told
+
+    def _of_job(self, job: Job, cancelled: int) -> JobStanding:
+        age = max(0.0, self._book.now - job.submitted)
+        return JobStanding(job.id, age, job.paused, cancelled)
+
+    def _send(self, session: Session, jobs: list[JobStanding], tasks: list[TaskStanding]) -> None:
+        if jobs:
+            self._book.send(session.peer, Standing(jobs, []))
+        for start in range(0, len(tasks), MESSAGE_TASKS):
+            self._book.send(session.peer, Standing([], tasks[start : start + MESSAGE_TASKS]))
+
+
+def _of_task(job: Job, index: int) -> TaskStanding:
+    """One line for each process that the task has ended, however short."""
+    story = [" ".join(line.split()) for line in job.blames.get(index, ())]
+    if sum(map(len, story)) + len(story) > MAX_STORY:
+        most = max(1, MAX_STORY // len(story) - 1)
+        story = [line[:most] for line in story]
+    text = "\n".join(story)[:MAX_STORY]
+    return TaskStanding(job.id, index, job.counted.get(index, 0), job.tries.get(index, 0), text)
+
+
+def _parts(task: TaskStanding) -> int:
+    return 1 + len(task.story) // _PART_CHARS

@@ -1,0 +1,300 @@
+"""What clients submit: jobs, their tasks and functions; what is taken, what is turned down and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+
+from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.model.quotas import JOB_BYTES
+from manyhands_broker.core.model.requirements import kind_of
+from manyhands_broker.core.model.session import Session
+from manyhands_broker.core.model.task_state import State
+from manyhands_broker.core.peers.cancellation import Cancelling
+from manyhands_broker.core.peers.delayed_acks import Courtesy
+from manyhands_broker.core.peers.durable import Durable
+from manyhands_broker.core.peers.orphans import Orphans
+from manyhands_broker.core.peers.results import Outcomes
+from manyhands_broker.core.peers.standings import Standings
+from manyhands_broker.core.peers.value_relay import Exchange
+from manyhands_broker.core.state.function_registry import is_true, size_of
+from manyhands_broker.core.transitions import Book
+from manyhands_shared.errors import ProtocolError, SubmitRejected
+from manyhands_shared.payloads.pickled import Payload, total
+from manyhands_shared.protocol.failure import Failure, of_exception
+from manyhands_shared.protocol.job_options import JobOptions
+from manyhands_shared.protocol.messages import (
+    Cancel,
+    Function,
+    InputGroup,
+    Need,
+    Rejected,
+    Status,
+    SubmitGroup,
+)
+
+#: What a name or number in a job's options takes, in bytes, beside its length.
+_ENTRY_BYTES = 64
+
+
+class Submissions:
+    """Takes what clients submit, within the budgets of their keys (`quotas`)."""
+
+    def __init__(
+        self,
+        book: Book,
+        durable: Durable,
+        orphans: Orphans,
+        courtesy: Courtesy,
+        outcomes: Outcomes,
+        exchange: Exchange,
+        standings: Standings,
+        cancelling: Cancelling,
+    ) -> None:
+        self._book = book
+        self._durable = durable
+        self._orphans = orphans
+        self._courtesy = courtesy
+        self._outcomes = outcomes
+        self._exchange = exchange
+        self._standings = standings
+        self._cancelling = cancelling
+
+    def take(self, session: Session, groups: list[SubmitGroup], now: float) -> None:
+        """A client submits tasks, or the same ones again."""
+        book = self._book
+        count = sum(len(group.bodies) for group in groups)
+        inputs, session.inputs = session.inputs, []
+        counts: dict[str, int] = {}
+        durable = False
+        for group in groups:
+            if group.job in session.retired:
+                counts[group.job] = session.retired[group.job]
+                continue
+            if group.job in book.kept:
+                counts[group.job] = book.kept[group.job]["tasks"]
+                self._too_late(session, group, counts[group.job])
+                durable = True
+                continue
+            try:
+                job = self._job_of(session, group, now)
+                bodies, size = self._new(session, job, group)
+            except ProtocolError as error:
+                self._reject(session, group, str(error))
+                known = book.jobs.get(group.job)
+                if known is not None and known.options.durable:
+                    # What there is of it is confirmed all the same, as in answer to every submission.
+                    counts[known.id] = known.total
+                    durable = True
+                continue
+            if job.closed:
+                self._too_late(session, group, job.total)
+            self._append(job, group, bodies, size)
+            counts[job.id] = job.total
+            durable = durable or job.options.durable
+        if inputs:
+            self._refer(session, inputs, count)
+        self._courtesy.accept(session, counts, count, now=durable)
+
+    def _refer(self, session: Session, inputs: list[InputGroup], most: int) -> None:
+        """What of the stored values the tasks of a submission, at `most` so many, refer to."""
+        for group in inputs:
+            most -= group.count
+            job = session.jobs.get(group.job)
+            if most >= 0 and job is not None:
+                items = self._exchange.referred(session, group)
+                job.refer(group.first, group.count, items)
+                for item in items:
+                    item.settle()  # where all of these tasks have ended
+
+    def _reject(self, session: Session, group: SubmitGroup, reason: str) -> None:
+        """Turn a group down. Where there is no job, all of it is: it need not be closed then."""
+        first, known = 0, self._book.jobs.get(group.job)
+        if known is not None:
+            first = group.first
+            mine = known.session is session
+            if mine or (known.options.durable and not self._book.is_of_another(session, known.id)):
+                first = max(first, known.total)  # what is here already stays
+            if mine:
+                # What comes after it, perhaps on its way already, is not taken either.
+                known.close()
+                if known.finished:
+                    self._book.retire(known)
+        self._book.counters["rejected_submissions"] += 1
+        self._book.send(session.peer, Rejected(group.job, first, reason))
+
+    def _too_late(self, session: Session, group: SubmitGroup, known: int) -> None:
+        """Say which tasks of a group come after their job was closed. Copies of others are fine."""
+        if group.first + len(group.bodies) > known:
+            reason = f"job {group.job} is over or was cancelled: it takes no more tasks"
+            self._book.counters["rejected_submissions"] += 1
+            self._book.send(session.peer, Rejected(group.job, max(group.first, known), reason))
+
+    def _new(self, session: Session, job: Job, group: SubmitGroup) -> tuple[list[Payload], int]:
+        """What of a group is new, and its bytes; ProtocolError if a budget does not allow it."""
+        if job.closed or not group.bodies:
+            return [], 0
+        skipped = max(job.total - group.first, 0)
+        bodies = group.bodies[skipped:] if skipped else group.bodies
+        size = total(bodies)
+        budget, refusal = job.session.ledger.refuse_tasks(
+            session, len(bodies), size, durable=job.options.durable
+        )
+        self._check(budget, refusal)
+        return bodies, size
+
+    def _check(self, budget: str, refusal: str) -> None:
+        if refusal:
+            self._book.counters[f"refused_{budget}"] += 1
+            raise ProtocolError(refusal)
+
+    def _append(self, job: Job, group: SubmitGroup, bodies: list[Payload], size: int) -> None:
+        """Take what is new in a group; a copy of what came before changes nothing."""
+        book, session = self._book, job.session
+        if not job.closed:
+            if group.first > job.total:
+                job.skip_to(group.first)
+            first = job.total
+            job.append(bodies)
+            if job.counted:
+                job.begin_behind(first)
+            session.took(len(bodies), size)
+            book.queued += len(bodies)
+            book.counters["tasks_submitted"] += len(bodies)
+            if group.closed:
+                job.close()
+            if job.options.durable:
+                book.resident += size
+                self._durable.taken(job, first, bodies, closed=group.closed)
+            self._adopt(job)
+            if job.doomed:
+                for piece in job.every_piece(State.QUEUED):
+                    book.stop(piece, None)
+        if job.finished:
+            book.retire(job)
+        else:
+            book.ready.add(job)
+
+    def _job_of(self, session: Session, group: SubmitGroup, now: float) -> Job:
+        book = self._book
+        known = book.jobs.get(group.job)
+        if known is not None:
+            if known.options.durable and self._book.is_of_another(session, known.id):
+                raise ProtocolError(f"job {group.job} belongs to another key")
+            if known.options.durable:
+                self._durable.refuse(group, known.options, known.total)
+            elif known.session is not session:
+                raise ProtocolError(f"job {group.job} belongs to another session")
+            return known
+        if not group.job:
+            raise ProtocolError("a job without an id")
+        if group.options is None:
+            raise ProtocolError("its first tasks were not taken, so what it asks for is not known")
+        options = JobOptions.from_map(group.options)
+        if options.after and not options.durable:
+            raise ProtocolError("only a durable job can come after others")
+        for parent in options.after:
+            if self._book.is_of_another(session, parent):
+                raise ProtocolError(f"job {parent}, which this one comes after, is of another key")
+        account = session
+        if options.durable:
+            self._durable.refuse(group, options)
+            self._durable.recall(group.function, session.account)
+            account = self._durable.owner(session.account)
+        cost = JOB_BYTES + _weight(group.options)
+        kind = kind_of(frozenset(options.needs), tuple(sorted(options.resources.items())))
+        uses = book.functions.cost(group.function, account.ledger)
+        self._check(*account.ledger.refuse_job(kind, cost + uses))
+        self._check(
+            *account.ledger.refuse_tasks(
+                session, len(group.bodies), total(group.bodies), durable=options.durable
+            )
+        )
+        job = Job(group.job, account, group.function, options, now)
+        book.open(job, cost)
+        book.counters["jobs_submitted"] += 1
+        job.waiting = not book.functions.use(job, trusted=session.who.commands)
+        if job.waiting:
+            book.send(session.peer, Need(group.function))
+        if options.durable:
+            self._durable.opened(job, session.account, group.first)
+            self._durable.follow(job)
+        self._standings.apply(session, job, now)
+        hold_until = max(session.hold_until, book.resting_ids.get(job.id, 0.0))
+        if hold_until > now:
+            job.held = True
+            book.timers.at(hold_until, lambda _now: self._unhold(job), job)
+        self.limit(job)
+        return job
+
+    def limit(self, job: Job) -> None:
+        """See to the deadline of a new job, or of one that comes from before the broker's start."""
+        if job.options.deadline:
+            when = job.submitted + job.options.deadline
+            self._book.timers.at(when, lambda _now: self._overdue(job), job)
+
+    def _unhold(self, job: Job) -> None:
+        job.held = False
+        self._book.ready.add(job)
+
+    def _adopt(self, job: Job) -> None:
+        """Take over what nodes run of a job that comes from before the broker's start."""
+        adopted, results, unwanted = self._orphans.claim(job)
+        for piece, node, attempt in adopted:
+            self._book.adopt(piece, node, attempt)
+        job.withdraw(piece.indices.start for piece, _, _ in adopted)
+        for node, span in unwanted:
+            self._book.send(node.peer, Cancel([span]))
+        for node, group in results:
+            self._outcomes.results(node, group)
+
+    def _overdue(self, job: Job) -> None:
+        """The deadline of a job has come."""
+        if not job.finished:
+            seconds = job.options.deadline
+            failure = Failure(
+                "manyhands.TaskTimeout", f"the job's deadline of {seconds:g} s has passed"
+            )
+            job.ending = Status.TIMED_OUT, failure.encode()
+            job.doomed = True
+            self._cancelling.rest(job)
+
+    def function(self, session: Session, message: Function) -> None:
+        """A client sends a function: its jobs that have waited for it go on."""
+        book = self._book
+        # Without just one body it is none, and nodes would wait for another one for ever.
+        sound = len(message.bodies) == 1
+        if not (sound and (session.who.commands or is_true(message))):
+            book.counters["refused_functions"] += 1
+            return
+        ledger, digest = session.ledger, message.digest
+        refusal = ledger.refuse_function(book.functions.cost_of(message, ledger))
+        if refusal or size_of(message) > book.limits.function_bytes:
+            book.counters["refused_functions"] += 1
+            for job in book.functions.give_up(digest, ledger):
+                self._turn_down(job, refusal)
+            return
+        jobs = book.functions.add(message, session.account)
+        self._durable.arrived(jobs, message)
+        for job in jobs:
+            job.waiting = False
+            book.ready.add(job)
+
+    def _turn_down(self, job: Job, reason: str) -> None:
+        """End a job whose function cannot be taken."""
+        book = self._book
+        book.counters["rejected_submissions"] += 1
+        job.ending = Status.RAISED, of_exception(SubmitRejected(reason)).encode()
+        job.doomed = True
+        if not job.options.durable:
+            book.send(job.session.peer, Rejected(job.id, 0, reason))
+            job.close()
+        self._cancelling.whole(job)
+
+
+def _weight(value: object) -> int:
+    """About the bytes that a job's options take."""
+    if isinstance(value, dict):
+        return sum(_ENTRY_BYTES + _weight(key) + _weight(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return sum(_ENTRY_BYTES + _weight(item) for item in value)
+    return len(value) if isinstance(value, Sized) else 0

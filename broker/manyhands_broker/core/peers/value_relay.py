@@ -1,0 +1,150 @@
+"""Stored values on their way from the client that keeps them to nodes that cannot borrow them.
+
+The broker keeps none. It knows which nodes wait for one, asks the client once, and passes the answer
+on to all of them; and which nodes have one, so that it can tell them when it is gone, and give tasks to
+those that have what they need (`placement`).
+"""
+
+from __future__ import annotations
+
+from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.model.session import Session
+from manyhands_broker.core.model.stored_value import Item
+from manyhands_broker.core.transitions import Book
+from manyhands_shared.payloads.refs import public_name
+from manyhands_shared.protocol.messages import InputGroup, Ping, Stock, Want
+
+#: Bytes per second at which values are taken to come from clients before any has; and at least.
+ASSUMED_RATE, LEAST_RATE = 200e6, 1e6
+#: What a transfer costs beside its bytes, in seconds: four messages.
+LATENCY = 0.002
+#: Weight of the newest measurement of the rate.
+_NEWEST = 0.3
+
+
+class Exchange:
+    """What nodes asked for, and what tasks refer to: by owner, then by key."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._shelves: dict[bytes, dict[bytes, Item]] = {}
+        self._sessions: dict[bytes, Session] = {}
+        #: Bytes per second from clients to here.
+        self.rate = ASSUMED_RATE
+
+    def seconds(self, nbytes: int) -> float:
+        """How long values of so many bytes take from their client to a node, if they have to come.
+
+        They come here as a whole first, and only then go on.
+        """
+        return LATENCY + 2 * nbytes / self.rate if nbytes else 0.0
+
+    def opened(self, session: Session) -> None:
+        """A session is open, over its first link or a later one: ask it for what nodes wait for."""
+        self.heard(session)
+        owner = public_name(session.token)
+        self._sessions[owner] = session
+        for item in self._shelves.get(owner, {}).values():
+            if item.waiting:
+                self._ask(session, item, Want(item.key, owner))
+
+    def unheard(self, owner: bytes) -> None:
+        """A node waits for values of a session: give out nothing that needs any until it speaks."""
+        session = self._sessions.get(owner)
+        if session is not None:
+            session.unheard = True
+            if session.peer is not None:
+                self._book.send(session.peer, Ping(0))
+
+    def heard(self, session: Session) -> None:
+        """A session speaks: its values can be had again."""
+        if session.unheard:
+            session.unheard = False
+            for job in session.jobs.values():
+                self._book.ready.add(job)
+
+    def ended(self, session: Session) -> None:
+        """A session is forgotten, and what it kept is gone."""
+        owner = public_name(session.token)
+        if self._sessions.get(owner) is session:
+            del self._sessions[owner]
+            self._clear(owner)
+
+    def referred(self, session: Session, group: InputGroup) -> tuple[Item, ...]:
+        """The values that tasks of a session refer to; `Item.tasks` is for the caller to count."""
+        shelf = self._shelves.setdefault(public_name(session.token), {})
+        keys = [group.keys[at : at + 16] for at in range(0, len(group.keys), 16)]
+        found = []
+        for key, size in zip(keys, group.sizes, strict=False):
+            item = shelf.get(key)
+            if item is None:
+                item = shelf[key] = Item(key, shelf)
+            item.size = size
+            found.append(item)
+        return tuple(dict.fromkeys(found))
+
+    def wanted(self, node: Node, want: Want) -> None:
+        """A node needs a value."""
+        session = self._sessions.get(want.owner)
+        young = self._book.now - self._book.started < self._book.limits.session_grace
+        if session is None and not young:  # else it may come back, from before the broker's start
+            self._book.send(node.peer, Stock(want.key, []))
+            return
+        shelf = self._shelves.setdefault(want.owner, {})
+        item = shelf.get(want.key)
+        if item is None:
+            item = shelf[want.key] = Item(want.key, shelf)
+        asked = bool(item.waiting)
+        item.waiting[node] = None
+        item.comes_to(node)
+        if session is not None and not asked:
+            self._ask(session, item, want)
+
+    def stocked(self, session: Session, stock: Stock) -> None:
+        """A client sends a value, or says that it is gone."""
+        shelf = self._shelves.get(public_name(session.token), {})
+        item = shelf.get(stock.key)
+        if item is None:
+            self._book.counters["unexpected_messages"] += 1
+        elif not stock.bodies:
+            self._gone(shelf, item)
+        else:
+            if item.waiting:
+                self._measure(item)
+            for node in item.waiting:
+                self._book.send(node.peer, stock)
+            self._book.counters["values_relayed"] += len(item.waiting)
+            item.holders |= item.waiting
+            item.waiting.clear()
+            item.settle()
+
+    def left(self, node: Node) -> None:
+        """A node is gone."""
+        for shelf in self._shelves.values():
+            for item in list(shelf.values()):
+                item.leaves(node)
+
+    def give_up(self) -> None:
+        """Sessions that have not come back by now do not come."""
+        for owner in [owner for owner in self._shelves if owner not in self._sessions]:
+            self._clear(owner)
+
+    def _ask(self, session: Session, item: Item, want: Want) -> None:
+        item.asked_at = self._book.now
+        self._book.send(session.peer, want)
+
+    def _measure(self, item: Item) -> None:
+        seconds = self._book.now - item.asked_at - LATENCY / 2
+        if item.size and seconds > 0:
+            self.rate += _NEWEST * (item.size / seconds - self.rate)
+            self.rate = max(self.rate, LEAST_RATE)
+
+    def _clear(self, owner: bytes) -> None:
+        shelf = self._shelves.pop(owner, {})
+        for item in list(shelf.values()):
+            self._gone(shelf, item)
+
+    def _gone(self, shelf: dict[bytes, Item], item: Item) -> None:
+        del shelf[item.key]
+        for node in {**item.waiting, **item.holders}:
+            self._book.send(node.peer, Stock(item.key, []))

@@ -1,0 +1,101 @@
+"""Why tasks wait, for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.model.machine import MEMORY
+from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.model.task_state import State
+from manyhands_broker.core.transitions import Book
+from manyhands_shared.protocol.labels import lacking
+
+
+def reasons(book: Book, job: Job) -> list[str]:
+    """Why tasks of a job wait, one sentence each; empty if none do."""
+    found = []
+    delayed, uncertain = len(job.delayed), len(job.uncertain)
+    line = job.counts[State.QUEUED] - delayed - uncertain
+    if delayed:
+        wait = min(job.delayed.values()) - book.now
+        found.append(
+            f"{delayed} tasks failed and wait to be run again; the next in {max(wait, 0):.1f} s"
+        )
+    if uncertain:
+        found.append(
+            f"{uncertain} tasks may have run before the broker's start and may not run twice; "
+            "they wait for their node"
+        )
+    if not line:
+        found += _on_nodes(job)
+        return found
+    if job.paused:
+        found.append(f"the job is paused; go on with: manyhands resume {job.id}")
+    if job.waiting:
+        found.append("its function has not arrived from the client")
+    if job.awaits:
+        found.append(f"it comes after jobs that are not done: {', '.join(sorted(job.awaits))}")
+    if job.held:
+        found.append("the broker has just started and gives nodes a moment to come back")
+    nodes = [node for node in book.fleet if node.linked]
+    able = [node for node in nodes if _could(node, job)]
+    if not nodes:
+        found.append("no node is connected; start one with: manyhands worker")
+    elif not able:
+        found += _missing(job, nodes)
+    elif all(node.draining for node in able):
+        found.append("every node that could run it is draining")
+    elif job.session.cap and job.session.assigned >= job.session.cap:
+        found.append(f"its client runs at most {job.session.cap} tasks at once")
+    elif not job.session.may_run:
+        found.append("its client does not take the results that it has")
+    elif not found:
+        busy = sum(min(node.held, node.slots) for node in nodes)
+        found.append(f"{busy} of {book.fleet.slots} slots are busy, and its turn has not come")
+        found += _short(able)
+    return found
+
+
+def _short(able: list[Node]) -> list[str]:
+    """What lack of memory has to do with it."""
+    short = [node.name for node in able if node.pressure == MEMORY]
+    if len(short) == len(able):
+        return ["every node that could run it is short of memory, and gets one task for each slot"]
+    names = ", ".join(sorted(short)[:10])
+    return [f"nodes that are short of memory get nothing new: {names}"] if short else []
+
+
+def _on_nodes(job: Job) -> list[str]:
+    """What is to be said of tasks that do not wait any more."""
+    found = []
+    if job.counts[State.ASSIGNED]:
+        found.append(f"{job.counts[State.ASSIGNED]} tasks are on nodes; none wait for one")
+    if job.speculation is not None and (copies := job.speculation.copies):
+        found.append(
+            f"{copies} of them run on a second node as well, for they take longer than the others"
+        )
+    return found
+
+
+def _could(node: Node, job: Job) -> bool:
+    """Whether a task of the job could ever run there."""
+    return node.meets(job.kind.needs) and node.could(job.resources)
+
+
+def _missing(job: Job, nodes: list[Node]) -> list[str]:
+    """Why none of the nodes could ever run it."""
+    missing = [
+        label
+        for label in sorted(job.kind.needs)
+        if not any(node.meets(frozenset([label])) for node in nodes)
+    ]
+    if missing:
+        pythons = Counter(str(node.info.get("python", "?")) for node in nodes)
+        there = ", ".join(f"{version} ({count})" for version, count in sorted(pythons.items()))
+        return [f"{lacking(label)}; nodes by their Python: {there}" for label in missing]
+    suited = [node for node in nodes if node.meets(job.kind.needs)]
+    if not suited:
+        return [f"no node has all that it needs: {', '.join(sorted(job.kind.needs))}"]
+    wants = ", ".join(f"{name}={amount:g}" for name, amount in job.resources)
+    return [f"no node has what each task takes: {wants}"]

@@ -1,0 +1,47 @@
+"""What may be asked with `Query`, and what goes with each question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from manyhands_shared.protocol import bounds
+from manyhands_shared.protocol.bounds import MAX_INDEX, Bound, Flag, Int, Text
+
+#: Longer than an id: who asks for what cannot be is told so.
+_ID = Text(200)
+_INDEX = Int("index", 0, MAX_INDEX)
+
+#: Question or order → its arguments; of these `directory`, `id` and `node` must be there.
+QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
+    "backup": {"directory": Text(4_096, 1), "begin": Flag()},
+    "cancel": {"id": _ID},
+    "drain": {"node": Text(200)},
+    "events": {},
+    "failed": {"id": _ID, "first": _INDEX},
+    "forget": {"id": _ID},
+    "health": {},
+    "job": {"id": _ID},
+    "jobs": {"skip": _INDEX, "limit": _INDEX, "begins": Text(200)},
+    "nodes": {},
+    "output": {"id": _ID, "limit": _INDEX},
+    "pause": {"id": _ID},
+    "resume": {"id": _ID},
+    "stats": {},
+    "why": {"id": _ID},
+}
+_NEEDED = frozenset({"directory", "id", "node"})
+
+
+def refuse(what: str, arguments: Mapping[str, Any]) -> str:
+    """Why a question cannot be answered as it is put, in a sentence; empty if it can."""
+    known = QUESTIONS.get(what)
+    if known is None:
+        return f"unknown question {what!r}"
+    for name, value in arguments.items():
+        if name not in known:
+            return f"{what!r} takes no argument {name[:80]!r}"
+        if not bounds.check(known[name])(value):
+            return f"{what!r}: {name!r} cannot be {value!r:.80}: {known[name].limit}"
+    missing = [name for name in known if name in _NEEDED and name not in arguments]
+    return f"{what!r} takes an argument {missing[0]!r}" if missing else ""

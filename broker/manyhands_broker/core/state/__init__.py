@@ -1,0 +1,1 @@
+"""The indexes over the model."""

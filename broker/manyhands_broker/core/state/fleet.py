@@ -1,0 +1,318 @@
+"""Which node, and how much: nodes by what they can take, and the size of what they get.
+
+A node with an idle slot comes before one that is merely not full. How much a node gets follows from
+how long the function's tasks take: a slot's share of waiting work is `Limits.horizon` seconds, so a
+busy system sends thousands of tiny tasks in one message, while a slow task never waits behind
+another that is slow. All choices cost the same whatever the number of nodes.
+
+Nodes may differ in what they can run at all (their labels: another Python, no pickles). They are kept
+sorted for each set of labels that jobs have asked for, which is one where all are alike. What no node
+could ever run is known, and costs nothing until another node comes in.
+
+They differ in how they are, too: heartbeats tell of machines that others keep busy, and of those that
+are short of memory (`machine`). The former come after the others. The latter get nothing as long as
+another node could run it, even one that is busy now; where there is no other, a task for each slot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from itertools import chain, islice
+from typing import TypeVar
+
+from manyhands_broker.core.limits import Limits
+from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.model.machine import MEMORY
+from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.model.requirements import Kind, Needs
+
+K = TypeVar("K")
+
+#: Kinds of tasks, and sets of labels, for which nodes are kept sorted; the oldest gives way and is
+#: sorted anew if it is asked for again.
+MAX_KINDS = 128
+#: How many may give way in one drain. For what is asked for beyond that, a few nodes are looked at.
+MAX_RENEWALS = 4
+_LOOK_AT = 64
+
+
+#: In which order nodes are asked: with an idle slot and not; each first those whose machine is theirs,
+#: then those that share it with much else. Last, those with an idle slot and too little memory.
+_IDLE, _IDLE_BUSY, _ROOM, _ROOM_BUSY, _SHORT = range(5)
+
+
+class _Group:
+    """The nodes with certain labels, by tier; and those that are not short of memory, busy or not.
+
+    Dicts as ordered sets.
+    """
+
+    __slots__ = ("able", "tiers")
+
+    def __init__(self) -> None:
+        self.tiers: tuple[dict[Node, None], ...] = tuple({} for _ in range(5))
+        self.able: dict[Node, None] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether some slot of theirs could start a task now."""
+        return any(self.tiers[tier] for tier in (_IDLE, _IDLE_BUSY))
+
+    def pick(self, *, idle: bool = False) -> Node | None:
+        """The node whose turn it is; with `idle` only one with an idle slot."""
+        tiers = self.tiers
+        if tiers[_IDLE]:
+            return _turn(tiers[_IDLE])
+        for tier in (_IDLE_BUSY,) if idle else (_IDLE_BUSY, _ROOM, _ROOM_BUSY):
+            if tiers[tier]:
+                return _turn(tiers[tier])
+        if tiers[_SHORT] and not self.able:
+            return _turn(tiers[_SHORT])
+        return None
+
+    def move(self, node: Node, tier: int | None) -> None:
+        """Put a node where it belongs now; `None` is nowhere."""
+        if tier is not None and node in self.tiers[tier]:
+            return
+        for members in self.tiers:
+            if node in members:
+                del members[node]
+                break
+        if tier is not None:
+            self.tiers[tier][node] = None
+
+
+class Fleet:
+    """The nodes that are in."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.by_peer: dict[bytes, Node] = {}
+        self.by_name: dict[str, Node] = {}
+        self.by_row: dict[int, Node] = {}
+        self._free_rows: list[int] = []
+        #: Nodes with a slot that has nothing to do, and with tasks that no slot of theirs can have
+        #: started.
+        self._idle: dict[Node, None] = {}
+        self._surplus: dict[Node, None] = {}
+        #: Nodes by the labels that have been asked for; and those that can start a task of a kind now,
+        #: for each kind with resources.
+        self._groups: dict[Needs, _Group] = {}
+        self._fit: dict[Kind, _Group] = {}
+        #: Kinds that no node could ever run; and how many groups gave way in this drain.
+        self.hopeless: set[Kind] = set()
+        self.renewals = 0
+        #: Nodes by the host whose memory they can borrow.
+        self._hosts: dict[str, dict[Node, None]] = {}
+        self.slots = 0
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.by_name.values())
+
+    def __len__(self) -> int:
+        return len(self.by_name)
+
+    def free_row(self) -> int:
+        """A row of the last-seen table that no node has."""
+        return self._free_rows.pop() if self._free_rows else len(self.by_row)
+
+    def add(self, node: Node) -> None:
+        """A node has come in."""
+        self.by_peer[node.peer] = node
+        self.by_name[node.name] = node
+        self.by_row[node.row] = node
+        self.slots += node.slots
+        self.update(node)
+
+    def remove(self, node: Node) -> None:
+        """A node is gone; nothing will be given to it again."""
+        self.by_peer.pop(node.peer, None)
+        del self.by_name[node.name]
+        del self.by_row[node.row]
+        self._free_rows.append(node.row)
+        self.slots -= node.slots
+        node.able = False  # whoever still knows of it must not take it for one that takes tasks
+        self._hosts.get(node.host_id, {}).pop(node, None)
+        if not self._hosts.get(node.host_id, True):
+            del self._hosts[node.host_id]
+        for group in (*self._groups.values(), *self._fit.values()):
+            group.move(node, None)
+            group.able.pop(node, None)
+        for members in (self._idle, self._surplus):
+            members.pop(node, None)
+
+    def resize(self, node: Node, slots: int, window: int) -> None:
+        """The node says how many slots it has and how many tasks it will hold."""
+        self.slots += slots - node.slots
+        node.slots = slots
+        node.window = window
+        self.update(node)
+
+    def update(self, node: Node) -> None:
+        """Sort the node anew after anything about it has changed but its labels and all it has."""
+        takes = node.linked and not node.draining
+        able = takes and node.pressure != MEMORY
+        if able != node.able:
+            node.able = able
+            self._sort(node)
+        held, slots = node.held, node.slots
+        tier = None
+        if takes and held < node.window:
+            pressure = node.pressure
+            if held < slots:
+                tier = _SHORT if not able else _IDLE_BUSY if pressure else _IDLE
+            elif able and not node.wary and node.load < slots * self._limits.lookahead:
+                tier = _ROOM_BUSY if pressure else _ROOM
+        if tier != node.tier:
+            node.tier = tier
+            _put(self._idle, node, tier in (_IDLE, _IDLE_BUSY))
+            for needs, group in self._groups.items():
+                group.move(node, tier if node.meets(needs) else None)
+        if held > slots and node.linked:
+            self._surplus[node] = None
+        elif node in self._surplus:
+            del self._surplus[node]
+        for kind, group in self._fit.items():
+            idle = tier is not None and held < slots
+            fits = idle and node.meets(kind.needs) and node.fits(kind.resources) > 0
+            group.move(node, tier if fits else None)
+
+    def enlist(self, node: Node) -> None:
+        """Sort the node anew after what it could ever run has changed. `update` has to follow."""
+        if node.host_id:
+            self._hosts.setdefault(node.host_id, {})[node] = None
+        self.hopeless = {kind for kind in self.hopeless if not node.suits(kind)}
+        self._sort(node)
+
+    def _sort(self, node: Node) -> None:
+        for needs, group in self._groups.items():
+            meets = node.meets(needs)
+            _put(group.able, node, node.able and meets)
+            group.move(node, node.tier if meets else None)
+        for kind, group in self._fit.items():
+            could = node.meets(kind.needs) and node.could(kind.resources)
+            _put(group.able, node, node.able and could)
+
+    def pick(self, job: Job) -> Node | None:
+        """The node that takes the job's next tasks; the others' turn comes after it."""
+        group = self._group(job)
+        if group is None:
+            return self._look(job)
+        return group.pick(idle=bool(job.suspects) and not job.resources)
+
+    def _look(self, job: Job) -> Node | None:
+        """A node that could start a task of the job now, of a few that are idle."""
+        for node in islice(self._idle, _LOOK_AT):
+            if node.suits(job.kind) and node.fits(job.resources) > 0:
+                return node
+        return None
+
+    def accepts(self, node: Node, job: Job) -> bool:
+        """Whether a node may be given tasks of a job now, even if they wait there for their slot."""
+        if not node.able or node.wary or node.held >= node.window or job.suspects:
+            return False
+        if job.resources:
+            fits = node.fits(job.resources) > 0
+            return node.held < node.slots and fits and node.meets(job.kind.needs)
+        return node.meets(job.kind.needs)
+
+    def on_host(self, host_id: str) -> Collection[Node]:
+        """The nodes that can borrow the memory of processes on a host."""
+        return self._hosts.get(host_id, ()) if host_id else ()
+
+    def spare(self, job: Job, without: Node | None) -> Node | None:
+        """A node that could start a task of the job now, other than `without` and none in doubt."""
+        group = self._group(job)
+        if group is None:
+            return None
+        free = chain(group.tiers[_IDLE], group.tiers[_IDLE_BUSY])
+        return next((node for node in free if node is not without and not node.phi), None)
+
+    def _group(self, job: Job) -> _Group | None:
+        """The nodes sorted for a job; `None` if there is none for it, or too many are wanted."""
+        kind = job.kind
+        if not job.resources:
+            return self._groups.get(kind.needs) or self._begin(self._groups, kind.needs, kind)
+        return self._fit.get(kind) or self._begin(self._fit, kind, kind)
+
+    def _begin(self, table: dict[K, _Group], key: K, kind: Kind) -> _Group | None:
+        """Keep nodes sorted for something else as well."""
+        if kind in self.hopeless:
+            return None
+        if not any(node.suits(kind) for node in self):
+            self.hopeless.add(kind)
+            return None
+        if len(table) >= MAX_KINDS:
+            if self.renewals >= MAX_RENEWALS:
+                return None
+            self.renewals += 1
+            del table[next(iter(table))]
+        group = table[key] = _Group()
+        for node in self:
+            if not node.suits(kind):
+                continue
+            _put(group.able, node, node.able)
+            idle = node.held < node.slots and node.fits(kind.resources) > 0
+            group.move(node, node.tier if idle or not kind.resources else None)
+        return group
+
+    def amount(self, node: Node, job: Job, queued: int) -> int:
+        """How many of the job's tasks `node` gets now; none if it has enough of such."""
+        limits = self._limits
+        idle = node.slots - node.held
+        if job.resources:
+            return max(1, min(idle, node.fits(job.resources)))
+        if job.suspects or node.wary or node.pressure == MEMORY:
+            return max(1, idle)
+        each = max(job.expected(limits.unmeasured), 1e-7)
+        target = limits.horizon
+        if job.estimate is None:
+            if job.guess is not None:  # not so much that it would matter if that is wrong
+                target = limits.grain
+        else:
+            target = max(target, min(2 * each, limits.lookahead))
+        by_time = math.ceil((node.slots * target - node.load) / each)
+        count = min(max(by_time, idle), node.window - node.held, limits.batch_tasks)
+        # What is left is split by slots, so that the last of it does not sit on the first to ask.
+        share = max(math.ceil(queued * node.slots / max(self.slots, 1)), int(limits.grain / each))
+        return max(0, min(count, max(share, idle)))
+
+    @property
+    def idle(self) -> bool:
+        """Whether some slot has nothing to do."""
+        return bool(self._idle)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether some slot has nothing to do while elsewhere tasks wait for theirs."""
+        return bool(self._idle) and bool(self._surplus)
+
+    def overloaded(self, now: float) -> Iterator[Node]:
+        """Nodes with tasks that wait for a slot there and would not get one soon."""
+        for node in self._surplus:
+            if node.held <= node.slots or not node.loads:
+                continue  # sorted before tasks of it ended without its doing
+            # Where all that waits is better off near its data, that long is soon.
+            soon = max(self._limits.recall_after, min(job.carry for job in node.loads))
+            slow = node.load > node.slots * soon
+            silent = now - node.last_result > soon
+            if node.recalling or now < node.recall_at or not (slow or silent):
+                continue
+            # Some of what it has must be what a node with an idle slot can run.
+            if any(group.idle for job in node.loads if (group := self._group(job))):
+                yield node
+
+
+def _put(members: dict[Node, None], node: Node, wanted: bool) -> None:
+    if wanted:
+        members[node] = None
+    else:
+        members.pop(node, None)
+
+
+def _turn(members: dict[Node, None]) -> Node:
+    node = next(iter(members))
+    del members[node]
+    members[node] = None
+    return node

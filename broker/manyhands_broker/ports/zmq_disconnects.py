@@ -1,0 +1,172 @@
+"""Which peer is at the other end of which connection, so that its end is noticed at once.
+
+A ROUTER socket drops a peer whose connection has ended without a word; one learns of it when the next
+message cannot be sent. Its monitor does tell, but of descriptors and not of peers. So descriptors are
+noted as peers say hello, and when one is closed its peer is probed: sending fails if it is gone. That it
+is probed, and not believed to be gone, makes it safe that descriptors are given out again.
+
+Connections that have not said hello are strangers (see `pending_connections`).
+
+A message counts against nothing before its last frame has come. So what has come of those that have not
+ended is bounded for each key, and of too much the largest is shut (see `unfinished_input`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter, deque
+
+import zmq
+
+from manyhands_broker.auth import DOMAIN
+from manyhands_broker.core import Identity
+from manyhands_broker.ports.pending_connections import Strangers
+from manyhands_shared.protocol.wire import MAX_FRAME_BYTES, MAX_HEADER_BYTES
+from manyhands_shared.transport import zmq_monitor, zmq_pieces
+from manyhands_shared.transport.unfinished_input import Inflow
+
+#: From the news of an end to the probe: ZeroMQ tells of it a moment before it is so.
+SETTLE_SECONDS = 0.02
+#: Between two looks at what has come of messages that have not ended; and more for each connection.
+LOOK_SECONDS, LOOK_EACH = 0.05, 0.001
+#: What may have come of a message beside its payloads, and of one by which a stranger says hello.
+_SMALL_BYTES = MAX_HEADER_BYTES + (8 << 20)
+#: Of a node's, whose results may be as long as frames.
+_NODE_BYTES = MAX_FRAME_BYTES + _SMALL_BYTES
+_ACCEPTED = int(zmq.EVENT_ACCEPTED)
+_EVENTS = _ACCEPTED | int(zmq.EVENT_DISCONNECTED)
+
+
+class Links:
+    """The connections of a ROUTER socket that is not bound yet.
+
+    Args:
+        router: the socket.
+        descriptors: how many this process may have.
+        most: bytes of payloads that may come of a client's messages, for each key, before these end.
+    """
+
+    def __init__(self, router: zmq.Socket[bytes], descriptors: int, most: int) -> None:
+        self._router = router
+        self._most = most + _SMALL_BYTES
+        self._inflow = Inflow()
+        self._next_look = 0.0
+        #: By which key each peer's connection came, and whether it is a node's.
+        self._identities: dict[int, tuple[Identity, bool]] = {}
+        self.strangers = Strangers(descriptors)
+        #: Its descriptor can be read when connections have been made, or have ended.
+        self.monitor: zmq.Socket[bytes] = router.get_monitor_socket(_EVENTS)
+        self.descriptor = int(self.monitor.fd)
+        # Only a socket that was found empty tells of news by its descriptor.
+        while zmq_monitor.read(self.monitor) is not None:
+            pass
+        self._peers: dict[int, bytes] = {}
+        self._descriptors: dict[bytes, int] = {}
+        self._doubtful: deque[tuple[float, bytes]] = deque()
+
+    def met(self, peer: bytes, frame: zmq.Frame, who: Identity, now: float, *, node: bool) -> None:
+        """A peer has said hello by a key; `frame` is one of its message's."""
+        self.look(now)  # the news of its connection comes before
+        descriptor = int(frame.get(zmq.SRCFD))
+        before = self._peers.get(descriptor)
+        if before is not None and before != peer:
+            self._doubtful.append((now + SETTLE_SECONDS, before))
+        self._peers[descriptor] = peer
+        self._descriptors[peer] = descriptor
+        self._identities[descriptor] = who, node
+        self.strangers.forget(descriptor)
+
+    def heard(self, peer: bytes) -> None:
+        """A whole message of a peer has come."""
+        descriptor = self._descriptors.get(peer)
+        if descriptor is not None:
+            self._inflow.heard(descriptor)
+
+    def bound(self, now: float) -> int:
+        """Shut connections over which too much has come without an end; returns how many."""
+        if now < self._next_look or not self._inflow:
+            return 0
+        self._next_look = now + LOOK_SECONDS + LOOK_EACH * len(self._inflow)
+        shut = 0
+        keys: Counter[str | None] = Counter()
+        found = self._inflow.look(now)
+        for descriptor, size in sorted(found.items(), key=lambda item: item[1]):
+            most, key = self._bound_of(descriptor)
+            keys[key] += size
+            if keys[key] > most:
+                keys[key] -= size
+                self._inflow.shut(descriptor)
+                shut += 1
+        return shut
+
+    def _bound_of(self, descriptor: int) -> tuple[int, str | None]:
+        """How much may come over a connection together with others of its key, and that key."""
+        known = self._identities.get(descriptor)
+        if known is None:
+            return _SMALL_BYTES, None
+        who, node = known
+        return max(self._most, _NODE_BYTES) if node else self._most, who.key
+
+    def forget(self, peer: bytes, now: float) -> None:
+        """The scheduler has nothing to do with a peer any more, until it says hello anew."""
+        descriptor = self._descriptors.pop(peer, None)
+        if descriptor is not None and self._peers.get(descriptor) == peer:
+            self.strangers.came(descriptor, now)
+
+    def look(self, now: float) -> None:
+        """Take the news of connections that have been made or have ended."""
+        while (event := zmq_monitor.read(self.monitor)) is not None:
+            kind, descriptor = event
+            if kind == _ACCEPTED:
+                self.strangers.came(descriptor, now)
+                self._inflow.came(descriptor, now)
+                continue
+            self.strangers.forget(descriptor)
+            self._inflow.gone(descriptor)
+            self._identities.pop(descriptor, None)
+            peer = self._peers.pop(descriptor, None)
+            if peer is not None:
+                self._descriptors.pop(peer, None)
+                self._doubtful.append((now + SETTLE_SECONDS, peer))
+
+    @property
+    def due(self) -> float | None:
+        """When `doubtful` or `bound` has something to do; `None` for never."""
+        looks = [self._next_look] if self._inflow else []
+        return min([*looks, *(when for when, _ in list(self._doubtful)[:1])], default=None)
+
+    def doubtful(self, now: float) -> list[bytes]:
+        """Peers to be probed now, each once."""
+        found = []
+        while self._doubtful and self._doubtful[0][0] <= now:
+            found.append(self._doubtful.popleft()[1])
+        return found
+
+    def close(self) -> None:
+        """Watch no more. Before the socket is closed."""
+        self._router.disable_monitor()
+        self.monitor.close(0)
+
+
+def bind(router: zmq.Socket[bytes], address: str) -> str:
+    """Set the options that the protocol asks for, bind, and return the address with its real port."""
+    router.router_mandatory = True
+    router.linger = 0
+    router.maxmsgsize = zmq_pieces.MAX_ZMQ_BYTES
+    # With a domain, ZeroMQ refuses versions of its protocol that know no authentication. Their frames
+    # have no fixed beginning, so a POST of a web page would be read as messages.
+    router.zap_domain = DOMAIN.encode()
+    router.set_hwm(1_000)
+    router.setsockopt(zmq.HEARTBEAT_IVL, 2_000)
+    router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6_000)
+    router.setsockopt(zmq.HEARTBEAT_TTL, 6_000)
+    router.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
+    router.setsockopt(zmq.BACKLOG, 1_024)
+    with contextlib.suppress(AttributeError, zmq.ZMQError):
+        router.ipv6 = "[" in address
+    router.bind(address)
+    return (
+        router.last_endpoint.decode()
+        if isinstance(router.last_endpoint, bytes)
+        else str(router.last_endpoint)
+    )

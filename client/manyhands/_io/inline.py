@@ -1,0 +1,379 @@
+"""The lone call: its caller sends and receives by itself, since to wake the I/O thread takes longer.
+
+Who holds the session
+=====================
+
+The I/O thread, always. No other thread ever changes the session, the jobs or what they are made of. A
+caller only uses the link, and only while the I/O thread sleeps and has *lent* it (`lend`). What the
+caller did with it stands in a log: `Sent` before a task is sent, `Arrived` behind each look at the
+socket. The I/O thread enters the log into the session before it does anything else. The session is
+deterministic: handed the same task it says the very message that the caller has sent, which is dropped.
+
+So a lone call costs the session nothing while it is under way, and some dozens of calls are entered
+together. The caller ends its own future with what arrived; the session ends it a second time, which
+changes nothing. Futures that have callbacks or other waiters are left to the I/O thread.
+
+Who comes in
+============
+
+`gate` is held for a few lines: by a caller while it uses the link, by the I/O thread to take the link
+back. The I/O thread does not hold it while it works, so no caller waits for a callback. A caller that is
+inside for longer than `REVOKE_SECONDS` has been stopped there by a signal handler that waits for
+something, perhaps for the I/O thread: then a new grant with a new gate takes the place of the old one,
+and a new link that of the old one.
+
+What wakes the I/O thread
+=========================
+
+- A task or a command that is queued: see `submit_queue`.
+- The link's descriptor, unless a caller *attends* to it: waits for a result without sleeping. Only then
+  is the poller told to be quiet, with `attendant` set before and `muted` until the poller listens again.
+  The caller undoes that under the gate; the I/O thread does when it finds no attendant, or one that is
+  overdue, and whenever it needs the descriptor itself: for a link that is congested, or another link. An
+  attendant that is gone from `attendant` touches the poller no more.
+- ZeroMQ's descriptors tell of changes only, and any use of a socket may swallow one. So its user
+  asks the link whether something is `pending`, and wakes the I/O thread, which asks again.
+- Its own deadlines. The log is due in `KEEP_SECONDS`: a caller that has logged something wakes the I/O
+  thread if that would sleep for longer.
+
+What an exception between any two bytecodes leaves behind
+=========================================================
+
+A signal handler, `PyThreadState_SetAsyncExc`, or a stack or memory that is used up may end the caller's
+lines anywhere. Locks are taken with ``with`` alone, which leaves no gap. Everything else is one of three
+marks, each set by a single store before the step that it guards, and cleared by one after it:
+
+- `torn`: something may have been sent or received in part. Nobody uses the link any more, and the I/O
+  thread replaces it; the broker and the session then agree on what arrived, as after any lost link.
+- `attendant`: the poller may be mute. The ``finally`` that clears it wakes the I/O thread with the very
+  first call that it makes.
+- a `Sent` in the log: the task counts as submitted, whether or not its caller has heard of that.
+
+If the I/O thread ends, it takes the link back for good, and the attendant sees that.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from manyhands._io import spin
+from manyhands._io.poller import IN, Readiness
+from manyhands._io.spin import Vigil
+from manyhands._results.futures import settle_quietly
+from manyhands._session.events import State
+from manyhands_shared.clock import monotonic
+from manyhands_shared.protocol.messages import Message, Results, Status, Submit
+from manyhands_shared.transport.link import Link
+
+if TYPE_CHECKING:
+    from manyhands._io.open_job import OpenJob
+    from manyhands._io.submit_queue import Intake
+    from manyhands._results.futures import FutureSink, RemoteFuture
+    from manyhands._session import Session
+
+#: The log is entered after so many records, or seconds.
+MOST_RECORDS = 16
+KEEP_SECONDS = 0.05
+#: Nobody is inside for so long, unless a signal handler keeps him there.
+REVOKE_SECONDS = 1.0
+#: An attendant is overdue so much later than it should have left.
+_SLACK_SECONDS = 0.01
+_OK = int(Status.OK)
+
+
+class Sent:
+    """A task that a caller has sent, or was about to."""
+
+    __slots__ = ("entered", "future", "index", "job", "message", "payload")
+
+    def __init__(self, job: OpenJob, future: RemoteFuture, payload: bytes, message: Submit) -> None:
+        self.job = job
+        self.future = future
+        self.payload = payload
+        self.message = message
+        self.index = message.groups[0].first
+        #: The I/O thread has it.
+        self.entered = False
+
+
+class Arrived:
+    """What a caller has received."""
+
+    __slots__ = ("link", "messages")
+
+    def __init__(self, link: Link, messages: list[Message]) -> None:
+        self.link = link
+        self.messages = messages
+
+
+class _Attendant:
+    """A caller that receives while the poller is mute."""
+
+    __slots__ = ("until",)
+
+    def __init__(self) -> None:
+        self.until = monotonic() + spin.LOOK_SECONDS + _SLACK_SECONDS
+
+
+class _Grant:
+    """What callers share with the I/O thread. See the module."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Lock()
+        #: The thread that is inside.
+        self.inside: int | None = None
+        #: What may be used, while the I/O thread sleeps.
+        self.link: Link | None = None
+        self.wakes_at = math.inf
+        self.log: list[Sent | Arrived] = []
+        #: What was sent and is not answered.
+        self.lone: Sent | None = None
+        #: Tasks of the session whose results stand in the log, at its beginning.
+        self.answered = 0
+        self.torn = False
+        self.attendant: _Attendant | None = None
+        self.muted = False
+
+
+class Lane:
+    """See the module.
+
+    Args:
+        session: read here, and only while the I/O thread sleeps.
+        intake: wakes the I/O thread.
+        poller: the I/O thread's.
+        can_attend: whether to wait without sleeping can be of use.
+    """
+
+    def __init__(
+        self, session: Session, intake: Intake, poller: Readiness, *, can_attend: bool
+    ) -> None:
+        self._session = session
+        self._intake = intake
+        self._ring = intake.ring
+        self._modify = poller.modify
+        self._vigil = Vigil(can=can_attend and poller.mutes)
+        self._grant = _Grant()
+
+    # For callers --------------------------------------------------------------------------------
+
+    def send(self, job: OpenJob, future: RemoteFuture | None, payload: bytes) -> bool:
+        """Send a task if there is no other; false: queue it."""
+        grant, me = self._grant, threading.get_ident()
+        if future is None or grant.lone is not None or me in (grant.inside, self._intake.owner):
+            return False
+        with grant.gate:
+            grant.inside = me
+            try:
+                link = grant.link
+                if link is None or grant.torn or grant.lone is not None:
+                    return False
+                if grant.attendant is not None:
+                    return False  # perhaps a handler in the attendant's own thread: nobody listens
+                if len(grant.log) >= MOST_RECORDS:
+                    return False
+                if self._session.state is not State.OPEN or self._unended(grant):
+                    return False
+                index = _next(grant.log, job)
+                group = self._session.books.lone_group(job.id, index, payload)
+                if group is None:
+                    return False
+                message = Submit([group])
+                sent = Sent(job, future, payload, message)
+                grant.torn = True
+                grant.log.append(sent)
+                link.send(message)
+                if grant.link is not link:
+                    return sent.entered  # it was taken away meanwhile
+                grant.lone = sent
+                grant.torn = False
+                if link.congested or link.pending():
+                    self._intake.wake()
+            finally:
+                grant.inside = None
+                if grant.torn:
+                    with suppress(BlockingIOError):
+                        self._ring()
+        return True
+
+    def attend(self, sink: FutureSink, future: RemoteFuture, timeout: float | None) -> None:
+        """Wait for the result of the only task, as long as that has turned out to be short."""
+        grant, me = self._grant, threading.get_ident()
+        if me in (grant.inside, self._intake.owner) or not self._vigil.worth_it():
+            return
+        attendant = _Attendant()
+        # The I/O thread may be at work for a moment, to enter the log.
+        while grant.link is None and not future.done() and monotonic() < attendant.until:
+            os.sched_yield()
+        try:
+            with grant.gate:
+                grant.inside = me
+                link = grant.link
+                if (
+                    link is None
+                    or grant.torn
+                    or grant.attendant is not None
+                    or link.congested
+                    or len(descriptors := link.descriptors) != 1
+                    or self._unended(grant) + (grant.lone is not None) > 1
+                ):
+                    return
+                (descriptor,) = descriptors
+                grant.attendant = attendant
+                grant.muted = True
+                if grant.link is link:  # no step before: the number may be another link's by then
+                    self._modify(descriptor, 0)
+                grant.inside = None
+            receive = partial(self._receive, grant, attendant, sink, future)
+            self._vigil.keep(descriptor, future.done, timeout, receive)
+            with grant.gate:
+                grant.inside = me
+                if grant.attendant is attendant and grant is self._grant:
+                    self._modify(descriptor, IN)
+                    grant.muted = False
+                    grant.attendant = None
+                    if self._is_due(grant) or link.pending():
+                        self._intake.wake()
+                grant.inside = None
+        finally:
+            if grant.attendant is attendant:
+                grant.attendant = None
+                self._ring()
+            if grant.inside == me:
+                grant.inside = None
+
+    def _unended(self, grant: _Grant) -> int:
+        """How many tasks the session has that no caller has seen the end of."""
+        return self._session.unended - grant.answered
+
+    def _receive(
+        self, grant: _Grant, attendant: _Attendant, sink: FutureSink, future: RemoteFuture
+    ) -> bool:
+        """Take what has come; false if there is nothing more to do here."""
+        me = threading.get_ident()  # before the gate: behind it no step may be between
+        with grant.gate:
+            grant.inside = me
+            try:
+                link = grant.link
+                if grant.attendant is not attendant or grant.torn:
+                    return False
+                if link is None:
+                    os.sched_yield()
+                    return True  # the I/O thread is at work: it will be back
+                grant.torn = True
+                garbage = link.garbage
+                messages = link.receive()
+                if messages:
+                    grant.log.append(Arrived(link, messages))
+                # Garbage may be a message into whose decoding an exception came.
+                if grant.link is not link or link.garbage != garbage:
+                    return False
+                grant.torn = False
+                lone, settled, more = grant.lone, not link.pending(), False
+                for message in messages:
+                    body = _result_of(message, lone, sink, future)
+                    if body is None:
+                        more = True  # the I/O thread's to answer, while this one looks on
+                    elif not settle_quietly(future, body):
+                        settled = False
+                    elif lone is not None:
+                        grant.lone = None
+                    else:
+                        grant.answered += 1
+                if more or not settled:
+                    self._intake.wake()
+                return settled
+            finally:
+                grant.inside = None
+                if grant.torn:
+                    with suppress(BlockingIOError):
+                        self._ring()
+
+    def _is_due(self, grant: _Grant) -> bool:
+        """Whether the I/O thread is to be woken for the log."""
+        count = len(grant.log)
+        return count >= MOST_RECORDS // 2 or (
+            count > 0 and grant.wakes_at > monotonic() + KEEP_SECONDS
+        )
+
+    # For the I/O thread -------------------------------------------------------------------------
+
+    def lend(self, link: Link, wakes_at: float) -> None:
+        """Let callers use the link: this thread goes to sleep, until then at the latest."""
+        self._grant.wakes_at = wakes_at
+        self._grant.link = link
+
+    def take_back(self) -> tuple[list[Sent | Arrived], bool]:
+        """The link is this thread's again. What was done with it, and whether it must be replaced."""
+        grant = self._grant
+        torn = not grant.gate.acquire(timeout=REVOKE_SECONDS)
+        grant.link = None
+        if torn:
+            self._grant = _Grant()
+            self._grant.muted = True
+            grant.attendant = None
+            log = [*grant.log]
+        else:
+            torn, grant.torn = grant.torn, False
+            log, grant.log = grant.log, []
+            grant.lone = None
+            grant.answered = 0
+            grant.gate.release()
+        for record in log:
+            if type(record) is Sent:
+                record.entered = True
+        return log, torn
+
+    def must_listen(self, now: float) -> bool:
+        """Whether the poller is mute for nobody, or for a caller that is overdue."""
+        grant = self._grant
+        return grant.muted and (grant.attendant is None or now > grant.attendant.until)
+
+    def expel(self) -> None:
+        """Nobody attends any more: the poller is this thread's."""
+        grant = self._grant
+        if grant.muted:
+            with grant.gate:
+                grant.attendant = None
+                grant.muted = False
+
+    @property
+    def deadline(self) -> float | None:
+        """When an attendant is overdue."""
+        attendant = self._grant.attendant
+        return None if attendant is None else attendant.until
+
+    def orphan(self) -> list[Sent]:
+        """In a forked child: what was sent and not entered. Nobody is inside, whatever was here."""
+        log, self._grant = self._grant.log, _Grant()
+        return [record for record in log if type(record) is Sent and not record.entered]
+
+
+def _next(log: list[Sent | Arrived], job: OpenJob) -> int | None:
+    """The number of a job's next task, if the log knows it."""
+    for record in reversed(log):
+        if type(record) is Sent and record.job is job:
+            return record.index + 1
+    return None
+
+
+def _result_of(
+    message: Message, lone: Sent | None, sink: FutureSink, future: RemoteFuture
+) -> Any | None:
+    """The result of `future`, if a message brings that and nothing else."""
+    if type(message) is not Results or len(message.groups) != 1:
+        return None
+    (group,) = message.groups
+    if len(group.indices) != 1 or group.statuses[0] != _OK or group.job != sink.job.id:
+        return None
+    if not group.bodies[0]:
+        return None  # the broker's word on a held result, which the session has fetched
+    index = group.indices[0]
+    if lone is not None and lone.job is sink.job and lone.index == index:
+        return group.bodies[0] if lone.future is future else None
+    return group.bodies[0] if sink.future(index) is future else None

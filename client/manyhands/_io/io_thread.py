@@ -1,0 +1,448 @@
+"""The I/O thread: carries a `Session` over a `Link` and feeds results to the jobs' sinks.
+
+One thread per client owns the socket and the session core; everybody else reaches it through the
+`Intake`. Whatever has queued up by the time the thread comes round leaves as one message: a flood in
+vectors. A lone task is sent by the thread that submits it, over the link that this one has lent: see
+`inline`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from manyhands._io.inline import Arrived, Lane, Sent
+from manyhands._io.job_registry import Jobs
+from manyhands._io.open_job import OpenJob, Sink
+from manyhands._io.poller import IN, OUT, Readiness
+from manyhands._io.submit_queue import Intake
+from manyhands._io.transfers import Exchange
+from manyhands._results import futures
+from manyhands._session import Session
+from manyhands._session.events import (
+    Answered,
+    CancelOther,
+    Close,
+    Deliver,
+    Effect,
+    Event,
+    Failed,
+    Fetch,
+    Flush,
+    Kept,
+    LinkLost,
+    LinkUp,
+    Opened,
+    Received,
+    Relink,
+    Send,
+    State,
+    Supply,
+    Tick,
+    Turned,
+    Vanished,
+)
+from manyhands_shared.clock import monotonic
+from manyhands_shared.errors import (
+    KEY_CODES,
+    BrokerUnreachable,
+    ClusterClosed,
+    ManyhandsError,
+    NotAuthorised,
+    Refused,
+)
+from manyhands_shared.protocol.messages import Message
+from manyhands_shared.security.role_key import Credentials
+from manyhands_shared.transport.address import foreign, is_unix
+from manyhands_shared.transport.failover import Route
+from manyhands_shared.transport.link import Link, LinkEvent, connect
+
+log = logging.getLogger("manyhands.client")
+
+#: Handshakes, one each 100 ms, that are broken off before we believe that we are not wanted.
+BROKEN_HANDSHAKES = 10
+#: Messages sent in one turn.
+_TURN_FLUSHES = 4
+#: A broker that is away may take so long to hear of cancellations, before a session ends without that.
+_FAREWELL_SECONDS = 5.0
+
+_loops: weakref.WeakSet[SessionLoop] = weakref.WeakSet()
+
+
+class SessionLoop:
+    """A session with the broker at `address` and the thread that serves it.
+
+    Args:
+        address: full address of the broker.
+        key: the cluster key, or `None` for a broker without one.
+        session: the session, new.
+        intake: the queue of what is to be submitted.
+    """
+
+    def __init__(
+        self, address: str, key: Credentials | None, session: Session, intake: Intake
+    ) -> None:
+        self.address = address
+        self._route = Route(address)
+        self.intake = intake
+        self._key = key
+        self._session = session
+        self._settled = threading.Event()
+        self._broken = 0
+        self._stopping = False
+        self._when_idle: Callable[[], None] | None = None
+        self._give_up_at = math.inf
+        self._at_end: Callable[[], None] | None = None
+        self._pid = os.getpid()
+        self._poller = Readiness()
+        self._poller.register(intake.wake_fd)
+        self._exchange = Exchange(
+            session.token, intake, self._poller, self._send_if_open, keyed=key is not None
+        )
+        self.store = self._exchange.store
+        self._jobs = Jobs(self._exchange, self._handle)
+        self._link: Link
+        self._lane = Lane(session, intake, self._poller, can_attend=is_unix(self._route.current))
+        #: Waits for the result of a lone task without sleeping, if that is of use.
+        self.attend = self._lane.attend
+        #: When the I/O thread will wake up, if nothing wakes it before.
+        self._wakes_at = 0.0
+        self._watched: frozenset[int] = frozenset()  # descriptors of the link
+        self._polls_out = False
+        self._link_due = False  # it has something to do, whatever its descriptors say
+        self._thread = threading.Thread(target=self._run, name="manyhands-client", daemon=True)
+        intake.send_here = self._lane.send
+        _loops.add(self)
+        self._thread.start()
+
+    # For any thread -----------------------------------------------------------------------------
+
+    def wait_open(self, timeout: float) -> None:
+        """Wait until the broker has taken this session in.
+
+        Raises:
+            BrokerUnreachable: it did not within `timeout` seconds.
+            NotAuthorised, Refused: it does not want to.
+        """
+        self._settled.wait(timeout)
+        if self.intake.error is not None:
+            raise self.intake.error
+        if not self._settled.is_set():
+            raise BrokerUnreachable(
+                f"no broker answers at {self.address}: "
+                "start one with `manyhands broker`, or check the address"
+            )
+
+    def on_thread(self) -> bool:
+        """Whether the caller is this loop's own thread, which must never wait for results."""
+        return threading.get_ident() == self.intake.owner
+
+    def open_job(self, job: OpenJob) -> None:
+        """Begin a job; its tasks follow through `intake`."""
+        self.intake.command(partial(self._jobs.open, job))
+
+    def close_job(self, job: OpenJob) -> None:
+        """The job gets no more tasks."""
+        self.intake.command(partial(self._jobs.close, job))
+
+    def cancel(self, job: OpenJob, find: Callable[[], list[int]] | None = None) -> None:
+        """Cancel a whole job, or those tasks that `find`, called on the I/O thread, names."""
+        self.intake.command(partial(self._jobs.cancel, job, find))
+
+    def cancel_other(self, job_id: str) -> None:
+        """Cancel a job of any session by its id."""
+        self.intake.command(lambda: self._handle(CancelOther(job_id)))
+
+    def watch(self, job_id: str, sink: Sink) -> None:
+        """Have every result of a durable job, stored and to come, delivered to `sink`."""
+        self.intake.command(partial(self._jobs.watch, job_id, sink))
+
+    def unwatch(self, job_id: str, sink: Sink) -> None:
+        """No more of that; a late call, when another sink has taken over, does nothing."""
+        self.intake.command(partial(self._jobs.unwatch, job_id, sink))
+
+    def hold_back(self, job_id: str, sink: Sink, hold: bool) -> None:
+        """Leave results that `sink` watches with the broker, or go on where that began."""
+        self.intake.command(partial(self._jobs.hold_back, job_id, sink, hold=hold))
+
+    def ask(self, what: str, arguments: dict[str, Any]) -> Future[Any]:
+        """Put a question to the broker; the future has the data of its reply, or `Refused`."""
+        answer: Future[Any] = Future()
+        self.intake.command(partial(self._jobs.ask, answer, what, arguments))
+        return answer
+
+    def close(self, error: BaseException, then: Callable[[], None]) -> None:
+        """Leave the broker now; what has not ended fails with `error`.
+
+        `then` is called when all is done, on the I/O thread if that still lives.
+        """
+        self.intake.command(partial(self._stop, error, then))
+
+    def close_when_idle(self, then: Callable[[], None]) -> None:
+        """The same, as soon as no task is left."""
+        self.intake.command(partial(self._finish, then))
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end of the thread, after one of the above."""
+        if self._pid == os.getpid() and not self.on_thread():
+            self._thread.join(timeout)
+
+    def link_garbage(self) -> int:
+        """Messages on the present link that were no messages, or had no business here."""
+        return self._link.garbage + self._session.dropped
+
+    def disown(self) -> None:
+        """In a forked child: the thread and the socket are the parent's, and never touched here."""
+        self._stopping = True
+        self._session.state = State.CLOSED
+        self._link.disown()
+        error = ClusterClosed(
+            "this process was forked from the one that connected; connect anew here"
+        )
+        self._jobs.orphan(error)
+        lost = [(sent.job, sent.future) for sent in self._lane.orphan()]
+        for job, entry in lost + self.intake.orphan(error):
+            job.sink.orphan(error, [entry])
+
+    # On the I/O thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self.intake.owner = threading.get_ident()
+        try:
+            self._connect()
+            while not self._stopping:
+                self._turn(self._wait())
+        except BaseException as error:  # SystemExit as well: all else would wait for ever
+            log.exception("the client's I/O thread failed")
+            self._end(ManyhandsError(f"manyhands failed inside ({error!r}); please report this"))
+        finally:
+            with contextlib.ExitStack() as stack:  # each, whatever the others raise; the last first
+                if self._at_end is not None:
+                    stack.callback(self._at_end)
+                stack.callback(self.intake.reject)
+                stack.callback(self._exchange.close)
+                stack.callback(self._disconnect, flush=True)
+                for record in self._lane.take_back()[0]:
+                    if isinstance(record, Sent):
+                        stack.callback(record.job.sink.reject, [record.future], [record.payload])
+
+    def _wait(self) -> dict[Any, int]:
+        """Sleep until there is something to do; returns the descriptors that are ready."""
+        patience = self._patience()
+        if patience != 0 and self._session.state is State.OPEN and self._when_idle is None:
+            self._lane.lend(self._link, self._wakes_at)
+        return self._poller.wait(patience)
+
+    def _turn(self, ready: dict[Any, int]) -> None:
+        intake, session = self.intake, self._session
+        intake.woken()
+        self._enter(*self._lane.take_back())
+        if intake.wake_fd in ready:
+            intake.hush()
+        if self._link_due or self._link.pending() or not self._watched.isdisjoint(ready):
+            self._watch()
+            self._receive()
+        for fetched in self._exchange.turn(ready):
+            self._handle(fetched)
+        if not intake.empty:
+            self._jobs.take(intake.take())
+        deadline = session.deadline
+        if deadline is not None and monotonic() >= deadline:
+            self._handle(Tick())
+        if self._link.congested:
+            self._link.drain()
+        self._flush()
+        intake.publish(session.unended, session.books.held_bytes)
+        if self._when_idle is not None and intake.empty and self._is_done():
+            self._stop(ClusterClosed("the session was closed"), self._when_idle)
+
+    def _is_done(self) -> bool:
+        """Whether all is over, or cancelled and the broker is away."""
+        session = self._session
+        if session.unended and session.state is not State.OPEN:
+            return monotonic() >= self._give_up_at and not self._jobs.wanted
+        return not session.unended
+
+    def _enter(self, log: list[Sent | Arrived], torn: bool) -> None:
+        """Have the session learn what callers have done with the link meanwhile."""
+        for record in log:
+            if isinstance(record, Sent):
+                self._jobs.take([(record.job, record.future, record.payload)])
+                self._handle(Flush(), said=record.message)
+            elif record.link is self._link and not self._stopping:
+                for message in record.messages:
+                    self._handle(Received(message))
+        if torn and self._session.state in (State.OPEN, State.GREETING):
+            self._handle(LinkLost())
+
+    def _flush(self) -> None:
+        for _ in range(_TURN_FLUSHES):
+            if self._link.congested or not self._session.wants_flush:
+                return
+            self._handle(Flush())
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for descriptors; `None` is for ever."""
+        link = self._link
+        if (
+            link.descriptors is not self._watched
+            or link.polls_out is not self._polls_out
+            or self._lane.must_listen(monotonic())
+        ):
+            self._poll_link()
+        pending = link.pending()
+        self._link_due = pending or link.deadline is not None
+        if pending or (self._session.wants_flush and not link.congested):
+            return 0
+        if self._exchange.pending or not self.intake.about_to_sleep():
+            return 0
+        deadlines = self._session.deadline, link.deadline, self._lane.deadline
+        times = [time for time in deadlines if time is not None]
+        if monotonic() < self._give_up_at < math.inf:
+            times.append(self._give_up_at)
+        self._wakes_at = min(times, default=math.inf)
+        return max(0.0, self._wakes_at - monotonic()) if times else None
+
+    def _poll_link(self) -> None:
+        """Have the poller watch the link as it is now."""
+        self._unpoll_link()
+        self._watched, self._polls_out = self._link.descriptors, self._link.polls_out
+        events = IN | OUT if self._polls_out else IN
+        for descriptor in self._watched:
+            self._poller.register(descriptor, events)
+
+    def _unpoll_link(self) -> None:
+        self._lane.expel()
+        for descriptor in self._watched:
+            self._poller.unregister(descriptor)
+        self._watched = frozenset()
+
+    def _watch(self) -> None:
+        now = monotonic()
+        while (event := self._link.event(now)) is not None:
+            if event is LinkEvent.UP:
+                self._handle(LinkUp())
+            elif event is LinkEvent.LOST:
+                if self._session.state is not State.CONNECTING:
+                    self._handle(LinkLost())
+                    return  # the link is another one now
+            elif event is LinkEvent.FAILED:
+                if self._session.state is State.CONNECTING and self._route.failed():
+                    self._disconnect()
+                    self._connect()
+                    return
+            else:
+                # A handshake that only breaks off may mean that a proxy waits for its broker: once we
+                # were in, we go on trying, and before that for a second.
+                self._broken += 1
+                if event is LinkEvent.DENIED or (
+                    self._broken >= BROKEN_HANDSHAKES and not self._settled.is_set()
+                ):
+                    self._stop(_denied(self._route.current, keyed=self._key is not None))
+
+    def _receive(self) -> None:
+        link = self._link
+        for message in link.receive():
+            self._handle(Received(message))
+            if self._link is not link or self._stopping:
+                return
+
+    def _handle(self, event: Event, said: Message | None = None) -> None:
+        """Tell the session, and do what it says, but for a message that was `said` before."""
+        for effect in self._session.handle(event, monotonic()):
+            if said is None or type(effect) is not Send or effect.message != said:
+                self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Send(message):
+                self._link.send(message)
+            case Deliver():
+                self._jobs.deliver(effect)
+            case Fetch():
+                self._exchange.fetch(effect)
+            case Supply(key):
+                self._exchange.supply(key)
+            case Kept(job_id):
+                self._jobs.kept(job_id)
+            case Turned(job_id, reason):
+                self._jobs.turned(job_id, reason)
+            case Vanished(job_id):
+                self._jobs.vanished(job_id)
+            case Answered():
+                self._jobs.answered(effect)
+            case Opened():
+                self.intake.task_bytes = self._session.books.window_bytes
+                self._settled.set()
+            case Relink():
+                self._disconnect()
+                self._connect()
+            case Failed(code, reason):
+                text = f"the broker refuses: {reason}"
+                self._stop(NotAuthorised(text) if code in KEY_CODES else Refused(code, text))
+
+    def _send_if_open(self, message: Message) -> None:
+        if self._session.state is State.OPEN:
+            self._link.send(message)
+
+    def _connect(self) -> None:
+        route = self._route
+        self._link = connect(
+            route.current, secrets.token_bytes(16), self._key, others=route.has_others
+        )
+
+    def _disconnect(self, *, flush: bool = False) -> None:
+        self._unpoll_link()
+        self._link.close(flush=flush)
+
+    def _stop(self, error: BaseException, then: Callable[[], None] | None = None) -> None:
+        if not self._stopping:
+            self._at_end = then
+            self._handle(Close(str(error)[:200]))
+            self._end(error)
+        elif then is not None:
+            then()
+
+    def _finish(self, then: Callable[[], None]) -> None:
+        if self._stopping:
+            then()
+        else:
+            self._when_idle = then
+            self._give_up_at = monotonic() + _FAREWELL_SECONDS
+
+    def _end(self, error: BaseException) -> None:
+        """Nothing will come any more: tell everybody."""
+        self._stopping = True
+        self._jobs.shut(error)
+        self.intake.shut(error)
+        self._jobs.end(error)
+        self._settled.set()
+
+
+def _denied(address: str, *, keyed: bool) -> NotAuthorised:
+    if is_unix(address):
+        return NotAuthorised(foreign(address))
+    if keyed:
+        return NotAuthorised(f"the broker at {address} does not take this key; use its cluster key")
+    return NotAuthorised(
+        f"what answers at {address} breaks off the handshake: a broker that wants a key "
+        "(key_file=…, --key-file or MANYHANDS_KEY_FILE names the file), or no broker"
+    )
+
+
+def _disown_all() -> None:
+    futures.renew_lock()
+    for loop in list(_loops):
+        loop.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)

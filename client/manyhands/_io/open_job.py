@@ -1,0 +1,76 @@
+"""A job as the I/O thread serves it, and what becomes of its tasks' ends."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol.messages import Function
+
+
+class Sink(Protocol):
+    """Takes what comes back for one job, be it submitted here or only watched.
+
+    Called on the I/O thread; must be quick and never wait.
+    """
+
+    def accept(self, first: int, entries: Sequence[Any], /) -> None:
+        """These tasks have the numbers `first`, `first + 1`, … from now on."""
+
+    def reject(self, entries: Sequence[Any], payloads: Sequence[Payload], /) -> None:
+        """These tasks came after the job or the session was closed. May come on any thread."""
+
+    def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
+        """These tasks have ended; each is told once."""
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing more will come: whatever has not ended fails with `error`."""
+
+    def orphan(self, error: BaseException, entries: Sequence[Any], /) -> None:
+        """The same in a forked child, for these tasks too: takes no lock there is, calls nobody back."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether anybody may still want what has not ended."""
+        return True
+
+
+class OpenJob:
+    """One job of this session: its id, function and options, and the sink of its results.
+
+    Args:
+        kept: for a durable job whose results are not wanted here: called on the I/O thread when the
+            broker's journal has it as a whole. Without, its results go to `sink` like those of any job.
+    """
+
+    __slots__ = (
+        "cancelled",
+        "closed",
+        "function",
+        "id",
+        "kept",
+        "next",
+        "options",
+        "sink",
+        "unfinished",
+    )
+
+    def __init__(
+        self,
+        function: Function,
+        options: dict[str, Any],
+        sink: Sink,
+        kept: Callable[[], None] | None = None,
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self.function = function
+        self.options = options
+        self.sink = sink
+        self.kept = kept
+        # What follows belongs to the I/O thread.
+        self.next = 0
+        self.unfinished = 0
+        self.closed = False
+        self.cancelled = False

@@ -1,0 +1,138 @@
+"""The cluster of one pool, executor or command: a broker and a node in one process of its own.
+
+With nobody else to serve, neither has a reason to outlive the other, and a lone task is spared the way
+between them. When the process dies, another takes its place at the same address: the session says
+hello to it as to any broker that was started anew, and submits again what had not ended. Only what may
+not run twice, and durable tasks, which no journal has, are lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from manyhands._local.subprocesses import Family, Ready
+from manyhands_shared.errors import ManyhandsError
+
+log = logging.getLogger("manyhands.client")
+
+#: So many deaths within so many seconds are no accident.
+DEATHS, _WITHIN_SECONDS = 5, 600.0
+
+
+class OwnCluster:
+    """See the module.
+
+    Args:
+        slots: tasks that run at once; `None` is one for each core this process may use.
+
+    Raises:
+        ValueError: fewer than 1 slot.
+        ManyhandsError: it did not start; what it said is on stderr.
+    """
+
+    def __init__(self, slots: int | None = None) -> None:
+        if slots is not None and slots < 1:
+            raise ValueError("a node needs at least 1 slot")
+        self._slots = slots or 0
+        self._family = Family()
+        #: Where its broker listens.
+        self.address = own_address()
+        try:
+            self.address = self._start().wait()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def keep(self, give_up: Callable[[BaseException], None]) -> None:
+        """From now on start it anew when it dies; call `give_up` when that seems to be of no use."""
+        threading.Thread(
+            target=self._keep, args=(give_up,), name="manyhands-keeper", daemon=True
+        ).start()
+
+    def close(self) -> None:
+        """End it, and wait until it is gone: a moment, whatever it runs. May be repeated."""
+        self._family.close(drain=False)
+
+    def _start(self) -> Ready:
+        node = {"broker": self.address, "name": f"own-{self._family.pid}", "slots": self._slots}
+        self._process, ready = self._family.start_broker(
+            "manyhands._local.embedded_main",
+            works=True,
+            broker_json={"bind": self.address},
+            worker_json=node,
+        )
+        return ready
+
+    def _keep(self, give_up: Callable[[BaseException], None]) -> None:
+        try:
+            self._replace()
+        except Exception as error:  # noqa: BLE001 - nobody would tell of the next death
+            if not self._family.closing:
+                give_up(error if isinstance(error, ManyhandsError) else ManyhandsError(repr(error)))
+
+    def _replace(self) -> None:
+        """Replace the process whenever it dies, until the family is closed.
+
+        Raises:
+            ManyhandsError: that seems to be of no use.
+        """
+        deaths: list[float] = []
+        while True:
+            self._process.wait()
+            if self._family.closing:
+                return
+            how = _how(self._process)
+            now = time.monotonic()
+            deaths = [at for at in deaths if now - at < _WITHIN_SECONDS] + [now]
+            if len(deaths) >= DEATHS:
+                raise ManyhandsError(
+                    f"the process of this cluster {how}, {DEATHS} times within ten minutes: look for "
+                    "what ends it (memory? a task that kills?), or use a cluster that is apart"
+                )
+            log.warning(
+                "the process of this cluster %s; another takes its place, and what had not ended runs "
+                "again",
+                how,
+            )
+            self._family.forget(self._process)
+            try:
+                ready = self._start()
+            except OSError as error:
+                raise ManyhandsError(f"the process of this cluster {how}, and {error}") from error
+            try:
+                ready.wait()
+            except ManyhandsError:
+                self._process.kill()  # if it is not dead already: it counts as another death
+
+
+def own_address() -> str:
+    """Where a broker for this machine alone listens.
+
+    A Unix socket spares every message the TCP stack twice. Linux has them without a file, which nobody
+    has to delete; they are reached from where 127.0.0.1 is.
+    """
+    unix = f"unix://@manyhands-{os.getpid()}-{secrets.token_hex(8)}"
+    return unix if sys.platform == "linux" else "tcp://127.0.0.1:0"
+
+
+def _how(process: subprocess.Popen[bytes]) -> str:
+    code = process.returncode
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"died of {signal.Signals(-code).name}"
+    except ValueError:
+        return f"died of signal {-code}"

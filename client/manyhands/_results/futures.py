@@ -1,0 +1,400 @@
+"""Futures of remote tasks: true `concurrent.futures.Future` objects, made and resolved in bulk.
+
+A plain `Future` makes a lock and a condition when it is born, although most are only asked for their
+result once it is there. `RemoteFuture` makes them when somebody first waits, and is resolved
+without them otherwise. Everything in the standard library that works with futures reaches for
+`_condition` before anything else, so it meets a complete `Future`.
+
+The value is unpickled by whoever asks first, in his own thread: a large or odd result holds up
+neither the I/O thread nor other futures, and an import that unpickling triggers cannot deadlock with
+the thread that waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from manyhands._io.open_job import OpenJob
+from manyhands_shared.clock import monotonic
+from manyhands_shared.errors import ResultError, ResultWithheld
+from manyhands_shared.payloads import pickled, restricted
+from manyhands_shared.payloads import safe as plain
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.processes.signal_handlers import is_from_handler
+from manyhands_shared.protocol import failure
+from manyhands_shared.protocol.status import Status
+
+if TYPE_CHECKING:
+    from manyhands._io.io_thread import SessionLoop
+    from manyhands_shared.protocol.messages import Function
+
+log = logging.getLogger("manyhands.client")
+
+# Held while a condition is made and while futures without one are resolved, so that whoever comes
+# second sees what the first one did. A signal handler may come in again.
+_birth = threading.RLock()
+_BATCH = 256
+#: Between two looks at whether another thread still unpickles a result.
+_LOOK_SECONDS = 0.02
+
+
+class _Lazy:
+    """An attribute of `Future` that comes into being, with its fellows, when first touched."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, future: RemoteFuture, owner: type) -> Any:
+        made: Any = [], [], threading.Condition()
+        with _birth:  # no call in here: a signal handler that waits would keep out the I/O thread
+            if not future._complete:
+                future._waiters, future._done_callbacks, future._condition = made
+                future._complete = True
+        return future.__dict__[self._name]
+
+
+class RemoteFuture(Future[Any]):
+    """The future of one task, as `Executor.submit` returns it.
+
+    Differs from what a process pool returns in one point: `cancel` also stops a task that runs, and
+    `running()` is never true, for the client is not told when a task starts.
+    """
+
+    _state = PENDING
+    _result: Any = None
+    _exception: BaseException | None = None
+    _condition: Any = _Lazy("_condition")
+    _waiters: Any = _Lazy("_waiters")
+    _done_callbacks: Any = _Lazy("_done_callbacks")
+    _complete = False  # whether the three above are there
+    # What came back, until somebody asks for it.
+    _body: Payload | None = None
+    _status = int(Status.OK)
+    _loader: int | None = None  # the thread that unpickles it
+    #: Whether this process was forked while it was pending: it has ended with an error, quietly.
+    is_orphan = False
+
+    def __init__(self, sink: FutureSink | None) -> None:
+        self._sink = sink  # and not super().__init__(), which makes what is made lazily here
+
+    @classmethod
+    def failed(cls, error: BaseException) -> RemoteFuture:
+        """The future of a task that could not even be sent."""
+        future = cls(None)
+        future._fail(error)
+        return future
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled() else "finished" if self.done() else "pending"
+        return f"<{type(self).__name__} at {id(self):#x} state={state}>"
+
+    def done(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return self._state in _ENDED
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._state == CANCELLED_AND_NOTIFIED
+
+    def cancel(self) -> bool:
+        """Cancel the task, whether it waits or runs; false if it has ended already."""
+        if not self.done():
+            sink = self._sink
+            if sink is not None:
+                sink.cancel(self)  # first: should an exception come now, the I/O thread does all
+            self._settle(Status.CANCELLED, b"")
+        return self.cancelled()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The task's result, or its exception with the remote traceback as cause.
+
+        Raises:
+            TimeoutError: it has not ended within `timeout` seconds.
+            CancelledError: it was cancelled.
+            TaskError: it was lost, it crashed, or its result could not travel or be loaded.
+        """
+        if self._state is not FINISHED:
+            timeout = self._await(timeout)
+        if self._body is not None:
+            self._load(timeout)
+        if self._exception is None:
+            return self._result
+        try:
+            raise self._exception
+        finally:
+            self = None  # type: ignore[assignment]  # noqa: PLW0642 - else the traceback holds us
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The task's exception, `None` if it has a result. Raises as `result` does."""
+        if self._state is not FINISHED:
+            timeout = self._await(timeout)
+        if self._body is not None:
+            self._load(timeout)
+        return self._exception
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """Return whether it is done and cancelled, its result and its exception.
+
+        asyncio asks for them so from Python 3.14 on; the base class does not know of a result that is
+        still to be unpickled.
+        """
+        if self._state is FINISHED and self._body is not None:
+            self._load(None)
+        return self.done(), self.cancelled(), self._result, self._exception
+
+    def _await(self, timeout: float | None) -> float | None:
+        """Wait until it has ended; what is left of `timeout` then."""
+        deadline = None if timeout is None else monotonic() + timeout
+        sink = self._sink
+        if sink is not None:
+            sink.stay_awake(self, timeout)
+            if self._state is FINISHED:
+                return _left(deadline)
+        with self._condition:
+            if self._state not in _ENDED:
+                if sink is not None:
+                    sink.check_may_wait()
+                self._condition.wait(_left(deadline))
+            if self._state not in _ENDED:
+                raise TimeoutError
+        if self.cancelled():
+            raise CancelledError
+        return _left(deadline)
+
+    def _load(self, timeout: float | None) -> None:
+        """Unpickle what came back; one thread does, and others wait for it.
+
+        Should an exception end it (Ctrl-C), the next one who asks begins anew.
+
+        Raises:
+            TimeoutError: another thread has been at it for `timeout` seconds.
+        """
+        me = threading.get_ident()
+        if self._loader is not None and self._loader != me:
+            self._await_loader(timeout)
+        while (body := self._body) is not None:
+            self._loader = me
+            try:
+                safe = self._sink is not None and self._sink.safe
+                result, exception = load(self._status, body, safe=safe)
+                if self._body is not None:  # a handler in here may have asked as well
+                    self._result, self._exception, self._body = result, exception, None
+                if not safe:  # who asks just now must go on to see that it is
+                    self._sink = None  # which holds the function, with all that this refers to
+            finally:
+                self._loader = None
+
+    def _await_loader(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else monotonic() + timeout
+        pause = threading.Event()
+        while self._loader is not None:
+            left = _left(deadline)
+            if left == 0:
+                raise TimeoutError
+            pause.wait(_LOOK_SECONDS if left is None else min(left, _LOOK_SECONDS))
+
+    def _invoke_callbacks(self) -> None:
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except BaseException as error:  # SystemExit too: it would end the I/O thread
+                if is_from_handler(error):
+                    raise
+                log.exception("a done-callback of %r raised; its result is not affected", self)
+
+    def _settle(self, status: int, body: Payload) -> None:
+        """End it, unless it has ended; tell whoever waits."""
+        with self._condition:
+            if self._state in _ENDED:
+                self._condition.notify_all()  # who ended it may not have come to that
+                return
+            if status == Status.CANCELLED:
+                self._state = CANCELLED_AND_NOTIFIED
+            else:
+                self._status, self._body = status, body
+                self._state = FINISHED
+            for waiter in self._waiters:
+                if status == Status.CANCELLED:
+                    waiter.add_cancelled(self)
+                elif status == Status.OK:
+                    waiter.add_result(self)
+                else:
+                    waiter.add_exception(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()
+
+    def _fail(self, error: BaseException) -> None:
+        """End it with an exception of our own, unless it has ended."""
+        with suppress(InvalidStateError):
+            self.set_exception(error)
+
+    def _orphan(self, error: BaseException) -> None:
+        """In a forked child: end it, and have nobody called who belongs to the parent."""
+        if self._state not in _ENDED:
+            self._waiters, self._done_callbacks = [], []
+            self._condition, self._complete = threading.Condition(), True
+            self._exception, self.is_orphan, self._state = error, True, FINISHED
+
+
+_ENDED = (FINISHED, CANCELLED_AND_NOTIFIED)
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - monotonic())
+
+
+def load(
+    status: int, body: Payload, *, safe: bool = False, trusted: bool = True
+) -> tuple[Any, BaseException | None]:
+    """What a task came to: its result and no exception, or the reverse.
+
+    Args:
+        status: how the task ended.
+        body: what came of it.
+        safe: results are msgpack, and no pickle is loaded.
+        trusted: pickles may run code. Else values of built-in types are loaded, and no others.
+    """
+    if status != Status.OK:
+        return None, failure.to_exception(status, body, pickled=trusted and not safe)
+    loads = plain.loads if safe else pickled.loads if trusted else restricted.loads
+    try:
+        return loads(body), None
+    except restricted.UntrustedValue as named:
+        return None, ResultWithheld(
+            f"not loaded: the result holds {named}, and loading that runs code of the job's owner here"
+        )
+    except Exception as error:  # loading runs the user's code; only this task fails
+        if is_from_handler(error):
+            raise
+        problem = ResultError(
+            f"the task succeeded, but its result does not load here: "
+            f"{type(error).__name__}: {error}; is the same code installed on both sides?"
+        )
+        problem.__cause__ = error
+        return None, problem
+
+
+def resolve(futures: Sequence[RemoteFuture], statuses: bytes, bodies: list[Payload]) -> None:
+    """End many futures; those that nobody has touched yet in a few instructions each."""
+    others = []
+    for start in range(0, len(futures), _BATCH):
+        batch = slice(start, start + _BATCH)
+        failed = any(statuses[batch])
+        with _birth:
+            for position, future in enumerate(futures[batch], start):
+                if failed or future._complete or future._state is not PENDING:
+                    others.append(position)
+                else:
+                    future._body = bodies[position]
+                    future._state = FINISHED
+    for position in others:
+        futures[position]._settle(statuses[position], bodies[position])
+
+
+def renew_lock() -> None:
+    """In a forked child: its holder may not be here."""
+    global _birth  # noqa: PLW0603 - there is one for all futures
+    _birth = threading.RLock()
+
+
+def settle_quietly(future: RemoteFuture, body: Payload) -> bool:
+    """End a future with a result, unless somebody would have to be told."""
+    with _birth:
+        if future._complete or future._state in _ENDED:
+            return False
+        future._body = body
+        future._state = FINISHED
+    return True
+
+
+class FutureSink:
+    """Resolves the futures of one job."""
+
+    def __init__(self, loop: SessionLoop, function: Function, options: dict[str, Any]) -> None:
+        self._loop = loop
+        self._futures: dict[int, RemoteFuture] = {}
+        self._doomed: list[RemoteFuture] = []
+        self.job = OpenJob(function, options, self)
+        #: Whether results are msgpack, and no pickle is to be loaded.
+        self.safe = bool(options.get("safe"))
+        #: Whether the job was closed, so that the next call opens another.
+        self.retired = False
+
+    def cancel(self, future: RemoteFuture) -> None:
+        """Tell the broker that nobody wants this task any more."""
+        self._doomed.append(future)
+        self._loop.cancel(self.job, self._find_doomed)
+
+    def check_may_wait(self) -> None:
+        """The thread that brings results cannot wait for one."""
+        if self._loop.on_thread():
+            raise RuntimeError("a callback cannot wait for another task; wait in another thread")
+
+    def stay_awake(self, future: RemoteFuture, timeout: float | None) -> None:
+        """Perhaps wait for a future without going to sleep; it may not have ended then."""
+        self._loop.attend(self, future, timeout)
+
+    def future(self, index: int) -> RemoteFuture | None:
+        """The future of a task that has not ended, if the I/O thread knows it."""
+        return self._futures.get(index)
+
+    def accept(self, first: int, entries: Sequence[RemoteFuture], /) -> None:
+        """See `Sink`."""
+        self._futures.update(zip(range(first, first + len(entries)), entries, strict=True))
+
+    def reject(self, entries: Sequence[RemoteFuture], payloads: Sequence[Payload], /) -> None:
+        """See `Sink`. A job may have been closed for want of use just as it was used again."""
+        error = self._loop.intake.error
+        if error is not None:
+            for future in entries:
+                future._fail(error)
+        elif self.job.cancelled:
+            for future in entries:
+                future._settle(Status.CANCELLED, b"")
+        else:
+            heir = FutureSink(self._loop, self.job.function, self.job.options)
+            self._loop.open_job(heir.job)
+            for future, payload in zip(entries, payloads, strict=True):
+                future._sink = heir
+                self._loop.intake.put(heir.job, future, payload)
+            self._loop.close_job(heir.job)
+
+    def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
+        """See `Sink`."""
+        resolve(list(map(self._futures.pop, indices)), statuses, bodies)
+
+    def fail(self, error: BaseException) -> None:
+        """See `Sink`."""
+        futures, self._futures = self._futures, {}
+        for future in futures.values():
+            if self.job.cancelled:
+                future._settle(Status.CANCELLED, b"")
+            else:
+                future._fail(error)
+
+    @property
+    def waits(self) -> bool:
+        """See `Sink`."""
+        return not self.job.cancelled and any(
+            not future.done() for future in self._futures.values()
+        )
+
+    def orphan(self, error: BaseException, entries: Sequence[RemoteFuture], /) -> None:
+        """See `Sink`."""
+        for future in (*self._futures.values(), *entries):
+            future._orphan(error)
+
+    def _find_doomed(self) -> list[int]:
+        doomed, self._doomed = set(self._doomed), []  # whatever was cancelled until now, in one go
+        if not doomed:
+            return []
+        found = [index for index, future in self._futures.items() if future in doomed]
+        for index in found:
+            self._futures[index]._settle(Status.CANCELLED, b"")
+        return found

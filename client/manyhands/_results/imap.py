@@ -1,0 +1,203 @@
+"""What `Pool.imap` and `Pool.imap_unordered` return, and the thread that reads their input.
+
+The input is read by a thread of its own, as in `multiprocessing`, but never far ahead of the consumer:
+so many tasks as keep the slots busy, more when results come faster than they are asked for.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from manyhands._results.pool_results import outcome
+from manyhands_shared.payloads.pickled import Payload
+
+#: The read-ahead doubles, up to this many tasks, whenever the consumer waits less than that long.
+_MOST_AHEAD = 4_096
+_SHORT_WAIT_SECONDS = 0.02
+
+
+class _Stream:
+    """Results on their way to the consumer; the sink of the job."""
+
+    def __init__(self, ahead: int, *, ordered: bool) -> None:
+        self.changed = threading.Condition()
+        self.ahead = ahead
+        self.ordered = ordered
+        self.submitted = 0
+        self.taken = 0
+        #: Whether the input is read no more; whether that is its end, and not that of the pool.
+        self.exhausted = False
+        self.whole = True
+        #: What the input raised.
+        self.input_error: BaseException | None = None
+        #: Nobody wants any more of it.
+        self.abandoned = False
+        self.error: BaseException | None = None
+        self._arrived: dict[int, tuple[int, Payload]] = {}
+        self._order: deque[int] = deque()  # of arrival
+
+    def pop(self) -> tuple[int, Payload] | None:
+        """The next result in order, or any; with `changed` held."""
+        if self.ordered:
+            index = self.taken
+        elif self._order:
+            index = self._order.popleft()
+        else:
+            return None
+        item = self._arrived.pop(index, None)
+        if item is not None:
+            self.taken += 1
+            self.changed.notify_all()
+        return item
+
+    def accept(self, _first: int, _entries: Sequence[Any], /) -> None:
+        """See `Sink`."""
+
+    def reject(self, _entries: Sequence[Any], _payloads: Sequence[Payload], /) -> None:
+        """See `Sink`."""
+
+    def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
+        """See `Sink`."""
+        with self.changed:
+            if not self.abandoned:
+                self._arrived.update(zip(indices, zip(statuses, bodies, strict=True), strict=True))
+                if not self.ordered:
+                    self._order.extend(indices)
+                self.changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """See `Sink`."""
+        with self.changed:
+            self.error = error
+            self.changed.notify_all()
+
+    @property
+    def waits(self) -> bool:
+        """See `Sink`."""
+        return not self.abandoned
+
+    def orphan(self, error: BaseException, _entries: Sequence[Any], /) -> None:
+        """See `Sink`."""
+        self.changed = threading.Condition()
+        self.error = error
+
+    def abandon(self) -> None:
+        """The consumer is gone."""
+        with self.changed:
+            self.abandoned = True
+            self._arrived.clear()
+            self.changed.notify_all()
+
+
+class IMapIterator:
+    """Results in the order of the input. As in `multiprocessing.pool`.
+
+    Args:
+        ahead: how far the input is read ahead at first, in tasks.
+        ordered: give results in the order of the input, or as they come.
+        pool: lives until the last result was taken, wherever else it is dropped.
+    """
+
+    def __init__(self, ahead: int, *, ordered: bool, pool: object = None) -> None:
+        self._stream = _Stream(ahead, ordered=ordered)
+        self._pool = pool
+        weakref.finalize(self, self._stream.abandon).atexit = False
+
+    @property
+    def sink(self) -> _Stream:
+        """Where the job's results go."""
+        return self._stream
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result; or raise what its call, or the input, raised.
+
+        Raises:
+            multiprocessing.TimeoutError: it is not there within `timeout` seconds.
+            StopIteration: there are no more.
+        """
+        stream = self._stream
+        with stream.changed:
+            item = stream.pop()
+            if item is None:
+                item = self._wait(stream, timeout)
+        value, error = outcome(*item)
+        if error is not None:
+            raise error
+        return value
+
+    def _wait(self, stream: _Stream, timeout: float | None) -> tuple[int, Payload]:
+        began = time.monotonic()
+        while True:
+            ended = stream.exhausted and stream.taken == stream.submitted
+            if ended and (stream.whole or stream.error is None):
+                error, stream.input_error = stream.input_error, None
+                self._pool = None
+                raise error if error is not None else StopIteration
+            if stream.error is not None:
+                raise stream.error
+            left = None if timeout is None else began + timeout - time.monotonic()
+            if left is not None and left <= 0:
+                raise multiprocessing.TimeoutError
+            was_full = stream.submitted - stream.taken >= stream.ahead
+            stream.changed.wait(left)
+            item = stream.pop()
+            if item is not None:
+                if was_full and time.monotonic() - began < _SHORT_WAIT_SECONDS:
+                    stream.ahead = min(2 * stream.ahead, _MOST_AHEAD)
+                return item
+
+
+def feed(
+    stream: _Stream,
+    rows: Iterable[Any],
+    submit: Callable[[Any], None],
+    done: Callable[[], None],
+) -> threading.Thread:
+    """Start the thread that reads `rows`, submits each, and calls `done` at the end."""
+
+    def run() -> None:
+        try:
+            stream.whole = False
+            for row in rows:
+                with stream.changed:
+                    stream.changed.wait_for(lambda: _may_go_on(stream))
+                    if stream.abandoned or stream.error is not None:
+                        return
+                    stream.submitted += 1
+                try:
+                    submit(row)
+                except BaseException:
+                    stream.submitted -= 1
+                    raise
+            stream.whole = True
+        except Exception as error:  # noqa: BLE001 - the consumer is to see whatever the input raised
+            stream.input_error = error
+        finally:
+            with stream.changed:
+                stream.exhausted = True
+                stream.changed.notify_all()
+            done()
+
+    thread = threading.Thread(target=run, name="manyhands-imap", daemon=True)
+    thread.start()
+    return thread
+
+
+def _may_go_on(stream: _Stream) -> bool:
+    return (
+        stream.submitted - stream.taken < stream.ahead
+        or stream.abandoned
+        or stream.error is not None
+    )

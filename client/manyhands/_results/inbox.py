@@ -1,0 +1,96 @@
+"""Where the results of one job wait until the user takes them."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+from manyhands_shared.payloads.pickled import Payload, nbytes, total
+
+#: Bytes of results that wait for the user, above which a durable job's are left with the broker; and
+#: what one takes beyond its payload.
+FULL_BYTES = 64 << 20
+_OVERHEAD = 150
+
+Arrival = tuple[int, int, Payload]
+
+
+class Inbox:
+    """Collects what comes back for one job. A `Sink`."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.arrived: deque[Arrival] = deque()
+        self.ended = 0
+        self.error: BaseException | None = None
+
+    def accept(self, _first: int, _entries: Sequence[Any], /) -> None:
+        """See `Sink`."""
+
+    def reject(self, _entries: Sequence[Any], _payloads: Sequence[Payload], /) -> None:
+        """See `Sink`."""
+        self.fail(CancelledError("the job was cancelled"))
+
+    def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
+        """See `Sink`."""
+        with self.changed:
+            self.arrived.extend(zip(indices, statuses, bodies, strict=True))
+            self.ended += len(indices)
+            self.changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """See `Sink`."""
+        with self.changed:
+            self.error = self.error or error
+            self.changed.notify_all()
+
+    @property
+    def waits(self) -> bool:
+        """See `Sink`."""
+        return True
+
+    def orphan(self, error: BaseException, _entries: Sequence[Any], /) -> None:
+        """See `Sink`."""
+        self.changed = threading.Condition()
+        self.error = self.error or error
+
+    def take(self) -> Arrival:
+        """The next result, of which there must be one. Under `changed`."""
+        return self.arrived.popleft()
+
+
+class BoundedInbox(Inbox):
+    """One for results that the broker keeps anyway: it has them held back while there are many here.
+
+    Args:
+        hold_back: called with whether to hold them back, whenever that changes.
+        full_bytes: above so many; below half of it they come again.
+    """
+
+    def __init__(self, hold_back: Callable[[bool], None], full_bytes: int = FULL_BYTES) -> None:
+        super().__init__()
+        self._hold_back = hold_back
+        self._full_bytes = full_bytes
+        self._bytes = 0
+        self._held = False
+
+    def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
+        """See `Sink`."""
+        with self.changed:
+            super().deliver(indices, statuses, bodies)
+            self._bytes += total(bodies) + _OVERHEAD * len(bodies)
+            if self._bytes > self._full_bytes and not self._held:
+                self._held = True
+                self._hold_back(True)
+
+    def take(self) -> Arrival:
+        """The next result, of which there must be one. Under `changed`."""
+        arrival = super().take()
+        self._bytes -= nbytes(arrival[2]) + _OVERHEAD
+        if self._held and self._bytes < self._full_bytes // 2:
+            self._held = False
+            self._hold_back(False)
+        return arrival

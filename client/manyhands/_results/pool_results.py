@@ -1,0 +1,257 @@
+"""What `Pool.apply_async` and `Pool.map_async` return."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import threading
+import types
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from itertools import chain
+from typing import Any
+
+from manyhands._results.futures import RemoteFuture, load
+from manyhands_shared.errors import ClusterClosed
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.processes.signal_handlers import is_from_handler
+from manyhands_shared.protocol.status import Status
+
+log = logging.getLogger("manyhands.client")
+
+Callback = Callable[[Any], Any] | None
+
+
+class ApplyResult:
+    """The result of one call, to come. As in `multiprocessing.pool`.
+
+    Callbacks run on the client's I/O thread, before the result counts as ready. They must be quick and
+    cannot wait for other results; one that raises is logged.
+    """
+
+    __class_getitem__: Any = classmethod(types.GenericAlias)
+
+    def __init__(
+        self,
+        future: RemoteFuture,
+        callback: Callback = None,
+        error_callback: Callback = None,
+        pool: object = None,
+    ) -> None:
+        self._future = future
+        self._pool = pool  # lives until this has ended, wherever else it is dropped
+        self._called: threading.Event | None = None
+        if callback is not None or error_callback is not None:
+            self._called = threading.Event()
+            self._callbacks = (callback, error_callback)
+            future.add_done_callback(self._call_back)
+
+    def ready(self) -> bool:
+        """Whether the call has ended."""
+        if self._called is None or self._future.is_orphan:
+            return self._future.done()
+        return self._called.is_set()
+
+    def successful(self) -> bool:
+        """Whether it ended without an exception.
+
+        Raises:
+            ValueError: it has not ended.
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self._error() is None
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it has ended, `timeout` seconds at most."""
+        if self._called is not None and not self._future.is_orphan:
+            self._called.wait(timeout)
+            return
+        try:
+            self._future.exception(timeout)
+        except (TimeoutError, CancelledError) as error:
+            if is_from_handler(error):
+                raise
+
+    def get(self, timeout: float | None = None) -> Any:
+        """What the call returned; or raise what it raised.
+
+        Raises:
+            multiprocessing.TimeoutError: it has not ended within `timeout` seconds.
+        """
+        self.wait(timeout)
+        if not self.ready():
+            raise multiprocessing.TimeoutError
+        self._pool = None
+        return self._future.result()
+
+    def cancel(self) -> None:
+        """Nobody wants the call any more: it need not go on."""
+        self._future.cancel()
+
+    def _error(self) -> BaseException | None:
+        try:
+            return self._future.exception()
+        except CancelledError as error:
+            return error
+
+    def _call_back(self, future: Any) -> None:
+        assert self._called is not None
+        try:
+            error = self._error()
+            run_callback(self._callbacks[error is not None], error or future.result)
+        finally:
+            self._called.set()
+            self._pool = None
+
+
+class MapResult:
+    """The results of a map, to come; a sink of its job, whose tasks are chunks of it.
+
+    Ready when every chunk has ended, even if one failed; then the first failure is raised.
+    """
+
+    __class_getitem__: Any = classmethod(types.GenericAlias)
+
+    def __init__(
+        self,
+        chunks: int,
+        callback: Callback = None,
+        error_callback: Callback = None,
+        chunksize: int = 1,
+        pool: object = None,
+    ) -> None:
+        self._chunksize = chunksize
+        self._pool = pool if chunks else None  # lives until this has ended
+        self._ended = threading.Event()
+        self._callbacks = (callback, error_callback)
+        self._chunks: list[Payload] = [b""] * chunks
+        self._left = chunks
+        self._failure: tuple[int, Payload] | None = None
+        self._loading = threading.Lock()
+        self._is_loaded = False
+        self._value: list[Any] = []
+        self._exception: BaseException | None = None
+        if not chunks:
+            self._ended.set()
+
+    @property
+    def _number_left(self) -> int:
+        """Chunks that have not ended, by the name under which programs read it to show progress."""
+        return self._left
+
+    def ready(self) -> bool:
+        """Whether every call has ended."""
+        return self._ended.is_set()
+
+    def successful(self) -> bool:
+        """Whether none raised an exception.
+
+        Raises:
+            ValueError: not all have ended.
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        self._load()
+        return self._exception is None
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until all have ended, `timeout` seconds at most."""
+        self._ended.wait(timeout)
+
+    def get(self, timeout: float | None = None) -> list[Any]:
+        """The list of what the calls returned; or raise what the first failed one raised.
+
+        Raises:
+            multiprocessing.TimeoutError: not all have ended within `timeout` seconds.
+        """
+        self.wait(timeout)
+        if not self.ready():
+            raise multiprocessing.TimeoutError
+        self._load()
+        if self._exception is not None:
+            raise self._exception
+        return self._value
+
+    def accept(self, _first: int, _entries: Sequence[Any], /) -> None:
+        """See `Sink`."""
+
+    def reject(self, _entries: Sequence[Any], _payloads: Sequence[Payload], /) -> None:
+        """See `Sink`."""
+        self.fail(ClusterClosed("the pool was closed"))
+
+    def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
+        """See `Sink`."""
+        for index, status, body in zip(indices, statuses, bodies, strict=True):
+            if status == Status.OK:
+                self._chunks[index] = body
+            elif self._failure is None:
+                self._failure = (status, body)
+        self._left -= len(indices)
+        if self._left <= 0:
+            self._finish()
+
+    def fail(self, error: BaseException) -> None:
+        """See `Sink`."""
+        if not self._ended.is_set():
+            self._is_loaded = True
+            self._exception = error
+            self._finish()
+
+    @property
+    def waits(self) -> bool:
+        """See `Sink`."""
+        return True
+
+    def orphan(self, error: BaseException, _entries: Sequence[Any], /) -> None:
+        """See `Sink`."""
+        self._loading, self._ended = threading.Lock(), threading.Event()
+        self._is_loaded, self._exception = True, error
+        self._ended.set()
+
+    def _finish(self) -> None:
+        try:
+            if self._callbacks != (None, None):
+                self._load()
+                failed = self._exception is not None
+                run_callback(self._callbacks[failed], self._exception or (lambda: self._value))
+        except (
+            BaseException
+        ):  # SystemExit in a value that is loaded: `get` raises it where it belongs
+            log.exception("the results of a map do not load for its callback")
+        finally:
+            self._ended.set()
+            self._pool = None
+
+    def _load(self) -> None:
+        with self._loading:
+            if self._is_loaded:
+                return
+            if self._failure is not None:
+                _, self._exception = outcome(*self._failure)
+            else:
+                loaded = [load(Status.OK, chunk) for chunk in self._chunks]
+                self._exception = next((error for _, error in loaded if error is not None), None)
+                if self._exception is None:
+                    self._value = list(chain.from_iterable(values for values, _ in loaded))
+            self._chunks = []
+            self._is_loaded = True
+
+
+def outcome(
+    status: int, body: Payload, *, safe: bool = False, trusted: bool = True
+) -> tuple[Any, BaseException | None]:
+    """What a task came to, a cancelled one to a `CancelledError`; see `load`."""
+    if status == Status.CANCELLED:
+        return None, CancelledError("the task was cancelled")
+    return load(status, body, safe=safe, trusted=trusted)
+
+
+def run_callback(callback: Callback, argument: Any) -> None:
+    """Call it with an exception, or with what a function gives for the value; log what it raises."""
+    if callback is None:
+        return
+    try:
+        callback(argument if isinstance(argument, BaseException) else argument())
+    except BaseException:  # SystemExit too: it would end the thread that brings all results
+        log.exception("a callback of the pool raised; the result itself is not affected")

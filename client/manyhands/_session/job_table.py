@@ -1,0 +1,408 @@
+"""The session's books: its jobs and functions, what of them is still to be sent, and the totals.
+
+Knows nothing of links, sequence numbers or time; `Session` asks it what to send.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Any
+
+from manyhands._session.events import Deliver
+from manyhands._session.input_refs import inputs_of
+from manyhands._session.job import SessionJob, total
+from manyhands._session.standing import Past
+from manyhands_shared.errors import SubmitRejected
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol.failure import Failure, of_exception
+from manyhands_shared.protocol.messages import (
+    Function,
+    InputGroup,
+    JobCount,
+    ResultGroup,
+    Span,
+    Standing,
+    Status,
+    SubmitGroup,
+)
+
+#: One `Submit` carries up to this many tasks and, beyond its first task, bytes.
+MESSAGE_TASKS = 4096
+MESSAGE_BYTES = 4 << 20
+_LOST = Failure(
+    "manyhands.TaskLost",
+    "the broker was restarted, and this task, which may have run, must not run twice",
+).encode()
+
+
+class Books:
+    """All jobs of a session. Bytes are those of the tasks' arguments."""
+
+    def __init__(self) -> None:
+        #: Tasks that have not ended.
+        self.held_tasks = 0
+        self.held_bytes = 0
+        #: Those of them that are not sent.
+        self.unsent_tasks = 0
+        self.unsent_bytes = 0
+        #: How much of what is held may be at the broker.
+        self.window_tasks = 1
+        self.window_bytes = 1
+        #: What the tasks of the last message's worth refer to.
+        self.inputs: list[InputGroup] = []
+        #: What an earlier broker has told of jobs that are new to this one.
+        self.standings: list[Standing] = []
+        self._jobs: dict[str, SessionJob] = {}
+        self._ready: deque[SessionJob] = deque()
+        self._functions: dict[bytes, Function] = {}
+        self._users: Counter[bytes] = Counter()  # jobs of each function
+        self._told: set[bytes] = set()  # functions that the broker was sent
+
+    # What the user does -------------------------------------------------------------------------
+
+    def add(self, job_id: str, function: Function, options: dict[str, Any]) -> None:
+        """A new open job."""
+        if job_id in self._jobs:
+            raise ValueError(f"job {job_id!r} exists")
+        self._functions.setdefault(function.digest, function)
+        self._users[function.digest] += 1
+        self._jobs[job_id] = SessionJob(job_id, function.digest, options)
+
+    def append(self, job_id: str, bodies: list[Payload]) -> Deliver | None:
+        """More tasks of an open job; their end, if the broker has turned the job down."""
+        job = self._jobs[job_id]
+        if job.refusal is not None:
+            first, job.next = job.next, job.next + len(bodies)
+            return _refused(job, list(range(first, job.next)), job.refusal)
+        size = job.append(bodies)
+        self.held_tasks += len(bodies)
+        self.unsent_tasks += len(bodies)
+        self.held_bytes += size
+        self.unsent_bytes += size
+        self._settle(job)
+        return None
+
+    def close(self, job_id: str) -> None:
+        """The job gets no more tasks."""
+        job = self._jobs.get(job_id)
+        if job is not None and not job.closed:
+            job.closed = True
+            self._settle(job)
+
+    def cancel(self, job_id: str, indices: list[int] | None) -> tuple[list[Deliver], list[Span]]:
+        """Cancel tasks, or with `None` the job; what ends at once, and what the broker must end."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return [], []
+        ended: list[Deliver] = []
+        if indices is None:
+            job.closed = job.doomed = True
+            unsent = job.take_unsent()
+            if unsent:
+                ended.append(self._end_here(job, unsent))
+            job.cancelled.update(job.bodies)
+        else:
+            indices = [index for index in indices if index in job.bodies]
+            job.cancelled.update(indices)
+            self._blank(job, indices)
+        spans = self._cancellations(job, job.cancelled if indices is None else indices)
+        self._settle(job)
+        return ended, spans
+
+    # What the broker says -----------------------------------------------------------------------
+
+    def function(self, digest: bytes) -> Function | None:
+        """The function that the broker asks for."""
+        return self._functions.get(digest)
+
+    def is_durable(self, job_id: str) -> bool:
+        """Whether a job in the books is durable."""
+        job = self._jobs.get(job_id)
+        return job is not None and job.durable
+
+    def knows(self, job_id: str) -> bool:
+        """Whether something of a job is in the books."""
+        return job_id in self._jobs
+
+    def opened(self, job_id: str) -> bool:
+        """Whether the broker has been told of a job so that it knows it, or has a journal that does."""
+        job = self._jobs.get(job_id)
+        return job is None or job.opened or job.taken > 0
+
+    def journaled(self, job_id: str) -> list[int]:
+        """The tasks of a durable job in the books that are not: some broker's journal had them."""
+        job = self._jobs[job_id]
+        return [index for index in range(job.next) if index not in job.bodies]
+
+    def has(self, job_id: str, index: int) -> bool:
+        """Whether a task is in the books: it has not ended, and no journal has it."""
+        job = self._jobs.get(job_id)
+        return job is not None and index in job.bodies
+
+    def confirm(self, counts: Iterable[JobCount]) -> list[str]:
+        """The broker has that many tasks of each of these jobs.
+
+        Returns the closed durable jobs that it now has as a whole.
+        """
+        whole = []
+        for count in counts:
+            job = self._jobs.get(count.job)
+            if job is None:
+                continue
+            job.confirm(count.tasks)
+            if job.durable:
+                job.awaited = max(0, job.awaited - 1)
+                self._strike(job, job.kept())
+                self._settle(job)
+                if job.over:
+                    whole.append(job.id)
+        return whole
+
+    def reject(self, job_id: str, first: int, reason: str) -> Deliver | None:
+        """The broker takes no tasks of a job from `first` on; `None` if there are none."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return None
+        refused = sorted(index for index in job.bodies if index >= first)
+        if job.refusal is None:
+            job.refusal = of_exception(SubmitRejected(reason)).encode()
+            # What the broker did take is a job still, and is to be closed.
+            job.opened, job.expected, job.close_sent = True, first, False
+        if not first:
+            job.opened = job.said = False
+            job.taken = 0
+        self._strike(job, refused)
+        self._settle(job)
+        return _refused(job, refused, job.refusal) if refused else None
+
+    def end(self, group: ResultGroup) -> Deliver | None:
+        """Strike off tasks that have ended; `None` if all of them had ended before."""
+        job = self._jobs.get(group.job)
+        if job is None or job.durable or not group.indices:
+            return None
+        indices, statuses, bodies = group.indices, group.statuses, group.bodies
+        if job.runs and max(indices) >= job.runs[0][0]:
+            # A broker that resumed the session may end what waits here to be submitted again.
+            dropped = job.drop_runs(indices)
+            self.unsent_tasks -= len(dropped)
+            self.unsent_bytes -= total(dropped)
+        pop = job.bodies.pop
+        popped = [pop(index, None) for index in indices]
+        if None in popped:
+            fresh = [place for place, body in enumerate(popped) if body is not None]
+            indices = [indices[place] for place in fresh]
+            statuses = bytes(statuses[place] for place in fresh)
+            bodies = [bodies[place] for place in fresh]
+        if not indices:
+            return None
+        self.held_tasks -= len(indices)
+        self.held_bytes -= total(body for body in popped if body is not None)
+        job.confirm(max(indices) + 1)
+        if job.blanks:  # the broker got no arguments for these, so whatever it says, it is this
+            statuses = bytes(
+                Status.CANCELLED if index in job.blanks else status
+                for index, status in zip(indices, statuses, strict=True)
+            )
+        if job.cancelled:
+            job.cancelled.difference_update(indices)
+            job.blanks.difference_update(indices)
+        if job.past is not None and job.past.tasks:
+            job.past.ended(indices)
+        self._settle(job)
+        return Deliver(job.id, indices, statuses, bodies)
+
+    def stand(self, message: Standing) -> None:
+        """Keep what the broker tells of jobs, for the next broker."""
+        for told in message.jobs:
+            job = self._jobs.get(told.job)
+            if job is not None and job.past is not None:
+                job.past.paused = told.paused
+                sent = job.sent() if told.cancelled else ()
+                job.cancelled.update(index for index in sent if index < told.cancelled)
+        for task in message.tasks:
+            job = self._jobs.get(task.job)
+            if job is not None and job.past is not None and task.index in job.bodies:
+                job.past.tasks[task.index] = task
+
+    def rewind(self, *, resumed: bool) -> tuple[list[Deliver], list[Span]]:
+        """After a welcome: what the broker may lack is to be sent again, cancellations too."""
+        # What was told last may be lost with the link, and tasks must not arrive without their function.
+        self._told.clear()
+        ended: list[Deliver] = []
+        spans: list[Span] = []
+        for job in list(self._jobs.values()):
+            if job.at_most_once and not resumed:
+                lost = [index for index in job.sent() if index not in job.cancelled]
+                if lost:
+                    self._strike(job, lost)
+                    count = len(lost)
+                    statuses = bytes([Status.LOST]) * count
+                    ended.append(Deliver(job.id, lost, statuses, [_LOST] * count))
+            tasks, size = job.unsent_tasks(), job.unsent_bytes()
+            job.rewind(resumed=resumed)
+            self.unsent_tasks += job.unsent_tasks() - tasks
+            self.unsent_bytes += job.unsent_bytes() - size
+            if resumed or job.durable:
+                self._blank(job, job.cancelled)
+                spans += self._cancellations(job, job.cancelled)
+            elif job.cancelled:  # a broker that does not know of them need not hear of them now
+                doomed = sorted(job.cancelled)
+                job.drop_runs(doomed)
+                ended.append(self._end_here(job, doomed))
+            self._settle(job)
+        return ended, spans
+
+    # Sending ------------------------------------------------------------------------------------
+
+    @property
+    def sendable(self) -> bool:
+        """Whether there is something to send that the window has room for."""
+        if not self._ready:
+            return False
+        job = self._ready[0]
+        if not job.runs:
+            return True  # a job's mere closing needs no room
+        if self.held_tasks - self.unsent_tasks >= self.window_tasks:
+            return False
+        there = self.held_bytes - self.unsent_bytes
+        return there == 0 or there + job.next_size() <= self.window_bytes
+
+    def lone_group(self, job_id: str, index: int | None, body: Payload) -> SubmitGroup | None:
+        """What `next_submit` gives if this task is appended now, and nothing happens before.
+
+        `index` is the number that the task will have; None: the next. None is given if there is, or may
+        be, more to send. Changes nothing.
+        """
+        job = self._jobs.get(job_id)
+        if job is None or self._ready or job.function not in self._told or not job.plain:
+            return None
+        first = job.next if index is None else index
+        return SubmitGroup(job_id, job.function, None, first, False, [body])
+
+    def next_submit(self, now: float) -> tuple[list[Function], list[SubmitGroup], list[Span]]:
+        """Take the next message's worth: functions to send first, groups, and what to cancel then.
+
+        Jobs take turns, so that a long one does not keep a short one waiting.
+        """
+        functions: list[Function] = []
+        groups: list[SubmitGroup] = []
+        durable: set[str] = set()
+        doomed: list[Span] = []
+        self.inputs, self.standings = [], []
+        tasks, size = 0, 0
+        while self.sendable and tasks < MESSAGE_TASKS and size < MESSAGE_BYTES:
+            job = self._ready.popleft()
+            job.queued = False
+            free_tasks = self.window_tasks - (self.held_tasks - self.unsent_tasks)
+            free_bytes = self.window_bytes - (self.held_bytes - self.unsent_bytes)
+            group, group_size = job.next_group(
+                min(MESSAGE_TASKS - tasks, free_tasks), min(MESSAGE_BYTES - size, free_bytes)
+            )
+            self.unsent_tasks -= len(group.bodies)
+            self.unsent_bytes -= group_size
+            tasks += len(group.bodies)
+            size += group_size
+            groups.append(group)
+            if group.options is not None and not job.durable:
+                if job.past is None:
+                    job.past = Past(now)
+                else:
+                    self.standings += job.past.messages(job.id, now)
+            if job.stores:
+                self.inputs += inputs_of(group)
+            if job.durable and job.id not in durable:
+                durable.add(job.id)
+                job.awaited += 1
+            function = self._functions[job.function]
+            if job.function not in self._told:
+                self._told.add(job.function)
+                if (
+                    function.bodies
+                ):  # without, it is one that the broker has had from another client
+                    functions.append(function)
+            doomed += job.spans(job.blanks_in(group))
+            self._settle(job)
+        return functions, groups, doomed
+
+    # In the books -------------------------------------------------------------------------------
+
+    def _strike(self, job: SessionJob, indices: list[int]) -> None:
+        """Strike off tasks, sent or not."""
+        if job.runs and indices and indices[-1] >= job.runs[0][0]:
+            dropped = job.drop_runs(indices)
+            self.unsent_tasks -= len(dropped)
+            self.unsent_bytes -= total(dropped)
+        self.held_tasks -= len(indices)
+        self.held_bytes -= total(map(job.bodies.pop, indices))
+        if job.cancelled:
+            job.cancelled.difference_update(indices)
+            job.blanks.difference_update(indices)
+
+    def _end_here(self, job: SessionJob, unsent: list[int]) -> Deliver:
+        """End cancelled tasks that the broker does not have."""
+        size = total(map(job.bodies.pop, unsent))
+        job.cancelled.difference_update(unsent)
+        job.blanks.difference_update(unsent)
+        self.held_tasks -= len(unsent)
+        self.unsent_tasks -= len(unsent)
+        self.held_bytes -= size
+        self.unsent_bytes -= size
+        return Deliver(job.id, unsent, bytes([Status.CANCELLED]) * len(unsent), [b""] * len(unsent))
+
+    def _blank(self, job: SessionJob, indices: Iterable[int]) -> None:
+        freed = job.blank(indices)
+        self.held_bytes -= freed
+        self.unsent_bytes -= freed
+
+    def _cancellations(self, job: SessionJob, indices: Iterable[int]) -> list[Span]:
+        """What to tell the broker. A span without indices would mean the whole job: never by chance."""
+        if not job.said:
+            return []
+        if job.doomed:
+            return [Span(job.id, 0, [])]
+        return job.spans(index for index in indices if index not in job.blanks)
+
+    def _settle(self, job: SessionJob) -> None:
+        """Put the job in line if it has something to send; forget it if it is over.
+
+        What has nothing to send any more leaves the line once it stands first.
+        """
+        if job.over:
+            if job.queued:
+                job.queued = False
+                self._ready.remove(job)
+            del self._jobs[job.id]
+            self._users[job.function] -= 1
+            if not self._users[job.function]:
+                del self._users[job.function], self._functions[job.function]
+                self._told.discard(job.function)
+        elif job.has_work and not job.queued:
+            job.queued = True
+            self._ready.append(job)
+        while self._ready and not self._ready[0].has_work:
+            self._ready.popleft().queued = False
+
+    def validate(self) -> None:
+        """Check every invariant; `AssertionError` names the one that does not hold."""
+        jobs = self._jobs.values()
+        for job in jobs:
+            job.validate()
+            assert not job.over, f"{job.id}: is over and still here"
+            assert job.queued or not job.has_work, f"{job.id}: has work to send, not in line"
+        assert self.held_tasks == sum(len(job.bodies) for job in jobs), "held tasks"
+        assert self.held_bytes == sum(total(job.bodies.values()) for job in jobs), "held bytes"
+        assert self.unsent_tasks == sum(job.unsent_tasks() for job in jobs), "unsent tasks"
+        assert self.unsent_bytes == sum(job.unsent_bytes() for job in jobs), "unsent bytes"
+        in_line = [job for job in jobs if job.queued]
+        assert {job.id for job in self._ready} == {job.id for job in in_line}, "the line"
+        assert len(self._ready) == len(in_line), "a job stands in line twice"
+        assert not self._ready or self._ready[0].has_work, "the first in line has nothing to send"
+        assert Counter(job.function for job in jobs) == self._users, "users of functions"
+        assert self._users.keys() == self._functions.keys(), "a function nobody uses"
+        assert self._told <= self._functions.keys(), "told of a function that is gone"
+
+
+def _refused(job: SessionJob, indices: list[int], body: Payload) -> Deliver:
+    """The end of tasks that the broker did not take."""
+    return Deliver(job.id, indices, bytes([Status.RAISED]) * len(indices), [body] * len(indices))

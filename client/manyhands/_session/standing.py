@@ -1,0 +1,40 @@
+"""What another broker must be told of a job: how old it is, and what the last one said of it.
+
+An attached job lives in the session alone. A broker that is started again learns from it that the job
+is paused, when it was submitted (its deadline counts from there), and how often tasks were tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from manyhands_shared.protocol.messages import JobStanding, Standing, TaskStanding
+
+#: Tasks in one message.
+_MESSAGE_TASKS = 4_096
+
+
+class Past:
+    """Of one job, which the first broker was sent at `began`."""
+
+    __slots__ = ("began", "paused", "tasks")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.paused = False
+        #: What was told of tasks that have not ended.
+        self.tasks: dict[int, TaskStanding] = {}
+
+    def ended(self, indices: Iterable[int]) -> None:
+        """These tasks have ended."""
+        for index in indices:
+            self.tasks.pop(index, None)
+
+    def messages(self, job_id: str, now: float) -> list[Standing]:
+        """All of it, for a broker that knows nothing."""
+        tasks = list(self.tasks.values())
+        first = JobStanding(job_id, max(0.0, now - self.began), self.paused, 0)
+        return [
+            Standing([] if start else [first], tasks[start : start + _MESSAGE_TASKS])
+            for start in range(0, max(1, len(tasks)), _MESSAGE_TASKS)
+        ]

@@ -1,0 +1,1 @@
+"""From a call to a task, in the caller's thread."""

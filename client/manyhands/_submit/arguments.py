@@ -1,0 +1,77 @@
+"""A call's arguments as a payload, taken as they are at the moment of the call."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from manyhands._submit.class_versions import version_of
+from manyhands_shared.errors import SubmitError
+from manyhands_shared.payloads import pickled, safe
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.processes.signal_handlers import is_from_handler
+from manyhands_shared.protocol import wire
+
+if TYPE_CHECKING:
+    from manyhands._values.store import Store
+    from manyhands_shared.protocol.job_options import JobOptions
+
+# Values that plain pickle takes whole: no buffer to leave outside, nothing that names `__main__`.
+_PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
+
+
+def pack(
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    store: Store | None = None,
+    *,
+    block: bool = True,
+) -> Payload:
+    """Pickle `(args, kwargs)`. The caller may change its arrays afterwards: they are copied.
+
+    Large buffers are kept in `store`, and only referred to; without one everything travels along.
+
+    Raises:
+        SubmitError: something in it cannot be pickled or is too large for a frame.
+        SubmitQueueFull: the store has no room, and `block` is false.
+    """
+    if not kwargs and _PLAIN.issuperset(map(type, args)):
+        return pickle.dumps((args, {}), 5)
+    if store is None:
+        return _whole(_dumps(args, kwargs))
+    with store.packing(block) as packer:
+        payload = packer.finish(_dumps(args, kwargs))
+    return _whole(payload)
+
+
+def packer(
+    options: JobOptions, store: Store, *, block: bool = True
+) -> Callable[[tuple[Any, ...], Mapping[str, Any]], Payload]:
+    """How the arguments of a job with these options are packed: as `pack`, or for safe nodes."""
+    if options.safe:
+        return safe.pack_arguments
+    # What a durable job refers to must not need this client.
+    return partial(pack, store=None if options.durable else store, block=block)
+
+
+def _dumps(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
+    try:
+        return pickled.dumps((args, dict(kwargs)), version_of)
+    except Exception as error:
+        if is_from_handler(error):
+            raise
+        raise SubmitError(
+            f"cannot pickle the arguments: {type(error).__name__}: {error}; "
+            "create such objects inside the task, or pass what they are made from"
+        ) from error
+
+
+def _whole(payload: Payload) -> Payload:
+    """The payload, with copies of what the caller may change."""
+    if isinstance(payload, bytes):
+        return payload
+    if any(memoryview(buffer).nbytes > wire.MAX_FRAME_BYTES for buffer in payload):
+        raise SubmitError(f"one argument has more than {wire.MAX_FRAME_BYTES} bytes; split it")
+    return pickled.snapshot(payload)

@@ -1,0 +1,235 @@
+"""Calls of functions as tasks: each function with its options is one open job."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from manyhands._io.io_thread import SessionLoop
+from manyhands._results.futures import FutureSink, RemoteFuture
+from manyhands._submit import arguments, functions
+from manyhands._submit.fingerprint import Fingerprint, importable
+from manyhands._submit.lru import Recent
+from manyhands_shared.errors import ConfigError
+from manyhands_shared.payloads import pickled, safe
+from manyhands_shared.payloads.wrappers import MapChunk, Setup, StarmapChunk
+from manyhands_shared.protocol.job_options import JobOptions
+from manyhands_shared.protocol.messages import Function
+
+#: Functions whose pickles are kept, with all that these hold, and jobs that are kept open.
+_KNOWN_FUNCTIONS = 1_000
+_OPEN_JOBS = 256
+_MAX_BYTES = 32 << 20
+#: How safe jobs say what wraps a function.
+_HOW: dict[Any, str] = {None: safe.CALL, MapChunk: safe.MAP, StarmapChunk: safe.STARMAP}
+
+
+class _Known:
+    """A function whose pickle is at hand."""
+
+    __slots__ = ("fingerprint", "function", "sink")
+
+    def __init__(self, function: Any, fingerprint: Fingerprint | None, sink: FutureSink) -> None:
+        self.function = function  # held, so that its id stays its own
+        self.fingerprint = fingerprint
+        self.sink = sink
+
+
+class OpenCalls:
+    """The jobs that calls are tasks of. Those used longest ago are closed when there are many."""
+
+    def __init__(self, loop: SessionLoop) -> None:
+        self._loop = loop
+        self._sinks: Recent[tuple[str, bytes], FutureSink] = Recent(_OPEN_JOBS, _MAX_BYTES)
+        self._lock = threading.Lock()
+        #: Stands for the initializer of these jobs.
+        self.setup_key = secrets.token_bytes(16)
+
+    def sink(
+        self, kind: str, function: Function, options: Callable[[], dict[str, Any]]
+    ) -> FutureSink:
+        """The open job of a function; `kind` stands for its options."""
+        key = kind, function.digest
+        with self._lock:
+            sink = self._sinks.use(key)
+            if sink is None:
+                sink = FutureSink(self._loop, function, options())
+                self._loop.open_job(sink.job)
+                for idle in self._sinks.put(key, sink, functions.weight(function)):
+                    self._close(idle)
+        return sink
+
+    def close(self) -> None:
+        """No more calls: the jobs end with their last task."""
+        with self._lock:
+            for sink in self._sinks.clear():
+                self._close(sink)
+
+    def cancel(self) -> None:
+        """Cancel every call that has not ended."""
+        with self._lock:
+            for sink in self._sinks.clear():
+                sink.retired = True
+                self._loop.cancel(sink.job)
+
+    def _close(self, sink: FutureSink) -> None:
+        sink.retired = True
+        self._loop.close_job(sink.job)
+
+
+class Calls:
+    """Turns calls into tasks of the right jobs.
+
+    Args:
+        loop: the session.
+        options: of every job.
+        initializer: called in each pool child before its first task of these jobs.
+        initargs: its arguments.
+        block: whether a call waits for room.
+        opened: where the jobs are kept; else in a place of their own.
+    """
+
+    def __init__(
+        self,
+        loop: SessionLoop,
+        options: JobOptions,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        block: bool = True,
+        opened: OpenCalls | None = None,
+    ) -> None:
+        self._put = loop.intake.put
+        if options.safe and initializer is not None:
+            raise ConfigError("a safe job has no initializer: it would travel as a pickle")
+        self._store = None if options.durable else loop.store
+        self._pack_arguments = arguments.packer(options, loop.store, block=block)
+        self._options = options
+        # Every option is in it, and what a mapping among them held when it was given.
+        self._kind = repr(options)
+        self._initializer = initializer
+        self._initargs = initargs
+        self._block = block
+        self._opened = opened or OpenCalls(loop)
+        self._known: Recent[int, _Known] = Recent(_KNOWN_FUNCTIONS, _MAX_BYTES)
+        self._find = self._known.values.get
+        self._lock = threading.Lock()
+
+    def submit(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> RemoteFuture:
+        """One call as one task.
+
+        Raises:
+            SubmitError: the function or an argument cannot be sent.
+            SubmitQueueFull: too many tasks wait, and this does not.
+        """
+        known = self._find(id(function))
+        if (
+            known is None
+            or known.sink.retired
+            or (known.fingerprint is not None and not known.fingerprint.holds())
+        ):
+            sink = self._learn(function, known)
+        else:
+            sink = known.sink
+        future = RemoteFuture(sink)
+        self._put(sink.job, future, self._pack_arguments(args, kwargs), block=self._block)
+        return future
+
+    def submitter(
+        self, function: Callable[..., Any], wrapper: Any = None
+    ) -> Callable[[tuple[Any, ...]], RemoteFuture]:
+        """For many calls of one function, inside `wrapper`: it is pickled now and not looked at again.
+
+        Raises:
+            SubmitError: the function cannot be sent.
+        """
+        sink = self._open(function, self.pack(function, wrapper))
+        pack = self._pack_arguments
+
+        def submit(args: tuple[Any, ...]) -> RemoteFuture:
+            future = RemoteFuture(sink)
+            self._put(sink.job, future, pack(args, {}), block=self._block)
+            return future
+
+        return submit
+
+    def pack(self, function: Callable[..., Any], wrapper: Any = None) -> Function:
+        """The function as it travels, inside `wrapper` and with the initializer if there is one."""
+        if self._options.safe:
+            return functions.pack_plain(function, _HOW[wrapper])
+        value = function if wrapper is None else wrapper(function)
+        if self._initializer is not None:
+            # One pickle for both, so that globals set by an initializer of `__main__` are the very
+            # globals that the function reads; such an initializer is run for each function anew.
+            key = self._opened.setup_key
+            if not importable(self._initializer):
+                state = hashlib.blake2b(key=key, digest_size=16)
+                whole = (value, self._initializer, self._initargs)
+                payload = pickled.dumps_by_value(whole, pickled.INLINE_BYTES)
+                for part in payload if isinstance(payload, tuple) else (payload,):
+                    state.update(part)
+                key = state.digest()
+            value = Setup(value, self._initializer, self._initargs, key)
+        value = None if value is function else value
+        return functions.pack(function, value, self._store, block=self._block)
+
+    def job_options(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """The options of a job of this function, as they travel."""
+        named = self._options.name or functions.describe(function)
+        parts = [function] if self._initializer is None else [function, self._initializer]
+        demands = functions.demands(*parts, safe=self._options.safe)
+        return {**self._options.to_map(), **demands, "name": named}
+
+    def close(self) -> None:
+        """No more calls: the jobs end with their last task."""
+        self._opened.close()
+        self._known.clear()
+
+    def _open(self, function: Callable[..., Any], packed: Function) -> FutureSink:
+        return self._opened.sink(self._kind, packed, lambda: self.job_options(function))
+
+    def _learn(self, function: Callable[..., Any], known: _Known | None) -> FutureSink:
+        """Pickle the function; find or open the job of what came out."""
+        fingerprint = None if known is None else known.fingerprint
+        if fingerprint is None or not fingerprint.blind:
+            fingerprint = functions.watch(function)
+        packed = self.pack(function)
+        sink = self._open(function, packed)
+        if functions.cacheable(function):
+            with self._lock:
+                known = _Known(function, fingerprint, sink)
+                self._known.put(id(function), known, functions.weight(packed))
+        return sink
+
+
+class CallsFamily:
+    """The `Calls` of one executor, one for each set of options that is in use."""
+
+    def __init__(self, loop: SessionLoop, make: Callable[[JobOptions, OpenCalls], Calls]) -> None:
+        self._make = make
+        self._opened = OpenCalls(loop)
+        self._members: weakref.WeakValueDictionary[str, Calls] = weakref.WeakValueDictionary()
+        self._lock = threading.Lock()
+
+    def of(self, options: JobOptions) -> Calls:
+        """Those with these options."""
+        key = repr(options)
+        with self._lock:
+            calls = self._members.get(key)
+            if calls is None:
+                calls = self._members[key] = self._make(options, self._opened)
+            return calls
+
+    def close(self) -> None:
+        """No more calls."""
+        self._opened.close()
+
+    def cancel(self) -> None:
+        """Cancel every call that has not ended."""
+        self._opened.cancel()

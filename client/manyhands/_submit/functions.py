@@ -1,0 +1,120 @@
+"""Functions on their way to the nodes: pickled once, named by their digest, noticed when changed.
+
+A function that can be imported goes by reference. Any other (of `__main__`, a lambda, a closure) goes by
+value, with all that it refers to, as that is at the moment of the call. Such a pickle is kept and used
+again as long as its `Fingerprint` holds; a function that has none is pickled at each call.
+
+Other callables (bound methods, partials, objects with `__call__`) are pickled at every call, as their
+state may differ each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from manyhands._session.input_refs import MIN_BYTES, StoredPayload
+from manyhands._submit.fingerprint import Fingerprint, importable
+from manyhands_shared import shm
+from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads import safe as plain
+from manyhands_shared.payloads.by_value import main_module
+from manyhands_shared.protocol import labels
+from manyhands_shared.protocol.messages import Function
+
+if TYPE_CHECKING:
+    from manyhands._values.store import Store
+
+
+def pack(
+    function: Callable[..., Any],
+    value: Any = None,
+    store: Store | None = None,
+    *,
+    block: bool = True,
+) -> Function:
+    """The function as it travels; `value` is what to send if it is not `function` itself.
+
+    Large buffers that it refers to are kept in `store`; without one everything travels along.
+
+    Raises:
+        SubmitError: it cannot be pickled.
+        SubmitQueueFull: the store has no room, and `block` is false.
+    """
+    value = function if value is None else value
+    blob = _by_reference(value) if value is function and importable(function) else None
+    if blob is None:
+        blob = _by_value(value, store, block=block)
+    digest = hashlib.blake2b(blob, digest_size=16).digest()
+    return Function(digest, describe(function), [blob])
+
+
+def weight(function: Function) -> int:
+    """Bytes that a function takes here, with what the store keeps for it."""
+    stored = sum(body.nbytes for body in function.bodies if isinstance(body, StoredPayload))
+    return pickled.total(function.bodies) + stored
+
+
+def pack_plain(function: Callable[..., Any], how: str = plain.CALL) -> Function:
+    """The function as it travels in a safe job: by its name.
+
+    Raises:
+        SubmitError: no node could find it by that.
+    """
+    blob = plain.pack_function(function, how)
+    return Function(hashlib.blake2b(blob, digest_size=16).digest(), describe(function), [blob])
+
+
+def demands(*parts: Callable[..., Any], safe: bool = False) -> dict[str, Any]:
+    """The options of a job that say which nodes can run it, if these are what it calls."""
+    if safe:
+        return {"needs": [labels.MSGPACK]}
+    if all(map(importable, parts)):
+        return {"python": labels.PYTHON}
+    import cloudpickle  # noqa: PLC0415 - whoever sends by value has it loaded
+
+    return {"python": labels.PYTHON, "needs": list(labels.by_value(cloudpickle.__version__))}
+
+
+def describe(function: Callable[..., Any]) -> str:
+    """What to call a function before people."""
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    module = getattr(function, "__module__", None) or ""
+    return str(name if module in ("", "builtins", "__main__") else f"{module}.{name}")[:200]
+
+
+def cacheable(function: Any) -> bool:
+    """Whether a pickle of it can be kept and checked."""
+    return isinstance(function, FunctionType) or importable(function)
+
+
+def watch(function: Any) -> Fingerprint | None:
+    """A fingerprint for a function that goes by value; one by reference needs none."""
+    if isinstance(function, FunctionType) and not importable(function):
+        return Fingerprint(function)
+    return None
+
+
+def _by_reference(function: Any) -> bytes | None:
+    try:
+        if not main_module.own_classes() and main_module.manager_key() is None:
+            return pickle.dumps(function, 5)
+        # 10 ms, and cloudpickle's 25
+        from manyhands_shared.payloads.by_value.script_pickle import with_script  # noqa: PLC0415
+
+        return with_script(function)
+    except Exception:  # noqa: BLE001 - then by value, whose error is the one to show
+        return None
+
+
+def _by_value(value: Any, store: Store | None, *, block: bool) -> bytes:
+    if store is None or not shm.host_id():
+        payload = pickled.dumps_by_value(value)
+    else:
+        with store.packing(block) as packer:
+            payload = packer.finish(pickled.dumps_by_value(value, MIN_BYTES))
+    assert isinstance(payload, bytes)
+    return payload

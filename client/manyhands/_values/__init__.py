@@ -1,0 +1,1 @@
+"""Large values that this client keeps, and results fetched from other hosts."""

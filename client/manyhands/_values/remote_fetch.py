@@ -1,0 +1,185 @@
+"""Fetches results from nodes of other hosts, on a thread of its own: a silent node holds up nobody.
+
+What a node cannot or will not give is `over` without a payload, and comes through the broker. A node
+that cannot be reached is left alone for a while.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from math import ceil
+
+import zmq
+
+from manyhands._session.events import Fetch
+from manyhands._values.fetch_connection import Line
+from manyhands_shared.clock import monotonic
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol.held_result import Server, Ticket
+from manyhands_shared.security.cluster_key import KeyPair
+from manyhands_shared.security.role_key import to_hex
+
+log = logging.getLogger("manyhands.client")
+
+#: A node that could not be reached is not tried again for so long.
+FORGET_SECONDS = 30.0
+#: Connections at once: each takes three descriptors.
+MAX_LINES = 64
+#: A connection over which nothing was fetched for so long is closed.
+IDLE_SECONDS = 60.0
+
+
+class Direct:
+    """All fetches of a session from other hosts.
+
+    Args:
+        over: called, on the thread here, with each fetch that is over, and its result or None.
+    """
+
+    def __init__(self, over: Callable[[Fetch, Payload | None], None]) -> None:
+        public, secret = zmq.curve_keypair()
+        self._pair = KeyPair(public, secret)
+        #: The public key with which it comes, in hexadecimal.
+        self.public = to_hex(public)
+        self._over = over
+        self._wanted: deque[tuple[Fetch, Ticket, Server]] = deque()
+        self._lines: dict[Server, Line] = {}
+        self._unreachable: dict[Server, float] = {}
+        self._closing = self._ended = False
+        self._thread: threading.Thread | None = None
+        self._wake = self._wake_in = -1
+
+    # For the session's thread -------------------------------------------------------------------
+
+    def fetch(self, wanted: Fetch, ticket: Ticket, server: Server) -> None:
+        """Begin to fetch a result; `over` follows.
+
+        Raises:
+            OSError: the system gives no descriptor for it.
+        """
+        if self._thread is None:
+            self._wake, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._thread = threading.Thread(target=self._run, name="manyhands-fetch", daemon=True)
+            self._thread.start()
+        self._wanted.append((wanted, ticket, server))
+        self._rouse()
+        if self._ended:  # looked at after the append, as it is set before the rest is turned away
+            self._reject()
+
+    def close(self) -> None:
+        """Fetch no more, and wait for the end of the thread. What was fetched stays."""
+        if self._thread is not None:
+            self._closing = True
+            self._rouse()
+            self._thread.join()
+            self._thread = None
+            os.close(self._wake)
+            os.close(self._wake_in)
+
+    def _rouse(self) -> None:
+        try:
+            os.write(self._wake_in, b"\0")
+        except BlockingIOError:
+            return  # the pipe is full, so it is awake
+
+    def _reject(self) -> None:
+        """Once ended: turn away what is queued."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._over(self._wanted.popleft()[0], None)
+
+    # On its own thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        poller = zmq.Poller()
+        poller.register(self._wake, zmq.POLLIN)
+        try:
+            while not self._closing:
+                ready = dict(poller.poll(self._patience(monotonic())))
+                if self._wake in ready:
+                    os.read(self._wake, 4096)
+                self._turn(context, poller, monotonic())
+        except Exception:
+            log.exception("fetching from nodes failed inside; please report this")
+        finally:
+            for server, line in list(self._lines.items()):
+                for wanted in line.give_up():
+                    self._over(wanted, None)
+                self._drop(server, poller)
+            context.term()
+            self._ended = True
+            self._reject()
+
+    def _patience(self, now: float) -> int | None:
+        """Milliseconds to wait; None is for ever."""
+        times = [
+            line.used_at + IDLE_SECONDS if (due := line.deadline) is None else due
+            for line in self._lines.values()
+        ]
+        return max(0, ceil((min(times) - now) * 1e3)) if times else None
+
+    def _turn(
+        self, context: zmq.Context[zmq.Socket[bytes]], poller: zmq.Poller, now: float
+    ) -> None:
+        while self._wanted:
+            wanted, ticket, server = self._wanted.popleft()
+            line = self._lines.get(server)
+            if line is None:
+                line = self._connect(context, poller, server, now)
+            if line is None:
+                self._over(wanted, None)
+            else:
+                line.fetch(wanted, ticket, now)
+        for server, line in list(self._lines.items()):
+            for wanted, payload in line.turn(now):
+                self._over(wanted, payload)
+            if line.broken:
+                if not line.reached:
+                    self._unreachable[server] = now + FORGET_SECONDS
+                log.info(
+                    "results of the node at %s, port %d, come through the broker for now: %s",
+                    server.address,
+                    server.port,
+                    line.broken,
+                )
+            if line.broken or (not line.busy and now >= line.used_at + IDLE_SECONDS):
+                self._drop(server, poller)
+
+    def _connect(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        poller: zmq.Poller,
+        server: Server,
+        now: float,
+    ) -> Line | None:
+        """A new line; None for one that it is no use to try, or that there are too many beside."""
+        if now < self._unreachable.get(server, now):
+            return None
+        past = [gone for gone, until in self._unreachable.items() if until <= now]
+        for gone in past:
+            del self._unreachable[gone]
+        if len(self._lines) >= MAX_LINES:
+            idle = [server for server, line in self._lines.items() if not line.busy]
+            if not idle:
+                return None
+            self._drop(min(idle, key=lambda server: self._lines[server].used_at), poller)
+        try:
+            line = Line(context, server, self._pair, now)
+        except zmq.ZMQError:
+            return None
+        self._lines[server] = line
+        poller.register(line.socket, zmq.POLLIN)
+        poller.register(line.monitor, zmq.POLLIN)
+        return line
+
+    def _drop(self, server: Server, poller: zmq.Poller) -> None:
+        line = self._lines.pop(server)
+        poller.unregister(line.socket)
+        poller.unregister(line.monitor)
+        line.close()

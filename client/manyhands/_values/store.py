@@ -1,0 +1,316 @@
+"""Large values that are kept here and lent to the nodes, each once, whatever the number of tasks.
+
+On this host nodes map them where they lie; others get them through the broker, once for each node. A
+value lives as long as somebody here refers to it: a `Ref`, or a task that has not ended.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+from manyhands._session.input_refs import MIN_BYTES, StoredPayload, largest
+from manyhands._values.expiring_cache import Linger
+from manyhands_shared import shm
+from manyhands_shared.errors import SubmitError, SubmitQueueFull
+from manyhands_shared.payloads import pickled, refs
+from manyhands_shared.payloads.pickled import Buffer, Payload
+from manyhands_shared.payloads.refs import Place, public_name
+from manyhands_shared.processes.descriptors import NO_DESCRIPTOR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from manyhands._io.submit_queue import Intake
+
+#: Bytes that are kept before `put` waits for tasks to end.
+MAX_BYTES = 4 << 30
+_LOOK_AGAIN_SECONDS = 0.1
+_LINGER_SECONDS = 5.0
+
+_packing = threading.local()
+
+
+class _Kept:
+    """A segment of ours, for as long as this object lives."""
+
+    __slots__ = ("__weakref__", "place")
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+
+class Ref:
+    """A value that was scattered. A task that gets it as an argument, or inside one, gets the value.
+
+    Arrays in it are read-only there, for all tasks of a node look at the same memory.
+    """
+
+    __slots__ = ("_kept", "_value")
+
+    def __init__(self, kept: _Kept | None, value: Callable[[], Any]) -> None:
+        self._kept = kept
+        self._value = value
+
+    def __repr__(self) -> str:
+        size = "" if self._kept is None else f" of {sum(self._kept.place.lengths)} bytes"
+        return f"<manyhands.Ref{size}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        found: list[_Kept] | None = getattr(_packing, "found", None)
+        if found is None or self._kept is None:
+            # It goes where this client may be gone: the value itself has to go along.
+            return _itself, (self._value(),)
+        found.append(self._kept)
+        return refs.value_of, tuple(self._kept.place)
+
+
+class _Call:
+    """Pickles as a call that makes the value."""
+
+    def __init__(self, head: bytes, parts: list[Any]) -> None:
+        self._call = refs.with_buffers, (head, parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._call
+
+
+class Store:
+    """What a session keeps. Its methods may be called from any thread, but for those that say so.
+
+    Args:
+        session: the session's secret token.
+        intake: leads to the thread that lends.
+        serve: called with the lender, on that thread, as soon as there is one.
+    """
+
+    def __init__(self, session: bytes, intake: Intake, serve: Callable[[shm.Lender], None]) -> None:
+        self._owner = public_name(session)
+        self._intake = intake
+        self._serve = serve
+        self._pid = os.getpid()
+        self._seed = secrets.randbits(64)
+        self._lender: shm.Lender | None = None
+        self._kept: weakref.WeakValueDictionary[bytes, _Kept] = weakref.WeakValueDictionary()
+        # The next call may take the same argument when no call is left that does.
+        self._linger = Linger(_LINGER_SECONDS, MAX_BYTES // 4)
+        self._shelf = shm.Shelf()
+        self._segments: dict[bytes, shm.Spot] = {}
+        # What was sent through the broker, and whom to tell when it is gone.
+        self._supplied: dict[bytes, Callable[[bytes], None]] = {}
+        self._nbytes = 0
+        self._room = threading.Condition()
+
+    @contextmanager
+    def packing(self, block: bool) -> Iterator[Packer]:
+        """Within this, what is pickled in this thread may refer to what is kept here."""
+        packer = Packer(self, block=block)
+        before = getattr(_packing, "found", None)
+        _packing.found = packer.found
+        try:
+            yield packer
+        finally:
+            _packing.found = before
+
+    def scatter(self, value: Any) -> Ref:
+        """Keep a value, as it is now.
+
+        Raises:
+            SubmitError: it cannot be pickled, or the system has no memory for it.
+        """
+        try:
+            payload = pickled.dumps(value)
+        except Exception as error:
+            raise SubmitError(f"cannot pickle it: {type(error).__name__}: {error}") from error
+        parts = payload if isinstance(payload, tuple) else (payload,)
+        if not shm.host_id():
+            copies = tuple(map(bytes, parts))
+            return Ref(None, lambda: pickled.loads_shared(copies))
+        kept = self.put(parts, block=True)
+        if kept is None:
+            return Ref(None, lambda: pickled.loads(payload))
+        return Ref(kept, lambda: pickled.loads_shared(self.buffers(kept.place.key)))
+
+    def put(self, parts: Sequence[Buffer], *, block: bool) -> _Kept | None:
+        """Keep buffers, unless the very same are kept already.
+
+        None: there are too few descriptors left to keep more, and values have to travel whole.
+
+        Raises:
+            SubmitError: the system has no memory for them.
+            SubmitQueueFull: there is no room, and `block` is false.
+        """
+        views = [memoryview(part).cast("B") for part in parts]
+        lengths = tuple(view.nbytes for view in views)
+        digest = self._digest(views)
+        size = shm.span(lengths)
+        kept = self._kept.get(digest)
+        if kept is not None:
+            self._linger.use(digest, kept, size)
+            return kept
+        self._reserve(size, block=block)
+        try:
+            lender = self._lending()
+            spot = self._shelf.place(size)
+        except OSError as error:
+            self._release(size)
+            if error.errno in NO_DESCRIPTOR:
+                return None
+            raise SubmitError(f"no memory to keep {size} bytes: {error}") from None
+        if spot is None:
+            self._release(size)
+            return None
+        mapping = mmap.mmap(spot.fd, size, offset=spot.at)
+        with mapping as memory, memoryview(memory) as view:
+            shm.lay(view, views)
+            # Of what lies there now: the caller's other threads may have written to it meanwhile.
+            digest = self._digest(shm.cut(view, lengths))
+        key = secrets.token_bytes(16)
+        kept = _Kept(Place(key, lengths, shm.host_id(), lender.address, self._owner))
+        self._kept[digest] = kept
+        self._segments[key] = spot
+        self._intake.command(lambda: self._offer(lender, key, spot))
+        weakref.finalize(kept, self._dropped, key, size).atexit = False
+        self._linger.use(digest, kept, size)
+        return kept
+
+    def buffers(self, key: bytes) -> tuple[Buffer, ...]:
+        """What is kept under a key, which somebody refers to.
+
+        Raises:
+            OSError, ValueError, KeyError: it cannot be had.
+        """
+        spot = self._segments[key]
+        lengths = next(kept.place.lengths for kept in self._kept.values() if kept.place.key == key)
+        view = shm.shared_view(spot.fd, shm.span(lengths), at=spot.at)
+        return shm.cut(view, lengths)
+
+    def supply(self, key: bytes, gone: Callable[[bytes], None]) -> list[Payload]:
+        """What is kept under a key as the bodies of a `Stock`; `gone` is called when it is no more.
+
+        On the lending thread.
+        """
+        try:
+            payload = self.buffers(key)
+        except (OSError, ValueError, LookupError, StopIteration):
+            return []
+        self._supplied[key] = gone
+        return [payload]
+
+    def close(self) -> None:
+        """Lend no more: the session is over. On the lending thread."""
+        self._linger.clear()
+        if self._lender is not None:
+            self._lender.close()
+            self._lender = None
+
+    def _digest(self, views: Sequence[memoryview]) -> bytes:
+        # Not against an enemy, who would be the caller himself, but his own seed all the same.
+        state = xxhash.xxh3_128(seed=self._seed)
+        for view in views:
+            state.update(view.nbytes.to_bytes(8, "little"))
+            state.update(view)
+        digest: bytes = state.digest()
+        return digest
+
+    def _lending(self) -> shm.Lender:
+        with self._room:
+            if self._lender is None:
+                lender = self._lender = shm.Lender(secrets.token_hex(16))
+                self._intake.command(lambda: self._serve(lender))
+            return self._lender
+
+    def _reserve(self, size: int, *, block: bool) -> None:
+        with self._room:
+            while self._nbytes and self._nbytes + size > MAX_BYTES:
+                self._linger.clear()
+                if not block:
+                    raise SubmitQueueFull("too many bytes are kept for tasks; take results first")
+                if self._intake.error is not None:
+                    raise self._intake.error
+                self._room.wait(_LOOK_AGAIN_SECONDS)
+            self._nbytes += size
+
+    def _release(self, size: int) -> None:
+        with self._room:
+            self._nbytes -= size
+            self._room.notify_all()
+
+    def _offer(self, lender: shm.Lender, key: bytes, spot: shm.Spot) -> None:
+        if self._lender is lender:
+            lender.offer(key, spot.fd, lambda: self._closed(key), spot.at)
+        else:  # the session ended before
+            self._closed(key)
+
+    def _closed(self, key: bytes) -> None:
+        spot = self._segments.pop(key, None)
+        if spot is not None:
+            self._shelf.free(spot)
+
+    def _dropped(self, key: bytes, size: int) -> None:
+        """Nobody refers to it any more. On whatever thread noticed that."""
+        if os.getpid() == self._pid:
+            self._release(size)
+            self._intake.command(lambda: self._withdraw(key))
+
+    def _withdraw(self, key: bytes) -> None:
+        gone = self._supplied.pop(key, None)
+        if gone is not None:
+            gone(key)
+        if self._lender is not None:
+            self._lender.withdraw(key, tell=True)
+
+
+class Packer:
+    """Turns what was pickled into what is submitted."""
+
+    def __init__(self, store: Store, *, block: bool) -> None:
+        self._store = store
+        self._block = block
+        #: What the pickle refers to.
+        self.found: list[_Kept] = []
+
+    def finish(self, payload: Payload) -> Payload:
+        """Keep the large buffers of a payload, and put references in their place.
+
+        Raises:
+            SubmitError, SubmitQueueFull: as `Store.put`.
+        """
+        large = isinstance(payload, tuple) and any(map(_is_large, payload[1:]))
+        if not (large or self.found) or not shm.host_id():
+            return payload
+        if isinstance(payload, tuple):
+            head, *buffers = payload
+            payload = pickle.dumps(_Call(bytes(head), list(map(self._part, buffers))), 5)
+        whole = StoredPayload(payload)
+        whole.kept = self.found
+        places = [kept.place for kept in self.found]
+        whole.nbytes = sum(sum(place.lengths) for place in places)
+        whole.inputs = largest((place.key, sum(place.lengths)) for place in places)
+        return whole
+
+    def _part(self, buffer: Buffer) -> bytes | tuple[Any, ...]:
+        if not _is_large(buffer):
+            return bytes(buffer)
+        kept = self._store.put([buffer], block=self._block)
+        if kept is None:
+            return bytes(buffer)
+        self.found.append(kept)
+        return tuple(kept.place)
+
+
+def _is_large(buffer: Buffer) -> bool:
+    return memoryview(buffer).nbytes >= MIN_BYTES
+
+
+def _itself(value: Any) -> Any:
+    return value

@@ -1,0 +1,1 @@
+"""What a load test found, as tables, charts and pages."""

@@ -1,0 +1,110 @@
+"""Options of jobs as users write them, turned into what travels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from manyhands_shared.errors import ConfigError, ManyhandsError, ProtocolError
+from manyhands_shared.protocol.job_options import JobOptions
+from manyhands_shared.shm import host_id
+
+if TYPE_CHECKING:
+    from manyhands.job import Job
+
+#: An exception class, or the name of one: ``ValueError``, ``package.Error``.
+ErrorName = type[BaseException] | str
+
+
+class TaskOptions(TypedDict, total=False):
+    """What `Client.submit_job`, `Executor` and `Executor.with_options` take. Times in seconds.
+
+    - `priority`: higher goes first on the whole broker, -1000 to 1000.
+    - `durable`: the broker's journal holds the job, which then outlives this client and the broker.
+      Without (the default) this client holds it, and it ends with this client.
+    - `retries`: how often a task that raised or timed out runs again.
+    - `retry_on`: only after these exceptions, classes or names; a built-in class stands for those
+      derived from it as well.
+    - `retry_delay`, `retry_max_delay`: the wait before the first retry (1), doubling up to the
+      maximum (60).
+    - `timeout`: an attempt that takes longer is killed, in C code too, and raises `TaskTimeout`.
+    - `deadline`: from submission; what has not ended by then raises `TaskTimeout`.
+    - `at_most_once`: a task that may have started is never run again; it raises `TaskLost` instead.
+      Not together with `retries`.
+    - `speculative`: insurance against stragglers. Once nothing of the job waits any more and slots
+      are free, a task that takes far longer than the others runs a second time, on another node; the
+      first result counts and the other run is killed. Not together with `at_most_once`.
+    - `crash_limit`: a task that ended so many children or nodes is not run again (0: the broker's).
+    - `safe`: the function goes by its name, which nodes must be able to import, and arguments and
+      results are plain values (msgpack). Safe nodes take no others; no pickle is loaded here either.
+    - `resources`: what each task takes of its node: ``{"cpus": 2, "memory": 4e9, "gpu": 1}``.
+    - `after`: durable jobs, or their ids. The tasks begin when all of these are done, and get the
+      results of each as a list before their own arguments. Makes this job durable too.
+    """
+
+    priority: int
+    durable: bool
+    retries: int
+    retry_on: ErrorName | Iterable[ErrorName]
+    retry_delay: float
+    retry_max_delay: float
+    timeout: float | None
+    deadline: float | None
+    at_most_once: bool
+    speculative: bool
+    crash_limit: int
+    safe: bool
+    resources: Mapping[str, float]
+    after: Iterable[Job | str]
+
+
+def job_options(
+    name: str | None = None, *, tasks_per_child: int | None = None, **options: Any
+) -> JobOptions:
+    """The options of a job, known to be such as the broker takes; keys as in `TaskOptions`.
+
+    Raises:
+        ConfigError: one of them is not.
+        TypeError: there is none by that name.
+    """
+    given = {"name": name or "", "tasks_per_child": tasks_per_child or 0, **options}
+    if unknown := given.keys() - JobOptions.__dataclass_fields__.keys():
+        raise TypeError(f"unknown option {min(unknown)!r}")
+    for key in ("timeout", "deadline"):
+        given[key] = given.get(key) or 0.0
+    if "retry_on" in given:
+        given["retry_on"] = _names(given["retry_on"])
+    if "after" in given:
+        given["after"] = _ids(given["after"])
+    if "resources" in given:
+        given["resources"] = dict(given["resources"])
+    if given.get("after"):
+        given.setdefault("durable", True)
+    # What the journal is to hold goes through the broker.
+    given.setdefault("direct", bool(host_id()) and not given.get("durable"))
+    try:
+        made = JobOptions.from_map(given)
+    except ProtocolError as error:
+        raise ConfigError(str(error)) from None
+    if made.after and not made.durable:
+        raise ConfigError("only a durable job can come after others; leave out durable=False")
+    return made
+
+
+def _names(errors: ErrorName | Iterable[ErrorName]) -> tuple[str, ...]:
+    chosen = (errors,) if isinstance(errors, str | type) else tuple(errors)
+    return tuple(name if isinstance(name, str) else _name(name) for name in chosen)
+
+
+def _name(kind: type[BaseException]) -> str:
+    """As a node names the class of what was raised; ours by their plain names."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        raise ConfigError(f"retry_on takes exception classes and their names, not {kind!r:.80}")
+    if kind.__module__ == "builtins" or issubclass(kind, ManyhandsError):
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _ids(jobs: Any) -> tuple[str, ...]:
+    chosen = (jobs,) if isinstance(jobs, str) or hasattr(jobs, "id") else tuple(jobs)
+    return tuple(job if isinstance(job, str) else job.id for job in chosen)

@@ -1,0 +1,1 @@
+"""Functions and classes that no other process can import: they travel as what they hold."""

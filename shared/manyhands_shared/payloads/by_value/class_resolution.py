@@ -1,0 +1,149 @@
+"""Classes and functions that travel by value: which ones they become where they arrive.
+
+cloudpickle sends a class of a script with all that it holds, under an id. Where that id is known it
+writes the class anew with what came. So a result would reset the attributes of the client's own class,
+and give its methods copied globals; and in a child, the class of one function would become the class
+of another one. Here a class that is known is left as it is, and an `Arrival` says which are known:
+
+- at home, in a client: its own classes and functions, by id, else by their name in their module;
+- with a function that comes to a child: none. Its classes are its own, as it was when it was submitted;
+- with arguments: the classes of the function that they are for; others by id and version;
+- with what comes while it runs: its classes, and then as at home.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from types import CodeType, FunctionType
+from typing import Any, Protocol
+
+from manyhands_shared.payloads.by_value.main_module import Main
+
+#: Classes of arguments alone that a child remembers.
+_MAX_GUESTS = 1_000
+#: Classes that came with arguments alone, by id, with their versions.
+Guests = OrderedDict[str, tuple[int | None, type]]
+
+
+class Arrival(Protocol):
+    """Says what classes and functions become that arrive."""
+
+    def find(self, name: str, extra: dict[str, Any], module: str | None) -> type | None:
+        """Return the class of this id if it is known; it is left as it is then."""
+
+    def add(self, name: str, extra: dict[str, Any], kind: type) -> None:
+        """Remember a class that was made."""
+
+    def function(self, module: str | None, code: CodeType) -> FunctionType | None:
+        """Return the function with this code if it is known."""
+
+
+class Home:
+    """At a client: what comes back meets what it was made from."""
+
+    def find(self, name: str, extra: dict[str, Any], module: str | None) -> type | None:
+        """See `Arrival`."""
+        from cloudpickle import cloudpickle  # noqa: PLC0415 - loaded where there is such a pickle
+
+        with cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK:
+            known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(name)
+        if not isinstance(known, type):
+            known = _named(module, extra.get("qualname", ""))
+        return known if isinstance(known, type) else None
+
+    def add(self, name: str, extra: dict[str, Any], kind: type) -> None:
+        """See `Arrival`."""
+
+    def function(self, module: str | None, code: CodeType) -> FunctionType | None:
+        """See `Arrival`."""
+        found = _named(module, code.co_qualname)
+        return found if type(found) is FunctionType and found.__code__ == code else None
+
+
+HOME = Home()
+
+
+class World:
+    """In a child: the classes that came with one function. An `Arrival` for that function itself.
+
+    Args:
+        guests: of the child.
+    """
+
+    __slots__ = ("arguments", "classes", "main", "running")
+
+    def __init__(self, guests: Guests) -> None:
+        #: What tasks find of the script.
+        self.main = Main()
+        #: By id.
+        self.classes: dict[str, type] = {}
+        #: For what the function is called with.
+        self.arguments: Arrival = _Arguments(self.classes, guests, self.main)
+        #: For what comes while it runs.
+        self.running: Arrival = _Running(self.classes)
+
+    def find(self, name: str, _extra: dict[str, Any], _module: str | None) -> type | None:
+        """See `Arrival`."""
+        return self.classes.get(name)
+
+    def add(self, name: str, _extra: dict[str, Any], kind: type) -> None:
+        """See `Arrival`."""
+        self.classes[name] = kind
+
+    def function(self, _module: str | None, _code: CodeType) -> FunctionType | None:
+        """See `Arrival`."""
+        return None
+
+
+class _Arguments:
+    __slots__ = ("_classes", "_guests", "_main")
+
+    def __init__(self, classes: dict[str, type], guests: Guests, main: Main) -> None:
+        self._classes = classes
+        self._guests = guests
+        self._main = main
+
+    def find(self, name: str, extra: dict[str, Any], _module: str | None) -> type | None:
+        found = self._classes.get(name)
+        if found is None and name in self._guests:
+            version, guest = self._guests[name]
+            if version is not None and version == extra.get("version"):
+                self._guests.move_to_end(name)
+                self._main.receive(extra.get("qualname", ""), guest)
+                return guest
+        return found
+
+    def add(self, name: str, extra: dict[str, Any], kind: type) -> None:
+        self._guests[name] = extra.get("version"), kind
+        self._main.receive(extra.get("qualname", ""), kind)
+        self._guests.move_to_end(name)
+        if len(self._guests) > _MAX_GUESTS:
+            self._guests.popitem(last=False)
+
+    def function(self, _module: str | None, _code: CodeType) -> FunctionType | None:
+        return None
+
+
+class _Running:
+    __slots__ = ("_classes",)
+
+    def __init__(self, classes: dict[str, type]) -> None:
+        self._classes = classes
+
+    def find(self, name: str, extra: dict[str, Any], module: str | None) -> type | None:
+        return self._classes.get(name) or HOME.find(name, extra, module)
+
+    def add(self, name: str, extra: dict[str, Any], kind: type) -> None:
+        HOME.add(name, extra, kind)
+
+    def function(self, module: str | None, code: CodeType) -> FunctionType | None:
+        return HOME.function(module, code)
+
+
+def _named(module: str | None, qualname: str) -> Any:
+    """What a module calls so; `None` if nothing."""
+    found: Any = sys.modules.get(module or "")
+    for part in qualname.split("."):
+        found = vars(found).get(part) if hasattr(found, "__dict__") else None
+    return found

@@ -1,0 +1,135 @@
+"""What a task finds of its script: the module `__main__`, and multiprocessing's key.
+
+A child of a forked pool has the script's `__main__`. Here it has a module with what travelled with the
+function: the function itself, what it refers to, and what annotations name. Other classes of the script
+lie in there as pickles, and are loaded when something asks for them by name, as plain `pickle` does.
+Each function has a module of its own, for it sees the script as it was when the function was submitted.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any
+
+
+class Main(types.ModuleType):
+    """The `__main__` of the tasks of one function.
+
+    It has no attribute `__file__`, though functions find that name among their globals: what starts a
+    process (loky, for one) would have it run the script again.
+    """
+
+    # Outside of the module's names, which are the script's.
+    __slots__ = ("_guests", "classes", "key")
+
+    def __init__(self) -> None:
+        super().__init__("__main__")
+        #: Pickles of classes that nothing has asked for yet.
+        self.classes: dict[str, bytes] = {}
+        #: multiprocessing's key of the script; None for this process's own.
+        self.key: bytes | None = None
+        self._guests: set[str] = set()
+
+    def receive(self, name: str, kind: type) -> None:
+        """Enter a class that came with arguments, unless the function brought one of its name."""
+        ours = name in self._guests or name not in vars(self)
+        if ours and name.isidentifier() and kind.__module__ == "__main__":
+            self._guests.add(name)
+            setattr(self, name, kind)
+
+    @property
+    def __file__(self) -> str:  # type: ignore[override]
+        raise AttributeError("__main__ of a task has no attribute '__file__'")
+
+    def __getattr__(self, name: str) -> Any:
+        pickled = self.classes.pop(name, None)
+        if pickled is None:
+            raise AttributeError(f"module '__main__' has no attribute {name!r}")
+        from manyhands_shared.payloads import pickled as serial  # noqa: PLC0415 - which is loaded, and knows this module
+
+        value = serial.load(pickled, None)
+        setattr(self, name, value)
+        return value
+
+
+class Script:
+    """The script whose function runs in this process, or is being loaded."""
+
+    def __init__(self) -> None:
+        self.main: Main | None = None
+        self._own_key: bytes | None = None
+
+    def enter(self, main: Main) -> None:
+        """Make this the script of what runs from now on."""
+        from multiprocessing import process  # noqa: PLC0415 - a client does not come here
+
+        here = process.current_process()
+        if self._own_key is None:
+            self._own_key = bytes(here.authkey)
+        self.main = main
+        sys.modules["__main__"] = main
+        here.authkey = main.key or self._own_key
+
+
+#: There is one in a process, as there is one `__main__`.
+script = Script()
+
+
+def own_classes() -> dict[str, type]:
+    """Return the classes of this process's own script, by their names in it."""
+    return {
+        name: value
+        for name, value in list(vars(sys.modules["__main__"]).items())
+        if isinstance(value, type) and value.__module__ == "__main__"
+    }
+
+
+def manager_key() -> bytes | None:
+    """Return multiprocessing's key of this process, if it uses managers, whose queues want it."""
+    if "multiprocessing.managers" not in sys.modules:
+        return None
+    from multiprocessing import process  # noqa: PLC0415 - it is loaded
+
+    return bytes(process.current_process().authkey)
+
+
+def main_globals(names: dict[str, Any]) -> dict[str, Any]:
+    """Return the globals of functions of the script. Called by pickles of such functions."""
+    main = script.main
+    if main is None:
+        return names
+    main.__dict__.update(names)
+    return main.__dict__
+
+
+def use_key(key: bytes | None) -> None:
+    """Take multiprocessing's key from the script, if it sent one: what is loaded next may need it."""
+    main = script.main
+    if main is not None and key is not None:
+        main.key = key
+        script.enter(main)
+
+
+def restore(
+    _: None,
+    value: Any,
+    names: Mapping[str, Any],
+    classes: Mapping[str, bytes],
+    python: tuple[int, ...],
+) -> Any:
+    """Return the value of a function's pickle, and enter what came along into `__main__`.
+
+    Args:
+        value: the function, or what it travels in.
+        names: what travelled with it, by its name in the script.
+        classes: pickles of further classes, by their names.
+        python: the version that wrote the pickles of classes. Another one cannot read them.
+    """
+    main = script.main
+    if main is not None:
+        main.__dict__.update(names)
+        if python == sys.version_info[:2]:
+            main.classes.update(classes)
+    return value

@@ -1,0 +1,158 @@
+"""Pickling and loading what travels by value: cloudpickle, with a say in what classes become.
+
+See `class_resolution` for why. Only loaded where something does travel so: cloudpickle takes 25 ms.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from importlib import import_module
+from types import CodeType
+from typing import Any
+
+from cloudpickle import cloudpickle
+
+from manyhands_shared.payloads.by_value import reducers
+from manyhands_shared.payloads.by_value.class_resolution import Arrival
+
+_by_id = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
+_ids = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS
+_id_lock = cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK
+_make_class = cloudpickle._make_skeleton_class
+_make_enum = cloudpickle._make_skeleton_enum
+_MODULE = cloudpickle.__name__
+
+#: Gives a number that changes when a class does.
+Version = Callable[[type], int]
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle's, which says more of a class: its full name, and its version if that is asked for."""
+
+    def __init__(
+        self,
+        file: io.BytesIO,
+        protocol: int,
+        buffer_callback: Callable[[pickle.PickleBuffer], Any] | None,
+        version: Version | None = None,
+    ) -> None:
+        super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
+        self._version = version
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce what goes by value; everything else is left to the usual ways."""
+        reduced = reducers.reduce(obj)
+        if reduced is None:
+            reduced = super().reducer_override(obj)
+        if type(reduced) is not tuple:
+            return reduced
+        self.note(obj)
+        if reducers.is_generic(obj):
+            return reducers.reduce_generic(obj)
+        if reduced[0] in (_make_class, _make_enum):
+            maker, arguments, *rest = reduced
+            rest[0][0]["__qualname__"] = obj.__qualname__  # cloudpickle forgets it
+            extra = {"qualname": obj.__qualname__}
+            if self._version is not None:
+                extra["version"] = self._version(obj)
+            # A base that is no class makes slots of its own, as `typing.NamedTuple` does.
+            plain = maker is _make_class and all(isinstance(base, type) for base in arguments[2])
+            if plain and "__slots__" in vars(obj):
+                arguments = _with_slots(obj, arguments, rest[0][0])
+            return (maker, (*arguments[:-1], extra), *rest)
+        return reduced
+
+    def note(self, obj: Any) -> None:
+        """Called for each object that goes by value."""
+
+
+def _with_slots(kind: type, arguments: tuple[Any, ...], members: dict[str, Any]) -> tuple[Any, ...]:
+    """Have a class made with its slots, which cloudpickle only tells it of afterwards.
+
+    Else its instances have a `__dict__` over there, and do not load where they have none.
+
+    Args:
+        kind: the class.
+        arguments: of `_make_class`; the fourth goes into the class's name space when it is made.
+        members: the class's other attributes. What the slots make by themselves is taken out of them.
+    """
+    slots = members.pop("__slots__")
+    slots = (slots,) if isinstance(slots, str) else tuple(slots)
+    for name in (*slots, "__weakref__", "__slotnames__"):
+        private = name.startswith("__") and not name.endswith("__")
+        members.pop(f"_{kind.__name__.lstrip('_')}{name}" if private else name, None)
+    space = {**arguments[3], "__slots__": slots}
+    return (*arguments[:3], space, *arguments[4:])
+
+
+class Finder:
+    """What one pickle of `Pickler` or cloudpickle names, by an `Arrival`."""
+
+    def __init__(self, arrival: Arrival) -> None:
+        self._arrival = arrival
+        self._known: dict[int, Any] = {}
+        self._ours: dict[str, Any] = {
+            "_make_skeleton_class": self._class,
+            "_make_skeleton_enum": self._enum,
+            "_class_setstate": self._fill_class,
+            "_make_function": self._function,
+            "_function_setstate": self._fill_function,
+        }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what cloudpickle calls so, or what takes its place here."""
+        if module == _MODULE and name in self._ours:
+            return self._ours[name]
+        return getattr(import_module(module), name)
+
+    def _class(
+        self, kind: Any, name: str, bases: Any, more: dict[str, Any], of: str, extra: Any
+    ) -> Any:
+        return self._met(
+            of,
+            extra,
+            more.get("__module__"),
+            lambda: _make_class(kind, name, bases, more, None, None),
+        )
+
+    def _enum(
+        self, bases: Any, name: str, full: str, members: Any, module: str, of: str, extra: Any
+    ) -> Any:
+        return self._met(
+            of, extra, module, lambda: _make_enum(bases, name, full, members, module, None, None)
+        )
+
+    def _met(self, name: str, extra: Any, module: str | None, make: Callable[[], Any]) -> Any:
+        extra = extra or {}
+        found = self._arrival.find(name, extra, module)
+        if found is not None:
+            self._known[id(found)] = found
+            return found
+        made = make()
+        self._arrival.add(name, extra, made)
+        _track(name, made)
+        return made
+
+    def _fill_class(self, kind: Any, state: Any) -> Any:
+        return kind if id(kind) in self._known else cloudpickle._class_setstate(kind, state)
+
+    def _function(self, code: CodeType, space: Any, name: Any, defaults: Any, closure: Any) -> Any:
+        if closure is None:
+            found = self._arrival.function(space.get("__name__"), code)
+            if found is not None:
+                self._known[id(found)] = found
+                return found
+        return cloudpickle._make_function(code, space, name, defaults, closure)
+
+    def _fill_function(self, function: Any, state: Any) -> None:
+        if id(function) not in self._known:
+            cloudpickle._function_setstate(function, state)
+
+
+def _track(name: str, kind: type) -> None:
+    """Have this process send the class on under the id that it came with."""
+    with _id_lock:
+        _by_id.setdefault(name, kind)
+        _ids[kind] = name

@@ -1,0 +1,245 @@
+"""Python values to payloads and back.
+
+A *payload* is what the broker carries and never opens. It has one of two forms:
+
+- `bytes`: one pickle, protocol 5, everything in it (small values);
+- a tuple of buffers: the pickle first, then its out-of-band buffers in order (PEP 574), so that
+  arrays travel as frames of their own and are never copied into a pickle.
+
+Plain `pickle` is tried first, for it is ten times faster; `cloudpickle` takes over where plain
+pickle fails or would name something in `__main__`, which means another module over there.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from manyhands_shared.errors import SubmitError
+from manyhands_shared.payloads.by_value.class_resolution import HOME, Arrival
+from manyhands_shared.payloads.by_value.dynamic_modules import names_made_at_run_time
+
+if TYPE_CHECKING:
+    from manyhands_shared.payloads.by_value.pickler import Version
+
+#: Anything with the buffer protocol: bytes, memoryview, zmq.Frame.
+Buffer = Any
+Payload = bytes | tuple[Buffer, ...]
+
+#: Out-of-band buffers below this many bytes in all are copied into the pickle: a frame costs more.
+INLINE_BYTES = 32 * 1024
+#: More out-of-band buffers than this go into the pickle too, for the same reason.
+MAX_BUFFERS = 1024
+
+_PROTOCOL = 5
+# A task may put something else in the place of these, and the next task of its child needs them.
+_dumps_plain, _loads = pickle.dumps, pickle.loads
+#: The opcode by which a pickle of protocol 5 reaches code by its name. To look for a number in bytes
+#: takes a tenth of the time to look for bytes in them.
+STACK_GLOBAL = 0x93
+# It, and the ways by a number: EXT1/2/4. Without any of these bytes such a pickle holds built-in
+# values only, and loading it runs nothing.
+_GLOBAL_OPCODES = (STACK_GLOBAL, 0x82, 0x83, 0x84)
+_PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
+
+
+#: What is in a pickle that has something by value in it. To look for it in a long one takes longer
+#: than to be told on the way: 6 % of loading a list of numbers.
+_BY_VALUE = b"cloudpickle"
+_LONG_BYTES = 4_096
+
+
+class _Process:
+    """How this process loads."""
+
+    arrival: Arrival = HOME
+
+
+def dumps(value: Any, version: Version | None = None) -> Payload:
+    """Pickle `value`; large contiguous buffers in it stay outside, uncopied.
+
+    `version` gives classes that travel by value their version. Raises what the value's pickling raises.
+    """
+    if type(value) in _PLAIN:
+        return _dumps_plain(value, _PROTOCOL)
+    buffers: list[pickle.PickleBuffer] = []
+    head = _dumps(value, buffers, version)
+    if not buffers:
+        return head
+    views = [buffer.raw() for buffer in buffers]
+    if len(views) > MAX_BUFFERS or sum(view.nbytes for view in views) < INLINE_BYTES:
+        return _dumps(value, None, version)
+    return (head, *views)
+
+
+def dumps_whole(value: Any) -> bytes:
+    """Pickle `value` with everything in it. Raises what the value's pickling raises."""
+    return _dumps(value, None, None)
+
+
+def loads(payload: Payload) -> Any:
+    """Return the value of a payload. Its arrays are views of the payload's own buffers.
+
+    A buffer that cannot be written to is copied first: an array is as writable here as where it came
+    from.
+    """
+    if type(payload) is bytes and STACK_GLOBAL not in payload:
+        return _loads(payload)
+    if isinstance(payload, tuple):
+        head, *buffers = payload
+        return load(head, map(writable, buffers))
+    return load(payload, None)
+
+
+def loads_shared(payload: tuple[Buffer, ...]) -> Any:
+    """Return the value of a payload with its buffers as they are: they belong to others too."""
+    head, *buffers = payload
+    return load(head, buffers)
+
+
+def load(head: Buffer, buffers: Iterable[Buffer] | None) -> Any:
+    """Load one pickle with its out-of-band buffers, by what `arrive_at` has said."""
+    head = head if type(head) is bytes else bytes(head)
+    if len(head) <= _LONG_BYTES and head.find(_BY_VALUE) < 0:
+        return _loads(head, buffers=buffers)
+    return _Unpickler(io.BytesIO(head), buffers=buffers).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Loads by `by_value.pickler` what is there by value."""
+
+    def __init__(self, file: io.BytesIO, *, buffers: Iterable[Buffer] | None) -> None:
+        super().__init__(file, buffers=buffers)
+        self._find_by_value: Callable[[str, str], Any] | None = None
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        """Find what a pickle names."""
+        if module.partition(".")[0] != "cloudpickle":
+            return super().find_class(module, name)
+        if self._find_by_value is None:
+            from manyhands_shared.payloads.by_value import pickler  # noqa: PLC0415 - loads cloudpickle
+
+            self._find_by_value = pickler.Finder(_Process.arrival).find_class
+        return self._find_by_value(module, name)
+
+
+def arrive_at(arrival: Arrival) -> None:
+    """Say what the classes become that this process loads from now on."""
+    _Process.arrival = arrival
+
+
+def writable(buffer: Buffer) -> Buffer:
+    """Return the buffer itself if it can be written to, else a copy of it."""
+    return bytearray(buffer) if memoryview(buffer).readonly else buffer
+
+
+def snapshot(payload: Payload) -> Payload:
+    """Return the payload with copies of the buffers that can still change.
+
+    A view that cannot be written to is no proof: another one of the same memory may be.
+    """
+    if isinstance(payload, tuple):
+        return tuple(part if _is_immutable(part) else bytes(part) for part in payload)
+    return payload
+
+
+def _is_immutable(buffer: Buffer) -> bool:
+    """Whether the memory of a buffer is that of a `bytes` object, which nothing writes to."""
+    if type(buffer) is bytes:
+        return True
+    owner: Any = memoryview(buffer).obj
+    numpy = sys.modules.get("numpy")
+    while True:
+        if type(owner) is memoryview:
+            owner = owner.obj
+        elif numpy is not None and type(owner) is numpy.ndarray:
+            owner = owner.base
+        else:
+            return type(owner) is bytes
+
+
+def nbytes(payload: Payload) -> int:
+    """Bytes in a payload, all its buffers together."""
+    if isinstance(payload, tuple):
+        return sum(memoryview(buffer).nbytes for buffer in payload)
+    return len(payload)
+
+
+def dumps_by_value(value: Any, keep_outside: int | None = None) -> Payload:
+    """Pickle with cloudpickle: functions of `__main__`, lambdas and closures travel by value.
+
+    Buffers of `keep_outside` bytes and more stay outside, uncopied; without it there are none.
+
+    Raises:
+        SubmitError: naming what cannot be pickled.
+    """
+    # 25 ms that a node which never needs it should not pay
+    from manyhands_shared.payloads.by_value.script_pickle import dumps_function  # noqa: PLC0415
+
+    views: list[memoryview] = []
+
+    def inside(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if keep_outside is None or view.nbytes < keep_outside or len(views) == MAX_BUFFERS:
+            return True
+        views.append(view)
+        return False
+
+    try:
+        try:
+            head = dumps_function(value, inside, more=True)
+        except Exception:  # noqa: BLE001 - what may be asked for need not travel
+            views.clear()
+            head = dumps_function(value, inside, more=False)
+    except Exception as error:
+        raise SubmitError(
+            f"cannot pickle {_describe(value)}: {type(error).__name__}: {error}; "
+            "create such objects inside the task, or pass what they are made from"
+        ) from error
+    return (head, *views) if views else head
+
+
+def is_plain(payload: Payload) -> bool:
+    """Whether loading this payload can run no code at all, so that it cannot fail to load."""
+    head = bytes(payload[0]) if isinstance(payload, tuple) else payload
+    return not any(opcode in head for opcode in _GLOBAL_OPCODES)
+
+
+def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None, version: Version | None) -> bytes:
+    """Pickle `value`; with a list, its out-of-band buffers are left in that list."""
+    if type(value) in _PLAIN:
+        return _dumps_plain(value, _PROTOCOL)
+    keep = None if buffers is None else buffers.append
+    try:
+        head = _dumps_plain(value, _PROTOCOL, buffer_callback=keep)
+    except Exception:  # noqa: BLE001 - cloudpickle may know how; if not, its error is the better one
+        head = None
+    if head is not None and (STACK_GLOBAL not in head or not _names_what_was_made(head)):
+        return head
+    from manyhands_shared.payloads.by_value import pickler  # noqa: PLC0415 - as above
+
+    if buffers is not None:
+        buffers.clear()  # what plain pickle handed out does not count
+    out = io.BytesIO()
+    pickler.Pickler(out, _PROTOCOL, keep, version).dump(value)
+    return out.getvalue()
+
+
+def _names_what_was_made(head: bytes) -> bool:
+    """Whether a pickle names a module that is not to be imported elsewhere by that name."""
+    return any(head.find(name) >= 0 for name in names_made_at_run_time())
+
+
+def _describe(value: Any) -> str:
+    name = getattr(value, "__qualname__", None) or type(value).__qualname__
+    return f"{type(value).__name__} {name!r}"
+
+
+def total(payloads: Sequence[Payload]) -> int:
+    """Bytes in all of `payloads`."""
+    if set(map(type, payloads)) <= {bytes}:
+        return sum(map(len, payloads))
+    return sum(map(nbytes, payloads))

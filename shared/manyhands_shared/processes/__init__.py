@@ -1,0 +1,1 @@
+"""How processes are started, what they inherit, and how they end."""

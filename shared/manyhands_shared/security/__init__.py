@@ -1,0 +1,1 @@
+"""Keys, and who is let in."""

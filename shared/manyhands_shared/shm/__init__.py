@@ -1,0 +1,35 @@
+"""Memory lent between the processes of one host, without a copy and without a name in a file system.
+
+Large values lie in *segments*: anonymous files in memory (`memfd_create`). Whoever has one is a
+`Lender`: it listens on an abstract Unix socket and passes the descriptor to processes of the same
+user that know the segment's key. They are `Borrower`s: they map it, and give it back when nobody
+looks at it any more. A segment lives as long as anyone has it open or mapped, so the death of either
+side harms neither the other nor the system: nothing is left behind, however a process ends.
+
+Linux only; `AVAILABLE` says whether it works here. Everywhere else data takes the way through sockets.
+"""
+
+from manyhands_shared.shm.arena import Shelf, Spot
+from manyhands_shared.shm.borrower import Borrower, private_view, shared_view
+from manyhands_shared.shm.lender import Lender
+from manyhands_shared.shm.mapping import forget, make_own, map_segment
+from manyhands_shared.shm.segment import AVAILABLE, cut, fits, host_id, lay, new_segment, span
+
+__all__ = [
+    "AVAILABLE",
+    "Borrower",
+    "Lender",
+    "Shelf",
+    "Spot",
+    "cut",
+    "fits",
+    "forget",
+    "host_id",
+    "lay",
+    "make_own",
+    "map_segment",
+    "new_segment",
+    "private_view",
+    "shared_view",
+    "span",
+]

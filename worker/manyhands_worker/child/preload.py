@@ -1,0 +1,23 @@
+"""Imported once by the fork server: what every pool child needs, loaded before it is forked.
+
+The fork server leaves when everyone who holds its pipe is gone, and children in mid-task hold it.
+So that a node which is killed takes all of them along, the kernel ties the fork server to the node
+here, as it ties each child to the fork server in `process`.
+
+The node's key is hidden here, and so from all children (see `host.key_hiding`).
+
+A SIGTERM is for the node alone, which drains on it; some service managers send it to every process.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import manyhands_worker.child.process  # noqa: F401 - to have it loaded is the point
+from manyhands_worker.host.process_start import hide_key, restore_environment
+from manyhands_worker.host.processes import die_with_parent
+
+hide_key()
+restore_environment()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+die_with_parent()

@@ -1,0 +1,92 @@
+"""A pool child: the process in which tasks run, one at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+from multiprocessing.connection import Connection
+from typing import Any
+
+from manyhands_shared.payloads import refs
+from manyhands_shared.processes import descriptors
+from manyhands_worker.child.attached_memory import leave_attached_memory_alone
+from manyhands_worker.child.input_loader import Bringer
+from manyhands_worker.child.runner import Limits, Runner
+from manyhands_worker.child.subprocess_main import prepare_inner_processes
+from manyhands_worker.host.process_start import restore_environment
+from manyhands_worker.host.processes import (
+    BaseProcess,
+    die_with_parent,
+    lead_group,
+    let_fork_server_go,
+    limit_threads,
+    node_is_gone,
+)
+from manyhands_worker.ipc.control_block import DISCONNECTED, words
+from manyhands_worker.ipc.output_capture import Tap
+from manyhands_worker.ipc.pipe import PipeError
+from manyhands_worker.ipc.segments import SegmentWriter
+from manyhands_worker.ipc.slab import SlabWriter
+
+
+class PoolChild(BaseProcess):
+    """The process of one slot.
+
+    Everything it shares with the node is handed over here, at its start: one end of a socket pair,
+    the control block (see `control_block`), its slab, or None (see `slab`), the marks of its segments
+    (see `segments`), and the pipe for its output with the mark that cuts it (see `output_capture`).
+    """
+
+    def __init__(
+        self,
+        slot: int,
+        sock: socket.socket,
+        control: Any,
+        slab: Any,
+        marks: Any,
+        tap: tuple[Connection[Any, Any], bytes],
+        limits: Limits,
+    ) -> None:
+        super().__init__(name=f"manyhands-child-{slot}")
+        self._socket = sock
+        self._control = control
+        self._slab = slab
+        self._marks = marks
+        self._tap = tap
+        self._limits = limits
+
+    def run(self) -> None:
+        """Serve until the node closes the pipe, or the node is gone."""
+        restore_environment()
+        multiprocessing.set_start_method(
+            None, force=True
+        )  # a task's processes start as a script's do
+        lead_group()
+        die_with_parent()
+        let_fork_server_go()
+        if node_is_gone():  # it died before the line above could matter
+            os._exit(0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        limit_threads(self._limits.threads)
+        descriptors.limit(self._limits.descriptors)
+        prepare_inner_processes()
+        leave_attached_memory_alone()
+        control = words(self._control)
+        slab, tap = SlabWriter(self._slab, control), Tap(*self._tap)
+        segments = SegmentWriter(self._marks, self._limits.segment_bytes)
+        bringer = Bringer(self._limits.lender)
+        if self._limits.lender:
+            refs.set_bring(bringer.bring)
+        runner = Runner(self._socket, control, slab, segments, tap, bringer, self._limits)
+        # A handler, for programs that tasks start would ignore what is ignored here.
+        signal.signal(signal.SIGINT, runner.interrupt)
+        os.register_at_fork(after_in_child=runner.disown)
+        try:
+            runner.serve()
+        except (OSError, PipeError) as error:
+            # A pipe that broke is for the node to explain, which sees it from its side. Any other
+            # error is the work of a task, which has taken this end away.
+            if not isinstance(error, BrokenPipeError | ConnectionResetError):
+                os._exit(DISCONNECTED)

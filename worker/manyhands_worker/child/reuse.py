@@ -1,0 +1,84 @@
+"""Whether a child may serve another function's tasks, or is to be replaced.
+
+It looks at its condition behind a batch of which a task failed, once in a while, and always before the
+tasks of another function. What an initializer has changed is right for tasks with that initializer, and
+for no others.
+"""
+
+from __future__ import annotations
+
+import time
+
+from manyhands_shared.payloads.wrappers import Setup
+from manyhands_worker.host.process_snapshot import Condition
+
+#: The child looks at itself at most so often, while all is well and the function stays the same.
+_LOOK_NS = 10_000_000
+#: A child that fails tasks of so many functions in a row is replaced, whatever the cause is.
+_FUNCTIONS = 3
+
+
+class Unfit(BaseException):
+    """The task is for another child: an initializer has made this one its own."""
+
+
+class Fitness:
+    """What a child knows of its own state.
+
+    Args:
+        condition: how it was before its first task.
+    """
+
+    def __init__(self, condition: Condition) -> None:
+        self._condition = condition
+        #: Why it is to be replaced, in words that follow on "a task"; empty: it is not.
+        self.words = ""
+        self._last = b""
+        #: The key of the initializer that has changed this process; empty: none has.
+        self.tied = b""
+        self._failing: set[bytes] = set()
+        self._looked_at = time.monotonic_ns()
+        self._unseen = False
+
+    def before(self, digest: bytes) -> bool:
+        """Whether tasks of a function may be run."""
+        if digest != self._last and not self.words:
+            if self._unseen:
+                self._look()
+            self._last = digest
+        return not self.words
+
+    def prepared(self, key: bytes) -> None:
+        """The initializer with this key has run."""
+        if self._condition.changed():
+            self.tied = key
+            self._condition.renew()
+
+    def admit(self, function: object) -> None:
+        """See that a function has the initializer that has changed this process.
+
+        Raises:
+            Unfit: it has not.
+        """
+        if not (isinstance(function, Setup) and function.key == self.tied):
+            self.words = "needed an initializer that changed the process"
+            raise Unfit
+
+    def after(self, digest: bytes, ran: int, failed: int, now: int) -> bool:
+        """Whether all is well behind a batch, of whose `ran` tasks `failed` have failed."""
+        if ran > failed:
+            self._failing.clear()
+        if failed:
+            self._failing.add(digest)
+        if failed or now - self._looked_at > _LOOK_NS:
+            self._look()
+        else:
+            self._unseen = True
+        if len(self._failing) >= _FUNCTIONS and not self.words:
+            self.words = f"failed, the last of {_FUNCTIONS} functions whose tasks failed in a row"
+        return not self.words
+
+    def _look(self) -> None:
+        self._looked_at = time.monotonic_ns()
+        self._unseen = False
+        self.words = self._condition.changed()

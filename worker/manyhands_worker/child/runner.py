@@ -1,0 +1,475 @@
+"""Running tasks in a pool child.
+
+Whatever a task does, the next one must be fine: everything of the user's (loading, calling,
+pickling, the pickles themselves) runs behind one handler that turns it into a failure. Results and
+exceptions are proven to load here, before anyone else has to.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from types import FunctionType
+from typing import Any, NoReturn
+
+from manyhands_shared.payloads import pickled as serial
+from manyhands_shared.payloads import refs
+from manyhands_shared.payloads.by_value.class_resolution import World
+from manyhands_shared.payloads.by_value.main_module import script
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.refs import take_waited
+from manyhands_shared.payloads.wrappers import Setup
+from manyhands_shared.protocol.failure import Failure, of_exception
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.child.allowed_functions import Patterns
+from manyhands_worker.child.codec import Codec, ForeignPickles, Packed, Pickles, Plain, too_large
+from manyhands_worker.child.input_loader import Bringer, ValueAway
+from manyhands_worker.child.loaded_functions import NOT_LOADED, Borrowing, Loaded
+from manyhands_worker.child.reuse import Fitness, Unfit
+from manyhands_worker.function_cache import FunctionCache
+from manyhands_worker.host.process_snapshot import Condition
+from manyhands_worker.ipc.control_block import CLAIM, DONE, LIMIT, READY, REVOKED, STARTED
+from manyhands_worker.ipc.output_capture import Tap, flush_streams
+from manyhands_worker.ipc.pipe import (
+    AT_ONCE,
+    CAPTURE,
+    DIRECT,
+    FOREIGN,
+    SAFE,
+    Reader,
+    Writer,
+    unpack,
+)
+from manyhands_worker.ipc.segments import SegmentWriter
+from manyhands_worker.ipc.slab import SlabWriter
+
+#: A child hands finished results over at least this often, however long its batch.
+_FLUSH_NS = 5_000_000
+_FLUSH_BYTES = 1 << 20
+#: A pickle beyond this goes the way of arrays; below, it rides in the header.
+_INLINE_BYTES = 64 << 10
+
+_PYTHON = ".".join(map(str, sys.version_info[:3]))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a child. Sizes in bytes."""
+
+    #: The largest single buffer of a result that can travel.
+    frame_bytes: int
+    #: Functions kept loaded (by the size of their payloads).
+    function_bytes: int
+    #: Threads that numeric libraries may use.
+    threads: int
+    #: What the segments of a child may take together (see `segments`).
+    segment_bytes: int = 0
+    #: Where stored values are to be had; empty: nowhere.
+    lender: str = ""
+    #: The functions of a safe node, which takes safe batches only; `None` for any.
+    allowed: Patterns | None = None
+    #: Descriptors that it may have; 0: as many as the node.
+    descriptors: int = 0
+
+
+class Runner:
+    """The loop of one child: batches in, results out."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        control: memoryview,
+        slab: SlabWriter,
+        segments: SegmentWriter,
+        tap: Tap,
+        bringer: Bringer,
+        limits: Limits,
+    ) -> None:
+        self._socket = sock
+        self._bringer = bringer
+        bringer.begun = lambda: self._calling
+        # Whether code of a task runs just now, and whether this is a process that a task has forked.
+        self._calling = False
+        self._forked = False
+        self._fitness = Fitness(Condition([sock.fileno(), tap.fileno()], tap.leads))
+        self._told = False
+        self._failed = 0
+        self._reader = Reader(sock)
+        self._writer = Writer(sock)
+        self._control = control
+        self._slab = slab
+        self._segments = segments
+        self._tap = tap
+        self._limits = limits
+        self._functions: FunctionCache[Loaded] = FunctionCache(limits.function_bytes)
+        self._borrowing = Borrowing(limits.function_bytes)
+        self._codecs: dict[int, Codec] = {SAFE: Plain(limits.allowed)}
+        if limits.allowed is None:
+            self._codecs[0] = Pickles()
+            self._codecs[FOREIGN] = ForeignPickles()
+        # The keys of initializers that were called, and for which function.
+        self._initialised: dict[bytes, bytes] = {}
+        # Of the function whose tasks ran last.
+        self._world: World | None = None
+        self._start(0)
+
+    def _start(self, first: int) -> None:
+        """Begin to collect results, the first of them for serial `first`."""
+        self._first = first
+        self._statuses = bytearray()
+        self._bodies: list[bytes | int | list[int]] = []
+        self._buffers: list[memoryview] = []
+        self._fds: list[int] = []
+        self._inline = 0
+        self._spent = 0
+
+    def interrupt(self, *_: object) -> None:
+        """Handle SIGINT: interrupt the task that runs, as in a script; between tasks, do nothing.
+
+        Raises:
+            KeyboardInterrupt: a task runs.
+        """
+        if self._calling:
+            raise KeyboardInterrupt
+
+    def disown(self) -> None:
+        """Note that this process was forked by a task: what it returns is not the task's result."""
+        self._forked = True
+        self._socket.close()
+
+    def serve(self) -> None:
+        """Run what comes until the node closes its end.
+
+        Raises:
+            OSError, PipeError: the pipe to the node is broken.
+        """
+        reader = self._reader
+        self._control[READY] = 1
+        while True:
+            while not reader.ready:
+                self._bringer.wait(self._socket)
+                if not reader.fill():
+                    return
+                if reader.partial is not None and self._control[CLAIM] != reader.partial[0]:
+                    # Arguments that are still coming may be what ends this process.
+                    self._control[STARTED] = time.monotonic_ns()
+                    self._control[CLAIM] = reader.partial[0]
+            self._run_next()
+
+    def _run_next(self) -> None:
+        """Run a batch that has come. Nothing of it is held by the time that the next is waited for."""
+        (first, digest, function, flags, bodies, _), buffers = self._reader.ready.popleft()
+        if function is None:
+            payloads = unpack(bodies, buffers)
+        else:
+            counts, entries = function
+            payloads = unpack([*entries, *bodies], buffers)
+            code = payloads[: len(entries)]
+            del payloads[: len(entries)]
+            self._functions.put(digest, Loaded(code, counts), serial.total(code))
+        loaded = self._functions.get(digest)  # counts as used, in the node's copy as well
+        del bodies, buffers
+        count = len(payloads)
+        if not self._fitness.before(digest):
+            self._refuse(first, count)
+            return
+        self._tap.turn(on=bool(flags & CAPTURE))
+        self._failed = 0
+        payloads.reverse()
+        self._run(first, digest, loaded, flags, payloads)
+        flush_streams()
+        self._segments.tidy()
+        fit = self._fitness.after(digest, count, self._failed, time.monotonic_ns())
+        if not (fit or self._told):
+            self._report(first, b"", [])
+
+    def _refuse(self, first: int, count: int) -> None:
+        """Give tasks back that another child is to run, for this one is not fit for them."""
+        self._control[DONE] = self._control[CLAIM]
+        self._report(first, bytes([REVOKED]) * count, [b""] * count)
+
+    def _report(self, first: int, statuses: bytes, bodies: list[Any]) -> None:
+        words = "" if self._told else self._fitness.words
+        self._told = True
+        self._writer.send([first, statuses, bodies, 0.0, words], [])
+
+    def _run(
+        self, first: int, digest: bytes, loaded: Loaded, flags: int, payloads: list[Payload]
+    ) -> None:
+        """Run the tasks that have these arguments, the last of the list first."""
+        control = self._control
+        capture, at_once, direct = flags & CAPTURE, bool(flags & AT_ONCE), bool(flags & DIRECT)
+        # The node has refused what this one has no codec for: a safe node's children, all pickles.
+        codec = self._codecs[SAFE if flags & SAFE else flags & FOREIGN]
+        self._start(first)
+        now = last = time.monotonic_ns()
+        for number in range(first, first + len(payloads)):
+            if capture:
+                self._tap.begin(number)
+            control[STARTED] = now
+            control[CLAIM] = number
+            if number >= control[LIMIT]:
+                # Everything behind it is above the limit too.
+                self._give_up(number, len(payloads), b"")
+                break
+            try:
+                status, result = self._execute(codec, digest, loaded, payloads.pop())
+            except ValueAway as away:
+                self._give_up(number, len(payloads) + 1, away.key + away.owner)
+                break
+            except Unfit:
+                self._give_up(number, len(payloads) + 1, b"")
+                break
+            # A large result goes out under the claim of its task, for it may be what kills; and so
+            # does one that must not be lost, for its task will not run again.
+            large = self._collect(number, status, result, direct=direct) or at_once
+            if capture:
+                flush_streams()  # what a task printed is there before its result
+            del result
+            before, now = now, time.monotonic_ns()
+            self._spent += now - before
+            if not large:
+                control[DONE] = number
+            if large or now - last > _FLUSH_NS or self._inline > _FLUSH_BYTES:
+                self._flush(number + 1)
+                last = now
+            control[DONE] = number
+        if self._statuses:
+            self._flush(0)
+
+    def _give_up(self, number: int, count: int, why: bytes) -> None:
+        """Give back the last tasks of a batch: they are revoked, or the first waits for a value."""
+        self._statuses += bytes([REVOKED]) * count
+        self._bodies += [why] + [b""] * (count - 1)
+        self._control[DONE] = number
+
+    def _seconds(self) -> float:
+        """What the tasks took. How long values were on their way says nothing of the next ones."""
+        return max(0, self._spent - take_waited()) / 1e9
+
+    def _execute(self, codec: Codec, digest: bytes, loaded: Loaded, payload: Payload) -> Packed:
+        """Run one task: its status, and its result or failure.
+
+        Raises:
+            ValueAway: it cannot begin yet.
+            Unfit: another child is to run it.
+        """
+        try:
+            world = loaded.world
+            if world is not self._world:
+                self._enter(world)
+            function = loaded.value
+            if function is NOT_LOADED:
+                function = self._load(codec, digest, loaded)
+            if self._fitness.tied:
+                self._fitness.admit(function)
+            if type(function) is Setup:
+                self._initialise(digest, function)
+                function = function.function
+            if type(payload) is bytes and serial.STACK_GLOBAL not in payload:
+                args, kwargs = codec.arguments(payload)
+            else:
+                args, kwargs = self._arguments(codec, payload, world)
+            self._calling = True
+            value = function(*args, **kwargs)
+            self._calling = False
+        except BaseException as error:
+            called, self._calling = self._calling, False
+            if self._forked:
+                end_fork(error)
+            if isinstance(error, Unfit) and not called:
+                raise
+            if (away := self._bringer.away) is not None:
+                self._bringer.away = None
+                raise away from None
+            self._failed += 1
+            return Status.RAISED, _failure(error, pickled=codec.pickles).encode()
+        if self._forked:
+            end_fork(None)
+        return self._pack(codec, value)
+
+    def _enter(self, world: World) -> None:
+        """From now on, tasks of another function run."""
+        if world.main is not script.main:
+            script.enter(world.main)
+        serial.arrive_at(world.running)
+        self._world = world
+
+    def _arguments(self, codec: Codec, payload: Payload, world: World) -> Any:
+        """Load arguments that may hold classes, or values that are stored elsewhere."""
+        serial.arrive_at(world.arguments)
+        try:
+            arguments = codec.arguments(payload)
+        finally:
+            serial.arrive_at(world.running)
+        if self._bringer.away is not None:
+            raise self._bringer.away  # code of the arguments' own has hidden it
+        return arguments
+
+    def _call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        self._calling = True
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._calling = False
+
+    def _load(self, codec: Codec, digest: bytes, loaded: Loaded) -> Callable[..., Any] | Setup:
+        serial.arrive_at(loaded.world)
+        try:
+            return self._load_here(codec, digest, loaded)
+        finally:
+            serial.arrive_at(loaded.world.running)
+
+    def _load_here(self, codec: Codec, digest: bytes, loaded: Loaded) -> Callable[..., Any] | Setup:
+        brought = refs.brought()
+        try:
+            function: Callable[..., Any] | Setup = codec.function(loaded.payloads[0])
+        except BaseException as error:  # noqa: BLE001 - as in `_execute`
+            raise _Told(
+                f"the function does not load on {socket.gethostname()} under Python "
+                f"{_PYTHON}; modules must be installed there, and functions sent "
+                "by value need the client's Python version, major and minor",
+                error,
+            ) from None
+        if loaded.counts:
+            function = _inheriting(codec, function, loaded)
+        if self._bringer.away is not None:
+            raise self._bringer.away  # as in `_execute`
+        if (
+            isinstance(function, Setup)
+            and self._initialised.get(function.key) == digest
+            and _has_globals_here(function.initializer)
+        ):
+            del self._initialised[function.key]  # what it had set went when this was unloaded
+        loaded.value = function
+        self._borrowing.add(digest, loaded, refs.brought() - brought)
+        return function
+
+    def _initialise(self, digest: bytes, setup: Setup) -> None:
+        if setup.key in self._initialised:
+            return
+        try:
+            self._call(setup.initializer, setup.initargs, {})
+        except BaseException as error:  # noqa: BLE001 - as in `_execute`
+            if self._forked:
+                end_fork(error)
+            raise _Told("the initializer failed", error) from None
+        self._initialised[setup.key] = digest
+        self._fitness.prepared(setup.key)
+
+    def _pack(self, codec: Codec, value: Any) -> Packed:
+        status, payload = codec.result(value)
+        if type(payload) is bytes and len(payload) <= _INLINE_BYTES:
+            return status, payload
+        largest = self._limits.frame_bytes
+        parts = payload if isinstance(payload, tuple) else (payload,)
+        if max(memoryview(part).nbytes for part in parts) > largest:
+            return too_large(value, largest)
+        return status, payload
+
+    def _collect(self, number: int, status: int, payload: Payload, *, direct: bool) -> bool:
+        """Add a result to those that go out next. Returns whether it is a large one."""
+        self._statuses.append(status)
+        if isinstance(payload, bytes) and len(payload) <= _INLINE_BYTES:
+            self._bodies.append(payload)
+            self._inline += len(payload)
+            return False
+        parts = [memoryview(p) for p in (payload if isinstance(payload, tuple) else (payload,))]
+        lengths = [part.nbytes for part in parts]
+        direct = direct and status == Status.OK
+        if direct and (there := self._segments.write(parts)) is not None:
+            segment, fd = there
+            self._bodies.append([-1 - segment, *lengths])
+            self._fds.append(fd)
+            return True
+        position = self._slab.write(number, parts)
+        if position is None:
+            self._bodies.append(len(parts))
+            self._buffers += parts
+        else:
+            self._bodies.append([position, *lengths])
+        return True
+
+    def _flush(self, following: int) -> None:
+        self._writer.send(
+            [self._first, bytes(self._statuses), self._bodies, self._seconds(), ""],
+            self._buffers,
+            self._fds,
+        )
+        self._start(following)
+
+
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End a process that a task has forked, where a script's fork would have come to its end."""
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+    elif error is not None:
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = 1
+    flush_streams()
+    os._exit(code & 0xFF)
+
+
+def _has_globals_here(function: Callable[..., Any]) -> bool:
+    """Whether a function has come by value, so that what it sets is gone when it is unloaded."""
+    return isinstance(function, FunctionType) and function.__module__ == "__main__"
+
+
+def _inheriting(
+    codec: Codec, function: Callable[..., Any] | Setup, loaded: Loaded
+) -> Callable[..., Any] | Setup:
+    """The function, called with a list of results of each parent before its own arguments."""
+    rest = iter(loaded.payloads[1:])
+    try:
+        parents = [
+            [codec.value(payload) for payload in islice(rest, count)] for count in loaded.counts
+        ]
+    except BaseException as error:  # noqa: BLE001 - code of the values' own
+        words = "a result of a job that this one comes after does not load"
+        raise _Told(f"{words} on {socket.gethostname()}", error) from None
+    if isinstance(function, Setup):
+        return replace(function, function=partial(function.function, *parents))
+    return partial(function, *parents)
+
+
+class _Told(Exception):
+    """Another exception, with words that say where it comes from."""
+
+    def __init__(self, words: str, error: BaseException) -> None:
+        super().__init__(words)
+        self.words = words
+        self.error = error
+
+
+def _failure(error: BaseException, *, pickled: bool) -> Failure:
+    if isinstance(error, _Told):
+        inner = of_exception(error.error, skip_frames=1, pickled=False)
+        # Without its pickle: the exception as such would not say what failed.
+        return replace(inner, message=f"{error.words}: {inner.message}")
+    failure = of_exception(error, skip_frames=_own_frames(error), pickled=pickled)
+    if isinstance(error, SystemExit):
+        return replace(failure, message=f"the task called sys.exit({_shown(error.code)})")
+    if isinstance(error, KeyboardInterrupt):
+        return replace(failure, message="the task raised KeyboardInterrupt")
+    return failure
+
+
+def _own_frames(error: BaseException) -> int:
+    """How many of the outermost frames of its traceback are of this file."""
+    count, trace = 0, error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        count, trace = count + 1, trace.tb_next
+    return count
+
+
+def _shown(code: object) -> str:
+    return "" if code is None else repr(code) if isinstance(code, int | str) else "…"

@@ -1,0 +1,405 @@
+"""What a node decides: the pure core, with no socket, process, clock or file in it.
+
+`NodeCore.handle(event, now)` takes an event and returns effects (see `events`). Most events only
+change the books; `Tick`, which ends each turn of the loop, gives out tasks and sends what has
+gathered, so that a busy node amortises and an idle one answers at once.
+
+This module holds the link and the node's way out; `workload` holds the tasks.
+
+The link goes through `Phase`: hello when it is up, and from the welcome on work is exchanged.
+Results are numbered anew from each welcome. The lease runs from the sending of the last `Renew` that
+was answered. When it has run out the node does not trust the link, makes another, and learns from
+`keep` what still counts; tasks run on meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from manyhands_shared.errors import KEY_CODES, ExitCode
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.bounds import MAX_TASKS
+from manyhands_worker.core import events as a
+from manyhands_worker.core.workload import Workload
+
+#: From the hello on; a link that brings no welcome by then is given up.
+WELCOME_SECONDS = 10.0
+_WAITING_EVENTS = 64
+
+
+class Phase(Enum):
+    """How far the present link has come."""
+
+    DOWN = "down"
+    GREETING = "greeting"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a node is: what its hello says, and when it leaves. `window` in tasks, times in seconds.
+
+    It drains by itself `time_limit` after its start, and when it has had nothing for `idle_timeout`;
+    0 is never. A `safe` one takes no pickles.
+    """
+
+    name: str
+    boot_id: bytes
+    slots: int
+    window: int
+    drain_timeout: float
+    info: Mapping[str, Any] = field(default_factory=dict)
+    idle_timeout: float = 0.0
+    time_limit: float = 0.0
+    safe: bool = False
+
+
+class NodeCore:
+    """The state of a node and its one entry, `handle`."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._me = identity
+        self._now = 0.0
+        self._phase = Phase.DOWN
+        self._out: list[a.Effect] = []
+        self._work = Workload(identity.name, identity.slots, self._out, safe=identity.safe)
+        # What people should know, and the broker has no link to be told by.
+        self._notices: list[m.Event] = []
+        # Stored values that were asked for, and who keeps them.
+        self._wants: dict[bytes, bytes] = {}
+        self._counter = 0
+        self._broker = b""
+        self._renewals: dict[int, float] = {}
+        self._lease = self._renew_interval = 0.0
+        self._leased_at = self._renewed_at = self._hello_at = 0.0
+        self._drain_by: float | None = None
+        #: When it drains by itself: at the end of its time, and of its patience without tasks.
+        self._leave_at: float | None = None
+        self._bored_at: float | None = None
+        self._stopped = False
+        #: No child can be started.
+        self._unable = False
+        self._dropped = 0
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            a.Tick: self._tick,
+            a.Finished: self._finished,
+            a.Received: self._received,
+            a.Printed: self._work.printed,
+            a.Claimed: self._work.claimed,
+            a.Died: self._died,
+            a.Born: lambda event: self._work.born(event.slot),
+            a.Trouble: lambda event: self._notice(event.kind, event.text),
+            a.Unable: self._cannot_work,
+            a.Able: self._can_work,
+            a.LinkUp: lambda _: self._hello(),
+            a.LinkLost: self._link_lost,
+            a.Wanted: self._want,
+            a.Arrived: lambda event: self._work.arrived(event.key),
+            a.Leave: self._leave,
+        }
+        work = self._work
+        # The greeting decides what all other messages mean, so they count only after it.
+        self._greeting: dict[type, Callable[[Any], None]] = {
+            m.WorkerWelcome: self._welcome,
+            m.Refused: self._refused,
+            m.Bye: self._bye,
+        }
+        self._ready: dict[type, Callable[[Any], None]] = {
+            m.Refused: self._refused,
+            m.Bye: self._bye,
+            m.Who: self._who,
+            m.Ping: lambda message: self._send(m.Pong(message.counter)),
+            m.Lease: self._lease_extended,
+            m.Function: work.function,
+            m.Given: work.given,
+            m.Assign: work.assign,
+            m.Ack: lambda message: work.acknowledge(message.seq),
+            m.Cancel: lambda message: work.cancel(message.spans),
+            m.Taken: lambda message: work.taken(message.spans),
+            m.Relay: lambda message: work.relay(message.spans),
+            m.Stock: self._stocked,
+            m.Recall: lambda message: work.recall(message.count, self._now),
+            m.Drain: lambda message: self._begin_drain(message.reason),
+        }
+
+    def handle(self, event: a.Event, now: float) -> list[a.Effect]:
+        """Take one event at time `now` (seconds, never falling); returns what is to be done."""
+        if self._stopped:
+            return []
+        self._now = now
+        self._handlers[type(event)](event)
+        effects = self._out[:]
+        self._out.clear()
+        return effects
+
+    @property
+    def phase(self) -> Phase:
+        """How far the present link has come."""
+        return self._phase
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is on its way out."""
+        return self._drain_by is not None
+
+    @property
+    def running(self) -> int:
+        """Slots that have tasks."""
+        return self._work.running
+
+    @property
+    def dropped(self) -> int:
+        """Messages and reports that made no sense and were dropped."""
+        return self._dropped + self._work.dropped
+
+    def deadline(self, now: float) -> float | None:
+        """When the next `Tick` is due at the latest, if nothing else happens."""
+        times = []
+        if self._phase is Phase.READY:
+            times += [self._renewed_at + self._renew_interval, self._leased_at + self._lease]
+            if (overdue := self._work.overdue_at) is not None:
+                times.append(overdue)
+        elif self._phase is Phase.GREETING:
+            times.append(self._hello_at + WELCOME_SECONDS)
+        if self._drain_by is not None:
+            times.append(self._drain_by)
+        else:
+            times += [at for at in (self._leave_at, self._bored_at) if at is not None]
+        stuck = self._work.deadline(now)
+        if stuck is not None:
+            times.append(stuck)
+        return min(times, default=None)
+
+    def validate(self) -> None:
+        """Check the invariants; for tests and the simulator. Raises AssertionError."""
+        self._work.validate()
+        assert not self._out, "effects were left behind"
+
+    # The link
+
+    def _hello(self) -> None:
+        me = self._me
+        self._phase = Phase.GREETING
+        self._hello_at = self._now
+        self._send(
+            m.WorkerHello(
+                m.PROTOCOL_VERSION,
+                me.name,
+                me.boot_id,
+                me.slots,
+                self._window(),
+                # The broker gives what is left out here to others, and lets none of it be kept.
+                self._work.holding()[:MAX_TASKS],
+                dict(me.info),
+            )
+        )
+
+    def _window(self) -> int:
+        return self._me.window if self._drain_by is None and not self._unable else 0
+
+    def _link_lost(self, event: a.LinkLost) -> None:
+        if self._phase is not Phase.DOWN:
+            self._log(logging.WARNING, f"the link to the broker is lost: {event.reason}")
+        self._phase = Phase.DOWN
+
+    def _give_up_link(self, reason: str) -> None:
+        self._phase = Phase.DOWN
+        self._log(logging.WARNING, f"giving up the link to the broker: {reason}")
+        self._out.append(a.Reconnect(reason))
+
+    def _received(self, event: a.Received) -> None:
+        receivers = {Phase.GREETING: self._greeting, Phase.READY: self._ready}.get(self._phase, {})
+        receiver = receivers.get(type(event.message))
+        if receiver is None:
+            self._dropped += 1
+        else:
+            receiver(event.message)
+
+    def _welcome(self, message: m.WorkerWelcome) -> None:
+        self._phase = Phase.READY
+        self._lease, self._renew_interval = message.lease, message.renew_interval
+        # The broker counts from when it saw the hello, which was no sooner than this.
+        self._leased_at = self._renewed_at = self._hello_at
+        self._renewals.clear()
+        self._work.welcome(message.keep, stranger=message.broker != self._broker)
+        self._broker = message.broker
+        self._out.append(
+            a.Beat(
+                message.beat_port,
+                message.beat_row,
+                message.beat_key,
+                message.beat_interval,
+                message.hash_seed,
+            )
+        )
+        for key, owner in self._wants.items():
+            self._send(m.Want(key, owner))
+        for notice in self._notices:
+            self._send(notice)
+        self._notices.clear()
+        self._log(logging.INFO, f"welcomed as {self._me.name} with {self._me.slots} slots")
+
+    def _refused(self, message: m.Refused) -> None:
+        about_key = message.code in KEY_CODES
+        code = ExitCode.NOT_AUTHORISED if about_key else ExitCode.JOB_FAILED
+        self._stop(code, f"the broker refuses this node: {message.reason}")
+
+    def _bye(self, message: m.Bye) -> None:
+        self._give_up_link(f"the broker leaves: {message.reason}")
+
+    def _who(self, message: m.Who) -> None:
+        broker = message.broker.hex()[:8]
+        self._log(logging.WARNING, f"broker {broker} does not know this node; saying hello again")
+        self._hello()
+
+    def _lease_extended(self, message: m.Lease) -> None:
+        sent = self._renewals.get(message.counter)
+        if sent is None:
+            self._dropped += 1
+            return
+        self._leased_at = max(self._leased_at, sent)
+        self._renewals = {c: at for c, at in self._renewals.items() if c > message.counter}
+
+    def _renew(self) -> None:
+        self._counter += 1
+        self._renewed_at = self._renewals[self._counter] = self._now
+        self._send(m.Renew(self._counter, self._me.slots, self._window()))
+
+    # Stored values
+
+    def _want(self, event: a.Wanted) -> None:
+        self._wants[event.key] = event.owner
+        if self._phase is Phase.READY:
+            self._send(m.Want(event.key, event.owner))
+
+    def _stocked(self, message: m.Stock) -> None:
+        self._wants.pop(message.key, None)
+        self._out.append(a.Supply(message.key, message.bodies))
+
+    # What people should know
+
+    def _finished(self, event: a.Finished) -> None:
+        self._work.finished(event, self._now)
+        if event.worn:
+            self._notice("child-unfit", self._work.worn(event))
+
+    def _died(self, event: a.Died) -> None:
+        text = self._work.died(event)
+        if not event.asked:
+            self._notice("child-died", text)
+
+    def _notice(self, kind: str, text: str) -> None:
+        """Tell the log, and the broker's people."""
+        self._log(logging.WARNING, text)
+        notice = m.Event(kind, text[: m.EVENT_CHARS], {})
+        if self._phase is Phase.READY:
+            self._send(notice)
+        elif len(self._notices) < _WAITING_EVENTS:
+            self._notices.append(notice)
+
+    # Without children
+
+    def _cannot_work(self, event: a.Unable) -> None:
+        self._unable = True
+        text = f"{event.text}; without any child this node gives its tasks back and takes no others"
+        self._notice("no-children", text)
+        self._tell_window()
+
+    def _can_work(self, _: a.Able) -> None:
+        self._unable = False
+        self._notice("children-again", "children start again; taking tasks")
+        self._tell_window()
+
+    def _tell_window(self) -> None:
+        if self._phase is Phase.READY:
+            self._renew()
+
+    # Leaving
+
+    def _leave(self, event: a.Leave) -> None:
+        if not event.now:
+            self._begin_drain(event.reason)
+            return
+        if self._phase is Phase.READY:
+            self._send(m.Bye(event.reason))
+        self._log(logging.DEBUG, f"leaving at once: {event.reason}")
+        self._stop(ExitCode.INTERRUPTED, "")
+
+    def _begin_drain(self, reason: str) -> None:
+        if self._drain_by is not None:
+            return
+        self._drain_by = self._now + self._me.drain_timeout
+        self._log(logging.INFO, f"draining: {reason}")
+        self._tell_window()
+        self._work.begin_drain()
+
+    def _watch_time(self) -> None:
+        """Drain if the node's time is over, or it has had nothing to do for too long."""
+        me, now = self._me, self._now
+        if me.time_limit:
+            if self._leave_at is None:
+                self._leave_at = now + me.time_limit
+            if now >= self._leave_at:
+                self._begin_drain(f"its time limit of {me.time_limit:g} s is over")
+        if me.idle_timeout:
+            if len(self._work) or self._bored_at is None:
+                self._bored_at = now + me.idle_timeout
+            elif now >= self._bored_at:
+                self._begin_drain(f"it had nothing to do for {me.idle_timeout:g} s")
+
+    def _continue_drain(self, drain_by: float) -> None:
+        ready = self._phase is Phase.READY
+        if ready:
+            self._work.return_waiting()
+        left = len(self._work)
+        if left and self._now < drain_by:
+            return
+        if left:
+            self._log(logging.WARNING, f"the drain took too long; giving up {left} tasks")
+        if ready:
+            self._send(m.Bye(f"drained, {left} tasks given up" if left else "drained"))
+        self._stop(ExitCode.OK, "")
+
+    # Each turn
+
+    def _tick(self, _: a.Tick) -> None:
+        self._watch_link()
+        if self._drain_by is None:
+            self._watch_time()
+        if self._drain_by is None and not self._unable:
+            self._work.start_tasks(self._now)
+        if self._phase is Phase.READY:
+            if self._unable:
+                self._work.return_waiting()
+            self._work.return_overdue(self._now)
+            self._work.send_results()
+            if self._work.ignorant:
+                self._work.ignorant = False
+                self._hello()
+        if self._drain_by is not None:
+            self._continue_drain(self._drain_by)
+        self._work.rebalance(self._now)
+
+    def _watch_link(self) -> None:
+        now = self._now
+        if self._phase is Phase.READY:
+            if now >= self._leased_at + self._lease:
+                self._give_up_link(f"the lease was not renewed for {self._lease:g} s")
+            elif now >= self._renewed_at + self._renew_interval:
+                self._renew()
+        elif self._phase is Phase.GREETING and now >= self._hello_at + WELCOME_SECONDS:
+            self._give_up_link("no answer to the hello")
+
+    def _send(self, message: m.Message) -> None:
+        self._out.append(a.Send(message))
+
+    def _log(self, level: int, text: str) -> None:
+        self._out.append(a.Log(level, text))
+
+    def _stop(self, code: ExitCode, text: str) -> None:
+        self._stopped = True
+        self._out.append(a.Stop(code, text))

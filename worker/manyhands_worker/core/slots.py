@@ -1,0 +1,351 @@
+"""Which task runs in which slot, and how many at a time.
+
+A slot is given about `BATCH_SECONDS` of work, by the measured duration of the function's tasks: one
+task while that is unknown, hundreds where they take microseconds. Where tasks are short a second
+batch waits in the child's pipe, so that it never idles between two.
+
+A guess may be wrong: then unstarted tasks sit behind a slow one. As soon as another slot has nothing
+to do they are taken back (see `ipc.control_block`) and go there.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_worker.core.events import Batch, Key
+from manyhands_worker.core.queue import Chunk, TaskQueue
+from manyhands_worker.ipc.control_block import REVOKED
+
+BATCH_SECONDS = 0.010
+BATCH_TASKS = 512
+#: A slot that has reported nothing for so long is in a slow task.
+STUCK_SECONDS = 0.020
+#: Tasks shorter than this are queued in the child while it still runs others.
+_SHORT_SECONDS = 0.005
+_REMEMBERED = 4_096
+
+
+class Disorder(Exception):
+    """A child reports what it was not given."""
+
+
+class Losses(NamedTuple):
+    """What a dead child had begun: the task it died of, and those that may not run again."""
+
+    culprit: tuple[Key, int] | None
+    lost: list[tuple[Key, list[int]]]
+
+
+@dataclass(slots=True)
+class Slot:
+    """One slot: what its child was given and has not reported."""
+
+    number: int
+    up: bool = True
+    batches: deque[Batch] = field(default_factory=deque)
+    next_serial: int = 1
+    #: Tasks were taken back: nothing new goes there before the child has reported all it has.
+    revoked: bool = False
+    #: `Revoke` was asked for and `Claimed` has not come.
+    revoking: bool = False
+    progress: float = 0.0
+    #: Tasks run of jobs that limit the tasks of a child.
+    counted: int = 0
+    worn: bool = False
+    #: The job of the task that it reported last.
+    last: str = ""
+
+    def open_to_more(self) -> bool:
+        """Whether its child may be given another batch."""
+        return self.up and not (self.worn or self.revoked or self.revoking)
+
+    def unstarted(self) -> int:
+        """Tasks that may be unstarted: all but the first of those not reported."""
+        count = sum(min(len(b.indices), b.taken - b.first) - b.done for b in self.batches)
+        return max(0, count - 1)
+
+    def open_tasks(self) -> list[tuple[Batch, int, int]]:
+        """(batch, from, to) of what was neither reported nor taken back, as offsets."""
+        spans = [
+            (batch, batch.done, min(len(batch.indices), batch.taken - batch.first))
+            for batch in self.batches
+        ]
+        return [span for span in spans if span[1] < span[2]]
+
+
+class Dispatcher:
+    """The queue, the slots, and who gets what."""
+
+    def __init__(self, slots: int) -> None:
+        self.queue = TaskQueue()
+        self.slots = [Slot(number, up=False) for number in range(slots)]
+        self._seconds: OrderedDict[bytes, float] = OrderedDict()
+
+    def next_batches(self, now: float) -> list[tuple[int, Batch]]:
+        """Give out what can be given out: first to idle slots, then behind short tasks."""
+        started: list[tuple[int, Batch]] = []
+        for depth in (0, 1):
+            for slot in self.slots:
+                if not self.queue.ready:
+                    return started
+                if len(slot.batches) == depth and slot.open_to_more():
+                    batch = self._fill(slot, now)
+                    if batch is not None:
+                        started.append((slot.number, batch))
+        return started
+
+    def _fill(self, slot: Slot, now: float) -> Batch | None:
+        chunk = self.queue.front()
+        if chunk is None:
+            return None
+        count = self._count(chunk)
+        if slot.batches and (chunk.alone or not self._short(slot.batches[0], chunk)):
+            return None
+        if chunk.rules.tasks_per_child:
+            count = min(count, chunk.rules.tasks_per_child - slot.counted)
+            if count <= 0:
+                slot.worn = True
+                return None
+        indices, bodies = self.queue.take(count)
+        batch = Batch(
+            slot.next_serial,
+            chunk.key,
+            chunk.function,
+            chunk.code,
+            chunk.parents,
+            chunk.rules,
+            indices,
+            bodies,
+        )
+        slot.next_serial += len(indices)
+        if chunk.rules.tasks_per_child:
+            slot.counted += len(indices)
+            slot.worn = slot.counted >= chunk.rules.tasks_per_child
+        if not slot.batches:
+            slot.progress = now
+        slot.batches.append(batch)
+        return batch
+
+    def _short(self, batch: Batch, chunk: Chunk) -> bool:
+        """Whether both are known to be of short tasks."""
+        known = self._seconds
+        return all(
+            known.get(function, BATCH_SECONDS) <= _SHORT_SECONDS
+            for function in (batch.function, chunk.function)
+        )
+
+    def _count(self, chunk: Chunk) -> int:
+        """Tasks for the next batch."""
+        seconds = self._seconds.get(chunk.function)
+        if chunk.alone or seconds is None or seconds > _SHORT_SECONDS:
+            return 1
+        share = -(-self.queue.ready // len(self.slots))
+        return max(1, min(BATCH_TASKS, share, int(BATCH_SECONDS / max(seconds, 1e-6))))
+
+    def worn(self, number: int) -> str:
+        """A slot's child is to be replaced, and begins no other task; whose task was its last."""
+        slot = self.slots[number]
+        slot.worn = True
+        return slot.last
+
+    def worn_out(self) -> list[int]:
+        """Slots whose child is to be replaced, now that it has nothing to do. They are down."""
+        worn = [
+            slot
+            for slot in self.slots
+            if slot.worn and slot.up and not slot.batches and not slot.revoking
+        ]
+        for slot in worn:
+            self._reset(slot)
+        return [slot.number for slot in worn]
+
+    def finished(
+        self,
+        number: int,
+        first: int,
+        statuses: bytes,
+        bodies: list[Payload],
+        seconds: float,
+        now: float,
+    ) -> tuple[Key, list[int], bytes, list[Payload]]:
+        """Take a report: the key, indices, statuses and bodies of what has truly ended.
+
+        Raises:
+            Disorder: it is not about what the slot was given.
+        """
+        slot = self.slots[number]
+        batch = slot.batches[0] if slot.batches else None
+        if batch is None or first != batch.first + batch.done or len(statuses) != len(bodies):
+            raise Disorder(f"a report from serial {first} on")
+        low, high = batch.done, batch.done + len(statuses)
+        if high > len(batch.indices):
+            raise Disorder(f"a report of {len(statuses)} tasks")
+        ended = statuses.find(REVOKED)
+        if low + (len(statuses) if ended < 0 else ended) > batch.taken - batch.first:
+            raise Disorder("results of tasks that were taken back")
+        if ended >= 0:
+            back = _part(batch, low + ended, min(high, batch.taken - batch.first))
+            self.queue.push_front([back])
+            self._uncount(slot, batch, len(back))
+            slot.revoked = True
+            statuses, bodies = statuses[:ended], bodies[:ended]
+        batch.done = high
+        slot.progress = now
+        if statuses:
+            slot.last = batch.key[0]
+            self._learn(batch.function, seconds / len(statuses))
+        if high == len(batch.indices):
+            slot.batches.popleft()
+            slot.revoked = slot.revoked and bool(slot.batches)
+        return batch.key, batch.indices[low : low + len(statuses)], statuses, bodies
+
+    def _learn(self, function: bytes, seconds: float) -> None:
+        old = self._seconds.get(function, seconds)
+        self._seconds[function] = (old + seconds) / 2
+        self._seconds.move_to_end(function)
+        if len(self._seconds) > _REMEMBERED:
+            self._seconds.popitem(last=False)
+
+    def stuck(self, now: float) -> list[Slot]:
+        """Slots in a slow task with unstarted ones behind it."""
+        return [
+            slot
+            for slot in self.slots
+            if len(slot.batches)
+            and not slot.revoking
+            and slot.unstarted()
+            and now - slot.progress >= STUCK_SECONDS
+        ]
+
+    def idle(self) -> bool:
+        """Whether some slot has nothing to do and nothing waits for it."""
+        return not self.queue.ready and any(
+            slot.up and not slot.batches and not slot.worn for slot in self.slots
+        )
+
+    def next_stuck(self, now: float) -> float | None:
+        """When `stuck` may have something to say, if anything is to gain from it."""
+        if not self.idle():
+            return None
+        times = [
+            slot.progress + STUCK_SECONDS
+            for slot in self.slots
+            if slot.batches and not slot.revoking and slot.unstarted()
+        ]
+        return max(now, min(times)) if times else None
+
+    def claimed(self, number: int, claim: int) -> None:
+        """Take back what a slot has not started."""
+        slot = self.slots[number]
+        if not slot.revoking:
+            return
+        slot.revoking = False
+        back = []
+        for batch, low, high in slot.open_tasks():
+            start = max(low, claim + 1 - batch.first)
+            if start < high:
+                back.append(_part(batch, start, high))
+                batch.taken = batch.first + start
+                self._uncount(slot, batch, high - start)
+                slot.revoked = True
+        self.queue.push_front(back)
+
+    def holder(self, number: int, serial: int) -> tuple[Key, int] | None:
+        """The task behind a serial that a slot has not reported."""
+        for batch, low, high in self.slots[number].open_tasks():
+            if low <= serial - batch.first < high:
+                return batch.key, batch.indices[serial - batch.first]
+        return None
+
+    def in_slot(self, number: int, key: Key, wanted: Container[int]) -> list[int]:
+        """The tasks of `key` in `wanted` that a slot has not reported."""
+        return [
+            index
+            for batch, low, high in self.slots[number].open_tasks()
+            if batch.key == key
+            for index in batch.indices[low:high]
+            if index in wanted
+        ]
+
+    def begin_revoke(self, number: int) -> int | None:
+        """Start to take tasks back; the limit to set, or None if there is nothing to take."""
+        slot = self.slots[number]
+        if slot.revoking or not slot.up or not slot.open_tasks():
+            return None
+        slot.revoking = True
+        batch, low, _ = slot.open_tasks()[0]
+        return batch.first + low
+
+    def revoking(self) -> bool:
+        """Whether an answer to `Revoke` is still to come."""
+        return any(slot.revoking for slot in self.slots)
+
+    def died(self, number: int, claim: int, blamed: int, *, asked: bool = False) -> Losses:
+        """A slot's child is dead: put back everything it had but the blamed task.
+
+        What it may have run already is run again each by itself, in case that is what kills; unless
+        it may run at most once. A child that died by itself behind a task, before it could report that
+        one alone, died of it: else such a task would run for ever.
+        """
+        slot = self.slots[number]
+        if not (blamed or asked):
+            begun = [
+                serial
+                for batch, low, high in slot.open_tasks()
+                for serial in range(batch.first + low, min(batch.first + high, claim + 1))
+            ]
+            blamed = begun[0] if len(begun) == 1 else 0
+        culprit = self.holder(number, blamed) if blamed else None
+        back: list[Chunk] = []
+        lost: list[tuple[Key, list[int]]] = []
+        for batch, low, high in slot.open_tasks():
+            behind = min(max(claim + 1 - batch.first, low), high)
+            touched = replace(_part(batch, low, behind), alone=True)
+            if culprit is not None and culprit[0] == batch.key:
+                at = blamed - batch.first - low
+                if 0 <= at < len(touched):
+                    del touched.indices[at], touched.bodies[at]
+            if batch.rules.at_most_once:
+                lost.append((batch.key, touched.indices))
+            else:
+                back.append(touched)
+            back.append(_part(batch, behind, high))
+        self.queue.push_front(back)
+        self._reset(slot)
+        return Losses(culprit, lost)
+
+    def born(self, number: int) -> None:
+        """A slot has a fresh child."""
+        self.slots[number].up = True
+
+    def condemn(self, number: int) -> None:
+        """A slot's child is about to be killed: it gets nothing more."""
+        self.slots[number].up = False
+
+    @staticmethod
+    def _reset(slot: Slot) -> None:
+        slot.batches.clear()
+        slot.up = slot.revoked = slot.revoking = slot.worn = False
+        slot.counted = 0
+
+    @staticmethod
+    def _uncount(slot: Slot, batch: Batch, count: int) -> None:
+        if batch.rules.tasks_per_child:
+            slot.counted -= count
+
+
+def _part(batch: Batch, low: int, high: int) -> Chunk:
+    """Tasks of a batch, by offset, as they were in the queue."""
+    return Chunk(
+        batch.key,
+        batch.function,
+        batch.indices[low:high],
+        batch.bodies[low:high],
+        batch.code,
+        batch.rules,
+        batch.parents,
+    )

@@ -1,0 +1,498 @@
+"""The attempts that a node has, from `Assign` until the broker is done with them.
+
+Every attempt is in `_held`, and meanwhile in exactly one place::
+
+    queue (ready or parked) -> slot -> outbox (waiting or sent)
+            ^  ^                |         ^
+            |  +- away <--------+         |   a value that it refers to has not come
+            |                   +-> offer +   a result held for its client, which cannot fetch it
+            +-------------------+   taken back, or its child died
+
+Whatever comes for an attempt that is not held (a late result of a dropped one) is dropped without a
+word. So to drop an attempt is to take it out of `_held`, and nothing that is on its way can bring it
+back.
+
+Three things reach a task inside a slot. *Taking back*: `Revoke`, then `Claimed` says what was not
+started. *Cancelling*: the same, and if the claimed task is among the doomed, `Kill`. *Death*: `Died`
+blames at most one task; the others go back into the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+
+from manyhands_shared.errors import ProtocolError
+from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.bounds import MAX_TASKS
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core import events as a
+from manyhands_worker.core.awaiting_values import Away, Value, whose
+from manyhands_worker.core.events import Key
+from manyhands_worker.core.held_results import Offers
+from manyhands_worker.core.job_rules import Jobs
+from manyhands_worker.core.outbox import Ended, Outbox
+from manyhands_worker.core.output_buffer import Printed
+from manyhands_worker.core.queue import Chunk
+from manyhands_worker.core.slots import Disorder, Dispatcher
+from manyhands_worker.core.task_set import Held
+from manyhands_worker.function_cache import FunctionCache
+from manyhands_worker.ipc.control_block import REVOKED
+
+#: Result bytes that the broker has not acknowledged, beyond which no task is started.
+UNACKNOWLEDGED_BYTES = 512 << 20
+FUNCTION_BYTES = 64 << 20
+
+
+class Workload:
+    """Queue, slots and outbox of a node. What is to be done goes to the list `effects`."""
+
+    def __init__(
+        self, name: str, slots: int, effects: list[a.Effect], *, safe: bool = False
+    ) -> None:
+        """`safe`: whether no pickle is to be loaded here."""
+        self._name = name
+        self._safe = safe
+        self._out = effects
+        self._held = Held()
+        self._work = Dispatcher(slots)
+        self._outbox = Outbox()
+        self._offers = Offers()
+        self._away = Away()
+        self._functions: FunctionCache[Payload] = FunctionCache(FUNCTION_BYTES)
+        self._jobs = Jobs(self._held.has_job)
+        self._printed = Printed()
+        # Tasks in slots that were cancelled or dropped: to be killed if they run.
+        self._doomed = Held()
+        # How many tasks a Recall asked for, while some are still to be taken from slots.
+        self._recalled = 0
+        #: Messages and reports that made no sense, and were dropped.
+        self.dropped = 0
+        #: The node must say hello again to be told what it needs for tasks that it did not take.
+        self.ignorant = False
+
+    def __len__(self) -> int:
+        """Tasks that are held."""
+        return len(self._held)
+
+    @property
+    def running(self) -> int:
+        """Slots that have tasks."""
+        return sum(bool(slot.batches) for slot in self._work.slots)
+
+    def holding(self) -> list[m.Span]:
+        """Everything held, for a hello."""
+        return self._held.spans()
+
+    def deadline(self, now: float) -> float | None:
+        """When `rebalance` has something to do, if nothing else happens."""
+        return self._work.next_stuck(now)
+
+    @property
+    def overdue_at(self) -> float | None:
+        """When `return_overdue` has something to do, if nothing else happens."""
+        return self._away.due if self._away else None
+
+    # From the broker
+
+    def welcome(self, keep: list[m.Span], *, stranger: bool = False) -> None:
+        """A link is ready: what is not in `keep` is dropped, all other results will go out again.
+
+        `stranger`: it is not the broker of before.
+        """
+        self._recalled = 0
+        dropped = self._held.keep_only(keep)
+        if stranger:
+            self._jobs.keep_only(self._held.jobs())
+        if dropped:
+            count = sum(map(len, dropped.values()))
+            text = f"the broker does not keep {count} tasks; dropping them"
+            self._out.append(a.Log(logging.WARNING, text))
+        for key, indices in dropped.items():
+            self._work.queue.remove(key, indices)
+            self._away.remove(key, indices)
+            self._doom(key, indices)
+        for key, indices in self._offers.tasks():
+            self._free_offers(key, [index for index in indices if not self._held.has(key, index)])
+        self._out.append(a.Free(self._outbox.restart(self._held.has)))
+        for ended in self._offers.again():
+            self._outbox.add(ended)
+        for digest in self._work.queue.missing():
+            self._send(m.Need(digest))
+
+    def function(self, message: m.Function) -> None:
+        """A function has come; tasks that waited for it can start."""
+        if len(message.bodies) != 1:
+            self.dropped += 1
+            return
+        payload = message.bodies[0]
+        self._functions.put(message.digest, payload, pickled.nbytes(payload))
+        self._work.queue.unpark(message.digest, payload)
+
+    def given(self, message: m.Given) -> None:
+        """Results of the jobs that a job comes after."""
+        self._jobs.given(message)
+
+    def assign(self, message: m.Assign) -> None:
+        """New tasks. Those that are here already are not taken twice."""
+        for group in message.groups:
+            key = (group.job, group.attempt)
+            if self._jobs.is_missing(group.job):
+                self.ignorant = True
+                continue
+            fresh = self._held.add(key, group.indices)
+            indices, bodies = group.indices, group.bodies
+            if len(fresh) < len(indices):
+                self.dropped += 1
+                places = {index: at for at, index in enumerate(indices)}
+                indices = sorted(fresh)
+                bodies = [bodies[places[index]] for index in indices]
+            try:
+                rules = self._jobs.rules(group)
+            except ProtocolError as error:
+                failure = Failure("manyhands.ProtocolError", f"this node cannot run it: {error}")
+                self._end(key, indices, Status.RAISED, failure)
+                continue
+            if self._safe and not rules.safe:
+                self._end(key, indices, Status.RAISED, _NOT_SAFE)
+                continue
+            if indices:
+                parents = self._jobs.parents(group.job, group.function, rules)
+                chunk = Chunk(key, group.function, indices, bodies, rules=rules, parents=parents)
+                self._enqueue(chunk)
+
+    def _enqueue(self, chunk: Chunk) -> None:
+        if chunk.function in self._functions:
+            chunk.code = self._functions.get(chunk.function)
+            self._work.queue.append(chunk)
+        elif self._work.queue.park(chunk):
+            self._send(m.Need(chunk.function))
+
+    def acknowledge(self, seq: int) -> None:
+        """The broker has all results up to `seq`."""
+        for ended in self._outbox.acknowledge(seq):
+            self._held.discard(ended.key, ended.final)
+            if ended.blocks:
+                self._out.append(a.Free(ended.blocks))
+
+    def taken(self, spans: list[m.Span]) -> None:
+        """Clients have fetched these results."""
+        for key, indices in self._offers.matching(spans):
+            self._held.discard(key, self._free_offers(key, indices))
+
+    def relay(self, spans: list[m.Span]) -> None:
+        """Clients cannot fetch these results: they go through the broker."""
+        for key, indices in self._offers.matching(spans):
+            for index, offer in self._offers.take(key, indices).items():
+                try:
+                    payload = offer.payload()
+                except (OSError, ValueError) as error:
+                    self._out.append(a.Free([offer]))
+                    why = Failure("manyhands.ResultError", f"the result cannot be read: {error}")
+                    self._end(key, [index], Status.UNSENDABLE, why)
+                    continue
+                ok = bytes([Status.OK])
+                self._outbox.add(
+                    Ended(key, [index], ok, [payload], 0.0, offer.nbytes, len(payload), [offer])
+                )
+
+    def _free_offers(self, key: Key, indices: Collection[int]) -> list[int]:
+        """Hold these results no longer; returns the tasks whose results were held."""
+        offers = self._offers.take(key, indices)
+        if offers:
+            self._out.append(a.Free(list(offers.values())))
+        return list(offers)
+
+    def cancel(self, spans: list[m.Span]) -> None:
+        """End tasks: those that wait now, those in slots as soon as they are reached."""
+        for key, indices in self._held.matching(spans):
+            waiting = self._work.queue.remove(key, indices) + self._free_offers(key, indices)
+            waiting += self._away.remove(key, indices)
+            self._end(key, waiting, Status.CANCELLED, _CANCELLED)
+            self._doom(key, indices)
+
+    def _doom(self, key: Key, indices: set[int]) -> None:
+        """Get tasks out of the slots: back into the queue unstarted, or killed."""
+        for slot in self._work.slots:
+            inside = self._work.in_slot(slot.number, key, indices)
+            if inside:
+                self._doomed.add(key, inside)
+                self._revoke(slot.number)
+
+    def recall(self, count: int, now: float) -> None:
+        """Give back up to `count` unstarted tasks, those behind a slow one too."""
+        self._recalled += count
+        if self._work.queue.waiting < self._recalled:
+            for slot in self._work.stuck(now):
+                self._revoke(slot.number)
+        self._answer_recall()
+
+    def _answer_recall(self) -> None:
+        if self._recalled and not self._work.revoking():
+            self._give_back(self._recalled)
+            self._recalled = 0
+
+    def _give_back(self, count: int) -> None:
+        taken = self._work.queue.take_back(count)
+        for key, indices in taken:
+            self._held.discard(key, indices)
+        self._send(m.Returned([m.Span(job, attempt, part) for (job, attempt), part in taken]))
+
+    # From the pool
+
+    def worn(self, event: a.Finished) -> str:
+        """A task has done to a child what makes it unfit for others. Returns that, for people."""
+        job = self._work.worn(event.slot)
+        who = f"a task of job {job}" if job else "a task"
+        return f"replacing the child of slot {event.slot}: {who} {event.worn}"
+
+    def finished(self, event: a.Finished, now: float) -> None:
+        """A child reports."""
+        if not event.statuses:
+            return
+        waits = self._waits(event) if REVOKED in event.statuses else None
+        try:
+            key, indices, statuses, bodies = self._work.finished(
+                event.slot, event.first, event.statuses, event.bodies, event.seconds, now
+            )
+        except Disorder as error:
+            self.dropped += 1
+            text = f"slot {event.slot} sends {error}; killing its child"
+            self._out += [a.Log(logging.ERROR, text), a.Free([*event.blocks, *event.offers])]
+            self._kill(event.slot)
+            return
+        if waits is not None:
+            self._put_away(*waits, now)
+        late = [index for index in indices if event.offers and self._doomed.has(key, index)]
+        self._doomed.discard(key, indices)
+        if event.offers:
+            self._hold(key, indices, statuses, event.offers)
+        if not self._held.has_all(key, indices):
+            stay = [at for at, index in enumerate(indices) if self._held.has(key, index)]
+            indices = [indices[at] for at in stay]
+            statuses = bytes(statuses[at] for at in stay)
+            bodies = [bodies[at] for at in stay]
+        if indices:
+            self._outbox.add(
+                Ended(
+                    key,
+                    indices,
+                    statuses,
+                    bodies,
+                    event.seconds,
+                    event.nbytes,
+                    event.frames,
+                    event.blocks,
+                )
+            )
+        else:
+            self._out.append(a.Free(event.blocks))
+        if late:  # cancelled, and done before that took effect: nobody need fetch the result
+            self.cancel([m.Span(*key, late)])
+
+    def _waits(self, event: a.Finished) -> tuple[tuple[Key, int], Value] | None:
+        """The task that a child gives back for a value has not come, and what it says of the value."""
+        place = event.statuses.find(REVOKED)
+        task = self._work.holder(event.slot, event.first + place)
+        value = whose(event.bodies[place])
+        return None if task is None or value is None else (task, value)
+
+    def _put_away(self, task: tuple[Key, int], value: Value, now: float) -> None:
+        chunk = self._work.queue.take_first(*task)
+        if chunk is not None and self._held.has(*task) and not self._doomed.has(*task):
+            self._away.add(value, chunk, now)
+        elif chunk is not None:
+            self._work.queue.push_front([chunk])
+
+    def arrived(self, key: bytes) -> None:
+        """A value is here, or never will be: what waited for it can be tried again."""
+        self._work.queue.push_front(self._away.arrived(key))
+
+    def return_overdue(self, now: float) -> None:
+        """Give back jobs that wait for values for too long; the broker knows when to send them again."""
+        if not self._away:
+            return
+        for owner, keys in self._away.overdue(now).items():
+            self._send(m.Unheard(owner))
+            spans = []
+            for key in keys:
+                indices = self._work.queue.remove(key, _ANY) + self._away.remove(key, _ANY)
+                self._held.discard(key, indices)
+                parts = range(0, len(indices), MAX_TASKS)
+                spans += [m.Span(*key, indices[at : at + MAX_TASKS]) for at in parts]
+            self._send(m.Returned(spans))
+
+    def _hold(
+        self, key: Key, indices: list[int], statuses: bytes, offers: Sequence[a.Offer]
+    ) -> None:
+        """Keep results that are to be fetched, of tasks that are not given up meanwhile."""
+        pairs = zip(indices, statuses, strict=True)
+        kept = [index for index, status in pairs if status == Status.HELD]
+        for index, offer in zip(kept, offers, strict=True):
+            if self._held.has(key, index):
+                offer.admit(self._jobs.fetch_key(key[0]))
+                self._offers.add(key, index, offer)
+            else:
+                self._out.append(a.Free([offer]))
+
+    def printed(self, event: a.Printed) -> None:
+        """A task has printed something."""
+        task = self._work.holder(event.slot, event.serial)
+        if task is not None and self._held.has(*task):
+            (job, attempt), index = task
+            self._printed.add(m.Output(job, attempt, index, event.text))
+
+    def claimed(self, event: a.Claimed) -> None:
+        """What a slot had not started is back; of what it had, the doomed one is killed."""
+        self._work.claimed(event.slot, event.claim)
+        self._end_doomed()
+        running = self._work.holder(event.slot, event.claim)
+        if running is not None and self._doomed.has(*running):
+            self._kill(event.slot)
+        self._answer_recall()
+
+    def _end_doomed(self) -> None:
+        """Doomed tasks that are back in the queue end there."""
+        for key, indices in self._doomed.items():
+            out = self._work.queue.remove(key, indices)
+            self._doomed.discard(key, out)
+            self._end(key, out, Status.CANCELLED, _CANCELLED)
+
+    def born(self, slot: int) -> None:
+        """A slot has a fresh child."""
+        self._work.born(slot)
+
+    def died(self, event: a.Died) -> str:
+        """A child died. Returns what happened, for people, with the task that it was running."""
+        culprit, lost = self._work.died(event.slot, event.claim, event.blamed, asked=event.asked)
+        text = event.text
+        for key, indices in lost:
+            doomed = [index for index in indices if self._doomed.has(key, index)]
+            self._doomed.discard(key, doomed)
+            self._end(key, doomed, Status.CANCELLED, _CANCELLED)
+            others = [index for index in indices if index not in doomed]
+            failure = Failure("manyhands.TaskLost", f"{text}; it may have run, and {_ONCE}")
+            self._end(key, others, Status.LOST, failure)
+        if culprit is not None:
+            key, index = culprit
+            text = f"{text}, running task {index} of job {key[0]}"
+            if event.last_words:
+                text = f"{text}; it last printed: {event.last_words}"
+            if self._doomed.has(key, index):
+                self._doomed.discard(key, [index])
+                self._end(key, [index], Status.CANCELLED, _CANCELLED)
+            elif event.timeout:
+                self._end(key, [index], Status.TIMED_OUT, self._overtime(event.timeout))
+            else:
+                story = (f"attempt {key[1]}: {text}",)
+                failure = Failure("manyhands.TaskCrashed", text, story=story)
+                self._end(key, [index], Status.CRASHED, failure)
+        self._end_doomed()
+        self._answer_recall()
+        return text
+
+    def _overtime(self, timeout: float) -> Failure:
+        text = f"ran longer than its timeout of {timeout:g} s and was killed on node {self._name}"
+        return Failure("manyhands.TaskTimeout", text)
+
+    def _end(self, key: Key, indices: list[int], status: Status, failure: Failure) -> None:
+        """Report tasks that this node itself ends, those of them that it still holds."""
+        indices = [index for index in indices if self._held.has(key, index)]
+        if indices:
+            body, count = failure.encode(), len(indices)
+            statuses, nbytes = bytes([status]) * count, len(body) * count
+            self._outbox.add(Ended(key, indices, statuses, [body] * count, 0.0, nbytes, 0, []))
+
+    # Each turn
+
+    def send_results(self) -> None:
+        """Send what has gathered; what a task printed before its result."""
+        for output in self._printed.take():
+            self._send(output)
+        for message in self._outbox.next_messages():
+            self._send(message)
+
+    def start_tasks(self, now: float) -> None:
+        """Give the slots what they can take, unless the broker is far behind with its acks."""
+        if self._outbox.nbytes > UNACKNOWLEDGED_BYTES:
+            return
+        for number, batch in self._work.next_batches(now):
+            self._out.append(a.Start(number, batch))
+
+    def rebalance(self, now: float) -> None:
+        """Replace worn children; take tasks from behind a slow one if a slot is idle."""
+        for number in self._work.worn_out():
+            self._out.append(a.Retire(number))
+        if self._work.idle():
+            for slot in self._work.stuck(now):
+                self._revoke(slot.number)
+
+    def _revoke(self, number: int) -> None:
+        limit = self._work.begin_revoke(number)
+        if limit is not None:
+            self._out.append(a.Revoke(number, limit))
+
+    def _kill(self, number: int) -> None:
+        self._work.condemn(number)
+        self._out.append(a.Kill(number))
+
+    # Leaving
+
+    def begin_drain(self) -> None:
+        """Take back from the slots what they have not started."""
+        for slot in self._work.slots:
+            if slot.unstarted():
+                self._revoke(slot.number)
+
+    def return_waiting(self) -> None:
+        """Give everything that waits back to the broker."""
+        self._work.queue.push_front(self._away.take_all())
+        if self._work.queue.waiting:
+            self._give_back(self._work.queue.waiting)
+
+    def _send(self, message: m.Message) -> None:
+        self._out.append(a.Send(message))
+
+    def validate(self) -> None:
+        """Check the invariants; for tests and the simulator.
+
+        Raises:
+            AssertionError: one is broken.
+        """
+        places: dict[Key, list[int]] = {}
+        queue = self._work.queue
+        for chunk in queue.chunks():
+            places.setdefault(chunk.key, []).extend(chunk.indices[chunk.start :])
+        assert sum(map(len, places.values())) == queue.waiting, "the queue miscounts"
+        for chunk in self._away.chunks():
+            places.setdefault(chunk.key, []).extend(chunk.indices)
+        for slot in self._work.slots:
+            for batch, low, high in slot.open_tasks():
+                places.setdefault(batch.key, []).extend(batch.indices[low:high])
+        entries = self._outbox.entries()
+        for ended in entries:
+            places.setdefault(ended.key, []).extend(ended.final)
+            assert len(ended.indices) == len(ended.statuses) == len(ended.bodies)
+        for key, offered in self._offers.tasks():
+            places.setdefault(key, []).extend(offered)
+        assert self._outbox.nbytes == sum(ended.nbytes for ended in entries)
+        for key, indices in places.items():
+            held = [index for index in indices if self._held.has(key, index)]
+            assert len(held) == len(set(held)), f"a task of {key} is in two places"
+        for key, wanted in self._held.items():
+            assert wanted <= set(places.get(key, ())), f"a task of {key} is nowhere"
+
+
+#: Every index.
+_ANY = range(1 << 62)
+_ONCE = "tasks of its job may run at most once"
+_NOT_SAFE = Failure(
+    "builtins.PermissionError",
+    "this node is a safe one: it runs functions on its list alone, and loads no pickles; "
+    "submit with safe=True",
+    bases=("PermissionError", "OSError"),
+)
+_CANCELLED = Failure("concurrent.futures.CancelledError", "the task was cancelled")

@@ -1,0 +1,1 @@
+"""The heartbeat process, and what keeps it alive."""

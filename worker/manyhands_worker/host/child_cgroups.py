@@ -1,0 +1,132 @@
+"""Control groups for a node's children: whatever a task starts stays in its child's group.
+
+A process that begins a session of its own leaves the process group of the child, and outlives it. It
+cannot leave the control group. Where the node may not make any (version 2 alone has what it takes),
+`escaped_processes` does what can be done without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+_LEAVE_SECONDS = 2.0
+_LOOK_SECONDS = 0.01
+
+
+class Enclosure:
+    """A control group of the node's own with one below it for each child.
+
+    Args:
+        path: its directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._leaving: list[Path] = []
+
+    @classmethod
+    def make(cls) -> Enclosure | None:
+        """Make one below the group of this process; None: that may not be."""
+        here = _own_group()
+        if here is None:
+            return None
+        _tidy(here)
+        path = here / f"manyhands-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            path.mkdir()
+        except OSError:
+            return None
+        if (path / "cgroup.kill").exists():  # Linux 5.14
+            return cls(path)
+        path.rmdir()
+        return None
+
+    def enter(self, pid: int) -> None:
+        """Put a child into a group of its own, before it runs any task."""
+        place = self.path / str(pid)
+        try:
+            place.mkdir()
+            (place / "cgroup.procs").write_text(str(pid))
+        except OSError:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL a child and all that it has started."""
+        _kill(self.path / str(pid))
+
+    def leave(self, pid: int) -> None:
+        """Remove the group of a child that is dead, with all that is left in it."""
+        self.kill(pid)
+        self._leaving.append(self.path / str(pid))
+        self._leaving = [place for place in self._leaving if not _removed(place)]
+
+    def look(self, _children: Collection[int]) -> None:
+        """Nothing can leave it."""
+
+    @property
+    def groups(self) -> list[int]:
+        """Process groups to be killed with the node: none but those in here."""
+        return []
+
+    def close(self) -> None:
+        """Kill everything in it, and remove it."""
+        sweep(self.path)
+
+
+def sweep(path: Path) -> None:
+    """Kill everything in a group and those below it, and remove them; within two seconds, or not."""
+    _kill(path)
+    end = time.monotonic() + _LEAVE_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            for place in path.iterdir():
+                if place.is_dir():
+                    _removed(place)
+        if _removed(path):
+            return
+        time.sleep(_LOOK_SECONDS)  # the kernel takes a moment
+
+
+def _tidy(here: Path) -> None:
+    """Remove empty groups of nodes that were killed together with what sweeps up behind them."""
+    for old in here.glob("manyhands-[0-9]*-*"):
+        if not Path(f"/proc/{old.name.split('-')[1]}").exists():
+            for place in [*old.glob("[0-9]*"), old]:
+                _removed(place)
+
+
+def _kill(group: Path) -> None:
+    with contextlib.suppress(OSError):
+        (group / "cgroup.kill").write_text("1")
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _own_group() -> Path | None:
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    for line in lines:
+        number, names, path = line.split(":", 2)
+        if number == "0" and not names:
+            for root in _ROOTS:
+                group = Path(root + path)
+                if (group / "cgroup.procs").exists() and os.access(group, os.W_OK):
+                    return group
+    return None

@@ -1,0 +1,1 @@
+"""Between the node and a pool child: both halves of each mechanism."""

@@ -1,0 +1,187 @@
+"""Segments: memory for results that are fetched from where they lie, by the client itself.
+
+A child writes such a result into a segment of its own (see `manyhands_shared.shm`) and hands the
+descriptor to the node with its report; the node lends it to the client, which maps it. When the
+client looks at it no more, the node marks the segment free, and the child writes the next result
+into the same memory: a copy into memory that is there already is ten times as fast as one into fresh
+pages.
+
+The marks are the only thing that node and child share: one byte for each segment, which the child
+sets before it writes, and the node clears; and one more, with which the node says that it can hold no
+results just now.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing.sharedctypes import RawArray
+from typing import TYPE_CHECKING, Any
+
+from manyhands_shared import shm
+from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.protocol.held_result import Ticket
+
+if TYPE_CHECKING:
+    from manyhands_worker.values.result_server import ResultServer
+
+#: Segments of one child.
+COUNT = 64
+#: The mark that says that there is no room with the node.
+SHUT = COUNT
+#: A result of so many bytes is worth it: below, a message costs less than borrowing.
+MIN_BYTES = 256 << 10
+_PAGE = mmap.PAGESIZE
+#: A free segment serves for a result of at least this part of its size.
+_FIT = 4
+
+
+def new_marks() -> Any:
+    """The shared marks of one child, handed to it when it starts."""
+    return RawArray("B", COUNT + 1)
+
+
+class SegmentWriter:
+    """The child's side.
+
+    Args:
+        marks: from `new_marks`.
+        budget: bytes that all its segments may take, those that are lent too.
+    """
+
+    def __init__(self, marks: Any, budget: int) -> None:
+        self._marks = memoryview(marks).cast("B")
+        self._budget = budget
+        self._segments: dict[int, tuple[int, mmap.mmap]] = {}
+
+    def write(self, parts: Sequence[memoryview]) -> tuple[int, int] | None:
+        """Copy flat buffers into a segment; returns its number and descriptor.
+
+        None: there is no room, or the result is too small to be worth it.
+        """
+        size = shm.span(part.nbytes for part in parts)
+        if size < MIN_BYTES or self._marks[SHUT]:
+            return None
+        number = self._find(size)
+        if number is None:
+            return None
+        self._marks[number] = 1
+        fd, memory = self._segments[number]
+        with memoryview(memory) as view:
+            shm.lay(view, parts)
+        return number, fd
+
+    def tidy(self) -> None:
+        """Keep no free segments while the node has no room."""
+        if self._marks[SHUT]:
+            for number in [n for n in self._segments if not self._marks[n]]:
+                self._drop(number)
+
+    def _find(self, size: int) -> int | None:
+        """A segment of at least `size` bytes that nobody uses, an old one if there is."""
+        free = [n for n in self._segments if not self._marks[n]]
+        fitting = [n for n in free if size <= len(self._segments[n][1]) <= _FIT * size]
+        if fitting:
+            return min(fitting, key=lambda n: len(self._segments[n][1]))
+        size = -(-size // _PAGE) * _PAGE
+        while free and self._nbytes + size > self._budget:
+            self._drop(free.pop())
+        if self._nbytes + size > self._budget:
+            return None
+        empty = next((n for n in range(COUNT) if n not in self._segments), None)
+        if empty is None:
+            if not free:
+                return None
+            empty = free.pop()
+            self._drop(empty)
+        try:
+            fd = shm.new_segment(size)
+            self._segments[empty] = fd, shm.map_segment(fd, size, 0, shared=True, writable=True)
+        except (OSError, ValueError):
+            return None  # no memory, or no descriptor: the result finds another way
+        return empty
+
+    @property
+    def _nbytes(self) -> int:
+        return sum(len(memory) for _, memory in self._segments.values())
+
+    def _drop(self, number: int) -> None:
+        fd, memory = self._segments.pop(number)
+        memory.close()
+        os.close(fd)
+
+
+class Offer:
+    """A result in a segment: the node's side. It holds the descriptor until `free`.
+
+    Args:
+        lender: who lends it on this host.
+        server: who serves it to clients of other hosts, if anybody.
+        fd: of the segment; the offer's own from now on.
+        lengths: of the result's buffers.
+        release: called, with its descriptor, when nobody uses the segment any more.
+    """
+
+    __slots__ = ("_ends", "_fd", "_key", "_lender", "_lengths", "_server", "nbytes", "ticket")
+
+    def __init__(
+        self,
+        lender: shm.Lender,
+        server: ResultServer | None,
+        fd: int,
+        lengths: Sequence[int],
+        release: Callable[[int], None],
+    ) -> None:
+        place = None if server is None else server.place
+        self._lender = lender
+        self._server = None if place is None else server
+        self._fd = fd
+        self._key = os.urandom(16)
+        self._lengths = lengths
+        # What is left to do when lender and server are done with it, the last of it first. Taken from it
+        # on any thread, in the middle of anything: garbage is collected there.
+        self._ends: deque[Callable[[], None]] = deque([partial(_finish, fd, release)])
+        self.nbytes = sum(lengths)
+        #: The body of the result while it is held.
+        self.ticket = Ticket(
+            shm.host_id(), lender.address, self._key, list(lengths), place
+        ).encode()
+        lender.offer(self._key, fd, self._done)
+
+    def admit(self, guest: str) -> None:
+        """The client with this public key (hexadecimal; empty: none) may fetch it from another host."""
+        if self._server is not None and guest:
+            self._ends.append(_nothing)
+            size = shm.span(self._lengths)
+            self._server.offer(self._key, self._fd, size, guest, self._done)
+
+    def payload(self) -> tuple[Buffer, ...]:
+        """The result itself, to be sent; not after `free`.
+
+        Raises:
+            OSError, ValueError: it cannot be mapped.
+        """
+        return shm.cut(shm.shared_view(self._fd, shm.span(self._lengths)), self._lengths)
+
+    def free(self) -> None:
+        """Nobody needs it any more but those who have it mapped already."""
+        self._lender.withdraw(self._key)
+        if self._server is not None:
+            self._server.withdraw(self._key)
+
+    def _done(self) -> None:
+        self._ends.pop()()
+
+
+def _finish(fd: int, release: Callable[[int], None]) -> None:
+    try:
+        release(fd)
+    finally:
+        os.close(fd)
+
+
+def _nothing() -> None:
+    """Somebody else is not done with it."""

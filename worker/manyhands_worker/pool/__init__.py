@@ -1,0 +1,1 @@
+"""The pool children, as the node sees them."""

@@ -1,0 +1,415 @@
+"""One pool child as the node sees it: its process, its pipe, its control block, its slab."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections import deque
+from itertools import islice
+from multiprocessing.connection import Pipe
+from typing import TYPE_CHECKING
+
+from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.pickled import Buffer, Payload
+from manyhands_shared.processes.descriptors import scarce
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.status import Status
+from manyhands_shared.shm import Lender, cut, fits, forget, shared_view, span
+from manyhands_worker.child.process import PoolChild
+from manyhands_worker.child.runner import Limits
+from manyhands_worker.core.events import Batch, Block, Finished, Printed
+from manyhands_worker.function_cache import FunctionCache
+from manyhands_worker.host.process_start import starting
+from manyhands_worker.host.processes import (
+    describe_exit,
+    kill_group,
+    kill_orphans,
+    open_statm,
+    read_rss,
+)
+from manyhands_worker.ipc import control_block, pipe
+from manyhands_worker.ipc.output_capture import Capture, new_mark
+from manyhands_worker.ipc.segments import SHUT, Offer, new_marks
+from manyhands_worker.ipc.slab import SlabError, SlabLedger, new_slab
+
+if TYPE_CHECKING:
+    from manyhands_worker.values.result_server import ResultServer
+
+_MIB = 1 << 20
+#: Bytes read of one child before the others get their turn.
+_TURN_BYTES = 16 << 20
+#: What a child may say of why it is to be replaced.
+_WORN_CHARACTERS = 120
+#: What a child may say of a task; whether a result is held is the node's word.
+_STATUSES = frozenset({*Status, control_block.REVOKED} - {Status.HELD})
+
+
+class ChildHandle:
+    """A running child. Everything here returns at once, whatever the child does.
+
+    Args:
+        slot: the number of the slot it serves.
+        slab_bytes: size of its slab; 0 for none.
+        limits: what bounds the child.
+        lender: lends its results out to be fetched; None: they all go through the node.
+        server: serves them to clients of other hosts.
+
+    Raises:
+        OSError, EOFError: the system gives no process, descriptor or memory; nothing is left behind.
+    """
+
+    def __init__(
+        self,
+        slot: int,
+        slab_bytes: int,
+        limits: Limits,
+        lender: Lender | None = None,
+        server: ResultServer | None = None,
+    ) -> None:
+        self.slot = slot
+        self._lender = lender
+        self._server = server
+        self.started_at = time.monotonic()
+        #: Why the node killed it, if it did so because the child had gone wrong.
+        self.fault = ""
+        #: The core asked for its death.
+        self.asked = False
+        #: The task that it was killed for, and that task's timeout in seconds.
+        self.expired = (0, 0.0)
+        #: Some of its tasks have had their output captured.
+        self.captures = False
+        # Some of its tasks may run once only.
+        self._once = False
+        #: When to look whether its task runs too long.
+        self.check_at: float | None = None
+        #: Nothing can be read from it any more.
+        self.closed = False
+        self.rss = 0
+        slab = new_slab(slab_bytes) if slab_bytes else None
+        block, marks = control_block.new_block(), new_marks()
+        self._marks = memoryview(marks).cast("B")
+        self.words = control_block.words(block)
+        self.socket, far_end = socket.socketpair()
+        try:
+            printed, tap = Pipe(duplex=False)
+        except BaseException:
+            self.socket.close()
+            far_end.close()
+            raise
+        mark = new_mark()
+        try:
+            self.process = PoolChild(slot, far_end, block, slab, marks, (tap, mark), limits)
+            with starting():
+                self.process.start()
+        except BaseException:
+            self.socket.close()
+            printed.close()
+            raise
+        finally:
+            far_end.close()
+            tap.close()
+        self.output = Capture(printed, mark)
+        # Batches with a timeout that are not over: their serials, and the timeout in seconds.
+        self._timed: deque[tuple[range, float]] = deque()
+        self.pid = int(self.process.pid or 0)
+        self.socket.setblocking(False)
+        self._statm = open_statm(self.pid)
+        self._reader = pipe.Reader(self.socket)
+        self._writer = pipe.Writer(self.socket)
+        self._ledger = SlabLedger(slab, self.words)
+        self._known: FunctionCache[None] = FunctionCache(limits.function_bytes)
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that can be read when the process is dead."""
+        return self.process.sentinel
+
+    @property
+    def ready(self) -> bool:
+        """Whether it came as far as waiting for work."""
+        return bool(self.words[control_block.READY])
+
+    def send(self, batch: Batch) -> bool:
+        """Hand it a batch. Returns whether all of it is in the pipe; if not, `flush` later."""
+        buffers: list[Buffer] = []
+        name, code = self._introduce(batch, buffers)
+        bodies = pipe.pack(batch.bodies, buffers)
+        rules = batch.rules
+        flags = pipe.AT_ONCE * rules.at_most_once | pipe.CAPTURE * rules.capture
+        if rules.direct and self._lender is not None:
+            flags |= pipe.DIRECT
+        flags |= pipe.SAFE * rules.safe | pipe.FOREIGN * rules.foreign
+        self.captures = self.captures or rules.capture
+        self._once = self._once or rules.at_most_once
+        if rules.timeout:
+            self._time(batch)
+        self.words[control_block.LIMIT] = control_block.NO_LIMIT
+        return self._write([batch.first, name, code, flags, bodies], buffers)
+
+    def _introduce(self, batch: Batch, buffers: list[Buffer]) -> tuple[bytes, list[object] | None]:
+        """What the child calls the function, and what it needs to have it; None if it has it."""
+        parents = batch.parents
+        name = batch.function if parents is None else parents.name
+        if name in self._known:
+            self._known.get(name)
+            return name, None
+        nbytes, payloads, counts = pickled.nbytes(batch.code), [batch.code], []
+        if parents is not None:
+            nbytes += parents.nbytes
+            counts = [len(results) for results in parents.lists]
+            payloads += [body for results in parents.lists for body in results]
+        self._known.put(name, None, nbytes)
+        return name, [counts, pipe.pack(payloads, buffers)]
+
+    # Timeouts
+
+    def _time(self, batch: Batch) -> None:
+        self._forget_timed()
+        serials = range(batch.first, batch.first + len(batch.indices))
+        self._timed.append((serials, batch.rules.timeout))
+        due = time.monotonic() + batch.rules.timeout
+        self.check_at = due if self.check_at is None else min(self.check_at, due)
+
+    def _forget_timed(self) -> None:
+        while self._timed and self._timed[0][0][-1] <= self.words[control_block.DONE]:
+            self._timed.popleft()
+
+    def overtime(self, now: float) -> tuple[int, float] | None:
+        """The running task if it runs too long, and its timeout. Sets `check_at` for the next look."""
+        self._forget_timed()
+        # What is started from now on has its whole time.
+        self.check_at = min((now + timeout for _, timeout in self._timed), default=None)
+        claim, started, busy = self.claim, self.words[control_block.STARTED] / 1e9, self.busy
+        if not busy or claim != self.claim:
+            return None  # it is between two tasks
+        for serials, timeout in self._timed:
+            if claim in serials:
+                if started + timeout <= now:
+                    return claim, timeout
+                self.check_at = started + timeout
+        return None
+
+    def _write(self, header: list[object], buffers: list[Buffer]) -> bool:
+        try:
+            return self._writer.send(header, buffers)
+        except OSError:
+            return True  # it is dead or dying, and its sentinel says so
+
+    def flush(self) -> bool:
+        """Go on sending. Returns whether everything is in the pipe now."""
+        try:
+            return self._writer.flush()
+        except OSError:
+            return True
+
+    def retire(self) -> None:
+        """Let it leave by itself: nothing more will come."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # it is gone already
+
+    def receive(self, *, last: bool = False) -> list[Finished]:
+        """Read what it has sent; `last`: all of it, for it is dead.
+
+        Sets `closed` at the end of the pipe, `fault` if it is garbage.
+        """
+        room = _TURN_BYTES
+        try:
+            while room > 0 and not self.closed:
+                count = self._reader.fill()
+                room -= count
+                self.closed = not count
+                if not (last or self._reader.hungry):
+                    break  # mostly that was all; if not, the socket can still be read
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.closed = True
+        except pipe.PipeError as error:
+            self._lose(f"it wrote {error} to its pipe")
+        except MemoryError:
+            self._lose("the node has no memory for its result")
+        reports = []
+        while self._reader.ready:
+            header, buffers = self._reader.ready.popleft()
+            try:
+                reports.append(self._report(header, buffers))
+            except (SlabError, TypeError, ValueError, IndexError) as error:
+                self._lose(f"it sent what makes no sense ({error})")
+        return reports
+
+    def _lose(self, fault: str) -> None:
+        self.fault = self.fault or fault
+        self.closed = True
+        self._reader.ready.clear()
+
+    def _report(self, header: list[object], buffers: list[bytearray]) -> Finished:
+        first, statuses, bodies, seconds, worn, _ = header
+        if not (
+            type(first) is int
+            and type(statuses) is bytes
+            and type(bodies) is list
+            and type(seconds) is float
+            and type(worn) is str
+            and len(statuses) == len(bodies)
+            and _STATUSES.issuperset(statuses)
+        ):
+            raise ValueError("a report of other fields")
+        if set(map(type, bodies)) <= {bytes}:
+            nbytes = sum(map(len, bodies))
+            worn = worn[:_WORN_CHARACTERS] if worn.isprintable() else "is not fit"
+            return Finished(self.slot, first, statuses, bodies, seconds, nbytes, worn=worn)
+        blocks: list[Block] = []
+        offers: list[Offer] = []
+        sorts = bytearray(statuses)
+        rest = iter(buffers)
+        payloads: list[Payload] = []
+        frames = 0
+        try:
+            for place, body in enumerate(bodies):
+                if isinstance(body, bytes):
+                    payloads.append(body)
+                    continue
+                if isinstance(body, list) and body[0] < 0:
+                    held = self._held(-1 - body[0], body[1:])
+                    if held is None:  # nothing is behind a large result, which goes out at once
+                        lost = self._lost()
+                        sorts[place:], payloads = bytes([lost[0]]), [*payloads, lost[1]]
+                        break
+                    if isinstance(held, Offer):
+                        offers.append(held)
+                        sorts[place] = Status.HELD
+                        payloads.append(held.ticket)
+                    else:
+                        frames += len(held)
+                        payloads.append(held)
+                    continue
+                if isinstance(body, int):
+                    parts: tuple[Buffer, ...] = tuple(islice(rest, body))
+                    if len(parts) != body or not parts:
+                        raise ValueError("a result without its buffers")
+                else:
+                    last = first + len(bodies) - 1
+                    block, parts = self._ledger.take(first, last, body[0], body[1:])
+                    blocks.append(block)
+                frames += len(parts)
+                payloads.append(parts)
+        except BaseException:
+            for offer in offers:
+                offer.free()
+            raise
+        return Finished(
+            self.slot,
+            first,
+            bytes(sorts),
+            payloads,
+            seconds,
+            pickled.total(payloads),
+            frames,
+            blocks,
+            offers,
+        )
+
+    def _held(self, number: int, lengths: list[int]) -> Offer | tuple[Buffer, ...] | None:
+        """A result in one of the child's segments: held, or to be sent; None if it did not come."""
+        marks = self._marks
+        if not 0 <= number < SHUT:
+            raise ValueError("a segment of an impossible number")
+
+        def clear() -> None:
+            marks[number] = 0
+
+        def release(fd: int) -> None:
+            if marks[SHUT]:  # there is no room for what the child could only use again
+                forget(fd, span(lengths))
+            clear()
+
+        if not self._reader.fds:
+            self.hold(allowed=False)
+            clear()
+            return None
+        fd = self._reader.fds.popleft()
+        if self._lender is None or not lengths or min(lengths) < 0 or not fits(fd, span(lengths)):
+            os.close(fd)
+            raise ValueError("a segment that is none")
+        marks[number] = 1
+        if not scarce(fd):
+            return Offer(self._lender, self._server, fd, lengths, release)
+        self.hold(allowed=False)
+        try:
+            return cut(shared_view(fd, span(lengths), clear), lengths)
+        finally:
+            os.close(fd)
+
+    def _lost(self) -> tuple[int, bytes]:
+        """What becomes of a task whose result came without its descriptor: none was free."""
+        if not self._once:
+            return control_block.REVOKED, b""  # it runs again, and its result comes another way
+        text = "the node had no descriptor left for the result"
+        return Status.UNSENDABLE, Failure("manyhands.ResultError", text).encode()
+
+    def hold(self, *, allowed: bool) -> None:
+        """Whether it may hand over results for the node to hold."""
+        self._marks[SHUT] = not allowed
+
+    def revoke(self, limit: int) -> None:
+        """Have it start nothing from serial `limit` on; `claim` is true `SETTLE_SECONDS` later."""
+        self.words[control_block.LIMIT] = limit
+
+    @property
+    def claim(self) -> int:
+        """Serial of the task that it started last."""
+        return int(self.words[control_block.CLAIM])
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is in a task."""
+        return self.words[control_block.CLAIM] != self.words[control_block.DONE]
+
+    def sample(self) -> None:
+        """Note how much memory it has."""
+        self.rss = read_rss(self._statm) or self.rss
+
+    def kill(self) -> None:
+        """SIGKILL it, and whatever it has started."""
+        kill_group(self.pid)
+
+    @property
+    def shot(self) -> bool:
+        """Whether it died of a SIGKILL that did not come from here. Only for one that is dead."""
+        return self.process.exitcode == -signal.SIGKILL and not (self.fault or self.asked)
+
+    def printed(self, *, whole: bool = False) -> list[Printed]:
+        """What its tasks have printed and is to go out; `whole`: all that is there."""
+        parts = self.output.read(time.monotonic())
+        if whole:
+            parts += self.output.finish()
+        return [Printed(self.slot, number, text) for number, text in parts]
+
+    def obituary(self, oom: str = "") -> str:
+        """How it died, in one line. Only for a child that is dead. `oom`: words for what shot it."""
+        code = self.process.exitcode
+        text = f"child {self.pid} {oom or describe_exit(code)}"
+        if code == control_block.DISCONNECTED:
+            text = f"child {self.pid} ended, for a task closed its connection to the node"
+        if self.fault and code == -signal.SIGKILL:
+            text = f"child {self.pid} was killed because {self.fault}"
+        if self.busy:
+            seconds = (time.monotonic_ns() - self.words[control_block.STARTED]) / 1e9
+            text += f" after {seconds:.1f} s"
+        return f"{text}, RSS {self.rss // _MIB} MiB" if self.rss else text
+
+    def bury(self) -> None:
+        """Give back everything of a dead child, and kill what it left running."""
+        self.closed = True
+        kill_orphans(self.pid)
+        self._reader.close()
+        self.socket.close()
+        self.output.close()
+        if self._statm >= 0:
+            os.close(self._statm)
+        self.process.join()
+        self.process.close()

@@ -1,0 +1,462 @@
+"""`NodePool`: a `multiprocessing.pool.Pool` made safe.
+
+What goes wrong in Python's own pool, and why it cannot here:
+
+- A killed child takes its task along and the caller waits for ever. Here the node knows what each
+  child has, watches its sentinel, and says which task it was running (see `control_block`).
+- Children share a queue and its lock; who dies holding the lock stops all. Here each child has a
+  pipe of its own, and nothing is shared between two children.
+- Helper threads unpickle results and die of one that does not load. Here the node never unpickles,
+  and there are no threads: the pool registers its descriptors with the caller's selector.
+
+The caller's loop is::
+
+    for key, events in selector.select(timeout):
+        key.data(events)
+    pool.turn(now)
+    for event in pool.take_events(): ...
+
+`timeout` must not go beyond `pool.deadline`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import selectors
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+from manyhands_shared.processes import descriptors
+from manyhands_shared.protocol.wire import MAX_FRAME_BYTES
+from manyhands_shared.shm import Lender
+from manyhands_worker.child.allowed_functions import Patterns
+from manyhands_worker.child.runner import Limits
+from manyhands_worker.core import events as a
+from manyhands_worker.host.cgroup import is_memory_short, usable_memory
+from manyhands_worker.host.child_cgroups import Enclosure
+from manyhands_worker.host.directories import leave_removed_directory, mend
+from manyhands_worker.host.escaped_processes import Strays
+from manyhands_worker.host.processes import usable_cores
+from manyhands_worker.ipc.control_block import SETTLE_SECONDS
+from manyhands_worker.ipc.slab import slab_size
+from manyhands_worker.pool.child_handle import ChildHandle
+from manyhands_worker.pool.oom import OomWatch
+
+if TYPE_CHECKING:
+    from manyhands_worker.values.result_server import ResultServer
+
+#: What each child keeps of functions, by the size of their payloads.
+CHILD_FUNCTION_BYTES = 32 << 20
+#: A retired child that has not left by then is killed.
+_LEAVE_SECONDS = 5.0
+_SAMPLE_SECONDS = 0.1
+#: How often to see whether memory is short.
+_WEIGH_SECONDS = 0.5
+_DOUBT_SECONDS = 1.0
+#: After a task has ended, what it may have left is looked for so much later.
+_LOOK_SECONDS = 0.5
+#: Children started in one turn: each takes a few milliseconds in which nothing else moves.
+_BIRTHS_PER_TURN = 4
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+#: So many failed starts in a row, and no child at all: this node cannot work.
+_BARREN = 3
+#: A child that lived so long did not die of its start.
+_HEALTHY_SECONDS = 1.0
+
+
+class NodePool:
+    """A fixed number of slots, each served by one child process at a time.
+
+    Args:
+        slots: how many.
+        slab_bytes: size of each child's result slab, at most.
+        selector: where the pool's descriptors are registered; each key's `data` is to be called
+            with the events that came.
+        frame_bytes: the largest single buffer of a result.
+        lender: lends large results to clients on this host; None: all go through the broker.
+        server: serves them to clients of other hosts.
+        allowed: the functions of a safe node; `None` for any.
+        reach: what ends the processes that tasks have started; None: killing process groups does.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        slab_bytes: int,
+        selector: selectors.BaseSelector,
+        frame_bytes: int = MAX_FRAME_BYTES,
+        lender: Lender | None = None,
+        server: ResultServer | None = None,
+        allowed: Patterns | None = None,
+        reach: Enclosure | Strays | None = None,
+    ) -> None:
+        self._selector = selector
+        self._reach = reach
+        self._search_at: float | None = None
+        self._slab_bytes = slab_bytes
+        threads = max(1, usable_cores() // slots)
+        segment_bytes = usable_memory() // 2 // slots
+        address = "" if lender is None else lender.address
+        self._limits = Limits(
+            frame_bytes,
+            CHILD_FUNCTION_BYTES,
+            threads,
+            segment_bytes,
+            address,
+            allowed,
+            descriptors.usual(),
+        )
+        self._lender = lender
+        self._server = server
+        self._children: list[ChildHandle | None] = [None] * slots
+        self._leaving: dict[ChildHandle, float] = {}
+        self._pids: list[int] | None = None
+        # Children whose pipe is closed, and that must be dead by then.
+        self._doubtful: dict[ChildHandle, float] = {}
+        # When an empty slot may be filled, and how often in a row that has failed.
+        self._births = dict.fromkeys(range(slots), 0.0)
+        self._failures = [0] * slots
+        self._claims: dict[int, float] = {}
+        self._events: list[a.Event] = []
+        self._sampled_at = self._weighed_at = 0.0
+        self._is_memory_short = False
+        self._due = 0.0
+        self._oom = OomWatch()
+        self._told_of_slab = False
+        # Children in a row that never were ready, and whether the node is known to have none.
+        self._barren = 0
+        self._unable = False
+        self._mended = False
+        # multiprocessing would wait for children at exit; they must be gone by then.
+        atexit.register(self.close)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of all children. The same list as long as they are the same."""
+        if self._pids is None:
+            here = [child.pid for child in self._children if child is not None]
+            self._pids = here + [child.pid for child in self._leaving]
+        return self._pids
+
+    @property
+    def groups(self) -> list[int]:
+        """Process groups that must not outlive the node."""
+        return self.pids if self._reach is None else self.pids + self._reach.groups
+
+    def pid(self, slot: int) -> int:
+        """Process id of a slot's child; 0 if it has none just now."""
+        child = self._children[slot]
+        return child.pid if child is not None else 0
+
+    def take_events(self) -> list[a.Event]:
+        """What has happened since the last call, in order."""
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def deadline(self) -> float | None:
+        """When `turn` has something to do, if no descriptor does. To be asked for before each turn."""
+        waits = (self._births, self._claims, self._leaving, self._doubtful)
+        times = [due for wait_for in waits if wait_for for due in wait_for.values()]
+        if self._search_at is not None:
+            times.append(self._search_at)
+        if self._barren:
+            times.append(self._sampled_at + _SAMPLE_SECONDS)
+        for child in self._children:
+            if child is not None:
+                if child.busy:
+                    times.append(self._sampled_at + _SAMPLE_SECONDS)
+                times += [due for due in (child.check_at, child.output.due) if due is not None]
+        due = min(times, default=None)
+        self._due = math.inf if due is None else due
+        return due
+
+    # What the core wants
+
+    def start(self, slot: int, batch: a.Batch) -> None:
+        """Hand a batch to a slot's child."""
+        child = self._children[slot]
+        if child is not None and not child.send(batch):
+            self._selector.modify(
+                child.socket,
+                selectors.EVENT_READ | selectors.EVENT_WRITE,
+                self._on_pipe(child),
+            )
+
+    def revoke(self, slot: int, limit: int, now: float) -> None:
+        """Have a slot start nothing from serial `limit` on. `Claimed` or `Died` follows."""
+        child = self._children[slot]
+        if child is not None:
+            child.revoke(limit)
+            self._claims[slot] = now + SETTLE_SECONDS
+
+    def kill(self, slot: int) -> None:
+        """Kill a slot's child and everything it has started. `Died` follows, then `Born`."""
+        child = self._children[slot]
+        if child is not None:
+            child.asked = True
+            self._end(child)
+
+    def retire(self, slot: int, now: float) -> None:
+        """Replace a child that has nothing left to do. `Born` follows."""
+        child = self._children[slot]
+        if child is not None:
+            self._children[slot] = None
+            if not child.closed:
+                self._selector.unregister(child.socket)
+            child.retire()
+            self._leaving[child] = now + _LEAVE_SECONDS
+            self._births[slot] = now
+
+    # Each turn
+
+    def turn(self, now: float) -> None:
+        """Do what is due: read claims, fill empty slots, end children that do not leave."""
+        if now < self._due:
+            return
+        self._recover()
+        for slot in [slot for slot, due in self._claims.items() if now >= due]:
+            del self._claims[slot]
+            child = self._children[slot]
+            if child is not None:
+                self._events.append(a.Claimed(slot, child.claim))
+        due_slots = [slot for slot, due in self._births.items() if now >= due]
+        for slot in due_slots[:_BIRTHS_PER_TURN]:
+            self._fill(slot, now)
+        for child in [child for child, due in self._leaving.items() if now >= due]:
+            self._leaving[child] = now + _LEAVE_SECONDS
+            self._end(child)
+        for child in [child for child, due in self._doubtful.items() if now >= due]:
+            del self._doubtful[child]
+            child.fault = child.fault or "it closed its connection to the node"
+            self._end(child)
+        for member in self._children:
+            if member is not None:
+                self._look_at(member, now)
+        if self._search_at is not None and now >= self._search_at and self._reach is not None:
+            self._search_at = None
+            self._reach.look(self.pids)
+        if now >= self._sampled_at + _SAMPLE_SECONDS:
+            self._sample(now)
+
+    def _sample(self, now: float) -> None:
+        """See how much memory busy children have, and whether there is room for results."""
+        self._sampled_at = now
+        self._oom.note(now)
+        if now >= self._weighed_at + _WEIGH_SECONDS:
+            self._weighed_at = now
+            self._is_memory_short = is_memory_short()
+            if self._is_memory_short and self._lender is not None:
+                self._lender.recall()
+        allowed = not (self._is_memory_short or descriptors.running_short())
+        for child in self._children:
+            if child is not None:
+                child.hold(allowed=allowed)
+                if child.busy or not child.rss:
+                    child.sample()
+
+    def _look_at(self, child: ChildHandle, now: float) -> None:
+        """Kill a child whose task runs too long; send on what it printed a while ago."""
+        if child.check_at is not None and now >= child.check_at:
+            overtime = child.overtime(now)
+            if overtime is not None:
+                child.expired = overtime
+                child.check_at = None
+                self.kill(child.slot)
+        if child.output.due is not None and now >= child.output.due:
+            self._listen(child, whole=True)
+
+    def _fill(self, slot: int, now: float) -> None:
+        del self._births[slot]
+        size = slab_size(self._slab_bytes, len(self._children))
+        self._events += [a.Trouble("directory-removed", told) for told in leave_removed_directory()]
+        try:
+            child = ChildHandle(slot, size, self._limits, self._lender, self._server)
+        except (OSError, EOFError) as error:
+            # Once: what does not help is not tried without a pause.
+            mended = [] if self._mended else mend()
+            self._mended = bool(mended)
+            wait_for = 0.0 if mended else self._next_delay(slot)
+            self._births[slot] = now + wait_for
+            again = f"trying again in {wait_for:g} s" if wait_for else "; ".join(mended)
+            text = f"cannot start a child for slot {slot}: {error}; {again}"
+            self._events.append(a.Trouble("child-start-failed", text))
+            if not mended:
+                self._failed(text)
+            return
+        self._mended = False
+        if size < self._slab_bytes and not self._told_of_slab:
+            self._told_of_slab = True
+            self._events.append(a.Trouble("small-shm", _small_slab(size, self._slab_bytes)))
+        if self._reach is not None:
+            self._reach.enter(child.pid)
+        self._children[slot] = child
+        self._pids = None
+        self._selector.register(child.socket, selectors.EVENT_READ, self._on_pipe(child))
+        self._selector.register(child.output.fd, selectors.EVENT_READ, self._on_output(child))
+        self._selector.register(child.sentinel, selectors.EVENT_READ, self._on_death(child))
+        self._events.append(a.Born(slot))
+
+    def _failed(self, text: str) -> None:
+        """One more child in a row did not come as far as waiting for work."""
+        self._barren += 1
+        if self._barren >= _BARREN and not self._unable and not self._anyone():
+            self._unable = True
+            self._events.append(a.Unable(text))
+
+    def _recover(self) -> None:
+        """Tell, if the node had no child, that it has one again."""
+        if self._barren and self._anyone():
+            self._barren = 0
+            if self._unable:
+                self._unable = False
+                self._events.append(a.Able())
+
+    def _anyone(self) -> bool:
+        """Whether a child is ready for work."""
+        return any(child is not None and child.ready for child in self._children)
+
+    def _next_delay(self, slot: int) -> float:
+        self._failures[slot] += 1
+        return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (self._failures[slot] - 1))
+
+    def _on_pipe(self, child: ChildHandle) -> Callable[[int], None]:
+        def handle(events: int) -> None:
+            if child.closed:
+                return  # its death was seen first, in this very turn
+            if events & selectors.EVENT_WRITE and child.flush():
+                self._selector.modify(child.socket, selectors.EVENT_READ, handle)
+            if events & selectors.EVENT_READ:
+                self._receive(child)
+
+        return handle
+
+    def _on_output(self, child: ChildHandle) -> Callable[[int], None]:
+        def handle(_: int) -> None:
+            self._listen(child)
+
+        return handle
+
+    def _listen(self, child: ChildHandle, *, whole: bool = False) -> None:
+        """Read what a child's tasks have printed; `whole`: tell all of it."""
+        registered = not child.output.ended()
+        self._events += child.printed(whole=whole)
+        if registered and child.output.ended():
+            self._selector.unregister(child.output.fd)
+
+    def _take(self, child: ChildHandle, *, last: bool = False) -> None:
+        """Read what a child has sent. What a task printed is told before its result."""
+        reports = child.receive(last=last)
+        if reports and self._search_at is None and self._reach is not None:
+            self._search_at = time.monotonic() + _LOOK_SECONDS
+        if child.captures:
+            self._listen(child, whole=bool(reports))
+        self._events += reports
+
+    def _receive(self, child: ChildHandle) -> None:
+        self._take(child)
+        if child.closed:
+            self._selector.unregister(child.socket)
+            # Mostly it is dying, and its sentinel will tell of what.
+            self._doubtful[child] = time.monotonic() + (0.0 if child.fault else _DOUBT_SECONDS)
+
+    def _on_death(self, child: ChildHandle) -> Callable[[int], None]:
+        def handle(_: int) -> None:
+            self._selector.unregister(child.sentinel)
+            self._doubtful.pop(child, None)
+            self._pids = None
+            if self._leaving.pop(child, None) is None:
+                self._mourn(child)
+            if not child.output.ended():
+                self._selector.unregister(child.output.fd)
+            self._bury(child)
+
+        return handle
+
+    def _end(self, child: ChildHandle) -> None:
+        """Kill a child and everything that it has started."""
+        child.kill()
+        if self._reach is not None:
+            self._reach.kill(child.pid)
+
+    def _bury(self, child: ChildHandle) -> None:
+        child.bury()
+        if self._reach is not None:
+            self._reach.leave(child.pid)
+
+    def _mourn(self, child: ChildHandle) -> None:
+        """A child that should have lived is dead."""
+        slot = child.slot
+        if not child.closed:
+            self._selector.unregister(child.socket)
+            # What it had handed over whole before it died, counts.
+            self._take(child, last=True)
+        if child.captures:
+            self._listen(child, whole=True)
+        self._children[slot] = None
+        self._claims.pop(slot, None)
+        now = time.monotonic()
+        # What dies of a task does not die of its start: others need its slot at once.
+        healthy = child.ready and (child.claim or now - child.started_at > _HEALTHY_SECONDS)
+        if healthy or child.asked:
+            self._failures[slot] = 0
+        if not (child.ready or child.asked):
+            self._failed(child.obituary())
+        # The first is replaced at once; those that die again and again while young must wait.
+        delay = self._next_delay(slot) if not child.asked and not healthy else 0.0
+        self._births[slot] = now + (delay if self._failures[slot] > 2 else 0.0)
+        oom = ""
+        if child.shot and self._oom.explains(now):
+            oom = self._oom.words
+        task, timeout = child.expired
+        # It may have ended just in time, and the next one may have begun.
+        in_time = not child.busy or child.claim != task
+        blamed = child.claim if child.busy and not (child.asked and in_time) else 0
+        words = child.output.last_words(blamed) if blamed else ""
+        self._events.append(
+            a.Died(
+                slot,
+                child.claim,
+                blamed,
+                child.obituary(oom),
+                child.asked,
+                0.0 if in_time else timeout,
+                words,
+            )
+        )
+
+    def close(self) -> None:
+        """Kill all children and wait until they are gone. Nothing works after this."""
+        atexit.unregister(self.close)
+        self._births.clear()
+        here = [child for child in self._children if child is not None]
+        for child in here:
+            if not child.closed:
+                self._selector.unregister(child.socket)
+        everyone = [*here, *self._leaving]
+        if self._reach is not None:
+            self._reach.look(self.pids)
+        for child in everyone:
+            self._end(child)
+            self._selector.unregister(child.sentinel)
+            if not child.output.ended():
+                self._selector.unregister(child.output.fd)
+        for child in everyone:
+            if wait([child.sentinel], timeout=_LEAVE_SECONDS):
+                self._bury(child)
+        if self._reach is not None:
+            self._reach.close()
+        self._children = [None] * len(self._children)
+        self._leaving.clear()
+        self._doubtful.clear()
+        self._claims.clear()
+        self._oom.close()
+
+
+def _small_slab(size: int, wanted: int) -> str:
+    if not size:
+        return "there is no shared memory for result slabs; large results take a slower way"
+    return f"result slabs have {size >> 20} MiB instead of {wanted >> 20}: shared memory is scarce"

@@ -1,0 +1,1 @@
+"""Large values on this host."""
