@@ -20,7 +20,7 @@ import psutil
 import zmq
 
 from manyhands.cluster import LocalCluster
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol import wire
 from manyhands_shared.transport import zmq_pieces

@@ -31,7 +31,7 @@ import zmq
 
 import manyhands
 from bench.simulated import serve
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol import wire
 from manyhands_shared.transport import zmq_pieces

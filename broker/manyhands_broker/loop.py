@@ -51,7 +51,7 @@ from manyhands_broker.ports.unix import UnixPort
 from manyhands_broker.ports.zmq_disconnects import Links
 from manyhands_shared.clock import Clock
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import (
     ClientHello,

@@ -13,7 +13,7 @@ from manyhands._io.open_job import OpenJob
 from manyhands._results.inbox import BoundedInbox, Inbox
 from manyhands._results.pool_results import outcome
 from manyhands_shared.errors import TaskLost
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.messages import Function
 

@@ -18,9 +18,11 @@ import zmq
 from harness.processes import eventually
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.payloads.wrappers import Setup
 from manyhands_shared.protocol import wire
-from manyhands_shared.protocol.failure import Failure, of_exception
+from manyhands_shared.protocol.exceptions import of_exception
+from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,
     Accepted,
@@ -63,7 +65,7 @@ class FakeSession:
     functions: dict[str, bytes] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
     #: Tasks taken and not ended: (job, index) to arguments, in order.
-    waiting: dict[tuple[str, int], pickled.Payload] = field(default_factory=dict)
+    waiting: dict[tuple[str, int], Payload] = field(default_factory=dict)
 
 
 class FakeBroker:
@@ -324,7 +326,7 @@ class FakeBroker:
                 status, body = self._call(function, session.waiting.pop(key))
                 self._deliver(session, key, status, body)
 
-    def _call(self, function: Any, payload: pickled.Payload) -> tuple[Status, pickled.Payload]:
+    def _call(self, function: Any, payload: Payload) -> tuple[Status, Payload]:
         try:
             args, kwargs = pickled.loads(payload)
             if isinstance(function, Setup):
@@ -337,7 +339,7 @@ class FakeBroker:
             return Status.RAISED, of_exception(error, skip_frames=1).encode()
 
     def _deliver(
-        self, session: FakeSession, key: tuple[str, int], status: Status, body: pickled.Payload
+        self, session: FakeSession, key: tuple[str, int], status: Status, body: Payload
     ) -> None:
         session.seq += 1
         groups = [ResultGroup(key[0], 1, [key[1]], bytes([status]), [body], 0.0)]

@@ -13,7 +13,7 @@ from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import Damaged
 from manyhands_broker.journal import Journal
 from manyhands_broker.journal.interface import MAX_OUTPUT
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 
 DIGEST = bytes(range(16))

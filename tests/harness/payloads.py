@@ -9,6 +9,7 @@ from typing import Any
 import cloudpickle
 
 from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import failure
 from manyhands_shared.protocol.status import Status
 
@@ -30,6 +31,6 @@ def code_of(function: Any) -> tuple[bytes, bytes]:
     return hashlib.blake2b(code, digest_size=16).digest(), code
 
 
-def value_of(status: int, body: pickled.Payload) -> Any:
+def value_of(status: int, body: Payload) -> Any:
     """A result's value, or its failure."""
     return pickled.loads(body) if status == Status.OK else failure.Failure.decode(body)

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import bounds, messages, wire
 from manyhands_shared.protocol.messages import Message
 
@@ -38,7 +38,7 @@ _FINITE = (
     | st.binary(max_size=40)
 )
 #: A small body, one too large for the header, and one of several frames (some of them empty).
-_BODY: st.SearchStrategy[pickled.Payload] = (
+_BODY: st.SearchStrategy[Payload] = (
     st.binary(max_size=50)
     | st.just(b"x" * (wire.INLINE_BODY_BYTES + 1))
     | st.lists(st.binary(max_size=20), min_size=1, max_size=4).map(tuple)

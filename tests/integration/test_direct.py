@@ -20,7 +20,7 @@ from manyhands._session.events import Fetch
 from manyhands._values import remote_fetch
 from manyhands._values.remote_fetch import Direct
 from manyhands_shared import shm
-from manyhands_shared.payloads.pickled import Buffer, Payload
+from manyhands_shared.payloads.payload import Buffer, Payload
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.held_result import Server, Ticket
 from manyhands_shared.protocol.messages import Part, Ping, Pull

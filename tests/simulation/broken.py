@@ -13,7 +13,7 @@ from manyhands._session.events import Deliver
 from manyhands_broker.core.model.job import Piece
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.transitions import singles
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Cancel, Message, ResultGroup, Span
 
 if TYPE_CHECKING:

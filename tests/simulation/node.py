@@ -6,8 +6,8 @@ from collections import deque
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from manyhands_shared.payloads.refs import public_name
 from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.public_name import public_name
 from manyhands_worker.core import events as a
 from manyhands_worker.core.node_core import Identity, NodeCore
 from simulation import broken

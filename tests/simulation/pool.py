@@ -10,7 +10,7 @@ from collections import deque
 from random import Random
 from typing import TYPE_CHECKING
 
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core import events as a

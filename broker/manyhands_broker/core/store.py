@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from manyhands_shared.errors import ManyhandsError
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Function, ResultGroup
 
 

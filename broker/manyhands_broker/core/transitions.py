@@ -34,7 +34,7 @@ from manyhands_broker.core.state.ready_queue import ReadyQueue
 from manyhands_broker.core.state.timers import Timers
 from manyhands_broker.core.state.twins import Speculation
 from manyhands_broker.core.store import Store
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import Given, Message, ResultGroup, Status

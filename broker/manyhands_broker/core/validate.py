@@ -15,7 +15,7 @@ from manyhands_broker.core.model.requirements import Kind
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.task_state import TERMINAL, State
 from manyhands_broker.core.transitions import Book
-from manyhands_shared.payloads.pickled import total
+from manyhands_shared.payloads.payload import total
 
 _QUEUED, _ASSIGNED = int(State.QUEUED), int(State.ASSIGNED)
 #: What a ledger counts, and `validate` counts anew.

@@ -10,7 +10,7 @@ from zlib import crc32
 
 import msgpack
 
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 
 
 def check(content: Buffer, *place: int | str) -> int:

@@ -23,7 +23,7 @@ import msgpack
 
 from manyhands_broker.core.store import Damaged
 from manyhands_broker.journal.interface import JournalBroken, JournalFull
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 
 log = logging.getLogger("manyhands.broker")
 

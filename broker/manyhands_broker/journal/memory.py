@@ -9,7 +9,7 @@ from manyhands_broker.core import records as r
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import Damaged, StoredResults
 from manyhands_broker.journal.interface import MAX_OUTPUT
-from manyhands_shared.payloads.pickled import Payload, total
+from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.messages import Function
 
 

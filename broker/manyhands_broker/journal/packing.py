@@ -9,7 +9,7 @@ import msgpack
 
 from manyhands_broker.core.store import Damaged
 from manyhands_broker.journal.files import PayloadFiles
-from manyhands_shared.payloads.pickled import Payload, nbytes
+from manyhands_shared.payloads.payload import Payload, nbytes
 
 #: Payloads above this size become files: a database page cache is no place for arrays.
 FILE_BYTES = 256 << 10

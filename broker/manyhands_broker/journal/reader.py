@@ -16,7 +16,7 @@ from manyhands_broker.journal.files import PayloadFiles
 from manyhands_broker.journal.interface import MAX_OUTPUT
 from manyhands_broker.journal.packing import unpack
 from manyhands_broker.journal.writer import Writer
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import Function, ResultGroup, Status
 

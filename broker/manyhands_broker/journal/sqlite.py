@@ -33,7 +33,7 @@ from manyhands_broker.journal.interface import JournalBroken, JournalFull
 from manyhands_broker.journal.reader import Reader
 from manyhands_broker.journal.schema import MIGRATIONS, prepare, tables_of, usual_tables, version_of
 from manyhands_broker.journal.writer import Writer
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Function
 from manyhands_shared.security.private_files import private
 

@@ -14,7 +14,7 @@ from manyhands_broker.journal.checksums import check, of_values
 from manyhands_broker.journal.files import PayloadFiles
 from manyhands_broker.journal.interface import MAX_OUTPUT
 from manyhands_broker.journal.packing import pack
-from manyhands_shared.payloads.pickled import Payload, nbytes, total
+from manyhands_shared.payloads.payload import Payload, nbytes, total
 from manyhands_shared.protocol.messages import Function, ResultGroup
 
 #: What one row of payloads holds at most: rows are read whole, also for one task in them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manyhands_broker.core.fault_isolation import Breakdowns
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import Message, Ping, Reply
 

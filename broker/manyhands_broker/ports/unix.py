@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from manyhands_shared.errors import ConfigError
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import Refused
 from manyhands_shared.transport.address import unix_path

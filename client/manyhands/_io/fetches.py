@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 from manyhands._session.events import Fetch, Fetched
 from manyhands_shared import shm
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.held_result import Ticket
 
 if TYPE_CHECKING:

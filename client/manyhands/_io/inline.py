@@ -64,7 +64,6 @@ from typing import TYPE_CHECKING, Any
 from manyhands._io import spin
 from manyhands._io.poller import IN, Readiness
 from manyhands._io.spin import Vigil
-from manyhands._results.futures import settle_quietly
 from manyhands._session.events import State
 from manyhands_shared.clock import monotonic
 from manyhands_shared.protocol.messages import Message, Results, Status, Submit
@@ -279,7 +278,7 @@ class Lane:
                     body = _result_of(message, lone, sink, future)
                     if body is None:
                         more = True  # the I/O thread's to answer, while this one looks on
-                    elif not settle_quietly(future, body):
+                    elif not future.settle_quietly(body):
                         settled = False
                     elif lone is not None:
                         grant.lone = None

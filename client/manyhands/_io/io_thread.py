@@ -22,11 +22,10 @@ from typing import Any
 
 from manyhands._io.inline import Arrived, Lane, Sent
 from manyhands._io.job_registry import Jobs
-from manyhands._io.open_job import OpenJob, Sink
+from manyhands._io.open_job import OpenJob, Sink, before_orphans
 from manyhands._io.poller import IN, OUT, Readiness
 from manyhands._io.submit_queue import Intake
 from manyhands._io.transfers import Exchange
-from manyhands._results import futures
 from manyhands._session import Session
 from manyhands._session.events import (
     Answered,
@@ -440,7 +439,8 @@ def _denied(address: str, *, keyed: bool) -> NotAuthorised:
 
 
 def _disown_all() -> None:
-    futures.renew_lock()
+    for renew in before_orphans:
+        renew()
     for loop in list(_loops):
         loop.disown()
 

@@ -6,8 +6,11 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Function
+
+#: Called in a forked child before `Sink.orphan` of any job: they renew locks that another thread held.
+before_orphans: list[Callable[[], None]] = []
 
 
 class Sink(Protocol):

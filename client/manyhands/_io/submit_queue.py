@@ -22,7 +22,7 @@ from typing import Any
 
 from manyhands._io.open_job import OpenJob
 from manyhands_shared.errors import SubmitError, SubmitQueueFull
-from manyhands_shared.payloads.pickled import Payload, nbytes
+from manyhands_shared.payloads.payload import Payload, nbytes
 
 #: Arguments from here on count against the bound from the moment of the call, smaller ones from
 #: when the I/O thread takes them up.

@@ -11,7 +11,7 @@ from manyhands._io.poller import Readiness
 from manyhands._io.submit_queue import Intake
 from manyhands._session.events import Fetch, Fetched
 from manyhands._values.store import Store
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Message, Stock
 from manyhands_shared.shm import Lender
 

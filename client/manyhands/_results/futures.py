@@ -20,14 +20,14 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from manyhands._io.open_job import OpenJob
+from manyhands._io.open_job import OpenJob, before_orphans
 from manyhands_shared.clock import monotonic
 from manyhands_shared.errors import ResultError, ResultWithheld
 from manyhands_shared.payloads import pickled, restricted
 from manyhands_shared.payloads import safe as plain
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
-from manyhands_shared.protocol import failure
+from manyhands_shared.protocol import exceptions
 from manyhands_shared.protocol.status import Status
 
 if TYPE_CHECKING:
@@ -93,6 +93,15 @@ class RemoteFuture(Future[Any]):
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else "finished" if self.done() else "pending"
         return f"<{type(self).__name__} at {id(self):#x} state={state}>"
+
+    def settle_quietly(self, body: Payload) -> bool:
+        """End with a result; false where another thread has to be told of it."""
+        with _birth:
+            if self._complete or self._state in _ENDED:
+                return False
+            self._body = body
+            self._state = FINISHED
+        return True
 
     def done(self) -> bool:
         """Whether it has ended, one way or another."""
@@ -261,7 +270,7 @@ def load(
         trusted: pickles may run code. Else values of built-in types are loaded, and no others.
     """
     if status != Status.OK:
-        return None, failure.to_exception(status, body, pickled=trusted and not safe)
+        return None, exceptions.to_exception(status, body, pickled=trusted and not safe)
     loads = plain.loads if safe else pickled.loads if trusted else restricted.loads
     try:
         return loads(body), None
@@ -297,20 +306,13 @@ def resolve(futures: Sequence[RemoteFuture], statuses: bytes, bodies: list[Paylo
         futures[position]._settle(statuses[position], bodies[position])
 
 
-def renew_lock() -> None:
+def _renew_lock() -> None:
     """In a forked child: its holder may not be here."""
     global _birth  # noqa: PLW0603 - there is one for all futures
     _birth = threading.RLock()
 
 
-def settle_quietly(future: RemoteFuture, body: Payload) -> bool:
-    """End a future with a result, unless somebody would have to be told."""
-    with _birth:
-        if future._complete or future._state in _ENDED:
-            return False
-        future._body = body
-        future._state = FINISHED
-    return True
+before_orphans.append(_renew_lock)
 
 
 class FutureSink:

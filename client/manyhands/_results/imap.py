@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from manyhands._results.pool_results import outcome
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 
 #: The read-ahead doubles, up to this many tasks, whenever the consumer waits less than that long.
 _MOST_AHEAD = 4_096

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from manyhands_shared.payloads.pickled import Payload, nbytes, total
+from manyhands_shared.payloads.payload import Payload, nbytes, total
 
 #: Bytes of results that wait for the user, above which a durable job's are left with the broker; and
 #: what one takes beyond its payload.

@@ -13,7 +13,7 @@ from typing import Any
 
 from manyhands._results.futures import RemoteFuture, load
 from manyhands_shared.errors import ClusterClosed
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.status import Status
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from manyhands._session.events import Deliver, Fetch, Fetched
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Relay, ResultGroup, Span, Status, Taken
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from manyhands._session.input_refs import StoredPayload
 from manyhands._session.standing import Past
-from manyhands_shared.payloads.pickled import Payload, nbytes
+from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.protocol.messages import Span, SubmitGroup
 
 #: Sent in place of the arguments of a task that was cancelled while it waited here. It is no

@@ -13,9 +13,8 @@ from manyhands._session.events import Deliver
 from manyhands._session.input_refs import inputs_of
 from manyhands._session.job import SessionJob, total
 from manyhands._session.standing import Past
-from manyhands_shared.errors import SubmitRejected
-from manyhands_shared.payloads.pickled import Payload
-from manyhands_shared.protocol.failure import Failure, of_exception
+from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.protocol.failure import SUBMIT_REJECTED, Failure
 from manyhands_shared.protocol.messages import (
     Function,
     InputGroup,
@@ -166,7 +165,7 @@ class Books:
             return None
         refused = sorted(index for index in job.bodies if index >= first)
         if job.refusal is None:
-            job.refusal = of_exception(SubmitRejected(reason)).encode()
+            job.refusal = Failure(SUBMIT_REJECTED, reason).encode()
             # What the broker did take is a job still, and is to be closed.
             job.opened, job.expected, job.close_sent = True, first, False
         if not first:

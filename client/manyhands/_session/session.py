@@ -73,7 +73,7 @@ from manyhands._session.held_results import Fetches, split
 from manyhands._session.job_table import Books
 from manyhands._session.subscriptions import Watches
 from manyhands._session.unconfirmed_closes import Closings
-from manyhands_shared.payloads.pickled import Payload, total
+from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,

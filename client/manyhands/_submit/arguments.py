@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from manyhands._submit.class_versions import version_of
 from manyhands_shared.errors import SubmitError
 from manyhands_shared.payloads import pickled, safe
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol import wire
 

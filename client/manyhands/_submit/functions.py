@@ -22,6 +22,7 @@ from manyhands_shared import shm
 from manyhands_shared.payloads import pickled
 from manyhands_shared.payloads import safe as plain
 from manyhands_shared.payloads.by_value import main_module
+from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol import labels
 from manyhands_shared.protocol.messages import Function
 
@@ -55,7 +56,7 @@ def pack(
 def weight(function: Function) -> int:
     """Bytes that a function takes here, with what the store keeps for it."""
     stored = sum(body.nbytes for body in function.bodies if isinstance(body, StoredPayload))
-    return pickled.total(function.bodies) + stored
+    return total(function.bodies) + stored
 
 
 def pack_plain(function: Callable[..., Any], how: str = plain.CALL) -> Function:

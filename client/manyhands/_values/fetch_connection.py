@@ -16,7 +16,7 @@ import zmq
 from manyhands._session.events import Fetch
 from manyhands_shared import shm
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.held_result import Server, Ticket
 from manyhands_shared.protocol.messages import Part, Pull

@@ -19,7 +19,7 @@ import zmq
 from manyhands._session.events import Fetch
 from manyhands._values.fetch_connection import Line
 from manyhands_shared.clock import monotonic
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.held_result import Server, Ticket
 from manyhands_shared.security.cluster_key import KeyPair
 from manyhands_shared.security.role_key import to_hex

@@ -23,9 +23,10 @@ from manyhands._values.expiring_cache import Linger
 from manyhands_shared import shm
 from manyhands_shared.errors import SubmitError, SubmitQueueFull
 from manyhands_shared.payloads import pickled, refs
-from manyhands_shared.payloads.pickled import Buffer, Payload
-from manyhands_shared.payloads.refs import Place, public_name
+from manyhands_shared.payloads.payload import Buffer, Payload
+from manyhands_shared.payloads.refs import Place
 from manyhands_shared.processes.descriptors import NO_DESCRIPTOR
+from manyhands_shared.protocol.public_name import public_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

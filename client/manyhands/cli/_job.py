@@ -17,7 +17,7 @@ from manyhands.cli._job_options import split
 from manyhands.cli._lines import Call
 from manyhands_shared.errors import ConfigError, ManyhandsError, RemoteError, RemoteTraceback
 from manyhands_shared.payloads import safe as plain
-from manyhands_shared.payloads.pickled import nbytes
+from manyhands_shared.payloads.payload import nbytes
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from manyhands.loadtest.plan import Step, pressure
 from manyhands.loadtest.report.slope import Slope
 from manyhands.options import job_options
 from manyhands_shared.errors import ClusterClosed, ManyhandsError
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.lifecycle import die_with_parent
 
 _PROGRESS_SECONDS = 0.5

@@ -1,11 +1,5 @@
 """Python values to payloads and back.
 
-A *payload* is what the broker carries and never opens. It has one of two forms:
-
-- `bytes`: one pickle, protocol 5, everything in it (small values);
-- a tuple of buffers: the pickle first, then its out-of-band buffers in order (PEP 574), so that
-  arrays travel as frames of their own and are never copied into a pickle.
-
 Plain `pickle` is tried first, for it is ten times faster; `cloudpickle` takes over where plain
 pickle fails or would name something in `__main__`, which means another module over there.
 """
@@ -15,19 +9,16 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from manyhands_shared.errors import SubmitError
 from manyhands_shared.payloads.by_value.class_resolution import HOME, Arrival
 from manyhands_shared.payloads.by_value.dynamic_modules import names_made_at_run_time
+from manyhands_shared.payloads.payload import Buffer, Payload
 
 if TYPE_CHECKING:
     from manyhands_shared.payloads.by_value.pickler import Version
-
-#: Anything with the buffer protocol: bytes, memoryview, zmq.Frame.
-Buffer = Any
-Payload = bytes | tuple[Buffer, ...]
 
 #: Out-of-band buffers below this many bytes in all are copied into the pickle: a frame costs more.
 INLINE_BYTES = 32 * 1024
@@ -161,13 +152,6 @@ def _is_immutable(buffer: Buffer) -> bool:
             return type(owner) is bytes
 
 
-def nbytes(payload: Payload) -> int:
-    """Bytes in a payload, all its buffers together."""
-    if isinstance(payload, tuple):
-        return sum(memoryview(buffer).nbytes for buffer in payload)
-    return len(payload)
-
-
 def dumps_by_value(value: Any, keep_outside: int | None = None) -> Payload:
     """Pickle with cloudpickle: functions of `__main__`, lambdas and closures travel by value.
 
@@ -236,10 +220,3 @@ def _names_what_was_made(head: bytes) -> bool:
 def _describe(value: Any) -> str:
     name = getattr(value, "__qualname__", None) or type(value).__qualname__
     return f"{type(value).__name__} {name!r}"
-
-
-def total(payloads: Sequence[Payload]) -> int:
-    """Bytes in all of `payloads`."""
-    if set(map(type, payloads)) <= {bytes}:
-        return sum(map(len, payloads))
-    return sum(map(nbytes, payloads))

@@ -6,12 +6,11 @@ What travels in their place is a `Place`. Pool children set `bring`; nobody else
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
 from manyhands_shared.payloads import pickled
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 
 
 class Place(NamedTuple):
@@ -54,11 +53,6 @@ def take_waited() -> int:
 def brought() -> int:
     """Bytes of stored values that this process has loaded until now."""
     return _Process.brought
-
-
-def public_name(token: bytes) -> bytes:
-    """What others may know of a session's token: BLAKE2b of it, 16 bytes."""
-    return blake2b(token, digest_size=16).digest()
 
 
 def with_buffers(head: bytes, parts: list[Any]) -> Any:

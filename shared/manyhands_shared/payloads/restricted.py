@@ -6,7 +6,7 @@ import io
 import pickle
 from typing import Any
 
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 
 
 class UntrustedValue(Exception):

@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 
 from manyhands_shared.errors import SubmitError
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 
 #: How a function is called: as it is, or once for each item of a chunk (see `wrappers`).
 CALL, MAP, STARMAP = "", "map", "starmap"

@@ -18,30 +18,16 @@ key            type      meaning
 
 from __future__ import annotations
 
-import builtins
-import traceback
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgpack
 
-from manyhands_shared.errors import (
-    RemoteError,
-    RemoteTraceback,
-    ResultError,
-    TaskCrashed,
-    TaskLost,
-    TaskTimeout,
-)
-from manyhands_shared.payloads import pickled as serial
-from manyhands_shared.processes.signal_handlers import is_from_handler
-from manyhands_shared.protocol.status import Status
+from manyhands_shared.payloads.payload import Payload
 
-#: A failure's texts are cut to this many characters each: an exception may carry a whole data set.
-MAX_TEXT = 64 * 1024
-#: An exception beyond this many bytes arrives as a stand-in.
-MAX_PICKLE = 64 << 20
+#: The type of a failure that the client raises as `SubmitRejected`.
+SUBMIT_REJECTED = "manyhands.SubmitRejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +47,7 @@ class Failure:
         return bytes(msgpack.packb(asdict(self), use_bin_type=True, unicode_errors="replace"))
 
     @classmethod
-    def decode(cls, payload: serial.Payload) -> Failure:
+    def decode(cls, payload: Payload) -> Failure:
         """Read a failure payload; one that makes no sense becomes a failure that says so."""
         try:
             data = payload if isinstance(payload, bytes) else bytes(payload[0])
@@ -78,134 +64,6 @@ class Failure:
             )
         except Exception as error:  # noqa: BLE001 - whatever a foreign node sends must not end a client
             return cls("manyhands.TaskError", f"the node sent an unreadable failure ({error})")
-
-
-def of_exception(error: BaseException, *, skip_frames: int = 0, pickled: bool = True) -> Failure:
-    """Describe `error`, with its pickle only if that has been proven to load in this process.
-
-    `skip_frames` leaves out that many of the outermost traceback frames (our own). Methods of the
-    exception that raise (`__str__`, `__repr__`, `__reduce__`) are survived. Without `pickled` it is
-    described alone.
-    """
-    kind = type(error)
-    trace = error.__traceback__
-    for _ in range(skip_frames):
-        trace = trace.tb_next if trace is not None else None
-    return Failure(
-        type=_name(kind),
-        message=_cut(_safe(str, error)),
-        args=tuple(_cut(_safe(repr, arg)) for arg in _arguments(error)),
-        bases=tuple(
-            base.__name__
-            for base in kind.__mro__
-            if base.__module__ == "builtins" and base is not object
-        ),
-        traceback=_cut(_format(error, trace)),
-        pickle=_proven_pickle(error) if pickled else None,
-    )
-
-
-def to_exception(status: int, payload: serial.Payload, *, pickled: bool = True) -> BaseException:
-    """The exception that a future raises for a task that ended with `status` (never `Status.OK`).
-
-    Without `pickled` its pickle is not loaded: a stand-in tells what it was.
-    """
-    failure = Failure.decode(payload)
-    if not pickled:
-        failure = replace(failure, pickle=None)
-    error = _rebuild(status, failure)
-    if failure.traceback:
-        error.__cause__ = RemoteTraceback(failure.traceback)
-    return error
-
-
-def _rebuild(status: int, failure: Failure) -> BaseException:
-    if status == Status.CRASHED:
-        return TaskCrashed(failure.message, failure.story)
-    if status == Status.TIMED_OUT:
-        return TaskTimeout(failure.message)
-    if status == Status.LOST:
-        return TaskLost(failure.message)
-    if status == Status.UNSENDABLE:
-        return ResultError(failure.message)
-    if failure.pickle is not None:
-        try:
-            error = serial.loads(failure.pickle)
-        except BaseException as problem:  # user code runs here; the stand-in tells the story
-            if is_from_handler(problem):
-                raise
-            return _stand_in(failure)
-        if isinstance(error, Exception):
-            return error
-    return _stand_in(failure)
-
-
-def _stand_in(failure: Failure) -> RemoteError:
-    """A `RemoteError` that also is the built-in exception which the original derived from."""
-    error: RemoteError | None = None
-    for name in failure.bases:
-        base = getattr(builtins, name, None)
-        if not (isinstance(base, type) and issubclass(base, Exception)) or base is Exception:
-            continue
-        try:
-            kind = type(
-                failure.type.rpartition(".")[2], (RemoteError, base), {"__module__": "remote"}
-            )
-            error = kind(f"{failure.type}: {failure.message}")
-            break
-        except Exception:  # noqa: BLE001 - a base with a constructor of its own (UnicodeError…)
-            continue
-    if error is None:
-        error = RemoteError(f"{failure.type}: {failure.message}")
-    error.type_name = failure.type
-    error.remote_args = failure.args
-    return error
-
-
-def _proven_pickle(error: BaseException) -> bytes | None:
-    if not isinstance(error, Exception):
-        return None  # SystemExit and KeyboardInterrupt must not fire in a client
-    try:
-        data = serial.dumps_whole(error)
-        if len(data) > MAX_PICKLE:
-            return None
-        again = serial.loads(data)
-    except BaseException:  # noqa: BLE001 - user code runs here, and this is the place to survive it
-        return None
-    return data if type(again) is type(error) or isinstance(again, Exception) else None
-
-
-def _format(error: BaseException, trace: Any) -> str:
-    try:
-        return "".join(traceback.format_exception(type(error), error, trace))
-    except BaseException:  # noqa: BLE001 - a __str__ that raises
-        return f"{_name(type(error))} (its traceback cannot be printed)\n"
-
-
-def _arguments(error: BaseException) -> tuple[Any, ...]:
-    try:
-        return tuple(error.args[:16])
-    except BaseException:  # noqa: BLE001 - a class may make `args` a property, and that may raise
-        return ()
-
-
-def _safe(function: Any, value: object) -> str:
-    try:
-        return str(function(value))
-    except BaseException as error:  # noqa: BLE001 - as above
-        return f"<{function.__name__} raised {type(error).__name__}>"
-
-
-def _name(kind: type) -> str:
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text)} characters)"
 
 
 def _texts(values: Iterable[Any]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """What a held result's body says: where the result is to be had.
 
-A msgpack map: `host` (see `loans.host_id`) and `lender`, the address there; `key` of the segment;
+A msgpack map: `host` (see `shm.host_id`) and `lender`, the address there; `key` of the segment;
 `lengths` of the buffers that lie in it, in bytes; and `server` for clients of other hosts, if the node
 serves those: its numeric address, port and public key.
 """

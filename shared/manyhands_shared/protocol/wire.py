@@ -17,7 +17,7 @@ from typing import Any, get_args
 import msgpack
 
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.payloads.pickled import Buffer, Payload
+from manyhands_shared.payloads.payload import Buffer, Payload
 from manyhands_shared.protocol import bounds
 from manyhands_shared.protocol.bounds import MAX_ENTRIES, MAX_FRAMES, MAX_TASKS, Bodies, Groups
 from manyhands_shared.protocol.messages import Message

@@ -6,7 +6,7 @@ import socket
 from collections import deque
 from collections.abc import Iterable
 
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 
 _MAX_VECTOR = 512  # buffers in one sendmsg, within every system's IOV_MAX
 _NOTHING = memoryview(b"")

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.bounds import MAX_FRAMES
 from manyhands_shared.protocol.wire import MAX_FRAME_BYTES

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 import zmq
 
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.protocol.bounds import MAX_FRAMES
 from manyhands_shared.protocol.wire import MAX_FRAME_BYTES
 from manyhands_shared.transport.buffers import flat

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import zmq
 
 from harness.processes import eventually
-from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol import wire
 from manyhands_shared.transport import zmq_pieces
@@ -59,7 +59,7 @@ class Peer:
         self.send(client_hello(token, last_seq))
         return self.until(m.ClientWelcome)
 
-    def submit(self, job: str, bodies: list[pickled.Payload], **options: Any) -> None:
+    def submit(self, job: str, bodies: list[Payload], **options: Any) -> None:
         """A whole job at once, function and all."""
         self.send(m.Function(FUNCTION, "f", [CODE]))
         self.send(m.Submit([m.SubmitGroup(job, FUNCTION, options, 0, True, bodies)]))
@@ -105,7 +105,7 @@ def node_hello(
     return m.WorkerHello(m.PROTOCOL_VERSION, name, boot, 1, window, list(holding), {})
 
 
-def results_of(group: m.AssignGroup, seq: int, body: pickled.Payload = b"r") -> m.Results:
+def results_of(group: m.AssignGroup, seq: int, body: Payload = b"r") -> m.Results:
     """All of an assignment is done."""
     count = len(group.indices)
     return m.Results(

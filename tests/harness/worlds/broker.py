@@ -10,7 +10,7 @@ from manyhands_broker.core import Core, Drained, Limits, Persist, Received, Say,
 from manyhands_broker.core import records as r
 from manyhands_broker.core.effects import Effect
 from manyhands_broker.journal import MemoryJournal
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import Status

@@ -15,7 +15,7 @@ from manyhands._session.events import (
     Received,
     Send,
 )
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,
     ClientWelcome,

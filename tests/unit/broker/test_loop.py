@@ -19,7 +19,7 @@ from manyhands_broker.core import Core, Drained, Effect, Event, Limits, Received
 from manyhands_broker.journal import MemoryJournal
 from manyhands_broker.loop import DRAIN_SECONDS, Loop
 from manyhands_broker.ports.zmq_disconnects import bind
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import (
     ClientHello,

@@ -16,7 +16,7 @@ import zmq
 
 from harness.broker_process import Peer, kill, start
 from harness.processes import eventually, free_port
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 
 FUNCTION = bytes(16)

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from manyhands_shared.payloads import pickled, safe
-from manyhands_shared.payloads.pickled import Payload
-from manyhands_shared.protocol.failure import Failure, of_exception
+from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.protocol.exceptions import of_exception
+from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child.allowed_functions import Patterns, find
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgpack
 
 from manyhands_shared import shm
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.payloads.refs import Place
 
 #: A task whose value has not come by then gives its slot to others (see `core.awaiting_values`); one

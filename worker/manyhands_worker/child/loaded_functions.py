@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from manyhands_shared.payloads.by_value.class_resolution import Guests, World
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 
 NOT_LOADED: Final = object()
 #: Classes that came with arguments alone.

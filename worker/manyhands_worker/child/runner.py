@@ -22,10 +22,11 @@ from manyhands_shared.payloads import pickled as serial
 from manyhands_shared.payloads import refs
 from manyhands_shared.payloads.by_value.class_resolution import World
 from manyhands_shared.payloads.by_value.main_module import script
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.payloads.refs import take_waited
 from manyhands_shared.payloads.wrappers import Setup
-from manyhands_shared.protocol.failure import Failure, of_exception
+from manyhands_shared.protocol.exceptions import of_exception
+from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child.allowed_functions import Patterns
 from manyhands_worker.child.codec import Codec, ForeignPickles, Packed, Pickles, Plain, too_large
@@ -172,7 +173,7 @@ class Runner:
             payloads = unpack([*entries, *bodies], buffers)
             code = payloads[: len(entries)]
             del payloads[: len(entries)]
-            self._functions.put(digest, Loaded(code, counts), serial.total(code))
+            self._functions.put(digest, Loaded(code, counts), total(code))
         loaded = self._functions.get(digest)  # counts as used, in the node's copy as well
         del bodies, buffers
         count = len(payloads)

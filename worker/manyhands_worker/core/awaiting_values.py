@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_worker.core.events import Key
 from manyhands_worker.core.queue import Chunk
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from manyhands_shared.payloads.pickled import Buffer, Payload
+from manyhands_shared.payloads.payload import Buffer, Payload
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.labels import PYTHON
 from manyhands_shared.protocol.messages import Message

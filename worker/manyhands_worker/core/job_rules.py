@@ -13,8 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from manyhands_shared.payloads import pickled
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.messages import AssignGroup, Given, ResultGroup
 from manyhands_shared.protocol.status import Status
@@ -67,7 +66,7 @@ class Jobs:
 
     def given(self, message: Given) -> None:
         """Results of a job's parents have come."""
-        nbytes = sum(pickled.total(group.bodies) for group in message.results)
+        nbytes = sum(total(group.bodies) for group in message.results)
         self._inherited[message.job] = _Inheritance(message.results, nbytes)
         self._inherited.move_to_end(message.job)
         self._dropped.discard(message.job)

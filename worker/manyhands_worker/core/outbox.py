@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import ResultGroup, Results
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core.events import Block, Key, Offer

@@ -10,8 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from manyhands_shared.payloads import pickled
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.protocol.bounds import MAX_TASKS
 from manyhands_worker.core.events import NO_RULES, Key, Parents, Rules
 
@@ -173,12 +172,12 @@ class TaskQueue:
             yield from chunks
 
 
-def _within(bodies: list[Payload], nbytes: int) -> int:
-    """How many of `bodies` come to `nbytes` at most; at least one."""
+def _within(bodies: list[Payload], limit: int) -> int:
+    """Return how many of `bodies` come to `limit` bytes at most; at least one."""
     total = 0
     for count, body in enumerate(bodies):
-        total += pickled.nbytes(body)
-        if total > nbytes:
+        total += nbytes(body)
+        if total > limit:
             return max(1, count)
     return len(bodies)
 

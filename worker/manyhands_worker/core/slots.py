@@ -15,7 +15,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_worker.core.events import Batch, Key
 from manyhands_worker.core.queue import Chunk, TaskQueue
 from manyhands_worker.ipc.control_block import REVOKED

@@ -23,8 +23,7 @@ import logging
 from collections.abc import Collection, Sequence
 
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.payloads import pickled
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.bounds import MAX_TASKS
 from manyhands_shared.protocol.failure import Failure
@@ -129,7 +128,7 @@ class Workload:
             self.dropped += 1
             return
         payload = message.bodies[0]
-        self._functions.put(message.digest, payload, pickled.nbytes(payload))
+        self._functions.put(message.digest, payload, nbytes(payload))
         self._work.queue.unpark(message.digest, payload)
 
     def given(self, message: m.Given) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 
 import msgpack
 
-from manyhands_shared.payloads.pickled import Buffer, Payload
+from manyhands_shared.payloads.payload import Buffer, Payload
 from manyhands_shared.transport.buffers import Arriving, flat, send_waiting
 
 #: Flags of a batch: each result is handed over at once; what is printed is captured; a large result

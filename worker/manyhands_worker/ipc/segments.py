@@ -22,7 +22,7 @@ from multiprocessing.sharedctypes import RawArray
 from typing import TYPE_CHECKING, Any
 
 from manyhands_shared import shm
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.protocol.held_result import Ticket
 
 if TYPE_CHECKING:

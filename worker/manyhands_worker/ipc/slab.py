@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 from manyhands_worker.ipc.control_block import FREED
 
 _HEADER = struct.Struct("<QQQQ")

@@ -11,8 +11,7 @@ from itertools import islice
 from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING
 
-from manyhands_shared.payloads import pickled
-from manyhands_shared.payloads.pickled import Buffer, Payload
+from manyhands_shared.payloads.payload import Buffer, Payload, nbytes, total
 from manyhands_shared.processes.descriptors import scarce
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
@@ -155,12 +154,12 @@ class ChildHandle:
         if name in self._known:
             self._known.get(name)
             return name, None
-        nbytes, payloads, counts = pickled.nbytes(batch.code), [batch.code], []
+        size, payloads, counts = nbytes(batch.code), [batch.code], []
         if parents is not None:
-            nbytes += parents.nbytes
+            size += parents.nbytes
             counts = [len(results) for results in parents.lists]
             payloads += [body for results in parents.lists for body in results]
-        self._known.put(name, None, nbytes)
+        self._known.put(name, None, size)
         return name, [counts, pipe.pack(payloads, buffers)]
 
     # Timeouts
@@ -307,7 +306,7 @@ class ChildHandle:
             bytes(sorts),
             payloads,
             seconds,
-            pickled.total(payloads),
+            total(payloads),
             frames,
             blocks,
             offers,

@@ -18,7 +18,7 @@ from functools import partial
 import msgpack
 
 from manyhands_shared import shm
-from manyhands_shared.payloads.pickled import Buffer, Payload
+from manyhands_shared.payloads.payload import Buffer, Payload
 from manyhands_worker.core import events as a
 from manyhands_worker.host.cgroup import usable_memory
 from manyhands_worker.values.file_descriptors import Files

@@ -14,7 +14,7 @@ from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.state import twins
 from manyhands_broker.core.store import Damaged
 from manyhands_broker.core.transitions import Book
-from manyhands_shared.payloads.pickled import Payload, nbytes
+from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.protocol.messages import Assign, AssignGroup, Given, Recall, Results
 
 #: Tasks that are given out in one drain. More, as when a large fleet comes to a long queue, would keep

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from manyhands_broker.core.model.requirements import Resources, kind_of
 from manyhands_broker.core.model.task_state import MOVES, State
 from manyhands_broker.core.state.twins import Speculation
-from manyhands_shared.payloads.pickled import Payload, total
+from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.messages import ResultGroup, Status

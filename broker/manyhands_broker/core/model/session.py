@@ -8,7 +8,7 @@ from typing import Any
 from manyhands_broker.core.model.identity import ANYBODY, Identity
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.quotas import Ledger
-from manyhands_shared.payloads.pickled import total
+from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages import InputGroup, JobStanding, ResultGroup, TaskStanding
 
 #: Payload bytes and payload frames in one message of results, save that a single group is never split.

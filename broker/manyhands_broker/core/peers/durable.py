@@ -23,7 +23,7 @@ from manyhands_broker.core.records import (
 from manyhands_broker.core.store import Damaged
 from manyhands_broker.core.transitions import LOST, Book
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.payloads.pickled import Payload, total
+from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.messages import Detach, Function, ResultGroup, Status, SubmitGroup

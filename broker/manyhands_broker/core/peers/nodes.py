@@ -22,7 +22,7 @@ from manyhands_broker.core.peers.value_relay import Exchange
 from manyhands_broker.core.records import TaskPrinted
 from manyhands_broker.core.state import twins
 from manyhands_broker.core.transitions import Book, singles
-from manyhands_shared.payloads.pickled import total
+from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,
     Bye,

@@ -12,7 +12,7 @@ from manyhands_broker.core.queries.explain import reasons
 from manyhands_broker.core.records import JobMarked
 from manyhands_broker.core.store import Damaged
 from manyhands_broker.core.transitions import Book
-from manyhands_shared.payloads.pickled import nbytes
+from manyhands_shared.payloads.payload import nbytes
 from manyhands_shared.protocol.messages import Drain
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from manyhands_broker.core.model.job import Job, Piece
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.task_state import State
-from manyhands_shared.payloads.pickled import total
+from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages import ResultGroup, Span, Status
 
 #: The highest attempt that a node may claim to run: many more must be left to be given out.

@@ -13,7 +13,7 @@ from manyhands_broker.core.peers.orphans import Orphans
 from manyhands_broker.core.peers.retry import retry_delay
 from manyhands_broker.core.state import twins
 from manyhands_broker.core.transitions import Book, singles
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import Relay, ResultGroup, Span, Status, Taken
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from manyhands_broker.core.model.job import Job
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import Status
 

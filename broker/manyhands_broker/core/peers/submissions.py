@@ -18,9 +18,9 @@ from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.value_relay import Exchange
 from manyhands_broker.core.state.function_registry import is_true, size_of
 from manyhands_broker.core.transitions import Book
-from manyhands_shared.errors import ProtocolError, SubmitRejected
-from manyhands_shared.payloads.pickled import Payload, total
-from manyhands_shared.protocol.failure import Failure, of_exception
+from manyhands_shared.errors import ProtocolError
+from manyhands_shared.payloads.payload import Payload, total
+from manyhands_shared.protocol.failure import SUBMIT_REJECTED, Failure
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.messages import (
     Cancel,
@@ -283,7 +283,7 @@ class Submissions:
         """End a job whose function cannot be taken."""
         book = self._book
         book.counters["rejected_submissions"] += 1
-        job.ending = Status.RAISED, of_exception(SubmitRejected(reason)).encode()
+        job.ending = Status.RAISED, Failure(SUBMIT_REJECTED, reason).encode()
         job.doomed = True
         if not job.options.durable:
             book.send(job.session.peer, Rejected(job.id, 0, reason))

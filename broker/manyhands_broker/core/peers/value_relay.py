@@ -11,8 +11,8 @@ from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.stored_value import Item
 from manyhands_broker.core.transitions import Book
-from manyhands_shared.payloads.refs import public_name
 from manyhands_shared.protocol.messages import InputGroup, Ping, Stock, Want
+from manyhands_shared.protocol.public_name import public_name
 
 #: Bytes per second at which values are taken to come from clients before any has; and at least.
 ASSUMED_RATE, LEAST_RATE = 200e6, 1e6

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.quotas import Ledger
 from manyhands_broker.core.model.session import Session
-from manyhands_shared.payloads.pickled import total
+from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages import Function
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import Message
 

@@ -10,7 +10,7 @@ import os
 from collections import deque
 from dataclasses import replace
 
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Message, ResultGroup, Results
 from manyhands_shared.transport.link.base import Link, LinkEvent
 

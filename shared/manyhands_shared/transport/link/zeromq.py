@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from manyhands_shared.errors import ConfigError, ProtocolError
-from manyhands_shared.payloads.pickled import Buffer
+from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.transport import zmq_monitor, zmq_pieces

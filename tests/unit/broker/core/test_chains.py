@@ -8,7 +8,7 @@ from harness.worlds.broker import FUNCTION, World
 from manyhands_broker.core import Limits
 from manyhands_broker.core.store import Damaged, StoredResults, StoreFailed
 from manyhands_broker.journal import MemoryJournal
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import Status

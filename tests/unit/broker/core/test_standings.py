@@ -8,7 +8,7 @@ import pytest
 
 from harness.worlds.broker import FUNCTION, World
 from manyhands_broker.core import Limits
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import Status

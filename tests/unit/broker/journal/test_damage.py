@@ -16,7 +16,7 @@ from harness.worlds.broker import World
 from manyhands_broker.core import records as r
 from manyhands_broker.core.store import Damaged
 from manyhands_broker.journal.sqlite import SqliteJournal
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import Status

@@ -20,7 +20,7 @@ from harness.broker_process import Broker
 from harness.processes import Gate, eventually, wait_at
 from manyhands._io import inline, spin
 from manyhands._io.spin import Vigil
-from manyhands._results import futures
+from manyhands._results.futures import RemoteFuture
 from manyhands_shared.protocol.messages import ResultGroup, Results
 
 BOUND = 60.0
@@ -35,13 +35,13 @@ pytestmark = pytest.mark.skipif(
 def settled(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     """The threads that ended a future they were waiting for."""
     threads: list[threading.Thread] = []
-    settle = futures.settle_quietly
+    settle = RemoteFuture.settle_quietly
 
     def noted(*arguments: Any) -> bool:
         threads.append(threading.current_thread())
         return settle(*arguments)
 
-    monkeypatch.setattr(inline, "settle_quietly", noted)
+    monkeypatch.setattr(RemoteFuture, "settle_quietly", noted)
     return threads
 
 

@@ -15,7 +15,7 @@ from manyhands import Executor
 from manyhands._results.futures import RemoteFuture, resolve
 from manyhands_shared.errors import RemoteTraceback, ResultError
 from manyhands_shared.payloads import pickled
-from manyhands_shared.protocol.failure import of_exception
+from manyhands_shared.protocol.exceptions import of_exception
 from manyhands_shared.protocol.messages import Status
 
 

@@ -23,7 +23,7 @@ from manyhands._session.events import (
     Watch,
 )
 from manyhands_shared.errors import SubmitRejected
-from manyhands_shared.protocol.failure import to_exception
+from manyhands_shared.protocol.exceptions import to_exception
 from manyhands_shared.protocol.messages import (
     Accepted,
     Ack,

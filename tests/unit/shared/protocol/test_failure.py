@@ -22,7 +22,7 @@ from manyhands_shared.errors import (
     TaskLost,
     TaskTimeout,
 )
-from manyhands_shared.protocol import failure
+from manyhands_shared.protocol import exceptions
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import Status
 
@@ -83,7 +83,7 @@ def raised(error: BaseException) -> BaseException:
 
 
 def travelled(error: BaseException, status: int = Status.RAISED) -> BaseException:
-    return failure.to_exception(status, failure.of_exception(raised(error)).encode())
+    return exceptions.to_exception(status, exceptions.of_exception(raised(error)).encode())
 
 
 def test_an_exception_comes_back_with_the_remote_traceback_as_cause() -> None:
@@ -105,10 +105,10 @@ def test_our_own_frames_can_be_left_out() -> None:
 
     with pytest.raises(KeyError) as info:
         outer()
-    text = failure.of_exception(info.value, skip_frames=2).traceback
+    text = exceptions.of_exception(info.value, skip_frames=2).traceback
     assert "in inner" in text
     assert "in outer" not in text
-    assert "KeyError" in failure.of_exception(info.value, skip_frames=99).traceback
+    assert "KeyError" in exceptions.of_exception(info.value, skip_frames=99).traceback
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ def test_evil_exceptions_arrive_as_an_exception_of_the_right_kind(
 
 
 def test_an_exception_without_a_text_survives() -> None:
-    told = failure.of_exception(raised(Mute()))
+    told = exceptions.of_exception(raised(Mute()))
     assert told.message == "<str raised RuntimeError>"
     assert type(travelled(Mute())) is Mute
 
 
 def test_an_exception_whose_args_raise_survives() -> None:
-    assert failure.of_exception(raised(EvilArgs())).args == ()
+    assert exceptions.of_exception(raised(EvilArgs())).args == ()
 
 
 def test_the_stand_in_shows_the_arguments() -> None:
@@ -172,7 +172,7 @@ def test_a_local_class_arrives_whole_in_the_same_process() -> None:
 )
 def test_each_status_has_its_own_error(status: Status, kind: type[TaskError]) -> None:
     payload = Failure("x", "what happened", story=("attempt 1: died",)).encode()
-    error = failure.to_exception(status, payload)
+    error = exceptions.to_exception(status, payload)
     assert type(error) is kind
     assert str(error) == "what happened"
     if isinstance(error, TaskCrashed):
@@ -183,9 +183,9 @@ def test_each_status_has_its_own_error(status: Status, kind: type[TaskError]) ->
 
 
 def test_texts_are_cut() -> None:
-    told = failure.of_exception(raised(ValueError("x" * failure.MAX_PICKLE)))
-    assert len(told.message) < failure.MAX_TEXT + 100
-    assert len(told.encode()) < 5 * failure.MAX_TEXT
+    told = exceptions.of_exception(raised(ValueError("x" * exceptions.MAX_PICKLE)))
+    assert len(told.message) < exceptions.MAX_TEXT + 100
+    assert len(told.encode()) < 5 * exceptions.MAX_TEXT
     assert told.pickle is None
 
 
@@ -198,7 +198,7 @@ def test_an_exception_takes_its_arrays_along(size: int) -> None:
 
 
 def test_many_arguments_are_cut() -> None:
-    assert len(failure.of_exception(ValueError(*range(1_000))).args) <= 16
+    assert len(exceptions.of_exception(ValueError(*range(1_000))).args) <= 16
 
 
 def test_lone_surrogates_do_not_stop_a_failure() -> None:
@@ -217,28 +217,28 @@ _GOOD = msgpack.unpackb(Failure("t", "m").encode())
 
 @given(st.binary() | st.lists(st.binary(), min_size=1).map(tuple))
 def test_garbage_becomes_a_failure_that_says_so(payload: Any) -> None:
-    assert isinstance(failure.to_exception(Status.RAISED, payload), RemoteError)
+    assert isinstance(exceptions.to_exception(Status.RAISED, payload), RemoteError)
 
 
 @given(st.sampled_from(sorted(_GOOD)), SCALARS | st.lists(SCALARS))
 def test_wrong_fields_never_raise(key: str, value: Any) -> None:
     payload = msgpack.packb({**_GOOD, key: value})
     for status in list(Status)[1:]:
-        assert isinstance(failure.to_exception(status, payload), Exception)
+        assert isinstance(exceptions.to_exception(status, payload), Exception)
 
 
 def test_an_empty_body_is_a_failure_too() -> None:
-    assert isinstance(failure.to_exception(Status.RAISED, ()), RemoteError)
+    assert isinstance(exceptions.to_exception(Status.RAISED, ()), RemoteError)
 
 
 @pytest.mark.parametrize("base", ["SystemExit", "print", "__import__", "object", "", "NoSuchThing"])
 def test_foreign_bases_are_not_trusted(base: str) -> None:
-    error = failure.to_exception(Status.RAISED, Failure("x.Y", "m", bases=(base,)).encode())
+    error = exceptions.to_exception(Status.RAISED, Failure("x.Y", "m", bases=(base,)).encode())
     assert type(error) is RemoteError
 
 
 def test_a_pickle_of_no_exception_is_not_raised() -> None:
     told = Failure("x.Y", "m", pickle=pickle.dumps({"not": "an exception"}))
-    assert type(failure.to_exception(Status.RAISED, told.encode())) is RemoteError
+    assert type(exceptions.to_exception(Status.RAISED, told.encode())) is RemoteError
     interrupt = Failure("x.Y", "m", pickle=pickle.dumps(KeyboardInterrupt()))
-    assert type(failure.to_exception(Status.RAISED, interrupt.encode())) is RemoteError
+    assert type(exceptions.to_exception(Status.RAISED, interrupt.encode())) is RemoteError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.worlds.worker import World
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core import events as a

@@ -12,9 +12,9 @@ from manyhands_broker.core.dispatch.placement import MOST_WAIT
 from manyhands_broker.core.model.stored_value import MAX_PLACES
 from manyhands_broker.core.peers.value_relay import ASSUMED_RATE, LATENCY
 from manyhands_broker.journal import MemoryJournal
-from manyhands_shared.payloads.refs import public_name
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.job_options import JobOptions
+from manyhands_shared.protocol.public_name import public_name
 
 TOKEN = b"t" * 16
 OWNER = public_name(TOKEN)

@@ -8,8 +8,8 @@ import pytest
 
 from manyhands_broker.core import Core, Drained, Limits, LinkClosed, Received, Send
 from manyhands_broker.journal import MemoryJournal
-from manyhands_shared.payloads.refs import public_name
 from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.public_name import public_name
 
 KEY = b"k" * 16
 TOKEN = b"t" * 16

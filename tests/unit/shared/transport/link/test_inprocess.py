@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from manyhands_shared.payloads.pickled import Payload
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Ping, Pong, ResultGroup, Results
 from manyhands_shared.transport.link import LinkEvent
 from manyhands_shared.transport.link.inprocess import Junction

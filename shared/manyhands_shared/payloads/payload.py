@@ -1,0 +1,31 @@
+"""Payloads: what the broker carries and never opens, and how large they are.
+
+A payload has one of two forms:
+
+- `bytes`: one pickle, protocol 5, everything in it (small values);
+- a tuple of buffers: the pickle first, then its out-of-band buffers in order (PEP 574), so that
+  arrays travel as frames of their own and are never copied into a pickle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+#: Anything with the buffer protocol: bytes, memoryview, zmq.Frame.
+Buffer = Any
+Payload = bytes | tuple[Buffer, ...]
+
+
+def nbytes(payload: Payload) -> int:
+    """Bytes in a payload, all its buffers together."""
+    if isinstance(payload, tuple):
+        return sum(memoryview(buffer).nbytes for buffer in payload)
+    return len(payload)
+
+
+def total(payloads: Sequence[Payload]) -> int:
+    """Bytes in all of `payloads`."""
+    if set(map(type, payloads)) <= {bytes}:
+        return sum(map(len, payloads))
+    return sum(map(nbytes, payloads))

@@ -1,0 +1,251 @@
+"""The messages of manyhands protocol 1, as `docs/protocol.md` specifies them.
+
+Every message is a record whose fields are written in order as one msgpack array behind
+the message's number. Vectors carry many tasks a message, grouped by job and attempt; within a group
+the fields `indices`, `statuses` and `bodies` run in parallel. The annotation of each field says what it
+may hold (`bounds`), which `wire` checks on the way in, at every peer.
+"""
+
+from __future__ import annotations
+
+from manyhands_shared.protocol.messages.fields import (
+    DENIED,
+    EVENT_CHARS,
+    MAX_KEYS,
+    U32,
+    U64,
+    AnyBodies,
+    AnyIndices,
+    Arguments,
+    Attempt,
+    Count,
+    Data,
+    Details,
+    Id16,
+    Index,
+    Info,
+    Interval,
+    JobId,
+    Key32,
+    Keys,
+    Lines,
+    MaybeBody,
+    Name,
+    OneBody,
+    Options,
+    Port,
+    Reason,
+    Row,
+    Seconds,
+    Seq,
+    Size,
+    Sizes,
+    Slots,
+    SomeIndices,
+    StatusBytes,
+    Switch,
+    Tasks,
+    Word,
+)
+from manyhands_shared.protocol.messages.groups import (
+    AssignGroup,
+    AssignGroups,
+    InputGroup,
+    InputGroups,
+    JobCount,
+    JobCounts,
+    JobStanding,
+    JobStandings,
+    ResultGroup,
+    ResultGroups,
+    Span,
+    Spans,
+    SubmitGroup,
+    SubmitGroups,
+    TaskStanding,
+    TaskStandings,
+)
+from manyhands_shared.protocol.messages.questions import Event, Output, Query, Reply
+from manyhands_shared.protocol.messages.results import Ack, Attach, Detach, Results, Throttle
+from manyhands_shared.protocol.messages.sessions import (
+    Bye,
+    ClientHello,
+    ClientWelcome,
+    Drain,
+    Lease,
+    Ping,
+    Pong,
+    Refused,
+    Renew,
+    Who,
+    WorkerHello,
+    WorkerWelcome,
+)
+from manyhands_shared.protocol.messages.tasks import (
+    Accepted,
+    Assign,
+    Cancel,
+    Function,
+    Given,
+    Need,
+    Recall,
+    Rejected,
+    Returned,
+    Standing,
+    Submit,
+)
+from manyhands_shared.protocol.messages.values import (
+    Inputs,
+    Part,
+    Pull,
+    Relay,
+    Stock,
+    Taken,
+    Unheard,
+    Want,
+)
+from manyhands_shared.protocol.status import Status
+
+PROTOCOL_VERSION = 1
+
+Message = (
+    ClientHello
+    | WorkerHello
+    | ClientWelcome
+    | WorkerWelcome
+    | Refused
+    | Who
+    | Bye
+    | Ping
+    | Pong
+    | Function
+    | Need
+    | Submit
+    | Accepted
+    | Assign
+    | Results
+    | Ack
+    | Cancel
+    | Recall
+    | Returned
+    | Given
+    | Attach
+    | Detach
+    | Rejected
+    | Throttle
+    | Standing
+    | Taken
+    | Relay
+    | Renew
+    | Lease
+    | Event
+    | Drain
+    | Output
+    | Want
+    | Unheard
+    | Stock
+    | Pull
+    | Part
+    | Inputs
+    | Query
+    | Reply
+)
+
+__all__ = [
+    "DENIED",
+    "EVENT_CHARS",
+    "MAX_KEYS",
+    "PROTOCOL_VERSION",
+    "U32",
+    "U64",
+    "Accepted",
+    "Ack",
+    "AnyBodies",
+    "AnyIndices",
+    "Arguments",
+    "Assign",
+    "AssignGroup",
+    "AssignGroups",
+    "Attach",
+    "Attempt",
+    "Bye",
+    "Cancel",
+    "ClientHello",
+    "ClientWelcome",
+    "Count",
+    "Data",
+    "Detach",
+    "Details",
+    "Drain",
+    "Event",
+    "Function",
+    "Given",
+    "Id16",
+    "Index",
+    "Info",
+    "InputGroup",
+    "InputGroups",
+    "Inputs",
+    "Interval",
+    "JobCount",
+    "JobCounts",
+    "JobId",
+    "JobStanding",
+    "JobStandings",
+    "Key32",
+    "Keys",
+    "Lease",
+    "Lines",
+    "MaybeBody",
+    "Message",
+    "Name",
+    "Need",
+    "OneBody",
+    "Options",
+    "Output",
+    "Part",
+    "Ping",
+    "Pong",
+    "Port",
+    "Pull",
+    "Query",
+    "Reason",
+    "Recall",
+    "Refused",
+    "Rejected",
+    "Relay",
+    "Renew",
+    "Reply",
+    "ResultGroup",
+    "ResultGroups",
+    "Results",
+    "Returned",
+    "Row",
+    "Seconds",
+    "Seq",
+    "Size",
+    "Sizes",
+    "Slots",
+    "SomeIndices",
+    "Span",
+    "Spans",
+    "Standing",
+    "Status",
+    "StatusBytes",
+    "Stock",
+    "Submit",
+    "SubmitGroup",
+    "SubmitGroups",
+    "Switch",
+    "Taken",
+    "TaskStanding",
+    "TaskStandings",
+    "Tasks",
+    "Throttle",
+    "Unheard",
+    "Want",
+    "Who",
+    "Word",
+    "WorkerHello",
+    "WorkerWelcome",
+]

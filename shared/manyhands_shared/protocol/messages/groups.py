@@ -1,0 +1,130 @@
+"""Vectors: tasks of one job, in one attempt, that travel in one message."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from manyhands_shared.protocol.bounds import Groups, Sum
+from manyhands_shared.protocol.messages.fields import (
+    U32,
+    AnyBodies,
+    AnyIndices,
+    Attempt,
+    Count,
+    Id16,
+    Index,
+    JobId,
+    Keys,
+    Options,
+    Reason,
+    Seconds,
+    Sizes,
+    SomeIndices,
+    StatusBytes,
+    Switch,
+    Tasks,
+)
+from manyhands_shared.protocol.record import record
+
+
+@record
+class Span:
+    """Tasks of one job in one attempt. No indices at all means every task of the job."""
+
+    job: JobId
+    attempt: Attempt
+    indices: AnyIndices
+
+
+@record
+class JobCount:
+    """How many tasks of a job the broker has taken: all below `tasks`."""
+
+    job: JobId
+    tasks: Tasks
+
+
+@record
+class SubmitGroup:
+    """Tasks `first`, `first + 1`, … of a job. `options` come with the job's first group."""
+
+    SUM: ClassVar = Sum("first", "bodies")
+    job: JobId
+    function: Id16
+    options: Options
+    first: Index
+    closed: Switch
+    bodies: AnyBodies
+
+
+@record
+class AssignGroup:
+    """Tasks for a node. `options` come with the job's first group on this link."""
+
+    job: JobId
+    attempt: Attempt
+    function: Id16
+    options: Options
+    indices: SomeIndices
+    bodies: AnyBodies
+
+
+@record
+class ResultGroup:
+    """Tasks that ended. `seconds` is the time they took to run, all together."""
+
+    job: JobId
+    attempt: Attempt
+    indices: SomeIndices
+    statuses: StatusBytes
+    bodies: AnyBodies
+    seconds: Seconds
+
+
+@record
+class InputGroup:
+    """Tasks `first`, `first + 1`, … of a job refer to the same stored buffers.
+
+    `keys` are their keys, one behind the other, and `sizes` the bytes under each.
+    """
+
+    SUM: ClassVar = Sum("first", "count")
+    job: JobId
+    first: Index
+    count: Count
+    keys: Keys
+    sizes: Sizes
+
+
+@record
+class JobStanding:
+    """What a job was told. Its first `cancelled` tasks were cancelled; `age` is since its submission."""
+
+    job: JobId
+    age: Seconds
+    paused: Switch
+    cancelled: Tasks
+
+
+@record
+class TaskStanding:
+    """What a task has behind it: further runs, and a line for each process that it ended.
+
+    `attempt` is the last that these count.
+    """
+
+    job: JobId
+    index: Index
+    attempt: Attempt
+    tries: U32
+    story: Reason
+
+
+JobCounts = Annotated[list[JobCount], Groups(JobCount)]
+Spans = Annotated[list[Span], Groups(Span)]
+SubmitGroups = Annotated[list[SubmitGroup], Groups(SubmitGroup)]
+AssignGroups = Annotated[list[AssignGroup], Groups(AssignGroup)]
+ResultGroups = Annotated[list[ResultGroup], Groups(ResultGroup)]
+InputGroups = Annotated[list[InputGroup], Groups(InputGroup)]
+JobStandings = Annotated[list[JobStanding], Groups(JobStanding)]
+TaskStandings = Annotated[list[TaskStanding], Groups(TaskStanding)]

@@ -1,0 +1,63 @@
+"""What users ask and order, and what they are told."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from manyhands_shared.protocol.messages.fields import (
+    U64,
+    Arguments,
+    Attempt,
+    Data,
+    Details,
+    Index,
+    JobId,
+    Lines,
+    Reason,
+    Word,
+)
+from manyhands_shared.protocol.record import record
+
+
+@record
+class Query:
+    """A question or an order; see the page on the protocol for each `what`."""
+
+    NUMBER: ClassVar[int] = 48
+    request: U64
+    what: Word
+    arguments: Arguments
+
+
+@record
+class Reply:
+    """The answer to a `Query`. `error` is empty if it went well.
+
+    If the asker's key does not allow it, `data` is `DENIED`.
+    """
+
+    NUMBER: ClassVar[int] = 49
+    request: U64
+    error: Reason
+    data: Data
+
+
+@record
+class Event:
+    """Something that people should know of: a child died, a heartbeat process was restarted."""
+
+    NUMBER: ClassVar[int] = 34
+    kind: Word
+    text: Reason
+    details: Details
+
+
+@record
+class Output:
+    """What a task printed, for the log of its durable job."""
+
+    NUMBER: ClassVar[int] = 36
+    job: JobId
+    attempt: Attempt
+    index: Index
+    text: Lines
