@@ -3,7 +3,7 @@
 # make simulate  SEEDS=10000 simulated worlds in which everything goes wrong, from seed START=0
 # make replay    what happens in one of them: SEED=17, and to one task of it: TASK=j0/3
 # make fuzz   MESSAGES=200000 odd messages of every role at a broker that is killed now and then: SEED=7
-# make check  style, types, spelling, links, prose
+# make check  style, types, imports, spelling, links, prose
 # make docs   the documentation as a site, in out/site
 # make audit  look for known faults in the pinned packages: asks the advisory database of PyPI
 # make lock   pin every package anew, with hashes: UPGRADE=--upgrade takes the newest versions
@@ -48,6 +48,8 @@ check: $(VENV)/.installed-test,check
 	@echo "ruff check" && $(BIN)/ruff check .
 	@echo "ruff format" && $(BIN)/ruff format --check .
 	@echo "mypy" && $(BIN)/mypy
+	@echo "imports" && { $(BIN)/lint-imports --no-cache --no-logo >$(VENV)/.imports || { cat $(VENV)/.imports; exit 1; }; }
+	@$(BIN)/python tools/circles.py
 	@echo "codespell" && $(BIN)/codespell
 	@echo "links" && $(BIN)/python tools/check_docs.py $(PAGES)
 	@echo "prose" && $(BIN)/python tools/prose.py

@@ -1,0 +1,151 @@
+"""What pickles name by its path stays where it is: journals and nodes keep pickles of older checkouts.
+
+A name may be added here. None may be changed: a pickle that has it loads no more.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pickle
+import pickletools
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from manyhands._values import store
+from manyhands_shared import errors
+from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.payloads.refs import Place
+from manyhands_shared.payloads.wrappers import MapChunk, Setup, StarmapChunk
+
+ERRORS = {
+    "BrokerUnreachable",
+    "ClusterClosed",
+    "ConfigError",
+    "ManyhandsError",
+    "NotAuthorised",
+    "ProtocolError",
+    "Refused",
+    "RemoteError",
+    "RemoteTraceback",
+    "ResultError",
+    "ResultWithheld",
+    "SubmitError",
+    "SubmitQueueFull",
+    "SubmitRejected",
+    "TaskCrashed",
+    "TaskError",
+    "TaskLost",
+    "TaskTimeout",
+}
+#: Of a function that is defined in a script, and of all that goes by value with it.
+SCRIPT = {
+    "manyhands_shared.payloads.by_value.main_module.main_globals",
+    "manyhands_shared.payloads.by_value.main_module.restore",
+    "manyhands_shared.payloads.by_value.main_module.use_key",
+    "manyhands_shared.payloads.by_value.reducers._cached",
+    "manyhands_shared.payloads.by_value.reducers._fill_cached",
+    "manyhands_shared.payloads.by_value.reducers._fill_generic",
+    "manyhands_shared.payloads.by_value.reducers._fill_module",
+    "manyhands_shared.payloads.by_value.reducers._module",
+    "manyhands_shared.payloads.by_value.reducers._new_cached_property",
+    "manyhands_shared.payloads.by_value.reducers._new_generic",
+}
+
+
+def names_in(payload: Payload) -> set[str]:
+    """What of ours a pickle names; it is not loaded."""
+    found, memo, pushed = set(), dict[Any, Any](), list[Any]()
+    head = payload[0] if isinstance(payload, tuple) else payload
+    for opcode, argument, _ in pickletools.genops(bytes(head)):
+        match opcode.name:
+            case "MEMOIZE":
+                memo[len(memo)] = pushed[-1] if pushed else None
+            case "BINGET" | "LONG_BINGET":
+                pushed.append(memo[argument])
+            case "STACK_GLOBAL":
+                found.add(".".join(pushed[-2:]))
+                pushed.append(None)
+            case _:
+                pushed.append(argument)
+    return {name for name in found if name.startswith("manyhands")}
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (Setup(abs, abs, (), b"key"), "Setup"),
+        (MapChunk(abs), "MapChunk"),
+        (StarmapChunk(abs), "StarmapChunk"),
+    ],
+)
+def test_what_wraps_a_function(value: Any, name: str) -> None:
+    assert names_in(pickled.dumps(value)) == {f"manyhands_shared.payloads.wrappers.{name}"}
+
+
+def test_errors() -> None:
+    kinds = {
+        name: kind
+        for name, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, Exception)
+    }
+    assert set(kinds) == ERRORS
+    for name, kind in kinds.items():
+        error = kind("code", "reason") if kind is errors.Refused else kind("what happened")
+        assert names_in(pickled.dumps_whole(error)) == {f"manyhands_shared.errors.{name}"}
+
+
+def test_a_stored_value_where_its_client_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store._packing, "found", [], raising=False)
+    kept: Any = SimpleNamespace(place=Place(b"k" * 16, (3,), "host", "lender", b"o" * 16))
+    ref = store.Ref(kept, lambda: None)
+    assert names_in(pickle.dumps(ref)) == {"manyhands_shared.payloads.refs.value_of"}
+
+
+def test_a_stored_value_where_it_cannot() -> None:
+    ref = store.Ref(None, lambda: 5)
+    assert names_in(pickle.dumps(ref)) == {"manyhands._values.store._itself"}
+
+
+def test_an_argument_whose_buffers_are_stored() -> None:
+    call = store._Call(b"", [])
+    assert names_in(pickle.dumps(call)) == {"manyhands_shared.payloads.refs.with_buffers"}
+
+
+_SCRIPT = f"""
+import functools, sys, types
+sys.path[:] = {sys.path!r}
+from manyhands_shared.payloads import pickled
+class Kind:
+    @functools.cached_property
+    def value(self): return 1
+@functools.lru_cache
+def cached(): return 1
+@functools.singledispatch
+def generic(value): return value
+@generic.register
+def _(value: int): return value
+module = types.ModuleType("made")
+module.value = 1
+sys.modules["made"] = module
+def function(): return Kind, cached, generic, module
+sys.stdout.buffer.write(pickled.dumps_by_value(function))
+"""
+
+
+def test_a_function_of_a_script_and_what_goes_with_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT], capture_output=True, timeout=60, check=True
+    )
+    assert names_in(done.stdout) == SCRIPT
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPT))
+def test_each_of_these_is_there(name: str) -> None:
+    module, _, attribute = name.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), attribute))
