@@ -42,7 +42,7 @@ def wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wall
     folders = [Path("/usr/lib"), *Path("/usr/lib").glob("*-linux-gnu*"), Path("/usr/lib64")]
     found = [place / name for place in folders for name in _LIBRARIES if (place / name).exists()]
     if sys.platform != "linux" or not found:
-        pytest.skip("libfaketime is not installed (Debian: apt-get install libfaketime)")
+        pytest.skip("libfaketime is not installed (Debian: apt-get install faketime)")
     file = tmp_path / "faketime"
     clock = WallClock(file)
     monkeypatch.setenv("LD_PRELOAD", str(found[0]))

@@ -15,6 +15,7 @@ from typing import Any
 
 import manyhands
 import manyhands_shared
+from harness.processes import eventually
 
 _OURS = tuple(str(Path(*package.__path__)) for package in (manyhands, manyhands_shared))
 
@@ -90,3 +91,19 @@ def _names(code: CodeType) -> dict[int, str]:
     if code not in _known:
         _known[code] = {at.offset: at.opname for at in dis.get_instructions(code)}
     return _known[code]
+
+
+def rest(executor: manyhands.Executor) -> None:
+    """Until the I/O thread sleeps and nothing is left to do: the next call is a lone one."""
+    loop = executor._connection.loop
+    lane = loop._lane
+    eventually(
+        lambda: (
+            loop.intake.asleep
+            and lane._grant.link is not None
+            and not loop._session.unended
+            and lane._grant.lone is None
+        ),
+        what="it is at rest",
+        interval=0.001,
+    )

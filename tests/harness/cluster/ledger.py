@@ -64,7 +64,8 @@ class Ledger:
         """Assert that all is well; a line with the figures."""
         lost = self.acknowledged - self.delivered.keys()
         unexpected = self.delivered.keys() - self.submitted
-        twice = [task for task, count in self.delivered.items() if count > 1]
+        # A copy, taken in one step: a customer that goes on may deliver meanwhile.
+        twice = [task for task, count in dict(self.delivered).items() if count > 1]
         runs = self.runs
         never_run = self.delivered.keys() - runs.keys()
         said = f"seed {self.seed}"

@@ -109,7 +109,7 @@ def test_timeout_is_each_tasks_own_and_neighbours_are_not_blamed(
             threading.Event().wait(60)
         return path
 
-    broker.assign(work, *[("a", False)] * 50, options={"timeout": 0.4})
+    broker.assign(work, *[("a", False)] * 50, options={"timeout": 1.0})
     broker.until_ended(50)
     # One batch: a slow one among short ones.
     calls = [("a", number == 3) for number in range(9)]
@@ -124,8 +124,8 @@ def test_short_tasks_together_may_take_longer_than_the_timeout_of_each(
     rig: Callable[..., PoolRig],
 ) -> None:
     pool = rig()
-    rules = a.Rules(timeout=0.25)
-    numbers = pool.submit(_wait, 0.02, count=30, rules=rules)
+    rules = a.Rules(timeout=1.0)
+    numbers = pool.submit(_wait, 0.05, count=30, rules=rules)
     assert {status for status, _ in pool.outcome(numbers)} == {Status.OK}
     assert not pool.deaths()
 
@@ -140,10 +140,12 @@ def test_pool_sleeps_until_a_timeout_is_due(rig: Callable[..., PoolRig]) -> None
     began = time.monotonic()
     number = pool.submit(_wait, 60.0, rules=a.Rules(timeout=0.5))
     pool.started()
-    assert pool.child().check_at == pytest.approx(began + 0.5, abs=0.3)
+    check_at = pool.child().check_at
+    assert check_at is not None
+    assert began + 0.5 <= check_at <= time.monotonic() + 0.5
     assert pool.outcome(number)[0][0] == Status.TIMED_OUT
     assert pool.deaths()[0].timeout == 0.5
-    assert 0.5 <= time.monotonic() - began < 5
+    assert time.monotonic() >= began + 0.5
 
 
 # At most once
@@ -392,15 +394,15 @@ def test_output_is_seen_while_the_task_runs(
     broker: FakeBroker, node: NodeProcess, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
+    os.mkfifo(gate)
 
     def task(path: str) -> None:
         print("begun")
-        while not Path(path).exists():
-            threading.Event().wait(0.005)
+        Path(path).read_text()
 
     broker.assign(task, (str(gate),), options={"durable": True})
     assert broker.expect(m.Output).text == "begun\n"
-    gate.touch()
+    gate.write_text("go on")
     broker.until_ended(1)
 
 

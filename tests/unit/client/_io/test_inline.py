@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import signal
 import socket
 import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,14 +20,14 @@ import pytest
 
 import manyhands
 from harness.broker_process import Broker
-from harness.processes import Gate, eventually, wait_at
+from harness.interruptions import rest
+from harness.processes import Gate, wait_at
 from manyhands._io import inline, spin
 from manyhands._io.spin import Vigil
-from manyhands._results.futures import RemoteFuture
+from manyhands._results import futures
 from manyhands_shared.protocol.messages import ResultGroup, Results
 
 BOUND = 60.0
-ATTEMPTS = 20
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="waiting without sleep takes a second processor",
@@ -45,74 +48,101 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     return threads
 
 
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
-    """Nobody goes to sleep while a lone task runs; the threads that look, as they begin."""
-    began: list[threading.Thread] = []
-    keep = Vigil.keep
+class Looks:
+    """What threads do that wait for a result: each looks for it, or goes to sleep without a look."""
 
-    def noted(self: Vigil, *arguments: Any) -> None:
-        began.append(threading.current_thread())
+    def __init__(self) -> None:
+        #: Those that have begun to look.
+        self.threads: list[threading.Thread] = []
+        #: True: a thread begins to look; false: one goes to sleep.
+        self.told: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        #: Called behind each word that is told.
+        self.then: Callable[[], None] = lambda: None
+
+    def tell(self, *, looks: bool) -> None:
+        if looks:
+            self.threads.append(threading.current_thread())
+        self.told.put(looks)
+        self.then()
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """A thread that looks goes on with that for as long as its task runs."""
+    noted = Looks()
+    keep, attend = Vigil.keep, inline.Lane.attend
+
+    def begin(self: Vigil, *arguments: Any) -> None:
+        noted.tell(looks=True)
         keep(self, *arguments)
 
+    def wait(self: inline.Lane, *arguments: Any) -> None:
+        attend(self, *arguments)
+        if threading.current_thread() not in noted.threads:
+            noted.tell(looks=False)
+
     monkeypatch.setattr(spin, "LOOK_SECONDS", BOUND)
-    monkeypatch.setattr(Vigil, "keep", noted)
-    return began
+    monkeypatch.setattr(Vigil, "keep", begin)
+    monkeypatch.setattr(inline.Lane, "attend", wait)
+    return noted
+
+
+def attempts() -> Iterator[int]:
+    """Count. A thread does not look if the I/O thread is at work in that moment: then try again."""
+    until = time.monotonic() + BOUND
+    for number in itertools.count():
+        assert time.monotonic() < until, "no thread looks"
+        yield number
 
 
 def look(
-    executor: manyhands.Executor,
-    threads: ThreadPoolExecutor,
-    looks: list[threading.Thread],
-    place: Path,
+    executor: manyhands.Executor, threads: ThreadPoolExecutor, looks: Looks, place: Path
 ) -> tuple[Gate, Future[str]]:
-    """Have a thread wait without sleep; what ends that, and what it comes to.
-
-    Nobody looks while the I/O thread is at work, so this may take more than one attempt.
-    """
-    for attempt in range(ATTEMPTS):
+    """Have a thread wait without sleep; returns what ends that, and what it comes to."""
+    for attempt in attempts():
+        rest(executor)
         gate = Gate(place / f"gate-{attempt}")
-        looks.clear()
         task = executor.submit(wait_at, gate.path)
         waiting = threads.submit(task.result, BOUND)
-        with contextlib.suppress(AssertionError):
-            eventually(lambda: looks, 0.5)
+        if looks.told.get(timeout=BOUND):
             return gate, waiting
         gate.open()
         waiting.result(BOUND)
-    raise AssertionError("nobody looks")
+    raise AssertionError
 
 
 def look_oneself(
-    executor: manyhands.Executor, looks: list[threading.Thread], settled: list[threading.Thread]
+    executor: manyhands.Executor, looks: Looks, settled: list[threading.Thread], place: Path
 ) -> None:
-    """Wait without sleep for a task whose result comes to this thread; the same holds."""
-    for _ in range(ATTEMPTS):
-        looks.clear()
+    """Wait without sleep for a task that ends only then, so that its result comes to this thread."""
+    for attempt in attempts():
+        rest(executor)
+        looks.threads.clear()
         settled.clear()
-        future = executor.submit(abs, -2)
-        assert future.result(BOUND) == 2
-        if settled == looks == [threading.current_thread()]:
+        gate = Gate(place / f"own-gate-{attempt}")
+        looks.then = gate.open
+        assert executor.submit(wait_at, gate.path).result(BOUND) == "through"
+        if settled == looks.threads == [threading.current_thread()]:
+            looks.then = lambda: None
             return
-    raise AssertionError("its result came otherwise each time")
 
 
 def test_who_waits_for_the_only_task_receives_its_result(
-    looks: list[threading.Thread], settled: list[threading.Thread]
+    looks: Looks, settled: list[threading.Thread], tmp_path: Path
 ) -> None:
     with manyhands.Executor(1) as executor:
         executor.submit(abs, -1).result(BOUND)
-        look_oneself(executor, looks, settled)
+        look_oneself(executor, looks, settled, tmp_path)
         futures = [executor.submit(abs, -n) for n in range(100)]
         assert [future.result(BOUND) for future in futures] == list(range(100))
 
 
 def test_results_that_nobody_looks_for_come_after_a_look(
-    looks: list[threading.Thread], settled: list[threading.Thread]
+    looks: Looks, settled: list[threading.Thread], tmp_path: Path
 ) -> None:
     with manyhands.Executor(1) as executor:
         executor.submit(abs, -1).result(BOUND)
-        look_oneself(executor, looks, settled)
+        look_oneself(executor, looks, settled, tmp_path)
         for _ in range(5):
             receivers: queue.SimpleQueue[str] = queue.SimpleQueue()
             executor.submit(abs, -3).add_done_callback(
@@ -121,9 +151,7 @@ def test_results_that_nobody_looks_for_come_after_a_look(
             assert receivers.get(timeout=10) == "manyhands-client"
 
 
-def test_results_of_others_come_while_somebody_looks(
-    looks: list[threading.Thread], tmp_path: Path
-) -> None:
+def test_results_of_others_come_while_somebody_looks(looks: Looks, tmp_path: Path) -> None:
     with (
         manyhands.Executor(2) as executor,
         ThreadPoolExecutor(1) as threads,
@@ -138,9 +166,7 @@ def test_results_of_others_come_while_somebody_looks(
         assert waiting.result(BOUND) == "through"
 
 
-def test_a_broker_may_come_back_while_somebody_looks(
-    looks: list[threading.Thread], tmp_path: Path
-) -> None:
+def test_a_broker_may_come_back_while_somebody_looks(looks: Looks, tmp_path: Path) -> None:
     address = f"unix://{tmp_path / 'socket'}"
     options: dict[str, Any] = {"session_grace": 30.0}
     broker = Broker(bind=address, **options)
@@ -167,21 +193,22 @@ def test_a_broker_may_come_back_while_somebody_looks(
             broker.close()
 
 
-def _look_until_interrupted(future: Future[str]) -> None:
-    """As in `look`, one attempt may be none."""
-    for _ in range(ATTEMPTS):
-        with contextlib.suppress(TimeoutError):
-            future.result(0.5)
+class AsleepError(Exception):
+    """A thread would go to sleep without a look."""
 
 
 def test_an_interrupt_comes_after_the_look_and_harms_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    keep = Vigil.keep
+    keep, attend = Vigil.keep, inline.Lane.attend
 
     def interrupted(self: Vigil, *arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         keep(self, *arguments)
+
+    def must_look(self: inline.Lane, *arguments: Any) -> None:
+        attend(self, *arguments)
+        raise AsleepError
 
     with manyhands.Executor(1) as executor, contextlib.ExitStack() as stack:
         executor.submit(abs, -1).result(BOUND)
@@ -191,8 +218,11 @@ def test_an_interrupt_comes_after_the_look_and_harms_nothing(
         future = executor.submit(wait_at, gate.path)
         with monkeypatch.context() as patch:
             patch.setattr(Vigil, "keep", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                _look_until_interrupted(future)
+            patch.setattr(inline.Lane, "attend", must_look)
+            with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - more than one attempt
+                for _ in attempts():
+                    with contextlib.suppress(AsleepError):
+                        future.result(BOUND)
         gate.open()
         assert future.result(BOUND) == "through"
         assert [executor.submit(abs, -n).result(BOUND) for n in range(5)] == list(range(5))

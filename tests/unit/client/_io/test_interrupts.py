@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 import manyhands
-from harness.interruptions import Interrupter, Interruption, interrupt
-from harness.processes import eventually
+from harness.interruptions import Interrupter, Interruption, interrupt, rest
 from manyhands._io import inline as lane
 from manyhands._io import spin
 
@@ -32,22 +31,6 @@ def executor() -> Iterator[manyhands.Executor]:
         made.submit(abs, -1).result(BOUND)
         yield made
     signal.signal(signal.SIGUSR2, before)
-
-
-def rest(executor: manyhands.Executor) -> None:
-    """Until the I/O thread sleeps and nothing is left to do: the next call is a lone one."""
-    loop = executor._connection.loop
-    lane = loop._lane
-    eventually(
-        lambda: (
-            loop.intake.asleep
-            and lane._grant.link is not None
-            and not loop._session.unended
-            and lane._grant.lone is None
-        ),
-        what="it is at rest",
-        interval=0.001,
-    )
 
 
 def still_works(executor: manyhands.Executor, where: str) -> None:

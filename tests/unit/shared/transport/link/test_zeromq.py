@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from harness.processes import eventually
+from harness.processes import eventually, free_port
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import Ping, Pong
-from manyhands_shared.transport.link import Link, LinkEvent, connect
+from manyhands_shared.transport import zmq_monitor
+from manyhands_shared.transport.link import Link, LinkEvent, connect, zeromq
+from manyhands_shared.transport.link.zeromq import ZmqLink
 
 
 @pytest.fixture
@@ -61,3 +63,21 @@ def test_a_closed_link_takes_what_a_late_caller_does(peer: zmq.Socket[bytes], li
     link.send(Ping(1))
     assert not link.pending()
     assert not link.congested
+
+
+def test_a_broker_that_is_away_is_looked_for_at_least_once_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(zeromq, "_RECONNECT_MS", 400)
+    made = ZmqLink(f"tcp://127.0.0.1:{free_port()}", b"L" * 16, None, others=True)
+    pauses: list[int] = []
+    try:
+        while len(pauses) < 4:
+            assert made._monitor.poll(20_000)
+            while (found := zmq_monitor.read(made._monitor)) is not None:
+                if found[0] == zmq.EVENT_CONNECT_RETRIED:
+                    pauses.append(found[1])
+    finally:
+        made.close()
+    assert pauses == sorted(pauses)
+    assert pauses[0] < pauses[-1] <= 1_000, "in milliseconds"
