@@ -100,6 +100,12 @@ class ApplyResult:
         try:
             error = self._error()
             run_callback(self._callbacks[error is not None], error or future.result)
+        except BaseException as error:
+            # SystemExit in a value that is loaded. `get` raises it where it belongs; here it would end
+            # `apply_async` if the result has come before the callback was there.
+            if is_from_handler(error):
+                raise
+            log.exception("the result of a call does not load for its callback")
         finally:
             self._called.set()
             self._pool = None
@@ -253,5 +259,8 @@ def run_callback(callback: Callback, argument: Any) -> None:
         return
     try:
         callback(argument if isinstance(argument, BaseException) else argument())
-    except BaseException:  # SystemExit too: it would end the thread that brings all results
+    # SystemExit too: it would end the thread that brings all results.
+    except BaseException as error:
+        if is_from_handler(error):
+            raise
         log.exception("a callback of the pool raised; the result itself is not affected")

@@ -20,6 +20,7 @@ from harness.processes import eventually
 from manyhands import Client, Executor, Pool
 from manyhands._io import io_thread
 from manyhands._results.futures import RemoteFuture, resolve
+from manyhands._results.pool_results import ApplyResult
 from manyhands_shared.payloads import pickled
 from manyhands_shared.protocol.messages import Query, Reply
 
@@ -78,6 +79,16 @@ def test_a_value_that_ends_the_thread_which_loads_it(broker: FakeBroker) -> None
             with pytest.raises(SystemExit):
                 result.get(BOUND)
         assert pool.apply(abs, (-2,)) == 2
+
+
+def test_a_value_that_ends_its_thread_does_not_end_apply_async_when_it_comes_at_once() -> None:
+    """The callback of a call whose result is there already runs in the caller's thread."""
+    future = RemoteFuture(None)
+    resolve([future], bytes(1), [pickled.dumps(Leaves())])
+    result = ApplyResult(future, callback=print)
+    assert result.ready()
+    with pytest.raises(SystemExit):
+        result.get(BOUND)
 
 
 def _leaves(_: object) -> Leaves:

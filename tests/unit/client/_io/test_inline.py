@@ -24,7 +24,7 @@ from harness.interruptions import rest
 from harness.processes import Gate, wait_at
 from manyhands._io import inline, spin
 from manyhands._io.spin import Vigil
-from manyhands._results import futures
+from manyhands._results.futures import RemoteFuture
 from manyhands_shared.protocol.messages import ResultGroup, Results
 
 BOUND = 60.0
