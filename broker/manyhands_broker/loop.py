@@ -142,7 +142,7 @@ class Loop:
         self._stopping = False
         self._next_beats = 0.0
         self._complained: set[bytes] = set()
-        self.counters: Counter[str] = core.book.counters
+        self.counters: Counter[str] = core.counters
 
     def on_readable(self, descriptor: int, call: Callable[[], object]) -> None:
         """Call `call()` whenever `descriptor` is readable."""
@@ -329,7 +329,7 @@ class Loop:
         except Exception as error:
             # One odd message must not end everybody's work.
             kind = type(event.message if isinstance(event, Received) else event).__name__
-            self._core.book.breakdowns.of(error, None, f"{kind} could not be handled")
+            self._core.breakdowns.of(error, None, f"{kind} could not be handled")
             log.debug("%s could not be handled", kind, exc_info=True)
             caused = self._core.collect()
         if self._withheld and caused:
@@ -443,7 +443,7 @@ class Loop:
         """Send or keep for later; false if there is no such link."""
         if self._lodging is not None and self._lodging.send(peer, message):
             return True
-        return self._post(peer, frames_of(message, self._core.book.breakdowns))
+        return self._post(peer, frames_of(message, self._core.breakdowns))
 
     def _post(self, peer: bytes, frames: list[Any]) -> bool:
         if self.unix.send(peer, frames):

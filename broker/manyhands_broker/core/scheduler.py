@@ -51,6 +51,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
@@ -69,6 +70,7 @@ from manyhands_broker.core.events import (
     Suspected,
     Unwritable,
 )
+from manyhands_broker.core.fault_isolation import Breakdowns
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.peers.cancellation import Cancelling
@@ -80,6 +82,7 @@ from manyhands_broker.core.peers.orphans import Orphans
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.value_relay import Exchange
+from manyhands_broker.core.queries.stats import Stats, stats
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import Store
 from manyhands_broker.core.transitions import Book, Figures
@@ -179,6 +182,20 @@ class Core:
         """Return the effects that no event has returned: of one that raised, of a send that failed."""
         effects, self.book.effects = self.book.effects, []
         return effects
+
+    def stats(self) -> Stats:
+        """Return the figures of this moment."""
+        return stats(self.book)
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was counted since the start. The loop counts here too."""
+        return self.book.counters
+
+    @property
+    def breakdowns(self) -> Breakdowns:
+        """Where the loop reports what has raised."""
+        return self.book.breakdowns
 
     @property
     def wake_at(self) -> float | None:

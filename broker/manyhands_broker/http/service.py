@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from manyhands_broker.core import Core
-from manyhands_broker.core.queries.autoscaling import problems, summary
 from manyhands_broker.descriptor_reserve import reserve
 from manyhands_broker.http.metrics import COUNTED
 from manyhands_broker.http.process import HttpServer, listen
@@ -85,12 +84,12 @@ class HttpService:
             self._board.pin({**figures, "wanted": []}, now)
 
     def _figures(self) -> dict[str, Any]:
-        book = self._core.book
+        stats = self._core.stats()
         return {
-            **summary(book),
-            "problems": [*self._stuck(), *problems(book)],
-            "budgets": book.ledgers.used(),
-            "counters": {name: book.counters[name] for name in COUNTED},
+            **stats.cluster,
+            "problems": [*self._stuck(), *stats.problems],
+            "budgets": stats.budgets,
+            "counters": {name: stats.counters.get(name, 0) for name in COUNTED},
             "version": __version__,
             "python": platform.python_version(),
             "started": self._started,
