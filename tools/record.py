@@ -1,6 +1,6 @@
 """Run a command and draw what it prints as a terminal: an SVG that loads nothing from anywhere.
 
-    python tools/record.py docs/images/demo.svg python examples/demo.py
+    python tools/record.py docs/images/demo.svg 'make demo' python examples/demo.py
 
 Progress bars and everything else on standard error are left out.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,14 +22,13 @@ WIDTH = 96
 _FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
-def main(picture: str, *command: str) -> int:
-    """Run and draw; returns the command's exit code."""
+def main(picture: str, title: str, *command: str) -> int:
+    """Run `command` and draw it under `title`; return its exit code."""
     # Colours as on a terminal, but no cursor that moves.
     environment = {**os.environ, "FORCE_COLOR": "1", "TTY_INTERACTIVE": "0", "COLUMNS": str(WIDTH)}
     done = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, text=True, check=False, timeout=600
     )
-    title = shlex.join(command)
     Path(picture).write_text(drawing(f"$ {title}\n{done.stdout.rstrip()}", title), encoding="utf-8")
     return done.returncode
 
