@@ -52,6 +52,7 @@ check: $(VENV)/.installed-test,check
 	@$(BIN)/python tools/circles.py
 	@echo "codespell" && $(BIN)/codespell
 	@echo "links" && $(BIN)/python tools/check_docs.py $(PAGES)
+	@echo "names" && $(BIN)/python tools/check_names.py docs/architecture.md CONTRIBUTING.md
 	@echo "prose" && $(BIN)/python tools/prose.py
 
 docs: $(VENV)/.installed-docs

@@ -41,6 +41,7 @@ PAGES = {
     },
     "Work on it": {
         "CONTRIBUTING.md": "contributing",
+        "docs/architecture.md": "architecture",
         "docs/glossary.md": "glossary",
         "docs/protocol.md": "protocol",
         "docs/guarantees-faults.md": "guarantees-faults",
