@@ -23,19 +23,20 @@ _LOOK_SECONDS = 0.02
 
 
 class Client:
-    """A session with a broker: submit array jobs, ask questions, cancel by id.
+    """Keep a session with a broker: submit array jobs, ask questions, cancel by id.
 
     Args:
         address: the broker, as ``tcp://host:port``; else ``$MANYHANDS_BROKER``; else this machine's.
-        key_file: the cluster's key; else ``$MANYHANDS_KEY_FILE``.
-        name: shown to people beside the session's jobs.
+        key_file: your key; else ``$MANYHANDS_KEY_FILE``.
+        name: shown beside the session's jobs.
         limit: how many of its tasks run at once; 0 is no limit.
         max_pending: unfinished tasks in this process before `submit_job` waits.
         connect_timeout: seconds to wait for the broker.
 
     Raises:
         ConfigError: an option that cannot be used.
-        BrokerUnreachable, NotAuthorised, Refused: the broker does not take us in.
+        BrokerUnreachable: no broker answers.
+        NotAuthorised, Refused: the broker does not let this client in.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Client:
 
     @property
     def address(self) -> str:
-        """The broker's address."""
+        """Return the broker's address."""
         return self._loop.address
 
     def submit_job(
@@ -83,19 +84,19 @@ class Client:
     ) -> Job:
         """Submit one job with a task ``function(*args)`` for each `args` in `args_list`.
 
-        With `durable=True` it returns once the broker's journal has the job, which then needs this
-        client no more; `attach` finds it again by its id. Without, the job ends with this client.
+        With `durable=True` it returns when the broker's journal has the job. The job then needs this
+        client no more, and `attach` finds it again by its id. Without, the job ends with this client.
 
         Args:
             function: called once for each task.
             args_list: the positional arguments of each task.
-            name: for people who list jobs; by default the function's name.
+            name: shown in lists of jobs; by default the function's name.
             options: as `TaskOptions` lists them.
 
         Raises:
             ConfigError: an option that cannot be used.
             SubmitError: the function or some arguments cannot be sent; the job is cancelled.
-            SubmitRejected: the broker does not take a durable job, and why.
+            SubmitRejected: the broker does not take a durable job, for the reason given.
         """
         checked = job_options(name or functions.describe(function), **options)
         if checked.safe:
@@ -122,32 +123,32 @@ class Client:
     def scatter(self, value: Any) -> Ref:
         """Keep a value here for tasks that take it as an argument: each node gets it once.
 
-        It is kept as it is now, as long as the `Ref`, or a task that was given it, is there. In a
+        The client keeps it as it is now, as long as the `Ref` or a task with the `Ref` is there. In a
         durable job, which may outlive this client, the value itself travels with each task.
 
         Raises:
-            SubmitError: it cannot be pickled, or there is no memory for it.
+            SubmitError: the value cannot be pickled, or there is no memory for it.
         """
         return self._loop.store.scatter(value)
 
     def job(self, job_id: str) -> Job:
-        """A job of any client by its id, to ask about it and to give orders; results need `attach`."""
+        """Return a job of any client by its id, for questions and orders; results need `attach`."""
         return DurableJob(self._loop, job_id)
 
     def attach(self, job_id: str, *, trust: bool = False) -> Job:
-        """The durable job of that id, of this client or an earlier one: its results, state and orders.
+        """Return the durable job `job_id`, of this client or an earlier one.
 
-        Only one `Job` for each id gets results at a time in one client: that which asked last.
+        In one client only one `Job` for each id gets results at a time: the one that asked last.
 
         Args:
             job_id: the job's id.
-            trust: load any result of a job that another key's owner submitted, which an admin may
-                read: loading runs what code its owner put there. Else such a job's results of
-                built-in types are loaded, and the others are `ResultWithheld`.
+            trust: load every result of a job that the owner of another key submitted. An admin may
+                read such a job, but loading runs the code that its owner put there. Without `trust`
+                the client loads results of built-in types, and the others are `ResultWithheld`.
 
         Raises:
             Refused: the broker knows no such job, or it is not durable.
-            NotAuthorised: it is not yours, and your key is not an admin's.
+            NotAuthorised: the job is not yours, and your key is not an admin's.
         """
         job = DurableJob(self._loop, job_id, trust=trust)
         info = job.refresh()
@@ -166,7 +167,7 @@ class Client:
         """Wait until the broker has `count` nodes, `timeout` seconds at most.
 
         Raises:
-            TimeoutError: it has not; the text says how many there are.
+            TimeoutError: it has fewer; the text says how many.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = threading.Event()
@@ -188,19 +189,19 @@ class Client:
             Plain values: lists, maps, texts, numbers.
 
         Raises:
-            Refused: it cannot answer; the text says why.
+            Refused: the broker cannot answer; the text says why.
             TimeoutError: no answer within half a minute.
         """
         return self._loop.ask(what, parameters).result(_QUERY_SECONDS)
 
     def cancel(self, job_id: str) -> None:
-        """Cancel a job of any session, and wait for the broker's word that it is.
+        """Cancel a job of any session, and wait until the broker confirms it.
 
-        Nothing happens if there is none by that id, or it is over; nor if it is of another key and yours
-        is not an admin's. In a callback it does not wait.
+        Nothing happens if there is no such job, or if it is over. Nor does it if the job is another
+        key's and yours is not an admin's. In a callback this method does not wait.
 
         Raises:
-            TimeoutError: no word within half a minute: it may or may not be cancelled.
+            TimeoutError: no answer within half a minute: the job may or may not be cancelled.
         """
         if self._loop.on_thread():
             self._loop.cancel_other(job_id)
@@ -213,16 +214,16 @@ class Client:
             if is_from_handler(error):
                 raise
             raise TimeoutError(
-                f"the broker has not said within {_QUERY_SECONDS:.0f} s that job {job_id} is cancelled: "
-                "look at it when the broker is back, and cancel it again if it is not"
+                f"the broker has not said within {_QUERY_SECONDS:.0f} s that job {job_id} is cancelled. "
+                "Look at the job when the broker is back, and cancel it again if need be"
             ) from None
 
     def close(self) -> None:
-        """End the session; what it submitted and has not ended is cancelled, durable jobs excepted."""
+        """End the session, and cancel its jobs that have not ended, durable ones excepted."""
         self._drop.detach()
         self._connection.abort(ClusterClosed("the client was closed"))
 
     def abort(self, error: BaseException) -> None:
-        """The same, without waiting for it; what has not ended fails with `error`."""
+        """End the session without waiting. What has not ended fails with `error`."""
         self._drop.detach()
         self._connection.abort(error, wait=False)

@@ -30,10 +30,10 @@ class LocalNode:
 
 
 class LocalCluster:
-    """A broker and nodes on this machine, reachable from it alone.
+    """Run a broker and nodes on this machine, reachable from it alone.
 
-    They find the modules that this process finds, and work in its current directory. They leave when
-    the cluster is closed and when this process ends, however it ends.
+    They find the modules that this process finds, and work in its current directory. They end with
+    the cluster and with this process, however it ends.
 
     >>> with LocalCluster(nodes=2, slots=1) as cluster:
     ...     executor = Executor(address=cluster.address)
@@ -89,11 +89,11 @@ class LocalCluster:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids: the broker's, then the nodes'."""
+        """Return the process ids: the broker's, then the nodes'."""
         return self._family.pids
 
     def add_node(self, name: str = "") -> LocalNode:
-        """Start another node; it joins by itself. Without a `name` it gets one."""
+        """Start another node, which joins by itself. Without a `name` it gets one."""
         name = name or f"local-{self._family.pid}-{len(self.nodes)}"
         own = {"broker": self.address, "name": name, "slots": self._slots or 0}
         config = {**self._worker_options, **own}
@@ -106,8 +106,8 @@ class LocalCluster:
     def close(self, *, drain: bool = True) -> None:
         """End every process of the cluster, and wait until they are gone.
 
-        With `drain`, nodes finish what they run, for half a minute at most; without, they have a
-        moment. May be called again, and from any thread.
+        With `drain`, nodes finish what they run, for half a minute at most. Without, they have a
+        moment. Any thread may call it, and more than once.
         """
         self._family.close(drain=drain)
 

@@ -24,17 +24,17 @@ P = ParamSpec("P")
 
 
 class Executor(concurrent.futures.Executor):
-    """Runs calls on a cluster's nodes; futures are `concurrent.futures.Future` objects.
+    """Run calls on a cluster's nodes. Futures are `concurrent.futures.Future` objects.
 
     >>> with Executor() as executor:
     ...     executor.submit(pow, 2, 10).result()
     1024
 
-    The broker is the one at `address`, else at ``$MANYHANDS_BROKER``; without either, a cluster on
-    this machine is started for this executor and ends with it.
+    The broker is the one at `address`, else at ``$MANYHANDS_BROKER``. Without either, the executor
+    starts a cluster on this machine, which ends with the executor.
 
-    A call's arguments are taken when it is submitted; changing them afterwards changes nothing.
-    Results are unpickled in the thread that asks for them. `Future.cancel` stops running tasks too.
+    `submit` copies a call's arguments; changing them afterwards changes nothing. The thread that asks
+    for a result unpickles it. `Future.cancel` stops running tasks too.
 
     An executor that is dropped without `shutdown`, or open when the interpreter exits, finishes
     what was submitted, as a `ProcessPoolExecutor` does. After a fork, the child's copy raises
@@ -44,19 +44,20 @@ class Executor(concurrent.futures.Executor):
         max_workers: how many of its tasks run at once; `None` is no limit, and all cores for a
             cluster of its own.
         address: the broker, as ``tcp://host:port``.
-        key_file: the cluster's key; else ``$MANYHANDS_KEY_FILE``.
-        name: for people who list jobs; by default the function's name.
+        key_file: your key; else ``$MANYHANDS_KEY_FILE``.
+        name: shown in lists of jobs; by default the function's name.
         max_pending: unfinished tasks in this process before `submit` waits.
         block: if false, `submit` raises `SubmitQueueFull` instead of waiting.
         initializer: called in each pool child before its first task, with `initargs`.
-        max_tasks_per_child: a pool child is replaced after that many tasks.
+        max_tasks_per_child: the node replaces a pool child after that many tasks.
         connect_timeout: seconds to wait for the broker.
         options: of every call: `retries`, `timeout`, `priority` and so on, as `TaskOptions` lists them.
             `with_options` changes them for some calls.
 
     Raises:
         ConfigError: an option that cannot be used.
-        BrokerUnreachable, NotAuthorised, Refused: the broker does not take us in.
+        BrokerUnreachable: no broker answers.
+        NotAuthorised, Refused: the broker does not let this client in.
     """
 
     def __init__(  # noqa: PLR0913 - the options of an executor, all but one by name
@@ -118,7 +119,7 @@ class Executor(concurrent.futures.Executor):
 
     @property
     def address(self) -> str:
-        """The broker's address, so that others can share the cluster of this executor."""
+        """Return the broker's address, for other programs that share this executor's cluster."""
         return self._connection.address
 
     @property
@@ -132,14 +133,14 @@ class Executor(concurrent.futures.Executor):
         return (self._root or self)._is_shut
 
     def with_options(self, *, name: str | None = None, **options: Unpack[TaskOptions]) -> Executor:
-        """This executor with other options for what is submitted through it.
+        """Return this executor with other options for what is submitted through it.
 
         >>> with Executor() as executor:
         ...     executor.with_options(retries=3, timeout=10.0).submit(pow, 2, 10).result()
         1024
 
-        It is the same session and ends with it: `shutdown` of either shuts both. Cheap enough to be
-        called for every task.
+        It is the same session and ends with it: `shutdown` of either shuts both. It is cheap enough to
+        call for every task.
 
         Raises:
             ConfigError: an option that cannot be used.
@@ -157,7 +158,7 @@ class Executor(concurrent.futures.Executor):
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> concurrent.futures.Future[T]:
-        """Have ``fn(*args, **kwargs)`` called on a node.
+        """Call ``fn(*args, **kwargs)`` on a node, and return its future.
 
         Raises:
             RuntimeError: the executor was shut down.
@@ -176,12 +177,12 @@ class Executor(concurrent.futures.Executor):
         ...     executor.submit(len, table).result()
         1000000
 
-        It is kept as it is now, as long as the `Ref`, or a call that was given it, is there. Arrays in
-        it are read-only on the nodes. Large arrays that are passed as they are travel once too; but each
-        time they have to be looked through, to see whether they are still the same.
+        The client keeps it as it is now, as long as the `Ref` or a call with the `Ref` is there. Arrays
+        in it are read-only on the nodes. Large arrays that are passed as they are travel once too. But
+        then each call looks whether they are still the same.
 
         Raises:
-            SubmitError: it cannot be pickled, or there is no memory for it.
+            SubmitError: the value cannot be pickled, or there is no memory for it.
         """
         return self._connection.loop.store.scatter(value)
 
@@ -193,19 +194,19 @@ class Executor(concurrent.futures.Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """Like the built-in `map`, on the nodes; results come in order.
+        """Yield each result of calling `fn` on the nodes, in order, as the built-in `map` does.
 
         Args:
             fn: the function.
             iterables: its arguments, one iterable for each.
             timeout: seconds, from now on, within which a result must be there when asked for.
-            chunksize: so many calls travel as one task. They then fail together.
-            buffersize: with a number, this many tasks are ahead of the consumer at most and the
-                iterables are read as results are taken; with `None` they are read whole at once.
+            chunksize: how many calls travel as one task. They then fail together.
+            buffersize: how many tasks are ahead of the consumer at most; `map` then reads the
+                iterables as it yields results. With `None` it reads them whole at once.
 
         Raises:
             ValueError: a `chunksize` or `buffersize` below 1.
-            TimeoutError: from the iterator, when a result is not there in time.
+            TimeoutError: from the iterator, if a result does not come in time.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -226,7 +227,7 @@ class Executor(concurrent.futures.Executor):
         return itertools.chain.from_iterable(cast("Iterator[list[T]]", results))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls, and end once those there are have ended.
+        """Take no more calls, and end when all calls have ended.
 
         Args:
             wait: return only then.

@@ -20,19 +20,19 @@ from manyhands_shared.protocol.messages import Function
 #: What the broker says of a job that is over.
 ENDED_STATES = ("done", "failed", "cancelled")
 _QUERY_SECONDS = 30.0
-#: A durable job of which nothing is heard for so long is asked about.
+#: Silence after which the client asks about a durable job.
 _SILENCE_SECONDS = 2.0
-# Between two looks at a job that is waited for without its results.
+# Between two looks at a job whose end a caller awaits without its results.
 _FIRST_LOOK_SECONDS = 0.02
 _LAST_LOOK_SECONDS = 0.5
-# The broker is given as long to answer, however short the wait.
+# The least time that the broker gets to answer, however short the wait.
 _ANSWER_SECONDS = 0.5
 
 
 class Job:
-    """An array job. Iterate over it for `(index, value or exception)` as tasks end, each once.
+    """Stand for an array job. Iterating yields `(index, value or exception)` as tasks end, each once.
 
-    `id` is what the job is called at the broker, `tasks` how many it has.
+    `id` is the job's name at the broker, `tasks` the number of its tasks.
     """
 
     def __init__(self, loop: SessionLoop, job_id: str, inbox: Inbox) -> None:
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def ended(self) -> int:
-        """How many of its tasks are known here to have ended."""
+        """Return how many of its tasks are known here to have ended."""
         return self._inbox.ended
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
@@ -59,7 +59,7 @@ class Job:
             yield index, value if error is None else error
 
     def results(self) -> list[Any]:
-        """Every task's value, in order. Takes the place of iterating.
+        """Return every task's value, in order. Takes the place of iterating.
 
         Raises:
             Exception: of the first task, by number, that failed.
@@ -73,7 +73,7 @@ class Job:
         return [values[index] for index in sorted(values)]
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until every task has ended, `timeout` seconds at most; whether they have."""
+        """Wait `timeout` seconds at most; return whether every task has ended."""
         with self._inbox.changed:
             return self._inbox.changed.wait_for(self._is_over, timeout)
 
@@ -84,7 +84,7 @@ class Job:
     # What the broker knows and does -------------------------------------------------------------
 
     def info(self) -> dict[str, Any]:
-        """What the broker tells of it: ``state``, ``tasks``, ``queued``, ``running``, ``failed`` …
+        """Return what the broker tells of it: ``state``, ``tasks``, ``queued``, ``failed`` …
 
         Raises:
             Refused: the broker does not know it (any more).
@@ -93,11 +93,11 @@ class Job:
         return data
 
     def state(self) -> str:
-        """Open, queued, waiting, paused, running, done, failed or cancelled."""
+        """Return its state: open, queued, waiting, paused, running, done, failed or cancelled."""
         return str(self.info()["state"])
 
     def why(self) -> list[str]:
-        """Why tasks of it wait, a sentence for each reason; empty if none wait.
+        """Return why tasks of it wait, a sentence for each reason; empty if none wait.
 
         Raises:
             Refused: it is over, or unknown.
@@ -114,7 +114,7 @@ class Job:
         self._ask("resume")
 
     def output(self, limit: int = 1_000) -> list[dict[str, Any]]:
-        """The last of what its tasks printed, if it is durable: ``index``, ``attempt`` and ``text``."""
+        """Return what tasks of a durable job printed last: ``index``, ``attempt`` and ``text``."""
         lines: list[dict[str, Any]] = self._ask("output", limit=limit)
         return lines
 
@@ -127,7 +127,7 @@ class Job:
         self._ask("forget")
 
     def retry_failed(self) -> Job:
-        """Submit the tasks that failed once more, as a new durable job of the same options.
+        """Submit the tasks that failed once more, as a new durable job with the same options.
 
         Its tasks are numbered from 0, in the order of those that they repeat.
 
@@ -163,7 +163,7 @@ class Job:
         return self._loop.ask(what, {"id": self.id, **arguments}).result(seconds)
 
     def _begin(self) -> None:
-        """Somebody wants the results."""
+        """Have the broker send the results: a caller wants them."""
 
     def _next(self) -> tuple[int, int, Payload] | None:
         """The next task that ended: its index, status and payload; `None` after the last."""
@@ -205,7 +205,7 @@ class AttachedJob(Job):
 
 
 class DurableJob(Job):
-    """A job in the broker's journal. Its results are sent here from when somebody asks for them.
+    """Stand for a job in the broker's journal, which sends its results once a caller asks for them.
 
     Each iteration from the beginning gives every result again.
     """

@@ -17,29 +17,31 @@ ErrorName = type[BaseException] | str
 
 
 class TaskOptions(TypedDict, total=False):
-    """What `Client.submit_job`, `Executor` and `Executor.with_options` take. Times in seconds.
+    """Name the options of `Client.submit_job`, `Executor` and `with_options`. Times are seconds.
 
     - `priority`: higher goes first on the whole broker, -1000 to 1000.
     - `durable`: the broker's journal holds the job, which then outlives this client and the broker.
-      Without (the default) this client holds it, and it ends with this client.
+      Without (the default) this client holds the job, and the job ends with this client.
     - `retries`: how often a task that raised or timed out runs again.
-    - `retry_on`: only after these exceptions, classes or names; a built-in class stands for those
-      derived from it as well.
+    - `retry_on`: only after these exceptions, classes or names; a built-in class stands for its
+      subclasses too.
     - `retry_delay`, `retry_max_delay`: the wait before the first retry (1), doubling up to the
       maximum (60).
-    - `timeout`: an attempt that takes longer is killed, in C code too, and raises `TaskTimeout`.
+    - `timeout`: the node kills an attempt that takes longer, in C code too; the task raises
+      `TaskTimeout`.
     - `deadline`: from submission; what has not ended by then raises `TaskTimeout`.
-    - `at_most_once`: a task that may have started is never run again; it raises `TaskLost` instead.
+    - `at_most_once`: a task that may have started never runs again; it raises `TaskLost` instead.
       Not together with `retries`.
-    - `speculative`: insurance against stragglers. Once nothing of the job waits any more and slots
-      are free, a task that takes far longer than the others runs a second time, on another node; the
-      first result counts and the other run is killed. Not together with `at_most_once`.
-    - `crash_limit`: a task that ended so many children or nodes is not run again (0: the broker's).
-    - `safe`: the function goes by its name, which nodes must be able to import, and arguments and
-      results are plain values (msgpack). Safe nodes take no others; no pickle is loaded here either.
+    - `speculative`: insurance against stragglers. It acts once nothing of the job waits any more and
+      slots are free. A task that takes far longer than the others then runs on a second node too.
+      The first result counts, and the node kills the other run. Not together with `at_most_once`.
+    - `crash_limit`: after how many deaths of its child or node a task does not run again (0: the
+      broker's).
+    - `safe`: the function goes by its name, which nodes must be able to import. Arguments and results
+      are plain values (msgpack). Safe nodes take no other jobs; this client loads no pickle either.
     - `resources`: what each task takes of its node: ``{"cpus": 2, "memory": 4e9, "gpu": 1}``.
     - `after`: durable jobs, or their ids. The tasks begin when all of these are done, and get the
-      results of each as a list before their own arguments. Makes this job durable too.
+      results of each as a list before their own arguments. It makes this job durable too.
     """
 
     priority: int

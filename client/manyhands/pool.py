@@ -29,33 +29,33 @@ _RUN, _CLOSE, _TERMINATE = "RUN", "CLOSE", "TERMINATE"
 
 
 class PoolSlot(NamedTuple):
-    """Stands where libraries look for a child, of which they count how many there are."""
+    """Stand where libraries look for a child, to count the children."""
 
     name: str
     pid: None = None
     exitcode: None = None
 
     def is_alive(self) -> bool:
-        """Whether it serves: its child is replaced when it dies."""
+        """Return true: the node replaces a slot's child when it dies."""
         return True
 
 
 class Pool:
-    """A pool with the methods of `multiprocessing.Pool` and their meaning, over a cluster's slots.
+    """Have the methods of `multiprocessing.Pool` and their meaning, over a cluster's slots.
 
     >>> with Pool() as pool:
     ...     pool.map(abs, range(-3, 0))
     [3, 2, 1]
 
-    The broker is the one at `address`, else at ``$MANYHANDS_BROKER``; without either, a cluster on
-    this machine is started for this pool and ends with it. Scripts need no
-    ``if __name__ == "__main__"``: nodes never import the script. Functions may be lambdas and closures.
+    The broker is the one at `address`, else at ``$MANYHANDS_BROKER``. Without either, the pool starts a
+    cluster on this machine, which ends with the pool. Scripts need no ``if __name__ == "__main__"``:
+    nodes never import the script. Functions may be lambdas and closures.
 
     What differs from `multiprocessing`:
 
-    - A child that dies costs no result: its task is run again, or fails with `TaskCrashed`.
-    - `initializer` runs before a child's first task of this pool, not when the pool is made; one
-      that raises fails the task.
+    - A child that dies costs no result: its task runs again, or fails with `TaskCrashed`.
+    - `initializer` runs before a child's first task of this pool, not when the pool is made. A task
+      whose `initializer` raises fails.
     - After `terminate`, what had not ended raises `ClusterClosed` instead of waiting for ever.
     - `imap` reads its input only a bounded number of items ahead.
 
@@ -63,17 +63,18 @@ class Pool:
         processes: how many tasks run at once; `None` is no limit, and all cores for a cluster of
             its own.
         initializer: called in each child before its first task, with `initargs`.
-        maxtasksperchild: a child is replaced after that many tasks.
+        maxtasksperchild: the node replaces a child after that many tasks.
         address: the broker, as ``tcp://host:port``.
-        key_file: the cluster's key; else ``$MANYHANDS_KEY_FILE``.
-        name: for people who list jobs; by default the function's name.
+        key_file: your key; else ``$MANYHANDS_KEY_FILE``.
+        name: shown in lists of jobs; by default the function's name.
         priority: tasks of higher priority go first on the whole broker (-1000 to 1000).
         max_pending: unfinished tasks in this process before a method that submits waits.
         connect_timeout: seconds to wait for the broker.
 
     Raises:
         ConfigError: an option that cannot be used.
-        BrokerUnreachable, NotAuthorised, Refused: the broker does not take us in.
+        BrokerUnreachable: no broker answers.
+        NotAuthorised, Refused: the broker does not let this client in.
     """
 
     _state = "INIT"
@@ -127,7 +128,7 @@ class Pool:
 
     @property
     def address(self) -> str:
-        """The broker's address, so that others can share the cluster of this pool."""
+        """Return the broker's address, for other programs that share this pool's cluster."""
         return self._connection.address
 
     @property
@@ -168,7 +169,7 @@ class Pool:
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] | None = None,
     ) -> Any:
-        """``func(*args, **kwds)`` on a node; waits for it."""
+        """Call ``func(*args, **kwds)`` on a node, and return its result."""
         result = self.apply_async(func, args, kwds)
         try:
             return result.get()
@@ -184,7 +185,10 @@ class Pool:
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> ApplyResult:
-        """``func(*args, **kwds)`` on a node; returns at once. What cannot be sent, `get` raises."""
+        """Call ``func(*args, **kwds)`` on a node, and return at once.
+
+        A call that cannot be sent raises from `get`.
+        """
         self._check_running()
         try:
             future = self._calls.submit(func, tuple(args), kwds or {})
@@ -197,7 +201,7 @@ class Pool:
     def map(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> list[Any]:
-        """The list of ``func(item)`` for each item; `chunksize` of them travel as one task."""
+        """Return the list of ``func(item)``; `chunksize` items travel as one task."""
         return self._map(func, iterable, MapChunk, chunksize)
 
     def map_async(
@@ -208,7 +212,7 @@ class Pool:
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> MapResult:
-        """`map` that returns at once."""
+        """Do as `map`, and return at once."""
         return self._map_async(func, iterable, MapChunk, chunksize, callback, error_callback)[0]
 
     def starmap(
@@ -217,7 +221,7 @@ class Pool:
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
     ) -> list[Any]:
-        """The list of ``func(*item)`` for each item."""
+        """Return the list of ``func(*item)``; `chunksize` items travel as one task."""
         return self._map(func, iterable, StarmapChunk, chunksize)
 
     def starmap_async(
@@ -228,19 +232,19 @@ class Pool:
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> MapResult:
-        """`starmap` that returns at once."""
+        """Do as `starmap`, and return at once."""
         return self._map_async(func, iterable, StarmapChunk, chunksize, callback, error_callback)[0]
 
     def imap(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1
     ) -> Iterator[Any]:
-        """`map` whose results are given in order as they come, and whose input is read as it goes."""
+        """Yield each ``func(item)`` in order as it comes, and read the input as it goes."""
         return self._imap(func, iterable, chunksize, ordered=True)
 
     def imap_unordered(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1
     ) -> Iterator[Any]:
-        """`imap` that gives whatever result comes first."""
+        """Yield each ``func(item)`` as soon as it comes, in any order."""
         return self._imap(func, iterable, chunksize, ordered=False)
 
     def scatter(self, value: Any) -> Ref:
@@ -260,7 +264,7 @@ class Pool:
                 self._finish()
 
     def terminate(self) -> None:
-        """Stop at once; what has not ended raises `ClusterClosed`."""
+        """Stop at once. What has not ended raises `ClusterClosed`."""
         self._state = _TERMINATE
         self._drop.detach()
         self._connection.abort(ClusterClosed("the pool was terminated"))

@@ -23,10 +23,10 @@ Callback = Callable[[Any], Any] | None
 
 
 class ApplyResult:
-    """The result of one call, to come. As in `multiprocessing.pool`.
+    """Stand for the result of one call, as in `multiprocessing.pool`.
 
     Callbacks run on the client's I/O thread, before the result counts as ready. They must be quick and
-    cannot wait for other results; one that raises is logged.
+    cannot wait for other results. The client logs one that raises.
     """
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
@@ -47,13 +47,13 @@ class ApplyResult:
             future.add_done_callback(self._call_back)
 
     def ready(self) -> bool:
-        """Whether the call has ended."""
+        """Return whether the call has ended."""
         if self._called is None or self._future.is_orphan:
             return self._future.done()
         return self._called.is_set()
 
     def successful(self) -> bool:
-        """Whether it ended without an exception.
+        """Return whether it ended without an exception.
 
         Raises:
             ValueError: it has not ended.
@@ -74,7 +74,7 @@ class ApplyResult:
                 raise
 
     def get(self, timeout: float | None = None) -> Any:
-        """What the call returned; or raise what it raised.
+        """Return what the call returned, or raise what it raised.
 
         Raises:
             multiprocessing.TimeoutError: it has not ended within `timeout` seconds.
@@ -86,7 +86,7 @@ class ApplyResult:
         return self._future.result()
 
     def cancel(self) -> None:
-        """Nobody wants the call any more: it need not go on."""
+        """Drop the call: no caller wants its result any more."""
         self._future.cancel()
 
     def _error(self) -> BaseException | None:
@@ -147,11 +147,11 @@ class MapResult:
         return self._left
 
     def ready(self) -> bool:
-        """Whether every call has ended."""
+        """Return whether every call has ended."""
         return self._ended.is_set()
 
     def successful(self) -> bool:
-        """Whether none raised an exception.
+        """Return whether no call raised an exception.
 
         Raises:
             ValueError: not all have ended.
@@ -166,7 +166,7 @@ class MapResult:
         self._ended.wait(timeout)
 
     def get(self, timeout: float | None = None) -> list[Any]:
-        """The list of what the calls returned; or raise what the first failed one raised.
+        """Return the list of what the calls returned, or raise what the first failed one raised.
 
         Raises:
             multiprocessing.TimeoutError: not all have ended within `timeout` seconds.

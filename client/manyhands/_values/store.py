@@ -51,9 +51,9 @@ class _Kept:
 
 
 class Ref:
-    """A value that was scattered. A task that gets it as an argument, or inside one, gets the value.
+    """Stand for a scattered value. A task that gets it as an argument, or inside one, gets the value.
 
-    Arrays in it are read-only there, for all tasks of a node look at the same memory.
+    Arrays in it are read-only there, because all tasks of a node look at the same memory.
     """
 
     __slots__ = ("_kept", "_value")

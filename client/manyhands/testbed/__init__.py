@@ -4,11 +4,11 @@
 ...     broker, first, second = network.hosts
 ...     with broker.inside():
 ...         ...                       # sockets and processes made here are that host's
-...     network.partition([first])    # now it hears nobody, and nobody hears it
+...     network.partition([first])    # now no host hears it, and it hears none
 ...     network.heal()
 
-Linux only, as root, with iproute2. Nothing of it touches the machine's own network: hosts and the
-switch between them are namespaces of their own, and cannot reach anything but each other.
+Linux only, as root, with iproute2. The machine's own network stays as it is. Hosts and the switch
+between them are namespaces of their own, and reach nothing but each other.
 """
 
 from __future__ import annotations

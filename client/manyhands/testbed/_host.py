@@ -16,7 +16,7 @@ _NOWHERE = "02:00:00:00:00:01"
 
 
 class Host:
-    """A host of a `Network`, made by it.
+    """Stand for a host of a `Network`, which makes it.
 
     Attributes:
         index: its place among the hosts.
@@ -42,7 +42,7 @@ class Host:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Within this block the calling thread is on this host.
+        """Put the calling thread on this host, within a block.
 
         Sockets that it makes are the host's, and so are threads and processes that it starts, for
         as long as they live. Other threads stay where they are.
@@ -56,7 +56,7 @@ class Host:
             yield
 
     def processes(self) -> list[int]:
-        """Pids of what runs on it, but for this process."""
+        """Return the pids of what runs on it, but for this process."""
         return _names.processes(self._namespace) if self.is_on else []
 
     def power_on(self) -> None:
@@ -78,9 +78,9 @@ class Host:
         self._deaf_ends.clear()
 
     def power_off(self) -> None:
-        """Pull the plug: everything on it ends at once, and nobody on the network is told.
+        """Pull the plug: everything on it ends at once, and no host on the network is told.
 
-        Whoever was connected keeps a half-open connection.
+        A host that was connected keeps a half-open connection.
         """
         if not self.is_on:
             return

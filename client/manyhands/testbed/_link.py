@@ -30,13 +30,13 @@ _BUFFER_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a cable does to frames, each way.
+    """Say what a cable does to frames, each way.
 
     Args:
         delay: seconds that a frame takes.
         rate: bytes a second; 0 is no limit.
         loss: share of the frames that is lost, from 0 to 1.
-        seed: of the choice which.
+        seed: of the choice which frames are lost.
     """
 
     delay: float = 0.0

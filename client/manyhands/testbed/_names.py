@@ -21,16 +21,16 @@ _CLONE_NEWNET = 0x40000000
 
 
 def owned(number: int, role: str) -> str:
-    """The name of one namespace of this process's test-bed `number`.
+    """Return the name of one namespace of this process's test-bed `number`.
 
-    It carries the pid and when that process began, so that another process which is given the same
-    pid later is not taken for the owner.
+    It carries the pid and when that process began. So a later process with the same pid does not pass
+    for the owner.
     """
     return f"{_PREFIX}-{os.getpid()}-{_began(os.getpid())}-{number}-{role}"
 
 
 def unavailable() -> str:
-    """Why this process cannot have hosts in namespaces; empty if it can."""
+    """Return why this process cannot have hosts in namespaces; empty if it can."""
     if sys.platform != "linux":
         return "network namespaces are Linux's"
     if os.geteuid() != 0:
@@ -47,7 +47,7 @@ def unavailable() -> str:
 
 
 def sweep() -> list[str]:
-    """Remove what test-beds of owners that have died left, processes too; the names removed."""
+    """Remove what test-beds of dead owners left, processes too; return the names removed."""
     found = []
     with suppress(FileNotFoundError):
         found = [entry.name for entry in os.scandir(NAMESPACES)]

@@ -24,16 +24,16 @@ _numbers = itertools.count()
 
 
 class Network:
-    """Hosts that reach each other and nothing else, for as long as this object is open.
+    """Make hosts that reach each other and nothing else, for as long as this object is open.
 
-    What an owner that was killed has left behind is removed by the next.
+    The next `Network` removes what an owner that was killed left behind.
 
     Args:
         hosts: how many, 1 to 1,000.
 
     Raises:
         ValueError: another number of hosts.
-        ManyhandsError: it cannot be had here; the text says why.
+        ManyhandsError: this machine lacks something for it; the text says what.
     """
 
     def __init__(self, hosts: int) -> None:
@@ -76,7 +76,7 @@ class Network:
     def partition(self, *groups: Iterable[Host]) -> None:
         """Split: only hosts of the same group reach each other; those in no group are one more.
 
-        Nobody is told: packets between groups just vanish. It replaces an earlier split.
+        No host is told: packets between groups just vanish. It replaces an earlier split.
         """
         self._plug(self.hosts, _MAIN)
         for number, group in enumerate(groups):
@@ -94,9 +94,9 @@ class Network:
                 host.drop_nothing()
 
     def power_off(self, host: Host) -> None:
-        """Pull a host's plug: everything on it ends at once, and nobody else is told.
+        """Pull a host's plug: everything on it ends at once, and no other host is told.
 
-        Whoever was connected with it keeps a half-open connection.
+        A host that was connected with it keeps a half-open connection.
         """
         host.power_off()
 
