@@ -30,7 +30,7 @@ def test_the_page_follows_a_task_through_files_that_exist() -> None:
     assert result.returncode == 0, result.stdout
     text = PAGE.read_text()
     task, large = (
-        re.findall(r"^\| .* \| `(.+?)` \|", section, re.MULTILINE)
+        re.findall(r"^\| [^|]+ \| `([^`|]+)` \|", section, re.MULTILINE)
         for section in re.split(r"^## ", text, flags=re.MULTILINE)
         if section.startswith("The life of one")
     )
