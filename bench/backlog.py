@@ -2,8 +2,8 @@
 
     python -m bench.backlog
 
-Starts a broker and speaks to it as one client and one node, which ends whatever it is given at once, so
-that nothing but the broker is measured. The client replaces each task that has ended: the queue
+Starts a broker and speaks to it as one client and one node. The node ends each task at once, so the
+benchmark measures nothing but the broker. The client replaces each task that has ended: the queue
 stays as long as it is.
 """
 
@@ -75,7 +75,7 @@ class Script:
         self.client.say(m.Submit([group]))
 
     def fill(self, count: int) -> None:
-        """Submit so many tasks, and wait until the broker has them."""
+        """Submit tasks until there are `count`, and wait until the broker has them."""
         while self.submitted < count:
             self.submit(min(MESSAGE_TASKS, count - self.submitted))
             self.client.hear()  # Accepted
@@ -85,7 +85,7 @@ class Script:
         self.node.say(m.WorkerHello(1, "bench", secrets.token_bytes(16), 2, 8_192, [], {}))
 
     def turn(self) -> None:
-        """Take one message from whoever has one."""
+        """Take one message from each side that has one."""
         ready, _, _ = zmq.select([self.client.socket, self.node.socket], [], [], 30)
         if self.node.socket in ready:
             self._work(self.node.hear())

@@ -1,7 +1,7 @@
 """A run as a drawing: a panel for each of the figures that matter most, a dot for each system.
 
-The scales are logarithmic, with a line at each power of ten, and the best stands at the right of every
-panel and at the top. It brings its own background, for light and for dark pages.
+The scales are logarithmic, with a line at each power of ten. The best stands at the right of every
+panel and at the top. The chart brings its own background, for light and for dark pages.
 """
 
 from __future__ import annotations

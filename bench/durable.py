@@ -2,8 +2,8 @@
 
     python -m bench.durable
 
-Starts a broker with a journal and no node, and submits the same tasks in bulk both ways, in turn,
-until the broker has the last of them: for durable tasks that means flushed to the disk. The
+Starts a broker with a journal and no node. Submits the same tasks in bulk both ways, in turn, until the
+broker has the last of them. A durable task counts when the broker has flushed it to the disk. The
 journal's disk decides much of it, so `--folder` says where it is.
 """
 

@@ -7,7 +7,7 @@ the CPU time of the broker's processes, not how fast the machine is:
 
 - per task, taking it in, giving it out and passing its result on, while the queue is long;
 - per task of jobs of 100,000 tasks, one after the other, so that all begin and end with idle nodes;
-- per task where each is a message of its own: as many tasks as nodes, each of which takes a whole node;
+- per task where each is a message of its own: as many tasks as nodes, and each takes a whole node;
 - per node for telling it of a job: what such tasks cost more when each round is a job of its own;
 - per node and second while nothing happens, and per heartbeat.
 """
@@ -83,7 +83,7 @@ def main() -> int:
 
 
 def measure(nodes: int, queue: int, tasks: int, task_seconds: float) -> dict[str, float]:
-    """The figures of a fleet of so many nodes."""
+    """Return the figures of a fleet of `nodes` nodes."""
     context = multiprocessing.get_context("spawn")
     stop, open_ = context.Event(), context.Event()
     fleets: list[SpawnProcess] = []
@@ -194,7 +194,7 @@ class Feeder:
             self._hear()
 
     def take(self, count: int) -> None:
-        """See so many tasks more end."""
+        """Hear until `count` more tasks have ended."""
         until = self.ended + count
         while self.ended < until:
             self._hear()

@@ -10,7 +10,7 @@ from typing import Any
 
 OURS = "manyhands"
 _VERSION = 3
-#: Figures of which less is better, by a word in their names.
+#: Figures that are better if they are less, by a word in their names.
 _LESS = ("round trip", "CPU", ", s", "idle", "memory")
 
 

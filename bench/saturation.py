@@ -6,8 +6,8 @@ Both submit no-op tasks from one process to one node with a slot for each of `WO
 hands in all at once and then takes every result; the load test keeps the cluster under full pressure
 and checks every answer. They must agree: the load test's figure is worth nothing if it measures itself.
 
-Medians are compared. Both vary by a third from one time to the next on a machine that has other work
-to do; the single values are on stderr.
+The benchmark compares medians. Both vary by a third from one time to the next on a machine that has
+other work to do. The single values are on stderr.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def noop(value: int) -> int:
 
 
 def array(nbytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """An array of so many bytes."""
+    """Return an array of `nbytes` bytes."""
     import numpy as np  # not above: the time to the first result is not numpy's
 
     return np.ones(nbytes, np.uint8)

@@ -2,10 +2,12 @@
 
     make demo
 
-(a) parses the modules of Python's standard library serially, then in parallel, and compares;
-(b) computes a Mandelbrot image from float64 tiles; (c) kills a pool child with SIGKILL in the middle of
-that, and shows that nothing was lost. Writes ``out/mandelbrot.png``. A machine that others keep busy
-gets a part of the work, so that it ends in time, and is told so.
+- (a) parses the modules of Python's standard library serially, then in parallel, and compares.
+- (b) computes a Mandelbrot image from float64 tiles.
+- (c) kills a pool child with SIGKILL in the middle of that, and shows that nothing was lost.
+
+Writes ``out/mandelbrot.png``. A machine that other programs keep busy gets a part of the work, so that
+the demo ends in time. The demo says so.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""The systems that are compared. Each is used as its own documentation shows: on this machine, two
-worker processes, one thread each, and no setting that trades safety for speed or the reverse.
+"""The systems to compare with, each used as its own documentation shows.
+
+Each runs on this machine, with two worker processes of one thread. No setting trades safety for speed or
+the reverse.
 """
 
 from __future__ import annotations

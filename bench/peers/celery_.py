@@ -39,7 +39,7 @@ class Cluster:
         command = [sys.executable, "-m", "celery", "-A", "bench.peers.celery_app", "worker"]
         command += ["--concurrency", str(WORKERS), "--loglevel", "ERROR", "--without-gossip"]
         command += ["--without-mingle", "--prefetch-multiplier", "4"]
-        # As root it refuses pickles otherwise; whoever runs benchmarks as root knows.
+        # As root it refuses pickles otherwise; a user who runs benchmarks as root knows.
         environment = {**os.environ, "C_FORCE_ROOT": "1"}
         self._worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
 

@@ -1,8 +1,8 @@
 """The `manyhands` command.
 
-One module for each verb; a verb is imported when it is called. `_app` is the table of verbs,
-`_options` makes flags of the dataclasses in `manyhands_shared.config`, `_output` knows what goes to
-which stream, `_errors` turns whatever goes wrong into one line and an exit code.
+There is one module for each verb, imported when the verb is called. `_app` is the table of verbs.
+`_options` makes flags of the dataclasses in `manyhands_shared.config`. `_output` chooses the stream for
+each text. `_errors` turns what goes wrong into one line and an exit code.
 """
 
 from __future__ import annotations

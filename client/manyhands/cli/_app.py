@@ -68,8 +68,8 @@ _EXAMPLES = (
     ("", "manyhands worker --broker tcp://HOST:7711"),
 )
 _EPILOG = (
-    "Every option can be set in the environment as MANYHANDS_<COMMAND>_<OPTION>, and in a TOML file "
-    "with one table for each command ($MANYHANDS_CONFIG, else ./manyhands.toml, else "
+    "Every option can be set in the environment as MANYHANDS_<COMMAND>_<OPTION>. A TOML file with one "
+    "table for each command sets them too ($MANYHANDS_CONFIG, else ./manyhands.toml, else "
     "~/.config/manyhands/manyhands.toml). MANYHANDS_BROKER and MANYHANDS_KEY_FILE serve all commands."
 )
 

@@ -16,10 +16,10 @@ from manyhands_shared.transport.address import DEFAULT_BIND
 
 @contextlib.contextmanager
 def client(*, embed: bool = False, slots: int | None = None, **values: Any) -> Iterator[Client]:
-    """A client of the named broker.
+    """Yield a client of the named broker.
 
     Without a name it is the broker at the default address or, with `embed`, a cluster on this
-    machine that lives as long as the command (`slots` pool children, all cores if `None`).
+    machine. That cluster ends with the command; it has `slots` pool children, one a core if `None`.
     """
     config = settings.validate(ClientConfig, values)
     with contextlib.ExitStack() as stack:
@@ -27,7 +27,7 @@ def client(*, embed: bool = False, slots: int | None = None, **values: Any) -> I
         cluster = None
         if not config.broker and embed:
             cluster = OwnCluster(slots)
-            # Whatever still runs when the command ends is wanted by nobody.
+            # No caller wants what still runs when the command ends.
             stack.callback(cluster.close)
             address, key_file = cluster.address, ""
             _output.note("no broker named: working on this machine alone")

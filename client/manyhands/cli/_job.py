@@ -35,8 +35,8 @@ def submitted(
     Calls that cannot be sent are left out and noted in `refused`, by their place. Without it one of
     them is the end of all.
 
-    If it has not ended when the context is left, for whatever reason, it is cancelled: that is what
-    becomes of a session's jobs when it closes.
+    A job that has not ended when the context is left is cancelled: the session closes then, and the
+    broker cancels its jobs.
     """
     chosen, connection = split(options)
     with _connect.client(embed=True, slots=slots, **connection) as client:

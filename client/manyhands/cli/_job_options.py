@@ -93,7 +93,7 @@ def task_options(function: Decorated) -> Decorated:
                 "--crash-limit",
                 type=click.IntRange(0, 1_000_000),
                 default=0,
-                help="Give a task up that ended so many processes; the broker's if not given.",
+                help="Give a task up that ended this many processes; the broker's number if not given.",
             ),
             click.option(
                 "--safe",

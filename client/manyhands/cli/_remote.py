@@ -1,7 +1,7 @@
 """Nodes on other hosts, started over ssh and ended with the command that started them.
 
 Each host needs `manyhands`, and ssh without a password. The nodes have a worker's key of their own, for
-this run: whoever takes it from one of those hosts can submit nothing. It goes down the standard input,
+this run: a thief of that key can submit nothing. It goes down the standard input,
 never through an argument, and the node keeps it in memory alone. The input stays open: when it ends,
 because this process has, the node leaves at once.
 """
@@ -141,7 +141,7 @@ def _name(host: str, taken: dict[str, subprocess.Popen[bytes]]) -> str:
 
 
 def _line(command: str, name: str, port: int, advertise: str, slots: int | None) -> str:
-    """What the other host's shell is to run. In `sh`, for nobody knows which shell its user has."""
+    """Return what the other host's shell is to run: in `sh`, because its user's shell is unknown."""
     # SSH_CONNECTION begins with the address that the connection comes from: this host.
     host = shlex.quote(advertise) if advertise else '"${SSH_CONNECTION%% *}"'
     words = f"--name {shlex.quote(name)} --slots {slots or 0} --log-level warning"

@@ -19,7 +19,7 @@ from manyhands_shared.errors import ConfigError
 
 T = TypeVar("T")
 
-#: The file of a working directory, which somebody else may have put there.
+#: The file of a working directory, which another user may have put there.
 HERE = Path("manyhands.toml")
 
 
@@ -59,7 +59,7 @@ def _check_owner(found: os.stat_result) -> None:
     """Raise `ConfigError` if another user decides what the file of the working directory says."""
     if found.st_uid not in (0, os.getuid()) or found.st_mode & stat.S_IWOTH:
         raise ConfigError(
-            f"another user can write {HERE} in this directory, which may name brokers and keys; "
+            f"another user can write {HERE} in this directory (it may name brokers and keys); "
             f"if you trust it, name it with --config {HERE}, else go elsewhere"
         )
 

@@ -23,7 +23,7 @@ def key_file() -> str:
         raise ConfigError("a key from stdin takes Linux; give it as a file: --key-file FILE")
     text = b""
     while not text.endswith(b"\n\n"):
-        # Byte by byte: what is behind belongs to somebody else.
+        # Byte by byte: what is behind the key belongs to another reader.
         byte = os.read(STDIN, 1)
         text += byte
         if not byte:

@@ -27,8 +27,8 @@ from manyhands.cli._verb import Verb
 def command(*, node: bool, json: bool, **connection: Any) -> None:
     """Say whether the broker answers and takes work: exit code 0 if it does, another says why not.
 
-    It agrees with what the broker says at /readyz, if it serves HTTP. A worker's key may ask nothing:
-    with one, --node says whether the broker admits it, and a node of this host has a link to the broker.
+    It agrees with what the broker says at /readyz, if it serves HTTP. A worker's key may ask nothing.
+    With such a key --node says whether the broker admits it, and whether a node of this host has a link.
     """
     from manyhands.cli import _node_link  # noqa: PLC0415 - so that --help is quick
     from manyhands.cli._connect import client  # noqa: PLC0415 - as said above

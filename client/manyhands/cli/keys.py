@@ -47,11 +47,10 @@ _ROLE = click.option("--role", type=click.Choice(ROLES), help="What the key is f
 def command() -> None:
     """Make keys, and say whose are let in.
 
-    One cluster key on every host is enough, and lets whoever has it do everything. For more, keep it
-    on the broker's host, and give each person and machine a key of a role: a client submits work and
-    rules its own jobs, a worker is a node, an admin is a client who rules everybody's. Such a key can be
-    revoked alone, at any time. Broker, nodes and clients take their key as --key-file or
-    MANYHANDS_KEY_FILE.
+    One cluster key on every host is enough, and its holder may do everything. Better keep it on the
+    broker's host, and give each person and machine a key of a role. A client submits work and rules its
+    own jobs. A worker is a node. An admin is a client who rules all jobs. You can revoke such a key
+    alone, at any time. Broker, nodes and clients take their key as --key-file or MANYHANDS_KEY_FILE.
     """
 
 
@@ -98,7 +97,7 @@ def new(
         if cluster or broker_key or name:
             raise ConfigError("a key for one person or machine needs a --role")
         ClusterKey.new().save(file)
-        _output.note(f"a new key is in {file}; copy it to every host, and let nobody else read it")
+        _output.note(f"a new key is in {file}; copy it to every host, and keep it from other users")
         return
     name = name or file.name.partition(".")[0]
     if cluster is not None:
@@ -156,7 +155,7 @@ def show(file: Path, *, json: bool) -> None:
     name="allow",
     examples=(
         (
-            "a public key that somebody sent",
+            "a public key that a colleague sent",
             "manyhands keys allow PUBLIC --role client --name alice --cluster cluster.key",
         ),
         ("a key file", "manyhands keys allow alice.key --cluster cluster.key"),

@@ -86,7 +86,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     type=_Numbers(float, 0.01, 1e7),
     default=(),
     metavar="RATES",
-    help="Open loop: so many tasks a second, come what may; several with commas.",
+    help="Open loop: tasks a second, whatever the cluster does; several with commas.",
 )
 @click.option(
     "--concurrency",
@@ -94,14 +94,14 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     type=_Numbers(int, 0, 10_000_000),
     default=(),
     metavar="NUMBERS",
-    help="Closed loop: so many tasks in flight; 0 is full pressure. Several with commas.",
+    help="Closed loop: tasks in flight; 0 is full pressure. Several with commas.",
 )
 @click.option(
     "--hosts",
     type=_Numbers(int, 1, 500),
     default=(),
     metavar="NUMBERS",
-    help="Load a cluster of so many hosts in network namespaces of this machine; needs root. "
+    help="Load a cluster of this many hosts in network namespaces of this machine; needs root. "
     "Several with commas show how it scales.",
 )
 @click.option(
@@ -173,11 +173,11 @@ def command(
     Without --rate or --concurrency it ramps to saturation: full pressure first, then rising rates around
     what that showed. With several --hosts each number gets one step of full pressure.
 
-    Latency runs from the moment when a task was meant to start. Of an open loop that is when it was
-    due, not when it could at last be sent: a cluster that falls behind cannot hide it.
+    Latency runs from the moment when a task was meant to start. In an open loop that is when it was
+    due, not when the client could send it. So a cluster that falls behind cannot hide it.
 
-    Without --broker and --hosts a cluster of this machine's own is loaded. One wrong, missing or double
-    answer is exit code 1.
+    Without --broker and --hosts it loads a cluster of its own on this machine. One wrong, missing or
+    double answer is exit code 1.
     """
     from manyhands.loadtest import mix as mixes  # noqa: PLC0415
     from manyhands.loadtest.report import compare, markdown  # noqa: PLC0415 - so that --help is quick

@@ -22,7 +22,7 @@ from manyhands.cli._verb import Verb
     type=click.IntRange(1, 100_000),
     default=1_000,
     show_default=True,
-    help="So many pieces of output, the latest.",
+    help="How many pieces of output to print, the latest.",
 )
 @client_options("logs")
 @json_option

@@ -82,8 +82,8 @@ def command(
 ) -> None:
     """Run a function over every line of a file, in parallel, and write a line for each result.
 
-    Results are written as they come: {"index": 0, "result": ...}, or "repr" with the value as Python
-    shows it where JSON has no words for it (NumPy arrays become nested arrays), or
+    The command writes results as they come: {"index": 0, "result": ...}. NumPy arrays become nested
+    arrays. Where JSON has no words for a value, "repr" has it as Python shows it. A failed item has
     "error": {"type": ..., "message": ...}. The index counts the items from 0, blank lines left out.
     Exit code 1 says that some items failed; the others' results are there nevertheless.
 

@@ -26,11 +26,11 @@ _MIB = 1 << 20
 def command(*, json: bool, **connection: Any) -> None:
     """List the broker's nodes: slots, tasks, CPU in cores, memory in MiB, the last sign of life.
 
-    PRESSURE is what a node's machine is under: memory if little is available, so that it gets nothing
-    new while another node can take it; load if other programs keep its cores busy: it comes last.
+    PRESSURE is what a node's machine is under. With memory little of it is available: the node gets
+    nothing new while another can take it. With load other programs keep its cores busy: it comes last.
 
-    LACKS is what keeps a node from running work that waits: another Python than that of a client
-    whose functions travel by value, or pickles where a node is a safe one; `manyhands why` says more.
+    LACKS is what keeps a node from running work that waits. It is another Python than that of a client
+    whose functions travel by value, or pickles where a node is a safe one. `manyhands why` says more.
     """
     from manyhands.cli._connect import client  # noqa: PLC0415 - so that --help is quick
 

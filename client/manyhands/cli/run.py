@@ -46,8 +46,9 @@ def command(
     """Run one function on a cluster, wait, and print what it returns.
 
     Arguments are Python literals where they can be read as such (20, 1e-3, '[1, 2]', None), and
-    text otherwise. The result is printed as Python shows it, text as it is, None not at all; with
-    --json as a document with "result", or with "repr" for what JSON has no words for, or "error".
+    text otherwise. The command prints the result as Python shows it, text as it is, None not at all.
+    With --json it prints a document with "result" or "error", or with "repr" for what JSON has no words
+    for.
 
     Modules in the working directory are found first and sent along. Without --broker and
     MANYHANDS_BROKER a cluster on this machine does the work and ends with it.

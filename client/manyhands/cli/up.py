@@ -168,7 +168,7 @@ def _announce(
     _output.note(f"nodes: {len(names)}, slots of each: {each}; Ctrl-C ends them; the broker is at")
     _output.say(cluster.address)
     if key_file is not None:
-        _output.note(f"whoever talks to it needs its key: export MANYHANDS_KEY_FILE={key_file}")
+        _output.note(f"its clients need its key: export MANYHANDS_KEY_FILE={key_file}")
 
 
 def _watch(cluster: LocalCluster, remote: RemoteNodes | None) -> NoReturn:

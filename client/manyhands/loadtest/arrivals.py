@@ -1,9 +1,9 @@
 """When the tasks of an open loop are meant to start, whatever the cluster does.
 
 An open loop does not wait for answers: its tasks have their starts from here, and latency counts from
-these. If the cluster, or the client itself, falls behind, the tasks that could not even be sent in
-time have waited too. (A loop that waits for an answer before it asks again leaves just those out, and
-looks best when things are worst: that is called coordinated omission.)
+these. If the cluster, or the client itself, falls behind, tasks that the client could not even send in
+time have waited too. A loop that waits for an answer before it asks again leaves just those out. It
+looks best when things are worst; that is called coordinated omission.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class ClientFailed(ManyhandsError):
 
 
 class Clients:
-    """So many driver processes, all connected, that do steps together.
+    """Start driver processes, all connected, that do steps together.
 
     Args:
         setup: what all are told.

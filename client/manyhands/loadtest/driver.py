@@ -2,8 +2,8 @@
 
     python -m manyhands.loadtest.driver SETUP
 
-`SETUP` and every line of stdin and stdout is one JSON object. It says ``{"ready": true}``, then for
-each step that it reads it prints a line of progress every half second and one with the result; the
+`SETUP` and every line of stdin and stdout is one JSON object. It says ``{"ready": true}``. Then for
+each step that it reads it prints a line of progress every half second, and one with the result. The
 end of stdin is the end. Times are of the monotonic clock, which all processes of a machine share.
 
 Tasks go the way that `Executor.submit` sends them: a `RemoteFuture` each, whose result is unpickled
@@ -120,7 +120,7 @@ class Driver:
         return token
 
     def completed(self, timeout: float) -> Completion | None:
-        """What completed next, waited for so many seconds at most."""
+        """Return what completed next; wait `timeout` seconds at most."""
         try:
             return (
                 self._completed.get(timeout=timeout)
@@ -240,7 +240,7 @@ class _Run:
         self._sent_in_window += self._begin <= intended < self._end
 
     def _collect(self, timeout: float) -> None:
-        """Book what completed next, waited for so many seconds at most."""
+        """Book what completed next; wait `timeout` seconds at most."""
         completion = self._driver.completed(timeout)
         if completion is not None:
             now, calls = completion

@@ -35,7 +35,7 @@ class Part:
     text: str
 
     def work(self, rounds_per_second: float) -> Work:
-        """How it is called and checked, on a machine that does so many rounds of `tasks.cpu`."""
+        """Return how to call and check it, on a machine with that rate of `tasks.cpu`."""
         return Work(self, rounds_per_second)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from manyhands.loadtest.report import numbers
 
-#: Under full pressure, tasks are kept waiting for so many seconds of the cluster's work.
+#: Under full pressure, the cluster's work that is kept waiting, in seconds.
 _PRESSURE_SECONDS = 0.2
-#: And for each slot at least so many, or it would have nothing to go on with.
+#: The least number of tasks that wait for each slot, or it would have nothing to go on with.
 _PRESSURE_TASKS = 4
 
 

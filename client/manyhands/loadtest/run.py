@@ -260,7 +260,7 @@ def _notes(runs: list[dict[str, Any]]) -> list[str]:
     if any(max(step["clients_busy"]) > _BUSY for step in steps):
         notes.append(
             "A client process used a whole core, so the highest figures may be the client's limit and "
-            "not the cluster's; more --clients tell, if this machine has cores for them."
+            "not the cluster's. More --clients tell, if this machine has cores for them."
         )
     if any(each["target"] != "cluster" for each in runs):
         notes.append(
@@ -269,8 +269,8 @@ def _notes(runs: list[dict[str, Any]]) -> list[str]:
         )
     if any(step["unsent"] for step in steps):
         notes.append(
-            "At the highest loads not every task could be sent in time; those that were not count in "
-            "the latencies with the time that they had waited by the end."
+            "At the highest loads the clients could not send every task in time. Those that they did "
+            "not send count in the latencies with the time that they had waited by the end."
         )
     return notes
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 #: Shares of what the cluster does under full pressure, from idle to a little more than it can take.
 _LADDER = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)
-#: If even the last is kept up with, full pressure was not all: the load rises by this, so often.
+#: If the cluster keeps up even with the last, full pressure was not all: the load rises further.
 _RISE, _RISES = 1.2, 6
-#: At the end, so many steps halve the gap between what was kept up with and what was not.
+#: Steps at the end that halve the gap between what was kept up with and what was not.
 _HALVINGS = 2
 #: An offered load counts as kept up with if this share of it was done in the same time.
 KEPT_UP = 0.97

@@ -28,7 +28,7 @@ class Target:
         address: of the broker.
         key_file: of the cluster, or empty.
         place: entered around whatever connects to it.
-        broker_pid: 0 where the broker is somebody else's.
+        broker_pid: 0 where the broker is not this load test's.
         hosts: with nodes, of the test-bed; 0 without.
         connect_timeout: seconds within which the broker must be reached.
     """
@@ -76,7 +76,7 @@ def local(slots: int | None) -> Iterator[Target]:
 
 @contextmanager
 def hosts(count: int, slots: int) -> Iterator[Target]:
-    """A keyed cluster of so many hosts with a node each, and two more for broker and clients.
+    """Yield a keyed cluster of `count` hosts with a node each, and two more for broker and clients.
 
     Raises:
         ManyhandsError: there can be no network namespaces here, or the nodes do not join.
@@ -119,7 +119,7 @@ def hosts(count: int, slots: int) -> Iterator[Target]:
 
 @contextmanager
 def _ended(cluster: LocalCluster) -> Iterator[LocalCluster]:
-    """Close it without waiting for tasks: after a load test nobody wants them."""
+    """Close it without waiting for tasks: after a load test no caller wants them."""
     try:
         yield cluster
     finally:

@@ -41,7 +41,7 @@ def array_in(token: int, values: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
 
 
 def array_out(token: int, length: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """Make a result of so many 8-byte words."""
+    """Return an array of `length` 8-byte words."""
     import numpy as np  # noqa: PLC0415 - nodes that run no such task need it not
 
     return np.full(length, token, np.uint64)
