@@ -60,7 +60,7 @@ def _check_owner(found: os.stat_result) -> None:
     if found.st_uid not in (0, os.getuid()) or found.st_mode & stat.S_IWOTH:
         raise ConfigError(
             f"another user can write {HERE} in this directory (it may name brokers and keys); "
-            f"if you trust it, name it with --config {HERE}, else go elsewhere"
+            f"if you trust it, name it with --config {HERE}"
         )
 
 
