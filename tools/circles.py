@@ -23,14 +23,6 @@ _CORE = "manyhands_broker.core"
 #: Files between which imports for type checkers may circle, by the beginnings of their names.
 TYPING: tuple[tuple[str, ...], ...] = (
     (f"{_CORE}.model.",),
-    # Cut A parts the scheduler's state from its transitions, and leaves the line above.
-    (
-        f"{_CORE}.fault_isolation",
-        f"{_CORE}.model.",
-        f"{_CORE}.queries.",
-        f"{_CORE}.state.",
-        f"{_CORE}.transitions",
-    ),
     # Cut C has the I/O thread speak to futures through their sink alone.
     ("manyhands._io.inline", "manyhands._io.io_thread", "manyhands._results.futures"),
 )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from manyhands._session.events import Deliver
 from manyhands_broker.core.model.job import Piece
 from manyhands_broker.core.model.node import Node
-from manyhands_broker.core.transitions import singles
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Cancel, Message, ResultGroup, Span
 
@@ -39,9 +38,9 @@ def harm_broker(harm: str, core: Core) -> None:
         outcomes: Any = workers._outcomes
 
         def held(node: Node, span: Span) -> Iterator[Piece]:
-            job = core.book.jobs.get(span.job)
+            job = core.state.jobs.get(span.job)
             for piece in job.pieces(list(dict.fromkeys(span.indices))) if job is not None else ():
-                for single in singles(piece):
+                for single in piece.singles():
                     if single.chunk.holders[single.lo] is node:
                         yield single
 
@@ -55,29 +54,31 @@ def harm_broker(harm: str, core: Core) -> None:
 
 def _count_both(core: Core) -> None:
     """The second run of a task that has an answer goes on, and its result is a result too."""
-    book: Any = core.book
+    state: Any = core.state
+    transitions: Any = core._workers._transitions
     outcomes: Any = core._workers._outcomes
-    send, results = book.send, outcomes.results
+    send, results = state.send, outcomes.results
 
     def sparing(peer: bytes | None, message: Message) -> None:
-        node = book.fleet.by_peer.get(peer)
+        node = state.fleet.by_peer.get(peer)
         spans = message.spans if isinstance(message, Cancel) and node is not None else ()
         if not any((s.job, s.attempt, i) in node.stopping for s in spans for i in s.indices):
             send(peer, message)
 
     def counting(node: Node, group: ResultGroup) -> None:
-        job = book.jobs.get(group.job)
+        job = state.jobs.get(group.job)
         for place, index in enumerate(group.indices):
             attempt = (group.job, group.attempt, index)
             if job is not None and attempt in node.stopping and not group.statuses[place]:
                 one = replace(
                     group, indices=[index], statuses=bytes(1), bodies=[group.bodies[place]]
                 )
-                book.report(job, one)
+                transitions._report(job, one)
         results(node, group)
 
     assert hasattr(outcomes, "results")
-    book.send, outcomes.results = sparing, counting
+    assert hasattr(transitions, "_report")
+    state.send, outcomes.results = sparing, counting
 
 
 def harm_node(harm: str, core: NodeCore) -> None:

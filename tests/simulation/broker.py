@@ -119,7 +119,7 @@ class Broker(Part):
     def suspect(self) -> None:
         """Heartbeats of some node seem late, truly or not."""
         if self.alive and not self._committing:
-            for node in list(self.core.book.fleet)[:1]:
+            for node in list(self.core.state.fleet)[:1]:
                 self._do(
                     self.core.handle(Suspected(node.row, node.boot_id, 9.0), self.clock()),
                     self.clock(),
@@ -127,7 +127,7 @@ class Broker(Part):
 
     def press(self, level: str) -> None:
         """Heartbeats of some node tell of another pressure on its machine."""
-        nodes = list(self.core.book.fleet) if self.alive else []
+        nodes = list(self.core.state.fleet) if self.alive else []
         if nodes and not self._committing:
             node = self.random.choice(nodes)
             now = self.clock()
@@ -178,7 +178,7 @@ class Broker(Part):
                 self.wake(0.0)
 
     def _check(self) -> None:
-        if self.core.book.counters["internal_errors"]:
+        if self.core.state.counters["internal_errors"]:
             raise AssertionError("something has broken inside the scheduler")
         if self.inspect():
             self.core.validate()

@@ -209,7 +209,7 @@ class Checker:
         world = self._world
         left = [
             job.id
-            for job in world.broker.core.book.jobs.values()
+            for job in world.broker.core.state.jobs.values()
             if job.options.durable
             and not world.clients[world.plan.jobs[job.id].client].left_in_peace
         ]
@@ -251,7 +251,7 @@ class Checker:
         world = self._world
         return [
             job.id
-            for job in (world.broker.core.book.jobs.values() if world.broker.alive else ())
+            for job in (world.broker.core.state.jobs.values() if world.broker.alive else ())
             if job.options.durable or world.clients[world.plan.jobs[job.id].client].alive
         ]
 

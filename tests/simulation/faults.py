@@ -83,8 +83,8 @@ def _jump(world: World, rng: Random) -> None:
 
 
 def _pause(world: World, rng: Random) -> None:
-    if world.broker.alive and world.broker.core.book.jobs:
-        world.ask("pause", rng.choice(sorted(world.broker.core.book.jobs)))
+    if world.broker.alive and world.broker.core.state.jobs:
+        world.ask("pause", rng.choice(sorted(world.broker.core.state.jobs)))
 
 
 #: Name → how often it is drawn, compared with the others, and what it does.

@@ -11,32 +11,32 @@ from manyhands_worker.core.node_core import NodeCore
 
 def remains_of_broker(core: Core) -> list[str]:
     """Entries in the scheduler's books that nobody needs any more."""
-    book = core.book
+    state = core.state
     held: dict[str, list[Any]] = {
-        "jobs": list(book.jobs),
-        "sessions": [session.name for session in book.sessions.values()],
-        "links of sessions": list(book.session_of),
-        "jobs that wait for others": list(book.followers),
-        "unwritten jobs": list(book.unwritten),
-        "sessions to report to": list(book.reporting),
-        "readers": list(book.readers),
+        "jobs": list(state.jobs),
+        "sessions": [session.name for session in state.sessions.values()],
+        "links of sessions": list(state.session_of),
+        "jobs that wait for others": list(state.followers),
+        "unwritten jobs": list(state.unwritten),
+        "sessions to report to": list(state.reporting),
+        "readers": list(state.readers),
         "orphans": list(core._orphans._tasks),
         "stored values": [key for shelf in core._exchange._shelves.values() for key in shelf],
-        "users of functions": list(core.book.functions._users),
-        "jobs that wait for functions": list(core.book.functions._waiting),
+        "users of functions": list(state.functions._users),
+        "jobs that wait for functions": list(state.functions._waiting),
     }
     found = [f"{len(what)} {name}: {what[:5]}" for name, what in held.items() if what]
     figures: dict[str, float] = {
-        "queued tasks": book.queued,
-        "resident bytes": book.resident,
+        "queued tasks": state.queued,
+        "resident bytes": state.resident,
         "bytes of orphans": core._orphans._bytes,
     }
-    for owner in book.owners.values():
+    for owner in state.owners.values():
         figures[f"jobs of {owner.name}"] = len(owner.jobs)
         figures[f"unfinished tasks of {owner.name}"] = owner.unfinished
         figures[f"unfinished bytes of {owner.name}"] = owner.unfinished_bytes
         figures[f"assigned tasks of {owner.name}"] = owner.assigned
-    for node in book.fleet:
+    for node in state.fleet:
         figures[f"tasks on {node.name}"] = node.held
         figures[f"loads on {node.name}"] = len(node.loads)
         figures[f"wary tasks on {node.name}"] = node.wary

@@ -200,7 +200,7 @@ class World:
         self._until(lambda: not self.checker.remains(), deadline)
 
     def _unpause_jobs(self) -> None:
-        for job in list(self.broker.core.book.jobs.values()):
+        for job in list(self.broker.core.state.jobs.values()):
             if job.paused:
                 self.ask("resume", job.id)
 

@@ -13,15 +13,12 @@ import logging
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.store import StoreFailed
 from manyhands_shared.errors import ManyhandsError
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
-
-if TYPE_CHECKING:
-    from manyhands_broker.core.model.job import Job
 
 #: Characters of a cause that are told.
 _CAUSE_CHARS = 300

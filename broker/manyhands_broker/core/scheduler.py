@@ -84,8 +84,9 @@ from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.value_relay import Exchange
 from manyhands_broker.core.queries.stats import Stats, stats
 from manyhands_broker.core.records import StoredJob
+from manyhands_broker.core.state.scheduler_state import Figures, SchedulerState
 from manyhands_broker.core.store import Store
-from manyhands_broker.core.transitions import Book, Figures
+from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.protocol.messages import Cancel, ClientHello, Message, Who, WorkerHello
 
 #: Jobs that are told in one drain that one before them is over: half a millisecond for ten of them.
@@ -117,21 +118,24 @@ class Core:
             figures: Row of the last-seen table → figures of that node's last heartbeat.
             rng: Draws the jitter of back-offs.
         """
-        self.book = Book(limits, broker_id, epoch, figures, store, rng or random.Random(), now)
-        self._orphans = Orphans()
-        self._durable = Durable(self.book)
-        courtesy = Courtesy(self.book)
-        outcomes = Outcomes(self.book, self._orphans)
-        exchange = self._exchange = Exchange(self.book)
-        self._cancelling = Cancelling(self.book)
-        self._workers = Workers(self.book, self._orphans, courtesy, outcomes, exchange)
-        standings = Standings(self.book)
-        self._clients = Clients(
-            self.book, self._durable, self._orphans, courtesy, outcomes, exchange, standings
+        self.state = SchedulerState(
+            limits, broker_id, epoch, figures, store, rng or random.Random(), now
         )
-        placer = Placer(self.book, exchange)
-        self._dispatcher = Dispatcher(self.book, self._durable, placer, standings)
-        self.book.timers.at(now + limits.session_grace, self._give_up_orphans)
+        transitions = Transitions(self.state)
+        self._orphans = Orphans()
+        self._durable = Durable(transitions)
+        courtesy = Courtesy(self.state)
+        outcomes = Outcomes(transitions, self._orphans)
+        exchange = self._exchange = Exchange(self.state)
+        self._cancelling = Cancelling(transitions)
+        self._workers = Workers(transitions, self._orphans, courtesy, outcomes, exchange)
+        standings = Standings(self.state)
+        self._clients = Clients(
+            transitions, self._durable, self._orphans, courtesy, outcomes, exchange, standings
+        )
+        placer = Placer(self.state, exchange)
+        self._dispatcher = Dispatcher(transitions, self._durable, placer, standings)
+        self.state.timers.at(now + limits.session_grace, self._give_up_orphans)
 
     def restore(
         self, jobs: Iterable[StoredJob], known: Mapping[str, Identity] = MappingProxyType({})
@@ -140,23 +144,23 @@ class Core:
 
         `known`: the keys that are let in, by public key.
         """
-        self.book.ledgers.know(known)
+        self.state.ledgers.know(known)
         for job in jobs:
             self._durable.restore(job)
         self._durable.start()
-        for restored in self.book.jobs.values():
+        for restored in self.state.jobs.values():
             self._clients.submissions.limit(restored)
         self._settle()
         return self.collect()
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Let `event` happen at `now` (seconds, never falling)."""
-        self.book.now = now
+        self.state.now = now
         match event:
             case Received(peer, message, who):
                 self._received(peer, message, who, now)
             case Drained():
-                self.book.timers.run(now)
+                self.state.timers.run(now)
                 self._settle()
                 self._dispatcher.run(now)
                 self._settle()
@@ -173,34 +177,34 @@ class Core:
             case Stalled(seconds):
                 self._workers.stalled(seconds)
             case KeysChanged(known):
-                self.book.ledgers.know(known)
+                self.state.ledgers.know(known)
                 self._clients.keys_changed(known)
                 self._workers.keys_changed(known)
         return self.collect()
 
     def collect(self) -> list[Effect]:
         """Return the effects that no event has returned: of one that raised, of a send that failed."""
-        effects, self.book.effects = self.book.effects, []
+        effects, self.state.effects = self.state.effects, []
         return effects
 
     def stats(self) -> Stats:
         """Return the figures of this moment."""
-        return stats(self.book)
+        return stats(self.state)
 
     @property
     def counters(self) -> Counter[str]:
         """What was counted since the start. The loop counts here too."""
-        return self.book.counters
+        return self.state.counters
 
     @property
     def breakdowns(self) -> Breakdowns:
         """Where the loop reports what has raised."""
-        return self.book.breakdowns
+        return self.state.breakdowns
 
     @property
     def wake_at(self) -> float | None:
         """When to send `Drained` at the latest, even if nothing else happens."""
-        return self.book.timers.next
+        return self.state.timers.next
 
     def validate(self) -> None:
         """Check every invariant, slowly.
@@ -210,28 +214,28 @@ class Core:
         """
         from manyhands_broker.core.validate import validate  # noqa: PLC0415 - 2 ms, of tests alone
 
-        validate(self.book)
+        validate(self.state)
 
     def _settle(self) -> None:
         """End what has broken, and see to jobs that come after others, a bounded number at a time."""
-        book, left = self.book, SETTLED_JOBS
-        if not (book.over or book.breakdowns.jobs):
+        state, left = self.state, SETTLED_JOBS
+        if not (state.over or state.breakdowns.jobs):
             return
-        while left > 0 and (book.over or book.breakdowns.jobs):
+        while left > 0 and (state.over or state.breakdowns.jobs):
             self._cancelling.broken()
-            left -= book.tell_followers(left)
+            left -= self._durable.dependencies.tell(left)
         # Results that came of it go out with the next drain, and so does what is left.
-        book.timers.at(math.nextafter(book.now, math.inf), lambda _now: None)
+        state.timers.at(math.nextafter(state.now, math.inf), lambda _now: None)
 
     def _give_up_orphans(self, _now: float) -> None:
         for node, span in self._orphans.give_up():
-            self.book.send(node.peer, Cancel([span]))
+            self.state.send(node.peer, Cancel([span]))
         self._exchange.give_up()
 
     def _received(self, peer: bytes, message: Message, who: Identity, now: float) -> None:
-        book = self.book
-        node = book.fleet.by_peer.get(peer)
-        session = book.session_of.get(peer)
+        state = self.state
+        node = state.fleet.by_peer.get(peer)
+        session = state.session_of.get(peer)
         if isinstance(message, WorkerHello) and session is None:
             self._workers.hello(peer, message, who, now)
         elif isinstance(message, ClientHello) and node is None:
@@ -241,12 +245,12 @@ class Core:
         elif session is not None:
             self._clients.received(session, message, now)
         else:
-            book.counters["strangers"] += 1
-            book.send(peer, Who(book.broker_id))
+            state.counters["strangers"] += 1
+            state.send(peer, Who(state.broker_id))
 
     def _link_closed(self, peer: bytes, now: float) -> None:
-        node = self.book.fleet.by_peer.get(peer)
-        session = self.book.session_of.get(peer)
+        node = self.state.fleet.by_peer.get(peer)
+        session = self.state.session_of.get(peer)
         if node is not None:
             self._workers.link_closed(node, now)
         elif session is not None:

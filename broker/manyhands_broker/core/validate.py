@@ -13,11 +13,11 @@ from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.quotas import Ledger
 from manyhands_broker.core.model.requirements import Kind
 from manyhands_broker.core.model.session import Session
-from manyhands_broker.core.model.task_state import TERMINAL, State
-from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.model.task_state import TERMINAL, TaskState
+from manyhands_broker.core.state.scheduler_state import SchedulerState
 from manyhands_shared.payloads.payload import total
 
-_QUEUED, _ASSIGNED = int(State.QUEUED), int(State.ASSIGNED)
+_QUEUED, _ASSIGNED = int(TaskState.QUEUED), int(TaskState.ASSIGNED)
 #: What a ledger counts, and `validate` counts anew.
 _FIGURES = (
     "answer_bytes",
@@ -30,19 +30,19 @@ _FIGURES = (
     "tasks",
     "unacked",
 )
-#: State → 1 where it is what the name says, else 0: for `bytes.translate`.
-_IS_ASSIGNED = bytes(state == State.ASSIGNED for state in range(256))
+#: TaskState → 1 where it is what the name says, else 0: for `bytes.translate`.
+_IS_ASSIGNED = bytes(state == TaskState.ASSIGNED for state in range(256))
 _IS_TERMINAL = bytes(state in TERMINAL for state in range(256))
-_IS_QUEUED = bytes(state == State.QUEUED for state in range(256))
+_IS_QUEUED = bytes(state == TaskState.QUEUED for state in range(256))
 
 
-def validate(book: Book) -> None:
+def validate(state: SchedulerState) -> None:
     """Raise `AssertionError` naming the first thing that does not add up."""
     held: dict[Node | None, int] = Counter()
     assigned: dict[Session, int] = {}
     unfinished: dict[Session, int] = {}
     queued = 0
-    for job in book.jobs.values():
+    for job in state.jobs.values():
         _job(job, held)
         waits, runs, session = job.queued, job.assigned, job.session
         queued += waits
@@ -54,20 +54,20 @@ def validate(book: Book) -> None:
         _inputs(job)
         if not job.listed and job.runnable:
             raise AssertionError(f"job {job.id} waits and is not in line")
-    if book.queued != queued:
-        raise AssertionError(f"{book.queued} queued by count, {queued} by jobs")
+    if state.queued != queued:
+        raise AssertionError(f"{state.queued} queued by count, {queued} by jobs")
     held.pop(None, None)
-    for node in book.fleet:
-        _node(book, node, held.pop(node, 0))
+    for node in state.fleet:
+        _node(state, node, held.pop(node, 0))
     if held:
         raise AssertionError("a task is held by a node that is gone")
-    for sessions in (book.sessions, book.owners):
+    for sessions in (state.sessions, state.owners):
         for session in sessions.values():
             _session(session, assigned.get(session, 0), unfinished.get(session, 0))
-    _ledgers(book)
+    _ledgers(state)
 
 
-def _ledgers(book: Book) -> None:
+def _ledgers(state: SchedulerState) -> None:
     """What each key has is counted right."""
     counted: dict[str, Counter[str]] = {}
     kinds: dict[str, Counter[Kind]] = {}
@@ -75,21 +75,21 @@ def _ledgers(book: Book) -> None:
     def count(ledger: Ledger, **figures: int) -> None:
         counted.setdefault(ledger.key, Counter()).update(figures)
 
-    for session in book.sessions.values():
+    for session in state.sessions.values():
         answers, unacked = session.answer_bytes, session.unacked_bytes
         count(session.ledger, sessions=1, answer_bytes=answers, unacked=unacked)
-    for node in book.fleet:
+    for node in state.fleet:
         count(node.ledger, nodes=1)
-    for job in book.jobs.values():
+    for job in state.jobs.values():
         ledger, tasks = job.session.ledger, job.queued + job.assigned
         count(ledger, jobs=1, function_bytes=job.cost, bytes=_payload_bytes(job))
         count(ledger, **{"stored" if job.options.durable else "tasks": tasks})
         kinds.setdefault(ledger.key, Counter())[job.kind] += 1
-    ledgers = {ledger.key: ledger for ledger in book.ledgers}
+    ledgers = {ledger.key: ledger for ledger in state.ledgers}
     for key, figures in counted.items():
         if key not in ledgers:
             raise AssertionError(f"key {key}: it has something here and no ledger")
-        figures["function_bytes"] += book.functions.bytes_of(ledgers[key])
+        figures["function_bytes"] += state.functions.bytes_of(ledgers[key])
     for key, ledger in ledgers.items():
         figures = counted.get(key, Counter())
         for name in _FIGURES:
@@ -107,7 +107,7 @@ def _payload_bytes(job: Job) -> int:
     )
 
 
-def _node(book: Book, node: Node, held: int) -> None:
+def _node(state: SchedulerState, node: Node, held: int) -> None:
     name = f"node {node.name}"
     count = node.held + len(node.resting) - len(node.stopping)
     if held != count:
@@ -117,7 +117,7 @@ def _node(book: Book, node: Node, held: int) -> None:
     load = sum(count * each for count, each in node.loads.values())
     if abs(load - node.load) >= 1e-6 + 1e-9 * load:
         raise AssertionError(f"{name}: load is {node.load}, not {load}")
-    if book.fleet.by_row.get(node.row) is not node:
+    if state.fleet.by_row.get(node.row) is not node:
         raise AssertionError(f"{name} has lost its row")
 
 
@@ -138,7 +138,7 @@ def _twins(job: Job, held: dict[Node | None, int]) -> int:
                 raise AssertionError(f"{name}: task {index} is about to end and runs twice")
             held[twin.node] += 1
             count += 1
-    if any(_state(job, index) != State.ASSIGNED for index in job.speculation.since):
+    if any(_state(job, index) != TaskState.ASSIGNED for index in job.speculation.since):
         raise AssertionError(f"{name}: a task that does not run is looked at for being slow")
     if job.speculation.since and not job.speculation.watched:
         raise AssertionError(f"{name}: nobody looks whether its tasks are slow")

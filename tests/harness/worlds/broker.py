@@ -70,7 +70,7 @@ class World:
         self.do(effects)
         if self.inspected:
             self.core.validate()
-        assert self.broken or not self.core.book.counters["internal_errors"]
+        assert self.broken or not self.core.state.counters["internal_errors"]
 
     def wait(self, seconds: float, *alive: bytes) -> None:
         """Let time pass; nodes in `alive` renew their leases."""

@@ -13,7 +13,7 @@ from manyhands_broker.core.peers.durable import Durable
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.state import twins
 from manyhands_broker.core.store import Damaged
-from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.protocol.messages import Assign, AssignGroup, Given, Recall, Results
 
@@ -31,23 +31,26 @@ GROUP_COST = 64
 class Dispatcher:
     """Runs once for each drain."""
 
-    def __init__(self, book: Book, durable: Durable, placer: Placer, standings: Standings) -> None:
-        self._book = book
+    def __init__(
+        self, transitions: Transitions, durable: Durable, placer: Placer, standings: Standings
+    ) -> None:
+        self._transitions = transitions
+        self._state = transitions.state
         self._placer = placer
         self._durable = durable
         self._standings = standings
-        self._speculator = Speculator(book)
+        self._speculator = Speculator(transitions.state)
         self._recall_due = False
         self._next_look = 0.0
 
     def run(self, now: float) -> None:
         """Give out what can be given, level what is uneven, send clients their results."""
-        if self._book.queued and self._assign():
+        if self._state.queued and self._assign():
             self._soon()  # nodes whose turn has not come yet are not idle for want of tasks
         else:
-            if self._book.overdue:
+            if self._state.overdue:
                 self._speculate(now)
-            if self._book.fleet.uneven:
+            if self._state.fleet.uneven:
                 self._level(now)
         self._durable.page()
         self._report()
@@ -56,26 +59,26 @@ class Dispatcher:
 
     def read(self) -> None:
         """Send readers what is written; whatever else there is waits."""
-        book = self._book
+        state = self._state
         for session in self._durable.page_written():
-            book.reporting.pop(session, None)
+            state.reporting.pop(session, None)
             while (message := session.next_message()) is not None:
-                book.send(session.peer, Results(*message))
+                state.send(session.peer, Results(*message))
 
     def _assign(self) -> bool:
         """Give out tasks; whether there may be more to give out at once."""
-        book, fleet, ready = self._book, self._book.fleet, self._book.ready
+        state, fleet, ready = self._state, self._state.fleet, self._state.ready
         groups: dict[Node, list[AssignGroup]] = {}
         sizes: dict[Node, int] = {}
         stuck = self._hopeless()
         left = DRAIN_TASKS
-        while left > 0 and book.queued and (job := ready.next(stuck)) is not None:
+        while left > 0 and state.queued and (job := ready.next(stuck)) is not None:
             try:
                 if job.referring:
                     node, count = self._placer.place(job) or (None, 0)
                 else:
                     node = fleet.pick(job)
-                    count = fleet.amount(node, job, book.queued) if node is not None else 0
+                    count = fleet.amount(node, job, state.queued) if node is not None else 0
                 if node is None or not count:
                     stuck.add(job.kind)
                     continue
@@ -84,18 +87,18 @@ class Dispatcher:
                     count = min(count, session.cap - session.assigned)
                 given, size = self._give(job, node, count, groups)
             except Exception as error:  # noqa: BLE001 - reported; it ends this job
-                book.breakdowns.of(error, job)
+                state.breakdowns.of(error, job)
                 job.ready.clear()  # not again in this drain, behind which the job ends
                 continue
             sizes[node] = sizes.get(node, 0) + size
-            if sizes[node] >= book.limits.batch_bytes:
+            if sizes[node] >= state.limits.batch_bytes:
                 del sizes[node]
-                book.send(node.peer, Assign(groups.pop(node)))
-            ready.charge(job, given * job.expected(book.limits.unmeasured))
+                state.send(node.peer, Assign(groups.pop(node)))
+            ready.charge(job, given * job.expected(state.limits.unmeasured))
             fleet.update(node)
             left -= given + GROUP_COST
         for node, parts in groups.items():
-            book.send(node.peer, Assign(parts))
+            state.send(node.peer, Assign(parts))
         return left <= 0
 
     def _hopeless(self) -> set[Kind]:
@@ -103,7 +106,7 @@ class Dispatcher:
 
         For the queue forgets jobs that are over when it comes upon them.
         """
-        fleet, now = self._book.fleet, self._book.now
+        fleet, now = self._state.fleet, self._state.now
         fleet.renewals = 0
         if now < self._next_look:
             return set(fleet.hopeless)
@@ -114,10 +117,10 @@ class Dispatcher:
         self, job: Job, node: Node, count: int, groups: dict[Node, list[AssignGroup]]
     ) -> tuple[int, int]:
         """Give a node up to `count` tasks of a job; returns how many, and their payloads' bytes."""
-        book = self._book
-        each = job.expected(book.limits.unmeasured)
+        state = self._state
+        each = job.expected(state.limits.unmeasured)
         given = size = 0
-        while given < count and size < book.limits.batch_bytes:
+        while given < count and size < state.limits.batch_bytes:
             piece = job.take(count - given)
             if piece is None:
                 break
@@ -127,7 +130,7 @@ class Dispatcher:
                 continue
             piece, bodies, part = fitting
             options = self._introduce(job, node)
-            attempt = book.give(piece, node, each)
+            attempt = self._transitions.assign(piece, node, each)
             size += part
             given += piece.size
             group = AssignGroup(job.id, attempt, job.function, options, list(piece.indices), bodies)
@@ -136,24 +139,24 @@ class Dispatcher:
 
     def _speculate(self, now: float) -> None:
         """Slots are left: have tasks run there that are slow elsewhere."""
-        book = self._book
+        state = self._state
         for piece, node in self._speculator.choose(now):
             job = piece.chunk.job
-            each = book.limits.unmeasured if job.estimate is None else job.estimate
+            each = state.limits.unmeasured if job.estimate is None else job.estimate
             try:
                 fitting = self._fitting(job, piece, 0)
             except Exception as error:  # noqa: BLE001 - reported; it ends this job
-                book.breakdowns.of(error, job)
+                state.breakdowns.of(error, job)
                 continue
             if fitting is None:
                 continue  # the run that goes on is its last
             _, bodies, _ = fitting
             for item in piece.chunk.inputs.get(piece.lo, ()):
                 item.comes_to(node)
-            attempt = twins.give(book, piece, node, each)
+            attempt = twins.give(state, piece, node, each)
             options = self._introduce(job, node)
             group = AssignGroup(job.id, attempt, job.function, options, list(piece.indices), bodies)
-            book.send(node.peer, Assign([group]))
+            state.send(node.peer, Assign([group]))
 
     def _fitting(
         self, job: Job, piece: Piece, size: int
@@ -163,7 +166,7 @@ class Dispatcher:
         `None` if the payload of one of them is lost.
         """
         chunk, lo, hi = piece
-        limit = self._book.limits.batch_bytes
+        limit = self._state.limits.batch_bytes
         bodies: list[Payload] = chunk.payloads[lo:hi]  # type: ignore[assignment]
         if SPILLED in bodies:
             found = self._unspill(job, piece, bodies)
@@ -189,7 +192,7 @@ class Dispatcher:
         first = piece.indices.start
         spilled = [place for place, body in enumerate(bodies) if body is SPILLED]
         low, high = spilled[0], spilled[-1] + 1
-        stored = self._book.store.bodies(job.id, first + low, first + high)
+        stored = self._state.store.bodies(job.id, first + low, first + high)
         stored += [_MISSING] * (high - low - len(stored))
         return [
             stored[place - low] if body is SPILLED else body for place, body in enumerate(bodies)
@@ -210,49 +213,49 @@ class Dispatcher:
 
     def _introduce(self, job: Job, node: Node) -> dict[str, object] | None:
         """Send the function if the node has not got it; the job's options if they are new to it."""
-        book = self._book
+        state = self._state
         if node in job.known_by:
             return None
         job.known_by.add(node)
         node.knows.add(job)
         if job.function not in node.functions:
-            function = book.functions.get(job.function)
+            function = state.functions.get(job.function)
             if function is not None:
                 node.functions.add(job.function)
-                book.send(node.peer, function)
+                state.send(node.peer, function)
         if job.given:
-            book.send(node.peer, Given(job.id, job.given))
+            state.send(node.peer, Given(job.id, job.given))
         if job.options_map is None:
             job.options_map = job.options.to_map()
         return job.options_map
 
     def _soon(self) -> None:
         """Go on in a drain of its own, after what has come in the meantime."""
-        self._book.timers.at(math.nextafter(self._book.now, math.inf), _nothing)
+        self._state.timers.at(math.nextafter(self._state.now, math.inf), _nothing)
 
     def _level(self, now: float) -> None:
         """Some slot idles while tasks wait elsewhere: ask the others for half of what waits."""
-        book = self._book
-        for node in list(book.fleet.overloaded(now)):
+        state = self._state
+        for node in list(state.fleet.overloaded(now)):
             node.recalling = True
-            book.counters["recalls"] += 1
-            book.send(node.peer, Recall((node.held - node.slots + 1) // 2))
+            state.counters["recalls"] += 1
+            state.send(node.peer, Recall((node.held - node.slots + 1) // 2))
         if not self._recall_due:
             # Come back soon: a node may turn out to be slow without saying anything.
             self._recall_due = True
-            book.timers.at(now + book.limits.recall_after, self._look_again)
+            state.timers.at(now + state.limits.recall_after, self._look_again)
 
     def _look_again(self, _now: float) -> None:
         self._recall_due = False
 
     def _report(self) -> None:
-        book = self._book
-        if book.tried_tasks:
+        state = self._state
+        if state.tried_tasks:
             self._standings.report()
-        while book.reporting:
-            session, _ = book.reporting.popitem()
+        while state.reporting:
+            session, _ = state.reporting.popitem()
             while (message := session.next_message()) is not None:
-                book.send(session.peer, Results(*message))
+                state.send(session.peer, Results(*message))
 
 
 def _nothing(_now: float) -> None:

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
-from manyhands_broker.core.model.stored_value import Item
+from manyhands_broker.core.model.stored_value import StoredValue
 from manyhands_broker.core.peers.value_relay import Exchange
-from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.state.scheduler_state import SchedulerState
 
 #: Seconds that a task waits at most: what waits on a node is ahead of what others submit later.
 MOST_WAIT = 5.0
@@ -41,18 +41,18 @@ class Place(NamedTuple):
 class Placer:
     """Chooses nodes for jobs some of whose tasks refer to stored values."""
 
-    def __init__(self, book: Book, exchange: Exchange) -> None:
-        self._book = book
+    def __init__(self, state: SchedulerState, exchange: Exchange) -> None:
+        self._state = state
         self._exchange = exchange
 
     def place(self, job: Job) -> Place | None:
         """Where the job's next tasks go; `None` if no node has room."""
-        fleet = self._book.fleet
+        fleet = self._state.fleet
         free = fleet.pick(job)
         if free is None:
             return None
         items, count = _next(job)
-        amount = fleet.amount(free, job, self._book.queued)
+        amount = fleet.amount(free, job, self._state.queued)
         # What is dear enough to wait for as long as one may is not told apart.
         cost = min(self._wait(free) + self._bring(job, items, free), MOST_WAIT)
         best, least = free, cost
@@ -63,7 +63,7 @@ class Placer:
                     if other < least:
                         best, least = node, other
         if best is not free:
-            each = self._book.limits.unmeasured if job.estimate is None else job.estimate
+            each = self._state.limits.unmeasured if job.estimate is None else job.estimate
             # As many as are better off waiting there than where there is room now.
             amount = max(best.slots - best.held, int((cost - least) * best.slots / max(each, 1e-6)))
             amount = min(max(1, amount), best.window - best.held)
@@ -74,17 +74,17 @@ class Placer:
         if not count:
             return None
         if items and self._bring(job, items, best) == 0:
-            self._book.counters["tasks_placed"] += count
+            self._state.counters["tasks_placed"] += count
         for item in items:
             item.comes_to(best)
         return Place(best, count)
 
-    def _candidates(self, job: Job, items: tuple[Item, ...]) -> Iterator[Node]:
-        near = self._book.fleet.on_host(job.session.host_id)
+    def _candidates(self, job: Job, items: tuple[StoredValue[Node], ...]) -> Iterator[Node]:
+        near = self._state.fleet.on_host(job.session.host_id)
         largest = max(items, key=lambda item: item.size).places if items else ()
         return chain(islice(near, _LOOK_AT), list(islice(largest, _LOOK_AT)))
 
-    def _bring(self, job: Job, items: tuple[Item, ...], node: Node) -> float:
+    def _bring(self, job: Job, items: tuple[StoredValue[Node], ...], node: Node) -> float:
         """Seconds until a node that has not got the values has them."""
         if node.host_id and node.host_id == job.session.host_id:
             return 0.0
@@ -96,10 +96,10 @@ class Placer:
         if behind < 0:
             return 0.0
         by_work = (behind + 1) * node.load / (node.held * node.slots)
-        return max(by_work, self._book.now - node.last_result)
+        return max(by_work, self._state.now - node.last_result)
 
 
-def _next(job: Job) -> tuple[tuple[Item, ...], int]:
+def _next(job: Job) -> tuple[tuple[StoredValue[Node], ...], int]:
     """What the next tasks of a job refer to, all the same, and how many these are."""
     piece = job.take(_AT_ONCE)
     if piece is None:

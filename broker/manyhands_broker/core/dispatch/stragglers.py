@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from manyhands_broker.core.model.attempts import Speculation
 from manyhands_broker.core.model.job import Job, Piece
 from manyhands_broker.core.model.node import Node
-from manyhands_broker.core.model.task_state import State
-from manyhands_broker.core.state.twins import Speculation
-from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.model.task_state import TaskState
+from manyhands_broker.core.state.scheduler_state import SchedulerState
 
 #: Slow tasks in one look at a job; the others have their turn with the next.
 _AT_ONCE = 256
@@ -24,15 +24,15 @@ _AT_ONCE = 256
 class Speculator:
     """Looks at jobs that are due."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
 
     def choose(self, now: float) -> Iterator[tuple[Piece, Node]]:
         """Slow tasks, one by one, each with the node that is to run it as well.
 
         The caller gives it out before it asks for the next.
         """
-        overdue, self._book.overdue = self._book.overdue, {}
+        overdue, self._state.overdue = self._state.overdue, {}
         for job in overdue:
             kept = job.speculation
             if kept is None:
@@ -44,9 +44,9 @@ class Speculator:
 
     def _slow(self, job: Job, kept: Speculation, now: float) -> Iterator[tuple[Piece, Node]]:
         """The slow tasks of a job for which there is a slot; when it is to be looked at again."""
-        limits, median = self._book.limits, kept.median
+        limits, median = self._state.limits, kept.median
         if median is None or not self._is_in_its_tail(job):
-            self._book.look_at(job, now + limits.speculate_floor)
+            self._state.look_at(job, now + limits.speculate_floor)
             return
         patience = max(limits.speculate_floor, limits.speculate_factor * median)
         # It may have waited where its data is for as long as that takes to come to another node.
@@ -58,7 +58,7 @@ class Speculator:
                 continue
             node = self._spare(job, piece)
             if node is None:
-                self._book.look_at(job, now + limits.speculate_again)
+                self._state.look_at(job, now + limits.speculate_again)
                 return
             del kept.since[index]
             yield piece, node
@@ -70,20 +70,20 @@ class Speculator:
             return
         oldest = next(iter(kept.since.values()))
         # A look costs something: all that becomes slow at about the same time is for the next one.
-        again = self._book.limits.speculate_again
-        self._book.look_at(job, max(oldest + patience, now + again))
+        again = self._state.limits.speculate_again
+        self._state.look_at(job, max(oldest + patience, now + again))
 
     def _is_in_its_tail(self, job: Job) -> bool:
         if job.paused or job.doomed or job.queued > len(job.delayed):
             return False
-        open_ = job.counts[State.QUEUED] + job.counts[State.ASSIGNED]
-        return job.total - open_ >= self._book.limits.speculate_share * job.total
+        open_ = job.counts[TaskState.QUEUED] + job.counts[TaskState.ASSIGNED]
+        return job.total - open_ >= self._state.limits.speculate_share * job.total
 
     def _spare(self, job: Job, piece: Piece) -> Node | None:
         session, holder = job.session, piece.chunk.holders[piece.lo]
         if not session.may_run:
             return None
-        return self._book.fleet.spare(job, holder)
+        return self._state.fleet.spare(job, holder)
 
 
 def _until(since: dict[int, float], latest: float) -> Iterator[int]:

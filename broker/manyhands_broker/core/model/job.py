@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from manyhands_broker.core.model.attempts import Adoption, Speculation
 from manyhands_broker.core.model.requirements import Resources, kind_of
-from manyhands_broker.core.model.task_state import MOVES, State
-from manyhands_broker.core.state.twins import Speculation
+from manyhands_broker.core.model.task_state import MOVES, TaskState
 from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.job_options import JobOptions
@@ -25,7 +25,7 @@ from manyhands_shared.protocol.messages import ResultGroup, Status
 if TYPE_CHECKING:
     from manyhands_broker.core.model.node import Node
     from manyhands_broker.core.model.session import Session
-    from manyhands_broker.core.model.stored_value import Item
+    from manyhands_broker.core.model.stored_value import StoredValue
 
 CHUNK = 1_024
 #: Lines that are kept of what went wrong in a job.
@@ -35,7 +35,7 @@ SPILLED: Payload = ()
 #: What a cancelled task's failure payload says.
 CANCELLED = Failure("concurrent.futures.CancelledError", "the task was cancelled").encode()
 _LEGAL = frozenset((old, new) for old, moves in MOVES.items() for new in moves)
-_QUEUED = bytes([State.QUEUED])
+_QUEUED = bytes([TaskState.QUEUED])
 
 
 class Chunk:
@@ -51,7 +51,7 @@ class Chunk:
         self.holders: list[Node | None] = []
         self.payloads: list[Payload | None] = []
         #: Offset → the stored values that an unfinished task refers to.
-        self.inputs: dict[int, tuple[Item, ...]] = {}
+        self.inputs: dict[int, tuple[StoredValue[Node], ...]] = {}
         self.left = 0
 
 
@@ -71,6 +71,10 @@ class Piece(NamedTuple):
     def indices(self) -> range:
         """Their indices in the job."""
         return range(self.chunk.base + self.lo, self.chunk.base + self.hi)
+
+    def singles(self) -> list[Piece]:
+        """The same tasks, one by one."""
+        return [Piece(self.chunk, offset, offset + 1) for offset in range(self.lo, self.hi)]
 
 
 class Job:
@@ -133,8 +137,8 @@ class Job:
         self.cost = 0
         self.total = 0
         self.closed = False
-        #: Tasks in each state, by `State`.
-        self.counts = [0] * len(State)
+        #: Tasks in each state, by `TaskState`.
+        self.counts = [0] * len(TaskState)
         self.chunks: dict[int, Chunk] = {}
         #: Index ranges [lo, hi) that may hold queued tasks, in the order of running.
         self.ready: deque[tuple[int, int]] = deque()
@@ -193,12 +197,12 @@ class Job:
     @property
     def queued(self) -> int:
         """Tasks that no node holds."""
-        return self.counts[State.QUEUED]
+        return self.counts[TaskState.QUEUED]
 
     @property
     def assigned(self) -> int:
         """Tasks that a node holds."""
-        return self.counts[State.ASSIGNED]
+        return self.counts[TaskState.ASSIGNED]
 
     @property
     def runnable(self) -> bool:
@@ -236,7 +240,7 @@ class Job:
             chunk.left += count
             self.total += count
             taken += count
-        self.counts[State.QUEUED] += taken
+        self.counts[TaskState.QUEUED] += taken
         if self.ready and self.ready[-1][1] == first:
             self.ready[-1] = (self.ready[-1][0], self.total)
         else:
@@ -259,7 +263,7 @@ class Job:
         if last != index and last not in self.chunks:
             self.chunks[last] = Chunk(self, last)
             self._fill(self.chunks[last], index - last)
-        self.counts[State.DONE] += gap
+        self.counts[TaskState.DONE] += gap
         self.total = index
 
     def take(self, count: int) -> Piece | None:
@@ -296,7 +300,7 @@ class Job:
         else:
             self.ready.appendleft((indices.start, indices.stop))
 
-    def refer(self, first: int, count: int, items: tuple[Item, ...]) -> None:
+    def refer(self, first: int, count: int, items: tuple[StoredValue[Node], ...]) -> None:
         """Tasks from `first` on refer to stored values, if they have not ended and do not already."""
         for index in range(first, min(first + count, self.total)):
             chunk = self.chunks.get(index - index % CHUNK)
@@ -329,7 +333,7 @@ class Job:
                     yield Piece(chunk, lo, hi)
             position = stop
 
-    def every_piece(self, state: State) -> Iterator[Piece]:
+    def every_piece(self, state: TaskState) -> Iterator[Piece]:
         """All tasks in `state`, in maximal runs. Moving what is yielded is allowed."""
         mark = bytes([state])
         for chunk in list(self.chunks.values()):
@@ -345,20 +349,20 @@ class Job:
         chunk, lo, hi = piece
         attempt = chunk.attempts[lo] + 1
         numbers = array("I", [attempt]) * piece.size
-        self._move(piece, State.QUEUED, State.ASSIGNED)
+        self._move(piece, TaskState.QUEUED, TaskState.ASSIGNED)
         chunk.attempts[lo:hi] = numbers
         chunk.holders[lo:hi] = [node] * piece.size
         return attempt
 
     def release(self, piece: Piece) -> None:
         """ASSIGNED → QUEUED, to be run next."""
-        self._move(piece, State.ASSIGNED, State.QUEUED)
+        self._move(piece, TaskState.ASSIGNED, TaskState.QUEUED)
         piece.chunk.holders[piece.lo : piece.hi] = [None] * piece.size
         self.put_back(piece)
 
     def postpone(self, piece: Piece, when: float) -> None:
         """ASSIGNED → QUEUED, but not in line before `revive`."""
-        self._move(piece, State.ASSIGNED, State.QUEUED)
+        self._move(piece, TaskState.ASSIGNED, TaskState.QUEUED)
         piece.chunk.holders[piece.lo : piece.hi] = [None] * piece.size
         self.delayed.update(dict.fromkeys(piece.indices, when))
 
@@ -385,17 +389,22 @@ class Job:
             if start < hi:
                 self.ready.append((start, hi))
 
-    def adopt(self, piece: Piece, node: Node, attempt: int) -> None:
-        """QUEUED → ASSIGNED in the attempt that `node` already runs it in. `withdraw` has to follow."""
-        numbers = array("I", [attempt]) * piece.size
-        self._move(piece, State.QUEUED, State.ASSIGNED)
-        for index in piece.indices:
-            self.delayed.pop(index, None)
-            self.uncertain.discard(index)
-        piece.chunk.attempts[piece.lo : piece.hi] = numbers
-        piece.chunk.holders[piece.lo : piece.hi] = [node] * piece.size
+    def adopt(self, adoptions: Iterable[Adoption]) -> None:
+        """QUEUED → ASSIGNED, each in an attempt that its node runs already."""
+        adopted: list[int] = []
+        for piece, node, attempt in adoptions:
+            chunk, lo, hi = piece
+            numbers = array("I", [attempt]) * piece.size
+            self._move(piece, TaskState.QUEUED, TaskState.ASSIGNED)
+            for index in piece.indices:
+                self.delayed.pop(index, None)
+                self.uncertain.discard(index)
+            chunk.attempts[lo:hi] = numbers
+            chunk.holders[lo:hi] = [node] * piece.size
+            adopted += piece.indices
+        self.withdraw(adopted)
 
-    def end(self, piece: Piece, old: State, new: State) -> int:
+    def end(self, piece: Piece, old: TaskState, new: TaskState) -> int:
         """Move to a terminal state; returns the bytes of the payloads that are let go."""
         self._move(piece, old, new)
         chunk, lo, hi = piece
@@ -452,14 +461,14 @@ class Job:
 
     def _fill(self, chunk: Chunk, size: int) -> None:
         count = size - len(chunk.states)
-        chunk.states += bytes([State.DONE]) * count
+        chunk.states += bytes([TaskState.DONE]) * count
         chunk.attempts.extend([0] * count)
         chunk.holders.extend([None] * count)
         chunk.payloads.extend([None] * count)
         if not chunk.left and len(chunk.states) == CHUNK:
             del self.chunks[chunk.base]
 
-    def _move(self, piece: Piece, old: State, new: State) -> None:
+    def _move(self, piece: Piece, old: TaskState, new: TaskState) -> None:
         chunk, lo, hi = piece
         count = hi - lo
         if (old, new) not in _LEGAL or chunk.states.count(old, lo, hi) != count:
@@ -467,6 +476,6 @@ class Job:
         chunk.states[lo:hi] = bytes([new]) * count
         self.counts[old] -= count
         self.counts[new] += count
-        if self.speculation is not None and old == State.ASSIGNED:
+        if self.speculation is not None and old == TaskState.ASSIGNED:
             for index in piece.indices:
                 self.speculation.since.pop(index, None)

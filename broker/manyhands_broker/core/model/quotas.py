@@ -6,7 +6,7 @@ broker's own user over a Unix socket, and those who use the cluster key.
 
 A ledger is counted up and down with each event, which costs a few additions. `validate` counts all of
 it anew. A request that would go beyond a budget is refused with a sentence: which budget it is, how
-large, and what to do. `book.counters` counts the refusals.
+large, and what to do. `state.counters` counts the refusals.
 
 **Windows.** The window of a key is shared among its sessions. Each is told its share, and keeps what
 goes beyond at its client; shares are halved when the number of sessions doubles. What comes all the

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Hashable
+from typing import Generic, TypeVar
 
-if TYPE_CHECKING:
-    from manyhands_broker.core.model.node import Node
+#: A node; what is known of a value asks nothing of it but which one it is.
+N = TypeVar("N", bound=Hashable)
 
 #: Nodes that are remembered to have a value, or to get it; the oldest are forgotten.
 MAX_PLACES = 64
 
 
-class Item:
+class StoredValue(Generic[N]):
     """A value of a session. It leaves its `shelf` when nobody has it, waits for it or refers to it.
 
     Args:
@@ -22,32 +23,32 @@ class Item:
 
     __slots__ = ("_shelf", "asked_at", "holders", "key", "places", "size", "tasks", "waiting")
 
-    def __init__(self, key: bytes, shelf: dict[bytes, Item], size: int = 0) -> None:
+    def __init__(self, key: bytes, shelf: dict[bytes, StoredValue[N]], size: int = 0) -> None:
         self.key = key
         self.size = size
         self._shelf = shelf
         #: Who was sent it, and is told when it is gone; and who waits for it.
-        self.holders: dict[Node, None] = {}
-        self.waiting: dict[Node, None] = {}
+        self.holders: dict[N, None] = {}
+        self.waiting: dict[N, None] = {}
         #: Where it is likely to be, or soon: nodes with tasks that refer to it, and those above.
-        self.places: dict[Node, None] = {}
+        self.places: dict[N, None] = {}
         #: Unfinished tasks that refer to it.
         self.tasks = 0
         #: When its client was asked for it.
         self.asked_at = 0.0
 
-    def is_at(self, node: Node) -> bool:
+    def is_at(self, node: N) -> bool:
         """Whether a node is likely to have it, or to get it soon."""
         return node in self.places or node in self.holders or node in self.waiting
 
-    def comes_to(self, node: Node) -> None:
+    def comes_to(self, node: N) -> None:
         """A node has it, or will."""
         self.places.pop(node, None)
         self.places[node] = None
         if len(self.places) > MAX_PLACES:
             del self.places[next(iter(self.places))]
 
-    def leaves(self, node: Node) -> None:
+    def leaves(self, node: N) -> None:
         """A node is gone."""
         for nodes in (self.waiting, self.holders, self.places):
             nodes.pop(node, None)

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from manyhands_shared.protocol.status import Status
 
-class State(IntEnum):
+
+class TaskState(IntEnum):
     """One byte a task."""
 
     QUEUED = 0
@@ -30,23 +32,34 @@ class State(IntEnum):
 
 
 #: state → the states it may move to, and by what.
-MOVES: dict[State, dict[State, str]] = {
-    State.QUEUED: {
-        State.ASSIGNED: "given to a node, attempt + 1",
-        State.CANCELLED: "cancelled by its client, or its client is gone",
-        State.FAILED: "its job's deadline has passed, or it may have run and must not run again",
-        State.DONE: "read back from the journal as having ended; so are failed and cancelled ones",
+MOVES: dict[TaskState, dict[TaskState, str]] = {
+    TaskState.QUEUED: {
+        TaskState.ASSIGNED: "given to a node, attempt + 1",
+        TaskState.CANCELLED: "cancelled by its client, or its client is gone",
+        TaskState.FAILED: "its job's deadline has passed, or it may have run and must not run again",
+        TaskState.DONE: "read back from the journal as having ended; so are failed and cancelled ones",
     },
-    State.ASSIGNED: {
-        State.QUEUED: "returned, its node condemned, or its child died and it may run again",
-        State.DONE: "its node reported a result",
-        State.FAILED: "its node reported a failure, it ended too many children or nodes, or its "
+    TaskState.ASSIGNED: {
+        TaskState.QUEUED: "returned, its node condemned, or its child died and it may run again",
+        TaskState.DONE: "its node reported a result",
+        TaskState.FAILED: "its node reported a failure, it ended too many children or nodes, or its "
         "job's deadline passed",
-        State.CANCELLED: "cancelled, and its node said that it stopped",
+        TaskState.CANCELLED: "cancelled, and its node said that it stopped",
     },
-    State.DONE: {},
-    State.FAILED: {},
-    State.CANCELLED: {},
+    TaskState.DONE: {},
+    TaskState.FAILED: {},
+    TaskState.CANCELLED: {},
 }
 
 TERMINAL = frozenset(state for state, moves in MOVES.items() if not moves)
+
+#: The state of a task that has ended with a status; with any other, FAILED.
+_ENDS: dict[int, TaskState] = {
+    Status.OK: TaskState.DONE,
+    Status.CANCELLED: TaskState.CANCELLED,
+}
+
+
+def ended_as(status: int) -> TaskState:
+    """Return the terminal state of a task that has ended with `status`."""
+    return _ENDS.get(status, TaskState.FAILED)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from manyhands_broker.core.fault_isolation import doom
 from manyhands_broker.core.model.job import Job, Piece
-from manyhands_broker.core.model.task_state import State
+from manyhands_broker.core.model.task_state import TaskState
 from manyhands_broker.core.records import JobClosed, JobMarked
 from manyhands_broker.core.state import twins
-from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.protocol.messages import Cancel, Span
 
 
 class Cancelling:
     """What waits ends at once; what is on a node ends when the node says so."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, transitions: Transitions) -> None:
+        self._transitions = transitions
+        self._state = transitions.state
 
     def tasks(self, job: Job, indices: list[int]) -> None:
         """Cancel these tasks, those of them that have not ended."""
@@ -27,49 +28,49 @@ class Cancelling:
                 state = states[at]
                 stop = len(states) - len(states[at:].lstrip(states[at : at + 1]))
                 piece = Piece(chunk, low + at, low + stop)
-                if state == State.QUEUED:
-                    self._book.stop(piece, None)
-                elif state == State.ASSIGNED:
+                if state == TaskState.QUEUED:
+                    self._transitions.cancel(piece, None)
+                elif state == TaskState.ASSIGNED:
                     self._assigned(piece)
                 at = stop
 
     def whole(self, job: Job) -> None:
         """Cancel what is there; a durable job is over with that, also after a restart."""
         if job.options.durable:
-            self._book.record(JobMarked(job.id, "cancelled"))
+            self._state.record(JobMarked(job.id, "cancelled"))
             if not job.closed:
-                self._book.record(JobClosed(job.id, job.total))
+                self._state.record(JobClosed(job.id, job.total))
                 job.close()
         self.rest(job)
         if job.finished:
-            self._book.retire(job)
+            self._transitions.retire(job)
 
     def broken(self) -> None:
         """End the jobs for which something has broken, with the cause."""
-        book = self._book
-        jobs, book.breakdowns.jobs = book.breakdowns.jobs, {}
+        state = self._state
+        jobs, state.breakdowns.jobs = state.breakdowns.jobs, {}
         for job, cause in jobs.items():
-            if book.jobs.get(job.id) is not job:
+            if state.jobs.get(job.id) is not job:
                 continue
-            book.counters["jobs_broken"] += 1
+            state.counters["jobs_broken"] += 1
             doom(job, cause)
             try:
                 self.rest(job)
             except Exception as error:  # noqa: BLE001 - reported; there is nothing left to try
-                book.breakdowns.of(error, None)
+                state.breakdowns.of(error, None)
 
     def rest(self, job: Job) -> None:
         """Cancel every task that has not ended."""
-        for piece in job.every_piece(State.QUEUED):
-            self._book.stop(piece, None)
+        for piece in job.every_piece(TaskState.QUEUED):
+            self._transitions.cancel(piece, None)
         job.ready.clear()
-        for piece in job.every_piece(State.ASSIGNED):
+        for piece in job.every_piece(TaskState.ASSIGNED):
             self._assigned(piece)
 
     def _assigned(self, piece: Piece) -> None:
         job = piece.chunk.job
         if job.speculation is not None:
-            twins.stop(self._book, piece)
+            twins.stop(self._state, piece)
         spans: dict[tuple[bytes, int], list[int]] = {}
         for offset, index in enumerate(piece.indices, piece.lo):
             node = piece.chunk.holders[offset]
@@ -77,4 +78,4 @@ class Cancelling:
                 job.cancelling.add(index)
                 spans.setdefault((node.peer, piece.chunk.attempts[offset]), []).append(index)
         for (peer, attempt), indices in spans.items():
-            self._book.send(peer, Cancel([Span(job.id, attempt, indices)]))
+            self._state.send(peer, Cancel([Span(job.id, attempt, indices)]))

@@ -12,14 +12,14 @@ from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.peers.cancellation import Cancelling
 from manyhands_broker.core.peers.delayed_acks import Courtesy
 from manyhands_broker.core.peers.durable import Durable
-from manyhands_broker.core.peers.orders import Control
+from manyhands_broker.core.peers.orders import Orders
 from manyhands_broker.core.peers.orphans import Orphans
 from manyhands_broker.core.peers.requests import Answering
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.submissions import Submissions
 from manyhands_broker.core.peers.value_relay import Exchange
-from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,
     Accepted,
@@ -54,7 +54,7 @@ class Clients:
 
     def __init__(
         self,
-        book: Book,
+        transitions: Transitions,
         durable: Durable,
         orphans: Orphans,
         courtesy: Courtesy,
@@ -62,32 +62,35 @@ class Clients:
         exchange: Exchange,
         standings: Standings,
     ) -> None:
-        self._book = book
+        self._transitions = transitions
+        self._state = transitions.state
         self._durable = durable
         self._outcomes = outcomes
         self._exchange = exchange
         self._standings = standings
-        self._cancelling = Cancelling(book)
+        self._cancelling = Cancelling(transitions)
         self.submissions = Submissions(
-            book, durable, orphans, courtesy, outcomes, exchange, standings, self._cancelling
+            transitions, durable, orphans, courtesy, outcomes, exchange, standings, self._cancelling
         )
-        self._answering = Answering(book, Control(book, durable, self._cancel_whole, standings))
+        self._answering = Answering(
+            self._state, Orders(self._state, durable, self._cancel_whole, standings)
+        )
 
     def hello(self, peer: bytes, hello: ClientHello, who: Identity, now: float) -> None:
         """Open a session, or go on with one over a new link."""
-        book = self._book
+        state = self._state
         if not who.submits:
-            book.counters["refused_roles"] += 1
+            state.counters["refused_roles"] += 1
             reason = f"the key {who.name or 'used'} is a worker's: a client takes a client's"
-            book.send(peer, Refused("role", reason))
+            state.send(peer, Refused("role", reason))
             return
         if hello.protocol != PROTOCOL_VERSION:
-            book.counters["refused_protocol"] += 1
-            book.send(peer, Refused("protocol", _versions(hello.protocol)))
+            state.counters["refused_protocol"] += 1
+            state.send(peer, Refused("protocol", _versions(hello.protocol)))
             return
-        session = book.sessions.get(hello.session)
+        session = state.sessions.get(hello.session)
         if session is not None and session.who.key != who.key:
-            book.send(peer, Refused("bad-hello", "the session was opened with another key"))
+            state.send(peer, Refused("bad-hello", "the session was opened with another key"))
             return
         if session is not None and not session.confirmed:
             # Its welcome may have been lost with the link: had it said `resumed=false`, the client
@@ -102,7 +105,7 @@ class Clients:
         elif session.peer != peer:
             self._unlink(session)
             session.forget_answers()
-        before = book.session_of.get(peer)
+        before = state.session_of.get(peer)
         if before is not None and before is not session:
             self.lost(before, now)  # a link is one session's
         session.peer = peer
@@ -111,16 +114,16 @@ class Clients:
         session.who = who
         session.name = hello.name
         session.limit = hello.limit
-        session.fit(book.fleet.slots)
+        session.fit(state.fleet.slots)
         session.info = hello.info
         session.host_id = str(hello.info.get("host_id", ""))
-        book.session_of[peer] = session
-        limits = book.limits
-        book.send(
+        state.session_of[peer] = session
+        limits = state.limits
+        state.send(
             peer,
             ClientWelcome(
                 PROTOCOL_VERSION,
-                book.broker_id,
+                state.broker_id,
                 resumed,
                 limits.window_tasks,
                 limits.window_bytes,
@@ -130,34 +133,34 @@ class Clients:
         if session.ledger.shares > 1:
             self._tell_share(session)
         self._exchange.opened(session)
-        book.acknowledged(session, hello.last_seq)
+        state.acknowledged(session, hello.last_seq)
         for seq, groups, _ in session.unacked:
-            book.send(peer, Results(seq, groups))
+            state.send(peer, Results(seq, groups))
         if resumed:
             self._standings.all(session)
         # A function that was asked for over another link, or the question, may be lost with it.
-        for digest in book.functions.wanted(session, book.owners.get(session.account, session)):
-            book.send(peer, Need(digest))
+        for digest in state.functions.wanted(session, state.owners.get(session.account, session)):
+            state.send(peer, Need(digest))
 
     def _open(self, peer: bytes, hello: ClientHello, who: Identity, now: float) -> Session | None:
         """Open a new session, if its key may have one more."""
-        book, ledger = self._book, self._book.ledgers.of(who)
+        state, ledger = self._state, self._state.ledgers.of(who)
         if refusal := ledger.refuse_session():
-            book.counters["refused_sessions"] += 1
-            book.send(peer, Refused("full", refusal))
+            state.counters["refused_sessions"] += 1
+            state.send(peer, Refused("full", refusal))
             return None
-        session = Session(hello.session, peer, book.limits.result_bytes, now, ledger)
+        session = Session(hello.session, peer, state.limits.result_bytes, now, ledger)
         if ledger.opened():
             self._tell_shares(ledger)
-        book.sessions[hello.session] = session
+        state.sessions[hello.session] = session
         if hello.last_seq:
-            session.hold_until = now + book.limits.rejoin_wait
+            session.hold_until = now + state.limits.rejoin_wait
         self._watch(session, now)
         return session
 
     def received(self, session: Session, message: Message, now: float) -> None:
         """A message of an open session."""
-        book = self._book
+        state = self._state
         session.heard = now
         session.confirmed = True
         self._exchange.heard(session)
@@ -165,7 +168,7 @@ class Clients:
             case Submit(groups):
                 self.submissions.take(session, groups, now)
             case Ack(seq):
-                book.acknowledged(session, seq)
+                state.acknowledged(session, seq)
             case Function():
                 self.submissions.function(session, message)
             case Cancel(spans):
@@ -178,7 +181,7 @@ class Clients:
             case Taken() | Relay():
                 self._about_held(session, message)
             case Ping(counter):
-                book.send(session.peer, Pong(counter))
+                state.send(session.peer, Pong(counter))
             case Pong(counter):
                 session.heard_of(counter)
             case Query():
@@ -188,7 +191,7 @@ class Clients:
             case Bye():
                 self.end(session)
             case _:
-                book.counters["unexpected_messages"] += 1
+                state.counters["unexpected_messages"] += 1
 
     def _about_submission(self, session: Session, message: Inputs | Standing) -> None:
         """What the client says of tasks that it is about to submit."""
@@ -199,20 +202,20 @@ class Clients:
 
     def _query(self, session: Session, query: Query, now: float) -> None:
         """Answer a question; a client that asks on and on and reads nothing is cut off."""
-        book = self._book
-        if session.answer_bytes < 2 * book.limits.answer_bytes:
+        state = self._state
+        if session.answer_bytes < 2 * state.limits.answer_bytes:
             self._answering.answer(session, query, now)
         else:
             reason = "it asks and does not read the answers"
-            book.say(logging.WARNING, f"client {session.name} is cut off: {reason}")
-            book.send(session.peer, Refused("full", reason))
+            state.say(logging.WARNING, f"client {session.name} is cut off: {reason}")
+            state.send(session.peer, Refused("full", reason))
             self.end(session)
 
     def _about_watching(self, session: Session, message: Attach | Detach | Throttle) -> None:
         """What the client wants to see of a durable job."""
         match message:
             case Attach(job_id):
-                if session.who.commands or self._book.owner(job_id) == session.account:
+                if session.who.commands or self._state.owner(job_id) == session.account:
                     self._durable.attach(session, job_id)
                 else:
                     self._durable.absent(session, job_id)
@@ -225,13 +228,13 @@ class Clients:
         """The session has no link; it is kept for a grace time."""
         self._unlink(session)
         session.lost_at = now
-        self._book.timers.at(
-            now + self._book.limits.session_grace, lambda at: self._expire(session, at)
+        self._state.timers.at(
+            now + self._state.limits.session_grace, lambda at: self._expire(session, at)
         )
 
     def keys_changed(self, known: Mapping[str, Identity]) -> None:
         """End the sessions whose keys are not let in any more, or not as clients."""
-        for session in list(self._book.sessions.values()):
+        for session in list(self._state.sessions.values()):
             if not session.who.key:
                 continue
             who = known.get(session.who.key)
@@ -239,38 +242,38 @@ class Clients:
                 session.who = who
                 continue
             reason = f"the key {session.who.name} was revoked"
-            self._book.send(session.peer, Refused("revoked", reason))
-            self._book.counters["keys_cut"] += 1
-            self._book.say(logging.WARNING, f"client {session.name} is cut off: {reason}")
+            self._state.send(session.peer, Refused("revoked", reason))
+            self._state.counters["keys_cut"] += 1
+            self._state.say(logging.WARNING, f"client {session.name} is cut off: {reason}")
             self.end(session)
 
     def end(self, session: Session) -> None:
         """Cancel what is left of a session and forget it."""
-        book = self._book
+        state = self._state
         self._unlink(session)
-        if book.sessions.pop(session.token, None) is None:
+        if state.sessions.pop(session.token, None) is None:
             return
         self._exchange.ended(session)
-        book.reporting.pop(session, None)
+        state.reporting.pop(session, None)
         self._durable.leave(session)
-        book.ready.drop(session)
+        state.ready.drop(session)
         for job in list(session.jobs.values()):
             self._cancelling.rest(job)
             job.close()
             if job.finished:
-                book.retire(job)
+                self._transitions.retire(job)
         session.leave()
-        book.relieved(session.ledger)
+        state.relieved(session.ledger)
 
     def _tell_shares(self, ledger: Ledger) -> None:
         """Tell the sessions of a key that their shares of its windows have become smaller."""
-        for session in self._book.sessions.values():
+        for session in self._state.sessions.values():
             if session.ledger is ledger:
                 self._tell_share(session)
 
     def _tell_share(self, session: Session) -> None:
         share = Accepted([], session.ledger.task_share, session.ledger.byte_share)
-        self._book.send(session.peer, share)
+        self._state.send(session.peer, share)
 
     def _about_held(self, session: Session, message: Taken | Relay) -> None:
         """What the client says of results that nodes hold for it."""
@@ -281,11 +284,11 @@ class Clients:
                 act(job, span)
 
     def _cancel(self, session: Session, span: Span) -> None:
-        job = self._book.jobs.get(span.job)
+        job = self._state.jobs.get(span.job)
         if job is None:
             return
-        if self._book.is_of_another(session, span.job):
-            self._book.counters["refused_orders"] += 1
+        if self._state.is_of_another(session, span.job):
+            self._state.counters["refused_orders"] += 1
         elif span.indices:
             self._cancelling.tasks(job, span.indices)
         elif job.session is session:
@@ -299,35 +302,35 @@ class Clients:
         self._cancelling.whole(job)
 
     def _watch(self, session: Session, now: float) -> None:
-        self._book.timers.at(
-            now + 3 * self._book.limits.ping_interval, lambda at: self._probe(session, at)
+        self._state.timers.at(
+            now + 3 * self._state.limits.ping_interval, lambda at: self._probe(session, at)
         )
 
     def _probe(self, session: Session, now: float) -> None:
         """A client that says nothing may be gone without a word: see whether its link stands."""
-        book = self._book
-        if book.sessions.get(session.token) is not session:
+        state = self._state
+        if state.sessions.get(session.token) is not session:
             return
-        if now - session.heard > 2 * book.limits.ping_interval:
-            book.send(session.peer, Ping(0))
+        if now - session.heard > 2 * state.limits.ping_interval:
+            state.send(session.peer, Ping(0))
         self._watch(session, now)
 
     def _expire(self, session: Session, now: float) -> None:
         lost_at = session.lost_at
-        if lost_at is None or now - lost_at < self._book.limits.session_grace:
+        if lost_at is None or now - lost_at < self._state.limits.session_grace:
             return
         # Another may have begun afresh under its token.
-        if self._book.sessions.get(session.token) is session:
-            self._book.say(
+        if self._state.sessions.get(session.token) is session:
+            self._state.say(
                 logging.INFO, f"client {session.name or session.token.hex()[:8]} did not come back"
             )
-            self._book.counters["sessions_expired"] += 1
+            self._state.counters["sessions_expired"] += 1
             self.end(session)
 
     def _unlink(self, session: Session) -> None:
         if session.peer is not None:
-            self._book.session_of.pop(session.peer, None)
-            self._book.forget(session.peer)
+            self._state.session_of.pop(session.peer, None)
+            self._state.forget(session.peer)
             session.peer = None
 
 

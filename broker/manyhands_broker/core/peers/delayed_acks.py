@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.session import Session
-from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.state.scheduler_state import SchedulerState
 from manyhands_shared.protocol.messages import Accepted, Ack, JobCount
 
 #: Longest wait for a confirmation, in seconds.
@@ -23,8 +23,8 @@ ENOUGH_BYTES = 256 << 10
 class Courtesy:
     """Acknowledgements to nodes and acceptances to clients, gathered."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
         #: Link → (last sequence number, bytes so far).
         self._acks: dict[bytes, tuple[int, int]] = {}
         #: Session → (job → tasks taken, tasks so far).
@@ -35,7 +35,7 @@ class Courtesy:
         """A node's results up to `seq` were taken."""
         nbytes += self._acks.pop(node.peer, (0, 0))[1]
         if nbytes >= ENOUGH_BYTES:
-            self._book.send(node.peer, Ack(seq))
+            self._state.send(node.peer, Ack(seq))
         else:
             self._acks[node.peer] = (seq, nbytes)
             self._wait()
@@ -53,13 +53,13 @@ class Courtesy:
     def _wait(self) -> None:
         if not self._due:
             self._due = True
-            self._book.timers.at(self._book.now + DELAY, self._flush)
+            self._state.timers.at(self._state.now + DELAY, self._flush)
 
     def _flush(self, _now: float) -> None:
         self._due = False
         for peer, (seq, _) in self._acks.items():
-            if peer in self._book.fleet.by_peer:
-                self._book.send(peer, Ack(seq))
+            if peer in self._state.fleet.by_peer:
+                self._state.send(peer, Ack(seq))
         for session, (known, _) in self._accepted.items():
             self._accept(session, known)
         self._acks.clear()
@@ -68,4 +68,4 @@ class Courtesy:
     def _accept(self, session: Session, known: dict[str, int]) -> None:
         jobs = [JobCount(job, count) for job, count in known.items()]
         ledger = session.ledger
-        self._book.send(session.peer, Accepted(jobs, ledger.task_share, ledger.byte_share))
+        self._state.send(session.peer, Accepted(jobs, ledger.task_share, ledger.byte_share))

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from manyhands_broker.core.model.job import SPILLED, Job, Piece
 from manyhands_broker.core.model.quotas import JOB_BYTES
 from manyhands_broker.core.model.session import Session
-from manyhands_broker.core.model.task_state import State
+from manyhands_broker.core.model.summaries import describe_damaged
+from manyhands_broker.core.model.task_state import TaskState, ended_as
+from manyhands_broker.core.peers.dependencies import Dependencies
 from manyhands_broker.core.records import (
     FunctionKept,
     JobClosed,
@@ -21,14 +23,13 @@ from manyhands_broker.core.records import (
     TasksTaken,
 )
 from manyhands_broker.core.store import Damaged
-from manyhands_broker.core.transitions import LOST, Book
+from manyhands_broker.core.transitions import LOST, Transitions
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.messages import Detach, Function, ResultGroup, Status, SubmitGroup
 
-_STATES = {Status.OK: State.DONE, Status.CANCELLED: State.CANCELLED}
 _SWEEP_SECONDS = 60.0
 #: Tasks of a job that was set aside whose end is told one by one.
 _TOLD_LOST = 10_000
@@ -37,67 +38,69 @@ _TOLD_LOST = 10_000
 class Durable:
     """What is special about durable jobs: writing them down, bringing them back, showing results."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, transitions: Transitions) -> None:
+        self._transitions = transitions
+        self._state = transitions.state
+        self.dependencies = Dependencies(transitions)
 
     # Submission
 
     def owner(self, name: str) -> Session:
         """On whose account a client's durable jobs run."""
-        book = self._book
-        owner = book.owners.get(name)
+        state = self._state
+        owner = state.owners.get(name)
         if owner is None:
-            ledger = book.ledgers.of_account(name)
-            owner = book.owners[name] = Session(
-                name.encode(), None, 1 << 62, book.now, ledger, stored=True
+            ledger = state.ledgers.of_account(name)
+            owner = state.owners[name] = Session(
+                name.encode(), None, 1 << 62, state.now, ledger, stored=True
             )
             owner.name = name
         return owner
 
     def opened(self, job: Job, owner: str, first: int) -> None:
         """A durable job was submitted, from task `first` on."""
-        book = self._book
-        function = book.functions.get(job.function)
+        state = self._state
+        function = state.functions.get(job.function)
         if function is not None:
-            book.record(FunctionKept(function))
-        submitted = job.submitted + book.epoch
+            state.record(FunctionKept(function))
+        submitted = job.submitted + state.epoch
         options = job.options.to_map()
-        book.record(JobOpened(job.id, job.function, options, submitted, owner, first))
+        state.record(JobOpened(job.id, job.function, options, submitted, owner, first))
 
     def arrived(self, jobs: Iterable[Job], function: Function) -> None:
         """A function came for which jobs have waited."""
         if any(job.options.durable for job in jobs):
-            self._book.record(FunctionKept(function))
+            self._state.record(FunctionKept(function))
 
     def recall(self, digest: bytes, account: str) -> None:
         """Have a function that a durable job of an account has brought, perhaps before our start."""
-        book = self._book
-        if book.functions.get(digest) is None:
-            function = book.store.function(digest)
+        state = self._state
+        if state.functions.get(digest) is None:
+            function = state.store.function(digest)
             if isinstance(function, Function):
-                book.functions.keep(function)
-        if book.functions.get(digest) is not None and book.kept.has_run(account, digest):
-            book.functions.own(digest, account)
+                state.functions.keep(function)
+        if state.functions.get(digest) is not None and state.kept.has_run(account, digest):
+            state.functions.own(digest, account)
 
     def taken(self, job: Job, first: int, bodies: list[Payload], *, closed: bool) -> None:
         """Tasks were added to a durable job, or it was closed."""
-        book = self._book
+        state = self._state
         if bodies:
-            book.record(TasksTaken(job.id, first, bodies))
-            if book.resident > book.limits.resident_bytes:
+            state.record(TasksTaken(job.id, first, bodies))
+            if state.resident > state.limits.resident_bytes:
                 # In a later drain: until this one is committed they can be read nowhere else.
                 stop = first + len(bodies)
-                later = math.nextafter(book.now, math.inf)
-                book.timers.at(later, lambda _now: self._spill(job, first, stop), job)
+                later = math.nextafter(state.now, math.inf)
+                state.timers.at(later, lambda _now: self._spill(job, first, stop), job)
         if closed:
-            book.record(JobClosed(job.id, job.total))
+            state.record(JobClosed(job.id, job.total))
 
     def refuse(self, group: SubmitGroup, options: JobOptions, known: int | None = None) -> None:
         """Raise `ProtocolError` if tasks cannot be taken.
 
         `known`: so many tasks of the job are here; `None` if there is no such job yet.
         """
-        book = self._book
+        state = self._state
         if known is not None and group.first > known:
             # They were turned down, which the client may not have heard yet: to close the job now
             # would lose them.
@@ -108,123 +111,112 @@ class Durable:
         new = group.bodies[max(known - group.first, 0) :]
         if not new and known:
             return
-        if not book.store.has_room(total(new)):
+        if not state.store.has_room(total(new)):
             raise ProtocolError(
-                book.store.gone()
+                state.store.gone()
                 or "the disk of the broker's journal is full: free some space, or have old results "
                 "deleted with `manyhands forget`, and submit again"
             )
         for parent in options.after:
-            if parent not in book.jobs and parent not in book.kept:
+            if parent not in state.jobs and parent not in state.kept:
                 raise ProtocolError(f"job {parent}, which this one comes after, is not known here")
-            if parent in book.jobs and not book.jobs[parent].options.durable:
+            if parent in state.jobs and not state.jobs[parent].options.durable:
                 raise ProtocolError(f"job {parent} is not durable, so no job can come after it")
-
-    def follow(self, job: Job) -> None:
-        """Have a new job wait for those it comes after."""
-        book = self._book
-        job.awaits = set(job.options.after)
-        for parent in job.options.after:
-            if parent in book.jobs:
-                book.followers.setdefault(parent, []).append(job)
-            else:
-                kept = book.kept.get(parent)
-                book.followed(job, parent, str(kept["state"]) if kept else "forgotten")
 
     # Results
 
     def attach(self, session: Session, job_id: str) -> None:
         """Send a session every result of a job, stored and to come; or say that there is none."""
-        job = self._book.jobs.get(job_id)
+        job = self._state.jobs.get(job_id)
         if job is not None:
             job.watchers.discard(session)
-        if job_id in self._book.kept or (job is not None and job.options.durable):
-            self._book.held_readers.pop((session, job_id), None)
-            self._book.readers[session, job_id] = 0
+        if job_id in self._state.kept or (job is not None and job.options.durable):
+            self._state.held_readers.pop((session, job_id), None)
+            self._state.readers[session, job_id] = 0
         elif job is None or job.session is not session:
             self.absent(session, job_id)
 
     def absent(self, session: Session, job_id: str) -> None:
         """Say that there are no results of a job for this session."""
-        self._book.send(session.peer, Detach(job_id))
+        self._state.send(session.peer, Detach(job_id))
 
     def throttle(self, session: Session, job_id: str, *, hold: bool) -> None:
         """Hold back results from a session that is attached, or go on where that began."""
-        book, reader = self._book, (session, job_id)
+        state, reader = self._state, (session, job_id)
         if not hold:
-            if reader in book.held_readers:
-                book.readers[reader] = book.held_readers.pop(reader)
+            if reader in state.held_readers:
+                state.readers[reader] = state.held_readers.pop(reader)
             return
-        job = book.jobs.get(job_id)
-        if reader in book.readers:
-            book.held_readers[reader] = book.readers.pop(reader)
+        job = state.jobs.get(job_id)
+        if reader in state.readers:
+            state.held_readers[reader] = state.readers.pop(reader)
         elif job is not None and session in job.watchers:
             job.watchers.discard(session)
             # What is not committed yet was told already, and will be told again.
-            book.held_readers[reader] = book.store.last_position(job_id)
+            state.held_readers[reader] = state.store.last_position(job_id)
 
     def detach(self, session: Session, job_id: str) -> None:
         """Send it no more."""
-        self._book.readers.pop((session, job_id), None)
-        self._book.held_readers.pop((session, job_id), None)
-        job = self._book.jobs.get(job_id)
+        self._state.readers.pop((session, job_id), None)
+        self._state.held_readers.pop((session, job_id), None)
+        job = self._state.jobs.get(job_id)
         if job is not None:
             job.watchers.discard(session)
 
     def leave(self, session: Session) -> None:
         """A session is over."""
-        for reader, job_id in [*self._book.readers, *self._book.held_readers]:
+        for reader, job_id in [*self._state.readers, *self._state.held_readers]:
             if reader is session:
                 self.detach(session, job_id)
-        for job in self._book.jobs.values():
+        for job in self._state.jobs.values():
             job.watchers.discard(session)
 
     def page(self) -> None:
         """Read on for everyone who can take more."""
-        book = self._book
-        for (session, job_id), position in list(book.readers.items()):
+        state = self._state
+        for (session, job_id), position in list(state.readers.items()):
             if not self._may_read(session):
                 continue
             try:
-                page = book.store.results(job_id, position, book.limits.page_bytes)
+                page = state.store.results(job_id, position, state.limits.page_bytes)
             except Exception as error:  # noqa: BLE001 - reported; nobody can read on
-                book.breakdowns.of(error, book.jobs.get(job_id))
-                del book.readers[session, job_id]
+                state.breakdowns.of(error, state.jobs.get(job_id))
+                del state.readers[session, job_id]
                 self.absent(session, job_id)
                 continue
             for stored in page:
-                book.tell(session, stored.group)
-                book.readers[session, job_id] = stored.position
-            job = book.jobs.get(job_id)
-            if not page and job_id not in book.unwritten:
-                del book.readers[session, job_id]
+                state.tell(session, stored.group)
+                state.readers[session, job_id] = stored.position
+            job = state.jobs.get(job_id)
+            if not page and job_id not in state.unwritten:
+                del state.readers[session, job_id]
                 if job is not None:
                     job.watchers.add(session)
-        book.unwritten.clear()
+        state.unwritten.clear()
 
     def page_written(self) -> list[Session]:
         """Read on while nothing can be written, for those who have nothing unwritten to come first.
 
         Returns those whose results are to be sent.
         """
-        book = self._book
+        state = self._state
         told: dict[Session, None] = {}
-        for (session, job_id), position in list(book.readers.items()):
+        for (session, job_id), position in list(state.readers.items()):
             if not self._may_read(session) or (session.fresh and session not in told):
                 continue
-            for stored in book.store.results(job_id, position, book.limits.page_bytes):
-                book.tell(session, stored.group)
-                book.readers[session, job_id] = stored.position
+            for stored in state.store.results(job_id, position, state.limits.page_bytes):
+                state.tell(session, stored.group)
+                state.readers[session, job_id] = stored.position
                 told[session] = None
         return list(told)
 
     @property
     def reading(self) -> bool:
         """Whether somebody has stored results to come and room for them."""
-        return any(self._may_read(session) for session, _ in self._book.readers)
+        return any(self._may_read(session) for session, _ in self._state.readers)
 
     def _may_read(self, session: Session) -> bool:
-        return session.takes and session.unacked_bytes < self._book.limits.read_ahead
+        return session.takes and session.unacked_bytes < self._state.limits.read_ahead
 
     # Restart and retention
 
@@ -234,7 +226,7 @@ class Durable:
         What cannot be brought back is set aside: it has failed, by name, and the others go on.
         """
         if stored.summary is not None:
-            self._book.kept.add(stored.summary)
+            self._state.kept.add(stored.summary)
             return
         if stored.damage:
             self._set_aside(stored, stored.damage)
@@ -251,7 +243,7 @@ class Durable:
         """A job by its record; nothing outside it is changed."""
         options = JobOptions.from_map(stored.options)
         owner = self.owner(stored.owner)
-        submitted = stored.submitted - self._book.epoch
+        submitted = stored.submitted - self._state.epoch
         job = Job(stored.id, owner, stored.function, options, submitted)
         self._refill(job, stored)
         job.paused = "paused" in stored.marks
@@ -262,79 +254,53 @@ class Durable:
 
     def _install(self, job: Job, stored: StoredJob) -> None:
         """Have a job that was brought back go on."""
-        book = self._book
-        book.open(job, JOB_BYTES)
-        book.queued += job.queued
+        state = self._state
+        state.open(job, JOB_BYTES)
+        state.queued += job.queued
         job.session.took(job.queued, 0)
-        function = book.store.function(stored.function)
+        function = state.store.function(stored.function)
         if isinstance(function, Function):
-            book.functions.add(function, job.session.account)
-        job.waiting = not book.functions.use(job, trusted=False)
+            state.functions.add(function, job.session.account)
+        job.waiting = not state.functions.use(job, trusted=False)
         # From the first drain on: until then nobody could come back.
-        book.timers.at(book.now, lambda now: self._await_nodes(job, now), job)
+        state.timers.at(state.now, lambda now: self._await_nodes(job, now), job)
         if isinstance(function, Damaged):
-            self.lose(job, job.every_piece(State.QUEUED), function.reason)
+            self.lose(job, job.every_piece(TaskState.QUEUED), function.reason)
         elif "cancelled" in stored.marks:
             job.doomed = True
-            for piece in job.every_piece(State.QUEUED):
-                book.stop(piece, None)
+            for piece in job.every_piece(TaskState.QUEUED):
+                self._transitions.cancel(piece, None)
         if job.finished:
-            book.retire(job)
+            self._transitions.retire(job)
 
     def lose(self, job: Job, pieces: Iterable[Piece], reason: str) -> None:
         """End queued tasks of which the journal has lost what they need, all for one reason."""
         pieces = list(pieces)
         count = sum(piece.size for piece in pieces)
         text = f"{count} tasks of job {job.id} cannot run: {reason}"
-        self._book.say(logging.WARNING, text)
+        self._state.say(logging.WARNING, text)
         job.tell(text)
         body = Failure("manyhands.TaskLost", text).encode()
         for piece in pieces:
-            self._book.finish(piece, None, State.FAILED, Status.LOST, body)
+            self._transitions.end_alike(piece, None, Status.LOST, body)
 
     def _set_aside(self, stored: StoredJob, reason: str) -> None:
         """Keep a job whose record is of no use as one that has failed, with the results it has."""
-        book = self._book
-        done = sum(status == Status.OK for status in stored.ended.values())
-        cancelled = sum(status == Status.CANCELLED for status in stored.ended.values())
+        state = self._state
         text = f"job {stored.id}: {reason}"
-        summary = {
-            "id": stored.id,
-            "name": str(stored.options.get("name", "")),
-            "function": "",
-            "state": "failed",
-            "open": False,
-            "tasks": stored.total,
-            "queued": 0,
-            "running": 0,
-            "done": done,
-            "failed": stored.total - done - cancelled,
-            "cancelled": cancelled,
-            "priority": 0,
-            "durable": True,
-            "options": stored.options,
-            "digest": stored.function,
-            "copies": 0,
-            "speculated": 0,
-            "story": [text],
-            "seconds": 0.0,
-            "submitted": stored.submitted,
-            "session": "",
-            "account": stored.owner,
-            "owner": book.ledgers.called(stored.owner),
-            "ended": book.now + book.epoch,
-        }
-        book.counters["jobs_set_aside"] += 1
-        book.say(logging.ERROR, f"{text}; it has failed, and what it has of results can be read")
-        book.kept.add(summary)
+        owner = state.ledgers.called(stored.owner)
+        summary = describe_damaged(stored, text, owner, state.now + state.epoch)
+        state.counters["jobs_set_aside"] += 1
+        state.say(logging.ERROR, f"{text}; it has failed, and what it has of results can be read")
+        state.kept.add(summary)
         left = [index for lo, hi in stored.taken for index in range(lo, min(hi, lo + _TOLD_LOST))]
         left = [index for index in left if index not in stored.ended][:_TOLD_LOST]
         if left:
             body = Failure("manyhands.TaskLost", text).encode()
             statuses = bytes([Status.LOST]) * len(left)
             group = ResultGroup(stored.id, 0, left, statuses, [body] * len(left), 0.0)
-            book.record(TasksEnded(group))
-        book.record(JobEnded(stored.id, summary))
+            state.record(TasksEnded(group))
+        state.record(JobEnded(stored.id, summary))
 
     def _refill(self, job: Job, stored: StoredJob) -> None:
         """Give a job its tasks again, all of them queued, save those that have ended."""
@@ -343,9 +309,8 @@ class Durable:
                 job.skip_to(first)
             job.append([SPILLED] * (stop - first))
         for status in set(stored.ended.values()):
-            state = _STATES.get(Status(status), State.FAILED)
             for piece in job.pieces(sorted(i for i, s in stored.ended.items() if s == status)):
-                job.end(piece, State.QUEUED, state)
+                job.end(piece, TaskState.QUEUED, ended_as(status))
         for index, floor in stored.floors.items():
             for chunk, lo, _ in job.pieces([index]):
                 chunk.attempts[lo] = floor - 1
@@ -359,25 +324,25 @@ class Durable:
 
     def start(self) -> None:
         """After every job is restored: those that wait for others, and the sweep of old results."""
-        self._book.kept.sort()
-        for job in list(self._book.jobs.values()):
-            self.follow(job)
-        self._sweep(self._book.now)
+        self._state.kept.sort()
+        for job in list(self._state.jobs.values()):
+            self.dependencies.follow(job)
+        self._sweep(self._state.now)
 
     def heirs(self, job_id: str) -> list[str]:
         """Ids of jobs that still need the results of one that is over."""
-        return [job.id for job in self._book.jobs.values() if job_id in job.options.after]
+        return [job.id for job in self._state.jobs.values() if job_id in job.options.after]
 
     def forget(self, job_id: str) -> None:
         """Delete a job that is over, with its results."""
-        self._book.kept.remove(job_id)
-        for readers in (self._book.readers, self._book.held_readers):
+        self._state.kept.remove(job_id)
+        for readers in (self._state.readers, self._state.held_readers):
             for reader in [reader for reader in readers if reader[1] == job_id]:
                 del readers[reader]
-        self._book.record(JobForgotten(job_id))
+        self._state.record(JobForgotten(job_id))
 
     def _await_nodes(self, job: Job, now: float) -> None:
-        timers, limits = self._book.timers, self._book.limits
+        timers, limits = self._state.timers, self._state.limits
         timers.at(now + limits.rejoin_wait, lambda _now: self._release(job), job)
         if job.uncertain:
             timers.at(now + limits.session_grace, lambda _now: self._lose(job), job)
@@ -385,20 +350,20 @@ class Durable:
     def _lose(self, job: Job) -> None:
         """No node has come back with these, and they must not run twice."""
         for piece in list(job.pieces(sorted(job.uncertain))):
-            self._book.finish(piece, None, State.FAILED, Status.LOST, LOST)
+            self._transitions.end_alike(piece, None, Status.LOST, LOST)
 
     def _release(self, job: Job) -> None:
         job.held = False
-        self._book.ready.add(job)
+        self._state.ready.add(job)
 
     def _sweep(self, now: float) -> None:
-        limits = self._book.limits
-        oldest = now + self._book.epoch - limits.keep_results
-        needed = {parent for job in self._book.jobs.values() for parent in job.options.after}
-        for job_id in self._book.kept.ended_before(oldest):
+        limits = self._state.limits
+        oldest = now + self._state.epoch - limits.keep_results
+        needed = {parent for job in self._state.jobs.values() for parent in job.options.after}
+        for job_id in self._state.kept.ended_before(oldest):
             if job_id not in needed:
                 self.forget(job_id)
-        self._book.timers.at(now + _SWEEP_SECONDS, self._sweep)
+        self._state.timers.at(now + _SWEEP_SECONDS, self._sweep)
 
     def _spill(self, job: Job, first: int, stop: int) -> None:
         """Keep the payloads of tasks that have not ended in the journal only."""
@@ -410,4 +375,4 @@ class Durable:
                 None if body is None else SPILLED for body in chunk.payloads[lo:hi]
             ]
         job.session.took(0, -size)
-        self._book.resident -= size
+        self._state.resident -= size

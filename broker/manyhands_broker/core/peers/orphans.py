@@ -7,9 +7,10 @@ list of what they run. What nobody claims within the session grace is stopped.
 
 from __future__ import annotations
 
-from manyhands_broker.core.model.job import Job, Piece
+from manyhands_broker.core.model.attempts import Adoption
+from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
-from manyhands_broker.core.model.task_state import State
+from manyhands_broker.core.model.task_state import TaskState
 from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages import ResultGroup, Span, Status
 
@@ -17,8 +18,6 @@ from manyhands_shared.protocol.messages import ResultGroup, Span, Status
 MAX_CLAIM = 1 << 30
 #: Bytes of results that are kept for jobs nobody has submitted yet. Beyond that a task runs again.
 MAX_BYTES = 64 << 20
-
-Adopted = list[tuple[Piece, Node, int]]
 
 
 class _Attempt:
@@ -99,14 +98,14 @@ class Orphans:
 
     def claim(
         self, job: Job
-    ) -> tuple[Adopted, list[tuple[Node, ResultGroup]], list[tuple[Node, Span]]]:
+    ) -> tuple[list[Adoption], list[tuple[Node, ResultGroup]], list[tuple[Node, Span]]]:
         """Tasks of a job were submitted.
 
         Returns:
             The tasks that nodes have; the results that have come of them already; what nodes run of
             it in vain.
         """
-        adopted: Adopted = []
+        adopted: list[Adoption] = []
         results: list[tuple[Node, ResultGroup]] = []
         unwanted: list[tuple[Node, Span]] = []
         tasks = self._tasks.get(job.id, {})
@@ -115,12 +114,12 @@ class Orphans:
             pieces = [
                 piece
                 for piece in job.pieces([index])
-                if piece.chunk.states[piece.lo] == State.QUEUED
+                if piece.chunk.states[piece.lo] == TaskState.QUEUED
                 and piece.chunk.attempts[piece.lo] < attempt.number  # the others were counted
             ]
             if not attempt.node.suits(job.kind):
                 pieces = []  # it was never given this
-            adopted += [(piece, attempt.node, attempt.number) for piece in pieces]
+            adopted += [Adoption(piece, attempt.node, attempt.number) for piece in pieces]
             if attempt.group is not None:
                 result = _single(attempt.group, attempt.place)
                 self._bytes -= total(result.bodies)

@@ -15,10 +15,10 @@ from manyhands_broker.core.fault_isolation import describe
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.quotas import SESSIONS_WORTH
 from manyhands_broker.core.model.session import PING_BYTES, Session
-from manyhands_broker.core.peers.orders import Control
+from manyhands_broker.core.peers.orders import Orders
 from manyhands_broker.core.queries import questions
 from manyhands_broker.core.queries.answers import Reader, answer
-from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.state.scheduler_state import SchedulerState
 from manyhands_shared.protocol.messages import DENIED, Ping, Query, Reply
 
 #: What an answer takes beside its data.
@@ -28,15 +28,15 @@ _OVERHEAD = 100
 class Answering:
     """Answers queries."""
 
-    def __init__(self, book: Book, control: Control) -> None:
-        self._book = book
-        self._control = control
+    def __init__(self, state: SchedulerState, orders: Orders) -> None:
+        self._state = state
+        self._orders = orders
 
     def answer(self, session: Session, query: Query, now: float) -> None:
         """Answer a question, or carry out an order."""
-        book = self._book
+        state = self._state
         if self._too_much_unread(session):
-            book.counters["refused_answers"] += 1
+            state.counters["refused_answers"] += 1
             text = (
                 f"{session.ledger.title} answers of "
                 f"{session.ledger.answer_bytes / (1 << 20):.1f} MiB that were not read: "
@@ -45,14 +45,14 @@ class Answering:
             reply = Reply(query.request, text, None)
         else:
             reply = self._reply(session, query, now)
-        book.send(session.peer, reply)
+        state.send(session.peer, reply)
         size = _OVERHEAD + len(reply.error) + len(msgpack.packb(reply.data))
-        number = book.random.getrandbits(63) | 1
+        number = state.random.getrandbits(63) | 1
         if session.answered(size, number):
-            book.send(session.peer, Ping(number))
+            state.send(session.peer, Ping(number))
 
     def _too_much_unread(self, session: Session) -> bool:
-        most, ledger = self._book.limits.answer_bytes, session.ledger
+        most, ledger = self._state.limits.answer_bytes, session.ledger
         if session.answer_bytes >= most:
             return True
         # Whatever other sessions of the key leave unread, one that reads gets small answers.
@@ -60,23 +60,23 @@ class Answering:
 
     def _reply(self, session: Session, query: Query, now: float) -> Reply:
         request, what, arguments = query.request, query.what, query.arguments
-        owner = self._book.owner(str(arguments.get("id", "")))
+        owner = self._state.owner(str(arguments.get("id", "")))
         refusal = session.who.why_not(what, session.account, owner)
         if refusal:
-            self._book.counters["refused_orders"] += 1
+            self._state.counters["refused_orders"] += 1
             return Reply(request, refusal, DENIED)
         if wrong := questions.refuse(what, arguments):
             return Reply(request, wrong, None)
-        order = self._control.orders.get(what)
+        order = self._orders.by_name.get(what)
         reader = Reader(session.account, session.who.commands)
         try:
             data: Any = (
-                order(arguments) if order else answer(self._book, what, arguments, now, reader)
+                order(arguments) if order else answer(self._state, what, arguments, now, reader)
             )
         except LookupError as error:
             return Reply(request, str(error.args[0]), None)
         except Exception as error:  # noqa: BLE001 - reported; the asker is told
-            self._book.breakdowns.of(error, None, f"the query {what!r} could not be answered")
+            self._state.breakdowns.of(error, None, f"the query {what!r} could not be answered")
             return Reply(request, f"the broker could not answer: {describe(error)}", None)
         if what == "job":
             owner = str(data.get("account", session.account))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from manyhands_broker.core.model.job import Chunk, Job, Piece
 from manyhands_broker.core.model.node import Node
-from manyhands_broker.core.model.task_state import State
+from manyhands_broker.core.model.task_state import TaskState
 from manyhands_broker.core.peers.orphans import Orphans
 from manyhands_broker.core.peers.retry import retry_delay
 from manyhands_broker.core.state import twins
-from manyhands_broker.core.transitions import Book, singles
+from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import Relay, ResultGroup, Span, Status, Taken
@@ -24,8 +24,9 @@ _OF_ONE = frozenset((Status.OK, Status.HELD, Status.CRASHED))
 class Outcomes:
     """What becomes of tasks that nodes hold."""
 
-    def __init__(self, book: Book, orphans: Orphans) -> None:
-        self._book = book
+    def __init__(self, transitions: Transitions, orphans: Orphans) -> None:
+        self._transitions = transitions
+        self._state = transitions.state
         self._orphans = orphans
 
     def results(self, node: Node, group: ResultGroup) -> None:
@@ -33,19 +34,19 @@ class Outcomes:
         try:
             self._results(node, group)
         except Exception as error:  # noqa: BLE001 - reported; it ends the job
-            self._book.breakdowns.of(error, self._book.jobs.get(group.job))
+            self._state.breakdowns.of(error, self._state.jobs.get(group.job))
 
     def _results(self, node: Node, group: ResultGroup) -> None:
-        book = self._book
+        state = self._state
         if node.stopping:
             group = _without_stopped(node, group)
             if not group.indices:
                 return
-        job = book.jobs.get(group.job)
+        job = state.jobs.get(group.job)
         count = len(group.indices)
         if job is None:
             if not self._orphans.result(node, group):
-                book.counters["stale_results"] += count
+                state.counters["stale_results"] += count
                 self._let_go(node, group, [])
             return
         if group.job in self._orphans:
@@ -57,11 +58,9 @@ class Outcomes:
             job.measured(count, group.seconds)
         held = list(self.held(node, Span(group.job, group.attempt, group.indices)))
         accepted = sum(piece.size for piece in held)
-        book.counters["stale_results"] += count - accepted
+        state.counters["stale_results"] += count - accepted
         if accepted == count and not any(group.statuses):
-            for piece in held:
-                book.end(piece, node, State.DONE)
-            book.report(job, group)
+            self._transitions.conclude(job, held, node, group)
         else:
             self._let_go(node, group, held)
             self._mixed_results(job, node, group, held)
@@ -72,9 +71,9 @@ class Outcomes:
         Or jobs whose tasks nobody has measured yet would be cheap, however long these take. A node
         that exaggerates is believed only as far as there was time since the job came.
         """
-        book = self._book
-        seconds = min(seconds, count * (book.now - job.submitted))
-        rest = seconds - count * job.expected(book.limits.unmeasured)
+        state = self._state
+        seconds = min(seconds, count * (state.now - job.submitted))
+        rest = seconds - count * job.expected(state.limits.unmeasured)
         if rest > 0:
             job.session.charge(rest)
 
@@ -92,65 +91,65 @@ class Outcomes:
             and not self._orphans.waits_for(group.job, index)
         ]
         if stale:
-            self._book.send(node.peer, Taken([Span(group.job, group.attempt, stale)]))
+            self._state.send(node.peer, Taken([Span(group.job, group.attempt, stale)]))
 
     def _mixed_results(self, job: Job, node: Node, group: ResultGroup, held: list[Piece]) -> None:
         """The same, one by one: some are stale, or failed and perhaps run again."""
-        book = self._book
+        state = self._state
         places = {index: place for place, index in enumerate(group.indices)}
-        ended: list[int] = []
-        for piece in (single for part in held for single in singles(part)):
+        ended: list[tuple[Piece, int]] = []
+        for piece in (single for part in held for single in part.singles()):
             index = piece.indices.start
             place = places[index]
             status, body = Status(group.statuses[place]), group.bodies[place]
             if status not in _OF_ONE and twins.runs_twice(job, index):
-                book.take_back(piece, node)
+                self._transitions.requeue(piece, node)
                 continue
-            delay = retry_delay(job, index, status, body, book.random)
+            delay = retry_delay(job, index, status, body, state.random)
             if status == Status.HELD:
                 if job.speculation is not None:
                     job.speculation.since.pop(index, None)
-                    twins.stop(book, piece)
+                    twins.stop(state, piece)
                 node.rest(piece)
                 self._held_for_client(job, node, _part(group, [place]))
             elif status == Status.CANCELLED:
                 if index in job.cancelling or job.doomed or job.options.durable:
-                    book.stop(piece, node)
+                    self._transitions.cancel(piece, node)
                 else:  # it was another broker's wish, or for a session that this one had given up
-                    book.take_back(piece, node)
+                    self._transitions.requeue(piece, node)
             elif status == Status.CRASHED:
                 self._crashed(piece, node, body)
             elif delay is not None and index not in job.cancelling:
-                book.counters["tasks_retried"] += 1
-                book.tried(job, index, group.attempt)
-                book.postpone(piece, node, delay)
+                state.counters["tasks_retried"] += 1
+                state.tried(job, index, group.attempt)
+                self._transitions.retry_later(piece, node, delay)
             else:
-                book.end(piece, node, State.DONE if status == Status.OK else State.FAILED)
-                ended.append(place)
+                ended.append((piece, place))
         if ended:
-            book.report(job, _part(group, ended))
+            pieces, concluded = zip(*ended, strict=True)
+            self._transitions.conclude(job, pieces, node, _part(group, concluded))
 
     def _held_for_client(self, job: Job, node: Node, group: ResultGroup) -> None:
         """The node keeps a result for the client to fetch: the task stays assigned until it has."""
-        book = self._book
+        state = self._state
         if job.options.durable:
-            book.send(node.peer, Relay([Span(job.id, group.attempt, group.indices)]))
-        elif job.session.token in book.sessions:
-            book.tell(job.session, group)
+            state.send(node.peer, Relay([Span(job.id, group.attempt, group.indices)]))
+        elif job.session.token in state.sessions:
+            state.tell(job.session, group)
 
     def taken(self, job: Job, span: Span) -> None:
         """The client has fetched held results: those that still count are done."""
         for piece, node in list(self.assigned(job, span)):
-            book = self._book
+            state = self._state
             indices = list(piece.indices)
-            book.send(node.peer, Taken([Span(job.id, span.attempt, indices)]))
-            book.finish(piece, node, State.DONE, Status.OK, b"")
-            book.fleet.update(node)
+            state.send(node.peer, Taken([Span(job.id, span.attempt, indices)]))
+            self._transitions.end_alike(piece, node, Status.OK, b"")
+            state.fleet.update(node)
 
     def relay(self, job: Job, span: Span) -> None:
         """The client cannot fetch held results: they are to come through here."""
         for piece, node in self.assigned(job, span):
-            self._book.send(node.peer, Relay([Span(job.id, span.attempt, list(piece.indices))]))
+            self._state.send(node.peer, Relay([Span(job.id, span.attempt, list(piece.indices))]))
 
     def assigned(self, job: Job, span: Span) -> Iterator[tuple[Piece, Node]]:
         """The tasks of `span` that a node holds in just this attempt, one by one."""
@@ -163,7 +162,7 @@ class Outcomes:
 
     def _crashed(self, piece: Piece, node: Node, body: Payload) -> None:
         """A child died of this task; perhaps it may try again."""
-        self._book.counters["child_deaths"] += 1
+        self._state.counters["child_deaths"] += 1
         self._charge(piece, node, f"on node {node.name}: {Failure.decode(body).message}")
 
     def blame(self, piece: Piece, node: Node, why: str, precise: bool) -> None:
@@ -172,11 +171,11 @@ class Outcomes:
         Those that had run already, and whose results are lost with the node, are not to blame.
         """
         if node.resting and piece.size > 1:
-            for single in singles(piece):
+            for single in piece.singles():
                 self.blame(single, node, why, precise)
             return
         if (piece.chunk, piece.lo) in node.resting:
-            self._book.take_back(piece, node)
+            self._transitions.requeue(piece, node)
             return
         job = piece.chunk.job
         if precise and not job.options.at_most_once:
@@ -186,45 +185,45 @@ class Outcomes:
                 )
             return
         indices = piece.indices
-        self._book.take_back(piece, node)
+        self._transitions.requeue(piece, node)
         if not job.finished:
             job.suspects.update(
                 index
                 for index in indices
-                if piece.chunk.states[index - piece.chunk.base] == State.QUEUED
+                if piece.chunk.states[index - piece.chunk.base] == TaskState.QUEUED
             )
 
     def _charge(self, piece: Piece, node: Node, line: str) -> None:
-        book = self._book
+        state = self._state
         job, index = piece.chunk.job, piece.indices.start
         attempt = piece.chunk.attempts[piece.lo]
         if index in job.cancelling:
-            book.stop(piece, node)
+            self._transitions.cancel(piece, node)
             return
         story = job.blames.setdefault(index, [])
         story.append(f"attempt {attempt} {line}")
         job.tell(f"task {index}: {story[-1]}")
-        book.tried(job, index, attempt)
-        limit = job.options.crash_limit or book.limits.crash_limit
+        state.tried(job, index, attempt)
+        limit = job.options.crash_limit or state.limits.crash_limit
         if twins.runs_twice(job, index):
-            book.take_back(piece, node)
+            self._transitions.requeue(piece, node)
             return
         if len(story) < limit and not job.options.at_most_once:
-            book.take_back(piece, node)
+            self._transitions.requeue(piece, node)
             return
-        book.counters["tasks_quarantined"] += 1
+        state.counters["tasks_quarantined"] += 1
         failure = Failure(
             "manyhands.TaskCrashed",
             f"task {index} of job {job.id} ended {len(story)} processes and is not run again: "
             + "; ".join(story),
             story=tuple(story),
         )
-        book.say(logging.WARNING, failure.message)
-        book.finish(piece, node, State.FAILED, Status.CRASHED, failure.encode())
+        state.say(logging.WARNING, failure.message)
+        self._transitions.end_alike(piece, node, Status.CRASHED, failure.encode())
 
     def held(self, node: Node, span: Span) -> Iterator[Piece]:
         """The part of `span` that `node` holds in just this attempt, each task once."""
-        job = self._book.jobs.get(span.job)
+        job = self._state.jobs.get(span.job)
         if job is None:
             return
         if node.twins:
@@ -260,7 +259,7 @@ def _without_stopped(node: Node, group: ResultGroup) -> ResultGroup:
     return replace(_part(group, kept), seconds=seconds)
 
 
-def _part(group: ResultGroup, places: list[int]) -> ResultGroup:
+def _part(group: ResultGroup, places: Sequence[int]) -> ResultGroup:
     """Some of a group's tasks."""
     return ResultGroup(
         group.job,

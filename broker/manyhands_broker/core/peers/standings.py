@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.session import Session
-from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.state.scheduler_state import SchedulerState
 from manyhands_shared.protocol.messages import JobStanding, Standing, TaskStanding
 
 #: Tasks in one message.
@@ -24,19 +24,19 @@ MAX_STORY = 4_096
 class Standings:
     """Tells clients, and takes from them what another broker had told."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
 
     def job(self, job: Job, cancelled: int = 0) -> None:
         """A job was paused or resumed, or its first `cancelled` tasks were cancelled."""
         if not job.options.durable:
-            self._book.send(job.session.peer, Standing([self._of_job(job, cancelled)], []))
+            self._state.send(job.session.peer, Standing([self._of_job(job, cancelled)], []))
 
     def report(self) -> None:
         """Tell of the tasks that were given another run since the last drain."""
-        book = self._book
-        while book.tried_tasks:
-            session, changed = book.tried_tasks.popitem()
+        state = self._state
+        while state.tried_tasks:
+            session, changed = state.tried_tasks.popitem()
             tasks = [
                 _of_task(job, index)
                 for job, index in changed
@@ -90,14 +90,14 @@ class Standings:
         return told
 
     def _of_job(self, job: Job, cancelled: int) -> JobStanding:
-        age = max(0.0, self._book.now - job.submitted)
+        age = max(0.0, self._state.now - job.submitted)
         return JobStanding(job.id, age, job.paused, cancelled)
 
     def _send(self, session: Session, jobs: list[JobStanding], tasks: list[TaskStanding]) -> None:
         if jobs:
-            self._book.send(session.peer, Standing(jobs, []))
+            self._state.send(session.peer, Standing(jobs, []))
         for start in range(0, len(tasks), MESSAGE_TASKS):
-            self._book.send(session.peer, Standing([], tasks[start : start + MESSAGE_TASKS]))
+            self._state.send(session.peer, Standing([], tasks[start : start + MESSAGE_TASKS]))
 
 
 def _of_task(job: Job, index: int) -> TaskStanding:

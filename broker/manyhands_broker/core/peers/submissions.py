@@ -8,7 +8,7 @@ from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.quotas import JOB_BYTES
 from manyhands_broker.core.model.requirements import kind_of
 from manyhands_broker.core.model.session import Session
-from manyhands_broker.core.model.task_state import State
+from manyhands_broker.core.model.task_state import TaskState
 from manyhands_broker.core.peers.cancellation import Cancelling
 from manyhands_broker.core.peers.delayed_acks import Courtesy
 from manyhands_broker.core.peers.durable import Durable
@@ -17,7 +17,7 @@ from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.value_relay import Exchange
 from manyhands_broker.core.state.function_registry import is_true, size_of
-from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.failure import SUBMIT_REJECTED, Failure
@@ -41,7 +41,7 @@ class Submissions:
 
     def __init__(
         self,
-        book: Book,
+        transitions: Transitions,
         durable: Durable,
         orphans: Orphans,
         courtesy: Courtesy,
@@ -50,7 +50,8 @@ class Submissions:
         standings: Standings,
         cancelling: Cancelling,
     ) -> None:
-        self._book = book
+        self._transitions = transitions
+        self._state = transitions.state
         self._durable = durable
         self._orphans = orphans
         self._courtesy = courtesy
@@ -61,7 +62,7 @@ class Submissions:
 
     def take(self, session: Session, groups: list[SubmitGroup], now: float) -> None:
         """A client submits tasks, or the same ones again."""
-        book = self._book
+        state = self._state
         count = sum(len(group.bodies) for group in groups)
         inputs, session.inputs = session.inputs, []
         counts: dict[str, int] = {}
@@ -70,8 +71,8 @@ class Submissions:
             if group.job in session.retired:
                 counts[group.job] = session.retired[group.job]
                 continue
-            if group.job in book.kept:
-                counts[group.job] = book.kept[group.job]["tasks"]
+            if group.job in state.kept:
+                counts[group.job] = state.kept[group.job]["tasks"]
                 self._too_late(session, group, counts[group.job])
                 durable = True
                 continue
@@ -80,7 +81,7 @@ class Submissions:
                 bodies, size = self._new(session, job, group)
             except ProtocolError as error:
                 self._reject(session, group, str(error))
-                known = book.jobs.get(group.job)
+                known = state.jobs.get(group.job)
                 if known is not None and known.options.durable:
                     # What there is of it is confirmed all the same, as in answer to every submission.
                     counts[known.id] = known.total
@@ -108,26 +109,26 @@ class Submissions:
 
     def _reject(self, session: Session, group: SubmitGroup, reason: str) -> None:
         """Turn a group down. Where there is no job, all of it is: it need not be closed then."""
-        first, known = 0, self._book.jobs.get(group.job)
+        first, known = 0, self._state.jobs.get(group.job)
         if known is not None:
             first = group.first
             mine = known.session is session
-            if mine or (known.options.durable and not self._book.is_of_another(session, known.id)):
+            if mine or (known.options.durable and not self._state.is_of_another(session, known.id)):
                 first = max(first, known.total)  # what is here already stays
             if mine:
                 # What comes after it, perhaps on its way already, is not taken either.
                 known.close()
                 if known.finished:
-                    self._book.retire(known)
-        self._book.counters["rejected_submissions"] += 1
-        self._book.send(session.peer, Rejected(group.job, first, reason))
+                    self._transitions.retire(known)
+        self._state.counters["rejected_submissions"] += 1
+        self._state.send(session.peer, Rejected(group.job, first, reason))
 
     def _too_late(self, session: Session, group: SubmitGroup, known: int) -> None:
         """Say which tasks of a group come after their job was closed. Copies of others are fine."""
         if group.first + len(group.bodies) > known:
             reason = f"job {group.job} is over or was cancelled: it takes no more tasks"
-            self._book.counters["rejected_submissions"] += 1
-            self._book.send(session.peer, Rejected(group.job, max(group.first, known), reason))
+            self._state.counters["rejected_submissions"] += 1
+            self._state.send(session.peer, Rejected(group.job, max(group.first, known), reason))
 
     def _new(self, session: Session, job: Job, group: SubmitGroup) -> tuple[list[Payload], int]:
         """What of a group is new, and its bytes; ProtocolError if a budget does not allow it."""
@@ -144,12 +145,12 @@ class Submissions:
 
     def _check(self, budget: str, refusal: str) -> None:
         if refusal:
-            self._book.counters[f"refused_{budget}"] += 1
+            self._state.counters[f"refused_{budget}"] += 1
             raise ProtocolError(refusal)
 
     def _append(self, job: Job, group: SubmitGroup, bodies: list[Payload], size: int) -> None:
         """Take what is new in a group; a copy of what came before changes nothing."""
-        book, session = self._book, job.session
+        state, session = self._state, job.session
         if not job.closed:
             if group.first > job.total:
                 job.skip_to(group.first)
@@ -158,27 +159,27 @@ class Submissions:
             if job.counted:
                 job.begin_behind(first)
             session.took(len(bodies), size)
-            book.queued += len(bodies)
-            book.counters["tasks_submitted"] += len(bodies)
+            state.queued += len(bodies)
+            state.counters["tasks_submitted"] += len(bodies)
             if group.closed:
                 job.close()
             if job.options.durable:
-                book.resident += size
+                state.resident += size
                 self._durable.taken(job, first, bodies, closed=group.closed)
             self._adopt(job)
             if job.doomed:
-                for piece in job.every_piece(State.QUEUED):
-                    book.stop(piece, None)
+                for piece in job.every_piece(TaskState.QUEUED):
+                    self._transitions.cancel(piece, None)
         if job.finished:
-            book.retire(job)
+            self._transitions.retire(job)
         else:
-            book.ready.add(job)
+            state.ready.add(job)
 
     def _job_of(self, session: Session, group: SubmitGroup, now: float) -> Job:
-        book = self._book
-        known = book.jobs.get(group.job)
+        state = self._state
+        known = state.jobs.get(group.job)
         if known is not None:
-            if known.options.durable and self._book.is_of_another(session, known.id):
+            if known.options.durable and self._state.is_of_another(session, known.id):
                 raise ProtocolError(f"job {group.job} belongs to another key")
             if known.options.durable:
                 self._durable.refuse(group, known.options, known.total)
@@ -193,7 +194,7 @@ class Submissions:
         if options.after and not options.durable:
             raise ProtocolError("only a durable job can come after others")
         for parent in options.after:
-            if self._book.is_of_another(session, parent):
+            if self._state.is_of_another(session, parent):
                 raise ProtocolError(f"job {parent}, which this one comes after, is of another key")
         account = session
         if options.durable:
@@ -202,7 +203,7 @@ class Submissions:
             account = self._durable.owner(session.account)
         cost = JOB_BYTES + _weight(group.options)
         kind = kind_of(frozenset(options.needs), tuple(sorted(options.resources.items())))
-        uses = book.functions.cost(group.function, account.ledger)
+        uses = state.functions.cost(group.function, account.ledger)
         self._check(*account.ledger.refuse_job(kind, cost + uses))
         self._check(
             *account.ledger.refuse_tasks(
@@ -210,19 +211,19 @@ class Submissions:
             )
         )
         job = Job(group.job, account, group.function, options, now)
-        book.open(job, cost)
-        book.counters["jobs_submitted"] += 1
-        job.waiting = not book.functions.use(job, trusted=session.who.commands)
+        state.open(job, cost)
+        state.counters["jobs_submitted"] += 1
+        job.waiting = not state.functions.use(job, trusted=session.who.commands)
         if job.waiting:
-            book.send(session.peer, Need(group.function))
+            state.send(session.peer, Need(group.function))
         if options.durable:
             self._durable.opened(job, session.account, group.first)
-            self._durable.follow(job)
+            self._durable.dependencies.follow(job)
         self._standings.apply(session, job, now)
-        hold_until = max(session.hold_until, book.resting_ids.get(job.id, 0.0))
+        hold_until = max(session.hold_until, state.resting_ids.get(job.id, 0.0))
         if hold_until > now:
             job.held = True
-            book.timers.at(hold_until, lambda _now: self._unhold(job), job)
+            state.timers.at(hold_until, lambda _now: self._unhold(job), job)
         self.limit(job)
         return job
 
@@ -230,20 +231,19 @@ class Submissions:
         """See to the deadline of a new job, or of one that comes from before the broker's start."""
         if job.options.deadline:
             when = job.submitted + job.options.deadline
-            self._book.timers.at(when, lambda _now: self._overdue(job), job)
+            self._state.timers.at(when, lambda _now: self._overdue(job), job)
 
     def _unhold(self, job: Job) -> None:
         job.held = False
-        self._book.ready.add(job)
+        self._state.ready.add(job)
 
     def _adopt(self, job: Job) -> None:
         """Take over what nodes run of a job that comes from before the broker's start."""
         adopted, results, unwanted = self._orphans.claim(job)
-        for piece, node, attempt in adopted:
-            self._book.adopt(piece, node, attempt)
-        job.withdraw(piece.indices.start for piece, _, _ in adopted)
+        if adopted:
+            self._transitions.adopt(job, adopted)
         for node, span in unwanted:
-            self._book.send(node.peer, Cancel([span]))
+            self._state.send(node.peer, Cancel([span]))
         for node, group in results:
             self._outcomes.results(node, group)
 
@@ -260,33 +260,33 @@ class Submissions:
 
     def function(self, session: Session, message: Function) -> None:
         """A client sends a function: its jobs that have waited for it go on."""
-        book = self._book
+        state = self._state
         # Without just one body it is none, and nodes would wait for another one for ever.
         sound = len(message.bodies) == 1
         if not (sound and (session.who.commands or is_true(message))):
-            book.counters["refused_functions"] += 1
+            state.counters["refused_functions"] += 1
             return
         ledger, digest = session.ledger, message.digest
-        refusal = ledger.refuse_function(book.functions.cost_of(message, ledger))
-        if refusal or size_of(message) > book.limits.function_bytes:
-            book.counters["refused_functions"] += 1
-            for job in book.functions.give_up(digest, ledger):
+        refusal = ledger.refuse_function(state.functions.cost_of(message, ledger))
+        if refusal or size_of(message) > state.limits.function_bytes:
+            state.counters["refused_functions"] += 1
+            for job in state.functions.give_up(digest, ledger):
                 self._turn_down(job, refusal)
             return
-        jobs = book.functions.add(message, session.account)
+        jobs = state.functions.add(message, session.account)
         self._durable.arrived(jobs, message)
         for job in jobs:
             job.waiting = False
-            book.ready.add(job)
+            state.ready.add(job)
 
     def _turn_down(self, job: Job, reason: str) -> None:
         """End a job whose function cannot be taken."""
-        book = self._book
-        book.counters["rejected_submissions"] += 1
+        state = self._state
+        state.counters["rejected_submissions"] += 1
         job.ending = Status.RAISED, Failure(SUBMIT_REJECTED, reason).encode()
         job.doomed = True
         if not job.options.durable:
-            book.send(job.session.peer, Rejected(job.id, 0, reason))
+            state.send(job.session.peer, Rejected(job.id, 0, reason))
             job.close()
         self._cancelling.whole(job)
 

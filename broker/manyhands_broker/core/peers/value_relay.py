@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.session import Session
-from manyhands_broker.core.model.stored_value import Item
-from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.model.stored_value import StoredValue
+from manyhands_broker.core.state.scheduler_state import SchedulerState
 from manyhands_shared.protocol.messages import InputGroup, Ping, Stock, Want
 from manyhands_shared.protocol.public_name import public_name
 
@@ -25,9 +25,9 @@ _NEWEST = 0.3
 class Exchange:
     """What nodes asked for, and what tasks refer to: by owner, then by key."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
-        self._shelves: dict[bytes, dict[bytes, Item]] = {}
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
+        self._shelves: dict[bytes, dict[bytes, StoredValue[Node]]] = {}
         self._sessions: dict[bytes, Session] = {}
         #: Bytes per second from clients to here.
         self.rate = ASSUMED_RATE
@@ -54,14 +54,14 @@ class Exchange:
         if session is not None:
             session.unheard = True
             if session.peer is not None:
-                self._book.send(session.peer, Ping(0))
+                self._state.send(session.peer, Ping(0))
 
     def heard(self, session: Session) -> None:
         """A session speaks: its values can be had again."""
         if session.unheard:
             session.unheard = False
             for job in session.jobs.values():
-                self._book.ready.add(job)
+                self._state.ready.add(job)
 
     def ended(self, session: Session) -> None:
         """A session is forgotten, and what it kept is gone."""
@@ -70,15 +70,18 @@ class Exchange:
             del self._sessions[owner]
             self._clear(owner)
 
-    def referred(self, session: Session, group: InputGroup) -> tuple[Item, ...]:
-        """The values that tasks of a session refer to; `Item.tasks` is for the caller to count."""
+    def referred(self, session: Session, group: InputGroup) -> tuple[StoredValue[Node], ...]:
+        """The values that tasks of a session refer to.
+
+        The caller counts `StoredValue.tasks`.
+        """
         shelf = self._shelves.setdefault(public_name(session.token), {})
         keys = [group.keys[at : at + 16] for at in range(0, len(group.keys), 16)]
         found = []
         for key, size in zip(keys, group.sizes, strict=False):
             item = shelf.get(key)
             if item is None:
-                item = shelf[key] = Item(key, shelf)
+                item = shelf[key] = StoredValue(key, shelf)
             item.size = size
             found.append(item)
         return tuple(dict.fromkeys(found))
@@ -86,14 +89,14 @@ class Exchange:
     def wanted(self, node: Node, want: Want) -> None:
         """A node needs a value."""
         session = self._sessions.get(want.owner)
-        young = self._book.now - self._book.started < self._book.limits.session_grace
+        young = self._state.now - self._state.started < self._state.limits.session_grace
         if session is None and not young:  # else it may come back, from before the broker's start
-            self._book.send(node.peer, Stock(want.key, []))
+            self._state.send(node.peer, Stock(want.key, []))
             return
         shelf = self._shelves.setdefault(want.owner, {})
         item = shelf.get(want.key)
         if item is None:
-            item = shelf[want.key] = Item(want.key, shelf)
+            item = shelf[want.key] = StoredValue(want.key, shelf)
         asked = bool(item.waiting)
         item.waiting[node] = None
         item.comes_to(node)
@@ -105,15 +108,15 @@ class Exchange:
         shelf = self._shelves.get(public_name(session.token), {})
         item = shelf.get(stock.key)
         if item is None:
-            self._book.counters["unexpected_messages"] += 1
+            self._state.counters["unexpected_messages"] += 1
         elif not stock.bodies:
             self._gone(shelf, item)
         else:
             if item.waiting:
                 self._measure(item)
             for node in item.waiting:
-                self._book.send(node.peer, stock)
-            self._book.counters["values_relayed"] += len(item.waiting)
+                self._state.send(node.peer, stock)
+            self._state.counters["values_relayed"] += len(item.waiting)
             item.holders |= item.waiting
             item.waiting.clear()
             item.settle()
@@ -129,12 +132,12 @@ class Exchange:
         for owner in [owner for owner in self._shelves if owner not in self._sessions]:
             self._clear(owner)
 
-    def _ask(self, session: Session, item: Item, want: Want) -> None:
-        item.asked_at = self._book.now
-        self._book.send(session.peer, want)
+    def _ask(self, session: Session, item: StoredValue[Node], want: Want) -> None:
+        item.asked_at = self._state.now
+        self._state.send(session.peer, want)
 
-    def _measure(self, item: Item) -> None:
-        seconds = self._book.now - item.asked_at - LATENCY / 2
+    def _measure(self, item: StoredValue[Node]) -> None:
+        seconds = self._state.now - item.asked_at - LATENCY / 2
         if item.size and seconds > 0:
             self.rate += _NEWEST * (item.size / seconds - self.rate)
             self.rate = max(self.rate, LEAST_RATE)
@@ -144,7 +147,7 @@ class Exchange:
         for item in list(shelf.values()):
             self._gone(shelf, item)
 
-    def _gone(self, shelf: dict[bytes, Item], item: Item) -> None:
+    def _gone(self, shelf: dict[bytes, StoredValue[Node]], item: StoredValue[Node]) -> None:
         del shelf[item.key]
         for node in {**item.waiting, **item.holders}:
-            self._book.send(node.peer, Stock(item.key, []))
+            self._state.send(node.peer, Stock(item.key, []))

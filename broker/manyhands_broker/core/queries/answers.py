@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import msgpack
 
-from manyhands_broker.core.model.task_state import State
-from manyhands_broker.core.queries import autoscaling
-
-if TYPE_CHECKING:
-    from manyhands_broker.core.model.job import Job
-    from manyhands_broker.core.model.node import Node
-    from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.model.summaries import without_long
+from manyhands_broker.core.queries import autoscaling, stored
+from manyhands_broker.core.queries.explain import reasons
+from manyhands_broker.core.queries.job_lookup import live_job
+from manyhands_broker.core.state.scheduler_state import SchedulerState
 
 #: Jobs in one answer: it is a single header frame, and nobody reads more at a time.
 PAGE_JOBS = 1_000
 #: Bytes of one answer behind which a page ends, older events are left out, and nodes are told of in
 #: fewer words: clients and nodes choose the texts in it.
 PAGE_BYTES = 1 << 20
-#: Bytes of an option that is told where many jobs are.
-_OPTION_BYTES = 512
 #: What is told of a node only as long as there is room.
 _LONG = ("resources", "free", "labels", "lacks")
 #: Characters of what a node says of itself.
@@ -45,40 +43,9 @@ class Reader:
         return self.commands or self.account == account
 
 
-def describe_job(book: Book, job: Job) -> dict[str, Any]:
-    """A job in plain values. `submitted` is in Unix seconds, `seconds` the run time of its tasks.
-
-    `copies`: tasks that run twice now; `speculated`: those that ever did.
-    """
-    counts, speculation = job.counts, job.speculation
-    return {
-        "id": job.id,
-        "name": job.options.name,
-        "function": book.functions.name(job.function),
-        "state": _job_state(job),
-        "open": not job.closed,
-        "tasks": job.total,
-        "queued": counts[State.QUEUED],
-        "running": counts[State.ASSIGNED],
-        "done": counts[State.DONE],
-        "failed": counts[State.FAILED],
-        "cancelled": counts[State.CANCELLED],
-        "priority": job.options.priority,
-        "durable": job.options.durable,
-        "options": job.options.to_map(),
-        "digest": job.function,
-        "copies": speculation.copies if speculation is not None else 0,
-        "speculated": speculation.given if speculation is not None else 0,
-        "story": list(job.story),
-        "seconds": job.seconds,
-        "submitted": job.submitted + book.epoch,
-        "session": job.session.name,
-        "account": job.session.account,
-        "owner": book.ledgers.called(job.session.account),
-    }
-
-
-def describe_node(book: Book, node: Node, now: float, needed: AbstractSet[str]) -> dict[str, Any]:
+def describe_node(
+    state: SchedulerState, node: Node, now: float, needed: AbstractSet[str]
+) -> dict[str, Any]:
     """A node in plain values, with the figures of its last heartbeat.
 
     `needed`: the labels that waiting jobs need; those that it has not got are told.
@@ -108,7 +75,7 @@ def describe_node(book: Book, node: Node, now: float, needed: AbstractSet[str]) 
         "cloudpickle": _word(node, "cloudpickle"),
         "labels": sorted(node.labels or ()),
         "lacks": [] if node.labels is None else sorted(needed - node.labels)[:_MOST_LACKS],
-        **book.figures(node.row),
+        **state.figures(node.row),
     }
 
 
@@ -116,41 +83,70 @@ def _word(node: Node, name: str) -> str:
     return str(node.info.get(name, ""))[:_WORD]
 
 
-def answer(book: Book, what: str, arguments: dict[str, Any], now: float, reader: Reader) -> Any:
+def answer(
+    state: SchedulerState, what: str, arguments: dict[str, Any], now: float, reader: Reader
+) -> Any:
     """The data of a `Reply`.
 
     Raises:
         LookupError: nothing is known by that name; the text says which.
     """
-    if what == "jobs":
-        return _page(book, arguments, reader)
-    if what == "job":
-        return _told_to(reader, _job(book, str(arguments.get("id", ""))))
-    if what == "nodes":
-        return _nodes(book, now)
-    if what == "events":
-        return _events(book, reader)
-    if what == "stats":
-        return {
-            "queued": book.queued,
-            "running": sum(session.assigned for session in book.sessions.values()),
-            "jobs": len(book.jobs),
-            "sessions": len(book.sessions),
-            "nodes": len(book.fleet),
-            "slots": book.fleet.slots,
-            "counters": dict(book.counters),
-        }
-    if what == "health":
-        return {**autoscaling.summary(book), "problems": autoscaling.problems(book)}
-    raise LookupError(f"unknown question {what!r}")
+    find = _ANSWERS.get(what)
+    if find is None:
+        raise LookupError(f"unknown question {what!r}")
+    return find(state, _Question(arguments, now, reader))
 
 
-def _job(book: Book, wanted: str) -> dict[str, Any]:
-    if wanted in book.jobs:
-        return describe_job(book, book.jobs[wanted])
-    if (kept := book.kept.get(wanted)) is not None:
+class _Question(NamedTuple):
+    arguments: dict[str, Any]
+    now: float
+    reader: Reader
+
+    @property
+    def job(self) -> str:
+        """Id of the job that it is about."""
+        return str(self.arguments.get("id", ""))
+
+
+def _job(state: SchedulerState, question: _Question) -> dict[str, Any]:
+    return _told_to(question.reader, _find(state, question.job))
+
+
+def _stats(state: SchedulerState, _question: _Question) -> dict[str, Any]:
+    return {
+        "queued": state.queued,
+        "running": sum(session.assigned for session in state.sessions.values()),
+        "jobs": len(state.jobs),
+        "sessions": len(state.sessions),
+        "nodes": len(state.fleet),
+        "slots": state.fleet.slots,
+        "counters": dict(state.counters),
+    }
+
+
+def _health(state: SchedulerState, _question: _Question) -> dict[str, Any]:
+    return {**autoscaling.summary(state), "problems": autoscaling.problems(state)}
+
+
+def _why(state: SchedulerState, question: _Question) -> list[str]:
+    return reasons(state, live_job(state, question.job))
+
+
+def _failed(state: SchedulerState, question: _Question) -> dict[str, Any]:
+    return stored.failed_tasks(state, question.job, question.arguments.get("first", 0))
+
+
+def _output(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
+    limit = question.arguments.get("limit", 1_000)
+    return stored.printed(state, question.job, limit if type(limit) is int else 1_000)
+
+
+def _find(state: SchedulerState, wanted: str) -> dict[str, Any]:
+    if wanted in state.jobs:
+        return state.summary(state.jobs[wanted])
+    if (kept := state.kept.get(wanted)) is not None:
         return kept
-    for old in filter(lambda old: old["id"] == wanted, reversed(book.history)):
+    for old in filter(lambda old: old["id"] == wanted, reversed(state.history)):
         return dict(old)
     raise LookupError(f"no job {wanted[:64]!r} here; `manyhands jobs` lists them")
 
@@ -160,12 +156,12 @@ def _told_to(reader: Reader, job: dict[str, Any]) -> dict[str, Any]:
     return job if reader.may_read(str(job.get("account", ""))) else {**job, "story": []}
 
 
-def _nodes(book: Book, now: float) -> list[dict[str, Any]]:
-    needed: set[str] = set().union(*book.ready.needs())
+def _nodes(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
+    needed: set[str] = set().union(*state.ready.needs())
     found = []
     size = 0
-    for node in book.fleet:
-        told = describe_node(book, node, now, needed)
+    for node in state.fleet:
+        told = describe_node(state, node, question.now, needed)
         if size < PAGE_BYTES:
             size += len(msgpack.packb([told[name] for name in _LONG]))
         else:
@@ -174,13 +170,13 @@ def _nodes(book: Book, now: float) -> list[dict[str, Any]]:
     return found
 
 
-def _events(book: Book, reader: Reader) -> list[dict[str, Any]]:
+def _events(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
     """The latest events. What nodes say may repeat what tasks have printed: that is for admins."""
     found: list[dict[str, Any]] = []
     size = 0
-    for event in reversed(book.events):
-        told = dict(event, at=event["at"] + book.epoch)
-        if told.pop("private") and not reader.commands:
+    for event in reversed(state.events):
+        told = dict(event, at=event["at"] + state.epoch)
+        if told.pop("private") and not question.reader.commands:
             told.update(text="told to admins alone", details={})
         size += len(msgpack.packb(told))
         if found and size > PAGE_BYTES:
@@ -189,17 +185,18 @@ def _events(book: Book, reader: Reader) -> list[dict[str, Any]]:
     return found[::-1]
 
 
-def _page(book: Book, arguments: dict[str, Any], reader: Reader) -> list[dict[str, Any]]:
+def _jobs(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
     """Jobs behind the first ``skip`` of all whose ids begin with ``begins``, at most ``limit``.
 
     Fewer where their texts are long, but at least one; and without options that are long.
     """
+    arguments = question.arguments
     skip, limit = arguments.get("skip", 0), arguments.get("limit", PAGE_JOBS)
     begins = arguments.get("begins", "")
     limit = min(limit, PAGE_JOBS)
-    live: Iterable[Job] = book.jobs.values()
-    past: Iterable[dict[str, Any]] = book.history
-    kept: Iterable[str] = book.kept
+    live: Iterable[Job] = state.jobs.values()
+    past: Iterable[dict[str, Any]] = state.history
+    kept: Iterable[str] = state.kept
     if begins:
         live = (job for job in live if job.id.startswith(begins))
         past = (old for old in past if old["id"].startswith(begins))
@@ -208,7 +205,7 @@ def _page(book: Book, arguments: dict[str, Any], reader: Reader) -> list[dict[st
     found: list[dict[str, Any]] = []
     size = 0
     for one in islice(every, skip, skip + limit):
-        job = _told_to(reader, _told(book, one))
+        job = _told_to(question.reader, _told(state, one))
         job = {**job, "options": without_long(job["options"])}
         size += len(msgpack.packb(job))
         if found and size > PAGE_BYTES:
@@ -217,31 +214,21 @@ def _page(book: Book, arguments: dict[str, Any], reader: Reader) -> list[dict[st
     return found
 
 
-def without_long(options: dict[str, Any]) -> dict[str, Any]:
-    """A job's options but for those of very many characters."""
-    return {
-        name: value
-        for name, value in options.items()
-        if type(value) in (bool, int, float) or len(msgpack.packb(value)) <= _OPTION_BYTES
-    }
-
-
-def _told(book: Book, one: Job | dict[str, Any] | str) -> dict[str, Any]:
+def _told(state: SchedulerState, one: Job | dict[str, Any] | str) -> dict[str, Any]:
     if isinstance(one, str):
-        return book.kept[one]
-    return one if isinstance(one, dict) else describe_job(book, one)
+        return state.kept[one]
+    return one if isinstance(one, dict) else state.summary(one)
 
 
-def _job_state(job: Job) -> str:
-    counts = job.counts
-    if job.finished:
-        return (
-            "cancelled" if counts[State.CANCELLED] else "failed" if counts[State.FAILED] else "done"
-        )
-    if job.paused:
-        return "paused"
-    if job.waiting or job.awaits:
-        return "waiting"
-    if counts[State.ASSIGNED]:
-        return "running"
-    return "queued" if counts[State.QUEUED] else "open"
+#: Question → what finds its answer.
+_ANSWERS: dict[str, Callable[[SchedulerState, _Question], Any]] = {
+    "events": _events,
+    "failed": _failed,
+    "health": _health,
+    "job": _job,
+    "jobs": _jobs,
+    "nodes": _nodes,
+    "output": _output,
+    "stats": _stats,
+    "why": _why,
+}

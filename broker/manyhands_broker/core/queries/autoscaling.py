@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from manyhands_broker.core.model.task_state import State
-
-if TYPE_CHECKING:
-    from manyhands_broker.core.model.job import Job
-    from manyhands_broker.core.model.requirements import Kind
-    from manyhands_broker.core.model.session import Session
-    from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.model.requirements import Kind
+from manyhands_broker.core.model.session import Session
+from manyhands_broker.core.model.task_state import TaskState
+from manyhands_broker.core.state.scheduler_state import SchedulerState
 
 #: Jobs that are looked at; the others are taken to be like these.
 _SAMPLE = 1_000
@@ -23,7 +21,7 @@ _MOST_SLOTS = 1_000_000
 _KINDS = 32
 
 
-def summary(book: Book) -> dict[str, Any]:
+def summary(state: SchedulerState) -> dict[str, Any]:
     """The cluster in figures that cost no more for ten million tasks than for ten.
 
     ``queued``: tasks that no node holds. ``held``: tasks that nodes hold, ``running`` of them on a slot.
@@ -34,18 +32,17 @@ def summary(book: Book) -> dict[str, Any]:
     states = dict.fromkeys(("ready", "suspected", "draining"), 0)
     slots = running = held = resident = 0
     cpu = 0.0
-    for node in book.fleet:
-        state = node.state
-        states[state] += 1
-        slots += 0 if state == "draining" else node.slots
+    for node in state.fleet:
+        states[node.state] += 1
+        slots += 0 if node.state == "draining" else node.slots
         running += min(node.held, node.slots)
         held += node.held
-        figures = book.figures(node.row)
+        figures = state.figures(node.row)
         cpu += figures.get("cpu", 0.0)
         resident += figures.get("rss", 0)
-    wanted = slots_wanted(book)
+    wanted = slots_wanted(state)
     return {
-        "queued": book.queued,
+        "queued": state.queued,
         "held": held,
         "running": running,
         "slots": slots,
@@ -59,8 +56,8 @@ def summary(book: Book) -> dict[str, Any]:
             for kind, slots in sorted(wanted.items(), key=lambda item: -item[1])[:_KINDS]
         ],
         "nodes": states,
-        "jobs": len(book.jobs),
-        "sessions": len(book.sessions),
+        "jobs": len(state.jobs),
+        "sessions": len(state.sessions),
         "node_cpu": cpu,
         "node_resident": resident,
     }
@@ -70,7 +67,7 @@ def _whole(slots: float) -> int:
     return math.ceil(min(slots, _MOST_SLOTS))
 
 
-def slots_wanted(book: Book) -> dict[Kind, float]:
+def slots_wanted(state: SchedulerState) -> dict[Kind, float]:
     """As many slots as would be done with what is queued and held in `Limits.scale_within` seconds.
 
     Told by the kind of tasks: what they need of a node. By the measured duration of each job's tasks;
@@ -80,9 +77,9 @@ def slots_wanted(book: Book) -> dict[Kind, float]:
     wanted: defaultdict[Kind, float] = defaultdict(float)
     limited: dict[Session, defaultdict[Kind, float]] = {}
     queued = 0
-    for job in islice(book.jobs.values(), _SAMPLE):
-        queued += job.counts[State.QUEUED]
-        slots = _slots_for(job, book.limits.scale_within)
+    for job in islice(state.jobs.values(), _SAMPLE):
+        queued += job.counts[TaskState.QUEUED]
+        slots = _slots_for(job, state.limits.scale_within)
         if slots:
             session = job.session
             share = limited.setdefault(session, defaultdict(float)) if session.limit else wanted
@@ -91,14 +88,14 @@ def slots_wanted(book: Book) -> dict[Kind, float]:
         fits = min(1.0, session.limit / sum(share.values()))
         for kind, slots in share.items():
             wanted[kind] += slots * fits
-    more = book.queued / queued if 0 < queued < book.queued else 1.0
+    more = state.queued / queued if 0 < queued < state.queued else 1.0
     return {kind: slots * more for kind, slots in wanted.items()}
 
 
 def _slots_for(job: Job, within: float) -> float:
-    tasks = job.counts[State.ASSIGNED]
+    tasks = job.counts[TaskState.ASSIGNED]
     if job.runnable:
-        tasks += job.counts[State.QUEUED]
+        tasks += job.counts[TaskState.QUEUED]
     if not tasks:
         return 0.0
     slots = float(tasks)
@@ -108,11 +105,11 @@ def _slots_for(job: Job, within: float) -> float:
     return slots * max(1.0, job.options.resources.get("cpus", 1.0))
 
 
-def problems(book: Book) -> list[str]:
+def problems(state: SchedulerState) -> list[str]:
     """What keeps the broker from taking work, a sentence each; empty if nothing does."""
-    if not book.store.has_room(0):
+    if not state.store.has_room(0):
         return [
-            book.store.gone()
+            state.store.gone()
             or "the journal has no room, so durable jobs are refused; forget jobs or free the disk"
         ]
     return []

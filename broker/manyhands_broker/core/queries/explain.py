@@ -7,18 +7,18 @@ from collections import Counter
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.machine import MEMORY
 from manyhands_broker.core.model.node import Node
-from manyhands_broker.core.model.task_state import State
-from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.model.task_state import TaskState
+from manyhands_broker.core.state.scheduler_state import SchedulerState
 from manyhands_shared.protocol.labels import lacking
 
 
-def reasons(book: Book, job: Job) -> list[str]:
+def reasons(state: SchedulerState, job: Job) -> list[str]:
     """Why tasks of a job wait, one sentence each; empty if none do."""
     found = []
     delayed, uncertain = len(job.delayed), len(job.uncertain)
-    line = job.counts[State.QUEUED] - delayed - uncertain
+    line = job.counts[TaskState.QUEUED] - delayed - uncertain
     if delayed:
-        wait = min(job.delayed.values()) - book.now
+        wait = min(job.delayed.values()) - state.now
         found.append(
             f"{delayed} tasks failed and wait to be run again; the next in {max(wait, 0):.1f} s"
         )
@@ -38,7 +38,7 @@ def reasons(book: Book, job: Job) -> list[str]:
         found.append(f"it comes after jobs that are not done: {', '.join(sorted(job.awaits))}")
     if job.held:
         found.append("the broker has just started and gives nodes a moment to come back")
-    nodes = [node for node in book.fleet if node.linked]
+    nodes = [node for node in state.fleet if node.linked]
     able = [node for node in nodes if _could(node, job)]
     if not nodes:
         found.append("no node is connected; start one with: manyhands worker")
@@ -52,7 +52,7 @@ def reasons(book: Book, job: Job) -> list[str]:
         found.append("its client does not take the results that it has")
     elif not found:
         busy = sum(min(node.held, node.slots) for node in nodes)
-        found.append(f"{busy} of {book.fleet.slots} slots are busy, and its turn has not come")
+        found.append(f"{busy} of {state.fleet.slots} slots are busy, and its turn has not come")
         found += _short(able)
     return found
 
@@ -69,8 +69,8 @@ def _short(able: list[Node]) -> list[str]:
 def _on_nodes(job: Job) -> list[str]:
     """What is to be said of tasks that do not wait any more."""
     found = []
-    if job.counts[State.ASSIGNED]:
-        found.append(f"{job.counts[State.ASSIGNED]} tasks are on nodes; none wait for one")
+    if job.counts[TaskState.ASSIGNED]:
+        found.append(f"{job.counts[TaskState.ASSIGNED]} tasks are on nodes; none wait for one")
     if job.speculation is not None and (copies := job.speculation.copies):
         found.append(
             f"{copies} of them run on a second node as well, for they take longer than the others"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from manyhands_broker.core.queries import autoscaling
-
-if TYPE_CHECKING:
-    from manyhands_broker.core.transitions import Book
+from manyhands_broker.core.state.scheduler_state import SchedulerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +26,11 @@ class Stats:
     counters: dict[str, int]
 
 
-def stats(book: Book) -> Stats:
+def stats(state: SchedulerState) -> Stats:
     """Return the figures of this moment."""
     return Stats(
-        autoscaling.summary(book),
-        autoscaling.problems(book),
-        book.ledgers.used(),
-        dict(book.counters),
+        autoscaling.summary(state),
+        autoscaling.problems(state),
+        state.ledgers.used(),
+        dict(state.counters),
     )

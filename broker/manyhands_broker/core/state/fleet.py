@@ -149,8 +149,16 @@ class Fleet:
         node.window = window
         self.update(node)
 
-    def update(self, node: Node) -> None:
-        """Sort the node anew after anything about it has changed but its labels and all it has."""
+    def update(self, node: Node, *, capabilities: bool = False) -> None:
+        """Sort the node anew after anything about it has changed.
+
+        `capabilities`: its labels, its host, or all that it has, have changed too.
+        """
+        if capabilities:
+            if node.host_id:
+                self._hosts.setdefault(node.host_id, {})[node] = None
+            self.hopeless = {kind for kind in self.hopeless if not node.suits(kind)}
+            self._sort(node)
         takes = node.linked and not node.draining
         able = takes and node.pressure != MEMORY
         if able != node.able:
@@ -177,13 +185,6 @@ class Fleet:
             idle = tier is not None and held < slots
             fits = idle and node.meets(kind.needs) and node.fits(kind.resources) > 0
             group.move(node, tier if fits else None)
-
-    def enlist(self, node: Node) -> None:
-        """Sort the node anew after what it could ever run has changed. `update` has to follow."""
-        if node.host_id:
-            self._hosts.setdefault(node.host_id, {})[node] = None
-        self.hopeless = {kind for kind in self.hopeless if not node.suits(kind)}
-        self._sort(node)
 
     def _sort(self, node: Node) -> None:
         for needs, group in self._groups.items():

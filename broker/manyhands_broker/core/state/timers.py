@@ -5,13 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.model.job import Job
 
 #: What is called when a call raises: with the exception, and the job that the call was for.
-OnFailure = Callable[[Exception, "Job | None"], None]
+OnFailure = Callable[[Exception, Job | None], None]
 
 
 class Timers:

@@ -46,7 +46,7 @@ def test_bytes_are_counted_over_all_sessions_of_a_key() -> None:
             else:
                 taken += 1
     assert taken == 8, "twice the window of the key"
-    assert world.core.book.counters["refused_bytes"] == 8 * 8 - taken
+    assert world.core.state.counters["refused_bytes"] == 8 * 8 - taken
     world.join(b"bob", BOB)
     assert not of(m.Rejected, world.say(b"bob", function(), submit("bobs", [bytes(MIB)])))
 
@@ -56,7 +56,7 @@ def test_a_session_within_its_share_is_taken_whatever_others_of_its_key_have() -
     greedy, modest = crowd(world, 2)
     while not of(m.Rejected, world.say(greedy, submit(f"job{random.random()}", [bytes(MIB)]))):
         pass
-    assert world.core.book.sessions[greedy.ljust(16, b".")].unfinished_bytes == 16 * MIB
+    assert world.core.state.sessions[greedy.ljust(16, b".")].unfinished_bytes == 16 * MIB
     for number in range(4):
         assert not of(m.Rejected, world.say(modest, submit(f"modest{number}", [bytes(MIB)])))
     assert of(m.Rejected, world.say(modest, submit("more", [bytes(MIB)])))
@@ -86,7 +86,7 @@ def test_tasks_are_counted_over_all_sessions_of_a_key() -> None:
         heard = world.say(peer, submit(f"job{number}", [b""] * 50))
         taken += not of(m.Rejected, heard)
     assert taken == 4
-    assert world.core.book.counters["refused_tasks"] == 12
+    assert world.core.state.counters["refused_tasks"] == 12
 
 
 def test_what_an_open_job_gets_beyond_the_window_is_turned_down_and_the_rest_goes_on() -> None:
@@ -129,7 +129,7 @@ def test_functions_are_counted_once_for_each_key_that_uses_them() -> None:
             heard = world.say(peer, code, submit(f"job{number}-{part}", [b""], code.digest))
             outcomes.append(not of(m.Rejected, heard))
     assert outcomes == [True] * 4 + [False] * 8
-    [ledger] = [ledger for ledger in world.core.book.ledgers if ledger.key == ALICE.key]
+    [ledger] = [ledger for ledger in world.core.state.ledgers if ledger.key == ALICE.key]
     assert 8 * MIB < ledger.function_bytes < 9 * MIB
     world.say(peer, m.Cancel([m.Span("job0-0", 0, []), m.Span("job0-1", 0, [])]))
     code = function(b"x" * (4 * MIB))
@@ -150,7 +150,7 @@ def test_a_job_whose_function_comes_later_and_is_too_much_fails(durable: bool) -
         assert b"--function-bytes" in results.groups[0].bodies[0]
     else:
         assert "--function-bytes" in refused(of(m.Rejected, heard))
-    assert "job" not in world.core.book.jobs
+    assert "job" not in world.core.state.jobs
 
 
 def test_what_jobs_ask_for_counts_with_the_functions() -> None:
@@ -206,7 +206,7 @@ def test_nodes_are_counted_and_a_link_is_one_nodes() -> None:
     hello = m.WorkerHello(1, "other", b"o" * 16, 1, 1_000, [], {})
     [answer] = of(m.Refused, world.say(b"node0", hello))
     assert answer.code == "bad-hello"
-    assert len(world.core.book.fleet) == 3
+    assert len(world.core.state.fleet) == 3
     other = key("second", "worker")
     assert of(m.WorkerWelcome, world.work(b"other0", other))
     assert of(m.WorkerWelcome, world.work(b"other1", other))
@@ -232,7 +232,7 @@ def test_results_left_untaken_are_counted_over_all_sessions_of_a_key() -> None:
     for number, peer in enumerate(peers):
         world.say(peer, submit(f"job{number}", [b""] * 20))
     ran = run(world, 320, bytes(MIB // 4))
-    ledger = world.core.book.sessions[peers[0].ljust(16, b".")].ledger
+    ledger = world.core.state.sessions[peers[0].ljust(16, b".")].ledger
     assert 4 * MIB <= ledger.unacked < 5 * MIB, "and not sixteen times that of a session"
     assert len(ran) < 20
     while len(ran) < 320:  # those that take theirs go on
@@ -281,7 +281,7 @@ def test_an_admin_may_let_a_key_have_a_priority() -> None:
         world.say(peer, function())
     world.say(b"bob", submit("bobs", [b""] * 10))
     world.say(b"alice", submit("urgent", [b""] * 10, priority=9))
-    assert world.core.book.jobs["urgent"].priority == 7
+    assert world.core.state.jobs["urgent"].priority == 7
     world.work(b"node", NODE, 1)
     order = run(world, 150)
     assert order == ["urgent"] * 10 + ["bobs"] * 10

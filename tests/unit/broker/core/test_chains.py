@@ -31,11 +31,11 @@ def left(world: World, seconds: float = 5.0) -> int:
     """How many jobs are not over after some time."""
     world.wait(seconds)
     world.core.validate()
-    return len(world.core.book.jobs)
+    return len(world.core.state.jobs)
 
 
 def states(world: World) -> set[str]:
-    kept = world.core.book.kept
+    kept = world.core.state.kept
     return {str(kept[job_id]["state"]) for job_id in kept}
 
 
@@ -55,7 +55,7 @@ def test_a_deadline_ends_all_that_comes_after(world: World, restart: bool) -> No
     assert states(world) == {"failed", "cancelled"}
     world.restart()
     assert left(world) == 0
-    assert len(world.core.book.kept) == LONG
+    assert len(world.core.state.kept) == LONG
 
 
 def test_many_jobs_after_one_all_end_with_it(world: World) -> None:
@@ -70,7 +70,7 @@ def test_many_jobs_after_one_all_end_with_it(world: World) -> None:
 def test_what_ends_is_told_a_few_at_a_time(world: World) -> None:
     chain(world, LONG)
     world.drain((b"client", m.Cancel([m.Span("0", 0, [])])))
-    assert len(world.core.book.jobs) > LONG / 2, "a drain must not take a second"
+    assert len(world.core.state.jobs) > LONG / 2, "a drain must not take a second"
 
 
 class Odd(MemoryJournal):
@@ -117,7 +117,7 @@ def test_a_job_that_breaks_a_drain_ends_with_the_cause(odd: World) -> None:
     odd.node()
     assert {job for job, _ in odd.assigned()} == {"good"}
     assert odd.ask("job", id="bad")["state"] == "failed"
-    counters = odd.core.book.counters
+    counters = odd.core.state.counters
     assert (counters["internal_errors"], counters["jobs_broken"]) == (1, 1)
     [line] = [text for text in odd.said if "bad" in text]
     assert "ZeroDivisionError: division by zero" in line
@@ -126,7 +126,7 @@ def test_a_job_that_breaks_a_drain_ends_with_the_cause(odd: World) -> None:
 def test_a_job_that_breaks_a_timer_ends_with_the_cause(odd: World) -> None:
     odd.node()
     odd.submit(1, "bad")
-    odd.core.book.jobs["bad"].chunks[0].payloads[0] = b"here"  # so that it runs
+    odd.core.state.jobs["bad"].chunks[0].payloads[0] = b"here"  # so that it runs
     odd.submit(2, "heir", after=["bad"])
     odd.submit(2, "good")
     odd.drain((b"client", m.Attach("heir")))
@@ -145,9 +145,9 @@ def test_the_same_failure_is_logged_once(odd: World) -> None:
         odd.wait(2.0)
         node = b"node%d" % number
         odd.node(node)
-        assert "bad" in odd.core.book.kept
+        assert "bad" in odd.core.state.kept
         odd.drain((node, m.Bye("done")), (b"client", m.Query(1, "forget", {"id": "bad"})))
-    assert odd.core.book.counters["jobs_broken"] == 5
+    assert odd.core.state.counters["jobs_broken"] == 5
     assert len([text for text in odd.said if "ZeroDivisionError" in text]) == 1
 
 
@@ -164,7 +164,7 @@ def test_a_job_whose_attempts_are_used_up_ends(world: World) -> None:
     world.submit(2)
     world.submit(1, "good")
     world.drain((b"client", m.Attach("job")))
-    world.core.book.jobs["job"].chunks[0].attempts[0] = (1 << 32) - 1
+    world.core.state.jobs["job"].chunks[0].attempts[0] = (1 << 32) - 1
     world.node()
     world.wait(1.0, b"node")
     assert world.results() == [("job", 0, Status.LOST), ("job", 1, Status.LOST)]

@@ -276,9 +276,9 @@ def test_every_task_ends_once_whatever_happens(seed: int) -> None:
     world.drain()
     wanted = {(job, index) for job, count in world.submitted.items() for index in range(count)}
     assert world.results.keys() == wanted, f"seed {seed}"
-    book = world.core.book
-    assert not book.queued
-    for node in book.fleet:
+    state = world.core.state
+    assert not state.queued
+    for node in state.fleet:
         assert not node.twins, f"seed {seed}"
         assert not node.stopping or node.peer in world.dead, f"seed {seed}"
 
@@ -290,6 +290,6 @@ def test_tasks_run_twice_in_these_histories() -> None:
         for _ in range(60):
             world.step()
         world.drain()
-        counts += world.core.book.counters
+        counts += world.core.state.counters
     assert counts["tasks_speculated"] > 10
     assert counts["tasks_speculated"] > counts["speculations_won"] > 0

@@ -171,7 +171,7 @@ def test_a_standing_cannot_grow_the_broker() -> None:
         tasks = [m.TaskStanding(f"job-{number}", index, 1, 1, "x") for index in range(4_000)]
         jobs = [m.JobStanding("job", 1.0, False, 0), m.JobStanding(f"job-{number}", 0.0, True, 0)]
         world.drain((b"client", m.Standing(jobs, tasks)))
-    [session] = world.core.book.sessions.values()
+    [session] = world.core.state.sessions.values()
     parts = sum(1 + len(tasks) for _, tasks in session.standings.values())
     assert parts == session.standing_parts <= 1 << 18
 

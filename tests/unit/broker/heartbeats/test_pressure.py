@@ -126,7 +126,7 @@ class World:
         return effects
 
     def press(self, name: str, level: str) -> list[Any]:
-        node = self.core.book.fleet.by_name[name]
+        node = self.core.state.fleet.by_name[name]
         return self.tell(Pressed(node.row, node.boot_id, level))
 
     def submit(self, count: int, job: str = "j", **options: Any) -> dict[str, int]:
@@ -153,8 +153,8 @@ def test_a_node_short_of_memory_gets_nothing_while_another_could_take_it() -> No
     world.press("a", MEMORY)
     assert set(world.submit(1_000)) == {"b"}
     assert world.drain() == {}, "b is busy, and its turn will come"
-    job = world.core.book.jobs["j"]
-    assert reasons(world.core.book, job)[1:] == [
+    job = world.core.state.jobs["j"]
+    assert reasons(world.core.state, job)[1:] == [
         "nodes that are short of memory get nothing new: a"
     ]
     world.press("a", NONE)
@@ -178,8 +178,8 @@ def test_where_all_are_short_of_memory_there_is_a_task_for_each_slot(options: An
     for name in "ab":
         world.press(name, MEMORY)
     assert world.submit(1_000, **options) == {"a": 2, "b": 2}
-    job = world.core.book.jobs["j"]
-    assert "every node that could run it is short of memory" in reasons(world.core.book, job)[1]
+    job = world.core.state.jobs["j"]
+    assert "every node that could run it is short of memory" in reasons(world.core.state, job)[1]
 
 
 @pytest.mark.parametrize("end", ["leaves", "drains", "loses its link"])
@@ -211,17 +211,17 @@ def test_it_is_told_once_and_seen() -> None:
     world.press("a", MEMORY)
     world.press("a", MEMORY)
     world.press("a", LOAD)
-    events = [event for event in world.core.book.events if event["kind"] == "memory-short"]
+    events = [event for event in world.core.state.events if event["kind"] == "memory-short"]
     assert [(event["node"], "1024 MiB" in event["text"]) for event in events] == [("a", True)]
     from manyhands_broker.core.queries.answers import Reader, answer
 
-    nodes = answer(world.core.book, "nodes", {}, 1.0, Reader("", commands=True))
+    nodes = answer(world.core.state, "nodes", {}, 1.0, Reader("", commands=True))
     assert {node["name"]: node["pressure"] for node in nodes} == {"a": LOAD, "b": NONE}
 
 
 def test_news_of_an_earlier_life_of_a_node_are_not_its_own() -> None:
     world = World("ab")
-    row = world.core.book.fleet.by_name["a"].row
+    row = world.core.state.fleet.by_name["a"].row
     world.tell(Pressed(row, b"other boot id!!!", MEMORY))
     world.tell(Pressed(77, BOOT, MEMORY))
     assert set(world.submit(100)) == {"a", "b"}

@@ -421,5 +421,5 @@ def test_a_record_that_cannot_be_used_is_set_aside_by_name(place: Path) -> None:
     world.core.validate()
     for job in ("bad", "worse"):
         assert job in world.ask("job", id=job)["story"][0]
-    assert world.core.book.counters["jobs_set_aside"] == 2
+    assert world.core.state.counters["jobs_set_aside"] == 2
     journal.close()

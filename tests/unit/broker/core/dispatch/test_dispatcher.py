@@ -74,7 +74,7 @@ def test_durations_are_forgotten_with_their_functions(
     world.node(NODES[0])
     world.submit(1, "first")
     end(world, NODES[0], "first", [0], 0.0001)
-    functions = world.core.book.functions
+    functions = world.core.state.functions
     assert len(functions._seconds) == 1
     other = b"o" * 16
     world.drain(

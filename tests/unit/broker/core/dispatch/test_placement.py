@@ -70,7 +70,7 @@ class World:
 
     def end(self, name: str, count: int = 1, seconds: float = 0.0) -> str:
         """A node ends that many of what it holds, which took so long each; who gets what then."""
-        node = self.core.book.fleet.by_name[name]
+        node = self.core.state.fleet.by_name[name]
         for _ in range(count):
             chunk = next(iter(node.holds))
             offset = chunk.holders.index(node)
@@ -95,7 +95,7 @@ class World:
 
     @property
     def counters(self) -> Counter[str]:
-        return self.core.book.counters
+        return self.core.state.counters
 
 
 def test_a_task_goes_where_the_last_one_brought_its_value() -> None:
@@ -186,7 +186,7 @@ def test_a_node_that_has_the_value_and_cannot_take_tasks_is_passed_over(how: str
     elif how == "is short of memory":
         from manyhands_broker.core import Pressed
 
-        node = world.core.book.fleet.by_name[there]
+        node = world.core.state.fleet.by_name[there]
         world.core.handle(Pressed(node.row, node.boot_id, "memory"), world.now)
     elif how == "drains":
         world.say(there, m.Renew(1, 1, 0))
@@ -334,7 +334,7 @@ def test_a_task_that_may_have_waited_for_its_data_is_slow_later() -> None:
     world.say("a", m.Results(1, [group]))
     info = {"host_id": "b"}
     world.say("b", m.WorkerHello(1, "b", b"b" * 16, 1, 8192, [], info))
-    job = world.core.book.jobs["j"]
+    job = world.core.state.jobs["j"]
     job.carry = 3.0
     given = ""
     while not given and world.now < 10.0:
@@ -343,7 +343,7 @@ def test_a_task_that_may_have_waited_for_its_data_is_slow_later() -> None:
     assert given == "b"
     assert 4.5 <= world.now < 5.5
     [value] = job.chunks[0].inputs[3]
-    assert value.is_at(world.core.book.fleet.by_name["b"])
+    assert value.is_at(world.core.state.fleet.by_name["b"])
 
 
 def test_while_a_client_is_not_heard_nothing_that_needs_its_values_is_given_out() -> None:

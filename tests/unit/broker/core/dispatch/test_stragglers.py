@@ -171,7 +171,7 @@ def test_resources_are_what_a_copy_takes_too() -> None:
     [node] = [node for node in world.ask("nodes") if node["name"] == "large"]
     assert (node["held"], node["free"]["cpus"]) == (1, 3.0), "it is being stopped"
     # The node says what it has anew; what is being stopped counts all the same.
-    world.core.book.fleet.by_name["large"].equip({"cpus": 6.0})
+    world.core.state.fleet.by_name["large"].equip({"cpus": 6.0})
     world.drain((b"large", world.result(3, attempt=2, status=Status.CANCELLED)))
     [node] = [node for node in world.ask("nodes") if node["name"] == "large"]
     assert (node["held"], node["free"]["cpus"]) == (0, 6.0)

@@ -114,7 +114,7 @@ def test_kinds_that_no_node_could_run_cost_nothing_until_one_comes(
     for _ in range(3):
         world.ask("stats")
     assert not looked
-    assert len(world.core.book.fleet.hopeless) == 60
+    assert len(world.core.state.fleet.hopeless) == 60
     world.node(b"able", labels=["label7"])
     assert set(looked[:60]) == {"able"}, "none of the others is looked at again"
     assert {job for job, _ in world.assigned(b"able")} == {"job7"}
@@ -144,5 +144,5 @@ def test_jobs_that_are_over_are_forgotten_though_no_node_could_run_them() -> Non
         world.drain((b"client", m.Cancel([m.Span(f"job{number}", 0, [])])))
     world.wait(3.0, b"node")
     world.ask("stats")
-    [kind] = world.core.book.ready._levels[0]
+    [kind] = world.core.state.ready._levels[0]
     assert kind.needs == {"elsewhere"}

@@ -152,14 +152,14 @@ def test_spilled_payloads_are_the_same(resident: int) -> None:
     world.submit(3_000, closed=False)
     world.submit(10, first=3_000)
     world.wait(0.1)
-    assert world.core.book.resident <= resident + 100
+    assert world.core.state.resident <= resident + 100
     world.node(slots=50)
     seen: dict[int, Any] = {}
     while given := world.assigned():
         seen |= {index: body for (_, index), (_, body) in given.items()}
         world.drain(*((b"node", world.result(i, n)) for (_, i), (n, _) in given.items()))
     assert seen == {index: b"arg%d" % index for index in range(3_010)}
-    assert world.core.book.resident == 0
+    assert world.core.state.resident == 0
 
 
 def test_spilling_in_the_drain_of_the_assignment() -> None:

@@ -29,8 +29,8 @@ def test_a_worker_cannot_take_queued_tasks_by_claiming_to_run_them(durable: bool
     world.drain((b"thief", world.result(0, 5, body=b"forged")))
     world.drain((b"client", m.Attach("job")))
     assert world.results() == []
-    assert world.core.book.jobs["job"].queued == 3
-    assert world.core.book.counters["refused_attempts"] == 3
+    assert world.core.state.jobs["job"].queued == 3
+    assert world.core.state.counters["refused_attempts"] == 3
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_nor_does_it_by_naming_a_job_that_comes_later() -> None:
     world.drain((b"thief", world.result(0, 1, body=b"forged")))
     assert world.results() == []
     assert [span for cancel in world.take(b"thief", m.Cancel) for span in cancel.spans]
-    assert world.core.book.jobs["job"].queued == 1
+    assert world.core.state.jobs["job"].queued == 1
 
 
 def test_a_node_that_was_given_up_gets_nothing_back_by_its_word() -> None:
@@ -95,7 +95,7 @@ def test_what_a_node_says_of_others_tasks_is_not_written_down() -> None:
     world.drain((other, m.Output("job", 1, 0, "forged")), (holder, m.Output("job", 1, 0, "true")))
     world.drain((holder, m.Output("job", 7, 0, "another attempt's")))
     assert [line["text"] for line in world.ask("output", id="job")] == ["true"]
-    assert world.core.book.counters["refused_output"] == 2
+    assert world.core.state.counters["refused_output"] == 2
 
 
 @pytest.fixture
@@ -162,6 +162,10 @@ def test_a_link_is_one_sessions() -> None:
     world.keys[b"alice"] = ALICE
     for number in range(3):
         world.say(b"alice", m.ClientHello(1, bytes([number]) * 16, "", 0, 0, {}))
-    assert [session.peer for session in world.core.book.sessions.values()] == [None, None, b"alice"]
+    assert [session.peer for session in world.core.state.sessions.values()] == [
+        None,
+        None,
+        b"alice",
+    ]
     world.wait(61.0)
-    assert len(world.core.book.sessions) == 1
+    assert len(world.core.state.sessions) == 1

@@ -42,7 +42,7 @@ def test_attaching_in_the_drain_in_which_the_job_ends(world: World) -> None:
 def test_attach_to_what_is_not_there(world: World) -> None:
     world.submit(durable=False)
     world.drain((b"client", m.Attach("job")), (b"client", m.Attach("none")))
-    assert not world.core.book.readers
+    assert not world.core.state.readers
     assert world.take(b"client", m.Detach) == [m.Detach("none")], "one's own attached job goes on"
     world.client(b"other")
     world.drain((b"other", m.Attach("job")))
@@ -78,7 +78,7 @@ def test_results_that_are_held_back_come_later_from_where_they_stopped(over: boo
         world.assigned()
         world.drain((b"node", world.result(4)))
         assert world.results(b"other") == [("job", 4, 0)], "and again as they come"
-    assert not world.core.book.held_readers
+    assert not world.core.state.held_readers
 
 
 def test_who_leaves_while_results_are_held_back_leaves_nothing() -> None:
@@ -89,9 +89,9 @@ def test_who_leaves_while_results_are_held_back_leaves_nothing() -> None:
     for farewell in (m.Detach("job"), m.Bye("")):
         world.client(b"other")
         world.drain((b"other", m.Attach("job")), (b"other", m.Throttle("job", hold=True)))
-        assert world.core.book.held_readers
+        assert world.core.state.held_readers
         world.drain((b"other", farewell))
-        assert not world.core.book.held_readers
+        assert not world.core.state.held_readers
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -155,7 +155,7 @@ def test_a_reader_that_takes_nothing_is_given_no_more(world: World) -> None:
     world.wait(0.1, b"node")
     for index in range(100):
         world.drain((b"node", world.result(index)))
-    session = world.core.book.session_of[b"client"]
+    session = world.core.state.session_of[b"client"]
     assert session.unacked_bytes < 2_000
     seen: list[tuple[str, int, int]] = []
     while len(seen) < 100:
@@ -174,8 +174,8 @@ def test_the_end_of_a_reader_leaves_nothing(world: World) -> None:
     world.drain((b"other", m.Attach("job")))
     world.wait(0.1, b"node")
     world.drain((b"other", m.Bye("")))
-    assert not world.core.book.readers
-    assert not world.core.book.jobs["job"].watchers
+    assert not world.core.state.readers
+    assert not world.core.state.jobs["job"].watchers
     world.run_all()
 
 

@@ -67,8 +67,8 @@ def test_what_waiting_jobs_need_is_gathered_once_for_all_nodes(world: KeyedWorld
         world.say(b"alice", submit(f"job{number}", [b""], needs=[f"label{number}"]))
         world.work(b"node%d" % number, NODE, labels=["pickle", f"label{number}x"])
     calls = []
-    gather = world.core.book.ready.needs
-    world.core.book.ready.needs = lambda: calls.append(0) or gather()  # type: ignore[method-assign,func-returns-value]
+    gather = world.core.state.ready.needs
+    world.core.state.ready.needs = lambda: calls.append(0) or gather()  # type: ignore[method-assign,func-returns-value]
     assert all(len(node["lacks"]) == 60 for node in world.ask("nodes", b"root"))
     assert len(calls) == 1
 
@@ -77,9 +77,9 @@ def test_a_client_that_does_not_read_gets_no_more_answers(world: KeyedWorld) -> 
     heavy(world, 300)
     for _ in range(100):
         world.say(b"bob", m.Query(1, "jobs", {}))
-    session = world.core.book.sessions[b"bob".ljust(16, b".")]
+    session = world.core.state.sessions[b"bob".ljust(16, b".")]
     assert MOST <= session.answer_bytes < MOST + (2 << 20)
-    assert world.core.book.counters["refused_answers"] > 50
+    assert world.core.state.counters["refused_answers"] > 50
     [refused] = answers(world.say(b"bob", m.Query(7, "jobs", {})))
     assert (refused.request, refused.data) == (7, None)
     assert "the key bob has answers of" in refused.error
@@ -94,25 +94,25 @@ def test_a_client_that_reads_gets_all_its_answers(world: KeyedWorld) -> None:
         assert not reply.error
         for ping in [message for message in heard if isinstance(message, m.Ping)]:
             world.say(b"bob", m.Pong(ping.counter))
-    assert not world.core.book.counters["refused_answers"]
+    assert not world.core.state.counters["refused_answers"]
 
 
 def test_who_did_not_get_the_ping_cannot_answer_it(world: KeyedWorld) -> None:
     heavy(world, 300)
     for number in range(100):
         world.say(b"bob", m.Query(number, "jobs", {}), m.Pong(number), m.Pong((1 << 64) - 1))
-    assert world.core.book.counters["refused_answers"]
+    assert world.core.state.counters["refused_answers"]
 
 
 def test_a_client_that_asks_on_without_reading_is_cut_off(world: KeyedWorld) -> None:
-    world.core.book.sessions[b"bob".ljust(16, b".")].answered(2 * MOST, 5)
+    world.core.state.sessions[b"bob".ljust(16, b".")].answered(2 * MOST, 5)
     [refused] = [
         message
         for message in world.say(b"bob", m.Query(1, "stats", {}))
         if isinstance(message, m.Refused)
     ]
     assert refused.code == "full"
-    assert b"bob".ljust(16, b".") not in world.core.book.sessions
+    assert b"bob".ljust(16, b".") not in world.core.state.sessions
 
 
 def test_the_last_words_of_tasks_are_for_their_key_and_for_admins(world: KeyedWorld) -> None:
@@ -135,8 +135,8 @@ def test_events_of_a_key_are_taken_at_a_rate(world: KeyedWorld) -> None:
     world.work(b"node", NODE)
     for _ in range(3_000):
         world.say(b"node", m.Event("child-died", "again", {}))
-    assert world.core.book.counters["events_child-died"] == 1_000
-    assert world.core.book.counters["refused_events"] == 2_000
+    assert world.core.state.counters["events_child-died"] == 1_000
+    assert world.core.state.counters["refused_events"] == 2_000
     world.work(b"honest", key("second", "worker"))
     world.say(b"honest", m.Event("child-died", "once", {}))
     assert world.ask("events", b"root")[-1]["node"] == "honest"

@@ -63,7 +63,7 @@ class Cluster:
 
     @property
     def wanted(self) -> int:
-        return int(summary(self.core.book)["slots_wanted"])
+        return int(summary(self.core.state)["slots_wanted"])
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def cluster() -> Cluster:
 def test_nothing_to_do_wants_nothing(cluster: Cluster) -> None:
     assert cluster.wanted == 0
     cluster.node("n", 4)
-    assert summary(cluster.core.book)["slots_wanted"] == 0
+    assert summary(cluster.core.state)["slots_wanted"] == 0
 
 
 def test_what_was_not_measured_wants_a_slot_each(cluster: Cluster) -> None:
@@ -122,7 +122,7 @@ def test_a_mixed_fleet_is_told_what_kind_of_node_is_wanted(cluster: Cluster) -> 
     cluster.say(b"d", m.ClientHello(1, b"u" * 16, "careful", 0, 4, {}))
     cluster.submit(20, b"d", resources={"gpu": 1})
     cluster.submit(20, b"d")
-    assert summary(cluster.core.book)["wanted"] == [
+    assert summary(cluster.core.state)["wanted"] == [
         {"resources": {}, "labels": ["pickle"], "slots": 7},
         {"resources": {"gpu": 1.0}, "labels": ["pickle"], "slots": 4},
     ]
@@ -138,7 +138,7 @@ def test_many_jobs_cost_no_more_than_a_sample(cluster: Cluster) -> None:
 def test_slots_of_a_node_that_leaves_do_not_count(cluster: Cluster) -> None:
     cluster.node("stays", 2)
     cluster.node("leaves", 4)
-    assert summary(cluster.core.book)["slots"] == 6
+    assert summary(cluster.core.state)["slots"] == 6
     cluster.say(b"c", m.Query(1, "drain", {"node": "leaves"}))
-    seen = summary(cluster.core.book)
+    seen = summary(cluster.core.state)
     assert (seen["slots"], seen["nodes"]["draining"]) == (2, 1)

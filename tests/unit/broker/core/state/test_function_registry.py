@@ -26,6 +26,6 @@ def test_a_function_of_another_number_of_bodies_is_refused(bodies: list[Any]) ->
     say(b"c", m.ClientHello(1, b"t" * 16, "", 0, 0, {}))
     say(b"c", m.Submit([m.SubmitGroup("j", DIGEST, {}, 0, True, [b"args"])]))
     assert not say(b"c", m.Function(DIGEST, "f", bodies))
-    assert core.book.counters["refused_functions"] == 1
+    assert core.state.counters["refused_functions"] == 1
     sent = say(b"c", m.Function(DIGEST, "f", [b"code"]))
     assert any(isinstance(message, m.Assign) for message in sent)

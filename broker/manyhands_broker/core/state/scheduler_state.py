@@ -1,0 +1,208 @@
+"""Everything the scheduler knows, in one place that its parts share, and what it wants done."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from typing import Any
+
+from manyhands_broker.core.effects import Effect, Forget, Persist, Say, Send
+from manyhands_broker.core.fault_isolation import Breakdowns
+from manyhands_broker.core.limits import Limits
+from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.model.quotas import Ledger, Ledgers
+from manyhands_broker.core.model.session import Session
+from manyhands_broker.core.model.summaries import describe_job
+from manyhands_broker.core.records import Record, TaskTried
+from manyhands_broker.core.state.finished_jobs import Kept
+from manyhands_broker.core.state.fleet import Fleet
+from manyhands_broker.core.state.function_registry import Functions
+from manyhands_broker.core.state.ready_queue import ReadyQueue
+from manyhands_broker.core.state.timers import Timers
+from manyhands_broker.core.store import Store
+from manyhands_shared.protocol.messages import Message, ResultGroup
+
+#: Row of the last-seen table → the figures of the node's last heartbeat.
+Figures = Callable[[int], dict[str, Any]]
+
+#: Characters of an event that are kept and logged.
+EVENT_CHARS = 1_000
+#: Kinds of events that are counted apart.
+MAX_EVENT_KINDS = 64
+
+
+class SchedulerState:
+    """Sessions, jobs, nodes and functions; and the effects of the event at hand."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        broker_id: bytes,
+        epoch: float,
+        figures: Figures,
+        store: Store,
+        rng: random.Random,
+        now: float,
+    ) -> None:
+        self.now = now
+        self.started = now
+        self.limits = limits
+        self.store = store
+        self.random = rng
+        self.broker_id = broker_id
+        #: What to add to `now` for the wall clock's time; for people to read, never to decide by.
+        self.epoch = epoch
+        self.figures = figures
+        self.sessions: dict[bytes, Session] = {}
+        self.session_of: dict[bytes, Session] = {}
+        self.ledgers = Ledgers(limits)
+        self.jobs: dict[str, Job] = {}
+        #: Those on whose account durable jobs run, by name: they have no link and never expire.
+        self.owners: dict[str, Session] = {}
+        #: Durable jobs that are over, and jobs that wait for a job to be done.
+        self.kept = Kept()
+        self.followers: dict[str, list[Job]] = {}
+        #: Jobs that are over whose followers are still to be told: id, state, followers. A list and no
+        #: recursion, for users make chains as long as they like.
+        self.over: deque[tuple[str, str, deque[Job]]] = deque()
+        #: Ids of durable jobs that had results in this drain: these are not in the store yet.
+        self.unwritten: set[str] = set()
+        #: Sessions that read stored results: (session, job id) → position reached.
+        self.readers: dict[tuple[Session, str], int] = {}
+        #: The same, of sessions that have their results held back.
+        self.held_readers: dict[tuple[Session, str], int] = {}
+        #: Bytes of durable payloads in memory.
+        self.resident = 0
+        self.history: deque[dict[str, Any]] = deque(maxlen=limits.history)
+        self.fleet = Fleet(limits)
+        self.functions = Functions()
+        self.ready = ReadyQueue()
+        self.counters: Counter[str] = Counter()
+        #: What has broken for one job, which ends behind the event.
+        self.breakdowns = Breakdowns(self.counters, self.say)
+        self.timers = Timers(self.breakdowns.of)
+        self.event_kinds: set[str] = set()
+        #: Jobs that were over a moment ago, by id: when a new one of that id may start.
+        self.resting_ids: OrderedDict[str, float] = OrderedDict()
+        self.events: deque[dict[str, Any]] = deque(maxlen=limits.history)
+        #: Sessions with results to send, in the order of their first.
+        self.reporting: dict[Session, None] = {}
+        #: Tasks of attached jobs that were given another run; see `standings`.
+        self.tried_tasks: dict[Session, dict[tuple[Job, int], None]] = {}
+        #: Jobs whose running tasks may have become slow; see `stragglers`.
+        self.overdue: dict[Job, None] = {}
+        #: Tasks in state QUEUED, in all jobs.
+        self.queued = 0
+        self.effects: list[Effect] = []
+
+    # Effects
+
+    def send(self, peer: bytes | None, message: Message) -> None:
+        """Send, if there is anyone to send to."""
+        if peer is not None:
+            self.effects.append(Send(peer, message))
+
+    def forget(self, peer: bytes | None) -> None:
+        """Have the loop drop what waits for a link."""
+        if peer is not None:
+            self.effects.append(Forget(peer))
+
+    def say(self, level: int, text: str) -> None:
+        """Tell the operator."""
+        self.effects.append(Say(level, text))
+
+    def record(self, record: Record) -> None:
+        """Have the journal hold this before anything of this drain is sent."""
+        self.effects.append(Persist(record))
+
+    # Lookups
+
+    def owner(self, job_id: str) -> str | None:
+        """On whose account a job runs or ran, as far as more than a line is kept of it."""
+        job = self.jobs.get(job_id)
+        if job is not None:
+            return job.session.account
+        kept = self.kept.get(job_id)
+        return None if kept is None else str(kept.get("account", kept["session"]))
+
+    def is_of_another(self, session: Session, job_id: str) -> bool:
+        """Whether a job is there and this session may not have what is in it."""
+        owner = self.owner(job_id)
+        return not session.who.commands and owner is not None and owner != session.account
+
+    def summary(self, job: Job) -> dict[str, Any]:
+        """A job in plain values, for people."""
+        owner = self.ledgers.called(job.session.account)
+        return describe_job(job, self.functions.name(job.function), owner, self.epoch)
+
+    # Sessions
+
+    def open(self, job: Job, cost: int) -> None:
+        """There is a new job, whose options take `cost` bytes."""
+        self.jobs[job.id] = job.session.jobs[job.id] = job
+        job.cost = cost
+        ledger = job.session.ledger
+        ledger.add_job(job.kind)
+        ledger.function_bytes += cost
+
+    def acknowledged(self, session: Session, seq: int) -> None:
+        """A client has taken its results up to `seq`."""
+        session.acknowledge(seq)
+        self.unpark(session)
+        self.relieved(session.ledger)
+
+    def relieved(self, ledger: Ledger) -> None:
+        """Sessions of a key were passed over for what others of it left untaken: they may go on."""
+        if ledger.parked and not ledger.full:
+            for session in list(ledger.parked):
+                self.unpark(session)
+        self.ledgers.tidy(ledger)
+
+    def unpark(self, session: Session) -> None:
+        """Let a session run again if it was held up and no longer needs to be."""
+        if session.parked and session.may_run:
+            self.ready.unpark(session)
+
+    def tell(self, session: Session, group: ResultGroup) -> None:
+        """Results for a session, sent with the next message to it."""
+        session.fresh.append(group)
+        self.reporting[session] = None
+
+    # Notes
+
+    def tried(self, job: Job, index: int, attempt: int) -> None:
+        """A task's counts of further runs and of processes that it ended have changed."""
+        if job.options.durable:
+            story = tuple(job.blames.get(index, ()))
+            self.record(TaskTried(job.id, index, job.tries.get(index, 0), story))
+        else:
+            job.counted[index] = attempt
+            self.tried_tasks.setdefault(job.session, {})[job, index] = None
+
+    def look_at(self, job: Job, when: float) -> None:
+        """See at that time whether running tasks of a job have become slow."""
+        self.timers.at(when, lambda _now: self.overdue.setdefault(job), job)
+
+    def note(
+        self, node: Node, kind: str, text: str, details: dict[str, Any], *, private: bool
+    ) -> None:
+        """Something that people should know; `private`: it may repeat what tasks have printed."""
+        # Nodes choose the kinds: one that keeps making up new ones must not make this grow.
+        known = kind in self.event_kinds or len(self.event_kinds) < MAX_EVENT_KINDS
+        if known:
+            self.event_kinds.add(kind)
+        self.counters[f"events_{kind if known else 'other'}"] += 1
+        self.events.append(
+            {
+                "at": self.now,
+                "node": node.name,
+                "kind": kind,
+                "text": text[:EVENT_CHARS],
+                "details": details,
+                "private": private,
+            }
+        )
+        self.say(logging.WARNING, f"node {node.name}: {text[:EVENT_CHARS]}")
