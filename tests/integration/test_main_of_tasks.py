@@ -376,3 +376,29 @@ main()
 """,
     )
     assert said == ["1", "2", "3", "4 5"]
+
+
+def test_code_of_the_script_knows_its_file(tmp_path: Path) -> None:
+    said = run(
+        tmp_path,
+        """
+import inspect
+import traceback
+import manyhands
+
+def fail():
+    raise ValueError("here")  # the reason
+
+def source():
+    return inspect.getsource(fail)
+
+with manyhands.Pool(1) as pool:
+    print(pool.apply(source) == inspect.getsource(fail))
+    try:
+        pool.apply(fail)
+    except ValueError as error:
+        text = "".join(traceback.format_exception(error))
+        print(f'File "{__file__}", line 7, in fail' in text, text.count("# the reason"))
+""",
+    )
+    assert said == ["True", "True 1"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from contextlib import suppress
@@ -40,6 +40,8 @@ log = logging.getLogger("manyhands.client")
 # second sees what the first one did. A signal handler may come in again.
 _birth = threading.RLock()
 _BATCH = 256
+#: The standard library holds a future's lock for some instructions, and a caller not much longer.
+_HELD_SECONDS = 1.0
 #: Between two looks at whether another thread still unpickles a result.
 _LOOK_SECONDS = 0.02
 
@@ -238,6 +240,19 @@ class RemoteFuture(Future[Any]):
             self._condition.notify_all()
         self._invoke_callbacks()
 
+    def _end_by(self, end: Callable[..., None], *arguments: Any) -> None:
+        """Call `end`, on the I/O thread, which must not wait for a lock that is never released.
+
+        A signal handler that raises in `concurrent.futures.wait` may leave one held for good.
+        """
+        if self._condition.acquire(timeout=_HELD_SECONDS):
+            self._condition.release()
+            end(*arguments)
+        else:
+            threading.Thread(
+                target=end, args=arguments, name="manyhands-settle", daemon=True
+            ).start()
+
     def _fail(self, error: BaseException) -> None:
         """End it with an exception of our own, unless it has ended."""
         with suppress(InvalidStateError):
@@ -303,7 +318,8 @@ def resolve(futures: Sequence[RemoteFuture], statuses: bytes, bodies: list[Paylo
                     future._body = bodies[position]
                     future._state = FINISHED
     for position in others:
-        futures[position]._settle(statuses[position], bodies[position])
+        future = futures[position]
+        future._end_by(future._settle, statuses[position], bodies[position])
 
 
 def _renew_lock() -> None:
@@ -355,10 +371,10 @@ class FutureSink:
         error = self._loop.intake.error
         if error is not None:
             for future in entries:
-                future._fail(error)
+                future._end_by(future._fail, error)
         elif self.job.cancelled:
             for future in entries:
-                future._settle(Status.CANCELLED, b"")
+                future._end_by(future._settle, Status.CANCELLED, b"")
         else:
             heir = FutureSink(self._loop, self.job.function, self.job.options)
             self._loop.open_job(heir.job)
@@ -376,9 +392,9 @@ class FutureSink:
         futures, self._futures = self._futures, {}
         for future in futures.values():
             if self.job.cancelled:
-                future._settle(Status.CANCELLED, b"")
+                future._end_by(future._settle, Status.CANCELLED, b"")
             else:
-                future._fail(error)
+                future._end_by(future._fail, error)
 
     @property
     def waits(self) -> bool:
@@ -398,5 +414,6 @@ class FutureSink:
             return []
         found = [index for index, future in self._futures.items() if future in doomed]
         for index in found:
-            self._futures[index]._settle(Status.CANCELLED, b"")
+            future = self._futures[index]
+            future._end_by(future._settle, Status.CANCELLED, b"")
         return found

@@ -45,7 +45,7 @@ class OpenCalls:
     def __init__(self, loop: SessionLoop) -> None:
         self._loop = loop
         self._sinks: Recent[tuple[str, bytes], FutureSink] = Recent(_OPEN_JOBS, _MAX_BYTES)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         #: Stands for the initializer of these jobs.
         self.setup_key = secrets.token_bytes(16)
 
@@ -117,7 +117,7 @@ class Calls:
         self._opened = opened or OpenCalls(loop)
         self._known: Recent[int, _Known] = Recent(_KNOWN_FUNCTIONS, _MAX_BYTES)
         self._find = self._known.values.get
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def submit(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -215,7 +215,7 @@ class CallsFamily:
         self._make = make
         self._opened = OpenCalls(loop)
         self._members: weakref.WeakValueDictionary[str, Calls] = weakref.WeakValueDictionary()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def of(self, options: JobOptions) -> Calls:
         """Those with these options."""

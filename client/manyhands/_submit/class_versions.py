@@ -15,7 +15,7 @@ from manyhands._submit.lru import Recent
 _MAX_CLASSES = 256
 
 _numbers = count(1)
-_lock = threading.Lock()
+_lock = threading.RLock()
 _known: Recent[int, tuple[type, Fingerprint, int]] = Recent(_MAX_CLASSES, _MAX_CLASSES)
 
 

@@ -64,7 +64,7 @@ _OWN_PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
 _TEXTS = ("__code__", "__name__", "__qualname__", "__module__", "__doc__")
 _PARTS = ("__defaults__", "__kwdefaults__", "__dict__", "__annotations__")
 _of_function = attrgetter(*_TEXTS, *_PARTS)
-_of_class = attrgetter("__bases__", "__name__", "__qualname__")
+_of_class = attrgetter("__class__", "__bases__", "__name__", "__qualname__")
 _of_property = attrgetter("fget", "fset", "fdel", "__doc__")
 _of_partial = attrgetter("func", "args", "keywords", "__dict__")
 
@@ -144,9 +144,11 @@ class _Walk:
         kind = type(value)
         visit = _VISITS.get(kind)
         if visit is None:
-            visit = next(
-                (how for parent, how in _VISITS_OF_SUBCLASSES if isinstance(value, parent)), None
-            )
+            # No generator: what a signal handler raises while one is closed does not come out.
+            for parent, how in _VISITS_OF_SUBCLASSES:
+                if isinstance(value, parent):
+                    visit = how
+                    break
         if visit is not None:
             return visit(self, value)
         if kind.__module__ == "typing":
@@ -282,11 +284,9 @@ class _Walk:
         extra = (kind.__weakrefoffset__ > 0) + (kind.__dictoffset__ > 0)
         if kind.__basicsize__ != object.__basicsize__ + (len(slots) + extra) * _POINTER_BYTES:
             return False  # it holds something else, of C's
-        self._pending.append(kind)
         if slots:
             self._keep(functools.partial(_in_slots, slots), value)
-        if kind.__dictoffset__:
-            self._pending.append(value.__dict__)
+        self._keep(_of_plain if kind.__dictoffset__ else _of_slotted, value)
         return True
 
 
@@ -367,6 +367,15 @@ def _entries(mapping: Any) -> tuple[Any, ...]:
 
 def _default(mapping: Any) -> tuple[Any, ...]:
     return (mapping.default_factory,)
+
+
+def _of_plain(value: Any) -> tuple[Any, ...]:
+    # Both can be replaced as a whole.
+    return type(value), value.__dict__
+
+
+def _of_slotted(value: Any) -> tuple[Any, ...]:
+    return (type(value),)
 
 
 def _in_slots(slots: Sequence[Any], value: Any) -> tuple[Any, ...]:

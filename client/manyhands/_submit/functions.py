@@ -23,6 +23,7 @@ from manyhands_shared.payloads import pickled
 from manyhands_shared.payloads import safe as plain
 from manyhands_shared.payloads.by_value import main_module
 from manyhands_shared.payloads.payload import total
+from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol import labels
 from manyhands_shared.protocol.messages import Function
 
@@ -107,8 +108,10 @@ def _by_reference(function: Any) -> bytes | None:
         from manyhands_shared.payloads.by_value.script_pickle import with_script  # noqa: PLC0415
 
         return with_script(function)
-    except Exception:  # noqa: BLE001 - then by value, whose error is the one to show
-        return None
+    except Exception as error:
+        if is_from_handler(error):
+            raise
+        return None  # then by value, whose error is the one to show
 
 
 def _by_value(value: Any, store: Store | None, *, block: bool) -> bytes:

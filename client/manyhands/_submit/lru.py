@@ -34,17 +34,25 @@ class Recent(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V, weight: int) -> list[V]:
-        """Add or replace a value; return those that had to go for it."""
-        self._drop(key)
+        """Add or replace a value; return those that had to go for it.
+
+        A signal handler that comes in between any two steps may call this too.
+        """
+        gone = []
+        replaced = self.values.pop(key, None)
+        if replaced is not None:
+            gone.append(replaced)
+            self._lighten(key)
         self.values[key] = value
         self._weights[key] = weight
         self._nbytes += weight
-        gone = []
         while len(self.values) > 1 and (
             len(self.values) > self._max_items or self._nbytes > self._max_bytes
         ):
-            gone.append(self._drop(next(iter(self.values))))
-        return [value for value in gone if value is not None]
+            oldest, unused = self.values.popitem(last=False)
+            gone.append(unused)
+            self._lighten(oldest)
+        return gone
 
     def clear(self) -> list[V]:
         """Let go of everything; return it."""
@@ -54,6 +62,6 @@ class Recent(Generic[K, V]):
         self._nbytes = 0
         return gone
 
-    def _drop(self, key: K) -> V | None:
-        self._nbytes -= self._weights.pop(key, 0)
-        return self.values.pop(key, None)
+    def _lighten(self, key: K) -> None:
+        weight = self._weights.pop(key, 0)
+        self._nbytes -= weight

@@ -26,6 +26,7 @@ from manyhands_shared.payloads import pickled, refs
 from manyhands_shared.payloads.payload import Buffer, Payload
 from manyhands_shared.payloads.refs import Place
 from manyhands_shared.processes.descriptors import NO_DESCRIPTOR
+from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.public_name import public_name
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ class Store:
         self._linger = Linger(_LINGER_SECONDS, MAX_BYTES // 4)
         self._shelf = shm.Shelf()
         self._segments: dict[bytes, shm.Spot] = {}
+        # Bytes by key.
+        self._reserved: dict[bytes, int] = {}
         # What was sent through the broker, and whom to tell when it is gone.
         self._supplied: dict[bytes, Callable[[bytes], None]] = {}
         self._nbytes = 0
@@ -131,6 +134,8 @@ class Store:
         try:
             payload = pickled.dumps(value)
         except Exception as error:
+            if is_from_handler(error):
+                raise
             raise SubmitError(f"cannot pickle it: {type(error).__name__}: {error}") from error
         parts = payload if isinstance(payload, tuple) else (payload,)
         if not shm.host_id():
@@ -158,29 +163,29 @@ class Store:
         if kept is not None:
             self._linger.use(digest, kept, size)
             return kept
-        self._reserve(size, block=block)
+        key = secrets.token_bytes(16)
+        self._reserve(key, size, block=block)
         try:
             lender = self._lending()
             spot = self._shelf.place(size)
-        except OSError as error:
-            self._release(size)
+            if spot is not None:
+                self._segments[key] = spot
+                digest = self._fill(spot, views, lengths)
+                kept = _Kept(Place(key, lengths, shm.host_id(), lender.address, self._owner))
+                weakref.finalize(kept, self._dropped, key).atexit = False
+        except BaseException as error:
+            self._release(key)
+            self._closed(key)
+            if not isinstance(error, OSError) or is_from_handler(error):
+                raise
             if error.errno in NO_DESCRIPTOR:
                 return None
             raise SubmitError(f"no memory to keep {size} bytes: {error}") from None
-        if spot is None:
-            self._release(size)
+        if spot is None or kept is None:
+            self._release(key)
             return None
-        mapping = mmap.mmap(spot.fd, size, offset=spot.at)
-        with mapping as memory, memoryview(memory) as view:
-            shm.lay(view, views)
-            # Of what lies there now: the caller's other threads may have written to it meanwhile.
-            digest = self._digest(shm.cut(view, lengths))
-        key = secrets.token_bytes(16)
-        kept = _Kept(Place(key, lengths, shm.host_id(), lender.address, self._owner))
-        self._kept[digest] = kept
-        self._segments[key] = spot
         self._intake.command(lambda: self._offer(lender, key, spot))
-        weakref.finalize(kept, self._dropped, key, size).atexit = False
+        self._kept[digest] = kept
         self._linger.use(digest, kept, size)
         return kept
 
@@ -223,6 +228,16 @@ class Store:
         digest: bytes = state.digest()
         return digest
 
+    def _fill(self, spot: shm.Spot, views: Sequence[memoryview], lengths: Sequence[int]) -> bytes:
+        """Copy buffers to their spot, and return the digest of what lies there then.
+
+        The caller's other threads may have written to the buffers meanwhile.
+        """
+        # Not closed by hand: where a signal handler raises, the traceback still has views of it.
+        memory = memoryview(mmap.mmap(spot.fd, shm.span(lengths), offset=spot.at))
+        shm.lay(memory, views)
+        return self._digest(shm.cut(memory, lengths))
+
     def _lending(self) -> shm.Lender:
         with self._room:
             if self._lender is None:
@@ -230,7 +245,7 @@ class Store:
                 self._intake.command(lambda: self._serve(lender))
             return self._lender
 
-    def _reserve(self, size: int, *, block: bool) -> None:
+    def _reserve(self, key: bytes, size: int, *, block: bool) -> None:
         with self._room:
             while self._nbytes and self._nbytes + size > MAX_BYTES:
                 self._linger.clear()
@@ -240,9 +255,11 @@ class Store:
                     raise self._intake.error
                 self._room.wait(_LOOK_AGAIN_SECONDS)
             self._nbytes += size
+            self._reserved[key] = size
 
-    def _release(self, size: int) -> None:
+    def _release(self, key: bytes) -> None:
         with self._room:
+            size = self._reserved.pop(key, 0)
             self._nbytes -= size
             self._room.notify_all()
 
@@ -257,18 +274,20 @@ class Store:
         if spot is not None:
             self._shelf.free(spot)
 
-    def _dropped(self, key: bytes, size: int) -> None:
+    def _dropped(self, key: bytes) -> None:
         """Nobody refers to it any more. On whatever thread noticed that."""
         if os.getpid() == self._pid:
-            self._release(size)
+            self._release(key)
             self._intake.command(lambda: self._withdraw(key))
 
     def _withdraw(self, key: bytes) -> None:
         gone = self._supplied.pop(key, None)
         if gone is not None:
             gone(key)
-        if self._lender is not None:
+        if self._lender is not None and key in self._lender:
             self._lender.withdraw(key, tell=True)
+        else:  # an exception came before it was offered
+            self._closed(key)
 
 
 class Packer:

@@ -16,6 +16,7 @@ from manyhands_shared.errors import SubmitError
 from manyhands_shared.payloads.by_value.class_resolution import HOME, Arrival
 from manyhands_shared.payloads.by_value.dynamic_modules import names_made_at_run_time
 from manyhands_shared.payloads.payload import Buffer, Payload
+from manyhands_shared.processes.signal_handlers import is_from_handler
 
 if TYPE_CHECKING:
     from manyhands_shared.payloads.by_value.pickler import Version
@@ -175,10 +176,15 @@ def dumps_by_value(value: Any, keep_outside: int | None = None) -> Payload:
     try:
         try:
             head = dumps_function(value, inside, more=True)
-        except Exception:  # noqa: BLE001 - what may be asked for need not travel
+        except Exception as error:
+            if is_from_handler(error):
+                raise
+            # What may be asked for need not travel.
             views.clear()
             head = dumps_function(value, inside, more=False)
     except Exception as error:
+        if is_from_handler(error):
+            raise
         raise SubmitError(
             f"cannot pickle {_describe(value)}: {type(error).__name__}: {error}; "
             "create such objects inside the task, or pass what they are made from"
@@ -199,8 +205,10 @@ def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None, version: Versi
     keep = None if buffers is None else buffers.append
     try:
         head = _dumps_plain(value, _PROTOCOL, buffer_callback=keep)
-    except Exception:  # noqa: BLE001 - cloudpickle may know how; if not, its error is the better one
-        head = None
+    except Exception as error:
+        if is_from_handler(error):
+            raise
+        head = None  # cloudpickle may know how; if not, its error is the better one
     if head is not None and (STACK_GLOBAL not in head or not _names_what_was_made(head)):
         return head
     from manyhands_shared.payloads.by_value import pickler  # noqa: PLC0415 - as above

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from types import ModuleType
+
+from manyhands_shared.processes.signal_handlers import is_from_handler
 
 #: What was found of modules, which does not change: by name, the module and whether it was made.
 _known: dict[str, tuple[ModuleType, bool]] = {}
@@ -56,7 +57,10 @@ def _can_be_found(name: str, module: ModuleType) -> bool:
         return not is_made_at_run_time(parent)
     path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
     for finder in sys.meta_path:
-        with suppress(Exception):  # finders of others
+        try:
             if finder.find_spec(name, path) is not None:
                 return True
+        except Exception as error:  # of finders of others
+            if is_from_handler(error):
+                raise
     return False

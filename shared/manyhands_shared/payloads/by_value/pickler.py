@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections import ChainMap
 from collections.abc import Callable
 from importlib import import_module
 from types import CodeType
-from typing import Any
+from typing import Any, ClassVar
 
 from cloudpickle import cloudpickle
 
@@ -24,12 +25,26 @@ _make_class = cloudpickle._make_skeleton_class
 _make_enum = cloudpickle._make_skeleton_enum
 _MODULE = cloudpickle.__name__
 
+_HIDDEN_FILENAME = "<dynamic-code>"
+
+
+def _reduce_code(code: CodeType) -> tuple[Any, ...]:
+    """Reduce code with the name of its file, for tracebacks and `inspect`: cloudpickle hides it."""
+    maker, arguments, *rest = cloudpickle._code_reduce(code)
+    named = (code.co_filename if one == _HIDDEN_FILENAME else one for one in arguments)
+    return (maker, tuple(named), *rest)
+
+
 #: Gives a number that changes when a class does.
 Version = Callable[[type], int]
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle's, which says more of a class: its full name, and its version if that is asked for."""
+
+    dispatch_table: ClassVar[Any] = ChainMap(
+        {CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
+    )
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from manyhands_shared.payloads.by_value.main_module import (
     use_key,
 )
 from manyhands_shared.payloads.by_value.pickler import Pickler
+from manyhands_shared.processes.signal_handlers import is_from_handler
 
 _PROTOCOL = 5
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -173,8 +174,10 @@ def _pickle_class(kind: type) -> bytes:
         with io.BytesIO() as file:
             Pickler(file, _PROTOCOL, None).dump(kind)
             pickled = file.getvalue()
-    except Exception:  # noqa: BLE001 - a class that no task has asked for need not pickle
-        pickled = b""
+    except Exception as error:
+        if is_from_handler(error):
+            raise
+        pickled = b""  # a class that no task has asked for need not pickle
     if len(pickled) > _CLASS_BYTES:
         pickled = b""
     _pickled[kind] = state, pickled

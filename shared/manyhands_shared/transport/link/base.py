@@ -8,6 +8,7 @@ from enum import Enum
 
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads.payload import Buffer
+from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import Message
 
@@ -81,5 +82,8 @@ class Link(ABC):
     def _decode(self, frames: Sequence[Buffer], messages: list[Message]) -> None:
         try:
             messages.append(wire.decode(frames))
-        except ProtocolError:
+        except ProtocolError as error:
+            cause = error.__context__
+            if cause is not None and is_from_handler(cause):
+                raise cause from None
             self.garbage += 1

@@ -11,15 +11,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
 
 import manyhands
 from harness.interruptions import Interrupter, Interruption, interrupt, rest
+from harness.processes import Gate, eventually, wait_at
 from manyhands._io import inline as lane
 from manyhands._io import spin
+from manyhands._results import futures
+from manyhands._submit import arguments
+from manyhands_shared.protocol import wire
+from manyhands_shared.protocol.messages import Message, ResultGroup, Results
 
 BOUND = 20.0
 
@@ -45,15 +52,23 @@ def lone_call(executor: manyhands.Executor) -> Callable[[], Any]:
 
 
 def strike_everywhere(
-    executor: manyhands.Executor, interrupter: Interrupter, call: Callable[[], Any]
+    executor: manyhands.Executor,
+    interrupter: Interrupter,
+    call: Callable[[], Any],
+    *,
+    raises: bool = True,
 ) -> int:
-    """Strike once at each place of the call; how many there are."""
+    """Strike once at each place of the call; how many there are. What is raised there comes out."""
     at, misses = 0, 0
     while misses < 3:  # how many places there are depends a little on who is quicker
         at += 1
         rest(executor)
-        with contextlib.suppress(Interruption):
+        try:
             assert interrupter.run(call, at) == 3, interrupter.place
+            swallowed = raises and interrupter.place
+        except Interruption:
+            swallowed = ""
+        assert not swallowed
         misses = 0 if interrupter.place else misses + 1
         still_works(executor, f"place {at}, {interrupter.place}")
     return at - misses
@@ -84,7 +99,50 @@ def test_a_handler_that_calls_at_any_place_of_a_lone_call(
     def handle() -> None:
         assert executor.submit(abs, -5).result(BOUND) == 5
 
-    assert strike_everywhere(executor, Interrupter(handle), lone_call(executor)) > 100
+    calls = lone_call(executor)
+    assert strike_everywhere(executor, Interrupter(handle), calls, raises=False) > 100
+
+
+def test_a_handler_that_calls_at_any_place_of_a_first_call(executor: manyhands.Executor) -> None:
+    class Item:
+        pass
+
+    def first_call() -> Any:
+        Item.number = 1  # type: ignore[attr-defined]
+        return executor.submit(lambda _: 3, Item()).result(BOUND)
+
+    def handle() -> None:
+        Item.number = 2  # type: ignore[attr-defined]
+        assert executor.submit(lambda _: 5, Item()).result(BOUND) == 5
+
+    interrupter = Interrupter(handle)
+    first_call()
+    at = 0
+    while not at or interrupter.place:
+        at += 7  # a few hundred places, and a handler that takes milliseconds
+        rest(executor)
+        assert interrupter.run(first_call, at) == 3, interrupter.place
+    assert at > 300
+
+
+def test_an_exception_at_any_place_of_a_first_call_comes_out(executor: manyhands.Executor) -> None:
+    class Item:
+        pass
+
+    interrupter = Interrupter(interrupt)
+    at, swallowed = 0, ""
+    while not at or interrupter.place:
+        at += 1
+        rest(executor)
+        Item.number = at  # type: ignore[attr-defined]
+        try:
+            assert executor.submit(len, [1]).result(BOUND) == 1
+            interrupter.run(lambda: executor.submit(lambda _: 3, Item()).result(BOUND), at)
+            swallowed = interrupter.place
+        except Interruption:
+            pass
+        assert not swallowed
+    assert at > 300
 
 
 def test_two_exceptions_at_any_places(
@@ -218,3 +276,61 @@ def test_a_handler_that_ends_the_pool_ends_it(monkeypatch: pytest.MonkeyPatch) -
             assert time.monotonic() - began < BOUND
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_an_exception_while_a_message_is_decoded_comes_out(executor: manyhands.Executor) -> None:
+    count = 9_000  # a header that is long enough to be looked through while it is unpacked
+    group = ResultGroup("j" * 16, 1, list(range(count)), bytes(count), [b"0123456789"] * count, 0.1)
+    frames = wire.encode(Results(1, [group]))
+    link = executor._connection.loop._link
+    interrupter = Interrupter(interrupt)
+    garbage = link.garbage
+    messages: list[Message] = []
+    for at in range(1, 12):
+        with pytest.raises(Interruption):
+            interrupter.run(lambda: link._decode(frames, messages), at)
+    assert (link.garbage, messages) == (garbage, [])
+
+
+def test_what_is_interrupted_while_a_large_argument_is_kept_leaves_little(
+    executor: manyhands.Executor,
+) -> None:
+    numbers = np.zeros(200_000)
+    interrupter = Interrupter(interrupt)
+    store = executor._connection.loop.store
+    arguments.pack((numbers,), {}, store)  # what is done once
+    at = 0
+    while not at or interrupter.place:
+        at += 1
+        numbers[0] = at
+        with contextlib.suppress(Interruption):
+            interrupter.run(lambda: arguments.pack((numbers,), {}, store), at)
+    store._linger.clear()
+    # Between the few steps of taking over a segment, something may be.
+    eventually(lambda: len(store._segments) <= 3, what="little is lent")
+    assert store._nbytes <= 3 * numbers.nbytes
+
+
+def test_a_future_that_an_interrupted_wait_left_locked_holds_up_no_other(
+    executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(futures, "_HELD_SECONDS", 0.1)
+    gate = Gate(tmp_path / "gate")
+    locked = executor.submit(wait_at, gate.path)
+    is_held, may_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked._condition:
+            is_held.set()
+            may_go.wait(BOUND)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert is_held.wait(BOUND)
+    gate.open()
+    others = [executor.submit(abs, -n) for n in range(5)]
+    assert [future.result(BOUND) for future in others] == list(range(5))
+    assert not locked.done()
+    may_go.set()
+    assert locked.result(BOUND) == "through"
+    holder.join()

@@ -86,6 +86,12 @@ def replaced_method(kind: Any) -> None:
     kind.method = lambda _self: number
 
 
+def derived(kind: Any) -> type:
+    # The first pickle of an instance would enter the names of slots.
+    names = {"__module__": "__main__", "__slotnames__": [], "rate": fresh()}
+    return type("Derived", (kind,), names)
+
+
 class State(NamedTuple):
     """Something that can change: how it is made, changed in place, and shown."""
 
@@ -150,7 +156,9 @@ STATES = {
         lambda _: np.array([[1], None], dtype=object), [lambda v: v[0].append(fresh())], "repr({})"
     ),
     "plain": State(
-        lambda s: s["Plain"](), [lambda v: setattr(v, "x", fresh())], "sorted(vars({}).items())"
+        lambda s: s["Plain"](),
+        [lambda v: setattr(v, "x", fresh()), lambda v: setattr(v, "__dict__", {"x": fresh()})],
+        "sorted(vars({}).items())",
     ),
     "slots": State(
         lambda s: s["Slots"](),
@@ -175,7 +183,11 @@ STATES = {
     ),
     "instance of a class that changes": State(
         lambda s: s["Settings"](),
-        [lambda v: setattr(type(v), "rate", fresh()), lambda v: replaced_method(type(v))],
+        [
+            lambda v: setattr(type(v), "rate", fresh()),
+            lambda v: replaced_method(type(v)),
+            lambda v: setattr(v, "__class__", derived(type(v))),
+        ],
         "({0}.rate, {0}.method())",
     ),
     "function": State(
