@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import itertools
+import multiprocessing
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
 from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands._results.futures import RemoteFuture
+from manyhands._results.lookalikes import WaitingTasks
 from manyhands._submit.calls import Calls, CallsFamily
 from manyhands._submit.chunks import chunks
 from manyhands._values.store import Ref
@@ -114,6 +117,10 @@ class Executor(concurrent.futures.Executor):
         # Libraries read these, `_max_workers` and `_shutdown`, of the standard library's executors.
         self._limit = max_workers
         self._initializer, self._initargs = initializer, initargs
+        self._max_tasks_per_child = max_tasks_per_child
+        self._mp_context = multiprocessing.get_context()
+        self._broken = False
+        self._shutdown_lock = threading.Lock()
         self._drop = weakref.finalize(self, _drop, self._family, self._connection)
         self._drop.atexit = False  # the connection sees to the interpreter's exit itself
 
@@ -131,6 +138,19 @@ class Executor(concurrent.futures.Executor):
     def _shutdown(self) -> bool:
         """Whether no more calls are taken."""
         return (self._root or self)._is_shut
+
+    @property
+    def _shutdown_thread(self) -> bool:
+        return self._shutdown
+
+    @property
+    def _pending_work_items(self) -> dict[int, None]:
+        """An entry for each task that has not ended."""
+        return dict.fromkeys(range(self._connection.loop.unended()))
+
+    @property
+    def _work_queue(self) -> WaitingTasks:
+        return WaitingTasks(self._connection.loop.unended, lambda: self._max_workers)
 
     def with_options(self, *, name: str | None = None, **options: Unpack[TaskOptions]) -> Executor:
         """Return this executor with other options for what is submitted through it.

@@ -8,12 +8,13 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands._io.open_job import OpenJob
 from manyhands._results.futures import RemoteFuture
 from manyhands._results.imap import IMapIterator, feed
+from manyhands._results.lookalikes import PoolSlot, WaitingTasks
 from manyhands._results.pool_results import ApplyResult, Callback, MapResult
 from manyhands._submit import arguments
 from manyhands._submit.calls import Calls
@@ -26,18 +27,6 @@ from manyhands_shared.payloads.wrappers import MapChunk, StarmapChunk
 AsyncResult = ApplyResult
 
 _RUN, _CLOSE, _TERMINATE = "RUN", "CLOSE", "TERMINATE"
-
-
-class PoolSlot(NamedTuple):
-    """Stand where libraries look for a child, to count the children."""
-
-    name: str
-    pid: None = None
-    exitcode: None = None
-
-    def is_alive(self) -> bool:
-        """Return true: the node replaces a slot's child when it dies."""
-        return True
 
 
 class Pool:
@@ -140,6 +129,15 @@ class Pool:
     def _pool(self) -> list[PoolSlot]:
         """An entry for each slot; of the standard library's pool it has the children."""
         return [PoolSlot(f"slot {number}") for number in range(self._processes)]
+
+    @property
+    def _cache(self) -> dict[int, None]:
+        """An entry for each task that has not ended; programs wait until there is none."""
+        return dict.fromkeys(range(self._loop.unended()))
+
+    @property
+    def _taskqueue(self) -> WaitingTasks:
+        return WaitingTasks(self._loop.unended, lambda: self._processes)
 
     def __repr__(self) -> str:
         size = self._limit if self._limit is not None else "all"

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import manyhands
-from harness.processes import eventually
+from harness.processes import Gate, eventually, wait_at
 from manyhands._local import embedded
 
 BOUND = 60.0
@@ -198,6 +198,26 @@ def test_libraries_find_what_they_read_of_the_standard_librarys_pools() -> None:
         with manyhands.Executor(address=cluster.address) as unbounded:
             assert unbounded._max_workers == 4
         assert unbounded._max_workers == os.cpu_count(), "there is no cluster to ask"
+
+
+def test_programs_find_how_many_tasks_have_not_ended(tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "gate")
+    with manyhands.Executor(2) as executor, manyhands.Pool(2) as pool:
+        results = [pool.apply_async(wait_at, (gate.path,)) for _ in range(5)]
+        futures = [executor.submit(wait_at, gate.path) for _ in range(3)]
+        assert (len(pool._cache), pool._taskqueue.qsize()) == (5, 3)
+        assert (len(executor._pending_work_items), executor._work_queue.qsize()) == (3, 1)
+        assert not executor._work_queue.empty()
+        gate.open()
+        eventually(lambda: not pool._cache)
+        assert all(result.ready() for result in results)
+        eventually(lambda: not executor._pending_work_items)
+        assert all(future.done() for future in futures)
+        for _ in range(100):
+            result = pool.apply_async(abs, (-1,))
+            while pool._cache:
+                pass
+            assert result.ready()
 
 
 def test_a_task_that_puts_something_in_the_place_of_pickle_harms_no_other() -> None:

@@ -246,6 +246,12 @@ class Lane:
             if grant.inside == me:
                 grant.inside = None
 
+    @property
+    def unended(self) -> int:
+        """How many tasks have not ended, as long as the I/O thread sleeps."""
+        grant = self._grant
+        return self._unended(grant) + (grant.lone is not None)
+
     def _unended(self, grant: _Grant) -> int:
         """How many tasks the session has that no caller has seen the end of."""
         return self._session.unended - grant.answered

@@ -14,6 +14,7 @@ import math
 import os
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -73,6 +74,8 @@ BROKEN_HANDSHAKES = 10
 _TURN_FLUSHES = 4
 #: A broker that is away may take so long to hear of cancellations, before a session ends without that.
 _FAREWELL_SECONDS = 5.0
+#: How long to wait for the I/O thread to come to rest, for a figure.
+_SETTLE_SECONDS = 0.1
 
 _loops: weakref.WeakSet[SessionLoop] = weakref.WeakSet()
 
@@ -194,6 +197,17 @@ class SessionLoop:
         """Wait for the end of the thread, after one of the above."""
         if self._pid == os.getpid() and not self.on_thread():
             self._thread.join(timeout)
+
+    def unended(self) -> int:
+        """How many tasks have not ended. It is exact while the I/O thread sleeps, which it soon does."""
+        deadline = monotonic() + _SETTLE_SECONDS
+        while True:
+            sleep = self.intake.asleep
+            count = self._lane.unended + self.intake.waiting
+            undisturbed = sleep and sleep == self.intake.asleep
+            if undisturbed or self._stopping or self.on_thread() or monotonic() >= deadline:
+                return count
+            time.sleep(_SETTLE_SECONDS / 100)
 
     def link_garbage(self) -> int:
         """Messages on the present link that were no messages, or had no business here."""

@@ -211,6 +211,11 @@ class Intake:
         return taken
 
     @property
+    def waiting(self) -> int:
+        """How many tasks are queued."""
+        return sum(job is not None for job, _, _ in tuple(self._queue))
+
+    @property
     def empty(self) -> bool:
         """Whether nothing is queued."""
         return not self._queue

@@ -10,16 +10,20 @@ import multiprocessing
 import threading
 import time
 import weakref
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from manyhands._results.pool_results import outcome
+from manyhands_shared.errors import SubmitError
 from manyhands_shared.payloads.payload import Payload
 
 #: The read-ahead doubles, up to this many tasks, whenever the consumer waits less than that long.
 _MOST_AHEAD = 4_096
 _SHORT_WAIT_SECONDS = 0.02
+#: What came of a row: status and payload of its task, or why it could not be sent.
+_Item = tuple[int, Payload] | SubmitError
 
 
 class _Stream:
@@ -39,10 +43,12 @@ class _Stream:
         #: Nobody wants any more of it.
         self.abandoned = False
         self.error: BaseException | None = None
-        self._arrived: dict[int, tuple[int, Payload]] = {}
+        self._arrived: dict[int, _Item] = {}
         self._order: deque[int] = deque()  # of arrival
+        # For each row that could not be sent: how many tasks were sent before it.
+        self._refused: list[int] = []
 
-    def pop(self) -> tuple[int, Payload] | None:
+    def pop(self) -> _Item | None:
         """The next result in order, or any; with `changed` held."""
         if self.ordered:
             index = self.taken
@@ -66,10 +72,21 @@ class _Stream:
         """See `Sink`."""
         with self.changed:
             if not self.abandoned:
-                self._arrived.update(zip(indices, zip(statuses, bodies, strict=True), strict=True))
+                rows = [index + bisect_right(self._refused, index) for index in indices]
+                self._arrived.update(zip(rows, zip(statuses, bodies, strict=True), strict=True))
                 if not self.ordered:
-                    self._order.extend(indices)
+                    self._order.extend(rows)
                 self.changed.notify_all()
+
+    def refuse(self, error: SubmitError) -> None:
+        """The last row cannot be sent: it fails alone, as in multiprocessing."""
+        with self.changed:
+            row = self.submitted - 1
+            self._refused.append(row - len(self._refused))
+            self._arrived[row] = error
+            if not self.ordered:
+                self._order.append(row)
+            self.changed.notify_all()
 
     def fail(self, error: BaseException) -> None:
         """See `Sink`."""
@@ -117,9 +134,6 @@ class IMapIterator:
     def __iter__(self) -> Iterator[Any]:
         return self
 
-    def __next__(self) -> Any:
-        return self.next()
-
     def next(self, timeout: float | None = None) -> Any:
         """The next result; or raise what its call, or the input, raised.
 
@@ -132,12 +146,19 @@ class IMapIterator:
             item = stream.pop()
             if item is None:
                 item = self._wait(stream, timeout)
+        # What is raised has this frame in its traceback: it must not keep the iterator.
+        del self
+        if isinstance(item, SubmitError):
+            raise item
         value, error = outcome(*item)
         if error is not None:
             raise error
         return value
 
-    def _wait(self, stream: _Stream, timeout: float | None) -> tuple[int, Payload]:
+    # Not a method around it: its frame would hold the iterator too.
+    __next__ = next  # noqa: A003
+
+    def _wait(self, stream: _Stream, timeout: float | None) -> _Item:
         began = time.monotonic()
         while True:
             ended = stream.exhausted and stream.taken == stream.submitted
@@ -178,6 +199,8 @@ def feed(
                     stream.submitted += 1
                 try:
                     submit(row)
+                except SubmitError as error:
+                    stream.refuse(error)
                 except BaseException:
                     stream.submitted -= 1
                     raise

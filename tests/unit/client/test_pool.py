@@ -8,6 +8,7 @@ import operator
 import pickle
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
@@ -130,6 +131,19 @@ def test_an_imap_goes_on_behind_an_error(pool: Pool, theirs: ThreadPool, method:
     assert sorted(ours, key=repr) == sorted(their, key=repr)
     if method == "imap":
         assert ours == their
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_in_an_imap_what_cannot_be_sent_fails_alone(pool: Pool, method: str) -> None:
+    bad = {0, 3, 4, 9}
+    rows = [threading.Lock() if number in bad else -number for number in range(10)]
+    seen = walk(getattr(pool, method)(abs, rows))
+    values = [one if isinstance(one, int) else one[0] for one in seen]
+    wanted = [SubmitError if number in bad else number for number in range(10)]
+    if method == "imap":
+        assert values == wanted
+    else:
+        assert sorted(values, key=repr) == sorted(wanted, key=repr)
 
 
 def test_an_imap_ends_with_the_error_of_its_input(pool: Pool, theirs: ThreadPool) -> None:
@@ -292,6 +306,17 @@ def test_imap_reads_its_input_in_a_thread(pool: Pool, theirs: ThreadPool) -> Non
             last[0] = value
             known.release()
         assert last == [1024]
+
+
+def test_an_error_of_an_imap_does_not_keep_it(pool: Pool) -> None:
+    results = pool.imap(fails_at(1), range(100))
+    assert next(results) == 0
+    with pytest.raises(KeyError) as raised:
+        next(results)
+    is_gone = weakref.ref(results)
+    del results
+    assert is_gone() is None
+    assert raised.value.args == (1,)
 
 
 def test_an_abandoned_imap_stops_reading(broker: FakeBroker) -> None:
