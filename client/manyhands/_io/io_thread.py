@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from manyhands._io.inline import Arrived, Lane, Sent
+from manyhands._io.inline import KEEP_SECONDS, Arrived, Lane, Sent
 from manyhands._io.job_registry import Jobs
 from manyhands._io.open_job import OpenJob, Sink, before_orphans
 from manyhands._io.poller import IN, OUT, Readiness
@@ -118,6 +118,8 @@ class SessionLoop:
         self.attend = self._lane.attend
         #: When the I/O thread will wake up, if nothing wakes it before.
         self._wakes_at = 0.0
+        # Callers that send by themselves go on to do so: then it need not be woken for each.
+        self._look_again_at = math.inf
         self._watched: frozenset[int] = frozenset()  # descriptors of the link
         self._polls_out = False
         self._link_due = False  # it has something to do, whatever its descriptors say
@@ -250,15 +252,25 @@ class SessionLoop:
 
     def _wait(self) -> dict[Any, int]:
         """Sleep until there is something to do; returns the descriptors that are ready."""
-        patience = self._patience()
-        if patience != 0 and self._session.state is State.OPEN and self._when_idle is None:
+        if self._is_busy():
+            return self._poller.wait(0)
+        if self._session.state is State.OPEN and self._when_idle is None:
             self._lane.lend(self._link, self._wakes_at)
-        return self._poller.wait(patience)
+        while True:
+            # An attendant that is overdue is looked for, and nothing is taken from one that is not.
+            overdue_at = self._lane.deadline
+            until = self._wakes_at if overdue_at is None else min(self._wakes_at, overdue_at)
+            ready = self._poller.wait(None if until == math.inf else max(0.0, until - monotonic()))
+            now = monotonic()
+            if ready or now >= self._wakes_at or self._lane.must_listen(now):
+                return ready
 
     def _turn(self, ready: dict[Any, int]) -> None:
         intake, session = self.intake, self._session
         intake.woken()
-        self._enter(*self._lane.take_back())
+        taken, torn = self._lane.take_back()
+        self._enter(taken, torn)
+        self._look_again_at = monotonic() + 2 * KEEP_SECONDS if taken else math.inf
         if intake.wake_fd in ready:
             intake.hush()
         if self._link_due or self._link.pending() or not self._watched.isdisjoint(ready):
@@ -303,8 +315,8 @@ class SessionLoop:
                 return
             self._handle(Flush())
 
-    def _patience(self) -> float | None:
-        """Seconds to wait for descriptors; `None` is for ever."""
+    def _is_busy(self) -> bool:
+        """Whether there is something to do at once; if not, `_wakes_at` says when there is."""
         link = self._link
         if (
             link.descriptors is not self._watched
@@ -315,15 +327,15 @@ class SessionLoop:
         pending = link.pending()
         self._link_due = pending or link.deadline is not None
         if pending or (self._session.wants_flush and not link.congested):
-            return 0
+            return True
         if self._exchange.pending or not self.intake.about_to_sleep():
-            return 0
-        deadlines = self._session.deadline, link.deadline, self._lane.deadline
+            return True
+        deadlines = self._session.deadline, link.deadline
         times = [time for time in deadlines if time is not None]
         if monotonic() < self._give_up_at < math.inf:
             times.append(self._give_up_at)
-        self._wakes_at = min(times, default=math.inf)
-        return max(0.0, self._wakes_at - monotonic()) if times else None
+        self._wakes_at = min((self._look_again_at, *times))
+        return False
 
     def _poll_link(self) -> None:
         """Have the poller watch the link as it is now."""

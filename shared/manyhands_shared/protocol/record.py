@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -18,17 +20,22 @@ def record(cls: type[T]) -> type[T]:
     own = vars(cls)
     made: Any = dataclass(slots=True, eq=False, repr=False)(cls)
     if "__eq__" not in own:
-        made.__eq__, made.__hash__ = _equal, None
+        made.__eq__, made.__hash__ = _equality(made), None
     if "__repr__" not in own:
         made.__repr__ = _describe
     return made  # type: ignore[no-any-return]
 
 
-def _equal(one: Any, other: Any) -> Any:
-    if type(other) is not type(one):
-        return NotImplemented
-    names = one.__match_args__
-    return all(getattr(one, name) == getattr(other, name) for name in names)
+def _equality(kind: Any) -> Callable[[Any, Any], Any]:
+    names = kind.__match_args__
+    if not names:
+        return lambda one, other: type(other) is type(one) or NotImplemented
+    values = attrgetter(*names)
+
+    def equal(one: Any, other: Any) -> Any:
+        return values(one) == values(other) if type(other) is type(one) else NotImplemented
+
+    return equal
 
 
 def _describe(one: Any) -> str:
