@@ -66,7 +66,7 @@ from manyhands._io.poller import IN, Readiness
 from manyhands._io.spin import Vigil
 from manyhands._session.events import State
 from manyhands_shared.clock import monotonic
-from manyhands_shared.payloads.payload import nbytes
+from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages import Accepted, Message, Results, Status, Submit
 from manyhands_shared.transport.link import Link
 
@@ -76,8 +76,8 @@ if TYPE_CHECKING:
     from manyhands._results.futures import FutureSink, RemoteFuture
     from manyhands._session import Session
 
-#: The log is entered after so many seconds, between two calls if there are any, and once it is half full.
-#: To enter it takes 35 µs a call and keeps the next call waiting: seldom, rather than often and short.
+#: The log is entered after so many seconds, between two calls if there are any, or once it is half
+#: full. To enter it takes 35 µs a call, and the next call waits: so seldom, rather than often.
 KEEP_SECONDS = 0.05
 MOST_RECORDS = 512
 MOST_BYTES = 2 << 20
@@ -144,6 +144,13 @@ class _Grant:
         self.attendant: _Attendant | None = None
         self.muted = False
 
+    def note(self, record: Sent | Arrived, size: int) -> None:
+        """Write into the log what holds `size` bytes of arguments or results."""
+        if not self.log:
+            self.since = monotonic()
+        self.nbytes += size
+        self.log.append(record)
+
 
 class Lane:
     """See the module.
@@ -191,10 +198,7 @@ class Lane:
                 message = Submit([group])
                 sent = Sent(job, future, payload, message)
                 grant.torn = True
-                if not grant.log:
-                    grant.since = monotonic()
-                grant.nbytes += len(payload)
-                grant.log.append(sent)
+                grant.note(sent, len(payload))
                 link.send(message)
                 if grant.link is not link:
                     return sent.entered  # it was taken away meanwhile
@@ -283,9 +287,7 @@ class Lane:
                 garbage = link.garbage
                 messages = link.receive()
                 if messages:
-                    if not grant.log:
-                        grant.since = monotonic()
-                    grant.log.append(Arrived(link, messages))
+                    grant.note(Arrived(link, messages), sum(map(_size, messages)))
                 # Garbage may be a message into whose decoding an exception came.
                 if grant.link is not link or link.garbage != garbage:
                     return False
@@ -303,8 +305,6 @@ class Lane:
                         grant.lone = None
                     else:
                         grant.answered += 1
-                    if body is not None:
-                        grant.nbytes += nbytes(body)
                 if more or not settled:
                     self._intake.wake()
                 return settled
@@ -384,6 +384,13 @@ def _next(log: list[Sent | Arrived], job: OpenJob) -> int | None:
         if type(record) is Sent and record.job is job:
             return record.index + 1
     return None
+
+
+def _size(message: Message) -> int:
+    """The bytes of the results in a message."""
+    if type(message) is not Results:
+        return 0
+    return sum(total(group.bodies) for group in message.groups)
 
 
 def _result_of(
