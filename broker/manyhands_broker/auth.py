@@ -6,7 +6,7 @@ those on the allow-list. What it admitted stands at every message as its `User-I
 cannot choose.
 
 The authenticator is asked only when a connection is made. So a key that is revoked later is cut off by
-hand: its messages are dropped unread, its peers are told, and a moment later their connections are shut
+hand. Its messages are dropped unread, and its peers are told. A moment later their connections are shut
 down, so that none goes on to send.
 """
 
@@ -16,19 +16,18 @@ import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import zmq
 
 from manyhands_broker import zmq_connection
-from manyhands_broker.core import ANYBODY, Identity, KeysChanged
+from manyhands_broker.core import Identity, KeysChanged
 from manyhands_broker.descriptor_reserve import reserve
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.security import allow_list
 from manyhands_shared.security.cluster_key import ClusterKey
 from manyhands_shared.security.role_key import load, to_hex, to_z85
-from manyhands_shared.transport import address
 
 if TYPE_CHECKING:
     from zmq.auth.thread import ThreadAuthenticator
@@ -42,32 +41,6 @@ _FAREWELL_SECONDS = 1.0
 _MAX_MET = 16_384
 _USER = "User-Id"
 _DESCRIPTOR = int(zmq.SRCFD)
-
-
-def load_key(config: BrokerConfig) -> ClusterKey | None:
-    """The cluster key, made first if the options say so; `None` on loopback without one.
-
-    Raises:
-        ConfigError: the address can be reached from elsewhere and there is no key; or the file cannot
-            be used.
-    """
-    if not config.key_file:
-        if not all(map(address.is_local, address.parse_all(config.bind))):
-            raise ConfigError(
-                f"{config.bind} can be reached from other machines, and whoever reaches a broker runs "
-                "code on its nodes: make a key with `manyhands keys new FILE` and give it as --key-file"
-            )
-        return None
-    path = Path(config.key_file)
-    if config.create_key and not path.exists():
-        ClusterKey.new().save(path)
-    key = load(path)
-    if not isinstance(key, ClusterKey):
-        raise ConfigError(
-            f"{path} is the key of {key.name} alone; a broker takes a cluster key, which "
-            "`manyhands keys new FILE` makes"
-        )
-    return key
 
 
 class Keyring:
@@ -157,24 +130,40 @@ class Keyring:
         return listed | self._own
 
 
-class Door:
-    """Tells the loop who has sent what, and shuts out whose key is revoked.
+class Gatekeeper:
+    """Tells who has sent what, and shuts out whose key is revoked.
 
-    Without a keyring (on loopback) everybody is anybody.
+    Args:
+        key: the cluster key.
+        keyring: the keys that are let in.
     """
 
-    def __init__(self, keyring: Keyring | None) -> None:
-        self._keyring = keyring
+    def __init__(self, key: ClusterKey, keyring: Keyring) -> None:
+        self.key = key
+        self.keyring = keyring
         #: Link → whose it is, its connection's descriptor and far end; the oldest give way.
         self._met: dict[bytes, tuple[Identity, int, Any]] = {}
         #: Which links to shut down, and when.
         self._farewells: dict[bytes, float] = {}
 
+    @classmethod
+    def of(cls, config: BrokerConfig) -> Self:
+        """Read the cluster key, made first if the options say so, and the allow-list.
+
+        Raises:
+            ConfigError: a file cannot be used.
+        """
+        key = _load_key(config)
+        return cls(key, Keyring(key, _allow_file(config)))
+
+    @property
+    def known(self) -> Mapping[str, Identity]:
+        """Those that are let in, by public key."""
+        return self.keyring.known
+
     def who(self, peer: bytes, frame: zmq.Frame) -> Identity | None:
         """Whose message a frame from the link `peer` is of; `None` if it must not be read."""
-        if self._keyring is None:
-            return ANYBODY
-        who = self._keyring.who(frame)
+        who = self.keyring.who(frame)
         if who is not None and (peer not in self._met or self._met[peer][0] is not who):
             descriptor = int(frame.get(_DESCRIPTOR))
             self._met[peer] = who, descriptor, zmq_connection.far_end(descriptor)
@@ -189,13 +178,11 @@ class Door:
 
     def check(self, now: float) -> list[KeysChanged]:
         """Read the allow-list if it has changed, and shut what is due; returns the change."""
-        if self._keyring is None:
-            return []
         for peer in [peer for peer, when in self._farewells.items() if when <= now]:
             del self._farewells[peer]
             if peer in self._met:
                 zmq_connection.shut(*self._met.pop(peer)[1:])
-        change = self._keyring.refresh()
+        change = self.keyring.refresh()
         if change is None:
             return []
         for peer, (who, *_) in self._met.items():
@@ -222,9 +209,28 @@ def secure(
     router.curve_secretkey = pair.secret
     router.curve_publickey = pair.public
     router.zap_domain = DOMAIN.encode()
-    # Without, an empty domain would mean: ask nobody, let everybody in.
+    # Without, an empty domain would mean: ask no authenticator, let every key in.
     router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     return authenticator
+
+
+def _load_key(config: BrokerConfig) -> ClusterKey:
+    """Return the cluster key of the options' file, made first if they say so."""
+    path = Path(config.key_file)
+    if config.create_key and not path.exists():
+        ClusterKey.new().save(path)
+    key = load(path)
+    if not isinstance(key, ClusterKey):
+        raise ConfigError(
+            f"{path} is the key of {key.name} alone; a broker takes a cluster key, which "
+            "`manyhands keys new FILE` makes"
+        )
+    return key
+
+
+def _allow_file(config: BrokerConfig) -> Path:
+    """Where the allow-list is: beside the cluster key, unless the options say otherwise."""
+    return Path(config.allow_file) if config.allow_file else allow_list.place(Path(config.key_file))
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

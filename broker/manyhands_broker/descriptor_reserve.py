@@ -1,7 +1,7 @@
 """The descriptors that the broker may have, and those that it keeps for itself.
 
 ZeroMQ accepts connections in a thread of its own, as long as there are descriptors. So the broker runs
-with a limit somewhat below the one that it may have, and lifts it for a moment where it needs a
+with a limit somewhat below the one that it may have. It lifts the limit for a moment where it needs a
 descriptor itself: to read the allow-list, to write a payload, to start a process.
 """
 

@@ -1,41 +1,38 @@
-"""The broker put together: socket, scheduler, heartbeats, journal; from options to exit code."""
+"""The broker put together: ports, scheduler, heartbeats, journal; from options to exit code."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import secrets
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
-
-import zmq
+from typing import TYPE_CHECKING, Any
 
 from manyhands_broker import descriptor_reserve
-from manyhands_broker.auth import Door, Keyring, load_key, secure
-from manyhands_broker.core import Core, Limits, Unwatch, Watch
-from manyhands_broker.heartbeats import table as lastseen
-from manyhands_broker.heartbeats.failure_detector import Liveness
-from manyhands_broker.heartbeats.pressure import Gauges
-from manyhands_broker.heartbeats.receiver import HeartbeatMonitor, bind_udp
+from manyhands_broker.core import Core, Limits
+from manyhands_broker.heartbeats.service import Heartbeats
 from manyhands_broker.journal import Journal, MemoryJournal
 from manyhands_broker.loop import Loop
-from manyhands_broker.ports.inprocess import Lodge
-from manyhands_broker.ports.zmq_disconnects import Links, bind
+from manyhands_broker.poller import Poller
+from manyhands_broker.ports.base import Port
+from manyhands_broker.ports.encoding import Codec
+from manyhands_broker.ports.inprocess import InProcessPort, MakeNode
+from manyhands_broker.ports.unix import UnixPort
 from manyhands_shared.clock import monotonic
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError, ExitCode, ManyhandsError
 from manyhands_shared.processes import hash_seed
 from manyhands_shared.sd_notify import Notifier
-from manyhands_shared.security import allow_list
-from manyhands_shared.security.cluster_key import ClusterKey
 from manyhands_shared.security.private_files import private
 from manyhands_shared.transport import address
+
+if TYPE_CHECKING:
+    import zmq
+
+    from manyhands_broker.auth import Gatekeeper
 
 log = logging.getLogger("manyhands.broker")
 
@@ -48,7 +45,7 @@ def run(
     ready: Ready | None = None,
     parent_pid: int | None = None,
     lifeline: int | None = None,
-    lodge: Lodge | None = None,
+    make_node: MakeNode | None = None,
 ) -> int:
     """Serve until SIGTERM, SIGINT, or the end of the parent; returns an exit code.
 
@@ -58,13 +55,13 @@ def run(
             ``http``, when the broker can be reached.
         parent_pid: Leave when this process is no longer the parent.
         lifeline: A descriptor whose end of file says to leave.
-        lodge: Makes a node that lives in this process. It sees to signals, lifeline and parent then, and
-            the broker leaves behind it.
+        make_node: Makes a node that lives in this process. It sees to signals, lifeline and parent
+            then, and the broker leaves behind it.
     """
     try:
         # But for a node inside: its tasks make files as their user likes.
-        with private() if lodge is None else contextlib.nullcontext():
-            return _serve(config, ready, parent_pid, lifeline, lodge)
+        with private() if make_node is None else contextlib.nullcontext():
+            return _serve(config, ready, parent_pid, lifeline, make_node)
     except ManyhandsError as error:
         log.error("%s", error)  # noqa: TRY400 - one line for the operator, no traceback of ours
         return error.exit_code
@@ -75,87 +72,116 @@ def _serve(
     ready: Ready | None,
     parent_pid: int | None,
     lifeline: int | None,
-    lodge: Lodge | None,
+    make_node: MakeNode | None,
 ) -> int:
     manager = Notifier()
-    key = load_key(config)
+    gatekeeper = _gatekeeper(config)
     limit = descriptor_reserve.set_aside()
     with contextlib.ExitStack() as stack:
-        context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
-        router = stack.enter_context(context.socket(zmq.ROUTER))
-        keyring = None
-        if key is not None:
-            keyring = Keyring(key, _allow_file(config))
-            stack.callback(secure(context, router, key, keyring).stop)
-        bound = _bind(router, address.parse_all(config.bind))
-        endpoint = ",".join(bound)
-        udp = [stack.enter_context(sock) for sock in _udp_sockets(bound, config.beat_port)]
-        beat_port = udp[0].getsockname()[1]
-        table = lastseen.new_table()
-        heartbeats = _Heartbeats(udp, table, config)
+        bound, router = _bind(config, gatekeeper, stack)
+        poller = Poller()
+        heartbeats = Heartbeats(bound, config, monotonic, poller)
         stack.callback(heartbeats.close)
         journal = _journal(config)
         stack.callback(journal.close)
-        limits = _limits(config, beat_port, key)
-        if lodge is not None:  # no node can come back from before its start
-            limits = replace(limits, rejoin_wait=0.0)
         core = Core(
-            limits,
-            secrets.token_bytes(16),
+            _limits(config, heartbeats.port, gatekeeper, embedded=make_node is not None),
+            os.urandom(16),
             journal,
             monotonic(),
             epoch=time.time() - monotonic(),
-            figures=lastseen.figures_of(table, monotonic),
+            figures=heartbeats.figures,
         )
-        links = Links(router, limit, 2 * config.window_bytes)
-        stack.callback(links.close)
+        codec = Codec(core.breakdowns, core.counters)
+        ports, inprocess = list[Port](), None
+        if make_node is not None:
+            inprocess = InProcessPort(poller, monotonic)
+            ports.append(inprocess)
+        unix = list(filter(address.is_unix, bound))
+        if unix:
+            ports.append(UnixPort(unix, poller, codec))
+            stack.callback(ports[-1].close)
+        if router is not None:
+            from manyhands_broker.ports.zeromq import RouterPort  # noqa: PLC0415 - as in `_bind`
+
+            bytes_arriving = 2 * config.window_bytes
+            ports.append(
+                RouterPort(router, poller, codec, monotonic, gatekeeper, limit, bytes_arriving)
+            )
+            stack.callback(ports[-1].close)
         loop = Loop(
-            router,
             core,
             journal,
             monotonic,
+            poller,
+            ports,
             watch=heartbeats.watch,
-            beats=heartbeats.check,
-            door=Door(keyring),
-            links=links,
+            embedded=make_node is not None,
         )
-        stack.callback(loop.unix.close)
-        for one in filter(address.is_unix, bound):
-            loop.unix.listen(one)
-        loop.restore(core.restore(journal.jobs(), keyring.known if keyring else {}))
-        heartbeats.attach(loop)
-        facts = {
-            "address": endpoint,
-            "beat_port": beat_port,
-            "pid": os.getpid(),
-        }
+        loop.restore(core.restore(journal.jobs(), gatekeeper.known if gatekeeper else {}))
+        loop.each_check(heartbeats.check)
+        if gatekeeper is not None:
+            loop.each_check(gatekeeper.check)
+        endpoint = ",".join(bound)
+        facts = {"address": endpoint, "beat_port": heartbeats.port, "pid": os.getpid()}
         if config.http:
-            facts["http"] = _serve_http(config, core, loop, heartbeats, stack)
-        if lodge is not None:
-            lodging = loop.make_lodging()
-            node = lodge(selector=lodging, connect=lodging.junction.connect)
-            lodging.take_in(stack.enter_context(node))
+            facts["http"] = _serve_http(config, core, loop, stack)
+        if make_node is not None and inprocess is not None:
+            node = make_node(selector=inprocess.selector, connect=inprocess.junction.connect)
+            inprocess.take_in(stack.enter_context(node), loop.stop)
         else:
-            stack.enter_context(_stop_on_signals(loop))
+            stack.enter_context(_stop_on_signals(loop, poller))
         if lifeline is not None:
-            loop.on_readable(lifeline, loop.stop)
+            poller.on_readable(lifeline, loop.stop)
         if parent_pid is not None:
-            heartbeats.each_check(lambda: None if os.getppid() == parent_pid else loop.stop())
-        heartbeats.each_check(lambda: manager.alive(monotonic()))
+            loop.each_check(lambda _: None if os.getppid() == parent_pid else loop.stop())
+        loop.each_check(manager.alive)
         log.info("listening on %s", endpoint)
         manager.tell("READY=1", f"STATUS=listening on {endpoint}")
         if ready is not None:
             ready(facts)
         loop.run()
         manager.tell("STOPPING=1")
-        return ExitCode.OK if lodge is None else lodging.code or ExitCode.OK
+        return ExitCode.OK if inprocess is None else inprocess.code or ExitCode.OK
+
+
+def _bind(
+    config: BrokerConfig, gatekeeper: Gatekeeper | None, stack: contextlib.ExitStack
+) -> tuple[list[str], zmq.Socket[bytes] | None]:
+    """Bind ZeroMQ's addresses; return all with their real ports, and the socket if there is one."""
+    wanted = address.parse_all(config.bind)
+    if all(map(address.is_unix, wanted)):
+        return wanted, None
+    from manyhands_broker.ports import zeromq  # noqa: PLC0415 - 20 ms with ZeroMQ
+
+    router = stack.enter_context(zeromq.router_socket(gatekeeper))
+    bound = [one if address.is_unix(one) else zeromq.bind(router, one) for one in wanted]
+    return bound, router
+
+
+def _gatekeeper(config: BrokerConfig) -> Gatekeeper | None:
+    """Read the keys of those who may connect; `None` on loopback without a cluster key.
+
+    Raises:
+        ConfigError: the address can be reached from elsewhere and there is no key; or the files of
+            keys cannot be used.
+    """
+    if config.key_file:
+        from manyhands_broker.auth import Gatekeeper  # noqa: PLC0415 - only if wanted
+
+        return Gatekeeper.of(config)
+    if not all(map(address.is_local, address.parse_all(config.bind))):
+        raise ConfigError(
+            f"{config.bind} can be reached from other machines, and what reaches a broker runs code on "
+            "its nodes. Make a key with `manyhands keys new FILE`, and give it as --key-file"
+        )
+    return None
 
 
 def _serve_http(
     config: BrokerConfig,
     core: Core,
     loop: Loop,
-    heartbeats: _Heartbeats,
     stack: contextlib.ExitStack,
 ) -> str:
     """Have a process answer HTTP as long as the broker serves; returns its URL."""
@@ -163,93 +189,28 @@ def _serve_http(
 
     service = HttpService(config.http, config.http_hosts, core, lambda: loop.stuck, monotonic)
     stack.callback(service.close)
-    heartbeats.each_check(service.check)
+    loop.each_check(lambda _: service.check())
     log.info("metrics and health at %s", service.url)
     return service.url
-
-
-class _Heartbeats:
-    """The monitor process, restarted whenever it dies, and what is concluded from its table."""
-
-    def __init__(self, udp: Sequence[socket.socket], table: Any, config: BrokerConfig) -> None:
-        self._udp = udp
-        self._table = table
-        self._interval = config.beat_interval
-        self._liveness = Liveness(table, config.phi_threshold, config.lease / 2)
-        self._gauges = Gauges(table, config.beat_interval)
-        self._checks: list[Callable[[], object]] = []
-        self._loop: Loop | None = None
-        self._start()
-
-    def attach(self, loop: Loop) -> None:
-        """Have the loop notice the monitor's death."""
-        self._loop = loop
-        loop.on_readable(self._monitor.sentinel, self._died)
-
-    def each_check(self, call: Callable[[], object]) -> None:
-        """Also call this with each look at the table."""
-        self._checks.append(call)
-
-    def watch(self, effect: Watch | Unwatch) -> None:
-        """The scheduler's wishes."""
-        if isinstance(effect, Watch):
-            lastseen.watch(
-                self._table, effect.row, effect.boot_id, effect.key, self._interval, monotonic()
-            )
-            self._liveness.watch(effect.row, effect.boot_id)
-            self._gauges.watch(effect)
-        else:
-            lastseen.unwatch(self._table, effect.row)
-            self._liveness.unwatch(effect.row)
-            self._gauges.unwatch(effect.row)
-
-    def check(self, now: float) -> list[Any]:
-        """What has changed in anyone's standing."""
-        for call in self._checks:
-            call()
-        return [*self._liveness.check(now), *self._gauges.check(now)]
-
-    def close(self) -> None:
-        """End the monitor."""
-        self._monitor.kill()
-        self._monitor.join()
-        self._monitor.close()
-
-    def _start(self) -> None:
-        self._monitor = HeartbeatMonitor(self._udp, self._table)
-        with descriptor_reserve.reserve():
-            self._monitor.start()
-
-    def _died(self) -> None:
-        assert self._loop is not None
-        self._loop.ignore(self._monitor.sentinel)
-        self._monitor.join()
-        log.warning(
-            "the heartbeat monitor ended with %s; a new one starts, no node is judged by the gap",
-            self._monitor.exitcode,
-        )
-        self._monitor.close()
-        self._start()
-        self.attach(self._loop)
 
 
 def _journal(config: BrokerConfig) -> Journal:
     """On disk where a directory is given; else durable jobs live as long as the broker."""
     if not config.journal:
         return MemoryJournal()
+    from pathlib import Path  # noqa: PLC0415 - only if wanted
+
     from manyhands_broker.journal.sqlite import SqliteJournal  # noqa: PLC0415 - only if wanted
 
     return SqliteJournal(Path(config.journal))
 
 
-def _allow_file(config: BrokerConfig) -> Path:
-    """Where the allow-list is: beside the cluster key, unless the options say otherwise."""
-    return Path(config.allow_file) if config.allow_file else allow_list.place(Path(config.key_file))
-
-
-def _limits(config: BrokerConfig, beat_port: int, key: ClusterKey | None) -> Limits:
-    hash_seed.learn(hash_seed.choose(None if key is None else key.secret_for(b"hash seed")))
-    return Limits(
+def _limits(
+    config: BrokerConfig, beat_port: int, gatekeeper: Gatekeeper | None, *, embedded: bool
+) -> Limits:
+    secret = None if gatekeeper is None else gatekeeper.key.secret_for(b"hash seed")
+    hash_seed.learn(hash_seed.choose(secret))
+    limits = Limits(
         lease=config.lease,
         link_grace=min(2.0, config.lease / 2),
         session_grace=config.session_grace,
@@ -268,48 +229,12 @@ def _limits(config: BrokerConfig, beat_port: int, key: ClusterKey | None) -> Lim
         crash_limit=config.crash_limit,
         keep_results=config.keep_results,
     )
-
-
-def _bind(router: zmq.Socket[bytes], wanted: list[str]) -> list[str]:
-    """Have ZeroMQ listen everywhere that is asked for; returns all addresses with their real ports."""
-    bound = []
-    for full in wanted:
-        try:
-            bound.append(full if address.is_unix(full) else bind(router, full))
-        except zmq.ZMQError as error:
-            raise ConfigError(
-                f"cannot listen on {full}: {error}; choose another with --bind"
-            ) from None
-    return bound
-
-
-def _udp_sockets(endpoints: list[str], port: int) -> list[socket.socket]:
-    """The heartbeat sockets, one for each host that is listened on, all of one port number.
-
-    The number is the first TCP port's if that is free and no other was asked for.
-    """
-    hosts = list(dict.fromkeys(address.host_of(one) or "127.0.0.1" for one in endpoints))
-    tcp_port = endpoints[0].rpartition(":")[2]
-    candidates = [port] if port else [int(tcp_port) if tcp_port.isdigit() else 0, 0]
-    for candidate in candidates:
-        found: list[socket.socket] = []
-        try:
-            for host in hosts:
-                found.append(bind_udp(host, found[0].getsockname()[1] if found else candidate))
-        except OSError as error:
-            last = error
-            for sock in found:
-                sock.close()
-        else:
-            return found
-    raise ConfigError(
-        f"cannot listen for heartbeats on UDP {', '.join(hosts)} port {port}: {last}; "
-        "choose another with --beat-port"
-    )
+    # An embedded node ends with its broker, so none can come back from before this start.
+    return replace(limits, rejoin_wait=0.0) if embedded else limits
 
 
 @contextlib.contextmanager
-def _stop_on_signals(loop: Loop) -> Iterator[None]:
+def _stop_on_signals(loop: Loop, poller: Poller) -> Iterator[None]:
     """SIGTERM and SIGINT end the loop, also when they come while it sleeps."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -318,7 +243,7 @@ def _stop_on_signals(loop: Loop) -> Iterator[None]:
         number: signal.signal(number, lambda *_: loop.stop())
         for number in (signal.SIGTERM, signal.SIGINT)
     }
-    loop.on_readable(reader, lambda: bool(os.read(reader, 64)))
+    poller.on_readable(reader, lambda: bool(os.read(reader, 64)))
     try:
         yield
     finally:

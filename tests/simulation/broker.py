@@ -24,7 +24,8 @@ from manyhands_broker.core import (
     Suspected,
 )
 from manyhands_broker.journal import JournalBroken
-from manyhands_broker.loop import DRAIN_MESSAGES, STALL
+from manyhands_broker.loop import STALL
+from manyhands_broker.ports.base import DRAIN_MESSAGES
 from manyhands_shared.protocol import messages as m
 from simulation import broken
 from simulation.disk import Disk

@@ -1,7 +1,7 @@
 """From late heartbeats to suspicion: the phi accrual failure detector.
 
-Phi is the negative decimal logarithm of the probability that a heartbeat is still to come although it
-is as late as it is, from the mean and variance of the intervals so far (Hayashibara et al., 2004). Phi 1
+Phi is the negative decimal logarithm of a probability: that a heartbeat as late as this one is still to
+come. It follows from the mean and variance of the intervals so far (Hayashibara et al., 2004). Phi 1
 is one false alarm in ten, phi 8 one in 10^8. Suspicion never takes work from a node; it only asks for a
 probe of its link.
 """

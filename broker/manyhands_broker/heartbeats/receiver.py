@@ -66,7 +66,7 @@ def bind_udp(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         if family == socket.AF_INET6:
-            # As ZeroMQ does for TCP: whoever listens on all addresses means those of IPv4 too.
+            # As ZeroMQ does for TCP: all addresses means those of IPv4 too.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
         sock.bind((host, port))
     except OSError:

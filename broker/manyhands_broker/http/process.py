@@ -1,4 +1,4 @@
-"""The HTTP server: a process of its own, so that nobody who asks can slow the broker's loop."""
+"""The HTTP server: a process of its own, so that no request can slow the broker's loop."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The board: figures that the broker's loop pins up and the HTTP process reads, in shared memory.
 
-Nobody waits for anybody. The writer overwrites; a reader that catches it in the middle is told so by a
-checksum and looks again. So the loop pays for the packing once a second, however many people ask.
+Neither side waits for the other. The writer overwrites; a reader that catches it in the middle is told
+so by a checksum and looks again. So the loop packs once a second, however many requests there are.
 """
 
 from __future__ import annotations

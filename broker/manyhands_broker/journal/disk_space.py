@@ -12,7 +12,7 @@ ASIDE_BYTES = 4 << 20
 
 
 class Room:
-    """The room in `directory`, of which submissions leave `reserve` bytes free."""
+    """The room in `directory`; submissions leave `reserve` bytes of it free."""
 
     def __init__(self, directory: Path, reserve: int) -> None:
         self._directory = directory
@@ -63,7 +63,7 @@ class Room:
         return False
 
     def short_of(self, nbytes: int) -> int:
-        """How many bytes are lacking for so many and the reserve; less than 0 if there are more."""
+        """Return the bytes lacking for `nbytes` and the reserve; less than 0 if there are more."""
         try:
             return nbytes + self._reserve - self._free()
         except OSError:

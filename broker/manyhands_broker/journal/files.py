@@ -1,12 +1,12 @@
 """Large payloads as content-addressed files beside the database.
 
-A file is named by the BLAKE2b digest of its content, written under another name, flushed, and renamed
-into place whole; its directory is flushed before the transaction that refers to it commits. So a name
-in the database always has its file, and a file without a name is only waste that `sweep` removes.
+A file is named by the BLAKE2b digest of its content. It is written under another name, flushed, and
+renamed into place whole. Its directory is flushed before the transaction that refers to it commits. So
+a name in the database always has its file. A file without a name is only waste that `sweep` removes.
 
-A file holds the length of a head (4 bytes, little-endian), the head (msgpack: whether the payload is one
-``bytes``, and the length of each of its buffers) and then the buffers, so that neither writing nor
-reading makes a second copy of a large array.
+A file holds the length of a head (4 bytes, little-endian), the head, and then the buffers. The head is
+msgpack: whether the payload is one ``bytes``, and the length of each of its buffers. So neither writing
+nor reading makes a second copy of a large array.
 """
 
 from __future__ import annotations

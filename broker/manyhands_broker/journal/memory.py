@@ -59,7 +59,7 @@ class MemoryJournal:
         self._open.clear()
 
     def has_room(self, nbytes: int) -> bool:
-        """Whether so many more bytes stay within the limit."""
+        """Return whether `nbytes` more stay within the limit."""
         return self._size + nbytes <= self._limit
 
     def gone(self) -> str:

@@ -1,7 +1,7 @@
 """The tables of the SQLite journal, as forward migrations: entry n takes version n to n + 1.
 
 Columns called ``sum`` are checksums (see `checksums`). What fills pages of its own stands last in its
-row, so that a damaged page of it leaves the rest of the row to be read.
+row. So a damaged page of it leaves the rest of the row to be read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The durable journal: one SQLite file, one connection, one commit a drain.
 
 Write-ahead log with ``synchronous=FULL``: a commit returns when its frames are on the disk. A torn tail
-of the log (power loss in mid-commit) fails its checksums and is left out when the file is opened, so an
+of the log (power loss in mid-commit) fails its checksums and is left out when the file is opened. So an
 unacknowledged transaction vanishes whole. The file is locked for as long as it is open: two brokers
 cannot share one.
 
@@ -45,8 +45,8 @@ RESERVE_BYTES = 64 << 20
 CHECKPOINT_PAGES = 4_096
 #: Freed pages that a commit gives back to the file system, at most.
 VACUUM_PAGES = 4_096
-#: A database of up to so many bytes is looked through for damage at the start; in a larger one damage
-#: is found when it is met.
+#: A database of up to this size is looked through for damage at the start. In a larger one, damage is
+#: found when it is met.
 CHECK_BYTES = 256 << 20
 _DAMAGE = (apsw.CorruptError, apsw.NotADBError)
 
@@ -153,7 +153,7 @@ class SqliteJournal:
             self._backup.step()
 
     def has_room(self, nbytes: int) -> bool:
-        """Whether the file system has so many bytes twice over (log and file), and the reserve."""
+        """Return whether the file system has `nbytes` twice over (log and file), and the reserve."""
         if self._room.gone():
             return False
         short = self._room.short_of(2 * nbytes)
@@ -233,8 +233,8 @@ class SqliteJournal:
             self._rebuild(damage)
         elif not has_log and self._rows("SELECT 1 FROM meta WHERE key = 'open' AND value = 1"):
             log.error(
-                "the journal in %s was copied without its log (journal.db-wal) while a broker used it: "
-                "what was in the log is not here; use `manyhands backup`, or copy both",
+                "the journal in %s was copied without its log (journal.db-wal) while a broker used it. "
+                "What was in the log is not here; use `manyhands backup`, or copy both",
                 self._directory,
             )
         # The log may have room in its file for the probe.
@@ -251,8 +251,8 @@ class SqliteJournal:
             is_full = True
         if is_full:
             log.error(
-                "the disk of the journal in %s is full: what it holds can be read and forgotten, "
-                "and nothing new is taken until some space is free",
+                "the disk of the journal in %s is full. What it holds can be read and forgotten. "
+                "Nothing new is taken until some space is free",
                 self._directory,
             )
         if not damage:

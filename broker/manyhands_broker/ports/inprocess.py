@@ -1,7 +1,7 @@
 """A node that lives in the broker's own process, and turns when the broker's loop turns.
 
-A cluster of one machine needs no socket between the two: a lone task saves four system calls, four
-times encoding or decoding, and twice waking another process up.
+A cluster of one machine needs no socket between the two. A lone task saves four system calls, encoding
+or decoding four times, and waking another process up twice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from manyhands_broker.core import ANYBODY, Event, LinkClosed, Received
+from manyhands_broker.core import ANYBODY, LinkClosed, Received
+from manyhands_broker.poller import Poller
+from manyhands_broker.ports.base import Port, Take
+from manyhands_shared.clock import Clock
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.transport.link import Link
 from manyhands_shared.transport.link.inprocess import Junction
@@ -22,7 +25,7 @@ _IN, _OUT = select.POLLIN, select.POLLOUT
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
-class Lodger(Protocol):
+class EmbeddedNode(Protocol):
     """What is asked of the node."""
 
     @property
@@ -37,80 +40,98 @@ class Lodger(Protocol):
         """Deal with what has happened."""
 
 
-class Lodge(Protocol):
+class MakeNode(Protocol):
     """Makes the node, which registers its descriptors with `selector` and `connect`s for links."""
 
     def __call__(
         self, *, selector: selectors.BaseSelector, connect: Callable[[], Link]
-    ) -> AbstractContextManager[Lodger]: ...
+    ) -> AbstractContextManager[EmbeddedNode]: ...
 
 
-class Lodging(selectors.BaseSelector):
-    """Gives a node its place in the loop: the selector and the junction of a `Lodger`.
+class InProcessPort(Port):
+    """Has a node turn in the broker's loop, and carries the messages between the two.
 
     Args:
-        watch: has the loop call something when a descriptor is ready.
-        ignore: has it watch a descriptor no more.
+        poller: where the node's descriptors are registered.
+        clock: the monotonic clock.
     """
 
-    def __init__(
-        self,
-        watch: Callable[[int, Callable[[int], object], int], None],
-        ignore: Callable[[int], None],
-    ) -> None:
-        self._watch = watch
-        self._ignore = ignore
-        self._keys: dict[int, selectors.SelectorKey] = {}
-        self._stirred = False
-        self._lodger: Lodger | None = None
+    def __init__(self, poller: Poller, clock: Clock) -> None:
+        self._clock = clock
+        self._node: EmbeddedNode | None = None
+        self._on_exit: Callable[[], None] | None = None
         self._due: float | None = None  # not known
         self.junction = Junction()
+        self.selector = NodeSelector(poller)
 
-    def take_in(self, lodger: Lodger) -> None:
-        """Have this node turn from now on."""
-        self._lodger = lodger
-        self._stirred = True
-
-    # For the loop
-
-    @property
-    def due(self) -> float:
-        """When `turn` has something to do, if no descriptor says so."""
-        if self._stirred or self.junction.mail or self.junction.pending:
-            return 0.0
-        if self._due is None:
-            self._due = self._lodger.deadline if self._lodger is not None else math.inf
-        return self._due
+    def take_in(self, node: EmbeddedNode, on_exit: Callable[[], None]) -> None:
+        """Have this node turn from now on; call `on_exit` when it has left."""
+        self._node = node
+        self._on_exit = on_exit
+        self.selector.stirred = True
 
     @property
     def code(self) -> int | None:
         """The node's exit code once it has left."""
-        return None if self._lodger is None else self._lodger.code
+        return None if self._node is None else self._node.code
 
-    def turn(self, now: float) -> None:
-        """Let the node turn, if there is anything for it."""
-        lodger = self._lodger
-        if lodger is None or not (self._stirred or self.junction.pending or now >= self.due):
-            return
-        if self._due is None:
-            self._due = lodger.deadline  # it has to be asked for before each turn
-        self._stirred = False
-        self._due = None
-        lodger.turn(now)
+    def due(self, now: float) -> float:  # noqa: ARG002 - the node knows by itself
+        """See `Port`."""
+        return 0.0 if self.junction.mail else self._node_due()
 
-    def events(self) -> list[Event]:
-        """What the node has said since the last call."""
-        mail, events = self.junction.mail, list[Event]()
+    def receive(self, ready: Mapping[int, int], now: float, take: Take) -> None:  # noqa: ARG002
+        """See `Port`. Time has passed since `now` while other ports were read."""
+        self._turn(self._clock())
+        mail = self.junction.mail
         while mail:
             peer, message = mail.popleft()
-            events.append(LinkClosed(peer) if message is None else Received(peer, message, ANYBODY))
-        return events
+            take(LinkClosed(peer) if message is None else Received(peer, message, ANYBODY))
 
     def send(self, peer: bytes, message: Message) -> bool:
-        """Give the node a message; false if it is for somebody else."""
+        """See `Port`."""
         return self.junction.send(peer, message)
 
-    # For the node
+    def finish(self) -> None:
+        """Let the node turn with what it has just been sent."""
+        self._turn(self._clock())
+        if self._node is not None and self._node.code is not None and self._on_exit is not None:
+            self._on_exit()
+
+    def close(self) -> None:
+        """Nothing: the node closes its links."""
+
+    def _node_due(self) -> float:
+        """When the node is to turn."""
+        if self.selector.stirred or self.junction.pending:
+            return 0.0
+        if self._due is None:
+            self._due = self._node.deadline if self._node is not None else math.inf
+        return self._due
+
+    def _turn(self, now: float) -> None:
+        """Let the node turn, if there is anything for it."""
+        node = self._node
+        if node is None or now < self._node_due():
+            return
+        if self._due is None:
+            self._due = node.deadline  # it has to be asked for before each turn
+        self.selector.stirred = False
+        self._due = None
+        node.turn(now)
+
+
+class NodeSelector(selectors.BaseSelector):
+    """What the node registers its descriptors with: the broker's loop waits for them.
+
+    Args:
+        poller: the loop's.
+    """
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self._keys: dict[int, selectors.SelectorKey] = {}
+        #: Whether anything was ready since the node's last turn.
+        self.stirred = False
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """See `selectors.BaseSelector`; `data` is called with the events that came."""
@@ -119,18 +140,18 @@ class Lodging(selectors.BaseSelector):
         self._keys[descriptor] = key
 
         def ready(found: int) -> None:
-            self._stirred = True
-            # As the standard library has it: an end or an error is for whoever listens to either.
+            self.stirred = True
+            # As the standard library has it: an end or an error is for both kinds of listeners.
             data(((found & ~_OUT and _READ) | (found & ~_IN and _WRITE)) & events)
 
         wanted = (_IN if events & _READ else 0) | (_OUT if events & _WRITE else 0)
-        self._watch(descriptor, ready, wanted)
+        self._poller.on_ready(descriptor, ready, wanted)
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         """See `selectors.BaseSelector`."""
         descriptor = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        self._ignore(descriptor)
+        self._poller.ignore(descriptor)
         return self._keys.pop(descriptor)
 
     def select(  # the base's argument

@@ -1,8 +1,8 @@
 """Connections that have not said hello: how many there may be, and for how long.
 
 Such a connection costs a descriptor and some memory, and needs no key. A real peer says hello as soon as
-its handshake is over. So a connection that takes too long is shut; and of too many the oldest, of the
-host that has most of them, however young it is.
+its handshake is over. So a connection that takes too long is shut. Of too many, the oldest of the
+host that has most of them is shut, however young it is.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The broker's door for processes of its own user on this machine: Unix sockets.
 
-The system says whose process is at the other end, so there is no key: whoever could read the broker's
+The system says whose process is at the other end, so there is no key: a user who could read the broker's
 own is let in.
 """
 
@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
+from manyhands_broker.core import ANYBODY, LinkClosed, Received
+from manyhands_broker.poller import Poller
+from manyhands_broker.ports.base import Port, Take
+from manyhands_broker.ports.encoding import Codec
 from manyhands_shared.errors import ConfigError
-from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.protocol import wire
-from manyhands_shared.protocol.messages import Refused
+from manyhands_shared.protocol.messages import Message, Refused
 from manyhands_shared.transport.address import unix_path
 from manyhands_shared.transport.peer_credentials import is_trusted, user_of
 from manyhands_shared.transport.stream import Stream
@@ -30,36 +33,71 @@ _BACKLOG = 1_024
 _IN, _OUT = select.POLLIN, select.POLLOUT
 
 
-class UnixPort:
+class UnixPort(Port):
     """Listens on Unix sockets, and carries messages of those that have connected.
 
     Args:
-        poller: the loop's, where descriptors are registered.
-        on_readable: has the loop call something when a descriptor can be read.
+        addresses: ``unix://PATH`` of each.
+        poller: where descriptors are registered.
+        codec: makes frames of messages, and messages of frames.
+
+    Raises:
+        ConfigError: the system does not allow one of these addresses.
     """
 
-    def __init__(
-        self, poller: select.poll, on_readable: Callable[[int, Callable[[], object]], None]
-    ) -> None:
+    def __init__(self, addresses: Iterable[str], poller: Poller, codec: Codec) -> None:
         self._poller = poller
-        self._on_readable = on_readable
+        self._codec = codec
         self._listeners: list[socket.socket] = []
         self._files: list[str] = []
         self._by_descriptor: dict[int, tuple[bytes, Stream]] = {}
         self._by_peer: dict[bytes, Stream] = {}
-        self._deaf = False
+        self._paused = False
+        try:
+            for address in addresses:
+                self._listen(address)
+        except ConfigError:
+            self.close()
+            raise
 
-    @property
-    def descriptors(self) -> Any:
-        """Those of connections, for which `receive` is to be called when they are ready."""
-        return self._by_descriptor.keys()
+    def due(self, now: float) -> float:  # noqa: ARG002 - its descriptors tell
+        """See `Port`."""
+        return math.inf
 
-    def listen(self, address: str) -> None:
-        """Take connections at ``unix://PATH`` too.
+    def receive(self, ready: Mapping[int, int], now: float, take: Take) -> None:  # noqa: ARG002
+        """See `Port`."""
+        for descriptor, events in ready.items():
+            if descriptor in self._by_descriptor:
+                self._receive(descriptor, events, take)
 
-        Raises:
-            ConfigError: that cannot be done.
-        """
+    def send(self, peer: bytes, message: Message) -> bool:
+        """See `Port`."""
+        stream = self._by_peer.get(peer)
+        if stream is None:
+            return False
+        stream.send(self._codec.encode(message))
+        if stream.congested:
+            self._watch(stream)
+        return True
+
+    def pause(self, *, on: bool) -> None:
+        """See `Port`."""
+        self._paused = on
+        for _, stream in self._by_descriptor.values():
+            self._watch(stream)
+
+    def close(self) -> None:
+        """End all connections, once the system has taken what they wait to send, and listen no more."""
+        for peer, stream in list(self._by_descriptor.values()):
+            stream.linger(0.2)
+            self._drop(peer, stream.fileno(), stream)
+        for listener in self._listeners:
+            listener.close()
+        for path in self._files:
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
+
+    def _listen(self, address: str) -> None:
         path = unix_path(address)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.setblocking(False)
@@ -74,47 +112,25 @@ class UnixPort:
         if not path.startswith("\0"):
             self._files.append(path)
         self._listeners.append(listener)
-        self._on_readable(listener.fileno(), lambda: self._accept(listener))
+        self._poller.on_readable(listener.fileno(), lambda: self._accept(listener))
 
-    def receive(self, descriptor: int, events: int) -> tuple[bytes, list[list[Buffer]], bool]:
-        """What a ready connection brings: its peer, whole messages, whether it has ended."""
+    def _receive(self, descriptor: int, events: int, take: Take) -> None:
+        """Take what a ready connection brings, and its end."""
         peer, stream = self._by_descriptor[descriptor]
         if stream.congested:
             stream.flush()
             self._watch(stream)
-        if self._deaf or events == _OUT:
-            return peer, [], False
+        if self._paused or events == _OUT:
+            return
         messages = stream.receive()
         if stream.ended:
             self._drop(peer, descriptor, stream)
-        return peer, messages, stream.ended
-
-    def send(self, peer: bytes, frames: list[Any]) -> bool:
-        """Send, or keep until the connection takes it; false if `peer` has none here."""
-        stream = self._by_peer.get(peer)
-        if stream is None:
-            return False
-        stream.send(frames)
-        if stream.congested:
-            self._watch(stream)
-        return True
-
-    def listening(self, yes: bool) -> None:
-        """Whether connections are read."""
-        self._deaf = not yes
-        for _, stream in self._by_descriptor.values():
-            self._watch(stream)
-
-    def close(self) -> None:
-        """End all connections and listen no more."""
-        for peer, stream in list(self._by_descriptor.values()):
-            stream.linger(0.2)
-            self._drop(peer, stream.fileno(), stream)
-        for listener in self._listeners:
-            listener.close()
-        for path in self._files:
-            with contextlib.suppress(OSError):
-                Path(path).unlink()
+        for frames in messages:
+            message = self._codec.decode(peer, frames)
+            if message is not None:
+                take(Received(peer, message, ANYBODY))
+        if stream.ended:
+            take(LinkClosed(peer))
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -135,7 +151,7 @@ class UnixPort:
 
     def _watch(self, stream: Stream) -> None:
         events = _IN | _OUT if stream.congested else _IN
-        if self._deaf:
+        if self._paused:
             events &= ~_IN
         self._poller.register(stream.fileno(), events)
 

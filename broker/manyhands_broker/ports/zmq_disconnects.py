@@ -1,4 +1,4 @@
-"""Which peer is at the other end of which connection, so that its end is noticed at once.
+"""Which peers are at the other ends of connections, so that the end of one is noticed at once.
 
 A ROUTER socket drops a peer whose connection has ended without a word; one learns of it when the next
 message cannot be sent. Its monitor does tell, but of descriptors and not of peers. So descriptors are
@@ -13,16 +13,15 @@ ended is bounded for each key, and of too much the largest is shut (see `unfinis
 
 from __future__ import annotations
 
-import contextlib
+import math
 from collections import Counter, deque
 
 import zmq
 
-from manyhands_broker.auth import DOMAIN
 from manyhands_broker.core import Identity
 from manyhands_broker.ports.pending_connections import Strangers
 from manyhands_shared.protocol.wire import MAX_FRAME_BYTES, MAX_HEADER_BYTES
-from manyhands_shared.transport import zmq_monitor, zmq_pieces
+from manyhands_shared.transport import zmq_monitor
 from manyhands_shared.transport.unfinished_input import Inflow
 
 #: From the news of an end to the probe: ZeroMQ tells of it a moment before it is so.
@@ -130,10 +129,10 @@ class Links:
                 self._doubtful.append((now + SETTLE_SECONDS, peer))
 
     @property
-    def due(self) -> float | None:
-        """When `doubtful` or `bound` has something to do; `None` for never."""
-        looks = [self._next_look] if self._inflow else []
-        return min([*looks, *(when for when, _ in list(self._doubtful)[:1])], default=None)
+    def due(self) -> float:
+        """When `doubtful` or `bound` has something to do."""
+        due = self._next_look if self._inflow else math.inf
+        return min(due, self._doubtful[0][0]) if self._doubtful else due
 
     def doubtful(self, now: float) -> list[bytes]:
         """Peers to be probed now, each once."""
@@ -146,27 +145,3 @@ class Links:
         """Watch no more. Before the socket is closed."""
         self._router.disable_monitor()
         self.monitor.close(0)
-
-
-def bind(router: zmq.Socket[bytes], address: str) -> str:
-    """Set the options that the protocol asks for, bind, and return the address with its real port."""
-    router.router_mandatory = True
-    router.linger = 0
-    router.maxmsgsize = zmq_pieces.MAX_ZMQ_BYTES
-    # With a domain, ZeroMQ refuses versions of its protocol that know no authentication. Their frames
-    # have no fixed beginning, so a POST of a web page would be read as messages.
-    router.zap_domain = DOMAIN.encode()
-    router.set_hwm(1_000)
-    router.setsockopt(zmq.HEARTBEAT_IVL, 2_000)
-    router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6_000)
-    router.setsockopt(zmq.HEARTBEAT_TTL, 6_000)
-    router.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
-    router.setsockopt(zmq.BACKLOG, 1_024)
-    with contextlib.suppress(AttributeError, zmq.ZMQError):
-        router.ipv6 = "[" in address
-    router.bind(address)
-    return (
-        router.last_endpoint.decode()
-        if isinstance(router.last_endpoint, bytes)
-        else str(router.last_endpoint)
-    )

@@ -53,7 +53,7 @@ def main() -> int:
     worker = WorkerConfig(**json.loads(options.worker_json))
     node = partial(Node, worker, Notifier(), options.parent_pid, options.lifeline)
     try:
-        return run(broker, ready=ready, lodge=node)
+        return run(broker, ready=ready, make_node=node)
     except OSError as error:
         print(f"manyhands: cannot start: {error}", file=sys.stderr)
         return ExitCode.JOB_FAILED

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,15 @@ import zmq
 from harness.processes import eventually
 from manyhands_broker import loop as broker_loop
 from manyhands_broker.core import Core, Drained, Effect, Event, Limits, Received, Send
-from manyhands_broker.journal import MemoryJournal
-from manyhands_broker.loop import DRAIN_SECONDS, Loop
-from manyhands_broker.ports.zmq_disconnects import bind
+from manyhands_broker.journal import Journal, MemoryJournal
+from manyhands_broker.loop import Loop
+from manyhands_broker.poller import Poller
+from manyhands_broker.ports.base import DRAIN_SECONDS, Port
+from manyhands_broker.ports.encoding import Codec
+from manyhands_broker.ports.inprocess import InProcessPort
+from manyhands_broker.ports.unix import UnixPort
+from manyhands_broker.ports.zeromq import RouterPort, bind
+from manyhands_shared.clock import Clock
 from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import (
@@ -40,6 +47,28 @@ def received(peer: zmq.Socket[bytes], count: int) -> list[Message]:
         assert peer.poll(10_000), "the broker says nothing"
         messages.append(wire.decode(zmq_pieces.join(peer.recv_multipart())))
     return messages
+
+
+@contextlib.contextmanager
+def over_tcp(
+    core: Core, journal: Journal, clock: Clock = time.monotonic
+) -> Iterator[tuple[Loop, zmq.Socket[bytes]]]:
+    """A loop, and a peer that is connected to it."""
+    poller = Poller()
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.ROUTER) as router,
+        context.socket(zmq.DEALER) as peer,
+    ):
+        address = bind(router, "tcp://127.0.0.1:0")
+        codec = Codec(core.breakdowns, core.counters)
+        port = RouterPort(router, poller, codec, clock, None, 1_000, 1 << 20)
+        peer.linger = 0
+        peer.connect(address)
+        try:
+            yield Loop(core, journal, clock, poller, [port], watch=lambda _: None), peer
+        finally:
+            port.close()
 
 
 class Faulty(Core):
@@ -64,21 +93,16 @@ ODD = (666, 667, 668)
 
 
 def test_a_bug_in_handling_one_message_ends_nobodys_work(caplog: pytest.LogCaptureFixture) -> None:
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-        address = bind(router, "tcp://127.0.0.1:0")
-        journal = MemoryJournal()
-        core = Faulty(Limits(), bytes(16), journal, time.monotonic())
-        loop = Loop(router, core, journal, time.monotonic, watch=lambda _: None, beats=lambda _: [])
+    journal = MemoryJournal()
+    core = Faulty(Limits(), bytes(16), journal, time.monotonic())
+    with over_tcp(core, journal) as (loop, peer), caplog.at_level(logging.ERROR):
         thread = threading.Thread(target=loop.run)
         thread.start()
         try:
-            with context.socket(zmq.DEALER) as peer, caplog.at_level(logging.ERROR):
-                peer.linger = 0
-                peer.connect(address)
-                hello: Message = ClientHello(1, bytes(16), "", 0, 0, {})
-                for message in (hello, *map(Ping, ODD), Ping(7)):
-                    peer.send_multipart(wire.encode(message))
-                answers = received(peer, 4)
+            hello: Message = ClientHello(1, bytes(16), "", 0, 0, {})
+            for message in (hello, *map(Ping, ODD), Ping(7)):
+                peer.send_multipart(wire.encode(message))
+            answers = received(peer, 4)
         finally:
             loop.stop()
             thread.join(10)
@@ -86,7 +110,7 @@ def test_a_bug_in_handling_one_message_ends_nobodys_work(caplog: pytest.LogCaptu
     assert isinstance(answers[1], Reply)
     assert "the answer cannot be sent" in answers[1].error
     assert answers[2:] == [Pong(668), Pong(7)]
-    assert loop.counters["internal_errors"] == 3
+    assert core.counters["internal_errors"] == 3
     for text in ("Ping could not be handled", "Drained could not be", "Reply cannot be sent"):
         assert caplog.text.count(text) == 1
     assert "Traceback" not in caplog.text
@@ -105,17 +129,12 @@ class Last(Core):
 
 
 def test_a_bug_in_the_last_turn_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-        address = bind(router, "tcp://127.0.0.1:0")
-        journal = MemoryJournal()
-        core = Last(Limits(), bytes(16), journal, time.monotonic())
-        loop = Loop(router, core, journal, time.monotonic, watch=lambda _: None, beats=lambda _: [])
+    journal = MemoryJournal()
+    core = Last(Limits(), bytes(16), journal, time.monotonic())
+    with over_tcp(core, journal) as (loop, peer):
         core.stop = loop.stop
-        with context.socket(zmq.DEALER) as peer:
-            peer.linger = 0
-            peer.connect(address)
-            peer.send_multipart(wire.encode(Ping(667)))
-            loop.run()
+        peer.send_multipart(wire.encode(Ping(667)))
+        loop.run()
     assert caplog.text.count("Reply cannot be sent") == 1
 
 
@@ -140,25 +159,19 @@ class Slow(Core):
 
 def test_a_drain_ends_in_time_however_much_there_is_to_read() -> None:
     """Else whoever spoke first would wait for the last of hundreds of large messages."""
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-        address = bind(router, "tcp://127.0.0.1:0")
-        journal = MemoryJournal()
-        core = Slow(Limits(), bytes(16), journal, 100.0)
-        loop = Loop(router, core, journal, core.clock, watch=lambda _: None, beats=lambda _: [])
-        with context.socket(zmq.DEALER) as peer:
-            peer.linger = 0
-            peer.connect(address)
-            peer.send_multipart(wire.encode(ClientHello(1, bytes(16), "", 0, 0, {})))
-            for number in range(50):
-                peer.send_multipart(wire.encode(Ping(number)))
-            assert router.poll(10_000), "nothing came"
-            thread = threading.Thread(target=loop.run)
-            thread.start()
-            try:
-                answers = received(peer, 51)
-            finally:
-                loop.stop()
-                thread.join(10)
+    journal = MemoryJournal()
+    core = Slow(Limits(), bytes(16), journal, 100.0)
+    with over_tcp(core, journal, core.clock) as (loop, peer):
+        peer.send_multipart(wire.encode(ClientHello(1, bytes(16), "", 0, 0, {})))
+        for number in range(50):
+            peer.send_multipart(wire.encode(Ping(number)))
+        thread = threading.Thread(target=loop.run)
+        thread.start()
+        try:
+            answers = received(peer, 51)
+        finally:
+            loop.stop()
+            thread.join(10)
     assert answers[1:] == [Pong(number) for number in range(50)]
     assert core.longest == 2
 
@@ -178,32 +191,33 @@ def test_with_a_node_inside_it_stays_awake_for_a_moment(
     monkeypatch.setattr(broker_loop, "LOOK_SECONDS", 20.0)
     monkeypatch.setattr(os, "sched_yield", give_way)
     monkeypatch.setattr(broker_loop, "MAX_WAIT", 30.0)
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-        journal = MemoryJournal()
-        core = Core(Limits(), bytes(16), journal, time.monotonic())
-        loop = Loop(router, core, journal, time.monotonic, watch=lambda _: None, beats=lambda _: [])
-        loop.make_lodging()
-        address = f"unix://{tmp_path / 'broker'}"
-        loop.unix.listen(address)
-        thread = threading.Thread(target=loop.run)
-        thread.start()
-        try:
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.connect(str(tmp_path / "broker"))
-                assert looks.wait(10), "it went to sleep"
-                peer = Stream(sock)
-                peer.send(wire.encode(ClientHello(1, bytes(16), "", 0, 0, {})))
-                messages: list[list[Buffer]] = []
+    journal = MemoryJournal()
+    core = Core(Limits(), bytes(16), journal, time.monotonic())
+    poller = Poller()
+    unix = UnixPort(
+        [f"unix://{tmp_path / 'broker'}"], poller, Codec(core.breakdowns, core.counters)
+    )
+    ports: list[Port] = [InProcessPort(poller, time.monotonic), unix]
+    loop = Loop(core, journal, time.monotonic, poller, ports, watch=lambda _: None, embedded=True)
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(tmp_path / "broker"))
+            assert looks.wait(10), "it went to sleep"
+            peer = Stream(sock)
+            peer.send(wire.encode(ClientHello(1, bytes(16), "", 0, 0, {})))
+            messages: list[list[Buffer]] = []
 
-                def answered() -> bool:
-                    messages.extend(peer.receive())
-                    return bool(messages)
+            def answered() -> bool:
+                messages.extend(peer.receive())
+                return bool(messages)
 
-                eventually(answered, what="it answers while it looks")
-                assert isinstance(wire.decode(messages[0]), ClientWelcome)
-                loop.stop()
-        finally:
+            eventually(answered, what="it answers while it looks")
+            assert isinstance(wire.decode(messages[0]), ClientWelcome)
             loop.stop()
-            thread.join(10)
-            loop.unix.close()
+    finally:
+        loop.stop()
+        thread.join(10)
+        unix.close()
     assert not thread.is_alive(), "the end of a connection is seen while it looks"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import select
 import selectors
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from manyhands_broker.core import LinkClosed, Received
-from manyhands_broker.ports.inprocess import Lodging
+from manyhands_broker.core import Event, LinkClosed, Received
+from manyhands_broker.poller import Poller
+from manyhands_broker.ports.inprocess import InProcessPort
 from manyhands_shared.protocol.messages import Ping, Pong
 from manyhands_shared.transport.link import Link
 
@@ -35,32 +35,38 @@ class Node:
 
 
 class Loop:
-    """The part of the broker's loop that watches descriptors."""
+    """The part of the broker's loop that turns the port, on a clock that stands still."""
 
     def __init__(self) -> None:
-        self._poll = select.poll()
-        self._calls: dict[int, Callable[[int], object]] = {}
+        self.poller = Poller()
         self.node = Node()
-        self.lodging = Lodging(self._watch, self._ignore)
-        self.lodging.take_in(self.node)
+        self.now = 0.0
+        self.port = InProcessPort(self.poller, lambda: self.now)
+        self.exits = 0
+        self.port.take_in(self.node, self._leave)
 
-    def _watch(self, descriptor: int, call: Callable[[int], object], events: int) -> None:
-        self._calls[descriptor] = call
-        self._poll.register(descriptor, events)
-
-    def _ignore(self, descriptor: int) -> None:
-        del self._calls[descriptor]
-        self._poll.unregister(descriptor)
+    @property
+    def due(self) -> float:
+        return self.port.due(self.now)
 
     def look(self) -> None:
-        for descriptor, events in self._poll.poll(0):
-            self._calls[descriptor](events)
+        self.poller.call(self.poller.wait(0))
+
+    def turn(self, now: float) -> list[Event]:
+        """What the port has received."""
+        self.now = now
+        events: list[Event] = []
+        self.port.receive({}, now, events.append)
+        return events
+
+    def _leave(self) -> None:
+        self.exits += 1
 
 
 @pytest.fixture
 def loop() -> Loop:
     made = Loop()
-    made.lodging.turn(0.0)
+    made.turn(0.0)
     made.node.turns.clear()
     return made
 
@@ -74,23 +80,23 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def test_a_node_turns_first_of_all() -> None:
     loop = Loop()
-    assert loop.lodging.due == 0.0
-    loop.lodging.turn(1.0)
+    assert loop.due == 0.0
+    loop.turn(1.0)
     assert loop.node.turns == [1.0]
 
 
 def test_it_does_not_turn_for_nothing(loop: Loop) -> None:
-    loop.lodging.turn(1.0)
+    loop.turn(1.0)
     assert loop.node.turns == []
-    assert loop.lodging.due == math.inf
+    assert loop.due == math.inf
 
 
 def test_it_turns_when_it_is_due(loop: Loop) -> None:
     loop.node.deadline = 5.0
-    assert loop.lodging.due == 5.0
-    loop.lodging.turn(4.9)
+    assert loop.due == 5.0
+    loop.turn(4.9)
     assert loop.node.turns == []
-    loop.lodging.turn(5.0)
+    loop.turn(5.0)
     assert loop.node.turns == [5.0]
 
 
@@ -99,18 +105,18 @@ def test_what_is_ready_is_told_as_a_selector_tells_it(
 ) -> None:
     near, far = ends
     seen: list[int] = []
-    key = loop.lodging.register(near, READ, seen.append)
-    assert loop.lodging.get_map() == {near.fileno(): key}
+    key = loop.port.selector.register(near, READ, seen.append)
+    assert loop.port.selector.get_map() == {near.fileno(): key}
     loop.look()
     assert seen == []
     far.send(b"x")
     loop.look()
     assert seen == [READ]
-    loop.lodging.modify(near, READ | WRITE, seen.append)
+    loop.port.selector.modify(near, READ | WRITE, seen.append)
     loop.look()
     assert seen == [READ, READ | WRITE]
-    assert loop.lodging.due == 0.0
-    loop.lodging.turn(1.0)
+    assert loop.due == 0.0
+    loop.turn(1.0)
     assert loop.node.turns == [1.0]
 
 
@@ -119,7 +125,7 @@ def test_an_end_is_for_whoever_listens(
 ) -> None:
     near, far = ends
     seen: list[int] = []
-    loop.lodging.register(near.fileno(), READ, seen.append)
+    loop.port.selector.register(near.fileno(), READ, seen.append)
     far.close()
     loop.look()
     assert seen == [READ]
@@ -130,44 +136,46 @@ def test_what_is_ignored_is_not_told_of(
 ) -> None:
     near, far = ends
     seen: list[int] = []
-    loop.lodging.register(near, READ, seen.append)
+    loop.port.selector.register(near, READ, seen.append)
     far.send(b"x")
-    loop.lodging.unregister(near)
+    loop.port.selector.unregister(near)
     loop.look()
     assert seen == []
-    assert not loop.lodging.get_map()
+    assert not loop.port.selector.get_map()
 
 
 def test_messages_and_ends_of_links_become_events(loop: Loop) -> None:
-    link = loop.node.link = loop.lodging.junction.connect()
-    loop.lodging.turn(1.0)
+    link = loop.node.link = loop.port.junction.connect()
+    loop.turn(1.0)
     link.send(Ping(7))
-    assert loop.lodging.due == 0.0, "the broker has something to take"
+    assert loop.due == 0.0, "the broker has something to take"
     link.close()
-    received, closed = loop.lodging.events()
+    received, closed = loop.turn(1.0)
     assert isinstance(received, Received)
     assert isinstance(closed, LinkClosed)
     assert received.message == Ping(7)
     assert received.peer == closed.peer
-    assert loop.lodging.events() == []
-    assert not loop.lodging.send(closed.peer, Pong(7))
+    assert loop.turn(1.0) == []
+    assert not loop.port.send(closed.peer, Pong(7))
 
 
 def test_a_message_for_the_node_makes_it_turn(loop: Loop) -> None:
-    link = loop.node.link = loop.lodging.junction.connect()
-    loop.lodging.turn(1.0)
+    link = loop.node.link = loop.port.junction.connect()
+    loop.turn(1.0)
     link.send(Ping(7))
-    [received] = loop.lodging.events()
+    [received] = loop.turn(1.0)
     assert isinstance(received, Received)
-    assert loop.lodging.send(received.peer, Pong(7))
-    assert not loop.lodging.send(b"somebody else", Pong(7))
-    assert loop.lodging.due == 0.0
-    loop.lodging.turn(2.0)
+    assert loop.port.send(received.peer, Pong(7))
+    assert not loop.port.send(b"somebody else", Pong(7))
+    assert loop.due == 0.0
+    loop.turn(2.0)
     assert loop.node.turns == [1.0, 2.0]
-    assert loop.lodging.due == math.inf
+    assert loop.due == math.inf
 
 
-def test_it_tells_when_the_node_has_left(loop: Loop) -> None:
-    assert loop.lodging.code is None
-    loop.node.code = 0
-    assert loop.lodging.code == 0
+@pytest.mark.parametrize("code", [None, 0, 3])
+def test_it_tells_when_the_node_has_left(loop: Loop, code: int | None) -> None:
+    loop.node.code = code
+    loop.port.finish()
+    assert loop.port.code == code
+    assert loop.exits == (code is not None)

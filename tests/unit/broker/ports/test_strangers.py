@@ -19,7 +19,8 @@ from manyhands_broker.ports.pending_connections import (
     HELLO_SECONDS,
     Strangers,
 )
-from manyhands_broker.ports.zmq_disconnects import Links, bind
+from manyhands_broker.ports.zeromq import bind
+from manyhands_broker.ports.zmq_disconnects import Links
 
 Connect = Callable[..., tuple[socket.socket, int]]
 
