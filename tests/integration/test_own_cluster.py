@@ -231,3 +231,11 @@ def test_a_task_that_puts_something_in_the_place_of_pickle_harms_no_other() -> N
         assert executor.submit(spoil).result(BOUND) == 1
         assert executor.submit(abs, -2).result(BOUND) == 2
         assert executor.submit(lambda: [3]).result(BOUND) == [3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it listens on TCP")
+def test_no_zeromq_is_loaded_where_nothing_goes_by_tcp(executor: manyhands.Executor) -> None:
+    assert executor.submit(abs, -7).result(BOUND) == 7
+    maps = Path(f"/proc/{pid_of(executor)}/maps").read_text(encoding="utf-8")
+    assert "msgpack" in maps, "this is where extension modules are seen"
+    assert "zmq" not in maps
