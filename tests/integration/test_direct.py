@@ -16,7 +16,7 @@ import zmq
 
 from harness.cluster.peers import Peer, Peers
 from harness.processes import calls_of, eventually
-from manyhands._session.events import Fetch
+from manyhands._session.effects import Fetch
 from manyhands._values import remote_fetch
 from manyhands._values.remote_fetch import Direct
 from manyhands_shared import shm

@@ -13,7 +13,7 @@ from harness.cluster.peers import Peer
 from harness.command import run
 from harness.processes import eventually
 from manyhands._io import fetches
-from manyhands._session.events import Fetch
+from manyhands._session.effects import Fetch
 from manyhands_shared import shm
 from manyhands_shared.protocol.held_result import Server, Ticket
 from manyhands_shared.protocol.messages import Part, Pull

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from manyhands._session.events import Deliver
+from manyhands._session.effects import Deliver
 from manyhands_broker.core.model.job import Piece
 from manyhands_broker.core.model.node import Node
 from manyhands_shared.payloads.payload import Payload

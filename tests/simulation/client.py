@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from manyhands._session import Session
+from manyhands._session import effects as e
 from manyhands._session import events as t
 from manyhands._session.input_refs import StoredPayload, largest
 from manyhands_shared.payloads.payload import Payload
@@ -140,30 +141,30 @@ class Client(Peer):
         for effect in effects:
             self._do(effect)
 
-    def _do(self, effect: t.Effect) -> None:
+    def _do(self, effect: e.Effect) -> None:
         match effect:
-            case t.Send(message):
+            case e.Send(message):
                 self._say(message)
-            case t.Deliver(job, indices, statuses, bodies):
+            case e.Deliver(job, indices, statuses, bodies):
                 whole: list[Payload] = [
                     b"".join(body) if isinstance(body, tuple) else body for body in bodies
                 ]
                 self.world.checker.delivered(self, job, indices, statuses, whole)
-            case t.Fetch():
+            case e.Fetch():
                 self._fetch_later(effect, self.random.choice(_PARTS))
-            case t.Supply(key):  # or it has been let go by now
+            case e.Supply(key):  # or it has been let go by now
                 bodies = [b"value"] if self.random.random() < 0.8 else []
                 self._say(m.Stock(key, bodies))
-            case t.Relink():
+            case e.Relink():
                 self._relink()
-            case t.Failed(code, reason):
+            case e.Failed(code, reason):
                 raise AssertionError(f"{self.name} is refused: {code}: {reason}")
 
-    def _fetch_later(self, wanted: t.Fetch, parts: int) -> None:
+    def _fetch_later(self, wanted: e.Fetch, parts: int) -> None:
         delay = self.random.uniform(0.0001, 0.2)
         self.world.after(delay, lambda: self._fetch(wanted, parts))
 
-    def _fetch(self, wanted: t.Fetch, parts: int) -> None:
+    def _fetch(self, wanted: e.Fetch, parts: int) -> None:
         """Fetch the next part of a result from whichever node lends it.
 
         The node may have died or dropped it since the part before; and sometimes it fails for no reason.

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from manyhands._session.events import Fetch, Fetched
+from manyhands._session.effects import Fetch
+from manyhands._session.events import Fetched
 from manyhands_shared import shm
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads.payload import Payload

@@ -28,28 +28,30 @@ from manyhands._io.poller import IN, OUT, Readiness
 from manyhands._io.submit_queue import Intake
 from manyhands._io.transfers import Exchange
 from manyhands._session import Session
-from manyhands._session.events import (
+from manyhands._session.effects import (
     Answered,
-    CancelOther,
-    Close,
     Deliver,
     Effect,
-    Event,
     Failed,
     Fetch,
-    Flush,
     Kept,
-    LinkLost,
-    LinkUp,
     Opened,
-    Received,
     Relink,
     Send,
-    State,
     Supply,
-    Tick,
     Turned,
     Vanished,
+)
+from manyhands._session.events import (
+    CancelOther,
+    Close,
+    Event,
+    Flush,
+    LinkLost,
+    LinkUp,
+    Received,
+    State,
+    Tick,
 )
 from manyhands_shared.clock import monotonic
 from manyhands_shared.errors import (

@@ -14,14 +14,13 @@ from typing import Any
 
 from manyhands._io.open_job import OpenJob, Sink
 from manyhands._io.transfers import Exchange
+from manyhands._session.effects import Answered, Deliver
 from manyhands._session.events import (
     AddJob,
-    Answered,
     Append,
     Ask,
     CancelTasks,
     CloseJob,
-    Deliver,
     Event,
     HoldBack,
     Unwatch,

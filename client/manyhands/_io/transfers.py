@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from manyhands._io.fetches import answer, fetcher
 from manyhands._io.poller import Readiness
 from manyhands._io.submit_queue import Intake
-from manyhands._session.events import Fetch, Fetched
+from manyhands._session.effects import Fetch
+from manyhands._session.events import Fetched
 from manyhands._values.store import Store
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Message, Stock

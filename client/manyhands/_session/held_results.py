@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from manyhands._session.events import Deliver, Fetch, Fetched
+from manyhands._session.effects import Deliver, Fetch
+from manyhands._session.events import Fetched
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Relay, ResultGroup, Span, Status, Taken
 

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any
 
-from manyhands._session.events import Deliver
+from manyhands._session.effects import Deliver
 from manyhands._session.input_refs import inputs_of
 from manyhands._session.job import SessionJob, total
 from manyhands._session.standing import Past

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from manyhands._session.events import Deliver
+from manyhands._session.effects import Deliver
 from manyhands_shared.payloads.payload import Payload
 
 #: More tasks than any job has: a number above is no task's, and memory for it would be wasted.

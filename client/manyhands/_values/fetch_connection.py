@@ -13,7 +13,7 @@ from collections import deque
 
 import zmq
 
-from manyhands._session.events import Fetch
+from manyhands._session.effects import Fetch
 from manyhands_shared import shm
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads.payload import Payload

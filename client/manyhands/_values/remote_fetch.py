@@ -16,7 +16,7 @@ from math import ceil
 
 import zmq
 
-from manyhands._session.events import Fetch
+from manyhands._session.effects import Fetch
 from manyhands._values.fetch_connection import Line
 from manyhands_shared.clock import monotonic
 from manyhands_shared.payloads.payload import Payload

@@ -3,18 +3,8 @@
 from __future__ import annotations
 
 from manyhands._session import Session
-from manyhands._session.events import (
-    AddJob,
-    Append,
-    Deliver,
-    Effect,
-    Event,
-    Flush,
-    LinkLost,
-    LinkUp,
-    Received,
-    Send,
-)
+from manyhands._session.effects import Deliver, Effect, Send
+from manyhands._session.events import AddJob, Append, Event, Flush, LinkLost, LinkUp, Received
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,

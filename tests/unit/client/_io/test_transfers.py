@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from manyhands._io.fetches import Fetcher
-from manyhands._session.events import Fetch
+from manyhands._session.effects import Fetch
 from manyhands_shared import shm
 from manyhands_shared.protocol.held_result import Ticket
 

@@ -6,20 +6,17 @@ import pytest
 
 from harness.worlds.session import FUNCTION, Driver, groups_of
 from manyhands._session.delayed_acks import ACK_BYTES, ACK_MESSAGES, ACK_SECONDS
+from manyhands._session.effects import Deliver, Kept, Turned, Vanished
 from manyhands._session.events import (
     AddJob,
     Append,
     CancelTasks,
     CloseJob,
-    Deliver,
     HoldBack,
-    Kept,
     LinkLost,
     LinkUp,
     Tick,
-    Turned,
     Unwatch,
-    Vanished,
     Watch,
 )
 from manyhands_shared.errors import SubmitRejected

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.worlds.session import Driver
-from manyhands._session.events import Deliver, Fetch, Fetched
+from manyhands._session.effects import Deliver, Fetch
+from manyhands._session.events import Fetched
 from manyhands_shared.protocol.messages import Relay, ResultGroup, Results, Span, Status, Taken
 
 ABOUT = [Span("j", 1, [0])]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.worlds.session import FUNCTION, Driver, groups_of
+from manyhands._session.effects import Answered, Relink
 from manyhands._session.events import (
-    Answered,
     Append,
     Ask,
     CancelOther,
@@ -14,7 +14,6 @@ from manyhands._session.events import (
     CloseJob,
     LinkLost,
     LinkUp,
-    Relink,
     State,
     Tick,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.worlds.session import BROKER, FUNCTION, Driver, groups_of
+from manyhands._session.effects import Failed, Opened
 from manyhands._session.events import (
     AddJob,
     Append,
@@ -12,10 +13,8 @@ from manyhands._session.events import (
     CancelTasks,
     Close,
     CloseJob,
-    Failed,
     Flush,
     LinkUp,
-    Opened,
     State,
 )
 from manyhands_shared.protocol.messages import (

@@ -11,19 +11,17 @@ import pytest
 
 from harness.worlds.session import BROKER
 from manyhands._session import Session
+from manyhands._session.effects import Deliver, Relink, Send
 from manyhands._session.events import (
     AddJob,
     Append,
     CancelTasks,
     CloseJob,
-    Deliver,
     Event,
     Flush,
     LinkLost,
     LinkUp,
     Received,
-    Relink,
-    Send,
     State,
     Tick,
 )
