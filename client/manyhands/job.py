@@ -11,7 +11,7 @@ from typing import Any
 from manyhands._io.io_thread import SessionLoop
 from manyhands._io.open_job import OpenJob
 from manyhands._results.inbox import BoundedInbox, Inbox
-from manyhands._results.pool_results import outcome
+from manyhands._results.outcome import outcome
 from manyhands_shared.errors import TaskLost
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler

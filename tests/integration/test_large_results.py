@@ -13,7 +13,7 @@ import pytest
 
 import manyhands
 from harness.processes import eventually, lent_memory
-from manyhands._io import fetches
+from manyhands._io import transfers
 from manyhands_shared import shm
 
 pytestmark = pytest.mark.skipif(not shm.host_id(), reason="memory is lent on Linux only")
@@ -91,7 +91,8 @@ def test_what_cannot_be_fetched_comes_through_the_broker(
 def test_cancelled_results_are_let_go(
     cluster: manyhands.LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetches.Fetcher, "fetch", lambda *_: None)  # a client that never fetches
+    # A client that never fetches.
+    monkeypatch.setattr(transfers.Transfers, "fetch", lambda *_: None)
     with manyhands.Executor(address=cluster.address) as executor:
         # Loads numpy over there. Else the first array seems to take as long as that, and nothing more
         # is sent to wait behind such slow tasks.

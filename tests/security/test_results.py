@@ -12,7 +12,7 @@ from harness.cluster.keyed import Keyed
 from harness.cluster.peers import Peer
 from harness.command import run
 from harness.processes import eventually
-from manyhands._io import fetches
+from manyhands._io import transfers
 from manyhands._session.effects import Fetch
 from manyhands_shared import shm
 from manyhands_shared.protocol.held_result import Server, Ticket
@@ -31,7 +31,7 @@ def test_a_revoked_client_gets_nothing_from_nodes_any_more(
 ) -> None:
     """It is cut off at the broker, which cancels what is its; the node then knows its key no more."""
     held: list[Fetch] = []
-    monkeypatch.setattr(fetches.Fetcher, "fetch", lambda _, wanted: held.append(wanted))
+    monkeypatch.setattr(transfers.Transfers, "fetch", lambda _, wanted: held.append(wanted))
     keyed.node(keyed.key("mill", "worker"), data_address="127.0.0.1")
     with manyhands.Client(keyed.broker.address, key_file=keyed.cluster_file) as admin:
         joined(admin, 1)
@@ -48,7 +48,7 @@ def test_a_revoked_client_gets_nothing_from_nodes_any_more(
     offered = eventually(ticket, what="the node serves")
     assert offered is not None
     assert offered.server is not None
-    direct = alice._connection.loop._exchange._direct
+    direct = alice._connection.loop._transfers._direct
     assert direct is not None
     pair = direct._pair
     connected = connect(keyed, offered.server, pair)

@@ -26,7 +26,7 @@ from manyhands._io.job_registry import Jobs
 from manyhands._io.open_job import OpenJob, Sink, before_orphans
 from manyhands._io.poller import IN, OUT, Readiness
 from manyhands._io.submit_queue import Intake
-from manyhands._io.transfers import Exchange
+from manyhands._io.transfers import Transfers
 from manyhands._session import Session
 from manyhands._session.effects import (
     Answered,
@@ -109,11 +109,11 @@ class SessionLoop:
         self._pid = os.getpid()
         self._poller = Readiness()
         self._poller.register(intake.wake_fd)
-        self._exchange = Exchange(
+        self._transfers = Transfers(
             session.token, intake, self._poller, self._send_if_open, keyed=key is not None
         )
-        self.store = self._exchange.store
-        self._jobs = Jobs(self._exchange, self._handle)
+        self.store = self._transfers.store
+        self._jobs = Jobs(self._transfers, self._handle)
         self._link: Link
         self._lane = Lane(session, intake, self._poller, can_attend=is_unix(self._route.current))
         #: Waits for the result of a lone task without sleeping, if that is of use.
@@ -213,10 +213,6 @@ class SessionLoop:
                 return count
             time.sleep(_SETTLE_SECONDS / 100)
 
-    def link_garbage(self) -> int:
-        """Messages on the present link that were no messages, or had no business here."""
-        return self._link.garbage + self._session.dropped
-
     def disown(self) -> None:
         """In a forked child: the thread and the socket are the parent's, and never touched here."""
         self._stopping = True
@@ -246,7 +242,7 @@ class SessionLoop:
                 if self._at_end is not None:
                     stack.callback(self._at_end)
                 stack.callback(self.intake.reject)
-                stack.callback(self._exchange.close)
+                stack.callback(self._transfers.close)
                 stack.callback(self._disconnect, flush=True)
                 for record in self._lane.take_back()[0]:
                     if isinstance(record, Sent):
@@ -278,7 +274,7 @@ class SessionLoop:
         if self._link_due or self._link.pending() or not self._watched.isdisjoint(ready):
             self._watch()
             self._receive()
-        for fetched in self._exchange.turn(ready):
+        for fetched in self._transfers.turn(ready):
             self._handle(fetched)
         if not intake.empty:
             self._jobs.take(intake.take())
@@ -330,7 +326,7 @@ class SessionLoop:
         self._link_due = pending or link.deadline is not None
         if pending or (self._session.wants_flush and not link.congested):
             return True
-        if self._exchange.pending or not self.intake.about_to_sleep():
+        if self._transfers.pending or not self.intake.about_to_sleep():
             return True
         deadlines = self._session.deadline, link.deadline
         times = [time for time in deadlines if time is not None]
@@ -396,9 +392,9 @@ class SessionLoop:
             case Deliver():
                 self._jobs.deliver(effect)
             case Fetch():
-                self._exchange.fetch(effect)
+                self._transfers.fetch(effect)
             case Supply(key):
-                self._exchange.supply(key)
+                self._transfers.supply(key)
             case Kept(job_id):
                 self._jobs.kept(job_id)
             case Turned(job_id, reason):

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 from manyhands._io.open_job import OpenJob, Sink
-from manyhands._io.transfers import Exchange
+from manyhands._io.transfers import Transfers
 from manyhands._session.effects import Answered, Deliver
 from manyhands._session.events import (
     AddJob,
@@ -41,12 +41,12 @@ class Jobs:
     """See the module.
 
     Args:
-        exchange: knows what nodes must know of the session.
+        transfers: knows what nodes must know of the session.
         handle: takes events of the session core.
     """
 
-    def __init__(self, exchange: Exchange, handle: Callable[[Event], None]) -> None:
-        self._exchange = exchange
+    def __init__(self, transfers: Transfers, handle: Callable[[Event], None]) -> None:
+        self._transfers = transfers
         self._handle = handle
         self._jobs: dict[str, OpenJob] = {}
         self._watchers: dict[str, Sink] = {}
@@ -81,7 +81,7 @@ class Jobs:
         self._jobs[job.id] = job
         if job.kept is not None:
             job.unfinished = 1  # until the journal has it
-        options = self._exchange.options(job.options)
+        options = self._transfers.options(job.options)
         self._handle(AddJob(job.id, job.function, options, watch=job.kept is None))
 
     def close(self, job: OpenJob) -> None:

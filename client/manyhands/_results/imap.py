@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from manyhands._results.pool_results import outcome
+from manyhands._results.outcome import outcome
 from manyhands_shared.errors import SubmitError
 from manyhands_shared.payloads.payload import Payload
 

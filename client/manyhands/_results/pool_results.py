@@ -11,7 +11,8 @@ from concurrent.futures import CancelledError
 from itertools import chain
 from typing import Any
 
-from manyhands._results.futures import RemoteFuture, load
+from manyhands._results.futures import RemoteFuture
+from manyhands._results.outcome import load, outcome
 from manyhands_shared.errors import ClusterClosed
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
@@ -242,15 +243,6 @@ class MapResult:
                     self._value = list(chain.from_iterable(values for values, _ in loaded))
             self._chunks = []
             self._is_loaded = True
-
-
-def outcome(
-    status: int, body: Payload, *, safe: bool = False, trusted: bool = True
-) -> tuple[Any, BaseException | None]:
-    """What a task came to, a cancelled one to a `CancelledError`; see `load`."""
-    if status == Status.CANCELLED:
-        return None, CancelledError("the task was cancelled")
-    return load(status, body, safe=safe, trusted=trusted)
 
 
 def run_callback(callback: Callback, argument: Any) -> None:

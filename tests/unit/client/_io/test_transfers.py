@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import secrets
-import select
 from collections.abc import Iterator
 
 import pytest
 
-from manyhands._io.fetches import Fetcher
+from manyhands._io.poller import Readiness
+from manyhands._io.submit_queue import Intake
+from manyhands._io.transfers import Transfers
 from manyhands._session.effects import Fetch
 from manyhands_shared import shm
 from manyhands_shared.protocol.held_result import Ticket
@@ -25,7 +26,10 @@ class Node:
 
     def __init__(self) -> None:
         self.lender = shm.Lender(f"test-{secrets.token_hex(8)}")
-        self.fetcher = Fetcher(None)
+        self.poller = Readiness()
+        self.client = Transfers(
+            b"T" * 16, Intake(1, 1), self.poller, lambda message: None, keyed=False
+        )
         self.freed: list[bytes] = []
 
     def result(self, content: bytes) -> memoryview:
@@ -41,10 +45,9 @@ class Node:
 
         self.lender.offer(key, fd, done)
         ticket = Ticket(shm.host_id(), self.lender.address, key, [_SIZE], None).encode()
-        self.fetcher.fetch(Fetch("job", 1, 0, ticket))
+        self.client.fetch(Fetch("job", 1, 0, ticket))
         self.turn()
-        assert select.select([self.fetcher.fd], [], [], 5)[0]
-        [fetched] = self.fetcher.turn()
+        [fetched] = self.client.turn(self.poller.wait(5))
         self.lender.withdraw(key)
         assert isinstance(fetched.payload, tuple)
         return memoryview(fetched.payload[0])
@@ -57,7 +60,7 @@ class Node:
     def recall(self) -> None:
         """Ask for everything that is still lent."""
         self.lender.recall()
-        self.fetcher.turn()
+        self.client.turn(self.poller.wait(0))
         self.turn()
 
 
@@ -65,7 +68,7 @@ class Node:
 def node() -> Iterator[Node]:
     made = Node()
     yield made
-    made.fetcher.close()
+    made.client.close()
     made.lender.close()
 
 
@@ -110,7 +113,7 @@ def test_a_result_that_was_dropped_before_is_not_asked_for_again(node: Node) -> 
 def test_more_results_than_may_be_mapped_are_copied(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("manyhands._io.fetches._MOST_MAPPED", 1)
+    monkeypatch.setattr("manyhands._io.transfers._MOST_MAPPED", 1)
     mapped, copied = node.result(b"mapped!!"), node.result(b"copied!!")
     node.turn()
     assert len(node.freed) == 1, "what is copied is given back at once"
