@@ -204,7 +204,7 @@ class Client:
             TimeoutError: no answer within half a minute: the job may or may not be cancelled.
         """
         if self._loop.on_thread():
-            self._loop.cancel_other(job_id)
+            self._loop.call(self._loop.registry.cancel_other, job_id)
             return
         try:
             self._loop.ask("cancel", {"id": job_id}).result(_QUERY_SECONDS)

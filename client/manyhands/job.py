@@ -79,7 +79,7 @@ class Job:
 
     def cancel(self) -> None:
         """Cancel what has not ended; it comes back as `CancelledError`."""
-        self._loop.cancel_other(self.id)
+        self._loop.call(self._loop.registry.cancel_other, self.id)
 
     # What the broker knows and does -------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class AttachedJob(Job):
         self._job = OpenJob(function, options, inbox)
         super().__init__(loop, self._job.id, inbox)
         self._safe = bool(options.get("safe"))
-        loop.open_job(self._job)
+        loop.call(loop.registry.open, self._job)
 
     def add(self, payload: Payload) -> None:
         """One more task."""
@@ -197,11 +197,11 @@ class AttachedJob(Job):
 
     def close(self) -> None:
         """That was the last."""
-        self._loop.close_job(self._job)
+        self._loop.call(self._loop.registry.close, self._job)
 
     def cancel(self) -> None:
         """Cancel what has not ended; it comes back as `CancelledError`."""
-        self._loop.cancel(self._job)
+        self._loop.call(self._loop.registry.cancel, self._job)
 
 
 class DurableJob(Job):
@@ -262,13 +262,17 @@ class DurableJob(Job):
             self.refresh(None)
             inbox = self._inbox = self._new_inbox()
             self._quiet = None
-            self._loop.watch(self.id, inbox)
-            self._following = weakref.finalize(self, self._loop.unwatch, self.id, inbox)
+            self._loop.call(self._loop.registry.subscribe, self.id, inbox)
+            self._following = weakref.finalize(
+                self, self._loop.call, self._loop.registry.unsubscribe, self.id, inbox
+            )
             self._following.atexit = False  # the session ends, and all of this with it
 
     def _new_inbox(self) -> Inbox:
         loop, job_id = self._loop, self.id
-        inbox = BoundedInbox(lambda hold: loop.hold_back(job_id, inbox, hold))
+        inbox = BoundedInbox(
+            lambda pause: loop.call(loop.registry.pause_results, job_id, inbox, pause)
+        )
         return inbox
 
     def _next(self) -> tuple[int, int, Payload] | None:
@@ -309,19 +313,19 @@ class _Submission(Inbox):
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_kept = False
+        self.is_journaled = False
 
-    def kept(self) -> None:
-        """It has."""
+    def on_journaled(self) -> None:
+        """Take note that it has."""
         with self.changed:
-            self.is_kept = True
+            self.is_journaled = True
             self.changed.notify_all()
 
     def wait(self) -> None:
         """Until then; raises why it never will."""
         with self.changed:
-            self.changed.wait_for(lambda: self.is_kept or self.error is not None)
-        if not self.is_kept and self.error is not None:
+            self.changed.wait_for(lambda: self.is_journaled or self.error is not None)
+        if not self.is_journaled and self.error is not None:
             raise self.error
 
 
@@ -334,17 +338,17 @@ def submit_durable(
         SubmitRejected: the broker does not take it; what it has of it is cancelled.
     """
     submission = _Submission()
-    opened = OpenJob(function, options, submission, submission.kept)
-    loop.open_job(opened)
+    opened = OpenJob(function, options, submission, submission.on_journaled)
+    loop.call(loop.registry.open, opened)
     try:
         for payload in payloads:
             loop.intake.put(opened, None, payload)
             if submission.error is not None:
                 break
-        loop.close_job(opened)
+        loop.call(loop.registry.close, opened)
         submission.wait()
     except BaseException:
-        loop.cancel(opened)
-        loop.cancel_other(opened.id)
+        loop.call(loop.registry.cancel, opened)
+        loop.call(loop.registry.cancel_other, opened.id)
         raise
     return DurableJob(loop, opened.id)

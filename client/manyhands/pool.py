@@ -295,7 +295,8 @@ class Pool:
             return result.get()
         except BaseException:
             if job is not None and not result.ready():
-                self._loop.cancel(job)  # Ctrl-C: its tasks would only keep slots
+                # Ctrl-C: its tasks would only keep slots.
+                self._loop.call(self._loop.registry.cancel, job)
             raise
 
     def _map_async(
@@ -321,17 +322,17 @@ class Pool:
         try:
             packed = self._calls.pack(func, wrapper)
             job = OpenJob(packed, self._calls.job_options(func), result)
-            self._loop.open_job(job)
+            self._loop.call(self._loop.registry.open, job)
             for chunk in chunks(items, chunksize):
                 self._loop.intake.put(job, None, arguments.pack((chunk,), {}, self._loop.store))
-            self._loop.close_job(job)
+            self._loop.call(self._loop.registry.close, job)
         except ManyhandsError as error:  # as in multiprocessing, `get` is the place to hear of it
             result.fail(error)
             if job is not None:
-                self._loop.cancel(job)
+                self._loop.call(self._loop.registry.cancel, job)
         except BaseException:
             if job is not None:
-                self._loop.cancel(job)
+                self._loop.call(self._loop.registry.cancel, job)
             raise
         return result, job
 
@@ -344,7 +345,7 @@ class Pool:
         results = IMapIterator(2 * self._processes, ordered=ordered, pool=self)
         packed = self._calls.pack(func, MapChunk if chunksize > 1 else None)
         job = OpenJob(packed, self._calls.job_options(func), results.sink)
-        self._loop.open_job(job)
+        self._loop.call(self._loop.registry.open, job)
         put, rows = (
             self._loop.intake.put,
             iterable if chunksize == 1 else chunks(iterable, chunksize),
@@ -355,9 +356,9 @@ class Pool:
 
         def done() -> None:
             if results_sink.abandoned:
-                self._loop.cancel(job)
+                self._loop.call(self._loop.registry.cancel, job)
             else:
-                self._loop.close_job(job)
+                self._loop.call(self._loop.registry.close, job)
             with self._lock:
                 self._feeding -= 1
                 if self._state == _CLOSE and not self._feeding:

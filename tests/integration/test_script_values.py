@@ -202,7 +202,7 @@ def test_with_options_that_always_change_keeps_few_jobs_open(
 
 
 def open_jobs(executor: manyhands.Executor) -> int:
-    return len(executor._connection.loop._jobs._jobs)
+    return len(executor._connection.loop.registry._jobs)
 
 
 def test_calls_from_many_threads_of_a_function_that_changes(

@@ -97,9 +97,9 @@ def harm_node(harm: str, core: NodeCore) -> None:
 def harm_client(harm: str, session: Session) -> None:
     """Do it to a session."""
     if harm == "client does not look whether a result is new":
-        books: Any = session.books
-        watches: Any = session.watches
-        end, take = books.end, watches.take
+        jobs: Any = session._jobs
+        subscriptions: Any = session._subscriptions
+        end, take = jobs.end, subscriptions.take
 
         def careless(group: ResultGroup) -> Deliver:
             end(group)
@@ -109,4 +109,4 @@ def harm_client(harm: str, session: Session) -> None:
             take(job, indices, statuses, bodies)
             return Deliver(job, indices, statuses, bodies)
 
-        books.end, watches.take = careless, blind
+        jobs.end, subscriptions.take = careless, blind

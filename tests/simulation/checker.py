@@ -38,6 +38,11 @@ class Checker:
         self._wanted: dict[Client, set[Task]] = defaultdict(set)
         self._got: dict[Client, dict[Task, int]] = defaultdict(dict)
         self._open: dict[Client, set[str]] = defaultdict(set)
+        #: Tasks to which a session has given numbers, by its job.
+        self._numbered: Counter[tuple[Client, str]] = Counter()
+        #: Jobs that a client has closed, and those of which its session says that they are over.
+        self._closed: set[tuple[Client, str]] = set()
+        self._over: set[tuple[Client, str]] = set()
         #: Durable tasks whose acceptance a client heard of: job → how many.
         self.promised: dict[str, int] = {}
         #: Durable jobs of dead clients that somebody else has cancelled.
@@ -69,6 +74,20 @@ class Checker:
     def closed(self, client: Client, job: JobPlan) -> None:
         """A client adds no more to a job."""
         self._open[client].discard(job.id)
+        if client.alive:
+            self._closed.add((client, job.id))
+
+    def numbered(self, client: Client, job: str, first: int, count: int) -> None:
+        """A session has numbered tasks."""
+        assert first == self._numbered[client, job], f"{job}: {first} is not the next number"
+        self._numbered[client, job] += count
+
+    def job_over(self, client: Client, job: str) -> None:
+        """A session says that nothing more comes of a job."""
+        doomed = self._world.plan.jobs[job].doomed
+        assert doomed or (client, job) in self._closed, f"{job} is over, and open"
+        assert (client, job) not in self._over, f"{job} is over twice"
+        self._over.add((client, job))
 
     def turned_down(self, client: Client, job: str, first: int) -> None:
         """A session takes no more tasks of a job, from `first` on."""
@@ -147,6 +166,7 @@ class Checker:
             asked = known if client is self.reader else task in self._wanted[client]
             assert asked, f"{job}/{index} was never submitted"
             assert task not in self._got[client], f"{job}/{index} is delivered twice"
+            assert (client, job) not in self._over, f"{job}/{index} comes when the job is over"
             self._got[client][task] = status
             self._judge(task, status, body)
 
@@ -232,6 +252,8 @@ class Checker:
             if client.alive:
                 lost = sorted(wanted - self._got[client].keys())
                 assert not lost, f"{client} never gets {lost[:10]} ({len(lost)} tasks)"
+        unsaid = [job for client, job in self._closed - self._over if client.alive]
+        assert not unsaid, f"nothing says that {sorted(unsaid)[:10]} are over"
 
     def _owed(self) -> set[Task]:
         return {(job, index) for job, count in self.promised.items() for index in range(count)}

@@ -111,11 +111,12 @@ class Client(Peer):
             self.wake_by(session.deadline)
 
     def _receive(self, message: m.Message) -> None:
-        seen = self.session._last_seq
+        seen = self.session._results.last_seq
+        subscribed = set(self.session._subscriptions)
         self._handle(t.Received(message))
-        if isinstance(message, m.Results) and self.session._last_seq > seen:
+        if isinstance(message, m.Results) and self.session._results.last_seq > seen:
             for group in message.groups:
-                if group.job in self.session.watches:
+                if group.job in subscribed:
                     self.world.checker.read(self, group)
         elif isinstance(message, m.Accepted) and self.session.state is t.State.OPEN:
             for count in message.jobs:
@@ -127,7 +128,7 @@ class Client(Peer):
         """Whether tasks are added to a job that the broker has turned down and the session closed."""
         if not isinstance(order, t.Append):
             return False
-        job = self.session.books._jobs.get(order.job)
+        job = self.session._jobs._jobs.get(order.job)
         if job is None or job.closed:
             self.world.checker.turned_down(self, order.job, self._appended[order.job])
             return True
@@ -145,6 +146,10 @@ class Client(Peer):
         match effect:
             case e.Send(message):
                 self._say(message)
+            case e.Numbered(job, first, count):
+                self.world.checker.numbered(self, job, first, count)
+            case e.JobOver(job):
+                self.world.checker.job_over(self, job)
             case e.Deliver(job, indices, statuses, bodies):
                 whole: list[Payload] = [
                     b"".join(body) if isinstance(body, tuple) else body for body in bodies

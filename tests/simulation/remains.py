@@ -63,14 +63,14 @@ def remains_of_node(core: NodeCore) -> list[str]:
 
 
 def remains_of_session(session: Session) -> list[str]:
-    """Entries in a client's books that nobody needs any more."""
-    books = session.books
+    """Entries in a client's table of jobs that nobody needs any more."""
+    jobs = session._jobs
     figures = {
-        "jobs": len(books._jobs),
-        "functions": len(books._functions),
-        "held tasks": books.held_tasks,
-        "held bytes": books.held_bytes,
-        "unsent tasks": books.unsent_tasks,
+        "jobs": len(jobs._jobs),
+        "functions": len(jobs._functions),
+        "unended tasks": jobs.unended_tasks,
+        "unended bytes": jobs.unended_bytes,
+        "unsent tasks": jobs.unsent_tasks,
         "questions": len(session._questions),
     }
     return [f"{count} {name}" for name, count in figures.items() if count]

@@ -187,7 +187,7 @@ class World:
         for number, job in enumerate(self.checker.abandon()):
             reader.order(t.Ask(1000 + number, "cancel", {"id": job}))
         for job in self.checker.promised:
-            reader.order(t.Watch(job))
+            reader.order(t.Subscribe(job))
         return reader
 
     def _leave(self, clients: list[Client]) -> None:

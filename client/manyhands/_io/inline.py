@@ -64,7 +64,6 @@ from typing import TYPE_CHECKING, Any
 from manyhands._io import spin
 from manyhands._io.poller import IN, Readiness
 from manyhands._io.spin import Vigil
-from manyhands._session.events import State
 from manyhands_shared.clock import monotonic
 from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages import Accepted, Message, Results, Status, Submit
@@ -189,13 +188,11 @@ class Lane:
                     return False  # perhaps a handler in the attendant's own thread: nobody listens
                 if len(grant.log) >= MOST_RECORDS or grant.nbytes >= MOST_BYTES:
                     return False
-                if self._session.state is not State.OPEN or self._unended(grant):
+                if self._unended(grant):
                     return False
-                index = _next(grant.log, job)
-                group = self._session.books.lone_group(job.id, index, payload)
-                if group is None:
+                message = self._session.lone_submit(job.id, _next(grant.log, job), payload)
+                if message is None:
                     return False
-                message = Submit([group])
                 sent = Sent(job, future, payload, message)
                 grant.torn = True
                 grant.note(sent, len(payload))

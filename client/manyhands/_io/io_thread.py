@@ -22,8 +22,8 @@ from functools import partial
 from typing import Any
 
 from manyhands._io.inline import KEEP_SECONDS, Arrived, Lane, Sent
-from manyhands._io.job_registry import Jobs
-from manyhands._io.open_job import OpenJob, Sink, before_orphans
+from manyhands._io.job_registry import JobRegistry
+from manyhands._io.open_job import before_orphans
 from manyhands._io.poller import IN, OUT, Readiness
 from manyhands._io.submit_queue import Intake
 from manyhands._io.transfers import Transfers
@@ -34,16 +34,17 @@ from manyhands._session.effects import (
     Effect,
     Failed,
     Fetch,
-    Kept,
+    JobOver,
+    Journaled,
+    Numbered,
     Opened,
     Relink,
     Send,
     Supply,
-    Turned,
+    TurnedDown,
     Vanished,
 )
 from manyhands._session.events import (
-    CancelOther,
     Close,
     Event,
     Flush,
@@ -113,7 +114,7 @@ class SessionLoop:
             session.token, intake, self._poller, self._send_if_open, keyed=key is not None
         )
         self.store = self._transfers.store
-        self._jobs = Jobs(self._transfers, self._handle)
+        self.registry = JobRegistry(self._transfers, self._handle)
         self._link: Link
         self._lane = Lane(session, intake, self._poller, can_attend=is_unix(self._route.current))
         #: Waits for the result of a lone task without sleeping, if that is of use.
@@ -152,38 +153,14 @@ class SessionLoop:
         """Whether the caller is this loop's own thread, which must never wait for results."""
         return threading.get_ident() == self.intake.owner
 
-    def open_job(self, job: OpenJob) -> None:
-        """Begin a job; its tasks follow through `intake`."""
-        self.intake.command(partial(self._jobs.open, job))
-
-    def close_job(self, job: OpenJob) -> None:
-        """The job gets no more tasks."""
-        self.intake.command(partial(self._jobs.close, job))
-
-    def cancel(self, job: OpenJob, find: Callable[[], list[int]] | None = None) -> None:
-        """Cancel a whole job, or those tasks that `find`, called on the I/O thread, names."""
-        self.intake.command(partial(self._jobs.cancel, job, find))
-
-    def cancel_other(self, job_id: str) -> None:
-        """Cancel a job of any session by its id."""
-        self.intake.command(lambda: self._handle(CancelOther(job_id)))
-
-    def watch(self, job_id: str, sink: Sink) -> None:
-        """Have every result of a durable job, stored and to come, delivered to `sink`."""
-        self.intake.command(partial(self._jobs.watch, job_id, sink))
-
-    def unwatch(self, job_id: str, sink: Sink) -> None:
-        """No more of that; a late call, when another sink has taken over, does nothing."""
-        self.intake.command(partial(self._jobs.unwatch, job_id, sink))
-
-    def hold_back(self, job_id: str, sink: Sink, hold: bool) -> None:
-        """Leave results that `sink` watches with the broker, or go on where that began."""
-        self.intake.command(partial(self._jobs.hold_back, job_id, sink, hold=hold))
+    def call(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Have the I/O thread call this, behind everything that was queued before."""
+        self.intake.command(partial(call, *arguments))
 
     def ask(self, what: str, arguments: dict[str, Any]) -> Future[Any]:
         """Put a question to the broker; the future has the data of its reply, or `Refused`."""
         answer: Future[Any] = Future()
-        self.intake.command(partial(self._jobs.ask, answer, what, arguments))
+        self.call(self.registry.ask, answer, what, arguments)
         return answer
 
     def close(self, error: BaseException, then: Callable[[], None]) -> None:
@@ -191,11 +168,11 @@ class SessionLoop:
 
         `then` is called when all is done, on the I/O thread if that still lives.
         """
-        self.intake.command(partial(self._stop, error, then))
+        self.call(self._stop, error, then)
 
     def close_when_idle(self, then: Callable[[], None]) -> None:
         """The same, as soon as no task is left."""
-        self.intake.command(partial(self._finish, then))
+        self.call(self._finish, then)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end of the thread, after one of the above."""
@@ -216,12 +193,12 @@ class SessionLoop:
     def disown(self) -> None:
         """In a forked child: the thread and the socket are the parent's, and never touched here."""
         self._stopping = True
-        self._session.state = State.CLOSED
+        self._session.disown()
         self._link.disown()
         error = ClusterClosed(
             "this process was forked from the one that connected; connect anew here"
         )
-        self._jobs.orphan(error)
+        self.registry.orphan(error)
         lost = [(sent.job, sent.future) for sent in self._lane.orphan()]
         for job, entry in lost + self.intake.orphan(error):
             job.sink.orphan(error, [entry])
@@ -277,14 +254,14 @@ class SessionLoop:
         for fetched in self._transfers.turn(ready):
             self._handle(fetched)
         if not intake.empty:
-            self._jobs.take(intake.take())
+            self.registry.take(intake.take())
         deadline = session.deadline
         if deadline is not None and monotonic() >= deadline:
             self._handle(Tick())
         if self._link.congested:
             self._link.drain()
         self._flush()
-        intake.publish(session.unended, session.books.held_bytes)
+        intake.publish(session.unended, session.unended_bytes)
         if self._when_idle is not None and intake.empty and self._is_done():
             self._stop(ClusterClosed("the session was closed"), self._when_idle)
 
@@ -292,14 +269,14 @@ class SessionLoop:
         """Whether all is over, or cancelled and the broker is away."""
         session = self._session
         if session.unended and session.state is not State.OPEN:
-            return monotonic() >= self._give_up_at and not self._jobs.wanted
+            return monotonic() >= self._give_up_at and not self.registry.wanted
         return not session.unended
 
     def _enter(self, log: list[Sent | Arrived], torn: bool) -> None:
         """Have the session learn what callers have done with the link meanwhile."""
         for record in log:
             if isinstance(record, Sent):
-                self._jobs.take([(record.job, record.future, record.payload)])
+                self.registry.take([(record.job, record.future, record.payload)])
                 self._handle(Flush(), said=record.message)
             elif record.link is self._link and not self._stopping:
                 for message in record.messages:
@@ -389,22 +366,26 @@ class SessionLoop:
         match effect:
             case Send(message):
                 self._link.send(message)
+            case Numbered(first=first):
+                self.registry.numbered(first)
             case Deliver():
-                self._jobs.deliver(effect)
+                self.registry.deliver(effect)
+            case JobOver(job_id):
+                self.registry.over(job_id)
             case Fetch():
                 self._transfers.fetch(effect)
             case Supply(key):
                 self._transfers.supply(key)
-            case Kept(job_id):
-                self._jobs.kept(job_id)
-            case Turned(job_id, reason):
-                self._jobs.turned(job_id, reason)
+            case Journaled(job_id):
+                self.registry.journaled(job_id)
+            case TurnedDown(job_id, reason):
+                self.registry.turned_down(job_id, reason)
             case Vanished(job_id):
-                self._jobs.vanished(job_id)
+                self.registry.vanished(job_id)
             case Answered():
-                self._jobs.answered(effect)
+                self.registry.answered(effect)
             case Opened():
-                self.intake.task_bytes = self._session.books.window_bytes
+                self.intake.task_bytes = self._session.window_bytes
                 self._settled.set()
             case Relink():
                 self._disconnect()
@@ -445,9 +426,9 @@ class SessionLoop:
     def _end(self, error: BaseException) -> None:
         """Nothing will come any more: tell everybody."""
         self._stopping = True
-        self._jobs.shut(error)
+        self.registry.shut(error)
         self.intake.shut(error)
-        self._jobs.end(error)
+        self.registry.end(error)
         self._settled.set()
 
 

@@ -19,12 +19,13 @@ from manyhands._session.events import (
     AddJob,
     Append,
     Ask,
+    CancelOther,
     CancelTasks,
     CloseJob,
     Event,
-    HoldBack,
-    Unwatch,
-    Watch,
+    PauseResults,
+    Subscribe,
+    Unsubscribe,
 )
 from manyhands_shared.errors import (
     ConfigError,
@@ -37,7 +38,7 @@ from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import DENIED, Query
 
 
-class Jobs:
+class JobRegistry:
     """See the module.
 
     Args:
@@ -49,7 +50,9 @@ class Jobs:
         self._transfers = transfers
         self._handle = handle
         self._jobs: dict[str, OpenJob] = {}
-        self._watchers: dict[str, Sink] = {}
+        #: The tasks that the session is just told of, and where they come from.
+        self._appended: tuple[Sink, Sequence[Any]]
+        self._subscribers: dict[str, Sink] = {}
         self._requests = count(1)
         self._answers: dict[int, Future[Any]] = {}
         self._over: BaseException | None = None
@@ -67,9 +70,7 @@ class Jobs:
                 if job.closed:
                     job.sink.reject(tasks, payloads)
                     continue
-                job.sink.accept(job.next, tasks)
-                job.next += len(payloads)
-                job.unfinished += len(payloads)
+                self._appended = job.sink, tasks
                 self._handle(Append(job.id, list(payloads)))
 
     def open(self, job: OpenJob) -> None:
@@ -79,53 +80,50 @@ class Jobs:
             job.sink.fail(self._over)
             return
         self._jobs[job.id] = job
-        if job.kept is not None:
-            job.unfinished = 1  # until the journal has it
         options = self._transfers.options(job.options)
-        self._handle(AddJob(job.id, job.function, options, watch=job.kept is None))
+        self._handle(AddJob(job.id, job.function, options, subscribe=job.on_journaled is None))
 
     def close(self, job: OpenJob) -> None:
         """The job gets no more tasks."""
         if not job.closed:
             job.closed = True
             self._handle(CloseJob(job.id))
-            self._forget(job)
 
-    def cancel(self, job: OpenJob, find: Callable[[], list[int]] | None) -> None:
+    def cancel(self, job: OpenJob, find: Callable[[], list[int]] | None = None) -> None:
         """Cancel a job, or those of its tasks that `find` names."""
         if job.id not in self._jobs:
             return
         if find is None:
             job.closed = job.cancelled = True
             self._handle(CancelTasks(job.id, None))
-            if job.kept is not None:
-                self._let_go(job)
-            else:
-                self._forget(job)
         else:
             indices = find()
             if indices:
                 self._handle(CancelTasks(job.id, indices))
 
-    def watch(self, job_id: str, sink: Sink) -> None:
+    def cancel_other(self, job_id: str) -> None:
+        """Cancel a job of any session by its id."""
+        self._handle(CancelOther(job_id))
+
+    def subscribe(self, job_id: str, sink: Sink) -> None:
         """Have every result of a durable job delivered to `sink`, and to no other one any more."""
         if self._over is not None:
             sink.fail(self._over)
             return
-        self.unwatch(job_id, self._watchers.get(job_id))
-        self._watchers[job_id] = sink
-        self._handle(Watch(job_id))
+        self.unsubscribe(job_id, self._subscribers.get(job_id))
+        self._subscribers[job_id] = sink
+        self._handle(Subscribe(job_id))
 
-    def unwatch(self, job_id: str, sink: Sink | None) -> None:
-        """No more of that, if it is still this sink that watches."""
-        if sink is not None and self._watchers.get(job_id) is sink:
-            del self._watchers[job_id]
-            self._handle(Unwatch(job_id))
+    def unsubscribe(self, job_id: str, sink: Sink | None) -> None:
+        """End that, unless another sink has taken over."""
+        if sink is not None and self._subscribers.get(job_id) is sink:
+            del self._subscribers[job_id]
+            self._handle(Unsubscribe(job_id))
 
-    def hold_back(self, job_id: str, sink: Sink, *, hold: bool) -> None:
-        """Leave results that `sink` watches with the broker, or go on where that began."""
-        if self._watchers.get(job_id) is sink:
-            self._handle(HoldBack(job_id, hold))
+    def pause_results(self, job_id: str, sink: Sink, pause: bool) -> None:
+        """Leave results that `sink` is to get with the broker, or go on where that began."""
+        if self._subscribers.get(job_id) is sink:
+            self._handle(PauseResults(job_id, pause))
 
     def ask(self, answer: Future[Any], what: str, arguments: dict[str, Any]) -> None:
         """Put a question to the broker."""
@@ -141,46 +139,54 @@ class Jobs:
 
     # What the session says ----------------------------------------------------------------------
 
+    def numbered(self, first: int) -> None:
+        """Tell the sink the numbers of the tasks that were appended last."""
+        sink, tasks = self._appended
+        sink.accept(first, tasks)
+
     def deliver(self, ended: Deliver) -> None:
-        """Tasks have ended."""
+        """Tell the sink of tasks that have ended."""
         job = self._jobs.get(ended.job)
         if job is not None:
-            job.unfinished -= len(ended.indices)
             job.sink.deliver(ended.indices, ended.statuses, ended.bodies)
-            self._forget(job)
-        elif ended.job in self._watchers:
-            self._watchers[ended.job].deliver(ended.indices, ended.statuses, ended.bodies)
+        elif ended.job in self._subscribers:
+            self._subscribers[ended.job].deliver(ended.indices, ended.statuses, ended.bodies)
 
-    def kept(self, job_id: str) -> None:
-        """The journal has a job as a whole."""
+    def journaled(self, job_id: str) -> None:
+        """Tell that the journal has a job as a whole."""
         job = self._jobs.get(job_id)
-        if job is not None and job.kept is not None:
-            self._let_go(job)
-            job.kept()
+        if job is not None and job.on_journaled is not None:
+            job.on_journaled()
 
-    def turned(self, job_id: str, reason: str) -> None:
-        """The broker takes no more tasks of a job."""
+    def turned_down(self, job_id: str, reason: str) -> None:
+        """Close a job of which the broker takes no more tasks."""
         job = self._jobs.get(job_id)
         if job is None:
             return
-        if job.kept is not None:
+        if job.on_journaled is not None:
             job.sink.fail(SubmitRejected(reason))
-            job.unfinished = 0
-        self.close(job)  # what comes now goes into another one, which may be taken
-        self._forget(job)
+        # What comes now goes into another job, which may be taken.
+        self.close(job)
 
     def vanished(self, job_id: str) -> None:
         """The broker has nothing of a job: what has not come of it never will."""
         error = TaskLost(
             f"the broker has no job {job_id}: forgotten, or lost with a broker that had no journal"
         )
-        watcher = self._watchers.pop(job_id, None)
-        if watcher is not None:
-            watcher.fail(error)
+        subscriber = self._subscribers.pop(job_id, None)
+        if subscriber is not None:
+            subscriber.fail(error)
         job = self._jobs.get(job_id)
         if job is not None:
             job.sink.fail(error)
-            self._let_go(job)
+
+    def over(self, job_id: str) -> None:
+        """Forget a job of which nothing more comes."""
+        job = self._jobs.pop(job_id, None)
+        if job is not None:
+            # A caller that still queues a task has the sink. The two together are large garbage, if the
+            # function is, which would lie there until the collector comes.
+            job.sink = weakref.proxy(job.sink)
 
     def answered(self, reply: Answered) -> None:
         """A question has its answer."""
@@ -200,7 +206,7 @@ class Jobs:
     @property
     def wanted(self) -> bool:
         """Whether somebody may want what has not ended; not if all of it was cancelled."""
-        return any(job.unfinished and job.sink.waits for job in self._jobs.values())
+        return any(job.sink.waits for job in self._jobs.values())
 
     def orphan(self, error: BaseException) -> None:
         """In a forked child: nothing will come here. Locks may be held by threads that are not here."""
@@ -208,9 +214,9 @@ class Jobs:
         for job in self._jobs.values():
             job.closed = True
             job.sink.orphan(error, [])
-        for sink in self._watchers.values():
+        for sink in self._subscribers.values():
             sink.orphan(error, [])
-        self._jobs, self._watchers, self._answers = {}, {}, {}
+        self._jobs, self._subscribers, self._answers = {}, {}, {}
 
     def end(self, error: BaseException) -> None:
         """Nothing will come any more: tell everybody."""
@@ -218,21 +224,9 @@ class Jobs:
             job.closed = True
             job.sink.fail(error)
         self._jobs.clear()
-        for sink in list(self._watchers.values()):
+        for sink in list(self._subscribers.values()):
             sink.fail(error)
-        self._watchers.clear()
+        self._subscribers.clear()
         for answer in self._answers.values():
             answer.set_exception(error)
         self._answers.clear()
-
-    def _forget(self, job: OpenJob) -> None:
-        if job.closed and not job.unfinished and self._jobs.pop(job.id, None) is not None:
-            self._handle(Unwatch(job.id))
-            # A caller that still queues a task has the sink. The two together are large garbage, if the
-            # function is, which would lie there until the collector comes.
-            job.sink = weakref.proxy(job.sink)
-
-    def _let_go(self, job: OpenJob) -> None:
-        """Of a job of which nothing more comes here."""
-        job.unfinished = 0
-        self._forget(job)

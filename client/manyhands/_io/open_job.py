@@ -44,8 +44,8 @@ class OpenJob:
     """One job of this session: its id, function and options, and the sink of its results.
 
     Args:
-        kept: for a durable job whose results are not wanted here: called on the I/O thread when the
-            broker's journal has it as a whole. Without, its results go to `sink` like those of any job.
+        on_journaled: called on the I/O thread when the broker's journal has the job as a whole. For a
+            durable job whose results are not wanted here. Else they go to `sink`, as of any job.
     """
 
     __slots__ = (
@@ -53,11 +53,9 @@ class OpenJob:
         "closed",
         "function",
         "id",
-        "kept",
-        "next",
+        "on_journaled",
         "options",
         "sink",
-        "unfinished",
     )
 
     def __init__(
@@ -65,15 +63,13 @@ class OpenJob:
         function: Function,
         options: dict[str, Any],
         sink: Sink,
-        kept: Callable[[], None] | None = None,
+        on_journaled: Callable[[], None] | None = None,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.function = function
         self.options = options
         self.sink = sink
-        self.kept = kept
+        self.on_journaled = on_journaled
         # What follows belongs to the I/O thread.
-        self.next = 0
-        self.unfinished = 0
         self.closed = False
         self.cancelled = False

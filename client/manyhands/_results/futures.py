@@ -313,7 +313,7 @@ class FutureSink:
     def cancel(self, future: RemoteFuture) -> None:
         """Tell the broker that nobody wants this task any more."""
         self._doomed.append(future)
-        self._loop.cancel(self.job, self._find_doomed)
+        self._loop.call(self._loop.registry.cancel, self.job, self._find_doomed)
 
     def check_may_wait(self) -> None:
         """The thread that brings results cannot wait for one."""
@@ -343,11 +343,11 @@ class FutureSink:
                 future._end_by(future._settle, Status.CANCELLED, b"")
         else:
             heir = FutureSink(self._loop, self.job.function, self.job.options)
-            self._loop.open_job(heir.job)
+            self._loop.call(self._loop.registry.open, heir.job)
             for future, payload in zip(entries, payloads, strict=True):
                 future._sink = heir
                 self._loop.intake.put(heir.job, future, payload)
-            self._loop.close_job(heir.job)
+            self._loop.call(self._loop.registry.close, heir.job)
 
     def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
         """See `Sink`."""

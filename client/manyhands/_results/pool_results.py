@@ -208,7 +208,7 @@ class MapResult:
     @property
     def waits(self) -> bool:
         """See `Sink`."""
-        return True
+        return not self._ended.is_set()
 
     def orphan(self, error: BaseException, _entries: Sequence[Any], /) -> None:
         """See `Sink`."""

@@ -9,7 +9,7 @@ ACK_BYTES = 1 << 20
 ACK_SECONDS = 0.05
 
 
-class Receipts:
+class DelayedAcks:
     """Counts what was taken and not acknowledged yet."""
 
     def __init__(self) -> None:
@@ -26,6 +26,10 @@ class Receipts:
             self.due = now
         elif self.due is None:
             self.due = now + ACK_SECONDS
+
+    def is_due(self, now: float) -> bool:
+        """Return whether to acknowledge at once."""
+        return self.due is not None and self.due <= now
 
     def repeat(self, now: float) -> None:
         """The broker repeats what was taken, so it has not heard of that: say it at once."""

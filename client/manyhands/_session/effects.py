@@ -30,6 +30,15 @@ class Opened:
 
 
 @record
+class Numbered:
+    """The tasks of an `Append` are `first` and the `count - 1` after it."""
+
+    job: str
+    first: int
+    count: int
+
+
+@record
 class Deliver:
     """Tasks that have ended, each for the first and only time. A cancelled one's body is moot."""
 
@@ -37,6 +46,13 @@ class Deliver:
     indices: list[int]
     statuses: bytes
     bodies: list[Payload]
+
+
+@record
+class JobOver:
+    """Nothing more comes here of a job that this session has added."""
+
+    job: str
 
 
 @record
@@ -57,14 +73,14 @@ class Supply:
 
 
 @record
-class Kept:
+class Journaled:
     """A closed durable job is in the broker's journal, whole: it needs this session no more."""
 
     job: str
 
 
 @record
-class Turned:
+class TurnedDown:
     """The broker takes no more tasks of a job: those it lacks were delivered, and so are any to come."""
 
     job: str
@@ -96,5 +112,17 @@ class Failed:
 
 
 Effect = (
-    Send | Relink | Opened | Deliver | Fetch | Supply | Kept | Turned | Vanished | Answered | Failed
+    Send
+    | Relink
+    | Opened
+    | Numbered
+    | Deliver
+    | JobOver
+    | Fetch
+    | Supply
+    | Journaled
+    | TurnedDown
+    | Vanished
+    | Answered
+    | Failed
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -20,6 +21,16 @@ class State(Enum):
     CLOSED = "closed"
 
 
+#: From which state to which. `CLOSED` is final, and so is `FAILED` but for being closed.
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.CONNECTING: frozenset({State.CONNECTING, State.GREETING, State.FAILED, State.CLOSED}),
+    State.GREETING: frozenset({State.CONNECTING, State.OPEN, State.FAILED, State.CLOSED}),
+    State.OPEN: frozenset({State.CONNECTING, State.GREETING, State.FAILED, State.CLOSED}),
+    State.FAILED: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+
 # Events: what the user does ---------------------------------------------------------------------
 
 
@@ -27,13 +38,13 @@ class State(Enum):
 class AddJob:
     """A new open job without tasks. `options` is what `JobOptions.to_map` gives.
 
-    `watch`: whether the results of a durable job are wanted here; those of any other always are.
+    `subscribe`: whether the results of a durable job are wanted here; those of any other always are.
     """
 
     job: str
     function: Function
     options: dict[str, Any]
-    watch: bool = True
+    subscribe: bool = True
 
 
 @record
@@ -67,25 +78,25 @@ class CancelOther:
 
 
 @record
-class Watch:
+class Subscribe:
     """Have the results of a durable job delivered here, those there are and those to come."""
 
     job: str
 
 
 @record
-class Unwatch:
+class Unsubscribe:
     """No more of them."""
 
     job: str
 
 
 @record
-class HoldBack:
+class PauseResults:
     """Have the results of a watched job stay with the broker, or go on where that began."""
 
     job: str
-    hold: bool
+    pause: bool
 
 
 @record
@@ -151,9 +162,9 @@ Event = (
     | CloseJob
     | CancelTasks
     | CancelOther
-    | Watch
-    | Unwatch
-    | HoldBack
+    | Subscribe
+    | Unsubscribe
+    | PauseResults
     | Ask
     | Close
     | LinkUp

@@ -26,7 +26,7 @@ class _Offer:
     payload: Payload | None = None
 
 
-class Fetches:
+class HeldResults:
     """Offers by task."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ SPAN_TASKS = 32_768
 
 
 class SessionJob:
-    """A job whose tasks are numbered from 0. `Books` keeps the totals."""
+    """A job whose tasks are numbered from 0. `JobTable` keeps the totals."""
 
     __slots__ = (
         "at_most_once",
@@ -41,13 +41,17 @@ class SessionJob:
         "past",
         "queued",
         "refusal",
+        "reported",
         "runs",
         "said",
         "stores",
+        "subscribed",
         "taken",
     )
 
-    def __init__(self, job_id: str, function: bytes, options: dict[str, Any]) -> None:
+    def __init__(
+        self, job_id: str, function: bytes, options: dict[str, Any], *, subscribed: bool
+    ) -> None:
         self.id = job_id
         self.function = function
         self.options = options
@@ -68,6 +72,10 @@ class SessionJob:
         self.said = False
         self.closed = False
         self.close_sent = False
+        #: Its tasks end here by a subscription, which also says when the last one has.
+        self.subscribed = subscribed
+        #: Nothing more of it comes here, and the session was told so.
+        self.reported = False
         #: Stands in the session's line of jobs with something to send.
         self.queued = False
         #: Unfinished tasks that are to be cancelled, and those of them with `BLANK` for arguments.
@@ -121,6 +129,15 @@ class SessionJob:
             return not self.durable or self.doomed or self.refusal is not None
         return self.close_sent and not self.awaited
 
+    @property
+    def finished(self) -> bool:
+        """Whether no task of it ends here any more; not for the table to say of one subscribed to."""
+        if not self.closed or self.subscribed:
+            return False
+        if self.durable:
+            return self.over or self.doomed or self.refusal is not None
+        return not self.bodies
+
     def next_size(self) -> int:
         """Bytes of the task that is to be sent next."""
         return nbytes(self.bodies[self.runs[0][0]])
@@ -152,7 +169,7 @@ class SessionJob:
         """The broker has this many tasks of the job."""
         self.taken = min(max(self.taken, count), self.next)
 
-    def kept(self) -> list[int]:
+    def journaled(self) -> list[int]:
         """Unfinished tasks that the broker's journal has."""
         if not self.durable:
             return []
@@ -234,6 +251,7 @@ class SessionJob:
         assert self.cancelled <= self.bodies.keys(), f"{self.id}: cancels what has ended"
         assert self.blanks <= self.cancelled, f"{self.id}: took arguments of a living task"
         assert not (self.close_sent and self.runs), f"{self.id}: closed with tasks to be sent"
+        assert self.reported or not self.finished, f"{self.id}: is finished, and not said to be"
         assert self.taken <= self.next, f"{self.id}: confirmed what does not exist"
         assert self.said or not (self.opened or self.taken), f"{self.id}: known and never told of"
 

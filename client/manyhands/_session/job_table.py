@@ -35,13 +35,13 @@ _LOST = Failure(
 ).encode()
 
 
-class Books:
+class JobTable:
     """All jobs of a session. Bytes are those of the tasks' arguments."""
 
     def __init__(self) -> None:
         #: Tasks that have not ended.
-        self.held_tasks = 0
-        self.held_bytes = 0
+        self.unended_tasks = 0
+        self.unended_bytes = 0
         #: Those of them that are not sent.
         self.unsent_tasks = 0
         self.unsent_bytes = 0
@@ -52,6 +52,8 @@ class Books:
         self.inputs: list[InputGroup] = []
         #: What an earlier broker has told of jobs that are new to this one.
         self.standings: list[Standing] = []
+        #: Jobs that have finished, until the session takes them off.
+        self.finished: list[str] = []
         self._jobs: dict[str, SessionJob] = {}
         self._ready: deque[SessionJob] = deque()
         self._functions: dict[bytes, Function] = {}
@@ -60,27 +62,37 @@ class Books:
 
     # What the user does -------------------------------------------------------------------------
 
-    def add(self, job_id: str, function: Function, options: dict[str, Any]) -> None:
-        """A new open job."""
+    def add(
+        self, job_id: str, function: Function, options: dict[str, Any], *, subscribed: bool = False
+    ) -> None:
+        """Add an open job; `subscribed`: its results come by a subscription.
+
+        Raises:
+            ValueError: there is a job of that id.
+        """
         if job_id in self._jobs:
             raise ValueError(f"job {job_id!r} exists")
         self._functions.setdefault(function.digest, function)
         self._users[function.digest] += 1
-        self._jobs[job_id] = SessionJob(job_id, function.digest, options)
+        self._jobs[job_id] = SessionJob(job_id, function.digest, options, subscribed=subscribed)
 
-    def append(self, job_id: str, bodies: list[Payload]) -> Deliver | None:
-        """More tasks of an open job; their end, if the broker has turned the job down."""
+    def append(self, job_id: str, bodies: list[Payload]) -> tuple[int, Deliver | None]:
+        """Add tasks of an open job; return the first one's number.
+
+        Return also their end, if the broker has turned the job down.
+        """
         job = self._jobs[job_id]
+        first = job.next
         if job.refusal is not None:
-            first, job.next = job.next, job.next + len(bodies)
-            return _refused(job, list(range(first, job.next)), job.refusal)
+            job.next += len(bodies)
+            return first, _refused(job, list(range(first, job.next)), job.refusal)
         size = job.append(bodies)
-        self.held_tasks += len(bodies)
+        self.unended_tasks += len(bodies)
         self.unsent_tasks += len(bodies)
-        self.held_bytes += size
+        self.unended_bytes += size
         self.unsent_bytes += size
         self._settle(job)
-        return None
+        return first, None
 
     def close(self, job_id: str) -> None:
         """The job gets no more tasks."""
@@ -99,7 +111,9 @@ class Books:
             job.closed = job.doomed = True
             unsent = job.take_unsent()
             if unsent:
-                ended.append(self._end_here(job, unsent))
+                here = self._end_here(job, unsent)
+                if not job.reported:
+                    ended.append(here)
             job.cancelled.update(job.bodies)
         else:
             indices = [index for index in indices if index in job.bodies]
@@ -108,6 +122,12 @@ class Books:
         spans = self._cancellations(job, job.cancelled if indices is None else indices)
         self._settle(job)
         return ended, spans
+
+    def report(self, job_id: str) -> None:
+        """Tell no more of a job whose subscription has finished, should the broker refuse it yet."""
+        job = self._jobs.get(job_id)
+        if job is not None:
+            job.reported = True
 
     # What the broker says -----------------------------------------------------------------------
 
@@ -152,7 +172,7 @@ class Books:
             job.confirm(count.tasks)
             if job.durable:
                 job.awaited = max(0, job.awaited - 1)
-                self._strike(job, job.kept())
+                self._strike(job, job.journaled())
                 self._settle(job)
                 if job.over:
                     whole.append(job.id)
@@ -164,6 +184,7 @@ class Books:
         if job is None:
             return None
         refused = sorted(index for index in job.bodies if index >= first)
+        told = job.reported
         if job.refusal is None:
             job.refusal = Failure(SUBMIT_REJECTED, reason).encode()
             # What the broker did take is a job still, and is to be closed.
@@ -173,7 +194,7 @@ class Books:
             job.taken = 0
         self._strike(job, refused)
         self._settle(job)
-        return _refused(job, refused, job.refusal) if refused else None
+        return _refused(job, refused, job.refusal) if refused and not told else None
 
     def end(self, group: ResultGroup) -> Deliver | None:
         """Strike off tasks that have ended; `None` if all of them had ended before."""
@@ -195,8 +216,8 @@ class Books:
             bodies = [bodies[place] for place in fresh]
         if not indices:
             return None
-        self.held_tasks -= len(indices)
-        self.held_bytes -= total(body for body in popped if body is not None)
+        self.unended_tasks -= len(indices)
+        self.unended_bytes -= total(body for body in popped if body is not None)
         job.confirm(max(indices) + 1)
         if job.blanks:  # the broker got no arguments for these, so whatever it says, it is this
             statuses = bytes(
@@ -262,9 +283,9 @@ class Books:
         job = self._ready[0]
         if not job.runs:
             return True  # a job's mere closing needs no room
-        if self.held_tasks - self.unsent_tasks >= self.window_tasks:
+        if self.unended_tasks - self.unsent_tasks >= self.window_tasks:
             return False
-        there = self.held_bytes - self.unsent_bytes
+        there = self.unended_bytes - self.unsent_bytes
         return there == 0 or there + job.next_size() <= self.window_bytes
 
     def lone_group(self, job_id: str, index: int | None, body: Payload) -> SubmitGroup | None:
@@ -293,8 +314,8 @@ class Books:
         while self.sendable and tasks < MESSAGE_TASKS and size < MESSAGE_BYTES:
             job = self._ready.popleft()
             job.queued = False
-            free_tasks = self.window_tasks - (self.held_tasks - self.unsent_tasks)
-            free_bytes = self.window_bytes - (self.held_bytes - self.unsent_bytes)
+            free_tasks = self.window_tasks - (self.unended_tasks - self.unsent_tasks)
+            free_bytes = self.window_bytes - (self.unended_bytes - self.unsent_bytes)
             group, group_size = job.next_group(
                 min(MESSAGE_TASKS - tasks, free_tasks), min(MESSAGE_BYTES - size, free_bytes)
             )
@@ -332,8 +353,8 @@ class Books:
             dropped = job.drop_runs(indices)
             self.unsent_tasks -= len(dropped)
             self.unsent_bytes -= total(dropped)
-        self.held_tasks -= len(indices)
-        self.held_bytes -= total(map(job.bodies.pop, indices))
+        self.unended_tasks -= len(indices)
+        self.unended_bytes -= total(map(job.bodies.pop, indices))
         if job.cancelled:
             job.cancelled.difference_update(indices)
             job.blanks.difference_update(indices)
@@ -343,15 +364,15 @@ class Books:
         size = total(map(job.bodies.pop, unsent))
         job.cancelled.difference_update(unsent)
         job.blanks.difference_update(unsent)
-        self.held_tasks -= len(unsent)
+        self.unended_tasks -= len(unsent)
         self.unsent_tasks -= len(unsent)
-        self.held_bytes -= size
+        self.unended_bytes -= size
         self.unsent_bytes -= size
         return Deliver(job.id, unsent, bytes([Status.CANCELLED]) * len(unsent), [b""] * len(unsent))
 
     def _blank(self, job: SessionJob, indices: Iterable[int]) -> None:
         freed = job.blank(indices)
-        self.held_bytes -= freed
+        self.unended_bytes -= freed
         self.unsent_bytes -= freed
 
     def _cancellations(self, job: SessionJob, indices: Iterable[int]) -> list[Span]:
@@ -367,6 +388,9 @@ class Books:
 
         What has nothing to send any more leaves the line once it stands first.
         """
+        if job.finished and not job.reported:
+            job.reported = True
+            self.finished.append(job.id)
         if job.over:
             if job.queued:
                 job.queued = False
@@ -389,8 +413,8 @@ class Books:
             job.validate()
             assert not job.over, f"{job.id}: is over and still here"
             assert job.queued or not job.has_work, f"{job.id}: has work to send, not in line"
-        assert self.held_tasks == sum(len(job.bodies) for job in jobs), "held tasks"
-        assert self.held_bytes == sum(total(job.bodies.values()) for job in jobs), "held bytes"
+        assert self.unended_tasks == sum(len(job.bodies) for job in jobs), "held tasks"
+        assert self.unended_bytes == sum(total(job.bodies.values()) for job in jobs), "held bytes"
         assert self.unsent_tasks == sum(job.unsent_tasks() for job in jobs), "unsent tasks"
         assert self.unsent_bytes == sum(job.unsent_bytes() for job in jobs), "unsent bytes"
         in_line = [job for job in jobs if job.queued]

@@ -36,22 +36,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manyhands._session.delayed_acks import Receipts
 from manyhands._session.effects import (
     Answered,
-    Deliver,
     Effect,
     Failed,
-    Fetch,
-    Kept,
+    JobOver,
+    Journaled,
+    Numbered,
     Opened,
     Relink,
     Send,
     Supply,
-    Turned,
+    TurnedDown,
     Vanished,
 )
 from manyhands._session.events import (
+    TRANSITIONS,
     AddJob,
     Append,
     Ask,
@@ -62,21 +62,21 @@ from manyhands._session.events import (
     Event,
     Fetched,
     Flush,
-    HoldBack,
     LinkLost,
     LinkUp,
+    PauseResults,
     Received,
     State,
+    Subscribe,
     Tick,
-    Unwatch,
-    Watch,
+    Unsubscribe,
 )
-from manyhands._session.held_results import Fetches, split
-from manyhands._session.job_table import Books
-from manyhands._session.subscriptions import Watches
-from manyhands._session.unconfirmed_closes import Closings
-from manyhands_shared.payloads.payload import Payload, total
-from manyhands_shared.protocol.failure import Failure
+from manyhands._session.job_table import JobTable
+from manyhands._session.liveness import Due, Liveness
+from manyhands._session.result_stream import ResultStream
+from manyhands._session.subscriptions import Subscriptions, lost_with_journal
+from manyhands._session.unconfirmed_closes import UnconfirmedCloses
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,
     Accepted,
@@ -96,33 +96,14 @@ from manyhands_shared.protocol.messages import (
     Refused,
     Rejected,
     Reply,
-    ResultGroup,
     Results,
     Span,
     Standing,
-    Status,
     Submit,
     Throttle,
     Want,
     Who,
 )
-
-#: The end of a task of a durable job that no journal has any more.
-LOST_WITH_JOURNAL = Failure(
-    "manyhands.TaskLost",
-    "the broker has no such job: forgotten, or lost with a broker that had no journal",
-).encode()
-#: A hello or a ping without an answer for this long: the link is taken for lost.
-ANSWER_SECONDS = 10.0
-
-# From which state to which. `CLOSED` is final, and so is `FAILED` but for being closed.
-_TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.CONNECTING: frozenset({State.CONNECTING, State.GREETING, State.FAILED, State.CLOSED}),
-    State.GREETING: frozenset({State.CONNECTING, State.OPEN, State.FAILED, State.CLOSED}),
-    State.OPEN: frozenset({State.CONNECTING, State.GREETING, State.FAILED, State.CLOSED}),
-    State.FAILED: frozenset({State.CLOSED}),
-    State.CLOSED: frozenset(),
-}
 
 
 class Session:
@@ -133,94 +114,135 @@ class Session:
     ) -> None:
         self.state = State.CONNECTING
         self.token = token
-        self.books = Books()
-        self.watches = Watches()
         #: Messages that made no sense here and were dropped.
         self.dropped = 0
         self._name = name
         self._limit = limit
         self._info = info
         self._now = 0.0
-        self._last_seq = 0  # of the results taken
-        self._receipts = Receipts()
-        self._fetches = Fetches()
-        self._closings = Closings()
-        self._resyncing = False  # the next results may have any new number
+        self._jobs = JobTable()
+        self._subscriptions = Subscriptions()
+        self._results = ResultStream(self._jobs, self._subscriptions)
+        self._unconfirmed_closes = UnconfirmedCloses()
+        self._liveness = Liveness()
         self._questions: dict[int, Query] = {}
         self._late_cancels: list[Span] = []  # of tasks that are not in the books
-        self._ping_interval = 0.0
-        self._pings = 0
-        self._next_ping: float | None = None
-        self._answer_due: float | None = None
 
     @property
     def deadline(self) -> float | None:
         """When a `Tick` is due, on the clock of `now`; `None` for never."""
-        times = [time for time in (self._next_ping, self._answer_due) if time is not None]
-        if self._receipts.due is not None and self._receipts.due > self._now:
-            times.append(self._receipts.due)  # once it has come, `wants_flush` says so
+        times = self._liveness.deadlines
+        if (due := self._results.acks.due) is not None and due > self._now:
+            times.append(due)  # once it has come, `wants_flush` says so
         return min(times, default=None)
 
     @property
     def wants_flush(self) -> bool:
         """Whether a `Flush` would send something."""
-        return self.state is State.OPEN and (self._must_acknowledge or self.books.sendable)
+        return self.state is State.OPEN and (
+            self._results.acks.is_due(self._now) or self._jobs.sendable
+        )
 
     @property
     def unended(self) -> int:
-        """Tasks submitted here that have not ended: those in the books, and the broker's to watch."""
-        return self.books.held_tasks + self.watches.owed
+        """Tasks submitted here that have not ended: those in the table, and those subscribed to."""
+        return self._jobs.unended_tasks + self._subscriptions.owed
+
+    @property
+    def unended_bytes(self) -> int:
+        """Bytes of the arguments of tasks in the table."""
+        return self._jobs.unended_bytes
+
+    @property
+    def window_bytes(self) -> int:
+        """Bytes of arguments that the broker takes: of one task as of all that have not ended."""
+        return self._jobs.window_bytes
+
+    def lone_submit(self, job_id: str, index: int | None, body: Payload) -> Submit | None:
+        """Return what a `Flush` says if this task is appended now, and nothing happens before.
+
+        `index` is the number that the task will have; None: the next. None is given if there is, or may
+        be, more to send. Changes nothing.
+        """
+        if self.state is not State.OPEN:
+            return None
+        group = self._jobs.lone_group(job_id, index, body)
+        return None if group is None else Submit([group])
+
+    def disown(self) -> None:
+        """Close without a word to the broker, in a forked child: the session is the parent's."""
+        self.state = State.CLOSED
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event; return what is to be done, in this order."""
         if self.state in (State.CLOSED, State.FAILED) and not isinstance(event, Close):
             return []
         self._now = now
-        return list(_HANDLERS[type(event)](self, event))
+        effects = list(_HANDLERS[type(event)](self, event))
+        if self._jobs.finished or self._subscriptions.finished:
+            effects += self._finished()
+        return effects
 
     def validate(self) -> None:
         """Check every invariant; `AssertionError` names the one that does not hold."""
-        self.books.validate()
-        self.watches.validate()
-        assert self._receipts.due is None or self._last_seq, "acknowledges what never came"
-        assert self.state is State.OPEN or self._next_ping is None, "pings without a session"
+        self._jobs.validate()
+        self._subscriptions.validate()
+        results, pings = self._results, self._liveness.is_pinging
+        assert results.acks.due is None or results.last_seq, "acknowledges what never came"
+        assert self.state is State.OPEN or not pings, "pings without a session"
+
+    def _finished(self) -> Iterator[Effect]:
+        """Tell of the jobs of which this event has brought the last."""
+        jobs, self._jobs.finished = self._jobs.finished, []
+        yield from map(JobOver, jobs)
+        jobs, self._subscriptions.finished = self._subscriptions.finished, []
+        for job in jobs:
+            self._jobs.report(job)
+            if self.state is State.OPEN:
+                yield Send(Detach(job))
+            yield JobOver(job)
 
     # What the user does -------------------------------------------------------------------------
 
     def _add_job(self, event: AddJob) -> Iterator[Effect]:
-        self.books.add(event.job, event.function, event.options)
-        if event.watch and event.options.get("durable"):
-            self.watches.add(event.job)
+        subscribed = event.subscribe and bool(event.options.get("durable"))
+        self._jobs.add(event.job, event.function, event.options, subscribed=subscribed)
+        if subscribed:
+            self._subscriptions.add(event.job, own=True)
         yield from ()
 
     def _append(self, event: Append) -> Iterator[Effect]:
-        ended = self.books.append(event.job, event.bodies)
-        self.watches.owe(event.job, len(event.bodies))
+        first, ended = self._jobs.append(event.job, event.bodies)
+        yield Numbered(event.job, first, len(event.bodies))
+        self._subscriptions.owe(event.job, len(event.bodies))
         if ended is not None:
-            yield from self._deliver(ended)
+            yield from self._results.deliver(ended)
 
     def _close_job(self, event: CloseJob) -> Iterator[Effect]:
-        self.books.close(event.job)
+        self._jobs.close(event.job)
+        self._subscriptions.close(event.job)
         yield from ()
 
     def _cancel_tasks(self, event: CancelTasks) -> Iterator[Effect]:
         """Tasks that were sent end with what the broker says; the others end here and now."""
         journaled = self._cancel_journaled(event)
-        ended, spans = self.books.cancel(event.job, event.indices)
+        ended, spans = self._jobs.cancel(event.job, event.indices)
         for delivery in ended:
-            yield from self._deliver(delivery)
+            yield from self._results.deliver(delivery)
         if spans and self.state is State.OPEN:
             yield Send(Cancel(spans))
         yield from journaled
+        if event.indices is None:
+            self._subscriptions.close(event.job)
 
     def _cancel_journaled(self, event: CancelTasks) -> list[Effect]:
         """Cancel those of the tasks that the broker's journal has instead of the books."""
-        if event.job not in self.watches:
+        if event.job not in self._subscriptions:
             return []
         if event.indices is None:
             return self._cancel_late([Span(event.job, 0, [])])
-        missing = self.watches.unseen(event.job, event.indices)
-        missing = sorted(index for index in missing if not self.books.has(event.job, index))
+        missing = self._subscriptions.unseen(event.job, event.indices)
+        missing = sorted(index for index in missing if not self._jobs.has(event.job, index))
         return self._cancel_late([Span(event.job, 0, missing)] if missing else [])
 
     def _cancel_other(self, event: CancelOther) -> Iterator[Effect]:
@@ -234,23 +256,23 @@ class Session:
             return [Send(Cancel(spans))]
         return []
 
-    def _watch(self, event: Watch) -> Iterator[Effect]:
-        if event.job not in self.watches:
-            self.watches.add(event.job)
+    def _subscribe(self, event: Subscribe) -> Iterator[Effect]:
+        if event.job not in self._subscriptions:
+            self._subscriptions.add(event.job)
             if self.state is State.OPEN:
                 yield Send(Attach(event.job))
 
-    def _unwatch(self, event: Unwatch) -> Iterator[Effect]:
-        if event.job in self.watches:
-            self.watches.drop(event.job)
+    def _unsubscribe(self, event: Unsubscribe) -> Iterator[Effect]:
+        if event.job in self._subscriptions:
+            self._subscriptions.drop(event.job)
             if self.state is State.OPEN:
                 yield Send(Detach(event.job))
 
-    def _hold_back(self, event: HoldBack) -> Iterator[Effect]:
-        if event.job in self.watches:
-            self.watches.hold(event.job, on=event.hold)
+    def _pause_results(self, event: PauseResults) -> Iterator[Effect]:
+        if event.job in self._subscriptions:
+            self._subscriptions.pause(event.job, on=event.pause)
             if self.state is State.OPEN:
-                yield Send(Throttle(event.job, event.hold))
+                yield Send(Throttle(event.job, event.pause))
 
     def _ask(self, event: Ask) -> Iterator[Effect]:
         query = Query(event.request, event.what, event.arguments)
@@ -276,60 +298,45 @@ class Session:
         yield Relink()
 
     def _tick(self, _: Tick) -> Iterator[Effect]:
-        if self._answer_due is not None and self._now >= self._answer_due:
+        due = self._liveness.tick(self._now)
+        if due is Due.LOST:
             yield from self._link_lost(LinkLost())
-        elif self._next_ping is not None and self._now >= self._next_ping:
-            self._pings += 1
-            self._next_ping = self._now + self._ping_interval
-            if self._answer_due is None:
-                self._answer_due = self._now + max(2 * self._ping_interval, ANSWER_SECONDS)
-            yield Send(Ping(self._pings))
+        elif due is Due.PING:
+            yield Send(Ping(self._liveness.pings))
 
     def _flush(self, _: Flush) -> Iterator[Effect]:
         """Send the acknowledgement that is due, and at most one `Submit` with its functions."""
         if self.state is not State.OPEN:
             return
-        if self._must_acknowledge:
-            self._receipts.clear()
-            yield Send(Ack(self._last_seq))
-        functions, groups, doomed = self.books.next_submit(self._now)
+        if self._results.acks.is_due(self._now):
+            self._results.acks.clear()
+            yield Send(Ack(self._results.last_seq))
+        functions, groups, doomed = self._jobs.next_submit(self._now)
         yield from map(Send, functions)
-        yield from map(Send, self.books.standings)
-        if self.books.inputs:
-            yield Send(Inputs(self.books.inputs))
+        yield from map(Send, self._jobs.standings)
+        if self._jobs.inputs:
+            yield Send(Inputs(self._jobs.inputs))
         if groups:
             yield Send(Submit(groups))
             for group in groups:
-                if group.closed and not self.books.is_durable(group.job):
-                    self._closings.say(group, self._pings)
-                if group.options is not None and group.job in self.watches:
+                if group.closed and not self._jobs.is_durable(group.job):
+                    self._unconfirmed_closes.say(group, self._liveness.pings)
+                if group.options is not None and group.job in self._subscriptions:
                     yield Send(Attach(group.job))
         if doomed:
             yield Send(Cancel(doomed))
 
-    @property
-    def _must_acknowledge(self) -> bool:
-        return self._receipts.due is not None and self._receipts.due <= self._now
-
-    def _deliver(self, ended: Deliver) -> Iterator[Effect]:
-        """Tell of tasks that ended here; a watch must not tell of them again."""
-        if ended.job not in self.watches:
-            yield self._fetches.fill(ended, 0) if self._fetches else ended
-        elif fresh := self.watches.take(ended.job, ended.indices, ended.statuses, ended.bodies):
-            yield fresh
-
     def _hello(self) -> Effect:
         self._become(State.GREETING)
-        self._answer_due = self._now + ANSWER_SECONDS
-        hello = ClientHello(
-            PROTOCOL_VERSION, self.token, self._name, self._last_seq, self._limit, self._info
-        )
+        self._liveness.greeted(self._now)
+        seen = self._results.last_seq
+        hello = ClientHello(PROTOCOL_VERSION, self.token, self._name, seen, self._limit, self._info)
         return Send(hello)
 
     def _become(self, state: State) -> None:
-        assert state in _TRANSITIONS[self.state], f"{self.state} cannot become {state}"
+        assert state in TRANSITIONS[self.state], f"{self.state} cannot become {state}"
         self.state = state
-        self._next_ping = self._answer_due = None
+        self._liveness.stop()
 
     # What the broker says -----------------------------------------------------------------------
 
@@ -340,7 +347,7 @@ class Session:
             self.dropped += 1
             return
         if self.state is State.OPEN:
-            self._answer_due = None
+            self._liveness.heard()
         yield from handler(self, message)
 
     def _welcome(self, message: ClientWelcome) -> Iterator[Effect]:
@@ -348,32 +355,28 @@ class Session:
             self.dropped += 1
             return
         self._become(State.OPEN)
-        self.books.window_tasks = max(1, message.window_tasks)
-        self.books.window_bytes = max(1, message.window_bytes)
-        self._ping_interval = message.ping_interval
-        if message.ping_interval > 0:
-            self._next_ping = self._now + message.ping_interval
+        self._jobs.window_tasks = max(1, message.window_tasks)
+        self._jobs.window_bytes = max(1, message.window_bytes)
+        self._liveness.welcomed(message.ping_interval, self._now)
+        self._results.welcomed(resumed=message.resumed)
         if not message.resumed:
-            self._last_seq = 0
-            self._closings.clear()
-        self._receipts.clear()
-        self._resyncing = True
+            self._unconfirmed_closes.clear()
         yield Opened(message.broker, message.resumed)
-        ended, spans = self.books.rewind(resumed=message.resumed)
+        ended, spans = self._jobs.rewind(resumed=message.resumed)
         for delivery in ended:
-            yield from self._deliver(delivery)
+            yield from self._results.deliver(delivery)
         # Those that are not over are closed with the last of their tasks.
-        closings = self._closings.again(self._pings)
-        if closings := [group for group in closings if not self.books.knows(group.job)]:
+        closings = self._unconfirmed_closes.again(self._liveness.pings)
+        if closings := [group for group in closings if not self._jobs.knows(group.job)]:
             yield Send(Submit(closings))
-        for job_id in self.watches:
-            if self.books.opened(job_id):  # the others follow their first tasks
+        for job_id in self._subscriptions:
+            if self._jobs.opened(job_id):  # the others follow their first tasks
                 yield Send(Attach(job_id))
-                if self.watches.holds(job_id):
+                if self._subscriptions.is_paused(job_id):
                     yield Send(Throttle(job_id, hold=True))
         yield from map(Send, self._questions.values())
         if message.resumed:  # another broker hears of offers from the nodes, and we from it
-            yield from map(Send, self._fetches.again())
+            yield from map(Send, self._results.again())
         spans += self._late_cancels
         self._late_cancels = []
         if spans:
@@ -391,11 +394,11 @@ class Session:
         yield Send(Pong(message.counter))
 
     def _pong(self, message: Pong) -> Iterator[Effect]:
-        self._closings.heard(message.counter)
+        self._unconfirmed_closes.heard(message.counter)
         yield from ()
 
     def _need(self, message: Need) -> Iterator[Effect]:
-        function = self.books.function(message.digest)
+        function = self._jobs.function(message.digest)
         if function is not None:
             yield Send(function)
 
@@ -403,74 +406,46 @@ class Session:
         yield Supply(message.key)
 
     def _accepted(self, message: Accepted) -> Iterator[Effect]:
-        self.books.window_tasks = max(1, message.window_tasks)
-        self.books.window_bytes = max(1, message.window_bytes)
-        yield from map(Kept, self.books.confirm(message.jobs))
+        self._jobs.window_tasks = max(1, message.window_tasks)
+        self._jobs.window_bytes = max(1, message.window_bytes)
+        yield from map(Journaled, self._jobs.confirm(message.jobs))
 
     def _standing(self, message: Standing) -> Iterator[Effect]:
-        self.books.stand(message)
+        self._jobs.stand(message)
         yield from ()
 
     def _rejected(self, message: Rejected) -> Iterator[Effect]:
-        known = self.books.knows(message.job)
-        ended = self.books.reject(message.job, message.first, message.reason)
+        known = self._jobs.knows(message.job)
+        ended = self._jobs.reject(message.job, message.first, message.reason)
         if ended is not None:
-            yield from self._deliver(ended)
+            yield from self._results.deliver(ended)
         if known:
-            yield Turned(message.job, message.reason)
+            yield TurnedDown(message.job, message.reason)
 
     def _detached(self, message: Detach) -> Iterator[Effect]:
         """The broker has nothing of a watched job: a journal that had it is gone."""
         job = message.job
-        if job not in self.watches:
+        if job not in self._subscriptions:
             self.dropped += 1
-        elif not self.books.knows(job):
-            self.watches.drop(job)
+        elif not self._jobs.knows(job):
+            self._subscriptions.lose(job)
             yield Vanished(job)
-        elif lost := self.watches.unseen(job, self.books.journaled(job)):
+        elif lost := self._subscriptions.unseen(job, self._jobs.journaled(job)):
             # The rest of the job is here, and goes to the broker again.
-            statuses = bytes([Status.LOST]) * len(lost)
-            yield from self._deliver(Deliver(job, lost, statuses, [LOST_WITH_JOURNAL] * len(lost)))
+            yield from self._results.deliver(lost_with_journal(job, lost))
 
     def _reply(self, message: Reply) -> Iterator[Effect]:
         if self._questions.pop(message.request, None) is not None:
             yield Answered(message.request, message.error, message.data)
 
-    def _results(self, message: Results) -> Iterator[Effect]:
-        if message.seq <= self._last_seq:
-            if message.seq:  # 0 was never a number
-                self._receipts.repeat(self._now)
-            return
-        if message.seq != self._last_seq + 1 and not self._resyncing:
+    def _results_came(self, message: Results) -> Iterator[Effect]:
+        if self._results.is_gap(message):
             yield self._hello()
-            return
-        self._resyncing = False
-        self._last_seq = message.seq
-        size = 0
-        for group in message.groups:
-            size += total(group.bodies)
-            if group.job in self.watches:
-                ended = self.watches.take(group.job, group.indices, group.statuses, group.bodies)
-            else:
-                if Status.HELD in group.statuses:
-                    held, group = split(group)  # noqa: PLW2901 - the rest of it
-                    yield from self._offered(group, held)
-                ended = self.books.end(group)
-                if ended is not None and self._fetches:
-                    ended = self._fetches.fill(ended, group.attempt)
-            if ended is not None:
-                yield ended
-        self._receipts.took(size, self._now)
-
-    def _offered(self, group: ResultGroup, held: list[tuple[int, Payload]]) -> Iterator[Effect]:
-        for index, ticket in held:
-            if self.books.has(group.job, index):
-                step = self._fetches.offered(group.job, group.attempt, index, ticket)
-                if step is not None:
-                    yield step if isinstance(step, Fetch) else Send(step)
+        else:
+            yield from self._results.take(message, self._now)
 
     def _fetched(self, event: Fetched) -> Iterator[Effect]:
-        verdict = self._fetches.fetched(event)
+        verdict = self._results.fetched(event)
         if verdict is not None and self.state is State.OPEN:
             yield Send(verdict)
 
@@ -486,11 +461,11 @@ _HANDLERS: Mapping[type, Any] = {
     CloseJob: Session._close_job,
     Fetched: Session._fetched,
     Flush: Session._flush,
-    HoldBack: Session._hold_back,
+    PauseResults: Session._pause_results,
     LinkLost: Session._link_lost,
     LinkUp: Session._link_up,
-    Unwatch: Session._unwatch,
-    Watch: Session._watch,
+    Unsubscribe: Session._unsubscribe,
+    Subscribe: Session._subscribe,
     Received: Session._received,
     Tick: Session._tick,
 }
@@ -504,7 +479,7 @@ _RECEIVERS: Mapping[type[Message], Any] = {
     Refused: Session._refused,
     Rejected: Session._rejected,
     Reply: Session._reply,
-    Results: Session._results,
+    Results: Session._results_came,
     Standing: Session._standing,
     Want: Session._want,
     Who: Session._who,

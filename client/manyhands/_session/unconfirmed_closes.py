@@ -1,4 +1,4 @@
-"""Closings of attached jobs that the broker may not have, though the jobs are over here.
+"""UnconfirmedCloses of attached jobs that the broker may not have, though the jobs are over here.
 
 A job is over when it is closed and its tasks have ended. Nothing says that its closing has arrived: if
 it is lost with the link, the broker keeps an open job for as long as the session lives. So the closings
@@ -16,7 +16,7 @@ from manyhands_shared.protocol.messages import SubmitGroup
 MAX_CLOSINGS = 10_000
 
 
-class Closings:
+class UnconfirmedCloses:
     """What was said and perhaps not heard."""
 
     def __init__(self) -> None:

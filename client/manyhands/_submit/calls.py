@@ -58,7 +58,7 @@ class OpenCalls:
             sink = self._sinks.use(key)
             if sink is None:
                 sink = FutureSink(self._loop, function, options())
-                self._loop.open_job(sink.job)
+                self._loop.call(self._loop.registry.open, sink.job)
                 for idle in self._sinks.put(key, sink, functions.weight(function)):
                     self._close(idle)
         return sink
@@ -74,11 +74,11 @@ class OpenCalls:
         with self._lock:
             for sink in self._sinks.clear():
                 sink.retired = True
-                self._loop.cancel(sink.job)
+                self._loop.call(self._loop.registry.cancel, sink.job)
 
     def _close(self, sink: FutureSink) -> None:
         sink.retired = True
-        self._loop.close_job(sink.job)
+        self._loop.call(self._loop.registry.close, sink.job)
 
 
 class Calls:

@@ -152,7 +152,7 @@ class Driver:
         options = job_options(f"loadtest {function.__name__}").to_map()
         loop = self._connection.loop
         sink = _TimedSink(self._completed, loop, functions.pack(function), options)
-        loop.open_job(sink.job)
+        loop.call(loop.registry.open, sink.job)
         return sink
 
 

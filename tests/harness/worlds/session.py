@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from manyhands._session import Session
-from manyhands._session.effects import Deliver, Effect, Send
+from manyhands._session.effects import Deliver, Effect, JobOver, Numbered, Send
 from manyhands._session.events import AddJob, Append, Event, Flush, LinkLost, LinkUp, Received
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import (
@@ -33,11 +33,18 @@ class Driver:
         self.now = 0.0
         self.sent: list[Message] = []
         self.effects: list[Effect] = []
+        self.numbered: list[Numbered] = []
+        #: Jobs of which nothing more comes.
+        self.over: list[str] = []
 
     def do(self, event: Event) -> None:
         for effect in self.session.handle(event, self.now):
             if isinstance(effect, Send):
                 self.sent.append(effect.message)
+            elif isinstance(effect, Numbered):
+                self.numbered.append(effect)
+            elif isinstance(effect, JobOver):
+                self.over.append(effect.job)
             else:
                 self.effects.append(effect)
         self.session.validate()

@@ -296,7 +296,8 @@ def test_a_call_that_meets_its_job_just_closed_still_runs(broker: FakeBroker) ->
     with Executor(address=broker.address) as executor:
         assert executor.submit(abs, -1).result(10) == 1
         (sink,) = executor._calls._opened._sinks.values.values()
-        executor._connection.loop.close_job(sink.job)
+        loop = executor._connection.loop
+        loop.call(loop.registry.close, sink.job)
         future = executor.submit(abs, -5)
         assert future.result(10) == 5
 

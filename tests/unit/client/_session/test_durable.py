@@ -6,18 +6,18 @@ import pytest
 
 from harness.worlds.session import FUNCTION, Driver, groups_of
 from manyhands._session.delayed_acks import ACK_BYTES, ACK_MESSAGES, ACK_SECONDS
-from manyhands._session.effects import Deliver, Kept, Turned, Vanished
+from manyhands._session.effects import Deliver, Journaled, TurnedDown, Vanished
 from manyhands._session.events import (
     AddJob,
     Append,
     CancelTasks,
     CloseJob,
-    HoldBack,
     LinkLost,
     LinkUp,
+    PauseResults,
+    Subscribe,
     Tick,
-    Unwatch,
-    Watch,
+    Unsubscribe,
 )
 from manyhands_shared.errors import SubmitRejected
 from manyhands_shared.protocol.exceptions import to_exception
@@ -48,22 +48,22 @@ def submits(messages: list[Message]) -> list[tuple[int, int, bool]]:
 
 def test_what_the_journal_has_leaves_the_books() -> None:
     driver = Driver().open()
-    driver.do(AddJob("j", FUNCTION, DURABLE, watch=False))
+    driver.do(AddJob("j", FUNCTION, DURABLE, subscribe=False))
     driver.do(Append("j", [b"a", b"b"]))
     assert submits(driver.flush()) == [(0, 2, False)]
-    assert driver.session.books.held_tasks == 2
+    assert driver.session._jobs.unended_tasks == 2
     driver.receive(Accepted([JobCount("j", 2)], 1_000, 1 << 30))
-    assert driver.session.books.held_tasks == 0
+    assert driver.session._jobs.unended_tasks == 0
     driver.do(CloseJob("j"))
     assert submits(driver.flush()) == [(2, 0, True)]
-    assert Kept("j") not in driver.effects, "the closing is not written down yet"
+    assert Journaled("j") not in driver.effects, "the closing is not written down yet"
     driver.receive(Accepted([JobCount("j", 2)], 1_000, 1 << 30))
-    assert driver.effects == [Kept("j")]
+    assert driver.effects == [Journaled("j")]
 
 
 def test_an_acceptance_of_what_came_before_does_not_confirm_the_closing() -> None:
     driver = Driver().open()
-    driver.do(AddJob("j", FUNCTION, DURABLE, watch=False))
+    driver.do(AddJob("j", FUNCTION, DURABLE, subscribe=False))
     driver.do(Append("j", [b"a"]))
     driver.flush()
     driver.do(CloseJob("j"))
@@ -73,12 +73,12 @@ def test_an_acceptance_of_what_came_before_does_not_confirm_the_closing() -> Non
     driver.relink(resumed=False)
     assert submits(driver.flush()) == [(1, 0, True)], "the broker may have lost the closing"
     driver.receive(Accepted([JobCount("j", 1)], 1_000, 1 << 30))
-    assert driver.effects[-1] == Kept("j")
+    assert driver.effects[-1] == Journaled("j")
 
 
 def test_a_forgetful_broker_is_told_of_a_durable_job_only_what_it_did_not_accept() -> None:
     driver = Driver().open()
-    driver.do(AddJob("j", FUNCTION, DURABLE, watch=False))
+    driver.do(AddJob("j", FUNCTION, DURABLE, subscribe=False))
     driver.do(Append("j", [b"a", b"b"]))
     driver.flush()
     driver.receive(Accepted([JobCount("j", 2)], 1_000, 1 << 30))
@@ -93,7 +93,7 @@ def test_a_forgetful_broker_is_told_of_a_durable_job_only_what_it_did_not_accept
 
 def test_results_of_a_watched_job_come_once_however_often_they_are_repeated() -> None:
     driver = Driver().open()
-    driver.do(Watch("other"))
+    driver.do(Subscribe("other"))
     assert driver.flush() == [Attach("other")]
     driver.end(1, "other", [5, 3])
     driver.end(2, "other", [3, 4, 5])
@@ -103,7 +103,7 @@ def test_results_of_a_watched_job_come_once_however_often_they_are_repeated() ->
     driver.end(1, "other", [3, 4, 5, 6])
     assert driver.delivered[3:] == [("other", 6, Status.OK)]
     driver.sent.clear()
-    driver.do(Unwatch("other"))
+    driver.do(Unsubscribe("other"))
     assert driver.sent == [Detach("other")]
     driver.end(2, "other", [7])
     assert len(driver.delivered) == 4
@@ -131,7 +131,7 @@ def test_what_a_journal_had_is_lost_with_it_and_the_rest_goes_on() -> None:
 
 def test_a_watched_job_that_is_gone_is_watched_no_more() -> None:
     driver = Driver().open()
-    driver.do(Watch("other"))
+    driver.do(Subscribe("other"))
     driver.receive(Detach("none"))
     assert not driver.effects
     driver.receive(Detach("other"))
@@ -142,18 +142,18 @@ def test_a_watched_job_that_is_gone_is_watched_no_more() -> None:
 
 def test_results_are_held_back_also_on_the_next_link_until_they_are_wanted_again() -> None:
     driver = Driver().open()
-    driver.do(Watch("other"))
-    driver.do(HoldBack("other", hold=True))
-    driver.do(HoldBack("none", hold=True))
+    driver.do(Subscribe("other"))
+    driver.do(PauseResults("other", pause=True))
+    driver.do(PauseResults("none", pause=True))
     assert driver.flush() == [Attach("other"), Throttle("other", hold=True)]
     driver.relink(resumed=False)
     assert driver.sent == [Attach("other"), Throttle("other", hold=True)]
     driver.sent.clear()
-    driver.do(HoldBack("other", hold=False))
+    driver.do(PauseResults("other", pause=False))
     assert driver.sent == [Throttle("other", hold=False)]
-    driver.do(HoldBack("other", hold=True))
-    driver.do(Unwatch("other"))
-    driver.do(Watch("other"))
+    driver.do(PauseResults("other", pause=True))
+    driver.do(Unsubscribe("other"))
+    driver.do(Subscribe("other"))
     driver.relink(resumed=False)
     assert driver.sent == [Attach("other")], "a new reader begins unhindered"
 
@@ -194,7 +194,7 @@ def test_a_durable_job_that_the_journal_may_have_is_cancelled_at_a_broker_that_w
     assert Cancel([Span("j", 0, [])]) in said
     assert submits(said) == [(0, 0, True)]
     driver.receive(Accepted([JobCount("j", 1)], 1_000, 1 << 30))
-    assert not driver.session.books.knows("j")
+    assert not driver.session._jobs.knows("j")
 
 
 def test_cancelling_what_only_the_journal_has() -> None:
@@ -243,7 +243,7 @@ def test_rejected_tasks_fail_and_the_others_go_on(options: dict[str, bool]) -> N
     driver.flush()
     driver.receive(Rejected("j", 1, "the disk is full"))
     assert driver.delivered == [("j", 1, Status.RAISED), ("j", 2, Status.RAISED)]
-    assert driver.effects[-1] == Turned("j", "the disk is full")
+    assert driver.effects[-1] == TurnedDown("j", "the disk is full")
     [failed] = [effect for effect in driver.effects if isinstance(effect, Deliver)]
     error = to_exception(Status.RAISED, failed.bodies[0])
     assert isinstance(error, SubmitRejected)
@@ -265,11 +265,11 @@ def test_a_job_that_was_turned_down_in_part_is_closed_until_that_is_written_down
     driver.receive(Rejected("j", 1, "the disk is full"))
     driver.receive(Accepted([JobCount("j", 1)], 1_000, 1 << 30))
     assert submits(driver.flush()) == [(1, 0, True)]
-    assert driver.session.books.knows("j"), "whether that came is not known"
+    assert driver.session._jobs.knows("j"), "whether that came is not known"
     driver.relink(resumed=False)
     assert submits(driver.flush()) == [(1, 0, True)]
     driver.receive(Accepted([JobCount("j", 1)], 1_000, 1 << 30))
-    assert not driver.session.books.knows("j")
+    assert not driver.session._jobs.knows("j")
 
 
 def test_a_job_that_was_turned_down_as_a_whole_needs_no_closing() -> None:
@@ -280,8 +280,8 @@ def test_a_job_that_was_turned_down_as_a_whole_needs_no_closing() -> None:
     driver.receive(Rejected("j", 0, "the disk is full"))
     assert driver.flush() == []
     driver.do(CloseJob("j"))
-    assert driver.flush() == []
-    assert not driver.session.books.knows("j")
+    assert driver.flush() == [Detach("j")]
+    assert not driver.session._jobs.knows("j")
 
 
 def test_acknowledges_after_a_moment_or_when_it_is_worth_it() -> None:

@@ -166,7 +166,7 @@ def test_a_job_whose_acceptance_was_lost_is_closed_though_its_results_come_first
     driver.do(CloseJob("j"))
     [closing] = groups_of(driver.flush())
     assert (closing.bodies, closing.closed) == ([], True)
-    assert not driver.session.books.knows("j")
+    assert not driver.session._jobs.knows("j")
 
 
 def test_a_job_whose_acceptance_was_lost_is_cancelled_and_closed() -> None:
@@ -181,7 +181,7 @@ def test_a_job_whose_acceptance_was_lost_is_cancelled_and_closed() -> None:
     [closing] = groups_of(said)
     assert (closing.first, closing.bodies, closing.closed) == (0, [], True)
     assert closing.options is not None, "the broker may never have heard of the job"
-    assert not driver.session.books.knows("j")
+    assert not driver.session._jobs.knows("j")
 
 
 def test_a_function_that_may_be_lost_with_the_link_goes_before_the_next_tasks() -> None:
@@ -203,7 +203,7 @@ def test_a_broker_that_forgot_a_job_is_not_told_that_it_is_over() -> None:
     driver.do(CancelTasks("j", None))
     driver.relink(resumed=False)
     assert driver.flush() == []
-    assert not driver.session.books.knows("j")
+    assert not driver.session._jobs.knows("j")
 
 
 def test_another_broker_is_told_what_the_last_one_said_of_a_job() -> None:

@@ -156,7 +156,7 @@ def test_cancelling_a_job_ends_what_was_not_sent() -> None:
     assert Cancel([Span("j", 0, [])]) in driver.flush()
     driver.end(1, "j", [0, 1], Status.CANCELLED)
     assert len(driver.delivered) == 5
-    assert driver.session.books.held_tasks == 0
+    assert driver.session._jobs.unended_tasks == 0
 
 
 def test_answers_need_and_ping_and_counts_what_makes_no_sense() -> None:
@@ -200,6 +200,6 @@ def test_an_ended_job_leaves_nothing_in_the_books() -> None:
     closing = groups_of(driver.flush())
     assert [(group.first, group.bodies, group.closed) for group in closing] == [(2, [], True)]
     driver.end(1, "j", [1, 0])
-    assert driver.session.books.function(FUNCTION.digest) is None
+    assert driver.session._jobs.function(FUNCTION.digest) is None
     with pytest.raises(KeyError):
         driver.do(Append("j", [b"late"]))

@@ -11,7 +11,7 @@ import pytest
 
 from harness.worlds.session import BROKER
 from manyhands._session import Session
-from manyhands._session.effects import Deliver, Relink, Send
+from manyhands._session.effects import Deliver, JobOver, Numbered, Relink, Send
 from manyhands._session.events import (
     AddJob,
     Append,
@@ -94,6 +94,7 @@ class World:
         self.submitted: dict[str, int] = {}
         self.cancelled: set[tuple[str, int]] = set()
         self.open_jobs: list[str] = []
+        self.over: Counter[str] = Counter()
 
     def do(self, event: Event) -> None:
         for effect in self.session.handle(event, self.now):
@@ -103,7 +104,12 @@ class World:
                 self.to_broker.clear()
                 self.to_client.clear()
                 self.greeted = False
+            elif isinstance(effect, Numbered):
+                assert effect.first == self.submitted[effect.job]
+            elif isinstance(effect, JobOver):
+                self.over[effect.job] += 1
             elif isinstance(effect, Deliver):
+                assert not self.over[effect.job], "delivered when the job was over"
                 rows = zip(effect.indices, effect.statuses, effect.bodies, strict=True)
                 for index, status, body in rows:
                     self.delivered[effect.job, index] += 1
@@ -264,7 +270,7 @@ class World:
             self.now += 1.0  # a ping finds out that the broker has forgotten us
             for action in ("tick", "up", "out", "in", "run", "flush"):
                 getattr(self, f"on_{action}")()
-            under_way = self.session.books.held_tasks or self.to_broker or self.to_client
+            under_way = self.session._jobs.unended_tasks or self.to_broker or self.to_client
             if not under_way and self.session.state is State.OPEN and not self.session.wants_flush:
                 return
         raise AssertionError("it does not come to an end")
@@ -275,7 +281,8 @@ class World:
         assert set(self.delivered.values()) <= {1}, "delivered twice"
         for key in every - self.cancelled:
             assert self.outcomes[key] == (Status.OK, b"=%s:%d" % (key[0].encode(), key[1]))
-        assert self.session.books.held_bytes == 0
+        assert self.session.unended_bytes == 0
+        assert self.over == dict.fromkeys(self.submitted, 1), "a job is over once"
 
 
 #: In these a job stood in line whose tasks had all been cancelled.
