@@ -38,9 +38,9 @@ class Checker:
         self._wanted: dict[Client, set[Task]] = defaultdict(set)
         self._got: dict[Client, dict[Task, int]] = defaultdict(dict)
         self._open: dict[Client, set[str]] = defaultdict(set)
-        #: Tasks to which a session has given numbers, by its job.
+        #: How many tasks of a job its session has numbered.
         self._numbered: Counter[tuple[Client, str]] = Counter()
-        #: Jobs that a client has closed, and those of which its session says that they are over.
+        #: Jobs that a client has closed, and those that are over, as its session says.
         self._closed: set[tuple[Client, str]] = set()
         self._over: set[tuple[Client, str]] = set()
         #: Durable tasks whose acceptance a client heard of: job → how many.

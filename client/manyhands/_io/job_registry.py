@@ -159,7 +159,7 @@ class JobRegistry:
             job.on_journaled()
 
     def turned_down(self, job_id: str, reason: str) -> None:
-        """Close a job of which the broker takes no more tasks."""
+        """Close a job: the broker takes no more tasks of it."""
         job = self._jobs.get(job_id)
         if job is None:
             return
@@ -181,7 +181,7 @@ class JobRegistry:
             job.sink.fail(error)
 
     def over(self, job_id: str) -> None:
-        """Forget a job of which nothing more comes."""
+        """Forget a job: nothing more comes of it."""
         job = self._jobs.pop(job_id, None)
         if job is not None:
             # A caller that still queues a task has the sink. The two together are large garbage, if the
@@ -205,7 +205,7 @@ class JobRegistry:
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody may want what has not ended; not if all of it was cancelled."""
+        """Whether the user may want what has not ended; not if all of it was cancelled."""
         return any(job.sink.waits for job in self._jobs.values())
 
     def orphan(self, error: BaseException) -> None:

@@ -65,7 +65,7 @@ class Transfers:
         self._borrower = self._open_borrower()
         #: What is being borrowed, by its key.
         self._asked: dict[bytes, tuple[Fetch, Ticket]] = {}
-        #: Fetches that are over, of which no descriptor tells.
+        #: Fetches that are over; no descriptor tells of them.
         self._over: list[Fetched] = []
         # What is mapped, for as long as it is referred to, and how to give it back.
         self._mappings: dict[bytes, tuple[weakref.ref[mmap.mmap], Callable[[], None]]] = {}
@@ -88,7 +88,7 @@ class Transfers:
 
     @property
     def pending(self) -> bool:
-        """Whether `turn` has something to do of which no descriptor tells."""
+        """Whether `turn` has something to do that no descriptor tells of."""
         return bool(self._over) or (self._borrower is not None and self._borrower.pending)
 
     def options(self, options: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-#: From which state to which. `CLOSED` is final, and so is `FAILED` but for being closed.
+#: What each state may become. `CLOSED` is final, and so is `FAILED` but for being closed.
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.CONNECTING: frozenset({State.CONNECTING, State.GREETING, State.FAILED, State.CLOSED}),
     State.GREETING: frozenset({State.CONNECTING, State.OPEN, State.FAILED, State.CLOSED}),
@@ -137,7 +137,7 @@ class Received:
 
 @record
 class Fetched:
-    """The answer to a `Fetch`; without a payload it is not to be had from there."""
+    """The answer to a `Fetch`; without a payload the node does not give it."""
 
     job: str
     attempt: int

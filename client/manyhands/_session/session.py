@@ -192,7 +192,7 @@ class Session:
         assert self.state is State.OPEN or not pings, "pings without a session"
 
     def _finished(self) -> Iterator[Effect]:
-        """Tell of the jobs of which this event has brought the last."""
+        """Tell of the jobs that this event has brought to an end."""
         jobs, self._jobs.finished = self._jobs.finished, []
         yield from map(JobOver, jobs)
         jobs, self._subscriptions.finished = self._subscriptions.finished, []

@@ -34,7 +34,7 @@ class Driver:
         self.sent: list[Message] = []
         self.effects: list[Effect] = []
         self.numbered: list[Numbered] = []
-        #: Jobs of which nothing more comes.
+        #: Jobs that are over.
         self.over: list[str] = []
 
     def do(self, event: Event) -> None:
