@@ -51,7 +51,7 @@ class JobRegistry:
         self._handle = handle
         self._jobs: dict[str, OpenJob] = {}
         #: The tasks that the session is just told of, and where they come from.
-        self._appended: tuple[Sink, Sequence[Any]]
+        self._appended: tuple[Sink, Sequence[Any]] | None = None
         self._subscribers: dict[str, Sink] = {}
         self._requests = count(1)
         self._answers: dict[int, Future[Any]] = {}
@@ -141,7 +141,8 @@ class JobRegistry:
 
     def numbered(self, first: int) -> None:
         """Tell the sink the numbers of the tasks that were appended last."""
-        sink, tasks = self._appended
+        assert self._appended is not None
+        (sink, tasks), self._appended = self._appended, None
         sink.accept(first, tasks)
 
     def deliver(self, ended: Deliver) -> None:
