@@ -18,15 +18,15 @@ from manyhands_broker.core import (
     Drained,
     Effect,
     Event,
+    ExpectHeartbeats,
     Forget,
+    ForgetHeartbeats,
     LinkClosed,
     Received,
     Say,
     Send,
     Stalled,
-    Unwatch,
     Unwritable,
-    Watch,
 )
 from manyhands_broker.journal import Journal
 from manyhands_broker.poller import Poller
@@ -68,7 +68,7 @@ class Loop:
         poller: Poller,
         ports: Sequence[Port],
         *,
-        watch: Callable[[Watch | Unwatch], None],
+        watch: Callable[[ExpectHeartbeats | ForgetHeartbeats], None],
         embedded: bool = False,
     ) -> None:
         self._core = core
@@ -208,7 +208,7 @@ class Loop:
                     case Forget(peer):
                         for port in self._ports:
                             port.forget(peer)
-                    case Watch() | Unwatch():
+                    case ExpectHeartbeats() | ForgetHeartbeats():
                         self._watch(effect)
                     case Say(level, text):
                         log.log(level, "%s", text)

@@ -23,7 +23,7 @@ Reopen = Callable[[Journal], Journal]
 def opened(job: str = "job", digest: bytes = DIGEST, first: int = 0) -> list[r.Record]:
     function = m.Function(digest, "f", [b"code"])
     return [
-        r.FunctionKept(function),
+        r.FunctionStored(function),
         r.JobOpened(job, digest, {"durable": True}, 12.5, "me", first),
     ]
 

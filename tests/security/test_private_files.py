@@ -80,7 +80,7 @@ def test_what_a_broker_writes_is_its_users_alone(bench: Bench, tmp_path: Path) -
 def test_so_are_large_payloads(tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "deep" / "journal")
     try:
-        journal.append(r.FunctionKept(Function(bytes(16), "f", [b"code"])))
+        journal.append(r.FunctionStored(Function(bytes(16), "f", [b"code"])))
         journal.append(r.JobOpened("job", bytes(16), {}, 0.0, ""))
         journal.append(r.TasksTaken("job", 0, [(b"head", bytes(1 << 20))]))
         journal.commit()

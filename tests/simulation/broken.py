@@ -32,20 +32,20 @@ HARMS = (
 
 def harm_broker(harm: str, core: Core) -> None:
     """Do it to a scheduler."""
-    workers: Any = core._workers
+    workers: Any = core._nodes
     if harm == "ignores attempt numbers":
         # Who holds the task is still looked at, so that nothing else than the number is missed.
         outcomes: Any = workers._outcomes
 
-        def held(node: Node, span: Span) -> Iterator[Piece]:
+        def owned(node: Node, span: Span) -> Iterator[Piece]:
             job = core.state.jobs.get(span.job)
             for piece in job.pieces(list(dict.fromkeys(span.indices))) if job is not None else ():
                 for single in piece.singles():
                     if single.chunk.holders[single.lo] is node:
                         yield single
 
-        assert hasattr(outcomes, "held")
-        outcomes.held = held
+        assert hasattr(outcomes, "owned")
+        outcomes.owned = owned
     elif harm == "forgets a lease":
         workers._lease_check = workers._unlinked_too_long = lambda node, now: None
     elif harm == "answers of both copies count":
@@ -55,8 +55,8 @@ def harm_broker(harm: str, core: Core) -> None:
 def _count_both(core: Core) -> None:
     """The second run of a task that has an answer goes on, and its result is a result too."""
     state: Any = core.state
-    transitions: Any = core._workers._transitions
-    outcomes: Any = core._workers._outcomes
+    transitions: Any = core._nodes._transitions
+    outcomes: Any = core._nodes._outcomes
     send, results = state.send, outcomes.results
 
     def sparing(peer: bytes | None, message: Message) -> None:

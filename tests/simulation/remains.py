@@ -12,7 +12,7 @@ from manyhands_worker.core.node_core import NodeCore
 def remains_of_broker(core: Core) -> list[str]:
     """Entries in the scheduler's books that nobody needs any more."""
     state = core.state
-    held: dict[str, list[Any]] = {
+    left: dict[str, list[Any]] = {
         "jobs": list(state.jobs),
         "sessions": [session.name for session in state.sessions.values()],
         "links of sessions": list(state.session_of),
@@ -21,11 +21,11 @@ def remains_of_broker(core: Core) -> list[str]:
         "sessions to report to": list(state.reporting),
         "readers": list(state.readers),
         "orphans": list(core._orphans._tasks),
-        "stored values": [key for shelf in core._exchange._shelves.values() for key in shelf],
+        "stored values": [key for shelf in core._value_relay._shelves.values() for key in shelf],
         "users of functions": list(state.functions._users),
         "jobs that wait for functions": list(state.functions._waiting),
     }
-    found = [f"{len(what)} {name}: {what[:5]}" for name, what in held.items() if what]
+    found = [f"{len(what)} {name}: {what[:5]}" for name, what in left.items() if what]
     figures: dict[str, float] = {
         "queued tasks": state.queued,
         "resident bytes": state.resident,
@@ -37,9 +37,9 @@ def remains_of_broker(core: Core) -> list[str]:
         figures[f"unfinished bytes of {owner.name}"] = owner.unfinished_bytes
         figures[f"assigned tasks of {owner.name}"] = owner.assigned
     for node in state.fleet:
-        figures[f"tasks on {node.name}"] = node.held
+        figures[f"tasks on {node.name}"] = node.active
         figures[f"loads on {node.name}"] = len(node.loads)
-        figures[f"wary tasks on {node.name}"] = node.wary
+        figures[f"suspects tasks on {node.name}"] = node.suspects
         figures[f"twins on {node.name}"] = len(node.twins)
         figures[f"attempts that are being stopped on {node.name}"] = len(node.stopping)
         taken = {name: node.resources[name] - free for name, free in node.free.items()}

@@ -1,6 +1,14 @@
 """The pure scheduler. `Core.handle(event, now)` returns effects; see `scheduler` for the theory."""
 
-from manyhands_broker.core.effects import Effect, Forget, Persist, Say, Send, Unwatch, Watch
+from manyhands_broker.core.effects import (
+    Effect,
+    ExpectHeartbeats,
+    Forget,
+    ForgetHeartbeats,
+    Persist,
+    Say,
+    Send,
+)
 from manyhands_broker.core.events import (
     Calmed,
     Drained,
@@ -24,7 +32,9 @@ __all__ = [
     "Drained",
     "Effect",
     "Event",
+    "ExpectHeartbeats",
     "Forget",
+    "ForgetHeartbeats",
     "Identity",
     "KeysChanged",
     "Limits",
@@ -36,7 +46,5 @@ __all__ = [
     "Send",
     "Stalled",
     "Suspected",
-    "Unwatch",
     "Unwritable",
-    "Watch",
 ]

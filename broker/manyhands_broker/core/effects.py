@@ -31,7 +31,7 @@ class Persist:
 
 
 @record
-class Watch:
+class ExpectHeartbeats:
     """Expect signed heartbeats of this node, on such a machine, in this row of the last-seen table."""
 
     row: int
@@ -41,7 +41,7 @@ class Watch:
 
 
 @record
-class Unwatch:
+class ForgetHeartbeats:
     """Free a row of the last-seen table."""
 
     row: int
@@ -55,4 +55,4 @@ class Say:
     text: str
 
 
-Effect = Send | Forget | Persist | Watch | Unwatch | Say
+Effect = Send | Forget | Persist | ExpectHeartbeats | ForgetHeartbeats | Say

@@ -63,11 +63,11 @@ class Breakdowns:
             self.jobs.setdefault(job, cause)
 
 
-def doom(job: Job, cause: str) -> None:
+def terminate(job: Job, cause: str) -> None:
     """Have all tasks of a job that have not ended, and those to come, end as failed."""
     text = f"the broker could not go on with job {job.id}: {cause}"
     job.ending = Status.LOST, Failure("manyhands.TaskLost", text).encode()
-    job.doomed = True
+    job.terminating = True
 
 
 def describe(error: Exception) -> str:

@@ -11,7 +11,7 @@ from manyhands_shared.protocol.record import record
 
 
 @record
-class FunctionKept:
+class FunctionStored:
     """A function that a durable job needs."""
 
     function: Function
@@ -118,7 +118,7 @@ class JobForgotten:
 
 
 Record = (
-    FunctionKept
+    FunctionStored
     | JobOpened
     | TasksTaken
     | JobClosed

@@ -73,15 +73,15 @@ from manyhands_broker.core.events import (
 from manyhands_broker.core.fault_isolation import Breakdowns
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.model.identity import Identity
-from manyhands_broker.core.peers.cancellation import Cancelling
+from manyhands_broker.core.peers.cancellation import Cancellation
 from manyhands_broker.core.peers.clients import Clients
-from manyhands_broker.core.peers.delayed_acks import Courtesy
+from manyhands_broker.core.peers.delayed_acks import DelayedAcks
 from manyhands_broker.core.peers.durable import Durable
-from manyhands_broker.core.peers.nodes import Workers
+from manyhands_broker.core.peers.nodes import Nodes
 from manyhands_broker.core.peers.orphans import Orphans
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
-from manyhands_broker.core.peers.value_relay import Exchange
+from manyhands_broker.core.peers.value_relay import ValueRelay
 from manyhands_broker.core.queries.stats import Stats, stats
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.state.scheduler_state import Figures, SchedulerState
@@ -124,16 +124,22 @@ class Core:
         transitions = Transitions(self.state)
         self._orphans = Orphans()
         self._durable = Durable(transitions)
-        courtesy = Courtesy(self.state)
+        delayed_acks = DelayedAcks(self.state)
         outcomes = Outcomes(transitions, self._orphans)
-        exchange = self._exchange = Exchange(self.state)
-        self._cancelling = Cancelling(transitions)
-        self._workers = Workers(transitions, self._orphans, courtesy, outcomes, exchange)
+        value_relay = self._value_relay = ValueRelay(self.state)
+        self._cancellation = Cancellation(transitions)
+        self._nodes = Nodes(transitions, self._orphans, delayed_acks, outcomes, value_relay)
         standings = Standings(self.state)
         self._clients = Clients(
-            transitions, self._durable, self._orphans, courtesy, outcomes, exchange, standings
+            transitions,
+            self._durable,
+            self._orphans,
+            delayed_acks,
+            outcomes,
+            value_relay,
+            standings,
         )
-        placer = Placer(self.state, exchange)
+        placer = Placer(self.state, value_relay)
         self._dispatcher = Dispatcher(transitions, self._durable, placer, standings)
         self.state.timers.at(now + limits.session_grace, self._give_up_orphans)
 
@@ -169,17 +175,17 @@ class Core:
             case LinkClosed(peer):
                 self._link_closed(peer, now)
             case Suspected(row, boot_id, phi):
-                self._workers.suspected(row, boot_id, phi)
+                self._nodes.suspected(row, boot_id, phi)
             case Calmed(row, boot_id):
-                self._workers.calmed(row, boot_id)
+                self._nodes.calmed(row, boot_id)
             case Pressed(row, boot_id, level):
-                self._workers.pressed(row, boot_id, level)
+                self._nodes.pressed(row, boot_id, level)
             case Stalled(seconds):
-                self._workers.stalled(seconds)
+                self._nodes.stalled(seconds)
             case KeysChanged(known):
                 self.state.ledgers.know(known)
                 self._clients.keys_changed(known)
-                self._workers.keys_changed(known)
+                self._nodes.keys_changed(known)
         return self.collect()
 
     def collect(self) -> list[Effect]:
@@ -222,7 +228,7 @@ class Core:
         if not (state.over or state.breakdowns.jobs):
             return
         while left > 0 and (state.over or state.breakdowns.jobs):
-            self._cancelling.broken()
+            self._cancellation.broken()
             left -= self._durable.dependencies.tell(left)
         # Results that came of it go out with the next drain, and so does what is left.
         state.timers.at(math.nextafter(state.now, math.inf), lambda _now: None)
@@ -230,18 +236,18 @@ class Core:
     def _give_up_orphans(self, _now: float) -> None:
         for node, span in self._orphans.give_up():
             self.state.send(node.peer, Cancel([span]))
-        self._exchange.give_up()
+        self._value_relay.give_up()
 
     def _received(self, peer: bytes, message: Message, who: Identity, now: float) -> None:
         state = self.state
         node = state.fleet.by_peer.get(peer)
         session = state.session_of.get(peer)
         if isinstance(message, WorkerHello) and session is None:
-            self._workers.hello(peer, message, who, now)
+            self._nodes.hello(peer, message, who, now)
         elif isinstance(message, ClientHello) and node is None:
             self._clients.hello(peer, message, who, now)
         elif node is not None:
-            self._workers.received(node, message, now)
+            self._nodes.received(node, message, now)
         elif session is not None:
             self._clients.received(session, message, now)
         else:
@@ -252,6 +258,6 @@ class Core:
         node = self.state.fleet.by_peer.get(peer)
         session = self.state.session_of.get(peer)
         if node is not None:
-            self._workers.link_closed(node, now)
+            self._nodes.link_closed(node, now)
         elif session is not None:
             self._clients.lost(session, now)

@@ -22,7 +22,7 @@ from manyhands_shared.protocol.messages import ResultGroup, Status
 
 #: Seconds before tasks of a new job are given out under the id of one that is over: far longer than an
 #: acknowledgement takes.
-ID_REST = 1.0
+ID_REUSE_DELAY = 1.0
 
 #: What counts the tasks that ended in each state.
 _COUNTER = {state: f"tasks_{state.name.lower()}" for state in TaskState}
@@ -43,14 +43,14 @@ class Transitions:
         """QUEUED → ASSIGNED; returns the attempt number."""
         state = self.state
         job = piece.chunk.job
-        if not node.held:
+        if not node.active:
             node.last_result = state.now
         attempt = job.assign(piece, node)
         node.gain(piece, each)
         if job.options.at_most_once and job.options.durable:
             state.record(TasksStarted(job.id, list(piece.indices), attempt))
         if job.suspects:
-            node.wary += sum(index in job.suspects for index in piece.indices)
+            node.suspects += sum(index in job.suspects for index in piece.indices)
         job.session.assigned += piece.size
         state.queued -= piece.size
         if job.speculation is not None:
@@ -129,7 +129,7 @@ class Transitions:
         summary = state.summary(job)
         if job.options.durable:
             summary["ended"] = state.now + state.epoch
-            state.kept.add(summary)
+            state.finished_jobs.add(summary)
             state.record(JobEnded(job.id, summary))
         else:
             summary["options"] = without_long(summary["options"])
@@ -150,8 +150,8 @@ class Transitions:
         """Have the tasks looked at in time: they may turn out to be slow."""
         state = self.state
         speculation.since.update(dict.fromkeys(piece.indices, state.now))
-        if not speculation.watched:
-            speculation.watched = True
+        if not speculation.look_due:
+            speculation.look_due = True
             state.look_at(piece.chunk.job, state.now + state.limits.speculate_floor)
 
     def _requeue(self, piece: Piece, node: Node, started: bool) -> None:
@@ -224,7 +224,7 @@ class Transitions:
             if job.id not in state.unwritten:
                 self._leave_behind(job)
                 state.unwritten.add(job.id)
-            for session in job.watchers:
+            for session in job.subscribers:
                 state.tell(session, group)
         elif job.session.token in state.sessions:
             state.tell(job.session, group)
@@ -237,18 +237,18 @@ class Transitions:
         Only before the job's first results of a drain: all that they saw of it is in the store then.
         """
         state = self.state
-        slow = [s for s in job.watchers if not s.takes]
+        slow = [s for s in job.subscribers if not s.takes]
         for session in slow:
-            job.watchers.discard(session)
+            job.subscribers.discard(session)
             state.readers[session, job.id] = state.store.last_position(job.id)
 
     def _rest(self, job: Job) -> None:
         """Nodes hold results of a job until they are acknowledged, and know it by its id alone."""
         state = self.state
-        ids = state.resting_ids
+        ids = state.reserved_ids
         # What is being stopped is over once its node has turned its loop, or is given up.
         stopping = job.speculation is not None and twins.is_stopping(state, job)
-        ids[job.id] = state.now + ID_REST + stopping * state.limits.lease
+        ids[job.id] = state.now + ID_REUSE_DELAY + stopping * state.limits.lease
         ids.move_to_end(job.id)
         while ids and next(iter(ids.values())) <= state.now:
             ids.popitem(last=False)

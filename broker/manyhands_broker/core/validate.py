@@ -38,15 +38,15 @@ _IS_QUEUED = bytes(state == TaskState.QUEUED for state in range(256))
 
 def validate(state: SchedulerState) -> None:
     """Raise `AssertionError` naming the first thing that does not add up."""
-    held: dict[Node | None, int] = Counter()
+    owned: dict[Node | None, int] = Counter()
     assigned: dict[Session, int] = {}
     unfinished: dict[Session, int] = {}
     queued = 0
     for job in state.jobs.values():
-        _job(job, held)
+        _job(job, owned)
         waits, runs, session = job.queued, job.assigned, job.session
         queued += waits
-        copies = _twins(job, held)
+        copies = _twins(job, owned)
         assigned[session] = assigned.get(session, 0) + runs + copies
         unfinished[session] = unfinished.get(session, 0) + waits + runs
         if job.finished:
@@ -56,11 +56,11 @@ def validate(state: SchedulerState) -> None:
             raise AssertionError(f"job {job.id} waits and is not in line")
     if state.queued != queued:
         raise AssertionError(f"{state.queued} queued by count, {queued} by jobs")
-    held.pop(None, None)
+    owned.pop(None, None)
     for node in state.fleet:
-        _node(state, node, held.pop(node, 0))
-    if held:
-        raise AssertionError("a task is held by a node that is gone")
+        _node(state, node, owned.pop(node, 0))
+    if owned:
+        raise AssertionError("a task is on a node that is gone")
     for sessions in (state.sessions, state.owners):
         for session in sessions.values():
             _session(session, assigned.get(session, 0), unfinished.get(session, 0))
@@ -107,12 +107,12 @@ def _payload_bytes(job: Job) -> int:
     )
 
 
-def _node(state: SchedulerState, node: Node, held: int) -> None:
+def _node(state: SchedulerState, node: Node, owned: int) -> None:
     name = f"node {node.name}"
-    count = node.held + len(node.resting) - len(node.stopping)
-    if held != count:
-        raise AssertionError(f"{name} holds {held}, counts {count}")
-    if sum(node.holds.values()) != held:
+    count = node.active + len(node.resting) - len(node.stopping)
+    if owned != count:
+        raise AssertionError(f"{name} has {owned}, counts {count}")
+    if sum(node.holds.values()) != owned:
         raise AssertionError(f"{name}: holds do not add up")
     load = sum(count * each for count, each in node.loads.values())
     if abs(load - node.load) >= 1e-6 + 1e-9 * load:
@@ -121,7 +121,7 @@ def _node(state: SchedulerState, node: Node, held: int) -> None:
         raise AssertionError(f"{name} has lost its row")
 
 
-def _twins(job: Job, held: dict[Node | None, int]) -> int:
+def _twins(job: Job, owned: dict[Node | None, int]) -> int:
     """Count the second attempts of tasks that run twice."""
     if job.speculation is None:
         return 0
@@ -136,11 +136,11 @@ def _twins(job: Job, held: dict[Node | None, int]) -> int:
                 raise AssertionError(f"{name}: the twin of task {index} is not with its node")
             if index in job.cancelling or (chunk, offset) in holder.resting:
                 raise AssertionError(f"{name}: task {index} is about to end and runs twice")
-            held[twin.node] += 1
+            owned[twin.node] += 1
             count += 1
     if any(_state(job, index) != TaskState.ASSIGNED for index in job.speculation.since):
         raise AssertionError(f"{name}: a task that does not run is looked at for being slow")
-    if job.speculation.since and not job.speculation.watched:
+    if job.speculation.since and not job.speculation.look_due:
         raise AssertionError(f"{name}: nobody looks whether its tasks are slow")
     return count
 
@@ -159,7 +159,7 @@ def _session(session: Session, assigned: int, unfinished: int) -> None:
         raise AssertionError(f"{name}: unacknowledged bytes do not add up")
 
 
-def _job(job: Job, held: dict[Node | None, int]) -> None:
+def _job(job: Job, owned: dict[Node | None, int]) -> None:
     name = f"job {job.id}"
     lines = sorted(job.ready)
     end = 0
@@ -171,7 +171,7 @@ def _job(job: Job, held: dict[Node | None, int]) -> None:
     for base, chunk in job.chunks.items():
         if base != chunk.base or base % CHUNK:
             raise AssertionError(f"{name}: a chunk is misplaced")
-        _columns(name, chunk, held)
+        _columns(name, chunk, owned)
         waits = chunk.states.count(_QUEUED)
         queued += waits
         assigned += chunk.states.count(_ASSIGNED)
@@ -197,14 +197,16 @@ def _inputs(job: Job) -> None:
         raise AssertionError(f"job {job.id}: {job.referring} tasks refer to values, {referring}")
 
 
-def _columns(name: str, chunk: Chunk, held: dict[Node | None, int]) -> None:
+def _columns(name: str, chunk: Chunk, owned: dict[Node | None, int]) -> None:
     states, holders, payloads = bytes(chunk.states), chunk.holders, chunk.payloads
     size = len(states)
     if not size == len(chunk.attempts) == len(holders) == len(payloads):
         raise AssertionError(f"{name}: columns of unequal length")
     on = states.translate(_IS_ASSIGNED)
     if bytes([holder is not None for holder in holders]) != on:
-        raise AssertionError(f"{name}: a task is held and not assigned, or the other way round")
+        raise AssertionError(
+            f"{name}: a task has a node and is not assigned, or the other way round"
+        )
     over = states.translate(_IS_TERMINAL)
     if bytes([payload is None for payload in payloads]) != over:
         raise AssertionError(f"{name}: an unfinished task without payload, or a finished one with")
@@ -212,7 +214,7 @@ def _columns(name: str, chunk: Chunk, held: dict[Node | None, int]) -> None:
         raise AssertionError(f"{name}: {chunk.left} unfinished in a chunk by count, not in fact")
     if any(on):
         for holder in holders:
-            held[holder] += 1
+            owned[holder] += 1
         if not all(attempt or not there for attempt, there in zip(chunk.attempts, on, strict=True)):
             raise AssertionError(f"{name}: a task is assigned in no attempt")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from manyhands_broker.core import Pressed, Watch
-from manyhands_broker.core.model.machine import Gauge
+from manyhands_broker.core import ExpectHeartbeats, Pressed
+from manyhands_broker.core.model.machine import PressureGauge
 from manyhands_broker.heartbeats.table import Row
 
 #: Between two looks at the table: memory and load move slowly.
@@ -27,12 +27,12 @@ class Gauges:
         self._stale = max(_STALE, _MISSED * interval)
         self._next = 0.0
         #: Row → boot id, gauge, and what the scheduler knows; at first it may know anything.
-        self._watched: dict[int, tuple[bytes, Gauge]] = {}
+        self._watched: dict[int, tuple[bytes, PressureGauge]] = {}
         self._told: dict[int, str | None] = {}
 
-    def watch(self, wanted: Watch) -> None:
+    def watch(self, wanted: ExpectHeartbeats) -> None:
         """Look at this row from now on."""
-        self._watched[wanted.row] = wanted.boot_id, Gauge(wanted.machine)
+        self._watched[wanted.row] = wanted.boot_id, PressureGauge(wanted.machine)
         self._told[wanted.row] = None
 
     def unwatch(self, number: int) -> None:

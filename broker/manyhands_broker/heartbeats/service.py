@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from manyhands_broker.core import Event, Unwatch, Watch
+from manyhands_broker.core import Event, ExpectHeartbeats, ForgetHeartbeats
 from manyhands_broker.descriptor_reserve import reserve
 from manyhands_broker.heartbeats import table as lastseen
 from manyhands_broker.heartbeats.failure_detector import Liveness
@@ -55,9 +55,9 @@ class Heartbeats:
         self._gauges = Gauges(table, config.beat_interval)
         self._start()
 
-    def watch(self, effect: Watch | Unwatch) -> None:
+    def watch(self, effect: ExpectHeartbeats | ForgetHeartbeats) -> None:
         """The scheduler's wishes."""
-        if isinstance(effect, Watch):
+        if isinstance(effect, ExpectHeartbeats):
             lastseen.watch(
                 self._table, effect.row, effect.boot_id, effect.key, self._interval, self._clock()
             )

@@ -107,7 +107,7 @@ class MemoryJournal:
 
     def _apply(self, record: r.Record) -> None:
         match record:
-            case r.FunctionKept(function):
+            case r.FunctionStored(function):
                 self._functions[function.digest] = function
             case r.JobOpened(job, digest, options, submitted, owner, _):
                 self._jobs[job] = StoredJob(job, digest, options, submitted, owner)

@@ -401,7 +401,7 @@ class SqliteJournal:
 def _job_of(record: r.Record) -> str:
     """The job that a record is about; empty for a function."""
     match record:
-        case r.FunctionKept():
+        case r.FunctionStored():
             return ""
         case r.TasksEnded(group):
             return group.job

@@ -68,7 +68,7 @@ class Writer:
                 self._write_tasks(self.number(job), first, bodies)
             case r.TasksEnded(group):
                 self._write_results(group)
-            case r.FunctionKept(function):
+            case r.FunctionStored(function):
                 self._write_function(function)
             case r.JobOpened(job, function, options, submitted, owner, first):
                 row = (job, function, msgpack.packb(options), submitted, owner, first)

@@ -70,7 +70,7 @@ class Dispatcher:
         state, fleet, ready = self._state, self._state.fleet, self._state.ready
         groups: dict[Node, list[AssignGroup]] = {}
         sizes: dict[Node, int] = {}
-        stuck = self._hopeless()
+        stuck = self._unsatisfiable()
         left = DRAIN_TASKS
         while left > 0 and state.queued and (job := ready.next(stuck)) is not None:
             try:
@@ -101,7 +101,7 @@ class Dispatcher:
             state.send(node.peer, Assign(parts))
         return left <= 0
 
-    def _hopeless(self) -> set[Kind]:
+    def _unsatisfiable(self) -> set[Kind]:
         """Kinds that no node could ever run: they are passed over, but looked at now and then.
 
         For the queue forgets jobs that are over when it comes upon them.
@@ -109,7 +109,7 @@ class Dispatcher:
         fleet, now = self._state.fleet, self._state.now
         fleet.renewals = 0
         if now < self._next_look:
-            return set(fleet.hopeless)
+            return set(fleet.unsatisfiable)
         self._next_look = now + LOOK_SECONDS
         return set()
 
@@ -239,7 +239,7 @@ class Dispatcher:
         for node in list(state.fleet.overloaded(now)):
             node.recalling = True
             state.counters["recalls"] += 1
-            state.send(node.peer, Recall((node.held - node.slots + 1) // 2))
+            state.send(node.peer, Recall((node.active - node.slots + 1) // 2))
         if not self._recall_due:
             # Come back soon: a node may turn out to be slow without saying anything.
             self._recall_due = True

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.stored_value import StoredValue
-from manyhands_broker.core.peers.value_relay import Exchange
+from manyhands_broker.core.peers.value_relay import ValueRelay
 from manyhands_broker.core.state.scheduler_state import SchedulerState
 
 #: Seconds that a task waits at most: what waits on a node is ahead of what others submit later.
@@ -41,9 +41,9 @@ class Place(NamedTuple):
 class Placer:
     """Chooses nodes for jobs some of whose tasks refer to stored values."""
 
-    def __init__(self, state: SchedulerState, exchange: Exchange) -> None:
+    def __init__(self, state: SchedulerState, value_relay: ValueRelay) -> None:
         self._state = state
-        self._exchange = exchange
+        self._value_relay = value_relay
 
     def place(self, job: Job) -> Place | None:
         """Where the job's next tasks go; `None` if no node has room."""
@@ -65,11 +65,13 @@ class Placer:
         if best is not free:
             each = self._state.limits.unmeasured if job.estimate is None else job.estimate
             # As many as are better off waiting there than where there is room now.
-            amount = max(best.slots - best.held, int((cost - least) * best.slots / max(each, 1e-6)))
-            amount = min(max(1, amount), best.window - best.held)
+            amount = max(
+                best.slots - best.active, int((cost - least) * best.slots / max(each, 1e-6))
+            )
+            amount = min(max(1, amount), best.window - best.active)
             if job.resources:
-                amount = min(amount, best.slots - best.held, best.fits(job.resources))
-            job.carry = min(self._bring(job, items, free), MOST_WAIT)
+                amount = min(amount, best.slots - best.active, best.fits(job.resources))
+            job.transfer_seconds = min(self._bring(job, items, free), MOST_WAIT)
         count = min(count, amount)
         if not count:
             return None
@@ -88,14 +90,14 @@ class Placer:
         """Seconds until a node that has not got the values has them."""
         if node.host_id and node.host_id == job.session.host_id:
             return 0.0
-        return self._exchange.seconds(sum(item.size for item in items if not item.is_at(node)))
+        return self._value_relay.seconds(sum(item.size for item in items if not item.is_at(node)))
 
     def _wait(self, node: Node) -> float:
         """Seconds until a slot of a node is free for another task."""
-        behind = node.held - node.slots
+        behind = node.active - node.slots
         if behind < 0:
             return 0.0
-        by_work = (behind + 1) * node.load / (node.held * node.slots)
+        by_work = (behind + 1) * node.load / (node.active * node.slots)
         return max(by_work, self._state.now - node.last_result)
 
 

@@ -34,47 +34,49 @@ class Speculator:
         """
         overdue, self._state.overdue = self._state.overdue, {}
         for job in overdue:
-            kept = job.speculation
-            if kept is None:
+            speculation = job.speculation
+            if speculation is None:
                 continue
-            if job.finished or not kept.since:
-                kept.watched = False
+            if job.finished or not speculation.since:
+                speculation.look_due = False
                 continue
-            yield from self._slow(job, kept, now)
+            yield from self._slow(job, speculation, now)
 
-    def _slow(self, job: Job, kept: Speculation, now: float) -> Iterator[tuple[Piece, Node]]:
+    def _slow(self, job: Job, speculation: Speculation, now: float) -> Iterator[tuple[Piece, Node]]:
         """The slow tasks of a job for which there is a slot; when it is to be looked at again."""
-        limits, median = self._state.limits, kept.median
+        limits, median = self._state.limits, speculation.median
         if median is None or not self._is_in_its_tail(job):
             self._state.look_at(job, now + limits.speculate_floor)
             return
-        patience = max(limits.speculate_floor, limits.speculate_factor * median)
+        threshold = max(limits.speculate_floor, limits.speculate_factor * median)
         # It may have waited where its data is for as long as that takes to come to another node.
-        patience += job.carry
-        for index in list(islice(_until(kept.since, now - patience), _AT_ONCE)):
+        threshold += job.transfer_seconds
+        for index in list(islice(_until(speculation.since, now - threshold), _AT_ONCE)):
             [piece] = job.pieces([index])
             if index in job.cancelling or index in job.suspects or index in job.blames:
-                del kept.since[index]  # it may be what ends processes: one at a time is enough
+                del speculation.since[
+                    index
+                ]  # it may be what ends processes: one at a time is enough
                 continue
             node = self._spare(job, piece)
             if node is None:
                 self._state.look_at(job, now + limits.speculate_again)
                 return
-            del kept.since[index]
+            del speculation.since[index]
             yield piece, node
-        self._await(job, kept, now, patience)
+        self._await(job, speculation, now, threshold)
 
-    def _await(self, job: Job, kept: Speculation, now: float, patience: float) -> None:
-        if not kept.since:
-            kept.watched = False
+    def _await(self, job: Job, speculation: Speculation, now: float, threshold: float) -> None:
+        if not speculation.since:
+            speculation.look_due = False
             return
-        oldest = next(iter(kept.since.values()))
+        oldest = next(iter(speculation.since.values()))
         # A look costs something: all that becomes slow at about the same time is for the next one.
         again = self._state.limits.speculate_again
-        self._state.look_at(job, max(oldest + patience, now + again))
+        self._state.look_at(job, max(oldest + threshold, now + again))
 
     def _is_in_its_tail(self, job: Job) -> bool:
-        if job.paused or job.doomed or job.queued > len(job.delayed):
+        if job.paused or job.terminating or job.queued > len(job.delayed):
             return False
         open_ = job.counts[TaskState.QUEUED] + job.counts[TaskState.ASSIGNED]
         return job.total - open_ >= self._state.limits.speculate_share * job.total

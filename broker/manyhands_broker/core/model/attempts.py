@@ -27,7 +27,7 @@ class Twin:
 class Speculation:
     """What a job that asks for speculative execution keeps besides its columns."""
 
-    __slots__ = ("given", "seconds", "since", "twins", "watched")
+    __slots__ = ("given", "look_due", "seconds", "since", "twins")
 
     def __init__(self) -> None:
         #: Running tasks that may yet be run twice, and since when they run; the oldest first.
@@ -38,7 +38,7 @@ class Speculation:
         #: Copies given out so far.
         self.given = 0
         #: Whether a look at what has become slow is due.
-        self.watched = False
+        self.look_due = False
 
     @property
     def copies(self) -> int:

@@ -84,24 +84,22 @@ class Job:
         "awaits",
         "blames",
         "cancelling",
-        "carry",
         "chunks",
         "closed",
         "cost",
         "counted",
         "counts",
         "delayed",
-        "doomed",
         "ending",
         "estimate",
         "function",
         "given",
         "guess",
-        "held",
         "id",
         "kind",
         "known_by",
         "listed",
+        "on_hold",
         "options",
         "options_map",
         "paused",
@@ -114,12 +112,14 @@ class Job:
         "speculation",
         "story",
         "submitted",
+        "subscribers",
         "suspects",
+        "terminating",
         "total",
+        "transfer_seconds",
         "tries",
         "uncertain",
         "waiting",
-        "watchers",
     )
 
     def __init__(
@@ -150,7 +150,7 @@ class Job:
         #: Unfinished tasks that refer to stored values; and the seconds that these would take to other
         #: nodes, for tasks that wait where they are.
         self.referring = 0
-        self.carry = 0.0
+        self.transfer_seconds = 0.0
         #: One line for each time a task ended the child or node that ran it.
         self.blames: dict[int, list[str]] = {}
         #: What went wrong in it, for people: it outlives the tasks that it is about.
@@ -166,7 +166,7 @@ class Job:
         #: Whether its tasks are held back by somebody's wish; for a moment, because nodes may come
         #: back that run them already.
         self.paused = False
-        self.held = False
+        self.on_hold = False
         #: Jobs that have to be done first, and the results of those that are.
         self.awaits: set[str] = set()
         self.given: list[ResultGroup] = []
@@ -180,12 +180,12 @@ class Job:
         #: Status and failure payload with which cancelled tasks end.
         self.ending: tuple[Status, bytes] = (Status.CANCELLED, CANCELLED)
         #: Whether tasks that are added end in this way at once.
-        self.doomed = False
+        self.terminating = False
         #: Queued tasks that a node may have run before the broker's start and that may not run twice:
         #: only the node that has them may still end them.
         self.uncertain: set[int] = set()
         #: Sessions that see the results of this durable job.
-        self.watchers: set[Session] = set()
+        self.subscribers: set[Session] = set()
         #: What each task takes of its node; with the labels that it needs, the job's kind.
         self.resources: Resources = tuple(sorted(options.resources.items()))
         self.kind = kind_of(frozenset(options.needs), self.resources)
@@ -207,7 +207,7 @@ class Job:
     @property
     def runnable(self) -> bool:
         """Whether tasks of it may be given out now."""
-        if not self.ready or self.waiting or self.paused or self.held or self.awaits:
+        if not self.ready or self.waiting or self.paused or self.on_hold or self.awaits:
             return False
         return not (self.referring and self.session.unheard)
 

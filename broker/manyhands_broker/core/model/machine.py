@@ -30,7 +30,7 @@ class Machine:
     cores: int = 1
 
 
-class Gauge:
+class PressureGauge:
     """The pressure on one machine, from figure to figure."""
 
     __slots__ = ("_at", "_machine", "_own", "level")

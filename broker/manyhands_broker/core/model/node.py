@@ -19,6 +19,7 @@ class Node:
 
     __slots__ = (
         "able",
+        "active",
         "back_by",
         "boot_id",
         "done",
@@ -26,7 +27,6 @@ class Node:
         "draining",
         "free",
         "functions",
-        "held",
         "holds",
         "host_id",
         "info",
@@ -51,9 +51,9 @@ class Node:
         "row",
         "slots",
         "stopping",
+        "suspects",
         "tier",
         "twins",
-        "wary",
         "who",
         "window",
     )
@@ -82,7 +82,7 @@ class Node:
         self.last_result = now
         #: Tasks that wait or run here; all that are assigned to it, by chunk; and those of them, by
         #: chunk and offset, that have run and whose results lie here for their clients.
-        self.held = 0
+        self.active = 0
         self.holds: dict[Chunk, int] = {}
         self.resting: set[tuple[Chunk, int]] = set()
         #: Of the tasks that wait or run here, those whose attempt here is the twin of another; and the
@@ -95,7 +95,7 @@ class Node:
         self.load = 0.0
         self.loads: dict[Job, list[float]] = {}
         #: Held tasks that are suspected of having ended a node: no others wait behind them.
-        self.wary = 0
+        self.suspects = 0
         #: Digests of the functions that the node has been sent.
         self.functions: set[bytes] = set()
         #: Jobs whose options it has been sent over this link.
@@ -157,7 +157,7 @@ class Node:
     def gain(self, piece: Piece, each: float) -> None:
         """Count tasks that were assigned here, of about `each` seconds."""
         count = piece.size
-        self.held += count
+        self.active += count
         self.holds[piece.chunk] = self.holds.get(piece.chunk, 0) + count
         if piece.chunk.job.resources:
             self._take(piece.chunk.job, count)
@@ -193,7 +193,7 @@ class Node:
     def stop(self, attempt: tuple[str, int, int], resources: Resources) -> None:
         """Count an attempt as here, of a task that is no longer, until it is over."""
         self.stopping[attempt] = resources
-        self.held += 1
+        self.active += 1
         self._occupy(resources, 1)
 
     def stopped(self, attempt: tuple[str, int, int]) -> bool:
@@ -201,7 +201,7 @@ class Node:
         resources = self.stopping.pop(attempt, None)
         if resources is None:
             return False
-        self.held -= 1
+        self.active -= 1
         self._occupy(resources, -1)
         return True
 
@@ -215,7 +215,7 @@ class Node:
         count = len(indices)
         if not count:
             return
-        self.held -= count
+        self.active -= count
         if job.resources:
             self._take(job, -count)
         entry = self.loads[job]
@@ -223,12 +223,12 @@ class Node:
         self.load -= count * entry[1]
         if not entry[0]:
             del self.loads[job]
-        if not self.held:  # what rounding left
+        if not self.active:  # what rounding left
             self.load = 0.0
             if job.resources:
                 self.free = dict(self.resources)
-        if self.wary:
-            self.wary -= sum(index in job.suspects for index in indices)
+        if self.suspects:
+            self.suspects -= sum(index in job.suspects for index in indices)
 
     def _take(self, job: Job, count: int) -> None:
         self._occupy(job.resources, count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manyhands_broker.core.fault_isolation import doom
+from manyhands_broker.core.fault_isolation import terminate
 from manyhands_broker.core.model.job import Job, Piece
 from manyhands_broker.core.model.task_state import TaskState
 from manyhands_broker.core.records import JobClosed, JobMarked
@@ -11,7 +11,7 @@ from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.protocol.messages import Cancel, Span
 
 
-class Cancelling:
+class Cancellation:
     """What waits ends at once; what is on a node ends when the node says so."""
 
     def __init__(self, transitions: Transitions) -> None:
@@ -53,7 +53,7 @@ class Cancelling:
             if state.jobs.get(job.id) is not job:
                 continue
             state.counters["jobs_broken"] += 1
-            doom(job, cause)
+            terminate(job, cause)
             try:
                 self.rest(job)
             except Exception as error:  # noqa: BLE001 - reported; there is nothing left to try

@@ -9,16 +9,16 @@ from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.quotas import Ledger
 from manyhands_broker.core.model.session import Session
-from manyhands_broker.core.peers.cancellation import Cancelling
-from manyhands_broker.core.peers.delayed_acks import Courtesy
+from manyhands_broker.core.peers.cancellation import Cancellation
+from manyhands_broker.core.peers.delayed_acks import DelayedAcks
 from manyhands_broker.core.peers.durable import Durable
 from manyhands_broker.core.peers.orders import Orders
 from manyhands_broker.core.peers.orphans import Orphans
-from manyhands_broker.core.peers.requests import Answering
+from manyhands_broker.core.peers.requests import Requests
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.submissions import Submissions
-from manyhands_broker.core.peers.value_relay import Exchange
+from manyhands_broker.core.peers.value_relay import ValueRelay
 from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,
@@ -57,22 +57,29 @@ class Clients:
         transitions: Transitions,
         durable: Durable,
         orphans: Orphans,
-        courtesy: Courtesy,
+        delayed_acks: DelayedAcks,
         outcomes: Outcomes,
-        exchange: Exchange,
+        value_relay: ValueRelay,
         standings: Standings,
     ) -> None:
         self._transitions = transitions
         self._state = transitions.state
         self._durable = durable
         self._outcomes = outcomes
-        self._exchange = exchange
+        self._value_relay = value_relay
         self._standings = standings
-        self._cancelling = Cancelling(transitions)
+        self._cancellation = Cancellation(transitions)
         self.submissions = Submissions(
-            transitions, durable, orphans, courtesy, outcomes, exchange, standings, self._cancelling
+            transitions,
+            durable,
+            orphans,
+            delayed_acks,
+            outcomes,
+            value_relay,
+            standings,
+            self._cancellation,
         )
-        self._answering = Answering(
+        self._requests = Requests(
             self._state, Orders(self._state, durable, self._cancel_whole, standings)
         )
 
@@ -132,7 +139,7 @@ class Clients:
         )
         if session.ledger.shares > 1:
             self._tell_share(session)
-        self._exchange.opened(session)
+        self._value_relay.opened(session)
         state.acknowledged(session, hello.last_seq)
         for seq, groups, _ in session.unacked:
             state.send(peer, Results(seq, groups))
@@ -155,7 +162,7 @@ class Clients:
         state.sessions[hello.session] = session
         if hello.last_seq:
             session.hold_until = now + state.limits.rejoin_wait
-        self._watch(session, now)
+        self._probe_later(session, now)
         return session
 
     def received(self, session: Session, message: Message, now: float) -> None:
@@ -163,7 +170,7 @@ class Clients:
         state = self._state
         session.heard = now
         session.confirmed = True
-        self._exchange.heard(session)
+        self._value_relay.heard(session)
         match message:
             case Submit(groups):
                 self.submissions.take(session, groups, now)
@@ -175,7 +182,7 @@ class Clients:
                 for span in spans:
                     self._cancel(session, span)
             case Stock():
-                self._exchange.stocked(session, message)
+                self._value_relay.stocked(session, message)
             case Inputs() | Standing():
                 self._about_submission(session, message)
             case Taken() | Relay():
@@ -187,7 +194,7 @@ class Clients:
             case Query():
                 self._query(session, message, now)
             case Attach() | Detach() | Throttle():
-                self._about_watching(session, message)
+                self._about_subscription(session, message)
             case Bye():
                 self.end(session)
             case _:
@@ -204,14 +211,14 @@ class Clients:
         """Answer a question; a client that asks on and on and reads nothing is cut off."""
         state = self._state
         if session.answer_bytes < 2 * state.limits.answer_bytes:
-            self._answering.answer(session, query, now)
+            self._requests.answer(session, query, now)
         else:
             reason = "it asks and does not read the answers"
             state.say(logging.WARNING, f"client {session.name} is cut off: {reason}")
             state.send(session.peer, Refused("full", reason))
             self.end(session)
 
-    def _about_watching(self, session: Session, message: Attach | Detach | Throttle) -> None:
+    def _about_subscription(self, session: Session, message: Attach | Detach | Throttle) -> None:
         """What the client wants to see of a durable job."""
         match message:
             case Attach(job_id):
@@ -253,12 +260,12 @@ class Clients:
         self._unlink(session)
         if state.sessions.pop(session.token, None) is None:
             return
-        self._exchange.ended(session)
+        self._value_relay.ended(session)
         state.reporting.pop(session, None)
         self._durable.leave(session)
         state.ready.drop(session)
         for job in list(session.jobs.values()):
-            self._cancelling.rest(job)
+            self._cancellation.rest(job)
             job.close()
             if job.finished:
                 self._transitions.retire(job)
@@ -290,18 +297,18 @@ class Clients:
         if self._state.is_of_another(session, span.job):
             self._state.counters["refused_orders"] += 1
         elif span.indices:
-            self._cancelling.tasks(job, span.indices)
+            self._cancellation.tasks(job, span.indices)
         elif job.session is session:
-            self._cancelling.whole(job)
+            self._cancellation.whole(job)
         else:
             self._cancel_whole(job)
 
     def _cancel_whole(self, job: Job) -> None:
         """Cancel a job on somebody else's behalf: its own session is to know, for another broker."""
         self._standings.job(job, cancelled=job.total)
-        self._cancelling.whole(job)
+        self._cancellation.whole(job)
 
-    def _watch(self, session: Session, now: float) -> None:
+    def _probe_later(self, session: Session, now: float) -> None:
         self._state.timers.at(
             now + 3 * self._state.limits.ping_interval, lambda at: self._probe(session, at)
         )
@@ -313,7 +320,7 @@ class Clients:
             return
         if now - session.heard > 2 * state.limits.ping_interval:
             state.send(session.peer, Ping(0))
-        self._watch(session, now)
+        self._probe_later(session, now)
 
     def _expire(self, session: Session, now: float) -> None:
         lost_at = session.lost_at

@@ -20,7 +20,7 @@ ENOUGH = 1_024
 ENOUGH_BYTES = 256 << 10
 
 
-class Courtesy:
+class DelayedAcks:
     """Acknowledgements to nodes and acceptances to clients, gathered."""
 
     def __init__(self, state: SchedulerState) -> None:

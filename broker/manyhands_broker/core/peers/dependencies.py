@@ -30,8 +30,8 @@ class Dependencies:
             if parent in state.jobs:
                 state.followers.setdefault(parent, []).append(job)
             else:
-                kept = state.kept.get(parent)
-                self._followed(job, parent, str(kept["state"]) if kept else "forgotten")
+                finished = state.finished_jobs.get(parent)
+                self._followed(job, parent, str(finished["state"]) if finished else "forgotten")
 
     def tell(self, most: int) -> int:
         """Tell at most `most` jobs that one before them is over; returns how many were told."""
@@ -84,6 +84,6 @@ class Dependencies:
     def _end(self, job: Job, text: str) -> None:
         """Cancel a job for want of what it comes after."""
         job.ending = Status.CANCELLED, Failure("manyhands.TaskError", text).encode()
-        job.doomed = True
+        job.terminating = True
         for piece in job.every_piece(TaskState.QUEUED):
             self._transitions.cancel(piece, None)

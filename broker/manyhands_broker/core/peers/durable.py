@@ -13,7 +13,7 @@ from manyhands_broker.core.model.summaries import describe_damaged
 from manyhands_broker.core.model.task_state import TaskState, ended_as
 from manyhands_broker.core.peers.dependencies import Dependencies
 from manyhands_broker.core.records import (
-    FunctionKept,
+    FunctionStored,
     JobClosed,
     JobEnded,
     JobForgotten,
@@ -62,7 +62,7 @@ class Durable:
         state = self._state
         function = state.functions.get(job.function)
         if function is not None:
-            state.record(FunctionKept(function))
+            state.record(FunctionStored(function))
         submitted = job.submitted + state.epoch
         options = job.options.to_map()
         state.record(JobOpened(job.id, job.function, options, submitted, owner, first))
@@ -70,7 +70,7 @@ class Durable:
     def arrived(self, jobs: Iterable[Job], function: Function) -> None:
         """A function came for which jobs have waited."""
         if any(job.options.durable for job in jobs):
-            self._state.record(FunctionKept(function))
+            self._state.record(FunctionStored(function))
 
     def recall(self, digest: bytes, account: str) -> None:
         """Have a function that a durable job of an account has brought, perhaps before our start."""
@@ -79,7 +79,7 @@ class Durable:
             function = state.store.function(digest)
             if isinstance(function, Function):
                 state.functions.keep(function)
-        if state.functions.get(digest) is not None and state.kept.has_run(account, digest):
+        if state.functions.get(digest) is not None and state.finished_jobs.has_run(account, digest):
             state.functions.own(digest, account)
 
     def taken(self, job: Job, first: int, bodies: list[Payload], *, closed: bool) -> None:
@@ -118,7 +118,7 @@ class Durable:
                 "deleted with `manyhands forget`, and submit again"
             )
         for parent in options.after:
-            if parent not in state.jobs and parent not in state.kept:
+            if parent not in state.jobs and parent not in state.finished_jobs:
                 raise ProtocolError(f"job {parent}, which this one comes after, is not known here")
             if parent in state.jobs and not state.jobs[parent].options.durable:
                 raise ProtocolError(f"job {parent} is not durable, so no job can come after it")
@@ -129,9 +129,9 @@ class Durable:
         """Send a session every result of a job, stored and to come; or say that there is none."""
         job = self._state.jobs.get(job_id)
         if job is not None:
-            job.watchers.discard(session)
-        if job_id in self._state.kept or (job is not None and job.options.durable):
-            self._state.held_readers.pop((session, job_id), None)
+            job.subscribers.discard(session)
+        if job_id in self._state.finished_jobs or (job is not None and job.options.durable):
+            self._state.paused_readers.pop((session, job_id), None)
             self._state.readers[session, job_id] = 0
         elif job is None or job.session is not session:
             self.absent(session, job_id)
@@ -144,32 +144,32 @@ class Durable:
         """Hold back results from a session that is attached, or go on where that began."""
         state, reader = self._state, (session, job_id)
         if not hold:
-            if reader in state.held_readers:
-                state.readers[reader] = state.held_readers.pop(reader)
+            if reader in state.paused_readers:
+                state.readers[reader] = state.paused_readers.pop(reader)
             return
         job = state.jobs.get(job_id)
         if reader in state.readers:
-            state.held_readers[reader] = state.readers.pop(reader)
-        elif job is not None and session in job.watchers:
-            job.watchers.discard(session)
+            state.paused_readers[reader] = state.readers.pop(reader)
+        elif job is not None and session in job.subscribers:
+            job.subscribers.discard(session)
             # What is not committed yet was told already, and will be told again.
-            state.held_readers[reader] = state.store.last_position(job_id)
+            state.paused_readers[reader] = state.store.last_position(job_id)
 
     def detach(self, session: Session, job_id: str) -> None:
         """Send it no more."""
         self._state.readers.pop((session, job_id), None)
-        self._state.held_readers.pop((session, job_id), None)
+        self._state.paused_readers.pop((session, job_id), None)
         job = self._state.jobs.get(job_id)
         if job is not None:
-            job.watchers.discard(session)
+            job.subscribers.discard(session)
 
     def leave(self, session: Session) -> None:
         """A session is over."""
-        for reader, job_id in [*self._state.readers, *self._state.held_readers]:
+        for reader, job_id in [*self._state.readers, *self._state.paused_readers]:
             if reader is session:
                 self.detach(session, job_id)
         for job in self._state.jobs.values():
-            job.watchers.discard(session)
+            job.subscribers.discard(session)
 
     def page(self) -> None:
         """Read on for everyone who can take more."""
@@ -191,7 +191,7 @@ class Durable:
             if not page and job_id not in state.unwritten:
                 del state.readers[session, job_id]
                 if job is not None:
-                    job.watchers.add(session)
+                    job.subscribers.add(session)
         state.unwritten.clear()
 
     def page_written(self) -> list[Session]:
@@ -226,7 +226,7 @@ class Durable:
         What cannot be brought back is set aside: it has failed, by name, and the others go on.
         """
         if stored.summary is not None:
-            self._state.kept.add(stored.summary)
+            self._state.finished_jobs.add(stored.summary)
             return
         if stored.damage:
             self._set_aside(stored, stored.damage)
@@ -247,7 +247,7 @@ class Durable:
         job = Job(stored.id, owner, stored.function, options, submitted)
         self._refill(job, stored)
         job.paused = "paused" in stored.marks
-        job.held = True
+        job.on_hold = True
         if stored.closed:
             job.close()
         return job
@@ -267,7 +267,7 @@ class Durable:
         if isinstance(function, Damaged):
             self.lose(job, job.every_piece(TaskState.QUEUED), function.reason)
         elif "cancelled" in stored.marks:
-            job.doomed = True
+            job.terminating = True
             for piece in job.every_piece(TaskState.QUEUED):
                 self._transitions.cancel(piece, None)
         if job.finished:
@@ -292,7 +292,7 @@ class Durable:
         summary = describe_damaged(stored, text, owner, state.now + state.epoch)
         state.counters["jobs_set_aside"] += 1
         state.say(logging.ERROR, f"{text}; it has failed, and what it has of results can be read")
-        state.kept.add(summary)
+        state.finished_jobs.add(summary)
         left = [index for lo, hi in stored.taken for index in range(lo, min(hi, lo + _TOLD_LOST))]
         left = [index for index in left if index not in stored.ended][:_TOLD_LOST]
         if left:
@@ -324,19 +324,19 @@ class Durable:
 
     def start(self) -> None:
         """After every job is restored: those that wait for others, and the sweep of old results."""
-        self._state.kept.sort()
+        self._state.finished_jobs.sort()
         for job in list(self._state.jobs.values()):
             self.dependencies.follow(job)
         self._sweep(self._state.now)
 
-    def heirs(self, job_id: str) -> list[str]:
+    def dependents(self, job_id: str) -> list[str]:
         """Ids of jobs that still need the results of one that is over."""
         return [job.id for job in self._state.jobs.values() if job_id in job.options.after]
 
     def forget(self, job_id: str) -> None:
         """Delete a job that is over, with its results."""
-        self._state.kept.remove(job_id)
-        for readers in (self._state.readers, self._state.held_readers):
+        self._state.finished_jobs.remove(job_id)
+        for readers in (self._state.readers, self._state.paused_readers):
             for reader in [reader for reader in readers if reader[1] == job_id]:
                 del readers[reader]
         self._state.record(JobForgotten(job_id))
@@ -353,14 +353,14 @@ class Durable:
             self._transitions.end_alike(piece, None, Status.LOST, LOST)
 
     def _release(self, job: Job) -> None:
-        job.held = False
+        job.on_hold = False
         self._state.ready.add(job)
 
     def _sweep(self, now: float) -> None:
         limits = self._state.limits
         oldest = now + self._state.epoch - limits.keep_results
         needed = {parent for job in self._state.jobs.values() for parent in job.options.after}
-        for job_id in self._state.kept.ended_before(oldest):
+        for job_id in self._state.finished_jobs.ended_before(oldest):
             if job_id not in needed:
                 self.forget(job_id)
         self._state.timers.at(now + _SWEEP_SECONDS, self._sweep)
@@ -369,8 +369,8 @@ class Durable:
         """Keep the payloads of tasks that have not ended in the journal only."""
         size = 0
         for chunk, lo, hi in job.pieces(list(range(first, stop))):
-            kept = [body for body in chunk.payloads[lo:hi] if body is not None]
-            size += total(kept)
+            bodies = [body for body in chunk.payloads[lo:hi] if body is not None]
+            size += total(bodies)
             chunk.payloads[lo:hi] = [
                 None if body is None else SPILLED for body in chunk.payloads[lo:hi]
             ]

@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from manyhands_broker.core.effects import Unwatch, Watch
+from manyhands_broker.core.effects import ExpectHeartbeats, ForgetHeartbeats
 from manyhands_broker.core.model.attempts import Adoption
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.job import Piece
 from manyhands_broker.core.model.machine import MEMORY
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.task_state import TaskState
-from manyhands_broker.core.peers.delayed_acks import Courtesy
+from manyhands_broker.core.peers.delayed_acks import DelayedAcks
 from manyhands_broker.core.peers.node_info import declare
 from manyhands_broker.core.peers.orphans import MAX_CLAIM, Orphans
 from manyhands_broker.core.peers.results import Outcomes, runs
-from manyhands_broker.core.peers.value_relay import Exchange
+from manyhands_broker.core.peers.value_relay import ValueRelay
 from manyhands_broker.core.records import TaskPrinted
 from manyhands_broker.core.state import twins
 from manyhands_broker.core.transitions import Transitions
@@ -48,22 +48,22 @@ from manyhands_shared.protocol.messages import (
 )
 
 
-class Workers:
+class Nodes:
     """Nodes: how they come in, hold tasks, report, and are condemned."""
 
     def __init__(
         self,
         transitions: Transitions,
         orphans: Orphans,
-        courtesy: Courtesy,
+        delayed_acks: DelayedAcks,
         outcomes: Outcomes,
-        exchange: Exchange,
+        value_relay: ValueRelay,
     ) -> None:
         self._transitions = transitions
         self._state = transitions.state
         self._outcomes = outcomes
-        self._exchange = exchange
-        self._courtesy = courtesy
+        self._value_relay = value_relay
+        self._delayed_acks = delayed_acks
         self._orphans = orphans
         #: Hellos under a name that another node holds, until that one has proved dead or alive.
         self._rivals: dict[str, tuple[bytes, WorkerHello, Identity]] = {}
@@ -144,7 +144,7 @@ class Workers:
                 for group in groups:
                     self._outcomes.results(node, group)
                 nbytes = sum(total(group.bodies) for group in groups)
-                self._courtesy.acknowledge(node, seq, nbytes)
+                self._delayed_acks.acknowledge(node, seq, nbytes)
                 state.fleet.update(node)
             case Renew(counter, slots, window):
                 node.draining = window == 0 or bool(node.drain)
@@ -159,9 +159,9 @@ class Workers:
             case Output():
                 self._printed(node, message)
             case Want():
-                self._exchange.wanted(node, message)
+                self._value_relay.wanted(node, message)
             case Unheard(owner):
-                self._exchange.unheard(owner)
+                self._value_relay.unheard(owner)
             case Event(kind, text, details):
                 self._event(node, kind, text, details, now)
             case Ping(counter):
@@ -189,7 +189,7 @@ class Workers:
         """A task that the node runs has printed something; what others run is none of its business."""
         state = self._state
         span = Span(output.job, output.attempt, [output.index])
-        if not any(self._outcomes.held(node, span)):
+        if not any(self._outcomes.owned(node, span)):
             state.counters["refused_output"] += 1
             return
         job = state.jobs[output.job]
@@ -203,7 +203,7 @@ class Workers:
         for span in spans:
             for index in span.indices if node.stopping else ():
                 node.stopped((span.job, span.attempt, index))
-            for piece in self._outcomes.held(node, span):
+            for piece in self._outcomes.owned(node, span):
                 self._transitions.requeue(piece, node, started=False)
                 state.counters["tasks_returned"] += piece.size
             self._orphans.returned(node, span)
@@ -288,7 +288,7 @@ class Workers:
         if state.fleet.by_name.get(node.name) is not node:
             return
         node.linked = False
-        held, precise = node.held, node.held <= node.slots
+        active, precise = node.active, node.active <= node.slots
         twins.put_all_first(node)
         for chunk in list(node.holds):
             for piece in runs(chunk, node):
@@ -299,17 +299,17 @@ class Workers:
         for job in node.knows:
             job.known_by.discard(node)
         self._orphans.forget(node)
-        self._exchange.left(node)
+        self._value_relay.left(node)
         state.fleet.remove(node)
         node.ledger.nodes -= 1
         state.ledgers.tidy(node.ledger)
         self._fit_sessions()
-        state.effects.append(Unwatch(node.row))
+        state.effects.append(ForgetHeartbeats(node.row))
         state.forget(node.peer)
         state.counters["nodes_condemned" if blame else "nodes_left"] += 1
         state.say(
             logging.WARNING if blame else logging.INFO,
-            f"node {node.name} is gone: {why}; {held} of its tasks are queued again",
+            f"node {node.name} is gone: {why}; {active} of its tasks are queued again",
         )
 
     # Coming in
@@ -358,20 +358,20 @@ class Workers:
                 and piece.chunk.attempts[piece.lo] < span.attempt
             ]
             self._transitions.adopt(job, adopted)
-            kept = [piece.indices.start for piece, _, _ in adopted]
-            keep.append(Span(span.job, span.attempt, kept))
+            indices = [piece.indices.start for piece, _, _ in adopted]
+            keep.append(Span(span.job, span.attempt, indices))
         return [span for span in keep if span.indices]
 
     def _adoptable(self, node: Node, span: Span) -> list[Span]:
         """Attempts of a job that is not known: its client may still come back and want them."""
         state = self._state
         late = state.now - state.started >= state.limits.session_grace
-        if late or span.job in state.kept or span.attempt > MAX_CLAIM:
+        if late or span.job in state.finished_jobs or span.attempt > MAX_CLAIM:
             return []
-        kept, unwanted = self._orphans.add(node, span)
+        accepted, unwanted = self._orphans.add(node, span)
         for other, part in unwanted:
             state.send(other.peer, Cancel([part]))
-        return [kept] if kept.indices else []
+        return [accepted] if accepted.indices else []
 
     def _relink(self, node: Node, peer: bytes, hello: WorkerHello) -> list[Span]:
         """Settle the books on a new link: what the node says it holds, against what it got."""
@@ -391,28 +391,28 @@ class Workers:
         twins.put_all_first(node)
         holding = _without_stopped(node, hello.holding)
         keep: list[Span] = []
-        kept: set[tuple[str, int]] = set()
+        confirmed: set[tuple[str, int]] = set()
         for span in holding:
             if span.job not in state.jobs:
                 keep += self._adoptable(node, span)
                 continue
             indices = [
-                index for piece in self._outcomes.held(node, span) for index in piece.indices
+                index for piece in self._outcomes.owned(node, span) for index in piece.indices
             ]
             if indices:
                 keep.append(Span(span.job, span.attempt, indices))
-                kept.update((span.job, index) for index in indices)
+                confirmed.update((span.job, index) for index in indices)
         for chunk in list(node.holds):
             for piece in runs(chunk, node):
                 for offset, index in enumerate(piece.indices, piece.lo):
-                    if (chunk.job.id, index) not in kept:
+                    if (chunk.job.id, index) not in confirmed:
                         self._transitions.requeue(Piece(chunk, offset, offset + 1), node)
         return keep
 
     def _welcome(self, node: Node, keep: list[Span]) -> None:
         state = self._state
         key = secrets.token_bytes(32)
-        state.effects.append(Watch(node.row, node.boot_id, key, node.machine))
+        state.effects.append(ExpectHeartbeats(node.row, node.boot_id, key, node.machine))
         limits = state.limits
         state.send(
             node.peer,

@@ -61,12 +61,12 @@ class Orders:
             raise LookupError(
                 f"job {wanted} is not over; cancel it first: manyhands cancel {wanted}"
             )
-        if wanted not in self._state.kept:
+        if wanted not in self._state.finished_jobs:
             raise LookupError(unknown(wanted))
-        heirs = self._durable.heirs(wanted)
-        if heirs:
+        dependents = self._durable.dependents(wanted)
+        if dependents:
             raise LookupError(
-                f"the results of job {wanted} are still needed by {', '.join(heirs[:5])}"
+                f"the results of job {wanted} are still needed by {', '.join(dependents[:5])}"
             )
         self._durable.forget(wanted)
         return {"id": wanted, "forgotten": True}
@@ -82,7 +82,7 @@ class Orders:
             state.fleet.update(node)
             if node.linked:
                 state.send(node.peer, Drain(node.drain))
-        return {"name": node.name, "boot_id": node.boot_id.hex(), "held": node.held}
+        return {"name": node.name, "boot_id": node.boot_id.hex(), "held": node.active}
 
     def _backup(self, arguments: dict[str, Any]) -> Any:
         """Begin a copy of the journal, or tell how far it is."""

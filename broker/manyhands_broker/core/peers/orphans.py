@@ -58,7 +58,7 @@ class Orphans:
             What of them it is to keep; what other nodes run in vain now, as this is a later attempt.
         """
         tasks = self._tasks.setdefault(span.job, {})
-        kept = []
+        accepted = []
         unwanted: list[tuple[Node, Span]] = []
         for index in dict.fromkeys(span.indices):
             known = tasks.get(index)
@@ -70,8 +70,8 @@ class Orphans:
                 tasks[index] = _Attempt(node, span.attempt)
             elif known.node is not node or known.number != span.attempt:
                 continue
-            kept.append(index)
-        return Span(span.job, span.attempt, kept), unwanted
+            accepted.append(index)
+        return Span(span.job, span.attempt, accepted), unwanted
 
     def result(self, node: Node, group: ResultGroup) -> bool:
         """Keep results until their job is known; false if nobody waits for them."""

@@ -25,7 +25,7 @@ from manyhands_shared.protocol.messages import DENIED, Ping, Query, Reply
 _OVERHEAD = 100
 
 
-class Answering:
+class Requests:
     """Answers queries."""
 
     def __init__(self, state: SchedulerState, orders: Orders) -> None:

@@ -54,18 +54,18 @@ class Outcomes:
             self._orphans.result(node, group)
         node.done += count
         if count and group.seconds:  # without, it is about results that were told of before
-            self._charge_rest(job, count, group.seconds)
+            self._charge_remainder(job, count, group.seconds)
             job.measured(count, group.seconds)
-        held = list(self.held(node, Span(group.job, group.attempt, group.indices)))
-        accepted = sum(piece.size for piece in held)
+        owned = list(self.owned(node, Span(group.job, group.attempt, group.indices)))
+        accepted = sum(piece.size for piece in owned)
         state.counters["stale_results"] += count - accepted
         if accepted == count and not any(group.statuses):
-            self._transitions.conclude(job, held, node, group)
+            self._transitions.conclude(job, owned, node, group)
         else:
-            self._let_go(node, group, held)
-            self._mixed_results(job, node, group, held)
+            self._let_go(node, group, owned)
+            self._mixed_results(job, node, group, owned)
 
-    def _charge_rest(self, job: Job, count: int, seconds: float) -> None:
+    def _charge_remainder(self, job: Job, count: int, seconds: float) -> None:
         """Charge what tasks took beyond what was expected, and charged, when they were given out.
 
         Or jobs whose tasks nobody has measured yet would be cheap, however long these take. A node
@@ -82,10 +82,10 @@ class Outcomes:
         if Status.HELD not in group.statuses:
             return
         count = {index for piece in counting for index in piece.indices}
-        kept = zip(group.indices, group.statuses, strict=True)
+        ended = zip(group.indices, group.statuses, strict=True)
         stale = [
             index
-            for index, status in kept
+            for index, status in ended
             if status == Status.HELD
             and index not in count
             and not self._orphans.waits_for(group.job, index)
@@ -93,12 +93,12 @@ class Outcomes:
         if stale:
             self._state.send(node.peer, Taken([Span(group.job, group.attempt, stale)]))
 
-    def _mixed_results(self, job: Job, node: Node, group: ResultGroup, held: list[Piece]) -> None:
+    def _mixed_results(self, job: Job, node: Node, group: ResultGroup, owned: list[Piece]) -> None:
         """The same, one by one: some are stale, or failed and perhaps run again."""
         state = self._state
         places = {index: place for place, index in enumerate(group.indices)}
         ended: list[tuple[Piece, int]] = []
-        for piece in (single for part in held for single in part.singles()):
+        for piece in (single for part in owned for single in part.singles()):
             index = piece.indices.start
             place = places[index]
             status, body = Status(group.statuses[place]), group.bodies[place]
@@ -113,7 +113,7 @@ class Outcomes:
                 node.rest(piece)
                 self._held_for_client(job, node, _part(group, [place]))
             elif status == Status.CANCELLED:
-                if index in job.cancelling or job.doomed or job.options.durable:
+                if index in job.cancelling or job.terminating or job.options.durable:
                     self._transitions.cancel(piece, node)
                 else:  # it was another broker's wish, or for a session that this one had given up
                     self._transitions.requeue(piece, node)
@@ -221,7 +221,7 @@ class Outcomes:
         state.say(logging.WARNING, failure.message)
         self._transitions.end_alike(piece, node, Status.CRASHED, failure.encode())
 
-    def held(self, node: Node, span: Span) -> Iterator[Piece]:
+    def owned(self, node: Node, span: Span) -> Iterator[Piece]:
         """The part of `span` that `node` holds in just this attempt, each task once."""
         job = self._state.jobs.get(span.job)
         if job is None:
@@ -246,17 +246,17 @@ class Outcomes:
 
 def _without_stopped(node: Node, group: ResultGroup) -> ResultGroup:
     """What of a group is not about attempts that were stopped because another one was first."""
-    kept = []
+    remaining = []
     for place, index in enumerate(group.indices):
         attempt = (group.job, group.attempt, index)
         # A held result is let go of when the order to stop reaches it, and cancelled then.
-        held = group.statuses[place] == Status.HELD
-        if not (attempt in node.stopping if held else node.stopped(attempt)):
-            kept.append(place)
-    if len(kept) == len(group.indices):
+        is_held = group.statuses[place] == Status.HELD
+        if not (attempt in node.stopping if is_held else node.stopped(attempt)):
+            remaining.append(place)
+    if len(remaining) == len(group.indices):
         return group
-    seconds = group.seconds * len(kept) / len(group.indices)
-    return replace(_part(group, kept), seconds=seconds)
+    seconds = group.seconds * len(remaining) / len(group.indices)
+    return replace(_part(group, remaining), seconds=seconds)
 
 
 def _part(group: ResultGroup, places: Sequence[int]) -> ResultGroup:

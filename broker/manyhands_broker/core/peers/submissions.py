@@ -9,13 +9,13 @@ from manyhands_broker.core.model.quotas import JOB_BYTES
 from manyhands_broker.core.model.requirements import kind_of
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.task_state import TaskState
-from manyhands_broker.core.peers.cancellation import Cancelling
-from manyhands_broker.core.peers.delayed_acks import Courtesy
+from manyhands_broker.core.peers.cancellation import Cancellation
+from manyhands_broker.core.peers.delayed_acks import DelayedAcks
 from manyhands_broker.core.peers.durable import Durable
 from manyhands_broker.core.peers.orphans import Orphans
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
-from manyhands_broker.core.peers.value_relay import Exchange
+from manyhands_broker.core.peers.value_relay import ValueRelay
 from manyhands_broker.core.state.function_registry import is_true, size_of
 from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.errors import ProtocolError
@@ -44,21 +44,21 @@ class Submissions:
         transitions: Transitions,
         durable: Durable,
         orphans: Orphans,
-        courtesy: Courtesy,
+        delayed_acks: DelayedAcks,
         outcomes: Outcomes,
-        exchange: Exchange,
+        value_relay: ValueRelay,
         standings: Standings,
-        cancelling: Cancelling,
+        cancellation: Cancellation,
     ) -> None:
         self._transitions = transitions
         self._state = transitions.state
         self._durable = durable
         self._orphans = orphans
-        self._courtesy = courtesy
+        self._delayed_acks = delayed_acks
         self._outcomes = outcomes
-        self._exchange = exchange
+        self._value_relay = value_relay
         self._standings = standings
-        self._cancelling = cancelling
+        self._cancellation = cancellation
 
     def take(self, session: Session, groups: list[SubmitGroup], now: float) -> None:
         """A client submits tasks, or the same ones again."""
@@ -71,8 +71,8 @@ class Submissions:
             if group.job in session.retired:
                 counts[group.job] = session.retired[group.job]
                 continue
-            if group.job in state.kept:
-                counts[group.job] = state.kept[group.job]["tasks"]
+            if group.job in state.finished_jobs:
+                counts[group.job] = state.finished_jobs[group.job]["tasks"]
                 self._too_late(session, group, counts[group.job])
                 durable = True
                 continue
@@ -94,7 +94,7 @@ class Submissions:
             durable = durable or job.options.durable
         if inputs:
             self._refer(session, inputs, count)
-        self._courtesy.accept(session, counts, count, now=durable)
+        self._delayed_acks.accept(session, counts, count, now=durable)
 
     def _refer(self, session: Session, inputs: list[InputGroup], most: int) -> None:
         """What of the stored values the tasks of a submission, at `most` so many, refer to."""
@@ -102,7 +102,7 @@ class Submissions:
             most -= group.count
             job = session.jobs.get(group.job)
             if most >= 0 and job is not None:
-                items = self._exchange.referred(session, group)
+                items = self._value_relay.referred(session, group)
                 job.refer(group.first, group.count, items)
                 for item in items:
                     item.settle()  # where all of these tasks have ended
@@ -167,7 +167,7 @@ class Submissions:
                 state.resident += size
                 self._durable.taken(job, first, bodies, closed=group.closed)
             self._adopt(job)
-            if job.doomed:
+            if job.terminating:
                 for piece in job.every_piece(TaskState.QUEUED):
                     self._transitions.cancel(piece, None)
         if job.finished:
@@ -220,10 +220,10 @@ class Submissions:
             self._durable.opened(job, session.account, group.first)
             self._durable.dependencies.follow(job)
         self._standings.apply(session, job, now)
-        hold_until = max(session.hold_until, state.resting_ids.get(job.id, 0.0))
+        hold_until = max(session.hold_until, state.reserved_ids.get(job.id, 0.0))
         if hold_until > now:
-            job.held = True
-            state.timers.at(hold_until, lambda _now: self._unhold(job), job)
+            job.on_hold = True
+            state.timers.at(hold_until, lambda _now: self._resume(job), job)
         self.limit(job)
         return job
 
@@ -233,8 +233,8 @@ class Submissions:
             when = job.submitted + job.options.deadline
             self._state.timers.at(when, lambda _now: self._overdue(job), job)
 
-    def _unhold(self, job: Job) -> None:
-        job.held = False
+    def _resume(self, job: Job) -> None:
+        job.on_hold = False
         self._state.ready.add(job)
 
     def _adopt(self, job: Job) -> None:
@@ -255,8 +255,8 @@ class Submissions:
                 "manyhands.TaskTimeout", f"the job's deadline of {seconds:g} s has passed"
             )
             job.ending = Status.TIMED_OUT, failure.encode()
-            job.doomed = True
-            self._cancelling.rest(job)
+            job.terminating = True
+            self._cancellation.rest(job)
 
     def function(self, session: Session, message: Function) -> None:
         """A client sends a function: its jobs that have waited for it go on."""
@@ -284,11 +284,11 @@ class Submissions:
         state = self._state
         state.counters["rejected_submissions"] += 1
         job.ending = Status.RAISED, Failure(SUBMIT_REJECTED, reason).encode()
-        job.doomed = True
+        job.terminating = True
         if not job.options.durable:
             state.send(job.session.peer, Rejected(job.id, 0, reason))
             job.close()
-        self._cancelling.whole(job)
+        self._cancellation.whole(job)
 
 
 def _weight(value: object) -> int:

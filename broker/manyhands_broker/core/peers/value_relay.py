@@ -22,7 +22,7 @@ LATENCY = 0.002
 _NEWEST = 0.3
 
 
-class Exchange:
+class ValueRelay:
     """What nodes asked for, and what tasks refer to: by owner, then by key."""
 
     def __init__(self, state: SchedulerState) -> None:

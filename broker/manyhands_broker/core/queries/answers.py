@@ -56,9 +56,9 @@ def describe_node(
         "slots": node.slots,
         "resources": dict(node.resources),
         "free": dict(node.free),
-        "held": node.held,
+        "held": node.active,
         "lent": len(node.resting),
-        "running": min(node.held, node.slots),
+        "running": min(node.active, node.slots),
         "window": node.window,
         "done": node.done,
         "phi": node.phi,
@@ -144,8 +144,8 @@ def _output(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
 def _find(state: SchedulerState, wanted: str) -> dict[str, Any]:
     if wanted in state.jobs:
         return state.summary(state.jobs[wanted])
-    if (kept := state.kept.get(wanted)) is not None:
-        return kept
+    if (finished := state.finished_jobs.get(wanted)) is not None:
+        return finished
     for old in filter(lambda old: old["id"] == wanted, reversed(state.history)):
         return dict(old)
     raise LookupError(f"no job {wanted[:64]!r} here; `manyhands jobs` lists them")
@@ -196,12 +196,12 @@ def _jobs(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
     limit = min(limit, PAGE_JOBS)
     live: Iterable[Job] = state.jobs.values()
     past: Iterable[dict[str, Any]] = state.history
-    kept: Iterable[str] = state.kept
+    finished: Iterable[str] = state.finished_jobs
     if begins:
         live = (job for job in live if job.id.startswith(begins))
         past = (old for old in past if old["id"].startswith(begins))
-        kept = (job_id for job_id in kept if job_id.startswith(begins))
-    every: Iterable[Any] = chain(live, past, kept)
+        finished = (job_id for job_id in finished if job_id.startswith(begins))
+    every: Iterable[Any] = chain(live, past, finished)
     found: list[dict[str, Any]] = []
     size = 0
     for one in islice(every, skip, skip + limit):
@@ -216,7 +216,7 @@ def _jobs(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
 
 def _told(state: SchedulerState, one: Job | dict[str, Any] | str) -> dict[str, Any]:
     if isinstance(one, str):
-        return state.kept[one]
+        return state.finished_jobs[one]
     return one if isinstance(one, dict) else state.summary(one)
 
 

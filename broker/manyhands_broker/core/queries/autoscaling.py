@@ -30,20 +30,20 @@ def summary(state: SchedulerState) -> dict[str, Any]:
     ``node_cpu`` (cores) and ``node_resident`` (bytes): of all nodes, by their last heartbeats.
     """
     states = dict.fromkeys(("ready", "suspected", "draining"), 0)
-    slots = running = held = resident = 0
+    slots = running = active = resident = 0
     cpu = 0.0
     for node in state.fleet:
         states[node.state] += 1
         slots += 0 if node.state == "draining" else node.slots
-        running += min(node.held, node.slots)
-        held += node.held
+        running += min(node.active, node.slots)
+        active += node.active
         figures = state.figures(node.row)
         cpu += figures.get("cpu", 0.0)
         resident += figures.get("rss", 0)
     wanted = slots_wanted(state)
     return {
         "queued": state.queued,
-        "held": held,
+        "held": active,
         "running": running,
         "slots": slots,
         "slots_wanted": max(running, _whole(sum(wanted.values()))),

@@ -36,7 +36,7 @@ def reasons(state: SchedulerState, job: Job) -> list[str]:
         found.append("its function has not arrived from the client")
     if job.awaits:
         found.append(f"it comes after jobs that are not done: {', '.join(sorted(job.awaits))}")
-    if job.held:
+    if job.on_hold:
         found.append("the broker has just started and gives nodes a moment to come back")
     nodes = [node for node in state.fleet if node.linked]
     able = [node for node in nodes if _could(node, job)]
@@ -51,7 +51,7 @@ def reasons(state: SchedulerState, job: Job) -> list[str]:
     elif not job.session.may_run:
         found.append("its client does not take the results that it has")
     elif not found:
-        busy = sum(min(node.held, node.slots) for node in nodes)
+        busy = sum(min(node.active, node.slots) for node in nodes)
         found.append(f"{busy} of {state.fleet.slots} slots are busy, and its turn has not come")
         found += _short(able)
     return found

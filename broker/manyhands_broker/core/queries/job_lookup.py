@@ -14,7 +14,7 @@ def live_job(state: SchedulerState, wanted: str) -> Job:
     """
     job = state.jobs.get(wanted)
     if job is None:
-        over = wanted in state.kept or any(old["id"] == wanted for old in state.history)
+        over = wanted in state.finished_jobs or any(old["id"] == wanted for old in state.history)
         raise LookupError(f"job {wanted} is over" if over else unknown(wanted))
     return job
 

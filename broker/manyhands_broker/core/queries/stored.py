@@ -18,7 +18,7 @@ def failed_tasks(state: SchedulerState, wanted: str, start: int) -> dict[str, An
     Raises:
         LookupError: the job is not known or not over, or a payload is lost.
     """
-    if wanted not in state.kept:
+    if wanted not in state.finished_jobs:
         where = "is not over yet" if wanted in state.jobs else "is not known here"
         raise LookupError(f"job {wanted} {where}; only a durable job that is over can be retried")
     position, failed = 0, []
@@ -49,7 +49,7 @@ def printed(state: SchedulerState, wanted: str, limit: int) -> list[dict[str, An
     Raises:
         LookupError: the job is not known.
     """
-    if wanted not in state.jobs and wanted not in state.kept:
+    if wanted not in state.jobs and wanted not in state.finished_jobs:
         raise LookupError(unknown(wanted))
     lines = state.store.output(wanted, limit)
     size, first = 0, len(lines)

@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 
 
-class Kept:
+class FinishedJobs:
     """Summaries by job id, packed: as maps they would take ten times the memory. Latest last."""
 
     def __init__(self) -> None:

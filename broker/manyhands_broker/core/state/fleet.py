@@ -101,7 +101,7 @@ class Fleet:
         self._groups: dict[Needs, _Group] = {}
         self._fit: dict[Kind, _Group] = {}
         #: Kinds that no node could ever run; and how many groups gave way in this drain.
-        self.hopeless: set[Kind] = set()
+        self.unsatisfiable: set[Kind] = set()
         self.renewals = 0
         #: Nodes by the host whose memory they can borrow.
         self._hosts: dict[str, dict[Node, None]] = {}
@@ -157,32 +157,32 @@ class Fleet:
         if capabilities:
             if node.host_id:
                 self._hosts.setdefault(node.host_id, {})[node] = None
-            self.hopeless = {kind for kind in self.hopeless if not node.suits(kind)}
+            self.unsatisfiable = {kind for kind in self.unsatisfiable if not node.suits(kind)}
             self._sort(node)
         takes = node.linked and not node.draining
         able = takes and node.pressure != MEMORY
         if able != node.able:
             node.able = able
             self._sort(node)
-        held, slots = node.held, node.slots
+        active, slots = node.active, node.slots
         tier = None
-        if takes and held < node.window:
+        if takes and active < node.window:
             pressure = node.pressure
-            if held < slots:
+            if active < slots:
                 tier = _SHORT if not able else _IDLE_BUSY if pressure else _IDLE
-            elif able and not node.wary and node.load < slots * self._limits.lookahead:
+            elif able and not node.suspects and node.load < slots * self._limits.lookahead:
                 tier = _ROOM_BUSY if pressure else _ROOM
         if tier != node.tier:
             node.tier = tier
             _put(self._idle, node, tier in (_IDLE, _IDLE_BUSY))
             for needs, group in self._groups.items():
                 group.move(node, tier if node.meets(needs) else None)
-        if held > slots and node.linked:
+        if active > slots and node.linked:
             self._surplus[node] = None
         elif node in self._surplus:
             del self._surplus[node]
         for kind, group in self._fit.items():
-            idle = tier is not None and held < slots
+            idle = tier is not None and active < slots
             fits = idle and node.meets(kind.needs) and node.fits(kind.resources) > 0
             group.move(node, tier if fits else None)
 
@@ -211,11 +211,11 @@ class Fleet:
 
     def accepts(self, node: Node, job: Job) -> bool:
         """Whether a node may be given tasks of a job now, even if they wait there for their slot."""
-        if not node.able or node.wary or node.held >= node.window or job.suspects:
+        if not node.able or node.suspects or node.active >= node.window or job.suspects:
             return False
         if job.resources:
             fits = node.fits(job.resources) > 0
-            return node.held < node.slots and fits and node.meets(job.kind.needs)
+            return node.active < node.slots and fits and node.meets(job.kind.needs)
         return node.meets(job.kind.needs)
 
     def on_host(self, host_id: str) -> Collection[Node]:
@@ -239,10 +239,10 @@ class Fleet:
 
     def _begin(self, table: dict[K, _Group], key: K, kind: Kind) -> _Group | None:
         """Keep nodes sorted for something else as well."""
-        if kind in self.hopeless:
+        if kind in self.unsatisfiable:
             return None
         if not any(node.suits(kind) for node in self):
-            self.hopeless.add(kind)
+            self.unsatisfiable.add(kind)
             return None
         if len(table) >= MAX_KINDS:
             if self.renewals >= MAX_RENEWALS:
@@ -254,17 +254,17 @@ class Fleet:
             if not node.suits(kind):
                 continue
             _put(group.able, node, node.able)
-            idle = node.held < node.slots and node.fits(kind.resources) > 0
+            idle = node.active < node.slots and node.fits(kind.resources) > 0
             group.move(node, node.tier if idle or not kind.resources else None)
         return group
 
     def amount(self, node: Node, job: Job, queued: int) -> int:
         """How many of the job's tasks `node` gets now; none if it has enough of such."""
         limits = self._limits
-        idle = node.slots - node.held
+        idle = node.slots - node.active
         if job.resources:
             return max(1, min(idle, node.fits(job.resources)))
-        if job.suspects or node.wary or node.pressure == MEMORY:
+        if job.suspects or node.suspects or node.pressure == MEMORY:
             return max(1, idle)
         each = max(job.expected(limits.unmeasured), 1e-7)
         target = limits.horizon
@@ -274,7 +274,7 @@ class Fleet:
         else:
             target = max(target, min(2 * each, limits.lookahead))
         by_time = math.ceil((node.slots * target - node.load) / each)
-        count = min(max(by_time, idle), node.window - node.held, limits.batch_tasks)
+        count = min(max(by_time, idle), node.window - node.active, limits.batch_tasks)
         # What is left is split by slots, so that the last of it does not sit on the first to ask.
         share = max(math.ceil(queued * node.slots / max(self.slots, 1)), int(limits.grain / each))
         return max(0, min(count, max(share, idle)))
@@ -292,10 +292,10 @@ class Fleet:
     def overloaded(self, now: float) -> Iterator[Node]:
         """Nodes with tasks that wait for a slot there and would not get one soon."""
         for node in self._surplus:
-            if node.held <= node.slots or not node.loads:
+            if node.active <= node.slots or not node.loads:
                 continue  # sorted before tasks of it ended without its doing
             # Where all that waits is better off near its data, that long is soon.
-            soon = max(self._limits.recall_after, min(job.carry for job in node.loads))
+            soon = max(self._limits.recall_after, min(job.transfer_seconds for job in node.loads))
             slow = node.load > node.slots * soon
             silent = now - node.last_result > soon
             if node.recalling or now < node.recall_at or not (slow or silent):

@@ -17,7 +17,7 @@ from manyhands_broker.core.model.quotas import Ledger, Ledgers
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.summaries import describe_job
 from manyhands_broker.core.records import Record, TaskTried
-from manyhands_broker.core.state.finished_jobs import Kept
+from manyhands_broker.core.state.finished_jobs import FinishedJobs
 from manyhands_broker.core.state.fleet import Fleet
 from manyhands_broker.core.state.function_registry import Functions
 from manyhands_broker.core.state.ready_queue import ReadyQueue
@@ -63,7 +63,7 @@ class SchedulerState:
         #: Those on whose account durable jobs run, by name: they have no link and never expire.
         self.owners: dict[str, Session] = {}
         #: Durable jobs that are over, and jobs that wait for a job to be done.
-        self.kept = Kept()
+        self.finished_jobs = FinishedJobs()
         self.followers: dict[str, list[Job]] = {}
         #: Jobs that are over whose followers are still to be told: id, state, followers. A list and no
         #: recursion, for users make chains as long as they like.
@@ -73,7 +73,7 @@ class SchedulerState:
         #: Sessions that read stored results: (session, job id) → position reached.
         self.readers: dict[tuple[Session, str], int] = {}
         #: The same, of sessions that have their results held back.
-        self.held_readers: dict[tuple[Session, str], int] = {}
+        self.paused_readers: dict[tuple[Session, str], int] = {}
         #: Bytes of durable payloads in memory.
         self.resident = 0
         self.history: deque[dict[str, Any]] = deque(maxlen=limits.history)
@@ -86,7 +86,7 @@ class SchedulerState:
         self.timers = Timers(self.breakdowns.of)
         self.event_kinds: set[str] = set()
         #: Jobs that were over a moment ago, by id: when a new one of that id may start.
-        self.resting_ids: OrderedDict[str, float] = OrderedDict()
+        self.reserved_ids: OrderedDict[str, float] = OrderedDict()
         self.events: deque[dict[str, Any]] = deque(maxlen=limits.history)
         #: Sessions with results to send, in the order of their first.
         self.reporting: dict[Session, None] = {}
@@ -125,8 +125,8 @@ class SchedulerState:
         job = self.jobs.get(job_id)
         if job is not None:
             return job.session.account
-        kept = self.kept.get(job_id)
-        return None if kept is None else str(kept.get("account", kept["session"]))
+        finished = self.finished_jobs.get(job_id)
+        return None if finished is None else str(finished.get("account", finished["session"]))
 
     def is_of_another(self, session: Session, job_id: str) -> bool:
         """Whether a job is there and this session may not have what is in it."""

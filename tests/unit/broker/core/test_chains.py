@@ -35,7 +35,7 @@ def left(world: World, seconds: float = 5.0) -> int:
 
 
 def states(world: World) -> set[str]:
-    kept = world.core.state.kept
+    kept = world.core.state.finished_jobs
     return {str(kept[job_id]["state"]) for job_id in kept}
 
 
@@ -55,7 +55,7 @@ def test_a_deadline_ends_all_that_comes_after(world: World, restart: bool) -> No
     assert states(world) == {"failed", "cancelled"}
     world.restart()
     assert left(world) == 0
-    assert len(world.core.state.kept) == LONG
+    assert len(world.core.state.finished_jobs) == LONG
 
 
 def test_many_jobs_after_one_all_end_with_it(world: World) -> None:
@@ -145,7 +145,7 @@ def test_the_same_failure_is_logged_once(odd: World) -> None:
         odd.wait(2.0)
         node = b"node%d" % number
         odd.node(node)
-        assert "bad" in odd.core.state.kept
+        assert "bad" in odd.core.state.finished_jobs
         odd.drain((node, m.Bye("done")), (b"client", m.Query(1, "forget", {"id": "bad"})))
     assert odd.core.state.counters["jobs_broken"] == 5
     assert len([text for text in odd.said if "ZeroDivisionError" in text]) == 1

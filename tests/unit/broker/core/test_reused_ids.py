@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from manyhands_broker.core import Core, Drained, Limits, Received, Send
-from manyhands_broker.core.transitions import ID_REST
+from manyhands_broker.core.transitions import ID_REUSE_DELAY
 from manyhands_broker.journal import MemoryJournal
 from manyhands_shared.protocol import messages as m
 
@@ -33,4 +33,4 @@ def test_a_job_under_the_id_of_another_waits_until_that_one_is_forgotten_everywh
     tell(Received(b"n", m.Results(1, [result])), 0.0)
     # The node keeps the first one's result until it is acknowledged, and would take this for that.
     assert not submit(b"d", 0.001)
-    assert any(isinstance(message, m.Assign) for message in tell(Drained(), 0.0 + ID_REST))
+    assert any(isinstance(message, m.Assign) for message in tell(Drained(), 0.0 + ID_REUSE_DELAY))

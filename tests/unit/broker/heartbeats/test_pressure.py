@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
-from manyhands_broker.core import Core, Drained, Limits, LinkClosed, Pressed, Received, Send, Watch
-from manyhands_broker.core.model.machine import LOAD, MEMORY, NONE, Gauge, Machine
+from manyhands_broker.core import (
+    Core,
+    Drained,
+    ExpectHeartbeats,
+    Limits,
+    LinkClosed,
+    Pressed,
+    Received,
+    Send,
+)
+from manyhands_broker.core.model.machine import LOAD, MEMORY, NONE, Machine, PressureGauge
 from manyhands_broker.core.queries.explain import reasons
 from manyhands_broker.heartbeats import table as lastseen
 from manyhands_broker.heartbeats.pressure import Gauges
@@ -23,13 +32,13 @@ KEY = bytes(range(32))
 
 
 def read(
-    gauge: Gauge, now: float, available: int = 8 * GIB, load: float = 0, own: float = 0
+    gauge: PressureGauge, now: float, available: int = 8 * GIB, load: float = 0, own: float = 0
 ) -> str:
     return gauge.read(now, available, load, own)
 
 
 def test_memory_is_short_until_there_is_clearly_enough() -> None:
-    gauge = Gauge(MACHINE)
+    gauge = PressureGauge(MACHINE)
     assert read(gauge, 0, GIB) == NONE
     assert read(gauge, 1, GIB - 1) == MEMORY
     assert read(gauge, 2, int(1.2 * GIB)) == MEMORY
@@ -38,23 +47,23 @@ def test_memory_is_short_until_there_is_clearly_enough() -> None:
 
 
 def test_without_a_reserve_memory_is_never_short() -> None:
-    assert read(Gauge(Machine()), 0, 0) == NONE
+    assert read(PressureGauge(Machine()), 0, 0) == NONE
 
 
 def test_load_of_others_presses_until_it_is_clearly_gone() -> None:
-    gauge = Gauge(MACHINE)
+    gauge = PressureGauge(MACHINE)
     assert [read(gauge, 0, load=load) for load in (2.9, 3.0, 2.1, 1.9, 2.1)] == [
         *(NONE, LOAD, LOAD, NONE, NONE)
     ]
 
 
 def test_memory_comes_before_load() -> None:
-    assert read(Gauge(MACHINE), 0, 0, load=40) == MEMORY
+    assert read(PressureGauge(MACHINE), 0, 0, load=40) == MEMORY
 
 
 def test_the_load_of_its_own_tasks_is_no_pressure_nor_is_what_remains_of_it() -> None:
     """Four slots at work for ten minutes, then none: the load average follows slowly."""
-    gauge, load, own = Gauge(MACHINE), 0.0, 4.0
+    gauge, load, own = PressureGauge(MACHINE), 0.0, 4.0
     for second in range(1_200):
         own = 4.0 if second < 600 else 0.0
         load += (own - load) / 60.5
@@ -65,7 +74,7 @@ def gauges() -> tuple[Any, Gauges]:
     table = lastseen.new_table(8)
     lastseen.watch(table, 3, BOOT, KEY, 1.0, 0.0)
     watcher = Gauges(table, 1.0)
-    watcher.watch(Watch(3, BOOT, KEY, MACHINE))
+    watcher.watch(ExpectHeartbeats(3, BOOT, KEY, MACHINE))
     return table, watcher
 
 
@@ -100,7 +109,7 @@ def test_after_a_new_hello_it_is_told_again() -> None:
     table, watcher = gauges()
     lastseen.take(table, beat(1, 10), 1.0)
     assert watcher.check(1.0)
-    watcher.watch(Watch(3, BOOT, KEY, MACHINE))
+    watcher.watch(ExpectHeartbeats(3, BOOT, KEY, MACHINE))
     assert watcher.check(2.0) == [Pressed(3, BOOT, MEMORY)]
 
 
@@ -252,5 +261,5 @@ def test_what_a_hello_says_of_the_machine_is_taken_only_if_it_makes_sense() -> N
     for number, info in enumerate(infos):
         hello = m.WorkerHello(1, f"n{number}", bytes([number]) * 16, 1, 8, [], info)
         effects = world.core.handle(Received(b"p%d" % number, hello), world.now)
-        (watch,) = [effect for effect in effects if isinstance(effect, Watch)]
+        (watch,) = [effect for effect in effects if isinstance(effect, ExpectHeartbeats)]
         assert watch.machine == [Machine(0, 1), Machine(5, 3)][number]

@@ -91,7 +91,7 @@ class World:
 
     @property
     def items(self) -> list[bytes]:
-        return [item for shelf in self.core._exchange._shelves.values() for item in shelf]
+        return [item for shelf in self.core._value_relay._shelves.values() for item in shelf]
 
     @property
     def counters(self) -> Counter[str]:
@@ -233,16 +233,16 @@ def test_waiting_tasks_are_not_called_back_from_where_they_are_better_off() -> N
 
 def test_the_rate_is_measured() -> None:
     world = World("ab")
-    exchange = world.core._exchange
+    value_relay = world.core._value_relay
     world.submit(1)
-    assert exchange.seconds(BIG) == BRING
+    assert value_relay.seconds(BIG) == BRING
     for number in range(30):
         world.say("a", m.Want(key(1), OWNER))
         world.now += 2.0
         world.say("client", m.Stock(key(1), [b"value"]))
         world.say("a", m.Renew(number + 1, 1, 64))
         world.say("b", m.Renew(number + 1, 1, 64))
-    assert 3.9 < exchange.seconds(BIG) < 4.1
+    assert 3.9 < value_relay.seconds(BIG) < 4.1
     assert world.counters["values_relayed"] == 30
 
 
@@ -313,7 +313,7 @@ def test_places_are_bounded() -> None:
         boot = number.to_bytes(16, "big")
         world.say(name, m.WorkerHello(1, name, boot, 1, 64, [], {"host_id": name}))
     assert len(set(world.submit(1, count=MAX_PLACES + 40))) > MAX_PLACES
-    (shelf,) = world.core._exchange._shelves.values()
+    (shelf,) = world.core._value_relay._shelves.values()
     assert len(shelf[key(1)].places) == MAX_PLACES
 
 
@@ -335,7 +335,7 @@ def test_a_task_that_may_have_waited_for_its_data_is_slow_later() -> None:
     info = {"host_id": "b"}
     world.say("b", m.WorkerHello(1, "b", b"b" * 16, 1, 8192, [], info))
     job = world.core.state.jobs["j"]
-    job.carry = 3.0
+    job.transfer_seconds = 3.0
     given = ""
     while not given and world.now < 10.0:
         world.now += 0.25

@@ -114,7 +114,7 @@ def test_kinds_that_no_node_could_run_cost_nothing_until_one_comes(
     for _ in range(3):
         world.ask("stats")
     assert not looked
-    assert len(world.core.state.fleet.hopeless) == 60
+    assert len(world.core.state.fleet.unsatisfiable) == 60
     world.node(b"able", labels=["label7"])
     assert set(looked[:60]) == {"able"}, "none of the others is looked at again"
     assert {job for job, _ in world.assigned(b"able")} == {"job7"}

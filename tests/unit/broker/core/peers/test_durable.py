@@ -23,7 +23,7 @@ def test_a_durable_job_is_written_down_before_it_is_accepted(world: World) -> No
         effects += world.core.handle(Received(b"client", message), world.now)
     effects += world.core.handle(Drained(), world.now)
     kinds = [type(e.record) for e in effects if isinstance(e, Persist)]
-    assert kinds == [r.FunctionKept, r.JobOpened, r.TasksTaken, r.JobClosed]
+    assert kinds == [r.FunctionStored, r.JobOpened, r.TasksTaken, r.JobClosed]
     [accepted] = [e.message for e in effects if isinstance(e, Send)]
     assert accepted.jobs == [m.JobCount("job", 2)]  # type: ignore[union-attr]
 

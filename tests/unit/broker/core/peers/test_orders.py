@@ -214,9 +214,9 @@ def test_jobs_that_are_over_are_forgotten_in_the_order_in_which_they_ended(world
     world.wait(30.0, b"node")
     world.drain((b"node", world.result(0, job="late")))
     world.restart()
-    assert list(world.core.state.kept) == ["early", "late"]
-    middle = world.core.state.kept["late"]["ended"] - 1
-    assert world.core.state.kept.ended_before(middle) == ["early"]
+    assert list(world.core.state.finished_jobs) == ["early", "late"]
+    middle = world.core.state.finished_jobs["late"]["ended"] - 1
+    assert world.core.state.finished_jobs.ended_before(middle) == ["early"]
 
 
 def test_what_failed_can_be_asked_for_in_parts(world: World) -> None:

@@ -78,7 +78,7 @@ def test_results_that_are_held_back_come_later_from_where_they_stopped(over: boo
         world.assigned()
         world.drain((b"node", world.result(4)))
         assert world.results(b"other") == [("job", 4, 0)], "and again as they come"
-    assert not world.core.state.held_readers
+    assert not world.core.state.paused_readers
 
 
 def test_who_leaves_while_results_are_held_back_leaves_nothing() -> None:
@@ -89,9 +89,9 @@ def test_who_leaves_while_results_are_held_back_leaves_nothing() -> None:
     for farewell in (m.Detach("job"), m.Bye("")):
         world.client(b"other")
         world.drain((b"other", m.Attach("job")), (b"other", m.Throttle("job", hold=True)))
-        assert world.core.state.held_readers
+        assert world.core.state.paused_readers
         world.drain((b"other", farewell))
-        assert not world.core.state.held_readers
+        assert not world.core.state.paused_readers
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -175,7 +175,7 @@ def test_the_end_of_a_reader_leaves_nothing(world: World) -> None:
     world.wait(0.1, b"node")
     world.drain((b"other", m.Bye("")))
     assert not world.core.state.readers
-    assert not world.core.state.jobs["job"].watchers
+    assert not world.core.state.jobs["job"].subscribers
     world.run_all()
 
 

@@ -104,4 +104,4 @@ def test_nodes_that_are_gone_are_forgotten(world: World) -> None:
     world.say(b"a", m.Want(KEY, OWNER))
     world.say(b"a", m.Bye("leaves"))
     assert world.say(b"c", m.Stock(KEY, [b"data"])) == []
-    assert not any(world.core._exchange._shelves.values())
+    assert not any(world.core._value_relay._shelves.values())
