@@ -1,4 +1,4 @@
-"""What the scheduler wants done, in this order, save that the journal's commit precedes all sends."""
+"""What the scheduler wants done, in this order. But the journal's commit precedes all sends."""
 
 from __future__ import annotations
 

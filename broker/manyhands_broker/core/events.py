@@ -31,7 +31,7 @@ class Drained:
 
 @record
 class Unwritable:
-    """In place of `Drained` while the journal has no room: tell readers what it holds."""
+    """In place of `Drained` while the journal has no room: tell readers what it has."""
 
 
 @record
@@ -69,7 +69,7 @@ class Pressed:
 
 @record
 class Stalled:
-    """The broker itself did not run for `seconds`: nobody else is to blame for that time."""
+    """The broker itself did not run for `seconds`: no peer is to blame for that time."""
 
     seconds: float
 

@@ -1,10 +1,10 @@
 """What breaks inside the broker for one job ends that job, and no other.
 
 The scheduler calls `Breakdowns.of` where work for a job has raised: it could not be read back, or the
-scheduler has a bug. The job is *doomed* then: its tasks end as failed, with the cause, and so do tasks
-that are added later. This happens behind the event, for the caller may still be at work on the job. A
-store that cannot be trusted any more (`StoreFailed`) is no job's failure: it is raised again, and the
-broker ends.
+scheduler has a bug. The job is *terminating* then: its tasks end as failed, with the cause, and so do
+tasks that are added later. This happens behind the event, for the caller may still be at work on the
+job. A store that cannot be trusted any more (`StoreFailed`) is no job's failure: it is raised again,
+and the broker ends.
 """
 
 from __future__ import annotations

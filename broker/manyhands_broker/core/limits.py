@@ -37,11 +37,11 @@ class Limits:
     #: The highest priority of those without a key of their own, and of admins.
     top_priority: int = 1_000
     crash_limit: int = 2
-    #: Work that a slot may have waiting on its node. Longer starves nobody's cores while a message
-    #: travels (0.3 ms); shorter leaves less to take back when one task turns out to be slow.
+    #: Work that a slot may have waiting on its node. More keeps a core busy while a message travels
+    #: (0.3 ms). Less leaves less to take back when one task turns out to be slow.
     horizon: float = 0.05
-    #: A measured task shorter than half of this has one other waiting behind it, so that its slot
-    #: is never idle for the time of a message; longer ones do not notice that time.
+    #: A measured task shorter than half of this has one other waiting behind it. So its slot is never
+    #: idle for the time of a message. Longer tasks do not notice that time.
     lookahead: float = 0.25
     #: Work below which a share is not split further: a message costs as much as this is worth.
     grain: float = 0.002
@@ -52,9 +52,9 @@ class Limits:
     batch_bytes: int = 4 << 20
     #: A node with waiting tasks is asked to give some back when another has had idle slots this long.
     recall_after: float = 0.02
-    #: A task of a speculative job is slow once it has run for so many times the median of those that
-    #: have ended, so many seconds at least, and this share of the job has ended. Below the floor a task
-    #: may merely have waited on its node.
+    #: A task of a speculative job is slow once it has run for `speculate_factor` times the median of
+    #: those that have ended. It must have run for `speculate_floor` seconds, too: before, it may merely
+    #: have waited on its node. And `speculate_share` of the job must have ended.
     speculate_factor: float = 1.5
     speculate_floor: float = 0.5
     speculate_share: float = 0.75
@@ -66,12 +66,12 @@ class Limits:
     resident_bytes: int = 64 << 20
     #: Bytes of stored results that are read for a client at a time.
     page_bytes: int = 4 << 20
-    #: Bytes of them that a client may leave unacknowledged before it is sent more: what it gets after it
-    #: has asked to have them held back.
+    #: Bytes of them that a client may leave unacknowledged before the broker stops sending. So much may
+    #: still come after the client has asked for a pause.
     read_ahead: int = 16 << 20
-    #: How long durable jobs are kept after their end, in seconds.
+    #: How long the journal has durable jobs after their end, in seconds.
     keep_results: float = 7 * 86_400.0
-    #: A fleet is large enough if it would be done with everything in so many seconds.
+    #: Seconds within which a fleet that is large enough would be done with everything.
     scale_within: float = 60.0
     #: Finished jobs that are still shown.
     history: int = 1_000

@@ -1,4 +1,4 @@
-"""What the journal holds: facts about durable jobs, in the order in which they became true."""
+"""What the journal has: facts about durable jobs, in the order in which they became true."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TasksStarted:
 
 @record
 class AttemptsStale:
-    """These tasks are nobody's again, and results of their attempts below `floor` no longer count."""
+    """These tasks wait for a node again; results of their attempts below `floor` no longer count."""
 
     job: str
     indices: list[int]
@@ -142,7 +142,7 @@ class StoredJob:
     options: dict[str, Any]
     submitted: float
     owner: str
-    #: The tasks whose payloads are held, as rising ranges [first, stop). The others below `total` were
+    #: The tasks whose payloads are here, as rising ranges [first, stop). The others below `total` were
     #: never taken: they had ended in an earlier life of the broker.
     taken: list[tuple[int, int]] = field(default_factory=list)
     closed: bool = False

@@ -1,50 +1,50 @@
 """The scheduler: the theory of its operation.
 
-`Core` is a state machine. Something happens (`events`), it changes its books, and says what is to be
-done about it (`effects`). It owns no socket, clock, thread or file: `now` is an argument, everything
-random in it is a heartbeat key, and so a simulator can drive it through any history and check
-`validate()` after every step.
+`Core` is a state machine. Something happens (`events`), it changes its state (`SchedulerState`), and
+says what is to be done about it (`effects`). It owns no socket, clock, thread or file: `now` is an
+argument, and everything random in it is a heartbeat key. So a simulator can drive it through any
+history and check `validate()` after every step.
 
 **Who is there.** A *peer* is a link: one socket's life. Clients open *sessions*, which outlive links;
-nodes join under a boot id, which outlives links too. Whoever speaks without having said hello is
-asked to (`Who`), and that is also how a condemned node learns its fate.
+nodes join under a boot id, which outlives links too. A peer that speaks without having said hello is
+asked to (`Who`). That is also how a condemned node learns its fate.
 
 **Tasks** live in jobs, in columns (`job`), and move along the table in `task_state`. Each time a task is
 given to a node its attempt number rises by one. A result counts only if the task is ASSIGNED, to the
 node on whose link the result came, in the attempt that the result names. This one comparison is what
-makes results exactly-once: a node that was given up for dead and wakes, a message delivered twice, a
-result overtaken by a cancellation all fail it, and are counted and dropped.
+makes results exactly-once. A node that was given up for dead and wakes fails it. So does a message that
+is delivered twice, or a result that a cancellation has overtaken. Such results are counted and dropped.
 
 **By which key.** A peer comes with an *identity* (`model.identity`). It is checked at the hello, which
-nothing can go before, and stays with the session or node; orders about jobs of others are checked each.
+nothing can go before, and stays with the session or node. Each order about a job of others is checked.
 
 **A drain** is everything that can be read from the sockets at one time. Messages only change the
-books; when the drain is over (`Drained`), `dispatcher` gives queued tasks to nodes and gathered results
+state. When the drain is over (`Drained`), `dispatcher` gives queued tasks to nodes and gathered results
 to clients, in as few messages as possible. An idle system drains one message and so answers at once; a
 busy one amortises everything over hundreds of tasks.
 
 **How much.** A node gets work worth `Limits.horizon` seconds for each slot, by the measured duration of
-the function's tasks (`fleet`). The rest of the queue stays here, where it can still go to whoever is
-free. When a node holds more than it can start soon and another has nothing to do, it is asked to give
-half of that back (`Recall`). A new job begins with a task for each slot, or with very little more if an
-earlier job has shown that the function is quick. What one drain gives out is bounded (`dispatcher`): a
-long queue that meets a thousand nodes would otherwise hold up everybody for a second.
+the function's tasks (`fleet`). The rest of the queue stays here, where it can still go to any node that
+is free. A node may have more than it can start soon while another has nothing to do. Then the broker
+asks for half of that back (`Recall`). A new job begins with a task for each slot. It gets very little
+more if an earlier job has shown that the function is quick. What one drain gives out is bounded
+(`dispatcher`): a long queue that meets a thousand nodes would otherwise hold up all peers for a second.
 
-**Near their data.** Tasks that refer to stored values go to a node that has these where waiting for it
-is cheaper than to bring them to another (`placement`).
+**Near their data.** Tasks that refer to stored values go to a node that has these, if waiting for it is
+cheaper than taking them elsewhere (`placement`).
 
 **Whose turn.** By priority, then to the key that has received least, then to that of its sessions, then
 by turns among its jobs (`ready_queue`). What a key may have here is counted in its `Ledger`.
 
-**Stragglers.** When a job asks for it, tasks at its end that take far longer than their like are given
-to a second node as well (`stragglers`), and the first answer counts (`twins`).
+**Stragglers.** A job may ask for second attempts. Then tasks at its end that take far longer than their
+like go to a second node as well (`stragglers`). The first answer counts (`twins`).
 
 **Death.** Heartbeats that stay away make a node suspect, and a suspect's link is probed. Only a link
-that is closed and stays so, or a lease that runs out, condemns it; then all it held is queued again.
+that is closed and stays so, or a lease that runs out, condemns it; then all it had is queued again.
 Tasks whose child died are blamed one by one, for the node knows which one ran. When a whole node died,
-its tasks are blamed if each had a slot of its own; otherwise they become *suspects*, run again without
-others waiting behind them, so that a second death tells. A task blamed `crash_limit` times ends as
-CRASHED, with its story, and the fleet lives on.
+its tasks are blamed if each had a slot of its own. Otherwise they become *suspects*: they run again
+without others waiting behind them, so that a second death tells. A task blamed `crash_limit` times ends
+as CRASHED, with its story, and the fleet lives on.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Store(Protocol):
     """The reading side of a journal. Only what has been committed is seen."""
 
     def has_room(self, nbytes: int) -> bool:
-        """Whether so many more bytes of submissions fit, with a reserve kept for results."""
+        """Whether `nbytes` more of submissions fit, with a reserve left for results."""
 
     def gone(self) -> str:
         """Where the journal's files went, in a sentence; empty while they are where they were."""
@@ -46,7 +46,7 @@ class Store(Protocol):
         """
 
     def function(self, digest: bytes) -> Function | Damaged | None:
-        """A function that was kept."""
+        """A function that was stored."""
 
     def bodies(self, job: str, first: int, stop: int) -> list[Payload | Damaged]:
         """The payloads of tasks `first` to `stop` (excluded), as far as there are such tasks."""

@@ -125,7 +125,7 @@ class Transitions:
         if state.jobs.pop(job.id, None) is None:
             return
         job.session.retire(job)
-        self._rest(job)
+        self._reserve_id(job)
         summary = state.summary(job)
         if job.options.durable:
             summary["ended"] = state.now + state.epoch
@@ -242,8 +242,8 @@ class Transitions:
             job.subscribers.discard(session)
             state.readers[session, job.id] = state.store.last_position(job.id)
 
-    def _rest(self, job: Job) -> None:
-        """Nodes hold results of a job until they are acknowledged, and know it by its id alone."""
+    def _reserve_id(self, job: Job) -> None:
+        """Reserve the id for a while: nodes have results under it until the broker acknowledges."""
         state = self.state
         ids = state.reserved_ids
         # What is being stopped is over once its node has turned its loop, or is given up.

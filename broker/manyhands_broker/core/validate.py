@@ -1,7 +1,7 @@
 """Every invariant of the scheduler, checked the slow way. For tests and the simulator.
 
-It reads everything, so it costs what the books hold; but column by column, at the speed of slices and
-sets, for the simulator calls it after each of millions of events.
+It reads everything, so its cost grows with all that the scheduler has. But it reads column by column, at
+the speed of slices and sets: the simulator calls it after each of millions of events.
 """
 
 from __future__ import annotations
@@ -109,11 +109,11 @@ def _payload_bytes(job: Job) -> int:
 
 def _node(state: SchedulerState, node: Node, owned: int) -> None:
     name = f"node {node.name}"
-    count = node.active + len(node.resting) - len(node.stopping)
+    count = node.active + len(node.held_results) - len(node.stopping)
     if owned != count:
         raise AssertionError(f"{name} has {owned}, counts {count}")
-    if sum(node.holds.values()) != owned:
-        raise AssertionError(f"{name}: holds do not add up")
+    if sum(node.assigned.values()) != owned:
+        raise AssertionError(f"{name}: assigned tasks do not add up")
     load = sum(count * each for count, each in node.loads.values())
     if abs(load - node.load) >= 1e-6 + 1e-9 * load:
         raise AssertionError(f"{name}: load is {node.load}, not {load}")
@@ -134,14 +134,14 @@ def _twins(job: Job, owned: dict[Node | None, int]) -> int:
         if twin.node is not None:
             if (job, index) not in twin.node.twins:
                 raise AssertionError(f"{name}: the twin of task {index} is not with its node")
-            if index in job.cancelling or (chunk, offset) in holder.resting:
+            if index in job.cancelling or (chunk, offset) in holder.held_results:
                 raise AssertionError(f"{name}: task {index} is about to end and runs twice")
             owned[twin.node] += 1
             count += 1
     if any(_state(job, index) != TaskState.ASSIGNED for index in job.speculation.since):
         raise AssertionError(f"{name}: a task that does not run is looked at for being slow")
     if job.speculation.since and not job.speculation.look_due:
-        raise AssertionError(f"{name}: nobody looks whether its tasks are slow")
+        raise AssertionError(f"{name}: no look at its slow tasks is due")
     return count
 
 
@@ -184,7 +184,7 @@ def _job(job: Job, owned: dict[Node | None, int]) -> None:
 
 
 def _inputs(job: Job) -> None:
-    """What unfinished tasks refer to is counted, and nobody is remembered who is gone."""
+    """What unfinished tasks refer to is counted."""
     referring = 0
     for chunk in job.chunks.values():
         referring += len(chunk.inputs)

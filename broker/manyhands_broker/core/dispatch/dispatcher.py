@@ -17,8 +17,8 @@ from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.protocol.messages import Assign, AssignGroup, Given, Recall, Results
 
-#: Tasks that are given out in one drain. More, as when a large fleet comes to a long queue, would keep
-#: the first node waiting for the last, and everybody else for all of them.
+#: Tasks that are given out in one drain. If a large fleet came to a long queue, more would keep the
+#: first node waiting for the last, and clients for all.
 DRAIN_TASKS = 32_768
 #: A payload that the journal has lost altogether.
 _MISSING = Damaged("its arguments are not in the broker's journal any more")
@@ -46,7 +46,8 @@ class Dispatcher:
     def run(self, now: float) -> None:
         """Give out what can be given, level what is uneven, send clients their results."""
         if self._state.queued and self._assign():
-            self._soon()  # nodes whose turn has not come yet are not idle for want of tasks
+            # Nodes whose turn has not come yet are not idle for want of tasks.
+            self._soon()
         else:
             if self._state.overdue:
                 self._speculate(now)
@@ -88,7 +89,8 @@ class Dispatcher:
                 given, size = self._give(job, node, count, groups)
             except Exception as error:  # noqa: BLE001 - reported; it ends this job
                 state.breakdowns.of(error, job)
-                job.ready.clear()  # not again in this drain, behind which the job ends
+                # Not again in this drain, behind which the job ends.
+                job.ready.clear()
                 continue
             sizes[node] = sizes.get(node, 0) + size
             if sizes[node] >= state.limits.batch_bytes:
@@ -149,7 +151,8 @@ class Dispatcher:
                 state.breakdowns.of(error, job)
                 continue
             if fitting is None:
-                continue  # the run that goes on is its last
+                # The run that goes on is its last.
+                continue
             _, bodies, _ = fitting
             for item in piece.chunk.inputs.get(piece.lo, ()):
                 item.comes_to(node)

@@ -1,14 +1,14 @@
 """Tasks go where their stored values are, when that is cheaper than to bring these to a free slot.
 
-For the next tasks of a job that refer to the same values two things are weighed, in seconds: how long
-they would wait for a slot of a node that has the values, and how long the values take to a node that
-could start at once. The wait is what the node has to do by the measured duration of its tasks; but a
-node that has brought no result for a while is taken to bring none for as long again. So a task waits for
-its data no longer than the data would take to come to it, nor than `MOST_WAIT`.
+The next tasks of a job that refer to the same values go together. Two times are weighed for them. One
+is how long they would wait for a slot of a node that has the values. The other is how long the values
+take to a node that could start at once. The wait is what the node has to do, by the measured duration
+of its tasks. A node that has brought no result for a while is taken to bring none for as long again. So
+a task waits for its data no longer than the data would take to come to it, nor than `MOST_WAIT`.
 
-Whatever is known here may be wrong: it costs a transfer, no more. What it costs does not grow with the
-number of nodes: of those that have the values, and of those that can borrow them from their client
-because they run on its host, a few are looked at, each time others.
+Whatever is known here may be wrong: it costs a transfer, no more. The cost of placing does not grow with
+the number of nodes. Some nodes have the values; others run on the client's host and can borrow them. Of
+both a few are looked at, each time others.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _AT_ONCE = 64
 
 
 class Place(NamedTuple):
-    """A node for so many of a job's next tasks."""
+    """A node for `tasks` of a job's next tasks."""
 
     node: Node
     tasks: int

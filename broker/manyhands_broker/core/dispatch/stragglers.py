@@ -1,9 +1,9 @@
 """Which running tasks get a second attempt, and where.
 
-Only the tail of a job is looked at: nothing of it waits any more, most of it has ended, and a slot is
-free after everybody's queued tasks had their turn. A task that is slow then, by the durations of those
-that have ended, is given to another node as well. A job is looked at when its oldest running task may
-have become slow, so that it costs nothing for each event, and for each look only what is slow.
+Only the tail of a job is looked at: nothing of it waits any more, and most of it has ended. Queued tasks
+of all jobs had their turn first, and a slot is still free. A task that is slow then, by the durations of
+those that have ended, is given to another node as well. A job is looked at when its oldest running task
+may have become slow. So an event costs nothing, and a look costs only what is slow.
 """
 
 from __future__ import annotations
@@ -54,9 +54,8 @@ class Speculator:
         for index in list(islice(_until(speculation.since, now - threshold), _AT_ONCE)):
             [piece] = job.pieces([index])
             if index in job.cancelling or index in job.suspects or index in job.blames:
-                del speculation.since[
-                    index
-                ]  # it may be what ends processes: one at a time is enough
+                # It may be what ends processes: one at a time is enough.
+                del speculation.since[index]
                 continue
             node = self._spare(job, piece)
             if node is None:

@@ -1,7 +1,7 @@
 """Who a peer is, by its key, and what that lets it do.
 
-Without keys, on loopback, everybody may do everything. With them, a connection acts in the one role of
-its key: a worker's may only be a node, a client's may only be a client. A client may ask about every
+Without keys, on loopback, every peer may do everything. With keys, a connection acts in the one role of
+its key. A worker's key may only be a node's, a client's only a client's. A client may ask about every
 job and order what concerns its own: the jobs submitted under the same key. What concerns others, and
 the cluster as a whole, takes an admin's key. The cluster key is an admin's and a worker's at once.
 """
@@ -23,9 +23,11 @@ _KEYED = "key:"
 class Identity:
     """What is known of a peer from its key.
 
-    `key` is the public key in hexadecimal, `name` what it is called on the allow-list; both are empty
-    where there are no keys, and the name is for the keys that derive from the cluster key. `priority` is
-    the highest that a client's jobs have among those of others.
+    Args:
+        key: the public key in hexadecimal; empty where there are no keys.
+        name: what the allow-list calls the key; empty for keys that derive from the cluster key, too.
+        role: what the key's holder may be.
+        priority: the highest that a client's jobs have among those of others.
     """
 
     key: str = ""

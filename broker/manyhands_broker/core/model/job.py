@@ -1,7 +1,7 @@
 """Jobs and their tasks, in columns.
 
-A job's tasks live in chunks of 1,024, each a handful of parallel columns: one byte of state, four
-bytes of attempt number, a reference to the holding node and one to the payload. Almost every move is
+A job's tasks live in chunks of 1,024, each a handful of parallel columns. A task has one byte of state,
+four bytes of attempt number, a reference to its node and one to its payload. Almost every move is
 made for a whole range at once, at the speed of slices. A chunk whose tasks have all ended is dropped,
 so a job that stays open for ever costs only what is unfinished in it.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from manyhands_broker.core.model.stored_value import StoredValue
 
 CHUNK = 1_024
-#: Lines that are kept of what went wrong in a job.
+#: Lines in the story of what went wrong in a job.
 STORY_LINES = 100
 #: Stands for a payload that is in the journal only, and is read back when its task is given out.
 SPILLED: Payload = ()
@@ -163,8 +163,8 @@ class Job:
         self.known_by: set[Node] = set()
         #: Whether the broker lacks the function.
         self.waiting = False
-        #: Whether its tasks are held back by somebody's wish; for a moment, because nodes may come
-        #: back that run them already.
+        #: Whether its tasks wait because a user wants it; because nodes may come back in a moment that
+        #: run them already.
         self.paused = False
         self.on_hold = False
         #: Jobs that have to be done first, and the results of those that are.
@@ -181,8 +181,8 @@ class Job:
         self.ending: tuple[Status, bytes] = (Status.CANCELLED, CANCELLED)
         #: Whether tasks that are added end in this way at once.
         self.terminating = False
-        #: Queued tasks that a node may have run before the broker's start and that may not run twice:
-        #: only the node that has them may still end them.
+        #: Queued tasks that may not run twice, and that a node may have run before the broker's start.
+        #: Only the node that has them may still end them.
         self.uncertain: set[int] = set()
         #: Sessions that see the results of this durable job.
         self.subscribers: set[Session] = set()
@@ -196,12 +196,12 @@ class Job:
 
     @property
     def queued(self) -> int:
-        """Tasks that no node holds."""
+        """Tasks that no node has."""
         return self.counts[TaskState.QUEUED]
 
     @property
     def assigned(self) -> int:
-        """Tasks that a node holds."""
+        """Tasks that a node has."""
         return self.counts[TaskState.ASSIGNED]
 
     @property
@@ -217,7 +217,7 @@ class Job:
         return self.closed and not self.queued and not self.assigned
 
     def expected(self, unmeasured: float) -> float:
-        """Seconds that a task is taken to need; `unmeasured` if nobody has ever run the function."""
+        """Seconds that a task is taken to need; `unmeasured` if none of the function has ended yet."""
         if self.estimate is not None:
             return self.estimate
         return unmeasured if self.guess is None else self.guess

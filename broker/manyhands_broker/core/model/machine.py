@@ -1,9 +1,9 @@
 """What a node's machine is under besides the node's tasks, from what its heartbeats say.
 
-Memory: less is available than the node wants to be kept so. Load: other programs keep most of the cores
+Memory: less is available than the node wants to have free. Load: other programs keep most of the cores
 busy. Both set in at one figure and end at another, so that a machine on the edge does not go back and
-forth. Figures are as old as the last heartbeat: those that are too old count as none, and a machine of
-which nothing is known is under nothing, for lost datagrams must never keep work from a node.
+forth. Figures are as old as the last heartbeat, and those that are too old count as none. Without
+figures a machine is under no pressure, for lost datagrams must never keep work from a node.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 #: Kinds of pressure; a machine under both is short of memory above all.
 NONE, LOAD, MEMORY = "", "load", "memory"
 
-#: So much more than what it was too little of must be available before memory is no longer short.
+#: Times the reserve that must be available before memory is no longer short.
 _RELIEF = 1.25
 #: Load of others for each core: from where on it presses, and until it no longer does.
 _BUSY, _CALM = 0.75, 0.5

@@ -20,6 +20,7 @@ class Node:
     __slots__ = (
         "able",
         "active",
+        "assigned",
         "back_by",
         "boot_id",
         "done",
@@ -27,7 +28,7 @@ class Node:
         "draining",
         "free",
         "functions",
-        "holds",
+        "held_results",
         "host_id",
         "info",
         "joined",
@@ -47,7 +48,6 @@ class Node:
         "recall_at",
         "recalling",
         "resources",
-        "resting",
         "row",
         "slots",
         "stopping",
@@ -76,25 +76,26 @@ class Node:
         #: Until when an unlinked node may come back.
         self.back_by = now
         self.draining = False
-        #: Why somebody wants it drained; empty if nobody does.
+        #: Why an operator wants it drained; empty if none does.
         self.drain = ""
         self.lease_until = now
         self.last_result = now
-        #: Tasks that wait or run here; all that are assigned to it, by chunk; and those of them, by
-        #: chunk and offset, that have run and whose results lie here for their clients.
+        #: Tasks that wait or run here.
         self.active = 0
-        self.holds: dict[Chunk, int] = {}
-        self.resting: set[tuple[Chunk, int]] = set()
-        #: Of the tasks that wait or run here, those whose attempt here is the twin of another; and the
-        #: attempts that nobody wants any more, until the node says that they are over: job id, attempt,
-        #: index → what they take.
+        #: All tasks that are assigned to it, by chunk.
+        self.assigned: dict[Chunk, int] = {}
+        #: Those of them, by chunk and offset, that have run and whose results lie here for clients.
+        self.held_results: set[tuple[Chunk, int]] = set()
+        #: Of the tasks that wait or run here, those whose attempt here is the twin of another.
         self.twins: set[tuple[Job, int]] = set()
+        #: Attempts that are not wanted any more, until the node says that they are over: job id,
+        #: attempt, index → what they take.
         self.stopping: dict[tuple[str, int, int], Resources] = {}
-        #: Seconds of work held, by the estimates of the time of assignment; and its parts: job →
+        #: Seconds of work here, by the estimates of the time of assignment; and its parts: job →
         #: [tasks, seconds each].
         self.load = 0.0
         self.loads: dict[Job, list[float]] = {}
-        #: Held tasks that are suspected of having ended a node: no others wait behind them.
+        #: Tasks here that are suspected of having ended a node: no others wait behind them.
         self.suspects = 0
         #: Digests of the functions that the node has been sent.
         self.functions: set[bytes] = set()
@@ -112,7 +113,7 @@ class Node:
         self.able = False
         self.tier: int | None = None
         self.done = 0
-        #: What the node has by name, and what of it no held task takes.
+        #: What the node has by name, and what of it no task takes.
         self.resources: dict[str, float] = {}
         self.free: dict[str, float] = {}
         #: What it is like; `None` if it does not say, and is trusted with everything.
@@ -129,9 +130,9 @@ class Node:
         """The node says what it has; `cpus` are its slots unless it says otherwise."""
         self.resources = {"cpus": float(self.slots), **resources}
         self.free = dict(self.resources)
-        for chunk, count in self.holds.items():
+        for chunk, count in self.assigned.items():
             self._take(chunk.job, count)
-        for chunk, _ in self.resting:
+        for chunk, _ in self.held_results:
             self._take(chunk.job, -1)
         for taken in self.stopping.values():
             self._occupy(taken, 1)
@@ -158,7 +159,7 @@ class Node:
         """Count tasks that were assigned here, of about `each` seconds."""
         count = piece.size
         self.active += count
-        self.holds[piece.chunk] = self.holds.get(piece.chunk, 0) + count
+        self.assigned[piece.chunk] = self.assigned.get(piece.chunk, 0) + count
         if piece.chunk.job.resources:
             self._take(piece.chunk.job, count)
         entry = self.loads.get(piece.chunk.job)
@@ -173,21 +174,21 @@ class Node:
     def lose(self, piece: Piece) -> None:
         """Count tasks that are no longer here."""
         chunk = piece.chunk
-        left = self.holds[chunk] - piece.size
+        left = self.assigned[chunk] - piece.size
         if left:
-            self.holds[chunk] = left
+            self.assigned[chunk] = left
         else:
-            del self.holds[chunk]
-        if not self.resting:
+            del self.assigned[chunk]
+        if not self.held_results:
             self._relieve(chunk.job, piece.indices)
             return
         self._relieve(chunk.job, self._working(piece))
-        self.resting.difference_update((chunk, offset) for offset in range(piece.lo, piece.hi))
+        self.held_results.difference_update((chunk, offset) for offset in range(piece.lo, piece.hi))
 
-    def rest(self, piece: Piece) -> None:
+    def hold_results(self, piece: Piece) -> None:
         """Count tasks that have run, and whose results lie here until their client has them."""
         working = self._working(piece)
-        self.resting.update((piece.chunk, offset) for offset in range(piece.lo, piece.hi))
+        self.held_results.update((piece.chunk, offset) for offset in range(piece.lo, piece.hi))
         self._relieve(piece.chunk.job, working)
 
     def stop(self, attempt: tuple[str, int, int], resources: Resources) -> None:
@@ -208,7 +209,7 @@ class Node:
     def _working(self, piece: Piece) -> list[int]:
         chunk = piece.chunk
         offsets = range(piece.lo, piece.hi)
-        return [chunk.base + o for o in offsets if (chunk, o) not in self.resting]
+        return [chunk.base + o for o in offsets if (chunk, o) not in self.held_results]
 
     def _relieve(self, job: Job, indices: Sequence[int]) -> None:
         """These tasks take neither time nor resources any more."""
@@ -223,7 +224,8 @@ class Node:
         self.load -= count * entry[1]
         if not entry[0]:
             del self.loads[job]
-        if not self.active:  # what rounding left
+        if not self.active:
+            # What rounding left.
             self.load = 0.0
             if job.resources:
                 self.free = dict(self.resources)

@@ -1,12 +1,12 @@
 """What the clients and nodes of one key have at the broker, and what they may have.
 
 Every budget is per key: a client that opens a hundred sessions has no more than one with a single
-session. All who come without a key of their own count as one: everybody on a broker without keys, the
-broker's own user over a Unix socket, and those who use the cluster key.
+session. All clients and nodes without a key of their own count as one. Such are all peers of a broker
+without keys, the broker's own user over a Unix socket, and holders of the cluster key.
 
 A ledger is counted up and down with each event, which costs a few additions. `validate` counts all of
-it anew. A request that would go beyond a budget is refused with a sentence: which budget it is, how
-large, and what to do. `state.counters` counts the refusals.
+it anew. The broker refuses a request that would go beyond a budget, in a sentence: which budget it is,
+how large, and what to do. `state.counters` counts the refusals.
 
 **Windows.** The window of a key is shared among its sessions. Each is told its share, and keeps what
 goes beyond at its client; shares are halved when the number of sessions doubles. What comes all the
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from manyhands_broker.core.model.requirements import Kind
     from manyhands_broker.core.model.session import Session
 
-#: Those without a key of their own may have so many times the sessions of one key.
+#: Times the sessions of one key that all peers without a key of their own may have together.
 MANY = 16
 #: What the results and answers of all sessions of a key may take, in those of one session.
 SESSIONS_WORTH = 4
@@ -53,7 +53,7 @@ BUDGETS = (
 
 
 class Ledger:
-    """The books of one key; `key` is empty for all who have none of their own."""
+    """What one key has; `key` is empty for all peers without one of their own."""
 
     __slots__ = (
         "answer_bytes",
@@ -201,7 +201,7 @@ class Ledger:
         return ("functions", self.refuse_function(cost)) if cost else ("", "")
 
     def refuse_function(self, cost: int) -> str:
-        """Why so many more bytes of functions and options may not come; empty if they may."""
+        """Why `cost` more bytes of functions and options may not come; empty if they may."""
         most = self.limits.function_bytes
         if self.function_bytes + cost <= most:
             return ""

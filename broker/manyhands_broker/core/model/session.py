@@ -11,7 +11,7 @@ from manyhands_broker.core.model.quotas import Ledger
 from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages import InputGroup, JobStanding, ResultGroup, TaskStanding
 
-#: Payload bytes and payload frames in one message of results, save that a single group is never split.
+#: Payload bytes and payload frames in one message of results; a single group is never split.
 #: Well below the wire's limits for a header and for frames, which count for the message as a whole.
 MESSAGE_BYTES = 8 << 20
 MESSAGE_FRAMES = 16_384
@@ -94,8 +94,8 @@ class Session:
         self.standing_parts = 0
         #: Tasks that may run at once, as the client asked; 0 is no limit.
         self.limit = 0
-        #: The same where it is below the fleet's slots, else 0: then it bounds what is assigned, and
-        #: no task of the session waits on a node for its slot.
+        #: The same where it is below the fleet's slots, else 0. It bounds what is assigned: then no task
+        #: of the session waits on a node for its slot.
         self.cap = 0
         self.assigned = 0
         #: Tasks that have not ended, and the bytes of their payloads.
@@ -106,8 +106,8 @@ class Session:
         self.unacked: deque[tuple[int, list[ResultGroup], int]] = deque()
         self.unacked_bytes = 0
         self.result_limit = result_limit
-        #: Bytes of answers to queries that may not have been read; and those behind which a ping was
-        #: sent: (its number, bytes since the one before).
+        #: Bytes of answers to queries that the client may not have read yet. And the pings sent behind
+        #: answers: (the ping's number, bytes since the ping before).
         self.answer_bytes = 0
         self.answers: deque[tuple[int, int]] = deque()
         #: Jobs that are over, with their number of tasks: a submission may come twice.
@@ -139,7 +139,7 @@ class Session:
             self.retired.popitem(last=False)
 
     def fit(self, slots: int) -> None:
-        """The fleet has so many slots now."""
+        """The fleet has `slots` slots now."""
         self.cap = self.limit if self.limit < slots else 0
 
     @property
@@ -166,12 +166,12 @@ class Session:
             ledger.tasks += tasks
 
     def charge(self, seconds: float) -> None:
-        """It was given work of so many seconds."""
+        """Count work of `seconds` that the session was given."""
         self.vtime += seconds
         self.ledger.vtime += seconds
 
     def next_message(self) -> tuple[int, list[ResultGroup]] | None:
-        """Number fresh results as a message, kept until it is acknowledged; `None` if there are none."""
+        """Number fresh results as a message until it is acknowledged; `None` if there are none."""
         if not self.fresh:
             return None
         self.seq += 1
@@ -197,9 +197,9 @@ class Session:
             self.ledger.unacked -= size
 
     def answered(self, size: int, ping: int) -> bool:
-        """Count an answer of so many bytes; whether to send a ping of this number behind it.
+        """Count an answer of `size` bytes; return whether to send a ping of number `ping` behind it.
 
-        The number is one that nobody can guess: a client that repeats it has read the answers before it.
+        No client can guess the number: one that repeats it has read the answers before it.
         """
         self.answer_bytes += size
         self.ledger.answer_bytes += size

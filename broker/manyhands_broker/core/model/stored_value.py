@@ -13,7 +13,9 @@ MAX_PLACES = 64
 
 
 class StoredValue(Generic[N]):
-    """A value of a session. It leaves its `shelf` when nobody has it, waits for it or refers to it.
+    """A value of a session.
+
+    It leaves its `shelf` when no node has it or waits for it, and no task needs it.
 
     Args:
         key: its key, under which it stands on the shelf.
@@ -61,7 +63,7 @@ class StoredValue(Generic[N]):
             self.settle()
 
     def settle(self) -> None:
-        """Forget it if nobody needs it."""
+        """Leave the shelf if no node and no task needs the value."""
         needed = self.tasks or self.waiting or self.holders
         if not needed and self._shelf.get(self.key) is self:
             del self._shelf[self.key]

@@ -3,9 +3,9 @@
 ========== ===================================================================================
 state       meaning
 ========== ===================================================================================
-QUEUED      the broker holds it; no node does
-ASSIGNED    a node holds it, under the task's present attempt number; where it runs twice
-            (`state.twins`), another node holds it too, under another number
+QUEUED      the broker has it; no node does
+ASSIGNED    a node has it, under the task's present attempt number; where it runs twice
+            (`state.twins`), another node has it too, under another number
 DONE        it returned a value
 FAILED      it ended in any other way; no further attempt
 CANCELLED   it was cancelled before it ended

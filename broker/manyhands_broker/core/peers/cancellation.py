@@ -1,4 +1,4 @@
-"""Ending tasks that somebody does not want any more."""
+"""Ending tasks that are not wanted any more."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Cancellation:
             if not job.closed:
                 self._state.record(JobClosed(job.id, job.total))
                 job.close()
-        self.rest(job)
+        self.remaining(job)
         if job.finished:
             self._transitions.retire(job)
 
@@ -55,11 +55,11 @@ class Cancellation:
             state.counters["jobs_broken"] += 1
             terminate(job, cause)
             try:
-                self.rest(job)
+                self.remaining(job)
             except Exception as error:  # noqa: BLE001 - reported; there is nothing left to try
                 state.breakdowns.of(error, None)
 
-    def rest(self, job: Job) -> None:
+    def remaining(self, job: Job) -> None:
         """Cancel every task that has not ended."""
         for piece in job.every_piece(TaskState.QUEUED):
             self._transitions.cancel(piece, None)

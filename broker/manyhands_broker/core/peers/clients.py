@@ -114,7 +114,8 @@ class Clients:
             session.forget_answers()
         before = state.session_of.get(peer)
         if before is not None and before is not session:
-            self.lost(before, now)  # a link is one session's
+            # A link is one session's.
+            self.lost(before, now)
         session.peer = peer
         session.lost_at = None
         session.heard = now
@@ -229,10 +230,10 @@ class Clients:
             case Detach(job_id):
                 self._durable.detach(session, job_id)
             case Throttle(job_id, hold):
-                self._durable.throttle(session, job_id, hold=hold)
+                self._durable.throttle(session, job_id, pause=hold)
 
     def lost(self, session: Session, now: float) -> None:
-        """The session has no link; it is kept for a grace time."""
+        """The session has no link; it may come back for a grace time."""
         self._unlink(session)
         session.lost_at = now
         self._state.timers.at(
@@ -265,7 +266,7 @@ class Clients:
         self._durable.leave(session)
         state.ready.drop(session)
         for job in list(session.jobs.values()):
-            self._cancellation.rest(job)
+            self._cancellation.remaining(job)
             job.close()
             if job.finished:
                 self._transitions.retire(job)
@@ -304,8 +305,8 @@ class Clients:
             self._cancel_whole(job)
 
     def _cancel_whole(self, job: Job) -> None:
-        """Cancel a job on somebody else's behalf: its own session is to know, for another broker."""
-        self._standings.job(job, cancelled=job.total)
+        """Cancel a job for another session: the job's own is told, to tell the next broker."""
+        self._standings.tell(job, cancelled=job.total)
         self._cancellation.whole(job)
 
     def _probe_later(self, session: Session, now: float) -> None:

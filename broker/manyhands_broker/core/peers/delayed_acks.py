@@ -1,8 +1,8 @@
-"""Confirmations that nobody waits for: sent when they are worth a message, or a moment later.
+"""Acknowledgements that no peer waits for: sent when they are worth a message, or a moment later.
 
-A lone task needs four messages on its way out and back; confirming each hop at once would make it
-seven, and the other three would compete with the next task for the same cores. What somebody does wait
-for (a durable submission, a large result that occupies a node's memory) is confirmed at once.
+A lone task needs four messages on its way out and back. Confirming each hop at once would make seven,
+and the other three would compete with the next task for the same cores. What a peer does wait for is
+confirmed at once: a durable submission, a large result that occupies a node's memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Jobs that outlive their client and the broker: held by the journal, read back from it."""
+"""Jobs that outlive their client and the broker: in the journal, and read back from it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Durable:
     def refuse(self, group: SubmitGroup, options: JobOptions, known: int | None = None) -> None:
         """Raise `ProtocolError` if tasks cannot be taken.
 
-        `known`: so many tasks of the job are here; `None` if there is no such job yet.
+        `known`: how many tasks of the job are here; `None` if there is no such job yet.
         """
         state = self._state
         if known is not None and group.first > known:
@@ -140,10 +140,10 @@ class Durable:
         """Say that there are no results of a job for this session."""
         self._state.send(session.peer, Detach(job_id))
 
-    def throttle(self, session: Session, job_id: str, *, hold: bool) -> None:
-        """Hold back results from a session that is attached, or go on where that began."""
+    def throttle(self, session: Session, job_id: str, *, pause: bool) -> None:
+        """Pause the results of a session that is attached, or go on where the pause began."""
         state, reader = self._state, (session, job_id)
-        if not hold:
+        if not pause:
             if reader in state.paused_readers:
                 state.readers[reader] = state.paused_readers.pop(reader)
             return
@@ -172,7 +172,7 @@ class Durable:
             job.subscribers.discard(session)
 
     def page(self) -> None:
-        """Read on for everyone who can take more."""
+        """Read on for every session that can take more."""
         state = self._state
         for (session, job_id), position in list(state.readers.items()):
             if not self._may_read(session):
@@ -212,7 +212,7 @@ class Durable:
 
     @property
     def reading(self) -> bool:
-        """Whether somebody has stored results to come and room for them."""
+        """Whether some session has stored results to come and room for them."""
         return any(self._may_read(session) for session, _ in self._state.readers)
 
     def _may_read(self, session: Session) -> bool:
@@ -262,7 +262,7 @@ class Durable:
         if isinstance(function, Function):
             state.functions.add(function, job.session.account)
         job.waiting = not state.functions.use(job, trusted=False)
-        # From the first drain on: until then nobody could come back.
+        # From the first drain on: until then no node could come back.
         state.timers.at(state.now, lambda now: self._await_nodes(job, now), job)
         if isinstance(function, Damaged):
             self.lose(job, job.every_piece(TaskState.QUEUED), function.reason)
@@ -274,7 +274,7 @@ class Durable:
             self._transitions.retire(job)
 
     def lose(self, job: Job, pieces: Iterable[Piece], reason: str) -> None:
-        """End queued tasks of which the journal has lost what they need, all for one reason."""
+        """End queued tasks for which the journal has lost what they need, all for one reason."""
         pieces = list(pieces)
         count = sum(piece.size for piece in pieces)
         text = f"{count} tasks of job {job.id} cannot run: {reason}"

@@ -1,4 +1,4 @@
-"""What nodes say: how they come in, hold, report, leave."""
+"""What nodes say: how they come in, take tasks, report, leave."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from manyhands_shared.protocol.messages import (
 
 
 class Nodes:
-    """Nodes: how they come in, hold tasks, report, and are condemned."""
+    """Nodes: how they come in, take tasks, report, and are condemned."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Nodes:
         self._value_relay = value_relay
         self._delayed_acks = delayed_acks
         self._orphans = orphans
-        #: Hellos under a name that another node holds, until that one has proved dead or alive.
+        #: Hellos under a name that another node has, until that one has proved dead or alive.
         self._rivals: dict[str, tuple[bytes, WorkerHello, Identity]] = {}
 
     def hello(self, peer: bytes, hello: WorkerHello, who: Identity, now: float) -> None:
@@ -123,7 +123,8 @@ class Nodes:
         node.lease_until = now + state.limits.lease
         state.fleet.update(node, capabilities=True)
         self._welcome(node, keep)
-        if node.drain:  # the order may have been lost with the old link
+        # The order may have been lost with the old link.
+        if node.drain:
             state.send(peer, Drain(node.drain))
         # A cancellation that was on its way over the old link may be lost with it.
         for span in keep:
@@ -249,7 +250,7 @@ class Nodes:
             node.phi = 0.0
 
     def pressed(self, row: int, boot_id: bytes, level: str) -> None:
-        """Its machine is short of memory, or kept busy by others, or is no longer."""
+        """Its machine is short of memory, or busy with other programs, or is no longer."""
         node = self._at(row, boot_id)
         if node is None or node.pressure == level:
             return
@@ -290,7 +291,7 @@ class Nodes:
         node.linked = False
         active, precise = node.active, node.active <= node.slots
         twins.put_all_first(node)
-        for chunk in list(node.holds):
+        for chunk in list(node.assigned):
             for piece in runs(chunk, node):
                 if blame:
                     self._outcomes.blame(piece, node, why, precise)
@@ -374,7 +375,7 @@ class Nodes:
         return [accepted] if accepted.indices else []
 
     def _relink(self, node: Node, peer: bytes, hello: WorkerHello) -> list[Span]:
-        """Settle the books on a new link: what the node says it holds, against what it got."""
+        """Over a new link: compare what the node says it has with what it was given."""
         state = self._state
         if node.peer != peer:
             state.fleet.by_peer.pop(node.peer, None)
@@ -402,7 +403,7 @@ class Nodes:
             if indices:
                 keep.append(Span(span.job, span.attempt, indices))
                 confirmed.update((span.job, index) for index in indices)
-        for chunk in list(node.holds):
+        for chunk in list(node.assigned):
             for piece in runs(chunk, node):
                 for offset, index in enumerate(piece.indices, piece.lo):
                     if (chunk.job.id, index) not in confirmed:
@@ -486,7 +487,7 @@ class Nodes:
 
 
 def _without_stopped(node: Node, holding: list[Span]) -> list[Span]:
-    """What a node holds that was not being stopped when its link broke: it drops the rest itself."""
+    """What a node has that was not being stopped when its link broke: it drops the rest itself."""
     stopping = list(node.stopping)
     if not stopping:
         return holding

@@ -100,4 +100,4 @@ class Orders:
         if job.options.durable:
             self._state.record(JobMarked(job.id, mark))
         else:
-            self._standings.job(job)
+            self._standings.tell(job)

@@ -1,8 +1,8 @@
 """Attempts that nodes bring back from before the broker's start, for jobs it does not know yet.
 
-Attached jobs are held by their clients' sessions: after a restart the client submits them again, with
-the same ids, in as many messages as it likes. Until then the nodes keep running them, and here is the
-list of what they run. What nobody claims within the session grace is stopped.
+An attached job is with its client's session. After a restart the client submits it again, with the same
+id, in as many messages as it likes. Until then the nodes go on running its tasks, and here is the list
+of what they run. The broker stops what no client claims within the session grace.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from manyhands_shared.protocol.messages import ResultGroup, Span, Status
 
 #: The highest attempt that a node may claim to run: many more must be left to be given out.
 MAX_CLAIM = 1 << 30
-#: Bytes of results that are kept for jobs nobody has submitted yet. Beyond that a task runs again.
+#: Bytes of results of jobs that no client has submitted yet. Beyond that a task runs again.
 MAX_BYTES = 64 << 20
 
 
@@ -48,14 +48,14 @@ class Orphans:
         return job_id in self._tasks
 
     def waits_for(self, job_id: str, index: int) -> bool:
-        """Whether a task is here: some node has it, and nobody has submitted it yet."""
+        """Whether a task is here: some node has it, and no client has submitted it yet."""
         return index in self._tasks.get(job_id, ())
 
     def add(self, node: Node, span: Span) -> tuple[Span, list[tuple[Node, Span]]]:
-        """A node holds these.
+        """A node has these.
 
         Returns:
-            What of them it is to keep; what other nodes run in vain now, as this is a later attempt.
+            What of them it is to keep; what other nodes run for nothing now, as this is a later attempt.
         """
         tasks = self._tasks.setdefault(span.job, {})
         accepted = []
@@ -74,7 +74,7 @@ class Orphans:
         return Span(span.job, span.attempt, accepted), unwanted
 
     def result(self, node: Node, group: ResultGroup) -> bool:
-        """Keep results until their job is known; false if nobody waits for them."""
+        """Keep results until their job is known; false if they are of no attempt here."""
         tasks = self._tasks.get(group.job, {})
         places = [
             (index, place)
@@ -87,7 +87,7 @@ class Orphans:
             return False
         size = total(group.bodies)
         if self._bytes + size > MAX_BYTES:
-            # The node lets go of them now: whoever submits them has them run again.
+            # The node lets go of them now: they run again once their client submits them.
             for index, _ in places:
                 del tasks[index]
             return False
@@ -103,7 +103,7 @@ class Orphans:
 
         Returns:
             The tasks that nodes have; the results that have come of them already; what nodes run of
-            it in vain.
+            it for nothing.
         """
         adopted: list[Adoption] = []
         results: list[tuple[Node, ResultGroup]] = []
@@ -115,10 +115,12 @@ class Orphans:
                 piece
                 for piece in job.pieces([index])
                 if piece.chunk.states[piece.lo] == TaskState.QUEUED
-                and piece.chunk.attempts[piece.lo] < attempt.number  # the others were counted
+                # The others were counted.
+                and piece.chunk.attempts[piece.lo] < attempt.number
             ]
             if not attempt.node.suits(job.kind):
-                pieces = []  # it was never given this
+                # The broker never gave it this.
+                pieces = []
             adopted += [Adoption(piece, attempt.node, attempt.number) for piece in pieces]
             if attempt.group is not None:
                 result = _single(attempt.group, attempt.place)
@@ -147,7 +149,7 @@ class Orphans:
         self._drop(node, ended=True)
 
     def give_up(self) -> list[tuple[Node, Span]]:
-        """Nobody came for these: what to stop where."""
+        """Forget what no client has claimed; return what to stop where."""
         spans = [
             (attempt.node, Span(job_id, attempt.number, [index]))
             for job_id, tasks in self._tasks.items()

@@ -1,8 +1,9 @@
 """What clients ask and order: who may, and how much of the answers may wait to be read.
 
-Nothing else holds answers back: each is sent at once, and waits with the transport until it is read. So
-a ping goes behind each so many bytes of them, with a number that nobody can guess. A client that answers
-it has read them. One that leaves too much unread gets refusals instead, which are small.
+Nothing else delays answers: the broker sends each at once, and it waits with the transport until the
+client reads it. So the broker sends a ping behind every 64 KiB of answers, with a number that no client
+can guess. A client that answers the ping has read them. One that leaves too much unread gets refusals
+instead, which are small.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How attempts end: results, crashes, blame, and what a node really holds."""
+"""How attempts end: results, crashes, blame, and what a node really has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OF_ONE = frozenset((Status.OK, Status.HELD, Status.CRASHED))
 
 
 class Outcomes:
-    """What becomes of tasks that nodes hold."""
+    """What becomes of tasks that nodes have."""
 
     def __init__(self, transitions: Transitions, orphans: Orphans) -> None:
         self._transitions = transitions
@@ -30,7 +30,7 @@ class Outcomes:
         self._orphans = orphans
 
     def results(self, node: Node, group: ResultGroup) -> None:
-        """Tasks that a node says have ended: those that it holds in this attempt have."""
+        """Tasks that a node says have ended: those that it has in this attempt have."""
         try:
             self._results(node, group)
         except Exception as error:  # noqa: BLE001 - reported; it ends the job
@@ -53,7 +53,8 @@ class Outcomes:
             # The client has submitted only a part of it yet, and the others must not be forgotten.
             self._orphans.result(node, group)
         node.done += count
-        if count and group.seconds:  # without, it is about results that were told of before
+        # Without seconds, the group is about results that were told of before.
+        if count and group.seconds:
             self._charge_remainder(job, count, group.seconds)
             job.measured(count, group.seconds)
         owned = list(self.owned(node, Span(group.job, group.attempt, group.indices)))
@@ -68,7 +69,7 @@ class Outcomes:
     def _charge_remainder(self, job: Job, count: int, seconds: float) -> None:
         """Charge what tasks took beyond what was expected, and charged, when they were given out.
 
-        Or jobs whose tasks nobody has measured yet would be cheap, however long these take. A node
+        Or jobs whose tasks are not measured yet would be cheap, however long these take. A node
         that exaggerates is believed only as far as there was time since the job came.
         """
         state = self._state
@@ -78,7 +79,7 @@ class Outcomes:
             job.session.charge(rest)
 
     def _let_go(self, node: Node, group: ResultGroup, counting: list[Piece]) -> None:
-        """Have a node keep no results for a client that are stale: nobody will fetch them."""
+        """Have a node let go of held results that are stale: no client will fetch them."""
         if Status.HELD not in group.statuses:
             return
         count = {index for piece in counting for index in piece.indices}
@@ -110,12 +111,13 @@ class Outcomes:
                 if job.speculation is not None:
                     job.speculation.since.pop(index, None)
                     twins.stop(state, piece)
-                node.rest(piece)
+                node.hold_results(piece)
                 self._held_for_client(job, node, _part(group, [place]))
             elif status == Status.CANCELLED:
                 if index in job.cancelling or job.terminating or job.options.durable:
                     self._transitions.cancel(piece, node)
-                else:  # it was another broker's wish, or for a session that this one had given up
+                else:
+                    # Another broker wanted it, or this one for a session that it had given up.
                     self._transitions.requeue(piece, node)
             elif status == Status.CRASHED:
                 self._crashed(piece, node, body)
@@ -152,7 +154,7 @@ class Outcomes:
             self._state.send(node.peer, Relay([Span(job.id, span.attempt, list(piece.indices))]))
 
     def assigned(self, job: Job, span: Span) -> Iterator[tuple[Piece, Node]]:
-        """The tasks of `span` that a node holds in just this attempt, one by one."""
+        """The tasks of `span` that a node has in just this attempt, one by one."""
         for piece in list(job.pieces(span.indices)):
             chunk = piece.chunk
             for offset in range(piece.lo, piece.hi):
@@ -170,11 +172,11 @@ class Outcomes:
 
         Those that had run already, and whose results are lost with the node, are not to blame.
         """
-        if node.resting and piece.size > 1:
+        if node.held_results and piece.size > 1:
             for single in piece.singles():
                 self.blame(single, node, why, precise)
             return
-        if (piece.chunk, piece.lo) in node.resting:
+        if (piece.chunk, piece.lo) in node.held_results:
             self._transitions.requeue(piece, node)
             return
         job = piece.chunk.job
@@ -222,7 +224,7 @@ class Outcomes:
         self._transitions.end_alike(piece, node, Status.CRASHED, failure.encode())
 
     def owned(self, node: Node, span: Span) -> Iterator[Piece]:
-        """The part of `span` that `node` holds in just this attempt, each task once."""
+        """The part of `span` that `node` has in just this attempt, each task once."""
         job = self._state.jobs.get(span.job)
         if job is None:
             return
@@ -272,7 +274,7 @@ def _part(group: ResultGroup, places: Sequence[int]) -> ResultGroup:
 
 
 def runs(chunk: Chunk, node: Node) -> Iterator[Piece]:
-    """What `node` holds of `chunk`, in runs of one attempt. Moving what is yielded is allowed."""
+    """What `node` has of `chunk`, in runs of one attempt. Moving what is yielded is allowed."""
     holders, attempts = chunk.holders, chunk.attempts
     lo = 0
     while lo < len(holders):

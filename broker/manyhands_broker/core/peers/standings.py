@@ -1,7 +1,8 @@
-"""What a job was told and what its tasks have behind them, kept over the broker's restart.
+"""What a job was told and what its tasks have behind them, beyond the broker's restart.
 
-The journal has it of durable jobs. Of an attached job its client has it: told whenever it changes, all
-of it again over a new link, and given back when the client submits the job to another broker.
+The journal has it of durable jobs. Of an attached job its client has it. The broker tells the client
+whenever it changes, and all of it again over a new link. The client gives it back when it submits the
+job to another broker.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from manyhands_shared.protocol.messages import JobStanding, Standing, TaskStandi
 
 #: Tasks in one message.
 MESSAGE_TASKS = 4_096
-#: Jobs to come and tasks of them, all together, of which a session may say something; a story counts
+#: Jobs to come and tasks of them, all together, that a session may say something about; a story counts
 #: for more the longer it is.
 MOST_PARTS = 1 << 18
 _PART_CHARS = 64
@@ -27,7 +28,7 @@ class Standings:
     def __init__(self, state: SchedulerState) -> None:
         self._state = state
 
-    def job(self, job: Job, cancelled: int = 0) -> None:
+    def tell(self, job: Job, cancelled: int = 0) -> None:
         """A job was paused or resumed, or its first `cancelled` tasks were cancelled."""
         if not job.options.durable:
             self._state.send(job.session.peer, Standing([self._of_job(job, cancelled)], []))

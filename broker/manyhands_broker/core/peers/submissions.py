@@ -97,7 +97,7 @@ class Submissions:
         self._delayed_acks.accept(session, counts, count, now=durable)
 
     def _refer(self, session: Session, inputs: list[InputGroup], most: int) -> None:
-        """What of the stored values the tasks of a submission, at `most` so many, refer to."""
+        """Note which stored values the tasks of a submission, at most `most`, refer to."""
         for group in inputs:
             most -= group.count
             job = session.jobs.get(group.job)
@@ -105,7 +105,8 @@ class Submissions:
                 items = self._value_relay.referred(session, group)
                 job.refer(group.first, group.count, items)
                 for item in items:
-                    item.settle()  # where all of these tasks have ended
+                    # Where all of these tasks have ended.
+                    item.settle()
 
     def _reject(self, session: Session, group: SubmitGroup, reason: str) -> None:
         """Turn a group down. Where there is no job, all of it is: it need not be closed then."""
@@ -114,7 +115,8 @@ class Submissions:
             first = group.first
             mine = known.session is session
             if mine or (known.options.durable and not self._state.is_of_another(session, known.id)):
-                first = max(first, known.total)  # what is here already stays
+                # What is here already stays.
+                first = max(first, known.total)
             if mine:
                 # What comes after it, perhaps on its way already, is not taken either.
                 known.close()
@@ -256,7 +258,7 @@ class Submissions:
             )
             job.ending = Status.TIMED_OUT, failure.encode()
             job.terminating = True
-            self._cancellation.rest(job)
+            self._cancellation.remaining(job)
 
     def function(self, session: Session, message: Function) -> None:
         """A client sends a function: its jobs that have waited for it go on."""

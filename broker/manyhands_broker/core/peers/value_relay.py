@@ -1,8 +1,8 @@
 """Stored values on their way from the client that keeps them to nodes that cannot borrow them.
 
-The broker keeps none. It knows which nodes wait for one, asks the client once, and passes the answer
-on to all of them; and which nodes have one, so that it can tell them when it is gone, and give tasks to
-those that have what they need (`placement`).
+The broker stores no value. It knows which nodes wait for one, asks the client once, and passes the
+answer on to all of them. It knows which nodes have one, too. It tells them when the value is gone, and
+gives tasks to nodes that have what these need (`placement`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ValueRelay:
         self.rate = ASSUMED_RATE
 
     def seconds(self, nbytes: int) -> float:
-        """How long values of so many bytes take from their client to a node, if they have to come.
+        """How long `nbytes` of values take from their client to a node, if they have to come.
 
         They come here as a whole first, and only then go on.
         """
@@ -64,7 +64,7 @@ class ValueRelay:
                 self._state.ready.add(job)
 
     def ended(self, session: Session) -> None:
-        """A session is forgotten, and what it kept is gone."""
+        """A session is over, and its stored values are gone."""
         owner = public_name(session.token)
         if self._sessions.get(owner) is session:
             del self._sessions[owner]
@@ -90,7 +90,8 @@ class ValueRelay:
         """A node needs a value."""
         session = self._sessions.get(want.owner)
         young = self._state.now - self._state.started < self._state.limits.session_grace
-        if session is None and not young:  # else it may come back, from before the broker's start
+        # Soon after the broker's start, the session may still come back from before.
+        if session is None and not young:
             self._state.send(node.peer, Stock(want.key, []))
             return
         shelf = self._shelves.setdefault(want.owner, {})

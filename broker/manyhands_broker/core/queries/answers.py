@@ -18,10 +18,10 @@ from manyhands_broker.core.queries.explain import reasons
 from manyhands_broker.core.queries.job_lookup import live_job
 from manyhands_broker.core.state.scheduler_state import SchedulerState
 
-#: Jobs in one answer: it is a single header frame, and nobody reads more at a time.
+#: Jobs in one answer: it is a single header frame, and no person reads more at a time.
 PAGE_JOBS = 1_000
-#: Bytes of one answer behind which a page ends, older events are left out, and nodes are told of in
-#: fewer words: clients and nodes choose the texts in it.
+#: Bytes of one answer: clients and nodes choose the texts in it. Behind these a page ends, older events
+#: are left out, and nodes are told of in fewer words.
 PAGE_BYTES = 1 << 20
 #: What is told of a node only as long as there is room.
 _LONG = ("resources", "free", "labels", "lacks")
@@ -57,7 +57,7 @@ def describe_node(
         "resources": dict(node.resources),
         "free": dict(node.free),
         "held": node.active,
-        "lent": len(node.resting),
+        "lent": len(node.held_results),
         "running": min(node.active, node.slots),
         "window": node.window,
         "done": node.done,

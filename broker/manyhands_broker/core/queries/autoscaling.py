@@ -24,7 +24,7 @@ _KINDS = 32
 def summary(state: SchedulerState) -> dict[str, Any]:
     """The cluster in figures that cost no more for ten million tasks than for ten.
 
-    ``queued``: tasks that no node holds. ``held``: tasks that nodes hold, ``running`` of them on a slot.
+    ``queued``: tasks that no node has. ``held``: tasks that nodes have, ``running`` of them on a slot.
     ``slots``: of nodes that take work. ``slots_wanted``: see the function of that name; ``wanted`` is
     the same by what tasks need of a node, the most wanted first. ``nodes``: by state.
     ``node_cpu`` (cores) and ``node_resident`` (bytes): of all nodes, by their last heartbeats.
@@ -68,11 +68,11 @@ def _whole(slots: float) -> int:
 
 
 def slots_wanted(state: SchedulerState) -> dict[Kind, float]:
-    """As many slots as would be done with what is queued and held in `Limits.scale_within` seconds.
+    """As many slots as would be done with what is queued or on nodes in `Limits.scale_within` seconds.
 
-    Told by the kind of tasks: what they need of a node. By the measured duration of each job's tasks;
-    one slot for each task of a job that was not measured yet, and never more than one for each. Tasks
-    that may not run now count only if they do.
+    Told by the kind of tasks: what they need of a node. By the measured duration of each job's tasks.
+    A job that was not measured yet counts one slot for each task, and no job counts more. Tasks that may
+    not run now count only if they do.
     """
     wanted: defaultdict[Kind, float] = defaultdict(float)
     limited: dict[Session, defaultdict[Kind, float]] = {}

@@ -32,7 +32,7 @@ class FinishedJobs:
         return summary
 
     def get(self, job_id: str) -> dict[str, Any] | None:
-        """What is known of a job; `None` if it is not kept."""
+        """What is known of a job; `None` if it is not here."""
         return self[job_id] if job_id in self._packed else None
 
     def add(self, summary: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ class FinishedJobs:
         self._functions[_function(summary)] += 1
 
     def remove(self, job_id: str) -> None:
-        """Forget one that is kept."""
+        """Forget a job that is here."""
         function = _function(self[job_id])
         self._functions[function] -= 1
         if not self._functions[function]:
@@ -51,7 +51,7 @@ class FinishedJobs:
         del self._packed[job_id], self._ended[job_id]
 
     def has_run(self, account: str, digest: bytes) -> bool:
-        """Whether a job of an account that is kept was of this function."""
+        """Whether a job of an account that is here was of this function."""
         return (account, digest) in self._functions
 
     def sort(self) -> None:

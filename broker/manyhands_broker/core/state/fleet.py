@@ -1,17 +1,18 @@
 """Which node, and how much: nodes by what they can take, and the size of what they get.
 
 A node with an idle slot comes before one that is merely not full. How much a node gets follows from
-how long the function's tasks take: a slot's share of waiting work is `Limits.horizon` seconds, so a
-busy system sends thousands of tiny tasks in one message, while a slow task never waits behind
-another that is slow. All choices cost the same whatever the number of nodes.
+how long the function's tasks take: a slot's share of waiting work is `Limits.horizon` seconds. So a busy
+system sends thousands of tiny tasks in one message, and a slow task never waits behind another that is
+slow. All choices cost the same whatever the number of nodes.
 
-Nodes may differ in what they can run at all (their labels: another Python, no pickles). They are kept
+Nodes may differ in what they can run at all (their labels: another Python, no pickles). They are
 sorted for each set of labels that jobs have asked for, which is one where all are alike. What no node
 could ever run is known, and costs nothing until another node comes in.
 
 They differ in how they are, too: heartbeats tell of machines that others keep busy, and of those that
 are short of memory (`machine`). The former come after the others. The latter get nothing as long as
-another node could run it, even one that is busy now; where there is no other, a task for each slot.
+another node could run it, even one that is busy now. Where there is no other, they get a task for each
+slot.
 """
 
 from __future__ import annotations
@@ -29,16 +30,17 @@ from manyhands_broker.core.model.requirements import Kind, Needs
 
 K = TypeVar("K")
 
-#: Kinds of tasks, and sets of labels, for which nodes are kept sorted; the oldest gives way and is
-#: sorted anew if it is asked for again.
+#: Kinds of tasks, and sets of labels, that nodes are sorted for. The oldest gives way, and is sorted
+#: anew if a job asks for it again.
 MAX_KINDS = 128
 #: How many may give way in one drain. For what is asked for beyond that, a few nodes are looked at.
 MAX_RENEWALS = 4
 _LOOK_AT = 64
 
 
-#: In which order nodes are asked: with an idle slot and not; each first those whose machine is theirs,
-#: then those that share it with much else. Last, those with an idle slot and too little memory.
+#: The order in which nodes are asked: those with an idle slot, then those with room. Of each, first
+#: nodes whose machine is theirs, then nodes that share it with much else. Last come nodes with an idle
+#: slot and too little memory.
 _IDLE, _IDLE_BUSY, _ROOM, _ROOM_BUSY, _SHORT = range(5)
 
 
@@ -132,7 +134,8 @@ class Fleet:
         del self.by_row[node.row]
         self._free_rows.append(node.row)
         self.slots -= node.slots
-        node.able = False  # whoever still knows of it must not take it for one that takes tasks
+        # What still refers to it must not take it for one that takes tasks.
+        node.able = False
         self._hosts.get(node.host_id, {}).pop(node, None)
         if not self._hosts.get(node.host_id, True):
             del self._hosts[node.host_id]
@@ -143,7 +146,7 @@ class Fleet:
             members.pop(node, None)
 
     def resize(self, node: Node, slots: int, window: int) -> None:
-        """The node says how many slots it has and how many tasks it will hold."""
+        """The node says how many slots it has and how many tasks it will take."""
         self.slots += slots - node.slots
         node.slots = slots
         node.window = window
@@ -269,7 +272,8 @@ class Fleet:
         each = max(job.expected(limits.unmeasured), 1e-7)
         target = limits.horizon
         if job.estimate is None:
-            if job.guess is not None:  # not so much that it would matter if that is wrong
+            # Not so much that it would matter if the guess is wrong.
+            if job.guess is not None:
                 target = limits.grain
         else:
             target = max(target, min(2 * each, limits.lookahead))
@@ -293,7 +297,8 @@ class Fleet:
         """Nodes with tasks that wait for a slot there and would not get one soon."""
         for node in self._surplus:
             if node.active <= node.slots or not node.loads:
-                continue  # sorted before tasks of it ended without its doing
+                # It was sorted before tasks of it ended without its doing.
+                continue
             # Where all that waits is better off near its data, that long is soon.
             soon = max(self._limits.recall_after, min(job.transfer_seconds for job in node.loads))
             slow = node.load > node.slots * soon

@@ -15,11 +15,11 @@ from manyhands_shared.protocol.messages import Function
 class Functions:
     """The functions that the broker has, and the jobs that wait for one that it lacks.
 
-    Functions are kept by their digests, once for all. But only a key that has sent a function may have
-    it run: what a function closed over is not for those who merely know its digest.
+    Functions are shared by their digests. But only a key that has sent a function may have it run. What
+    a function closed over is not for those who merely know its digest.
     """
 
-    #: Bytes of functions that no job uses, kept because one often comes back.
+    #: Bytes of functions that no job uses; one often comes back.
     SPARE_BYTES = 32 << 20
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Functions:
         self._users: dict[bytes, Counter[Ledger]] = {}
         self._spare: OrderedDict[bytes, int] = OrderedDict()
         self._spare_bytes = 0
-        #: Jobs that wait, and whether it may be anybody's function that they wait for.
+        #: Jobs that wait, and whether it may be a function of any sender that they wait for.
         self._waiting: dict[bytes, dict[Job, bool]] = {}
         #: Seconds that a task took, in the last job of each function.
         self._seconds: dict[bytes, float] = {}

@@ -1,14 +1,14 @@
 """Whose turn it is: priorities, then a fair share between keys, then between the sessions of a key.
 
-Within a priority the key that has received the least work so far goes first (start-time fair queueing,
-Goyal et al. 1996: a key's virtual time grows by the seconds of work it is given, and a key that was away
-resumes at the present virtual time instead of claiming the past). So a client gains nothing by opening
-many sessions. The sessions of a key share what it gets in the same way, and the jobs of a session take
-turns, also those that need different things of nodes.
+Within a priority the key that has received the least work so far goes first. This is start-time fair
+queueing (Goyal and others, 1996). A key's virtual time grows by the seconds of work it is given. A key
+that was away resumes at the present virtual time instead of claiming the past. So a client gains
+nothing by opening many sessions. The sessions of a key share what it gets in the same way. The jobs of
+a session take turns, also those that need different things of nodes.
 
 A job's priority among those of others is capped by its key's. What was asked for beyond that still
-orders the key's own jobs. Finding the next job costs the logarithm of the number of keys and sessions
-for each kind of job that is queued, whatever the number of tasks.
+orders the key's own jobs. Finding the next job costs the logarithm of the number of keys and sessions,
+for each kind of job that is queued. The number of tasks does not matter.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class _Level:
 class ReadyQueue:
     """Jobs that have queued tasks, in the order in which they get slots.
 
-    Jobs are kept apart by priority and by what their tasks need of a node (their *kind*), so that tasks
-    which no node can take now never stand in the way of others.
+    Jobs are apart by priority and by what their tasks need of a node (their *kind*). So tasks that no
+    node can take now never stand in the way of others.
     """
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class ReadyQueue:
         return None
 
     def charge(self, job: Job, seconds: float) -> None:
-        """The job was given work of so many seconds: others come first now."""
+        """Count work of `seconds` that the job was given: others come first now."""
         session = job.session
         session.charge(seconds)
         share = self._levels[job.priority][job.kind].shares.get(session.ledger)

@@ -28,7 +28,7 @@ from manyhands_shared.protocol.messages import Message, ResultGroup
 #: Row of the last-seen table → the figures of the node's last heartbeat.
 Figures = Callable[[int], dict[str, Any]]
 
-#: Characters of an event that are kept and logged.
+#: Characters of an event that are told and logged.
 EVENT_CHARS = 1_000
 #: Kinds of events that are counted apart.
 MAX_EVENT_KINDS = 64
@@ -72,7 +72,7 @@ class SchedulerState:
         self.unwritten: set[str] = set()
         #: Sessions that read stored results: (session, job id) → position reached.
         self.readers: dict[tuple[Session, str], int] = {}
-        #: The same, of sessions that have their results held back.
+        #: The same, of sessions that have paused their results.
         self.paused_readers: dict[tuple[Session, str], int] = {}
         #: Bytes of durable payloads in memory.
         self.resident = 0
@@ -101,7 +101,7 @@ class SchedulerState:
     # Effects
 
     def send(self, peer: bytes | None, message: Message) -> None:
-        """Send, if there is anyone to send to."""
+        """Send, unless the peer has no link."""
         if peer is not None:
             self.effects.append(Send(peer, message))
 
@@ -115,13 +115,13 @@ class SchedulerState:
         self.effects.append(Say(level, text))
 
     def record(self, record: Record) -> None:
-        """Have the journal hold this before anything of this drain is sent."""
+        """Have this in the journal before anything of this drain is sent."""
         self.effects.append(Persist(record))
 
     # Lookups
 
     def owner(self, job_id: str) -> str | None:
-        """On whose account a job runs or ran, as far as more than a line is kept of it."""
+        """On whose account a job runs or ran, as far as more than a line of it is here."""
         job = self.jobs.get(job_id)
         if job is not None:
             return job.session.account
@@ -162,7 +162,7 @@ class SchedulerState:
         self.ledgers.tidy(ledger)
 
     def unpark(self, session: Session) -> None:
-        """Let a session run again if it was held up and no longer needs to be."""
+        """Let a session run again if it was passed over and no longer needs to be."""
         if session.parked and session.may_run:
             self.ready.unpark(session)
 

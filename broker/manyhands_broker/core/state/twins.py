@@ -1,16 +1,16 @@
-"""Speculative execution: what a job's books hold of tasks that run twice, and every move of those.
+"""Speculative execution: every move of tasks that run twice.
 
 A task that takes far longer than its like may be given, once, to a second node (`stragglers` says when).
 It has two *live attempts* then, with different numbers and on different nodes. One of them stands in the
-columns of its chunk, as that of every task; the other is its *twin*, kept here. Which is which means
-nothing: whatever a node says of a twin, the two change places first, so that all else in the scheduler
-knows of one attempt for each task, the one that is spoken of.
+columns of its chunk, as that of every task; the other is its *twin* (`model.attempts`). Which is which
+means nothing. Whatever a node says of a twin, the two change places first. So all else in the scheduler
+knows one attempt of each task: the one that a message is about.
 
 - The first answer wins: the task ends, or its result is held, and the twin is *stopped*. Its slot counts
   as taken until its node says that it is free, and what the node says of the attempt is not looked at.
 - An attempt that fails, or is lost, is none of the task's business as long as the other one runs.
 - When neither is left, the task goes on from the higher of both numbers. So the number of a twin that
-  is gone stays in the books until then, and no number is ever given out twice.
+  is gone stays until then, and no number is ever given out twice.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def end(state: SchedulerState, piece: Piece, *, done: bool) -> None:
 
 
 def stop(state: SchedulerState, piece: Piece) -> None:
-    """Stop the twins of tasks that have an answer, or that nobody wants any more."""
+    """Stop the twins of tasks that have an answer, or that are not wanted any more."""
     job = piece.chunk.job
     for offset, index in enumerate(piece.indices, piece.lo):
         twin = _of(job).twins.get(index)
@@ -92,7 +92,8 @@ def stop(state: SchedulerState, piece: Piece) -> None:
         node = twin.node
         _leave(state, piece._replace(lo=offset, hi=offset + 1), twin, node)
         node.stop((job.id, twin.attempt, index), job.resources)
-        if node.linked:  # else it is not told to keep it when it is back
+        # A node without a link is not told to keep the attempt once it is back.
+        if node.linked:
             state.send(node.peer, Cancel([Span(job.id, twin.attempt, [index])]))
         state.fleet.update(node)
 

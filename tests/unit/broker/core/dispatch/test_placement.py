@@ -72,7 +72,7 @@ class World:
         """A node ends that many of what it holds, which took so long each; who gets what then."""
         node = self.core.state.fleet.by_name[name]
         for _ in range(count):
-            chunk = next(iter(node.holds))
+            chunk = next(iter(node.assigned))
             offset = chunk.holders.index(node)
             attempt, index = chunk.attempts[offset], chunk.base + offset
             group = m.ResultGroup(chunk.job.id, attempt, [index], b"\0", [b""], seconds)
