@@ -10,7 +10,7 @@ from manyhands_worker.core.node_core import NodeCore
 
 
 def remains_of_broker(core: Core) -> list[str]:
-    """Entries in the scheduler's books that nobody needs any more."""
+    """Entries in the scheduler's state that are not needed any more."""
     state = core.state
     left: dict[str, list[Any]] = {
         "jobs": list(state.jobs),

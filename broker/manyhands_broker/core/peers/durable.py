@@ -48,13 +48,15 @@ class Durable:
     def owner(self, name: str) -> Session:
         """On whose account a client's durable jobs run."""
         state = self._state
+        ledger = state.ledgers.of_account(name)
         owner = state.owners.get(name)
         if owner is None:
-            ledger = state.ledgers.of_account(name)
             owner = state.owners[name] = Session(
                 name.encode(), None, 1 << 62, state.now, ledger, stored=True
             )
             owner.name = name
+        # The ledger of a key that has nothing here is dropped, and the key has a new one later.
+        owner.ledger = ledger
         return owner
 
     def opened(self, job: Job, owner: str, first: int) -> None:

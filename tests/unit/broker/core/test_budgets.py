@@ -95,8 +95,8 @@ def test_what_an_open_job_gets_beyond_the_window_is_turned_down_and_the_rest_goe
     world.say(peer, submit("job", [b""] * 20, closed=False))
     [rejected] = of(m.Rejected, world.say(peer, submit("job", [b""] * 5, first=20, closed=False)))
     assert (rejected.job, rejected.first) == ("job", 20)
-    # What was on its way behind it must not be taken for tasks that follow ones which have ended,
-    # though there may be room by then.
+    # What was on its way behind it must not be taken for tasks that follow ended ones, though there may
+    # be room by then.
     world.say(peer, m.Cancel([m.Span("job", 0, [18, 19])]))
     [late] = of(m.Rejected, world.say(peer, submit("job", [b""], first=25, closed=False)))
     assert late.first >= 20
@@ -285,3 +285,16 @@ def test_an_admin_may_let_a_key_have_a_priority() -> None:
     world.work(b"node", NODE, 1)
     order = run(world, 150)
     assert order == ["urgent"] * 10 + ["bobs"] * 10
+
+
+def test_durable_jobs_of_a_key_that_was_away_count_again() -> None:
+    """The key has nothing here in between, and so no ledger either."""
+    world = KeyedWorld()
+    world.join(b"before", ALICE)
+    world.say(b"before", function(), submit("one", [b"x"], durable=True))
+    world.say(b"before", m.Cancel([m.Span("one", 0, [])]), m.Bye(""))
+    assert not [ledger for ledger in world.core.state.ledgers if ledger.key]
+    world.join(b"after", ALICE)
+    world.say(b"after", function(), submit("two", [b"x"], durable=True))
+    [ledger] = [ledger for ledger in world.core.state.ledgers if ledger.key]
+    assert (ledger.jobs, ledger.stored) == (1, 1)

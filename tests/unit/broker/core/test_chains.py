@@ -17,7 +17,7 @@ LONG = 10_000
 
 
 def chain(world: World, count: int, **first: object) -> None:
-    """Submit jobs each of which comes after the one before; `first` are options of the first."""
+    """Submit jobs that come each after the one before; `first` are options of the first."""
     groups = [m.SubmitGroup("0", FUNCTION, {"durable": True, **first}, 0, True, [b"x"])]
     groups += [
         m.SubmitGroup(str(n), FUNCTION, {"durable": True, "after": [str(n - 1)]}, 0, True, [b"x"])
@@ -35,8 +35,8 @@ def left(world: World, seconds: float = 5.0) -> int:
 
 
 def states(world: World) -> set[str]:
-    kept = world.core.state.finished_jobs
-    return {str(kept[job_id]["state"]) for job_id in kept}
+    finished = world.core.state.finished_jobs
+    return {str(finished[job_id]["state"]) for job_id in finished}
 
 
 def test_a_long_chain_is_cancelled_as_a_whole(world: World) -> None:

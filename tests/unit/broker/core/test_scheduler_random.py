@@ -56,8 +56,8 @@ class World:
         self.submitted: dict[str, int] = {}
         self.owner: dict[str, bytes] = {}
         self.results: dict[tuple[str, int], int] = {}
-        #: Attempts in which each task was given out, and those of them that may bring an answer: the
-        #: last, or with speculative execution the last two.
+        #: Attempts in which each task was given out. Of them, the last may bring an answer, or with
+        #: speculative execution the last two.
         self.attempts: dict[tuple[str, int], int] = {}
         self.speculative: set[str] = set()
         self.seen_seq = dict.fromkeys(self.sessions, 0)

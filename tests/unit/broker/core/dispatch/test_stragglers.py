@@ -18,7 +18,7 @@ SLOW = LIMITS.speculate_floor + 2 * LIMITS.speculate_again
 
 
 class Race(World):
-    """A job of four tasks, three of which have ended; task 3 is slow, on one node or on two."""
+    """A job of four tasks: three have ended, and task 3 is slow, on one node or on two."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
@@ -402,10 +402,10 @@ def test_after_a_restart_one_of_the_two_goes_on(durable: bool, order: tuple[byte
     race.copy()
     number = {b"a": 1, b"b": 2}
     race.restart()
-    kept = [bool(race.node(name, [m.Span("job", number[name], [3])])) for name in order]
+    welcome = [bool(race.node(name, [m.Span("job", number[name], [3])])) for name in order]
     race.client(last_seq=1)
     if durable:
-        assert kept == [True, False]
+        assert welcome == [True, False]
         owner = order[0]
         race.drain((b"client", m.Attach("job")))
     else:

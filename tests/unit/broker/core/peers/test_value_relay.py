@@ -53,7 +53,7 @@ def test_a_value_is_asked_for_once_and_goes_to_all_who_wait(world: World) -> Non
     assert world.say(b"b", m.Want(KEY, OWNER)) == []
     stock = m.Stock(KEY, [(b"data",)])
     assert world.say(b"c", stock) == [(b"a", stock), (b"b", stock)]
-    # It keeps none, so whoever comes later has it asked for again.
+    # It stores none, so a node that comes later has it asked for again.
     assert world.say(b"b", m.Want(KEY, OWNER)) == [(b"c", m.Want(KEY, OWNER))]
 
 

@@ -47,7 +47,7 @@ class Cluster:
         ]
 
     def report(self, name: str, groups: list[m.AssignGroup], seconds: float) -> None:
-        """The node has run them, each in so many seconds."""
+        """The node has run them, each in `seconds`."""
         results = [
             m.ResultGroup(
                 g.job,
