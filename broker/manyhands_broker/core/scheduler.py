@@ -75,7 +75,6 @@ from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.peers.cancellation import Cancellation
 from manyhands_broker.core.peers.clients import Clients
-from manyhands_broker.core.peers.delayed_acks import DelayedAcks
 from manyhands_broker.core.peers.durable import Durable
 from manyhands_broker.core.peers.nodes import Nodes
 from manyhands_broker.core.peers.orphans import Orphans
@@ -84,6 +83,7 @@ from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.value_relay import ValueRelay
 from manyhands_broker.core.queries.stats import Stats, stats
 from manyhands_broker.core.records import StoredJob
+from manyhands_broker.core.state.delayed_acks import DelayedAcks
 from manyhands_broker.core.state.scheduler_state import Figures, SchedulerState
 from manyhands_broker.core.store import Store
 from manyhands_broker.core.transitions import Transitions

@@ -10,7 +10,6 @@ from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.quotas import Ledger
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.peers.cancellation import Cancellation
-from manyhands_broker.core.peers.delayed_acks import DelayedAcks
 from manyhands_broker.core.peers.durable import Durable
 from manyhands_broker.core.peers.orders import Orders
 from manyhands_broker.core.peers.orphans import Orphans
@@ -19,6 +18,7 @@ from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.submissions import Submissions
 from manyhands_broker.core.peers.value_relay import ValueRelay
+from manyhands_broker.core.state.delayed_acks import DelayedAcks
 from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,

@@ -6,12 +6,12 @@ import logging
 import math
 from collections.abc import Iterable
 
+from manyhands_broker.core.dependencies import Dependencies
 from manyhands_broker.core.model.job import SPILLED, Job, Piece
 from manyhands_broker.core.model.quotas import JOB_BYTES
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.summaries import describe_damaged
 from manyhands_broker.core.model.task_state import TaskState, ended_as
-from manyhands_broker.core.peers.dependencies import Dependencies
 from manyhands_broker.core.records import (
     FunctionStored,
     JobClosed,
