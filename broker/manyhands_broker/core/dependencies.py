@@ -34,7 +34,7 @@ class Dependencies:
                 self._followed(job, parent, str(finished["state"]) if finished else "forgotten")
 
     def tell(self, most: int) -> int:
-        """Tell at most `most` jobs that one before them is over; returns how many were told."""
+        """Tell at most `most` jobs that one before them is over; return how many were told."""
         told = 0
         while self._state.over and told < most:
             parent, state, followers = self._state.over[0]
@@ -50,7 +50,7 @@ class Dependencies:
         return told
 
     def _followed(self, job: Job, parent: str, state: str) -> None:
-        """A job that `job` comes after is over."""
+        """Let `job` go on, or end it: the job `parent`, which it comes after, is over."""
         if job.finished or parent not in job.awaits:
             return
         if state != "done":

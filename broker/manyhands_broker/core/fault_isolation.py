@@ -42,7 +42,7 @@ class Breakdowns:
         self.jobs: dict[Job, str] = {}
 
     def of(self, error: Exception, job: Job | None, doing: str = "") -> None:
-        """Work has raised; it was for `job`, or for none alone. `doing` says what it was.
+        """Count and report an error; it ends `job`, unless that is `None`. `doing` says what went wrong.
 
         Raises:
             StoreFailed: the error is one.
@@ -71,7 +71,7 @@ def terminate(job: Job, cause: str) -> None:
 
 
 def describe(error: Exception) -> str:
-    """An exception in a line."""
+    """Return an exception in a line."""
     text = " ".join(str(error).split())[:_CAUSE_CHARS]
     if isinstance(error, ManyhandsError):
         return text
@@ -79,6 +79,6 @@ def describe(error: Exception) -> str:
 
 
 def _place(error: Exception) -> str:
-    """Where it was raised: file and line."""
+    """Return where it was raised: file and line."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else "?"

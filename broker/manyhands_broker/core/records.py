@@ -167,7 +167,7 @@ class StoredJob:
         return self.taken[-1][1] if self.taken else 0
 
     def take(self, first: int, stop: int) -> None:
-        """Tasks were added, behind all others."""
+        """Add tasks, behind all others."""
         if self.taken and self.taken[-1][1] == first:
             self.taken[-1] = (self.taken[-1][0], stop)
         else:

@@ -107,7 +107,7 @@ class Core:
         figures: Figures = lambda _row: {},
         rng: random.Random | None = None,
     ) -> None:
-        """A scheduler without peers.
+        """Make a scheduler without peers.
 
         Args:
             limits: The numbers it decides by.

@@ -33,10 +33,10 @@ class Store(Protocol):
     """The reading side of a journal. Only what has been committed is seen."""
 
     def has_room(self, nbytes: int) -> bool:
-        """Whether `nbytes` more of submissions fit, with a reserve left for results."""
+        """Return whether `nbytes` more of submissions fit, with a reserve left for results."""
 
     def gone(self) -> str:
-        """Where the journal's files went, in a sentence; empty while they are where they were."""
+        """Return where the journal's files went, in a sentence; empty while they are where they were."""
 
     def backup(self, directory: str, *, begin: bool) -> dict[str, Any]:
         """Begin a whole copy in `directory`, or tell how far the one there is.
@@ -46,19 +46,19 @@ class Store(Protocol):
         """
 
     def function(self, digest: bytes) -> Function | Damaged | None:
-        """A function that was stored."""
+        """Return a function that was stored."""
 
     def bodies(self, job: str, first: int, stop: int) -> list[Payload | Damaged]:
-        """The payloads of tasks `first` to `stop` (excluded), as far as there are such tasks."""
+        """Return the payloads of tasks `first` to `stop` (excluded), as far as there are such tasks."""
 
     def results(self, job: str, after: int, limit: int) -> Sequence[StoredResults]:
-        """Results of a job behind position `after`: at least one, about `limit` bytes.
+        """Return results of a job behind position `after`: at least one, about `limit` bytes.
 
         One that is damaged is `Status.LOST`, with a failure that says why.
         """
 
     def last_position(self, job: str) -> int:
-        """The position of the last committed results of a job; 0 if it has none."""
+        """Return the position of the last committed results of a job; 0 if it has none."""
 
     def output(self, job: str, limit: int) -> Sequence[tuple[int, int, str]]:
-        """The last (task, attempt, text) that the job's tasks printed, oldest first."""
+        """Return the last (task, attempt, text) that the job's tasks printed, oldest first."""

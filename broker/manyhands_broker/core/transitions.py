@@ -40,7 +40,7 @@ class Transitions:
         self.state = state
 
     def assign(self, piece: Piece, node: Node, each: float) -> int:
-        """QUEUED → ASSIGNED; returns the attempt number."""
+        """QUEUED → ASSIGNED; return the attempt number."""
         state = self.state
         job = piece.chunk.job
         if not node.active:
@@ -120,7 +120,7 @@ class Transitions:
         self.end_alike(piece, node, *piece.chunk.job.ending)
 
     def retire(self, job: Job) -> None:
-        """A job is over: keep a line about it, and let those go on that waited for it."""
+        """Keep a line about a job that is over, and let jobs go on that waited for it."""
         state = self.state
         if state.jobs.pop(job.id, None) is None:
             return
@@ -180,7 +180,7 @@ class Transitions:
         self.state.ready.add(job)
 
     def _leave(self, piece: Piece, node: Node, *, started: bool) -> None:
-        """What is alike for all tasks that go back to the queue."""
+        """Do what is alike for all tasks that go back to the queue."""
         state = self.state
         job = piece.chunk.job
         node.lose(piece)
@@ -217,7 +217,7 @@ class Transitions:
         state.counters[_COUNTER[new]] += count
 
     def _report(self, job: Job, group: ResultGroup) -> None:
-        """Results that have become final: into the journal and to clients, with this drain."""
+        """Put results that have become final into the journal, and send them with this drain."""
         state = self.state
         if job.options.durable:
             state.record(TasksEnded(group))

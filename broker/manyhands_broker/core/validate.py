@@ -68,7 +68,7 @@ def validate(state: SchedulerState) -> None:
 
 
 def _ledgers(state: SchedulerState) -> None:
-    """What each key has is counted right."""
+    """Check what is counted of each key."""
     counted: dict[str, Counter[str]] = {}
     kinds: dict[str, Counter[Kind]] = {}
 
@@ -122,7 +122,7 @@ def _node(state: SchedulerState, node: Node, owned: int) -> None:
 
 
 def _twins(job: Job, owned: dict[Node | None, int]) -> int:
-    """Count the second attempts of tasks that run twice."""
+    """Check and count the second attempts of tasks that run twice."""
     if job.speculation is None:
         return 0
     name, count = f"job {job.id}", 0
@@ -184,7 +184,7 @@ def _job(job: Job, owned: dict[Node | None, int]) -> None:
 
 
 def _inputs(job: Job) -> None:
-    """What unfinished tasks refer to is counted."""
+    """Check what is counted of stored values that unfinished tasks refer to."""
     referring = 0
     for chunk in job.chunks.values():
         referring += len(chunk.inputs)
@@ -220,7 +220,7 @@ def _columns(name: str, chunk: Chunk, owned: dict[Node | None, int]) -> None:
 
 
 def _line(name: str, job: Job, chunk: Chunk, lines: list[tuple[int, int]]) -> None:
-    """Every queued task is in line, or has a reason not to be."""
+    """Check that every queued task is in line, or has a reason not to be."""
     waits = bytearray(bytes(chunk.states).translate(_IS_QUEUED))
     base, size = chunk.base, len(waits)
     for lo, hi in lines:

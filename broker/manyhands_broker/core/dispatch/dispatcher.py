@@ -59,7 +59,7 @@ class Dispatcher:
             self._soon()
 
     def read(self) -> None:
-        """Send readers what is written; whatever else there is waits."""
+        """Send readers what is written; all else waits."""
         state = self._state
         for session in self._durable.page_written():
             state.reporting.pop(session, None)
@@ -67,7 +67,7 @@ class Dispatcher:
                 state.send(session.peer, Results(*message))
 
     def _assign(self) -> bool:
-        """Give out tasks; whether there may be more to give out at once."""
+        """Give out tasks; return whether there may be more to give out at once."""
         state, fleet, ready = self._state, self._state.fleet, self._state.ready
         groups: dict[Node, list[AssignGroup]] = {}
         sizes: dict[Node, int] = {}
@@ -104,7 +104,7 @@ class Dispatcher:
         return left <= 0
 
     def _unsatisfiable(self) -> set[Kind]:
-        """Kinds that no node could ever run: they are passed over, but looked at now and then.
+        """Return the kinds to pass over: no node could ever run them. Now and then, return none.
 
         For the queue forgets jobs that are over when it comes upon them.
         """
@@ -118,7 +118,7 @@ class Dispatcher:
     def _give(
         self, job: Job, node: Node, count: int, groups: dict[Node, list[AssignGroup]]
     ) -> tuple[int, int]:
-        """Give a node up to `count` tasks of a job; returns how many, and their payloads' bytes."""
+        """Give a node up to `count` tasks of a job; return how many, and their payloads' bytes."""
         state = self._state
         each = job.expected(state.limits.unmeasured)
         given = size = 0
@@ -140,7 +140,7 @@ class Dispatcher:
         return given, size
 
     def _speculate(self, now: float) -> None:
-        """Slots are left: have tasks run there that are slow elsewhere."""
+        """Give slow tasks to a second node: slots are left."""
         state = self._state
         for piece, node in self._speculator.choose(now):
             job = piece.chunk.job
@@ -164,7 +164,7 @@ class Dispatcher:
     def _fitting(
         self, job: Job, piece: Piece, size: int
     ) -> tuple[Piece, list[Payload], int] | None:
-        """The first tasks of `piece` that keep a message below its size, at least one.
+        """Return the first tasks of `piece` that keep a message below its size, at least one.
 
         `None` if the payload of one of them is lost.
         """
@@ -237,7 +237,7 @@ class Dispatcher:
         self._state.timers.at(math.nextafter(self._state.now, math.inf), _nothing)
 
     def _level(self, now: float) -> None:
-        """Some slot idles while tasks wait elsewhere: ask the others for half of what waits."""
+        """Ask nodes for half of what waits there, as a slot idles elsewhere."""
         state = self._state
         for node in list(state.fleet.overloaded(now)):
             node.recalling = True
@@ -262,4 +262,4 @@ class Dispatcher:
 
 
 def _nothing(_now: float) -> None:
-    """Only to have another drain soon."""
+    """Do nothing: there is another drain soon."""

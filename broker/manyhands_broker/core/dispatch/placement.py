@@ -46,7 +46,7 @@ class Placer:
         self._value_relay = value_relay
 
     def place(self, job: Job) -> Place | None:
-        """Where the job's next tasks go; `None` if no node has room."""
+        """Return where the job's next tasks go; `None` if no node has room."""
         fleet = self._state.fleet
         free = fleet.pick(job)
         if free is None:
@@ -87,13 +87,13 @@ class Placer:
         return chain(islice(near, _LOOK_AT), list(islice(largest, _LOOK_AT)))
 
     def _bring(self, job: Job, items: tuple[StoredValue[Node], ...], node: Node) -> float:
-        """Seconds until a node that has not got the values has them."""
+        """Return the seconds until a node that has not got the values has them."""
         if node.host_id and node.host_id == job.session.host_id:
             return 0.0
         return self._value_relay.seconds(sum(item.size for item in items if not item.is_at(node)))
 
     def _wait(self, node: Node) -> float:
-        """Seconds until a slot of a node is free for another task."""
+        """Return the seconds until a slot of a node is free for another task."""
         behind = node.active - node.slots
         if behind < 0:
             return 0.0
@@ -102,7 +102,7 @@ class Placer:
 
 
 def _next(job: Job) -> tuple[tuple[StoredValue[Node], ...], int]:
-    """What the next tasks of a job refer to, all the same, and how many these are."""
+    """Return what the next tasks of a job refer to, all the same, and how many these are."""
     piece = job.take(_AT_ONCE)
     if piece is None:
         return (), 1

@@ -28,7 +28,7 @@ class Speculator:
         self._state = state
 
     def choose(self, now: float) -> Iterator[tuple[Piece, Node]]:
-        """Slow tasks, one by one, each with the node that is to run it as well.
+        """Yield slow tasks, one by one, each with the node that is to run it as well.
 
         The caller gives it out before it asks for the next.
         """
@@ -43,7 +43,7 @@ class Speculator:
             yield from self._slow(job, speculation, now)
 
     def _slow(self, job: Job, speculation: Speculation, now: float) -> Iterator[tuple[Piece, Node]]:
-        """The slow tasks of a job for which there is a slot; when it is to be looked at again."""
+        """Yield the slow tasks of a job that have a slot; have the job looked at again."""
         limits, median = self._state.limits, speculation.median
         if median is None or not self._is_in_its_tail(job):
             self._state.look_at(job, now + limits.speculate_floor)
@@ -88,7 +88,7 @@ class Speculator:
 
 
 def _until(since: dict[int, float], latest: float) -> Iterator[int]:
-    """Tasks that run since `latest` or longer."""
+    """Yield tasks that run since `latest` or longer."""
     for index, began in since.items():
         if began > latest:
             return

@@ -51,13 +51,13 @@ class Speculation:
         return sorted(self.seconds)[len(self.seconds) // 2] if self.seconds else None
 
     def forget(self, indices: Iterable[int]) -> None:
-        """These tasks have ended."""
+        """Drop the twins of tasks that have ended."""
         if self.twins:
             for index in indices:
                 self.twins.pop(index, None)
 
     def renumber(self, piece: Piece) -> None:
-        """These tasks go back to the queue: their next attempts are above all that there were."""
+        """Have the next attempts of tasks that go back to the queue above all that there were."""
         for offset, index in enumerate(piece.indices, piece.lo):
             twin = self.twins.pop(index, None)
             if twin is not None:

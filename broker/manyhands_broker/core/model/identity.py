@@ -56,7 +56,7 @@ class Identity:
         return self.role in ("admin", "any")
 
     def account(self, session: str) -> str:
-        """On whose account jobs of a session called `session` run.
+        """Return on whose account jobs of a session called `session` run.
 
         The key's name would not do: another key may be called the same once this one is revoked.
         """
@@ -64,7 +64,7 @@ class Identity:
 
     @staticmethod
     def vouches(account: str, owner: str) -> bool:
-        """Whether jobs of `owner` were made by `account` itself, or by the cluster key's holders.
+        """Return whether jobs of `owner` were made by `account` itself, or by the cluster key's holders.
 
         Args:
             account: Whose the session is.
@@ -73,7 +73,7 @@ class Identity:
         return owner == account or not owner.startswith(_KEYED)
 
     def why_not(self, what: str, account: str, owner: str | None) -> str:
-        """Why this identity may not put the query `what`; empty if it may.
+        """Return why this identity may not put the query `what`; empty if it may.
 
         Args:
             what: Of the query.

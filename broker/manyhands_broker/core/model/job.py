@@ -73,7 +73,7 @@ class Piece(NamedTuple):
         return range(self.chunk.base + self.lo, self.chunk.base + self.hi)
 
     def singles(self) -> list[Piece]:
-        """The same tasks, one by one."""
+        """Return the same tasks, one by one."""
         return [Piece(self.chunk, offset, offset + 1) for offset in range(self.lo, self.hi)]
 
 
@@ -217,7 +217,7 @@ class Job:
         return self.closed and not self.queued and not self.assigned
 
     def expected(self, unmeasured: float) -> float:
-        """Seconds that a task is taken to need; `unmeasured` if none of the function has ended yet."""
+        """Return a task's expected seconds; `unmeasured` if none of the function has ended yet."""
         if self.estimate is not None:
             return self.estimate
         return unmeasured if self.guess is None else self.guess
@@ -267,7 +267,7 @@ class Job:
         self.total = index
 
     def take(self, count: int) -> Piece | None:
-        """The next queued tasks, at most `count`, all of one attempt number; still QUEUED."""
+        """Return the next queued tasks, at most `count`, all of one attempt number; still QUEUED."""
         while self.ready:
             lo, hi = self.ready.popleft()
             chunk = self.chunks.get(lo - lo % CHUNK)
@@ -293,7 +293,7 @@ class Job:
         return None
 
     def put_back(self, piece: Piece) -> None:
-        """What was taken is queued and in line still, before all others."""
+        """Put what was taken in line again, before all others."""
         indices = piece.indices
         if self.ready and self.ready[0][0] == indices.stop:
             self.ready[0] = (indices.start, self.ready[0][1])
@@ -301,7 +301,7 @@ class Job:
             self.ready.appendleft((indices.start, indices.stop))
 
     def refer(self, first: int, count: int, items: tuple[StoredValue[Node], ...]) -> None:
-        """Tasks from `first` on refer to stored values, if they have not ended and do not already."""
+        """Note the stored values of tasks from `first` on, unless they have ended or have some."""
         for index in range(first, min(first + count, self.total)):
             chunk = self.chunks.get(index - index % CHUNK)
             offset = index % CHUNK
@@ -313,7 +313,7 @@ class Job:
                 item.tasks += 1
 
     def pieces(self, indices: list[int]) -> Iterator[Piece]:
-        """The unfinished chunks' parts of `indices`, in maximal runs; unknown indices are left out."""
+        """Yield the unfinished chunks' parts of `indices`, in maximal runs; leave out unknown ones."""
         position = 0
         while position < len(indices):
             first = indices[position]
@@ -334,7 +334,7 @@ class Job:
             position = stop
 
     def every_piece(self, state: TaskState) -> Iterator[Piece]:
-        """All tasks in `state`, in maximal runs. Moving what is yielded is allowed."""
+        """Yield all tasks in `state`, in maximal runs. Moving what is yielded is allowed."""
         mark = bytes([state])
         for chunk in list(self.chunks.values()):
             lo = chunk.states.find(mark)
@@ -345,7 +345,7 @@ class Job:
                 lo = chunk.states.find(mark, hi)
 
     def assign(self, piece: Piece, node: Node) -> int:
-        """QUEUED → ASSIGNED, to `node`; returns the new attempt number."""
+        """QUEUED → ASSIGNED, to `node`; return the new attempt number."""
         chunk, lo, hi = piece
         attempt = chunk.attempts[lo] + 1
         numbers = array("I", [attempt]) * piece.size
@@ -405,7 +405,7 @@ class Job:
         self.withdraw(adopted)
 
     def end(self, piece: Piece, old: TaskState, new: TaskState) -> int:
-        """Move to a terminal state; returns the bytes of the payloads that are let go."""
+        """Move to a terminal state; return the bytes of the payloads that are let go."""
         self._move(piece, old, new)
         chunk, lo, hi = piece
         nothing = [None] * piece.size
@@ -437,11 +437,11 @@ class Job:
                     item.release()
 
     def tell(self, *lines: str) -> None:
-        """Keep lines of its story, the first ones of many."""
+        """Add lines to its story, the first ones of many."""
         self.story += lines[: max(0, STORY_LINES - len(self.story))]
 
     def close(self) -> None:
-        """No more tasks will come."""
+        """Take no more tasks."""
         self.closed = True
         for chunk in [chunk for chunk in self.chunks.values() if not chunk.left]:
             del self.chunks[chunk.base]

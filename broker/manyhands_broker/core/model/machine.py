@@ -42,7 +42,7 @@ class PressureGauge:
         self.level = NONE
 
     def read(self, now: float, available: int, load: float, own: float) -> str:
-        """What it is under now.
+        """Take new figures; return the pressure now.
 
         Args:
             now: seconds, never falling.
@@ -62,12 +62,12 @@ class PressureGauge:
         return self.level
 
     def forget(self) -> str:
-        """Nothing is known any more."""
+        """Forget all figures; return the pressure: none."""
         self._at, self.level = None, NONE
         return self.level
 
     def _average(self, now: float, own: float) -> None:
-        """The load of others ends slowly, and so must ours: or our last tasks would pass for theirs."""
+        """Average our own load as the system averages all: or our last tasks would pass for others'."""
         if self._at is None:
             self._own = own
         else:

@@ -127,7 +127,7 @@ class Node:
         return "suspected" if self.phi or not self.linked else "ready"
 
     def equip(self, resources: dict[str, float]) -> None:
-        """The node says what it has; `cpus` are its slots unless it says otherwise."""
+        """Take over what the node says it has; `cpus` are its slots unless it says otherwise."""
         self.resources = {"cpus": float(self.slots), **resources}
         self.free = dict(self.resources)
         for chunk, count in self.assigned.items():
@@ -138,21 +138,21 @@ class Node:
             self._occupy(taken, 1)
 
     def meets(self, needs: Needs) -> bool:
-        """Whether it has the labels that tasks need."""
+        """Return whether it has the labels that tasks need."""
         return self.labels is None or needs <= self.labels
 
     def fits(self, resources: Resources) -> int:
-        """How many tasks that take `resources` each could start now; without any, no bound."""
+        """Return how many tasks that take `resources` each could start now; without any, no bound."""
         return min(
             (_times(self.free.get(name, 0.0), need) for name, need in resources), default=UNBOUNDED
         )
 
     def could(self, resources: Resources) -> bool:
-        """Whether such a task could ever run here."""
+        """Return whether such a task could ever run here."""
         return all(self.resources.get(name, 0.0) >= need for name, need in resources)
 
     def suits(self, kind: Kind) -> bool:
-        """Whether a task of a kind could ever run here."""
+        """Return whether a task of a kind could ever run here."""
         return self.meets(kind.needs) and self.could(kind.resources)
 
     def gain(self, piece: Piece, each: float) -> None:
@@ -198,7 +198,7 @@ class Node:
         self._occupy(resources, 1)
 
     def stopped(self, attempt: tuple[str, int, int]) -> bool:
-        """It is over; false if it was not waited for."""
+        """Count a stopped attempt as over; return false if it was not waited for."""
         resources = self.stopping.pop(attempt, None)
         if resources is None:
             return False
@@ -212,7 +212,7 @@ class Node:
         return [chunk.base + o for o in offsets if (chunk, o) not in self.held_results]
 
     def _relieve(self, job: Job, indices: Sequence[int]) -> None:
-        """These tasks take neither time nor resources any more."""
+        """Count these tasks out: they take neither time nor resources any more."""
         count = len(indices)
         if not count:
             return

@@ -127,7 +127,7 @@ class Ledger:
     # Sessions and nodes
 
     def refuse_session(self) -> str:
-        """Why no further session may be opened; empty if one may."""
+        """Return why no further session may be opened; empty if one may."""
         most = self.limits.key_sessions * (1 if self.key else MANY)
         if self.sessions < most:
             return ""
@@ -136,14 +136,14 @@ class Ledger:
         )
 
     def refuse_node(self) -> str:
-        """Why no further node may come in; empty if one may."""
+        """Return why no further node may come in; empty if one may."""
         most = self.limits.key_nodes
         if self.nodes < most:
             return ""
         return self._text(f"{self.nodes} nodes, and may have {most}", "stop some", "--key-nodes")
 
     def take_event(self, now: float) -> bool:
-        """Whether its nodes may tell of one more event."""
+        """Count an event of its nodes; return whether it may be told."""
         grown = self.event_room + (now - self.event_at) * EVENT_RATE
         self.event_room, self.event_at = min(EVENT_BURST, grown), now
         if self.event_room >= EVENT_BURST / 2:
@@ -154,7 +154,7 @@ class Ledger:
         return True
 
     def opened(self) -> bool:
-        """Count a session; whether the shares have become smaller."""
+        """Count a session; return whether the shares have become smaller."""
         self.sessions += 1
         if self.sessions <= self.shares:
             return False
@@ -180,7 +180,7 @@ class Ledger:
         return max(1, self.limits.window_bytes // self.shares)
 
     def refuse_job(self, kind: Kind, cost: int) -> tuple[str, str]:
-        """The budget that a new job would break and why that is refused; both empty if it may come.
+        """Return the budget that a new job would break and the refusal; both empty if it may come.
 
         Args:
             kind: What its tasks need of a node.
@@ -201,7 +201,7 @@ class Ledger:
         return ("functions", self.refuse_function(cost)) if cost else ("", "")
 
     def refuse_function(self, cost: int) -> str:
-        """Why `cost` more bytes of functions and options may not come; empty if they may."""
+        """Return why `cost` more bytes of functions and options may not come; empty if they may."""
         most = self.limits.function_bytes
         if self.function_bytes + cost <= most:
             return ""
@@ -214,7 +214,7 @@ class Ledger:
     def refuse_tasks(
         self, session: Session, count: int, size: int, *, durable: bool
     ) -> tuple[str, str]:
-        """The budget that new tasks of a session would break and why; both empty if they may come.
+        """Return the budget that new tasks would break and the refusal; both empty if they may come.
 
         Durable ones have left their client, whose window does not hold them back.
         """
@@ -247,7 +247,7 @@ class Ledger:
         self.kinds[kind] += 1
 
     def end_job(self, kind: Kind) -> None:
-        """A job is over."""
+        """Count a job less."""
         self.jobs -= 1
         self.kinds[kind] -= 1
         if not self.kinds[kind]:
@@ -266,7 +266,7 @@ class Ledger:
         return max(1, self.limits.result_bytes * SESSIONS_WORTH // (2 * max(1, self.sessions)))
 
     def used(self) -> dict[str, float]:
-        """Which part of each budget is used, 1 being all of it."""
+        """Return which part of each budget is used, 1 being all of it."""
         limits = self.limits
         return {
             "sessions": self.sessions / (limits.key_sessions * (1 if self.key else MANY)),
@@ -297,19 +297,19 @@ class Ledgers:
         return iter(self._by_key.values())
 
     def of(self, who: Identity) -> Ledger:
-        """The ledger of a peer."""
+        """Return the ledger of a peer."""
         ledger = self.of_key(who.key if who.name else "")
         if ledger.key:
             ledger.name, ledger.top = who.name, min(who.top, self._limits.top_priority)
         return ledger
 
     def of_account(self, account: str) -> Ledger:
-        """The ledger of the key on whose account a durable job runs."""
+        """Return the ledger of the key on whose account a durable job runs."""
         prefix, _, key = account.partition(":")
         return self.of_key(key if prefix == "key" else "")
 
     def of_key(self, key: str) -> Ledger:
-        """The ledger of a public key; of all without their own if it is empty."""
+        """Return the ledger of a public key; of all without their own if it is empty."""
         ledger = self._by_key.get(key)
         if ledger is None:
             ledger = self._by_key[key] = Ledger(key, self._limits)
@@ -317,7 +317,7 @@ class Ledgers:
         return ledger
 
     def called(self, account: str) -> str:
-        """What an account is called, for people."""
+        """Return what an account is called, for people."""
         prefix, _, key = account.partition(":")
         if prefix != "key":
             return account
@@ -325,7 +325,7 @@ class Ledgers:
         return f"key:{(ledger and ledger.name) or key[:16]}"
 
     def know(self, known: Mapping[str, Identity]) -> None:
-        """These keys are let in, with what they are called and may do."""
+        """Take over which keys are let in, what they are called and may do."""
         self._known = known
         for ledger in self._by_key.values():
             self._name(ledger)
@@ -336,7 +336,7 @@ class Ledgers:
             self._by_key.pop(ledger.key, None)
 
     def used(self) -> dict[str, float]:
-        """Which part of each budget the key uses that uses most of it."""
+        """Return which part of each budget the key uses that uses most of it."""
         most: dict[str, float] = {}
         for ledger in self._by_key.values():
             for budget, part in ledger.used().items():

@@ -31,7 +31,7 @@ _kinds: WeakValueDictionary[tuple[Needs, Resources], Kind] = WeakValueDictionary
 
 
 def kind_of(needs: Needs, resources: Resources) -> Kind:
-    """The kind of tasks that need this."""
+    """Return the kind of tasks that need this."""
     kind = _kinds.get((needs, resources))
     if kind is None:
         kind = _kinds[needs, resources] = Kind(needs, resources)

@@ -74,7 +74,7 @@ class Session:
         *,
         stored: bool = False,
     ) -> None:
-        """`stored`: it is one on whose account durable jobs run, without a link."""
+        """Open a session. `stored`: durable jobs run on its account, and it has no link."""
         self.token = token
         self.peer = peer
         #: What its key has here; a session without one has its own.
@@ -139,7 +139,7 @@ class Session:
             self.retired.popitem(last=False)
 
     def fit(self, slots: int) -> None:
-        """The fleet has `slots` slots now."""
+        """Fit the limit to a fleet of `slots` slots."""
         self.cap = self.limit if self.limit < slots else 0
 
     @property
@@ -171,7 +171,7 @@ class Session:
         self.ledger.vtime += seconds
 
     def next_message(self) -> tuple[int, list[ResultGroup]] | None:
-        """Number fresh results as a message until it is acknowledged; `None` if there are none."""
+        """Number fresh results as a message, to be acknowledged; return `None` if there are none."""
         if not self.fresh:
             return None
         self.seq += 1
@@ -210,7 +210,7 @@ class Session:
         return True
 
     def heard_of(self, ping: int) -> None:
-        """The client has answered a ping, so it has read what was sent before that one."""
+        """Count answers up to a ping as read: the client has answered it."""
         if any(number == ping for number, _ in self.answers):
             while self.answers:
                 number, size = self.answers.popleft()
@@ -220,13 +220,13 @@ class Session:
                     break
 
     def forget_answers(self) -> None:
-        """What was not read of the answers is lost with the link."""
+        """Count no answers as unread: they are lost with the link."""
         self.ledger.answer_bytes -= self.answer_bytes
         self.answer_bytes = 0
         self.answers.clear()
 
     def leave(self) -> None:
-        """It is over: nothing of what it was sent counts any more."""
+        """Count nothing any more of what the session was sent: it is over."""
         self.acknowledge(self.seq)
         self.forget_answers()
         self.ledger.closed()

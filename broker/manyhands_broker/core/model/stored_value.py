@@ -40,24 +40,24 @@ class StoredValue(Generic[N]):
         self.asked_at = 0.0
 
     def is_at(self, node: N) -> bool:
-        """Whether a node is likely to have it, or to get it soon."""
+        """Return whether a node is likely to have it, or to get it soon."""
         return node in self.places or node in self.holders or node in self.waiting
 
     def comes_to(self, node: N) -> None:
-        """A node has it, or will."""
+        """Note that a node has it, or will."""
         self.places.pop(node, None)
         self.places[node] = None
         if len(self.places) > MAX_PLACES:
             del self.places[next(iter(self.places))]
 
     def leaves(self, node: N) -> None:
-        """A node is gone."""
+        """Forget a node that is gone."""
         for nodes in (self.waiting, self.holders, self.places):
             nodes.pop(node, None)
         self.settle()
 
     def release(self) -> None:
-        """A task that refers to it has ended."""
+        """Count a task that has ended."""
         self.tasks -= 1
         if not self.tasks:
             self.settle()

@@ -16,7 +16,7 @@ _OPTION_BYTES = 512
 
 
 def describe_job(job: Job, function_name: str, owner: str, epoch: float) -> dict[str, Any]:
-    """A job in plain values. `submitted` is in Unix seconds, `seconds` the run time of its tasks.
+    """Return a job in plain values. `submitted` is in Unix seconds, `seconds` the run time of its tasks.
 
     `copies`: tasks that run twice now; `speculated`: those that ever did.
     """
@@ -49,7 +49,7 @@ def describe_job(job: Job, function_name: str, owner: str, epoch: float) -> dict
 
 
 def describe_damaged(stored: StoredJob, text: str, owner: str, ended: float) -> dict[str, Any]:
-    """A job whose record in the journal cannot be used, as one that has failed.
+    """Return a job whose record in the journal cannot be used, as one that has failed.
 
     Args:
         stored: what the journal has of it.
@@ -88,7 +88,7 @@ def describe_damaged(stored: StoredJob, text: str, owner: str, ended: float) -> 
 
 
 def without_long(options: dict[str, Any]) -> dict[str, Any]:
-    """A job's options but for those of very many characters."""
+    """Return a job's options but for those of very many characters."""
     return {
         name: value
         for name, value in options.items()

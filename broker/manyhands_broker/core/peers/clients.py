@@ -167,7 +167,7 @@ class Clients:
         return session
 
     def received(self, session: Session, message: Message, now: float) -> None:
-        """A message of an open session."""
+        """Take a message of an open session."""
         state = self._state
         session.heard = now
         session.confirmed = True
@@ -202,7 +202,7 @@ class Clients:
                 state.counters["unexpected_messages"] += 1
 
     def _about_submission(self, session: Session, message: Inputs | Standing) -> None:
-        """What the client says of tasks that it is about to submit."""
+        """Take what the client says of tasks that it is about to submit."""
         if isinstance(message, Inputs):
             session.inputs = message.groups
         else:
@@ -220,7 +220,7 @@ class Clients:
             self.end(session)
 
     def _about_subscription(self, session: Session, message: Attach | Detach | Throttle) -> None:
-        """What the client wants to see of a durable job."""
+        """Take what the client wants to see of a durable job."""
         match message:
             case Attach(job_id):
                 if session.who.commands or self._state.owner(job_id) == session.account:
@@ -233,7 +233,7 @@ class Clients:
                 self._durable.throttle(session, job_id, pause=hold)
 
     def lost(self, session: Session, now: float) -> None:
-        """The session has no link; it may come back for a grace time."""
+        """Take note that the session has no link; it may come back for a grace time."""
         self._unlink(session)
         session.lost_at = now
         self._state.timers.at(
@@ -284,7 +284,7 @@ class Clients:
         self._state.send(session.peer, share)
 
     def _about_held(self, session: Session, message: Taken | Relay) -> None:
-        """What the client says of results that nodes hold for it."""
+        """Take what the client says of results that nodes hold for it."""
         act = self._outcomes.taken if isinstance(message, Taken) else self._outcomes.relay
         for span in message.spans:
             job = session.jobs.get(span.job)
@@ -315,7 +315,7 @@ class Clients:
         )
 
     def _probe(self, session: Session, now: float) -> None:
-        """A client that says nothing may be gone without a word: see whether its link stands."""
+        """See whether the link stands of a client that says nothing: it may be gone without a word."""
         state = self._state
         if state.sessions.get(session.token) is not session:
             return

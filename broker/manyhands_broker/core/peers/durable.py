@@ -46,7 +46,7 @@ class Durable:
     # Submission
 
     def owner(self, name: str) -> Session:
-        """On whose account a client's durable jobs run."""
+        """Return the session on whose account a client's durable jobs run."""
         state = self._state
         ledger = state.ledgers.of_account(name)
         owner = state.owners.get(name)
@@ -60,7 +60,7 @@ class Durable:
         return owner
 
     def opened(self, job: Job, owner: str, first: int) -> None:
-        """A durable job was submitted, from task `first` on."""
+        """Record a durable job that was submitted, from task `first` on."""
         state = self._state
         function = state.functions.get(job.function)
         if function is not None:
@@ -70,7 +70,7 @@ class Durable:
         state.record(JobOpened(job.id, job.function, options, submitted, owner, first))
 
     def arrived(self, jobs: Iterable[Job], function: Function) -> None:
-        """A function came for which jobs have waited."""
+        """Record a function for which durable jobs have waited."""
         if any(job.options.durable for job in jobs):
             self._state.record(FunctionStored(function))
 
@@ -85,7 +85,7 @@ class Durable:
             state.functions.own(digest, account)
 
     def taken(self, job: Job, first: int, bodies: list[Payload], *, closed: bool) -> None:
-        """Tasks were added to a durable job, or it was closed."""
+        """Record tasks that were added to a durable job, or that it was closed."""
         state = self._state
         if bodies:
             state.record(TasksTaken(job.id, first, bodies))
@@ -166,7 +166,7 @@ class Durable:
             job.subscribers.discard(session)
 
     def leave(self, session: Session) -> None:
-        """A session is over."""
+        """Stop sending to a session that is over."""
         for reader, job_id in [*self._state.readers, *self._state.paused_readers]:
             if reader is session:
                 self.detach(session, job_id)
@@ -197,7 +197,7 @@ class Durable:
         state.unwritten.clear()
 
     def page_written(self) -> list[Session]:
-        """Read on while nothing can be written, for those who have nothing unwritten to come first.
+        """Read on while nothing can be written, for sessions that have nothing unwritten to come first.
 
         Returns those whose results are to be sent.
         """
@@ -242,7 +242,7 @@ class Durable:
         self._install(job, stored)
 
     def _job_from(self, stored: StoredJob) -> Job:
-        """A job by its record; nothing outside it is changed."""
+        """Return a job by its record; change nothing outside it."""
         options = JobOptions.from_map(stored.options)
         owner = self.owner(stored.owner)
         submitted = stored.submitted - self._state.epoch
@@ -305,7 +305,7 @@ class Durable:
         state.record(JobEnded(stored.id, summary))
 
     def _refill(self, job: Job, stored: StoredJob) -> None:
-        """Give a job its tasks again, all of them queued, save those that have ended."""
+        """Give a job its tasks again, all of them queued but those that have ended."""
         for first, stop in stored.taken:
             if first > job.total:
                 job.skip_to(first)
@@ -325,14 +325,14 @@ class Durable:
                 job.blames[index] = list(story)
 
     def start(self) -> None:
-        """After every job is restored: those that wait for others, and the sweep of old results."""
+        """Go on after every job is restored: have jobs wait for others, and sweep old results."""
         self._state.finished_jobs.sort()
         for job in list(self._state.jobs.values()):
             self.dependencies.follow(job)
         self._sweep(self._state.now)
 
     def dependents(self, job_id: str) -> list[str]:
-        """Ids of jobs that still need the results of one that is over."""
+        """Return the ids of jobs that still need the results of one that is over."""
         return [job.id for job in self._state.jobs.values() if job_id in job.options.after]
 
     def forget(self, job_id: str) -> None:
@@ -350,7 +350,7 @@ class Durable:
             timers.at(now + limits.session_grace, lambda _now: self._lose(job), job)
 
     def _lose(self, job: Job) -> None:
-        """No node has come back with these, and they must not run twice."""
+        """End tasks that no node has brought back and that must not run twice."""
         for piece in list(job.pieces(sorted(job.uncertain))):
             self._transitions.end_alike(piece, None, Status.LOST, LOST)
 

@@ -39,7 +39,7 @@ def _resources(info: dict[str, Any]) -> dict[str, float]:
 
 
 def _labels(info: dict[str, Any]) -> frozenset[str] | None:
-    """The labels that a node says it has; `None` if it says nothing of any."""
+    """Return the labels that a node says it has; `None` if it says nothing of any."""
     said = info.get("labels")
     if not isinstance(said, list):
         return None

@@ -132,7 +132,7 @@ class Nodes:
                 state.send(peer, Cancel([Span(span.job, span.attempt, again)]))
 
     def received(self, node: Node, message: Message, now: float) -> None:
-        """A message of a node that is in."""
+        """Take a message of a node that is in."""
         state = self._state
         # Whatever the node says shows that its main loop runs. A renewal may be stuck behind a large
         # result on a slow link.
@@ -173,7 +173,7 @@ class Nodes:
                 state.counters["unexpected_messages"] += 1
 
     def _event(self, node: Node, kind: str, text: str, details: dict[str, Any], now: float) -> None:
-        """A node tells what people should know, as often as its key may."""
+        """Take note of an event that a node tells, as often as its key may."""
         state, ledger = self._state, node.ledger
         if ledger.take_event(now):
             state.note(node, kind, text, details, private=True)
@@ -185,7 +185,7 @@ class Nodes:
             state.say(logging.WARNING, text)
 
     def _printed(self, node: Node, output: Output) -> None:
-        """A task that the node runs has printed something; what others run is none of its business."""
+        """Record what a task has printed that the node runs; drop what is of other tasks."""
         state = self._state
         span = Span(output.job, output.attempt, [output.index])
         if not any(self._outcomes.owned(node, span)):
@@ -196,7 +196,7 @@ class Nodes:
             state.record(TaskPrinted(output.job, output.attempt, output.index, output.text))
 
     def _returned(self, node: Node, spans: list[Span], now: float) -> None:
-        """The node gives tasks back that it has not started."""
+        """Requeue tasks that the node gives back unstarted."""
         state = self._state
         node.recalling = False
         for span in spans:
@@ -211,7 +211,7 @@ class Nodes:
         state.fleet.update(node)
 
     def link_closed(self, node: Node, now: float) -> None:
-        """The node's link is gone: it has a short grace to come back over a new one."""
+        """Give a node whose link is gone a short grace to come back over a new one."""
         state = self._state
         rival = self._rivals.pop(node.name, None)
         if rival is not None:
@@ -228,7 +228,7 @@ class Nodes:
         state.timers.at(node.back_by, lambda at: self._unlinked_too_long(node, at))
 
     def suspected(self, row: int, boot_id: bytes, phi: float) -> None:
-        """Heartbeats stay away: see whether the link stands. Nothing is taken from the node."""
+        """Probe the link of a node whose heartbeats stay away. Take nothing from it."""
         node = self._at(row, boot_id)
         if node is not None:
             if not node.phi:
@@ -242,13 +242,13 @@ class Nodes:
                 self._state.send(node.peer, Ping(0))
 
     def calmed(self, row: int, boot_id: bytes) -> None:
-        """Heartbeats are back."""
+        """Suspect a node no more: its heartbeats are back."""
         node = self._at(row, boot_id)
         if node is not None:
             node.phi = 0.0
 
     def pressed(self, row: int, boot_id: bytes, level: str) -> None:
-        """Its machine is short of memory, or busy with other programs, or is no longer."""
+        """Take note of the pressure on a node's machine."""
         node = self._at(row, boot_id)
         if node is None or node.pressure == level:
             return
@@ -264,7 +264,7 @@ class Nodes:
             self._state.say(logging.INFO, f"node {node.name}: there is enough memory again")
 
     def stalled(self, seconds: float) -> None:
-        """The broker was not there to hear: every lease is longer by that time."""
+        """Extend every lease by the time in which the broker could not hear."""
         for node in self._state.fleet:
             node.lease_until += seconds
 
@@ -314,7 +314,7 @@ class Nodes:
     # Coming in
 
     def _no_room(self) -> str:
-        """Why no node can come in, whatever its key; empty if one can."""
+        """Return why no node can come in, whatever its key; empty if one can."""
         most = self._state.limits.nodes
         return "" if len(self._state.fleet) < most else f"the broker has {most} nodes, its most"
 
@@ -370,7 +370,7 @@ class Nodes:
             self._fit_sessions()
 
     def _fit_sessions(self) -> None:
-        """The fleet has grown or shrunk: the limits of sessions bind, or no longer do."""
+        """Fit the limits of sessions to a fleet that has grown or shrunk."""
         state = self._state
         for session in state.sessions.values():
             if session.limit:
@@ -388,7 +388,7 @@ class Nodes:
             self._state.timers.at(node.lease_until, lambda at: self._lease_check(node, at))
 
     def _silence_check(self, node: Node, now: float) -> None:
-        """No renewal for two intervals: the link itself may say that the node is dead."""
+        """Probe the link of a node that has not renewed for two intervals."""
         state = self._state
         if state.fleet.by_name.get(node.name) is not node:
             return

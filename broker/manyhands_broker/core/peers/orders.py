@@ -72,7 +72,7 @@ class Orders:
         return {"id": wanted, "forgotten": True}
 
     def _drain(self, arguments: dict[str, Any]) -> Any:
-        """Nothing more goes to the node; it hands back what waits, finishes what runs, and leaves."""
+        """Give a node nothing more: it hands back what waits, finishes what runs, and leaves."""
         state, wanted = self._state, str(arguments.get("node", ""))
         node = state.fleet.by_name.get(wanted)
         if node is None:

@@ -48,11 +48,11 @@ class Orphans:
         return job_id in self._tasks
 
     def waits_for(self, job_id: str, index: int) -> bool:
-        """Whether a task is here: some node has it, and no client has submitted it yet."""
+        """Return whether a task is here: some node has it, and no client has submitted it yet."""
         return index in self._tasks.get(job_id, ())
 
     def add(self, node: Node, span: Span) -> tuple[Span, list[tuple[Node, Span]]]:
-        """A node has these.
+        """Note attempts that a node has.
 
         Returns:
             What of them it is to keep; what other nodes run for nothing now, as this is a later attempt.
@@ -74,7 +74,7 @@ class Orphans:
         return Span(span.job, span.attempt, accepted), unwanted
 
     def result(self, node: Node, group: ResultGroup) -> bool:
-        """Keep results until their job is known; false if they are of no attempt here."""
+        """Keep results until their job is known; return false if they are of no attempt here."""
         tasks = self._tasks.get(group.job, {})
         places = [
             (index, place)
@@ -99,7 +99,7 @@ class Orphans:
     def claim(
         self, job: Job
     ) -> tuple[list[Adoption], list[tuple[Node, ResultGroup]], list[tuple[Node, Span]]]:
-        """Tasks of a job were submitted.
+        """Hand over what is here of a job, as tasks of it were submitted.
 
         Returns:
             The tasks that nodes have; the results that have come of them already; what nodes run of
@@ -133,7 +133,7 @@ class Orphans:
         return adopted, results, unwanted
 
     def returned(self, node: Node, span: Span) -> None:
-        """A node gives these back unstarted."""
+        """Forget attempts that a node gives back unstarted."""
         tasks = self._tasks.get(span.job, {})
         for index in span.indices:
             known = tasks.get(index)
@@ -141,11 +141,11 @@ class Orphans:
                 del tasks[index]
 
     def unlinked(self, node: Node) -> None:
-        """A node has a new link, and will say anew what it runs. Its results that came stay."""
+        """Forget what a node runs: it says so anew over a new link. Its results that came stay."""
         self._drop(node, ended=False)
 
     def forget(self, node: Node) -> None:
-        """A node is gone."""
+        """Forget a node that is gone."""
         self._drop(node, ended=True)
 
     def give_up(self) -> list[tuple[Node, Span]]:
@@ -172,7 +172,7 @@ class Orphans:
 
 
 def _single(group: ResultGroup, place: int) -> ResultGroup:
-    """One task's part of a group, with its share of the time."""
+    """Return one task's part of a group, with its share of the time."""
     return ResultGroup(
         group.job,
         group.attempt,

@@ -28,7 +28,7 @@ class Rejoining:
         self._outcomes = outcomes
 
     def reclaim(self, node: Node, hello: WorkerHello) -> list[Span]:
-        """A node from before the broker's start: take over what it runs.
+        """Take over what a node runs that comes from before the broker's start.
 
         Only for a time after the start: what was queued since was never given to it. And only what
         it could have been given.
@@ -59,7 +59,7 @@ class Rejoining:
         return [span for span in keep if span.indices]
 
     def _adoptable(self, node: Node, span: Span) -> list[Span]:
-        """Attempts of a job that is not known: its client may still come back and want them."""
+        """Note attempts of a job that is not known: its client may still come back and want them."""
         state = self._state
         late = state.now - state.started >= state.limits.session_grace
         if late or span.job in state.finished_jobs or span.attempt > MAX_CLAIM:
@@ -70,7 +70,7 @@ class Rejoining:
         return [accepted] if accepted.indices else []
 
     def relink(self, node: Node, peer: bytes, hello: WorkerHello) -> list[Span]:
-        """Over a new link: compare what the node says it has with what it was given."""
+        """Compare what a node says it has over a new link with what it was given."""
         state = self._state
         if node.peer != peer:
             state.fleet.by_peer.pop(node.peer, None)
@@ -107,7 +107,7 @@ class Rejoining:
 
 
 def _without_stopped(node: Node, holding: list[Span]) -> list[Span]:
-    """What a node has that was not being stopped when its link broke: it drops the rest itself."""
+    """Return what a node has that was not being stopped; it has dropped the rest itself."""
     stopping = list(node.stopping)
     if not stopping:
         return holding

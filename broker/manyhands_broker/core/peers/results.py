@@ -30,7 +30,7 @@ class Outcomes:
         self._orphans = orphans
 
     def results(self, node: Node, group: ResultGroup) -> None:
-        """Tasks that a node says have ended: those that it has in this attempt have."""
+        """End the tasks that a node says have ended, those that it has in this attempt."""
         try:
             self._results(node, group)
         except Exception as error:  # noqa: BLE001 - reported; it ends the job
@@ -95,7 +95,7 @@ class Outcomes:
             self._state.send(node.peer, Taken([Span(group.job, group.attempt, stale)]))
 
     def _mixed_results(self, job: Job, node: Node, group: ResultGroup, owned: list[Piece]) -> None:
-        """The same, one by one: some are stale, or failed and perhaps run again."""
+        """End results one by one: some are stale, or failed and perhaps run again."""
         state = self._state
         places = {index: place for place, index in enumerate(group.indices)}
         ended: list[tuple[Piece, int]] = []
@@ -132,7 +132,7 @@ class Outcomes:
             self._transitions.conclude(job, pieces, node, _part(group, concluded))
 
     def _held_for_client(self, job: Job, node: Node, group: ResultGroup) -> None:
-        """The node keeps a result for the client to fetch: the task stays assigned until it has."""
+        """Tell the client of a result that the node holds for it; the task stays assigned."""
         state = self._state
         if job.options.durable:
             state.send(node.peer, Relay([Span(job.id, group.attempt, group.indices)]))
@@ -140,7 +140,7 @@ class Outcomes:
             state.tell(job.session, group)
 
     def taken(self, job: Job, span: Span) -> None:
-        """The client has fetched held results: those that still count are done."""
+        """End tasks whose held results the client has fetched, those that still count."""
         for piece, node in list(self.assigned(job, span)):
             state = self._state
             indices = list(piece.indices)
@@ -149,12 +149,12 @@ class Outcomes:
             state.fleet.update(node)
 
     def relay(self, job: Job, span: Span) -> None:
-        """The client cannot fetch held results: they are to come through here."""
+        """Have held results come through here: the client cannot fetch them."""
         for piece, node in self.assigned(job, span):
             self._state.send(node.peer, Relay([Span(job.id, span.attempt, list(piece.indices))]))
 
     def assigned(self, job: Job, span: Span) -> Iterator[tuple[Piece, Node]]:
-        """The tasks of `span` that a node has in just this attempt, one by one."""
+        """Yield the tasks of `span` that a node has in just this attempt, one by one."""
         for piece in list(job.pieces(span.indices)):
             chunk = piece.chunk
             for offset in range(piece.lo, piece.hi):
@@ -163,12 +163,12 @@ class Outcomes:
                     yield Piece(chunk, offset, offset + 1), node
 
     def _crashed(self, piece: Piece, node: Node, body: Payload) -> None:
-        """A child died of this task; perhaps it may try again."""
+        """Blame a task that ended its child; perhaps it may try again."""
         self._state.counters["child_deaths"] += 1
         self._charge(piece, node, f"on node {node.name}: {Failure.decode(body).message}")
 
     def blame(self, piece: Piece, node: Node, why: str, precise: bool) -> None:
-        """A node died with these tasks. Too many to tell which did it: run them apart next time.
+        """Blame the tasks with which a node died. Where they are many, run them apart next time.
 
         Those that had run already, and whose results are lost with the node, are not to blame.
         """
@@ -224,7 +224,7 @@ class Outcomes:
         self._transitions.end_alike(piece, node, Status.CRASHED, failure.encode())
 
     def owned(self, node: Node, span: Span) -> Iterator[Piece]:
-        """The part of `span` that `node` has in just this attempt, each task once."""
+        """Yield the part of `span` that `node` has in just this attempt, each task once."""
         job = self._state.jobs.get(span.job)
         if job is None:
             return
@@ -247,7 +247,7 @@ class Outcomes:
 
 
 def _without_stopped(node: Node, group: ResultGroup) -> ResultGroup:
-    """What of a group is not about attempts that were stopped because another one was first."""
+    """Return what of a group is not about attempts that were stopped because another one was first."""
     remaining = []
     for place, index in enumerate(group.indices):
         attempt = (group.job, group.attempt, index)
@@ -262,7 +262,7 @@ def _without_stopped(node: Node, group: ResultGroup) -> ResultGroup:
 
 
 def _part(group: ResultGroup, places: Sequence[int]) -> ResultGroup:
-    """Some of a group's tasks."""
+    """Return some of a group's tasks."""
     return ResultGroup(
         group.job,
         group.attempt,
@@ -274,7 +274,7 @@ def _part(group: ResultGroup, places: Sequence[int]) -> ResultGroup:
 
 
 def runs(chunk: Chunk, node: Node) -> Iterator[Piece]:
-    """What `node` has of `chunk`, in runs of one attempt. Moving what is yielded is allowed."""
+    """Yield what `node` has of `chunk`, in runs of one attempt. Moving what is yielded is allowed."""
     holders, attempts = chunk.holders, chunk.attempts
     lo = 0
     while lo < len(holders):

@@ -13,7 +13,7 @@ from manyhands_shared.protocol.messages import Status
 def retry_delay(
     job: Job, index: int, status: Status, body: Payload, rng: random.Random
 ) -> float | None:
-    """Seconds to wait before the next run, or `None` if this failure is final.
+    """Return the seconds to wait before the next run, or `None` if this failure is final.
 
     Exponential back-off with equal jitter: half of the delay is fixed, half random, so that tasks
     which failed together do not come back together.

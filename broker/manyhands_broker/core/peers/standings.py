@@ -29,7 +29,7 @@ class Standings:
         self._state = state
 
     def tell(self, job: Job, cancelled: int = 0) -> None:
-        """A job was paused or resumed, or its first `cancelled` tasks were cancelled."""
+        """Tell the client that a job was paused or resumed, or its first `cancelled` tasks cancelled."""
         if not job.options.durable:
             self._state.send(job.session.peer, Standing([self._of_job(job, cancelled)], []))
 
@@ -46,7 +46,7 @@ class Standings:
             self._send(session, [], tasks)
 
     def all(self, session: Session) -> None:
-        """A session is back over a new link: what was told last may be lost with the old one."""
+        """Tell a session that is back all of it again: the last news may be lost with the old link."""
         jobs: list[JobStanding] = []
         tasks: list[TaskStanding] = []
         for job in session.jobs.values():
@@ -56,7 +56,7 @@ class Standings:
         self._send(session, jobs, tasks)
 
     def take(self, session: Session, message: Standing) -> None:
-        """A client says what jobs have behind them that it is about to submit."""
+        """Note what jobs have behind them that a client is about to submit."""
         for told in message.jobs:
             self._drop(session, told.job)
             if session.standing_parts < MOST_PARTS:
@@ -69,7 +69,7 @@ class Standings:
                 session.standing_parts += _parts(task)
 
     def apply(self, session: Session, job: Job, now: float) -> None:
-        """A job is submitted: it goes on as the client says it was."""
+        """Have a job that is submitted go on as the client says it was."""
         told = self._drop(session, job.id)
         if told is None or job.options.durable:
             return
@@ -102,7 +102,7 @@ class Standings:
 
 
 def _of_task(job: Job, index: int) -> TaskStanding:
-    """One line for each process that the task has ended, however short."""
+    """Return one line for each process that the task has ended, however short."""
     story = [" ".join(line.split()) for line in job.blames.get(index, ())]
     if sum(map(len, story)) + len(story) > MAX_STORY:
         most = max(1, MAX_STORY // len(story) - 1)

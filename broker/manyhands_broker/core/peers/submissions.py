@@ -61,7 +61,7 @@ class Submissions:
         self._cancellation = cancellation
 
     def take(self, session: Session, groups: list[SubmitGroup], now: float) -> None:
-        """A client submits tasks, or the same ones again."""
+        """Take the tasks that a client submits, or the same ones again."""
         state = self._state
         count = sum(len(group.bodies) for group in groups)
         inputs, session.inputs = session.inputs, []
@@ -133,7 +133,7 @@ class Submissions:
             self._state.send(session.peer, Rejected(group.job, max(group.first, known), reason))
 
     def _new(self, session: Session, job: Job, group: SubmitGroup) -> tuple[list[Payload], int]:
-        """What of a group is new, and its bytes; ProtocolError if a budget does not allow it."""
+        """Return what of a group is new, and its bytes; raise `ProtocolError` beyond a budget."""
         if job.closed or not group.bodies:
             return [], 0
         skipped = max(job.total - group.first, 0)
@@ -250,7 +250,7 @@ class Submissions:
             self._outcomes.results(node, group)
 
     def _overdue(self, job: Job) -> None:
-        """The deadline of a job has come."""
+        """End a job whose deadline has come."""
         if not job.finished:
             seconds = job.options.deadline
             failure = Failure(
@@ -261,7 +261,7 @@ class Submissions:
             self._cancellation.remaining(job)
 
     def function(self, session: Session, message: Function) -> None:
-        """A client sends a function: its jobs that have waited for it go on."""
+        """Take a function that a client sends; its jobs that have waited for it go on."""
         state = self._state
         # Without just one body it is none, and nodes would wait for another one for ever.
         sound = len(message.bodies) == 1
@@ -294,7 +294,7 @@ class Submissions:
 
 
 def _weight(value: object) -> int:
-    """About the bytes that a job's options take."""
+    """Return the bytes, about, that a job's options take."""
     if isinstance(value, dict):
         return sum(_ENTRY_BYTES + _weight(key) + _weight(item) for key, item in value.items())
     if isinstance(value, (list, tuple)):

@@ -33,14 +33,14 @@ class ValueRelay:
         self.rate = ASSUMED_RATE
 
     def seconds(self, nbytes: int) -> float:
-        """How long `nbytes` of values take from their client to a node, if they have to come.
+        """Return how long `nbytes` of values take from their client to a node, if they have to come.
 
         They come here as a whole first, and only then go on.
         """
         return LATENCY + 2 * nbytes / self.rate if nbytes else 0.0
 
     def opened(self, session: Session) -> None:
-        """A session is open, over its first link or a later one: ask it for what nodes wait for."""
+        """Ask a session that has a link, the first or a later one, for what nodes wait for."""
         self.heard(session)
         owner = public_name(session.token)
         self._sessions[owner] = session
@@ -49,7 +49,7 @@ class ValueRelay:
                 self._ask(session, item, Want(item.key, owner))
 
     def unheard(self, owner: bytes) -> None:
-        """A node waits for values of a session: give out nothing that needs any until it speaks."""
+        """Give out nothing that needs values of a session until it speaks: a node waits for some."""
         session = self._sessions.get(owner)
         if session is not None:
             session.unheard = True
@@ -57,21 +57,21 @@ class ValueRelay:
                 self._state.send(session.peer, Ping(0))
 
     def heard(self, session: Session) -> None:
-        """A session speaks: its values can be had again."""
+        """Give out again what needs values of a session: it speaks."""
         if session.unheard:
             session.unheard = False
             for job in session.jobs.values():
                 self._state.ready.add(job)
 
     def ended(self, session: Session) -> None:
-        """A session is over, and its stored values are gone."""
+        """Tell nodes that the stored values of a session are gone: it is over."""
         owner = public_name(session.token)
         if self._sessions.get(owner) is session:
             del self._sessions[owner]
             self._clear(owner)
 
     def referred(self, session: Session, group: InputGroup) -> tuple[StoredValue[Node], ...]:
-        """The values that tasks of a session refer to.
+        """Return the values that tasks of a session refer to.
 
         The caller counts `StoredValue.tasks`.
         """
@@ -87,7 +87,7 @@ class ValueRelay:
         return tuple(dict.fromkeys(found))
 
     def wanted(self, node: Node, want: Want) -> None:
-        """A node needs a value."""
+        """Ask a client for a value that a node needs."""
         session = self._sessions.get(want.owner)
         young = self._state.now - self._state.started < self._state.limits.session_grace
         # Soon after the broker's start, the session may still come back from before.
@@ -105,7 +105,7 @@ class ValueRelay:
             self._ask(session, item, want)
 
     def stocked(self, session: Session, stock: Stock) -> None:
-        """A client sends a value, or says that it is gone."""
+        """Pass on a value that a client sends, or that it is gone."""
         shelf = self._shelves.get(public_name(session.token), {})
         item = shelf.get(stock.key)
         if item is None:
@@ -123,13 +123,13 @@ class ValueRelay:
             item.settle()
 
     def left(self, node: Node) -> None:
-        """A node is gone."""
+        """Forget a node that is gone."""
         for shelf in self._shelves.values():
             for item in list(shelf.values()):
                 item.leaves(node)
 
     def give_up(self) -> None:
-        """Sessions that have not come back by now do not come."""
+        """Forget the values of sessions that have not come back by now."""
         for owner in [owner for owner in self._shelves if owner not in self._sessions]:
             self._clear(owner)
 

@@ -39,14 +39,14 @@ class Reader:
     commands: bool
 
     def may_read(self, account: str) -> bool:
-        """Whether it may see what is in jobs of an account."""
+        """Return whether it may see what is in jobs of an account."""
         return self.commands or self.account == account
 
 
 def describe_node(
     state: SchedulerState, node: Node, now: float, needed: AbstractSet[str]
 ) -> dict[str, Any]:
-    """A node in plain values, with the figures of its last heartbeat.
+    """Return a node in plain values, with the figures of its last heartbeat.
 
     `needed`: the labels that waiting jobs need; those that it has not got are told.
     """
@@ -86,7 +86,7 @@ def _word(node: Node, name: str) -> str:
 def answer(
     state: SchedulerState, what: str, arguments: dict[str, Any], now: float, reader: Reader
 ) -> Any:
-    """The data of a `Reply`.
+    """Return the data of a `Reply`.
 
     Raises:
         LookupError: nothing is known by that name; the text says which.
@@ -152,7 +152,7 @@ def _find(state: SchedulerState, wanted: str) -> dict[str, Any]:
 
 
 def _told_to(reader: Reader, job: dict[str, Any]) -> dict[str, Any]:
-    """A job without the last words of its tasks, unless these are the reader's."""
+    """Return a job without the last words of its tasks, unless these are the reader's."""
     return job if reader.may_read(str(job.get("account", ""))) else {**job, "story": []}
 
 
@@ -171,7 +171,7 @@ def _nodes(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
 
 
 def _events(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
-    """The latest events. What nodes say may repeat what tasks have printed: that is for admins."""
+    """Return the latest events. What nodes say may repeat what tasks printed: that is for admins."""
     found: list[dict[str, Any]] = []
     size = 0
     for event in reversed(state.events):
@@ -186,7 +186,7 @@ def _events(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
 
 
 def _jobs(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
-    """Jobs behind the first ``skip`` of all whose ids begin with ``begins``, at most ``limit``.
+    """Return jobs behind the first ``skip`` of all whose ids begin with ``begins``, at most ``limit``.
 
     Fewer where their texts are long, but at least one; and without options that are long.
     """

@@ -22,7 +22,7 @@ _KINDS = 32
 
 
 def summary(state: SchedulerState) -> dict[str, Any]:
-    """The cluster in figures that cost no more for ten million tasks than for ten.
+    """Return the cluster in figures that cost no more for ten million tasks than for ten.
 
     ``queued``: tasks that no node has. ``held``: tasks that nodes have, ``running`` of them on a slot.
     ``slots``: of nodes that take work. ``slots_wanted``: see the function of that name; ``wanted`` is
@@ -68,7 +68,7 @@ def _whole(slots: float) -> int:
 
 
 def slots_wanted(state: SchedulerState) -> dict[Kind, float]:
-    """As many slots as would be done with what is queued or on nodes in `Limits.scale_within` seconds.
+    """Return the slots that would be done with all tasks in `Limits.scale_within` seconds.
 
     Told by the kind of tasks: what they need of a node. By the measured duration of each job's tasks.
     A job that was not measured yet counts one slot for each task, and no job counts more. Tasks that may
@@ -106,7 +106,7 @@ def _slots_for(job: Job, within: float) -> float:
 
 
 def problems(state: SchedulerState) -> list[str]:
-    """What keeps the broker from taking work, a sentence each; empty if nothing does."""
+    """Return what keeps the broker from taking work, a sentence each; empty if nothing does."""
     if not state.store.has_room(0):
         return [
             state.store.gone()

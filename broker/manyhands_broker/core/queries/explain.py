@@ -13,7 +13,7 @@ from manyhands_shared.protocol.labels import lacking
 
 
 def reasons(state: SchedulerState, job: Job) -> list[str]:
-    """Why tasks of a job wait, one sentence each; empty if none do."""
+    """Return why tasks of a job wait, one sentence each; empty if none do."""
     found = []
     delayed, uncertain = len(job.delayed), len(job.uncertain)
     line = job.counts[TaskState.QUEUED] - delayed - uncertain
@@ -58,7 +58,7 @@ def reasons(state: SchedulerState, job: Job) -> list[str]:
 
 
 def _short(able: list[Node]) -> list[str]:
-    """What lack of memory has to do with it."""
+    """Return what lack of memory has to do with it."""
     short = [node.name for node in able if node.pressure == MEMORY]
     if len(short) == len(able):
         return ["every node that could run it is short of memory, and gets one task for each slot"]
@@ -67,7 +67,7 @@ def _short(able: list[Node]) -> list[str]:
 
 
 def _on_nodes(job: Job) -> list[str]:
-    """What is to be said of tasks that do not wait any more."""
+    """Return what there is to say of tasks that do not wait any more."""
     found = []
     if job.counts[TaskState.ASSIGNED]:
         found.append(f"{job.counts[TaskState.ASSIGNED]} tasks are on nodes; none wait for one")
@@ -79,12 +79,12 @@ def _on_nodes(job: Job) -> list[str]:
 
 
 def _could(node: Node, job: Job) -> bool:
-    """Whether a task of the job could ever run there."""
+    """Return whether a task of the job could ever run there."""
     return node.meets(job.kind.needs) and node.could(job.resources)
 
 
 def _missing(job: Job, nodes: list[Node]) -> list[str]:
-    """Why none of the nodes could ever run it."""
+    """Return why none of the nodes could ever run it."""
     missing = [
         label
         for label in sorted(job.kind.needs)

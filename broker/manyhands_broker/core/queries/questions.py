@@ -34,7 +34,7 @@ _NEEDED = frozenset({"directory", "id", "node"})
 
 
 def refuse(what: str, arguments: Mapping[str, Any]) -> str:
-    """Why a question cannot be answered as it is put, in a sentence; empty if it can."""
+    """Return why a question cannot be answered as it is put, in a sentence; empty if it can."""
     known = QUESTIONS.get(what)
     if known is None:
         return f"unknown question {what!r}"

@@ -11,7 +11,7 @@ from manyhands_shared.payloads.payload import nbytes
 
 
 def failed_tasks(state: SchedulerState, wanted: str, start: int) -> dict[str, Any]:
-    """What a retry needs: payloads of the tasks that failed, from task `start` on.
+    """Return what a retry needs: payloads of the tasks that failed, from task `start` on.
 
     `next` is where to go on asking, or `None` after the last.
 
@@ -44,7 +44,7 @@ def failed_tasks(state: SchedulerState, wanted: str, start: int) -> dict[str, An
 
 
 def printed(state: SchedulerState, wanted: str, limit: int) -> list[dict[str, Any]]:
-    """The last `limit` texts that the tasks of a job have printed, if they fit an answer.
+    """Return the last `limit` texts that the tasks of a job have printed, if they fit an answer.
 
     Raises:
         LookupError: the job is not known.

@@ -32,7 +32,7 @@ class DelayedAcks:
         self._due = False
 
     def acknowledge(self, node: Node, seq: int, nbytes: int) -> None:
-        """A node's results up to `seq` were taken."""
+        """Acknowledge a node's results up to `seq`, now or soon."""
         nbytes += self._acks.pop(node.peer, (0, 0))[1]
         if nbytes >= ENOUGH_BYTES:
             self._state.send(node.peer, Ack(seq))
@@ -41,7 +41,7 @@ class DelayedAcks:
             self._wait()
 
     def accept(self, session: Session, counts: dict[str, int], size: int, *, now: bool) -> None:
-        """Tasks of a client were taken; `now` if it waits to hear so."""
+        """Confirm tasks of a client, now or soon; `now` if it waits to hear so."""
         known, sizes = self._accepted.pop(session, ({}, 0))
         known.update(counts)
         if now or sizes + size >= ENOUGH:

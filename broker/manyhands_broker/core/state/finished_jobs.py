@@ -32,7 +32,7 @@ class FinishedJobs:
         return summary
 
     def get(self, job_id: str) -> dict[str, Any] | None:
-        """What is known of a job; `None` if it is not here."""
+        """Return what is known of a job; `None` if it is not here."""
         return self[job_id] if job_id in self._packed else None
 
     def add(self, summary: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ class FinishedJobs:
         del self._packed[job_id], self._ended[job_id]
 
     def has_run(self, account: str, digest: bytes) -> bool:
-        """Whether a job of an account that is here was of this function."""
+        """Return whether a job of an account that is here was of this function."""
         return (account, digest) in self._functions
 
     def sort(self) -> None:
@@ -61,7 +61,7 @@ class FinishedJobs:
         self._ended = {job_id: self._ended[job_id] for job_id in order}
 
     def ended_before(self, when: float) -> list[str]:
-        """The jobs that ended before `when`, which costs nothing for all others."""
+        """Return the jobs that ended before `when`, which costs nothing for all others."""
         found = []
         for job_id, ended in self._ended.items():
             if ended >= when:

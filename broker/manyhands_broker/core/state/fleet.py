@@ -62,7 +62,7 @@ class _Group:
         return any(self.tiers[tier] for tier in (_IDLE, _IDLE_BUSY))
 
     def pick(self, *, idle: bool = False) -> Node | None:
-        """The node whose turn it is; with `idle` only one with an idle slot."""
+        """Return the node whose turn it is; with `idle` only one with an idle slot."""
         tiers = self.tiers
         if tiers[_IDLE]:
             return _turn(tiers[_IDLE])
@@ -116,11 +116,11 @@ class Fleet:
         return len(self.by_name)
 
     def free_row(self) -> int:
-        """A row of the last-seen table that no node has."""
+        """Return a row of the last-seen table that no node has."""
         return self._free_rows.pop() if self._free_rows else len(self.by_row)
 
     def add(self, node: Node) -> None:
-        """A node has come in."""
+        """Take a node in."""
         self.by_peer[node.peer] = node
         self.by_name[node.name] = node
         self.by_row[node.row] = node
@@ -128,7 +128,7 @@ class Fleet:
         self.update(node)
 
     def remove(self, node: Node) -> None:
-        """A node is gone; nothing will be given to it again."""
+        """Take out a node that is gone; nothing is given to it again."""
         self.by_peer.pop(node.peer, None)
         del self.by_name[node.name]
         del self.by_row[node.row]
@@ -146,7 +146,7 @@ class Fleet:
             members.pop(node, None)
 
     def resize(self, node: Node, slots: int, window: int) -> None:
-        """The node says how many slots it has and how many tasks it will take."""
+        """Take over how many slots a node has and how many tasks it will take."""
         self.slots += slots - node.slots
         node.slots = slots
         node.window = window
@@ -199,21 +199,21 @@ class Fleet:
             _put(group.able, node, node.able and could)
 
     def pick(self, job: Job) -> Node | None:
-        """The node that takes the job's next tasks; the others' turn comes after it."""
+        """Return the node that takes the job's next tasks; the others' turn comes after it."""
         group = self._group(job)
         if group is None:
             return self._look(job)
         return group.pick(idle=bool(job.suspects) and not job.resources)
 
     def _look(self, job: Job) -> Node | None:
-        """A node that could start a task of the job now, of a few that are idle."""
+        """Return a node that could start a task of the job now, of a few that are idle."""
         for node in islice(self._idle, _LOOK_AT):
             if node.suits(job.kind) and node.fits(job.resources) > 0:
                 return node
         return None
 
     def accepts(self, node: Node, job: Job) -> bool:
-        """Whether a node may be given tasks of a job now, even if they wait there for their slot."""
+        """Return whether a node may be given tasks of a job now, even to wait there for a slot."""
         if not node.able or node.suspects or node.active >= node.window or job.suspects:
             return False
         if job.resources:
@@ -222,11 +222,11 @@ class Fleet:
         return node.meets(job.kind.needs)
 
     def on_host(self, host_id: str) -> Collection[Node]:
-        """The nodes that can borrow the memory of processes on a host."""
+        """Return the nodes that can borrow the memory of processes on a host."""
         return self._hosts.get(host_id, ()) if host_id else ()
 
     def spare(self, job: Job, without: Node | None) -> Node | None:
-        """A node that could start a task of the job now, other than `without` and none in doubt."""
+        """Return a node other than `without` that could start a task of the job now; none in doubt."""
         group = self._group(job)
         if group is None:
             return None
@@ -234,14 +234,14 @@ class Fleet:
         return next((node for node in free if node is not without and not node.phi), None)
 
     def _group(self, job: Job) -> _Group | None:
-        """The nodes sorted for a job; `None` if there is none for it, or too many are wanted."""
+        """Return the nodes sorted for a job; `None` if there is none for it, or too many are wanted."""
         kind = job.kind
         if not job.resources:
             return self._groups.get(kind.needs) or self._begin(self._groups, kind.needs, kind)
         return self._fit.get(kind) or self._begin(self._fit, kind, kind)
 
     def _begin(self, table: dict[K, _Group], key: K, kind: Kind) -> _Group | None:
-        """Keep nodes sorted for something else as well."""
+        """Sort nodes for something else as well; return them, or `None` if there are none."""
         if kind in self.unsatisfiable:
             return None
         if not any(node.suits(kind) for node in self):
@@ -262,7 +262,7 @@ class Fleet:
         return group
 
     def amount(self, node: Node, job: Job, queued: int) -> int:
-        """How many of the job's tasks `node` gets now; none if it has enough of such."""
+        """Return how many of the job's tasks `node` gets now; none if it has enough of such."""
         limits = self._limits
         idle = node.slots - node.active
         if job.resources:
@@ -294,7 +294,7 @@ class Fleet:
         return bool(self._idle) and bool(self._surplus)
 
     def overloaded(self, now: float) -> Iterator[Node]:
-        """Nodes with tasks that wait for a slot there and would not get one soon."""
+        """Yield nodes with tasks that wait for a slot there and would not get one soon."""
         for node in self._surplus:
             if node.active <= node.slots or not node.loads:
                 # It was sorted before tasks of it ended without its doing.

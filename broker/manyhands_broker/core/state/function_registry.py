@@ -36,29 +36,29 @@ class Functions:
         self._seconds: dict[bytes, float] = {}
 
     def get(self, digest: bytes) -> Function | None:
-        """The function, or `None` if it has not come or is gone."""
+        """Return the function, or `None` if it has not come or is gone."""
         return self._known.get(digest)
 
     def name(self, digest: bytes) -> str:
-        """Its name for people."""
+        """Return its name for people."""
         function = self._known.get(digest)
         return function.name if function is not None else ""
 
     def cost(self, digest: bytes, ledger: Ledger) -> int:
-        """Bytes that another job of it counts against a key's budget."""
+        """Return the bytes that another job of it counts against a key's budget."""
         function = self._known.get(digest)
         if function is None or ledger in self._users.get(digest, ()):
             return 0
         return size_of(function)
 
     def cost_of(self, function: Function, ledger: Ledger) -> int:
-        """Bytes that a function counts against a key's budget once it has come."""
+        """Return the bytes that a function counts against a key's budget once it has come."""
         digest = function.digest
         waits = digest not in self._known and ledger in self._users.get(digest, ())
         return size_of(function) if waits else 0
 
     def add(self, function: Function, account: str) -> list[Job]:
-        """Take in a function that an account has sent; returns the jobs that waited for it."""
+        """Take in a function that an account has sent; return the jobs that waited for it."""
         digest = function.digest
         self.keep(function)
         self.own(digest, account)
@@ -80,11 +80,11 @@ class Functions:
                 self._set_aside(digest)
 
     def own(self, digest: bytes, account: str) -> None:
-        """An account is known to have a function that is here."""
+        """Note that an account has a function that is here."""
         self._senders[digest].add(account)
 
     def use(self, job: Job, *, trusted: bool) -> bool:
-        """A job needs its function; returns whether it is here, and the job may have it.
+        """Count a job that needs its function; return whether it is here, and the job may have it.
 
         `trusted`: whether it may be a function that another account has sent.
         """
@@ -100,7 +100,7 @@ class Functions:
         return False
 
     def wanted(self, *sessions: Session) -> list[bytes]:
-        """Digests of the functions that jobs of these sessions wait for."""
+        """Return the digests of the functions that jobs of these sessions wait for."""
         return [
             digest
             for digest, jobs in self._waiting.items()
@@ -108,14 +108,14 @@ class Functions:
         ]
 
     def give_up(self, digest: bytes, ledger: Ledger) -> list[Job]:
-        """The jobs of a key that wait for a function which will not come; they wait no more."""
+        """Return the jobs of a key that wait for a function which will not come; they wait no more."""
         jobs = [job for job in self._waiting.get(digest, ()) if job.session.ledger is ledger]
         for job in jobs:
             self._stop_waiting(job)
         return jobs
 
     def release(self, job: Job) -> None:
-        """A job is over."""
+        """Count a job less: it is over."""
         digest, ledger = job.function, job.session.ledger
         self._stop_waiting(job)
         if job.estimate is not None:
@@ -133,7 +133,7 @@ class Functions:
                 self._seconds.pop(digest, None)
 
     def bytes_of(self, ledger: Ledger) -> int:
-        """Bytes of the functions that jobs of a key use, counted anew."""
+        """Return the bytes of the functions that jobs of a key use, counted anew."""
         return sum(
             size_of(self._known[digest])
             for digest, users in self._users.items()
@@ -158,12 +158,12 @@ class Functions:
 
 
 def size_of(function: Function) -> int:
-    """What a function takes, in bytes."""
+    """Return what a function takes, in bytes."""
     return total(function.bodies) + 4 * len(function.name)
 
 
 def is_true(function: Function) -> bool:
-    """Whether a function is what its digest says.
+    """Return whether a function is what its digest says.
 
     Functions are shared by their digests: a false one would have the jobs of others run it.
     """

@@ -104,7 +104,7 @@ class ReadyQueue:
         job.listed = True
 
     def next(self, without: Collection[Kind] = ()) -> Job | None:
-        """The job whose turn it is, leaving out the kinds in `without`; it stays listed."""
+        """Return the job whose turn it is, leaving out the kinds in `without`; it stays listed."""
         for negated in list(self._order):
             kinds = self._levels[-negated]
             best: Job | None = None
@@ -145,7 +145,7 @@ class ReadyQueue:
             lane.rotate(-1)
 
     def unpark(self, session: Session) -> None:
-        """The session may run again."""
+        """Let a session run again."""
         session.parked = False
         session.ledger.parked.discard(session)
         for level, share, place in self._parked.pop(session, ()):
@@ -155,7 +155,7 @@ class ReadyQueue:
                     self._enter(level, share, place)
 
     def needs(self) -> set[Needs]:
-        """What listed jobs need nodes to be like."""
+        """Return what listed jobs need nodes to be like."""
         return {
             kind.needs
             for kinds in self._levels.values()

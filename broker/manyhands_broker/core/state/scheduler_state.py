@@ -121,7 +121,7 @@ class SchedulerState:
     # Lookups
 
     def owner(self, job_id: str) -> str | None:
-        """On whose account a job runs or ran, as far as more than a line of it is here."""
+        """Return on whose account a job runs or ran, as far as more than a line of it is here."""
         job = self.jobs.get(job_id)
         if job is not None:
             return job.session.account
@@ -129,19 +129,19 @@ class SchedulerState:
         return None if finished is None else str(finished.get("account", finished["session"]))
 
     def is_of_another(self, session: Session, job_id: str) -> bool:
-        """Whether a job is there and this session may not have what is in it."""
+        """Return whether a job is there and this session may not have what is in it."""
         owner = self.owner(job_id)
         return not session.who.commands and owner is not None and owner != session.account
 
     def summary(self, job: Job) -> dict[str, Any]:
-        """A job in plain values, for people."""
+        """Return a job in plain values, for people."""
         owner = self.ledgers.called(job.session.account)
         return describe_job(job, self.functions.name(job.function), owner, self.epoch)
 
     # Sessions
 
     def open(self, job: Job, cost: int) -> None:
-        """There is a new job, whose options take `cost` bytes."""
+        """Add a new job, whose options take `cost` bytes."""
         self.jobs[job.id] = job.session.jobs[job.id] = job
         job.cost = cost
         ledger = job.session.ledger
@@ -149,13 +149,13 @@ class SchedulerState:
         ledger.function_bytes += cost
 
     def acknowledged(self, session: Session, seq: int) -> None:
-        """A client has taken its results up to `seq`."""
+        """Let go of results that a client has taken, up to `seq`."""
         session.acknowledge(seq)
         self.unpark(session)
         self.relieved(session.ledger)
 
     def relieved(self, ledger: Ledger) -> None:
-        """Sessions of a key were passed over for what others of it left untaken: they may go on."""
+        """Let sessions go on that were passed over for what others of their key left untaken."""
         if ledger.parked and not ledger.full:
             for session in list(ledger.parked):
                 self.unpark(session)
@@ -167,14 +167,14 @@ class SchedulerState:
             self.ready.unpark(session)
 
     def tell(self, session: Session, group: ResultGroup) -> None:
-        """Results for a session, sent with the next message to it."""
+        """Send results to a session, with the next message to it."""
         session.fresh.append(group)
         self.reporting[session] = None
 
     # Notes
 
     def tried(self, job: Job, index: int, attempt: int) -> None:
-        """A task's counts of further runs and of processes that it ended have changed."""
+        """Record a task's counts of further runs and of processes that it ended."""
         if job.options.durable:
             story = tuple(job.blames.get(index, ()))
             self.record(TaskTried(job.id, index, job.tries.get(index, 0), story))
@@ -189,7 +189,7 @@ class SchedulerState:
     def note(
         self, node: Node, kind: str, text: str, details: dict[str, Any], *, private: bool
     ) -> None:
-        """Something that people should know; `private`: it may repeat what tasks have printed."""
+        """Tell people of something; `private`: it may repeat what tasks have printed."""
         # Nodes choose the kinds: one that keeps making up new ones must not make this grow.
         known = kind in self.event_kinds or len(self.event_kinds) < MAX_EVENT_KINDS
         if known:

@@ -27,7 +27,7 @@ from manyhands_shared.protocol.messages import Cancel, Span
 
 
 def runs_twice(job: Job, index: int) -> bool:
-    """Whether a task has a twin that lives."""
+    """Return whether a task has a twin that lives."""
     if job.speculation is None:
         return False
     twin = job.speculation.twins.get(index)
@@ -35,7 +35,7 @@ def runs_twice(job: Job, index: int) -> bool:
 
 
 def give(state: SchedulerState, piece: Piece, node: Node, each: float) -> int:
-    """Give the one task of `piece` to a second node as well; returns the attempt number."""
+    """Give the one task of `piece` to a second node as well; return the attempt number."""
     job, index = piece.chunk.job, piece.indices.start
     speculation = _of(job)
     attempt = piece.chunk.attempts[piece.lo] + 1
@@ -64,7 +64,7 @@ def put_all_first(node: Node) -> None:
 
 
 def drop(state: SchedulerState, piece: Piece, node: Node, *, started: bool) -> None:
-    """The attempt in the columns, which was `node`'s, is over without an answer; its twin goes on."""
+    """End the attempt in the columns, which was `node`'s, without an answer; its twin goes on."""
     job, index = piece.chunk.job, piece.indices.start
     _swap(job, index)
     lost = _of(job).twins[index]
@@ -74,7 +74,7 @@ def drop(state: SchedulerState, piece: Piece, node: Node, *, started: bool) -> N
 
 
 def end(state: SchedulerState, piece: Piece, *, done: bool) -> None:
-    """Tasks have ended; `done`: with a value."""
+    """Stop the twins of tasks that have ended; `done`: with a value."""
     twins = _of(piece.chunk.job).twins
     for offset, index in enumerate(piece.indices, piece.lo):
         if done and index in twins and twins[index].attempt < piece.chunk.attempts[offset]:
@@ -99,7 +99,7 @@ def stop(state: SchedulerState, piece: Piece) -> None:
 
 
 def is_stopping(state: SchedulerState, job: Job) -> bool:
-    """Whether some node has yet to say that an attempt of a job is over."""
+    """Return whether some node has yet to say that an attempt of a job is over."""
     return _of(job).given > 0 and any(
         attempt[0] == job.id for node in state.fleet for attempt in node.stopping
     )
@@ -115,7 +115,7 @@ def _leave(state: SchedulerState, piece: Piece, twin: Twin, node: Node) -> None:
 
 
 def _swap(job: Job, index: int) -> None:
-    """A task's attempt in the columns and its twin change places."""
+    """Have a task's attempt in the columns and its twin change places."""
     twin = _of(job).twins[index]
     [(chunk, offset, _)] = job.pieces([index])
     node, attempt = chunk.holders[offset], chunk.attempts[offset]
