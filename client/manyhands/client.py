@@ -100,7 +100,7 @@ class Client:
         """
         checked = job_options(name or functions.describe(function), **options)
         if checked.safe:
-            packed = functions.pack_plain(function)
+            packed = functions.pack_safe(function)
         else:
             packed = functions.pack(function, store=None if checked.durable else self._loop.store)
         pack = arguments.packer(checked, self._loop.store)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
-from manyhands._local.embedded import own_address
-from manyhands._local.subprocesses import Family
+from manyhands._local.embedded import embedded_address
+from manyhands._local.subprocesses import Subprocesses
 from manyhands_shared.config import BrokerConfig, WorkerConfig
 from manyhands_shared.transport import address
 
@@ -70,7 +70,7 @@ class LocalCluster:
         self._slots = slots
         self._broker_options = _known(BrokerConfig, broker)
         self._worker_options = _known(WorkerConfig, worker)
-        self._family = Family()
+        self._processes = Subprocesses()
         try:
             self._start(nodes)
         except BaseException:
@@ -84,21 +84,21 @@ class LocalCluster:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._family.closed else self.address
+        state = "closed" if self._processes.closed else self.address
         return f"<LocalCluster {state} nodes={len(self.nodes)}>"
 
     @property
     def pids(self) -> list[int]:
         """Return the process ids: the broker's, then the nodes'."""
-        return self._family.pids
+        return self._processes.pids
 
     def add_node(self, name: str = "") -> LocalNode:
         """Start another node, which joins by itself. Without a `name` it gets one."""
-        name = name or f"local-{self._family.pid}-{len(self.nodes)}"
+        name = name or f"local-{self._processes.pid}-{len(self.nodes)}"
         own = {"broker": self.address, "name": name, "slots": self._slots or 0}
         config = {**self._worker_options, **own}
         node = LocalNode(
-            name, self._family.start("manyhands_worker.__main__", works=True, config_json=config)
+            name, self._processes.start("manyhands_worker.__main__", works=True, config_json=config)
         )
         self.nodes.append(node)
         return node
@@ -109,12 +109,12 @@ class LocalCluster:
         With `drain`, nodes finish what they run, for half a minute at most. Without, they have a
         moment. Any thread may call it, and more than once.
         """
-        self._family.close(drain=drain)
+        self._processes.close(drain=drain)
 
     def _start(self, nodes: int) -> None:
         """Start everything; where the address is known beforehand, all at the same time."""
-        wanted = self._broker_options.get("bind") or own_address()
-        self.broker, ready = self._family.start_broker(
+        wanted = self._broker_options.get("bind") or embedded_address()
+        self.broker, ready = self._processes.start_broker(
             "manyhands_broker.__main__", config_json={**self._broker_options, "bind": wanted}
         )
         known = address.is_unix(wanted) and "," not in wanted

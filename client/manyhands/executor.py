@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast
 from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands._results.futures import RemoteFuture
 from manyhands._results.lookalikes import WaitingTasks
-from manyhands._submit.calls import Calls, CallsFamily
+from manyhands._submit.calls import Calls, CallsByOptions
 from manyhands._submit.chunks import chunks
 from manyhands._values.store import Ref
 from manyhands.options import TaskOptions, job_options
@@ -103,13 +103,13 @@ class Executor(concurrent.futures.Executor):
             **options,
         }
         loop = self._connection.loop
-        self._family = CallsFamily(
+        self._calls_by_options = CallsByOptions(
             loop,
             lambda options, opened: Calls(
                 loop, options, initializer, initargs, block=block, opened=opened
             ),
         )
-        self._calls = self._family.of(defaults)
+        self._calls = self._calls_by_options.of(defaults)
         #: The executor that `with_options` was called on first. None for that one itself: a cycle would
         #: leave the session of a dropped executor to the garbage collector.
         self._root: Executor | None = None
@@ -121,7 +121,7 @@ class Executor(concurrent.futures.Executor):
         self._mp_context = multiprocessing.get_context()
         self._broken = False
         self._shutdown_lock = threading.Lock()
-        self._drop = weakref.finalize(self, _drop, self._family, self._connection)
+        self._drop = weakref.finalize(self, _drop, self._calls_by_options, self._connection)
         self._drop.atexit = False  # the connection sees to the interpreter's exit itself
 
     @property
@@ -172,7 +172,7 @@ class Executor(concurrent.futures.Executor):
         other.__dict__.update(self.__dict__)
         other._root = self._root or self
         other._options = changed
-        other._calls = self._family.of(job_options(**changed))
+        other._calls = self._calls_by_options.of(job_options(**changed))
         return other
 
     def submit(
@@ -256,8 +256,8 @@ class Executor(concurrent.futures.Executor):
         (self._root or self)._is_shut = True
         if self._drop.alive:
             if cancel_futures:
-                self._family.cancel()
-            self._family.close()
+                self._calls_by_options.cancel()
+            self._calls_by_options.close()
             self._connection.finish(wait=False)
             # Last: what Ctrl-C interrupts before is done when this is called again, or at the exit.
             self._drop.detach()
@@ -265,7 +265,7 @@ class Executor(concurrent.futures.Executor):
             self._connection.loop.join()
 
 
-def _drop(calls: CallsFamily, connection: Connection) -> None:
+def _drop(calls: CallsByOptions, connection: Connection) -> None:
     calls.close()
     connection.finish(wait=False)
 

@@ -18,7 +18,7 @@ from harness.cluster.peers import Peer, Peers
 from harness.processes import calls_of, eventually
 from manyhands._session.effects import Fetch
 from manyhands._values import remote_fetch
-from manyhands._values.remote_fetch import Direct
+from manyhands._values.remote_fetch import RemoteFetcher
 from manyhands_shared import shm
 from manyhands_shared.payloads.payload import Buffer, Payload
 from manyhands_shared.protocol import wire
@@ -63,7 +63,7 @@ class Taker:
 
     def __init__(self) -> None:
         self.got: dict[bytes, Payload | None] = {}
-        self.direct = Direct(self._over)
+        self.direct = RemoteFetcher(self._over)
 
     def _over(self, wanted: Fetch, payload: Payload | None) -> None:
         self.got[bytes(wanted.ticket)] = payload
@@ -155,7 +155,7 @@ def test_results_of_every_size_come_whole(node: Node, taker: Taker, size: int) -
 def test_many_come_over_one_connection(
     node: Node, taker: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = calls_of(monkeypatch, remote_fetch, "Line")
+    made = calls_of(monkeypatch, remote_fetch, "FetchConnection")
     alone = [node.offer(taker.direct.public, bytes(400_000)) for _ in range(3)]
     for ticket in alone:  # one after the other
         taker.fetch(ticket)
@@ -220,7 +220,7 @@ def test_a_node_that_ends_in_the_middle(taker: Taker) -> None:
 def test_who_cannot_be_reached_is_not_asked_again_at_once(
     taker: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried = calls_of(monkeypatch, remote_fetch, "Line")
+    tried = calls_of(monkeypatch, remote_fetch, "FetchConnection")
     with socket.create_server(("127.0.0.1", 0)) as door:  # which never says anything
         place = Server("127.0.0.1", door.getsockname()[1], bytes(32))
         for _ in range(2):

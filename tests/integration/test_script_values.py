@@ -147,7 +147,7 @@ def test_a_large_array_that_a_function_refers_to_is_kept_once_and_let_go(
         futures = [executor.submit(total) for _ in range(2)]
         assert {future.result(BOUND) for future in futures} == {n * data.size}
         ended += futures
-    store._linger.clear()
+    store._recent.clear()
     try:
         # 32 MiB here and in each of the two children.
         eventually(lambda: len(store._segments) <= 3 * 8 + 2, what="most are let go")
@@ -191,7 +191,7 @@ def test_with_options_that_always_change_keeps_few_jobs_open(
 ) -> None:
     for n in range(600):
         executor.with_options(timeout=100 + n).submit(abs, -n).result(BOUND)
-    assert len(executor._family._members) < 10
+    assert len(executor._calls_by_options._calls) < 10
     eventually(lambda: open_jobs(executor) <= 256)
     # One that is closed meanwhile opens another.
     kept = executor.with_options(timeout=50)

@@ -29,7 +29,7 @@ def kept(executor: manyhands.Executor) -> int:
 def forget(executor: manyhands.Executor) -> None:
     """Let the moment pass for which values linger."""
     gc.collect()
-    executor._connection.loop.store._linger.clear()
+    executor._connection.loop.store._recent.clear()
 
 
 def total(array: Any, plus: int = 0) -> float:

@@ -114,7 +114,7 @@ def test_a_node_that_lets_nobody_in_is_left_alone_for_a_while(
 ) -> None:
     check(three, 0)
     three.network.drop(three.user, three.mill)
-    tried = calls_of(monkeypatch, remote_fetch, "Line")
+    tried = calls_of(monkeypatch, remote_fetch, "FetchConnection")
     other = three.connect(three.user)
     before = traffic(three.home)
     for start in range(3):

@@ -12,7 +12,7 @@ from typing import Any
 
 from manyhands._io.io_thread import SessionLoop
 from manyhands._io.submit_queue import Intake
-from manyhands._local.embedded import OwnCluster
+from manyhands._local.embedded import EmbeddedCluster
 from manyhands._session import Session
 from manyhands_shared import __version__, shm
 from manyhands_shared.errors import ClusterClosed, ConfigError, ManyhandsError
@@ -58,7 +58,7 @@ class Connection:
         connect_timeout: float = CONNECT_SECONDS,
         finish_at_exit: bool = False,
     ) -> None:
-        self.cluster: OwnCluster | None = None
+        self.cluster: EmbeddedCluster | None = None
         self._finish_at_exit = finish_at_exit
         where = address or os.environ.get("MANYHANDS_BROKER") or default
         if where:
@@ -66,7 +66,7 @@ class Connection:
             key_name = key_file or os.environ.get("MANYHANDS_KEY_FILE")
             key = credentials(Path(key_name).expanduser(), "client") if key_name else None
         else:
-            self.cluster = OwnCluster(slots)
+            self.cluster = EmbeddedCluster(slots)
             where, key = self.cluster.address, None
         #: Where the broker is.
         self.address = where

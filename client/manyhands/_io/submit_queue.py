@@ -126,6 +126,11 @@ class Intake:
                 else:
                     job.sink.reject([entry], [payload])
 
+    def check(self) -> None:
+        """Raise the error with which the session has ended, if it has."""
+        if self.error is not None:
+            raise self.error
+
     def check_size(self, size: int) -> None:
         """Refuse arguments that the broker can never take.
 

@@ -27,7 +27,7 @@ from manyhands_shared.protocol.held_result import Ticket
 from manyhands_shared.protocol.messages import Message, Stock
 
 if TYPE_CHECKING:
-    from manyhands._values.remote_fetch import Direct
+    from manyhands._values.remote_fetch import RemoteFetcher
 
 #: Results that are mapped; more are copied. The system allows a process 65,530 mappings in all.
 _MOST_MAPPED = 16_384
@@ -56,12 +56,12 @@ class Transfers:
         keyed: bool,
     ) -> None:
         #: Large values that tasks refer to.
-        self.store = Store(session, intake, self._lend)
+        self.store = Store(session, intake.command, intake.check, self._lend)
         self._poller = poller
         self._send = send
         self._intake = intake
         self._lender: shm.Lender | None = None
-        self._direct = self._open_direct() if keyed else None
+        self._remote = self._open_remote() if keyed else None
         self._borrower = self._open_borrower()
         #: What is being borrowed, by its key.
         self._asked: dict[bytes, tuple[Fetch, Ticket]] = {}
@@ -70,10 +70,10 @@ class Transfers:
         # What is mapped, for as long as it is referred to, and how to give it back.
         self._mappings: dict[bytes, tuple[weakref.ref[mmap.mmap], Callable[[], None]]] = {}
 
-    def _open_direct(self) -> Direct:
-        from manyhands._values.remote_fetch import Direct  # noqa: PLC0415 - 20 ms with ZeroMQ, for clusters with a key
+    def _open_remote(self) -> RemoteFetcher:
+        from manyhands._values.remote_fetch import RemoteFetcher  # noqa: PLC0415 - 20 ms with ZeroMQ, for clusters with a key
 
-        return Direct(self._fetched_afar)
+        return RemoteFetcher(self._fetched_afar)
 
     def _open_borrower(self) -> shm.Borrower | None:
         """Return what borrows memory; None where results cannot be fetched."""
@@ -93,9 +93,9 @@ class Transfers:
 
     def options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options of a job, with what its nodes must know of this session."""
-        if self._direct is None or not options.get("direct"):
+        if self._remote is None or not options.get("direct"):
             return options
-        return {**options, "fetch_key": self._direct.public}
+        return {**options, "fetch_key": self._remote.public}
 
     def fetch(self, wanted: Fetch) -> None:
         """Begin to fetch a result; `turn` brings it."""
@@ -134,16 +134,16 @@ class Transfers:
         """End all fetches and the store with the session. What was fetched stays."""
         if self._borrower is not None:
             self._borrower.close()
-        if self._direct is not None:
-            self._direct.close()
+        if self._remote is not None:
+            self._remote.close()
         self.store.close()
 
     # From other hosts ---------------------------------------------------------------------------
 
     def _fetch_afar(self, wanted: Fetch, ticket: Ticket) -> None:
-        if self._direct is not None and ticket.server is not None:
+        if self._remote is not None and ticket.server is not None:
             try:
-                self._direct.fetch(wanted, ticket, ticket.server)
+                self._remote.fetch(wanted, ticket, ticket.server)
             except OSError:
                 self._over.append(_answer(wanted))
         else:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from manyhands._local.subprocesses import Family, Ready
+from manyhands._local.subprocesses import Ready, Subprocesses
 from manyhands_shared.errors import ManyhandsError
 
 log = logging.getLogger("manyhands.client")
@@ -27,7 +27,7 @@ log = logging.getLogger("manyhands.client")
 DEATHS, _WITHIN_SECONDS = 5, 600.0
 
 
-class OwnCluster:
+class EmbeddedCluster:
     """See the module.
 
     Args:
@@ -42,9 +42,9 @@ class OwnCluster:
         if slots is not None and slots < 1:
             raise ValueError("a node needs at least 1 slot")
         self._slots = slots or 0
-        self._family = Family()
+        self._processes = Subprocesses()
         #: Where its broker listens.
-        self.address = own_address()
+        self.address = embedded_address()
         try:
             self.address = self._start().wait()
         except BaseException:
@@ -64,11 +64,11 @@ class OwnCluster:
 
     def close(self) -> None:
         """End it, and wait until it is gone: a moment, whatever it runs. May be repeated."""
-        self._family.close(drain=False)
+        self._processes.close(drain=False)
 
     def _start(self) -> Ready:
-        node = {"broker": self.address, "name": f"own-{self._family.pid}", "slots": self._slots}
-        self._process, ready = self._family.start_broker(
+        node = {"broker": self.address, "name": f"own-{self._processes.pid}", "slots": self._slots}
+        self._process, ready = self._processes.start_broker(
             "manyhands._local.embedded_main",
             works=True,
             broker_json={"bind": self.address},
@@ -80,11 +80,11 @@ class OwnCluster:
         try:
             self._replace()
         except Exception as error:  # noqa: BLE001 - nobody would tell of the next death
-            if not self._family.closing:
+            if not self._processes.closing:
                 give_up(error if isinstance(error, ManyhandsError) else ManyhandsError(repr(error)))
 
     def _replace(self) -> None:
-        """Replace the process whenever it dies, until the family is closed.
+        """Replace the process whenever it dies, until the group is closed.
 
         Raises:
             ManyhandsError: that seems to be of no use.
@@ -92,7 +92,7 @@ class OwnCluster:
         deaths: list[float] = []
         while True:
             self._process.wait()
-            if self._family.closing:
+            if self._processes.closing:
                 return
             how = _how(self._process)
             now = time.monotonic()
@@ -107,7 +107,7 @@ class OwnCluster:
                 "again",
                 how,
             )
-            self._family.forget(self._process)
+            self._processes.forget(self._process)
             try:
                 ready = self._start()
             except OSError as error:
@@ -118,7 +118,7 @@ class OwnCluster:
                 self._process.kill()  # if it is not dead already: it counts as another death
 
 
-def own_address() -> str:
+def embedded_address() -> str:
     """Where a broker for this machine alone listens.
 
     A Unix socket spares every message the TCP stack twice. Linux has them without a file, which nobody

@@ -29,14 +29,14 @@ _DRAIN_SECONDS = 35.0
 _MOMENT_SECONDS = 0.2
 _LEAVE_SECONDS = 5.0
 
-_families: weakref.WeakSet[Family] = weakref.WeakSet()
+_groups: weakref.WeakSet[Subprocesses] = weakref.WeakSet()
 
 
-class Family:
+class Subprocesses:
     """Starts processes and ends them.
 
     They find the modules that this process finds, and work in its directory, both as they are when the
-    family is made. Each holds the far end of a *lifeline*, a pipe which nobody ever writes to: it tells
+    group is made. Each holds the far end of a *lifeline*, a pipe which nobody ever writes to: it tells
     of the end of this process.
     """
 
@@ -53,7 +53,7 @@ class Family:
         self._path = list(sys.path)
         self._arguments = list(getattr(sys, "argv", ()))
         self._environment = _environment()
-        _families.add(self)
+        _groups.add(self)
 
     @property
     def pids(self) -> list[int]:
@@ -73,7 +73,7 @@ class Family:
 
         Raises:
             OSError: the system gives no process.
-            ManyhandsError: the family was closed.
+            ManyhandsError: the group was closed.
         """
         command = [sys.executable, *interpreter_options(), "-P"]
         command += ["-c", run_module(module, self._path, self._directory, self._arguments)]
@@ -218,13 +218,13 @@ def _wait(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
 
 
 def _close_all() -> None:
-    for family in list(_families):
-        family.close(drain=False)
+    for group in list(_groups):
+        group.close(drain=False)
 
 
 def _let_go_all() -> None:
-    for family in list(_families):
-        family.let_go()
+    for group in list(_groups):
+        group.let_go()
 
 
 atexit.register(_close_all)

@@ -66,31 +66,31 @@ class BoundedInbox(Inbox):
     """One for results that the broker keeps anyway: it has them held back while there are many here.
 
     Args:
-        hold_back: called with whether to hold them back, whenever that changes.
+        pause: called with whether to hold them back, whenever that changes.
         full_bytes: above so many; below half of it they come again.
     """
 
-    def __init__(self, hold_back: Callable[[bool], None], full_bytes: int = FULL_BYTES) -> None:
+    def __init__(self, pause: Callable[[bool], None], full_bytes: int = FULL_BYTES) -> None:
         super().__init__()
-        self._hold_back = hold_back
+        self._pause = pause
         self._full_bytes = full_bytes
         self._bytes = 0
-        self._held = False
+        self._is_paused = False
 
     def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
         """See `Sink`."""
         with self.changed:
             super().deliver(indices, statuses, bodies)
             self._bytes += total(bodies) + _OVERHEAD * len(bodies)
-            if self._bytes > self._full_bytes and not self._held:
-                self._held = True
-                self._hold_back(True)
+            if self._bytes > self._full_bytes and not self._is_paused:
+                self._is_paused = True
+                self._pause(True)
 
     def take(self) -> Arrival:
         """The next result, of which there must be one. Under `changed`."""
         arrival = super().take()
         self._bytes -= nbytes(arrival[2]) + _OVERHEAD
-        if self._held and self._bytes < self._full_bytes // 2:
-            self._held = False
-            self._hold_back(False)
+        if self._is_paused and self._bytes < self._full_bytes // 2:
+            self._is_paused = False
+            self._pause(False)
         return arrival

@@ -18,7 +18,7 @@ MIN_BYTES = 1 << 20
 class StoredPayload(bytes):
     """A payload that refers to what is stored, and keeps it for as long as it lives itself."""
 
-    kept: list[Any]
+    segments: list[Any]
     inputs: Inputs
     #: Bytes that it keeps.
     nbytes: int

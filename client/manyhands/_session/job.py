@@ -116,7 +116,7 @@ class SessionJob:
         return bool(self.runs) or (self.closed and not self.close_sent)
 
     @property
-    def plain(self) -> bool:
+    def sends_alone(self) -> bool:
         """Whether one more task would be sent by itself, and nothing else said of the job."""
         return self.opened and not (self.closed or self.durable or self.runs or self.refusal)
 

@@ -295,7 +295,7 @@ class JobTable:
         be, more to send. Changes nothing.
         """
         job = self._jobs.get(job_id)
-        if job is None or self._ready or job.function not in self._told or not job.plain:
+        if job is None or self._ready or job.function not in self._told or not job.sends_alone:
             return None
         first = job.next if index is None else index
         return SubmitGroup(job_id, job.function, None, first, False, [body])

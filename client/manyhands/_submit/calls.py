@@ -162,7 +162,7 @@ class Calls:
     def pack(self, function: Callable[..., Any], wrapper: Any = None) -> Function:
         """The function as it travels, inside `wrapper` and with the initializer if there is one."""
         if self._options.safe:
-            return functions.pack_plain(function, _HOW[wrapper])
+            return functions.pack_safe(function, _HOW[wrapper])
         value = function if wrapper is None else wrapper(function)
         if self._initializer is not None:
             # One pickle for both, so that globals set by an initializer of `__main__` are the very
@@ -198,7 +198,7 @@ class Calls:
         """Pickle the function; find or open the job of what came out."""
         fingerprint = None if known is None else known.fingerprint
         if fingerprint is None or not fingerprint.blind:
-            fingerprint = functions.watch(function)
+            fingerprint = functions.fingerprint(function)
         packed = self.pack(function)
         sink = self._open(function, packed)
         if functions.cacheable(function):
@@ -208,22 +208,22 @@ class Calls:
         return sink
 
 
-class CallsFamily:
+class CallsByOptions:
     """The `Calls` of one executor, one for each set of options that is in use."""
 
     def __init__(self, loop: SessionLoop, make: Callable[[JobOptions, OpenCalls], Calls]) -> None:
         self._make = make
         self._opened = OpenCalls(loop)
-        self._members: weakref.WeakValueDictionary[str, Calls] = weakref.WeakValueDictionary()
+        self._calls: weakref.WeakValueDictionary[str, Calls] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
 
     def of(self, options: JobOptions) -> Calls:
         """Those with these options."""
         key = repr(options)
         with self._lock:
-            calls = self._members.get(key)
+            calls = self._calls.get(key)
             if calls is None:
-                calls = self._members[key] = self._make(options, self._opened)
+                calls = self._calls[key] = self._make(options, self._opened)
             return calls
 
     def close(self) -> None:

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from manyhands._session.input_refs import MIN_BYTES, StoredPayload
 from manyhands._submit.fingerprint import Fingerprint, importable
 from manyhands_shared import shm
-from manyhands_shared.payloads import pickled
-from manyhands_shared.payloads import safe as plain
+from manyhands_shared.payloads import pickled, safe
 from manyhands_shared.payloads.by_value import main_module
 from manyhands_shared.payloads.payload import total
 from manyhands_shared.processes.signal_handlers import is_from_handler
@@ -60,13 +59,13 @@ def weight(function: Function) -> int:
     return total(function.bodies) + stored
 
 
-def pack_plain(function: Callable[..., Any], how: str = plain.CALL) -> Function:
+def pack_safe(function: Callable[..., Any], how: str = safe.CALL) -> Function:
     """The function as it travels in a safe job: by its name.
 
     Raises:
         SubmitError: no node could find it by that.
     """
-    blob = plain.pack_function(function, how)
+    blob = safe.pack_function(function, how)
     return Function(hashlib.blake2b(blob, digest_size=16).digest(), describe(function), [blob])
 
 
@@ -93,7 +92,7 @@ def cacheable(function: Any) -> bool:
     return isinstance(function, FunctionType) or importable(function)
 
 
-def watch(function: Any) -> Fingerprint | None:
+def fingerprint(function: Any) -> Fingerprint | None:
     """A fingerprint for a function that goes by value; one by reference needs none."""
     if isinstance(function, FunctionType) and not importable(function):
         return Fingerprint(function)

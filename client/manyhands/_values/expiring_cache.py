@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from typing import Any
 
 
-class Linger:
+class ExpiringCache:
     """Keeps objects alive for some seconds after they were last used.
 
     Args:
@@ -20,7 +20,7 @@ class Linger:
     def __init__(self, seconds: float, max_bytes: int) -> None:
         self._seconds = seconds
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[Hashable, tuple[float, Any, int]] = OrderedDict()
+        self._values: OrderedDict[Hashable, tuple[float, Any, int]] = OrderedDict()
         self._nbytes = 0
         self._lock = threading.RLock()  # what is let go may come back here as it is destroyed
         self._timer: threading.Timer | None = None
@@ -29,10 +29,10 @@ class Linger:
         """Keep this for a while from now."""
         with self._lock:
             self._pop(key)
-            self._kept[key] = time.monotonic() + self._seconds, value, nbytes
+            self._values[key] = time.monotonic() + self._seconds, value, nbytes
             self._nbytes += nbytes
-            while self._nbytes > self._max_bytes and len(self._kept) > 1:
-                self._pop(next(iter(self._kept)))
+            while self._nbytes > self._max_bytes and len(self._values) > 1:
+                self._pop(next(iter(self._values)))
             if self._timer is None:
                 self._start(self._seconds)
 
@@ -42,11 +42,11 @@ class Linger:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._kept.clear()
+            self._values.clear()
             self._nbytes = 0
 
     def _pop(self, key: Hashable) -> None:
-        self._nbytes -= self._kept.pop(key, (0.0, None, 0))[2]
+        self._nbytes -= self._values.pop(key, (0.0, None, 0))[2]
 
     def _start(self, seconds: float) -> None:
         self._timer = threading.Timer(seconds, self._expire)
@@ -59,8 +59,8 @@ class Linger:
                 return
             self._timer = None
             now = time.monotonic()
-            while self._kept:
-                key, (due, _, _) = next(iter(self._kept.items()))
+            while self._values:
+                key, (due, _, _) = next(iter(self._values.items()))
                 if due > now:
                     self._start(due - now)
                     return

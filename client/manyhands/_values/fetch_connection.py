@@ -64,7 +64,7 @@ class _Transfer:
         return shm.cut(self.memory, self.lengths)
 
 
-class Line:
+class FetchConnection:
     """A connection to the server of a node, from which it is asked for results.
 
     Args:

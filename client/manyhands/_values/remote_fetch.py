@@ -17,7 +17,7 @@ from math import ceil
 import zmq
 
 from manyhands._session.effects import Fetch
-from manyhands._values.fetch_connection import Line
+from manyhands._values.fetch_connection import FetchConnection
 from manyhands_shared.clock import monotonic
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.held_result import Server, Ticket
@@ -29,12 +29,12 @@ log = logging.getLogger("manyhands.client")
 #: A node that could not be reached is not tried again for so long.
 FORGET_SECONDS = 30.0
 #: Connections at once: each takes three descriptors.
-MAX_LINES = 64
+MAX_CONNECTIONS = 64
 #: A connection over which nothing was fetched for so long is closed.
 IDLE_SECONDS = 60.0
 
 
-class Direct:
+class RemoteFetcher:
     """All fetches of a session from other hosts.
 
     Args:
@@ -48,7 +48,7 @@ class Direct:
         self.public = to_hex(public)
         self._over = over
         self._wanted: deque[tuple[Fetch, Ticket, Server]] = deque()
-        self._lines: dict[Server, Line] = {}
+        self._connections: dict[Server, FetchConnection] = {}
         self._unreachable: dict[Server, float] = {}
         self._closing = self._ended = False
         self._thread: threading.Thread | None = None
@@ -101,26 +101,26 @@ class Direct:
         poller.register(self._wake, zmq.POLLIN)
         try:
             while not self._closing:
-                ready = dict(poller.poll(self._patience(monotonic())))
+                ready = dict(poller.poll(self._milliseconds_to_wait(monotonic())))
                 if self._wake in ready:
                     os.read(self._wake, 4096)
                 self._turn(context, poller, monotonic())
         except Exception:
             log.exception("fetching from nodes failed inside; please report this")
         finally:
-            for server, line in list(self._lines.items()):
-                for wanted in line.give_up():
+            for server, connection in list(self._connections.items()):
+                for wanted in connection.give_up():
                     self._over(wanted, None)
                 self._drop(server, poller)
             context.term()
             self._ended = True
             self._reject()
 
-    def _patience(self, now: float) -> int | None:
+    def _milliseconds_to_wait(self, now: float) -> int | None:
         """Milliseconds to wait; None is for ever."""
         times = [
-            line.used_at + IDLE_SECONDS if (due := line.deadline) is None else due
-            for line in self._lines.values()
+            connection.used_at + IDLE_SECONDS if (due := connection.deadline) is None else due
+            for connection in self._connections.values()
         ]
         return max(0, ceil((min(times) - now) * 1e3)) if times else None
 
@@ -129,26 +129,28 @@ class Direct:
     ) -> None:
         while self._wanted:
             wanted, ticket, server = self._wanted.popleft()
-            line = self._lines.get(server)
-            if line is None:
-                line = self._connect(context, poller, server, now)
-            if line is None:
+            connection = self._connections.get(server)
+            if connection is None:
+                connection = self._connect(context, poller, server, now)
+            if connection is None:
                 self._over(wanted, None)
             else:
-                line.fetch(wanted, ticket, now)
-        for server, line in list(self._lines.items()):
-            for wanted, payload in line.turn(now):
+                connection.fetch(wanted, ticket, now)
+        for server, connection in list(self._connections.items()):
+            for wanted, payload in connection.turn(now):
                 self._over(wanted, payload)
-            if line.broken:
-                if not line.reached:
+            if connection.broken:
+                if not connection.reached:
                     self._unreachable[server] = now + FORGET_SECONDS
                 log.info(
                     "results of the node at %s, port %d, come through the broker for now: %s",
                     server.address,
                     server.port,
-                    line.broken,
+                    connection.broken,
                 )
-            if line.broken or (not line.busy and now >= line.used_at + IDLE_SECONDS):
+            if connection.broken or (
+                not connection.busy and now >= connection.used_at + IDLE_SECONDS
+            ):
                 self._drop(server, poller)
 
     def _connect(
@@ -157,29 +159,31 @@ class Direct:
         poller: zmq.Poller,
         server: Server,
         now: float,
-    ) -> Line | None:
-        """A new line; None for one that it is no use to try, or that there are too many beside."""
+    ) -> FetchConnection | None:
+        """A new connection; None for one that it is no use to try, or that there are too many beside."""
         if now < self._unreachable.get(server, now):
             return None
         past = [gone for gone, until in self._unreachable.items() if until <= now]
         for gone in past:
             del self._unreachable[gone]
-        if len(self._lines) >= MAX_LINES:
-            idle = [server for server, line in self._lines.items() if not line.busy]
+        if len(self._connections) >= MAX_CONNECTIONS:
+            idle = [
+                server for server, connection in self._connections.items() if not connection.busy
+            ]
             if not idle:
                 return None
-            self._drop(min(idle, key=lambda server: self._lines[server].used_at), poller)
+            self._drop(min(idle, key=lambda server: self._connections[server].used_at), poller)
         try:
-            line = Line(context, server, self._pair, now)
+            connection = FetchConnection(context, server, self._pair, now)
         except zmq.ZMQError:
             return None
-        self._lines[server] = line
-        poller.register(line.socket, zmq.POLLIN)
-        poller.register(line.monitor, zmq.POLLIN)
-        return line
+        self._connections[server] = connection
+        poller.register(connection.socket, zmq.POLLIN)
+        poller.register(connection.monitor, zmq.POLLIN)
+        return connection
 
     def _drop(self, server: Server, poller: zmq.Poller) -> None:
-        line = self._lines.pop(server)
-        poller.unregister(line.socket)
-        poller.unregister(line.monitor)
-        line.close()
+        connection = self._connections.pop(server)
+        poller.unregister(connection.socket)
+        poller.unregister(connection.monitor)
+        connection.close()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from manyhands._session.input_refs import MIN_BYTES, StoredPayload, largest
-from manyhands._values.expiring_cache import Linger
+from manyhands._values.expiring_cache import ExpiringCache
 from manyhands_shared import shm
 from manyhands_shared.errors import SubmitError, SubmitQueueFull
 from manyhands_shared.payloads import pickled, refs
@@ -32,17 +32,15 @@ from manyhands_shared.protocol.public_name import public_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from manyhands._io.submit_queue import Intake
-
 #: Bytes that are kept before `put` waits for tasks to end.
 MAX_BYTES = 4 << 30
 _LOOK_AGAIN_SECONDS = 0.1
-_LINGER_SECONDS = 5.0
+_RECENT_SECONDS = 5.0
 
 _packing = threading.local()
 
 
-class _Kept:
+class _Segment:
     """A segment of ours, for as long as this object lives."""
 
     __slots__ = ("__weakref__", "place")
@@ -57,23 +55,23 @@ class Ref:
     Arrays in it are read-only there, because all tasks of a node look at the same memory.
     """
 
-    __slots__ = ("_kept", "_value")
+    __slots__ = ("_segment", "_value")
 
-    def __init__(self, kept: _Kept | None, value: Callable[[], Any]) -> None:
-        self._kept = kept
+    def __init__(self, segment: _Segment | None, value: Callable[[], Any]) -> None:
+        self._segment = segment
         self._value = value
 
     def __repr__(self) -> str:
-        size = "" if self._kept is None else f" of {sum(self._kept.place.lengths)} bytes"
+        size = "" if self._segment is None else f" of {sum(self._segment.place.lengths)} bytes"
         return f"<manyhands.Ref{size}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        found: list[_Kept] | None = getattr(_packing, "found", None)
-        if found is None or self._kept is None:
+        found: list[_Segment] | None = getattr(_packing, "found", None)
+        if found is None or self._segment is None:
             # It goes where this client may be gone: the value itself has to go along.
             return _itself, (self._value(),)
-        found.append(self._kept)
-        return refs.value_of, tuple(self._kept.place)
+        found.append(self._segment)
+        return refs.value_of, tuple(self._segment.place)
 
 
 class _Call:
@@ -91,22 +89,30 @@ class Store:
 
     Args:
         session: the session's secret token.
-        intake: leads to the thread that lends.
+        call: has the thread that lends call something.
+        check: raises an error once the session is over.
         serve: called with the lender, on that thread, as soon as there is one.
     """
 
-    def __init__(self, session: bytes, intake: Intake, serve: Callable[[shm.Lender], None]) -> None:
+    def __init__(
+        self,
+        session: bytes,
+        call: Callable[[Callable[[], None]], None],
+        check: Callable[[], None],
+        serve: Callable[[shm.Lender], None],
+    ) -> None:
         self._owner = public_name(session)
-        self._intake = intake
+        self._call = call
+        self._check = check
         self._serve = serve
         self._pid = os.getpid()
         self._seed = secrets.randbits(64)
         self._lender: shm.Lender | None = None
-        self._kept: weakref.WeakValueDictionary[bytes, _Kept] = weakref.WeakValueDictionary()
+        self._segments: weakref.WeakValueDictionary[bytes, _Segment] = weakref.WeakValueDictionary()
         # The next call may take the same argument when no call is left that does.
-        self._linger = Linger(_LINGER_SECONDS, MAX_BYTES // 4)
+        self._recent = ExpiringCache(_RECENT_SECONDS, MAX_BYTES // 4)
         self._shelf = shm.Shelf()
-        self._segments: dict[bytes, shm.Spot] = {}
+        self._spots: dict[bytes, shm.Spot] = {}
         # Bytes by key.
         self._reserved: dict[bytes, int] = {}
         # What was sent through the broker, and whom to tell when it is gone.
@@ -141,12 +147,12 @@ class Store:
         if not shm.host_id():
             copies = tuple(map(bytes, parts))
             return Ref(None, lambda: pickled.loads_shared(copies))
-        kept = self.put(parts, block=True)
-        if kept is None:
+        segment = self.put(parts, block=True)
+        if segment is None:
             return Ref(None, lambda: pickled.loads(payload))
-        return Ref(kept, lambda: pickled.loads_shared(self.buffers(kept.place.key)))
+        return Ref(segment, lambda: pickled.loads_shared(self.buffers(segment.place.key)))
 
-    def put(self, parts: Sequence[Buffer], *, block: bool) -> _Kept | None:
+    def put(self, parts: Sequence[Buffer], *, block: bool) -> _Segment | None:
         """Keep buffers, unless the very same are kept already.
 
         None: there are too few descriptors left to keep more, and values have to travel whole.
@@ -159,20 +165,20 @@ class Store:
         lengths = tuple(view.nbytes for view in views)
         digest = self._digest(views)
         size = shm.span(lengths)
-        kept = self._kept.get(digest)
-        if kept is not None:
-            self._linger.use(digest, kept, size)
-            return kept
+        segment = self._segments.get(digest)
+        if segment is not None:
+            self._recent.use(digest, segment, size)
+            return segment
         key = secrets.token_bytes(16)
         self._reserve(key, size, block=block)
         try:
             lender = self._lending()
             spot = self._shelf.place(size)
             if spot is not None:
-                self._segments[key] = spot
+                self._spots[key] = spot
                 digest = self._fill(spot, views, lengths)
-                kept = _Kept(Place(key, lengths, shm.host_id(), lender.address, self._owner))
-                weakref.finalize(kept, self._dropped, key).atexit = False
+                segment = _Segment(Place(key, lengths, shm.host_id(), lender.address, self._owner))
+                weakref.finalize(segment, self._dropped, key).atexit = False
         except BaseException as error:
             self._release(key)
             self._closed(key)
@@ -181,13 +187,13 @@ class Store:
             if error.errno in NO_DESCRIPTOR:
                 return None
             raise SubmitError(f"no memory to keep {size} bytes: {error}") from None
-        if spot is None or kept is None:
+        if spot is None or segment is None:
             self._release(key)
             return None
-        self._intake.command(lambda: self._offer(lender, key, spot))
-        self._kept[digest] = kept
-        self._linger.use(digest, kept, size)
-        return kept
+        self._call(lambda: self._offer(lender, key, spot))
+        self._segments[digest] = segment
+        self._recent.use(digest, segment, size)
+        return segment
 
     def buffers(self, key: bytes) -> tuple[Buffer, ...]:
         """What is kept under a key, which somebody refers to.
@@ -195,8 +201,9 @@ class Store:
         Raises:
             OSError, ValueError, KeyError: it cannot be had.
         """
-        spot = self._segments[key]
-        lengths = next(kept.place.lengths for kept in self._kept.values() if kept.place.key == key)
+        spot = self._spots[key]
+        places = (segment.place for segment in self._segments.values())
+        lengths = next(place.lengths for place in places if place.key == key)
         view = shm.shared_view(spot.fd, shm.span(lengths), at=spot.at)
         return shm.cut(view, lengths)
 
@@ -214,7 +221,7 @@ class Store:
 
     def close(self) -> None:
         """Lend no more: the session is over. On the lending thread."""
-        self._linger.clear()
+        self._recent.clear()
         if self._lender is not None:
             self._lender.close()
             self._lender = None
@@ -242,17 +249,16 @@ class Store:
         with self._room:
             if self._lender is None:
                 lender = self._lender = shm.Lender(secrets.token_hex(16))
-                self._intake.command(lambda: self._serve(lender))
+                self._call(lambda: self._serve(lender))
             return self._lender
 
     def _reserve(self, key: bytes, size: int, *, block: bool) -> None:
         with self._room:
             while self._nbytes and self._nbytes + size > MAX_BYTES:
-                self._linger.clear()
+                self._recent.clear()
                 if not block:
                     raise SubmitQueueFull("too many bytes are kept for tasks; take results first")
-                if self._intake.error is not None:
-                    raise self._intake.error
+                self._check()
                 self._room.wait(_LOOK_AGAIN_SECONDS)
             self._nbytes += size
             self._reserved[key] = size
@@ -270,7 +276,7 @@ class Store:
             self._closed(key)
 
     def _closed(self, key: bytes) -> None:
-        spot = self._segments.pop(key, None)
+        spot = self._spots.pop(key, None)
         if spot is not None:
             self._shelf.free(spot)
 
@@ -278,7 +284,7 @@ class Store:
         """Nobody refers to it any more. On whatever thread noticed that."""
         if os.getpid() == self._pid:
             self._release(key)
-            self._intake.command(lambda: self._withdraw(key))
+            self._call(lambda: self._withdraw(key))
 
     def _withdraw(self, key: bytes) -> None:
         gone = self._supplied.pop(key, None)
@@ -297,7 +303,7 @@ class Packer:
         self._store = store
         self._block = block
         #: What the pickle refers to.
-        self.found: list[_Kept] = []
+        self.found: list[_Segment] = []
 
     def finish(self, payload: Payload) -> Payload:
         """Keep the large buffers of a payload, and put references in their place.
@@ -312,8 +318,8 @@ class Packer:
             head, *buffers = payload
             payload = pickle.dumps(_Call(bytes(head), list(map(self._part, buffers))), 5)
         whole = StoredPayload(payload)
-        whole.kept = self.found
-        places = [kept.place for kept in self.found]
+        whole.segments = self.found
+        places = [segment.place for segment in self.found]
         whole.nbytes = sum(sum(place.lengths) for place in places)
         whole.inputs = largest((place.key, sum(place.lengths)) for place in places)
         return whole
@@ -321,11 +327,11 @@ class Packer:
     def _part(self, buffer: Buffer) -> bytes | tuple[Any, ...]:
         if not _is_large(buffer):
             return bytes(buffer)
-        kept = self._store.put([buffer], block=self._block)
-        if kept is None:
+        segment = self._store.put([buffer], block=self._block)
+        if segment is None:
             return bytes(buffer)
-        self.found.append(kept)
-        return tuple(kept.place)
+        self.found.append(segment)
+        return tuple(segment.place)
 
 
 def _is_large(buffer: Buffer) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from manyhands import Client
-from manyhands._local.embedded import OwnCluster
+from manyhands._local.embedded import EmbeddedCluster
 from manyhands.cli import _output
 from manyhands.cli import _settings as settings
 from manyhands_shared.config import ClientConfig
@@ -26,7 +26,7 @@ def client(*, embed: bool = False, slots: int | None = None, **values: Any) -> I
         address, key_file = config.broker or DEFAULT_BIND, config.key_file
         cluster = None
         if not config.broker and embed:
-            cluster = OwnCluster(slots)
+            cluster = EmbeddedCluster(slots)
             # No caller wants what still runs when the command ends.
             stack.callback(cluster.close)
             address, key_file = cluster.address, ""

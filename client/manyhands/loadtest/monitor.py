@@ -17,7 +17,7 @@ _INTERVAL_SECONDS = 0.25
 _MOST_SAMPLES = 400
 
 
-class Watch:
+class Sampler:
     """Samples in a thread, from `start` to `stop`.
 
     Args:

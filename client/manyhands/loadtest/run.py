@@ -14,7 +14,7 @@ import psutil
 
 from manyhands.loadtest import latency, ledger, mix, saturation, target
 from manyhands.loadtest.clients import Clients
-from manyhands.loadtest.monitor import Watch
+from manyhands.loadtest.monitor import Sampler
 from manyhands.loadtest.plan import Step
 from manyhands_shared import __version__
 from manyhands_shared.clock import monotonic
@@ -143,11 +143,11 @@ def _run_target(
             "rounds_per_second": rounds,
         }
         with Clients(setup, plan.clients, there.place) as clients:
-            watch = Watch(asker, there.broker_pid, clients.pids)
+            sampler = Sampler(asker, there.broker_pid, clients.pids)
             steps: list[dict[str, Any]] = []
             while (step := _next_step(plan, steps)) is not None:
                 listener.begin(step)
-                steps.append(_run_step(step, clients, watch, stats["slots"], listener))
+                steps.append(_run_step(step, clients, sampler, stats["slots"], listener))
                 listener.end(steps[-1])
                 if ledger.problem(steps[-1]["book"]):
                     break  # what comes after wrong answers says nothing
@@ -193,15 +193,15 @@ def _points(steps: list[dict[str, Any]]) -> list[saturation.Point]:
 
 
 def _run_step(
-    step: Step, clients: Clients, watch: Watch, slots: int, listener: Listener
+    step: Step, clients: Clients, sampler: Sampler, slots: int, listener: Listener
 ) -> dict[str, Any]:
     start = clients.start(step, slots)
     begin = start + step.warmup
-    watch.start(start, begin, begin + step.seconds)
+    sampler.start(start, begin, begin + step.seconds)
     try:
         results = clients.results(step, listener.progress)
     finally:
-        seen = watch.stop()
+        seen = sampler.stop()
     whole = latency.merge(result["latency"] for result in results)
     names = list(results[0]["parts"])
     parts = {

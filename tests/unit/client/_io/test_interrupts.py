@@ -305,7 +305,7 @@ def test_what_is_interrupted_while_a_large_argument_is_kept_leaves_little(
         numbers[0] = at
         with contextlib.suppress(Interruption):
             interrupter.run(lambda: arguments.pack((numbers,), {}, store), at)
-    store._linger.clear()
+    store._recent.clear()
     # Between the few steps of taking over a segment, something may be.
     eventually(lambda: len(store._segments) <= 3, what="little is lent")
     assert store._nbytes <= 3 * numbers.nbytes

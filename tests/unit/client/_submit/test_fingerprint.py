@@ -70,7 +70,7 @@ class Caller:
 
     def __call__(self) -> Any:
         if self._fingerprint is None or not self._fingerprint.holds():
-            self._fingerprint = functions.watch(self.function) or Fingerprint(self.function)
+            self._fingerprint = functions.fingerprint(self.function) or Fingerprint(self.function)
             (self._body,) = functions.pack(self.function).bodies
             self.pickled += 1
         pickled.arrive_at(World(OrderedDict()))

@@ -42,7 +42,7 @@ def test_importable_functions_go_by_reference(function: Any) -> None:
     packed = functions.pack(function)
     assert len(blob(packed)) < 200
     assert pickle.loads(blob(packed)) is function
-    assert functions.watch(function) is None
+    assert functions.fingerprint(function) is None
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_fingerprint_notices_a_rebound_closure_variable() -> None:
         return lambda: value, rebind
 
     function, rebind = outer()
-    fingerprint = functions.watch(function)
+    fingerprint = functions.fingerprint(function)
     assert fingerprint is not None
     assert fingerprint.holds()
     rebind()

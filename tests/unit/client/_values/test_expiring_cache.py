@@ -6,7 +6,7 @@ import gc
 import weakref
 
 from harness.processes import eventually
-from manyhands._values.expiring_cache import Linger
+from manyhands._values.expiring_cache import ExpiringCache
 
 
 class Thing:
@@ -14,11 +14,11 @@ class Thing:
 
 
 def test_it_goes_after_its_time_and_what_is_used_again_stays() -> None:
-    linger = Linger(0.05, 100)
-    long = Linger(3600.0, 100)
+    cache = ExpiringCache(0.05, 100)
+    long = ExpiringCache(3600.0, 100)
     thing, kept = Thing(), Thing()
     gone, there = weakref.ref(thing), weakref.ref(kept)
-    linger.use("a", thing, 1)
+    cache.use("a", thing, 1)
     long.use("b", kept, 1)
     del thing, kept
     gc.collect()
@@ -29,34 +29,34 @@ def test_it_goes_after_its_time_and_what_is_used_again_stays() -> None:
 
 
 def test_there_is_room_for_so_much_and_always_for_the_last() -> None:
-    linger = Linger(3600.0, 100)
+    cache = ExpiringCache(3600.0, 100)
     things = [Thing() for _ in range(4)]
     watched = [weakref.ref(thing) for thing in things]
     for number, thing in enumerate(things):
-        linger.use(number, thing, 45)
+        cache.use(number, thing, 45)
         if number == 1:
-            linger.use(0, things[0], 45)  # used again: the other one is older now
+            cache.use(0, things[0], 45)  # used again: the other one is older now
     del things, thing
     assert [ref() is not None for ref in watched] == [False, False, True, True]
-    linger.use("large", Thing(), 1_000)
+    cache.use("large", Thing(), 1_000)
     assert [ref() is not None for ref in watched] == [False] * 4
-    linger.clear()
+    cache.clear()
 
 
 def test_letting_go_may_come_back_to_it() -> None:
-    linger = Linger(3600.0, 100)
+    cache = ExpiringCache(3600.0, 100)
 
     class Nosy:
         """Uses the same one as it goes."""
 
         def __del__(self) -> None:
-            linger.use("other", object(), 1)
+            cache.use("other", object(), 1)
 
     nosy = Nosy()
     gone = weakref.ref(nosy)
-    linger.use("nosy", nosy, 1)
+    cache.use("nosy", nosy, 1)
     del nosy
-    linger.clear()
+    cache.clear()
     assert gone() is None
-    linger.clear()
-    assert not linger._kept
+    cache.clear()
+    assert not cache._values
