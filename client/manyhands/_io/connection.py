@@ -1,4 +1,4 @@
-"""From what the user gave to an open session: the address, the key, or a cluster of one's own."""
+"""From what the user gave to an open session: the address, the key, or a cluster of its own."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Connection:
     """An open session and, if it needed one, the cluster that was started for it.
 
     Args:
-        address: of the broker; else ``$MANYHANDS_BROKER``; else `default`; else a cluster of this
-            connection's own with `slots` slots (`None`: all cores) is started, and ends with it.
+        address: of the broker; else ``$MANYHANDS_BROKER``; else `default`. Without any, a cluster with
+            `slots` slots (`None`: all cores) is started for this connection, and ends with it.
         key_file: the cluster's key; else ``$MANYHANDS_KEY_FILE``; else none.
         finish_at_exit: whether unfinished tasks are waited for when the interpreter exits.
 

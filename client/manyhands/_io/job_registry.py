@@ -1,4 +1,4 @@
-"""What users have open on a session: jobs, watched jobs, questions. All for the I/O thread.
+"""What users have open on a session: jobs, subscriptions, questions. All for the I/O thread.
 
 What they want becomes events of the session core; what the core says of jobs goes to their sinks.
 """

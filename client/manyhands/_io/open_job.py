@@ -14,7 +14,7 @@ before_orphans: list[Callable[[], None]] = []
 
 
 class Sink(Protocol):
-    """Takes what comes back for one job, be it submitted here or only watched.
+    """Takes what comes back for one job, submitted here or only subscribed to.
 
     Called on the I/O thread; must be quick and never wait.
     """
@@ -32,7 +32,7 @@ class Sink(Protocol):
         """Nothing more will come: whatever has not ended fails with `error`."""
 
     def orphan(self, error: BaseException, entries: Sequence[Any], /) -> None:
-        """The same in a forked child, for these tasks too: takes no lock there is, calls nobody back."""
+        """The same in a forked child, for these tasks too: take no lock there is, call nothing back."""
 
     @property
     def waits(self) -> bool:

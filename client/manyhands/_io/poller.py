@@ -13,7 +13,7 @@ class Readiness:
     """Descriptors that one thread waits for."""
 
     def __init__(self) -> None:
-        #: Whether `modify` works, also while somebody waits.
+        #: Whether `modify` works, also while a thread waits.
         self.mutes = hasattr(select, "epoll")
         self._set = select.epoll() if self.mutes else select.poll()
         #: Wait for other events of a descriptor; 0: do not wake up for it. Nothing interrupts it.

@@ -1,9 +1,9 @@
 """The cluster of one pool, executor or command: a broker and a node in one process of its own.
 
-With nobody else to serve, neither has a reason to outlive the other, and a lone task is spared the way
-between them. When the process dies, another takes its place at the same address: the session says
-hello to it as to any broker that was started anew, and submits again what had not ended. Only what may
-not run twice, and durable tasks, which no journal has, are lost.
+The two serve one client, so neither has a reason to outlive the other, and a lone task is spared the
+way between them. When the process dies, another takes its place at the same address. The session says
+hello to it as to any broker that was started anew, and submits again what had not ended. Only tasks
+that may not run twice are lost, and durable ones, which no journal has.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from manyhands_shared.errors import ManyhandsError
 
 log = logging.getLogger("manyhands.client")
 
-#: So many deaths within so many seconds are no accident.
+#: `DEATHS` within `_WITHIN_SECONDS` are no accident.
 DEATHS, _WITHIN_SECONDS = 5, 600.0
 
 
 class EmbeddedCluster:
-    """See the module.
+    """Starts the process, and replaces it when it dies. See the module.
 
     Args:
         slots: tasks that run at once; `None` is one for each core this process may use.
@@ -79,7 +79,7 @@ class EmbeddedCluster:
     def _keep(self, give_up: Callable[[BaseException], None]) -> None:
         try:
             self._replace()
-        except Exception as error:  # noqa: BLE001 - nobody would tell of the next death
+        except Exception as error:  # noqa: BLE001 - nothing would tell of the next death
             if not self._processes.closing:
                 give_up(error if isinstance(error, ManyhandsError) else ManyhandsError(repr(error)))
 
@@ -121,8 +121,8 @@ class EmbeddedCluster:
 def embedded_address() -> str:
     """Where a broker for this machine alone listens.
 
-    A Unix socket spares every message the TCP stack twice. Linux has them without a file, which nobody
-    has to delete; they are reached from where 127.0.0.1 is.
+    A Unix socket spares every message the TCP stack twice. Linux has them without a file, which would
+    have to be deleted; they are reached from where 127.0.0.1 is.
     """
     unix = f"unix://@manyhands-{os.getpid()}-{secrets.token_hex(8)}"
     return unix if sys.platform == "linux" else "tcp://127.0.0.1:0"

@@ -24,7 +24,7 @@ from manyhands_shared.processes.resource_tracker import tracker_fd
 
 _START_SECONDS = 30.0
 _LOOK_MILLISECONDS = 100
-#: How long those that work may take to finish what they run, and anybody to leave, before SIGKILL.
+#: How long those that work may take to finish what they run, and any to leave, before SIGKILL.
 _DRAIN_SECONDS = 35.0
 _MOMENT_SECONDS = 0.2
 _LEAVE_SECONDS = 5.0
@@ -36,13 +36,13 @@ class Subprocesses:
     """Starts processes and ends them.
 
     They find the modules that this process finds, and work in its directory, both as they are when the
-    group is made. Each holds the far end of a *lifeline*, a pipe which nobody ever writes to: it tells
-    of the end of this process.
+    group is made. Each holds the far end of a *lifeline*, a pipe that carries nothing: its end is the
+    end of this process.
     """
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        #: Whether everybody has been told to leave, and whether everybody has left.
+        #: Whether all have been told to leave, and whether all have left.
         self.closing = self.closed = False
         self._members: list[subprocess.Popen[bytes]] = []
         self._workers: list[subprocess.Popen[bytes]] = []
@@ -68,7 +68,7 @@ class Subprocesses:
         Args:
             module: its name.
             works: whether it runs tasks, and is to be given time to finish them.
-            ready_fd: a descriptor to which it writes a line when it is ready.
+            ready_fd: it writes a line to this descriptor when it is ready.
             configs: its options of these names, as JSON.
 
         Raises:
@@ -126,7 +126,7 @@ class Subprocesses:
                 self._workers.remove(process)
 
     def close(self, *, drain: bool) -> None:
-        """End everybody, and wait until they are gone.
+        """End all of them, and wait until they are gone.
 
         With `drain`, those that work finish what they run, for half a minute at most; without, they have
         a moment. May be called again, and from any thread.
@@ -140,7 +140,7 @@ class Subprocesses:
             # Who has nothing to do drains at once.
             _end(self._workers, _DRAIN_SECONDS if drain else _MOMENT_SECONDS)
             self.closed = True
-            # End of file on the lifeline tells whoever is left to go at once.
+            # End of file on the lifeline tells those that are left to go at once.
             os.close(self._lifeline_in)
             os.close(self._lifeline)
             _wait(self._members, _LEAVE_SECONDS)

@@ -1,13 +1,12 @@
 """Futures of remote tasks: true `concurrent.futures.Future` objects, made and resolved in bulk.
 
 A plain `Future` makes a lock and a condition when it is born, although most are only asked for their
-result once it is there. `RemoteFuture` makes them when somebody first waits, and is resolved
+result once it is there. `RemoteFuture` makes them when a thread first waits, and is resolved
 without them otherwise. Everything in the standard library that works with futures reaches for
 `_condition` before anything else, so it meets a complete `Future`.
 
-The value is unpickled by whoever asks first, in his own thread: a large or odd result holds up
-neither the I/O thread nor other futures, and an import that unpickling triggers cannot deadlock with
-the thread that waits for it.
+The first thread that asks unpickles the value. So a large or odd result holds up neither the I/O thread
+nor other futures. An import that unpickling triggers cannot deadlock with the thread that waits for it.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("manyhands.client")
 
-# Held while a condition is made and while futures without one are resolved, so that whoever comes
+# Held while a condition is made and while futures without one are resolved. So the thread that comes
 # second sees what the first one did. A signal handler may come in again.
 _birth = threading.RLock()
 _BATCH = 256
@@ -61,7 +60,7 @@ class _Lazy:
 class RemoteFuture(Future[Any]):
     """The future of one task, as `Executor.submit` returns it.
 
-    Differs from what a process pool returns in one point: `cancel` also stops a task that runs, and
+    Differs from what a process pool returns in one point: `cancel` also stops a task that runs.
     `running()` is never true, for the client is not told when a task starts.
     """
 
@@ -72,7 +71,7 @@ class RemoteFuture(Future[Any]):
     _waiters: Any = _Lazy("_waiters")
     _done_callbacks: Any = _Lazy("_done_callbacks")
     _complete = False  # whether the three above are there
-    # What came back, until somebody asks for it.
+    # What came back, until a thread asks for it.
     _body: Payload | None = None
     _status = int(Status.OK)
     _loader: int | None = None  # the thread that unpickles it
@@ -217,7 +216,7 @@ class RemoteFuture(Future[Any]):
                 log.exception("a done-callback of %r raised; its result is not affected", self)
 
     def _settle(self, status: int, body: Payload) -> None:
-        """End it, unless it has ended; tell whoever waits."""
+        """End it, unless it has ended; wake those that wait."""
         with self._condition:
             if self._state in _ENDED:
                 self._condition.notify_all()  # who ended it may not have come to that
@@ -256,7 +255,7 @@ class RemoteFuture(Future[Any]):
             self.set_exception(error)
 
     def _orphan(self, error: BaseException) -> None:
-        """In a forked child: end it, and have nobody called who belongs to the parent."""
+        """In a forked child: end it, and call nothing that belongs to the parent."""
         if self._state not in _ENDED:
             self._waiters, self._done_callbacks = [], []
             self._condition, self._complete = threading.Condition(), True
@@ -271,7 +270,7 @@ def _left(deadline: float | None) -> float | None:
 
 
 def resolve(futures: Sequence[RemoteFuture], statuses: bytes, bodies: list[Payload]) -> None:
-    """End many futures; those that nobody has touched yet in a few instructions each."""
+    """End many futures; those that no thread has touched yet in a few instructions each."""
     others = []
     for start in range(0, len(futures), _BATCH):
         batch = slice(start, start + _BATCH)
@@ -311,7 +310,7 @@ class FutureSink:
         self.retired = False
 
     def cancel(self, future: RemoteFuture) -> None:
-        """Tell the broker that nobody wants this task any more."""
+        """Tell the broker that this task is not wanted any more."""
         self._doomed.append(future)
         self._loop.call(self._loop.registry.cancel, self.job, self._find_doomed)
 

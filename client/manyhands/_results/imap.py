@@ -1,7 +1,7 @@
 """What `Pool.imap` and `Pool.imap_unordered` return, and the thread that reads their input.
 
-The input is read by a thread of its own, as in `multiprocessing`, but never far ahead of the consumer:
-so many tasks as keep the slots busy, more when results come faster than they are asked for.
+A thread of its own reads the input, as in `multiprocessing`, but never far ahead of the consumer. It
+reads as many tasks as keep the slots busy, and more when results come faster than they are asked for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Stream:
         self.whole = True
         #: What the input raised.
         self.input_error: BaseException | None = None
-        #: Nobody wants any more of it.
+        #: The consumer wants no more of it.
         self.abandoned = False
         self.error: BaseException | None = None
         self._arrived: dict[int, _Item] = {}

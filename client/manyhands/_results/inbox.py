@@ -58,16 +58,16 @@ class Inbox:
         self.error = self.error or error
 
     def take(self) -> Arrival:
-        """The next result, of which there must be one. Under `changed`."""
+        """Return the next result; there must be one. Hold `changed`."""
         return self.arrived.popleft()
 
 
 class BoundedInbox(Inbox):
-    """One for results that the broker keeps anyway: it has them held back while there are many here.
+    """One for results that the broker keeps anyway: they stay there while there are many here.
 
     Args:
-        pause: called with whether to hold them back, whenever that changes.
-        full_bytes: above so many; below half of it they come again.
+        pause: called with whether they are to stay there, whenever that changes.
+        full_bytes: above it they stay there; below half of it they come again.
     """
 
     def __init__(self, pause: Callable[[bool], None], full_bytes: int = FULL_BYTES) -> None:
@@ -87,7 +87,7 @@ class BoundedInbox(Inbox):
                 self._pause(True)
 
     def take(self) -> Arrival:
-        """The next result, of which there must be one. Under `changed`."""
+        """Return the next result; there must be one. Hold `changed`."""
         arrival = super().take()
         self._bytes -= nbytes(arrival[2]) + _OVERHEAD
         if self._is_paused and self._bytes < self._full_bytes // 2:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: After so many messages, or bytes, or seconds. The broker keeps results until then, but nobody waits
-#: for an acknowledgement, so a lone call need not cost one.
+#: An acknowledgement is due after this many messages, or bytes, or seconds. The broker keeps results
+#: until then. No caller waits for it, so a lone call need not cost one.
 ACK_MESSAGES = 64
 ACK_BYTES = 1 << 20
 ACK_SECONDS = 0.05

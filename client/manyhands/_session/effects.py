@@ -89,7 +89,7 @@ class TurnedDown:
 
 @record
 class Vanished:
-    """The broker has nothing of a job that was watched: what has not been seen of it never comes."""
+    """The broker has nothing of a job subscribed to: what has not been seen of it never comes."""
 
     job: str
 

@@ -93,7 +93,7 @@ class Unsubscribe:
 
 @record
 class PauseResults:
-    """Have the results of a watched job stay with the broker, or go on where that began."""
+    """Have the results of a job subscribed to stay with the broker, or go on where that began."""
 
     job: str
     pause: bool

@@ -1,7 +1,7 @@
 """Held results: told of by the broker, fetched from their nodes, and confirmed.
 
-An offer is fetched once. When the result is here the broker is told (`Taken`), and it says the last
-word: only then the task is done, with what was fetched of this very offer. What cannot be fetched is
+An offer is fetched once. When the result is here the broker is told (`Taken`), and says the last word.
+Only then the task is done, with what was fetched of this very offer. What cannot be fetched is
 asked for through the broker (`Relay`). Either may be lost with a link, and is said again then.
 """
 

@@ -11,7 +11,7 @@ from manyhands_shared.protocol.messages import MAX_KEYS, InputGroup, SubmitGroup
 Inputs = tuple[bytes, tuple[int, ...]]
 
 
-#: A buffer of so many bytes is stored; below, it is cheaper to send it.
+#: A buffer of this size is stored; a smaller one is cheaper to send.
 MIN_BYTES = 1 << 20
 
 

@@ -1,4 +1,4 @@
-"""One job in the session's books: its unfinished tasks, and which of them are still to be sent."""
+"""One job of a session: its unfinished tasks, and which of them are still to be sent."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ class SessionJob:
         )
 
     def validate(self) -> None:
-        """Check every invariant of this job's books."""
+        """Check every invariant of this job."""
         edges = [edge for run in self.runs for edge in run]
         assert edges == sorted(edges), f"{self.id}: ranges overlap"
         assert all(first < stop for first, stop in self.runs), f"{self.id}: an empty range"

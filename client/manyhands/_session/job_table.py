@@ -1,4 +1,4 @@
-"""The session's books: its jobs and functions, what of them is still to be sent, and the totals.
+"""The jobs of a session and their functions, what of them is still to be sent, and the totals.
 
 Knows nothing of links, sequence numbers or time; `Session` asks it what to send.
 """
@@ -45,7 +45,7 @@ class JobTable:
         #: Those of them that are not sent.
         self.unsent_tasks = 0
         self.unsent_bytes = 0
-        #: How much of what is held may be at the broker.
+        #: How much of what has not ended may be at the broker.
         self.window_tasks = 1
         self.window_bytes = 1
         #: What the tasks of the last message's worth refer to.
@@ -136,12 +136,12 @@ class JobTable:
         return self._functions.get(digest)
 
     def is_durable(self, job_id: str) -> bool:
-        """Whether a job in the books is durable."""
+        """Whether a job in the table is durable."""
         job = self._jobs.get(job_id)
         return job is not None and job.durable
 
     def knows(self, job_id: str) -> bool:
-        """Whether something of a job is in the books."""
+        """Whether something of a job is in the table."""
         return job_id in self._jobs
 
     def opened(self, job_id: str) -> bool:
@@ -150,12 +150,12 @@ class JobTable:
         return job is None or job.opened or job.taken > 0
 
     def journaled(self, job_id: str) -> list[int]:
-        """The tasks of a durable job in the books that are not: some broker's journal had them."""
+        """The tasks of a durable job here that are not: some broker's journal had them."""
         job = self._jobs[job_id]
         return [index for index in range(job.next) if index not in job.bodies]
 
     def has(self, job_id: str, index: int) -> bool:
-        """Whether a task is in the books: it has not ended, and no journal has it."""
+        """Whether a task is in the table: it has not ended, and no journal has it."""
         job = self._jobs.get(job_id)
         return job is not None and index in job.bodies
 
@@ -345,7 +345,7 @@ class JobTable:
             self._settle(job)
         return functions, groups, doomed
 
-    # In the books -------------------------------------------------------------------------------
+    # In the table -------------------------------------------------------------------------------
 
     def _strike(self, job: SessionJob, indices: list[int]) -> None:
         """Strike off tasks, sent or not."""
@@ -422,7 +422,7 @@ class JobTable:
         assert len(self._ready) == len(in_line), "a job stands in line twice"
         assert not self._ready or self._ready[0].has_work, "the first in line has nothing to send"
         assert Counter(job.function for job in jobs) == self._users, "users of functions"
-        assert self._users.keys() == self._functions.keys(), "a function nobody uses"
+        assert self._users.keys() == self._functions.keys(), "a function without a job"
         assert self._told <= self._functions.keys(), "told of a function that is gone"
 
 

@@ -7,28 +7,31 @@ and under a simulator.
 How it works
 ============
 
-The session holds the payload of every task until the task has ended, so that whatever a lost link,
-a restarted broker or a lost message took with it can be submitted again under the same ids. The
-broker takes no task twice, and the session delivers no task twice; between them lies any number
-of repetitions.
+The session keeps the payload of every task until the task has ended. So it can submit again, under the
+same ids, what a lost link, a restarted broker or a lost message took with it. The broker takes no task
+twice, and the session delivers no task twice; between them lies any number of repetitions.
 
 Tasks are numbered by their job from 0. What is still to be sent is kept as ranges (`SessionJob.runs`),
 not task by task: usually one range, the tail. After a link was lost
 
-- and the broker *resumed* the session, everything above what it confirmed is a range again
-  (results and `Accepted` both confirm, and groups come in order, so one number says it all);
+- and the broker *resumed* the session, everything above what it confirmed is a range again. Results
+  and `Accepted` both confirm, and groups come in order, so one number says it all.
 - and the broker had *forgotten* it, every unfinished task is.
 
-Results are numbered; one that was seen is dropped and acknowledged, and after a gap the session
-says hello, whereupon the broker repeats what it has not seen acknowledged. Acknowledgements wait until
+Results are numbered, and one that was seen is dropped and acknowledged. After a gap the session says
+hello, and the broker repeats what it has not seen acknowledged. Acknowledgements wait until
 they are worth a message, or a moment has passed: a lone call costs none.
 
-Durable jobs are the broker's: a task that was accepted stands in its journal, and leaves the books
-here. Their results come to whoever *watches* the job (`subscriptions`), stored ones first. On every link
-the session asks for them anew, all of them, and drops what it has seen.
+Durable jobs are the broker's: a task that was accepted stands in its journal, and leaves the table
+here. Their results come to those that *subscribe* to the job (`subscriptions`), stored ones first. On
+every link the session asks for them anew, all of them, and drops what it has seen.
 
-Time comes in as `now`. Three things depend on it: when to ping, when a ping or a hello has been
-unanswered for so long that the link counts as lost, and when to acknowledge.
+The session numbers the tasks that are appended (`Numbered`), and says when a job is over (`JobOver`):
+it is closed, and its tasks have ended. A durable job without a subscription is over
+when the journal has it.
+
+Time comes in as `now`. It decides when to ping, when to acknowledge, and when a link counts as lost
+because a ping or a hello has not been answered.
 """
 
 from __future__ import annotations
@@ -126,7 +129,7 @@ class Session:
         self._unconfirmed_closes = UnconfirmedCloses()
         self._liveness = Liveness()
         self._questions: dict[int, Query] = {}
-        self._late_cancels: list[Span] = []  # of tasks that are not in the books
+        self._late_cancels: list[Span] = []  # of tasks that are not in the table
 
     @property
     def deadline(self) -> float | None:
@@ -236,7 +239,7 @@ class Session:
             self._subscriptions.close(event.job)
 
     def _cancel_journaled(self, event: CancelTasks) -> list[Effect]:
-        """Cancel those of the tasks that the broker's journal has instead of the books."""
+        """Cancel those of the tasks that the broker's journal has instead of the table."""
         if event.job not in self._subscriptions:
             return []
         if event.indices is None:
@@ -249,7 +252,7 @@ class Session:
         yield from self._cancel_late([Span(event.job, 0, [])])
 
     def _cancel_late(self, spans: list[Span]) -> list[Effect]:
-        """Cancel what is not in the books, now or when the session is open."""
+        """Cancel what is not in the table, now or when the session is open."""
         if self.state is not State.OPEN:
             self._late_cancels += spans
         elif spans:
@@ -285,7 +288,7 @@ class Session:
             yield Send(Bye(event.reason))
         if self.state is not State.CLOSED:
             self._become(State.CLOSED)
-        self._questions.clear()  # nobody is left to hear the answers
+        self._questions.clear()  # no caller is left to hear the answers
 
     # The link -----------------------------------------------------------------------------------
 
@@ -423,7 +426,7 @@ class Session:
             yield TurnedDown(message.job, message.reason)
 
     def _detached(self, message: Detach) -> Iterator[Effect]:
-        """The broker has nothing of a watched job: a journal that had it is gone."""
+        """End a subscription: the broker has nothing of the job, a journal that had it is gone."""
         job = message.job
         if job not in self._subscriptions:
             self.dropped += 1

@@ -1,7 +1,8 @@
 """What another broker must be told of a job: how old it is, and what the last one said of it.
 
-An attached job lives in the session alone. A broker that is started again learns from it that the job
-is paused, when it was submitted (its deadline counts from there), and how often tasks were tried.
+An attached job lives in the session alone. A broker that is started again learns from the session
+whether the job is paused, how often tasks were tried, and when it was submitted. Its deadline counts
+from there.
 """
 
 from __future__ import annotations

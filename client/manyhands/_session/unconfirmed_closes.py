@@ -1,9 +1,9 @@
-"""UnconfirmedCloses of attached jobs that the broker may not have, though the jobs are over here.
+"""Closings of attached jobs that the broker may not have, though the jobs are over here.
 
-A job is over when it is closed and its tasks have ended. Nothing says that its closing has arrived: if
-it is lost with the link, the broker keeps an open job for as long as the session lives. So the closings
-of the last moments are kept, and said again when the session is resumed over another link. The answer
-to a ping that was sent after one says that it has arrived.
+A job is over when it is closed and its tasks have ended. Nothing says that its closing has arrived. If
+that is lost with the link, the broker keeps an open job for as long as the session lives. So the
+closings of the last moments are kept, and said again when the session is resumed over another link. The
+answer to a ping that was sent after one says that it has arrived.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class UnconfirmedCloses:
         self._said: OrderedDict[str, tuple[int, SubmitGroup]] = OrderedDict()
 
     def say(self, group: SubmitGroup, pings: int) -> None:
-        """A group that closes its job was sent, after so many pings."""
+        """Keep a group that closes its job, sent after the ping of number `pings`."""
         stop = group.first + len(group.bodies)
         closing = SubmitGroup(group.job, group.function, None, stop, True, [])
         self._said[group.job] = pings, closing
@@ -38,7 +38,7 @@ class UnconfirmedCloses:
             self._said.popitem(last=False)
 
     def again(self, pings: int) -> list[SubmitGroup]:
-        """Everything, to be sent now, after so many pings."""
+        """Return everything, to be sent now, after the ping of number `pings`."""
         groups = [group for _, group in self._said.values()]
         self._said = OrderedDict((group.job, (pings, group)) for group in groups)
         return groups

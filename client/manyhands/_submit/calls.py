@@ -165,8 +165,8 @@ class Calls:
             return functions.pack_safe(function, _HOW[wrapper])
         value = function if wrapper is None else wrapper(function)
         if self._initializer is not None:
-            # One pickle for both, so that globals set by an initializer of `__main__` are the very
-            # globals that the function reads; such an initializer is run for each function anew.
+            # One pickle for both: the globals that an initializer of `__main__` sets are then the very
+            # globals that the function reads. Such an initializer is run for each function anew.
             key = self._opened.setup_key
             if not importable(self._initializer):
                 state = hashlib.blake2b(key=key, digest_size=16)

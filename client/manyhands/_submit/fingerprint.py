@@ -1,10 +1,10 @@
 """Whether something would be pickled by value as it was before.
 
-A function or class that goes by value takes along what it refers to: its globals, closure variables,
-defaults, attributes, and all that those refer to. A fingerprint walks the same way once, notes each
-place that can change, and later compares: names and entries by identity, arrays by their content. What
-it does not know how to follow (an object with a pickling of its own, a container with thousands of
-entries) makes it *blind*: it never holds, and the function is pickled at each call.
+A function or class that goes by value takes along its globals, closure variables, defaults, attributes,
+and all that those refer to. A fingerprint walks the same way once, notes each place that can change,
+and later compares: names and entries by identity, arrays by their content. Some things it does not know
+how to follow: an object with a pickling of its own, a container with thousands of entries. They make it
+*blind*: it never holds, and the function is pickled at each call.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Functions on their way to the nodes: pickled once, named by their digest, noticed when changed.
 
 A function that can be imported goes by reference. Any other (of `__main__`, a lambda, a closure) goes by
-value, with all that it refers to, as that is at the moment of the call. Such a pickle is kept and used
+value, with all that it refers to at the moment of the call. Such a pickle is kept and used
 again as long as its `Fingerprint` holds; a function that has none is pickled at each call.
 
 Other callables (bound methods, partials, objects with `__call__`) are pickled at every call, as their

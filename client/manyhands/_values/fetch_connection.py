@@ -1,8 +1,8 @@
-"""A line to a node: one connection over which results are fetched in parts.
+"""One connection to a node: results are fetched over it in parts.
 
-So much is asked for as may be on the way at once (`WINDOW` parts), the next whenever one has come;
-each part is received into the place in the result's memory where it belongs. What goes wrong with the
-line goes wrong with all that is fetched over it, and with nothing else.
+`WINDOW` parts are asked for at once, and the next whenever one has come. Each part is received into the
+place in the result's memory where it belongs. What goes wrong with the connection goes wrong with all
+that is fetched over it, and with nothing else.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class FetchConnection:
         self.monitor.linger = 0
         #: Why nothing more comes over it; empty while all is well.
         self.broken = ""
-        #: Whether the node was there, be it to say no.
+        #: Whether the node was there, if only to say no.
         self.reached = False
         #: When it was last of use.
         self.used_at = now
@@ -121,7 +121,7 @@ class FetchConnection:
         self._waiting.append((wanted, ticket))
 
     def turn(self, now: float) -> list[tuple[Fetch, Payload | None]]:
-        """Take what has come: fetches that are over, with None for what is not to be had.
+        """Take what has come: fetches that are over, with None for what the node does not give.
 
         If nothing more will come, `broken` says why and everything is over.
         """

@@ -1,4 +1,4 @@
-"""Fetches results from nodes of other hosts, on a thread of its own: a silent node holds up nobody.
+"""Fetches results from nodes of other hosts, on a thread of its own: a silent node holds up no other.
 
 What a node cannot or will not give is `over` without a payload, and comes through the broker. A node
 that cannot be reached is left alone for a while.

@@ -1,7 +1,7 @@
 """Large values that are kept here and lent to the nodes, each once, whatever the number of tasks.
 
 On this host nodes map them where they lie; others get them through the broker, once for each node. A
-value lives as long as somebody here refers to it: a `Ref`, or a task that has not ended.
+value lives as long as it is referred to here: by a `Ref`, or by a task that has not ended.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class Store:
         return segment
 
     def buffers(self, key: bytes) -> tuple[Buffer, ...]:
-        """What is kept under a key, which somebody refers to.
+        """Return what is kept under a key, which is referred to.
 
         Raises:
             OSError, ValueError, KeyError: it cannot be had.
@@ -281,7 +281,7 @@ class Store:
             self._shelf.free(spot)
 
     def _dropped(self, key: bytes) -> None:
-        """Nobody refers to it any more. On whatever thread noticed that."""
+        """Let go of what is not referred to any more. On whatever thread noticed that."""
         if os.getpid() == self._pid:
             self._release(key)
             self._call(lambda: self._withdraw(key))

@@ -16,7 +16,7 @@ class Slope:
         self._t = self._tt = self._c = self._ct = 0.0
 
     def add(self, at: float, count: int) -> None:
-        """So many events at a time, in seconds; times do not fall."""
+        """Add `count` events at a time, in seconds; times do not fall."""
         if self._zero is None:
             self._zero = at  # sums of squares of small numbers stay exact
         t = at - self._zero
