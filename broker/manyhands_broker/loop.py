@@ -33,7 +33,7 @@ from manyhands_broker.poller import Poller
 from manyhands_broker.ports.base import Port
 from manyhands_shared.clock import Clock
 from manyhands_shared.protocol.messages import Message
-from manyhands_shared.spinning import Patience
+from manyhands_shared.spinning import SpinBudget
 
 log = logging.getLogger("manyhands.broker")
 
@@ -79,7 +79,7 @@ class Loop:
         self._watch = watch
         self._embedded = embedded
         # A broker with its node inside serves one user, who may be waiting for a lone task.
-        self._patience = Patience(can=embedded)
+        self._spin_budget = SpinBudget(can=embedded)
         self._gate = CommitGate(journal, self._send, self._pause)
         #: What events of this turn have caused, and its time.
         self._effects: list[Effect] = []
@@ -113,7 +113,7 @@ class Loop:
         woken = False
         while not self._stopping:
             timeout = self._timeout(before)
-            if timeout > LOOK_SECONDS and woken and self._patience.worth_it():
+            if timeout > LOOK_SECONDS and woken and self._spin_budget.worth_it():
                 ready = self._look(before) or poll(timeout)
             else:
                 ready = poll(timeout)
@@ -135,11 +135,11 @@ class Loop:
         until = now + LOOK_SECONDS
         while not (ready := self._poller.wait(0)):
             if self._clock() >= until:
-                self._patience.in_vain()
+                self._spin_budget.missed()
                 return {}
             # What is to come may be worked on by another process, on this very processor.
             os.sched_yield()
-        self._patience.rewarded()
+        self._spin_budget.paid_off()
         return ready
 
     def _timeout(self, now: float) -> float:

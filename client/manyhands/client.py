@@ -58,7 +58,7 @@ class Client:
             max_pending=max_pending,
             connect_timeout=connect_timeout,
         )
-        self._loop = self._connection.loop
+        self._io = self._connection.io
         error = ClusterClosed("the client was closed")
         self._drop = weakref.finalize(self, self._connection.abort, error, wait=False)
         self._drop.atexit = False  # the connection sees to the interpreter's exit itself
@@ -72,7 +72,7 @@ class Client:
     @property
     def address(self) -> str:
         """Return the broker's address."""
-        return self._loop.address
+        return self._io.address
 
     def submit_job(
         self,
@@ -102,15 +102,15 @@ class Client:
         if checked.safe:
             packed = functions.pack_safe(function)
         else:
-            packed = functions.pack(function, store=None if checked.durable else self._loop.store)
-        pack = arguments.packer(checked, self._loop.store)
+            packed = functions.pack(function, store=None if checked.durable else self._io.store)
+        pack = arguments.packer(checked, self._io.store)
         payloads = (pack(tuple(args), {}) for args in args_list)
         asked = {**checked.to_map(), **functions.demands(function, safe=checked.safe)}
         if checked.durable:
-            job = submit_durable(self._loop, packed, asked, payloads)
+            job = submit_durable(self._io, packed, asked, payloads)
             job.refresh()
             return job
-        attached = AttachedJob(self._loop, packed, asked)
+        attached = AttachedJob(self._io, packed, asked)
         try:
             for payload in payloads:
                 attached.add(payload)
@@ -129,11 +129,11 @@ class Client:
         Raises:
             SubmitError: the value cannot be pickled, or there is no memory for it.
         """
-        return self._loop.store.scatter(value)
+        return self._io.store.scatter(value)
 
     def job(self, job_id: str) -> Job:
         """Return a job of any client by its id, for questions and orders; results need `attach`."""
-        return DurableJob(self._loop, job_id)
+        return DurableJob(self._io, job_id)
 
     def attach(self, job_id: str, *, trust: bool = False) -> Job:
         """Return the durable job `job_id`, of this client or an earlier one.
@@ -150,7 +150,7 @@ class Client:
             Refused: the broker knows no such job, or it is not durable.
             NotAuthorised: the job is not yours, and your key is not an admin's.
         """
-        job = DurableJob(self._loop, job_id, trust=trust)
+        job = DurableJob(self._io, job_id, trust=trust)
         info = job.refresh()
         if not info.get("mine", True):
             raise NotAuthorised(
@@ -192,7 +192,7 @@ class Client:
             Refused: the broker cannot answer; the text says why.
             TimeoutError: no answer within half a minute.
         """
-        return self._loop.ask(what, parameters).result(_QUERY_SECONDS)
+        return self._io.ask(what, parameters).result(_QUERY_SECONDS)
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job of any session, and wait until the broker confirms it.
@@ -203,11 +203,11 @@ class Client:
         Raises:
             TimeoutError: no answer within half a minute: the job may or may not be cancelled.
         """
-        if self._loop.on_thread():
-            self._loop.call(self._loop.registry.cancel_other, job_id)
+        if self._io.on_thread():
+            self._io.call(self._io.registry.cancel_other, job_id)
             return
         try:
-            self._loop.ask("cancel", {"id": job_id}).result(_QUERY_SECONDS)
+            self._io.ask("cancel", {"id": job_id}).result(_QUERY_SECONDS)
         except (Refused, NotAuthorised):
             return
         except TimeoutError as error:

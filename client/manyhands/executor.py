@@ -102,11 +102,11 @@ class Executor(concurrent.futures.Executor):
             "tasks_per_child": max_tasks_per_child,
             **options,
         }
-        loop = self._connection.loop
+        io = self._connection.io
         self._calls_by_options = CallsByOptions(
-            loop,
+            io,
             lambda options, opened: Calls(
-                loop, options, initializer, initargs, block=block, opened=opened
+                io, options, initializer, initargs, block=block, opened=opened
             ),
         )
         self._calls = self._calls_by_options.of(defaults)
@@ -146,11 +146,11 @@ class Executor(concurrent.futures.Executor):
     @property
     def _pending_work_items(self) -> dict[int, None]:
         """An entry for each task that has not ended."""
-        return dict.fromkeys(range(self._connection.loop.unended()))
+        return dict.fromkeys(range(self._connection.io.unended()))
 
     @property
     def _work_queue(self) -> WaitingTasks:
-        return WaitingTasks(self._connection.loop.unended, lambda: self._max_workers)
+        return WaitingTasks(self._connection.io.unended, lambda: self._max_workers)
 
     def with_options(self, *, name: str | None = None, **options: Unpack[TaskOptions]) -> Executor:
         """Return this executor with other options for what is submitted through it.
@@ -204,7 +204,7 @@ class Executor(concurrent.futures.Executor):
         Raises:
             SubmitError: the value cannot be pickled, or there is no memory for it.
         """
-        return self._connection.loop.store.scatter(value)
+        return self._connection.io.store.scatter(value)
 
     def map(
         self,
@@ -262,7 +262,7 @@ class Executor(concurrent.futures.Executor):
             # Last: what Ctrl-C interrupts before is done when this is called again, or at the exit.
             self._drop.detach()
         if wait:
-            self._connection.loop.join()
+            self._connection.io.join()
 
 
 def _drop(calls: CallsByOptions, connection: Connection) -> None:

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from manyhands._io.io_thread import SessionLoop
+from manyhands._io.io_thread import IOThread
 from manyhands._io.open_job import OpenJob
 from manyhands._results.inbox import BoundedInbox, Inbox
 from manyhands._results.outcome import outcome
@@ -35,10 +35,10 @@ class Job:
     `id` is the job's name at the broker, `tasks` the number of its tasks.
     """
 
-    def __init__(self, loop: SessionLoop, job_id: str, inbox: Inbox) -> None:
+    def __init__(self, io: IOThread, job_id: str, inbox: Inbox) -> None:
         self.id = job_id
         self.tasks = 0
-        self._loop = loop
+        self._io = io
         self._inbox = inbox
         self._safe = False  # whether results are msgpack, and no pickle is to be loaded
         self._trusted = True  # whether pickles may be loaded that can run code
@@ -79,7 +79,7 @@ class Job:
 
     def cancel(self) -> None:
         """Cancel what has not ended; it comes back as `CancelledError`."""
-        self._loop.call(self._loop.registry.cancel_other, self.id)
+        self._io.call(self._io.registry.cancel_other, self.id)
 
     # What the broker knows and does -------------------------------------------------------------
 
@@ -151,7 +151,7 @@ class Job:
                     return
                 here = self._ask("failed", first=here["next"])
 
-        return submit_durable(self._loop, function, info["options"], payloads())
+        return submit_durable(self._io, function, info["options"], payloads())
 
     # Inside -------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class Job:
 
     def _ask_within(self, seconds: float | None, what: str, **arguments: Any) -> Any:
         """Ask the broker. Without a limit it may be away meanwhile: it is asked when it is back."""
-        return self._loop.ask(what, {"id": self.id, **arguments}).result(seconds)
+        return self._io.ask(what, {"id": self.id, **arguments}).result(seconds)
 
     def _begin(self) -> None:
         """Have the broker send the results: a caller wants them."""
@@ -183,25 +183,25 @@ class Job:
 class AttachedJob(Job):
     """A job of this session alone."""
 
-    def __init__(self, loop: SessionLoop, function: Function, options: dict[str, Any]) -> None:
+    def __init__(self, io: IOThread, function: Function, options: dict[str, Any]) -> None:
         inbox = Inbox()
         self._job = OpenJob(function, options, inbox)
-        super().__init__(loop, self._job.id, inbox)
+        super().__init__(io, self._job.id, inbox)
         self._safe = bool(options.get("safe"))
-        loop.call(loop.registry.open, self._job)
+        io.call(io.registry.open, self._job)
 
     def add(self, payload: Payload) -> None:
         """One more task."""
-        self._loop.intake.put(self._job, None, payload)
+        self._io.queue.put(self._job, None, payload)
         self.tasks += 1
 
     def close(self) -> None:
         """That was the last."""
-        self._loop.call(self._loop.registry.close, self._job)
+        self._io.call(self._io.registry.close, self._job)
 
     def cancel(self) -> None:
         """Cancel what has not ended; it comes back as `CancelledError`."""
-        self._loop.call(self._loop.registry.cancel, self._job)
+        self._io.call(self._io.registry.cancel, self._job)
 
 
 class DurableJob(Job):
@@ -210,8 +210,8 @@ class DurableJob(Job):
     Each iteration from the beginning gives every result again.
     """
 
-    def __init__(self, loop: SessionLoop, job_id: str, *, trust: bool = False) -> None:
-        super().__init__(loop, job_id, Inbox())
+    def __init__(self, io: IOThread, job_id: str, *, trust: bool = False) -> None:
+        super().__init__(io, job_id, Inbox())
         self._trust = trust  # also where another key's owner submitted it
         self._open = True
         self._following: weakref.finalize[Any, Any] | None = None
@@ -262,17 +262,15 @@ class DurableJob(Job):
             self.refresh(None)
             inbox = self._inbox = self._new_inbox()
             self._quiet = None
-            self._loop.call(self._loop.registry.subscribe, self.id, inbox)
+            self._io.call(self._io.registry.subscribe, self.id, inbox)
             self._following = weakref.finalize(
-                self, self._loop.call, self._loop.registry.unsubscribe, self.id, inbox
+                self, self._io.call, self._io.registry.unsubscribe, self.id, inbox
             )
             self._following.atexit = False  # the session ends, and all of this with it
 
     def _new_inbox(self) -> Inbox:
-        loop, job_id = self._loop, self.id
-        inbox = BoundedInbox(
-            lambda pause: loop.call(loop.registry.pause_results, job_id, inbox, pause)
-        )
+        io, job_id = self._io, self.id
+        inbox = BoundedInbox(lambda pause: io.call(io.registry.pause_results, job_id, inbox, pause))
         return inbox
 
     def _next(self) -> tuple[int, int, Payload] | None:
@@ -330,7 +328,7 @@ class _Submission(Inbox):
 
 
 def submit_durable(
-    loop: SessionLoop, function: Function, options: dict[str, Any], payloads: Iterator[Payload]
+    io: IOThread, function: Function, options: dict[str, Any], payloads: Iterator[Payload]
 ) -> DurableJob:
     """Submit a job and wait until the broker's journal has all of it.
 
@@ -339,16 +337,16 @@ def submit_durable(
     """
     submission = _Submission()
     opened = OpenJob(function, options, submission, submission.on_journaled)
-    loop.call(loop.registry.open, opened)
+    io.call(io.registry.open, opened)
     try:
         for payload in payloads:
-            loop.intake.put(opened, None, payload)
+            io.queue.put(opened, None, payload)
             if submission.error is not None:
                 break
-        loop.call(loop.registry.close, opened)
+        io.call(io.registry.close, opened)
         submission.wait()
     except BaseException:
-        loop.call(loop.registry.cancel, opened)
-        loop.call(loop.registry.cancel_other, opened.id)
+        io.call(io.registry.cancel, opened)
+        io.call(io.registry.cancel_other, opened.id)
         raise
-    return DurableJob(loop, opened.id)
+    return DurableJob(io, opened.id)

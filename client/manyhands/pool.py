@@ -105,8 +105,8 @@ class Pool:
             max_pending=max_pending,
             connect_timeout=connect_timeout,
         )
-        self._loop = self._connection.loop
-        self._calls = Calls(self._loop, options, initializer, self._initargs)
+        self._io = self._connection.io
+        self._calls = Calls(self._io, options, initializer, self._initargs)
         self._lock = threading.Lock()
         self._feeding = 0
         self._drop = weakref.finalize(
@@ -133,11 +133,11 @@ class Pool:
     @property
     def _cache(self) -> dict[int, None]:
         """An entry for each task that has not ended; programs wait until there is none."""
-        return dict.fromkeys(range(self._loop.unended()))
+        return dict.fromkeys(range(self._io.unended()))
 
     @property
     def _taskqueue(self) -> WaitingTasks:
-        return WaitingTasks(self._loop.unended, lambda: self._processes)
+        return WaitingTasks(self._io.unended, lambda: self._processes)
 
     def __repr__(self) -> str:
         size = self._limit if self._limit is not None else "all"
@@ -247,7 +247,7 @@ class Pool:
 
     def scatter(self, value: Any) -> Ref:
         """Keep a value here for calls that take it as an argument: see `Executor.scatter`."""
-        return self._loop.store.scatter(value)
+        return self._io.store.scatter(value)
 
     # The end ------------------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ class Pool:
         """
         if self._state == _RUN:
             raise ValueError("Pool is still running")
-        self._loop.join()
+        self._io.join()
 
     # Inside -------------------------------------------------------------------------------------
 
@@ -296,7 +296,7 @@ class Pool:
         except BaseException:
             if job is not None and not result.ready():
                 # Ctrl-C: its tasks would only keep slots.
-                self._loop.call(self._loop.registry.cancel, job)
+                self._io.call(self._io.registry.cancel, job)
             raise
 
     def _map_async(
@@ -322,17 +322,17 @@ class Pool:
         try:
             packed = self._calls.pack(func, wrapper)
             job = OpenJob(packed, self._calls.job_options(func), result)
-            self._loop.call(self._loop.registry.open, job)
+            self._io.call(self._io.registry.open, job)
             for chunk in chunks(items, chunksize):
-                self._loop.intake.put(job, None, arguments.pack((chunk,), {}, self._loop.store))
-            self._loop.call(self._loop.registry.close, job)
+                self._io.queue.put(job, None, arguments.pack((chunk,), {}, self._io.store))
+            self._io.call(self._io.registry.close, job)
         except ManyhandsError as error:  # as in multiprocessing, `get` is the place to hear of it
             result.fail(error)
             if job is not None:
-                self._loop.call(self._loop.registry.cancel, job)
+                self._io.call(self._io.registry.cancel, job)
         except BaseException:
             if job is not None:
-                self._loop.call(self._loop.registry.cancel, job)
+                self._io.call(self._io.registry.cancel, job)
             raise
         return result, job
 
@@ -345,20 +345,20 @@ class Pool:
         results = IMapIterator(2 * self._processes, ordered=ordered, pool=self)
         packed = self._calls.pack(func, MapChunk if chunksize > 1 else None)
         job = OpenJob(packed, self._calls.job_options(func), results.sink)
-        self._loop.call(self._loop.registry.open, job)
+        self._io.call(self._io.registry.open, job)
         put, rows = (
-            self._loop.intake.put,
+            self._io.queue.put,
             iterable if chunksize == 1 else chunks(iterable, chunksize),
         )
 
         def submit(row: Any) -> None:
-            put(job, None, arguments.pack((row,), {}, self._loop.store))
+            put(job, None, arguments.pack((row,), {}, self._io.store))
 
         def done() -> None:
             if results_sink.abandoned:
-                self._loop.call(self._loop.registry.cancel, job)
+                self._io.call(self._io.registry.cancel, job)
             else:
-                self._loop.call(self._loop.registry.close, job)
+                self._io.call(self._io.registry.close, job)
             with self._lock:
                 self._feeding -= 1
                 if self._state == _CLOSE and not self._feeding:

@@ -12,7 +12,7 @@ import os
 _LONGEST_PAUSE = 100
 
 
-class Patience:
+class SpinBudget:
     """Decides that, wait by wait.
 
     Args:
@@ -32,10 +32,10 @@ class Patience:
             return False
         return self._can
 
-    def rewarded(self) -> None:
+    def paid_off(self) -> None:
         """It came."""
         self._pause = 0
 
-    def in_vain(self) -> None:
+    def missed(self) -> None:
         """It did not."""
         self._pause = self._left = min(2 * self._pause + 1, _LONGEST_PAUSE)

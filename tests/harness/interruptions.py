@@ -95,11 +95,11 @@ def _names(code: CodeType) -> dict[int, str]:
 
 def rest(executor: manyhands.Executor) -> None:
     """Until the I/O thread sleeps and nothing is left to do: the next call is a lone one."""
-    loop = executor._connection.loop
-    lane = loop._lane
+    loop = executor._connection.io
+    lane = loop._inline
     eventually(
         lambda: (
-            loop.intake.asleep
+            loop.queue.asleep
             and lane._grant.link is not None
             and not loop._session.unended
             and lane._grant.lone is None

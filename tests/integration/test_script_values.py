@@ -135,7 +135,7 @@ def test_what_a_task_changes_stays_with_its_function(
 def test_a_large_array_that_a_function_refers_to_is_kept_once_and_let_go(
     executor: manyhands.Executor,
 ) -> None:
-    store = executor._connection.loop.store
+    store = executor._connection.io.store
     gc.disable()  # memory must not wait for the collector
     ended: list[Any] = []  # futures that are kept do not keep functions
     for n in range(60):
@@ -202,7 +202,7 @@ def test_with_options_that_always_change_keeps_few_jobs_open(
 
 
 def open_jobs(executor: manyhands.Executor) -> int:
-    return len(executor._connection.loop.registry._jobs)
+    return len(executor._connection.io.registry._jobs)
 
 
 def test_calls_from_many_threads_of_a_function_that_changes(

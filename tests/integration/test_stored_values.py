@@ -23,13 +23,13 @@ ITEMS = 1 << 20  # of 8 bytes
 
 def kept(executor: manyhands.Executor) -> int:
     """Segments that the executor's session keeps."""
-    return len(executor._connection.loop.store._segments)
+    return len(executor._connection.io.store._segments)
 
 
 def forget(executor: manyhands.Executor) -> None:
     """Let the moment pass for which values linger."""
     gc.collect()
-    executor._connection.loop.store._recent.clear()
+    executor._connection.io.store._recent.clear()
 
 
 def total(array: Any, plus: int = 0) -> float:

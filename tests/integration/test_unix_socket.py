@@ -122,16 +122,16 @@ def test_other_users_brokers_are_not_spoken_to() -> None:
 def test_a_lone_task_is_sent_by_whoever_submits_it() -> None:
     with manyhands.Executor(1) as executor:
         executor.submit(abs, -1).result(BOUND)
-        intake = executor._connection.loop.intake
+        queue = executor._connection.io.queue
         woken = 0
 
         def wake() -> None:
             nonlocal woken
             woken += 1
-            type(intake).wake(intake)
+            type(queue).wake(queue)
 
-        intake.wake = wake  # type: ignore[method-assign]
-        eventually(lambda: intake.asleep, what="the I/O thread sleeps")
+        queue.wake = wake  # type: ignore[method-assign]
+        eventually(lambda: queue.asleep, what="the I/O thread sleeps")
         for number in range(50):
             assert executor.submit(abs, -number).result(BOUND) == number
         assert woken < 25, "it was woken for tasks that it need not have been woken for"

@@ -48,7 +48,7 @@ def test_a_revoked_client_gets_nothing_from_nodes_any_more(
     offered = eventually(ticket, what="the node serves")
     assert offered is not None
     assert offered.server is not None
-    direct = alice._connection.loop._transfers._remote
+    direct = alice._connection.io._transfers._remote
     assert direct is not None
     pair = direct._pair
     connected = connect(keyed, offered.server, pair)

@@ -10,8 +10,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from manyhands._io.io_thread import SessionLoop
-from manyhands._io.submit_queue import Intake
+from manyhands._io.io_thread import IOThread
+from manyhands._io.submit_queue import SubmitQueue
 from manyhands._local.embedded import EmbeddedCluster
 from manyhands._session import Session
 from manyhands_shared import __version__, shm
@@ -74,11 +74,11 @@ class Connection:
         if wrong := wire.refusal(ClientHello(PROTOCOL_VERSION, token, name, 0, limit, about)):
             raise ConfigError(f"no broker would take this client: {wrong}")
         session = Session(token, name=name, limit=limit, info=about)
-        self.loop = SessionLoop(where, key, session, Intake(max_pending, MAX_PENDING_BYTES))
+        self.io = IOThread(where, key, session, SubmitQueue(max_pending, MAX_PENDING_BYTES))
         if self.cluster is not None:
             self.cluster.keep(lambda error: self.abort(error, wait=False))
         try:
-            self.loop.wait_open(connect_timeout)
+            self.io.wait_open(connect_timeout)
         except BaseException:
             self.abort(ClusterClosed("could not connect"))
             raise
@@ -88,23 +88,23 @@ class Connection:
         """Return how many tasks can run at once, one at least: the limit, or the cluster's slots."""
         if limit is not None:
             return limit
-        if not self.loop.on_thread():  # a callback cannot wait for an answer
+        if not self.io.on_thread():  # a callback cannot wait for an answer
             with contextlib.suppress(ManyhandsError, TimeoutError):
-                stats = self.loop.ask("stats", {}).result(_QUERY_SECONDS)
+                stats = self.io.ask("stats", {}).result(_QUERY_SECONDS)
                 return max(1, int(stats["slots"]))
         return os.cpu_count() or 1
 
     def finish(self, *, wait: bool) -> None:
         """Close once every task has ended; with `wait`, return when that is done."""
-        self.loop.close_when_idle(self._ended)
+        self.io.close_when_idle(self._ended)
         if wait:
-            self.loop.join()
+            self.io.join()
 
     def abort(self, error: BaseException, *, wait: bool = True) -> None:
         """Close now; what is unfinished fails with `error`."""
-        self.loop.close(error, self._ended)
+        self.io.close(error, self._ended)
         if wait:
-            self.loop.join(_ABORT_SECONDS)
+            self.io.join(_ABORT_SECONDS)
 
     def _ended(self) -> None:
         if self.cluster is not None:

@@ -17,10 +17,10 @@ Who comes in
 ============
 
 `gate` is held for a few lines: by a caller while it uses the link, by the I/O thread to take the link
-back. The I/O thread does not hold it while it works, so no caller waits for a callback. A caller that is
-inside for longer than `REVOKE_SECONDS` has been stopped there by a signal handler that waits for
-something, perhaps for the I/O thread: then a new grant with a new gate takes the place of the old one,
-and a new link that of the old one.
+back. The I/O thread does not hold it while it works, so no caller waits for a callback. If a caller is
+inside for longer than `REVOKE_SECONDS`, a signal handler has stopped it there, and waits for something,
+perhaps for the I/O thread. Then a new grant with a new gate takes the place of the old one, and a new
+link that of the old one.
 
 What wakes the I/O thread
 =========================
@@ -28,9 +28,9 @@ What wakes the I/O thread
 - A task or a command that is queued: see `submit_queue`.
 - The link's descriptor, unless a caller *attends* to it: waits for a result without sleeping. Only then
   is the poller told to be quiet, with `attendant` set before and `muted` until the poller listens again.
-  The caller undoes that under the gate; the I/O thread does when it finds no attendant, or one that is
-  overdue, and whenever it needs the descriptor itself: for a link that is congested, or another link. An
-  attendant that is gone from `attendant` touches the poller no more.
+  The caller undoes that under the gate. The I/O thread does when it finds no attendant, or one that is
+  overdue. It also does whenever it needs the descriptor itself, for a link that is congested, or another
+  link. An attendant that is gone from `attendant` touches the poller no more.
 - ZeroMQ's descriptors tell of changes only, and any use of a socket may swallow one. So its user
   asks the link whether something is `pending`, and wakes the I/O thread, which asks again.
 - Its own deadlines. The log is due in `KEEP_SECONDS`: a caller that has logged something wakes the I/O
@@ -43,8 +43,8 @@ A signal handler, `PyThreadState_SetAsyncExc`, or a stack or memory that is used
 lines anywhere. Locks are taken with ``with`` alone, which leaves no gap. Everything else is one of three
 marks, each set by a single store before the step that it guards, and cleared by one after it:
 
-- `torn`: something may have been sent or received in part. Nobody uses the link any more, and the I/O
-  thread replaces it; the broker and the session then agree on what arrived, as after any lost link.
+- `torn`: something may have been sent or received in part. No caller uses the link any more, and the
+  I/O thread replaces it. The broker and the session then agree on what arrived, as after any lost link.
 - `attendant`: the poller may be mute. The ``finally`` that clears it wakes the I/O thread with the very
   first call that it makes.
 - a `Sent` in the log: the task counts as submitted, whether or not its caller has heard of that.
@@ -62,8 +62,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from manyhands._io import spin
-from manyhands._io.poller import IN, Readiness
-from manyhands._io.spin import Vigil
+from manyhands._io.poller import IN, Poller
+from manyhands._io.spin import Spinner
 from manyhands_shared.clock import monotonic
 from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages import Accepted, Message, Results, Status, Submit
@@ -71,16 +71,16 @@ from manyhands_shared.transport.link import Link
 
 if TYPE_CHECKING:
     from manyhands._io.open_job import OpenJob
-    from manyhands._io.submit_queue import Intake
+    from manyhands._io.submit_queue import SubmitQueue
     from manyhands._results.futures import FutureSink, RemoteFuture
     from manyhands._session import Session
 
-#: The log is entered after so many seconds, between two calls if there are any, or once it is half
+#: The log is entered after this many seconds, between two calls if there are any, or once it is half
 #: full. To enter it takes 35 µs a call, and the next call waits: so seldom, rather than often.
 KEEP_SECONDS = 0.05
 MOST_RECORDS = 512
 MOST_BYTES = 2 << 20
-#: Nobody is inside for so long, unless a signal handler keeps him there.
+#: No caller is inside for so long, unless a signal handler keeps it there.
 REVOKE_SECONDS = 1.0
 #: An attendant is overdue so much later than it should have left.
 _SLACK_SECONDS = 0.01
@@ -118,7 +118,7 @@ class _Attendant:
     __slots__ = ("until",)
 
     def __init__(self) -> None:
-        self.until = monotonic() + spin.LOOK_SECONDS + _SLACK_SECONDS
+        self.until = monotonic() + spin.SPIN_SECONDS + _SLACK_SECONDS
 
 
 class _Grant:
@@ -151,24 +151,24 @@ class _Grant:
         self.log.append(record)
 
 
-class Lane:
+class InlineCalls:
     """See the module.
 
     Args:
         session: read here, and only while the I/O thread sleeps.
-        intake: wakes the I/O thread.
+        queue: wakes the I/O thread.
         poller: the I/O thread's.
         can_attend: whether to wait without sleeping can be of use.
     """
 
     def __init__(
-        self, session: Session, intake: Intake, poller: Readiness, *, can_attend: bool
+        self, session: Session, queue: SubmitQueue, poller: Poller, *, can_attend: bool
     ) -> None:
         self._session = session
-        self._intake = intake
-        self._ring = intake.ring
+        self._queue = queue
+        self._ring = queue.ring
         self._modify = poller.modify
-        self._vigil = Vigil(can=can_attend and poller.mutes)
+        self._spinner = Spinner(can=can_attend and poller.mutes)
         self._grant = _Grant()
 
     # For callers --------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ class Lane:
     def send(self, job: OpenJob, future: RemoteFuture | None, payload: bytes) -> bool:
         """Send a task if there is no other; false: queue it."""
         grant, me = self._grant, threading.get_ident()
-        if future is None or grant.lone is not None or me in (grant.inside, self._intake.owner):
+        if future is None or grant.lone is not None or me in (grant.inside, self._queue.owner):
             return False
         with grant.gate:
             grant.inside = me
@@ -184,8 +184,9 @@ class Lane:
                 link = grant.link
                 if link is None or grant.torn or grant.lone is not None:
                     return False
+                # Perhaps a handler in the attendant's own thread, which then does not listen.
                 if grant.attendant is not None:
-                    return False  # perhaps a handler in the attendant's own thread: nobody listens
+                    return False
                 if len(grant.log) >= MOST_RECORDS or grant.nbytes >= MOST_BYTES:
                     return False
                 if self._unended(grant):
@@ -202,7 +203,7 @@ class Lane:
                 grant.lone = sent
                 grant.torn = False
                 if link.congested or link.pending():
-                    self._intake.wake()
+                    self._queue.wake()
             finally:
                 grant.inside = None
                 if grant.torn:
@@ -213,7 +214,7 @@ class Lane:
     def attend(self, sink: FutureSink, future: RemoteFuture, timeout: float | None) -> None:
         """Wait for the result of the only task, as long as that has turned out to be short."""
         grant, me = self._grant, threading.get_ident()
-        if me in (grant.inside, self._intake.owner) or not self._vigil.worth_it():
+        if me in (grant.inside, self._queue.owner) or not self._spinner.worth_it():
             return
         attendant = _Attendant()
         # The I/O thread may be at work for a moment, to enter the log.
@@ -239,7 +240,7 @@ class Lane:
                     self._modify(descriptor, 0)
                 grant.inside = None
             receive = partial(self._receive, grant, attendant, sink, future)
-            self._vigil.keep(descriptor, future.done, timeout, receive)
+            self._spinner.spin_for(descriptor, future.done, timeout, receive)
             with grant.gate:
                 grant.inside = me
                 if grant.attendant is attendant and grant is self._grant:
@@ -247,7 +248,7 @@ class Lane:
                     grant.muted = False
                     grant.attendant = None
                     if self._is_due(grant) or link.pending():
-                        self._intake.wake()
+                        self._queue.wake()
                 grant.inside = None
         finally:
             if grant.attendant is attendant:
@@ -303,7 +304,7 @@ class Lane:
                     else:
                         grant.answered += 1
                 if more or not settled:
-                    self._intake.wake()
+                    self._queue.wake()
                 return settled
             finally:
                 grant.inside = None
@@ -351,12 +352,12 @@ class Lane:
         return log, torn
 
     def must_listen(self, now: float) -> bool:
-        """Whether the poller is mute for nobody, or for a caller that is overdue."""
+        """Whether the poller is mute for no caller, or for one that is overdue."""
         grant = self._grant
         return grant.muted and (grant.attendant is None or now > grant.attendant.until)
 
     def expel(self) -> None:
-        """Nobody attends any more: the poller is this thread's."""
+        """End what an attendant does: the poller is this thread's."""
         grant = self._grant
         if grant.muted:
             with grant.gate:
@@ -370,7 +371,7 @@ class Lane:
         return None if attendant is None else attendant.until
 
     def orphan(self) -> list[Sent]:
-        """In a forked child: what was sent and not entered. Nobody is inside, whatever was here."""
+        """In a forked child: what was sent and not entered. No caller is inside, whatever was here."""
         log, self._grant = self._grant.log, _Grant()
         return [record for record in log if type(record) is Sent and not record.entered]
 

@@ -1,9 +1,9 @@
 """The I/O thread: carries a `Session` over a `Link` and feeds results to the jobs' sinks.
 
-One thread per client owns the socket and the session core; everybody else reaches it through the
-`Intake`. Whatever has queued up by the time the thread comes round leaves as one message: a flood in
-vectors. A lone task is sent by the thread that submits it, over the link that this one has lent: see
-`inline`.
+One thread per client owns the socket and the session core; all others reach it through the
+`SubmitQueue`. What has queued up by the time the thread comes round leaves as one message: a flood in
+vectors. A lone task is sent by the thread that submits it, over the link that this one has lent (see
+`inline`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from manyhands._io.inline import KEEP_SECONDS, Arrived, Lane, Sent
+from manyhands._io.inline import KEEP_SECONDS, Arrived, InlineCalls, Sent
 from manyhands._io.job_registry import JobRegistry
 from manyhands._io.open_job import before_orphans
-from manyhands._io.poller import IN, OUT, Readiness
-from manyhands._io.submit_queue import Intake
+from manyhands._io.poller import IN, OUT, Poller
+from manyhands._io.submit_queue import SubmitQueue
 from manyhands._io.transfers import Transfers
 from manyhands._session import Session
 from manyhands._session.effects import (
@@ -80,25 +80,25 @@ _FAREWELL_SECONDS = 5.0
 #: How long to wait for the I/O thread to come to rest, for a figure.
 _SETTLE_SECONDS = 0.1
 
-_loops: weakref.WeakSet[SessionLoop] = weakref.WeakSet()
+_threads: weakref.WeakSet[IOThread] = weakref.WeakSet()
 
 
-class SessionLoop:
+class IOThread:
     """A session with the broker at `address` and the thread that serves it.
 
     Args:
         address: full address of the broker.
         key: the cluster key, or `None` for a broker without one.
         session: the session, new.
-        intake: the queue of what is to be submitted.
+        queue: the queue of what is to be submitted.
     """
 
     def __init__(
-        self, address: str, key: Credentials | None, session: Session, intake: Intake
+        self, address: str, key: Credentials | None, session: Session, queue: SubmitQueue
     ) -> None:
         self.address = address
         self._route = Route(address)
-        self.intake = intake
+        self.queue = queue
         self._key = key
         self._session = session
         self._settled = threading.Event()
@@ -108,17 +108,19 @@ class SessionLoop:
         self._give_up_at = math.inf
         self._at_end: Callable[[], None] | None = None
         self._pid = os.getpid()
-        self._poller = Readiness()
-        self._poller.register(intake.wake_fd)
+        self._poller = Poller()
+        self._poller.register(queue.wake_fd)
         self._transfers = Transfers(
-            session.token, intake, self._poller, self._send_if_open, keyed=key is not None
+            session.token, queue, self._poller, self._send_if_open, keyed=key is not None
         )
         self.store = self._transfers.store
         self.registry = JobRegistry(self._transfers, self._handle)
         self._link: Link
-        self._lane = Lane(session, intake, self._poller, can_attend=is_unix(self._route.current))
+        self._inline = InlineCalls(
+            session, queue, self._poller, can_attend=is_unix(self._route.current)
+        )
         #: Waits for the result of a lone task without sleeping, if that is of use.
-        self.attend = self._lane.attend
+        self.attend = self._inline.attend
         #: When the I/O thread will wake up, if nothing wakes it before.
         self._wakes_at = 0.0
         # Callers that send by themselves go on to do so: then it need not be woken for each.
@@ -127,8 +129,8 @@ class SessionLoop:
         self._polls_out = False
         self._link_due = False  # it has something to do, whatever its descriptors say
         self._thread = threading.Thread(target=self._run, name="manyhands-client", daemon=True)
-        intake.send_here = self._lane.send
-        _loops.add(self)
+        queue.send_here = self._inline.send
+        _threads.add(self)
         self._thread.start()
 
     # For any thread -----------------------------------------------------------------------------
@@ -141,8 +143,8 @@ class SessionLoop:
             NotAuthorised, Refused: it does not want to.
         """
         self._settled.wait(timeout)
-        if self.intake.error is not None:
-            raise self.intake.error
+        if self.queue.error is not None:
+            raise self.queue.error
         if not self._settled.is_set():
             raise BrokerUnreachable(
                 f"no broker answers at {self.address}: "
@@ -150,12 +152,12 @@ class SessionLoop:
             )
 
     def on_thread(self) -> bool:
-        """Whether the caller is this loop's own thread, which must never wait for results."""
-        return threading.get_ident() == self.intake.owner
+        """Whether the caller is the I/O thread, which must never wait for results."""
+        return threading.get_ident() == self.queue.owner
 
     def call(self, call: Callable[..., None], *arguments: Any) -> None:
         """Have the I/O thread call this, behind everything that was queued before."""
-        self.intake.command(partial(call, *arguments))
+        self.queue.command(partial(call, *arguments))
 
     def ask(self, what: str, arguments: dict[str, Any]) -> Future[Any]:
         """Put a question to the broker; the future has the data of its reply, or `Refused`."""
@@ -183,9 +185,9 @@ class SessionLoop:
         """How many tasks have not ended. It is exact while the I/O thread sleeps, which it soon does."""
         deadline = monotonic() + _SETTLE_SECONDS
         while True:
-            sleep = self.intake.asleep
-            count = self._lane.unended + self.intake.waiting
-            undisturbed = sleep and sleep == self.intake.asleep
+            sleep = self.queue.asleep
+            count = self._inline.unended + self.queue.waiting
+            undisturbed = sleep and sleep == self.queue.asleep
             if undisturbed or self._stopping or self.on_thread() or monotonic() >= deadline:
                 return count
             time.sleep(_SETTLE_SECONDS / 100)
@@ -199,14 +201,14 @@ class SessionLoop:
             "this process was forked from the one that connected; connect anew here"
         )
         self.registry.orphan(error)
-        lost = [(sent.job, sent.future) for sent in self._lane.orphan()]
-        for job, entry in lost + self.intake.orphan(error):
+        lost = [(sent.job, sent.future) for sent in self._inline.orphan()]
+        for job, entry in lost + self.queue.orphan(error):
             job.sink.orphan(error, [entry])
 
     # On the I/O thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self.intake.owner = threading.get_ident()
+        self.queue.owner = threading.get_ident()
         try:
             self._connect()
             while not self._stopping:
@@ -218,10 +220,10 @@ class SessionLoop:
             with contextlib.ExitStack() as stack:  # each, whatever the others raise; the last first
                 if self._at_end is not None:
                     stack.callback(self._at_end)
-                stack.callback(self.intake.reject)
+                stack.callback(self.queue.reject)
                 stack.callback(self._transfers.close)
                 stack.callback(self._disconnect, flush=True)
-                for record in self._lane.take_back()[0]:
+                for record in self._inline.take_back()[0]:
                     if isinstance(record, Sent):
                         stack.callback(record.job.sink.reject, [record.future], [record.payload])
 
@@ -230,39 +232,39 @@ class SessionLoop:
         if self._is_busy():
             return self._poller.wait(0)
         if self._session.state is State.OPEN and self._when_idle is None:
-            self._lane.lend(self._link, self._wakes_at)
+            self._inline.lend(self._link, self._wakes_at)
         while True:
             # An attendant that is overdue is looked for, and nothing is taken from one that is not.
-            overdue_at = self._lane.deadline
+            overdue_at = self._inline.deadline
             until = self._wakes_at if overdue_at is None else min(self._wakes_at, overdue_at)
             ready = self._poller.wait(None if until == math.inf else max(0.0, until - monotonic()))
             now = monotonic()
-            if ready or now >= self._wakes_at or self._lane.must_listen(now):
+            if ready or now >= self._wakes_at or self._inline.must_listen(now):
                 return ready
 
     def _turn(self, ready: dict[Any, int]) -> None:
-        intake, session = self.intake, self._session
-        intake.woken()
-        taken, torn = self._lane.take_back()
+        queue, session = self.queue, self._session
+        queue.woken()
+        taken, torn = self._inline.take_back()
         self._enter(taken, torn)
         self._look_again_at = monotonic() + 2 * KEEP_SECONDS if taken else math.inf
-        if intake.wake_fd in ready:
-            intake.hush()
+        if queue.wake_fd in ready:
+            queue.hush()
         if self._link_due or self._link.pending() or not self._watched.isdisjoint(ready):
             self._watch()
             self._receive()
         for fetched in self._transfers.turn(ready):
             self._handle(fetched)
-        if not intake.empty:
-            self.registry.take(intake.take())
+        if not queue.empty:
+            self.registry.take(queue.take())
         deadline = session.deadline
         if deadline is not None and monotonic() >= deadline:
             self._handle(Tick())
         if self._link.congested:
             self._link.drain()
         self._flush()
-        intake.publish(session.unended, session.unended_bytes)
-        if self._when_idle is not None and intake.empty and self._is_done():
+        queue.publish(session.unended, session.unended_bytes)
+        if self._when_idle is not None and queue.empty and self._is_done():
             self._stop(ClusterClosed("the session was closed"), self._when_idle)
 
     def _is_done(self) -> bool:
@@ -296,14 +298,14 @@ class SessionLoop:
         if (
             link.descriptors is not self._watched
             or link.polls_out is not self._polls_out
-            or self._lane.must_listen(monotonic())
+            or self._inline.must_listen(monotonic())
         ):
             self._poll_link()
         pending = link.pending()
         self._link_due = pending or link.deadline is not None
         if pending or (self._session.wants_flush and not link.congested):
             return True
-        if self._transfers.pending or not self.intake.about_to_sleep():
+        if self._transfers.pending or not self.queue.about_to_sleep():
             return True
         deadlines = self._session.deadline, link.deadline
         times = [time for time in deadlines if time is not None]
@@ -321,7 +323,7 @@ class SessionLoop:
             self._poller.register(descriptor, events)
 
     def _unpoll_link(self) -> None:
-        self._lane.expel()
+        self._inline.expel()
         for descriptor in self._watched:
             self._poller.unregister(descriptor)
         self._watched = frozenset()
@@ -341,8 +343,8 @@ class SessionLoop:
                     self._connect()
                     return
             else:
-                # A handshake that only breaks off may mean that a proxy waits for its broker: once we
-                # were in, we go on trying, and before that for a second.
+                # A handshake that only breaks off may mean that a proxy waits for its broker. Once the
+                # session was open, it goes on trying, and before that for a second.
                 self._broken += 1
                 if event is LinkEvent.DENIED or (
                     self._broken >= BROKEN_HANDSHAKES and not self._settled.is_set()
@@ -385,7 +387,7 @@ class SessionLoop:
             case Answered():
                 self.registry.answered(effect)
             case Opened():
-                self.intake.task_bytes = self._session.window_bytes
+                self.queue.task_bytes = self._session.window_bytes
                 self._settled.set()
             case Relink():
                 self._disconnect()
@@ -427,7 +429,7 @@ class SessionLoop:
         """Nothing will come any more: tell everybody."""
         self._stopping = True
         self.registry.shut(error)
-        self.intake.shut(error)
+        self.queue.shut(error)
         self.registry.end(error)
         self._settled.set()
 
@@ -446,8 +448,8 @@ def _denied(address: str, *, keyed: bool) -> NotAuthorised:
 def _disown_all() -> None:
     for renew in before_orphans:
         renew()
-    for loop in list(_loops):
-        loop.disown()
+    for io in list(_threads):
+        io.disown()
 
 
 os.register_at_fork(after_in_child=_disown_all)

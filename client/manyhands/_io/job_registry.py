@@ -201,7 +201,7 @@ class JobRegistry:
             answer.set_result(reply.data)
 
     def shut(self, error: BaseException) -> None:
-        """Take nothing any more. Comes before the intake is shut: others take what is left in there."""
+        """Take nothing any more. Comes before the queue is shut: others take what is left in there."""
         self._over = error
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Callable
 IN, OUT = select.POLLIN, select.POLLOUT  # the same numbers for `poll` and `epoll`
 
 
-class Readiness:
+class Poller:
     """Descriptors that one thread waits for."""
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Short waits without sleep.
 
-A lone task passes several processes, each of which would have to be woken. A thread that looks
-again and again instead keeps its processor awake.
+A lone task passes several processes, and each would have to be woken. A thread that looks again and
+again instead keeps its processor awake.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import select
 from collections.abc import Callable
 
 from manyhands_shared.clock import monotonic
-from manyhands_shared.spinning import Patience
+from manyhands_shared.spinning import SpinBudget
 
-#: The longest that anybody looks.
-LOOK_SECONDS = 0.002
+#: The longest that a caller looks.
+SPIN_SECONDS = 0.002
 
 
-class Vigil(Patience):
+class Spinner(SpinBudget):
     """Looks, where it has turned out to be worth it."""
 
-    def keep(
+    def spin_for(
         self,
         descriptor: int,
         done: Callable[[], bool],
@@ -30,14 +30,14 @@ class Vigil(Patience):
         """Look until `done()`, for a moment; `receive` what has come, until that says no."""
         poller = select.poll()
         poller.register(descriptor, select.POLLIN)
-        until = monotonic() + (LOOK_SECONDS if timeout is None else min(timeout, LOOK_SECONDS))
+        until = monotonic() + (SPIN_SECONDS if timeout is None else min(timeout, SPIN_SECONDS))
         while not done():
             if poller.poll(0):
                 if not receive():
                     return
             else:
-                os.sched_yield()  # to whoever works on the answer, if it is on this processor
+                os.sched_yield()  # to what works on the answer, if that is on this processor
             if monotonic() >= until:
-                self.in_vain()
+                self.missed()
                 return
-        self.rewarded()
+        self.paid_off()

@@ -1,12 +1,12 @@
 """The bounded queue between the threads that submit and the I/O thread that sends.
 
-`collections.deque` is safe to share without a lock, and the I/O thread is woken only if it sleeps, so
-a submission costs little more than an append. Two races are closed by order alone:
+`collections.deque` is safe to share without a lock, and the I/O thread is woken only if it sleeps. So a
+submission costs little more than an append. Two races are closed by order alone:
 
-- the I/O thread first says that it sleeps and then looks into the queue; whoever queues first
-  appends and then looks whether it sleeps. One of them sees the other.
-- the queue is shut before its rest is rejected; whoever queues looks whether it is shut after the
-  append. One of them rejects the entry.
+- the I/O thread first says that it sleeps and then looks into the queue. A caller first appends and
+  then looks whether it sleeps. One of them sees the other.
+- the queue is shut before its rest is rejected. A caller looks whether it is shut after the append.
+  One of them rejects the entry.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from manyhands_shared.payloads.payload import Payload, nbytes
 #: Arguments from here on count against the bound from the moment of the call, smaller ones from
 #: when the I/O thread takes them up.
 LARGE_BYTES = 64 * 1024
-# Long enough to cost nothing, short enough that nobody notices should a wake-up go missing.
+# Long enough to cost nothing, short enough to go unnoticed should a wake-up go missing.
 _LOOK_AGAIN_SECONDS = 0.1
 
 
-class Intake:
+class SubmitQueue:
     """Tasks and commands on their way to the I/O thread.
 
     Args:
@@ -55,17 +55,17 @@ class Intake:
         self._max_bytes = max_bytes
         self._queue: deque[tuple[Any, Any, Any]] = deque()
         # What the I/O thread holds, as of its last turn; the queue comes on top.
-        self._held_tasks = 0
-        self._held_bytes = 0
+        self._unended_tasks = 0
+        self._unended_bytes = 0
         self._large_bytes = 0  # of large arguments in the queue
         self._room = threading.Condition()
         self._waiting = 0
         self._sleeps = 0
-        self._told = 0  # the last sleep of which it was woken
+        self._told = 0  # the last sleep that it was woken from
         self.wake_fd, self._wake_in = os.pipe()
         for fd in (self.wake_fd, self._wake_in):
             os.set_blocking(fd, False)
-        # Not before nobody can wake any more: a number that is closed may soon mean another file.
+        # Not while a thread may still wake it: a number that is closed may soon mean another file.
         weakref.finalize(self, _close, self.wake_fd, self._wake_in).atexit = False
         #: Wakes the I/O thread in one step that nothing interrupts; `BlockingIOError`: it is awake.
         self.ring = partial(os.write, self._wake_in, b"\0")
@@ -86,13 +86,16 @@ class Intake:
         if type(payload) is not bytes or len(payload) >= LARGE_BYTES:
             self._put_large(job, entry, payload, block=block)
             return
-        if self._held_tasks + len(queue) >= self._max_tasks or self._held_bytes > self._max_bytes:
+        if (
+            self._unended_tasks + len(queue) >= self._max_tasks
+            or self._unended_bytes > self._max_bytes
+        ):
             self._wait_for_room(0, block=block)
         if self.asleep > self._told and not queue and self.send_here(job, entry, payload):
             return
         try:
             queue.append((job, entry, payload))
-        finally:  # also if an exception comes behind that: nobody else would tell of it
+        finally:  # also if an exception comes behind that: nothing else would tell of it
             if self.asleep > self._told:
                 self.wake()
         if self.is_shut:
@@ -160,7 +163,7 @@ class Intake:
             return  # the owner is in a callback that submits: to wait here were to wait for itself
         if not block:
             raise SubmitQueueFull(
-                f"{self._held_tasks + len(self._queue)} tasks wait already; take results first, "
+                f"{self._unended_tasks + len(self._queue)} tasks wait already; take results first, "
                 "raise max_pending, or submit with block=True"
             )
         with self._room:
@@ -176,8 +179,8 @@ class Intake:
             raise self.error
 
     def _has_room(self, size: int) -> bool:
-        there = self._held_bytes + self._large_bytes
-        return self._held_tasks + len(self._queue) < self._max_tasks and (
+        there = self._unended_bytes + self._large_bytes
+        return self._unended_tasks + len(self._queue) < self._max_tasks and (
             there + size <= self._max_bytes or not there
         )
 
@@ -202,7 +205,7 @@ class Intake:
         """Everything queued: `(job, entry, payload)`, or `(None, command, None)`."""
         queue = self._queue
         waiting = len(queue)
-        self._held_tasks += waiting  # counted here before they are gone from there
+        self._unended_tasks += waiting  # counted here before they are gone from there
         taken = [queue.popleft() for _ in range(waiting)]
         if self._large_bytes:
             large = sum(
@@ -211,7 +214,7 @@ class Intake:
                 if job is not None and (type(body) is not bytes or len(body) >= LARGE_BYTES)
             )
             with self._room:
-                self._held_bytes += large
+                self._unended_bytes += large
                 self._large_bytes -= large
         return taken
 
@@ -225,9 +228,9 @@ class Intake:
         """Whether nothing is queued."""
         return not self._queue
 
-    def publish(self, held_tasks: int, held_bytes: int) -> None:
+    def publish(self, unended_tasks: int, unended_bytes: int) -> None:
         """What the I/O thread holds now; lets in those who wait for room."""
-        self._held_tasks, self._held_bytes = held_tasks, held_bytes
+        self._unended_tasks, self._unended_bytes = unended_tasks, unended_bytes
         if self._waiting:
             with self._room:
                 self._room.notify_all()
@@ -240,7 +243,7 @@ class Intake:
             self._room.notify_all()
 
     def orphan(self, error: BaseException) -> list[tuple[OpenJob, Any]]:
-        """The same in a forked child, whose locks may be held by nobody; the tasks that are queued."""
+        """Shut it in a forked child, with new locks, and return the tasks that are queued."""
         self.error = error
         self.is_shut = True
         self._room = threading.Condition()

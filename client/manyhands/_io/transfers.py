@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from manyhands._io.poller import Readiness
-from manyhands._io.submit_queue import Intake
+from manyhands._io.poller import Poller
+from manyhands._io.submit_queue import SubmitQueue
 from manyhands._session.effects import Fetch
 from manyhands._session.events import Fetched
 from manyhands._values.store import Store
@@ -40,7 +40,7 @@ class Transfers:
 
     Args:
         session: the session's secret token.
-        intake: leads to the I/O thread.
+        queue: leads to the I/O thread.
         poller: the thread's, where descriptors are registered.
         send: sends a message if the session is open.
         keyed: whether the cluster has a key, so that results may be fetched from other hosts.
@@ -49,17 +49,17 @@ class Transfers:
     def __init__(
         self,
         session: bytes,
-        intake: Intake,
-        poller: Readiness,
+        queue: SubmitQueue,
+        poller: Poller,
         send: Callable[[Message], None],
         *,
         keyed: bool,
     ) -> None:
         #: Large values that tasks refer to.
-        self.store = Store(session, intake.command, intake.check, self._lend)
+        self.store = Store(session, queue.command, queue.check, self._lend)
         self._poller = poller
         self._send = send
-        self._intake = intake
+        self._queue = queue
         self._lender: shm.Lender | None = None
         self._remote = self._open_remote() if keyed else None
         self._borrower = self._open_borrower()
@@ -151,7 +151,7 @@ class Transfers:
 
     def _fetched_afar(self, wanted: Fetch, payload: Payload | None) -> None:
         """Tell the I/O thread that a fetch is over; called on the thread for these."""
-        self._intake.command(partial(self._note, _answer(wanted, payload)))
+        self._queue.command(partial(self._note, _answer(wanted, payload)))
 
     def _note(self, fetched: Fetched) -> None:
         self._over.append(fetched)

@@ -27,7 +27,7 @@ from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.status import Status
 
 if TYPE_CHECKING:
-    from manyhands._io.io_thread import SessionLoop
+    from manyhands._io.io_thread import IOThread
     from manyhands_shared.protocol.messages import Function
 
 log = logging.getLogger("manyhands.client")
@@ -160,7 +160,7 @@ class RemoteFuture(Future[Any]):
         deadline = None if timeout is None else monotonic() + timeout
         sink = self._sink
         if sink is not None:
-            sink.stay_awake(self, timeout)
+            sink.spin(self, timeout)
             if self._state is FINISHED:
                 return _left(deadline)
         with self._condition:
@@ -299,8 +299,8 @@ before_orphans.append(_renew_lock)
 class FutureSink:
     """Resolves the futures of one job."""
 
-    def __init__(self, loop: SessionLoop, function: Function, options: dict[str, Any]) -> None:
-        self._loop = loop
+    def __init__(self, io: IOThread, function: Function, options: dict[str, Any]) -> None:
+        self._io = io
         self._futures: dict[int, RemoteFuture] = {}
         self._doomed: list[RemoteFuture] = []
         self.job = OpenJob(function, options, self)
@@ -312,16 +312,16 @@ class FutureSink:
     def cancel(self, future: RemoteFuture) -> None:
         """Tell the broker that this task is not wanted any more."""
         self._doomed.append(future)
-        self._loop.call(self._loop.registry.cancel, self.job, self._find_doomed)
+        self._io.call(self._io.registry.cancel, self.job, self._find_doomed)
 
     def check_may_wait(self) -> None:
         """The thread that brings results cannot wait for one."""
-        if self._loop.on_thread():
+        if self._io.on_thread():
             raise RuntimeError("a callback cannot wait for another task; wait in another thread")
 
-    def stay_awake(self, future: RemoteFuture, timeout: float | None) -> None:
+    def spin(self, future: RemoteFuture, timeout: float | None) -> None:
         """Perhaps wait for a future without going to sleep; it may not have ended then."""
-        self._loop.attend(self, future, timeout)
+        self._io.attend(self, future, timeout)
 
     def future(self, index: int) -> RemoteFuture | None:
         """The future of a task that has not ended, if the I/O thread knows it."""
@@ -333,7 +333,7 @@ class FutureSink:
 
     def reject(self, entries: Sequence[RemoteFuture], payloads: Sequence[Payload], /) -> None:
         """See `Sink`. A job may have been closed for want of use just as it was used again."""
-        error = self._loop.intake.error
+        error = self._io.queue.error
         if error is not None:
             for future in entries:
                 future._end_by(future._fail, error)
@@ -341,12 +341,12 @@ class FutureSink:
             for future in entries:
                 future._end_by(future._settle, Status.CANCELLED, b"")
         else:
-            heir = FutureSink(self._loop, self.job.function, self.job.options)
-            self._loop.call(self._loop.registry.open, heir.job)
+            heir = FutureSink(self._io, self.job.function, self.job.options)
+            self._io.call(self._io.registry.open, heir.job)
             for future, payload in zip(entries, payloads, strict=True):
                 future._sink = heir
-                self._loop.intake.put(heir.job, future, payload)
-            self._loop.call(self._loop.registry.close, heir.job)
+                self._io.queue.put(heir.job, future, payload)
+            self._io.call(self._io.registry.close, heir.job)
 
     def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
         """See `Sink`."""

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from manyhands._io.io_thread import SessionLoop
+from manyhands._io.io_thread import IOThread
 from manyhands._results.futures import FutureSink, RemoteFuture
 from manyhands._submit import arguments, functions
 from manyhands._submit.fingerprint import Fingerprint, importable
@@ -42,8 +42,8 @@ class _Known:
 class OpenCalls:
     """The jobs that calls are tasks of. Those used longest ago are closed when there are many."""
 
-    def __init__(self, loop: SessionLoop) -> None:
-        self._loop = loop
+    def __init__(self, io: IOThread) -> None:
+        self._io = io
         self._sinks: Recent[tuple[str, bytes], FutureSink] = Recent(_OPEN_JOBS, _MAX_BYTES)
         self._lock = threading.RLock()
         #: Stands for the initializer of these jobs.
@@ -57,8 +57,8 @@ class OpenCalls:
         with self._lock:
             sink = self._sinks.use(key)
             if sink is None:
-                sink = FutureSink(self._loop, function, options())
-                self._loop.call(self._loop.registry.open, sink.job)
+                sink = FutureSink(self._io, function, options())
+                self._io.call(self._io.registry.open, sink.job)
                 for idle in self._sinks.put(key, sink, functions.weight(function)):
                     self._close(idle)
         return sink
@@ -74,18 +74,18 @@ class OpenCalls:
         with self._lock:
             for sink in self._sinks.clear():
                 sink.retired = True
-                self._loop.call(self._loop.registry.cancel, sink.job)
+                self._io.call(self._io.registry.cancel, sink.job)
 
     def _close(self, sink: FutureSink) -> None:
         sink.retired = True
-        self._loop.call(self._loop.registry.close, sink.job)
+        self._io.call(self._io.registry.close, sink.job)
 
 
 class Calls:
     """Turns calls into tasks of the right jobs.
 
     Args:
-        loop: the session.
+        io: the session's thread.
         options: of every job.
         initializer: called in each pool child before its first task of these jobs.
         initargs: its arguments.
@@ -95,7 +95,7 @@ class Calls:
 
     def __init__(
         self,
-        loop: SessionLoop,
+        io: IOThread,
         options: JobOptions,
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
@@ -103,18 +103,18 @@ class Calls:
         block: bool = True,
         opened: OpenCalls | None = None,
     ) -> None:
-        self._put = loop.intake.put
+        self._put = io.queue.put
         if options.safe and initializer is not None:
             raise ConfigError("a safe job has no initializer: it would travel as a pickle")
-        self._store = None if options.durable else loop.store
-        self._pack_arguments = arguments.packer(options, loop.store, block=block)
+        self._store = None if options.durable else io.store
+        self._pack_arguments = arguments.packer(options, io.store, block=block)
         self._options = options
         # Every option is in it, and what a mapping among them held when it was given.
         self._kind = repr(options)
         self._initializer = initializer
         self._initargs = initargs
         self._block = block
-        self._opened = opened or OpenCalls(loop)
+        self._opened = opened or OpenCalls(io)
         self._known: Recent[int, _Known] = Recent(_KNOWN_FUNCTIONS, _MAX_BYTES)
         self._find = self._known.values.get
         self._lock = threading.RLock()
@@ -211,9 +211,9 @@ class Calls:
 class CallsByOptions:
     """The `Calls` of one executor, one for each set of options that is in use."""
 
-    def __init__(self, loop: SessionLoop, make: Callable[[JobOptions, OpenCalls], Calls]) -> None:
+    def __init__(self, io: IOThread, make: Callable[[JobOptions, OpenCalls], Calls]) -> None:
         self._make = make
-        self._opened = OpenCalls(loop)
+        self._opened = OpenCalls(io)
         self._calls: weakref.WeakValueDictionary[str, Calls] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
 

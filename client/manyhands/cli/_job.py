@@ -101,7 +101,7 @@ def _unsendable(client: Client, calls: list[Call], *, safe: bool) -> dict[int, B
         try:
             given = (*positional, *([keywords] if keywords else ()))
             payload = plain.pack_arguments(given, {}) if safe else arguments.pack(given, {})
-            client._loop.intake.check_size(nbytes(payload))
+            client._io.queue.check_size(nbytes(payload))
         except ManyhandsError as error:
             found[place] = error
     return found

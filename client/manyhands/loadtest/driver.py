@@ -91,7 +91,7 @@ class Driver:
         )
         self._completed: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._sinks = [self._open(work.function) for work in self._works]
-        self._put = self._connection.loop.intake.put
+        self._put = self._connection.io.queue.put
         self._token = setup.client << _TOKEN_BITS
         self._steps = 0
 
@@ -150,9 +150,9 @@ class Driver:
 
     def _open(self, function: Callable[..., Any]) -> _TimedSink:
         options = job_options(f"loadtest {function.__name__}").to_map()
-        loop = self._connection.loop
-        sink = _TimedSink(self._completed, loop, functions.pack(function), options)
-        loop.call(loop.registry.open, sink.job)
+        io = self._connection.io
+        sink = _TimedSink(self._completed, io, functions.pack(function), options)
+        io.call(io.registry.open, sink.job)
         return sink
 
 

@@ -208,7 +208,7 @@ def test_many_cancellations_go_together(broker: FakeBroker) -> None:
             busy.set()
             go_on.wait(30)
 
-        executor._connection.loop.intake.command(pause)
+        executor._connection.io.queue.command(pause)
         assert busy.wait(30)
         assert all(future.cancel() for future in futures)
         go_on.set()
@@ -296,7 +296,7 @@ def test_a_call_that_meets_its_job_just_closed_still_runs(broker: FakeBroker) ->
     with Executor(address=broker.address) as executor:
         assert executor.submit(abs, -1).result(10) == 1
         (sink,) = executor._calls._opened._sinks.values.values()
-        loop = executor._connection.loop
+        loop = executor._connection.io
         loop.call(loop.registry.close, sink.job)
         future = executor.submit(abs, -5)
         assert future.result(10) == 5
@@ -319,7 +319,7 @@ def test_backpressure_raises_or_waits(broker: FakeBroker) -> None:
         with pytest.raises(SubmitQueueFull, match="max_pending"):
             collections.deque(executor.submit(abs, -n) for n in range(1_000))
         broker.release()
-        eventually(lambda: executor._connection.loop.intake.empty)
+        eventually(lambda: executor._connection.io.queue.empty)
     broker.holding = True
     with Executor(address=broker.address, max_pending=100) as executor:
         futures: list[Any] = []

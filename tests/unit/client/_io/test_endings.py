@@ -422,7 +422,7 @@ def test_a_session_whose_thread_fails_fails_what_waits(
     broker.holding = True
     executor = Executor(address=broker.address)
     future = executor.submit(abs, -1)
-    executor._connection.loop.intake.command(leave)
+    executor._connection.io.queue.command(leave)
     with pytest.raises(Exception, match="failed inside"):
         future.result(BOUND)
     with pytest.raises(Exception, match="failed inside"):

@@ -23,7 +23,7 @@ from harness.broker_process import Broker
 from harness.interruptions import rest
 from harness.processes import Gate, wait_at
 from manyhands._io import inline, spin
-from manyhands._io.spin import Vigil
+from manyhands._io.spin import Spinner
 from manyhands._results.futures import RemoteFuture
 from manyhands_shared.protocol.messages import ResultGroup, Results
 
@@ -70,20 +70,20 @@ class Looks:
 def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
     """A thread that looks goes on with that for as long as its task runs."""
     noted = Looks()
-    keep, attend = Vigil.keep, inline.Lane.attend
+    keep, attend = Spinner.spin_for, inline.InlineCalls.attend
 
-    def begin(self: Vigil, *arguments: Any) -> None:
+    def begin(self: Spinner, *arguments: Any) -> None:
         noted.tell(looks=True)
         keep(self, *arguments)
 
-    def wait(self: inline.Lane, *arguments: Any) -> None:
+    def wait(self: inline.InlineCalls, *arguments: Any) -> None:
         attend(self, *arguments)
         if threading.current_thread() not in noted.threads:
             noted.tell(looks=False)
 
-    monkeypatch.setattr(spin, "LOOK_SECONDS", BOUND)
-    monkeypatch.setattr(Vigil, "keep", begin)
-    monkeypatch.setattr(inline.Lane, "attend", wait)
+    monkeypatch.setattr(spin, "SPIN_SECONDS", BOUND)
+    monkeypatch.setattr(Spinner, "spin_for", begin)
+    monkeypatch.setattr(inline.InlineCalls, "attend", wait)
     return noted
 
 
@@ -200,25 +200,25 @@ class AsleepError(Exception):
 def test_an_interrupt_comes_after_the_look_and_harms_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    keep, attend = Vigil.keep, inline.Lane.attend
+    keep, attend = Spinner.spin_for, inline.InlineCalls.attend
 
-    def interrupted(self: Vigil, *arguments: Any) -> None:
+    def interrupted(self: Spinner, *arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         keep(self, *arguments)
 
-    def must_look(self: inline.Lane, *arguments: Any) -> None:
+    def must_look(self: inline.InlineCalls, *arguments: Any) -> None:
         attend(self, *arguments)
         raise AsleepError
 
     with manyhands.Executor(1) as executor, contextlib.ExitStack() as stack:
         executor.submit(abs, -1).result(BOUND)
-        monkeypatch.setattr(Vigil, "worth_it", lambda _: True)
+        monkeypatch.setattr(Spinner, "worth_it", lambda _: True)
         gate = Gate(tmp_path / "gate")
         stack.callback(gate.open)
         future = executor.submit(wait_at, gate.path)
         with monkeypatch.context() as patch:
-            patch.setattr(Vigil, "keep", interrupted)
-            patch.setattr(inline.Lane, "attend", must_look)
+            patch.setattr(Spinner, "spin_for", interrupted)
+            patch.setattr(inline.InlineCalls, "attend", must_look)
             with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - more than one attempt
                 for _ in attempts():
                     with contextlib.suppress(AsleepError):
@@ -231,22 +231,22 @@ def test_an_interrupt_comes_after_the_look_and_harms_nothing(
 def test_looks_in_vain_become_rare_and_one_that_is_not_brings_them_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(spin, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(spin, "SPIN_SECONDS", 0.0)
     near, far = socket.socketpair()
     with near, far:
-        watch = Vigil(can=True)
+        watch = Spinner(can=True)
 
         def sleeps() -> int:
             """How many waits are left to sleep before the next look, which is in vain."""
             count = 0
             while not watch.worth_it():
                 count += 1
-            watch.keep(near.fileno(), lambda: False, None, lambda: True)
+            watch.spin_for(near.fileno(), lambda: False, None, lambda: True)
             return count
 
         assert [sleeps() for _ in range(9)] == [0, 1, 3, 7, 15, 31, 63, 100, 100]
-        watch.keep(near.fileno(), lambda: True, None, lambda: True)
-        assert not Vigil(can=False).worth_it()
+        watch.spin_for(near.fileno(), lambda: True, None, lambda: True)
+        assert not Spinner(can=False).worth_it()
         assert [sleeps() for _ in range(2)] == [100, 1]
 
 

@@ -21,8 +21,7 @@ import pytest
 import manyhands
 from harness.interruptions import Interrupter, Interruption, interrupt, rest
 from harness.processes import Gate, eventually, wait_at
-from manyhands._io import inline as lane
-from manyhands._io import spin
+from manyhands._io import inline, spin
 from manyhands._results import futures
 from manyhands._submit import arguments
 from manyhands_shared.protocol import wire
@@ -77,24 +76,24 @@ def strike_everywhere(
 def test_an_exception_at_any_place_of_a_lone_call(
     executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spin.Vigil, "worth_it", lambda watch: watch._can)
-    monkeypatch.setattr(spin, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(spin.Spinner, "worth_it", lambda watch: watch._can)
+    monkeypatch.setattr(spin, "SPIN_SECONDS", 0.02)
     assert strike_everywhere(executor, Interrupter(interrupt), lone_call(executor)) > 100
 
 
 def test_an_exception_at_any_place_of_a_call_that_sleeps(
     executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spin.Vigil, "worth_it", lambda _: False)
+    monkeypatch.setattr(spin.Spinner, "worth_it", lambda _: False)
     assert strike_everywhere(executor, Interrupter(interrupt), lone_call(executor)) > 100
 
 
 def test_a_handler_that_calls_at_any_place_of_a_lone_call(
     executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spin.Vigil, "worth_it", lambda watch: watch._can)
-    monkeypatch.setattr(spin, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(lane, "REVOKE_SECONDS", 0.02)
+    monkeypatch.setattr(spin.Spinner, "worth_it", lambda watch: watch._can)
+    monkeypatch.setattr(spin, "SPIN_SECONDS", 0.02)
+    monkeypatch.setattr(inline, "REVOKE_SECONDS", 0.02)
 
     def handle() -> None:
         assert executor.submit(abs, -5).result(BOUND) == 5
@@ -148,8 +147,8 @@ def test_an_exception_at_any_place_of_a_first_call_comes_out(executor: manyhands
 def test_two_exceptions_at_any_places(
     executor: manyhands.Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spin.Vigil, "worth_it", lambda watch: watch._can)
-    monkeypatch.setattr(spin, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(spin.Spinner, "worth_it", lambda watch: watch._can)
+    monkeypatch.setattr(spin, "SPIN_SECONDS", 0.02)
     seed = random.randrange(1 << 32)
     print("seed", seed)
     rng = random.Random(seed)
@@ -282,7 +281,7 @@ def test_an_exception_while_a_message_is_decoded_comes_out(executor: manyhands.E
     count = 9_000  # a header that is long enough to be looked through while it is unpacked
     group = ResultGroup("j" * 16, 1, list(range(count)), bytes(count), [b"0123456789"] * count, 0.1)
     frames = wire.encode(Results(1, [group]))
-    link = executor._connection.loop._link
+    link = executor._connection.io._link
     interrupter = Interrupter(interrupt)
     garbage = link.garbage
     messages: list[Message] = []
@@ -297,7 +296,7 @@ def test_what_is_interrupted_while_a_large_argument_is_kept_leaves_little(
 ) -> None:
     numbers = np.zeros(200_000)
     interrupter = Interrupter(interrupt)
-    store = executor._connection.loop.store
+    store = executor._connection.io.store
     arguments.pack((numbers,), {}, store)  # what is done once
     at = 0
     while not at or interrupter.place:

@@ -167,7 +167,7 @@ def test_garbage_is_ignored(broker: FakeBroker) -> None:
         ):
             broker.send(message)
         assert executor.submit(abs, -2).result(10) == 2
-        loop = executor._connection.loop
+        loop = executor._connection.io
         assert loop._link.garbage + loop._session.dropped >= 5
 
 
@@ -221,7 +221,7 @@ def test_a_flood_of_messages_that_nobody_reads_is_held_here() -> None:
 
         stalled = threading.Thread(target=broker.do, args=(stall,))
         stalled.start()
-        asked = [client._loop.ask("echo", {"n": n, "pad": "x" * 20_000}) for n in range(4_000)]
+        asked = [client._io.ask("echo", {"n": n, "pad": "x" * 20_000}) for n in range(4_000)]
         gate.append(1)
         stalled.join(30)
         assert [answer.result(30)["arguments"]["n"] for answer in asked] == list(range(4_000))

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from manyhands._io.poller import Readiness
-from manyhands._io.submit_queue import Intake
+from manyhands._io.poller import Poller
+from manyhands._io.submit_queue import SubmitQueue
 from manyhands._io.transfers import Transfers
 from manyhands._session.effects import Fetch
 from manyhands_shared import shm
@@ -26,9 +26,9 @@ class Node:
 
     def __init__(self) -> None:
         self.lender = shm.Lender(f"test-{secrets.token_hex(8)}")
-        self.poller = Readiness()
+        self.poller = Poller()
         self.client = Transfers(
-            b"T" * 16, Intake(1, 1), self.poller, lambda message: None, keyed=False
+            b"T" * 16, SubmitQueue(1, 1), self.poller, lambda message: None, keyed=False
         )
         self.freed: list[bytes] = []
 
