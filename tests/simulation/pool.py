@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
+from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import events as a
-from manyhands_worker.ipc.control_block import NO_LIMIT, REVOKED, SETTLE_SECONDS
+from manyhands_worker.ipc.control_block import NO_LIMIT, SETTLE_SECONDS
 
 if TYPE_CHECKING:
     from simulation.parts import NodeHost

@@ -9,7 +9,7 @@ from typing import Any
 
 from manyhands._session.input_refs import StoredPayload
 from manyhands._session.standing import Past
-from manyhands_shared.payloads.payload import Payload, nbytes
+from manyhands_shared.payloads.payload import Payload, nbytes, total
 from manyhands_shared.protocol.messages import Span, SubmitGroup
 
 #: Sent in place of the arguments of a task that was cancelled while it waited here. It is no
@@ -235,7 +235,7 @@ class SessionJob:
     def unsent_bytes(self) -> int:
         """Bytes of their arguments."""
         return total(
-            self.bodies[index] for first, stop in self.runs for index in range(first, stop)
+            [self.bodies[index] for first, stop in self.runs for index in range(first, stop)]
         )
 
     def validate(self) -> None:
@@ -254,14 +254,6 @@ class SessionJob:
         assert self.reported or not self.finished, f"{self.id}: is finished, and not said to be"
         assert self.taken <= self.next, f"{self.id}: confirmed what does not exist"
         assert self.said or not (self.opened or self.taken), f"{self.id}: known and never told of"
-
-
-def total(bodies: Iterable[Payload]) -> int:
-    """Bytes in all of `bodies`."""
-    values = list(bodies)
-    if set(map(type, values)) == {bytes}:  # nearly always, and then it takes no Python a task
-        return sum(map(len, values))
-    return sum(map(nbytes, values))
 
 
 def _ranges(indices: list[int]) -> deque[list[int]]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from manyhands._session.effects import Deliver
 from manyhands._session.input_refs import inputs_of
-from manyhands._session.job import SessionJob, total
+from manyhands._session.job import SessionJob
 from manyhands._session.standing import Past
-from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.failure import SUBMIT_REJECTED, Failure
 from manyhands_shared.protocol.messages import (
     Function,
@@ -217,7 +217,7 @@ class JobTable:
         if not indices:
             return None
         self.unended_tasks -= len(indices)
-        self.unended_bytes -= total(body for body in popped if body is not None)
+        self.unended_bytes -= total([body for body in popped if body is not None])
         job.confirm(max(indices) + 1)
         if job.blanks:  # the broker got no arguments for these, so whatever it says, it is this
             statuses = bytes(
@@ -354,14 +354,14 @@ class JobTable:
             self.unsent_tasks -= len(dropped)
             self.unsent_bytes -= total(dropped)
         self.unended_tasks -= len(indices)
-        self.unended_bytes -= total(map(job.bodies.pop, indices))
+        self.unended_bytes -= total(list(map(job.bodies.pop, indices)))
         if job.cancelled:
             job.cancelled.difference_update(indices)
             job.blanks.difference_update(indices)
 
     def _end_here(self, job: SessionJob, unsent: list[int]) -> Deliver:
         """End cancelled tasks that the broker does not have."""
-        size = total(map(job.bodies.pop, unsent))
+        size = total(list(map(job.bodies.pop, unsent)))
         job.cancelled.difference_update(unsent)
         job.blanks.difference_update(unsent)
         self.unended_tasks -= len(unsent)

@@ -44,13 +44,16 @@ def above_standard(descriptor: int) -> int:
     return higher
 
 
-def die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int | None = None) -> None:
     """Have the kernel kill this process when its parent ends, however that happens (Linux).
 
-    `parent` is the pid that the caller was started by: if it is gone already, this process ends now.
-    Elsewhere than on Linux nothing happens, and the caller's own check of `os.getppid()` has to do.
+    Elsewhere than on Linux the caller has to look at `os.getppid()` itself.
+
+    Args:
+        parent: the pid that started this process. If that process is gone already, this one ends now.
+            None: do not check.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
+    if parent is not None and os.getppid() != parent:
         os._exit(1)

@@ -16,7 +16,7 @@ import msgpack
 
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads.pickled import MAX_BUFFERS
-from manyhands_shared.shm.lender import KEY_BYTES
+from manyhands_shared.protocol.parts import KEY_BYTES
 
 if TYPE_CHECKING:
     from manyhands_shared.protocol.bounds import Bound

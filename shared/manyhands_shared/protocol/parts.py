@@ -7,6 +7,8 @@ at once, and a result of any size takes no more of either side's buffers than th
 
 from __future__ import annotations
 
+#: A held result is asked for by a key of this length, on its own host and elsewhere.
+KEY_BYTES = 16
 #: The longest part that is served.
 PART_BYTES = 1 << 20
 #: Parts that one client may have asked one node for and not got yet.

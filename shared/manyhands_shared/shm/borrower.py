@@ -12,7 +12,8 @@ import weakref
 from array import array
 from collections.abc import Callable
 
-from manyhands_shared.shm.lender import ADDRESS, AT, COMPARE, DROP, GIVE, KEY_BYTES, PACKET_BYTES
+from manyhands_shared.protocol.parts import KEY_BYTES
+from manyhands_shared.shm.lender import ADDRESS, AT, COMPARE, DROP, GIVE, PACKET_BYTES
 from manyhands_shared.shm.lender_connection import Line
 from manyhands_shared.shm.mapping import map_segment
 from manyhands_shared.transport import peer_credentials

@@ -23,9 +23,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from manyhands_shared.protocol.parts import KEY_BYTES
 from manyhands_shared.transport.peer_credentials import is_trusted, user_of
 
-KEY_BYTES = 16
 GIVE, RETURN, HERE, NONE, DROP, ABSENT, COMPARE = b"G", b"R", b"H", b"N", b"D", b"A", b"C"
 PACKET_BYTES = 4096
 AT = struct.Struct("<Q")

@@ -13,7 +13,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from manyhands_shared.shm.lender import ABSENT, KEY_BYTES, RETURN
+from manyhands_shared.protocol.parts import KEY_BYTES
+from manyhands_shared.shm.lender import ABSENT, RETURN
 
 #: Entries of the queue: a segment was taken, is given back, or these were asked for by their keys.
 _TAKEN, _GIVEN_BACK, _ASKED_FOR = range(3)

@@ -13,7 +13,8 @@ from pathlib import Path
 #: Whether this system has what lending takes.
 AVAILABLE = sys.platform == "linux"
 
-_ALIGN = 64
+#: Buffers begin at multiples of this.
+ALIGN = 64
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NETWORK = "/proc/self/ns/net"
 
@@ -100,4 +101,4 @@ def host_id() -> str:
 
 
 def _aligned(length: int) -> int:
-    return -(-length // _ALIGN) * _ALIGN
+    return -(-length // ALIGN) * ALIGN

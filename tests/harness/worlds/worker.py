@@ -6,9 +6,9 @@ from typing import Any
 
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
+from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import events as a
 from manyhands_worker.core.node_core import Identity, NodeCore
-from manyhands_worker.ipc.control_block import REVOKED
 
 _DIGEST = b"d" * 16
 

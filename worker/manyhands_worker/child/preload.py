@@ -14,8 +14,8 @@ from __future__ import annotations
 import signal
 
 import manyhands_worker.child.process  # noqa: F401 - to have it loaded is the point
+from manyhands_shared.processes.lifecycle import die_with_parent
 from manyhands_worker.host.process_start import hide_key, restore_environment
-from manyhands_worker.host.processes import die_with_parent
 
 hide_key()
 restore_environment()

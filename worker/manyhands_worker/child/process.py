@@ -11,6 +11,7 @@ from typing import Any
 
 from manyhands_shared.payloads import refs
 from manyhands_shared.processes import descriptors
+from manyhands_shared.processes.lifecycle import die_with_parent
 from manyhands_worker.child.attached_memory import leave_attached_memory_alone
 from manyhands_worker.child.input_loader import Bringer
 from manyhands_worker.child.runner import Limits, Runner
@@ -18,7 +19,6 @@ from manyhands_worker.child.subprocess_main import prepare_inner_processes
 from manyhands_worker.host.process_start import restore_environment
 from manyhands_worker.host.processes import (
     BaseProcess,
-    die_with_parent,
     lead_group,
     let_fork_server_go,
     limit_threads,

@@ -33,9 +33,10 @@ from manyhands_worker.child.codec import Codec, ForeignPickles, Packed, Pickles,
 from manyhands_worker.child.input_loader import Bringer, ValueAway
 from manyhands_worker.child.loaded_functions import NOT_LOADED, Borrowing, Loaded
 from manyhands_worker.child.reuse import Fitness, Unfit
+from manyhands_worker.child_status import REVOKED
 from manyhands_worker.function_cache import FunctionCache
 from manyhands_worker.host.process_snapshot import Condition
-from manyhands_worker.ipc.control_block import CLAIM, DONE, LIMIT, READY, REVOKED, STARTED
+from manyhands_worker.ipc.control_block import CLAIM, DONE, LIMIT, READY, STARTED
 from manyhands_worker.ipc.output_capture import Tap, flush_streams
 from manyhands_worker.ipc.pipe import (
     AT_ONCE,

@@ -141,7 +141,7 @@ class Received:
 class Finished:
     """A slot reports tasks with serials from `first` on, in order.
 
-    `statuses` are those of the protocol, or `control.REVOKED`. `nbytes` and `frames` are what the
+    `statuses` are those of the protocol, or `child_status.REVOKED`. `nbytes` and `frames` are what the
     bodies weigh; `blocks` hold some of them. For each status `HELD` there is one of the `offers`.
     Where a task was revoked for a value has not come, its body is the value's key and its owner's name.
     `worn`: what a task has done to the child, which is to be replaced; then there may be no tasks.

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from manyhands_shared.payloads.payload import Payload
+from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core.events import Batch, Key
 from manyhands_worker.core.queue import Chunk, TaskQueue
-from manyhands_worker.ipc.control_block import REVOKED
 
 BATCH_SECONDS = 0.010
 BATCH_TASKS = 512

@@ -28,6 +28,7 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.bounds import MAX_TASKS
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
+from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import events as a
 from manyhands_worker.core.awaiting_values import Away, Value, whose
 from manyhands_worker.core.events import Key
@@ -39,7 +40,6 @@ from manyhands_worker.core.queue import Chunk
 from manyhands_worker.core.slots import Disorder, Dispatcher
 from manyhands_worker.core.task_set import Held
 from manyhands_worker.function_cache import FunctionCache
-from manyhands_worker.ipc.control_block import REVOKED
 
 #: Result bytes that the broker has not acknowledged, beyond which no task is started.
 UNACKNOWLEDGED_BYTES = 512 << 20

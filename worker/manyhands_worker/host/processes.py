@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -18,7 +17,6 @@ else:
 
 __all__ = ["BaseProcess"]
 
-_PR_SET_PDEATHSIG = 1
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 #: Libraries that would start one thread per core in every child.
 _THREAD_VARIABLES = (
@@ -47,12 +45,6 @@ def let_fork_server_go() -> None:
             server._forkserver_alive_fd = None
             with contextlib.suppress(OSError):
                 os.close(pipe)
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process as soon as its parent is dead (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def node_is_gone() -> bool:

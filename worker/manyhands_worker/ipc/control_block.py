@@ -5,7 +5,7 @@ writing it, and only then looks at the limit: it runs a task only if its serial 
 tasks back, the node lowers the limit, waits a moment (`SETTLE_SECONDS`: far longer than any store
 buffer holds a word back), and reads the claim. What lies above the claim has not been started and
 never will be, even if the child is stuck in a task and answers nothing. What is claimed at or
-above the limit, the child itself reports as revoked.
+above the limit, the child itself reports as revoked (`child_status`).
 
 `done` follows the claim: while they differ, the child is busy with the claimed task, and if it dies
 then, that task and no other is to blame.
@@ -34,9 +34,6 @@ _WORDS = 16  # two cache lines
 
 #: No limit: nothing is revoked.
 NO_LIMIT = sys.maxsize
-#: What a child reports, beside the statuses of the protocol, for a task that it did not run because
-#: it was revoked.
-REVOKED = 255
 #: Exit code of a child that cannot report any more, for a task has closed its end of the pipe.
 DISCONNECTED = 87
 #: From lowering the limit until the claim may be read.

@@ -4,7 +4,7 @@ A slab is a ring. The child writes *blocks*, the node sends from them without a 
 when the broker has acknowledged what was in it. Positions rise for ever; a position modulo the
 slab's size is the offset. A block never wraps around the end.
 
-A block is a header of 64 bytes, then its buffers, each aligned to 64::
+A block is a header of 64 bytes, then its buffers, each laid as in a segment (`shm.segment`)::
 
     serial u64 | position u64 | payload bytes u64 | mark u64
 
@@ -27,10 +27,10 @@ from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
 from manyhands_shared.payloads.payload import Buffer
+from manyhands_shared.shm.segment import ALIGN, cut, lay, span
 from manyhands_worker.ipc.control_block import FREED
 
 _HEADER = struct.Struct("<QQQQ")
-_ALIGN = 64
 _MARK = 0x6D68_736C_6162_6F6B  # differs from anything that a fresh or half-written page holds
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
 _STEP = 1 << 20
@@ -103,7 +103,7 @@ def new_slab(size: int) -> Any:
 
 def block_bytes(lengths: Sequence[int]) -> int:
     """Bytes of a block that holds buffers of these lengths."""
-    return _ALIGN + sum(map(_aligned, lengths))
+    return ALIGN + span(lengths)
 
 
 class SlabWriter:
@@ -132,10 +132,7 @@ class SlabWriter:
             return None
         mark = offset + 24
         self._view[mark : mark + 8] = bytes(8)
-        at = offset + _ALIGN
-        for part in parts:
-            _copy(self._view[at : at + part.nbytes], part)
-            at += _aligned(part.nbytes)
+        lay(self._view[offset + ALIGN : offset + size], parts)
         _HEADER.pack_into(self._view, offset, serial, position, sum(lengths), 0)
         self._view[mark : mark + 8] = (_MARK ^ serial).to_bytes(8, "little")
         self._head = position + size
@@ -209,15 +206,11 @@ class SlabLedger:
             or mark != _MARK ^ serial
         ):
             raise SlabError(f"an unfinished block at {position}")
-        views = []
-        at = offset + _ALIGN
-        for length in lengths:
-            views.append(self._view[at : at + length])
-            at += _aligned(length)
+        views = cut(self._view[offset + ALIGN : offset + size], lengths)
         block = Block(self, position + size)
         self._head = block.end
         self._blocks.append(block)
-        return block, tuple(views)
+        return block, views
 
     def advance(self) -> None:
         """Give the child the room of all blocks before the first that is still in use."""
@@ -238,20 +231,6 @@ def _place(head: int, size: int, ring: int) -> int | None:
         return None
     left = ring - head % ring
     return head if size <= left else head + left
-
-
-def _copy(target: memoryview, source: memoryview) -> None:
-    # NumPy copies without holding the interpreter lock; where it is not loaded, it is not worth
-    # 100 ms to load it.
-    numpy = sys.modules.get("numpy")
-    if numpy is None or not source.nbytes:
-        target[:] = source
-    else:
-        numpy.copyto(numpy.frombuffer(target, dtype="u1"), numpy.frombuffer(source, dtype="u1"))
-
-
-def _aligned(length: int) -> int:
-    return -(-length // _ALIGN) * _ALIGN
 
 
 def _whole_pages(start: int, length: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from manyhands_shared.protocol.status import Status
 from manyhands_shared.shm import Lender, cut, fits, forget, shared_view, span
 from manyhands_worker.child.process import PoolChild
 from manyhands_worker.child.runner import Limits
+from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core.events import Batch, Block, Finished, Printed
 from manyhands_worker.function_cache import FunctionCache
 from manyhands_worker.host.process_start import starting
@@ -42,7 +43,7 @@ _TURN_BYTES = 16 << 20
 #: What a child may say of why it is to be replaced.
 _WORN_CHARACTERS = 120
 #: What a child may say of a task; whether a result is held is the node's word.
-_STATUSES = frozenset({*Status, control_block.REVOKED} - {Status.HELD})
+_STATUSES = frozenset({*Status, REVOKED} - {Status.HELD})
 
 
 class ChildHandle:
@@ -346,7 +347,7 @@ class ChildHandle:
     def _lost(self) -> tuple[int, bytes]:
         """What becomes of a task whose result came without its descriptor: none was free."""
         if not self._once:
-            return control_block.REVOKED, b""  # it runs again, and its result comes another way
+            return REVOKED, b""  # it runs again, and its result comes another way
         text = "the node had no descriptor left for the result"
         return Status.UNSENDABLE, Failure("manyhands.ResultError", text).encode()
 

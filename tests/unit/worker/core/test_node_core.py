@@ -11,9 +11,9 @@ from harness.worlds.worker import World
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
+from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import events as a
 from manyhands_worker.core.node_core import WELCOME_SECONDS, Phase
-from manyhands_worker.ipc.control_block import REVOKED
 
 _DIGEST = b"d" * 16
 
