@@ -24,7 +24,7 @@ from manyhands_shared.text import printable
 from manyhands_shared.transport import address
 from manyhands_shared.transport.failover import Route
 from manyhands_shared.transport.link import Link
-from manyhands_worker.broker_link import Transport
+from manyhands_worker import broker_link
 from manyhands_worker.child import allowed_functions
 from manyhands_worker.core import events as a
 from manyhands_worker.core.node_core import Identity, NodeCore, Phase
@@ -115,7 +115,7 @@ class Node:
         self._code: int | None = None
         self._leaves = 0
         self._selector = selector or selectors.DefaultSelector()
-        self._transport = Transport(self._route, config.key_file, connect)
+        self._connector = broker_link.open_connector(self._route, config.key_file, connect)
         self._watched: frozenset[int] = frozenset()  # descriptors of the link
         self._polls_out = False
         self._data = self._make_data()
@@ -191,22 +191,21 @@ class Node:
     def deadline(self) -> float:
         """When it is to turn, if no descriptor tells before. To be asked for behind each turn."""
         now = time.monotonic()
-        if self._transport.pending():
+        if self._connector.pending():
             return now
         times = (
             now + _TURN_SECONDS,
             self._core.deadline(now),
             self._pool.deadline if self._can_bear else None,
             self._guard.deadline if self._can_bear else None,
-            self._transport.deadline,
+            self._connector.deadline,
         )
         return min(t for t in times if t is not None)
 
     def turn(self, now: float) -> None:
         """Deal with what descriptors have brought, and with what is due."""
-        self._transport.pending()
         # The link first: it is made while the pool waits for its first children.
-        for event in self._transport.turn(now):
+        for event in broker_link.events(self._connector, now):
             self._tell(event, now)
         if self._can_bear:
             self._pool.turn(now)
@@ -232,20 +231,20 @@ class Node:
         if self._data is not None:
             self._data.close()
         self._guard.close()
-        self._transport.close()
+        self._connector.close(flush=True)
         self._selector.close()
 
     def _watch_link(self) -> None:
         """Have the selector watch the present link as it is now."""
-        transport = self._transport
-        if transport.descriptors is self._watched and transport.polls_out is self._polls_out:
+        connector = self._connector
+        if connector.descriptors is self._watched and connector.polls_out is self._polls_out:
             return
         for fd in self._watched:
             self._selector.unregister(fd)
-        self._watched, self._polls_out = transport.descriptors, transport.polls_out
+        self._watched, self._polls_out = connector.descriptors, connector.polls_out
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._polls_out else 0)
         for fd in self._watched:
-            self._selector.register(fd, events, lambda _: transport.wake())
+            self._selector.register(fd, events, lambda _: connector.wake())
 
     def _tell(self, event: a.Event, now: float) -> None:
         for effect in self._core.handle(event, now):
@@ -256,7 +255,7 @@ class Node:
             case a.Start():
                 self._pool.start(effect.slot, effect.batch)
             case a.Send():
-                self._transport.send(effect.message)
+                self._connector.send(effect.message)
                 if self._data is not None and type(effect.message) is Renew:
                     self._data.lender.compare()
             case a.Free():
@@ -274,7 +273,7 @@ class Node:
             case a.Retire():
                 self._pool.retire(effect.slot, now)
             case a.Reconnect():
-                self._transport.reconnect(now)
+                self._connector.reconnect(now)
             case a.Beat():
                 self._beat(effect)
             case a.Stop():

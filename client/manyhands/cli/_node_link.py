@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from pathlib import Path
@@ -13,11 +12,11 @@ import psutil
 from manyhands.cli import _settings as settings
 from manyhands.cli._errors import JobFailed
 from manyhands_shared.config import ClientConfig
-from manyhands_shared.errors import BrokerUnreachable, NotAuthorised
+from manyhands_shared.errors import BrokerUnreachable
 from manyhands_shared.security.role_key import RoleKey, credentials, load
 from manyhands_shared.transport.address import DEFAULT_BIND, host_of
 from manyhands_shared.transport.failover import Route
-from manyhands_shared.transport.link import LinkEvent, connect
+from manyhands_shared.transport.link.connector import Connector, Up
 
 _LOOK_SECONDS = 0.1
 
@@ -54,21 +53,14 @@ def _linked(route: Route) -> bool:
 
 
 def _handshake(route: Route, key_file: Path, due: float) -> None:
-    keys = credentials(key_file, "worker")
-    while True:
-        link = connect(route.current, b"\1" + os.urandom(15), keys, others=route.has_others)
-        try:
-            while (now := time.monotonic()) < due:
-                event = link.event(now)
-                if event is LinkEvent.UP:
-                    return
-                if event is LinkEvent.DENIED:
-                    raise NotAuthorised(f"the broker at {route.current} does not accept this key")
-                if event is LinkEvent.FAILED and route.failed():
-                    break
-                if event is None:
-                    select.select(link.descriptors, [], [], _LOOK_SECONDS)
-            else:
-                raise BrokerUnreachable(f"no broker answers at {route.current}")
-        finally:
-            link.close()
+    connector = Connector(route, credentials(key_file, "worker"), key_option="--key-file")
+    try:
+        while (now := time.monotonic()) < due:
+            if any(type(event) is Up for event in connector.turn(now)):
+                return
+            if not connector.pending():
+                select.select(connector.descriptors, [], [], _LOOK_SECONDS)
+                connector.wake()
+        raise BrokerUnreachable(f"no broker answers at {route.current}")
+    finally:
+        connector.close()
