@@ -17,7 +17,8 @@ import cloudpickle
 from harness.payloads import PATIENCE, code_of, value_of
 from manyhands_shared.payloads import pickled
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core import events as a
+from manyhands_worker.core import events
+from manyhands_worker.core.model import NO_RULES, Block, Rules
 from manyhands_worker.core.queue import Chunk
 from manyhands_worker.core.slots import Dispatcher
 from manyhands_worker.pool.child_handle import ChildHandle
@@ -32,11 +33,11 @@ class PoolRig:
         self.selector = selectors.DefaultSelector()
         self.pool = NodePool(slots, slab_bytes, self.selector, **options)
         self.work = Dispatcher(slots)
-        self.events: list[a.Event] = []
+        self.events: list[events.Event] = []
         #: (status, value or failure) of each task that ended, by its number.
         self.ended: dict[int, tuple[int, Any]] = {}
         #: The blocks of results that are not freed yet, if `keep_blocks`.
-        self.blocks: list[a.Block] = []
+        self.blocks: list[Block] = []
         self.keep_blocks = False
         self._numbers = itertools.count()
 
@@ -47,7 +48,7 @@ class PoolRig:
         return child
 
     def submit(
-        self, function: Any, *args: Any, count: int = 1, rules: a.Rules = a.NO_RULES
+        self, function: Any, *args: Any, count: int = 1, rules: Rules = NO_RULES
     ) -> list[int]:
         """Queue tasks of one function. Returns their numbers."""
         digest, code = code_of(function)
@@ -67,16 +68,16 @@ class PoolRig:
             self.pool.retire(slot, now)
         times = [now + timeout, self.pool.deadline]
         pause = max(0.0, min(t for t in times if t is not None) - now)
-        for key, events in self.selector.select(pause):
-            key.data(events)
+        for key, ready in self.selector.select(pause):
+            key.data(ready)
         self.pool.turn(time.monotonic())
         for event in self.pool.take_events():
             self.events.append(event)
             self._take(event)
 
-    def _take(self, event: a.Event) -> None:
+    def _take(self, event: events.Event) -> None:
         match event:
-            case a.Finished():
+            case events.Finished():
                 if event.worn:
                     self.work.worn(event.slot)
                 if not event.statuses:
@@ -96,16 +97,16 @@ class PoolRig:
                 self.blocks += event.blocks
                 if not self.keep_blocks:
                     self.free()
-            case a.Claimed():
+            case events.Claimed():
                 self.work.claimed(event.slot, event.claim)
-            case a.Died():
+            case events.Died():
                 culprit, lost = self.work.died(event.slot, event.claim, event.blamed)
                 if culprit is not None:
                     status = Status.TIMED_OUT if event.timeout else Status.CRASHED
                     self.ended[culprit[1]] = (status, event.text)
                 for _, indices in lost:
                     self.ended.update(dict.fromkeys(indices, (Status.LOST, event.text)))
-            case a.Born():
+            case events.Born():
                 self.work.born(event.slot)
 
     def free(self) -> None:
@@ -151,6 +152,6 @@ class PoolRig:
                 self.turn(timeout=0.002)
             self.pool._births.update(dict.fromkeys(self.pool._births, 0.0))  # no patience here
 
-    def deaths(self) -> list[a.Died]:
+    def deaths(self) -> list[events.Died]:
         """Children that died so far."""
-        return [event for event in self.events if isinstance(event, a.Died)]
+        return [event for event in self.events if isinstance(event, events.Died)]

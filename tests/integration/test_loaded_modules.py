@@ -25,7 +25,8 @@ def test_a_pool_child_has_no_core() -> None:
         loaded = executor.submit(eval, "sorted(__import__('sys').modules)").result(SECONDS)
     assert "manyhands_worker.child.runner" in loaded
     unwanted = ("manyhands_worker.core", "manyhands_worker.pool", "manyhands_worker.node")
-    assert _of(loaded, "manyhands_broker", "manyhands_shared.protocol.messages", *unwanted) == []
+    wire = [f"manyhands_shared.protocol.{name}" for name in ("bounds", "messages", "wire")]
+    assert _of(loaded, "manyhands_broker", *wire, *unwanted) == []
 
 
 def test_the_heartbeat_receiver_has_no_core() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.public_name import public_name
-from manyhands_worker.core import events as a
+from manyhands_worker.core import effects, events
 from manyhands_worker.core.node_core import Identity, NodeCore
 from simulation import broken
 from simulation.network import copies
@@ -75,7 +75,7 @@ class NodeHost(Peer):
         """SIGTERM."""
         if self.alive:
             self.world.tell(self, "is told to leave")
-            self._tell(a.Leave("SIGTERM"))
+            self._tell(events.Leave("SIGTERM"))
             self.wake(0.0)
 
     def turn(self) -> None:
@@ -84,25 +84,25 @@ class NodeHost(Peer):
         for what in news:
             if what == "up":
                 self._patience = _FIRST_PAUSE
-                self._tell(a.LinkUp())
+                self._tell(events.LinkUp())
             else:
                 self._relink()
-                self._tell(a.LinkLost("the connection broke"))
+                self._tell(events.LinkLost("the connection broke"))
         inbox, self._inbox = self._inbox, []
         link = self.link
         for message in inbox:
             if self.alive and self.link is link:
-                self._tell(a.Received(message))
+                self._tell(events.Received(message))
                 if self._repeats and link is not None and isinstance(message, m.Assign):
                     self._repeat(link, message)
         assert self.pool is not None
         for event in self.pool.take_events():
             self._tell(event)
-        self._tell(a.Tick())
+        self._tell(events.Tick())
         if self.alive:
             self.wake_by(self.core.deadline(self.clock()))
 
-    def _tell(self, event: a.Event) -> None:
+    def _tell(self, event: events.Event) -> None:
         if not self.alive:
             return
         effects = self.core.handle(event, self.clock())
@@ -111,30 +111,30 @@ class NodeHost(Peer):
         for effect in effects:
             self._do(effect)
 
-    def _do(self, effect: a.Effect) -> None:
+    def _do(self, effect: effects.Effect) -> None:
         pool = self.pool
         assert pool is not None
         match effect:
-            case a.Start(slot, batch):
+            case effects.Start(slot, batch):
                 pool.start(slot, batch)
                 self._want()
-            case a.Send(message):
+            case effects.Send(message):
                 if self.link is not None:
                     self.link.to_broker(message)
                     if isinstance(message, m.Results):
                         self._said += copies(message)
-            case a.Free(kept):
+            case effects.Free(kept):
                 for one in kept:
                     one.free()
-            case a.Revoke(slot, limit):
+            case effects.Revoke(slot, limit):
                 pool.revoke(slot, limit)
-            case a.Kill(slot):
+            case effects.Kill(slot):
                 pool.kill(slot)
-            case a.Retire(slot):
+            case effects.Retire(slot):
                 pool.retire(slot)
-            case a.Reconnect():
+            case effects.Reconnect():
                 self._relink()
-            case a.Stop(_, text):
+            case effects.Stop(_, text):
                 self.world.tell(self, "stops: {}", text or "drained")
                 self._end(lingers=True)
 
@@ -144,7 +144,7 @@ class NodeHost(Peer):
         if self.random.random() < _WANTS and client.alive:
             owner = public_name(client.session.token)
             self.world.after(
-                0.0, lambda: self._tell(a.Wanted(self.random.choice(client.values), owner))
+                0.0, lambda: self._tell(events.Wanted(self.random.choice(client.values), owner))
             )
 
     def _repeat(self, link: Link, assigned: m.Assign) -> None:

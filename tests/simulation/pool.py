@@ -14,7 +14,8 @@ from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
-from manyhands_worker.core import events as a
+from manyhands_worker.core import events
+from manyhands_worker.core.model import Batch
 from manyhands_worker.ipc.control_block import NO_LIMIT, SETTLE_SECONDS
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _REPORT_TASKS = 6
 _HELD = 0.15
 
 
-class Offer:
+class LentResult:
     """A result that lies with a node until its client has it."""
 
     def __init__(self, pool: FakePool, body: bytes) -> None:
@@ -55,7 +56,7 @@ class Child:
     """One process, from its birth to its death."""
 
     def __init__(self) -> None:
-        self.batches: deque[a.Batch] = deque()
+        self.batches: deque[Batch] = deque()
         #: Offset in the first batch of the task that comes next.
         self.at = 0
         self.claim = 0
@@ -72,27 +73,27 @@ class FakePool:
         self._world = host.world
         self._random = rng
         self._children: list[Child | None] = [None] * slots
-        self._events: list[a.Event] = []
+        self._events: list[events.Event] = []
         #: Results that clients may fetch, by ticket.
-        self.lent: dict[bytes, Offer] = {}
+        self.lent: dict[bytes, LentResult] = {}
 
-    def lend(self, offer: Offer) -> bytes:
+    def lend(self, result: LentResult) -> bytes:
         """Lend a result; returns its ticket."""
         ticket = self._random.randbytes(8)
-        self.lent[ticket] = offer
+        self.lent[ticket] = result
         return ticket
 
     def fetch(self, ticket: object) -> tuple[bytes, ...] | None:
         """What a client gets for a ticket."""
-        offer = self.lent.get(ticket) if isinstance(ticket, bytes) and self._living else None
-        return None if offer is None else offer.payload()
+        result = self.lent.get(ticket) if isinstance(ticket, bytes) and self._living else None
+        return None if result is None else result.payload()
 
-    def take_events(self) -> list[a.Event]:
+    def take_events(self) -> list[events.Event]:
         """What has happened since the last call, in order."""
         events, self._events = self._events, []
         return events
 
-    def start(self, slot: int, batch: a.Batch) -> None:
+    def start(self, slot: int, batch: Batch) -> None:
         """Hand a batch to a slot's child."""
         child = self._children[slot]
         if child is not None:
@@ -131,7 +132,7 @@ class FakePool:
     def _living(self) -> bool:
         return self._host.alive and self._host.pool is self
 
-    def _emit(self, event: a.Event) -> None:
+    def _emit(self, event: events.Event) -> None:
         self._events.append(event)
         self._host.wake(1e-4)
 
@@ -142,20 +143,20 @@ class FakePool:
             if not self._living:
                 return
             self._children[slot] = Child()
-            self._emit(a.Born(slot))
+            self._emit(events.Born(slot))
 
         self._world.after(self._random.uniform(0.001, 0.05), birth)
 
     def _settle(self, slot: int, child: Child) -> None:
         if self._children[slot] is child:
-            self._emit(a.Claimed(slot, child.claim))
+            self._emit(events.Claimed(slot, child.claim))
 
     def _die(self, slot: int, child: Child, text: str) -> None:
         if self._children[slot] is not child or not self._living:
             return
         self._children[slot] = None
         blamed = child.claim if child.busy and not child.asked else 0
-        self._emit(a.Died(slot, child.claim, blamed, text, child.asked))
+        self._emit(events.Died(slot, child.claim, blamed, text, child.asked))
         self.bear(slot)
 
     def _next(self, slot: int, child: Child) -> None:
@@ -171,7 +172,7 @@ class FakePool:
             self._report(slot, child, batch, first, bytes([REVOKED]) * rest, [b""] * rest, 0.0)
         child.busy = False
 
-    def _run(self, slot: int, child: Child, batch: a.Batch, first: int) -> None:
+    def _run(self, slot: int, child: Child, batch: Batch, first: int) -> None:
         plans = self._world.plan.jobs
         job, attempt = batch.key
         statuses, bodies = bytearray(), list[Payload]()
@@ -203,7 +204,7 @@ class FakePool:
         self,
         slot: int,
         child: Child,
-        batch: a.Batch,
+        batch: Batch,
         first: int,
         statuses: bytes,
         bodies: list[Payload],
@@ -223,7 +224,7 @@ class FakePool:
         self,
         slot: int,
         child: Child,
-        batch: a.Batch,
+        batch: Batch,
         first: int,
         statuses: bytes,
         bodies: list[Payload],
@@ -233,12 +234,14 @@ class FakePool:
         if child.at == len(batch.indices):
             child.batches.popleft()
             child.at = 0
-        bodies, sorts, offers = [*bodies], bytearray(statuses), []
+        bodies, sorts, held = [*bodies], bytearray(statuses), []
         for place, status in enumerate(statuses):
             if batch.rules.direct and status == Status.OK and self._random.random() < _HELD:
-                offers.append(Offer(self, bytes(bodies[place])))
-                bodies[place], sorts[place] = offers[-1].ticket, Status.HELD
+                held.append(LentResult(self, bytes(bodies[place])))
+                bodies[place], sorts[place] = held[-1].ticket, Status.HELD
         nbytes = sum(map(len, bodies))
         self._emit(
-            a.Finished(slot, first, bytes(sorts), bodies, spent, nbytes, offers=tuple(offers))
+            events.Finished(
+                slot, first, bytes(sorts), bodies, spent, nbytes, held_results=tuple(held)
+            )
         )

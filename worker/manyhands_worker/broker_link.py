@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from manyhands_shared.transport.link import Link
 from manyhands_shared.transport.link.connector import Connector, Lost, Up
-from manyhands_worker.core import events as a
+from manyhands_worker.core import events
 
 if TYPE_CHECKING:
     from manyhands_shared.security.role_key import Credentials
@@ -29,7 +29,7 @@ def open_connector(route: Route, key_file: str, connect: Callable[[], Link] | No
     return Connector(route, _key(key_file), key_option="--key-file", connect=connect)
 
 
-def events(connector: Connector, now: float) -> Iterator[a.Event]:
+def turn(connector: Connector, now: float) -> Iterator[events.Event]:
     """Turn the connector; yield what the core is told of it.
 
     Raises:
@@ -39,11 +39,11 @@ def events(connector: Connector, now: float) -> Iterator[a.Event]:
     for event in connector.turn(now):
         match event:
             case Up():
-                yield a.LinkUp()
+                yield events.LinkUp()
             case Lost():
-                yield a.LinkLost("the connection broke")
+                yield events.LinkLost("the connection broke")
             case _:
-                yield a.Received(event)
+                yield events.Received(event)
 
 
 def _key(key_file: str) -> Credentials | None:

@@ -26,7 +26,7 @@ from manyhands_shared.transport.failover import Route
 from manyhands_shared.transport.link import Link
 from manyhands_worker import broker_link
 from manyhands_worker.child import allowed_functions
-from manyhands_worker.core import events as a
+from manyhands_worker.core import effects, events
 from manyhands_worker.core.node_core import Identity, NodeCore, Phase
 from manyhands_worker.heartbeat.process import Target
 from manyhands_worker.heartbeat.supervisor import Guard
@@ -177,8 +177,8 @@ class Node:
         """Turn until it is over; returns the exit code."""
         while self._code is None:
             timeout = max(0.0, self.deadline - time.monotonic())
-            for key, events in self._selector.select(timeout):
-                key.data(events)
+            for key, ready in self._selector.select(timeout):
+                key.data(ready)
             self.turn(time.monotonic())
         return self._code
 
@@ -205,15 +205,15 @@ class Node:
     def turn(self, now: float) -> None:
         """Deal with what descriptors have brought, and with what is due."""
         # The link first: it is made while the pool waits for its first children.
-        for event in broker_link.events(self._connector, now):
+        for event in broker_link.turn(self._connector, now):
             self._tell(event, now)
         if self._can_bear:
             self._pool.turn(now)
             for event in (*self._pool.take_events(), *self._guard.turn(now, self._pool.groups)):
                 self._tell(event, now)
         if self._parent is not None and os.getppid() != self._parent:
-            self._tell(a.Leave("its parent process is gone", now=True), now)
-        self._tell(a.Tick(), now)
+            self._tell(events.Leave("its parent process is gone", now=True), now)
+        self._tell(events.Tick(), now)
         self._guard.board.turn(self._core.running)
         if self._manager.wanted:
             self._tell_manager(now)
@@ -246,40 +246,40 @@ class Node:
         for fd in self._watched:
             self._selector.register(fd, events, lambda _: connector.wake())
 
-    def _tell(self, event: a.Event, now: float) -> None:
+    def _tell(self, event: events.Event, now: float) -> None:
         for effect in self._core.handle(event, now):
             self._do(effect, now)
 
-    def _do(self, effect: a.Effect, now: float) -> None:
+    def _do(self, effect: effects.Effect, now: float) -> None:
         match effect:
-            case a.Start():
+            case effects.Start():
                 self._pool.start(effect.slot, effect.batch)
-            case a.Send():
+            case effects.Send():
                 self._connector.send(effect.message)
                 if self._data is not None and type(effect.message) is Renew:
                     self._data.lender.compare()
-            case a.Free():
+            case effects.Free():
                 for kept in effect.blocks:
                     kept.free()
-            case a.Log():
+            case effects.Log():
                 log.log(effect.level, "%s", effect.text)
-            case a.Supply():
+            case effects.Supply():
                 if self._data is not None:
                     self._data.supply(effect.key, effect.bodies)
-            case a.Revoke():
+            case effects.Revoke():
                 self._pool.revoke(effect.slot, effect.limit, now)
-            case a.Kill():
+            case effects.Kill():
                 self._pool.kill(effect.slot)
-            case a.Retire():
+            case effects.Retire():
                 self._pool.retire(effect.slot, now)
-            case a.Reconnect():
+            case effects.Reconnect():
                 self._connector.reconnect(now)
-            case a.Beat():
+            case effects.Beat():
                 self._beat(effect)
-            case a.Stop():
+            case effects.Stop():
                 self._stop(effect)
 
-    def _beat(self, effect: a.Beat) -> None:
+    def _beat(self, effect: effects.Beat) -> None:
         if not self._can_bear:
             hash_seed.learn(effect.hash_seed)
             start_fork_server(self._key_file)
@@ -301,7 +301,7 @@ class Node:
             self._manager.tell(*lines)
         self._manager.alive(now)
 
-    def _stop(self, effect: a.Stop) -> None:
+    def _stop(self, effect: effects.Stop) -> None:
         self._code = effect.code
         if effect.text:
             print(f"manyhands worker: {printable(effect.text)}", file=sys.stderr)
@@ -341,7 +341,7 @@ class Node:
         for number in numbers:
             self._leaves += 1
             name = signal.Signals(number).name
-            self._tell(a.Leave(f"got {name}", now=self._leaves > 1), time.monotonic())
+            self._tell(events.Leave(f"got {name}", now=self._leaves > 1), time.monotonic())
 
     def _read_lifeline(self) -> None:
         if self._lifeline is None:
@@ -349,7 +349,7 @@ class Node:
         # Whoever holds the other end never writes: it can be read when it is closed.
         if not os.read(self._lifeline, 64):
             self._selector.unregister(self._lifeline)
-            self._tell(a.Leave("its lifeline is cut", now=True), time.monotonic())
+            self._tell(events.Leave("its lifeline is cut", now=True), time.monotonic())
 
 
 def _left_to_the_loop(*_: Any) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
-from manyhands_worker.core import events as a
+from manyhands_worker.core import effects, events
+from manyhands_worker.core.model import Key
 from manyhands_worker.core.node_core import Identity, NodeCore
 
 _DIGEST = b"d" * 16
@@ -21,27 +22,27 @@ class World:
         self.core = NodeCore(Identity("unit", b"b" * 16, slots, 1_000, 30.0, **leaving))
         self.now = 100.0
         self.sent: list[m.Message] = []
-        self.effects: list[a.Effect] = []
+        self.effects: list[effects.Effect] = []
         #: What each slot's child has been given: (serial, key, index), oldest first.
-        self.given: dict[int, list[tuple[int, a.Key, int]]] = {n: [] for n in range(slots)}
+        self.given: dict[int, list[tuple[int, Key, int]]] = {n: [] for n in range(slots)}
         self.limits: dict[int, int] = {}
         self.dead: set[int] = set()
         self.retired: set[int] = set()
         self.claims = dict.fromkeys(range(slots), 0)
         self.unacknowledged: list[m.Results] = []
         for slot in range(slots):
-            self.tell(a.Born(slot))
+            self.tell(events.Born(slot))
 
-    def tell(self, event: a.Event) -> None:
+    def tell(self, event: events.Event) -> None:
         """Give the core an event and note its effects."""
         for effect in self.core.handle(event, self.now):
             self.effects.append(effect)
             match effect:
-                case a.Send(message):
+                case effects.Send(message):
                     self.sent.append(message)
                     if isinstance(message, m.Results):
                         self.unacknowledged.append(message)
-                case a.Start(slot, batch):
+                case effects.Start(slot, batch):
                     assert slot not in self.dead
                     serials = range(batch.first, batch.first + len(batch.indices))
                     self.given[slot] += [
@@ -49,11 +50,11 @@ class World:
                         for serial, index in zip(serials, batch.indices, strict=True)
                     ]
                     self.limits.pop(slot, None)
-                case a.Revoke(slot, limit):
+                case effects.Revoke(slot, limit):
                     self.limits[slot] = limit
-                case a.Kill(slot):
+                case effects.Kill(slot):
                     self.dead.add(slot)
-                case a.Retire(slot):
+                case effects.Retire(slot):
                     assert not self.given[slot]
                     self.retired.add(slot)
         self.core.validate()
@@ -61,16 +62,16 @@ class World:
     def tick(self, seconds: float = 0.0) -> None:
         """Let time pass, and end a turn."""
         self.now += seconds
-        self.tell(a.Tick())
+        self.tell(events.Tick())
 
     def say(self, message: m.Message) -> None:
         """A message from the broker."""
-        self.tell(a.Received(message))
+        self.tell(events.Received(message))
 
     def connect(self, keep: list[m.Span] | None = None) -> None:
         """A new link, up to the welcome."""
         self.unacknowledged.clear()
-        self.tell(a.LinkUp())
+        self.tell(events.LinkUp())
         hello = self.last(m.WorkerHello)
         self.welcome(hello.holding if keep is None else keep)
 
@@ -118,7 +119,7 @@ class World:
         del self.given[slot][:count]
         self.claims[slot] = max(self.claims[slot], given[-1][0])
         bodies: list[Any] = [b"r"] * count
-        self.tell(a.Finished(slot, given[0][0], statuses, bodies, seconds * count, count))
+        self.tell(events.Finished(slot, given[0][0], statuses, bodies, seconds * count, count))
 
     def die(self, slot: int, blamed: int = 0) -> None:
         """A slot's child dies and another is born."""
@@ -126,5 +127,5 @@ class World:
         self.dead.discard(slot)
         self.given[slot].clear()
         self.limits.pop(slot, None)
-        self.tell(a.Died(slot, self.claims[slot], 0 if asked else blamed, "it died", asked))
-        self.tell(a.Born(slot))
+        self.tell(events.Died(slot, self.claims[slot], 0 if asked else blamed, "it died", asked))
+        self.tell(events.Born(slot))

@@ -27,8 +27,8 @@ from harness.worlds.worker import World
 from manyhands_shared.payloads import pickled as serial
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core import events as a
 from manyhands_worker.core.job_rules import Jobs
+from manyhands_worker.core.model import NO_RULES, Rules
 
 _TIMEOUT = {"timeout": 0.3}
 
@@ -124,7 +124,7 @@ def test_short_tasks_together_may_take_longer_than_the_timeout_of_each(
     rig: Callable[..., PoolRig],
 ) -> None:
     pool = rig()
-    rules = a.Rules(timeout=1.0)
+    rules = Rules(timeout=1.0)
     numbers = pool.submit(_wait, 0.05, count=30, rules=rules)
     assert {status for status, _ in pool.outcome(numbers)} == {Status.OK}
     assert not pool.deaths()
@@ -138,7 +138,7 @@ def test_pool_sleeps_until_a_timeout_is_due(rig: Callable[..., PoolRig]) -> None
     pool = rig()
     pool.outcome(pool.submit(_wait, 0.0))
     began = time.monotonic()
-    number = pool.submit(_wait, 60.0, rules=a.Rules(timeout=0.5))
+    number = pool.submit(_wait, 60.0, rules=Rules(timeout=0.5))
     pool.started()
     check_at = pool.child().check_at
     assert check_at is not None
@@ -158,7 +158,7 @@ def test_at_most_once_under_kills_at_random_points(
     chance = random.Random(seed)
     pool = rig(slots=2, slab_bytes=1 << 20)
     log = str(tmp_path / "log")
-    rules = a.Rules(at_most_once=True)
+    rules = Rules(at_most_once=True)
     numbers = [pool.submit(_log, log, n, rules=rules)[0] for n in range(600)]
     pool.kill_children(chance, 30)
     ended = pool.outcome(numbers)
@@ -334,7 +334,7 @@ def test_what_is_known_of_jobs_goes_with_their_broker() -> None:
     jobs.keep_only({"j"})
     assert jobs.rules(later) == rules
     jobs.keep_only(set())
-    assert jobs.rules(later) == a.NO_RULES
+    assert jobs.rules(later) == NO_RULES
 
 
 # Output

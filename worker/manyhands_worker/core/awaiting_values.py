@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from manyhands_shared.payloads.payload import Payload
-from manyhands_worker.core.events import Key
+from manyhands_worker.core.model import Key
 from manyhands_worker.core.queue import Chunk
 
 #: A task that has waited here for so long goes back to the broker.

@@ -1,7 +1,7 @@
 """Results that are held for clients to fetch, until the broker says that they were taken.
 
 To the broker such a task is not over: the node holds the attempt, and if it dies, the task runs
-again. What the broker has been told of an offer is the outbox's business; the offer itself is here
+again. What the broker has been told of such a result is the outbox's business; the result itself is here
 from the report of the child until `Taken`, `Relay`, a cancellation or a welcome that does not keep it.
 """
 
@@ -11,31 +11,31 @@ from collections.abc import Collection, Iterable, Iterator
 
 from manyhands_shared.protocol.messages import Span
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core.events import Key, Offer
+from manyhands_worker.core.model import HeldResult, Key
 from manyhands_worker.core.outbox import Ended
-from manyhands_worker.core.task_set import Held
+from manyhands_worker.core.task_set import TaskSet
 
 
-class Offers:
-    """Offers by task."""
+class HeldResults:
+    """Held results by task."""
 
     def __init__(self) -> None:
-        self._tasks = Held()
-        self._offers: dict[tuple[Key, int], Offer] = {}
+        self._tasks = TaskSet()
+        self._results: dict[tuple[Key, int], HeldResult] = {}
 
-    def add(self, key: Key, index: int, offer: Offer) -> None:
+    def add(self, key: Key, index: int, result: HeldResult) -> None:
         """A result is held."""
         self._tasks.add(key, [index])
-        self._offers[key, index] = offer
+        self._results[key, index] = result
 
     def matching(self, spans: Iterable[Span]) -> list[tuple[Key, set[int]]]:
         """The tasks in here that `spans` name."""
         return self._tasks.matching(spans)
 
-    def take(self, key: Key, indices: Collection[int]) -> dict[int, Offer]:
+    def take(self, key: Key, indices: Collection[int]) -> dict[int, HeldResult]:
         """Take out those of these tasks that are in here."""
-        offers = self._offers
-        taken = {index: offers.pop((key, index)) for index in indices if (key, index) in offers}
+        results = self._results
+        taken = {index: results.pop((key, index)) for index in indices if (key, index) in results}
         self._tasks.discard(key, taken)
         return taken
 
@@ -44,12 +44,23 @@ class Offers:
         return self._tasks.items()
 
     def again(self) -> Iterator[Ended]:
-        """All offers as they are told to a broker that may not know of them."""
-        for (key, index), offer in self._offers.items():
-            yield held(key, index, offer)
+        """All held results as they are told to a broker that may not know of them."""
+        for (key, index), result in self._results.items():
+            yield as_ended(key, index, result)
 
 
-def held(key: Key, index: int, offer: Offer) -> Ended:
-    """An offer as it is told to the broker. The time it took was told with the first telling."""
-    body = offer.ticket
+def as_ended(key: Key, index: int, result: HeldResult) -> Ended:
+    """Return a result as it is told to the broker. The time it took was told with the first telling."""
+    body = result.ticket
     return Ended(key, [index], bytes([Status.HELD]), [body], 0.0, len(body), 0, [])
+
+
+def as_sent(key: Key, index: int, result: HeldResult) -> Ended:
+    """Return a held result as it goes through the broker.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    payload = result.payload()
+    ok = bytes([Status.OK])
+    return Ended(key, [index], ok, [payload], 0.0, result.nbytes, len(payload), [result])

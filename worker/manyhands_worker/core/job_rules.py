@@ -17,7 +17,7 @@ from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.messages import AssignGroup, Given, ResultGroup
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core.events import NO_RULES, Parents, Rules
+from manyhands_worker.core.model import NO_RULES, Parents, Rules
 
 #: Results of parents kept for jobs that have no task here.
 PARENT_BYTES = 512 << 20

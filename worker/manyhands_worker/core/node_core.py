@@ -23,7 +23,7 @@ from typing import Any
 from manyhands_shared.errors import KEY_CODES, ExitCode
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.bounds import MAX_TASKS
-from manyhands_worker.core import events as a
+from manyhands_worker.core import effects, events
 from manyhands_worker.core.workload import Workload
 
 #: From the hello on; a link that brings no welcome by then is given up.
@@ -65,7 +65,7 @@ class NodeCore:
         self._me = identity
         self._now = 0.0
         self._phase = Phase.DOWN
-        self._out: list[a.Effect] = []
+        self._out: list[effects.Effect] = []
         self._work = Workload(identity.name, identity.slots, self._out, safe=identity.safe)
         # What people should know, and the broker has no link to be told by.
         self._notices: list[m.Event] = []
@@ -85,21 +85,21 @@ class NodeCore:
         self._unable = False
         self._dropped = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
-            a.Tick: self._tick,
-            a.Finished: self._finished,
-            a.Received: self._received,
-            a.Printed: self._work.printed,
-            a.Claimed: self._work.claimed,
-            a.Died: self._died,
-            a.Born: lambda event: self._work.born(event.slot),
-            a.Trouble: lambda event: self._notice(event.kind, event.text),
-            a.Unable: self._cannot_work,
-            a.Able: self._can_work,
-            a.LinkUp: lambda _: self._hello(),
-            a.LinkLost: self._link_lost,
-            a.Wanted: self._want,
-            a.Arrived: lambda event: self._work.arrived(event.key),
-            a.Leave: self._leave,
+            events.Tick: self._tick,
+            events.Finished: self._finished,
+            events.Received: self._received,
+            events.Printed: self._work.printed,
+            events.Claimed: self._work.claimed,
+            events.Died: self._died,
+            events.Born: lambda event: self._work.born(event.slot),
+            events.Trouble: lambda event: self._notice(event.kind, event.text),
+            events.Unable: self._cannot_work,
+            events.Able: self._can_work,
+            events.LinkUp: lambda _: self._hello(),
+            events.LinkLost: self._link_lost,
+            events.Wanted: self._want,
+            events.Arrived: lambda event: self._work.arrived(event.key),
+            events.Leave: self._leave,
         }
         work = self._work
         # The greeting decides what all other messages mean, so they count only after it.
@@ -126,7 +126,7 @@ class NodeCore:
             m.Drain: lambda message: self._begin_drain(message.reason),
         }
 
-    def handle(self, event: a.Event, now: float) -> list[a.Effect]:
+    def handle(self, event: events.Event, now: float) -> list[effects.Effect]:
         """Take one event at time `now` (seconds, never falling); returns what is to be done."""
         if self._stopped:
             return []
@@ -201,7 +201,7 @@ class NodeCore:
     def _window(self) -> int:
         return self._me.window if self._drain_by is None and not self._unable else 0
 
-    def _link_lost(self, event: a.LinkLost) -> None:
+    def _link_lost(self, event: events.LinkLost) -> None:
         if self._phase is not Phase.DOWN:
             self._log(logging.WARNING, f"the link to the broker is lost: {event.reason}")
         self._phase = Phase.DOWN
@@ -209,9 +209,9 @@ class NodeCore:
     def _give_up_link(self, reason: str) -> None:
         self._phase = Phase.DOWN
         self._log(logging.WARNING, f"giving up the link to the broker: {reason}")
-        self._out.append(a.Reconnect(reason))
+        self._out.append(effects.Reconnect(reason))
 
-    def _received(self, event: a.Received) -> None:
+    def _received(self, event: events.Received) -> None:
         receivers = {Phase.GREETING: self._greeting, Phase.READY: self._ready}.get(self._phase, {})
         receiver = receivers.get(type(event.message))
         if receiver is None:
@@ -228,7 +228,7 @@ class NodeCore:
         self._work.welcome(message.keep, stranger=message.broker != self._broker)
         self._broker = message.broker
         self._out.append(
-            a.Beat(
+            effects.Beat(
                 message.beat_port,
                 message.beat_row,
                 message.beat_key,
@@ -271,23 +271,23 @@ class NodeCore:
 
     # Stored values
 
-    def _want(self, event: a.Wanted) -> None:
+    def _want(self, event: events.Wanted) -> None:
         self._wants[event.key] = event.owner
         if self._phase is Phase.READY:
             self._send(m.Want(event.key, event.owner))
 
     def _stocked(self, message: m.Stock) -> None:
         self._wants.pop(message.key, None)
-        self._out.append(a.Supply(message.key, message.bodies))
+        self._out.append(effects.Supply(message.key, message.bodies))
 
     # What people should know
 
-    def _finished(self, event: a.Finished) -> None:
+    def _finished(self, event: events.Finished) -> None:
         self._work.finished(event, self._now)
         if event.worn:
             self._notice("child-unfit", self._work.worn(event))
 
-    def _died(self, event: a.Died) -> None:
+    def _died(self, event: events.Died) -> None:
         text = self._work.died(event)
         if not event.asked:
             self._notice("child-died", text)
@@ -303,13 +303,13 @@ class NodeCore:
 
     # Without children
 
-    def _cannot_work(self, event: a.Unable) -> None:
+    def _cannot_work(self, event: events.Unable) -> None:
         self._unable = True
         text = f"{event.text}; without any child this node gives its tasks back and takes no others"
         self._notice("no-children", text)
         self._tell_window()
 
-    def _can_work(self, _: a.Able) -> None:
+    def _can_work(self, _: events.Able) -> None:
         self._unable = False
         self._notice("children-again", "children start again; taking tasks")
         self._tell_window()
@@ -320,7 +320,7 @@ class NodeCore:
 
     # Leaving
 
-    def _leave(self, event: a.Leave) -> None:
+    def _leave(self, event: events.Leave) -> None:
         if not event.now:
             self._begin_drain(event.reason)
             return
@@ -366,7 +366,7 @@ class NodeCore:
 
     # Each turn
 
-    def _tick(self, _: a.Tick) -> None:
+    def _tick(self, _: events.Tick) -> None:
         self._watch_link()
         if self._drain_by is None:
             self._watch_time()
@@ -395,11 +395,11 @@ class NodeCore:
             self._give_up_link("no answer to the hello")
 
     def _send(self, message: m.Message) -> None:
-        self._out.append(a.Send(message))
+        self._out.append(effects.Send(message))
 
     def _log(self, level: int, text: str) -> None:
-        self._out.append(a.Log(level, text))
+        self._out.append(effects.Log(level, text))
 
     def _stop(self, code: ExitCode, text: str) -> None:
         self._stopped = True
-        self._out.append(a.Stop(code, text))
+        self._out.append(effects.Stop(code, text))

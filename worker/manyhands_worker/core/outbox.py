@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import ResultGroup, Results
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core.events import Block, Key, Offer
+from manyhands_worker.core.model import Block, HeldResult, Key
 
 MESSAGE_TASKS = 4_096
 MESSAGE_BYTES = 4 << 20
@@ -30,7 +30,7 @@ class Ended:
     seconds: float
     nbytes: int
     frames: int
-    blocks: list[Block | Offer]
+    blocks: list[Block | HeldResult]
 
     @property
     def final(self) -> list[int]:
@@ -95,7 +95,7 @@ class Outbox:
         self.nbytes -= sum(ended.nbytes for ended in gone)
         return gone
 
-    def restart(self, counts: Callable[[Key, int], bool]) -> list[Block | Offer]:
+    def restart(self, counts: Callable[[Key, int], bool]) -> list[Block | HeldResult]:
         """Number from 1 again, with everything unacknowledged waiting that still `counts`.
 
         What is held for clients is left out, for that is told anew as a whole. Returns the blocks of
@@ -106,7 +106,7 @@ class Outbox:
         self._waiting.clear()
         self._seq = 0
         self.nbytes = 0
-        free: list[Block | Offer] = []
+        free: list[Block | HeldResult] = []
         for ended in everything:
             stay = [
                 at

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.protocol.bounds import MAX_TASKS
-from manyhands_worker.core.events import NO_RULES, Key, Parents, Rules
+from manyhands_worker.core.model import NO_RULES, Key, Parents, Rules
 
 #: Arguments beyond this are not batched: a child would hold them all at once.
 _BATCH_BYTES = 1 << 20

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from manyhands_shared.payloads.payload import Payload
 from manyhands_worker.child_status import REVOKED
-from manyhands_worker.core.events import Batch, Key
+from manyhands_worker.core.model import Batch, Key
 from manyhands_worker.core.queue import Chunk, TaskQueue
 
 BATCH_SECONDS = 0.010

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from manyhands_shared.protocol.bounds import MAX_TASKS
 from manyhands_shared.protocol.messages import Span
-from manyhands_worker.core.events import Key
+from manyhands_worker.core.model import Key
 
 
-class Held:
+class TaskSet:
     """A set of (job, attempt, index)."""
 
     __slots__ = ("_tasks",)

@@ -1,15 +1,15 @@
 """The attempts that a node has, from `Assign` until the broker is done with them.
 
-Every attempt is in `_held`, and meanwhile in exactly one place::
+Every attempt is in `_owned`, and meanwhile in exactly one place::
 
     queue (ready or parked) -> slot -> outbox (waiting or sent)
             ^  ^                |         ^
             |  +- away <--------+         |   a value that it refers to has not come
-            |                   +-> offer +   a result held for its client, which cannot fetch it
+            |                   +-> held +   a result held for its client, which cannot fetch it
             +-------------------+   taken back, or its child died
 
 Whatever comes for an attempt that is not held (a late result of a dropped one) is dropped without a
-word. So to drop an attempt is to take it out of `_held`, and nothing that is on its way can bring it
+word. So to drop an attempt is to take it out of `_owned`, and nothing that is on its way can bring it
 back.
 
 Three things reach a task inside a slot. *Taking back*: `Revoke`, then `Claimed` says what was not
@@ -29,16 +29,16 @@ from manyhands_shared.protocol.bounds import MAX_TASKS
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
-from manyhands_worker.core import events as a
+from manyhands_worker.core import effects, events
 from manyhands_worker.core.awaiting_values import Away, Value, whose
-from manyhands_worker.core.events import Key
-from manyhands_worker.core.held_results import Offers
+from manyhands_worker.core.held_results import HeldResults, as_sent
 from manyhands_worker.core.job_rules import Jobs
+from manyhands_worker.core.model import HeldResult, Key
 from manyhands_worker.core.outbox import Ended, Outbox
 from manyhands_worker.core.output_buffer import Printed
 from manyhands_worker.core.queue import Chunk
 from manyhands_worker.core.slots import Disorder, Dispatcher
-from manyhands_worker.core.task_set import Held
+from manyhands_worker.core.task_set import TaskSet
 from manyhands_worker.function_cache import FunctionCache
 
 #: Result bytes that the broker has not acknowledged, beyond which no task is started.
@@ -50,22 +50,22 @@ class Workload:
     """Queue, slots and outbox of a node. What is to be done goes to the list `effects`."""
 
     def __init__(
-        self, name: str, slots: int, effects: list[a.Effect], *, safe: bool = False
+        self, name: str, slots: int, out: list[effects.Effect], *, safe: bool = False
     ) -> None:
         """`safe`: whether no pickle is to be loaded here."""
         self._name = name
         self._safe = safe
-        self._out = effects
-        self._held = Held()
+        self._out = out
+        self._owned = TaskSet()
         self._work = Dispatcher(slots)
         self._outbox = Outbox()
-        self._offers = Offers()
+        self._held_results = HeldResults()
         self._away = Away()
         self._functions: FunctionCache[Payload] = FunctionCache(FUNCTION_BYTES)
-        self._jobs = Jobs(self._held.has_job)
+        self._jobs = Jobs(self._owned.has_job)
         self._printed = Printed()
         # Tasks in slots that were cancelled or dropped: to be killed if they run.
-        self._doomed = Held()
+        self._doomed = TaskSet()
         # How many tasks a Recall asked for, while some are still to be taken from slots.
         self._recalled = 0
         #: Messages and reports that made no sense, and were dropped.
@@ -75,7 +75,7 @@ class Workload:
 
     def __len__(self) -> int:
         """Tasks that are held."""
-        return len(self._held)
+        return len(self._owned)
 
     @property
     def running(self) -> int:
@@ -84,7 +84,7 @@ class Workload:
 
     def holding(self) -> list[m.Span]:
         """Everything held, for a hello."""
-        return self._held.spans()
+        return self._owned.spans()
 
     def deadline(self, now: float) -> float | None:
         """When `rebalance` has something to do, if nothing else happens."""
@@ -103,21 +103,23 @@ class Workload:
         `stranger`: it is not the broker of before.
         """
         self._recalled = 0
-        dropped = self._held.keep_only(keep)
+        dropped = self._owned.keep_only(keep)
         if stranger:
-            self._jobs.keep_only(self._held.jobs())
+            self._jobs.keep_only(self._owned.jobs())
         if dropped:
             count = sum(map(len, dropped.values()))
             text = f"the broker does not keep {count} tasks; dropping them"
-            self._out.append(a.Log(logging.WARNING, text))
+            self._out.append(effects.Log(logging.WARNING, text))
         for key, indices in dropped.items():
             self._work.queue.remove(key, indices)
             self._away.remove(key, indices)
             self._doom(key, indices)
-        for key, indices in self._offers.tasks():
-            self._free_offers(key, [index for index in indices if not self._held.has(key, index)])
-        self._out.append(a.Free(self._outbox.restart(self._held.has)))
-        for ended in self._offers.again():
+        for key, indices in self._held_results.tasks():
+            self._free_held_results(
+                key, [index for index in indices if not self._owned.has(key, index)]
+            )
+        self._out.append(effects.Free(self._outbox.restart(self._owned.has)))
+        for ended in self._held_results.again():
             self._outbox.add(ended)
         for digest in self._work.queue.missing():
             self._send(m.Need(digest))
@@ -142,7 +144,7 @@ class Workload:
             if self._jobs.is_missing(group.job):
                 self.ignorant = True
                 continue
-            fresh = self._held.add(key, group.indices)
+            fresh = self._owned.add(key, group.indices)
             indices, bodies = group.indices, group.bodies
             if len(fresh) < len(indices):
                 self.dropped += 1
@@ -173,42 +175,37 @@ class Workload:
     def acknowledge(self, seq: int) -> None:
         """The broker has all results up to `seq`."""
         for ended in self._outbox.acknowledge(seq):
-            self._held.discard(ended.key, ended.final)
+            self._owned.discard(ended.key, ended.final)
             if ended.blocks:
-                self._out.append(a.Free(ended.blocks))
+                self._out.append(effects.Free(ended.blocks))
 
     def taken(self, spans: list[m.Span]) -> None:
         """Clients have fetched these results."""
-        for key, indices in self._offers.matching(spans):
-            self._held.discard(key, self._free_offers(key, indices))
+        for key, indices in self._held_results.matching(spans):
+            self._owned.discard(key, self._free_held_results(key, indices))
 
     def relay(self, spans: list[m.Span]) -> None:
         """Clients cannot fetch these results: they go through the broker."""
-        for key, indices in self._offers.matching(spans):
-            for index, offer in self._offers.take(key, indices).items():
+        for key, indices in self._held_results.matching(spans):
+            for index, result in self._held_results.take(key, indices).items():
                 try:
-                    payload = offer.payload()
+                    self._outbox.add(as_sent(key, index, result))
                 except (OSError, ValueError) as error:
-                    self._out.append(a.Free([offer]))
+                    self._out.append(effects.Free([result]))
                     why = Failure("manyhands.ResultError", f"the result cannot be read: {error}")
                     self._end(key, [index], Status.UNSENDABLE, why)
-                    continue
-                ok = bytes([Status.OK])
-                self._outbox.add(
-                    Ended(key, [index], ok, [payload], 0.0, offer.nbytes, len(payload), [offer])
-                )
 
-    def _free_offers(self, key: Key, indices: Collection[int]) -> list[int]:
+    def _free_held_results(self, key: Key, indices: Collection[int]) -> list[int]:
         """Hold these results no longer; returns the tasks whose results were held."""
-        offers = self._offers.take(key, indices)
-        if offers:
-            self._out.append(a.Free(list(offers.values())))
-        return list(offers)
+        results = self._held_results.take(key, indices)
+        if results:
+            self._out.append(effects.Free(list(results.values())))
+        return list(results)
 
     def cancel(self, spans: list[m.Span]) -> None:
         """End tasks: those that wait now, those in slots as soon as they are reached."""
-        for key, indices in self._held.matching(spans):
-            waiting = self._work.queue.remove(key, indices) + self._free_offers(key, indices)
+        for key, indices in self._owned.matching(spans):
+            waiting = self._work.queue.remove(key, indices) + self._free_held_results(key, indices)
             waiting += self._away.remove(key, indices)
             self._end(key, waiting, Status.CANCELLED, _CANCELLED)
             self._doom(key, indices)
@@ -237,18 +234,18 @@ class Workload:
     def _give_back(self, count: int) -> None:
         taken = self._work.queue.take_back(count)
         for key, indices in taken:
-            self._held.discard(key, indices)
+            self._owned.discard(key, indices)
         self._send(m.Returned([m.Span(job, attempt, part) for (job, attempt), part in taken]))
 
     # From the pool
 
-    def worn(self, event: a.Finished) -> str:
+    def worn(self, event: events.Finished) -> str:
         """A task has done to a child what makes it unfit for others. Returns that, for people."""
         job = self._work.worn(event.slot)
         who = f"a task of job {job}" if job else "a task"
         return f"replacing the child of slot {event.slot}: {who} {event.worn}"
 
-    def finished(self, event: a.Finished, now: float) -> None:
+    def finished(self, event: events.Finished, now: float) -> None:
         """A child reports."""
         if not event.statuses:
             return
@@ -260,17 +257,20 @@ class Workload:
         except Disorder as error:
             self.dropped += 1
             text = f"slot {event.slot} sends {error}; killing its child"
-            self._out += [a.Log(logging.ERROR, text), a.Free([*event.blocks, *event.offers])]
+            self._out += [
+                effects.Log(logging.ERROR, text),
+                effects.Free([*event.blocks, *event.held_results]),
+            ]
             self._kill(event.slot)
             return
         if waits is not None:
             self._put_away(*waits, now)
-        late = [index for index in indices if event.offers and self._doomed.has(key, index)]
+        late = [index for index in indices if event.held_results and self._doomed.has(key, index)]
         self._doomed.discard(key, indices)
-        if event.offers:
-            self._hold(key, indices, statuses, event.offers)
-        if not self._held.has_all(key, indices):
-            stay = [at for at, index in enumerate(indices) if self._held.has(key, index)]
+        if event.held_results:
+            self._hold(key, indices, statuses, event.held_results)
+        if not self._owned.has_all(key, indices):
+            stay = [at for at, index in enumerate(indices) if self._owned.has(key, index)]
             indices = [indices[at] for at in stay]
             statuses = bytes(statuses[at] for at in stay)
             bodies = [bodies[at] for at in stay]
@@ -288,11 +288,11 @@ class Workload:
                 )
             )
         else:
-            self._out.append(a.Free(event.blocks))
+            self._out.append(effects.Free(event.blocks))
         if late:  # cancelled, and done before that took effect: nobody need fetch the result
             self.cancel([m.Span(*key, late)])
 
-    def _waits(self, event: a.Finished) -> tuple[tuple[Key, int], Value] | None:
+    def _waits(self, event: events.Finished) -> tuple[tuple[Key, int], Value] | None:
         """The task that a child gives back for a value has not come, and what it says of the value."""
         place = event.statuses.find(REVOKED)
         task = self._work.holder(event.slot, event.first + place)
@@ -301,7 +301,7 @@ class Workload:
 
     def _put_away(self, task: tuple[Key, int], value: Value, now: float) -> None:
         chunk = self._work.queue.take_first(*task)
-        if chunk is not None and self._held.has(*task) and not self._doomed.has(*task):
+        if chunk is not None and self._owned.has(*task) and not self._doomed.has(*task):
             self._away.add(value, chunk, now)
         elif chunk is not None:
             self._work.queue.push_front([chunk])
@@ -319,32 +319,32 @@ class Workload:
             spans = []
             for key in keys:
                 indices = self._work.queue.remove(key, _ANY) + self._away.remove(key, _ANY)
-                self._held.discard(key, indices)
+                self._owned.discard(key, indices)
                 parts = range(0, len(indices), MAX_TASKS)
                 spans += [m.Span(*key, indices[at : at + MAX_TASKS]) for at in parts]
             self._send(m.Returned(spans))
 
     def _hold(
-        self, key: Key, indices: list[int], statuses: bytes, offers: Sequence[a.Offer]
+        self, key: Key, indices: list[int], statuses: bytes, results: Sequence[HeldResult]
     ) -> None:
         """Keep results that are to be fetched, of tasks that are not given up meanwhile."""
         pairs = zip(indices, statuses, strict=True)
         kept = [index for index, status in pairs if status == Status.HELD]
-        for index, offer in zip(kept, offers, strict=True):
-            if self._held.has(key, index):
-                offer.admit(self._jobs.fetch_key(key[0]))
-                self._offers.add(key, index, offer)
+        for index, result in zip(kept, results, strict=True):
+            if self._owned.has(key, index):
+                result.admit(self._jobs.fetch_key(key[0]))
+                self._held_results.add(key, index, result)
             else:
-                self._out.append(a.Free([offer]))
+                self._out.append(effects.Free([result]))
 
-    def printed(self, event: a.Printed) -> None:
+    def printed(self, event: events.Printed) -> None:
         """A task has printed something."""
         task = self._work.holder(event.slot, event.serial)
-        if task is not None and self._held.has(*task):
+        if task is not None and self._owned.has(*task):
             (job, attempt), index = task
             self._printed.add(m.Output(job, attempt, index, event.text))
 
-    def claimed(self, event: a.Claimed) -> None:
+    def claimed(self, event: events.Claimed) -> None:
         """What a slot had not started is back; of what it had, the doomed one is killed."""
         self._work.claimed(event.slot, event.claim)
         self._end_doomed()
@@ -364,7 +364,7 @@ class Workload:
         """A slot has a fresh child."""
         self._work.born(slot)
 
-    def died(self, event: a.Died) -> str:
+    def died(self, event: events.Died) -> str:
         """A child died. Returns what happened, for people, with the task that it was running."""
         culprit, lost = self._work.died(event.slot, event.claim, event.blamed, asked=event.asked)
         text = event.text
@@ -399,7 +399,7 @@ class Workload:
 
     def _end(self, key: Key, indices: list[int], status: Status, failure: Failure) -> None:
         """Report tasks that this node itself ends, those of them that it still holds."""
-        indices = [index for index in indices if self._held.has(key, index)]
+        indices = [index for index in indices if self._owned.has(key, index)]
         if indices:
             body, count = failure.encode(), len(indices)
             statuses, nbytes = bytes([status]) * count, len(body) * count
@@ -419,12 +419,12 @@ class Workload:
         if self._outbox.nbytes > UNACKNOWLEDGED_BYTES:
             return
         for number, batch in self._work.next_batches(now):
-            self._out.append(a.Start(number, batch))
+            self._out.append(effects.Start(number, batch))
 
     def rebalance(self, now: float) -> None:
         """Replace worn children; take tasks from behind a slow one if a slot is idle."""
         for number in self._work.worn_out():
-            self._out.append(a.Retire(number))
+            self._out.append(effects.Retire(number))
         if self._work.idle():
             for slot in self._work.stuck(now):
                 self._revoke(slot.number)
@@ -432,11 +432,11 @@ class Workload:
     def _revoke(self, number: int) -> None:
         limit = self._work.begin_revoke(number)
         if limit is not None:
-            self._out.append(a.Revoke(number, limit))
+            self._out.append(effects.Revoke(number, limit))
 
     def _kill(self, number: int) -> None:
         self._work.condemn(number)
-        self._out.append(a.Kill(number))
+        self._out.append(effects.Kill(number))
 
     # Leaving
 
@@ -453,7 +453,7 @@ class Workload:
             self._give_back(self._work.queue.waiting)
 
     def _send(self, message: m.Message) -> None:
-        self._out.append(a.Send(message))
+        self._out.append(effects.Send(message))
 
     def validate(self) -> None:
         """Check the invariants; for tests and the simulator.
@@ -475,13 +475,13 @@ class Workload:
         for ended in entries:
             places.setdefault(ended.key, []).extend(ended.final)
             assert len(ended.indices) == len(ended.statuses) == len(ended.bodies)
-        for key, offered in self._offers.tasks():
-            places.setdefault(key, []).extend(offered)
+        for key, tasks in self._held_results.tasks():
+            places.setdefault(key, []).extend(tasks)
         assert self._outbox.nbytes == sum(ended.nbytes for ended in entries)
         for key, indices in places.items():
-            held = [index for index in indices if self._held.has(key, index)]
-            assert len(held) == len(set(held)), f"a task of {key} is in two places"
-        for key, wanted in self._held.items():
+            owned = [index for index in indices if self._owned.has(key, index)]
+            assert len(owned) == len(set(owned)), f"a task of {key} is in two places"
+        for key, wanted in self._owned.items():
             assert wanted <= set(places.get(key, ())), f"a task of {key} is nowhere"
 
 

@@ -8,7 +8,7 @@ from multiprocessing import util
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from manyhands_worker.core import events as a
+from manyhands_worker.core import events
 from manyhands_worker.heartbeat.process import Board, Heartbeat, Target
 from manyhands_worker.host.directories import mend
 from manyhands_worker.host.processes import describe_exit, kill_group
@@ -38,7 +38,7 @@ class Guard:
         self._enclosure = enclosure
         self._process: Heartbeat | None = None
         self._pids: list[int] = []
-        self._events: list[a.Event] = []
+        self._events: list[events.Event] = []
         self._start_at: float | None = 0.0
 
     @property
@@ -56,7 +56,7 @@ class Guard:
         if self._beats:
             self.board.aim(target)
 
-    def turn(self, now: float, pids: list[int]) -> list[a.Event]:
+    def turn(self, now: float, pids: list[int]) -> list[events.Event]:
         """Start the process if it is time; note the pool's children. Returns what happened."""
         if pids != self._pids:
             self._pids = pids
@@ -75,7 +75,7 @@ class Guard:
             mended = mend()
             self._start_at = now + _RESTART_DELAY
             text = "; ".join([f"cannot start the heartbeat process: {error}", *mended])
-            self._events.append(a.Trouble("heartbeat-failed", text))
+            self._events.append(events.Trouble("heartbeat-failed", text))
             return
         self._start_at = None
         self._selector.register(
@@ -92,7 +92,9 @@ class Guard:
             # If it was the fork server that died, this one may live on as nobody's child.
             kill_group(process.pid)
         self._events.append(
-            a.Trouble("heartbeat-died", f"heartbeat process {process.pid} {how}; starting another")
+            events.Trouble(
+                "heartbeat-died", f"heartbeat process {process.pid} {how}; starting another"
+            )
         )
         process.join()
         process.close()

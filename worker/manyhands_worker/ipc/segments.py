@@ -15,18 +15,11 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from multiprocessing.sharedctypes import RawArray
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from manyhands_shared import shm
-from manyhands_shared.payloads.payload import Buffer
-from manyhands_shared.protocol.held_result import Ticket
-
-if TYPE_CHECKING:
-    from manyhands_worker.values.result_server import ResultServer
 
 #: Segments of one child.
 COUNT = 64
@@ -112,76 +105,3 @@ class SegmentWriter:
         fd, memory = self._segments.pop(number)
         memory.close()
         os.close(fd)
-
-
-class Offer:
-    """A result in a segment: the node's side. It holds the descriptor until `free`.
-
-    Args:
-        lender: who lends it on this host.
-        server: who serves it to clients of other hosts, if anybody.
-        fd: of the segment; the offer's own from now on.
-        lengths: of the result's buffers.
-        release: called, with its descriptor, when nobody uses the segment any more.
-    """
-
-    __slots__ = ("_ends", "_fd", "_key", "_lender", "_lengths", "_server", "nbytes", "ticket")
-
-    def __init__(
-        self,
-        lender: shm.Lender,
-        server: ResultServer | None,
-        fd: int,
-        lengths: Sequence[int],
-        release: Callable[[int], None],
-    ) -> None:
-        place = None if server is None else server.place
-        self._lender = lender
-        self._server = None if place is None else server
-        self._fd = fd
-        self._key = os.urandom(16)
-        self._lengths = lengths
-        # What is left to do when lender and server are done with it, the last of it first. Taken from it
-        # on any thread, in the middle of anything: garbage is collected there.
-        self._ends: deque[Callable[[], None]] = deque([partial(_finish, fd, release)])
-        self.nbytes = sum(lengths)
-        #: The body of the result while it is held.
-        self.ticket = Ticket(
-            shm.host_id(), lender.address, self._key, list(lengths), place
-        ).encode()
-        lender.offer(self._key, fd, self._done)
-
-    def admit(self, guest: str) -> None:
-        """The client with this public key (hexadecimal; empty: none) may fetch it from another host."""
-        if self._server is not None and guest:
-            self._ends.append(_nothing)
-            size = shm.span(self._lengths)
-            self._server.offer(self._key, self._fd, size, guest, self._done)
-
-    def payload(self) -> tuple[Buffer, ...]:
-        """The result itself, to be sent; not after `free`.
-
-        Raises:
-            OSError, ValueError: it cannot be mapped.
-        """
-        return shm.cut(shm.shared_view(self._fd, shm.span(self._lengths)), self._lengths)
-
-    def free(self) -> None:
-        """Nobody needs it any more but those who have it mapped already."""
-        self._lender.withdraw(self._key)
-        if self._server is not None:
-            self._server.withdraw(self._key)
-
-    def _done(self) -> None:
-        self._ends.pop()()
-
-
-def _finish(fd: int, release: Callable[[int], None]) -> None:
-    try:
-        release(fd)
-    finally:
-        os.close(fd)
-
-
-def _nothing() -> None:
-    """Somebody else is not done with it."""

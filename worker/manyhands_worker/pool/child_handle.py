@@ -19,7 +19,8 @@ from manyhands_shared.shm import Lender, cut, fits, forget, shared_view, span
 from manyhands_worker.child.process import PoolChild
 from manyhands_worker.child.runner import Limits
 from manyhands_worker.child_status import REVOKED
-from manyhands_worker.core.events import Batch, Block, Finished, Printed
+from manyhands_worker.core.events import Finished, Printed
+from manyhands_worker.core.model import Batch, Block
 from manyhands_worker.function_cache import FunctionCache
 from manyhands_worker.host.process_start import starting
 from manyhands_worker.host.processes import (
@@ -31,8 +32,9 @@ from manyhands_worker.host.processes import (
 )
 from manyhands_worker.ipc import control_block, pipe
 from manyhands_worker.ipc.output_capture import Capture, new_mark
-from manyhands_worker.ipc.segments import SHUT, Offer, new_marks
+from manyhands_worker.ipc.segments import SHUT, new_marks
 from manyhands_worker.ipc.slab import SlabError, SlabLedger, new_slab
+from manyhands_worker.values.held_result import HeldSegment
 
 if TYPE_CHECKING:
     from manyhands_worker.values.result_server import ResultServer
@@ -263,7 +265,7 @@ class ChildHandle:
             worn = worn[:_WORN_CHARACTERS] if worn.isprintable() else "is not fit"
             return Finished(self.slot, first, statuses, bodies, seconds, nbytes, worn=worn)
         blocks: list[Block] = []
-        offers: list[Offer] = []
+        held_results: list[HeldSegment] = []
         sorts = bytearray(statuses)
         rest = iter(buffers)
         payloads: list[Payload] = []
@@ -279,8 +281,8 @@ class ChildHandle:
                         lost = self._lost()
                         sorts[place:], payloads = bytes([lost[0]]), [*payloads, lost[1]]
                         break
-                    if isinstance(held, Offer):
-                        offers.append(held)
+                    if isinstance(held, HeldSegment):
+                        held_results.append(held)
                         sorts[place] = Status.HELD
                         payloads.append(held.ticket)
                     else:
@@ -298,8 +300,8 @@ class ChildHandle:
                 frames += len(parts)
                 payloads.append(parts)
         except BaseException:
-            for offer in offers:
-                offer.free()
+            for result in held_results:
+                result.free()
             raise
         return Finished(
             self.slot,
@@ -310,10 +312,10 @@ class ChildHandle:
             total(payloads),
             frames,
             blocks,
-            offers,
+            held_results,
         )
 
-    def _held(self, number: int, lengths: list[int]) -> Offer | tuple[Buffer, ...] | None:
+    def _held(self, number: int, lengths: list[int]) -> HeldSegment | tuple[Buffer, ...] | None:
         """A result in one of the child's segments: held, or to be sent; None if it did not come."""
         marks = self._marks
         if not 0 <= number < SHUT:
@@ -337,7 +339,7 @@ class ChildHandle:
             raise ValueError("a segment that is none")
         marks[number] = 1
         if not scarce(fd):
-            return Offer(self._lender, self._server, fd, lengths, release)
+            return HeldSegment(self._lender, self._server, fd, lengths, release)
         self.hold(allowed=False)
         try:
             return cut(shared_view(fd, span(lengths), clear), lengths)

@@ -34,7 +34,8 @@ from manyhands_shared.protocol.wire import MAX_FRAME_BYTES
 from manyhands_shared.shm import Lender
 from manyhands_worker.child.allowed_functions import Patterns
 from manyhands_worker.child.runner import Limits
-from manyhands_worker.core import events as a
+from manyhands_worker.core import events
+from manyhands_worker.core.model import Batch
 from manyhands_worker.host.cgroup import is_memory_short, usable_memory
 from manyhands_worker.host.child_cgroups import Enclosure
 from manyhands_worker.host.directories import leave_removed_directory, mend
@@ -120,7 +121,7 @@ class NodePool:
         self._births = dict.fromkeys(range(slots), 0.0)
         self._failures = [0] * slots
         self._claims: dict[int, float] = {}
-        self._events: list[a.Event] = []
+        self._events: list[events.Event] = []
         self._sampled_at = self._weighed_at = 0.0
         self._is_memory_short = False
         self._due = 0.0
@@ -151,7 +152,7 @@ class NodePool:
         child = self._children[slot]
         return child.pid if child is not None else 0
 
-    def take_events(self) -> list[a.Event]:
+    def take_events(self) -> list[events.Event]:
         """What has happened since the last call, in order."""
         events, self._events = self._events, []
         return events
@@ -176,7 +177,7 @@ class NodePool:
 
     # What the core wants
 
-    def start(self, slot: int, batch: a.Batch) -> None:
+    def start(self, slot: int, batch: Batch) -> None:
         """Hand a batch to a slot's child."""
         child = self._children[slot]
         if child is not None and not child.send(batch):
@@ -222,7 +223,7 @@ class NodePool:
             del self._claims[slot]
             child = self._children[slot]
             if child is not None:
-                self._events.append(a.Claimed(slot, child.claim))
+                self._events.append(events.Claimed(slot, child.claim))
         due_slots = [slot for slot, due in self._births.items() if now >= due]
         for slot in due_slots[:_BIRTHS_PER_TURN]:
             self._fill(slot, now)
@@ -272,7 +273,9 @@ class NodePool:
     def _fill(self, slot: int, now: float) -> None:
         del self._births[slot]
         size = slab_size(self._slab_bytes, len(self._children))
-        self._events += [a.Trouble("directory-removed", told) for told in leave_removed_directory()]
+        self._events += [
+            events.Trouble("directory-removed", told) for told in leave_removed_directory()
+        ]
         try:
             child = ChildHandle(slot, size, self._limits, self._lender, self._server)
         except (OSError, EOFError) as error:
@@ -283,14 +286,14 @@ class NodePool:
             self._births[slot] = now + wait_for
             again = f"trying again in {wait_for:g} s" if wait_for else "; ".join(mended)
             text = f"cannot start a child for slot {slot}: {error}; {again}"
-            self._events.append(a.Trouble("child-start-failed", text))
+            self._events.append(events.Trouble("child-start-failed", text))
             if not mended:
                 self._failed(text)
             return
         self._mended = False
         if size < self._slab_bytes and not self._told_of_slab:
             self._told_of_slab = True
-            self._events.append(a.Trouble("small-shm", _small_slab(size, self._slab_bytes)))
+            self._events.append(events.Trouble("small-shm", _small_slab(size, self._slab_bytes)))
         if self._reach is not None:
             self._reach.enter(child.pid)
         self._children[slot] = child
@@ -298,14 +301,14 @@ class NodePool:
         self._selector.register(child.socket, selectors.EVENT_READ, self._on_pipe(child))
         self._selector.register(child.output.fd, selectors.EVENT_READ, self._on_output(child))
         self._selector.register(child.sentinel, selectors.EVENT_READ, self._on_death(child))
-        self._events.append(a.Born(slot))
+        self._events.append(events.Born(slot))
 
     def _failed(self, text: str) -> None:
         """One more child in a row did not come as far as waiting for work."""
         self._barren += 1
         if self._barren >= _BARREN and not self._unable and not self._anyone():
             self._unable = True
-            self._events.append(a.Unable(text))
+            self._events.append(events.Unable(text))
 
     def _recover(self) -> None:
         """Tell, if the node had no child, that it has one again."""
@@ -313,7 +316,7 @@ class NodePool:
             self._barren = 0
             if self._unable:
                 self._unable = False
-                self._events.append(a.Able())
+                self._events.append(events.Able())
 
     def _anyone(self) -> bool:
         """Whether a child is ready for work."""
@@ -417,7 +420,7 @@ class NodePool:
         blamed = child.claim if child.busy and not (child.asked and in_time) else 0
         words = child.output.last_words(blamed) if blamed else ""
         self._events.append(
-            a.Died(
+            events.Died(
                 slot,
                 child.claim,
                 blamed,

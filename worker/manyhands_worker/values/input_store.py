@@ -19,7 +19,7 @@ import msgpack
 
 from manyhands_shared import shm
 from manyhands_shared.payloads.payload import Buffer, Payload
-from manyhands_worker.core import events as a
+from manyhands_worker.core import events
 from manyhands_worker.host.cgroup import usable_memory
 from manyhands_worker.values.file_descriptors import Files
 
@@ -40,7 +40,7 @@ class Data:
     """
 
     def __init__(
-        self, name: str, selector: selectors.BaseSelector, tell: Callable[[a.Event], None]
+        self, name: str, selector: selectors.BaseSelector, tell: Callable[[events.Event], None]
     ) -> None:
         #: Lends stored values to the children, and results to clients.
         self.lender = lender = shm.Lender(name, self._missing)
@@ -69,7 +69,7 @@ class Data:
             if self._borrower.pending:
                 self._turn()
         else:
-            self._tell(a.Wanted(key, owner))
+            self._tell(events.Wanted(key, owner))
 
     def _turn(self) -> None:
         """Take what has come from clients on this host."""
@@ -77,14 +77,14 @@ class Data:
             owner = self._owners.pop(key, b"")
             if found is None:  # as far as can be told from here; the broker may know better
                 self._owners[key] = owner
-                self._tell(a.Wanted(key, owner))
+                self._tell(events.Wanted(key, owner))
                 continue
             self._borrowed.setdefault(lender, set()).add(key)
             give_back = self._borrower.returning(lender, key)
             fd, at = found
             shared, done = self._files.take(fd)
             self.lender.offer(key, shared, partial(_finish, done, give_back), at)
-            self._tell(a.Arrived(key))
+            self._tell(events.Arrived(key))
 
     def supply(self, key: bytes, bodies: list[Payload]) -> None:
         """What the broker says of a value: here it is, or without a body: it is gone."""
@@ -92,7 +92,7 @@ class Data:
         if not bodies:
             self._drop(key)
             self.lender.deny(key)
-            self._tell(a.Arrived(key))
+            self._tell(events.Arrived(key))
             return
         if key in self.lender:
             return
@@ -104,13 +104,13 @@ class Data:
             fd = shm.new_segment(size)
         except OSError:
             self.lender.deny(key)
-            self._tell(a.Arrived(key))
+            self._tell(events.Arrived(key))
             return
         with mmap.mmap(fd, size) as memory, memoryview(memory) as view:
             shm.lay(view, parts)
         self._stock[key] = size
         self.lender.offer(key, fd, lambda: os.close(fd))
-        self._tell(a.Arrived(key))
+        self._tell(events.Arrived(key))
 
     def close(self) -> None:
         """Lend no more, and give everything back."""

@@ -15,7 +15,7 @@ import pytest
 
 from manyhands_shared.payloads.wrappers import Setup
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core import events as a
+from manyhands_worker.core import events
 
 
 def _close_all() -> int:
@@ -163,7 +163,9 @@ def test_a_child_that_a_task_has_changed_serves_no_other_function(rig: Any, what
     assert status == Status.OK
     assert [status for status, _ in results] == [Status.OK] * len(others)
     assert pid not in {value for _, value in results}
-    told = [event.worn for event in pool.events if isinstance(event, a.Finished) and event.worn]
+    told = [
+        event.worn for event in pool.events if isinstance(event, events.Finished) and event.worn
+    ]
     assert len(told) == 1
     assert words in told[0]
     assert not pool.deaths()

@@ -12,7 +12,7 @@ from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
-from manyhands_worker.core import events as a
+from manyhands_worker.core import effects, events
 from manyhands_worker.core.node_core import WELCOME_SECONDS, Phase
 
 _DIGEST = b"d" * 16
@@ -67,7 +67,7 @@ def test_nothing_is_started_while_the_broker_is_far_behind(world: World) -> None
     world.assign(*range(3))
     world.tick()
     world.given[0].clear()
-    world.tell(a.Finished(0, 1, bytes([0]), [(b"",)], 1.0, 600 << 20, 1))
+    world.tell(events.Finished(0, 1, bytes([0]), [(b"",)], 1.0, 600 << 20, 1))
     world.tick()
     assert not world.given[0]
     world.say(m.Ack(1))
@@ -81,7 +81,7 @@ def test_lease_that_runs_out_costs_the_link_before_anything_is_sent(world: World
     world.finish(0)
     world.now += 30  # it was stopped for two leases
     world.tick()
-    assert any(isinstance(effect, a.Reconnect) for effect in world.effects)
+    assert any(isinstance(effect, effects.Reconnect) for effect in world.effects)
     assert not _ended(world)
     world.connect(keep=[])
     world.tick()
@@ -103,14 +103,14 @@ def test_lease_is_counted_from_the_renewal_that_was_answered(world: World) -> No
 
 def test_no_welcome_makes_a_new_link(fresh_world: World) -> None:
     world = fresh_world
-    world.tell(a.LinkUp())
+    world.tell(events.LinkUp())
     world.tick(WELCOME_SECONDS)
-    assert any(isinstance(effect, a.Reconnect) for effect in world.effects)
+    assert any(isinstance(effect, effects.Reconnect) for effect in world.effects)
 
 
 def test_messages_before_the_welcome_do_not_count(fresh_world: World) -> None:
     world = fresh_world
-    world.tell(a.LinkUp())
+    world.tell(events.LinkUp())
     world.assign(1)
     world.say(m.Ack(5))
     world.say(m.Who(b"x" * 16))
@@ -129,7 +129,7 @@ def test_unknown_option_fails_the_task_alone(world: World) -> None:
 def test_a_child_that_reports_nonsense_is_killed(world: World) -> None:
     world.assign(1)
     world.tick()
-    world.tell(a.Finished(0, 99, bytes([0]), [b"r"], 0.0, 1))
+    world.tell(events.Finished(0, 99, bytes([0]), [b"r"], 0.0, 1))
     assert world.dead == {0}
     world.die(0)
     world.tick()
@@ -139,16 +139,16 @@ def test_a_child_that_reports_nonsense_is_killed(world: World) -> None:
 def test_drain_waits_for_the_acknowledgement(world: World) -> None:
     world.assign(1, 2, 3)
     world.tick()
-    world.tell(a.Leave("told to"))
+    world.tell(events.Leave("told to"))
     world.tick()
     assert [span.indices for span in world.last(m.Returned).spans] == [[3]]
     world.finish(0)
     world.finish(1)
     world.tick()
-    assert not any(isinstance(effect, a.Stop) for effect in world.effects)
+    assert not any(isinstance(effect, effects.Stop) for effect in world.effects)
     world.say(m.Ack(1))
     world.tick()
-    assert world.effects[-1] == a.Stop(0)
+    assert world.effects[-1] == effects.Stop(0)
     assert world.sent[-1] == m.Bye("drained")
 
 
@@ -167,18 +167,18 @@ def test_a_node_leaves_when_it_had_nothing_to_do_for_long_enough(
     world.say(m.Ack(1))
     world.tick()
     world.tick(1.9)
-    assert not any(isinstance(effect, a.Stop) for effect in world.effects)
+    assert not any(isinstance(effect, effects.Stop) for effect in world.effects)
     world.tick(0.2)
-    assert world.effects[-1] == a.Stop(0)
+    assert world.effects[-1] == effects.Stop(0)
 
 
 def test_a_node_without_a_broker_is_idle_as_well(make_world: Callable[..., World]) -> None:
     world = make_world(idle_timeout=60.0)
-    world.tell(a.LinkLost("gone"))
+    world.tell(events.LinkLost("gone"))
     world.tick()
     assert world.core.deadline(world.now) == world.now + 60.0
     world.tick(60.0)
-    assert world.effects[-1] == a.Stop(0)
+    assert world.effects[-1] == effects.Stop(0)
 
 
 def test_a_node_drains_when_its_time_is_over(make_world: Callable[..., World]) -> None:
@@ -195,7 +195,7 @@ def test_a_node_drains_when_its_time_is_over(make_world: Callable[..., World]) -
     world.tick()
     world.say(m.Ack(1))
     world.tick()
-    assert world.effects[-1] == a.Stop(0)
+    assert world.effects[-1] == effects.Stop(0)
 
 
 def test_after_a_death_what_may_have_run_is_run_one_by_one(world: World) -> None:
@@ -240,18 +240,18 @@ def test_a_cancelled_task_that_was_done_already_keeps_no_large_result(
     world.claims[0] = serial
     world.say(m.Cancel([m.Span(*key, [index])]))
     assert world.revoking(0)
-    offer = _Offer()
+    result = _HeldResult()
     held = bytes([Status.HELD])
     world.given[0].clear()
-    world.tell(a.Finished(0, serial, held, [b"ticket"], 0.1, 6, offers=[offer]))
+    world.tell(events.Finished(0, serial, held, [b"ticket"], 0.1, 6, held_results=[result]))
     world.tick()
-    freed = [block for effect in world.effects if type(effect) is a.Free for block in effect.blocks]
-    assert freed == [offer]
+    freed = [effect for effect in world.effects if type(effect) is effects.Free]
+    assert [block for effect in freed for block in effect.blocks] == [result]
     groups = [group for message in world.unacknowledged for group in message.groups]
     assert groups[-1].statuses[-1] == Status.CANCELLED
 
 
-class _Offer:
+class _HeldResult:
     """A large result that a client may fetch."""
 
     nbytes = 1 << 20
@@ -274,7 +274,7 @@ def test_a_node_without_children_gives_back_what_waits_and_takes_nothing(
     world.assign(*range(5))
     world.tick()
     world.die(0)
-    world.tell(a.Unable("cannot start a child for slot 0: no directory"))
+    world.tell(events.Unable("cannot start a child for slot 0: no directory"))
     world.tick()
     returned = [span.indices for span in world.last(m.Returned).spans]
     assert sorted(index for part in returned for index in part) == list(range(5))
@@ -285,10 +285,10 @@ def test_a_node_without_children_gives_back_what_waits_and_takes_nothing(
     world.assign(9)
     world.tick()
     assert [span.indices for span in world.last(m.Returned).spans] == [[9]]
-    world.tell(a.LinkLost("gone"))
+    world.tell(events.LinkLost("gone"))
     world.connect()
     assert world.last(m.WorkerHello).window == 0
-    world.tell(a.Able())
+    world.tell(events.Able())
     assert world.last(m.Renew).window > 0
     world.assign(10)
     world.tick()
@@ -302,7 +302,7 @@ def test_a_child_that_is_unfit_is_replaced_and_the_job_named(
     world.assign(1, 2, job="culprit")
     world.tick()
     world.finish(0)
-    world.tell(a.Finished(0, 1, b"", [], 0.0, 0, worn="changed the umask"))
+    world.tell(events.Finished(0, 1, b"", [], 0.0, 0, worn="changed the umask"))
     world.tick()
     assert world.last(m.Event) == m.Event(
         "child-unfit", "replacing the child of slot 0: a task of job culprit changed the umask", {}
@@ -311,10 +311,10 @@ def test_a_child_that_is_unfit_is_replaced_and_the_job_named(
     if world.given[0]:
         ((serial, _, _),) = world.given[0]
         world.given[0].clear()
-        world.tell(a.Finished(0, serial, bytes([REVOKED]), [b""], 0.0, 0))
+        world.tell(events.Finished(0, serial, bytes([REVOKED]), [b""], 0.0, 0))
         world.tick()
     assert world.retired == {0}
-    world.tell(a.Born(0))
+    world.tell(events.Born(0))
     world.tick()
     assert [index for _, _, index in world.given[0]] == [2]
 
@@ -341,7 +341,7 @@ def _give_back(world: Any, slot: int, value: bytes = _VALUE) -> int:
     world.claims[slot] = given[0][0]
     bodies: list[Payload] = [value + _OWNER, *[b""] * (len(given) - 1)]
     statuses = bytes([REVOKED]) * len(given)
-    world.tell(a.Finished(slot, given[0][0], statuses, bodies, 0.0, 0))
+    world.tell(events.Finished(slot, given[0][0], statuses, bodies, 0.0, 0))
     index: int = given[0][2]
     return index
 
@@ -358,8 +358,8 @@ def test_a_task_whose_value_is_away_leaves_its_slot_to_others(
     assert [key[0] for _, key, _ in world.given[0]] == ["other"]
     world.finish(0)
     # The value is there: the task runs.
-    world.tell(a.Arrived(b"?" * 16))
-    world.tell(a.Arrived(_VALUE))
+    world.tell(events.Arrived(b"?" * 16))
+    world.tell(events.Arrived(_VALUE))
     world.tick()
     assert [key[0] for _, key, _ in world.given[0]] == ["j"]
     world.finish(0)
@@ -398,7 +398,7 @@ def test_without_a_link_tasks_whose_values_are_away_wait(make_world: Callable[..
     world.assign(1)
     world.tick()
     _give_back(world, 0)
-    world.tell(a.LinkLost("gone"))
+    world.tell(events.LinkLost("gone"))
     sent = len(world.sent)
     world.tick(5.0)
     assert len(world.sent) == sent
@@ -424,9 +424,9 @@ def test_a_task_whose_value_is_away_can_be_ended(
         world.connect(keep=[])
         assert not world.held()
     else:
-        world.tell(a.Leave("enough"))
+        world.tell(events.Leave("enough"))
         world.tick()
         assert [span.indices for span in world.last(m.Returned).spans] == [[1]]
-    world.tell(a.Arrived(_VALUE))
+    world.tell(events.Arrived(_VALUE))
     world.tick(5.0)
     assert not world.given[0]

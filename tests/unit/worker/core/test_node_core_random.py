@@ -11,7 +11,7 @@ import pytest
 from harness.worlds.worker import World
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core import events as a
+from manyhands_worker.core import events
 from manyhands_worker.core.node_core import Phase
 
 Task = tuple[str, int, int]
@@ -82,7 +82,7 @@ class Disorder:
         """Claims are read, and killed children are dead."""
         for slot in range(3):
             if self.world.revoking(slot):
-                self.world.tell(a.Claimed(slot, self.world.claims[slot]))
+                self.world.tell(events.Claimed(slot, self.world.claims[slot]))
             if slot in self.world.dead:
                 self.world.die(slot)
 
@@ -113,9 +113,9 @@ class Disorder:
         """Now and then the link is cut, and the broker does not keep everything."""
         if self.chance.random() < 0.7:
             return
-        self.world.tell(a.LinkLost("cut"))
+        self.world.tell(events.LinkLost("cut"))
         self.world.unacknowledged.clear()
-        self.world.tell(a.LinkUp())
+        self.world.tell(events.LinkUp())
         keep = []
         for span in self.world.last(m.WorkerHello).holding:
             kept = [index for index in span.indices if self.chance.random() < 0.9]
@@ -129,7 +129,7 @@ class Disorder:
         """Retired children have successors."""
         for slot in [*self.world.retired]:
             self.world.retired.discard(slot)
-            self.world.tell(a.Born(slot))
+            self.world.tell(events.Born(slot))
 
     def collect(self) -> None:
         """Note what was given back."""

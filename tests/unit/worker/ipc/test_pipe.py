@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyhands_worker.function_cache import FunctionCache
@@ -93,6 +93,7 @@ def test_function_cache_drops_the_one_used_longest_ago() -> None:
     assert [bytes([n]) in cache for n in range(6)] == [False] * 5 + [True]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 500_000), st.booleans()), max_size=40))
 def test_slab_ring_never_gives_room_twice(steps: list[tuple[int, bool]]) -> None:
     words = control_block.words(control_block.new_block())

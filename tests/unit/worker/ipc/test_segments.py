@@ -13,7 +13,8 @@ import pytest
 from manyhands_shared import shm
 from manyhands_shared.protocol.held_result import Ticket
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core import events as a
+from manyhands_worker.core import events
+from manyhands_worker.core.model import HeldResult, Rules
 
 pytestmark = pytest.mark.skipif(not shm.AVAILABLE, reason="memory is lent on Linux only")
 
@@ -43,28 +44,28 @@ def _large() -> bytearray:
     return bytearray(b"x") * 500_000
 
 
-def _reports(pool: Any) -> list[a.Finished]:
-    return [event for event in pool.events if isinstance(event, a.Finished) and event.statuses]
+def _reports(pool: Any) -> list[events.Finished]:
+    return [event for event in pool.events if isinstance(event, events.Finished) and event.statuses]
 
 
-def _offers(pool: Any) -> list[a.Offer]:
-    return [offer for report in _reports(pool) for offer in report.offers]
+def _held(pool: Any) -> list[HeldResult]:
+    return [result for report in _reports(pool) for result in report.held_results]
 
 
-@pytest.mark.parametrize("rules", [a.Rules(direct=True), a.Rules(direct=True, at_most_once=True)])
+@pytest.mark.parametrize("rules", [Rules(direct=True), Rules(direct=True, at_most_once=True)])
 def test_with_few_descriptors_a_result_is_sent_instead_of_held(
-    rig: Any, lender: shm.Lender, leave: Any, rules: a.Rules
+    rig: Any, lender: shm.Lender, leave: Any, rules: Rules
 ) -> None:
     pool = rig(lender=lender)
     pool.until(lambda: pool.pool.pid(0))
     pool.submit(_large, rules=rules)
-    pool.until(lambda: _offers(pool), "a result is held")
+    pool.until(lambda: _held(pool), "a result is held")
     leave(8)
     assert pool.outcome(pool.submit(_large, rules=rules)) == [(Status.OK, _large())]
-    assert len(_offers(pool)) == 1
+    assert len(_held(pool)) == 1
     assert not pool.deaths()
-    for offer in _offers(pool):
-        offer.free()
+    for result in _held(pool):
+        result.free()
 
 
 def test_a_result_without_its_descriptor_comes_another_way(
@@ -76,12 +77,12 @@ def test_a_result_without_its_descriptor_comes_another_way(
     pool = rig(lender=lender)
     pool.call(abs, -1)
     leave(0)
-    assert pool.outcome(pool.submit(_large, rules=a.Rules(direct=True))) == [(Status.OK, _large())]
-    once = a.Rules(direct=True, at_most_once=True)
+    assert pool.outcome(pool.submit(_large, rules=Rules(direct=True))) == [(Status.OK, _large())]
+    once = Rules(direct=True, at_most_once=True)
     [(status, value)] = pool.outcome(pool.submit(_large, rules=once))
     assert status in (Status.OK, Status.UNSENDABLE), value
     assert not pool.deaths()
-    assert not _offers(pool)
+    assert not _held(pool)
 
 
 def test_when_memory_is_short_results_are_sent_and_those_lent_are_asked_for(
@@ -90,17 +91,17 @@ def test_when_memory_is_short_results_are_sent_and_those_lent_are_asked_for(
     short = [False]
     monkeypatch.setattr("manyhands_worker.pool.pool.is_memory_short", lambda: short[0])
     pool = rig(lender=lender)
-    rules = a.Rules(direct=True)
+    rules = Rules(direct=True)
     pool.submit(_large, rules=rules)
-    pool.until(lambda: _offers(pool), "a result is held")
-    [offer] = _offers(pool)
-    ticket = Ticket.decode(offer.ticket)
+    pool.until(lambda: _held(pool), "a result is held")
+    [result] = _held(pool)
+    ticket = Ticket.decode(result.ticket)
     borrower = shm.Borrower(lambda _, key: asked.append(key))
     asked: list[bytes | None] = []
     borrower.ask(ticket.lender, ticket.key)
     lender.turn()
     lender.turn()
-    offer.free()  # taken, but still looked at
+    result.free()  # taken, but still looked at
     pool.turn()
     assert not asked
     short[0] = True
@@ -111,5 +112,5 @@ def test_when_memory_is_short_results_are_sent_and_those_lent_are_asked_for(
     os.close(found[0])
     assert asked == [ticket.key]
     assert pool.outcome(pool.submit(_large, rules=rules)) == [(Status.OK, _large())]
-    assert len(_offers(pool)) == 1
+    assert len(_held(pool)) == 1
     borrower.close()

@@ -24,7 +24,8 @@ from harness.pool_rig import PoolRig
 from harness.processes import eventually
 from manyhands_shared.payloads.wrappers import Setup
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core import events as a
+from manyhands_worker.core import events
+from manyhands_worker.core.model import Rules
 from manyhands_worker.ipc import slab
 
 
@@ -255,7 +256,7 @@ def test_unstarted_tasks_are_taken_from_behind_a_slow_one(
     serial = pool.work.begin_revoke(0)
     assert serial is not None
     pool.pool.revoke(0, serial, 0.0)
-    pool.until(lambda: any(isinstance(e, a.Claimed) for e in pool.events))
+    pool.until(lambda: any(isinstance(e, events.Claimed) for e in pool.events))
     assert pool.work.queue.ready == len(quick)
     gate.write_text("open")
     assert {s for s, _ in pool.outcome(slow + quick)} == {Status.OK}
@@ -366,7 +367,7 @@ def test_initializer_that_fails_is_tried_again(rig: Callable[..., PoolRig], tmp_
 def test_tasks_per_child(rig: Callable[..., PoolRig]) -> None:
     pool = rig()
     pids = [
-        pid for _, pid in pool.outcome(pool.submit(_pid, count=7, rules=a.Rules(tasks_per_child=3)))
+        pid for _, pid in pool.outcome(pool.submit(_pid, count=7, rules=Rules(tasks_per_child=3)))
     ]
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 1]
     assert not pool.deaths()
@@ -400,8 +401,8 @@ def _take_all(taken: list[int]) -> bool:
     return True
 
 
-def _troubles(pool: Any) -> list[a.Trouble]:
-    return [event for event in pool.events if isinstance(event, a.Trouble)]
+def _troubles(pool: Any) -> list[events.Trouble]:
+    return [event for event in pool.events if isinstance(event, events.Trouble)]
 
 
 def test_children_that_die_young_again_and_again_are_replaced_more_slowly(
@@ -422,7 +423,7 @@ def test_no_shared_memory_takes_the_other_way(
     pool = rig()
     value = pool.call(lambda: bytearray(10 << 20))
     assert value == (Status.OK, bytearray(10 << 20))
-    assert [e.kind for e in pool.events if isinstance(e, a.Trouble)] == ["small-shm"]
+    assert [e.kind for e in pool.events if isinstance(e, events.Trouble)] == ["small-shm"]
 
 
 def test_child_has_an_empty_stdin_and_few_threads(rig: Callable[..., PoolRig]) -> None:

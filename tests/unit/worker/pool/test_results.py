@@ -13,7 +13,7 @@ import pytest
 from harness.pool_rig import PoolRig
 from manyhands_shared.payloads import refs
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core import events as a
+from manyhands_worker.core import events
 from manyhands_worker.ipc import control_block
 from manyhands_worker.ipc.slab import SlabError, SlabLedger, SlabWriter, new_slab
 
@@ -113,7 +113,7 @@ def test_the_time_that_stored_values_take_to_come_is_not_the_tasks(
     pool = rig()
     pool.call(_as_if_it_had_waited)
     pool.call(sum, range(10**6))
-    waited, worked = (event.seconds for event in pool.events if isinstance(event, a.Finished))
+    waited, worked = (event.seconds for event in pool.events if isinstance(event, events.Finished))
     assert waited == 0 < worked
 
 
@@ -155,8 +155,8 @@ def test_death_of_a_child_leaves_what_it_had_delivered(
     views: list[tuple[Any, ...]] = []
     take = pool._take
 
-    def keep(event: a.Event) -> None:
-        if isinstance(event, a.Finished):
+    def keep(event: events.Event) -> None:
+        if isinstance(event, events.Finished):
             views.extend(body for body in event.bodies if isinstance(body, tuple))
         take(event)
 
