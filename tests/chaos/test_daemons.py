@@ -14,7 +14,7 @@ import pytest
 
 from harness.cluster.bench import Bench, joined
 from harness.processes import eventually
-from manyhands_worker.host.child_cgroups import Enclosure
+from manyhands_worker.host.child_cgroups import ChildCgroup
 
 BOUND = 40.0
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(300)"]
@@ -60,7 +60,7 @@ def looked() -> None:
 def needs(groups: str) -> None:
     """Skip where the test cannot be."""
     if groups == "groups":
-        made = Enclosure.make()
+        made = ChildCgroup.make()
         if made is None:
             pytest.skip("needs to make control groups")
         made.close()

@@ -19,8 +19,8 @@ from manyhands_shared.payloads import pickled
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core import events
 from manyhands_worker.core.model import NO_RULES, Block, Rules
-from manyhands_worker.core.queue import Chunk
-from manyhands_worker.core.slots import Dispatcher
+from manyhands_worker.core.queue import QueuedTasks
+from manyhands_worker.core.slots import SlotScheduler
 from manyhands_worker.pool.child_handle import ChildHandle
 from manyhands_worker.pool.pool import NodePool
 
@@ -32,7 +32,7 @@ class PoolRig:
         self.slots = slots
         self.selector = selectors.DefaultSelector()
         self.pool = NodePool(slots, slab_bytes, self.selector, **options)
-        self.work = Dispatcher(slots)
+        self.work = SlotScheduler(slots)
         self.events: list[events.Event] = []
         #: (status, value or failure) of each task that ended, by its number.
         self.ended: dict[int, tuple[int, Any]] = {}
@@ -55,7 +55,7 @@ class PoolRig:
         indices = [next(self._numbers) for _ in range(count)]
         body = pickled.dumps((args, {}))
         self.work.queue.append(
-            Chunk(("job", 1), digest, list(indices), [body] * count, code, rules)
+            QueuedTasks(("job", 1), digest, list(indices), [body] * count, code, rules)
         )
         return indices
 

@@ -53,8 +53,8 @@ def remains_of_node(core: NodeCore) -> list[str]:
     figures = {
         "held tasks": len(work),
         "doomed tasks": len(work._doomed),
-        "waiting tasks": work._work.queue.waiting,
-        "functions that are waited for": len(list(work._work.queue.missing())),
+        "waiting tasks": work._scheduler.queue.waiting,
+        "functions that are waited for": len(list(work._scheduler.queue.missing())),
         "bytes to be acknowledged": work._outbox.nbytes,
         "tasks asked back": work._recalled,
         "slots in work": core.running,

@@ -29,14 +29,14 @@ from manyhands_worker.child import allowed_functions
 from manyhands_worker.core import effects, events
 from manyhands_worker.core.node_core import Identity, NodeCore, Phase
 from manyhands_worker.heartbeat.process import Target
-from manyhands_worker.heartbeat.supervisor import Guard
+from manyhands_worker.heartbeat.supervisor import HeartbeatSupervisor
 from manyhands_worker.host import resources
-from manyhands_worker.host.child_cgroups import Enclosure
+from manyhands_worker.host.child_cgroups import ChildCgroup
 from manyhands_worker.host.describe import default_slots, describe_host
-from manyhands_worker.host.escaped_processes import Strays
+from manyhands_worker.host.escaped_processes import EscapedProcesses
 from manyhands_worker.host.process_start import start_fork_server
 from manyhands_worker.pool.pool import NodePool
-from manyhands_worker.values.input_store import Data
+from manyhands_worker.values.input_store import InputStore
 
 log = logging.getLogger("manyhands.worker")
 
@@ -118,15 +118,15 @@ class Node:
         self._connector = broker_link.open_connector(self._route, config.key_file, connect)
         self._watched: frozenset[int] = frozenset()  # descriptors of the link
         self._polls_out = False
-        self._data = self._make_data()
-        lender = None if self._data is None else self._data.lender
+        self._input_store = self._make_input_store()
+        lender = None if self._input_store is None else self._input_store.lender
         self._server = None
         if lender is not None and config.key_file and config.direct:
             from manyhands_worker.values.result_server import ResultServer  # noqa: PLC0415 - 20 ms with ZeroMQ
 
             self._server = ResultServer(config.data_address, config.data_port)
         descriptors.raise_limit()
-        reach = Enclosure.make() or Strays()
+        reach = ChildCgroup.make() or EscapedProcesses()
         self._pool = NodePool(
             slots,
             config.slab_bytes,
@@ -136,7 +136,9 @@ class Node:
             allowed=allowed,
             reach=reach,
         )
-        self._guard = Guard(boot_id, self._selector, beats=config.beats, enclosure=reach.path)
+        self._heartbeat = HeartbeatSupervisor(
+            boot_id, self._selector, beats=config.beats, cgroup=reach.path
+        )
         self._core = NodeCore(
             Identity(
                 name,
@@ -151,14 +153,16 @@ class Node:
             )
         )
 
-    def _make_data(self) -> Data | None:
+    def _make_input_store(self) -> InputStore | None:
         """What lends large values on this host; None where that cannot be."""
         if not shm.host_id():
             return None
         try:
             # Not the boot id, which heartbeats carry unencrypted.
             name = secrets.token_hex(16)
-            return Data(name, self._selector, lambda event: self._tell(event, time.monotonic()))
+            return InputStore(
+                name, self._selector, lambda event: self._tell(event, time.monotonic())
+            )
         except OSError as error:
             log.warning("large values go through the broker: %s", error)
             return None
@@ -197,7 +201,7 @@ class Node:
             now + _TURN_SECONDS,
             self._core.deadline(now),
             self._pool.deadline if self._can_bear else None,
-            self._guard.deadline if self._can_bear else None,
+            self._heartbeat.deadline if self._can_bear else None,
             self._connector.deadline,
         )
         return min(t for t in times if t is not None)
@@ -209,12 +213,12 @@ class Node:
             self._tell(event, now)
         if self._can_bear:
             self._pool.turn(now)
-            for event in (*self._pool.take_events(), *self._guard.turn(now, self._pool.groups)):
+            for event in (*self._pool.take_events(), *self._heartbeat.turn(now, self._pool.groups)):
                 self._tell(event, now)
         if self._parent is not None and os.getppid() != self._parent:
             self._tell(events.Leave("its parent process is gone", now=True), now)
         self._tell(events.Tick(), now)
-        self._guard.board.turn(self._core.running)
+        self._heartbeat.status.turn(self._core.running)
         if self._manager.wanted:
             self._tell_manager(now)
         self._watch_link()
@@ -228,9 +232,9 @@ class Node:
         self._pool.close()
         if self._server is not None:
             self._server.close()
-        if self._data is not None:
-            self._data.close()
-        self._guard.close()
+        if self._input_store is not None:
+            self._input_store.close()
+        self._heartbeat.close()
         self._connector.close(flush=True)
         self._selector.close()
 
@@ -256,16 +260,16 @@ class Node:
                 self._pool.start(effect.slot, effect.batch)
             case effects.Send():
                 self._connector.send(effect.message)
-                if self._data is not None and type(effect.message) is Renew:
-                    self._data.lender.compare()
+                if self._input_store is not None and type(effect.message) is Renew:
+                    self._input_store.lender.compare()
             case effects.Free():
-                for kept in effect.blocks:
-                    kept.free()
+                for memory in effect.blocks:
+                    memory.free()
             case effects.Log():
                 log.log(effect.level, "%s", effect.text)
             case effects.Supply():
-                if self._data is not None:
-                    self._data.supply(effect.key, effect.bodies)
+                if self._input_store is not None:
+                    self._input_store.supply(effect.key, effect.bodies)
             case effects.Revoke():
                 self._pool.revoke(effect.slot, effect.limit, now)
             case effects.Kill():
@@ -286,7 +290,7 @@ class Node:
         host = address.host_of(self._route.current) or "127.0.0.1"
         if self._server is not None:
             self._server.start(host)
-        self._guard.aim(Target(host, effect.port, effect.row, effect.interval, effect.key))
+        self._heartbeat.aim(Target(host, effect.port, effect.row, effect.interval, effect.key))
 
     def _tell_manager(self, now: float) -> None:
         """Tell the service manager what it does not know yet. Ready is a node that was welcomed."""

@@ -60,8 +60,8 @@ class Borrower:
     def ask(self, lender: str, key: bytes, hint: bytes = b"") -> None:
         """Ask for a segment; `turn` brings the answer."""
         try:
-            line = self._lenders.get(lender) or self._connect(lender)
-            line.socket.send(GIVE + key + hint)
+            peer = self._lenders.get(lender) or self._connect(lender)
+            peer.socket.send(GIVE + key + hint)
         except OSError:
             self._refused.append((lender, key, None))
             return
@@ -127,23 +127,23 @@ class Borrower:
         lender its end means that nobody looks at the segment any more. After a fork that cannot be
         known sooner.
         """
-        line, forks = self._lenders.get(lender), _forks
+        peer, forks = self._lenders.get(lender), _forks
 
         def give_back() -> None:
-            if line is not None and forks == _forks:
-                line.give_back(key)
+            if peer is not None and forks == _forks:
+                peer.give_back(key)
 
         return give_back
 
     @property
     def owing(self) -> bool:
         """Whether something is given back that its lender has not heard of yet."""
-        return any(line.waiting for line in self._lenders.values())
+        return any(peer.waiting for peer in self._lenders.values())
 
     def close(self) -> None:
         """Give back everything."""
-        for line in self._lenders.values():
-            self._epoll.unregister(line.socket)
+        for peer in self._lenders.values():
+            self._epoll.unregister(peer.socket)
         self._lenders.clear()
         self._names.clear()
         self._epoll.close()
@@ -161,10 +161,10 @@ class Borrower:
         except BaseException:
             connection.close()
             raise
-        line = self._lenders[lender] = Line(connection, self._wait_for_room)
+        peer = self._lenders[lender] = Line(connection, self._wait_for_room)
         self._names[connection.fileno()] = lender
         self._epoll.register(connection.fileno(), select.EPOLLIN)
-        return line
+        return peer
 
     def _wait_for_room(self, fd: int) -> None:
         """On any thread."""
@@ -172,8 +172,8 @@ class Borrower:
             self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
 
     def _read(self, lender: str, answers: list[Answer]) -> None:
-        line = self._lenders[lender]
-        connection = line.socket
+        peer = self._lenders[lender]
+        connection = peer.socket
         while True:
             try:
                 packet, rights, _, _ = connection.recvmsg(
@@ -192,13 +192,13 @@ class Borrower:
                 if self._dropped is not None:
                     self._dropped(lender, key)
             elif kind == COMPARE:
-                line.compare(packet[1:])
+                peer.compare(packet[1:])
             else:
-                self._answered(line, lender, key, fd, rest, answers)
+                self._answered(peer, lender, key, fd, rest, answers)
 
     def _answered(
         self,
-        line: Line,
+        peer: Line,
         lender: str,
         key: bytes,
         fd: int | None,
@@ -207,20 +207,20 @@ class Borrower:
     ) -> None:
         at = AT.unpack(rest)[0] if len(rest) == AT.size else None
         if at is not None:
-            line.taken(key)
+            peer.taken(key)
             if fd is None:  # there was no descriptor for it: the lender need not keep it for this
-                line.give_back(key)
+                peer.give_back(key)
         asked = self._asked.get(lender, [])
         if key in asked:
             asked.remove(key)
             answers.append((lender, key, None if fd is None else (fd, at or 0)))
         elif fd is not None:
             os.close(fd)
-            line.give_back(key)
+            peer.give_back(key)
 
     def _part(self, lender: str, answers: list[Answer]) -> None:
-        line = self._lenders.pop(lender)
-        connection = line.socket
+        peer = self._lenders.pop(lender)
+        connection = peer.socket
         del self._names[connection.fileno()]
         self._epoll.unregister(connection.fileno())
         connection.close()

@@ -72,19 +72,19 @@ class Lender:
         self._waiting: dict[bytes, list[int]] = {}
         self._peers: dict[int, socket.socket] = {}
         # What a borrower that does not read just now is still to get.
-        self._unsaid: dict[int, deque[tuple[bytes, int | None]]] = {}
+        self._unsent: dict[int, deque[tuple[bytes, int | None]]] = {}
         self._epoll = select.epoll()
         self._shut = False
-        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._door.setblocking(False)
-            self._door.bind("\0" + self.address)
-            self._door.listen(_BACKLOG)
+            self._listener.setblocking(False)
+            self._listener.bind("\0" + self.address)
+            self._listener.listen(_BACKLOG)
         except BaseException:
-            self._door.close()
+            self._listener.close()
             self._epoll.close()
             raise
-        self._epoll.register(self._door.fileno(), select.EPOLLIN)
+        self._epoll.register(self._listener.fileno(), select.EPOLLIN)
         self.fd = self._epoll.fileno()
 
     def __contains__(self, key: bytes) -> bool:
@@ -137,7 +137,7 @@ class Lender:
     def turn(self) -> None:
         """Serve what has come."""
         for fd, events in self._epoll.poll(0):
-            if fd == self._door.fileno():
+            if fd == self._listener.fileno():
                 self._accept()
                 continue
             if events & select.EPOLLOUT:
@@ -150,7 +150,7 @@ class Lender:
         for peer in list(self._peers):
             self._part(peer)
         self._shut = False
-        self._door.close()
+        self._listener.close()
         self._epoll.close()
         for item in self._items.values():
             item.done()
@@ -158,13 +158,13 @@ class Lender:
 
     def _open_door(self) -> None:
         if self._shut:
-            self._epoll.register(self._door.fileno(), select.EPOLLIN)
+            self._epoll.register(self._listener.fileno(), select.EPOLLIN)
             self._shut = False
 
     def _accept(self) -> None:
         try:
             while True:
-                peer, _ = self._door.accept()
+                peer, _ = self._listener.accept()
                 if not is_trusted(user_of(peer)):
                     peer.close()
                     continue
@@ -175,7 +175,7 @@ class Lender:
             return  # that was all
         except OSError:
             # No descriptor for it now. It would be told of again at once, without end.
-            self._epoll.unregister(self._door.fileno())
+            self._epoll.unregister(self._listener.fileno())
             self._shut = True
 
     def _serve(self, fd: int) -> None:
@@ -216,10 +216,10 @@ class Lender:
             self._say(peer, HERE + key + AT.pack(item.at), item.fd)
 
     def _say(self, peer: int, packet: bytes, fd: int | None = None) -> None:
-        if peer in self._unsaid:
-            self._unsaid[peer].append((packet, fd))
+        if peer in self._unsent:
+            self._unsent[peer].append((packet, fd))
         elif peer in self._peers and not self._send(peer, packet, fd):
-            self._unsaid[peer] = deque([(packet, fd)])
+            self._unsent[peer] = deque([(packet, fd)])
             self._epoll.modify(peer, select.EPOLLIN | select.EPOLLOUT)
 
     def _send(self, peer: int, packet: bytes, fd: int | None) -> bool:
@@ -241,10 +241,10 @@ class Lender:
         return True
 
     def _catch_up(self, peer: int) -> None:
-        unsaid = self._unsaid.get(peer, deque())
+        unsaid = self._unsent.get(peer, deque())
         while unsaid and self._send(peer, *unsaid[0]):
             unsaid.popleft()
-        if not unsaid and self._unsaid.pop(peer, None) is not None:
+        if not unsaid and self._unsent.pop(peer, None) is not None:
             self._epoll.modify(peer, select.EPOLLIN)
 
     def _returned(self, peer: int, key: bytes) -> None:
@@ -269,7 +269,7 @@ class Lender:
         """A borrower has left, and with it whatever it had."""
         connection = self._peers.pop(peer)
         self._open_door()
-        self._unsaid.pop(peer, None)
+        self._unsent.pop(peer, None)
         self._epoll.unregister(peer)
         connection.close()
         for key, waiting in list(self._waiting.items()):

@@ -92,12 +92,12 @@ class World:
 
     def left_of_batch(self, slot: int) -> int:
         """Unreported tasks of a slot's oldest batch."""
-        batches = self.core._work._work.slots[slot].batches
+        batches = self.core._work._scheduler.slots[slot].batches
         return len(batches[0].indices) - batches[0].done if batches and self.given[slot] else 0
 
     def revoking(self, slot: int) -> bool:
         """Whether the core waits for a slot's `Claimed`."""
-        return self.core._work._work.slots[slot].revoking
+        return self.core._work._scheduler.slots[slot].revoking
 
     def held(self) -> int:
         """Tasks that the node holds."""

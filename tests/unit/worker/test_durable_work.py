@@ -27,7 +27,7 @@ from harness.worlds.worker import World
 from manyhands_shared.payloads import pickled as serial
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core.job_rules import Jobs
+from manyhands_worker.core.job_rules import JobRules
 from manyhands_worker.core.model import NO_RULES, Rules
 
 _TIMEOUT = {"timeout": 0.3}
@@ -325,7 +325,7 @@ def test_inherited_results_are_bounded_and_asked_for_again(
 
 
 def test_what_is_known_of_jobs_goes_with_their_broker() -> None:
-    jobs = Jobs(lambda job: False)
+    jobs = JobRules(lambda job: False)
     group = m.AssignGroup("j", 1, b"d" * 16, {"timeout": 2.0, "after": ["p"]}, [0], [b""])
     rules = jobs.rules(group)
     assert (rules.timeout, rules.after) == (2.0, ("p",))

@@ -1,8 +1,9 @@
 """From payloads to functions, arguments and results, in one of three ways.
 
-`Pickles` is the usual one. `ForeignPickles` serves a client of another Python: what went by reference
+`PickleCodec` is the usual one. `ForeignPickleCodec` serves a client of another Python: what went by
+reference
 loads everywhere, what went by value holds bytecode that this Python would crash on, and is refused.
-`Plain` serves safe jobs: functions by name, values in msgpack, no pickle anywhere.
+`SafeCodec` serves safe jobs: functions by name, values in msgpack, no pickle anywhere.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Codec(Protocol):
         """What a task returned."""
 
 
-class Pickles:
-    """Pickles of the same Python."""
+class PickleCodec:
+    """PickleCodec of the same Python."""
 
     pickles = True
     function = value = arguments = staticmethod(pickled.loads)
@@ -67,8 +68,8 @@ class Pickles:
         return Status.OK, payload
 
 
-class ForeignPickles(Pickles):
-    """Pickles that came from another Python, or go there."""
+class ForeignPickleCodec(PickleCodec):
+    """PickleCodec that came from another Python, or go there."""
 
     pickles = False
 
@@ -79,7 +80,7 @@ class ForeignPickles(Pickles):
     function = value = arguments = _loads
 
 
-class Plain:
+class SafeCodec:
     """Functions by name, among those on the list if there is one, and msgpack."""
 
     pickles = False

@@ -33,7 +33,7 @@ class ValueAway(BaseException):
         self.owner = owner
 
 
-class Bringer:
+class InputLoader:
     """The child's side: brings stored values from the node.
 
     Args:

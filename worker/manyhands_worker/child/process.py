@@ -13,8 +13,8 @@ from manyhands_shared.payloads import refs
 from manyhands_shared.processes import descriptors
 from manyhands_shared.processes.lifecycle import die_with_parent
 from manyhands_worker.child.attached_memory import leave_attached_memory_alone
-from manyhands_worker.child.input_loader import Bringer
-from manyhands_worker.child.runner import Limits, Runner
+from manyhands_worker.child.input_loader import InputLoader
+from manyhands_worker.child.runner import ChildLimits, Runner
 from manyhands_worker.child.subprocess_main import prepare_inner_processes
 from manyhands_worker.host.process_start import restore_environment
 from manyhands_worker.host.processes import (
@@ -47,7 +47,7 @@ class PoolChild(BaseProcess):
         slab: Any,
         marks: Any,
         tap: tuple[Connection[Any, Any], bytes],
-        limits: Limits,
+        limits: ChildLimits,
     ) -> None:
         super().__init__(name=f"manyhands-child-{slot}")
         self._socket = sock
@@ -76,10 +76,10 @@ class PoolChild(BaseProcess):
         control = words(self._control)
         slab, tap = SlabWriter(self._slab, control), Tap(*self._tap)
         segments = SegmentWriter(self._marks, self._limits.segment_bytes)
-        bringer = Bringer(self._limits.lender)
+        input_loader = InputLoader(self._limits.lender)
         if self._limits.lender:
-            refs.set_bring(bringer.bring)
-        runner = Runner(self._socket, control, slab, segments, tap, bringer, self._limits)
+            refs.set_bring(input_loader.bring)
+        runner = Runner(self._socket, control, slab, segments, tap, input_loader, self._limits)
         # A handler, for programs that tasks start would ignore what is ignored here.
         signal.signal(signal.SIGINT, runner.interrupt)
         os.register_at_fork(after_in_child=runner.disown)

@@ -18,8 +18,7 @@ from itertools import islice
 from types import FunctionType
 from typing import Any, NoReturn
 
-from manyhands_shared.payloads import pickled as serial
-from manyhands_shared.payloads import refs
+from manyhands_shared.payloads import pickled, refs
 from manyhands_shared.payloads.by_value.class_resolution import World
 from manyhands_shared.payloads.by_value.main_module import script
 from manyhands_shared.payloads.payload import Payload, total
@@ -29,8 +28,15 @@ from manyhands_shared.protocol.exceptions import of_exception
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child.allowed_functions import Patterns
-from manyhands_worker.child.codec import Codec, ForeignPickles, Packed, Pickles, Plain, too_large
-from manyhands_worker.child.input_loader import Bringer, ValueAway
+from manyhands_worker.child.codec import (
+    Codec,
+    ForeignPickleCodec,
+    Packed,
+    PickleCodec,
+    SafeCodec,
+    too_large,
+)
+from manyhands_worker.child.input_loader import InputLoader, ValueAway
 from manyhands_worker.child.loaded_functions import NOT_LOADED, Borrowing, Loaded
 from manyhands_worker.child.reuse import Fitness, Unfit
 from manyhands_worker.child_status import REVOKED
@@ -61,7 +67,7 @@ _PYTHON = ".".join(map(str, sys.version_info[:3]))
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ChildLimits:
     """What bounds a child. Sizes in bytes."""
 
     #: The largest single buffer of a result that can travel.
@@ -90,12 +96,12 @@ class Runner:
         slab: SlabWriter,
         segments: SegmentWriter,
         tap: Tap,
-        bringer: Bringer,
-        limits: Limits,
+        input_loader: InputLoader,
+        limits: ChildLimits,
     ) -> None:
         self._socket = sock
-        self._bringer = bringer
-        bringer.begun = lambda: self._calling
+        self._input_loader = input_loader
+        input_loader.begun = lambda: self._calling
         # Whether code of a task runs just now, and whether this is a process that a task has forked.
         self._calling = False
         self._forked = False
@@ -111,10 +117,10 @@ class Runner:
         self._limits = limits
         self._functions: FunctionCache[Loaded] = FunctionCache(limits.function_bytes)
         self._borrowing = Borrowing(limits.function_bytes)
-        self._codecs: dict[int, Codec] = {SAFE: Plain(limits.allowed)}
+        self._codecs: dict[int, Codec] = {SAFE: SafeCodec(limits.allowed)}
         if limits.allowed is None:
-            self._codecs[0] = Pickles()
-            self._codecs[FOREIGN] = ForeignPickles()
+            self._codecs[0] = PickleCodec()
+            self._codecs[FOREIGN] = ForeignPickleCodec()
         # The keys of initializers that were called, and for which function.
         self._initialised: dict[bytes, bytes] = {}
         # Of the function whose tasks ran last.
@@ -155,7 +161,7 @@ class Runner:
         self._control[READY] = 1
         while True:
             while not reader.ready:
-                self._bringer.wait(self._socket)
+                self._input_loader.wait(self._socket)
                 if not reader.fill():
                     return
                 if reader.partial is not None and self._control[CLAIM] != reader.partial[0]:
@@ -274,7 +280,7 @@ class Runner:
             if type(function) is Setup:
                 self._initialise(digest, function)
                 function = function.function
-            if type(payload) is bytes and serial.STACK_GLOBAL not in payload:
+            if type(payload) is bytes and pickled.STACK_GLOBAL not in payload:
                 args, kwargs = codec.arguments(payload)
             else:
                 args, kwargs = self._arguments(codec, payload, world)
@@ -287,8 +293,8 @@ class Runner:
                 end_fork(error)
             if isinstance(error, Unfit) and not called:
                 raise
-            if (away := self._bringer.away) is not None:
-                self._bringer.away = None
+            if (away := self._input_loader.away) is not None:
+                self._input_loader.away = None
                 raise away from None
             self._failed += 1
             return Status.RAISED, _failure(error, pickled=codec.pickles).encode()
@@ -300,18 +306,18 @@ class Runner:
         """From now on, tasks of another function run."""
         if world.main is not script.main:
             script.enter(world.main)
-        serial.arrive_at(world.running)
+        pickled.arrive_at(world.running)
         self._world = world
 
     def _arguments(self, codec: Codec, payload: Payload, world: World) -> Any:
         """Load arguments that may hold classes, or values that are stored elsewhere."""
-        serial.arrive_at(world.arguments)
+        pickled.arrive_at(world.arguments)
         try:
             arguments = codec.arguments(payload)
         finally:
-            serial.arrive_at(world.running)
-        if self._bringer.away is not None:
-            raise self._bringer.away  # code of the arguments' own has hidden it
+            pickled.arrive_at(world.running)
+        if self._input_loader.away is not None:
+            raise self._input_loader.away  # code of the arguments' own has hidden it
         return arguments
 
     def _call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -322,11 +328,11 @@ class Runner:
             self._calling = False
 
     def _load(self, codec: Codec, digest: bytes, loaded: Loaded) -> Callable[..., Any] | Setup:
-        serial.arrive_at(loaded.world)
+        pickled.arrive_at(loaded.world)
         try:
             return self._load_here(codec, digest, loaded)
         finally:
-            serial.arrive_at(loaded.world.running)
+            pickled.arrive_at(loaded.world.running)
 
     def _load_here(self, codec: Codec, digest: bytes, loaded: Loaded) -> Callable[..., Any] | Setup:
         brought = refs.brought()
@@ -341,8 +347,8 @@ class Runner:
             ) from None
         if loaded.counts:
             function = _inheriting(codec, function, loaded)
-        if self._bringer.away is not None:
-            raise self._bringer.away  # as in `_execute`
+        if self._input_loader.away is not None:
+            raise self._input_loader.away  # as in `_execute`
         if (
             isinstance(function, Setup)
             and self._initialised.get(function.key) == digest

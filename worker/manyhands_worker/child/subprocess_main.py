@@ -24,7 +24,7 @@ _PROGRAM = (
 )
 #: Files that are kept. A process may look for its own a while after it was started.
 _KEPT = 8
-_kept: deque[Path] = deque()
+_directories: deque[Path] = deque()
 
 
 def prepare_inner_processes() -> None:
@@ -64,9 +64,9 @@ def _write_main() -> Path | None:
         file.write(_dumps(names))
     path = Path(file.name).with_suffix(".py")
     path.write_text(_PROGRAM, encoding="utf-8")
-    _kept.append(path)
-    if len(_kept) > _KEPT:
-        old = _kept.popleft()
+    _directories.append(path)
+    if len(_directories) > _KEPT:
+        old = _directories.popleft()
         old.unlink(missing_ok=True)
         old.with_suffix(".pickle").unlink(missing_ok=True)
     return path

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from manyhands_shared.payloads.payload import Payload
 from manyhands_worker.core.model import Key
-from manyhands_worker.core.queue import Chunk
+from manyhands_worker.core.queue import QueuedTasks
 
 #: A task that has waited here for so long goes back to the broker.
 PATIENCE_SECONDS = 1.0
@@ -36,14 +36,14 @@ def whose(body: Payload) -> Value | None:
 
 @dataclass(slots=True)
 class _Wait:
-    """A chunk of one task, and whose value it waits for, since when."""
+    """One task, and whose value it waits for, since when."""
 
-    chunk: Chunk
+    queued: QueuedTasks
     owner: bytes
     since: float
 
 
-class Away:
+class AwaitingValues:
     """Tasks by the value that they wait for."""
 
     def __init__(self) -> None:
@@ -52,20 +52,20 @@ class Away:
     def __bool__(self) -> bool:
         return bool(self._waits)
 
-    def add(self, value: Value, chunk: Chunk, now: float) -> None:
+    def add(self, value: Value, queued: QueuedTasks, now: float) -> None:
         """A task waits for a value."""
-        self._waits.setdefault(value.key, []).append(_Wait(chunk, value.owner, now))
+        self._waits.setdefault(value.key, []).append(_Wait(queued, value.owner, now))
 
-    def arrived(self, value: bytes) -> list[Chunk]:
+    def arrived(self, value: bytes) -> list[QueuedTasks]:
         """A value is here, or never will be: take out the tasks that waited for it."""
-        return [wait.chunk for wait in self._waits.pop(value, ())]
+        return [wait.queued for wait in self._waits.pop(value, ())]
 
     def overdue(self, now: float) -> dict[bytes, set[Key]]:
         """The jobs, by owner of the value, of tasks that have waited too long."""
         found: dict[bytes, set[Key]] = {}
         for wait in self._all():
             if now >= wait.since + PATIENCE_SECONDS:
-                found.setdefault(wait.owner, set()).add(wait.chunk.key)
+                found.setdefault(wait.owner, set()).add(wait.queued.key)
         return found
 
     @property
@@ -77,23 +77,23 @@ class Away:
         """Take out the tasks of `key` that are in `wanted`; returns which were there."""
         gone = []
         for value, waits in list(self._waits.items()):
-            mine = [w for w in waits if w.chunk.key == key and w.chunk.indices[0] in wanted]
+            mine = [w for w in waits if w.queued.key == key and w.queued.indices[0] in wanted]
             if mine:
-                gone += [wait.chunk.indices[0] for wait in mine]
+                gone += [wait.queued.indices[0] for wait in mine]
                 self._waits[value] = [wait for wait in waits if wait not in mine]
                 if not self._waits[value]:
                     del self._waits[value]
         return gone
 
-    def take_all(self) -> list[Chunk]:
+    def take_all(self) -> list[QueuedTasks]:
         """Take out everything."""
-        chunks = list(self.chunks())
+        entries = list(self.entries())
         self._waits.clear()
-        return chunks
+        return entries
 
-    def chunks(self) -> Iterator[Chunk]:
+    def entries(self) -> Iterator[QueuedTasks]:
         """Everything in here."""
-        return (wait.chunk for wait in self._all())
+        return (wait.queued for wait in self._all())
 
     def _all(self) -> Iterator[_Wait]:
         return (wait for waits in self._waits.values() for wait in waits)

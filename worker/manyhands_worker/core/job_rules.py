@@ -32,7 +32,7 @@ class _Inheritance:
     parents: Parents | None = field(default=None)
 
 
-class Jobs:
+class JobRules:
     """Rules and inherited results by job.
 
     Args:

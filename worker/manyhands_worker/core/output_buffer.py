@@ -10,7 +10,7 @@ from manyhands_shared.protocol.messages import Output
 WAITING_CHARS = 4 << 20
 
 
-class Printed:
+class OutputBuffer:
     """Texts that wait for a link."""
 
     def __init__(self) -> None:

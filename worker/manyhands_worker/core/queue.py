@@ -1,6 +1,6 @@
 """The tasks that wait on a node for a slot.
 
-Tasks stay in the vectors they came in: a chunk is a vector of one job and attempt, of which the
+Tasks stay in the vectors they came in: `QueuedTasks` are a vector of one job and attempt, of which the
 front has been taken already. So a thousand no-op tasks cost two list slices, not a thousand objects.
 """
 
@@ -19,7 +19,7 @@ _BATCH_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
-class Chunk:
+class QueuedTasks:
     """Waiting tasks of one job and attempt; those before `start` are gone.
 
     `function` is a digest, `code` what it stands for, as soon as that is here.
@@ -40,7 +40,7 @@ class Chunk:
         return len(self.indices) - self.start
 
     def kind(self) -> tuple[Key, bytes, Rules, int, bool]:
-        """What tasks must have in common to share a chunk."""
+        """What tasks must have in common to share one `QueuedTasks`."""
         return self.key, self.function, self.rules, id(self.parents), self.alone
 
 
@@ -48,8 +48,8 @@ class TaskQueue:
     """Chunks in the order they should run, and apart from them those whose function is missing."""
 
     def __init__(self) -> None:
-        self._chunks: deque[Chunk] = deque()
-        self._missing: dict[bytes, list[Chunk]] = {}
+        self._entries: deque[QueuedTasks] = deque()
+        self._missing: dict[bytes, list[QueuedTasks]] = {}
         #: Tasks that could start now.
         self.ready = 0
         #: Tasks that wait for their function.
@@ -60,116 +60,120 @@ class TaskQueue:
         """All tasks in here."""
         return self.ready + self.parked
 
-    def append(self, chunk: Chunk) -> None:
+    def append(self, queued: QueuedTasks) -> None:
         """Add tasks behind all others."""
-        self.ready += len(chunk)
-        last = self._chunks[-1] if self._chunks else None
-        if last is not None and last.kind() == chunk.kind() and len(last) + len(chunk) <= MAX_TASKS:
+        self.ready += len(queued)
+        last = self._entries[-1] if self._entries else None
+        if (
+            last is not None
+            and last.kind() == queued.kind()
+            and len(last) + len(queued) <= MAX_TASKS
+        ):
             _forget_front(last)
-            last.indices += chunk.indices[chunk.start :]
-            last.bodies += chunk.bodies[chunk.start :]
+            last.indices += queued.indices[queued.start :]
+            last.bodies += queued.bodies[queued.start :]
         else:
-            self._chunks.append(chunk)
+            self._entries.append(queued)
 
-    def push_front(self, chunks: list[Chunk]) -> None:
+    def push_front(self, entries: list[QueuedTasks]) -> None:
         """Put tasks back before all others, in the given order."""
-        for chunk in reversed(chunks):
-            if len(chunk):
-                self.ready += len(chunk)
-                self._chunks.appendleft(chunk)
+        for queued in reversed(entries):
+            if len(queued):
+                self.ready += len(queued)
+                self._entries.appendleft(queued)
 
-    def park(self, chunk: Chunk) -> bool:
+    def park(self, queued: QueuedTasks) -> bool:
         """Keep tasks until `unpark`. Returns whether they are the first to miss their function."""
-        self.parked += len(chunk)
-        waiting = self._missing.setdefault(chunk.function, [])
-        waiting.append(chunk)
+        self.parked += len(queued)
+        waiting = self._missing.setdefault(queued.function, [])
+        waiting.append(queued)
         return len(waiting) == 1
 
     def unpark(self, function: bytes, code: Payload) -> None:
         """A function has come."""
-        for chunk in self._missing.pop(function, ()):
-            self.parked -= len(chunk)
-            chunk.code = code
-            self.append(chunk)
+        for queued in self._missing.pop(function, ()):
+            self.parked -= len(queued)
+            queued.code = code
+            self.append(queued)
 
     def missing(self) -> Iterator[bytes]:
         """The functions that tasks wait for."""
         return iter(self._missing)
 
-    def front(self) -> Chunk | None:
-        """The chunk whose tasks come next."""
-        return self._chunks[0] if self._chunks else None
+    def front(self) -> QueuedTasks | None:
+        """The vector whose tasks come next."""
+        return self._entries[0] if self._entries else None
 
     def take(self, count: int) -> tuple[list[int], list[Payload]]:
-        """Take up to `count` tasks, at least one, off the front chunk: indices and bodies."""
-        chunk = self._chunks[0]
-        start = chunk.start
-        bodies = chunk.bodies[start : start + count]
+        """Take up to `count` tasks, at least one, off the first vector: indices and bodies."""
+        queued = self._entries[0]
+        start = queued.start
+        bodies = queued.bodies[start : start + count]
         if set(map(type, bodies)) != {bytes}:
             bodies = bodies[: _within(bodies, _BATCH_BYTES)]
-        chunk.start += len(bodies)
+        queued.start += len(bodies)
         self.ready -= len(bodies)
-        if not len(chunk):
-            self._chunks.popleft()
-        return chunk.indices[start : start + len(bodies)], bodies
+        if not len(queued):
+            self._entries.popleft()
+        return queued.indices[start : start + len(bodies)], bodies
 
-    def take_first(self, key: Key, index: int) -> Chunk | None:
-        """Take out a task if it is the very first; returns it as a chunk of its own."""
-        chunk = self._chunks[0] if self._chunks else None
-        if chunk is None or chunk.key != key or chunk.indices[chunk.start] != index:
+    def take_first(self, key: Key, index: int) -> QueuedTasks | None:
+        """Take out a task if it is the very first; returns it as a vector of its own."""
+        queued = self._entries[0] if self._entries else None
+        if queued is None or queued.key != key or queued.indices[queued.start] != index:
             return None
         indices, bodies = self.take(1)
-        return replace(chunk, indices=indices, bodies=bodies, start=0)
+        return replace(queued, indices=indices, bodies=bodies, start=0)
 
     def take_back(self, count: int) -> list[tuple[Key, list[int]]]:
         """Take up to `count` tasks that would run last, those without a function before all."""
         taken: list[tuple[Key, list[int]]] = []
         for function in [*self._missing]:
-            chunks = self._missing[function]
-            while chunks and count:
-                part = _cut_end(chunks[-1], count)
+            entries = self._missing[function]
+            while entries and count:
+                part = _cut_end(entries[-1], count)
                 taken.append(part)
                 count -= len(part[1])
                 self.parked -= len(part[1])
-                if not len(chunks[-1]):
-                    chunks.pop()
-            if not chunks:
+                if not len(entries[-1]):
+                    entries.pop()
+            if not entries:
                 del self._missing[function]
-        while self._chunks and count:
-            part = _cut_end(self._chunks[-1], count)
+        while self._entries and count:
+            part = _cut_end(self._entries[-1], count)
             taken.append(part)
             count -= len(part[1])
             self.ready -= len(part[1])
-            if not len(self._chunks[-1]):
-                self._chunks.pop()
+            if not len(self._entries[-1]):
+                self._entries.pop()
         return taken
 
     def remove(self, key: Key, wanted: Collection[int]) -> list[int]:
         """Take out the tasks of `key` that are in `wanted`; returns which were there."""
         removed: list[int] = []
-        for chunk in self._chunks:
-            if chunk.key == key:
-                gone = _drop(chunk, wanted)
+        for queued in self._entries:
+            if queued.key == key:
+                gone = _drop(queued, wanted)
                 self.ready -= len(gone)
                 removed += gone
         if removed:
-            self._chunks = deque(chunk for chunk in self._chunks if len(chunk))
+            self._entries = deque(queued for queued in self._entries if len(queued))
         for function in [*self._missing]:
-            for chunk in self._missing[function]:
-                if chunk.key == key:
-                    gone = _drop(chunk, wanted)
+            for queued in self._missing[function]:
+                if queued.key == key:
+                    gone = _drop(queued, wanted)
                     self.parked -= len(gone)
                     removed += gone
-            self._missing[function] = [chunk for chunk in self._missing[function] if len(chunk)]
+            self._missing[function] = [queued for queued in self._missing[function] if len(queued)]
             if not self._missing[function]:
                 del self._missing[function]
         return removed
 
-    def chunks(self) -> Iterator[Chunk]:
-        """All chunks, waiting and parked."""
-        yield from self._chunks
-        for chunks in self._missing.values():
-            yield from chunks
+    def entries(self) -> Iterator[QueuedTasks]:
+        """All entries, waiting and parked."""
+        yield from self._entries
+        for entries in self._missing.values():
+            yield from entries
 
 
 def _within(bodies: list[Payload], limit: int) -> int:
@@ -182,24 +186,24 @@ def _within(bodies: list[Payload], limit: int) -> int:
     return len(bodies)
 
 
-def _cut_end(chunk: Chunk, count: int) -> tuple[Key, list[int]]:
-    at = max(chunk.start, len(chunk.indices) - count)
-    indices = chunk.indices[at:]
-    del chunk.indices[at:], chunk.bodies[at:]
-    return chunk.key, indices
+def _cut_end(queued: QueuedTasks, count: int) -> tuple[Key, list[int]]:
+    at = max(queued.start, len(queued.indices) - count)
+    indices = queued.indices[at:]
+    del queued.indices[at:], queued.bodies[at:]
+    return queued.key, indices
 
 
-def _forget_front(chunk: Chunk) -> None:
-    if chunk.start:
-        del chunk.indices[: chunk.start], chunk.bodies[: chunk.start]
-        chunk.start = 0
+def _forget_front(queued: QueuedTasks) -> None:
+    if queued.start:
+        del queued.indices[: queued.start], queued.bodies[: queued.start]
+        queued.start = 0
 
 
-def _drop(chunk: Chunk, wanted: Collection[int]) -> list[int]:
-    _forget_front(chunk)
-    gone = [index for index in chunk.indices if index in wanted]
+def _drop(queued: QueuedTasks, wanted: Collection[int]) -> list[int]:
+    _forget_front(queued)
+    gone = [index for index in queued.indices if index in wanted]
     if gone:
-        stay = [at for at, index in enumerate(chunk.indices) if index not in wanted]
-        chunk.indices = [chunk.indices[at] for at in stay]
-        chunk.bodies = [chunk.bodies[at] for at in stay]
+        stay = [at for at, index in enumerate(queued.indices) if index not in wanted]
+        queued.indices = [queued.indices[at] for at in stay]
+        queued.bodies = [queued.bodies[at] for at in stay]
     return gone

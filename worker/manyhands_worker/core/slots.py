@@ -18,7 +18,7 @@ from typing import NamedTuple
 from manyhands_shared.payloads.payload import Payload
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core.model import Batch, Key
-from manyhands_worker.core.queue import Chunk, TaskQueue
+from manyhands_worker.core.queue import QueuedTasks, TaskQueue
 
 BATCH_SECONDS = 0.010
 BATCH_TASKS = 512
@@ -77,7 +77,7 @@ class Slot:
         return [span for span in spans if span[1] < span[2]]
 
 
-class Dispatcher:
+class SlotScheduler:
     """The queue, the slots, and who gets what."""
 
     def __init__(self, slots: int) -> None:
@@ -99,49 +99,49 @@ class Dispatcher:
         return started
 
     def _fill(self, slot: Slot, now: float) -> Batch | None:
-        chunk = self.queue.front()
-        if chunk is None:
+        queued = self.queue.front()
+        if queued is None:
             return None
-        count = self._count(chunk)
-        if slot.batches and (chunk.alone or not self._short(slot.batches[0], chunk)):
+        count = self._count(queued)
+        if slot.batches and (queued.alone or not self._short(slot.batches[0], queued)):
             return None
-        if chunk.rules.tasks_per_child:
-            count = min(count, chunk.rules.tasks_per_child - slot.counted)
+        if queued.rules.tasks_per_child:
+            count = min(count, queued.rules.tasks_per_child - slot.counted)
             if count <= 0:
                 slot.worn = True
                 return None
         indices, bodies = self.queue.take(count)
         batch = Batch(
             slot.next_serial,
-            chunk.key,
-            chunk.function,
-            chunk.code,
-            chunk.parents,
-            chunk.rules,
+            queued.key,
+            queued.function,
+            queued.code,
+            queued.parents,
+            queued.rules,
             indices,
             bodies,
         )
         slot.next_serial += len(indices)
-        if chunk.rules.tasks_per_child:
+        if queued.rules.tasks_per_child:
             slot.counted += len(indices)
-            slot.worn = slot.counted >= chunk.rules.tasks_per_child
+            slot.worn = slot.counted >= queued.rules.tasks_per_child
         if not slot.batches:
             slot.progress = now
         slot.batches.append(batch)
         return batch
 
-    def _short(self, batch: Batch, chunk: Chunk) -> bool:
+    def _short(self, batch: Batch, queued: QueuedTasks) -> bool:
         """Whether both are known to be of short tasks."""
         known = self._seconds
         return all(
             known.get(function, BATCH_SECONDS) <= _SHORT_SECONDS
-            for function in (batch.function, chunk.function)
+            for function in (batch.function, queued.function)
         )
 
-    def _count(self, chunk: Chunk) -> int:
+    def _count(self, queued: QueuedTasks) -> int:
         """Tasks for the next batch."""
-        seconds = self._seconds.get(chunk.function)
-        if chunk.alone or seconds is None or seconds > _SHORT_SECONDS:
+        seconds = self._seconds.get(queued.function)
+        if queued.alone or seconds is None or seconds > _SHORT_SECONDS:
             return 1
         share = -(-self.queue.ready // len(self.slots))
         return max(1, min(BATCH_TASKS, share, int(BATCH_SECONDS / max(seconds, 1e-6))))
@@ -300,7 +300,7 @@ class Dispatcher:
             ]
             blamed = begun[0] if len(begun) == 1 else 0
         culprit = self.holder(number, blamed) if blamed else None
-        back: list[Chunk] = []
+        back: list[QueuedTasks] = []
         lost: list[tuple[Key, list[int]]] = []
         for batch, low, high in slot.open_tasks():
             behind = min(max(claim + 1 - batch.first, low), high)
@@ -338,9 +338,9 @@ class Dispatcher:
             slot.counted -= count
 
 
-def _part(batch: Batch, low: int, high: int) -> Chunk:
+def _part(batch: Batch, low: int, high: int) -> QueuedTasks:
     """Tasks of a batch, by offset, as they were in the queue."""
-    return Chunk(
+    return QueuedTasks(
         batch.key,
         batch.function,
         batch.indices[low:high],

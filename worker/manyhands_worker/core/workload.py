@@ -30,14 +30,14 @@ from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import effects, events
-from manyhands_worker.core.awaiting_values import Away, Value, whose
+from manyhands_worker.core.awaiting_values import AwaitingValues, Value, whose
 from manyhands_worker.core.held_results import HeldResults, as_sent
-from manyhands_worker.core.job_rules import Jobs
+from manyhands_worker.core.job_rules import JobRules
 from manyhands_worker.core.model import HeldResult, Key
 from manyhands_worker.core.outbox import Ended, Outbox
-from manyhands_worker.core.output_buffer import Printed
-from manyhands_worker.core.queue import Chunk
-from manyhands_worker.core.slots import Disorder, Dispatcher
+from manyhands_worker.core.output_buffer import OutputBuffer
+from manyhands_worker.core.queue import QueuedTasks
+from manyhands_worker.core.slots import Disorder, SlotScheduler
 from manyhands_worker.core.task_set import TaskSet
 from manyhands_worker.function_cache import FunctionCache
 
@@ -57,13 +57,13 @@ class Workload:
         self._safe = safe
         self._out = out
         self._owned = TaskSet()
-        self._work = Dispatcher(slots)
+        self._scheduler = SlotScheduler(slots)
         self._outbox = Outbox()
         self._held_results = HeldResults()
-        self._away = Away()
+        self._away = AwaitingValues()
         self._functions: FunctionCache[Payload] = FunctionCache(FUNCTION_BYTES)
-        self._jobs = Jobs(self._owned.has_job)
-        self._printed = Printed()
+        self._jobs = JobRules(self._owned.has_job)
+        self._printed = OutputBuffer()
         # Tasks in slots that were cancelled or dropped: to be killed if they run.
         self._doomed = TaskSet()
         # How many tasks a Recall asked for, while some are still to be taken from slots.
@@ -80,7 +80,7 @@ class Workload:
     @property
     def running(self) -> int:
         """Slots that have tasks."""
-        return sum(bool(slot.batches) for slot in self._work.slots)
+        return sum(bool(slot.batches) for slot in self._scheduler.slots)
 
     def holding(self) -> list[m.Span]:
         """Everything held, for a hello."""
@@ -88,7 +88,7 @@ class Workload:
 
     def deadline(self, now: float) -> float | None:
         """When `rebalance` has something to do, if nothing else happens."""
-        return self._work.next_stuck(now)
+        return self._scheduler.next_stuck(now)
 
     @property
     def overdue_at(self) -> float | None:
@@ -111,7 +111,7 @@ class Workload:
             text = f"the broker does not keep {count} tasks; dropping them"
             self._out.append(effects.Log(logging.WARNING, text))
         for key, indices in dropped.items():
-            self._work.queue.remove(key, indices)
+            self._scheduler.queue.remove(key, indices)
             self._away.remove(key, indices)
             self._doom(key, indices)
         for key, indices in self._held_results.tasks():
@@ -121,7 +121,7 @@ class Workload:
         self._out.append(effects.Free(self._outbox.restart(self._owned.has)))
         for ended in self._held_results.again():
             self._outbox.add(ended)
-        for digest in self._work.queue.missing():
+        for digest in self._scheduler.queue.missing():
             self._send(m.Need(digest))
 
     def function(self, message: m.Function) -> None:
@@ -131,7 +131,7 @@ class Workload:
             return
         payload = message.bodies[0]
         self._functions.put(message.digest, payload, nbytes(payload))
-        self._work.queue.unpark(message.digest, payload)
+        self._scheduler.queue.unpark(message.digest, payload)
 
     def given(self, message: m.Given) -> None:
         """Results of the jobs that a job comes after."""
@@ -162,15 +162,17 @@ class Workload:
                 continue
             if indices:
                 parents = self._jobs.parents(group.job, group.function, rules)
-                chunk = Chunk(key, group.function, indices, bodies, rules=rules, parents=parents)
-                self._enqueue(chunk)
+                queued = QueuedTasks(
+                    key, group.function, indices, bodies, rules=rules, parents=parents
+                )
+                self._enqueue(queued)
 
-    def _enqueue(self, chunk: Chunk) -> None:
-        if chunk.function in self._functions:
-            chunk.code = self._functions.get(chunk.function)
-            self._work.queue.append(chunk)
-        elif self._work.queue.park(chunk):
-            self._send(m.Need(chunk.function))
+    def _enqueue(self, queued: QueuedTasks) -> None:
+        if queued.function in self._functions:
+            queued.code = self._functions.get(queued.function)
+            self._scheduler.queue.append(queued)
+        elif self._scheduler.queue.park(queued):
+            self._send(m.Need(queued.function))
 
     def acknowledge(self, seq: int) -> None:
         """The broker has all results up to `seq`."""
@@ -205,15 +207,16 @@ class Workload:
     def cancel(self, spans: list[m.Span]) -> None:
         """End tasks: those that wait now, those in slots as soon as they are reached."""
         for key, indices in self._owned.matching(spans):
-            waiting = self._work.queue.remove(key, indices) + self._free_held_results(key, indices)
+            waiting = self._scheduler.queue.remove(key, indices)
+            waiting += self._free_held_results(key, indices)
             waiting += self._away.remove(key, indices)
             self._end(key, waiting, Status.CANCELLED, _CANCELLED)
             self._doom(key, indices)
 
     def _doom(self, key: Key, indices: set[int]) -> None:
         """Get tasks out of the slots: back into the queue unstarted, or killed."""
-        for slot in self._work.slots:
-            inside = self._work.in_slot(slot.number, key, indices)
+        for slot in self._scheduler.slots:
+            inside = self._scheduler.in_slot(slot.number, key, indices)
             if inside:
                 self._doomed.add(key, inside)
                 self._revoke(slot.number)
@@ -221,18 +224,18 @@ class Workload:
     def recall(self, count: int, now: float) -> None:
         """Give back up to `count` unstarted tasks, those behind a slow one too."""
         self._recalled += count
-        if self._work.queue.waiting < self._recalled:
-            for slot in self._work.stuck(now):
+        if self._scheduler.queue.waiting < self._recalled:
+            for slot in self._scheduler.stuck(now):
                 self._revoke(slot.number)
         self._answer_recall()
 
     def _answer_recall(self) -> None:
-        if self._recalled and not self._work.revoking():
+        if self._recalled and not self._scheduler.revoking():
             self._give_back(self._recalled)
             self._recalled = 0
 
     def _give_back(self, count: int) -> None:
-        taken = self._work.queue.take_back(count)
+        taken = self._scheduler.queue.take_back(count)
         for key, indices in taken:
             self._owned.discard(key, indices)
         self._send(m.Returned([m.Span(job, attempt, part) for (job, attempt), part in taken]))
@@ -241,7 +244,7 @@ class Workload:
 
     def worn(self, event: events.Finished) -> str:
         """A task has done to a child what makes it unfit for others. Returns that, for people."""
-        job = self._work.worn(event.slot)
+        job = self._scheduler.worn(event.slot)
         who = f"a task of job {job}" if job else "a task"
         return f"replacing the child of slot {event.slot}: {who} {event.worn}"
 
@@ -251,7 +254,7 @@ class Workload:
             return
         waits = self._waits(event) if REVOKED in event.statuses else None
         try:
-            key, indices, statuses, bodies = self._work.finished(
+            key, indices, statuses, bodies = self._scheduler.finished(
                 event.slot, event.first, event.statuses, event.bodies, event.seconds, now
             )
         except Disorder as error:
@@ -275,40 +278,31 @@ class Workload:
             statuses = bytes(statuses[at] for at in stay)
             bodies = [bodies[at] for at in stay]
         if indices:
-            self._outbox.add(
-                Ended(
-                    key,
-                    indices,
-                    statuses,
-                    bodies,
-                    event.seconds,
-                    event.nbytes,
-                    event.frames,
-                    event.blocks,
-                )
-            )
+            took, weight = event.seconds, (event.nbytes, event.frames)
+            self._outbox.add(Ended(key, indices, statuses, bodies, took, *weight, event.blocks))
         else:
             self._out.append(effects.Free(event.blocks))
-        if late:  # cancelled, and done before that took effect: nobody need fetch the result
+        # Cancelled, and done before that took effect: no client need fetch the result.
+        if late:
             self.cancel([m.Span(*key, late)])
 
     def _waits(self, event: events.Finished) -> tuple[tuple[Key, int], Value] | None:
         """The task that a child gives back for a value has not come, and what it says of the value."""
         place = event.statuses.find(REVOKED)
-        task = self._work.holder(event.slot, event.first + place)
+        task = self._scheduler.holder(event.slot, event.first + place)
         value = whose(event.bodies[place])
         return None if task is None or value is None else (task, value)
 
     def _put_away(self, task: tuple[Key, int], value: Value, now: float) -> None:
-        chunk = self._work.queue.take_first(*task)
-        if chunk is not None and self._owned.has(*task) and not self._doomed.has(*task):
-            self._away.add(value, chunk, now)
-        elif chunk is not None:
-            self._work.queue.push_front([chunk])
+        queued = self._scheduler.queue.take_first(*task)
+        if queued is not None and self._owned.has(*task) and not self._doomed.has(*task):
+            self._away.add(value, queued, now)
+        elif queued is not None:
+            self._scheduler.queue.push_front([queued])
 
     def arrived(self, key: bytes) -> None:
         """A value is here, or never will be: what waited for it can be tried again."""
-        self._work.queue.push_front(self._away.arrived(key))
+        self._scheduler.queue.push_front(self._away.arrived(key))
 
     def return_overdue(self, now: float) -> None:
         """Give back jobs that wait for values for too long; the broker knows when to send them again."""
@@ -318,7 +312,7 @@ class Workload:
             self._send(m.Unheard(owner))
             spans = []
             for key in keys:
-                indices = self._work.queue.remove(key, _ANY) + self._away.remove(key, _ANY)
+                indices = self._scheduler.queue.remove(key, _ANY) + self._away.remove(key, _ANY)
                 self._owned.discard(key, indices)
                 parts = range(0, len(indices), MAX_TASKS)
                 spans += [m.Span(*key, indices[at : at + MAX_TASKS]) for at in parts]
@@ -329,8 +323,8 @@ class Workload:
     ) -> None:
         """Keep results that are to be fetched, of tasks that are not given up meanwhile."""
         pairs = zip(indices, statuses, strict=True)
-        kept = [index for index, status in pairs if status == Status.HELD]
-        for index, result in zip(kept, results, strict=True):
+        held = [index for index, status in pairs if status == Status.HELD]
+        for index, result in zip(held, results, strict=True):
             if self._owned.has(key, index):
                 result.admit(self._jobs.fetch_key(key[0]))
                 self._held_results.add(key, index, result)
@@ -339,16 +333,16 @@ class Workload:
 
     def printed(self, event: events.Printed) -> None:
         """A task has printed something."""
-        task = self._work.holder(event.slot, event.serial)
+        task = self._scheduler.holder(event.slot, event.serial)
         if task is not None and self._owned.has(*task):
             (job, attempt), index = task
             self._printed.add(m.Output(job, attempt, index, event.text))
 
     def claimed(self, event: events.Claimed) -> None:
         """What a slot had not started is back; of what it had, the doomed one is killed."""
-        self._work.claimed(event.slot, event.claim)
+        self._scheduler.claimed(event.slot, event.claim)
         self._end_doomed()
-        running = self._work.holder(event.slot, event.claim)
+        running = self._scheduler.holder(event.slot, event.claim)
         if running is not None and self._doomed.has(*running):
             self._kill(event.slot)
         self._answer_recall()
@@ -356,17 +350,19 @@ class Workload:
     def _end_doomed(self) -> None:
         """Doomed tasks that are back in the queue end there."""
         for key, indices in self._doomed.items():
-            out = self._work.queue.remove(key, indices)
+            out = self._scheduler.queue.remove(key, indices)
             self._doomed.discard(key, out)
             self._end(key, out, Status.CANCELLED, _CANCELLED)
 
     def born(self, slot: int) -> None:
         """A slot has a fresh child."""
-        self._work.born(slot)
+        self._scheduler.born(slot)
 
     def died(self, event: events.Died) -> str:
         """A child died. Returns what happened, for people, with the task that it was running."""
-        culprit, lost = self._work.died(event.slot, event.claim, event.blamed, asked=event.asked)
+        culprit, lost = self._scheduler.died(
+            event.slot, event.claim, event.blamed, asked=event.asked
+        )
         text = event.text
         for key, indices in lost:
             doomed = [index for index in indices if self._doomed.has(key, index)]
@@ -418,39 +414,39 @@ class Workload:
         """Give the slots what they can take, unless the broker is far behind with its acks."""
         if self._outbox.nbytes > UNACKNOWLEDGED_BYTES:
             return
-        for number, batch in self._work.next_batches(now):
+        for number, batch in self._scheduler.next_batches(now):
             self._out.append(effects.Start(number, batch))
 
     def rebalance(self, now: float) -> None:
         """Replace worn children; take tasks from behind a slow one if a slot is idle."""
-        for number in self._work.worn_out():
+        for number in self._scheduler.worn_out():
             self._out.append(effects.Retire(number))
-        if self._work.idle():
-            for slot in self._work.stuck(now):
+        if self._scheduler.idle():
+            for slot in self._scheduler.stuck(now):
                 self._revoke(slot.number)
 
     def _revoke(self, number: int) -> None:
-        limit = self._work.begin_revoke(number)
+        limit = self._scheduler.begin_revoke(number)
         if limit is not None:
             self._out.append(effects.Revoke(number, limit))
 
     def _kill(self, number: int) -> None:
-        self._work.condemn(number)
+        self._scheduler.condemn(number)
         self._out.append(effects.Kill(number))
 
     # Leaving
 
     def begin_drain(self) -> None:
         """Take back from the slots what they have not started."""
-        for slot in self._work.slots:
+        for slot in self._scheduler.slots:
             if slot.unstarted():
                 self._revoke(slot.number)
 
     def return_waiting(self) -> None:
         """Give everything that waits back to the broker."""
-        self._work.queue.push_front(self._away.take_all())
-        if self._work.queue.waiting:
-            self._give_back(self._work.queue.waiting)
+        self._scheduler.queue.push_front(self._away.take_all())
+        if self._scheduler.queue.waiting:
+            self._give_back(self._scheduler.queue.waiting)
 
     def _send(self, message: m.Message) -> None:
         self._out.append(effects.Send(message))
@@ -462,13 +458,13 @@ class Workload:
             AssertionError: one is broken.
         """
         places: dict[Key, list[int]] = {}
-        queue = self._work.queue
-        for chunk in queue.chunks():
-            places.setdefault(chunk.key, []).extend(chunk.indices[chunk.start :])
+        queue = self._scheduler.queue
+        for queued in queue.entries():
+            places.setdefault(queued.key, []).extend(queued.indices[queued.start :])
         assert sum(map(len, places.values())) == queue.waiting, "the queue miscounts"
-        for chunk in self._away.chunks():
-            places.setdefault(chunk.key, []).extend(chunk.indices)
-        for slot in self._work.slots:
+        for queued in self._away.entries():
+            places.setdefault(queued.key, []).extend(queued.indices)
+        for slot in self._scheduler.slots:
             for batch, low, high in slot.open_tasks():
                 places.setdefault(batch.key, []).extend(batch.indices[low:high])
         entries = self._outbox.entries()

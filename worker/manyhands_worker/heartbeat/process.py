@@ -53,7 +53,7 @@ class Target:
     key: bytes
 
 
-class Board:
+class SharedStatus:
     """The memory that a node and its heartbeat share. The node writes, the heartbeat reads.
 
     A target is guarded by a version, odd while it is being written.
@@ -115,31 +115,29 @@ class Heartbeat(BaseProcess):
     """The heartbeat process of one node.
 
     Args:
-        raw: the shared memory of a `Board`.
+        raw: the shared memory of a `SharedStatus`.
         boot_id: the node's.
         scratch: a directory of the node's own, removed if the node could not do so itself.
-        enclosure: the control group of the node's children, emptied and removed likewise.
+        cgroup: the control group of the node's children, emptied and removed likewise.
     """
 
-    def __init__(
-        self, raw: Any, boot_id: bytes, scratch: str, enclosure: Path | None = None
-    ) -> None:
+    def __init__(self, raw: Any, boot_id: bytes, scratch: str, cgroup: Path | None = None) -> None:
         super().__init__(name="manyhands-heartbeat")
         self._raw = raw
         self._boot_id = boot_id
         self._scratch = scratch
-        self._enclosure = enclosure
+        self._cgroup = cgroup
 
     @classmethod
     def launch(
-        cls, board: Board, boot_id: bytes, scratch: str, enclosure: Path | None = None
+        cls, status: SharedStatus, boot_id: bytes, scratch: str, cgroup: Path | None = None
     ) -> Heartbeat:
         """Start one.
 
         Raises:
             OSError, EOFError: the system does not give a process.
         """
-        process = cls(board.raw, boot_id, scratch, enclosure)
+        process = cls(status.raw, boot_id, scratch, cgroup)
         with starting():
             process.start()
         return process
@@ -149,12 +147,12 @@ class Heartbeat(BaseProcess):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         let_fork_server_go()
-        board = Board(self._raw)
+        status = SharedStatus(self._raw)
         node = parent_process()
-        if node is not None and self._send_until_dead(board, node.pid or 0, node.sentinel):
-            self._sweep(board)
+        if node is not None and self._send_until_dead(status, node.pid or 0, node.sentinel):
+            self._sweep(status)
 
-    def _send_until_dead(self, board: Board, node: int, sentinel: int) -> bool:
+    def _send_until_dead(self, status: SharedStatus, node: int, sentinel: int) -> bool:
         """Send while all is well. Returns whether it is the node that has died."""
         server = os.getppid()
         # It is there from the start to sweep up, but what costs time waits: a node's first task
@@ -163,20 +161,20 @@ class Heartbeat(BaseProcess):
             return True
         figures, sender = _Figures(node), _Sender(self._boot_id)
         while True:
-            target = board.target()
+            target = status.target()
             pause = _IDLE_SECONDS if target is None else target.interval
             if wait([sentinel], timeout=pause):
                 return True
             if os.getppid() != server:
                 return False  # the fork server is dead, and the node starts another of these
             if target is not None and target.port:
-                sender.send(target, board, figures.take(board.children()))
+                sender.send(target, status, figures.take(status.children()))
 
-    def _sweep(self, board: Board) -> None:
-        for pid in board.children():
+    def _sweep(self, status: SharedStatus) -> None:
+        for pid in status.children():
             kill_orphans(pid)
-        if self._enclosure is not None:
-            sweep(self._enclosure)
+        if self._cgroup is not None:
+            sweep(self._cgroup)
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -193,16 +191,18 @@ class _Sender:
         self._target: Target | None = None
         self._socket: socket.socket | None = None
 
-    def send(self, target: Target, board: Board, figures: tuple[float, int, int, float]) -> None:
+    def send(
+        self, target: Target, status: SharedStatus, figures: tuple[float, int, int, float]
+    ) -> None:
         """Send one datagram. What does not go out is lost: there will be another."""
         # Looking a name up may take long or fail; the next beat tries again.
         with contextlib.suppress(OSError):
             if target != self._target or self._socket is None:
                 self._connect(target)
             if self._socket is not None:
-                turns, running = board.loop()
+                turns, running = status.loop()
                 datagram = self._beat.Beat(
-                    target.row, self._boot_id, board.next_counter(), turns, running, *figures
+                    target.row, self._boot_id, status.next_counter(), turns, running, *figures
                 )
                 self._socket.send(self._beat.encode(datagram, target.key))
 

@@ -9,7 +9,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from manyhands_worker.core import events
-from manyhands_worker.heartbeat.process import Board, Heartbeat, Target
+from manyhands_worker.heartbeat.process import Heartbeat, SharedStatus, Target
 from manyhands_worker.host.directories import mend
 from manyhands_worker.host.processes import describe_exit, kill_group
 
@@ -17,7 +17,7 @@ _RESTART_DELAY = 0.5
 _LEAVE_SECONDS = 2.0
 
 
-class Guard:
+class HeartbeatSupervisor:
     """Starts the heartbeat process, and again whenever it died.
 
     Without `beats` the process sends nothing, but still sweeps up behind a node that was killed.
@@ -29,13 +29,13 @@ class Guard:
         selector: selectors.BaseSelector,
         *,
         beats: bool,
-        enclosure: Path | None = None,
+        cgroup: Path | None = None,
     ) -> None:
-        self.board = Board()
+        self.status = SharedStatus()
         self._boot_id = boot_id
         self._selector = selector
         self._beats = beats
-        self._enclosure = enclosure
+        self._cgroup = cgroup
         self._process: Heartbeat | None = None
         self._pids: list[int] = []
         self._events: list[events.Event] = []
@@ -54,13 +54,13 @@ class Guard:
     def aim(self, target: Target) -> None:
         """Send heartbeats to `target` from now on."""
         if self._beats:
-            self.board.aim(target)
+            self.status.aim(target)
 
     def turn(self, now: float, pids: list[int]) -> list[events.Event]:
         """Start the process if it is time; note the pool's children. Returns what happened."""
         if pids != self._pids:
             self._pids = pids
-            self.board.set_children(pids)
+            self.status.set_children(pids)
         if self._start_at is not None and now >= self._start_at:
             self._start(now)
         events, self._events = self._events, []
@@ -69,7 +69,7 @@ class Guard:
     def _start(self, now: float) -> None:
         try:
             self._process = Heartbeat.launch(
-                self.board, self._boot_id, util.get_temp_dir(), self._enclosure
+                self.status, self._boot_id, util.get_temp_dir(), self._cgroup
             )
         except (OSError, EOFError) as error:
             mended = mend()

@@ -19,7 +19,7 @@ _LEAVE_SECONDS = 2.0
 _LOOK_SECONDS = 0.01
 
 
-class Enclosure:
+class ChildCgroup:
     """A control group of the node's own with one below it for each child.
 
     Args:
@@ -31,7 +31,7 @@ class Enclosure:
         self._leaving: list[Path] = []
 
     @classmethod
-    def make(cls) -> Enclosure | None:
+    def make(cls) -> ChildCgroup | None:
         """Make one below the group of this process; None: that may not be."""
         here = _own_group()
         if here is None:

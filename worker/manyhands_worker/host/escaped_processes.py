@@ -20,7 +20,7 @@ from manyhands_worker.host.processes import kill_orphans
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-class Strays:
+class EscapedProcesses:
     """Process groups of strays, and which child each was seen below; 0: the node itself."""
 
     #: There is no control group.

@@ -42,7 +42,7 @@ class SlabError(Exception):
     """What a child says about its slab is not so."""
 
 
-class Piece(ctypes.Structure):
+class _Step(ctypes.Structure):
     """What a slab is an array of: the interpreter makes room for as many arguments as it has items."""
 
     _fields_ = [("bytes", ctypes.c_ubyte * _STEP)]
@@ -93,7 +93,7 @@ def new_slab(size: int) -> Any:
     Raises:
         OSError: the system does not give it.
     """
-    slab = RawArray(Piece, _Untouched(size // _STEP))
+    slab = RawArray(_Step, _Untouched(size // _STEP))
     # An array freed earlier may have left its pages behind.
     if sys.platform == "linux":
         start, length = _whole_pages(ctypes.addressof(slab), size)

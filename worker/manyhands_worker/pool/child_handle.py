@@ -17,7 +17,7 @@ from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_shared.shm import Lender, cut, fits, forget, shared_view, span
 from manyhands_worker.child.process import PoolChild
-from manyhands_worker.child.runner import Limits
+from manyhands_worker.child.runner import ChildLimits
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core.events import Finished, Printed
 from manyhands_worker.core.model import Batch, Block
@@ -66,7 +66,7 @@ class ChildHandle:
         self,
         slot: int,
         slab_bytes: int,
-        limits: Limits,
+        limits: ChildLimits,
         lender: Lender | None = None,
         server: ResultServer | None = None,
     ) -> None:
@@ -391,7 +391,7 @@ class ChildHandle:
             parts += self.output.finish()
         return [Printed(self.slot, number, text) for number, text in parts]
 
-    def obituary(self, oom: str = "") -> str:
+    def describe_death(self, oom: str = "") -> str:
         """How it died, in one line. Only for a child that is dead. `oom`: words for what shot it."""
         code = self.process.exitcode
         text = f"child {self.pid} {oom or describe_exit(code)}"
@@ -404,7 +404,7 @@ class ChildHandle:
             text += f" after {seconds:.1f} s"
         return f"{text}, RSS {self.rss // _MIB} MiB" if self.rss else text
 
-    def bury(self) -> None:
+    def release(self) -> None:
         """Give back everything of a dead child, and kill what it left running."""
         self.closed = True
         kill_orphans(self.pid)

@@ -17,7 +17,7 @@ from manyhands_worker.host.cgroup import memory_files
 _RECENT_SECONDS = 2.0
 
 
-class OomWatch:
+class OomDetector:
     """Compares the count of such kills with what it was a moment ago."""
 
     def __init__(self, files: list[str] | None = None) -> None:

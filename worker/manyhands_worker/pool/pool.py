@@ -33,18 +33,18 @@ from manyhands_shared.processes import descriptors
 from manyhands_shared.protocol.wire import MAX_FRAME_BYTES
 from manyhands_shared.shm import Lender
 from manyhands_worker.child.allowed_functions import Patterns
-from manyhands_worker.child.runner import Limits
+from manyhands_worker.child.runner import ChildLimits
 from manyhands_worker.core import events
 from manyhands_worker.core.model import Batch
 from manyhands_worker.host.cgroup import is_memory_short, usable_memory
-from manyhands_worker.host.child_cgroups import Enclosure
+from manyhands_worker.host.child_cgroups import ChildCgroup
 from manyhands_worker.host.directories import leave_removed_directory, mend
-from manyhands_worker.host.escaped_processes import Strays
+from manyhands_worker.host.escaped_processes import EscapedProcesses
 from manyhands_worker.host.processes import usable_cores
 from manyhands_worker.ipc.control_block import SETTLE_SECONDS
 from manyhands_worker.ipc.slab import slab_size
 from manyhands_worker.pool.child_handle import ChildHandle
-from manyhands_worker.pool.oom import OomWatch
+from manyhands_worker.pool.oom import OomDetector
 
 if TYPE_CHECKING:
     from manyhands_worker.values.result_server import ResultServer
@@ -92,7 +92,7 @@ class NodePool:
         lender: Lender | None = None,
         server: ResultServer | None = None,
         allowed: Patterns | None = None,
-        reach: Enclosure | Strays | None = None,
+        reach: ChildCgroup | EscapedProcesses | None = None,
     ) -> None:
         self._selector = selector
         self._reach = reach
@@ -101,7 +101,7 @@ class NodePool:
         threads = max(1, usable_cores() // slots)
         segment_bytes = usable_memory() // 2 // slots
         address = "" if lender is None else lender.address
-        self._limits = Limits(
+        self._limits = ChildLimits(
             frame_bytes,
             CHILD_FUNCTION_BYTES,
             threads,
@@ -125,7 +125,7 @@ class NodePool:
         self._sampled_at = self._weighed_at = 0.0
         self._is_memory_short = False
         self._due = 0.0
-        self._oom = OomWatch()
+        self._oom = OomDetector()
         self._told_of_slab = False
         # Children in a row that never were ready, and whether the node is known to have none.
         self._barren = 0
@@ -372,10 +372,10 @@ class NodePool:
             self._doubtful.pop(child, None)
             self._pids = None
             if self._leaving.pop(child, None) is None:
-                self._mourn(child)
+                self._report_death(child)
             if not child.output.ended():
                 self._selector.unregister(child.output.fd)
-            self._bury(child)
+            self._release(child)
 
         return handle
 
@@ -385,12 +385,12 @@ class NodePool:
         if self._reach is not None:
             self._reach.kill(child.pid)
 
-    def _bury(self, child: ChildHandle) -> None:
-        child.bury()
+    def _release(self, child: ChildHandle) -> None:
+        child.release()
         if self._reach is not None:
             self._reach.leave(child.pid)
 
-    def _mourn(self, child: ChildHandle) -> None:
+    def _report_death(self, child: ChildHandle) -> None:
         """A child that should have lived is dead."""
         slot = child.slot
         if not child.closed:
@@ -407,7 +407,7 @@ class NodePool:
         if healthy or child.asked:
             self._failures[slot] = 0
         if not (child.ready or child.asked):
-            self._failed(child.obituary())
+            self._failed(child.describe_death())
         # The first is replaced at once; those that die again and again while young must wait.
         delay = self._next_delay(slot) if not child.asked and not healthy else 0.0
         self._births[slot] = now + (delay if self._failures[slot] > 2 else 0.0)
@@ -424,7 +424,7 @@ class NodePool:
                 slot,
                 child.claim,
                 blamed,
-                child.obituary(oom),
+                child.describe_death(oom),
                 child.asked,
                 0.0 if in_time else timeout,
                 words,
@@ -449,7 +449,7 @@ class NodePool:
                 self._selector.unregister(child.output.fd)
         for child in everyone:
             if wait([child.sentinel], timeout=_LEAVE_SECONDS):
-                self._bury(child)
+                self._release(child)
         if self._reach is not None:
             self._reach.close()
         self._children = [None] * len(self._children)

@@ -27,7 +27,7 @@ from manyhands_worker.values.file_descriptors import Files
 _SHARE = 4
 
 
-class Data:
+class InputStore:
     """The node's side.
 
     Args:

@@ -195,7 +195,7 @@ def test_of_many_short_tasks_the_one_that_closes_all_is_found(rig: Any) -> None:
     pool.outcome(pool.submit(perhaps, False, count=100))
     numbers = pool.submit(perhaps, False, count=20)
     culprit = pool.submit(perhaps, True)
-    assert len(pool.work.queue._chunks) == 1, "they come in batches"
+    assert len(pool.work.queue._entries) == 1, "they come in batches"
     assert pool.outcome(numbers) == [(Status.OK, 1)] * 20
     assert pool.outcome(culprit)[0][0] == Status.CRASHED
 

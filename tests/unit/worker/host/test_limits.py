@@ -17,7 +17,7 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.host import cgroup, describe
 from manyhands_worker.host.processes import usable_cores
-from manyhands_worker.pool.oom import OomWatch
+from manyhands_worker.pool.oom import OomDetector
 
 _MIB = 1 << 20
 
@@ -135,7 +135,7 @@ def _counter(path: Path, count: int) -> None:
 def test_a_kill_for_lack_of_memory_explains_one_death_and_not_for_ever(tmp_path: Path) -> None:
     path = tmp_path / "memory.events"
     _counter(path, 3)
-    watch = OomWatch([str(tmp_path / "absent"), str(path)])
+    watch = OomDetector([str(tmp_path / "absent"), str(path)])
     assert not watch.explains(1.0)
     _counter(path, 4)
     assert watch.explains(1.5)
@@ -149,7 +149,7 @@ def test_a_kill_for_lack_of_memory_explains_one_death_and_not_for_ever(tmp_path:
 
 
 def test_without_any_counter_nothing_is_claimed(tmp_path: Path) -> None:
-    watch = OomWatch([str(tmp_path / "absent")])
+    watch = OomDetector([str(tmp_path / "absent")])
     assert not watch.explains(1.0)
     watch.close()
 
