@@ -1,14 +1,14 @@
-"""Whether to look again and again for what is about to come, instead of going to sleep.
+"""Whether to spin for what is about to come, instead of going to sleep.
 
-Whoever sleeps must be woken, and so must the processor that it slept on: 50 µs on a virtual machine, of
-which the one who wakes pays a part. Where looks turn out to be in vain, they become rarer.
+A thread that sleeps must be woken, and so must the processor that it slept on. That takes 50 µs on a
+virtual machine, and the thread that wakes it pays a part. Where spinning fails, it becomes rarer.
 """
 
 from __future__ import annotations
 
 import os
 
-#: After looks in vain, at most so many waits are left to sleep.
+#: After spinning failed, at most this number of waits go to sleep at once.
 _LONGEST_PAUSE = 100
 
 

@@ -2,7 +2,7 @@
 
 Names, printed lines and errors come from whatever client or node sent them. A terminal obeys control
 characters (ESC, the C1 set, OSC 52 writes its clipboard), and shows text in another order behind
-bidirectional ones; a line feed in a name forges a line of a log.
+bidirectional ones. A line feed in a name forges a line of a log.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A bounded cache of functions, evicting the one used longest ago.
 
-The node keeps a copy of each child's cache without the values: it makes the same calls in the same
+The node keeps a copy of each child's cache without the values. It makes the same calls in the same
 order, so it always knows which functions that child still has.
 """
 

@@ -350,7 +350,7 @@ class Node:
     def _read_lifeline(self) -> None:
         if self._lifeline is None:
             return
-        # Whoever holds the other end never writes: it can be read when it is closed.
+        # The process at the other end never writes: it can be read when that end is closed.
         if not os.read(self._lifeline, 64):
             self._selector.unregister(self._lifeline)
             self._tell(events.Leave("its lifeline is cut", now=True), time.monotonic())

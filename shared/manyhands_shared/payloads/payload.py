@@ -3,8 +3,8 @@
 A payload has one of two forms:
 
 - `bytes`: one pickle, protocol 5, everything in it (small values);
-- a tuple of buffers: the pickle first, then its out-of-band buffers in order (PEP 574), so that
-  arrays travel as frames of their own and are never copied into a pickle.
+- a tuple of buffers: the pickle first, then its out-of-band buffers in order (PEP 574). So arrays
+  travel as frames of their own and are never copied into a pickle.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Python values to payloads and back.
 
-Plain `pickle` is tried first, for it is ten times faster; `cloudpickle` takes over where plain
-pickle fails or would name something in `__main__`, which means another module over there.
+Plain `pickle` is tried first, for it is ten times faster. `cloudpickle` takes over where plain
+pickle fails, or would name something in `__main__`, which means another module over there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Values that lie with the client which made them, and are brought to a task when it is unpickled.
 
-What travels in their place is a `Place`. Pool children set `bring`; nobody else can load them.
+What travels in their place is a `Place`. Pool children set `bring`; no other process can load them.
 """
 
 from __future__ import annotations

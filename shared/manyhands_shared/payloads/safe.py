@@ -63,7 +63,7 @@ def name_of(function: Callable[..., Any]) -> str:
     """``module:qualname``, by which a node can find the function.
 
     Raises:
-        SubmitError: nobody can find it by its name.
+        SubmitError: a node could not find it by its name.
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     found: Any = sys.modules.get(str(module))
@@ -71,8 +71,8 @@ def name_of(function: Callable[..., Any]) -> str:
         found = getattr(found, part, None)
     if found is not function or module in ("__main__", "__mp_main__"):
         raise SubmitError(
-            f"a safe job cannot run {name or type(function).__qualname__!r}: it goes by its name, so it "
-            "must be a function of a module that nodes can import, not a lambda or one of the script's"
+            f"a safe job cannot run {name or type(function).__qualname__!r}: nodes find it by its name. "
+            "Give a function of a module that nodes can import, not a lambda or one of the script's"
         )
     return f"{module}:{name}"
 
@@ -81,7 +81,7 @@ def pack_function(function: Callable[..., Any], how: str = CALL) -> bytes:
     """A function as a payload.
 
     Raises:
-        SubmitError: nobody can find it by its name.
+        SubmitError: a node could not find it by its name.
     """
     return dumps([name_of(function), how])
 

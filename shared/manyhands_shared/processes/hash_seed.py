@@ -38,8 +38,8 @@ def learn(seed: int) -> None:
 def choose(secret: bytes | None = None) -> int:
     """Return the seed for a new cluster.
 
-    What the user has set for Python, else one that follows from the cluster's secret, so that a broker
-    that starts again says the same; else a random one.
+    What the user has set for Python; else one that follows from the cluster's secret; else a random one.
+    With a secret, a broker that starts again says the same.
     """
     wanted = os.environ.get("PYTHONHASHSEED", "")
     if wanted.isdecimal() and int(wanted) < _SEEDS:

@@ -42,7 +42,7 @@ def run_module(
         directory: what an empty entry in it means.
         arguments: the script's `sys.argv`.
 
-    The environment is no way to hand the path on: programs that the module's tasks start would read it
+    The environment is no way to hand the path on. Programs that the module's tasks start would read it
     too, and it has no means to write a colon.
     """
     # Python passes over what is no text. An empty entry is the directory that was current here.

@@ -16,7 +16,7 @@ def begin() -> None:
     """Undo what this process may have inherited and cannot work with. Call it before anything is opened.
 
     A parent hands down its blocked signals and those that it ignores: without SIGCHLD no death of a
-    child is noticed. A standard descriptor that is closed there is closed here as well, and the next
+    child is noticed. A standard descriptor that is closed there is closed here as well. The next
     socket or pipe would get its number, and with it what libraries print.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -261,7 +261,7 @@ class Statuses(Bound):
 
 @declared
 class Bodies(Bound):
-    """Payloads: each one in the header, or so many frames behind it."""
+    """Payloads: each one in the header, or a number of frames behind it."""
 
     name: str = "bodies"
     least: int = 0

@@ -1,8 +1,10 @@
 """What a held result's body says: where the result is to be had.
 
-A msgpack map: `host` (see `shm.host_id`) and `lender`, the address there; `key` of the segment;
-`lengths` of the buffers that lie in it, in bytes; and `server` for clients of other hosts, if the node
-serves those: its numeric address, port and public key.
+A msgpack map:
+
+- `host` (see `shm.host_id`) and `lender`, the address there;
+- `key` of the segment, and `lengths` of the buffers that lie in it, in bytes;
+- `server`, if the node serves clients of other hosts: its numeric address, port and public key.
 """
 
 from __future__ import annotations
@@ -105,7 +107,8 @@ def _server(values: Any) -> Server | None:
     if values is None:
         return None
     server = Server(*values)
-    ip_address(server.address)  # never a name: nobody is to have a client look names up
+    # Never a name: a node is not to have a client look names up.
+    ip_address(server.address)
     if type(server.port) is not int or not 0 < server.port < 1 << 16:
         raise ValueError("no port")
     if type(server.address) is not str or type(server.key) is not bytes or len(server.key) != 32:

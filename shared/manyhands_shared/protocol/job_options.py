@@ -43,18 +43,19 @@ class JobOptions:
     - `deadline`: from submission; tasks that have not ended by then end as timed out (0: never).
     - `at_most_once`: a task that may have started is never given out again; it is lost instead. It
       cannot go with `retries`, which would give it out again.
-    - `speculative`: a task that takes far longer than the others, when none of them wait any more, is
-      run a second time on another node; the first result counts. It cannot go with `at_most_once`.
-    - `crash_limit`: a task that ended so many children or nodes is not run again (0: the broker's).
+    - `speculative`: when no task waits any more, one that takes far longer than the others runs a second
+      time on another node. The first result counts. It cannot go with `at_most_once`.
+    - `crash_limit`: a task is not run again after it ended this number of children or nodes (0: as the
+      broker says).
     - `needs`: labels that a node must have, see `labels`.
-    - `python`: the client's, major and minor (``3.12``); empty where that is nobody's business.
+    - `python`: the client's, major and minor (``3.12``); empty where it does not matter.
     - `safe`: the function goes by name, arguments and results are msgpack, see `payloads.safe`.
     - `resources`: what each task takes of its node, by name (``cpus``, ``memory``, any label).
     - `direct`: a node may keep a large result until the client has fetched it from there.
     - `fetch_key`: the public key with which the client comes for it from another host, in hexadecimal;
       empty: it does not come.
-    - `after`: ids of durable jobs whose results are passed to the tasks, before their own arguments,
-      as one list for each of these jobs, once they are all done.
+    - `after`: ids of durable jobs that run before. Their results are passed to the tasks, before their
+      own arguments, as one list for each of these jobs.
     """
 
     name: Annotated[str, Text(MAX_NAME_CHARS)] = ""

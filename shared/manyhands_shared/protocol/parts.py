@@ -2,7 +2,7 @@
 
 The node serves on a socket of its own. What the client asks for it is told, so the node keeps nothing
 about transfers: not how far they are, nor what comes next. The client decides how much is on the way
-at once, and a result of any size takes no more of either side's buffers than that.
+at once. A result of any size takes no more of either side's buffers than that.
 """
 
 from __future__ import annotations

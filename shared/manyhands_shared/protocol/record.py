@@ -1,4 +1,4 @@
-"""Records: dataclasses that nobody changes."""
+"""Records: dataclasses that do not change."""
 
 from __future__ import annotations
 

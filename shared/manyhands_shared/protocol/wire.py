@@ -171,7 +171,7 @@ def _unpack_bodies(bodies: list[Any], frames: Iterator[Buffer]) -> list[Payload]
             continue
         parts = tuple(frame for _, frame in zip(range(body), frames, strict=False))
         if len(parts) != body:
-            raise ProtocolError(f"a body of {body} frames of which {len(parts)} came")
+            raise ProtocolError(f"a body of {body} frames, but {len(parts)} came")
         unpacked.append(parts)
     return unpacked
 

@@ -48,7 +48,7 @@ def read(path: Path, *, to_admit: bool = False) -> tuple[Allowed, ...]:
     Args:
         path: of the list.
         to_admit: whether this process lets the keys in. Root may look after another user's list, but
-            lets in nobody whom that user has put there.
+            lets in none of the keys that user has put there.
 
     Raises:
         ConfigError: others own the file or can write it, or a line of it cannot be read.

@@ -2,7 +2,7 @@
 
 A cluster key is 32 random bytes in a file that only its owner may read. The CURVE key pairs of the
 broker, of clients and of nodes are derived from it (BLAKE2b, keyed, with the part as the personal
-string), so whoever holds the file can act in any part. Keys for one person or machine and one role
+string). So a holder of the file can act in any part. Keys for one person or machine and one role
 are in `role_key`; whom a broker lets in besides is in `allow_list`.
 """
 

@@ -1,11 +1,11 @@
 """Keys for one person or machine and one role, and what any key file lets a process connect with.
 
-A role key is one line in a file that only its owner may read: role, name, its own random secret, and
-the public key of the broker that it is for. It opens that broker only if the broker's operator has
-allowed its public key (`allow_list`), so it can be taken back alone.
+A role key is one line in a file that only its owner may read. It has role, name, its own random
+secret, and the public key of the broker that it is for. It opens that broker only if the broker's
+operator has allowed its public key (`allow_list`), so it can be taken back alone.
 
-Public keys are written as 64 hexadecimal digits wherever people see them: ZeroMQ's own form of them
-is full of characters that mean something to a shell.
+Where people see public keys, these are written as 64 hexadecimal digits. ZeroMQ's own form is full of
+characters that mean something to a shell.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Memory lent between the processes of one host, without a copy and without a name in a file system.
 
-Large values lie in *segments*: anonymous files in memory (`memfd_create`). Whoever has one is a
-`Lender`: it listens on an abstract Unix socket and passes the descriptor to processes of the same
-user that know the segment's key. They are `Borrower`s: they map it, and give it back when nobody
-looks at it any more. A segment lives as long as anyone has it open or mapped, so the death of either
-side harms neither the other nor the system: nothing is left behind, however a process ends.
+Large values lie in *segments*: anonymous files in memory (`memfd_create`). A process that has one is a
+`Lender`. It listens on an abstract Unix socket and passes the descriptor to processes of the same
+user that know the segment's key. They are `Borrower`s: they map it, and give it back when its views
+are gone. A segment lives as long as a process has it open or mapped. So the death of either side does
+not harm the other, and however a process ends, nothing is left behind.
 
 Linux only; `AVAILABLE` says whether it works here. Everywhere else data takes the way through sockets.
 """

@@ -63,7 +63,7 @@ class Shelf:
         return spot
 
     def free(self, spot: Spot) -> None:
-        """Nobody looks at a segment any more."""
+        """Take the room of a segment back: neither side has a view of it."""
         with self._lock:
             file = self._files.get(spot.fd)
             if file is None:

@@ -80,7 +80,7 @@ class Borrower:
 
     @property
     def pending(self) -> bool:
-        """Whether `turn` has answers of which `fd` does not tell."""
+        """Whether `turn` has answers that `fd` does not tell of."""
         return bool(self._refused)
 
     def borrow(
@@ -123,9 +123,9 @@ class Borrower:
     def returning(self, lender: str, key: bytes) -> Callable[[], None]:
         """What to call, on any thread, when the segment is needed no more.
 
-        While anybody keeps it, the connection stays open, even if this borrower is closed: to the
-        lender its end means that nobody looks at the segment any more. After a fork that cannot be
-        known sooner.
+        While the caller keeps it, the connection stays open, even if this borrower is closed. To the
+        lender the connection's end means that this process has no view of the segment any more.
+        After a fork that cannot be known sooner.
         """
         peer, forks = self._lenders.get(lender), _forks
 

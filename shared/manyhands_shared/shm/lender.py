@@ -39,7 +39,7 @@ _BACKLOG = 1024
 
 @dataclass(slots=True)
 class _Item:
-    """A segment that is lent, and who has it. `done` is called when it is withdrawn and with nobody."""
+    """A segment that is lent, and who has it. `done` follows when it is withdrawn and given back."""
 
     fd: int
     done: Callable[[], None]
@@ -58,8 +58,8 @@ class Lender:
 
     Args:
         name: of the abstract socket, unique on the host and not to be guessed.
-        missing: called with key and hint when somebody wants what is not here. `offer` or `deny`
-            with that key answers it. Without it, the answer is that it is not to be had.
+        missing: called with key and hint when a borrower wants what is not here. `offer` or `deny`
+            with that key answers it. Without `missing`, the answer is that there is none.
 
     Raises:
         OSError: the system gives no socket.
@@ -98,12 +98,12 @@ class Lender:
             self._give(peer, key)
 
     def deny(self, key: bytes) -> None:
-        """What was missing is not to be had."""
+        """Answer those who wait for this key: there is no such segment."""
         for peer in self._waiting.pop(key, ()):
             self._say(peer, NONE + key)
 
     def withdraw(self, key: bytes, *, tell: bool = False) -> None:
-        """Lend it to nobody else; `tell` those who have it to let go. `done` follows when all have."""
+        """Lend it no more; `tell` those who have it to let go. `done` follows when all have."""
         item = self._items.get(key)
         if item is None or item.withdrawn:
             return
@@ -234,7 +234,7 @@ class Lender:
         except BlockingIOError:
             return False
         except OSError:
-            # Its end of the connection is closed, which reading will tell too; or the system does not
+            # Its end of the connection is closed, which reading will tell too. Or the system does not
             # pass another descriptor just now, and the borrower finds none in what it gets.
             with contextlib.suppress(OSError):
                 self._peers[peer].send(packet)

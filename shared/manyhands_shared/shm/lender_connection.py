@@ -1,7 +1,7 @@
 """A borrower's connection to one lender, with what is still to be said there.
 
-Segments are given back on any thread, in the middle of anything, for garbage is collected there; and
-the lender may be too busy to read. So nothing here waits and nothing is lost: what the socket does not
+Segments are given back on any thread, in the middle of anything, for garbage is collected there. The
+lender may be too busy to read. So nothing here waits and nothing is lost: what the socket does not
 take now stays in a queue, in order. The queue also carries what was taken, so that the book of what
 this side has is always as the lender sees it.
 """

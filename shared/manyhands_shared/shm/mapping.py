@@ -1,6 +1,6 @@
 """Mapping segments without keeping a descriptor.
 
-Before Python 3.13, `mmap.mmap` keeps a copy of the descriptor for as long as the memory lives: a client
+Before Python 3.13, `mmap.mmap` keeps a copy of the descriptor for as long as the memory lives. A client
 that keeps a thousand results would have none left. So memory without a file is mapped, and the segment
 over it.
 """
@@ -43,7 +43,7 @@ def map_segment(fd: int, size: int, at: int, *, shared: bool, writable: bool) ->
 def make_own(memory: mmap.mmap) -> bool:
     """Copy what is mapped privately, so that its file is needed no more; false if that cannot be.
 
-    The kernel copies each page as for a write. Nobody who reads or writes meanwhile notices.
+    The kernel copies each page as for a write. Who reads or writes meanwhile notices nothing.
     """
     try:
         memory.madvise(_MADV_POPULATE_WRITE)

@@ -57,7 +57,7 @@ class Arriving:
         self._next()
 
     def came(self, count: int) -> None:
-        """So many bytes have been put into `room`."""
+        """Note that `count` bytes have been put into `room`."""
         self.room = self.room[count:]
         if not self.room:
             self._next()

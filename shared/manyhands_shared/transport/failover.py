@@ -1,7 +1,7 @@
 """The ways to a broker that has several addresses, or a name with several: tried one after the other.
 
-ZeroMQ connects to one address, and of a name takes one. So the choice is made here: after an attempt
-has failed the next address is due, and after the last the first again, with names looked up anew.
+ZeroMQ connects to one address, and of a name takes one. So the choice is made here. After an attempt
+has failed the next address is due; after the last, the first again, with names looked up anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ def _resolve(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
-        return []  # a name that nobody knows yet: it may come
+        # The name may become known later.
+        return []
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
@@ -34,7 +35,7 @@ def _is_numeric(host: str) -> bool:
 
 
 class Route:
-    """Addresses of one broker, or of several of which one serves.
+    """Addresses of one broker, or of several when one of them serves.
 
     Args:
         text: The addresses, separated by commas.
@@ -69,8 +70,8 @@ class Route:
     def failed(self) -> bool:
         """An attempt at `current` has failed; returns whether another is due now.
 
-        At the end of a round it is not, until the last one has failed once more: ZeroMQ pauses before
-        it tries that again, so that a round is never for nothing at full speed.
+        At the end of a round it is not, until the last one has failed once more. ZeroMQ pauses before
+        it tries that again, so that failing rounds do not follow each other at full speed.
         """
         if self._at + 1 < len(self._found):
             self._at += 1

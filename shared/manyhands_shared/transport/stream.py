@@ -1,8 +1,8 @@
 """Messages of several frames over a stream socket between two processes of one machine.
 
 ZeroMQ hands every message to a thread of its own at both ends: four threads are woken on the way where
-two would do. Between processes of one machine, where nothing is encrypted and nothing gets lost, a
-message is written to the socket by whoever sends it.
+two would do. Between processes of one machine nothing is encrypted and nothing gets lost. So the
+thread that sends a message writes it to the socket.
 
 A message is the number of its frames (four bytes), their lengths (eight bytes each), and the frames;
 numbers are little-endian.

@@ -1,7 +1,7 @@
 """How much has come of messages that have not ended yet, over connections that ZeroMQ has accepted.
 
-ZeroMQ hands a message over when its last frame has come. What came before it keeps, however much that
-is, and tells nobody. But the system counts the bytes of each connection (`TCP_INFO`, on Linux). So what
+ZeroMQ hands a message over when its last frame has come. What came before it keeps untold, however
+much that is. But the system counts the bytes of each connection (`TCP_INFO`, on Linux). So what
 has come since a connection's last whole message is known as well as one looks often.
 """
 

@@ -1,10 +1,10 @@
 """How the frames of a message travel over ZeroMQ: none is longer than `PIECE_BYTES`.
 
 ZeroMQ has one bound on the size of a frame for a whole socket. It holds for strangers too, from the
-first byte of their connection on. So it is small, and a message with a longer frame is cut: its first
-frame on the wire is then the byte ``c1``, which begins no msgpack, and the length of each frame of the
-message, eight bytes each, little-endian. Behind it come these frames, one after the other, each in
-pieces of `PIECE_BYTES`, of which the last may be shorter. An empty frame has no piece.
+first byte of their connection on. So it is small, and a message with a longer frame is cut. Its first
+frame on the wire is then the byte ``c1``, which begins no msgpack. The length of each frame of the
+message follows there, eight bytes each, little-endian. Behind it come these frames, one after the
+other, each in pieces of `PIECE_BYTES`; the last piece may be shorter. An empty frame has no piece.
 
 With CURVE that is faster than long frames: one piece is encrypted while another is on its way.
 """

@@ -349,7 +349,7 @@ def test_silence_for_a_lease_makes_a_new_link(
     first = broker.peer
     broker.answer_renewals = True
     broker.lease = 15.0
-    # The first link's renewals stay unanswered, for nobody reads them until the hello of the next.
+    # The first link's renewals stay unanswered: they are read with the hello of the next.
     eventually(lambda: broker.router.poll(0))
     broker.answer_renewals = False
     broker.welcome()

@@ -40,7 +40,7 @@ def parse(text: str) -> Patterns | None:
 def find(name: str, how: str, allowed: Patterns | None) -> Callable[..., Any]:
     """The function called ``module:qualname``.
 
-    With a list, nothing is imported that is not on it; and it must be defined where its name says, for
+    With a list, nothing is imported that is not on it. A function must be defined where its name says:
     a module that imports `os` has ``os.system`` among its names as well.
 
     Raises:

@@ -1,8 +1,8 @@
 """From payloads to functions, arguments and results, in one of three ways.
 
-`PickleCodec` is the usual one. `ForeignPickleCodec` serves a client of another Python: what went by
-reference
-loads everywhere, what went by value holds bytecode that this Python would crash on, and is refused.
+`PickleCodec` is the usual one. `ForeignPickleCodec` serves a client of another Python. What
+went by reference loads everywhere; what went by value holds bytecode that this Python would crash on,
+and is refused.
 `SafeCodec` serves safe jobs: functions by name, values in msgpack, no pickle anywhere.
 """
 

@@ -13,7 +13,7 @@ from manyhands_shared import shm
 from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.payloads.refs import Place
 
-#: A task whose value has not come by then gives its slot to others (see `core.awaiting_values`); one
+#: A task whose value has not come by then gives its slot to others (see `core.awaiting_values`). One
 #: that has begun, and loads a value itself, waits on.
 _MOMENT_SECONDS = 0.1
 _PATIENCE_SECONDS = 60.0
@@ -66,7 +66,7 @@ class InputLoader:
 
         Raises:
             ValueAway: the task that needs them had better wait elsewhere.
-            RuntimeError: they are not to be had.
+            RuntimeError: no process has them.
         """
         if self._borrower is None:
             self._borrower = shm.Borrower()

@@ -1,7 +1,7 @@
 """Imported once by the fork server: what every pool child needs, loaded before it is forked.
 
 The fork server leaves when everyone who holds its pipe is gone, and children in mid-task hold it.
-So that a node which is killed takes all of them along, the kernel ties the fork server to the node
+A node that is killed has to take all of them along. So the kernel ties the fork server to the node
 here, as it ties each child to the fork server in `process`.
 
 The node's key is hidden here, and so from all children (see `host.key_hiding`).

@@ -34,9 +34,16 @@ from manyhands_worker.ipc.slab import SlabWriter
 class PoolChild(BaseProcess):
     """The process of one slot.
 
-    Everything it shares with the node is handed over here, at its start: one end of a socket pair,
-    the control block (see `control_block`), its slab, or None (see `slab`), the marks of its segments
-    (see `segments`), and the pipe for its output with the mark that cuts it (see `output_capture`).
+    Everything it shares with the node is handed over here, at its start.
+
+    Args:
+        slot: its number.
+        sock: one end of a socket pair.
+        control: its control block (see `control_block`).
+        slab: its slab (see `slab`), or None.
+        marks: the marks of its segments (see `segments`).
+        tap: the pipe for its output and the mark that cuts it (see `output_capture`).
+        limits: what bounds it.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Whether a child may serve another function's tasks, or is to be replaced.
 
-It looks at its condition behind a batch of which a task failed, once in a while, and always before the
-tasks of another function. What an initializer has changed is right for tasks with that initializer, and
-for no others.
+It looks at its condition behind a batch with a task that failed, once in a while, and always before
+the tasks of another function. What an initializer has changed is right for tasks with that
+initializer, and for no others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from manyhands_worker.host.process_snapshot import Condition
 
 #: The child looks at itself at most so often, while all is well and the function stays the same.
 _LOOK_NS = 10_000_000
-#: A child that fails tasks of so many functions in a row is replaced, whatever the cause is.
+#: A child that fails tasks of this number of functions in a row is replaced, whatever the cause is.
 _FUNCTIONS = 3
 
 

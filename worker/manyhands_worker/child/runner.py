@@ -1,8 +1,8 @@
 """Running tasks in a pool child.
 
-Whatever a task does, the next one must be fine: everything of the user's (loading, calling,
-pickling, the pickles themselves) runs behind one handler that turns it into a failure. Results and
-exceptions are proven to load here, before anyone else has to.
+Whatever a task does, the next one must be fine. Everything of the user's (loading, calling, pickling,
+the pickles themselves) runs behind one handler that turns what it raises into a failure. Results and
+exceptions are proven to load here, before they leave.
 """
 
 from __future__ import annotations
@@ -234,8 +234,8 @@ class Runner:
             except Unfit:
                 self._give_up(number, len(payloads) + 1, b"")
                 break
-            # A large result goes out under the claim of its task, for it may be what kills; and so
-            # does one that must not be lost, for its task will not run again.
+            # A large result goes out under the claim of its task, for it may be what kills. So does
+            # one that must not be lost, for its task will not run again.
             large = self._collect(number, status, result, direct=direct) or at_once
             if capture:
                 flush_streams()  # what a task printed is there before its result
@@ -340,9 +340,8 @@ class Runner:
             function: Callable[..., Any] | Setup = codec.function(loaded.payloads[0])
         except BaseException as error:  # noqa: BLE001 - as in `_execute`
             raise _Told(
-                f"the function does not load on {socket.gethostname()} under Python "
-                f"{_PYTHON}; modules must be installed there, and functions sent "
-                "by value need the client's Python version, major and minor",
+                f"the function does not load on {socket.gethostname()} under Python {_PYTHON}: install "
+                "its modules there; a function sent by value needs the client's Python (major, minor)",
                 error,
             ) from None
         if loaded.counts:

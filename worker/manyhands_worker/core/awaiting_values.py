@@ -1,7 +1,7 @@
 """Tasks that could not begin, for a value that they refer to has not come yet.
 
-A child that waits for a value keeps its slot from others, for as long as the client that has the value
-pleases: it may be stopped, or busy. So the child gives such a task back after a moment, unstarted, and
+A child that waits for a value keeps its slot from others. The client that has the value may take long:
+it may be stopped, or busy. So the child gives such a task back after a moment, unstarted, and
 the task waits here. When the value comes, it is run at once; if that takes long, the broker is told.
 """
 

@@ -70,7 +70,7 @@ class Died:
     """The child of a slot is dead.
 
     It was running the task `blamed` (0: none) and had claimed up to `claim`. `asked`: on a `Kill`.
-    `timeout`: the blamed task ran longer than so many seconds, and the pool killed it for that.
+    `timeout`: the blamed task ran longer than this, in seconds, and the pool killed it for that.
     `last_words`: the end of what that task printed, where that is captured.
     """
 

@@ -1,7 +1,7 @@
 """Results that are held for clients to fetch, until the broker says that they were taken.
 
 To the broker such a task is not over: the node holds the attempt, and if it dies, the task runs
-again. What the broker has been told of such a result is the outbox's business; the result itself is here
+again. The outbox knows what the broker has been told of such a result. The result itself is here
 from the report of the child until `Taken`, `Relay`, a cancellation or a welcome that does not keep it.
 """
 

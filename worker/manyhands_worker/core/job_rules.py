@@ -1,8 +1,8 @@
 """What a node knows of each job: its rules, and the results of the jobs that it comes after.
 
-The broker says either once, when it first gives tasks of a job on a link, and may rely on it later:
-so both are kept while the broker is the same one, not only while tasks of the job are here. Results
-of parents can be large; beyond `PARENT_BYTES` those used longest ago are dropped, of jobs that have no
+The broker says either once, when it first gives tasks of a job on a link, and may rely on it later.
+So both stay while the broker is the same one, not only while tasks of the job are here. Results of
+parents can be large. Beyond `PARENT_BYTES` those used longest ago are dropped, of jobs that have no
 task here. If such a job comes again after all, the node says hello again, and is told anew.
 """
 

@@ -1,8 +1,8 @@
 """What a node decides: the pure core, with no socket, process, clock or file in it.
 
 `NodeCore.handle(event, now)` takes an event and returns effects (see `events`). Most events only
-change the books; `Tick`, which ends each turn of the loop, gives out tasks and sends what has
-gathered, so that a busy node amortises and an idle one answers at once.
+change its tables. `Tick` ends each turn of the loop: it gives out tasks and sends what has gathered.
+So a busy node amortises and an idle one answers at once.
 
 This module holds the link and the node's way out; `workload` holds the tasks.
 

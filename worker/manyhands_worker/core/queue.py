@@ -1,7 +1,7 @@
 """The tasks that wait on a node for a slot.
 
-Tasks stay in the vectors they came in: `QueuedTasks` are a vector of one job and attempt, of which the
-front has been taken already. So a thousand no-op tasks cost two list slices, not a thousand objects.
+Tasks stay in the vectors they came in: `QueuedTasks` are a vector of one job and attempt, whose
+front may be gone. So a thousand no-op tasks cost two list slices, not a thousand objects.
 """
 
 from __future__ import annotations

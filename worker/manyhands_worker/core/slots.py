@@ -1,7 +1,7 @@
 """Which task runs in which slot, and how many at a time.
 
-A slot is given about `BATCH_SECONDS` of work, by the measured duration of the function's tasks: one
-task while that is unknown, hundreds where they take microseconds. Where tasks are short a second
+A slot is given about `BATCH_SECONDS` of work, by the measured duration of the function's tasks. That is
+one task while it is unknown, hundreds where they take microseconds. Where tasks are short a second
 batch waits in the child's pipe, so that it never idles between two.
 
 A guess may be wrong: then unstarted tasks sit behind a slow one. As soon as another slot has nothing
@@ -289,7 +289,7 @@ class SlotScheduler:
 
         What it may have run already is run again each by itself, in case that is what kills; unless
         it may run at most once. A child that died by itself behind a task, before it could report that
-        one alone, died of it: else such a task would run for ever.
+        one alone, died of it. Else such a task would run for ever.
         """
         slot = self.slots[number]
         if not (blamed or asked):

@@ -1,8 +1,8 @@
 """The heartbeat: a process of its own that tells the broker by UDP that this host is alive.
 
 Being a process, it goes on while a task holds every core and while the node's own loop is busy. What
-it reports of that loop (turns, running tasks) it reads from memory that it shares with the node, and
-there it finds where to send. It also sweeps up: when the node dies of SIGKILL, this process sees it
+it reports of that loop (turns, running tasks) it reads from memory that it shares with the node.
+There it also finds where to send. It also sweeps up: when the node dies of SIGKILL, this process sees it
 first, kills whatever the node's children have left running, and leaves.
 """
 
@@ -38,7 +38,7 @@ _VERSION, _COUNTER, _TURNS, _RUNNING, _PIDS = range(_WORDS)
 _START_SECONDS = 0.3
 #: How often to look whether there is something to send to, before the first welcome.
 _IDLE_SECONDS = 1.0
-#: Sum up the memory of all processes every so many beats; it moves slowly and costs most.
+#: Beats from one sum of all processes' memory to the next; it moves slowly and costs most.
 _MEMORY_EVERY = 5
 
 
@@ -85,7 +85,7 @@ class SharedStatus:
         return Target(host, port, row, interval, key)
 
     def turn(self, running: int) -> None:
-        """The node's loop has turned once more, with so many slots at work."""
+        """Note that the node's loop has turned once more, with `running` slots at work."""
         self._words[_TURNS] += 1
         self._words[_RUNNING] = running
 
@@ -155,7 +155,7 @@ class Heartbeat(BaseProcess):
     def _send_until_dead(self, status: SharedStatus, node: int, sentinel: int) -> bool:
         """Send while all is well. Returns whether it is the node that has died."""
         server = os.getppid()
-        # It is there from the start to sweep up, but what costs time waits: a node's first task
+        # It is there from the start to sweep up, but what costs time waits. A node's first task
         # should not have to share the processor with it.
         if wait([sentinel], timeout=_START_SECONDS):
             return True

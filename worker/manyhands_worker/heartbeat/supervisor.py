@@ -89,7 +89,7 @@ class HeartbeatSupervisor:
         self._selector.unregister(process.sentinel)
         how = describe_exit(process.exitcode)
         if process.pid is not None:
-            # If it was the fork server that died, this one may live on as nobody's child.
+            # If it was the fork server that died, this one may live on without a parent.
             kill_group(process.pid)
         self._events.append(
             events.Trouble(

@@ -38,7 +38,7 @@ def usable_memory() -> int:
 def memory_room() -> int | None:
     """Bytes that the processes of this group can still have before its limit, or None.
 
-    File pages that nobody uses just now count as room: the kernel gives them up first.
+    File pages out of use count as room: the kernel gives them up first.
     """
     found = []
     for group in _groups("memory"):

@@ -1,6 +1,6 @@
 """The directories that a node needs to start processes, made good when they have been removed.
 
-A node runs for weeks. Meanwhile its working directory may be deleted, and a cleaner of old files may
+A node runs for weeks. Meanwhile its working directory may be deleted. A cleaner of old files may
 take its temporary one, with the socket of the fork server in it. Without that one no process starts,
 and in a directory that was removed no task finds a file by a relative name.
 """

@@ -1,6 +1,6 @@
 """Processes that tasks have started and that have left the process group of their child.
 
-They are looked for now and then below the children; and the node adopts those whose parents end before
+They are looked for now and then below the children. The node adopts those whose parents end before
 them (a *subreaper*), so that they are found below itself. When their child or the node ends, they are
 killed by their process groups. One that is started and orphaned between two looks may be missed, if the
 node is killed then: only control groups (`child_cgroups`) are sure.

@@ -71,7 +71,7 @@ def hide(path: str) -> bool:
 
 
 def _is_apart(path: str) -> bool:
-    """Whether a file is in a directory of the root that has nothing but keys, which nobody will miss."""
+    """Whether a file is in a directory of the root that has nothing but keys, so tasks can miss it."""
     own = Path(os.path.realpath(path)).parent
     if own.parent != Path("/") or own == Path("/"):
         return False

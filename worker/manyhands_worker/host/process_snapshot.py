@@ -34,7 +34,7 @@ _LIMITS = tuple(
 )
 #: Signals that, once ignored, break programs which a task starts, or the end of the child.
 _SIGNALS = (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP)
-#: So many descriptors must be left below the limit.
+#: Descriptors that must be left below the limit.
 _SPARE_DESCRIPTORS = 16
 
 #: What was looked at, in words of what a task did, and what was there.

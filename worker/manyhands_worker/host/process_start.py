@@ -22,7 +22,7 @@ from manyhands_worker.host.directories import directory
 _WAS = "MANYHANDS_ENVIRONMENT_WAS"
 #: Names a file that the fork server keeps from itself and its children.
 _HIDDEN = "MANYHANDS_HIDDEN_FILE"
-#: A socket's name may have 107 bytes, of which multiprocessing's own names take 32.
+#: A socket's name may have 107 bytes, and multiprocessing's own names take 32 of them.
 _LONGEST_DIRECTORY = 72
 _SHORT_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")
 

@@ -75,7 +75,7 @@ def kill_orphans(leader: int) -> None:
 def describe_exit(code: int | None) -> str:
     """How a process ended, for people: its signal or its exit code."""
     if code is None or code == 255:
-        return "died, nobody saw of what"
+        return "died of an unknown cause"
     if code >= 0:
         return f"exited with code {code}"
     try:
@@ -93,7 +93,7 @@ def usable_cores() -> int:
 
 
 def limit_threads(threads: int) -> None:
-    """Keep numeric libraries of this process to so many threads, unless the user said otherwise."""
+    """Keep numeric libraries of this process to `threads` threads, unless the user said otherwise."""
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, str(threads))
 

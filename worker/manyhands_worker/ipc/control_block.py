@@ -2,13 +2,13 @@
 
 Every task handed to a child has a serial number, rising by one. The child *claims* a serial by
 writing it, and only then looks at the limit: it runs a task only if its serial is below. To take
-tasks back, the node lowers the limit, waits a moment (`SETTLE_SECONDS`: far longer than any store
-buffer holds a word back), and reads the claim. What lies above the claim has not been started and
+tasks back, the node lowers the limit, waits for `SETTLE_SECONDS`, and reads the claim. No store
+buffer holds a word back for nearly as long. What lies above the claim has not been started and
 never will be, even if the child is stuck in a task and answers nothing. What is claimed at or
 above the limit, the child itself reports as revoked (`child_status`).
 
-`done` follows the claim: while they differ, the child is busy with the claimed task, and if it dies
-then, that task and no other is to blame.
+`done` follows the claim. While they differ, the child is busy with the claimed task. If it dies then,
+that task and no other is to blame.
 """
 
 from __future__ import annotations

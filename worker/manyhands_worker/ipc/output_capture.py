@@ -1,8 +1,8 @@
 """What tasks print, on its way from a child through the node.
 
 A child's standard output and error are the node's own, and nothing costs anything, unless its tasks
-are of a job whose output is kept. Then both lead into a pipe, which the node's loop reads: so nothing
-is lost of what a task wrote before it died, however it wrote it. The node passes everything on to its
+are of a job whose output is kept. Then both lead into a pipe, which the node's loop reads. So what a
+task wrote before it died is there, however it wrote it. The node passes everything on to its
 own standard error, and tells which task each part is of. To that end the child writes a mark before
 each task: a secret of this child, and the task's serial.
 """
@@ -19,11 +19,11 @@ from typing import Any
 
 from manyhands_worker.host.process_snapshot import file_of
 
-#: What is kept of one task's output, in bytes: the first of it goes to the broker as it comes, the last
-#: of it when the task ends.
+#: What is kept of one task's output, in bytes. Its first part goes to the broker as it comes, its last
+#: part when the task ends.
 HEAD_BYTES = 16 << 10
 LAST_BYTES = 48 << 10
-#: Parts of a task's output go to the broker when they come to so much, or after so many seconds.
+#: A part of a task's output goes to the broker when it has this size, or this age.
 PART_BYTES = 4 << 10
 PART_SECONDS = 0.2
 #: Characters that are told at once.
@@ -163,7 +163,8 @@ class Capture:
         self._add(head)
         for part in marked:
             found += self.finish()
-            with contextlib.suppress(ValueError):  # whoever forges a mark gets what it names
+            # A task that forges a mark gets what it names.
+            with contextlib.suppress(ValueError):
                 self._serial = int(part[:_SERIAL_DIGITS], 16)
             self._room, self._tail = HEAD_BYTES, b""
             self._add(part[_SERIAL_DIGITS:])

@@ -1,16 +1,17 @@
 """Messages on the socket pair between the node and one of its children.
 
 A message is four bytes of length, a header (a msgpack array) and raw buffers. The header's last
-field lists the buffers' lengths. In its vectors of payloads a `bytes` entry is the payload itself
-and an integer *n* says that the payload is the next *n* buffers, as in the protocol of the nodes.
+field lists the buffers' lengths. In its vectors of payloads a `bytes` entry is the payload itself.
+An integer *n* says that the payload is the next *n* buffers, as in the protocol of the nodes.
 
 Node to child: ``[first serial, digest, function or nil, flags, bodies, lengths]``. A function is
-``[counts, payloads]``: the function's payload itself, then for each count so many results that it is
-called with, as one list.
-Child to node: ``[first serial, statuses, bodies, seconds, worn, lengths]``, where a body may also be
-``[position, length, …]``: buffers in the child's slab; or, with a negative number ``-1 - n`` for the
-position, buffers in its segment *n*, whose descriptor comes with the message. `worn` is empty, or says
-why the child is to be replaced; such a report may be of no tasks.
+``[counts, payloads]``: the function's payload itself, then for each count that number of results. The
+function is called with these as one list.
+
+Child to node: ``[first serial, statuses, bodies, seconds, worn, lengths]``. Here a body may also be
+``[position, length, …]``: buffers in the child's slab. A negative position ``-1 - n`` stands for its
+segment *n*, whose descriptor comes with the message. `worn` is empty, or says why the child is to be
+replaced; such a report may be of no tasks.
 
 The same two classes serve both ends: the child's socket blocks, the node's does not.
 """
@@ -30,8 +31,9 @@ import msgpack
 from manyhands_shared.payloads.payload import Buffer, Payload
 from manyhands_shared.transport.buffers import Arriving, flat, send_waiting
 
-#: Flags of a batch: each result is handed over at once; what is printed is captured; a large result
-#: may go into a segment; functions go by name and values are msgpack; pickles are of another Python.
+#: Flags of a batch. AT_ONCE: each result is handed over at once. CAPTURE: what is printed is captured.
+#: DIRECT: a large result may go into a segment. SAFE: functions go by name, values are msgpack.
+#: FOREIGN: pickles are of another Python.
 AT_ONCE, CAPTURE, DIRECT, SAFE, FOREIGN = 1, 2, 4, 8, 16
 
 #: Kept, for making one takes longer than packing a header.
@@ -97,7 +99,7 @@ class Reader:
         return count
 
     def close(self) -> None:
-        """Close the descriptors that nobody took."""
+        """Close the descriptors that were not taken."""
         while self.fds:
             os.close(self.fds.popleft())
 

@@ -1,14 +1,13 @@
 """Segments: memory for results that are fetched from where they lie, by the client itself.
 
 A child writes such a result into a segment of its own (see `manyhands_shared.shm`) and hands the
-descriptor to the node with its report; the node lends it to the client, which maps it. When the
-client looks at it no more, the node marks the segment free, and the child writes the next result
-into the same memory: a copy into memory that is there already is ten times as fast as one into fresh
-pages.
+descriptor to the node with its report. The node lends it to the client, which maps it. When the client
+has no view of it any more, the node marks the segment free. Then the child writes the next result into
+the same memory. A copy into pages that are there is ten times as fast as one into fresh pages.
 
-The marks are the only thing that node and child share: one byte for each segment, which the child
-sets before it writes, and the node clears; and one more, with which the node says that it can hold no
-results just now.
+The marks are the only thing that node and child share. Each segment has one byte, which the child sets
+before it writes, and the node clears. With one more byte the node says that it can hold no results
+just now.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from manyhands_shared import shm
 COUNT = 64
 #: The mark that says that there is no room with the node.
 SHUT = COUNT
-#: A result of so many bytes is worth it: below, a message costs less than borrowing.
+#: The smallest result that is worth it, in bytes: below, a message costs less than borrowing.
 MIN_BYTES = 256 << 10
 _PAGE = mmap.PAGESIZE
 #: A free segment serves for a result of at least this part of its size.
@@ -74,7 +73,7 @@ class SegmentWriter:
                 self._drop(number)
 
     def _find(self, size: int) -> int | None:
-        """A segment of at least `size` bytes that nobody uses, an old one if there is."""
+        """A free segment of at least `size` bytes, an old one if there is."""
         free = [n for n in self._segments if not self._marks[n]]
         fitting = [n for n in free if size <= len(self._segments[n][1]) <= _FIT * size]
         if fitting:

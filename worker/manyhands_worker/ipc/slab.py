@@ -52,7 +52,7 @@ class _Untouched(Sequence[int]):
     """An initializer of a given length which sets nothing.
 
     `RawArray(type, length)` writes zeros over every page: 64 MiB of memory for each child, whether
-    it will ever return an array or not. What is behind it reads as zeros, and nobody relies on it.
+    it will ever return an array or not. What is behind it reads as zeros, and nothing relies on it.
     """
 
     def __init__(self, length: int) -> None:
@@ -165,7 +165,7 @@ class Block:
         self.freed = False
 
     def free(self) -> None:
-        """Nobody reads from this block any more."""
+        """Let the child write there again: the broker has the result."""
         self.freed = True
         self._ledger.advance()
 

@@ -62,7 +62,7 @@ _LOOK_SECONDS = 0.5
 #: Children started in one turn: each takes a few milliseconds in which nothing else moves.
 _BIRTHS_PER_TURN = 4
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
-#: So many failed starts in a row, and no child at all: this node cannot work.
+#: After this number of failed starts in a row, and without a child, the node cannot work.
 _BARREN = 3
 #: A child that lived so long did not die of its start.
 _HEALTHY_SECONDS = 1.0

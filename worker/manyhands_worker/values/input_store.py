@@ -1,9 +1,9 @@
 """Stored values of clients, as the node has them: each once, for all its children.
 
-A child that unpickles an argument asks the node's lender for the segment (see `payloads.refs`). What is
-not here is borrowed from the client where that runs on this host, and else asked for through the broker:
-then it lies in a segment of the node's own. Either is kept until its client says that it is gone; and of
-those that came through the broker, the oldest go when they take too much room, and come again.
+A child that unpickles an argument asks the node's lender for the segment (see `payloads.refs`). The
+node borrows what is not here from the client, where that runs on this host. Else it asks for the value
+through the broker and keeps it in a segment of its own. Either stays until its client says that it is
+gone. Of those that came through the broker, the oldest go when they take too much room, and come again.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Serves held results to clients of other hosts, so that they need not pass the broker.
 
-A thread of its own with a ZeroMQ context of its own: however many clients take however much, the
-node's loop and its link to the broker turn on. It answers `Pull` with `Part`, and remembers nothing
+It has a thread and a ZeroMQ context of its own. However many clients take however much, the node's
+loop and its link to the broker turn on. It answers `Pull` with `Part`, and remembers nothing
 between the two (see `manyhands_shared.protocol.parts`). What it sends lies in the segment that the
 child wrote, and is not copied on the way to ZeroMQ.
 
 Only over CURVE, and only where the cluster has a key. Clients learn the server's public key, new with
 every node, from the ticket; the server learns theirs, new with every session, from their jobs. It lets
-in the keys whose results are here now, and each gets its own results alone, by keys that nobody can
-guess. So with the cancellation of its jobs, as by revocation, a client is shut out.
+in the keys whose results are here now, and each gets its own results alone, by keys that cannot
+be guessed. So with the cancellation of its jobs, as by revocation, a client is shut out.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from manyhands_shared.transport.unfinished_input import Inflow
 
 log = logging.getLogger("manyhands.worker")
 
-#: What may have come of a request that has not ended, over all connections of a client; and between two
-#: looks at that, while there are connections.
+#: Bytes that may have come of requests that have not ended, over all connections of a client.
 _MAX_ARRIVING_BYTES = 64 << 10
+#: How often that is looked at, while there are connections.
 _LOOK_MS = 100
 _ACCEPTED = int(zmq.EVENT_ACCEPTED)
 
@@ -58,7 +58,7 @@ _ANYWHERE = ("0.0.0.0", "::")
 
 @dataclass(slots=True)
 class _Item:
-    """A segment that `guest` may have. `done` is called when nobody here looks at it any more."""
+    """A segment that `guest` may have. `done` is called when this server has no view of it any more."""
 
     fd: int
     size: int
@@ -123,7 +123,7 @@ class ResultServer:
             item.done()
 
     def close(self) -> None:
-        """Serve nothing any more, and hear nobody."""
+        """Serve nothing any more, and close the socket."""
         os.write(self._wake_in, b"\0")
         if self._thread is not None:
             self._thread.join(_LEAVE_SECONDS)
@@ -183,7 +183,7 @@ class ResultServer:
         router.curve_server = True
         router.curve_publickey, router.curve_secretkey = public, secret
         router.zap_domain = DOMAIN.encode()
-        # Without, an empty domain would mean: ask nobody, let everybody in.
+        # Without, an empty domain would mean: let every client in, and do not ask.
         router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         router.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
@@ -274,7 +274,7 @@ def _own_address(host: str) -> str:
     """The address by which this machine reaches a host.
 
     Raises:
-        OSError: it does not, or nobody knows the host.
+        OSError: it does not, or the name of the host is unknown.
     """
     family, kind, _, _, where = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind) as probe:

@@ -2,8 +2,8 @@
 
 cloudpickle sends a class of a script with all that it holds, under an id. Where that id is known it
 writes the class anew with what came. So a result would reset the attributes of the client's own class,
-and give its methods copied globals; and in a child, the class of one function would become the class
-of another one. Here a class that is known is left as it is, and an `Arrival` says which are known:
+and give its methods copied globals. In a child, the class of one function would become the class of
+another one. Here a class that is known is left as it is, and an `Arrival` says which are known:
 
 - at home, in a client: its own classes and functions, by id, else by their name in their module;
 - with a function that comes to a child: none. Its classes are its own, as it was when it was submitted;

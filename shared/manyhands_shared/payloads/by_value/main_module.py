@@ -17,8 +17,8 @@ from typing import Any
 class Main(types.ModuleType):
     """The `__main__` of the tasks of one function.
 
-    It has no attribute `__file__`, though functions find that name among their globals: what starts a
-    process (loky, for one) would have it run the script again.
+    It has no attribute `__file__`, though functions find that name among their globals. With one, what
+    starts a process (loky, for one) would have it run the script again.
     """
 
     # Outside of the module's names, which are the script's.

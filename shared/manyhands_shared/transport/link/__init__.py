@@ -1,7 +1,7 @@
 """A link: one connection to the broker for as long as it lives, of a client or a node.
 
-When an established connection is lost the link is replaced by a new one with a new routing id, so
-nothing that was sent over the old one can arrive on the new.
+When an established connection is lost, a new link with a new routing id replaces it. So nothing that
+was sent over the old one can arrive on the new.
 """
 
 from __future__ import annotations

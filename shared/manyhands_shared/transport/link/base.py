@@ -30,12 +30,13 @@ class Link(ABC):
     """One connection attempt and its life. Belongs to one thread at a time.
 
     A loop waits until one of `descriptors` can be read, or written if `polls_out`, or `deadline` has
-    come, unless something is `pending`; then it takes each `event`, and what `receive` has.
+    come. It does not wait while something is `pending`. Then it takes each `event`, and what `receive`
+    has.
     """
 
     #: What becomes readable when something may have happened. Another set object when they change.
     descriptors: frozenset[int] = frozenset()
-    #: When something is to be done of which no descriptor tells; seconds of the monotonic clock.
+    #: When something is to be done that no descriptor tells of; seconds of the monotonic clock.
     deadline: float | None = None
     #: Messages that were no messages.
     garbage = 0
@@ -50,7 +51,7 @@ class Link(ABC):
 
     @abstractmethod
     def pending(self) -> bool:
-        """Whether there is something to do at once, of which no descriptor will tell.
+        """Whether there is something to do at once that no descriptor will tell of.
 
         True until `event` and `receive` have been called: another thread than the asker may do that.
         """

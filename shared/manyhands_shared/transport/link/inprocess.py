@@ -1,7 +1,7 @@
 """A link between a node and the broker of its own process: messages change hands as they are.
 
-Nothing is encoded, so nothing is checked either: both ends are ours. No descriptor tells; whoever turns
-both ends asks `Junction.mail`, and lets the node turn while its link has something `pending`.
+Nothing is encoded, so nothing is checked either: both ends are ours. No descriptor tells. The loop that
+turns both ends asks `Junction.mail`, and lets the node turn while its link has something `pending`.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class UnixLink(Link):
             sock.close()
             raise ConfigError(f"cannot connect to {self._address}: {error}") from None
         self.deadline = None
-        # What comes from there is unpickled; and whoever is first may listen at a name without a file.
+        # What comes from there is unpickled, and any user may listen first at a name without a file.
         if not is_trusted(user_of(sock)):
             sock.close()
             self._denied = True

@@ -52,7 +52,7 @@ class Mute(Exception):
 
 
 class Exiting(Exception):
-    """Ends whoever loads it."""
+    """Ends the process that loads it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return exit_now, ()

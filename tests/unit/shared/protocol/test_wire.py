@@ -175,7 +175,7 @@ HELLO = [1, 1, b"s" * 16, "name", 0, 0, {}]
         (_row(*HELLO[:6], {1: 1}), "not msgpack"),
         (_row(*HELLO[:5], 2**32, {}), "ClientHello.limit"),
         ([*_row(8, 1), b"surplus"], "more frames"),
-        (_row(16, b"d" * 16, "f", [2]), "of which 0 came"),
+        (_row(16, b"d" * 16, "f", [2]), "but 0 came"),
         (_row(16, b"d" * 16, "f", [0]), "Function.bodies"),
         (_row(16, b"d" * 16, "f", [True]), "Function.bodies"),
         (_row(16, b"d" * 16, "f", ["text"]), "Function.bodies"),

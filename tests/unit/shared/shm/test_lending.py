@@ -47,7 +47,8 @@ class Pair:
     def serve(self) -> None:
         ready, _, _ = select.select([self.lender.fd], [], [], 5)
         assert ready
-        self.lender.turn()  # perhaps only lets somebody in, who has asked already
+        # Perhaps the first turn only lets a borrower in that has asked already.
+        self.lender.turn()
         self.lender.turn()
 
     def borrow(self, key: bytes = _KEY, hint: bytes = b"") -> int:
@@ -341,7 +342,7 @@ def test_a_bad_ticket_is_refused(body: bytes) -> None:
 
 
 def _lend_many(pair: Pair, count: int) -> list[memoryview]:
-    """Have the borrower map so many segments, all withdrawn since."""
+    """Have the borrower map `count` segments, all withdrawn since."""
     keys = [number.to_bytes(16, "little") for number in range(count)]
     found = {}
     for key in keys:

@@ -118,7 +118,8 @@ def test_the_last_words_of_a_peer_that_left_are_read(pair: tuple[Stream, Stream]
     near, far = pair
     near.send([b"farewell"])
     near.close()
-    far.send([b"too late"])  # which nobody hears, and which is not what ends it
+    # This is not read, and it is not what ends the stream.
+    far.send([b"too late"])
     assert far.receive() == [[b"farewell"]]
     assert not far.ended
     assert far.receive() == []

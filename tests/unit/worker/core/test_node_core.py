@@ -206,7 +206,8 @@ def test_after_a_death_what_may_have_run_is_run_one_by_one(world: World) -> None
     world.tick()
     assert len(world.given[0]) > 20
     world.claims[0] = world.given[0][9][0]
-    world.die(0)  # it had finished ten and reported none; nobody is to blame
+    # It had finished ten and reported none: no task is to blame.
+    world.die(0)
     world.tick()
     assert len(world.given[0]) == 1
     assert not any(status == Status.CRASHED for _, status in _ended(world))
@@ -261,7 +262,7 @@ class _HeldResult:
         return (bytes(self.nbytes),)
 
     def admit(self, _guest: str) -> None:
-        """Nobody is served here."""
+        """No client is served here."""
 
     def free(self) -> None:
         """Nothing to do: that it is asked for is an effect of the core."""

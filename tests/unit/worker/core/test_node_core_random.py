@@ -18,7 +18,7 @@ Task = tuple[str, int, int]
 
 
 class Disorder:
-    """A world to which things happen at random, and what must be true of it in the end."""
+    """A world in which things happen at random, and what must be true of it in the end."""
 
     def __init__(self, world: Any, seed: int) -> None:
         self.chance = random.Random(seed)

@@ -21,7 +21,7 @@ from manyhands_worker.ipc.slab import SlabError, SlabLedger, SlabWriter, new_sla
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends, neither of which blocks."""
+    """Two ends that do not block."""
     ends = socket.socketpair()
     for end in ends:
         end.setblocking(False)

@@ -28,7 +28,7 @@ def lender() -> Iterator[shm.Lender]:
 
 @pytest.fixture
 def leave(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Leave so many descriptors."""
+    """Leave this number of descriptors."""
     usual = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def leave(count: int) -> None:

@@ -1,4 +1,4 @@
-"""The pool survives whatever its children do; nothing is lost, and nobody innocent is blamed."""
+"""The pool survives whatever its children do; nothing is lost, and no innocent task is blamed."""
 
 from __future__ import annotations
 
@@ -383,7 +383,7 @@ def test_out_of_descriptors_is_told_and_overcome(rig: Callable[..., PoolRig]) ->
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
     try:
         os.kill(child, signal.SIGKILL)
-        # The dead child gives some back; whoever else wants them may have them.
+        # The dead child gives some back; other processes may take them.
         taken: list[int] = []
         pool.until(lambda: _take_all(taken) and _troubles(pool))
     finally:
