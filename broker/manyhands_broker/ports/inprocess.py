@@ -19,7 +19,7 @@ from manyhands_broker.ports.base import Port, Take
 from manyhands_shared.clock import Clock
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.transport.link import Link
-from manyhands_shared.transport.link.inprocess import Junction
+from manyhands_shared.transport.link.inprocess import InProcessHub
 
 _IN, _OUT = select.POLLIN, select.POLLOUT
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -61,7 +61,7 @@ class InProcessPort(Port):
         self._node: EmbeddedNode | None = None
         self._on_exit: Callable[[], None] | None = None
         self._due: float | None = None  # not known
-        self.junction = Junction()
+        self.junction = InProcessHub()
         self.selector = NodeSelector(poller)
 
     def take_in(self, node: EmbeddedNode, on_exit: Callable[[], None]) -> None:

@@ -111,8 +111,8 @@ class Store:
         self._segments: weakref.WeakValueDictionary[bytes, _Segment] = weakref.WeakValueDictionary()
         # The next call may take the same argument when no call is left that does.
         self._recent = ExpiringCache(_RECENT_SECONDS, MAX_BYTES // 4)
-        self._shelf = shm.Shelf()
-        self._spots: dict[bytes, shm.Spot] = {}
+        self._arena = shm.Arena()
+        self._allocations: dict[bytes, shm.Allocation] = {}
         # Bytes by key.
         self._reserved: dict[bytes, int] = {}
         # What was sent through the broker, and whom to tell when it is gone.
@@ -173,10 +173,10 @@ class Store:
         self._reserve(key, size, block=block)
         try:
             lender = self._lending()
-            spot = self._shelf.place(size)
-            if spot is not None:
-                self._spots[key] = spot
-                digest = self._fill(spot, views, lengths)
+            allocation = self._arena.place(size)
+            if allocation is not None:
+                self._allocations[key] = allocation
+                digest = self._fill(allocation, views, lengths)
                 segment = _Segment(Place(key, lengths, shm.host_id(), lender.address, self._owner))
                 weakref.finalize(segment, self._dropped, key).atexit = False
         except BaseException as error:
@@ -187,10 +187,10 @@ class Store:
             if error.errno in NO_DESCRIPTOR:
                 return None
             raise SubmitError(f"no memory to keep {size} bytes: {error}") from None
-        if spot is None or segment is None:
+        if allocation is None or segment is None:
             self._release(key)
             return None
-        self._call(lambda: self._offer(lender, key, spot))
+        self._call(lambda: self._offer(lender, key, allocation))
         self._segments[digest] = segment
         self._recent.use(digest, segment, size)
         return segment
@@ -201,10 +201,10 @@ class Store:
         Raises:
             OSError, ValueError, KeyError: it cannot be had.
         """
-        spot = self._spots[key]
+        allocation = self._allocations[key]
         places = (segment.place for segment in self._segments.values())
         lengths = next(place.lengths for place in places if place.key == key)
-        view = shm.shared_view(spot.fd, shm.span(lengths), at=spot.at)
+        view = shm.shared_view(allocation.fd, shm.span(lengths), at=allocation.at)
         return shm.cut(view, lengths)
 
     def supply(self, key: bytes, gone: Callable[[bytes], None]) -> list[Payload]:
@@ -235,13 +235,15 @@ class Store:
         digest: bytes = state.digest()
         return digest
 
-    def _fill(self, spot: shm.Spot, views: Sequence[memoryview], lengths: Sequence[int]) -> bytes:
-        """Copy buffers to their spot, and return the digest of what lies there then.
+    def _fill(
+        self, allocation: shm.Allocation, views: Sequence[memoryview], lengths: Sequence[int]
+    ) -> bytes:
+        """Copy buffers to their allocation, and return the digest of what lies there then.
 
         The caller's other threads may have written to the buffers meanwhile.
         """
         # Not closed by hand: where a signal handler raises, the traceback still has views of it.
-        memory = memoryview(mmap.mmap(spot.fd, shm.span(lengths), offset=spot.at))
+        memory = memoryview(mmap.mmap(allocation.fd, shm.span(lengths), offset=allocation.at))
         shm.lay(memory, views)
         return self._digest(shm.cut(memory, lengths))
 
@@ -269,16 +271,16 @@ class Store:
             self._nbytes -= size
             self._room.notify_all()
 
-    def _offer(self, lender: shm.Lender, key: bytes, spot: shm.Spot) -> None:
+    def _offer(self, lender: shm.Lender, key: bytes, allocation: shm.Allocation) -> None:
         if self._lender is lender:
-            lender.offer(key, spot.fd, lambda: self._closed(key), spot.at)
+            lender.offer(key, allocation.fd, lambda: self._closed(key), allocation.at)
         else:  # the session ended before
             self._closed(key)
 
     def _closed(self, key: bytes) -> None:
-        spot = self._spots.pop(key, None)
-        if spot is not None:
-            self._shelf.free(spot)
+        allocation = self._allocations.pop(key, None)
+        if allocation is not None:
+            self._arena.free(allocation)
 
     def _dropped(self, key: bytes) -> None:
         """Let go of what is not referred to any more. On whatever thread noticed that."""

@@ -9,7 +9,7 @@ not harm the other, and however a process ends, nothing is left behind.
 Linux only; `AVAILABLE` says whether it works here. Everywhere else data takes the way through sockets.
 """
 
-from manyhands_shared.shm.arena import Shelf, Spot
+from manyhands_shared.shm.arena import Allocation, Arena
 from manyhands_shared.shm.borrower import Borrower, private_view, shared_view
 from manyhands_shared.shm.lender import Lender
 from manyhands_shared.shm.mapping import forget, make_own, map_segment
@@ -17,10 +17,10 @@ from manyhands_shared.shm.segment import AVAILABLE, cut, fits, host_id, lay, new
 
 __all__ = [
     "AVAILABLE",
+    "Allocation",
+    "Arena",
     "Borrower",
     "Lender",
-    "Shelf",
-    "Spot",
     "cut",
     "fits",
     "forget",

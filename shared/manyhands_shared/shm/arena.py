@@ -1,4 +1,4 @@
-"""Segments side by side in few files: each file costs a descriptor on both sides of every loan."""
+"""Segments side by side in few files, for each file costs a descriptor at lender and borrower."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _File:
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class Allocation:
     """A segment: it begins `at` bytes into the file behind `fd`."""
 
     fd: int
@@ -34,14 +34,14 @@ class Spot:
     size: int
 
 
-class Shelf:
+class Arena:
     """Gives out room for segments, on any thread."""
 
     def __init__(self) -> None:
         self._files: dict[int, _File] = {}
         self._lock = threading.Lock()
 
-    def place(self, size: int) -> Spot | None:
+    def place(self, size: int) -> Allocation | None:
         """Room for a segment; None: there are too few descriptors left for another file.
 
         Raises:
@@ -49,35 +49,35 @@ class Shelf:
         """
         try:
             if size > LARGEST:
-                spot = Spot(new_segment(size), 0, size)
+                allocation = Allocation(new_segment(size), 0, size)
             else:
                 with self._lock:
-                    spot = self._beside_others(-(-size // _PAGE) * _PAGE)
+                    allocation = self._beside_others(-(-size // _PAGE) * _PAGE)
         except OSError as error:
             if error.errno in NO_DESCRIPTOR:
                 return None
             raise
-        if scarce(spot.fd):
-            self.free(spot)
+        if scarce(allocation.fd):
+            self.free(allocation)
             return None
-        return spot
+        return allocation
 
-    def free(self, spot: Spot) -> None:
+    def free(self, allocation: Allocation) -> None:
         """Take the room of a segment back: neither side has a view of it."""
         with self._lock:
-            file = self._files.get(spot.fd)
+            file = self._files.get(allocation.fd)
             if file is None:
-                os.close(spot.fd)
+                os.close(allocation.fd)
                 return
-            file.gaps = _joined([*file.gaps, (spot.at, spot.at + spot.size)])
+            file.gaps = _joined([*file.gaps, (allocation.at, allocation.at + allocation.size)])
             if file.gaps == [(0, FILE_BYTES)]:
-                del self._files[spot.fd]
-                os.close(spot.fd)
+                del self._files[allocation.fd]
+                os.close(allocation.fd)
             else:
                 # If that cannot be, the memory serves the next segment here.
-                forget(spot.fd, spot.size, spot.at)
+                forget(allocation.fd, allocation.size, allocation.at)
 
-    def _beside_others(self, size: int) -> Spot:
+    def _beside_others(self, size: int) -> Allocation:
         for file in reversed(self._files.values()):
             for number, (start, end) in enumerate(file.gaps):
                 if end - start >= size:
@@ -85,7 +85,7 @@ class Shelf:
                     file.gaps[number : number + 1] = (
                         [(start + size, end)] if end - start > size else []
                     )
-                    return Spot(file.fd, start, size)
+                    return Allocation(file.fd, start, size)
         file = _File(new_file(FILE_BYTES))
         try:
             os.posix_fallocate(file.fd, 0, size)
@@ -94,7 +94,7 @@ class Shelf:
             raise
         self._files[file.fd] = file
         file.gaps = [(size, FILE_BYTES)]
-        return Spot(file.fd, 0, size)
+        return Allocation(file.fd, 0, size)
 
 
 def _joined(gaps: list[tuple[int, int]]) -> list[tuple[int, int]]:

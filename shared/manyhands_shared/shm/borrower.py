@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from manyhands_shared.protocol.parts import KEY_BYTES
 from manyhands_shared.shm.lender import ADDRESS, AT, COMPARE, DROP, GIVE, PACKET_BYTES
-from manyhands_shared.shm.lender_connection import Line
+from manyhands_shared.shm.lender_connection import LenderConnection
 from manyhands_shared.shm.mapping import map_segment
 from manyhands_shared.transport import peer_credentials
 
@@ -50,7 +50,7 @@ class Borrower:
 
     def __init__(self, dropped: Callable[[str, bytes | None], None] | None = None) -> None:
         self._dropped = dropped
-        self._lenders: dict[str, Line] = {}
+        self._lenders: dict[str, LenderConnection] = {}
         self._names: dict[int, str] = {}
         self._asked: dict[str, list[bytes]] = {}
         self._refused: list[Answer] = []
@@ -148,7 +148,7 @@ class Borrower:
         self._names.clear()
         self._epoll.close()
 
-    def _connect(self, lender: str) -> Line:
+    def _connect(self, lender: str) -> LenderConnection:
         # The name came with a message: it must not lead to a socket of another program.
         if not lender.startswith(ADDRESS):
             raise ConnectionRefusedError(f"{lender[:80]!r} is no lender's address")
@@ -161,7 +161,7 @@ class Borrower:
         except BaseException:
             connection.close()
             raise
-        peer = self._lenders[lender] = Line(connection, self._wait_for_room)
+        peer = self._lenders[lender] = LenderConnection(connection, self._wait_for_room)
         self._names[connection.fileno()] = lender
         self._epoll.register(connection.fileno(), select.EPOLLIN)
         return peer
@@ -198,7 +198,7 @@ class Borrower:
 
     def _answered(
         self,
-        peer: Line,
+        peer: LenderConnection,
         lender: str,
         key: bytes,
         fd: int | None,

@@ -20,7 +20,7 @@ from manyhands_shared.shm.lender import ABSENT, RETURN
 _TAKEN, _GIVEN_BACK, _ASKED_FOR = range(3)
 
 
-class Line:
+class LenderConnection:
     """Closes its connection when its last user lets go of it.
 
     Args:

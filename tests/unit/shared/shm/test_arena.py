@@ -42,8 +42,8 @@ def _pages(fd: int) -> int:
 
 def test_many_segments_take_few_descriptors_and_overlap_nowhere() -> None:
     before = _open()
-    shelf = shm.Shelf()
-    spots = [shelf.place(MIB + 1000) for _ in range(500)]
+    arena = shm.Arena()
+    spots = [arena.place(MIB + 1000) for _ in range(500)]
     assert len(_open() - before) <= 500 // 40
     taken: dict[int, list[tuple[int, int]]] = {}
     for spot in spots:
@@ -55,7 +55,7 @@ def test_many_segments_take_few_descriptors_and_overlap_nowhere() -> None:
         assert all(first[1] <= second[0] for first, second in itertools.pairwise(ranges))
     for spot in spots:
         assert spot is not None
-        shelf.free(spot)
+        arena.free(spot)
     assert _open() <= before
 
 
@@ -64,23 +64,23 @@ def test_room_is_used_again_and_memory_given_back() -> None:
     print(f"seed {seed}")
     chance = random.Random(seed)
     before = _open()
-    shelf = shm.Shelf()
-    kept: dict[shm.Spot, bytes] = {}
+    arena = shm.Arena()
+    kept: dict[shm.Allocation, bytes] = {}
     for number in range(600):
         if kept and chance.random() < 0.55:
             spot = chance.choice(list(kept))
             content = os.pread(spot.fd, 8, spot.at)
             assert content == kept.pop(spot)
-            shelf.free(spot)
+            arena.free(spot)
         else:
-            found = shelf.place(chance.randrange(1, 2 * shelves.LARGEST))
+            found = arena.place(chance.randrange(1, 2 * shelves.LARGEST))
             assert found is not None
             kept[found] = number.to_bytes(8, "little")
             os.pwrite(found.fd, kept[found], found.at)
         used = sum(_pages(fd) for fd in {spot.fd for spot in kept})
         assert used <= sum(spot.size for spot in kept) + len(kept) * 4096
     for spot in list(kept):
-        shelf.free(spot)
+        arena.free(spot)
     assert _open() <= before
 
 
@@ -88,7 +88,7 @@ def test_room_is_used_again_and_memory_given_back() -> None:
 def test_too_few_descriptors_are_no_place(few_descriptors: None, size: int) -> None:
     before = _open()
     assert descriptors.running_short()
-    assert shm.Shelf().place(size) is None
+    assert shm.Arena().place(size) is None
     assert _open() <= before
 
 
