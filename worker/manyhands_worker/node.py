@@ -221,7 +221,7 @@ class Node:
         self._heartbeat.status.turn(self._core.running)
         if self._manager.wanted:
             self._tell_manager(now)
-        self._watch_link()
+        self._poll_link()
 
     @property
     def _can_bear(self) -> bool:
@@ -238,8 +238,8 @@ class Node:
         self._connector.close(flush=True)
         self._selector.close()
 
-    def _watch_link(self) -> None:
-        """Have the selector watch the present link as it is now."""
+    def _poll_link(self) -> None:
+        """Have the selector poll the present link as it is now."""
         connector = self._connector
         if connector.descriptors is self._watched and connector.polls_out is self._polls_out:
             return

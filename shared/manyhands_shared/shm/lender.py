@@ -46,7 +46,7 @@ class _Item:
     at: int = 0
     holders: dict[int, int] = field(default_factory=dict)  # connection → how often it has it
     withdrawn: bool = False
-    #: Whether the books were compared since it was withdrawn, and whether its holders were asked for it.
+    #: Since it was withdrawn: whether both sides compared counts, and holders were asked for it.
     compared: bool = False
     recalled: bool = False
 

@@ -2,7 +2,7 @@
 
 Segments are given back on any thread, in the middle of anything, for garbage is collected there. The
 lender may be too busy to read. So nothing here waits and nothing is lost: what the socket does not
-take now stays in a queue, in order. The queue also carries what was taken, so that the book of what
+take now stays in a queue, in order. The queue also carries what was taken, so the count of what
 this side has is always as the lender sees it.
 """
 
@@ -29,14 +29,14 @@ class LenderConnection:
             can be written.
     """
 
-    __slots__ = ("_book", "_flushing", "_full", "_queue", "socket")
+    __slots__ = ("_counts", "_flushing", "_full", "_queue", "socket")
 
     def __init__(self, connection: socket.socket, full: Callable[[int], None]) -> None:
         self.socket = connection
         self._full = full
         self._queue: deque[tuple[int, bytes]] = deque()
         self._flushing = threading.Lock()
-        self._book: dict[bytes, int] = {}
+        self._counts: dict[bytes, int] = {}
 
     def __del__(self) -> None:
         self.socket.close()
@@ -75,14 +75,14 @@ class LenderConnection:
         return True
 
     def _say(self, what: int, key: bytes) -> bool:
-        book = self._book
+        counts = self._counts
         if what == _TAKEN:
-            book[key] = book.get(key, 0) + 1
+            counts[key] = counts.get(key, 0) + 1
             return True
         packet = RETURN + key
         if what == _ASKED_FOR:
             keys = [key[at : at + KEY_BYTES] for at in range(0, len(key), KEY_BYTES)]
-            packet = ABSENT + b"".join(one for one in keys if one not in book)
+            packet = ABSENT + b"".join(one for one in keys if one not in counts)
         try:
             self.socket.send(packet)
         except BlockingIOError:
@@ -90,8 +90,8 @@ class LenderConnection:
             return False
         except OSError:
             return True  # the lender is gone, and needs no telling
-        if what == _GIVEN_BACK and book.get(key):
-            book[key] -= 1
-            if not book[key]:
-                del book[key]
+        if what == _GIVEN_BACK and counts.get(key):
+            counts[key] -= 1
+            if not counts[key]:
+                del counts[key]
         return True

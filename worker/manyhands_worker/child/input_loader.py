@@ -16,7 +16,7 @@ from manyhands_shared.payloads.refs import Place
 #: A task whose value has not come by then gives its slot to others (see `core.awaiting_values`). One
 #: that has begun, and loads a value itself, waits on.
 _MOMENT_SECONDS = 0.1
-_PATIENCE_SECONDS = 60.0
+_WAIT_SECONDS = 60.0
 
 
 class ValueAway(BaseException):
@@ -73,8 +73,8 @@ class InputLoader:
         hint = msgpack.packb([place.host, place.lender, place.owner], use_bin_type=True)
         size = shm.span(place.lengths)
         begun = self.begun()
-        patience = _PATIENCE_SECONDS if begun else _MOMENT_SECONDS
-        answered, found = self._borrower.borrow(self._lender, place.key, hint, patience)
+        seconds = _WAIT_SECONDS if begun else _MOMENT_SECONDS
+        answered, found = self._borrower.borrow(self._lender, place.key, hint, seconds)
         if not (answered or begun):
             self.away = ValueAway(place.key, place.owner)
             raise self.away
@@ -85,7 +85,7 @@ class InputLoader:
             if found is None or not shm.fits(fd, size, at):
                 why = "has let go of it, or is gone"
                 if not answered:
-                    why = f"has not sent it within {patience:g} s"
+                    why = f"has not sent it within {seconds:g} s"
                 raise RuntimeError(
                     f"a value of {size} bytes that the task refers to cannot be fetched: "
                     f"the client that kept it {why}"

@@ -37,7 +37,7 @@ class Borrowing:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held: OrderedDict[bytes, tuple[Loaded, int]] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[Loaded, int]] = OrderedDict()
         self._nbytes = 0
         self._let_go = 0
 
@@ -46,10 +46,10 @@ class Borrowing:
         if not nbytes:
             loaded.payloads = []
             return
-        self._nbytes += nbytes - self._held.pop(digest, (None, 0))[1]
-        self._held[digest] = loaded, nbytes
-        while self._nbytes > self._limit and len(self._held) > 1:
-            _, (oldest, size) = self._held.popitem(last=False)
+        self._nbytes += nbytes - self._entries.pop(digest, (None, 0))[1]
+        self._entries[digest] = loaded, nbytes
+        while self._nbytes > self._limit and len(self._entries) > 1:
+            _, (oldest, size) = self._entries.popitem(last=False)
             oldest.value = NOT_LOADED
             oldest.world = World(_guests)
             self._nbytes -= size

@@ -77,7 +77,7 @@ class NodeCore:
         self._lease = self._renew_interval = 0.0
         self._leased_at = self._renewed_at = self._hello_at = 0.0
         self._drain_by: float | None = None
-        #: When it drains by itself: at the end of its time, and of its patience without tasks.
+        #: When it drains by itself: at the end of its time, or of its idle time.
         self._leave_at: float | None = None
         self._bored_at: float | None = None
         self._stopped = False
@@ -337,7 +337,7 @@ class NodeCore:
         self._tell_window()
         self._work.begin_drain()
 
-    def _watch_time(self) -> None:
+    def _check_time(self) -> None:
         """Drain if the node's time is over, or it has had nothing to do for too long."""
         me, now = self._me, self._now
         if me.time_limit:
@@ -367,9 +367,9 @@ class NodeCore:
     # Each turn
 
     def _tick(self, _: events.Tick) -> None:
-        self._watch_link()
+        self._check_link()
         if self._drain_by is None:
-            self._watch_time()
+            self._check_time()
         if self._drain_by is None and not self._unable:
             self._work.start_tasks(self._now)
         if self._phase is Phase.READY:
@@ -384,7 +384,7 @@ class NodeCore:
             self._continue_drain(self._drain_by)
         self._work.rebalance(self._now)
 
-    def _watch_link(self) -> None:
+    def _check_link(self) -> None:
         now = self._now
         if self._phase is Phase.READY:
             if now >= self._leased_at + self._lease:

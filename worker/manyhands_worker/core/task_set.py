@@ -73,11 +73,11 @@ class TaskSet:
 
     def keep_only(self, spans: Iterable[Span]) -> dict[Key, set[int]]:
         """Take out everything that `spans` do not name; returns it."""
-        kept: dict[Key, set[int]] = {}
+        wanted: dict[Key, set[int]] = {}
         for key, indices in self.matching(spans):
-            kept.setdefault(key, set()).update(indices)
-        dropped = {key: here - kept.get(key, set()) for key, here in self._tasks.items()}
-        self._tasks = kept
+            wanted.setdefault(key, set()).update(indices)
+        dropped = {key: here - wanted.get(key, set()) for key, here in self._tasks.items()}
+        self._tasks = wanted
         return {key: indices for key, indices in dropped.items() if indices}
 
     def spans(self) -> list[Span]:

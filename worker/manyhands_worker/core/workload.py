@@ -8,7 +8,7 @@ Every attempt is in `_owned`, and meanwhile in exactly one place::
             |                   +-> held +   a result held for its client, which cannot fetch it
             +-------------------+   taken back, or its child died
 
-Whatever comes for an attempt that is not held (a late result of a dropped one) is dropped without a
+Whatever comes for an attempt that is not owned (a late result of a dropped one) is dropped without a
 word. So to drop an attempt is to take it out of `_owned`, and nothing that is on its way can bring it
 back.
 
@@ -74,7 +74,7 @@ class Workload:
         self.ignorant = False
 
     def __len__(self) -> int:
-        """Tasks that are held."""
+        """Tasks that are owned."""
         return len(self._owned)
 
     @property
@@ -83,7 +83,7 @@ class Workload:
         return sum(bool(slot.batches) for slot in self._scheduler.slots)
 
     def holding(self) -> list[m.Span]:
-        """Everything held, for a hello."""
+        """All owned tasks, for a hello."""
         return self._owned.spans()
 
     def deadline(self, now: float) -> float | None:

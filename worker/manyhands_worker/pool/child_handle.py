@@ -276,18 +276,18 @@ class ChildHandle:
                     payloads.append(body)
                     continue
                 if isinstance(body, list) and body[0] < 0:
-                    held = self._held(-1 - body[0], body[1:])
-                    if held is None:  # nothing is behind a large result, which goes out at once
+                    result = self._from_segment(-1 - body[0], body[1:])
+                    if result is None:  # nothing is behind a large result, which goes out at once
                         lost = self._lost()
                         sorts[place:], payloads = bytes([lost[0]]), [*payloads, lost[1]]
                         break
-                    if isinstance(held, HeldSegment):
-                        held_results.append(held)
+                    if isinstance(result, HeldSegment):
+                        held_results.append(result)
                         sorts[place] = Status.HELD
-                        payloads.append(held.ticket)
+                        payloads.append(result.ticket)
                     else:
-                        frames += len(held)
-                        payloads.append(held)
+                        frames += len(result)
+                        payloads.append(result)
                     continue
                 if isinstance(body, int):
                     parts: tuple[Buffer, ...] = tuple(islice(rest, body))
@@ -315,7 +315,9 @@ class ChildHandle:
             held_results,
         )
 
-    def _held(self, number: int, lengths: list[int]) -> HeldSegment | tuple[Buffer, ...] | None:
+    def _from_segment(
+        self, number: int, lengths: list[int]
+    ) -> HeldSegment | tuple[Buffer, ...] | None:
         """A result in one of the child's segments: held, or to be sent; None if it did not come."""
         marks = self._marks
         if not 0 <= number < SHUT:

@@ -26,7 +26,7 @@ _RECONNECT_MAX_MS = 1_000
 _HIGH_WATER_MARK = 1_000
 _LINGER_MS = 500
 #: How long an address may take, where there are others to try.
-_PATIENCE_MS = 3_000
+_CONNECT_MS = 3_000
 #: Messages taken in at once.
 _RECEIVES = 64
 #: A frame of this size or more is sent from where it lies.
@@ -76,8 +76,8 @@ class ZmqLink(Link):
             sock.set(zmq.CURVE_SERVERKEY, key.server)
         self._events = {**_EVENTS, **_FAILED} if others else _EVENTS
         if others:
-            sock.set(zmq.CONNECT_TIMEOUT, _PATIENCE_MS)
-            sock.set(zmq.HANDSHAKE_IVL, _PATIENCE_MS)
+            sock.set(zmq.CONNECT_TIMEOUT, _CONNECT_MS)
+            sock.set(zmq.HANDSHAKE_IVL, _CONNECT_MS)
         self._monitor = sock.get_monitor_socket(sum(self._events))
         self._monitor.linger = 0
         self.descriptors = frozenset({int(sock.fd), int(self._monitor.fd)})
