@@ -5,30 +5,47 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import multiprocessing
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from manyhands_broker.child_process import ChildProcess
 from manyhands_broker.http.snapshot import Board
 from manyhands_shared.errors import ConfigError
+from manyhands_shared.processes.lifecycle import die_with_parent
+from manyhands_shared.processes.start_without_main import bare_start
 
+_CONTEXT = multiprocessing.get_context("spawn")
 _BACKLOG = 128
 _PARENT_SECONDS = 5
 
 
-class HttpServer(ChildProcess):
+class HttpServer(_CONTEXT.Process):  # type: ignore[name-defined,misc]
     """Answers on a listening socket, from what is pinned to the board."""
 
     def __init__(self, sock: socket.socket, board: Board, hosts: list[str]) -> None:
-        super().__init__("manyhands-http")
+        super().__init__(name="manyhands-http", daemon=True)
         self._socket = sock
         self._board = board
         self._hosts = hosts
+        self._parent = os.getpid()
 
-    def serve(self) -> None:
-        """Answer until the broker is gone."""
+    def start(self) -> None:
+        """Start it as a process.
+
+        Raises:
+            OSError: the system gives none.
+        """
+        with bare_start():
+            super().start()
+
+    def run(self) -> None:
+        """Serve until the broker is gone."""
+        die_with_parent(self._parent)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Imported here: the broker's own process needs none of it.
         import uvicorn  # noqa: PLC0415
 
@@ -47,7 +64,7 @@ class HttpServer(ChildProcess):
                 yield
 
         async def leave_with_parent() -> None:
-            server.should_exit = self.orphaned
+            server.should_exit = os.getppid() != self._parent
 
         server = Server(
             uvicorn.Config(
