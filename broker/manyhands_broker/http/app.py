@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from manyhands_broker.http.hosts import AllowedHosts
 from manyhands_broker.http.metrics import Figures
-from manyhands_broker.http.snapshot import Board
+from manyhands_broker.http.snapshot import Snapshot
 
-#: Age of the board, in seconds, from which on the broker's loop counts as stuck. It pins twice a second.
+#: Age of the snapshot, in seconds, from which on the loop counts as stuck. It writes one twice a second.
 STUCK = 10.0
 #: Version of the document that `/scale` answers.
 DOCUMENT_VERSION = 1
@@ -30,18 +30,18 @@ _HEADERS = {
 }
 
 
-def application(board: Board, hosts: Iterable[str], clock: Callable[[], float]) -> Starlette:
+def application(snapshot: Snapshot, hosts: Iterable[str], clock: Callable[[], float]) -> Starlette:
     """The ASGI application.
 
     Args:
-        board: Where the broker's loop pins its figures.
+        snapshot: Where the broker's loop writes its figures.
         hosts: Names, beside addresses and localhost, that requests may call this server by.
         clock: The monotonic clock of the pins.
     """
 
     def look() -> tuple[dict[str, Any], list[str]]:
         """The latest figures, and why the loop counts as stuck, if it does."""
-        pinned = board.read()
+        pinned = snapshot.read()
         if pinned is None:
             return {}, ["the broker's loop has not turned yet"]
         age = clock() - pinned.at

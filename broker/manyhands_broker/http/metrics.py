@@ -1,4 +1,4 @@
-"""The figures on the board as Prometheus metrics.
+"""The figures of the snapshot as Prometheus metrics.
 
 Names follow its conventions: the prefix `manyhands_`, base units, `_total` for what only rises. No
 label has a value for each job, task, client or node: a time series lives for ever.
@@ -102,12 +102,12 @@ COUNTERS = {
         },
     ),
 }
-#: Counters of the core that go on the board.
+#: Counters of the core that go into the snapshot.
 COUNTED = [counter for _, _, series in COUNTERS.values() for counter in series.values()]
 
 
 class Figures(Collector):
-    """Turns one reading of the board into metrics."""
+    """Turns one reading of the snapshot into metrics."""
 
     def __init__(self, figures: dict[str, Any], up: bool) -> None:
         self._figures = figures

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from manyhands_broker.http.snapshot import Board
+from manyhands_broker.http.snapshot import Snapshot
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.processes.lifecycle import die_with_parent
 from manyhands_shared.processes.start_without_main import bare_start
@@ -24,12 +24,12 @@ _PARENT_SECONDS = 5
 
 
 class HttpServer(_CONTEXT.Process):  # type: ignore[name-defined,misc]
-    """Answers on a listening socket, from what is pinned to the board."""
+    """Answers on a listening socket, from the figures of the snapshot."""
 
-    def __init__(self, sock: socket.socket, board: Board, hosts: list[str]) -> None:
+    def __init__(self, sock: socket.socket, snapshot: Snapshot, hosts: list[str]) -> None:
         super().__init__(name="manyhands-http", daemon=True)
         self._socket = sock
-        self._board = board
+        self._snapshot = snapshot
         self._hosts = hosts
         self._parent = os.getpid()
 
@@ -68,7 +68,7 @@ class HttpServer(_CONTEXT.Process):  # type: ignore[name-defined,misc]
 
         server = Server(
             uvicorn.Config(
-                application(self._board, self._hosts, time.monotonic),
+                application(self._snapshot, self._hosts, time.monotonic),
                 http=functools.partial(Connection, connections=Connections()),  # type: ignore[arg-type]
                 h11_max_incomplete_event_size=HEAD_BYTES,
                 headers=[("Connection", "close")],

@@ -1,4 +1,4 @@
-"""The broker's side of HTTP: pins its figures to the board, and keeps the server process alive."""
+"""The broker's side of HTTP: writes its figures to the snapshot, and keeps the server process alive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from manyhands_broker.core import Core
 from manyhands_broker.descriptor_reserve import reserve
 from manyhands_broker.http.metrics import COUNTED
 from manyhands_broker.http.process import HttpServer, listen
-from manyhands_broker.http.snapshot import Board
+from manyhands_broker.http.snapshot import Snapshot
 from manyhands_shared import __version__
 from manyhands_shared.clock import Clock
 
@@ -47,7 +47,7 @@ class HttpService:
         self._core = core
         self._stuck = stuck
         self._clock = clock
-        self._board = Board()
+        self._snapshot = Snapshot()
         self._next_pin = 0.0
         self._started = time.time()
         self._start()
@@ -72,16 +72,16 @@ class HttpService:
 
     def _start(self) -> None:
         self._next_start = self._clock() + _RESTART_SECONDS
-        self._process = HttpServer(self._socket, self._board, self._hosts)
+        self._process = HttpServer(self._socket, self._snapshot, self._hosts)
         with reserve():
             self._process.start()
 
     def _pin(self, figures: dict[str, Any], now: float) -> None:
         try:
-            self._board.pin(figures, now)
+            self._snapshot.pin(figures, now)
         except ValueError:
             # Kinds of tasks are called what their clients call them; all else is short.
-            self._board.pin({**figures, "wanted": []}, now)
+            self._snapshot.pin({**figures, "wanted": []}, now)
 
     def _figures(self) -> dict[str, Any]:
         stats = self._core.stats()

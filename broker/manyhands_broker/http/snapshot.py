@@ -1,4 +1,4 @@
-"""The board: figures that the broker's loop pins up and the HTTP process reads, in shared memory.
+"""The snapshot: figures that the broker's loop writes and the HTTP process reads, in shared memory.
 
 Neither side waits for the other. The writer overwrites; a reader that catches it in the middle is told
 so by a checksum and looks again. So the loop packs once a second, however many requests there are.
@@ -18,13 +18,13 @@ _LOOKS = 100
 
 
 class Pinned(NamedTuple):
-    """What hangs on the board, and when it was put there, in seconds of the monotonic clock."""
+    """What the snapshot holds, and when it was written, in seconds of the monotonic clock."""
 
     figures: dict[str, Any]
     at: float
 
 
-class Board:
+class Snapshot:
     """Shared by the broker's process, which pins, and those it starts, which read."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Board:
         """
         packed = msgpack.packb(figures)
         if len(packed) > _BYTES:
-            raise ValueError(f"{len(packed)} bytes of figures do not fit the board")
+            raise ValueError(f"{len(packed)} bytes of figures do not fit into the snapshot")
         memoryview(self._body).cast("B")[: len(packed)] = packed
         self._head[0] = len(packed)
         self._head[1] = zlib.crc32(packed)

@@ -21,13 +21,13 @@ CROWD = 128
 _MOST = 1_024
 
 
-class _Stranger(NamedTuple):
+class _Pending(NamedTuple):
     since: float
     host: str
     far_end: Any
 
 
-class Strangers:
+class PendingConnections:
     """The connections of one listening socket that have not said hello.
 
     Args:
@@ -36,7 +36,7 @@ class Strangers:
 
     def __init__(self, descriptors: int) -> None:
         self._most = max(8, min(_MOST, descriptors // 2))
-        self._found: dict[int, _Stranger] = {}  # the oldest first
+        self._found: dict[int, _Pending] = {}  # the oldest first
         self._hosts: Counter[str] = Counter()
         self._next = 0.0
         self._uncounted = 0
@@ -51,7 +51,7 @@ class Strangers:
         if far_end is None:
             return  # it has ended already
         host = str(far_end[0])
-        self._found[descriptor] = _Stranger(now, host, far_end)
+        self._found[descriptor] = _Pending(now, host, far_end)
         self._hosts[host] += 1
         if len(self._found) > self._most:
             [(crowded, _)] = self._hosts.most_common(1)
@@ -59,11 +59,11 @@ class Strangers:
 
     def forget(self, descriptor: int) -> None:
         """A connection has said hello, or has ended."""
-        stranger = self._found.pop(descriptor, None)
-        if stranger is not None:
-            self._hosts[stranger.host] -= 1
-            if not self._hosts[stranger.host]:
-                del self._hosts[stranger.host]
+        pending = self._found.pop(descriptor, None)
+        if pending is not None:
+            self._hosts[pending.host] -= 1
+            if not self._hosts[pending.host]:
+                del self._hosts[pending.host]
 
     def turn(self, now: float) -> int:
         """Shut connections whose time is up. Everything that has come must have been read before.
@@ -84,7 +84,7 @@ class Strangers:
         self._next = now + CROWDED_SECONDS
 
     def _shut(self, descriptor: int) -> None:
-        stranger = self._found[descriptor]
+        pending = self._found[descriptor]
         self.forget(descriptor)
-        zmq_connection.shut(descriptor, stranger.far_end)
+        zmq_connection.shut(descriptor, pending.far_end)
         self._uncounted += 1

@@ -20,7 +20,7 @@ from manyhands_broker.core import ANYBODY, LinkClosed, Received
 from manyhands_broker.poller import Poller
 from manyhands_broker.ports.base import DRAIN_MESSAGES, DRAIN_SECONDS, Port, Take
 from manyhands_broker.ports.encoding import Codec
-from manyhands_broker.ports.zmq_disconnects import Links
+from manyhands_broker.ports.zmq_disconnects import Connections
 from manyhands_shared.clock import Clock
 from manyhands_shared.errors import ConfigError, ProtocolError
 from manyhands_shared.protocol import wire
@@ -74,7 +74,7 @@ class RouterPort(Port):
         self._counters = codec.counters
         self._clock = clock
         self._gatekeeper = gatekeeper
-        self._links = Links(router, descriptors, arriving)
+        self._connections = Connections(router, descriptors, arriving)
         # A descriptor of ZeroMQ's only tells that something has changed since its socket was last used.
         # So what uses the router says so, and the router is asked before the loop sleeps.
         self._descriptor = int(router.fd)
@@ -84,7 +84,7 @@ class RouterPort(Port):
         self._paused = False
         self._outbox: dict[bytes, deque[list[Any]]] = {}
         poller.register(self._descriptor, _IN)
-        poller.register(self._links.descriptor, _IN)
+        poller.register(self._connections.descriptor, _IN)
 
     def due(self, now: float) -> float:
         """See `Port`."""
@@ -94,13 +94,13 @@ class RouterPort(Port):
                 self._waiting = True
                 return 0.0
         retry = now + RETRY_WAIT if self._outbox else math.inf
-        return min(retry, self._links.due)
+        return min(retry, self._connections.due)
 
     def receive(self, ready: Mapping[int, int], now: float, take: Take) -> None:
         """See `Port`."""
-        links = self._links
-        if links.descriptor in ready:
-            links.look(now)
+        connections = self._connections
+        if connections.descriptor in ready:
+            connections.look(now)
         if (self._waiting or self._descriptor in ready) and not self._paused:
             self._waiting = False
             self._drain(now, take)
@@ -112,7 +112,7 @@ class RouterPort(Port):
         """See `Port`."""
         sent = self._post(peer, self._codec.encode(message))
         if sent and type(message) is Refused:
-            self._links.forget(peer, self._clock())
+            self._connections.forget(peer, self._clock())
         return sent
 
     def check(self, now: float) -> None:
@@ -121,7 +121,7 @@ class RouterPort(Port):
             return
         self._used = True
         if not int(self._router.get(_EVENTS)) & _IN:
-            self._counters["connections_shut"] += self._links.strangers.turn(now)
+            self._counters["connections_shut"] += self._connections.pending.turn(now)
 
     def pause(self, *, on: bool) -> None:
         """See `Port`."""
@@ -136,18 +136,18 @@ class RouterPort(Port):
         self._outbox.pop(peer, None)
         if self._gatekeeper is not None:
             self._gatekeeper.forget(peer)
-        self._links.forget(peer, self._clock())
+        self._connections.forget(peer, self._clock())
 
     def stalled(self, now: float) -> None:
         """See `Port`."""
-        self._links.strangers.stalled(now)
+        self._connections.pending.stalled(now)
 
     def close(self) -> None:
         """Watch connections no more. Before the socket is closed."""
-        self._links.close()
+        self._connections.close()
 
     def _drain(self, now: float, take: Take) -> None:
-        router, links, clock = self._router, self._links, self._clock
+        router, connections, clock = self._router, self._connections, self._clock
         get, receive, read = router.get, router.recv, self._read
         who = None if self._gatekeeper is None else self._gatekeeper.who
         enough = now + DRAIN_SECONDS
@@ -170,11 +170,11 @@ class RouterPort(Port):
                 zmq_pieces.skip(router)
                 continue
             message = read(peer)
-            links.heard(peer)
+            connections.heard(peer)
             if message is None:
                 continue
             if type(message) in _HELLOS:
-                links.met(peer, frame, sender, now, node=type(message) is WorkerHello)
+                connections.met(peer, frame, sender, now, node=type(message) is WorkerHello)
             take(Received(peer, message, sender))
 
     def _read(self, peer: bytes) -> Message | None:
@@ -226,11 +226,11 @@ class RouterPort(Port):
 
     def _probe(self, now: float, take: Take) -> None:
         """See whether those are gone whose connections have ended; end those that only ever begin."""
-        links = self._links
-        for peer in links.doubtful(now):
+        connections = self._connections
+        for peer in connections.doubtful(now):
             if not self.send(peer, Ping(0)):
                 take(LinkClosed(peer))
-        if shut := links.bound(now):
+        if shut := connections.bound(now):
             self._counters["refused_arriving"] += shut
             log.warning("%d connections were shut: too much came, and no message ended", shut)
 

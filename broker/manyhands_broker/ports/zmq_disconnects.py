@@ -5,7 +5,7 @@ message cannot be sent. Its monitor does tell, but of descriptors and not of pee
 noted as peers say hello, and when one is closed its peer is probed: sending fails if it is gone. That it
 is probed, and not believed to be gone, makes it safe that descriptors are given out again.
 
-Connections that have not said hello are strangers (see `pending_connections`).
+Connections that have not said hello are pending (see `pending_connections`).
 
 A message counts against nothing before its last frame has come. So what has come of those that have not
 ended is bounded for each key, and of too much the largest is shut (see `unfinished_input`).
@@ -19,7 +19,7 @@ from collections import Counter, deque
 import zmq
 
 from manyhands_broker.core import Identity
-from manyhands_broker.ports.pending_connections import Strangers
+from manyhands_broker.ports.pending_connections import PendingConnections
 from manyhands_shared.protocol.wire import MAX_FRAME_BYTES, MAX_HEADER_BYTES
 from manyhands_shared.transport import zmq_monitor
 from manyhands_shared.transport.unfinished_input import Inflow
@@ -28,7 +28,7 @@ from manyhands_shared.transport.unfinished_input import Inflow
 SETTLE_SECONDS = 0.02
 #: Between two looks at what has come of messages that have not ended; and more for each connection.
 LOOK_SECONDS, LOOK_EACH = 0.05, 0.001
-#: What may have come of a message beside its payloads, and of one by which a stranger says hello.
+#: What may have come of a message beside its payloads, and of the hello of a pending connection.
 _SMALL_BYTES = MAX_HEADER_BYTES + (8 << 20)
 #: Of a node's, whose results may be as long as frames.
 _NODE_BYTES = MAX_FRAME_BYTES + _SMALL_BYTES
@@ -36,7 +36,7 @@ _ACCEPTED = int(zmq.EVENT_ACCEPTED)
 _EVENTS = _ACCEPTED | int(zmq.EVENT_DISCONNECTED)
 
 
-class Links:
+class Connections:
     """The connections of a ROUTER socket that is not bound yet.
 
     Args:
@@ -52,7 +52,7 @@ class Links:
         self._next_look = 0.0
         #: By which key each peer's connection came, and whether it is a node's.
         self._identities: dict[int, tuple[Identity, bool]] = {}
-        self.strangers = Strangers(descriptors)
+        self.pending = PendingConnections(descriptors)
         #: Its descriptor can be read when connections have been made, or have ended.
         self.monitor: zmq.Socket[bytes] = router.get_monitor_socket(_EVENTS)
         self.descriptor = int(self.monitor.fd)
@@ -73,7 +73,7 @@ class Links:
         self._peers[descriptor] = peer
         self._descriptors[peer] = descriptor
         self._identities[descriptor] = who, node
-        self.strangers.forget(descriptor)
+        self.pending.forget(descriptor)
 
     def heard(self, peer: bytes) -> None:
         """A whole message of a peer has come."""
@@ -110,17 +110,17 @@ class Links:
         """The scheduler has nothing to do with a peer any more, until it says hello anew."""
         descriptor = self._descriptors.pop(peer, None)
         if descriptor is not None and self._peers.get(descriptor) == peer:
-            self.strangers.came(descriptor, now)
+            self.pending.came(descriptor, now)
 
     def look(self, now: float) -> None:
         """Take the news of connections that have been made or have ended."""
         while (event := zmq_monitor.read(self.monitor)) is not None:
             kind, descriptor = event
             if kind == _ACCEPTED:
-                self.strangers.came(descriptor, now)
+                self.pending.came(descriptor, now)
                 self._inflow.came(descriptor, now)
                 continue
-            self.strangers.forget(descriptor)
+            self.pending.forget(descriptor)
             self._inflow.gone(descriptor)
             self._identities.pop(descriptor, None)
             peer = self._peers.pop(descriptor, None)

@@ -32,7 +32,7 @@ from harness.processes import eventually
 from manyhands_broker.http.app import STUCK
 from manyhands_broker.http.connections import HEAD_BYTES, LIFE_SECONDS
 from manyhands_broker.http.metrics import COUNTERS, GAUGES
-from manyhands_broker.http.snapshot import Board
+from manyhands_broker.http.snapshot import Snapshot
 from manyhands_shared.protocol import messages as m
 
 
@@ -329,14 +329,14 @@ def test_kinds_of_tasks_with_endless_names_stop_nothing(broker: Broker) -> None:
 
 
 def test_a_torn_board_is_read_again() -> None:
-    board = Board()
-    assert board.read() is None
-    board.pin({"a": 1}, 5.0)
-    assert board.read() == ({"a": 1}, 5.0)
+    snapshot = Snapshot()
+    assert snapshot.read() is None
+    snapshot.pin({"a": 1}, 5.0)
+    assert snapshot.read() == ({"a": 1}, 5.0)
     packed = msgpack.packb({"a": 2})
-    memoryview(board._body).cast("B")[: len(packed)] = packed  # the writer is in the middle
-    assert board.read() is None
+    memoryview(snapshot._body).cast("B")[: len(packed)] = packed  # the writer is in the middle
+    assert snapshot.read() is None
     with pytest.raises(ValueError, match="do not fit"):
-        board.pin({"a": bytes(70_000)}, 6.0)
-    board.pin({"a": 2, "b": [1] * 1_000}, 6.0)
-    assert board.read() == ({"a": 2, "b": [1] * 1_000}, 6.0)
+        snapshot.pin({"a": bytes(70_000)}, 6.0)
+    snapshot.pin({"a": 2, "b": [1] * 1_000}, 6.0)
+    assert snapshot.read() == ({"a": 2, "b": [1] * 1_000}, 6.0)

@@ -17,10 +17,10 @@ from manyhands_broker.ports.pending_connections import (
     CROWD,
     CROWDED_SECONDS,
     HELLO_SECONDS,
-    Strangers,
+    PendingConnections,
 )
 from manyhands_broker.ports.zeromq import bind
-from manyhands_broker.ports.zmq_disconnects import Links
+from manyhands_broker.ports.zmq_disconnects import Connections
 
 Connect = Callable[..., tuple[socket.socket, int]]
 
@@ -52,81 +52,81 @@ def is_shut(far: socket.socket) -> bool:
 
 
 def test_a_connection_that_says_nothing_is_shut_in_time(connect: Connect) -> None:
-    strangers = Strangers(1_000)
+    connections = PendingConnections(1_000)
     (silent, one), (known, two), (gone, three) = connect(), connect(), connect()
     for descriptor in (one, two, three):
-        strangers.came(descriptor, 5.0)
-    strangers.forget(two)
-    strangers.forget(three)
-    assert strangers.turn(5.0 + HELLO_SECONDS - 0.1) == 0
+        connections.came(descriptor, 5.0)
+    connections.forget(two)
+    connections.forget(three)
+    assert connections.turn(5.0 + HELLO_SECONDS - 0.1) == 0
     assert not is_shut(silent)
-    assert strangers.turn(5.0 + HELLO_SECONDS) == 1
+    assert connections.turn(5.0 + HELLO_SECONDS) == 1
     assert is_shut(silent)
     assert not is_shut(known)
     assert not is_shut(gone)
-    assert len(strangers) == 0
+    assert len(connections) == 0
 
 
 def test_a_crowd_has_less_time(connect: Connect) -> None:
-    strangers = Strangers(1_000)
+    connections = PendingConnections(1_000)
     crowd = [connect() for _ in range(CROWD + 3)]
     for at, (_, descriptor) in enumerate(crowd):
-        strangers.came(descriptor, at * 0.001)
-    assert strangers.turn(CROWDED_SECONDS - 0.1) == 0
-    assert strangers.turn(CROWDED_SECONDS + 1.0) == 3, "of those that are left, none is crowded"
+        connections.came(descriptor, at * 0.001)
+    assert connections.turn(CROWDED_SECONDS - 0.1) == 0
+    assert connections.turn(CROWDED_SECONDS + 1.0) == 3, "of those that are left, none is crowded"
     assert [is_shut(far) for far, _ in crowd[:4]] == [True, True, True, False]
 
 
 def test_too_many_are_shut_at_once_the_oldest_of_the_busiest_host(connect: Connect) -> None:
-    strangers = Strangers(20)
+    connections = PendingConnections(20)
     other, descriptor = connect("127.0.0.2")
-    strangers.came(descriptor, 0.0)
+    connections.came(descriptor, 0.0)
     crowd = [connect() for _ in range(12)]
     for _, descriptor in crowd:
-        strangers.came(descriptor, 0.0)
-    assert len(strangers) == 10
+        connections.came(descriptor, 0.0)
+    assert len(connections) == 10
     assert [is_shut(far) for far, _ in crowd] == [True] * 3 + [False] * 9
     assert not is_shut(other)
-    assert strangers.turn(0.0) == 3
+    assert connections.turn(0.0) == 3
 
 
 def test_another_connection_under_the_same_descriptor_is_let_be(connect: Connect) -> None:
-    strangers = Strangers(1_000)
+    connections = PendingConnections(1_000)
     (_, descriptor), (far, other) = connect(), connect()
-    strangers.came(descriptor, 0.0)
+    connections.came(descriptor, 0.0)
     os.dup2(other, descriptor)  # as it may happen when ZeroMQ has closed the first
-    strangers.turn(HELLO_SECONDS)
+    connections.turn(HELLO_SECONDS)
     assert not is_shut(far)
 
 
 def test_who_was_not_asked_for_a_while_gets_another_moment(connect: Connect) -> None:
-    strangers = Strangers(1_000)
+    connections = PendingConnections(1_000)
     far, descriptor = connect()
-    strangers.came(descriptor, 0.0)
-    strangers.stalled(100.0)
-    assert strangers.turn(100.0) == 0
-    assert strangers.turn(100.0 + CROWDED_SECONDS) == 1
+    connections.came(descriptor, 0.0)
+    connections.stalled(100.0)
+    assert connections.turn(100.0) == 0
+    assert connections.turn(100.0 + CROWDED_SECONDS) == 1
     assert is_shut(far)
 
 
 def test_a_hello_that_is_read_before_the_news_of_its_connection_counts() -> None:
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         address = bind(router, "tcp://127.0.0.1:0")
-        links = Links(router, 1_000, 1 << 20)
+        connections = Connections(router, 1_000, 1 << 20)
         with context.socket(zmq.DEALER) as peer:
             peer.linger = 0
             peer.connect(address)
             peer.send(b"hello")
             assert router.poll(10_000)
             frame = router.recv(copy=False)
-            links.met(frame.bytes, frame, ANYBODY, 0.0, node=False)
-            links.look(0.0)
-            assert len(links.strangers) == 0
-            links.forget(frame.bytes, 1.0)
-            assert len(links.strangers) == 1, "and is to be said anew"
-            links.met(frame.bytes, frame, ANYBODY, 2.0, node=False)
-            assert len(links.strangers) == 0
-        links.close()
+            connections.met(frame.bytes, frame, ANYBODY, 0.0, node=False)
+            connections.look(0.0)
+            assert len(connections.pending) == 0
+            connections.forget(frame.bytes, 1.0)
+            assert len(connections.pending) == 1, "and is to be said anew"
+            connections.met(frame.bytes, frame, ANYBODY, 2.0, node=False)
+            assert len(connections.pending) == 0
+        connections.close()
 
 
 @pytest.fixture
