@@ -80,7 +80,7 @@ def _serve(
     with contextlib.ExitStack() as stack:
         bound, router = _bind(config, gatekeeper, stack)
         poller = Poller()
-        heartbeats = Heartbeats(bound, config, monotonic, poller)
+        heartbeats = Heartbeats(bound, config, monotonic, poller, later=make_node is not None)
         stack.callback(heartbeats.close)
         journal = _journal(config)
         stack.callback(journal.close)

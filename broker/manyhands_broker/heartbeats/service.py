@@ -30,6 +30,9 @@ class Heartbeats:
         config: the broker's options.
         clock: the monotonic clock.
         poller: tells of the monitor's death.
+        later: start the monitor only when a node was expected for a moment. The first task of an
+            embedded cluster should not have to share the processor with its start. Heartbeats wait in
+            the sockets until then.
 
     Raises:
         ConfigError: no port can be had for heartbeats.
@@ -41,6 +44,8 @@ class Heartbeats:
         config: BrokerConfig,
         clock: Clock,
         poller: Poller,
+        *,
+        later: bool = False,
     ) -> None:
         self._udp = _bind_all(endpoints, config.beat_port)
         #: Where nodes send theirs.
@@ -53,7 +58,10 @@ class Heartbeats:
         self._poller = poller
         self._liveness = Liveness(table, config.phi_threshold, config.lease / 2)
         self._gauges = Gauges(table, config.beat_interval)
-        self._start()
+        self._monitor: HeartbeatMonitor | None = None
+        self._expected = False
+        if not later:
+            self._start()
 
     def watch(self, effect: ExpectHeartbeats | ForgetHeartbeats) -> None:
         """The scheduler's wishes."""
@@ -63,6 +71,7 @@ class Heartbeats:
             )
             self._liveness.watch(effect.row, effect.boot_id)
             self._gauges.watch(effect)
+            self._expected = True
         else:
             lastseen.unwatch(self._table, effect.row)
             self._liveness.unwatch(effect.row)
@@ -70,30 +79,34 @@ class Heartbeats:
 
     def check(self, now: float) -> Iterable[Event]:
         """What has changed in anyone's standing."""
+        if self._monitor is None and self._expected:
+            self._start()
         return (*self._liveness.check(now), *self._gauges.check(now))
 
     def close(self) -> None:
         """End the monitor, and listen no more."""
-        self._monitor.kill()
-        self._monitor.join()
-        self._monitor.close()
+        if self._monitor is not None:
+            self._monitor.kill()
+            self._monitor.join()
+            self._monitor.close()
         for sock in self._udp:
             sock.close()
 
     def _start(self) -> None:
-        self._monitor = HeartbeatMonitor(self._udp, self._table)
+        monitor = HeartbeatMonitor(self._udp, self._table)
         with reserve():
-            self._monitor.start()
-        self._poller.on_readable(self._monitor.sentinel, self._died)
+            monitor.start()
+        self._monitor = monitor
+        self._poller.on_readable(monitor.sentinel, lambda: self._died(monitor))
 
-    def _died(self) -> None:
-        self._poller.ignore(self._monitor.sentinel)
-        self._monitor.join()
+    def _died(self, monitor: HeartbeatMonitor) -> None:
+        self._poller.ignore(monitor.sentinel)
+        monitor.join()
         log.warning(
             "the heartbeat monitor ended with %s; a new one starts, no node is judged by the gap",
-            self._monitor.exitcode,
+            monitor.exitcode,
         )
-        self._monitor.close()
+        monitor.close()
         self._start()
 
 
