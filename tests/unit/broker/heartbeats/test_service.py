@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 from harness.processes import eventually
-from manyhands_broker.core import Watch
+from manyhands_broker.core import ExpectHeartbeats
 from manyhands_broker.core.model.machine import Machine
 from manyhands_broker.heartbeats.service import Heartbeats
 from manyhands_broker.poller import Poller
@@ -23,7 +23,7 @@ def test_a_heartbeat_that_comes_before_its_receiver_counts() -> None:
     try:
         list(heartbeats.check(time.monotonic()))
         assert not is_started(heartbeats), "for no node"
-        heartbeats.watch(Watch(3, BOOT, KEY, Machine()))
+        heartbeats.watch(ExpectHeartbeats(3, BOOT, KEY, Machine()))
         assert not is_started(heartbeats), "beside the node's first task"
         beat = Beat(3, BOOT, 1, 10, 2, 1.5, 1000, 5000, 0.5)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
