@@ -1,5 +1,6 @@
 # make demo   watch real work run on two nodes, on this machine
 # make test   every test that this machine can run; what is skipped is named with its reason
+# make coverage  which lines and branches the unit tests run, in every process: COVERAGE_TESTS=tests takes all
 # make simulate  SEEDS=10000 simulated worlds in which everything goes wrong, from seed START=0
 # make replay    what happens in one of them: SEED=17, and to one task of it: TASK=j0/3
 # make fuzz   MESSAGES=200000 odd messages of every role at a broker that is killed now and then: SEED=7
@@ -17,6 +18,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PAGES = $(wildcard *.md docs/*.md deploy/*.md)
 PYTEST_ARGS ?=
+COVERAGE_TESTS ?= tests/unit
 BENCH_ARGS ?=
 SEEDS ?= 10000
 START ?= 0
@@ -24,7 +26,7 @@ MESSAGES ?= 200000
 BENCH_RUN ?= out/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate replay fuzz check docs audit lock bench bench-quick bench-docs clean
+.PHONY: help demo test coverage simulate replay fuzz check docs audit lock bench bench-quick bench-docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -34,6 +36,13 @@ demo: $(VENV)/.installed-all
 
 test: $(VENV)/.installed-test,check
 	@$(BIN)/pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+
+coverage: $(VENV)/.installed-test,check
+	@rm -rf .coverage && mkdir .coverage
+	@$(BIN)/coverage run -m pytest -n auto --dist loadgroup $(COVERAGE_TESTS) $(PYTEST_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+	@$(BIN)/python tools/coverage_floor.py
 
 simulate: $(VENV)/.installed-test,check
 	@cd tests && $(abspath $(BIN))/python -m simulation --seeds $(SEEDS) --start $(START)
@@ -84,5 +93,5 @@ $(VENV)/.installed-%: pyproject.toml tools/venv.py $(wildcard deploy/*.lock tool
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

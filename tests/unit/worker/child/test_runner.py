@@ -257,7 +257,7 @@ def test_whatever_a_task_raises_is_its_failure_and_the_next_one_runs(
     assert [value(body) for _, body in child.ended(1)] == [5]
 
 
-def test_a_failure_shows_the_users_frames_and_none_of_the_childs(child: Child) -> None:
+def test_a_failure_shows_the_users_frames_and_none_of_its_own(child: Child) -> None:
     def inner(_: Any) -> None:
         raise ValueError("deep")
 

@@ -138,7 +138,7 @@ def test_what_a_client_never_says_is_counted_and_changes_nothing(world: World) -
     assert world.take(b"client", m.Pong) == [m.Pong(5)]
 
 
-def test_who_cancels_all_of_anothers_job_has_its_session_know(world: World) -> None:
+def test_who_cancels_a_whole_job_of_another_client_has_its_session_know(world: World) -> None:
     """Its client must not submit the tasks again to the next broker."""
     world.submit(3, durable=False)
     world.client(b"admin")
