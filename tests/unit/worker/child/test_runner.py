@@ -19,10 +19,11 @@ from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child.process import PoolChild
-from manyhands_worker.child.runner import Limits
+from manyhands_worker.child.runner import ChildLimits
+from manyhands_worker.child_status import REVOKED
 from manyhands_worker.host.process_start import starting
 from manyhands_worker.ipc import control_block, pipe
-from manyhands_worker.ipc.control_block import CLAIM, DONE, LIMIT, READY, REVOKED
+from manyhands_worker.ipc.control_block import CLAIM, DONE, LIMIT, READY
 from manyhands_worker.ipc.output_capture import Capture, new_mark
 from manyhands_worker.ipc.segments import new_marks
 from manyhands_worker.ipc.slab import SlabLedger, new_slab
@@ -42,7 +43,7 @@ class Child:
         self.socket.settimeout(BOUND)
         printed, tap = Pipe(duplex=False)
         mark = new_mark()
-        limits = Limits(FRAME_BYTES, function_bytes=1 << 20, threads=1, segment_bytes=64 << 20)
+        limits = ChildLimits(FRAME_BYTES, function_bytes=1 << 20, threads=1, segment_bytes=64 << 20)
         self.process = PoolChild(0, far, block, slab, new_marks(), (tap, mark), limits)
         with starting():
             self.process.start()
