@@ -402,3 +402,76 @@ with manyhands.Pool(1) as pool:
 """,
     )
     assert said == ["True", "True 1"]
+
+
+def test_names_that_are_looked_up_by_text_are_there(tmp_path: Path) -> None:
+    said = run(
+        tmp_path,
+        """
+import dataclasses
+import functools
+import pickle
+import sys
+import numpy
+import manyhands
+
+FACTOR = 3
+TABLE = numpy.arange(4)
+log = []
+
+@dataclasses.dataclass
+class Inner:
+    a: int
+    b: list = dataclasses.field(default_factory=list)
+
+@functools.lru_cache
+def cached(x):
+    return x * FACTOR
+
+def work_a(x):
+    log.append(x)
+    return x + FACTOR
+
+def work_b(x):
+    return cached(x), len(log), int(TABLE.sum())
+
+def by_name(name, *arguments):
+    return globals()[name](*arguments)
+
+def in_a_row():
+    work_a(1)
+    return globals()["work_b"](2)
+
+def evaluate(text):
+    return eval(text)
+
+def of_main(name):
+    import __main__
+    return getattr(__main__, name)
+
+def of_modules(name):
+    return getattr(sys.modules[__name__], name)
+
+def restored(data):
+    return pickle.loads(data)(5)
+
+def derived():
+    @dataclasses.dataclass
+    class Outer(Inner):
+        c: int = 1
+    return Outer(2).c, dataclasses.fields(Inner)[0].default is dataclasses.MISSING
+
+with manyhands.Pool(1) as pool:
+    for _ in range(2):
+        print(pool.apply(by_name, ("work_a", 1)), pool.apply(by_name, ("work_b", 1)))
+        print(pool.apply(in_a_row), pool.apply(evaluate, ("work_a(FACTOR)",)))
+        print(pool.apply(of_main, ("FACTOR",)), pool.apply(of_modules, ("TABLE",)).tolist())
+        print(pool.apply(by_name, ("Inner", 4)))
+        FACTOR = 4
+        TABLE += 1
+    print(pool.apply(restored, (pickle.dumps(work_a),)), pool.apply(derived))
+""",
+    )
+    first = ["4 (3, 1, 6)", "(6, 1, 6) 6", "3 [0, 1, 2, 3]", "Inner(a=4, b=[])"]
+    then = ["5 (4, 1, 10)", "(8, 1, 10) 8", "4 [1, 2, 3, 4]", "Inner(a=4, b=[])"]
+    assert said == [*first, *then, "9 (1, True)"]

@@ -25,6 +25,7 @@ from typing import Any
 import xxhash
 
 from manyhands_shared.payloads.by_value.dynamic_modules import is_made_at_run_time
+from manyhands_shared.payloads.by_value.text_lookups import looks_up_by_text
 
 #: Objects that are looked at before a fingerprint gives up: to pickle anew is quicker then.
 _MAX_VISITS = 5_000
@@ -171,6 +172,8 @@ class _Walk:
     def _function(self, function: types.FunctionType) -> bool:
         if importable(function):
             return True
+        if function.__module__ == "__main__" and looks_up_by_text(function.__code__):
+            return False
         seen = _of_function(function)
         if any(seen[len(_TEXTS) :]):
             self._keep(_of_function, function)

@@ -8,6 +8,7 @@ Each function has a module of its own, for it sees the script as it was when the
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
 from collections.abc import Mapping
@@ -22,14 +23,16 @@ class Main(types.ModuleType):
     """
 
     # Outside of the module's names, which are the script's.
-    __slots__ = ("_guests", "classes", "key")
+    __slots__ = ("_guests", "classes", "key", "only_adds")
 
     def __init__(self) -> None:
         super().__init__("__main__")
-        #: Pickles of classes that nothing has asked for yet.
+        #: Pickles of classes and functions that nothing has asked for yet.
         self.classes: dict[str, bytes] = {}
         #: multiprocessing's key of the script; None for this process's own.
         self.key: bytes | None = None
+        #: Whether globals of what is being loaded give way to those that are there.
+        self.only_adds = False
         self._guests: set[str] = set()
 
     def receive(self, name: str, kind: type) -> None:
@@ -49,7 +52,11 @@ class Main(types.ModuleType):
             raise AttributeError(f"module '__main__' has no attribute {name!r}")
         from manyhands_shared.payloads import pickled as serial  # noqa: PLC0415 - which is loaded, and knows this module
 
-        value = serial.load(pickled, None)
+        before, self.only_adds = self.only_adds, True
+        try:
+            value = serial.load(pickled, None)
+        finally:
+            self.only_adds = before
         setattr(self, name, value)
         return value
 
@@ -100,8 +107,20 @@ def main_globals(names: dict[str, Any]) -> dict[str, Any]:
     main = script.main
     if main is None:
         return names
-    main.__dict__.update(names)
+    main.__dict__.update(missing(names) if main.only_adds else names)
     return main.__dict__
+
+
+def missing(names: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the names that the script does not have yet."""
+    main = script.main
+    return {name: value for name, value in names.items() if name not in vars(main)}
+
+
+def is_filled_up(space: dict[str, Any]) -> bool:
+    """Whether these are the script's globals, and something is loaded that only adds to them."""
+    main = script.main
+    return main is not None and main.only_adds and space is vars(main)
 
 
 def use_key(key: bytes | None) -> None:
@@ -118,6 +137,7 @@ def restore(
     names: Mapping[str, Any],
     classes: Mapping[str, bytes],
     python: tuple[int, ...],
+    eager: bool = False,
 ) -> Any:
     """Return the value of a function's pickle, and enter what came along into `__main__`.
 
@@ -126,10 +146,14 @@ def restore(
         names: what travelled with it, by its name in the script.
         classes: pickles of further classes, by their names.
         python: the version that wrote the pickles of classes. Another one cannot read them.
+        eager: load those pickles now, as far as they load: what asks for them does not say so.
     """
     main = script.main
     if main is not None:
         main.__dict__.update(names)
         if python == sys.version_info[:2]:
             main.classes.update(classes)
+            for name in list(main.classes) if eager else ():
+                with contextlib.suppress(Exception):
+                    getattr(main, name)
     return value

@@ -17,6 +17,7 @@ from cloudpickle import cloudpickle
 
 from manyhands_shared.payloads.by_value import reducers
 from manyhands_shared.payloads.by_value.class_resolution import Arrival
+from manyhands_shared.payloads.by_value.main_module import is_filled_up, missing
 
 _by_id = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
 _ids = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS
@@ -163,6 +164,9 @@ class Finder:
 
     def _fill_function(self, function: Any, state: Any) -> None:
         if id(function) not in self._known:
+            if is_filled_up(function.__globals__):
+                slots = {**state[1], "__globals__": missing(state[1]["__globals__"])}
+                state = state[0], slots
             cloudpickle._function_setstate(function, state)
 
 

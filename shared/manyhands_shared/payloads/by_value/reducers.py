@@ -5,6 +5,7 @@ Cached functions and properties, generic functions, and modules that the script 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable
@@ -30,6 +31,8 @@ _OF_GENERIC = frozenset({"register", "dispatch", "registry", "_clear_cache"})
 def reduce(obj: Any) -> Any:
     """Return how to pickle an object of these kinds, by value; None for all others."""
     kind = type(obj)
+    if obj is dataclasses.MISSING:
+        return "MISSING"
     if kind is _CACHED:
         return _reduce_cached(obj)
     if kind is functools.cached_property:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import re
 import sys
 import weakref
-from collections.abc import Callable, Iterator
-from types import ModuleType
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from manyhands_shared.payloads.by_value.dynamic_modules import is_made_at_run_time
 from manyhands_shared.payloads.by_value.main_module import (
     main_globals,
     manager_key,
@@ -19,12 +21,21 @@ from manyhands_shared.payloads.by_value.main_module import (
     use_key,
 )
 from manyhands_shared.payloads.by_value.pickler import Pickler
+from manyhands_shared.payloads.by_value.text_lookups import looks_up_by_text, nested, texts
 from manyhands_shared.processes.signal_handlers import is_from_handler
 
 _PROTOCOL = 5
+#: Longer texts are no annotations.
+_TEXT_CHARS = 200
 _NAME = re.compile(r"[^\W\d]\w*")
 #: Classes that travel with a function because it might ask for them: bytes of each, and of all.
 _CLASS_BYTES, _CLASSES_BYTES = 64 << 10, 256 << 10
+#: The same of all that a script has, for functions that look it up by text.
+_EACH_BYTES, _ALL_BYTES = 1 << 20, 4 << 20
+#: Values whose loading does nothing but make them; so do functions, classes and modules.
+_PLAIN = frozenset({int, float, complex, str, bytes, bytearray, bool, type(None)})
+_CONTAINERS = frozenset({tuple, list, dict, set, frozenset})
+_CACHED = type(functools.lru_cache(lambda: None))
 #: Takes a buffer that is to stay outside of the pickle, and says whether it goes inside after all.
 Keep = Callable[[pickle.PickleBuffer], bool]
 
@@ -38,6 +49,8 @@ class _FunctionPickler(Pickler):
         self._more = more
         #: What was pickled and has a name in the script.
         self.names: dict[str, Any] = {}
+        #: Whether a function among it looks up names by text.
+        self.looks_up_by_text = False
         self.globals_ref[id(self._main)] = _MainGlobals()
 
     def note(self, obj: Any) -> None:
@@ -52,14 +65,21 @@ class _FunctionPickler(Pickler):
                 if inner and isinstance(found, type) and "<locals>" not in path:
                     self.names[name] = found
                 self._note_annotations(obj)
+                if isinstance(obj, FunctionType):
+                    self._note_texts(texts(obj.__code__))
+                    self.looks_up_by_text |= looks_up_by_text(obj.__code__)
 
     def _note_annotations(self, obj: Any) -> None:
         """Note what text among the annotations names: it is looked up in the script when asked for."""
         found = obj.__dict__ if isinstance(obj, type) else getattr(obj, "__annotations__", {})
         if isinstance(obj, type):
             found = found.get("__annotations__", {})
-        for text in found.values() if isinstance(found, dict) else ():
-            for name in _NAME.findall(text) if isinstance(text, str) else ():
+        if isinstance(found, dict):
+            self._note_texts(text for text in found.values() if isinstance(text, str))
+
+    def _note_texts(self, found: Iterable[str]) -> None:
+        for text in found:
+            for name in _NAME.findall(text) if len(text) <= _TEXT_CHARS else ():
                 value = self._main.get(name)
                 if isinstance(value, type | ModuleType) or type(value).__module__ == "typing":
                     self.names[name] = value
@@ -89,14 +109,27 @@ class _Names:
                 yield name, self._names[name]
 
 
-class _Classes:
-    """Pickles as the pickles of further classes, as soon as all names are known."""
+class _Further:
+    """Pickles as the pickles of what else may be asked for, as soon as all names are known."""
 
-    def __init__(self, names: dict[str, Any]) -> None:
-        self._names = names
+    def __init__(self, pickler: _FunctionPickler) -> None:
+        self._pickler = pickler
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (further_classes(self._names),)
+        names = self._pickler.names
+        if self._pickler.looks_up_by_text:
+            return dict, (_everything(names),)
+        return dict, (_further({**own_classes(), **_own_functions()}, names),)
+
+
+class _IsEager:
+    """Pickles as whether all of that is to be loaded at once."""
+
+    def __init__(self, pickler: _FunctionPickler) -> None:
+        self._pickler = pickler
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bool, (self._pickler.looks_up_by_text,)
 
 
 class _Whole:
@@ -106,7 +139,8 @@ class _Whole:
         self._arguments = arguments
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return restore, (_Key(), *self._arguments, sys.version_info[:2])
+        value, names, further, *eager = self._arguments
+        return restore, (_Key(), value, names, further, sys.version_info[:2], *eager)
 
 
 class _Key:
@@ -118,7 +152,7 @@ class _Key:
 
 def with_script(function: Any) -> bytes:
     """Pickle a function that can be imported, with what else its tasks may need of the script."""
-    return pickle.dumps(_Whole(function, {}, further_classes({})), _PROTOCOL)
+    return pickle.dumps(_Whole(function, {}, _further(own_classes(), {})), _PROTOCOL)
 
 
 def dumps_names(names: dict[str, Any]) -> bytes:
@@ -142,43 +176,111 @@ def dumps_function(value: Any, keep: Keep, *, more: bool) -> bytes:
     with io.BytesIO() as file:
         pickler = _FunctionPickler(file, keep, more=more)
         names = pickler.names
-        pickler.dump(_Whole(value, _Names(names), _Classes(names)))
+        pickler.dump(_Whole(value, _Names(names), _Further(pickler), _IsEager(pickler)))
         return file.getvalue()
 
 
-_pickled: weakref.WeakKeyDictionary[type, tuple[tuple[int, ...], bytes]] = (
+_pickled: weakref.WeakKeyDictionary[Any, tuple[tuple[int, ...], bytes]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def further_classes(names: dict[str, Any]) -> dict[str, bytes]:
-    """Return pickles of the script's classes that are not among the names, as far as they are small."""
+def _own_functions() -> dict[str, FunctionType]:
+    return {
+        name: value
+        for name, value in list(vars(sys.modules["__main__"]).items())
+        if type(value) is FunctionType and value.__module__ == "__main__"
+    }
+
+
+def _further(definitions: Mapping[str, Any], names: Container[str]) -> dict[str, bytes]:
+    """Return pickles of the definitions that are not among the names, as far as they are small."""
     found: dict[str, bytes] = {}
     room = _CLASSES_BYTES
-    for name, value in own_classes().items():
+    for name, value in definitions.items():
         if name not in names:
-            pickled = _pickle_class(value)
-            if 0 < len(pickled) <= min(room, _CLASS_BYTES):
+            pickled = _pickle_definition(value)
+            if 0 < len(pickled) <= room:
                 found[name] = pickled
                 room -= len(pickled)
     return found
 
 
-def _pickle_class(kind: type) -> bytes:
-    """Return the pickle of a class; empty where that cannot be, or is larger than it may be."""
-    state = tuple(map(id, vars(kind).values()))
-    known = _pickled.get(kind)
+def _pickle_definition(value: Any) -> bytes:
+    """Return the pickle of a class or function; empty where that cannot be, or is too large."""
+    state = tuple(map(id, _parts(value)))
+    known = _pickled.get(value)
     if known is not None and known[0] == state:
         return known[1]
+    pickled = _dumps_alone(value, _CLASS_BYTES)
+    _pickled[value] = state, pickled
+    return pickled
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Give what a class or function is made of."""
+    yield from vars(value).values()
+    if isinstance(value, FunctionType):
+        yield from (value.__code__, value.__defaults__, value.__kwdefaults__)
+        for code in nested(value.__code__):
+            yield from map(value.__globals__.get, code.co_names)
+
+
+def _everything(names: Container[str]) -> dict[str, bytes]:
+    """Return pickles of all else that the script has, as it is now, as far as it is plain."""
+    found: dict[str, bytes] = {}
+    room = _ALL_BYTES
+    for name, value in list(vars(sys.modules["__main__"]).items()):
+        if name not in names and not name.startswith("__") and _is_plain(value):
+            pickled = _dumps_alone(value, min(room, _EACH_BYTES))
+            if pickled:
+                found[name] = pickled
+                room -= len(pickled)
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether to load a value does nothing but make it."""
+    pending, left = [value], _ALL_BYTES
+    while pending and left:
+        value = pending.pop()
+        left -= 1
+        if type(value) in _CONTAINERS:
+            pending += (*value, *value.values()) if type(value) is dict else value
+        elif isinstance(value, ModuleType):
+            if is_made_at_run_time(value.__name__):
+                return False
+        elif type(value) not in _PLAIN and not isinstance(
+            value, FunctionType | BuiltinFunctionType | type | functools.partial | _CACHED
+        ):
+            numpy = sys.modules.get("numpy")
+            if numpy is None or type(value) is not numpy.ndarray:
+                return False
+    return not pending
+
+
+class _Bounded(io.BytesIO):
+    """Take `limit` bytes at most."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + memoryview(data).nbytes > self._limit:
+            raise OverflowError("more than is wanted")
+        return super().write(data)
+
+
+def _dumps_alone(value: Any, limit: int) -> bytes:
+    """Return a pickle of something that no task may ask for; empty if it is larger, or cannot be."""
     try:
-        with io.BytesIO() as file:
-            Pickler(file, _PROTOCOL, None).dump(kind)
-            pickled = file.getvalue()
+        with _Bounded(limit) as file:
+            pickler = Pickler(file, _PROTOCOL, None)
+            pickler.globals_ref[id(vars(sys.modules["__main__"]))] = _MainGlobals()
+            pickler.dump(value)
+            return file.getvalue()
     except Exception as error:
         if is_from_handler(error):
             raise
-        pickled = b""  # a class that no task has asked for need not pickle
-    if len(pickled) > _CLASS_BYTES:
-        pickled = b""
-    _pickled[kind] = state, pickled
-    return pickled
+        return b""

@@ -1,0 +1,45 @@
+"""Functions that look up names of the script by text: `globals()`, `eval`, `import __main__`.
+
+What they will ask for stands nowhere in their code. So they take along what the script has, as far as
+that is plain and small.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from types import CodeType
+
+_WORDS = frozenset({"globals", "eval", "exec", "__main__"})
+_known: weakref.WeakKeyDictionary[CodeType, bool] = weakref.WeakKeyDictionary()
+
+
+def looks_up_by_text(code: CodeType) -> bool:
+    """Whether code, or code nested in it, may look up any name of its script."""
+    found = _known.get(code)
+    if found is None:
+        found = _known[code] = any(
+            not _WORDS.isdisjoint(one.co_names)
+            or "__main__" in one.co_consts
+            or {"modules", "__name__"}.issubset(one.co_names)
+            for one in nested(code)
+        )
+    return found
+
+
+def nested(code: CodeType) -> Iterator[CodeType]:
+    """Give code, and all code in it."""
+    pending = [code]
+    while pending:
+        code = pending.pop()
+        yield code
+        pending += (one for one in code.co_consts if isinstance(one, CodeType))
+
+
+def texts(code: CodeType) -> Iterator[str]:
+    """Give the texts in code, and in code nested in it: annotations may be among them."""
+    for one in nested(code):
+        for constant in one.co_consts:
+            for text in constant if isinstance(constant, tuple) else (constant,):
+                if isinstance(text, str):
+                    yield text
