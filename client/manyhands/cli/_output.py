@@ -42,7 +42,8 @@ def raw(text: str) -> None:
         text = printable(text, keep=LAYOUT)
     # What the stream's encoding lacks is escaped rather than an error after all the work.
     encoding = sys.stdout.encoding or "utf-8"
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+    # `color`, or click takes out what looks like a colour.
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), color=True)
 
 
 def document(**fields: Any) -> None:

@@ -107,6 +107,8 @@ def command(
         items = [item for item in items if item not in done]
         calls = [calls[item] for item in items]
     if not calls:
+        if resume:
+            _lines.appended(Path(sink.name), whole).close()  # without a line that was torn off
         _output.note("no items, nothing to do")
         return
     started = time.monotonic()

@@ -195,6 +195,15 @@ def test_an_interrupted_run_goes_on_where_it_ended(named: dict[str, str], tmp_pa
     }
 
 
+def test_a_torn_line_goes_also_when_nothing_is_left_to_do(tmp_path: Path) -> None:
+    items, results = tmp_path / "items.jsonl", tmp_path / "results.jsonl"
+    items.write_text("4\n")
+    whole = '{"index": 0, "result": 2.0}\n'
+    results.write_text(whole + '{"index": 0, "resu')
+    result = run("map", "math:sqrt", "--input", items, "--output", results, "--resume")
+    assert (result.returncode, results.read_text()) == (0, whole)
+
+
 @pytest.mark.parametrize("text", ["nonsense\n", '{"index": 7, "result": 1}\n', "[]\n"])
 def test_resume_refuses_what_is_no_output_of_this_run(text: str, tmp_path: Path) -> None:
     items, results = tmp_path / "items.jsonl", tmp_path / "results.jsonl"

@@ -84,6 +84,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["builtins:int", "ff", "--kwarg", "base=16"], "255\n"),
         (["builtins:dict", "--kwarg", "a=1", "--kwarg", "b=[2]"], "{'a': 1, 'b': [2]}\n"),
         (["builtins:print", "--kwarg", "end=''"], ""),
+        # As it is, into a pipe.
+        (["builtins:str.lower", "A\x1b[31mB\x1b]52;c;x\x07C"], "a\x1b[31mb\x1b]52;c;x\x07c\n"),
     ],
 )
 def test_the_result_goes_to_stdout(arguments: list[str], out: str, named: dict[str, str]) -> None:
