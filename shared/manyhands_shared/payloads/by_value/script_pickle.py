@@ -21,17 +21,21 @@ from manyhands_shared.payloads.by_value.main_module import (
     use_key,
 )
 from manyhands_shared.payloads.by_value.pickler import Pickler
-from manyhands_shared.payloads.by_value.text_lookups import looks_up_by_text, nested, texts
+from manyhands_shared.payloads.by_value.text_lookups import (
+    looks_up_by_text,
+    may_unpickle,
+    nested,
+    texts,
+)
 from manyhands_shared.processes.signal_handlers import is_from_handler
 
 _PROTOCOL = 5
-#: Longer texts are no annotations.
-_TEXT_CHARS = 200
 _NAME = re.compile(r"[^\W\d]\w*")
 #: Classes that travel with a function because it might ask for them: bytes of each, and of all.
 _CLASS_BYTES, _CLASSES_BYTES = 64 << 10, 256 << 10
 #: The same of all that a script has, for functions that look it up by text.
 _EACH_BYTES, _ALL_BYTES = 1 << 20, 4 << 20
+_MOST_PARTS = 100_000
 #: Values whose loading does nothing but make them; so do functions, classes and modules.
 _PLAIN = frozenset({int, float, complex, str, bytes, bytearray, bool, type(None)})
 _CONTAINERS = frozenset({tuple, list, dict, set, frozenset})
@@ -51,6 +55,8 @@ class _FunctionPickler(Pickler):
         self.names: dict[str, Any] = {}
         #: Whether a function among it looks up names by text.
         self.looks_up_by_text = False
+        #: Whether one may unpickle other functions of the script.
+        self.may_unpickle = False
         self.globals_ref[id(self._main)] = _MainGlobals()
 
     def note(self, obj: Any) -> None:
@@ -68,6 +74,7 @@ class _FunctionPickler(Pickler):
                 if isinstance(obj, FunctionType):
                     self._note_texts(texts(obj.__code__))
                     self.looks_up_by_text |= looks_up_by_text(obj.__code__)
+                    self.may_unpickle |= may_unpickle(obj.__code__)
 
     def _note_annotations(self, obj: Any) -> None:
         """Note what text among the annotations names: it is looked up in the script when asked for."""
@@ -79,7 +86,7 @@ class _FunctionPickler(Pickler):
 
     def _note_texts(self, found: Iterable[str]) -> None:
         for text in found:
-            for name in _NAME.findall(text) if len(text) <= _TEXT_CHARS else ():
+            for name in _NAME.findall(text):
                 value = self._main.get(name)
                 if isinstance(value, type | ModuleType) or type(value).__module__ == "typing":
                     self.names[name] = value
@@ -119,7 +126,8 @@ class _Further:
         names = self._pickler.names
         if self._pickler.looks_up_by_text:
             return dict, (_everything(names),)
-        return dict, (_further({**own_classes(), **_own_functions()}, names),)
+        functions = _own_functions() if self._pickler.may_unpickle else {}
+        return dict, (_further({**own_classes(), **functions}, names),)
 
 
 class _IsEager:
@@ -241,11 +249,14 @@ def _everything(names: Container[str]) -> dict[str, bytes]:
 
 def _is_plain(value: Any) -> bool:
     """Whether to load a value does nothing but make it."""
-    pending, left = [value], _ALL_BYTES
-    while pending and left:
+    pending, left = [value], _MOST_PARTS
+    while pending:
         value = pending.pop()
         left -= 1
         if type(value) in _CONTAINERS:
+            left -= len(value)
+            if left < 0:
+                return False
             pending += (*value, *value.values()) if type(value) is dict else value
         elif isinstance(value, ModuleType):
             if is_made_at_run_time(value.__name__):
@@ -256,7 +267,7 @@ def _is_plain(value: Any) -> bool:
             numpy = sys.modules.get("numpy")
             if numpy is None or type(value) is not numpy.ndarray:
                 return False
-    return not pending
+    return True
 
 
 class _Bounded(io.BytesIO):

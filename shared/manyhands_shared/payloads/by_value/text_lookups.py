@@ -6,11 +6,15 @@ that is plain and small.
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Iterator
 from types import CodeType
 
 _WORDS = frozenset({"globals", "eval", "exec", "__main__"})
+_LOADERS = frozenset({"load", "loads", "Unpickler"})
+#: Names with what may stand between them. Sentences, in docstrings, are none.
+_ANNOTATION = re.compile(r"""[\w.\[\]'"]+(?:(?:, ?| ?\| ?)[\w.\[\]'"]+)*""")
 _known: weakref.WeakKeyDictionary[CodeType, bool] = weakref.WeakKeyDictionary()
 
 
@@ -27,6 +31,11 @@ def looks_up_by_text(code: CodeType) -> bool:
     return found
 
 
+def may_unpickle(code: CodeType) -> bool:
+    """Whether code, or code nested in it, calls something that is called as `pickle.load` is."""
+    return any(not _LOADERS.isdisjoint(one.co_names) for one in nested(code))
+
+
 def nested(code: CodeType) -> Iterator[CodeType]:
     """Give code, and all code in it."""
     pending = [code]
@@ -37,9 +46,9 @@ def nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def texts(code: CodeType) -> Iterator[str]:
-    """Give the texts in code, and in code nested in it: annotations may be among them."""
+    """Give the texts in code, and in code nested in it, that may be annotations."""
     for one in nested(code):
         for constant in one.co_consts:
             for text in constant if isinstance(constant, tuple) else (constant,):
-                if isinstance(text, str):
+                if isinstance(text, str) and _ANNOTATION.fullmatch(text):
                     yield text
