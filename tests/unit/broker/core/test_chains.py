@@ -6,6 +6,8 @@ import pytest
 
 from harness.worlds.broker import FUNCTION, World
 from manyhands_broker.core import Limits
+from manyhands_broker.core.dependencies import Dependencies
+from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.store import Damaged, StoredResults, StoreFailed
 from manyhands_broker.journal import MemoryJournal
 from manyhands_shared.payloads.payload import Payload
@@ -137,6 +139,28 @@ def test_a_job_that_breaks_a_timer_ends_with_the_cause(odd: World) -> None:
     assert "ZeroDivisionError" in told(odd, "heir")[0]
     assert odd.ask("job", id="heir")["failed"] == 2
     assert odd.ask("job", id="good")["state"] in ("queued", "running")
+
+
+def test_a_job_that_breaks_when_a_parent_ends_ends_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Dependencies._followed
+
+    def followed(self: Dependencies, job: Job, parent: str, state: str) -> None:
+        if job.id == "bad":
+            raise ZeroDivisionError
+        real(self, job, parent, state)
+
+    monkeypatch.setattr(Dependencies, "_followed", followed)
+    world.broken = True
+    world.submit(1, "parent")
+    for name in ("bad", "good"):
+        world.submit(2, name, after=["parent"])
+    world.drain((b"client", m.Cancel([m.Span("parent", 0, [])])))
+    assert left(world) == 0
+    assert world.core.state.counters["jobs_broken"] == 1
+    [line] = [text for text in world.said if "bad" in text]
+    assert "ZeroDivisionError" in line
 
 
 def test_the_same_failure_is_logged_once(odd: World) -> None:
