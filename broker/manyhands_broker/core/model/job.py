@@ -189,7 +189,7 @@ class Job:
         #: What each task takes of its node; with the labels that it needs, the job's kind.
         self.resources: Resources = tuple(sorted(options.resources.items()))
         self.kind = kind_of(frozenset(options.needs), self.resources)
-        #: What it keeps to have slow tasks run twice; `None` if they are not to.
+        #: What it has of second attempts of slow tasks; `None` if they are not to.
         self.speculation = Speculation() if options.speculative else None
         #: Whether the ready queue lists the job.
         self.listed = False

@@ -24,7 +24,7 @@ _AVERAGE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a node says once: bytes to be kept available (0: any amount is enough), and cores."""
+    """What a node says once: bytes to be left available (0: any amount is enough), and cores."""
 
     reserve: int = 0
     cores: int = 1

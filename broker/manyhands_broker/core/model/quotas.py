@@ -90,7 +90,7 @@ class Ledger:
         #: Jobs that are not over; and how many of them there are of each kind.
         self.jobs = 0
         self.kinds: Counter[Kind] = Counter()
-        #: Tasks that have not ended: held by sessions, and by the journal. Bytes of their payloads here.
+        #: Tasks that have not ended: of sessions, and of the journal. Bytes of their payloads here.
         self.tasks = 0
         self.stored = 0
         self.bytes = 0

@@ -181,7 +181,7 @@ class Durable:
                 continue
             try:
                 page = state.store.results(job_id, position, state.limits.page_bytes)
-            except Exception as error:  # noqa: BLE001 - reported; nobody can read on
+            except Exception as error:  # noqa: BLE001 - reported; no session can read on
                 state.breakdowns.of(error, state.jobs.get(job_id))
                 del state.readers[session, job_id]
                 self.absent(session, job_id)

@@ -6,8 +6,9 @@ columns of its chunk, as that of every task; the other is its *twin* (`model.att
 means nothing. Whatever a node says of a twin, the two change places first. So all else in the scheduler
 knows one attempt of each task: the one that a message is about.
 
-- The first answer wins: the task ends, or its result is held, and the twin is *stopped*. Its slot counts
-  as taken until its node says that it is free, and what the node says of the attempt is not looked at.
+- The first answer wins: the task ends, or its node holds its result, and the twin is *stopped*. Its slot
+  counts as taken until its node says that it is free. The broker ignores what the node says of the
+  attempt.
 - An attempt that fails, or is lost, is none of the task's business as long as the other one runs.
 - When neither is left, the task goes on from the higher of both numbers. So the number of a twin that
   is gone stays until then, and no number is ever given out twice.
