@@ -41,7 +41,8 @@ def test_tasks_go_where_their_argument_is_and_it_travels_once(
             places[n].add(child)
     assert all(len(children) == 1 for children in places.values()), "each value has its node"
     assert counters(cluster)["values_relayed"] == 4, "once each"
-    assert counters(cluster)["tasks_placed"] == 4 * 5
+    # A task whose value is late is given back and placed again.
+    assert counters(cluster)["tasks_placed"] >= 4 * 5
 
 
 def test_a_plain_argument_is_known_as_well(
