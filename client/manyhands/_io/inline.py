@@ -76,9 +76,9 @@ if TYPE_CHECKING:
     from manyhands._session import Session
 
 #: The log is entered after this many seconds, between two calls if there are any, or once it is half
-#: full. To enter it takes 35 µs a call, and the next call waits: so seldom, rather than often.
+#: full. To enter it takes 35 µs a call, and the next call waits: a longer log keeps it for longer.
 KEEP_SECONDS = 0.05
-MOST_RECORDS = 512
+MOST_RECORDS = 16
 MOST_BYTES = 2 << 20
 #: No caller is inside for so long, unless a signal handler keeps it there.
 REVOKE_SECONDS = 1.0
