@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,16 +30,21 @@ def lender() -> Iterator[shm.Lender]:
 
 @pytest.fixture
 def leave(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Leave this number of descriptors."""
+    """Leave this number of descriptors. What earlier tests have closed, or will close, is no room."""
     usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    filling: list[int] = []
 
     def leave(count: int) -> None:
-        free = os.dup(0)
-        os.close(free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free + count, usual[1]))
+        gc.collect()
+        highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+        while not filling or filling[-1] < highest:
+            filling.append(os.dup(0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (filling[-1] + 1 + count, usual[1]))
 
     yield leave
     resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    for descriptor in filling:
+        os.close(descriptor)
 
 
 def _large() -> bytearray:
