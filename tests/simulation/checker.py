@@ -238,12 +238,15 @@ class Checker:
 
     def settled(self) -> bool:
         """Whether every living client has all it waits for, and nothing more to say."""
-        return all(
-            len(self._got[client]) == len(wanted)
-            and not self._open[client]
-            and not remains_of_session(client.session)
-            for client, wanted in self._wanted.items()
-            if client.alive
+        return (
+            all(
+                len(self._got[client]) == len(wanted)
+                and not self._open[client]
+                and not remains_of_session(client.session)
+                for client, wanted in self._wanted.items()
+                if client.alive
+            )
+            and not self._unsaid()
         )
 
     def judge_clients(self) -> None:
@@ -252,8 +255,12 @@ class Checker:
             if client.alive:
                 lost = sorted(wanted - self._got[client].keys())
                 assert not lost, f"{client} never gets {lost[:10]} ({len(lost)} tasks)"
-        unsaid = [job for client, job in self._closed - self._over if client.alive]
+        unsaid = self._unsaid()
         assert not unsaid, f"nothing says that {sorted(unsaid)[:10]} are over"
+
+    def _unsaid(self) -> list[str]:
+        """Jobs of living clients that are closed, and of which no session has said that they are over."""
+        return [job for client, job in self._closed - self._over if client.alive]
 
     def _owed(self) -> set[Task]:
         return {(job, index) for job, count in self.promised.items() for index in range(count)}
