@@ -61,9 +61,12 @@ def test_a_callback_that_ends_its_thread_ends_no_session(
 def test_a_callback_of_a_pool_that_ends_its_thread_ends_no_session(
     broker: FakeBroker, callback: Callable[..., Any], method: str
 ) -> None:
+    # Else the result may be there before its callback, which is then called here.
+    broker.holding = True
     with Pool(address=broker.address) as pool:
         argument = ((-1,),) if method == "apply_async" else ([-1],)
         result = getattr(pool, method)(abs, *argument, callback=callback)
+        broker.release()
         assert result.get(BOUND) == (1 if method == "apply_async" else [1])
         assert pool.apply(abs, (-2,)) == 2
 
