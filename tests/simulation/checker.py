@@ -259,7 +259,7 @@ class Checker:
         assert not unsaid, f"nothing says that {sorted(unsaid)[:10]} are over"
 
     def _unsaid(self) -> list[str]:
-        """Jobs of living clients that are closed, and of which no session has said that they are over."""
+        """Closed jobs of living clients of which no session has said that they are over."""
         return [job for client, job in self._closed - self._over if client.alive]
 
     def _owed(self) -> set[Task]:
