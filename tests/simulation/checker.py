@@ -303,7 +303,7 @@ class Checker:
         assert not found, f"left over: {'; '.join(found)}"
 
     def remains(self) -> list[str]:
-        """What somebody keeps."""
+        """What a client keeps."""
         world = self._world
         found = remains_of_broker(world.broker.core)
         for node in world.nodes:
