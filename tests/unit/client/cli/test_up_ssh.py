@@ -108,7 +108,7 @@ def test_a_fixed_port_and_only_bad_hosts(hosts: dict[str, str], tmp_path: Path) 
 
 def test_everybody_is_let_in_only_with_a_key() -> None:
     result = run("up", "--listen", "0.0.0.0", "--nodes", "0")
-    assert "make a key" in result.stderr
+    assert "Make a key" in result.stderr
     assert result.returncode != 0
     assert "Traceback" not in result.stderr
 
