@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from harness.processes import RUN_TAG, eventually, orphaned, own_processes, segments, started_since
+
+# A shell has what it starts in the background ignore SIGINT, and so would all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Set before anything is started. Every worker of pytest-xdist has a tag of its own, so that one
 # does not take the processes of another for its own leftovers.

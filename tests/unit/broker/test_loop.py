@@ -158,7 +158,7 @@ class Slow(Core):
 
 
 def test_a_drain_ends_in_time_however_much_there_is_to_read() -> None:
-    """Else whoever spoke first would wait for the last of hundreds of large messages."""
+    """Else the peer that spoke first would wait for the last of hundreds of large messages."""
     journal = MemoryJournal()
     core = Slow(Limits(), bytes(16), journal, 100.0)
     with over_tcp(core, journal, core.clock) as (loop, peer):

@@ -237,7 +237,7 @@ def test_looks_in_vain_become_rare_and_one_that_is_not_brings_them_back(
         watch = Spinner(can=True)
 
         def sleeps() -> int:
-            """How many waits are left to sleep before the next look, which is in vain."""
+            """How many waits are left to sleep before the next look, which fails."""
             count = 0
             while not watch.worth_it():
                 count += 1
