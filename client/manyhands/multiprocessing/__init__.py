@@ -1,0 +1,1 @@
+"""`multiprocessing` over a cluster: the same program, its processes on any host."""

@@ -1,0 +1,1 @@
+"""What members, host agents and the broker share of a program."""

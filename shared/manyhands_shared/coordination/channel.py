@@ -1,0 +1,198 @@
+"""The channel between a member of a program and its host agent: messages and descriptors, both ends.
+
+It is framed as links on Unix sockets are (`transport.stream`), with one difference. The upper byte of a
+message's first number counts the descriptors that come with the message's first byte. Linux never
+merges the bytes of two such messages in one read, so each message finds its own.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from manyhands_shared.errors import ProtocolError
+from manyhands_shared.payloads.payload import Buffer
+from manyhands_shared.processes.signal_handlers import is_from_handler
+from manyhands_shared.protocol import wire
+from manyhands_shared.protocol.bounds import MAX_FRAMES
+from manyhands_shared.protocol.messages import Message
+from manyhands_shared.protocol.wire import MAX_FRAME_BYTES
+from manyhands_shared.transport.buffers import flat
+
+#: Descriptors that one message may bring.
+MAX_DESCRIPTORS = 64
+_COUNT = struct.Struct("<I")
+_LENGTH_BYTES = 8
+_CHUNK_BYTES = 256 << 10
+_ROOM = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    """What is left of a message: its bytes, and the descriptors until the first byte is sent."""
+
+    data: memoryview
+    descriptors: tuple[int, ...] = ()
+
+
+class MemberChannel:
+    """One end of a connected channel. Its socket does not block.
+
+    The sender's descriptors stay its own: it may close them when `send` has returned. Received ones
+    belong to the receiver. Not to be used by two threads at a time.
+
+    Args:
+        sock: the socket, which belongs to the channel from now on.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._waiting: deque[_Outgoing] = deque()
+        self._data = bytearray()
+        self._descriptors: deque[int] = deque()
+        #: Whether the other end is gone, or has sent what is no message.
+        self.ended = False
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
+    @property
+    def congested(self) -> bool:
+        """Whether something waits until the socket can be written."""
+        return bool(self._waiting)
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait until the socket can be written."""
+        return sum(one.data.nbytes for one in self._waiting)
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Send a message behind what waits; what the socket does not take now waits too.
+
+        Raises:
+            ProtocolError: the message is beyond its bounds, or has too many descriptors.
+            OSError: there is no descriptor left to keep a copy of one that has to wait.
+        """
+        if len(descriptors) > MAX_DESCRIPTORS:
+            raise ProtocolError(f"{len(descriptors)} descriptors in a message")
+        frames = [flat(frame) for frame in wire.encode(message)]
+        lengths = [frame.nbytes for frame in frames]
+        count = len(frames)
+        head = struct.pack(f"<I{count}Q", count | len(descriptors) << 24, *lengths)
+        data = memoryview(b"".join((head, *frames)))
+        if not self._waiting:
+            sent = self._push(data, tuple(descriptors))
+            if sent == data.nbytes:
+                return
+            data, descriptors = data[sent:], () if sent else descriptors
+        # The caller may close its own before they have left.
+        self._waiting.append(_Outgoing(data, tuple(os.dup(fd) for fd in descriptors)))
+
+    def flush(self) -> None:
+        """Go on sending."""
+        while self._waiting:
+            first = self._waiting[0]
+            sent = self._push(first.data, first.descriptors)
+            if not sent:
+                return
+            _close_all(first.descriptors)
+            first.data, first.descriptors = first.data[sent:], ()
+            if not first.data.nbytes:
+                self._waiting.popleft()
+
+    def receive(self) -> list[tuple[Message, list[int]]]:
+        """The messages that one look at the socket completes, each with its descriptors.
+
+        `ended` says whether they were the last.
+        """
+        try:
+            data, ancillary, flags, _ = self._socket.recvmsg(
+                _CHUNK_BYTES, _ROOM, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            if is_from_handler(error):
+                raise
+            data, ancillary, flags = b"", [], 0
+        for level, kind, numbers in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                found = array.array("i")
+                found.frombytes(numbers[: len(numbers) - len(numbers) % found.itemsize])
+                self._descriptors.extend(found)
+        self._data += data
+        # Without room for its descriptors a message would get those of the next.
+        self.ended = not data or bool(flags & socket.MSG_CTRUNC)
+        messages: list[tuple[Message, list[int]]] = []
+        try:
+            while (frames := self._cut()) is not None:
+                descriptors, parts = frames
+                messages.append((wire.decode(parts), descriptors))
+        except ProtocolError:
+            self.ended = True
+        return messages
+
+    def close(self) -> None:
+        """Close the socket and every descriptor that nothing has taken; what waits is dropped."""
+        self.ended = True
+        for one in self._waiting:
+            _close_all(one.descriptors)
+        self._waiting.clear()
+        _close_all(self._descriptors)
+        self._descriptors.clear()
+        self._socket.close()
+
+    def _push(self, data: memoryview, descriptors: tuple[int, ...]) -> int:
+        """Write what the socket takes; return how many bytes that was."""
+        rights = array.array("i", descriptors)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
+        try:
+            return self._socket.sendmsg([data], ancillary)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if is_from_handler(error):
+                raise
+            # Reading will tell that the other end is gone, and what came before that.
+            return data.nbytes
+
+    def _cut(self) -> tuple[list[int], list[Buffer]] | None:
+        """Take the first whole message: its descriptors and frames; None if there is none."""
+        data = self._data
+        if len(data) < _COUNT.size:
+            return None
+        (first,) = _COUNT.unpack_from(data)
+        count, descriptors = first & 0xFFFFFF, first >> 24
+        if not 0 < count <= MAX_FRAMES or descriptors > MAX_DESCRIPTORS:
+            raise ProtocolError(f"{count} frames and {descriptors} descriptors in a message")
+        at = _COUNT.size + _LENGTH_BYTES * count
+        if len(data) < at:
+            return None
+        lengths = struct.unpack_from(f"<{count}Q", data, _COUNT.size)
+        if max(lengths) > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a frame of {max(lengths)} bytes")
+        end = at + sum(lengths)
+        if len(data) < end:
+            return None
+        if len(self._descriptors) < descriptors:
+            raise ProtocolError("a message without its descriptors")
+        frames: list[Buffer] = []
+        for length in lengths:
+            frames.append(bytes(data[at : at + length]))
+            at += length
+        del data[:end]
+        return [self._descriptors.popleft() for _ in range(descriptors)], frames
+
+
+def _close_all(descriptors: Sequence[int] | deque[int]) -> None:
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
