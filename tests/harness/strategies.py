@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import bounds, messages, wire
-from manyhands_shared.protocol.messages import Message
+from manyhands_shared.protocol.messages import SchedulingMessage, coordination
 
-KINDS: tuple[type, ...] = get_args(Message)
+KINDS: tuple[type, ...] = (
+    *get_args(SchedulingMessage),
+    *get_args(coordination.CoordinationMessage),
+)
 #: The parts of messages.
 GROUPS: tuple[type, ...] = (
     messages.JobCount,
@@ -22,6 +25,7 @@ GROUPS: tuple[type, ...] = (
     messages.InputGroup,
     messages.JobStanding,
     messages.TaskStanding,
+    coordination.MemberState,
 )
 
 _TEXT = st.text(max_size=40)

@@ -151,7 +151,7 @@ class Bytes(Bound):
         """As the page says it."""
         if self.most is None:
             return f"exactly {self.size} bytes"
-        return f"up to {self.most} keys of {self.size} bytes, one behind the other"
+        return f"up to {self.most:,} keys of {self.size} bytes, one behind the other"
 
     def test(self, value: str) -> str:
         """The check of a value."""

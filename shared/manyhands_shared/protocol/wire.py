@@ -20,7 +20,7 @@ from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads.payload import Buffer, Payload
 from manyhands_shared.protocol import bounds
 from manyhands_shared.protocol.bounds import MAX_ENTRIES, MAX_FRAMES, MAX_TASKS, Bodies, Groups
-from manyhands_shared.protocol.messages import Message
+from manyhands_shared.protocol.messages import Message, SchedulingMessage
 
 MAX_HEADER_BYTES = 32 << 20
 MAX_FRAME_BYTES = 4 << 30
@@ -279,12 +279,20 @@ class _Builders(dict[int, Callable[[Any, Iterator[Buffer]], Any]]):
     """Builders by message number, compiled when the first such message comes."""
 
     def __missing__(self, number: int) -> Callable[[Any, Iterator[Buffer]], Any]:
-        kind = _BY_NUMBER.get(number)
+        kind = _BY_NUMBER.get(number) or _coordination().get(number)
         if kind is None:
             raise ProtocolError(f"unknown message number {number}")
         builder = self[number] = _builder(kind)
         return builder
 
 
-_BY_NUMBER: dict[int, Any] = {kind.NUMBER: kind for kind in get_args(Message)}
+def _coordination() -> dict[int, Any]:
+    """Return the messages of several processes of one program, by number."""
+    # 4 ms, for those who speak of it.
+    from manyhands_shared.protocol.messages import coordination  # noqa: PLC0415
+
+    return {kind.NUMBER: kind for kind in get_args(coordination.CoordinationMessage)}
+
+
+_BY_NUMBER: dict[int, Any] = {kind.NUMBER: kind for kind in get_args(SchedulingMessage)}
 _BUILD = _Builders()

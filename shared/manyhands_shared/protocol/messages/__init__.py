@@ -8,6 +8,8 @@ may hold (`bounds`), which `wire` checks on the way in, at every peer.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from manyhands_shared.protocol.messages.fields import (
     DENIED,
     EVENT_CHARS,
@@ -106,9 +108,13 @@ from manyhands_shared.protocol.messages.values import (
 )
 from manyhands_shared.protocol.status import Status
 
+if TYPE_CHECKING:
+    from manyhands_shared.protocol.messages.coordination import CoordinationMessage
+
 PROTOCOL_VERSION = 1
 
-Message = (
+#: Those of `messages.coordination` are no part of it at run time: most processes never import them.
+SchedulingMessage = (
     ClientHello
     | WorkerHello
     | ClientWelcome
@@ -150,6 +156,11 @@ Message = (
     | Query
     | Reply
 )
+
+if TYPE_CHECKING:
+    Message = SchedulingMessage | CoordinationMessage
+else:
+    Message = SchedulingMessage
 
 __all__ = [
     "DENIED",
@@ -221,6 +232,7 @@ __all__ = [
     "Results",
     "Returned",
     "Row",
+    "SchedulingMessage",
     "Seconds",
     "Seq",
     "Size",
