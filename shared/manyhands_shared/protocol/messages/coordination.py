@@ -1,6 +1,6 @@
 """Programs of several processes: host agents, members, and what they ask of the broker.
 
-A module of its own, which `wire` imports with the first such message: most processes speak none of these.
+A module of its own, which `wire` imports with the first such message: most processes speak none.
 
 The same messages run between a member and its host agent. There a member names itself, and the agent
 passes on what is not for it. The broker believes an agent about the members of that agent alone.
