@@ -210,6 +210,7 @@ class ProcessOutput:
 
     NUMBER: ClassVar[int] = 76
     member: Id16
+    program: Id16
     stream: StreamNumber
     at: Size
     bodies: AnyBodies
