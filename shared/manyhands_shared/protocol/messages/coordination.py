@@ -204,6 +204,10 @@ class Signal:
     number: SignalNumber
 
 
+#: The `at` of a note that the broker has for the program's user: printed as it comes, not acknowledged.
+NOTE_AT = (1 << 53) - 1
+
+
 @record
 class ProcessOutput:
     """What a member wrote, for its program's root. `at` counts the bytes of that stream before it."""

@@ -1,0 +1,1 @@
+"""The pure core of programs with several processes: `coordinator` has its theory."""

@@ -1,0 +1,74 @@
+"""Everything the coordinator knows, in one place that its parts share, and what it wants done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from manyhands_broker.coordination.effects import Effect, Write
+from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.model import Agent, Member, Program
+from manyhands_broker.coordination.records import Record, RecordKind
+from manyhands_broker.core.effects import Forget, Say, Send
+from manyhands_broker.core.state.timers import OnFailure, Timers
+from manyhands_shared.protocol.messages import Message
+from manyhands_shared.protocol.messages.coordination import NOTE_AT, ProcessOutput, Response
+
+
+class CoordinationState:
+    """Programs, members, agents; and the effects of the event at hand."""
+
+    def __init__(self, limits: Limits, broker_id: bytes, now: float, failed: OnFailure) -> None:
+        self.limits = limits
+        self.broker_id = broker_id
+        #: The time of the event at hand.
+        self.now = now
+        self.started = now
+        self.programs: dict[bytes, Program] = {}
+        self.members: dict[bytes, Member] = {}
+        #: Agents by link, and by host: a host has one.
+        self.agent_of: dict[bytes, Agent] = {}
+        self.agents: dict[str, Agent] = {}
+        #: Bytes that count against `Limits.coordination_bytes`.
+        self.used_bytes = 0
+        self.counters: Counter[str] = Counter()
+        self.timers = Timers(failed)
+        self.effects: list[Effect] = []
+
+    # Effects
+
+    def send(self, peer: bytes | None, message: Message) -> None:
+        """Send, unless the peer has no link."""
+        if peer is not None:
+            self.effects.append(Send(peer, message))
+
+    def forget(self, peer: bytes | None) -> None:
+        """Have the loop drop what waits for a link."""
+        if peer is not None:
+            self.effects.append(Forget(peer))
+
+    def say(self, level: int, text: str) -> None:
+        """Tell the operator."""
+        self.effects.append(Say(level, text))
+
+    def write(self, kind: RecordKind, key: bytes, payload: Any) -> None:
+        """Have this in the log before anything of this drain is sent; `None` says that it is gone."""
+        self.effects.append(Write(Record(kind, key, payload)))
+
+    # To members, by their agents. What a lost link loses, the agent asks for again.
+
+    def tell(self, member: Member, message: Message) -> None:
+        """Send a message about a member, or for it, to its agent."""
+        if member.agent is not None:
+            self.send(member.agent.peer, message)
+
+    def respond(self, member: Member, response: Response) -> None:
+        """Answer a request."""
+        self.tell(member, response)
+
+    def note(self, program: Program, text: str) -> None:
+        """Have the root write a line to its standard error; it is lost if the root has no link now."""
+        root = self.members.get(program.root)
+        if root is not None:
+            line = text.encode("utf-8", "replace") + b"\n"
+            self.tell(root, ProcessOutput(root.id, 2, NOTE_AT, [line]))
