@@ -41,7 +41,8 @@ StreamNumber = Annotated[int, Int("stream", 1, 2)]
 #: Of a new process; see the page on the protocol.
 StartOptions = Annotated[dict[str, Any], Map("start", 3, 4_096, 1 << 20)]
 
-
+#: The `at` of a note that the broker has for the program's user: printed as it comes, not acknowledged.
+NOTE_AT = (1 << 53) - 1
 #: Of a member, as its agent says: its process is being started; runs; has ended, and `Ended` comes.
 STARTING, RUNNING, ENDED = range(3)
 MemberPhase = Annotated[int, Int("phase", STARTING, ENDED)]
@@ -202,10 +203,6 @@ class Signal:
     NUMBER: ClassVar[int] = 75
     member: Id16
     number: SignalNumber
-
-
-#: The `at` of a note that the broker has for the program's user: printed as it comes, not acknowledged.
-NOTE_AT = (1 << 53) - 1
 
 
 @record
