@@ -109,7 +109,6 @@ class Member:
         "pid",
         "program",
         "reason",
-        "settled",
         "since",
         "start",
         "told",
@@ -137,10 +136,9 @@ class Member:
         self.start: Start | None = None
         #: Whether its agent knows that the broker has its end.
         self.told = False
-        #: Of its requests: the last number, the number below which it has every answer, the answers
-        #: above that, and what waits: number → the object's key.
+        #: Of its requests: the last number, the answers that it may not have, in the order in which they
+        #: were sent, and what waits: number → the object's key.
         self.last_number = 0
-        self.settled = 0
         self.answers: dict[int, Response] = {}
         self.waiting: dict[int, bytes] = {}
 

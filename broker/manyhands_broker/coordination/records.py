@@ -15,12 +15,14 @@ class RecordKind(IntEnum):
     PROGRAM = 1
     #: By member id: where it is and how it ended.
     MEMBER = 2
-    #: By member id: its last request, the answers that it may ask for again, what waits.
+    #: By member id: its last request, and the answers that it may ask for again.
     REQUESTS = 3
     #: By the object's key.
     OBJECT = 4
     #: By the queue's key and 8 bytes of the item's number.
     ITEM = 5
+    #: By member id and 8 bytes of the request's number: a request that waits.
+    WAITER = 6
 
 
 @record

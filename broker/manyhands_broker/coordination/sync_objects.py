@@ -35,7 +35,7 @@ class SyncObjects:
         """End a drain: write what has changed, by `state.write`."""
 
     def restore(self, kind: RecordKind, key: bytes, payload: Any) -> None:
-        """Take a record of `REQUESTS`, `OBJECT` or `ITEM` back. Programs and members come first."""
+        """Take a record back that this wrote. Programs and members come first."""
 
     def restored(self, now: float) -> None:
         """All records are back: set what timers there were."""

@@ -231,7 +231,8 @@ class OutputTaken:
 class Request:
     """An operation on an object. `number` counts the member's requests; with `quiet` it has no answer.
 
-    The member has the answers to all its requests below `settled`.
+    `settled` is the request whose answer the member received last, 0 before the first: it has what
+    the broker had sent it before that one.
     """
 
     NUMBER: ClassVar[int] = 77

@@ -1,0 +1,1 @@
+"""The rules of each kind of synchronisation object: pure state, no clock, no I/O."""

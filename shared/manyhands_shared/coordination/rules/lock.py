@@ -1,0 +1,218 @@
+"""A lock, and the conditions that sleep on it.
+
+A condition has no object of its own: `SLEEP` releases the lock and falls asleep in one step, so no
+wake-up falls between the two, and a sleeper that dies leaves nothing behind. `NOTIFY`, and a sleeper's
+deadline, move it to the end of the lock's queue; it is answered when it has the lock again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
+from manyhands_shared.coordination.rules.model import (
+    Answer,
+    Answers,
+    Asked,
+    Op,
+    SyncObject,
+    Waiter,
+    ensure,
+    in_order,
+)
+
+
+class LockRules(SyncObject):
+    """State of a lock.
+
+    Attributes:
+        holder: the request that took it, `ACQUIRE` or `SLEEP`; `None` where it is free.
+        thread: the holder's thread, as the member numbers these.
+        abandoned: its last holder died, and nobody has released it since.
+        queue: who waits for it, in order. `detail` is the thread; behind it, for a sleeper that was
+            woken, are its condition and its answer.
+        sleepers: who sleeps, by condition.
+    """
+
+    kind: ClassVar = Kind.LOCK
+    __slots__ = (
+        "_asleep",
+        "_epoch",
+        "_verdicts",
+        "abandoned",
+        "holder",
+        "queue",
+        "sleepers",
+        "thread",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holder: Op | None = None
+        self.thread = 0
+        self.abandoned = False
+        self._epoch = 0
+        self.queue: dict[Op, Waiter] = {}
+        self.sleepers: dict[bytes, dict[Op, Waiter]] = {}
+        #: The condition of each sleeper.
+        self._asleep: dict[Op, bytes] = {}
+
+    @property
+    def epoch(self) -> int:
+        """How often it was taken from a dead holder, times two."""
+        return self._epoch
+
+    def request(self, asked: Asked, now: float) -> Answers:
+        """Do an operation; without an answer of its own, the request waits."""
+        op, operation, arguments = asked.op, asked.operation, asked.arguments
+        if operation is Operation.ACQUIRE:
+            return self._acquire(op, arguments, now)
+        if operation is Operation.RELEASE:
+            if self.holder is None:
+                return [Answer(op, Outcome.TOO_MANY)]
+            return [Answer(op, Outcome.OK), *self._release()]
+        if operation is Operation.SLEEP:
+            return self._sleep(op, arguments, now)
+        if operation is Operation.NOTIFY:
+            return self._notify(op, arguments)
+        # `VALUE`: what the standard library's semaphore of a lock would be worth.
+        return [Answer(op, Outcome.OK, (int(self.holder is None),))]
+
+    def _acquire(self, op: Op, arguments: Any, now: float) -> Answers:
+        block, seconds, thread = arguments
+        if self.holder is None:
+            return [self._grant(op, thread, Outcome.OK)]
+        if not block:
+            return [Answer(op, Outcome.NO)]
+        self.queue[op] = self.wait(op, Operation.ACQUIRE, seconds, now, thread)
+        return []
+
+    def _grant(self, op: Op, thread: int, outcome: Outcome) -> Answer:
+        self.holder, self.thread = op, thread
+        self.changes.state = True
+        return Answer(op, outcome, (self.abandoned,))
+
+    def _release(self) -> Answers:
+        self.abandoned = False
+        return self._pass_on()
+
+    def _pass_on(self) -> Answers:
+        self.holder, self.changes.state = None, True
+        if not self.queue:
+            return []
+        op = next(iter(self.queue))
+        waiter = self.queue.pop(op)
+        self.changes.waiters[op] = None
+        return [self._grant(op, waiter.detail[0], _verdict(waiter))]
+
+    def _sleep(self, op: Op, arguments: Any, now: float) -> Answers:
+        ticket, condition, seconds, thread = arguments
+        if self.holder != (op[0], ticket):
+            return [Answer(op, Outcome.TOO_MANY)]
+        waiter = self.wait(op, Operation.SLEEP, seconds, now, thread, condition)
+        self.sleepers.setdefault(condition, {})[op] = waiter
+        self._asleep[op] = condition
+        return self._release()
+
+    def _notify(self, op: Op, arguments: Any) -> Answers:
+        condition, count = arguments
+        sleepers = self.sleepers.get(condition, {})
+        woken = list(sleepers)[: count or len(sleepers)]
+        answers = [Answer(op, Outcome.OK, (len(woken),))]
+        for one in woken:
+            answers += self._wake(one, Outcome.OK)
+        return answers
+
+    def _wake(self, op: Op, verdict: Outcome) -> Answers:
+        """Let a sleeper ask for the lock, behind all that ask already."""
+        waiter = self._forget_sleeper(op)
+        thread, condition = waiter.detail[:2]
+        if self.holder is None:
+            return [self._grant(op, thread, verdict)]
+        woken = Waiter(self.take_order(), Operation.SLEEP, None, (thread, condition, verdict))
+        self.queue[op] = woken
+        return []
+
+    def _forget_sleeper(self, op: Op) -> Waiter:
+        condition = self._asleep.pop(op)
+        sleepers = self.sleepers[condition]
+        waiter = sleepers.pop(op)
+        if not sleepers:
+            del self.sleepers[condition]
+        self.changes.waiters[op] = None
+        return waiter
+
+    def waiting(self) -> dict[Op, Waiter]:
+        """Return all that wait for the lock, and all that sleep."""
+        found = dict(self.queue)
+        for sleepers in self.sleepers.values():
+            found |= sleepers
+        return found
+
+    def asleep(self, op: Op) -> bool:
+        """Return whether a request sleeps on a condition."""
+        return op in self._asleep
+
+    def withdraw(self, op: Op) -> Answers:
+        """Take out a request that waits or sleeps."""
+        if op in self._asleep:
+            self._forget_sleeper(op)
+        elif self.queue.pop(op, None) is not None:
+            self.changes.waiters[op] = None
+        return []
+
+    def undo(self, answer: Answer) -> Answers:
+        """Release the lock, if the request is what holds it."""
+        return self._release() if self.holder == answer.op else []
+
+    def expire(self, op: Op) -> Answers:
+        """End a wait: a sleeper gets the lock first, and is told then."""
+        if op in self._asleep:
+            return self._wake(op, Outcome.NO)
+        return super().expire(op)
+
+    def abandon(self) -> Answers:
+        """Pass on the lock of a holder that died."""
+        self.abandoned = True
+        self._epoch += 2
+        return self._pass_on()
+
+    def state(self) -> list[Any]:
+        """Return all but waiting requests."""
+        holder = None if self.holder is None else list(self.holder)
+        return [self.next_order, holder, self.thread, self.abandoned, self._epoch]
+
+    def restore(self, state: Any, waiting: dict[Op, Waiter]) -> None:
+        """Become what was written."""
+        self.next_order, holder, self.thread, self.abandoned, self._epoch = state
+        self.holder = None if holder is None else (holder[0], holder[1])
+        for op, waiter in sorted(waiting.items(), key=lambda one: one[1].order):
+            if waiter.operation is Operation.SLEEP and not _is_awake(waiter):
+                condition = waiter.detail[1]
+                self.sleepers.setdefault(condition, {})[op] = waiter
+                self._asleep[op] = condition
+            else:
+                self.queue[op] = waiter
+
+    def validate(self) -> None:
+        """Check every invariant."""
+        ensure(self.holder is not None or not self.queue, "a free lock is waited for")
+        ensure(self.holder not in self.queue, "the holder of a lock waits for it")
+        ensure(in_order(self.queue), "requests for a lock wait out of order")
+        ensure(not self._epoch % 2, "the epoch of a lock at the broker is odd")
+        asleep = [op for sleepers in self.sleepers.values() for op in sleepers]
+        ensure(all(map(in_order, self.sleepers.values())), "sleepers are out of order")
+        ensure(all(self.sleepers.values()), "a condition without sleepers is remembered")
+        ensure(sorted(asleep) == sorted(self._asleep), "the index of sleepers is wrong")
+        ensure(not set(asleep) & set(self.queue), "a sleeper waits for its lock as well")
+        ensure(self.holder not in self._asleep, "the holder of a lock sleeps")
+
+
+def _is_awake(waiter: Waiter) -> bool:
+    """Return whether a request to sleep has been woken, and waits for the lock."""
+    return len(waiter.detail) == 3
+
+
+def _verdict(waiter: Waiter) -> Outcome:
+    """Return what to answer a request when it gets the lock."""
+    return Outcome(waiter.detail[2]) if _is_awake(waiter) else Outcome.OK
