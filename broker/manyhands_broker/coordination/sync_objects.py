@@ -1,44 +1,207 @@
-"""Objects that members share: locks, semaphores, events, conditions, barriers, queues."""
+"""Objects that members share: locks, semaphores, events, conditions, barriers, queues.
+
+The rules (`manyhands_shared.coordination.rules`) say what an operation does to one object. Here is what
+surrounds them: whose object it is, requests that are repeated, answers that a member may ask for again,
+requests that are given up, members that die, and what is read back from the write-ahead log.
+
+**Repetition.** A member's numbers rise. An agent whose link was lost asks again what has no answer, and
+repeats what may not have arrived. A number that is not above the last one is a repetition: its answer is
+sent again, its wait goes on, or it is dropped. Answers are kept in the order in which they were sent,
+until the member says (`settled`) that it has a later one.
+
+**Giving up.** `Withdraw` takes a request out, or undoes what it was granted meanwhile.
+
+**Death.** What a dead member waits for is withdrawn. Its locks are passed on if it was killed or lost
+with its host. One that ends by itself leaves them locked, as with the standard library, and its root is
+told. Items that it was sent, and that its agent did not confirm, are the first of their queues again.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from manyhands_broker.coordination.model import Member, Program
+from manyhands_broker.coordination.object_table import OBJECT_BYTES, ObjectTable
 from manyhands_broker.coordination.records import RecordKind
 from manyhands_broker.coordination.state import CoordinationState
+from manyhands_broker.coordination.sync_records import Restoration, SharedObject, restored_answer
+from manyhands_shared.coordination.kinds import OPERATIONS, Operation, Outcome, are_arguments
+from manyhands_shared.coordination.rules.barrier import BarrierRules
+from manyhands_shared.coordination.rules.creation import create
+from manyhands_shared.coordination.rules.lock import LockRules
+from manyhands_shared.coordination.rules.model import Answer, Asked
+from manyhands_shared.coordination.rules.queue import QueueRules
+from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.messages.coordination import ItemsTaken, Request, Withdraw
 
 
 class SyncObjects:
-    """What requests do. It answers by `state.respond`, waits by `state.timers`."""
+    """What requests do. It answers by `state.respond`, and waits by `state.timers`."""
 
     def __init__(self, state: CoordinationState) -> None:
         self._state = state
+        self._table = ObjectTable(state)
+        self._restoration: Restoration | None = None
+        self.operations: Counter[int] = Counter()
+
+    # What members say
 
     def request(self, member: Member, message: Request, now: float) -> None:
         """Take a request of a living member, new or repeated."""
+        self._settle(member, message.settled)
+        number = message.number
+        if number <= member.last_number:
+            self._repeat(member, number)
+            return
+        member.last_number = number
+        self._table.heard[member.id] = member
+        self.operations[message.operation] += 1
+        op, shared = (member.id, number), self._table.of(member, message.key)
+        outcome = Outcome.OK
+        if message.operation == Operation.CREATE:
+            outcome = self._create(member, message)
+        elif message.operation == Operation.DISCARD:
+            if shared is not None:
+                self._table.discard(shared)
+        elif message.operation == Operation.SYNC:
+            pass
+        elif shared is None:
+            outcome = Outcome.NONE
+        elif (operation := _operation(shared, message)) is None:
+            outcome = Outcome.MALFORMED
+        elif self._is_too_much(message):
+            outcome = Outcome.NO_ROOM
+        else:
+            asked = Asked(op, operation, message.arguments, tuple(message.bodies))
+            untold = op if message.quiet else None
+            self._table.change(shared, shared.rules.request, asked, now, untold=untold)
+            self._table.note_wait(shared, op)
+            return
+        if not message.quiet:
+            self._table.respond(member, Answer(op, outcome))
 
     def withdraw(self, member: Member, message: Withdraw, now: float) -> None:
         """Let a request wait no more, and undo what it was granted."""
+        del now
+        table, op = self._table, (member.id, message.number)
+        key = member.waiting.pop(message.number, None)
+        if key is not None:
+            shared = table.objects[key]
+            table.change(shared, shared.rules.withdraw, op)
+            return
+        found = table.of(member, message.key)
+        response = member.answers.pop(message.number, None)
+        if response is not None:
+            table.heard[member.id] = member
+        if found is None or (response is None and not isinstance(found.rules, LockRules)):
+            # Without its answer nothing tells what it was; only a lock names its holder.
+            return
+        given = Answer(op, Outcome.OK)
+        if response is not None:
+            given = Answer(op, Outcome(response.outcome), tuple(response.arguments))
+        table.unmark(*op)
+        table.change(found, found.rules.undo, given)
 
     def items_taken(self, member: Member, message: ItemsTaken, now: float) -> None:
         """Let go of items that a member has."""
+        del now
+        table = self._table
+        for number in message.numbers:
+            key = table.marked.get(member.id, {}).get(number)
+            if key is None:
+                continue
+            table.unmark(member.id, number)
+            member.answers.pop(number, None)
+            table.heard[member.id] = member
+            shared = table.objects[key]
+            assert isinstance(shared.rules, QueueRules)
+            table.change(shared, shared.rules.confirm, [(member.id, number)])
+
+    # What happens to members and programs
 
     def member_ended(self, member: Member, now: float) -> None:
         """Pass on what a member held; `by_signal` and `host_lost` say how it ended."""
+        del now
+        table = self._table
+        waiting = list(member.waiting.items())
+        member.waiting.clear()
+        for number, key in waiting:
+            shared = table.objects[key]
+            table.change(shared, shared.rules.withdraw, (member.id, number))
+        # Backwards: each becomes the first of its queue.
+        for number, key in reversed(list(table.marked.pop(member.id, {}).items())):
+            shared = table.objects[key]
+            table.change(shared, shared.rules.undo, Answer((member.id, number), Outcome.OK))
+        for key in list(table.owned.pop(member.id, {})):
+            self._lose_owner(member, table.objects[key])
+        table.forget_member(member)
 
     def program_ended(self, program: Program) -> None:
         """Drop everything of a program."""
+        for member in program.members.values():
+            member.waiting.clear()
+            self._table.owned.pop(member.id, None)
+            self._table.marked.pop(member.id, None)
+            self._table.forget_member(member)
+        for shared in list(self._table.of_program.get(program.id, {}).values()):
+            self._table.discard(shared)
+
+    def _lose_owner(self, member: Member, shared: SharedObject) -> None:
+        """Pass on what a member held when it ended."""
+        rules = shared.rules
+        if isinstance(rules, BarrierRules) and rules.leader is not None:
+            self._table.change(shared, rules.undo, Answer(rules.leader, Outcome.LEAD))
+        elif isinstance(rules, LockRules) and (member.by_signal or member.host_lost):
+            self._state.counters["locks_abandoned"] += 1
+            self._table.change(shared, rules.abandon)
+        else:
+            made = f", made at {shared.made}" if shared.made else ""
+            self._state.note(
+                member.program,
+                f"{member.name or 'a process'} ended and holds a lock{made}; "
+                "it stays locked until another process releases it",
+            )
+
+    # The log
 
     def flush(self) -> None:
         """End a drain: write what has changed, by `state.write`."""
+        self._table.flush()
 
     def restore(self, kind: RecordKind, key: bytes, payload: Any) -> None:
         """Take a record back that this wrote. Programs and members come first."""
+        restoration = self._restoration = self._restoration or Restoration()
+        if kind is RecordKind.OBJECT:
+            restoration.add_object(key, payload)
+        elif kind is RecordKind.ITEM:
+            restoration.add_item(key, payload)
+        elif kind is RecordKind.WAITER:
+            restoration.add_waiter(key, payload)
+        elif kind is RecordKind.REQUESTS:
+            restoration.requests[key] = payload
 
     def restored(self, now: float) -> None:
-        """All records are back: set what timers there were."""
+        """All records are back: make the objects, and set what timers there were."""
+        restoration, self._restoration = self._restoration or Restoration(), None
+        for shared in restoration.objects(now):
+            self._table.enter(shared)
+        for member_id, (last, answers) in restoration.requests.items():
+            member = self._state.members.get(member_id)
+            if member is not None:
+                member.last_number = last
+                for row in answers:
+                    bodies = self._bodies(member, row)
+                    member.answers[row[0]] = restored_answer(member, row, bodies)
+
+    def _bodies(self, member: Member, row: Any) -> list[Payload]:
+        """Return what came with an answer: the item that it handed over."""
+        shared = self._table.objects.get(row[4])
+        if shared is None or not isinstance(shared.rules, QueueRules):
+            return []
+        return [shared.rules.items[shared.rules.marked[member.id, row[0]]].body]
+
+    # For people
 
     def waits(self, member: Member, now: float) -> list[dict[str, Any]]:
         """Return what a member waits for, for people: object, kind, seconds, made at, held by."""
@@ -51,3 +214,56 @@ class SyncObjects:
         Raises:
             AssertionError: naming what does not add up.
         """
+        self._table.validate()
+
+    # Requests
+
+    def _settle(self, member: Member, settled: int) -> None:
+        """Forget the answers up to the one that a member says it has."""
+        if settled not in member.answers:
+            return
+        for number in list(member.answers):
+            del member.answers[number]
+            if number == settled:
+                break
+        self._table.heard[member.id] = member
+
+    def _repeat(self, member: Member, number: int) -> None:
+        response = member.answers.pop(number, None)
+        if response is not None:
+            # The order of the answers is that in which they were sent last.
+            member.answers[number] = response
+            self._state.respond(member, response)
+
+    def _create(self, member: Member, message: Request) -> Outcome:
+        table, limits, program = self._table, self._state.limits, member.program.id
+        there = table.objects.get(message.key)
+        if there is not None:
+            return Outcome.OK if there.program == program else Outcome.NONE
+        if not are_arguments(Operation.CREATE, message.arguments):
+            return Outcome.MALFORMED
+        kind, facts, made = message.arguments
+        rules = create(kind, facts)
+        if rules is None:
+            return Outcome.MALFORMED
+        full = len(table.of_program.get(program, ())) >= limits.program_objects
+        if full or self._state.used_bytes + OBJECT_BYTES > limits.coordination_bytes:
+            return Outcome.NO_ROOM
+        rules.changes.state = True
+        table.enter(SharedObject(message.key, program, made, rules))
+        return Outcome.OK
+
+    def _is_too_much(self, message: Request) -> bool:
+        """Whether there is no room for what is put. What is not waited for is bounded by its sender."""
+        if message.quiet or not message.bodies:
+            return False
+        used = self._state.used_bytes + total(message.bodies)
+        return used > self._state.limits.coordination_bytes
+
+
+def _operation(shared: SharedObject, message: Request) -> Operation | None:
+    """Return what is asked, or `None` if the object's kind has no such operation with such arguments."""
+    if message.operation not in OPERATIONS[shared.rules.kind]:
+        return None
+    operation = Operation(message.operation)
+    return operation if are_arguments(operation, message.arguments) else None

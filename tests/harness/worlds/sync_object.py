@@ -98,20 +98,18 @@ class Stage:
         if isinstance(was, QueueRules) and isinstance(made, QueueRules):
             for number, item in was.items.items():
                 made.restore_item(number, _plain(was.item_state(number)), item.body)
-        read = {
-            op: Waiter(
-                waiter.order,
-                Operation(waiter.operation),
-                waiter.deadline,
-                tuple(_plain(waiter.detail)),
-            )
-            for op, waiter in reversed(waiting.items())
-        }
+        read = {op: _read(waiter) for op, waiter in reversed(waiting.items())}
         made.restore(_plain(was.state()), read)
         made.validate()
         assert made.state() == was.state()
         assert made.waiting() == waiting
+        assert all(made.find(op) == waiter for op, waiter in waiting.items())
         self.object = made
+
+
+def _read(waiter: Waiter) -> Waiter:
+    detail = tuple(_plain(waiter.detail))
+    return Waiter(waiter.order, Operation(waiter.operation), waiter.since, waiter.deadline, detail)
 
 
 def _plain(value: Any) -> Any:

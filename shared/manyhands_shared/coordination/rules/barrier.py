@@ -138,6 +138,10 @@ class BarrierRules(SyncObject):
         """Return all that have arrived and were not answered."""
         return self.arrived | self.early
 
+    def find(self, op: Op) -> Waiter | None:
+        """Return a request that has arrived."""
+        return self.arrived.get(op) or self.early.get(op)
+
     def withdraw(self, op: Op) -> Answers:
         """Break the barrier: one of those that it counted on is gone."""
         if op not in self.arrived and op not in self.early:

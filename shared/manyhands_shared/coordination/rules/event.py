@@ -54,6 +54,10 @@ class EventRules(SyncObject):
         """Return all that wait until it is set."""
         return dict(self.waiters)
 
+    def find(self, op: Op) -> Waiter | None:
+        """Return a request that waits."""
+        return self.waiters.get(op)
+
     def withdraw(self, op: Op) -> Answers:
         """Take out a request that waits."""
         if self.waiters.pop(op, None) is not None:

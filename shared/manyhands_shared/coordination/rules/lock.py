@@ -129,7 +129,9 @@ class LockRules(SyncObject):
         thread, condition = waiter.detail[:2]
         if self.holder is None:
             return [self._grant(op, thread, verdict)]
-        woken = Waiter(self.take_order(), Operation.SLEEP, None, (thread, condition, verdict))
+        woken = Waiter(
+            self.take_order(), Operation.SLEEP, waiter.since, None, (thread, condition, verdict)
+        )
         self.queue[op] = woken
         return []
 
@@ -148,6 +150,12 @@ class LockRules(SyncObject):
         for sleepers in self.sleepers.values():
             found |= sleepers
         return found
+
+    def find(self, op: Op) -> Waiter | None:
+        """Return a request that waits or sleeps."""
+        if op in self._asleep:
+            return self.sleepers[self._asleep[op]][op]
+        return self.queue.get(op)
 
     def asleep(self, op: Op) -> bool:
         """Return whether a request sleeps on a condition."""

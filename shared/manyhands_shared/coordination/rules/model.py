@@ -52,12 +52,14 @@ class Waiter:
     Attributes:
         order: its place among all that wait at the object.
         operation: what it asked.
+        since: when it was asked.
         deadline: when its time is over; `None` is never.
         detail: what its kind must know besides; plain values.
     """
 
     order: int
     operation: Operation
+    since: float
     deadline: float | None
     detail: tuple[Any, ...] = ()
 
@@ -100,6 +102,10 @@ class SyncObject(ABC):
         """Return all requests that wait."""
 
     @abstractmethod
+    def find(self, op: Op) -> Waiter | None:
+        """Return a request that waits; `None` if it does not."""
+
+    @abstractmethod
     def withdraw(self, op: Op) -> Answers:
         """Take out a request that waits; its asker has given up or is dead."""
 
@@ -138,7 +144,7 @@ class SyncObject(ABC):
     ) -> Waiter:
         """Return a request that waits behind all others, its deadline set."""
         deadline = None if seconds is None or seconds > MAX_SECONDS else now + seconds
-        waiter = Waiter(self.take_order(), operation, deadline, detail)
+        waiter = Waiter(self.take_order(), operation, now, deadline, detail)
         self.changes.waiters[op] = None
         return waiter
 

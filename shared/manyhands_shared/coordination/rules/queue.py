@@ -216,6 +216,11 @@ class QueueRules(SyncObject):
         """Return all that wait: for items, for room, until all is done."""
         return self.getters | self.putters | self.throttled | self.joiners
 
+    def find(self, op: Op) -> Waiter | None:
+        """Return a request that waits."""
+        lists = (self.getters, self.putters, self.throttled, self.joiners)
+        return next((waiting[op] for waiting in lists if op in waiting), None)
+
     def withdraw(self, op: Op) -> Answers:
         """Take out a request that waits; what it wanted to put is gone with it."""
         waiter = self.putters.pop(op, None)

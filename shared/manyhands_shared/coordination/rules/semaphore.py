@@ -16,6 +16,9 @@ from manyhands_shared.coordination.rules.model import (
     in_order,
 )
 
+#: With the answer that gives a token.
+_TOKEN = ("token",)
+
 
 class SemaphoreRules(SyncObject):
     """State of a semaphore.
@@ -51,7 +54,7 @@ class SemaphoreRules(SyncObject):
         if self.value:
             self.value -= 1
             self.changes.state = True
-            return [Answer(op, Outcome.OK, (False,))]
+            return [Answer(op, Outcome.OK, _TOKEN)]
         if not block:
             return [Answer(op, Outcome.NO)]
         self.queue[op] = self.wait(op, Operation.ACQUIRE, seconds, now, thread)
@@ -65,7 +68,7 @@ class SemaphoreRules(SyncObject):
             return []
         op = next(iter(self.queue))
         self._forget(op)
-        return [Answer(op, Outcome.OK, (False,))]
+        return [Answer(op, Outcome.OK, _TOKEN)]
 
     def _forget(self, op: Op) -> None:
         if self.queue.pop(op, None) is not None:
@@ -75,15 +78,23 @@ class SemaphoreRules(SyncObject):
         """Return all that wait for a token."""
         return dict(self.queue)
 
+    def find(self, op: Op) -> Waiter | None:
+        """Return a request that waits."""
+        return self.queue.get(op)
+
     def withdraw(self, op: Op) -> Answers:
         """Take out a request that waits."""
         self._forget(op)
         return []
 
     def undo(self, answer: Answer) -> Answers:
-        """Put back the token that `ACQUIRE` gave."""
+        """Put back the token that `ACQUIRE` gave; what else was answered gave none."""
         # A semaphore that others have filled meanwhile has no room for it.
-        if answer.outcome is not Outcome.OK or self.value >= self.most:
+        if (
+            answer.outcome is not Outcome.OK
+            or answer.arguments != _TOKEN
+            or self.value >= self.most
+        ):
             return []
         return self._give_back()
 
