@@ -26,8 +26,8 @@ class Limits:
     agent_wait: float = 15.0
     #: Between SIGTERM and SIGKILL for what a program leaves behind.
     kill_after: float = 5.0
-    #: An acknowledged member is remembered, so that a late repetition of its start is known.
-    remember: float = 600.0
+    #: A client's announcement of a program waits so long for the program.
+    announced: float = 60.0
 
     @property
     def renew_interval(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import IntEnum
 from typing import Any
 
@@ -31,6 +32,7 @@ class Agent:
     __slots__ = (
         "address",
         "capacity",
+        "expired",
         "host",
         "id",
         "info",
@@ -38,6 +40,8 @@ class Agent:
         "members",
         "node",
         "peer",
+        "programs",
+        "told",
         "who",
     )
 
@@ -53,8 +57,18 @@ class Agent:
         self.capacity = 0
         self.info: dict[str, Any] = {}
         self.lease_until = 0.0
-        #: Members that are placed there, roots too, until they have ended.
+        #: Whether its lease has run out: only roots and what is of their programs is left to it.
+        self.expired = False
+        #: Members that are placed there, roots too, until they have ended; and how many of each program.
         self.members: dict[Member, None] = {}
+        self.programs: Counter[Program] = Counter()
+        #: Programs whose member key it has been sent over this link.
+        self.told: set[bytes] = set()
+
+    @property
+    def hosts(self) -> bool:
+        """Whether it is a node's: it speaks for its host, where a root's own speaks for that root."""
+        return bool(self.node)
 
 
 class Program:
@@ -71,6 +85,7 @@ class Program:
         "member_key",
         "members",
         "root",
+        "root_lost_at",
     )
 
     def __init__(self, program_id: bytes, root: bytes, host: str, member_key: bytes) -> None:
@@ -84,6 +99,8 @@ class Program:
         self.account = ""
         self.by_key = ""
         self.began = 0.0
+        #: Since when its root's host has no link; `None` while it has one.
+        self.root_lost_at: float | None = None
         #: Why it ends; empty while it does not.
         self.ending = ""
         #: All that have not ended, or whose parent has not taken note of it.
@@ -97,6 +114,7 @@ class Member:
         "agent",
         "answers",
         "by_signal",
+        "children",
         "code",
         "host",
         "host_lost",
@@ -104,14 +122,15 @@ class Member:
         "last_number",
         "name",
         "node",
+        "output_taken",
         "parent",
         "phase",
         "pid",
         "program",
         "reason",
+        "signals",
         "since",
         "start",
-        "told",
         "waiting",
     )
 
@@ -134,8 +153,12 @@ class Member:
         self.host_lost = False
         #: What it is started with, until it has begun.
         self.start: Start | None = None
-        #: Whether its agent knows that the broker has its end.
-        self.told = False
+        #: Signals that wait for a link to its agent, or for its start.
+        self.signals: list[int] = []
+        #: What the root has of its output, by stream.
+        self.output_taken: dict[int, int] = {}
+        #: Members that it has started, until it knows that they have ended.
+        self.children: dict[Member, None] = {}
         #: Of its requests: the last number, the answers that it may not have, in the order in which they
         #: were sent, and what waits: number → the object's key.
         self.last_number = 0

@@ -18,22 +18,46 @@ from manyhands_shared.protocol.messages.coordination import NOTE_AT, ProcessOutp
 class CoordinationState:
     """Programs, members, agents; and the effects of the event at hand."""
 
-    def __init__(self, limits: Limits, broker_id: bytes, now: float, failed: OnFailure) -> None:
+    def __init__(
+        self, limits: Limits, broker_id: bytes, now: float, epoch: float, failed: OnFailure
+    ) -> None:
         self.limits = limits
+        #: What to add to `now` for the wall clock's time; for people to read, never to decide by.
+        self.epoch = epoch
         self.broker_id = broker_id
         #: The time of the event at hand.
         self.now = now
         self.started = now
         self.programs: dict[bytes, Program] = {}
+        #: How many there are of each public key.
+        self.programs_by_key: Counter[str] = Counter()
         self.members: dict[bytes, Member] = {}
-        #: Agents by link, and by host: a host has one.
+        #: Agents by id and by link; those of nodes by host, of which each has one.
+        self.agents: dict[bytes, Agent] = {}
         self.agent_of: dict[bytes, Agent] = {}
-        self.agents: dict[str, Agent] = {}
+        self.hosting: dict[str, Agent] = {}
+        self.agents_by_key: Counter[str] = Counter()
+        #: Members that are placed on a host whose agent has not come yet.
+        self.awaiting: dict[str, dict[Member, None]] = {}
         #: Bytes that count against `Limits.coordination_bytes`.
         self.used_bytes = 0
         self.counters: Counter[str] = Counter()
         self.timers = Timers(failed)
         self.effects: list[Effect] = []
+
+    # Programs
+
+    def add_program(self, program: Program) -> None:
+        """Take in a program, new or from the log."""
+        self.programs[program.id] = program
+        self.programs_by_key[program.by_key] += 1
+
+    def remove_program(self, program: Program) -> None:
+        """Forget a program."""
+        del self.programs[program.id]
+        self.programs_by_key[program.by_key] -= 1
+        if not self.programs_by_key[program.by_key]:
+            del self.programs_by_key[program.by_key]
 
     # Effects
 

@@ -1,0 +1,297 @@
+"""Programs of several processes: the theory of their operation.
+
+`Coordinator` is a state machine beside the scheduler and shares nothing with it. Something happens
+(`core.events`), it changes its state (`CoordinationState`) and says what is to be done (`effects`). It
+owns no socket, clock, thread or file, so that a simulator can drive it through any history and check
+`validate()` after every step.
+
+**Who is there.** A *host agent* speaks for the processes of its host, over one link, in their order. A
+*program* is a root and every process started from it, its *members*. What a member says comes by its
+agent, and the broker believes an agent about its own members alone.
+
+**At most once.** A process is placed once and written down before its agent is told (`lifecycle`). The
+agent obeys one order for each id. What is lost with a link is said again by the side that misses it,
+under the same id, and the other side knows it.
+
+**What outlives what.** A link is no promise: when it closes nothing is lost. A lease is: when it is over
+the host's members are dead, for their agent has stopped them before (`agents`). A program's root is the
+program: without it the members end and all its objects go (`lifecycle.end_program`).
+
+**Objects** that members share are kept here (`sync_objects`). Each change is in the write-ahead log
+before anybody is told of it, so a broker that is killed comes back with every lock held that was held.
+
+**A drain** ends with `Drained`: timers run, changed objects are written down. The log is written once
+for all of it, before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from manyhands_broker.coordination import stored
+from manyhands_broker.coordination.agents import Agents
+from manyhands_broker.coordination.effects import Effect
+from manyhands_broker.coordination.lifecycle import Lifecycle
+from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.members import Members
+from manyhands_broker.coordination.model import Agent, Member
+from manyhands_broker.coordination.placing import Nodes, Placing
+from manyhands_broker.coordination.programs import Programs
+from manyhands_broker.coordination.records import Record, RecordKind
+from manyhands_broker.coordination.state import CoordinationState
+from manyhands_broker.coordination.sync_objects import SyncObjects
+from manyhands_broker.coordination.wait_report import WaitReport
+from manyhands_broker.core.events import Drained, Event, KeysChanged, LinkClosed, Received, Stalled
+from manyhands_broker.core.model.identity import Identity
+from manyhands_broker.core.state.timers import OnFailure
+from manyhands_shared.coordination.identity import NO_ID
+from manyhands_shared.coordination.kinds import Outcome
+from manyhands_shared.protocol.messages import Bye, Message, Ping, Pong, Renew, Who
+from manyhands_shared.protocol.messages.coordination import (
+    AgentEnded,
+    AgentHello,
+    Began,
+    Ended,
+    ExitAcknowledged,
+    ItemsTaken,
+    MemberHello,
+    OutputTaken,
+    ProcessOutput,
+    Program,
+    Request,
+    Response,
+    Signal,
+    Start,
+    Withdraw,
+)
+
+
+class Coordinator:
+    """Feed it events in the order in which they happen; do what it returns, in order."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        broker_id: bytes,
+        nodes: Nodes,
+        now: float,
+        *,
+        failed: OnFailure,
+        epoch: float = 0.0,
+    ) -> None:
+        """Make a coordinator without programs.
+
+        Args:
+            limits: The numbers it decides by.
+            broker_id: 16 bytes, new with each start.
+            nodes: The scheduler's, for placing.
+            now: The time of its start.
+            failed: Is told what a timer raises.
+            epoch: Unix time minus the `now` of events; for people to read.
+        """
+        state = self.state = CoordinationState(limits, broker_id, now, epoch, failed)
+        self.objects = SyncObjects(state)
+        self._nodes = nodes
+        self._placing = Placing(nodes, limits.host_processes)
+        lifecycle = self._lifecycle = Lifecycle(state, self._placing, self.objects)
+        self._programs = Programs(state, lifecycle)
+        self._members = Members(state, self._placing, lifecycle)
+        self._agents = Agents(state, nodes, self._programs, lifecycle)
+        self.report = WaitReport(state, self.objects)
+        members = self._members
+        self._receivers: dict[type, Callable[[Agent, Any, float], None]] = {
+            Program: self._programs.begin,
+            MemberHello: members.hello,
+            Start: members.start,
+            Began: lambda agent, message, _: members.began(agent, message),
+            Ended: lambda agent, message, _: members.ended(agent, message),
+            ExitAcknowledged: lambda agent, message, _: members.acknowledged(agent, message),
+            Signal: lambda agent, message, _: members.signal(agent, message),
+            ProcessOutput: lambda agent, message, _: members.output(agent, message),
+            OutputTaken: lambda agent, message, _: members.output_taken(agent, message),
+            Renew: lambda agent, message, _: self._agents.renew(agent, message),
+            Pong: lambda agent, _message, _: self._agents.alive(agent),
+            Bye: lambda agent, message, _: self._agents.left(agent, message.reason),
+        }
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Let `event` happen at `now` (seconds, never falling)."""
+        state = self.state
+        state.now = now
+        match event:
+            case Received(peer, message, who):
+                agent = state.agent_of.get(peer)
+                if agent is not None:
+                    self._agents.heard(agent, now)
+                    self._received(agent, peer, message, who, now)
+                else:
+                    self._stranger(peer, message, who, now)
+            case Drained():
+                state.timers.run(now)
+                self.objects.flush()
+            case LinkClosed(peer):
+                agent = state.agent_of.get(peer)
+                if agent is not None:
+                    self._agents.link_closed(agent, now)
+            case Stalled(seconds):
+                self._agents.stalled(seconds)
+                self._programs.stalled(seconds)
+            case KeysChanged(known):
+                self._agents.keys_changed(known)
+                self._programs.keys_changed(known)
+        return self.collect()
+
+    def collect(self) -> list[Effect]:
+        """Return the effects that no event has returned."""
+        effects, self.state.effects = self.state.effects, []
+        return effects
+
+    @property
+    def wake_at(self) -> float | None:
+        """When to send `Drained` at the latest, even if nothing else happens."""
+        return self.state.timers.next
+
+    def restore(self, records: Iterable[Record], now: float) -> list[Effect]:
+        """Bring back what the log has. Call it once, before the first event."""
+        state = self.state
+        state.now = now
+        rest: dict[RecordKind, list[Record]] = {kind: [] for kind in RecordKind}
+        for record in records:
+            rest[record.kind].append(record)
+        for record in rest[RecordKind.PROGRAM]:
+            state.add_program(stored.unpack_program(record.key, record.payload, state))
+        for record in rest[RecordKind.MEMBER]:
+            self._restore_member(record)
+        for member in state.members.values():
+            parent = state.members.get(member.parent)
+            if parent is not None:
+                parent.children[member] = None
+        for kind in (RecordKind.OBJECT, RecordKind.ITEM, RecordKind.REQUESTS):
+            for record in rest[kind]:
+                self.objects.restore(record.kind, record.key, record.payload)
+        for agent in list(state.agents.values()):
+            self._agents.restored(agent, now)
+        self.objects.restored(now)
+        self._tidy(now)
+        return self.collect()
+
+    def _restore_member(self, record: Record) -> None:
+        state = self.state
+        program = state.programs.get(record.payload[0])
+        if program is None:
+            state.write(RecordKind.MEMBER, record.key, None)
+            return
+        member, agent_id = stored.unpack_member(record.key, record.payload, program, state)
+        state.members[member.id] = program.members[member.id] = member
+        if not member.living:
+            return
+        if not member.is_root:
+            self._placing.count(member.host, 1)
+        if agent_id == NO_ID:
+            if not member.is_root:
+                state.awaiting.setdefault(member.host, {})[member] = None
+            return
+        agent = state.agents.get(agent_id)
+        if agent is None:
+            agent = Agent(agent_id, member.host, member.node)
+            self._agents.add(agent)
+        self._lifecycle.attach(member, agent)
+
+    def _tidy(self, now: float) -> None:
+        """Go on with what was under way when the log was written last."""
+        for program in list(self.state.programs.values()):
+            root = self.state.members.get(program.root)
+            if program.ending or root is None:
+                why, program.ending = program.ending or "its root is not in the log", ""
+                self._lifecycle.end_program(program, why)
+            elif root.agent is None:
+                self._programs.root_lost(program, now)
+        for waiting in list(self.state.awaiting.values()):
+            for member in list(waiting):
+                self._members.await_agent(member, now)
+
+    def announce(
+        self, program: bytes, root: bytes, member_key: bytes, who: Identity, account: str
+    ) -> None:
+        """Take note of a program that a client is about to begin through the agent of its host."""
+        self._programs.announce(program, root, member_key, who, account)
+
+    def address_on(self, host_id: str) -> str:
+        """Return where the agent of a host listens; empty if its root has to start one of its own."""
+        agent = self.state.hosting.get(host_id)
+        if agent is not None and agent.peer is not None and agent.address:
+            return agent.address
+        node = self._placing.node_on(host_id)
+        return "" if node is None else str(node.info.get("agent", ""))
+
+    def validate(self) -> None:
+        """Check every invariant, slowly.
+
+        Raises:
+            AssertionError: naming what does not add up.
+        """
+        from manyhands_broker.coordination.validate import (  # noqa: PLC0415 - of tests alone
+            validate,
+        )
+
+        validate(self.state, self._placing)
+        self.objects.validate()
+
+    def _stranger(self, peer: bytes, message: Message, who: Identity, now: float) -> None:
+        """Take a message over a link that is no agent's."""
+        match message:
+            case AgentHello():
+                self._agents.hello(peer, message, who, now)
+            case AgentEnded():
+                self._agents.ended(peer, message, now)
+            case _:
+                self.state.counters["strangers"] += 1
+                self.state.send(peer, Who(self.state.broker_id))
+
+    def _received(
+        self, agent: Agent, peer: bytes, message: Message, who: Identity, now: float
+    ) -> None:
+        """Take a message of an agent that is in."""
+        match message:
+            case Request() | Withdraw() | ItemsTaken():
+                self._operate(agent, message, now)
+            case AgentHello():
+                self._agents.hello(peer, message, who, now)
+            case Ping(counter):
+                self.state.send(peer, Pong(counter))
+            case _:
+                receive = self._receivers.get(type(message))
+                if receive is None:
+                    self.state.counters["unexpected_messages"] += 1
+                else:
+                    receive(agent, message, now)
+
+    def _operate(
+        self, agent: Agent, message: Request | Withdraw | ItemsTaken, now: float
+    ) -> None:
+        """Take what a member wants of an object."""
+        member = self.state.members.get(message.member)
+        if not self._may_operate(agent, member):
+            self.state.counters["refused_requests"] += 1
+            if isinstance(message, Request) and not message.quiet:
+                gone = Response(message.member, message.number, Outcome.GONE, 0, None, [])
+                self.state.send(agent.peer, gone)
+            return
+        assert member is not None
+        match message:
+            case Request():
+                self.objects.request(member, message, now)
+            case Withdraw():
+                self.objects.withdraw(member, message, now)
+            case ItemsTaken():
+                self.objects.items_taken(member, message, now)
+
+    def _may_operate(self, agent: Agent, member: Member | None) -> bool:
+        """Whether a member speaks by its own agent and its program has not ended."""
+        return (
+            member is not None
+            and member.agent is agent
+            and member.living
+            and not member.program.ending
+        )
