@@ -3,7 +3,8 @@
 Ports for peers, one thread. A turn reads what they hold, up to a bound, so that sends are never far
 away. It hands each message to the core, and lets the core conclude the drain. Then it commits the
 journal once, and sends. What leaves while the journal has no room, `commit_gate` says. A journal that
-fails in any other way ends the loop.
+fails in any other way ends the loop. What host agents say goes to the coordinator, which has a log of
+its own (`coordination_driver`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from manyhands_broker.commit_gate import CommitGate
+from manyhands_broker.coordination_driver import CoordinationDriver
 from manyhands_broker.core import (
     Core,
     Drained,
@@ -21,6 +23,7 @@ from manyhands_broker.core import (
     ExpectHeartbeats,
     Forget,
     ForgetHeartbeats,
+    KeysChanged,
     LinkClosed,
     Received,
     Say,
@@ -57,6 +60,7 @@ class Loop:
         poller: says which descriptors are ready, those of ports and others.
         ports: where peers come in. A message goes to the first that has its peer.
         watch: is told which nodes to expect heartbeats of.
+        coordination: drives the coordinator; `None` where there is none.
         embedded: whether the only node is in this process.
     """
 
@@ -69,9 +73,11 @@ class Loop:
         ports: Sequence[Port],
         *,
         watch: Callable[[ExpectHeartbeats | ForgetHeartbeats], None],
+        coordination: CoordinationDriver | None = None,
         embedded: bool = False,
     ) -> None:
         self._core = core
+        self._coordination = coordination
         self._journal = journal
         self._clock = clock
         self._poller = poller
@@ -96,6 +102,8 @@ class Loop:
         """Do what bringing back earlier jobs asks for, before the first turn."""
         self._now = self._clock()
         self._perform(effects)
+        if self._coordination is not None:
+            self._coordination.restore(self._now)
 
     @property
     def stuck(self) -> list[str]:
@@ -148,6 +156,8 @@ class Loop:
             until = min(until, port.due(now))
         if self._journal.working:
             return 0.0
+        if self._coordination is not None:
+            until = min(until, self._coordination.due(now))
         if self._gate.withheld:  # the core is not asked to do anything else until then
             until = min(until, self._gate.due)
         elif self._core.wake_at is not None:
@@ -172,6 +182,8 @@ class Loop:
         else:
             take(Drained())
         self._perform()
+        if self._coordination is not None:
+            self._coordination.finish(now, self._send, self._forget)
         if self._journal.working:
             self._journal.work()
         for port in self._ports:
@@ -179,6 +191,8 @@ class Loop:
 
     def _take(self, event: Event) -> None:
         """Hand the core an event; its effects join those of this turn."""
+        if self._coordination is not None and self._is_coordination(event, self._coordination):
+            return
         try:
             caused = self._core.handle(event, self._now)
         except Exception as error:
@@ -190,6 +204,21 @@ class Loop:
         if self._gate.withheld and caused:
             caused = self._gate.admit(caused, self._now)
         self._effects += caused
+
+    def _is_coordination(self, event: Event, coordination: CoordinationDriver) -> bool:
+        """Hand the coordinator what concerns it; whether it concerns nobody else."""
+        kind = event.__class__
+        if kind is Drained:
+            return False
+        if kind is Received:
+            only = coordination.concerns(event.peer, event.message)  # type: ignore[union-attr]
+        elif kind is LinkClosed:
+            only = coordination.has_link(event.peer)  # type: ignore[union-attr]
+        else:
+            only = False
+        if only or kind is Stalled or kind is KeysChanged:
+            coordination.take(event, self._now)
+        return only
 
     def _perform(self, first: Sequence[Effect] = ()) -> None:
         """Journal, then everything else, in order. Failed sends are events with effects of their own."""
@@ -206,8 +235,7 @@ class Loop:
                         if not self._send(peer, message):
                             closed[peer] = None
                     case Forget(peer):
-                        for port in self._ports:
-                            port.forget(peer)
+                        self._forget(peer)
                     case ExpectHeartbeats() | ForgetHeartbeats():
                         self._watch(effect)
                     case Say(level, text):
@@ -226,6 +254,10 @@ class Loop:
         else:
             return False
         return True
+
+    def _forget(self, peer: bytes) -> None:
+        for port in self._ports:
+            port.forget(peer)
 
     def _pause(self, on: bool) -> None:
         for port in self._ports:

@@ -9,9 +9,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manyhands_broker import descriptor_reserve
+from manyhands_broker import coordination_service, descriptor_reserve
 from manyhands_broker.core import Core, Limits
 from manyhands_broker.heartbeats.service import Heartbeats
 from manyhands_broker.journal import Journal, MemoryJournal
@@ -84,13 +85,17 @@ def _serve(
         stack.callback(heartbeats.close)
         journal = _journal(config)
         stack.callback(journal.close)
+        broker_id = os.urandom(16)
         core = Core(
             _limits(config, heartbeats.port, gatekeeper, embedded=make_node is not None),
-            os.urandom(16),
+            broker_id,
             journal,
             monotonic(),
             epoch=time.time() - monotonic(),
             figures=heartbeats.figures,
+        )
+        coordination = stack.enter_context(
+            coordination_service.beside(core, config, broker_id, bound)
         )
         codec = Codec(core.breakdowns, core.counters)
         ports, inprocess = list[Port](), None
@@ -116,6 +121,7 @@ def _serve(
             poller,
             ports,
             watch=heartbeats.watch,
+            coordination=coordination,
             embedded=make_node is not None,
         )
         loop.restore(core.restore(journal.jobs(), gatekeeper.known if gatekeeper else {}))
@@ -131,10 +137,7 @@ def _serve(
             inprocess.take_in(stack.enter_context(node), loop.stop)
         else:
             stack.enter_context(_stop_on_signals(loop, poller))
-        if lifeline is not None:
-            poller.on_readable(lifeline, loop.stop)
-        if parent_pid is not None:
-            loop.each_check(lambda _: None if os.getppid() == parent_pid else loop.stop())
+        _stop_with_parent(loop, poller, lifeline, parent_pid)
         loop.each_check(manager.alive)
         log.info("listening on %s", endpoint)
         manager.tell("READY=1", f"STATUS=listening on {endpoint}")
@@ -198,8 +201,6 @@ def _journal(config: BrokerConfig) -> Journal:
     """On disk where a directory is given; else durable jobs live as long as the broker."""
     if not config.journal:
         return MemoryJournal()
-    from pathlib import Path  # noqa: PLC0415 - only if wanted
-
     from manyhands_broker.journal.sqlite import SqliteJournal  # noqa: PLC0415 - only if wanted
 
     return SqliteJournal(Path(config.journal))
@@ -231,6 +232,16 @@ def _limits(
     )
     # An embedded node ends with its broker, so none can come back from before this start.
     return replace(limits, rejoin_wait=0.0) if embedded else limits
+
+
+def _stop_with_parent(
+    loop: Loop, poller: Poller, lifeline: int | None, parent_pid: int | None
+) -> None:
+    """End the loop with the process that started this one."""
+    if lifeline is not None:
+        poller.on_readable(lifeline, loop.stop)
+    if parent_pid is not None:
+        loop.each_check(lambda _: None if os.getppid() == parent_pid else loop.stop())
 
 
 @contextlib.contextmanager

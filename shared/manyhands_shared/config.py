@@ -102,6 +102,17 @@ class BrokerConfig:
     keep_results: Annotated[
         float, Gt(0), "Seconds for which durable jobs are kept after their end."
     ] = 7 * 86_400.0
+    coordination_dir: Annotated[
+        str,
+        "Directory for the log of locks, queues and processes; else one in the journal's, or in "
+        "$XDG_RUNTIME_DIR. Without any these end with the broker.",
+    ] = ""
+    coordination_bytes: Annotated[
+        int,
+        Ge(0),
+        Le(1 << 50),
+        "Bytes of all locks and queues of programs; 0 is a quarter of the memory.",
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)

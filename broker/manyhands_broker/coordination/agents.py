@@ -236,7 +236,7 @@ class Agents:
             # Nothing is lost with it.
             self._drop(agent)
 
-    def ended(self, peer: bytes, message: AgentEnded, now: float) -> None:
+    def ended(self, peer: bytes, message: AgentEnded) -> None:
         """Take note that a node's agent has ended, or could not be started."""
         state = self._state
         node = self._nodes.by_peer.get(peer)
@@ -319,9 +319,7 @@ class Agents:
         state = self._state
         agent.expired = True
         state.counters["agents_expired"] += 1
-        state.say(
-            logging.WARNING, f"the host agent of node {agent.node or '-'} lost its lease"
-        )
+        state.say(logging.WARNING, f"the host agent of node {agent.node or '-'} lost its lease")
         if agent.peer is not None:
             state.agent_of.pop(agent.peer, None)
             state.forget(agent.peer)

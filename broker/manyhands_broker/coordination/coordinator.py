@@ -26,7 +26,7 @@ for all of it, before anything is sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from manyhands_broker.coordination import stored
@@ -102,7 +102,7 @@ class Coordinator:
         members = self._members
         self._receivers: dict[type, Callable[[Agent, Any, float], None]] = {
             Program: self._programs.begin,
-            MemberHello: members.hello,
+            MemberHello: lambda agent, message, _: members.hello(agent, message),
             Start: members.start,
             Began: lambda agent, message, _: members.began(agent, message),
             Ended: lambda agent, message, _: members.ended(agent, message),
@@ -167,7 +167,12 @@ class Coordinator:
             parent = state.members.get(member.parent)
             if parent is not None:
                 parent.children[member] = None
-        for kind in (RecordKind.OBJECT, RecordKind.ITEM, RecordKind.REQUESTS):
+        for kind in (
+            RecordKind.OBJECT,
+            RecordKind.ITEM,
+            RecordKind.REQUESTS,
+            RecordKind.WAITER,
+        ):
             for record in rest[kind]:
                 self.objects.restore(record.kind, record.key, record.payload)
         for agent in list(state.agents.values()):
@@ -211,11 +216,28 @@ class Coordinator:
             for member in list(waiting):
                 self._members.await_agent(member, now)
 
-    def announce(
-        self, program: bytes, root: bytes, member_key: bytes, who: Identity, account: str
-    ) -> None:
-        """Take note of a program that a client is about to begin through the agent of its host."""
-        self._programs.announce(program, root, member_key, who, account)
+    def ask(self, what: str, arguments: Mapping[str, Any], who: Identity, account: str) -> Any:
+        """Answer a query of a client.
+
+        Args:
+            what: `agent`, `ps` or `why`.
+            arguments: of the query, checked.
+            who: asks.
+            account: on which it asks.
+
+        Raises:
+            LookupError: there is no such program.
+        """
+        match what:
+            case "agent":
+                program, root = arguments["program"], arguments["root"]
+                self._programs.announce(program, root, arguments["member_key"], who, account)
+                return {"address": self.address_on(arguments["host_id"])}
+            case "ps":
+                skip = arguments.get("skip", 0)
+                return self.report.programs(account, skip, everything=who.commands)
+            case _:
+                return self.report.why(arguments["id"], account, everything=who.commands)
 
     def address_on(self, host_id: str) -> str:
         """Return where the agent of a host listens; empty if its root has to start one of its own."""
@@ -244,7 +266,7 @@ class Coordinator:
             case AgentHello():
                 self._agents.hello(peer, message, who, now)
             case AgentEnded():
-                self._agents.ended(peer, message, now)
+                self._agents.ended(peer, message)
             case _:
                 self.state.counters["strangers"] += 1
                 self.state.send(peer, Who(self.state.broker_id))
@@ -267,9 +289,7 @@ class Coordinator:
                 else:
                     receive(agent, message, now)
 
-    def _operate(
-        self, agent: Agent, message: Request | Withdraw | ItemsTaken, now: float
-    ) -> None:
+    def _operate(self, agent: Agent, message: Request | Withdraw | ItemsTaken, now: float) -> None:
         """Take what a member wants of an object."""
         member = self.state.members.get(message.member)
         if not self._may_operate(agent, member):

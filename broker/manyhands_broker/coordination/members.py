@@ -31,7 +31,7 @@ class Members:
         self._placing = placing
         self._lifecycle = lifecycle
 
-    def hello(self, agent: Agent, message: MemberHello, now: float) -> None:
+    def hello(self, agent: Agent, message: MemberHello) -> None:
         """Let a process speak as a member; one that nothing started is a pool's child."""
         state = self._state
         program = state.programs.get(message.program)

@@ -58,7 +58,8 @@ def _members(state: CoordinationState) -> None:
             parent = state.members.get(member.parent)
             assert parent is not None, f"{name} has ended and nothing asks for it"
             assert parent.living, f"{name} has ended, and so has its parent"
-            assert not (member.answers or member.waiting), f"{name} has ended and waits"
+            assert not member.answers, f"{name} has ended and has answers"
+            assert not member.waiting, f"{name} has ended and waits"
         assert all(number <= member.last_number for number in member.waiting), f"{name} waits ahead"
 
 

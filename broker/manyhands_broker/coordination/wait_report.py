@@ -53,7 +53,9 @@ class WaitReport:
         """
         members = self._find(wanted, account, everything)
         if not members:
-            raise LookupError(f"no program or process {wanted[:64]!r} here; `manyhands ps` lists them")
+            raise LookupError(
+                f"no program or process {wanted[:64]!r} here; `manyhands ps` lists them"
+            )
         said: list[str] = []
         for member in members[:PAGE_MEMBERS]:
             waits = self._objects.waits(member, self._state.now)

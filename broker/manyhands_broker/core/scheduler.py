@@ -55,6 +55,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from manyhands_broker.core.coordination import Coordination
 from manyhands_broker.core.dispatch.dispatcher import Dispatcher
 from manyhands_broker.core.dispatch.placement import Placer
 from manyhands_broker.core.effects import Effect
@@ -192,6 +193,10 @@ class Core:
         """Return the effects that no event has returned: of one that raised, of a send that failed."""
         effects, self.state.effects = self.state.effects, []
         return effects
+
+    def attach(self, coordination: Coordination) -> None:
+        """Have a coordinator answer queries about programs of several processes."""
+        self.state.coordination = coordination
 
     def stats(self) -> Stats:
         """Return the figures of this moment."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgpack
 
+from manyhands_broker.core.coordination import OF_PROGRAMS
 from manyhands_broker.core.fault_isolation import describe
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.quotas import SESSIONS_WORTH
@@ -68,12 +69,8 @@ class Requests:
             return Reply(request, refusal, DENIED)
         if wrong := questions.refuse(what, arguments):
             return Reply(request, wrong, None)
-        order = self._orders.by_name.get(what)
-        reader = Reader(session.account, session.who.commands)
         try:
-            data: Any = (
-                order(arguments) if order else answer(self._state, what, arguments, now, reader)
-            )
+            data = self._data(session, what, arguments, now)
         except LookupError as error:
             return Reply(request, str(error.args[0]), None)
         except Exception as error:  # noqa: BLE001 - reported; the asker is told
@@ -84,3 +81,24 @@ class Requests:
             mine = session.who.commands or owner == session.account
             data = {**data, "mine": mine, "trusted": Identity.vouches(session.account, owner)}
         return Reply(request, "", data)
+
+    def _data(self, session: Session, what: str, arguments: dict[str, Any], now: float) -> Any:
+        """Return the answer to a query that the session may put.
+
+        Raises:
+            LookupError: nothing is known by that name; the text says which.
+        """
+        if what in OF_PROGRAMS:
+            return self._ask(session, OF_PROGRAMS[what], arguments)
+        order = self._orders.by_name.get(what)
+        if order:
+            return order(arguments)
+        return answer(
+            self._state, what, arguments, now, Reader(session.account, session.who.commands)
+        )
+
+    def _ask(self, session: Session, what: str, arguments: dict[str, Any]) -> Any:
+        """Ask the coordinator beside the scheduler."""
+        if self._state.coordination is None:
+            raise LookupError("this broker coordinates no programs of several processes")
+        return self._state.coordination.ask(what, arguments, session.who, session.account)

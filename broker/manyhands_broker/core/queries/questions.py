@@ -6,14 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from manyhands_shared.protocol import bounds
-from manyhands_shared.protocol.bounds import MAX_INDEX, Bound, Flag, Int, Text
+from manyhands_shared.protocol.bounds import MAX_INDEX, Bound, Bytes, Flag, Int, Text
 
 #: Longer than an id: who asks for what cannot be is told so.
 _ID = Text(200)
 _INDEX = Int("index", 0, MAX_INDEX)
 
-#: Question or order → its arguments; of these `directory`, `id` and `node` must be there.
+#: Question or order → its arguments; of these `_NEEDED` must be there.
 QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
+    "agent": {
+        "host_id": Text(200),
+        "program": Bytes("id16", 16),
+        "root": Bytes("id16", 16),
+        "member_key": Bytes("key32", 32),
+    },
     "backup": {"directory": Text(4_096, 1), "begin": Flag()},
     "cancel": {"id": _ID},
     "drain": {"node": Text(200)},
@@ -26,11 +32,13 @@ QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
     "nodes": {},
     "output": {"id": _ID, "limit": _INDEX},
     "pause": {"id": _ID},
+    "ps": {"skip": _INDEX},
     "resume": {"id": _ID},
     "stats": {},
     "why": {"id": _ID},
+    "why_process": {"id": _ID},
 }
-_NEEDED = frozenset({"directory", "id", "node"})
+_NEEDED = frozenset({"directory", "host_id", "id", "member_key", "node", "program", "root"})
 
 
 def refuse(what: str, arguments: Mapping[str, Any]) -> str:

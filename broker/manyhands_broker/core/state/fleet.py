@@ -107,6 +107,8 @@ class Fleet:
         self.renewals = 0
         #: Nodes by the host whose memory they can borrow.
         self._hosts: dict[str, dict[Node, None]] = {}
+        #: Hosts whose nodes have come, gone or changed, until the coordinator has taken note.
+        self.changed_hosts: set[str] = set()
         self.slots = 0
 
     def __iter__(self) -> Iterator[Node]:
@@ -136,6 +138,7 @@ class Fleet:
         self.slots -= node.slots
         # What still refers to it must not take it for one that takes tasks.
         node.able = False
+        self.changed_hosts.add(node.host_id)
         self._hosts.get(node.host_id, {}).pop(node, None)
         if not self._hosts.get(node.host_id, True):
             del self._hosts[node.host_id]
@@ -162,11 +165,13 @@ class Fleet:
                 self._hosts.setdefault(node.host_id, {})[node] = None
             self.unsatisfiable = {kind for kind in self.unsatisfiable if not node.suits(kind)}
             self._sort(node)
+            self.changed_hosts.add(node.host_id)
         takes = node.linked and not node.draining
         able = takes and node.pressure != MEMORY
         if able != node.able:
             node.able = able
             self._sort(node)
+            self.changed_hosts.add(node.host_id)
         active, slots = node.active, node.slots
         tier = None
         if takes and active < node.window:

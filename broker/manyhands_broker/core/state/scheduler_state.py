@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
+from manyhands_broker.core.coordination import Coordination
 from manyhands_broker.core.effects import Effect, Forget, Persist, Say, Send
 from manyhands_broker.core.fault_isolation import Breakdowns
 from manyhands_broker.core.limits import Limits
@@ -78,6 +79,8 @@ class SchedulerState:
         self.resident = 0
         self.history: deque[dict[str, Any]] = deque(maxlen=limits.history)
         self.fleet = Fleet(limits)
+        #: The coordinator beside the scheduler, for queries about programs.
+        self.coordination: Coordination | None = None
         self.functions = Functions()
         self.ready = ReadyQueue()
         self.counters: Counter[str] = Counter()
