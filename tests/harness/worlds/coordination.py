@@ -46,7 +46,7 @@ class CoordinationWorld:
         self._begin()
 
     def _begin(self) -> None:
-        self.state = CoordinationState(self.limits, b"B" * 16, self.now, _fail)
+        self.state = CoordinationState(self.limits, b"B" * 16, self.now, 0.0, _fail)
         program = Program(PROGRAM, ROOT, "host", bytes(32))
         self.state.programs[PROGRAM] = program
         agent = Agent(b"A" * 16, "host", "node")
