@@ -28,8 +28,6 @@ from manyhands_shared.protocol.messages.coordination import (
     AgentEnded,
     AgentHello,
     AgentWelcome,
-    Ended,
-    OutputTaken,
 )
 
 _Rival = tuple[bytes, AgentHello, Identity]
@@ -88,7 +86,8 @@ class Agents:
             b"".join(member.id for member in keep),
         )
         state.send(peer, welcome)
-        self._catch_up(agent)
+        for member in list(agent.members):
+            self._lifecycle.catch_up(agent, member)
 
     def add(self, agent: Agent) -> None:
         """Take in an agent, new or from the log."""
@@ -172,33 +171,6 @@ class Agents:
             lifecycle.attach(member, agent)
             lifecycle.record(member)
         return [member for member in keep if member.living]
-
-    def _catch_up(self, agent: Agent) -> None:
-        """Say what may have been lost with the last link; the agent asks for the rest."""
-        state, lifecycle = self._state, self._lifecycle
-        for member in list(agent.members):
-            lifecycle.introduce(agent, member.program)
-            if member.is_root:
-                member.program.root_lost_at = None
-                self._ask_for_output(member, agent)
-            if member.phase == Phase.PLACED:
-                lifecycle.send_start(member)
-            else:
-                lifecycle.send_signals(member)
-            for child in member.children:
-                if not child.living:
-                    state.send(agent.peer, Ended(child.id, child.code, child.reason))
-            parent = state.members.get(member.parent)
-            if member.parent != NO_ID and (parent is None or not parent.living):
-                state.send(agent.peer, Ended(member.parent, 0, ""))
-
-    def _ask_for_output(self, root: Member, agent: Agent) -> None:
-        """Have the output said again that was lost with the link to a program's root."""
-        for member in root.program.members.values():
-            if member.agent is not None and member.agent is not agent:
-                for stream in (1, 2):
-                    until = member.output_taken.get(stream, 0)
-                    self._state.tell(member, OutputTaken(member.id, stream, until))
 
     # Staying
 

@@ -14,12 +14,12 @@ import logging
 import signal
 
 from manyhands_broker.coordination import stored
-from manyhands_broker.coordination.model import Agent, Member, Phase, Program
+from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
 from manyhands_broker.coordination.placing import Placing
 from manyhands_broker.coordination.records import RecordKind
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.coordination.sync_objects import SyncObjects
-from manyhands_shared.protocol.messages.coordination import Began, Ended, Signal
+from manyhands_shared.protocol.messages.coordination import Began, Ended, OutputTaken, Signal
 from manyhands_shared.protocol.messages.coordination import Program as ProgramMessage
 
 #: The code of a member that is gone with its host or agent, or never was started.
@@ -153,6 +153,32 @@ class Lifecycle:
         for number in signals:
             self._state.tell(member, Signal(member.id, number))
 
+    def catch_up(self, agent: Agent, member: Member) -> None:
+        """Say to an agent what a lost link may have kept from a member; it asks for the rest."""
+        state = self._state
+        self.introduce(agent, member.program)
+        if member.is_root:
+            member.program.root_lost_at = None
+            self._ask_for_output(member, agent)
+        if member.phase == Phase.PLACED:
+            self.send_start(member)
+        else:
+            self.send_signals(member)
+        for child in member.children:
+            if not child.living:
+                state.send(agent.peer, Ended(child.id, child.code, child.reason))
+        parent = state.members.get(member.parent)
+        if member.parent != NO_PARENT and (parent is None or not parent.living):
+            state.send(agent.peer, Ended(member.parent, 0, ""))
+
+    def _ask_for_output(self, root: Member, agent: Agent) -> None:
+        """Have the output said again that was lost with the link to a program's root."""
+        for member in root.program.members.values():
+            if member.agent is not None and member.agent is not agent:
+                for stream in (1, 2):
+                    until = member.output_taken.get(stream, 0)
+                    self._state.tell(member, OutputTaken(member.id, stream, until))
+
     def cannot_start(self, member: Member) -> bool:
         """End a member that its agent does not have and that cannot be started any more."""
         parent = self._state.members.get(member.parent)
@@ -219,7 +245,7 @@ class Lifecycle:
                 continue  # forgotten with its parent
             if not member.living:
                 self.forget(member)
-            elif member.phase == Phase.PLACED or member.is_root:
+            elif member.phase == Phase.PLACED or member.is_root or _out_of_reach(member):
                 self.end(member, LOST, why)
             else:
                 self.signal(member, signal.SIGTERM)
@@ -235,3 +261,8 @@ class Lifecycle:
         for member in program.members.values():
             if member.living:
                 self.signal(member, signal.SIGKILL)
+
+
+def _out_of_reach(member: Member) -> bool:
+    """Whether its host has not been heard of for a lease: it counts as dead."""
+    return member.agent is not None and member.agent.expired

@@ -102,7 +102,8 @@ class Programs:
         if root.agent is not None or agent.host != program.host:
             return "the root of this program is behind another host agent"
         self._lifecycle.attach(root, agent)
-        program.root_lost_at = None
+        self._lifecycle.record(root)
+        self._lifecycle.catch_up(agent, root)
         return ""
 
     def root_lost(self, program: Program, now: float) -> None:
