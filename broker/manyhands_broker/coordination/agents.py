@@ -154,6 +154,7 @@ class Agents:
                 continue
             if orphaned:
                 lifecycle.attach(member, agent)
+                lifecycle.record(member)
             said.add(member.id)
             keep.append(member)
             if member.phase in (Phase.PLACED, Phase.STARTING):
