@@ -1,0 +1,297 @@
+"""The host agent's process: one loop around the core, the link, the channels and the member server."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from manyhands_shared.coordination.channel import MemberChannel
+from manyhands_shared.processes import descriptors
+from manyhands_shared.text import printable
+from manyhands_shared.transport import peer_credentials
+from manyhands_shared.transport.failover import Route
+from manyhands_shared.transport.link.connector import Connector, Lost, Up
+from manyhands_worker.agent.core import effects, events
+from manyhands_worker.agent.core.agent_core import AgentCore, AgentIdentity
+from manyhands_worker.agent.members import Members
+
+if TYPE_CHECKING:
+    from manyhands_shared.security.role_key import Credentials
+
+log = logging.getLogger("manyhands.agent")
+
+#: The loop turns at least this often.
+_TURN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """What an agent is started with."""
+
+    identity: AgentIdentity
+    #: The broker's addresses, and what to prove oneself with.
+    broker: str
+    key: Credentials | None
+    #: A descriptor: leave at once when its other end is closed.
+    lifeline: int | None = None
+
+
+@dataclass(slots=True)
+class _Connection:
+    channel: MemberChannel
+    #: The member that was forked with it; a process that connected has none.
+    member: bytes | None = None
+    events: int = selectors.EVENT_READ
+    hushed: bool = False
+
+
+class HostAgent:
+    """Everything of a running agent, wired together.
+
+    Args:
+        config: what it is.
+        listener: where roots, and pool children, connect; it belongs to the agent from now on.
+        members: the processes that it makes; None where it makes none.
+
+    Raises:
+        OSError: the system gives no descriptor.
+    """
+
+    def __init__(
+        self, config: AgentConfig, listener: socket.socket, members: Members | None
+    ) -> None:
+        self._config = config
+        self._core = AgentCore(config.identity)
+        self._selector = selectors.DefaultSelector()
+        self._connector = Connector(Route(config.broker), config.key, key_option="--key-file")
+        self._watched: frozenset[int] = frozenset()
+        self._polls_out = False
+        self._connections: dict[int, _Connection] = {}
+        #: Numbers of accepted connections; the core numbers those of members that it has forked.
+        self._accepted = -1
+        self._members = members
+        self._code: int | None = None
+        descriptors.raise_limit()
+        listener.setblocking(False)
+        self._listener = listener
+        self._selector.register(listener, selectors.EVENT_READ, lambda _: self._accept())
+        if members is not None:
+            members.attach(self._selector, self._tell)
+        if config.lifeline is not None:
+            self._selector.register(config.lifeline, selectors.EVENT_READ, self._read_lifeline)
+        self._near, self._far = socket.socketpair()
+        for end in (self._near, self._far):
+            end.setblocking(False)
+        self._selector.register(self._near, selectors.EVENT_READ, lambda _: self._signalled())
+
+    def run(self) -> int:
+        """Turn until it is over; return the exit code. Call it in the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _left_to_the_loop)
+        signal.set_wakeup_fd(self._far.fileno(), warn_on_full_buffer=False)
+        try:
+            while self._code is None:
+                for key, ready in self._selector.select(self._timeout()):
+                    key.data(ready)
+                self._turn(time.monotonic())
+            return self._code
+        finally:
+            signal.set_wakeup_fd(-1)
+            self._close()
+
+    def _timeout(self) -> float:
+        if self._connector.pending():
+            return 0.0
+        now = time.monotonic()
+        times = (now + _TURN_SECONDS, self._core.deadline(), self._connector.deadline)
+        return max(0.0, min(at for at in times if at is not None) - now)
+
+    def _turn(self, now: float) -> None:
+        for event in self._connector.turn(now):
+            match event:
+                case Up():
+                    self._tell(events.LinkUp())
+                case Lost():
+                    self._tell(events.LinkLost())
+                case _:
+                    self._tell(events.Received(event))
+        self._tell(events.Tick())
+        self._poll_link()
+
+    def _poll_link(self) -> None:
+        """Have the selector poll the present link as it is now."""
+        connector = self._connector
+        if connector.descriptors is self._watched and connector.polls_out is self._polls_out:
+            return
+        for fd in self._watched:
+            self._selector.unregister(fd)
+        self._watched, self._polls_out = connector.descriptors, connector.polls_out
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._polls_out else 0)
+        for fd in self._watched:
+            self._selector.register(fd, wanted, lambda _: connector.wake())
+
+    def _tell(self, event: events.Event) -> None:
+        for effect in self._core.handle(event, time.monotonic()):
+            self._do(effect)
+
+    def _do(self, effect: effects.Effect) -> None:
+        match effect:
+            case effects.Send():
+                self._connector.send(effect.message)
+            case effects.Tell():
+                connection = self._connections.get(effect.channel)
+                if connection is not None:
+                    connection.channel.send(effect.message)
+                    self._poll(effect.channel, connection)
+            case effects.Fork():
+                self._fork(effect)
+            case effects.Kill() if self._members is not None:
+                self._members.kill(effect.member, effect.number)
+            case effects.Orphan() if self._members is not None:
+                self._members.orphan(effect.member)
+            case effects.Hush():
+                self._hush(effect.member, on=True)
+            case effects.Listen():
+                self._hush(effect.member, on=False)
+            case effects.Drop():
+                self._drop(effect.channel)
+            case effects.CloseDescriptors():
+                for descriptor in effect.descriptors:
+                    os.close(descriptor)
+            case effects.Reconnect():
+                self._connector.reconnect(time.monotonic())
+            case effects.Log():
+                log.log(effect.level, "%s", effect.text)
+            case effects.Stop():
+                self._code = effect.code
+                if effect.text:
+                    print(f"manyhands agent: {printable(effect.text)}", file=sys.stderr)
+
+    # Channels
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        try:
+            peer_credentials.check(sock)
+        except OSError:
+            sock.close()
+            return
+        self._accepted -= 1
+        self._open(self._accepted, MemberChannel(sock), None)
+
+    def _open(self, number: int, channel: MemberChannel, member: bytes | None) -> None:
+        connection = self._connections[number] = _Connection(channel, member)
+        self._selector.register(
+            channel, connection.events, partial(self._ready, number, connection)
+        )
+
+    def _poll(self, number: int, connection: _Connection) -> None:
+        """Have the selector poll a channel as it is now."""
+        wanted = 0 if connection.hushed else selectors.EVENT_READ
+        if connection.channel.congested:
+            wanted |= selectors.EVENT_WRITE
+        if wanted == connection.events:
+            return
+        if not connection.events:
+            handler = partial(self._ready, number, connection)
+            self._selector.register(connection.channel, wanted, handler)
+        elif not wanted:
+            self._selector.unregister(connection.channel)
+        else:
+            handler = partial(self._ready, number, connection)
+            self._selector.modify(connection.channel, wanted, handler)
+        connection.events = wanted
+
+    def _ready(self, number: int, connection: _Connection, ready: int) -> None:
+        if self._connections.get(number) is not connection:
+            return
+        if ready & selectors.EVENT_WRITE:
+            connection.channel.flush()
+            self._poll(number, connection)
+        if ready & selectors.EVENT_READ:
+            self._read(number, connection)
+
+    def _read(self, number: int, connection: _Connection) -> None:
+        messages = connection.channel.receive()
+        if connection.member is not None and self._members is not None:
+            # What it printed before it said this goes first.
+            self._members.read(connection.member)
+        for message, taken in messages:
+            self._tell(events.Heard(number, message, taken))
+        if connection.channel.ended:
+            self._tell(events.Closed(number))
+            self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        connection = self._connections.pop(number, None)
+        if connection is not None:
+            if connection.events:
+                self._selector.unregister(connection.channel)
+            connection.channel.close()
+
+    def _hush(self, name: bytes, *, on: bool) -> None:
+        if self._members is not None:
+            self._members.hush(name, on=on)
+        for number, connection in self._connections.items():
+            if connection.member == name:
+                connection.hushed = on
+                self._poll(number, connection)
+
+    # Members
+
+    def _fork(self, effect: effects.Fork) -> None:
+        try:
+            if self._members is None:
+                raise OSError("this agent starts no processes")
+            ours, theirs = socket.socketpair()
+            with theirs:
+                channel = MemberChannel(ours)
+                self._open(effect.channel, channel, effect.member)
+                self._members.fork(effect.member, theirs, effect.streams)
+            channel.send(effect.start, effect.descriptors)
+            self._poll(effect.channel, self._connections[effect.channel])
+        except OSError as error:
+            self._tell(events.NotForked(effect.member, str(error)))
+
+    # Being told to leave
+
+    def _signalled(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in self._near.recv(64):
+                name = signal.Signals(number).name
+                now = number == signal.SIGINT or self._core.draining
+                self._tell(events.Leave(f"got {name}", now=now))
+
+    def _read_lifeline(self, _: Any) -> None:
+        lifeline = self._config.lifeline
+        # The process at the other end never writes: it can be read when that end is closed.
+        if lifeline is not None and not os.read(lifeline, 64):
+            self._selector.unregister(lifeline)
+            self._tell(events.Leave("the process that started it has ended", now=True))
+
+    def _close(self) -> None:
+        for number in list(self._connections):
+            self._drop(number)
+        if self._members is not None:
+            self._members.close()
+        self._connector.close(flush=True)
+        self._listener.close()
+        self._selector.close()
+        self._near.close()
+        self._far.close()
+
+
+def _left_to_the_loop(*_: Any) -> None:
+    """The wake-up descriptor brings the signal's number to the loop."""

@@ -1,0 +1,1 @@
+"""What a host agent decides: no socket, process or clock is in here."""

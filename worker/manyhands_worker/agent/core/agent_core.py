@@ -1,0 +1,302 @@
+"""What a host agent decides: `AgentCore.handle(event, now)` takes an event and returns effects.
+
+This module holds the link to the broker, its lease, and the agent's way out. `programs` holds
+programs, members and what passes between them and the broker.
+
+The link is a node's: hello, welcome, and a lease that runs from the sending of the last `Renew` that
+was answered. At `FREEZE_SHARE` of it, before the broker gives away what they hold, the agent stops the
+members whose root is elsewhere. The next welcome says which of them go on. A member whose root is
+here is in no danger: the broker gives such a program the root's grace.
+
+After a welcome the agent repeats what the broker may not have (`repeats`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from manyhands_shared.errors import KEY_CODES, ExitCode
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.messages import coordination as c
+from manyhands_worker.agent.core import effects, events
+from manyhands_worker.agent.core.programs import Programs
+from manyhands_worker.agent.core.tables import Tables
+
+#: From the hello on; a link that brings no welcome by then is given up.
+WELCOME_SECONDS = 10.0
+#: Of the lease; the rest is for clocks that do not run alike.
+FREEZE_SHARE = 0.9
+#: How long an agent that leaves waits for the broker to take the ends of its members.
+FAREWELL_SECONDS = 2.0
+
+
+class Phase(Enum):
+    """How far the present link has come."""
+
+    DOWN = "down"
+    GREETING = "greeting"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentIdentity:
+    """Who an agent is: what its hello says. `capacity` 0 is a root's own, which leaves with its root."""
+
+    agent: bytes
+    host: str
+    node: str
+    boot_id: bytes
+    address: str
+    capacity: int
+    drain_timeout: float = 30.0
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+class AgentCore:
+    """The state of a host agent and its one entry, `handle`."""
+
+    def __init__(self, identity: AgentIdentity) -> None:
+        self._me = identity
+        self._now = 0.0
+        self._phase = Phase.DOWN
+        self._out: list[effects.Effect] = []
+        self._tables = Tables(self._out, self._send)
+        self._programs = Programs(self._tables, self._out, self._send, identity.host)
+        self._counter = 0
+        #: Of renewals that are not answered: when each was sent, and what had been said before it.
+        self._renewals: dict[int, tuple[float, int]] = {}
+        self._lease = self._renew_interval = 0.0
+        self._leased_at = self._renewed_at = self._hello_at = 0.0
+        self._drain_by: float | None = None
+        self._leave_by: float | None = None
+        self._stopped = False
+        #: Messages that made no sense here.
+        self.dropped = 0
+        programs = self._programs
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            events.LinkUp: lambda _: self._hello(),
+            events.LinkLost: self._link_lost,
+            events.Received: self._received,
+            events.Heard: programs.heard,
+            events.Closed: programs.closed,
+            events.Forked: programs.forked,
+            events.NotForked: programs.not_forked,
+            events.Reaped: programs.reaped,
+            events.Printed: programs.printed,
+            events.NoServer: self._no_server,
+            events.Leave: self._leave,
+            events.Tick: self._tick,
+        }
+        self._greeting: dict[type, Callable[[Any], None]] = {
+            c.AgentWelcome: self._welcome,
+            m.Refused: self._refused,
+            m.Bye: self._bye,
+        }
+        self._ready: dict[type, Callable[[Any], None]] = {
+            m.Refused: self._refused,
+            m.Bye: self._bye,
+            m.Who: self._who,
+            m.Ping: lambda message: self._send(m.Pong(message.counter)),
+            m.Lease: self._lease_extended,
+            **programs.receivers,
+        }
+
+    def handle(self, event: events.Event, now: float) -> list[effects.Effect]:
+        """Take an event; return what is to be done, in that order."""
+        self._now = self._tables.now = now
+        if not self._stopped:
+            self._handlers[type(event)](event)
+        effects, self._out[:] = list(self._out), []
+        return effects
+
+    @property
+    def ready(self) -> bool:
+        """Whether the broker has taken the agent in."""
+        return self._phase is Phase.READY
+
+    @property
+    def members(self) -> int:
+        """Processes of members that the agent has made and that run."""
+        return len(self._tables.hosted)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the agent is about to leave."""
+        return self._drain_by is not None
+
+    def deadline(self) -> float | None:
+        """When the next `Tick` is due at the latest, if nothing else happens."""
+        times = [self._drain_by, self._leave_by, self._tables.deadline]
+        if self._phase is Phase.READY:
+            times += [self._renewed_at + self._renew_interval, self._leased_at + self._lease]
+        elif self._phase is Phase.GREETING:
+            times.append(self._hello_at + WELCOME_SECONDS)
+        if self._lease and not self._tables.frozen:
+            times.append(self._leased_at + self._lease * FREEZE_SHARE)
+        return min((at for at in times if at is not None), default=None)
+
+    def validate(self) -> None:
+        """Check the invariants; for tests and the simulator. Raises AssertionError."""
+        self._tables.validate()
+        assert not self._out, "effects were left behind"
+
+    # The link
+
+    def _hello(self) -> None:
+        me = self._me
+        self._phase = Phase.GREETING
+        self._hello_at = self._now
+        self._out.append(
+            effects.Send(
+                c.AgentHello(
+                    m.PROTOCOL_VERSION,
+                    me.host,
+                    me.node,
+                    me.boot_id,
+                    me.agent,
+                    me.address,
+                    self._capacity(),
+                    self._tables.states(),
+                    self._tables.rooted(),
+                    dict(me.info),
+                )
+            )
+        )
+
+    def _capacity(self) -> int:
+        return 0 if self.draining else self._me.capacity
+
+    def _link_lost(self, _: events.LinkLost) -> None:
+        if self._phase is not Phase.DOWN:
+            self._log(logging.WARNING, "the link to the broker is lost")
+        self._phase = Phase.DOWN
+
+    def _give_up_link(self, reason: str) -> None:
+        self._phase = Phase.DOWN
+        self._log(logging.WARNING, f"giving up the link to the broker: {reason}")
+        self._out.append(effects.Reconnect())
+
+    def _received(self, event: events.Received) -> None:
+        receivers = {Phase.GREETING: self._greeting, Phase.READY: self._ready}.get(self._phase, {})
+        receiver = receivers.get(type(event.message))
+        if receiver is None:
+            self.dropped += 1
+        else:
+            receiver(event.message)
+
+    def _welcome(self, message: c.AgentWelcome) -> None:
+        self._phase = Phase.READY
+        self._lease, self._renew_interval = message.lease, message.renew_interval
+        # The broker counts from when it saw the hello, which was no sooner than this.
+        self._leased_at = self._renewed_at = self._hello_at
+        self._renewals.clear()
+        self._programs.welcomed(message.keep)
+
+    def _refused(self, message: m.Refused) -> None:
+        about_key = message.code in KEY_CODES
+        code = ExitCode.NOT_AUTHORISED if about_key else ExitCode.JOB_FAILED
+        text = f"the broker refuses the host agent: {message.reason}"
+        self._programs.refuse_all(text)
+        self._tables.kill_hosted(text)
+        self._stop(code, text)
+
+    def _bye(self, message: m.Bye) -> None:
+        self._give_up_link(f"the broker leaves: {message.reason}")
+
+    def _who(self, _: m.Who) -> None:
+        self._hello()
+
+    def _lease_extended(self, message: m.Lease) -> None:
+        found = self._renewals.get(message.counter)
+        if found is None:
+            self.dropped += 1
+            return
+        sent, place = found
+        self._leased_at = max(self._leased_at, sent)
+        self._tables.repeats.arrived(place)
+        self._renewals = {n: one for n, one in self._renewals.items() if n > message.counter}
+
+    def _renew(self) -> None:
+        self._counter += 1
+        self._renewed_at = self._now
+        self._renewals[self._counter] = self._now, self._tables.repeats.place
+        self._out.append(effects.Send(m.Renew(self._counter, 0, min(self._capacity(), 65_535))))
+
+    def _send(self, message: m.Message) -> None:
+        """Send what is of use on this link alone, or is repeated on the next."""
+        if self._phase is Phase.READY:
+            self._out.append(effects.Send(message))
+
+    # Leaving
+
+    def _no_server(self, event: events.NoServer) -> None:
+        """Leave when members cannot be started any more; another agent takes this one's place."""
+        self._tables.kill_hosted(event.reason)
+        self._begin_farewell(ExitCode.JOB_FAILED, event.reason)
+
+    def _leave(self, event: events.Leave) -> None:
+        if event.now:
+            self._tables.kill_hosted(event.reason)
+            self._begin_farewell(ExitCode.OK, event.reason)
+        elif self._drain_by is None:
+            self._drain_by = self._now + self._me.drain_timeout
+            if self._phase is Phase.READY:
+                self._renew()
+
+    def _begin_farewell(self, code: ExitCode, reason: str) -> None:
+        if self._leave_by is None:
+            self._leave_by = self._now + FAREWELL_SECONDS
+            self._log(logging.INFO if code is ExitCode.OK else logging.ERROR, reason)
+
+    def _check_leaving(self) -> None:
+        now, tables = self._now, self._tables
+        if self._leave_by is not None:
+            if now >= self._leave_by or not (tables.hosted or tables.unacknowledged):
+                self._farewell("leaving")
+        elif not self._me.capacity and self._programs.had_root and not tables.roots:
+            # A root's own agent has nothing to do without it.
+            self._leave_by = now + FAREWELL_SECONDS
+            self._check_leaving()
+        elif self._drain_by is not None and not tables.hosted:
+            self._leave_by = now + FAREWELL_SECONDS
+            self._check_leaving()
+        elif self._drain_by is not None and now >= self._drain_by:
+            self._drain_by = math.inf
+            for program in tables.programs.values():
+                tables.terminate(program, "its node was drained")
+
+    def _farewell(self, reason: str) -> None:
+        if self._phase is Phase.READY:
+            self._out.append(effects.Send(m.Bye(reason)))
+        self._stop(ExitCode.OK, "")
+
+    # Each turn
+
+    def _tick(self, _: events.Tick) -> None:
+        self._check_link()
+        self._tables.tick()
+        self._check_leaving()
+
+    def _check_link(self) -> None:
+        now = self._now
+        if self._lease and now >= self._leased_at + self._lease * FREEZE_SHARE:
+            self._tables.freeze()
+        if self._phase is Phase.READY:
+            if now >= self._leased_at + self._lease:
+                self._give_up_link(f"the lease was not renewed for {self._lease:g} s")
+            elif now >= self._renewed_at + self._renew_interval:
+                self._renew()
+        elif self._phase is Phase.GREETING and now >= self._hello_at + WELCOME_SECONDS:
+            self._give_up_link("no answer to the hello")
+
+    def _log(self, level: int, text: str) -> None:
+        self._out.append(effects.Log(level, text))
+
+    def _stop(self, code: ExitCode, text: str) -> None:
+        self._stopped = True
+        self._out.append(effects.Stop(code, text))

@@ -1,0 +1,119 @@
+"""What the core of a host agent wants done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import field
+
+from manyhands_shared.protocol.messages import Message
+from manyhands_shared.protocol.messages.coordination import Start
+from manyhands_shared.protocol.record import record
+
+
+@record
+class Send:
+    """Send a message to the broker."""
+
+    message: Message
+
+
+@record
+class Tell:
+    """Send a message over a channel."""
+
+    channel: int
+    message: Message
+
+
+@record
+class Fork:
+    """Make the process of a member, and send it `start` over its own channel, with `descriptors`.
+
+    `streams` are its standard output and error; without them it has pipes, which the agent reads.
+    """
+
+    member: bytes
+    channel: int
+    start: Start
+    streams: tuple[int, int] | None
+    descriptors: Sequence[int] = field(default_factory=tuple)
+
+
+@record
+class Kill:
+    """Send a member's process a signal."""
+
+    member: bytes
+    number: int
+
+
+@record
+class Orphan:
+    """Tell a member that its parent has ended."""
+
+    member: bytes
+
+
+@record
+class Hush:
+    """Read nothing from a member until `Listen`: its output waits for the root."""
+
+    member: bytes
+
+
+@record
+class Listen:
+    """Read from a member again."""
+
+    member: bytes
+
+
+@record
+class Drop:
+    """Close a channel."""
+
+    channel: int
+
+
+@record
+class CloseDescriptors:
+    """Close descriptors that came over a channel."""
+
+    descriptors: Sequence[int]
+
+
+@record
+class Reconnect:
+    """Give up the link to the broker and make another."""
+
+
+@record
+class Log:
+    """Write to the log."""
+
+    level: int
+    text: str
+
+
+@record
+class Stop:
+    """End this process."""
+
+    code: int
+    text: str
+
+
+Effect = (
+    Send
+    | Tell
+    | Fork
+    | Kill
+    | Orphan
+    | Hush
+    | Listen
+    | Drop
+    | CloseDescriptors
+    | Reconnect
+    | Log
+    | Stop
+)
