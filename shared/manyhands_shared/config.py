@@ -158,6 +158,12 @@ class WorkerConfig:
         "Share of its memory below which, when no more is available, the node gets nothing new "
         "while another can take it; 0 is never.",
     ] = 0.05
+    processes: Annotated[
+        int,
+        Ge(0),
+        Le(65_535),
+        "Processes of programs (manyhands.multiprocessing) that may run here at once; 0 is none.",
+    ] = 1_000
     beats: Annotated[bool, "Send UDP heartbeats."] = True
     direct: Annotated[
         bool,

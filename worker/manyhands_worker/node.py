@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from manyhands_shared import shm
 from manyhands_shared.config import WorkerConfig
@@ -25,6 +25,7 @@ from manyhands_shared.transport import address
 from manyhands_shared.transport.failover import Route
 from manyhands_shared.transport.link import Link
 from manyhands_worker import broker_link
+from manyhands_worker.agent.start import AVAILABLE, AgentSupervisor
 from manyhands_worker.child import allowed_functions
 from manyhands_worker.core import effects, events
 from manyhands_worker.core.node_core import Identity, NodeCore, Phase
@@ -37,6 +38,9 @@ from manyhands_worker.host.escaped_processes import EscapedProcesses
 from manyhands_worker.host.process_start import start_fork_server
 from manyhands_worker.pool.pool import NodePool
 from manyhands_worker.values.input_store import InputStore
+
+if TYPE_CHECKING:
+    from manyhands_worker.agent.agent import AgentConfig
 
 log = logging.getLogger("manyhands.worker")
 
@@ -109,11 +113,14 @@ class Node:
             reserve=config.memory_reserve,
         )
         name = config.name or f"{socket.gethostname()}-{boot_id[:2].hex()}"
+        self._config, self._name, self._boot_id = config, name, boot_id
         self._key_file = config.key_file
         self._parent = parent_pid
         self._lifeline = lifeline
         self._code: int | None = None
         self._leaves = 0
+        #: It leaves now, whatever its members do.
+        self._hasty = False
         self._selector = selector or selectors.DefaultSelector()
         self._connector = broker_link.open_connector(self._route, config.key_file, connect)
         self._watched: frozenset[int] = frozenset()  # descriptors of the link
@@ -125,6 +132,10 @@ class Node:
             from manyhands_worker.values.result_server import ResultServer  # noqa: PLC0415 - 20 ms with ZeroMQ
 
             self._server = ResultServer(config.data_address, config.data_port)
+        self._agents = self._make_agents(safe=allowed is not None)
+        if self._agents is not None:
+            info["agent"] = self._agents.address
+            info["processes"] = config.processes
         descriptors.raise_limit()
         reach = ChildCgroup.make() or EscapedProcesses()
         self._pool = NodePool(
@@ -167,6 +178,32 @@ class Node:
             log.warning("large values go through the broker: %s", error)
             return None
 
+    def _make_agents(self, *, safe: bool) -> AgentSupervisor | None:
+        """What starts the host agent; None where members of programs cannot be."""
+        if safe or not self._config.processes or not AVAILABLE or not shm.host_id():
+            return None
+        try:
+            return AgentSupervisor(self._selector, self._configure_agent)
+        except OSError as error:
+            log.warning("processes of programs cannot run here: %s", error)
+            return None
+
+    def _configure_agent(self, agent: bytes, address: str) -> AgentConfig:
+        """Return what an agent is started with."""
+        from manyhands_worker.agent.agent import AgentConfig  # noqa: PLC0415 - 15 ms, for nodes with programs
+        from manyhands_worker.agent.core.agent_core import AgentIdentity  # noqa: PLC0415 - as said above
+
+        identity = AgentIdentity(
+            agent,
+            shm.host_id(),
+            self._name,
+            self._boot_id,
+            address,
+            self._config.processes,
+            self._config.drain_timeout,
+        )
+        return AgentConfig(identity, self._config.broker, self._connector.key)
+
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._signals())
@@ -179,17 +216,18 @@ class Node:
 
     def run(self) -> int:
         """Turn until it is over; returns the exit code."""
-        while self._code is None:
+        while self.code is None:
             timeout = max(0.0, self.deadline - time.monotonic())
             for key, ready in self._selector.select(timeout):
                 key.data(ready)
             self.turn(time.monotonic())
-        return self._code
+        return self.code
 
     @property
     def code(self) -> int | None:
         """Its exit code once it has left."""
-        return self._code
+        members_run = self._agents is not None and self._agents.running and not self._hasty
+        return None if members_run and self._code == ExitCode.OK else self._code
 
     @property
     def deadline(self) -> float:
@@ -203,6 +241,7 @@ class Node:
             self._pool.deadline if self._can_bear else None,
             self._heartbeat.deadline if self._can_bear else None,
             self._connector.deadline,
+            self._agents.deadline if self._agents is not None and self._can_bear else None,
         )
         return min(t for t in times if t is not None)
 
@@ -215,13 +254,21 @@ class Node:
             self._pool.turn(now)
             for event in (*self._pool.take_events(), *self._heartbeat.turn(now, self._pool.groups)):
                 self._tell(event, now)
+            if self._agents is not None:
+                self._turn_agents(self._agents, now)
         if self._parent is not None and os.getppid() != self._parent:
-            self._tell(events.Leave("its parent process is gone", now=True), now)
+            self._leave("its parent process is gone", now=True)
         self._tell(events.Tick(), now)
         self._heartbeat.status.turn(self._core.running)
         if self._manager.wanted:
             self._tell_manager(now)
         self._poll_link()
+
+    def _turn_agents(self, agents: AgentSupervisor, now: float) -> None:
+        for event in agents.turn(now):
+            self._tell(event, now)
+        if self._core.draining:
+            agents.drain()
 
     @property
     def _can_bear(self) -> bool:
@@ -229,6 +276,8 @@ class Node:
         return hash_seed.known() is not None
 
     def _close(self) -> None:
+        if self._agents is not None:
+            self._agents.close()
         self._pool.close()
         if self._server is not None:
             self._server.close()
@@ -270,18 +319,26 @@ class Node:
             case effects.Supply():
                 if self._input_store is not None:
                     self._input_store.supply(effect.key, effect.bodies)
+            case effects.Revoke() | effects.Kill() | effects.Retire():
+                self._order(effect, now)
+            case effects.Reconnect():
+                self._connector.reconnect(now)
+            case effects.Beat():
+                self._beat(effect)
+            case effects.StartAgent():
+                if self._agents is not None:
+                    self._agents.want()
+            case effects.Stop():
+                self._stop(effect)
+
+    def _order(self, effect: effects.Revoke | effects.Kill | effects.Retire, now: float) -> None:
+        match effect:
             case effects.Revoke():
                 self._pool.revoke(effect.slot, effect.limit, now)
             case effects.Kill():
                 self._pool.kill(effect.slot)
             case effects.Retire():
                 self._pool.retire(effect.slot, now)
-            case effects.Reconnect():
-                self._connector.reconnect(now)
-            case effects.Beat():
-                self._beat(effect)
-            case effects.Stop():
-                self._stop(effect)
 
     def _beat(self, effect: effects.Beat) -> None:
         if not self._can_bear:
@@ -345,7 +402,7 @@ class Node:
         for number in numbers:
             self._leaves += 1
             name = signal.Signals(number).name
-            self._tell(events.Leave(f"got {name}", now=self._leaves > 1), time.monotonic())
+            self._leave(f"got {name}", now=self._leaves > 1)
 
     def _read_lifeline(self) -> None:
         if self._lifeline is None:
@@ -353,7 +410,11 @@ class Node:
         # The process at the other end never writes: it can be read when that end is closed.
         if not os.read(self._lifeline, 64):
             self._selector.unregister(self._lifeline)
-            self._tell(events.Leave("its lifeline is cut", now=True), time.monotonic())
+            self._leave("its lifeline is cut", now=True)
+
+    def _leave(self, reason: str, *, now: bool) -> None:
+        self._hasty = self._hasty or now
+        self._tell(events.Leave(reason, now=now), time.monotonic())
 
 
 def _left_to_the_loop(*_: Any) -> None:

@@ -152,16 +152,6 @@ class HostAgent:
                 if connection is not None:
                     connection.channel.send(effect.message)
                     self._poll(effect.channel, connection)
-            case effects.Fork():
-                self._fork(effect)
-            case effects.Kill() if self._members is not None:
-                self._members.kill(effect.member, effect.number)
-            case effects.Orphan() if self._members is not None:
-                self._members.orphan(effect.member)
-            case effects.Hush():
-                self._hush(effect.member, on=True)
-            case effects.Listen():
-                self._hush(effect.member, on=False)
             case effects.Drop():
                 self._drop(effect.channel)
             case effects.CloseDescriptors():
@@ -175,6 +165,8 @@ class HostAgent:
                 self._code = effect.code
                 if effect.text:
                     print(f"manyhands agent: {printable(effect.text)}", file=sys.stderr)
+            case _:
+                self._do_to_member(effect)
 
     # Channels
 
@@ -250,6 +242,20 @@ class HostAgent:
                 self._poll(number, connection)
 
     # Members
+
+    def _do_to_member(self, effect: effects.ToMember) -> None:
+        members = self._members
+        match effect:
+            case effects.Fork():
+                self._fork(effect)
+            case effects.Kill() if members is not None:
+                members.kill(effect.member, effect.number)
+            case effects.Orphan() if members is not None:
+                members.orphan(effect.member)
+            case effects.Hush():
+                self._hush(effect.member, on=True)
+            case effects.Listen():
+                self._hush(effect.member, on=False)
 
     def _fork(self, effect: effects.Fork) -> None:
         try:

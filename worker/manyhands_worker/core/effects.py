@@ -95,6 +95,11 @@ class Log:
 
 
 @record
+class StartAgent:
+    """Start the host agent, unless it runs."""
+
+
+@record
 class Stop:
     """Leave, with this exit code. `text` says why if that is not plain."""
 
@@ -102,4 +107,17 @@ class Stop:
     text: str = ""
 
 
-Effect = Send | Reconnect | Beat | Start | Revoke | Kill | Retire | Free | Supply | Log | Stop
+Effect = (
+    Send
+    | Reconnect
+    | Beat
+    | Start
+    | Revoke
+    | Kill
+    | Retire
+    | Free
+    | Supply
+    | Log
+    | StartAgent
+    | Stop
+)

@@ -120,6 +120,14 @@ class Trouble:
 
 
 @record
+class AgentDied:
+    """The host agent has ended (`agent`), or could not be started (zeros)."""
+
+    agent: bytes
+    reason: str
+
+
+@record
 class Wanted:
     """A child needs a stored value that cannot be borrowed on this host; `owner` keeps it."""
 
@@ -157,6 +165,7 @@ Event = (
     | Died
     | Born
     | Trouble
+    | AgentDied
     | Unable
     | Able
     | Wanted

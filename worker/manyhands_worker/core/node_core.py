@@ -29,6 +29,8 @@ from manyhands_worker.core.workload import Workload
 #: From the hello on; a link that brings no welcome by then is given up.
 WELCOME_SECONDS = 10.0
 _WAITING_EVENTS = 64
+#: The number of `AgentWanted`, whose module a node without programs does not load.
+_AGENT_WANTED = 64
 
 
 class Phase(Enum):
@@ -93,6 +95,7 @@ class NodeCore:
             events.Died: self._died,
             events.Born: lambda event: self._work.born(event.slot),
             events.Trouble: lambda event: self._notice(event.kind, event.text),
+            events.AgentDied: self._agent_died,
             events.Unable: self._cannot_work,
             events.Able: self._can_work,
             events.LinkUp: lambda _: self._hello(),
@@ -214,7 +217,9 @@ class NodeCore:
     def _received(self, event: events.Received) -> None:
         receivers = {Phase.GREETING: self._greeting, Phase.READY: self._ready}.get(self._phase, {})
         receiver = receivers.get(type(event.message))
-        if receiver is None:
+        if receiver is None and event.message.NUMBER == _AGENT_WANTED:
+            self._out.append(effects.StartAgent())
+        elif receiver is None:
             self._dropped += 1
         else:
             receiver(event.message)
@@ -291,6 +296,15 @@ class NodeCore:
         text = self._work.died(event)
         if not event.asked:
             self._notice("child-died", text)
+
+    def _agent_died(self, event: events.AgentDied) -> None:
+        # 4 ms, where there is an agent.
+        from manyhands_shared.protocol.messages.coordination import AgentEnded  # noqa: PLC0415
+
+        self._notice("agent-died", event.reason)
+        if self._phase is Phase.READY:
+            host = str(self._me.info.get("host_id", ""))
+            self._send(AgentEnded(host, event.agent, event.reason[: m.EVENT_CHARS]))
 
     def _notice(self, kind: str, text: str) -> None:
         """Tell the log, and the broker's people."""

@@ -68,7 +68,8 @@ class Connector:
         #: The present link; None while a pause lasts.
         self.link: Link | None = None
         self._route = route
-        self._key = key
+        #: What the broker is to accept.
+        self.key = key
         self._key_option = key_option
         self._broken_handshakes = broken_handshakes
         self._before_close = before_close
@@ -171,7 +172,7 @@ class Connector:
         # ZeroMQ keeps routing ids that begin with zero for itself.
         routing_id = b"\1" + os.urandom(15)
         route = self._route
-        return connect(route.current, routing_id, self._key, others=route.has_others)
+        return connect(route.current, routing_id, self.key, others=route.has_others)
 
     def _changes(self, link: Link, now: float) -> Iterator[Up | Lost]:
         while self.link is link and (event := link.event(now)) is not None:
@@ -207,7 +208,7 @@ class Connector:
         address = self._route.current
         if is_unix(address):
             return foreign(address)
-        if self._key is not None:
+        if self.key is not None:
             return (
                 f"the broker at {address} does not accept this key; use its key file, or have this key "
                 "allowed there with: manyhands keys allow"

@@ -103,17 +103,6 @@ class Stop:
     text: str
 
 
-Effect = (
-    Send
-    | Tell
-    | Fork
-    | Kill
-    | Orphan
-    | Hush
-    | Listen
-    | Drop
-    | CloseDescriptors
-    | Reconnect
-    | Log
-    | Stop
-)
+#: What is done to a member's process.
+ToMember = Fork | Kill | Orphan | Hush | Listen
+Effect = ToMember | Send | Tell | Drop | CloseDescriptors | Reconnect | Log | Stop

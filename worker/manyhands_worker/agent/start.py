@@ -1,0 +1,168 @@
+"""What a node does for the host agent: it listens for roots, starts the agent, and watches it.
+
+Before it is used this costs one descriptor. The first connection, or the broker's word, has the node
+start the agent. The node keeps the listening socket, so that another agent can take a dead one's place.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+from manyhands_worker.core import events
+from manyhands_worker.host.processes import describe_exit, kill_group
+
+if TYPE_CHECKING:
+    from manyhands_worker.agent.agent import AgentConfig
+    from manyhands_worker.agent.process import AgentProcess
+
+_BACKLOG = 128
+_RESTART_SECONDS = 0.5
+_LEAVE_SECONDS = 2.0
+#: Whether there are sockets without a file.
+AVAILABLE = sys.platform == "linux"
+
+
+def listen() -> tuple[socket.socket, str]:
+    """Return a listening socket, and its address: a name without a file that cannot be guessed.
+
+    Raises:
+        OSError: the system gives no socket.
+    """
+    address = f"@manyhands-agent-{secrets.token_hex(16)}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind("\0" + address[1:])
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener, address
+
+
+class AgentSupervisor:
+    """Starts the agent when it is wanted, and says so when it dies.
+
+    Args:
+        selector: of the node.
+        configure: makes what an agent of this id is started with.
+
+    Raises:
+        OSError: the system gives no socket.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        configure: Callable[[bytes, str], AgentConfig],
+    ) -> None:
+        self._selector = selector
+        self._configure = configure
+        self._listener, self.address = listen()
+        self._process: AgentProcess | None = None
+        self._agent = b""
+        self._events: list[events.Event] = []
+        self._start_at: float | None = None
+        self._draining = False
+        self._watched = False
+        self._watch_listener(on=True)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `turn` has something to do."""
+        return self._start_at
+
+    @property
+    def running(self) -> bool:
+        """Whether there is an agent."""
+        return self._process is not None
+
+    def want(self) -> None:
+        """Start an agent, unless one runs."""
+        if self._process is None and self._start_at is None and not self._draining:
+            self._start_at = time.monotonic()
+            self._watch_listener(on=False)
+
+    def turn(self, now: float) -> list[events.Event]:
+        """Start the agent if it is time; return what happened."""
+        if self._start_at is not None and now >= self._start_at:
+            self._start(now)
+        events, self._events = self._events, []
+        return events
+
+    def drain(self) -> None:
+        """Have the agent leave when its members have ended, and start no other."""
+        if not self._draining:
+            self._draining = True
+            self._start_at = None
+            self._watch_listener(on=False)
+            if self._process is not None and self._process.pid is not None:
+                os.kill(self._process.pid, signal.SIGTERM)
+
+    def close(self) -> None:
+        """End the agent, and with it every member."""
+        self._draining = True
+        self._watch_listener(on=False)
+        self._listener.close()
+        process, self._process = self._process, None
+        if process is None:
+            return
+        self._selector.unregister(process.sentinel)
+        # The second one says: at once.
+        for _ in range(2):
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, signal.SIGTERM)
+        if not wait([process.sentinel], timeout=_LEAVE_SECONDS):
+            process.kill()
+        process.join()
+        process.close()
+
+    def _start(self, now: float) -> None:
+        from manyhands_worker.agent.process import AgentProcess  # noqa: PLC0415 - for nodes with programs
+
+        self._agent = os.urandom(16)
+        try:
+            self._process = AgentProcess.launch(
+                self._configure(self._agent, self.address), self._listener
+            )
+        except (OSError, EOFError) as error:
+            self._start_at = now + _RESTART_SECONDS
+            reason = f"cannot start the host agent: {error}"
+            self._events.append(events.AgentDied(bytes(16), reason))
+            return
+        self._start_at = None
+        self._selector.register(
+            self._process.sentinel, selectors.EVENT_READ, lambda _: self._died()
+        )
+
+    def _died(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        self._selector.unregister(process.sentinel)
+        process.join()
+        how = describe_exit(process.exitcode)
+        if process.pid is not None:
+            # If it was the fork server that died, this one may live on without a parent.
+            kill_group(process.pid)
+        process.close()
+        self._process = None
+        if not self._draining:
+            self._events.append(events.AgentDied(self._agent, f"the host agent {how}"))
+            self._watch_listener(on=True)
+
+    def _watch_listener(self, *, on: bool) -> None:
+        if on and not self._watched:
+            self._selector.register(self._listener, selectors.EVENT_READ, lambda _: self.want())
+        elif self._watched and not on:
+            self._selector.unregister(self._listener)
+        self._watched = on
