@@ -114,8 +114,10 @@ class LocalCluster:
     def _start(self, nodes: int) -> None:
         """Start everything; where the address is known beforehand, all at the same time."""
         wanted = self._broker_options.get("bind") or embedded_address()
-        self.broker, ready = self._processes.start_broker(
-            "manyhands_broker.__main__", config_json={**self._broker_options, "bind": wanted}
+        self.broker, ready = self._processes.start_server(
+            "manyhands_broker.__main__",
+            "broker",
+            config_json={**self._broker_options, "bind": wanted},
         )
         known = address.is_unix(wanted) and "," not in wanted
         self.address = wanted if known else ready.wait()

@@ -82,6 +82,14 @@ class ProtocolError(ManyhandsError):
     """Bytes that are not a message of this protocol, or not one that belongs here."""
 
 
+class ProcessNotStarted(ManyhandsError, OSError):
+    """A process of a program could not be started, for the reason given; it can be tried again."""
+
+
+class SharedStateLost(ManyhandsError, OSError):
+    """What processes of a program share is gone, with the broker or the host that kept it."""
+
+
 class TaskError(ManyhandsError):
     """A task failed in a way that is not an exception of the user's own."""
 

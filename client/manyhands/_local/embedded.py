@@ -68,8 +68,9 @@ class EmbeddedCluster:
 
     def _start(self) -> Ready:
         node = {"broker": self.address, "name": f"own-{self._processes.pid}", "slots": self._slots}
-        self._process, ready = self._processes.start_broker(
+        self._process, ready = self._processes.start_server(
             "manyhands._local.embedded_main",
+            "broker",
             works=True,
             broker_json={"bind": self.address},
             worker_json=node,

@@ -104,10 +104,10 @@ class Subprocesses:
                 self._workers.append(process)
         return process
 
-    def start_broker(
-        self, module: str, *, works: bool = False, **configs: Mapping[str, Any]
+    def start_server(
+        self, module: str, what: str, *, works: bool = False, **configs: Mapping[str, Any]
     ) -> tuple[subprocess.Popen[bytes], Ready]:
-        """The same for a process that has a broker in it, which says when it listens."""
+        """The same for a process that says when it listens; `what` it is called before people."""
         ready, ready_in = map(above_standard, os.pipe())
         try:
             process = self.start(module, works=works, ready_fd=ready_in, **configs)
@@ -116,7 +116,7 @@ class Subprocesses:
             raise
         finally:
             os.close(ready_in)
-        return process, Ready(process, ready)
+        return process, Ready(process, ready, what)
 
     def forget(self, process: subprocess.Popen[bytes]) -> None:
         """A member has ended, and another takes its place."""
@@ -158,10 +158,11 @@ class Subprocesses:
 
 
 class Ready:
-    """The word of a broker that it listens."""
+    """The word of a process that it listens."""
 
-    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], descriptor: int, what: str) -> None:
         self._process = process
+        self._what = what
         self._pipe = os.fdopen(descriptor, "rb")
 
     def wait(self) -> str:
@@ -177,13 +178,17 @@ class Ready:
             # Its end alone would do, were there not forks of this process that hold the pipe open too.
             while not poller.poll(_LOOK_MILLISECONDS) and self._process.poll() is None:
                 if time.monotonic() >= deadline:
-                    raise ManyhandsError(f"the broker did not start within {_START_SECONDS:.0f} s")
+                    raise ManyhandsError(
+                        f"the {self._what} did not start within {_START_SECONDS:.0f} s"
+                    )
             line = pipe.readline() if poller.poll(0) else b""
         if not line:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_LEAVE_SECONDS)
             code = self._process.returncode
-            raise ManyhandsError(f"the broker did not start (exit code {code}); see above why")
+            raise ManyhandsError(
+                f"the {self._what} did not start (exit code {code}); see above why"
+            )
         return str(json.loads(line)["address"])
 
 

@@ -1,24 +1,105 @@
-"""This process's channel to its host agent: requests that wait for a response, and ones that do not."""
+"""This process's channel to its host agent: requests that wait for a response, and ones that do not.
+
+Callers send from their own threads. One thread, started when it is first needed, receives: it wakes
+callers whose response has come, and hands everything else to the program.
+
+When the agent dies, a root gets a channel to another one. What the broker may not have is said again
+then, in the old order: requests without a response, and quiet ones sent since the last response.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
+import select
+import threading
+import time
+from collections import deque
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, Protocol
 
+from manyhands_shared.coordination.channel import MemberChannel
+from manyhands_shared.coordination.identity import NO_ID
+from manyhands_shared.coordination.kinds import Operation
+from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.protocol.messages import Message
+from manyhands_shared.protocol.messages.coordination import Request, Response, Withdraw
+
+#: How long the caller waits for the keeper's word beyond the end of a wait that the keeper decides.
+KEEPER_SECONDS = 5.0
+#: Longer waits than the system takes in one go.
+_LONGEST_SECONDS = threading.TIMEOUT_MAX / 4
+_FLUSH_SECONDS = 5.0
+
+#: Quiet messages that are kept for the case that the agent dies, before the keeper is asked whether it
+#: has them.
+_QUIET = 256
 
 
-class Response(Protocol):
-    """The broker's answer to a request; the wire message has more fields."""
+class Owner(Protocol):
+    """What a channel tells, on its own thread."""
 
-    outcome: int
-    epoch: int
-    arguments: Any
-    bodies: list[Payload]
+    def receive(self, message: Message, descriptors: list[int]) -> None:
+        """Take a message that is no response."""
+
+    def reconnect(self) -> MemberChannel | None:
+        """Return a channel to another agent; None if there is none, and the program is over."""
+
+    def deadline(self) -> float | None:
+        """Return when `tick` is due."""
+
+    def tick(self) -> None:
+        """Do what is due."""
+
+
+class _Wait:
+    """A request that waits for its response."""
+
+    __slots__ = ("lock", "request", "response")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.response: Response | None = None
+        self.lock = threading.Lock()
+        self.lock.acquire()
 
 
 class Channel:
-    """Requests of any thread of this process, over one socket to the agent."""
+    """Requests of any thread of this process, over one socket to the agent.
+
+    Args:
+        member: this process's id.
+        stream: its connection to the agent.
+        owner: is told of what comes.
+        repeats: whether to keep what may have to be said again to another agent.
+    """
+
+    def __init__(
+        self, member: bytes, stream: MemberChannel, owner: Owner, *, repeats: bool
+    ) -> None:
+        self._member = member
+        self._stream = stream
+        self._owner = owner
+        self._repeats = repeats
+        self._last = 0
+        self._tickets = count(1)
+        self._waits: dict[int, _Wait] = {}
+        #: Quiet messages since the last response, each with the number of the last request before.
+        self._quiet: deque[tuple[int, Message]] = deque()
+        self._lock = threading.Lock()
+        self._woken, self._wake = os.pipe()
+        for end in (self._woken, self._wake):
+            os.set_blocking(end, False)
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        #: Why nothing can be said any more.
+        self._over = ""
+        self._pid = os.getpid()
+
+    # For any thread
 
     def request(
         self,
@@ -28,7 +109,6 @@ class Channel:
         bodies: Sequence[Payload] = (),
         *,
         timeout: float | None = None,
-        carries: bytes = b"",
         keeper_decides: bool = False,
     ) -> Response | None:
         """Ask the keeper of an object for an operation, and wait for the response.
@@ -42,30 +122,242 @@ class Channel:
             arguments: as the operation has them.
             bodies: payloads that come with it.
             timeout: seconds to wait; None is for ever.
-            carries: keys of the primitives inside `bodies`, 16 bytes each.
             keeper_decides: the keeper ends the wait at `timeout`. The caller waits 5 s longer for its
                 word, as others must agree with it.
 
         Returns:
-            The response; None if the time was over first, and the keeper does not decide.
+            The response; None if the time was over first.
 
         Raises:
-            SharedStateLost: the keeper has not spoken 5 s after `timeout`, or the program is over.
+            SharedStateLost: the program is over.
         """
-        raise NotImplementedError
+        deadline = None
+        if timeout is not None:
+            deadline = time.monotonic() + timeout + (KEEPER_SECONDS if keeper_decides else 0)
+        wait = self._ask(operation, key, arguments, bodies)
+        number = wait.request.number
+        try:
+            while not wait.lock.acquire(timeout=_left(deadline)):
+                if deadline is not None and time.monotonic() >= deadline:
+                    break
+        except BaseException:
+            self._withdraw(number, key)
+            raise
+        if wait.response is None:
+            if self._over:
+                raise SharedStateLost(self._over)
+            self._withdraw(number, key)
+        return wait.response
 
     def tell(
-        self,
-        operation: int,
-        key: bytes,
-        arguments: Any,
-        bodies: Sequence[Payload] = (),
-        *,
-        carries: bytes = b"",
+        self, operation: int, key: bytes, arguments: Any, bodies: Sequence[Payload] = ()
     ) -> None:
-        """Have an operation done that is not answered. It takes effect before all that is sent later."""
-        raise NotImplementedError
+        """Have an operation done that is not answered. It takes effect before all that is sent later.
+
+        Raises:
+            SharedStateLost: the program is over.
+        """
+        with self._lock:
+            self._say_quietly(self._request(operation, key, True, arguments, bodies))
+        if len(self._quiet) > _QUIET:
+            # Its response shows that all of it has arrived.
+            self._ask(Operation.SYNC, NO_ID, None, ())
+
+    def say(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Send a message that is no request.
+
+        Raises:
+            SharedStateLost: the program is over.
+        """
+        with self._lock:
+            self._say_quietly(message, descriptors)
 
     def acquisition(self) -> int:
-        """Return a new ticket: it names one acquisition by this thread of this process for ever."""
-        raise NotImplementedError
+        """Return a new ticket: it names one acquisition by this process for ever."""
+        return next(self._tickets)
+
+    def attend(self) -> None:
+        """Start the thread that receives, if it does not run."""
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None and not self._over:
+                    self._thread = threading.Thread(
+                        target=self._run, name="manyhands-member", daemon=True
+                    )
+                    self._thread.start()
+
+    def flush(self) -> None:
+        """Wait until everything that was said is with the agent, a few seconds at most."""
+        deadline = time.monotonic() + _FLUSH_SECONDS
+        poll = select.poll()
+        while time.monotonic() < deadline:
+            with self._lock:
+                self._stream.flush()
+                if self._over or self._stream.ended or not self._stream.congested:
+                    return
+                poll.register(self._stream, select.POLLOUT)
+            poll.poll(100)
+
+    def close(self) -> None:
+        """End the thread, and the channel: nothing is said or heard any more."""
+        self._closing = True
+        self._poke()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_FLUSH_SECONDS)
+        with self._lock:
+            self._end("the program has ended")
+            self._stream.close()
+
+    def end(self, reason: str) -> None:
+        """Have whatever waits, and whatever is asked later, fail: the program is over."""
+        with self._lock:
+            self._end(reason)
+
+    def disown(self) -> None:
+        """In a forked child: the channel is the parent's."""
+        self._over = "this process was forked from a member of the program and is none itself"
+        self._lock = threading.Lock()
+        self._thread = None
+        self._stream.close()
+        for end in (self._woken, self._wake):
+            os.close(end)
+
+    def _ask(self, operation: int, key: bytes, arguments: Any, bodies: Sequence[Payload]) -> _Wait:
+        self.attend()
+        with self._lock:
+            request = self._request(operation, key, False, arguments, bodies)
+            wait = _Wait(request)
+            if self._over:
+                raise SharedStateLost(self._over)
+            self._waits[request.number] = wait
+            try:
+                self._send(request)
+            except BaseException:
+                # It may have left all the same.
+                self._drop(request.number, key)
+                raise
+        return wait
+
+    def _request(
+        self, operation: int, key: bytes, quiet: bool, arguments: Any, bodies: Sequence[Payload]
+    ) -> Request:
+        self._last += 1
+        settled = next(iter(self._waits), self._last)
+        return Request(
+            self._member,
+            self._last,
+            settled,
+            key,
+            int(operation),
+            quiet,
+            arguments,
+            list(bodies),
+        )
+
+    def _withdraw(self, number: int, key: bytes) -> None:
+        with self._lock:
+            self._drop(number, key)
+
+    def _drop(self, number: int, key: bytes) -> None:
+        if self._waits.pop(number, None) is not None or not self._over:
+            with contextlib.suppress(SharedStateLost):
+                self._say_quietly(Withdraw(self._member, number, key))
+
+    def _say_quietly(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        if self._over:
+            raise SharedStateLost(self._over)
+        if self._repeats:
+            self._quiet.append((self._last, message))
+        self._send(message, descriptors)
+
+    def _send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        try:
+            self._stream.send(message, descriptors)
+        finally:
+            if self._stream.congested:
+                self.attend_later()
+
+    def attend_later(self) -> None:
+        """Have the thread go on with what the socket does not take now."""
+        self._poke()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="manyhands-member", daemon=True)
+            self._thread.start()
+
+    def _poke(self) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._wake, b"\0")
+
+    # On the channel's thread
+
+    def _run(self) -> None:
+        while not (self._closing or self._over):
+            stream = self._stream
+            poll = select.poll()
+            poll.register(self._woken, select.POLLIN)
+            poll.register(stream, select.POLLIN | (select.POLLOUT if stream.congested else 0))
+            ready = dict(poll.poll(self._timeout()))
+            self._owner.tick()
+            if self._woken in ready:
+                with contextlib.suppress(OSError):
+                    os.read(self._woken, 4096)
+            happened = ready.get(stream.fileno(), 0)
+            if happened & select.POLLOUT:
+                with self._lock:
+                    stream.flush()
+            if happened & ~select.POLLOUT:
+                for message, descriptors in stream.receive():
+                    self._dispatch(message, descriptors)
+                if stream.ended and not self._closing:
+                    self._go_on()
+
+    def _timeout(self) -> int | None:
+        deadline = self._owner.deadline()
+        if deadline is None:
+            return None
+        return max(0, math.ceil((deadline - time.monotonic()) * 1000))
+
+    def _dispatch(self, message: Message, descriptors: list[int]) -> None:
+        if type(message) is not Response:
+            self._owner.receive(message, descriptors)
+            return
+        with self._lock:
+            wait = self._waits.pop(message.number, None)
+            # Everything that was said before the request has arrived with it.
+            while self._quiet and self._quiet[0][0] < message.number:
+                self._quiet.popleft()
+        if wait is not None:
+            wait.response = message
+            wait.lock.release()
+
+    def _go_on(self) -> None:
+        """The agent is gone: go on with another, or end."""
+        stream = self._owner.reconnect()
+        with self._lock:
+            self._stream.close()
+            if stream is None:
+                self._end("the host agent has ended, and the program with it")
+                return
+            self._stream = stream
+            asked: list[tuple[int, Message]] = [
+                (number, wait.request) for number, wait in self._waits.items()
+            ]
+            for _, message in sorted([*asked, *self._quiet], key=_place_of):
+                stream.send(message)
+
+    def _end(self, reason: str) -> None:
+        self._over = self._over or reason
+        for wait in self._waits.values():
+            wait.lock.release()
+        self._waits.clear()
+
+
+def _left(deadline: float | None) -> float:
+    if deadline is None:
+        return _LONGEST_SECONDS
+    return max(0.0, min(_LONGEST_SECONDS, deadline - time.monotonic()))
+
+
+def _place_of(one: tuple[int, Message]) -> int:
+    return one[0]

@@ -2,20 +2,216 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from manyhands.multiprocessing._channel import Channel
+from manyhands.multiprocessing._printing import Printer
+from manyhands_shared.coordination import identity
+from manyhands_shared.coordination.channel import MemberChannel
+from manyhands_shared.errors import ConfigError, ManyhandsError, Refused
+from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.protocol.messages import Bye, Message
+from manyhands_shared.protocol.messages.coordination import (
+    Began,
+    Ended,
+    ExitAcknowledged,
+    Placed,
+    ProcessOutput,
+    Signal,
+    Start,
+)
+from manyhands_shared.protocol.messages.coordination import Program as ProgramMessage
+
+if TYPE_CHECKING:
+    from manyhands.multiprocessing._cluster import Cluster
+    from manyhands.multiprocessing._popen import Popen
+
+_WELCOME_SECONDS = 30.0
 
 
 class Program:
-    """This process's part of its program."""
+    """This process's part of its program.
 
-    channel: Channel
-    #: 16 bytes that travel inside pickled primitives: what knows them is of the program.
-    secret: bytes
-    #: The program's public id, and this member's.
-    id: bytes
-    member: bytes
+    Args:
+        secret: 16 bytes that travel inside pickled primitives: what knows them is of the program.
+        member: this process's id.
+        stream: its connection to the host agent.
+        cluster: of a root: the way to the cluster.
+    """
+
+    def __init__(
+        self, secret: bytes, member: bytes, stream: MemberChannel, cluster: Cluster | None = None
+    ) -> None:
+        self.secret = secret
+        #: The program's public id.
+        self.id = identity.program_id(secret)
+        self.member = member
+        self.channel = Channel(member, stream, self, repeats=cluster is not None)
+        self._cluster = cluster
+        self._printer = Printer()
+        self._children: dict[bytes, Popen] = {}
+        self._placed = threading.Event()
+        self._error = ""
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this process began the program."""
+        return self._cluster is not None
+
+    def start(
+        self,
+        child: Popen,
+        options: dict[str, Any],
+        carries: bytes,
+        bodies: Sequence[Payload],
+        descriptors: Sequence[int],
+    ) -> None:
+        """Have a process started; `child` is told what becomes of it.
+
+        Raises:
+            SharedStateLost: the program is over.
+        """
+        self._children[child.id] = child
+        self.channel.attend()
+        message = Start(child.id, self.member, self.id, options, carries, list(bodies))
+        try:
+            self.channel.say(message, descriptors)
+        except BaseException:
+            self._children.pop(child.id, None)
+            raise
+
+    def send_signal(self, member: bytes, number: int) -> None:
+        """Have a process of the program sent a signal, wherever it is."""
+        self.channel.say(Signal(member, number))
+
+    def begin(self) -> None:
+        """Of a root: register the program, and wait for the broker's word.
+
+        Raises:
+            Refused: the broker does not take it, or does not answer.
+        """
+        self.channel.attend()
+        self.channel.say(self._introduction(), (1, 2))
+        if not self._placed.wait(_WELCOME_SECONDS):
+            raise Refused("program", "the broker has not answered: is it overloaded?")
+        if self._error:
+            raise Refused("program", self._error)
+
+    def interrupt(self) -> None:
+        """Have every process that was started here interrupted, as Ctrl-C on a terminal does."""
+        for member in list(self._children):
+            self.send_signal(member, signal.SIGINT)
+        self.channel.flush()
+
+    def leave(self) -> None:
+        """End this process's part. A root's end is the program's end."""
+        try:
+            if self.is_root:
+                self.channel.say(Bye(""))
+            self.channel.flush()
+        except OSError:
+            return  # the program is over already
+        finally:
+            self.channel.close()
+            if self._cluster is not None:
+                self._cluster.close()
+
+    def disown(self) -> None:
+        """In a forked child: all of it is the parent's."""
+        self.channel.disown()
+
+    # On the channel's thread
+
+    def receive(self, message: Message, descriptors: list[int]) -> None:
+        """See `Owner`."""
+        match message:
+            case Began():
+                if (child := self._children.get(message.member)) is not None:
+                    child.began(message.pid)
+            case Placed():
+                self._place(message)
+            case Ended() if message.member == self.member:
+                self._error = message.reason or "the broker has ended the program"
+                self._placed.set()
+                self.channel.end(self._error)
+            case Ended():
+                self._end(message)
+            case ProcessOutput():
+                if (receipt := self._printer.receive(message)) is not None:
+                    self.channel.say(receipt)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def deadline(self) -> float | None:
+        """See `Owner`."""
+        return self._printer.deadline()
+
+    def tick(self) -> None:
+        """See `Owner`."""
+        self._printer.tick()
+
+    def reconnect(self) -> MemberChannel | None:
+        """See `Owner`: a root goes on with another agent; other members end with theirs."""
+        if self._cluster is None:
+            return None
+        try:
+            stream = self._cluster.connect(self.id, self.member, identity.member_key(self.secret))
+            stream.send(self._introduction(), (1, 2))
+        except (ManyhandsError, OSError, TimeoutError) as error:
+            print(f"manyhands: the host agent has ended: {error}", file=sys.stderr)
+            return None
+        return stream
+
+    def _introduction(self) -> ProgramMessage:
+        from manyhands_shared import shm  # noqa: PLC0415 - of a root alone
+
+        name = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""  # noqa: PTH119
+        return ProgramMessage(
+            self.id,
+            self.member,
+            shm.host_id(),
+            identity.member_key(self.secret),
+            {"pid": os.getpid(), "name": name[:200]},
+        )
+
+    def _place(self, message: Placed) -> None:
+        child = self._children.get(message.member)
+        if child is not None:
+            if message.error:
+                del self._children[message.member]
+                child.refused(message.error)
+            else:
+                child.placed(message.node)
+        elif message.member == self.member:
+            self._error = message.error
+            self._placed.set()
+
+    def _end(self, message: Ended) -> None:
+        self.channel.say(ExitAcknowledged(message.member))
+        if self.is_root:
+            self._printer.finish(message.member)
+        child = self._children.pop(message.member, None)
+        if child is not None:
+            if message.reason:
+                print(f"manyhands: {child.name}: {message.reason}", file=sys.stderr)
+            child.ended(message.code)
+
+
+class _Process:
+    """What this process knows of its program."""
+
+    lock = threading.RLock()
+    program: Program | None = None
+    secret: bytes | None = None
+    address: str | None = None
+    key_file: str | os.PathLike[str] | None = None
 
 
 def current() -> Program:
@@ -24,12 +220,22 @@ def current() -> Program:
     Raises:
         ConfigError, BrokerUnreachable, NotAuthorised, Refused: the cluster does not take it.
     """
-    raise NotImplementedError
+    program = _Process.program
+    if program is None:
+        with _Process.lock:
+            if _Process.program is None:
+                _Process.program = _begin()
+            program = _Process.program
+    return program
 
 
 def secret() -> bytes:
     """Return the program's secret; connects nothing."""
-    raise NotImplementedError
+    if _Process.secret is None:
+        with _Process.lock:
+            if _Process.secret is None:
+                _Process.secret = identity.new_secret()
+    return _Process.secret
 
 
 def init(address: str | None = None, *, key_file: str | os.PathLike[str] | None = None) -> None:
@@ -40,6 +246,84 @@ def init(address: str | None = None, *, key_file: str | os.PathLike[str] | None 
         key_file: your key; else ``$MANYHANDS_KEY_FILE``.
 
     Raises:
-        RuntimeError: the program is connected already.
+        RuntimeError: the program runs already.
     """
-    raise NotImplementedError
+    with _Process.lock:
+        if _Process.program is not None:
+            raise RuntimeError(
+                "init() comes too late: the program is connected to a cluster already"
+            )
+        _Process.address, _Process.key_file = address, key_file
+
+
+def enter(program: Program) -> None:
+    """Make this process, which was started for it, a member of a program."""
+    _Process.program, _Process.secret = program, program.secret
+
+
+def leave() -> None:
+    """End this process's part of its program, if it has one."""
+    program, _Process.program = _Process.program, None
+    if program is not None:
+        program.leave()
+
+
+def _begin() -> Program:
+    from manyhands.multiprocessing._cluster import Cluster  # noqa: PLC0415 - of a root alone
+
+    if not sys.platform.startswith("linux"):
+        raise ConfigError("manyhands.multiprocessing needs Linux; manyhands.Pool runs here too")
+    cluster = Cluster(_Process.address, _Process.key_file)
+    try:
+        key, root = secret(), identity.new_id()
+        stream = cluster.connect(identity.program_id(key), root, identity.member_key(key))
+        program = Program(key, root, stream, cluster)
+    except BaseException:
+        cluster.close()
+        raise
+    try:
+        program.begin()
+    except BaseException:
+        program.leave()
+        raise
+    # Registered behind that of the connection, and so called before it.
+    atexit.register(_end_at_exit)
+    sys.excepthook = _Interrupted(sys.excepthook)
+    return program
+
+
+def _end_at_exit() -> None:
+    """Let the standard library end daemons and join the rest; then end what is left."""
+    from multiprocessing import util  # noqa: PLC0415 - loaded with the first process
+
+    util._exit_function()  # type: ignore[attr-defined]
+    leave()
+
+
+class _Interrupted:
+    """An exception hook: Ctrl-C that ends the root ends its processes, as on a terminal.
+
+    Args:
+        hook: what was there before.
+    """
+
+    def __init__(self, hook: Any) -> None:
+        self._hook = hook
+
+    def __call__(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> Any:
+        program = _Process.program
+        if program is not None and issubclass(kind, KeyboardInterrupt):
+            program.interrupt()
+        return self._hook(kind, error, trace)
+
+
+def _disown() -> None:
+    _Process.lock = threading.RLock()
+    program = _Process.program
+    if program is not None:
+        program.disown()
+
+
+os.register_at_fork(after_in_child=_disown)

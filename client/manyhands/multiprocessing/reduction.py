@@ -1,11 +1,32 @@
-"""How objects of a program are pickled: by value where they must, primitives by reference."""
+"""How objects of a program are pickled: what the script defines by value, primitives by reference.
+
+The names of `multiprocessing.reduction` are here too: what is registered with its `register` counts.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import copyreg
+import io
+import pickle
+import sys
+import threading
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from multiprocessing import reduction as _standard
+from typing import Any, NoReturn
 
-from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.by_value.dynamic_modules import names_made_at_run_time
+from manyhands_shared.payloads.payload import Buffer, Payload
+from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.record import record
+
+_PROTOCOL = 5
+_PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
+#: Names on one machine: a process elsewhere could not use them.
+_ONE_MACHINE = ("Lock", "RLock", "Semaphore", "BoundedSemaphore")
 
 
 @record
@@ -16,17 +37,63 @@ class Pickled:
     carries: bytes
 
 
+class _Noting(threading.local):
+    """The keys that the pickling in progress has met; None outside of any."""
+
+    keys: list[bytes] | None = None
+
+
+_noting = _Noting()
+
+
 def dumps(obj: Any) -> Pickled:
     """Pickle an object for another process of this program.
 
     Raises what the object's pickling raises.
     """
-    raise NotImplementedError
+    if type(obj) in _PLAIN:
+        return Pickled(pickle.dumps(obj, _PROTOCOL), b"")
+    with _note() as keys:
+        buffers: list[pickle.PickleBuffer] = []
+        head = _dumps(obj, buffers)
+        views: list[Buffer] = [buffer.raw() for buffer in buffers]
+        if len(views) > pickled.MAX_BUFFERS or sum(v.nbytes for v in views) < pickled.INLINE_BYTES:
+            head, views = _dumps(obj, None), []
+    return Pickled((head, *views) if views else head, b"".join(dict.fromkeys(keys)))
+
+
+def dumps_process(obj: Any) -> Pickled:
+    """Pickle a process that is about to start, with all that it may need of the script.
+
+    Raises what the object's pickling raises.
+    """
+    # 25 ms that a program without processes does not pay
+    from manyhands_shared.payloads.by_value.script_pickle import dumps_function  # noqa: PLC0415
+
+    views: list[Buffer] = []
+
+    def inside(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < pickled.INLINE_BYTES or len(views) == pickled.MAX_BUFFERS:
+            return True
+        views.append(view)
+        return False
+
+    with _note() as keys:
+        try:
+            head = dumps_function(obj, inside, more=True, reducers=_reducers())
+        except Exception as error:
+            if is_from_handler(error):
+                raise
+            views.clear()
+            keys.clear()
+            head = dumps_function(obj, inside, more=False, reducers=_reducers())
+    return Pickled((head, *views) if views else head, b"".join(dict.fromkeys(keys)))
 
 
 def loads(payload: Payload) -> Any:
     """Return the object of a payload."""
-    raise NotImplementedError
+    return pickled.loads(payload)
 
 
 def carry(key: bytes) -> None:
@@ -34,4 +101,65 @@ def carry(key: bytes) -> None:
 
     A primitive's ``__reduce__`` calls it. Outside of our picklings nothing happens.
     """
-    raise NotImplementedError
+    if _noting.keys is not None:
+        _noting.keys.append(key)
+
+
+@contextmanager
+def _note() -> Iterator[list[bytes]]:
+    outer, _noting.keys = _noting.keys, []
+    try:
+        yield _noting.keys
+    finally:
+        _noting.keys = outer
+
+
+def _dumps(obj: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
+    """Pickle plainly where that will do; by value what other processes cannot import."""
+    keep = None if buffers is None else buffers.append
+    reducers = _reducers()
+    with io.BytesIO() as file:
+        plain = pickle.Pickler(file, _PROTOCOL, buffer_callback=keep)
+        plain.dispatch_table = ChainMap(reducers, copyreg.dispatch_table)  # type: ignore[arg-type]
+        try:
+            plain.dump(obj)
+            head = file.getvalue()
+        except Exception as error:
+            if is_from_handler(error):
+                raise
+            head = b""  # by value it may go; if not, that error is the better one
+    if head and not any(head.find(name) >= 0 for name in names_made_at_run_time()):
+        return head
+    if buffers is not None:
+        buffers.clear()
+    # 25 ms where nothing goes by value
+    from manyhands_shared.payloads.by_value.pickler import Pickler  # noqa: PLC0415
+
+    with io.BytesIO() as file:
+        Pickler(file, _PROTOCOL, keep, reducers=reducers).dump(obj)
+        return file.getvalue()
+
+
+def _reducers() -> Mapping[type, Any]:
+    """What is registered for certain types with `multiprocessing`."""
+    registered: Mapping[type, Any] = _standard.ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+    return ChainMap(_refused(), registered)  # type: ignore[arg-type]
+
+
+def _refused() -> dict[type, Any]:
+    module = sys.modules.get("multiprocessing.synchronize")
+    return {} if module is None else {getattr(module, name): _refuse for name in _ONE_MACHINE}
+
+
+def _refuse(obj: Any) -> NoReturn:
+    name = type(obj).__name__
+    raise pickle.PicklingError(
+        f"a {name} of multiprocessing is known on one machine only; make it with "
+        f"manyhands.multiprocessing.{name}() instead"
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("multiprocessing.reduction"), name)

@@ -14,7 +14,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads.payload import Buffer
@@ -35,10 +35,12 @@ _ROOM = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 
 @dataclass(slots=True)
 class _Outgoing:
-    """What is left of a message: its bytes, and the descriptors until the first byte is sent."""
+    """A message on its way, and its descriptors until the first byte is sent."""
 
     data: memoryview
     descriptors: tuple[int, ...] = ()
+    #: What each call to the system has sent. A signal handler that raises behind a call loses nothing.
+    sent: list[int] = field(default_factory=list)
 
 
 class MemberChannel:
@@ -72,7 +74,7 @@ class MemberChannel:
     @property
     def backlog(self) -> int:
         """Bytes that wait until the socket can be written."""
-        return sum(one.data.nbytes for one in self._waiting)
+        return sum(one.data.nbytes - sum(one.sent) for one in self._waiting)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send a message behind what waits; what the socket does not take now waits too.
@@ -88,25 +90,33 @@ class MemberChannel:
         count = len(frames)
         head = struct.pack(f"<I{count}Q", count | len(descriptors) << 24, *lengths)
         data = memoryview(b"".join((head, *frames)))
-        if not self._waiting:
-            sent = self._push(data, tuple(descriptors))
-            if sent == data.nbytes:
-                return
-            data, descriptors = data[sent:], () if sent else descriptors
         # The caller may close its own before they have left.
         self._waiting.append(_Outgoing(data, tuple(os.dup(fd) for fd in descriptors)))
+        self.flush()
 
     def flush(self) -> None:
-        """Go on sending."""
+        """Go on sending. A signal handler may interrupt it anywhere: it can be called again."""
         while self._waiting:
             first = self._waiting[0]
-            sent = self._push(first.data, first.descriptors)
-            if not sent:
-                return
-            _close_all(first.descriptors)
-            first.data, first.descriptors = first.data[sent:], ()
-            if not first.data.nbytes:
+            at = sum(first.sent)
+            if at and first.descriptors:
+                _close_all(first.descriptors)
+                first.descriptors = ()
+            if at >= first.data.nbytes:
                 self._waiting.popleft()
+                continue
+            rights = array.array("i", first.descriptors)
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
+            try:
+                # No byte code runs between the call and the note of what it has sent.
+                first.sent.extend(map(self._socket.sendmsg, [[first.data[at:]]], [ancillary]))
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if is_from_handler(error):
+                    raise
+                # Reading will tell that the other end is gone, and what came before that.
+                first.sent.append(first.data.nbytes)
 
     def receive(self) -> list[tuple[Message, list[int]]]:
         """The messages that one look at the socket completes, each with its descriptors.
@@ -149,20 +159,6 @@ class MemberChannel:
         _close_all(self._descriptors)
         self._descriptors.clear()
         self._socket.close()
-
-    def _push(self, data: memoryview, descriptors: tuple[int, ...]) -> int:
-        """Write what the socket takes; return how many bytes that was."""
-        rights = array.array("i", descriptors)
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
-        try:
-            return self._socket.sendmsg([data], ancillary)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            if is_from_handler(error):
-                raise
-            # Reading will tell that the other end is gone, and what came before that.
-            return data.nbytes
 
     def _cut(self) -> tuple[list[int], list[Buffer]] | None:
         """Take the first whole message: its descriptors and frames; None if there is none."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 import pickle
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import CodeType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from cloudpickle import cloudpickle
 
@@ -53,7 +53,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         protocol: int,
         buffer_callback: Callable[[pickle.PickleBuffer], Any] | None,
         version: Version | None = None,
+        reducers: Mapping[type, Any] | None = None,
     ) -> None:
+        if reducers is not None:
+            # The base class takes it from the instance.
+            self.dispatch_table = ChainMap(cast("Any", reducers), type(self).dispatch_table)  # type: ignore[misc]
         super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
         self._version = version
 

@@ -47,8 +47,15 @@ Keep = Callable[[pickle.PickleBuffer], bool]
 class _FunctionPickler(Pickler):
     """Of a function, with what the child's `__main__` is made of."""
 
-    def __init__(self, file: io.BytesIO, keep: Keep, *, more: bool) -> None:
-        super().__init__(file, _PROTOCOL, keep)
+    def __init__(
+        self,
+        file: io.BytesIO,
+        keep: Keep,
+        *,
+        more: bool,
+        reducers: Mapping[type, Any] | None = None,
+    ) -> None:
+        super().__init__(file, _PROTOCOL, keep, reducers=reducers)
         self._main = vars(sys.modules["__main__"])
         self._more = more
         #: What was pickled and has a name in the script.
@@ -173,16 +180,18 @@ def dumps_names(names: dict[str, Any]) -> bytes:
         return file.getvalue()
 
 
-def dumps_function(value: Any, keep: Keep, *, more: bool) -> bytes:
+def dumps_function(
+    value: Any, keep: Keep, *, more: bool, reducers: Mapping[type, Any] | None = None
+) -> bytes:
     """Pickle a function, or what it travels in, with all that it needs of the script.
 
     With `more`, that includes what may be asked for, and may not pickle: classes around what it
-    refers to, and what text in annotations names.
+    refers to, and what text in annotations names. `reducers` are those of certain types.
 
     Raises whatever the function's own pickling raises.
     """
     with io.BytesIO() as file:
-        pickler = _FunctionPickler(file, keep, more=more)
+        pickler = _FunctionPickler(file, keep, more=more, reducers=reducers)
         names = pickler.names
         pickler.dump(_Whole(value, _Names(names), _Further(pickler), _IsEager(pickler)))
         return file.getvalue()

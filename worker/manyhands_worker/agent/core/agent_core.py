@@ -262,13 +262,17 @@ class AgentCore:
             # A root's own agent has nothing to do without it.
             self._leave_by = now + FAREWELL_SECONDS
             self._check_leaving()
-        elif self._drain_by is not None and not tables.hosted:
+        elif self._drain_by is not None and not tables.hosted and not self._is_needed():
             self._leave_by = now + FAREWELL_SECONDS
             self._check_leaving()
         elif self._drain_by is not None and now >= self._drain_by:
             self._drain_by = math.inf
             for program in tables.programs.values():
                 tables.terminate(program, "its node was drained")
+
+    def _is_needed(self) -> bool:
+        """Whether a root has no other agent than this one, which is its own."""
+        return not self._me.capacity and bool(self._tables.roots)
 
     def _farewell(self, reason: str) -> None:
         if self._phase is Phase.READY:

@@ -117,8 +117,9 @@ class Tables:
         """Have the root show what a member has printed elsewhere."""
         root = self.members.get(program.root or b"")
         if root is not None and root.channel is not None:
-            length = sum(nbytes(body) for body in message.bodies)
-            program.unshown[message.member, message.stream] = message.at + length
+            if message.at != c.NOTE_AT:
+                length = sum(nbytes(body) for body in message.bodies)
+                program.unshown[message.member, message.stream] = message.at + length
             self._out.append(effects.Tell(root.channel, message))
 
     def shown(self, program: HostProgram, message: c.OutputTaken) -> None:

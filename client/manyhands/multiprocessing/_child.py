@@ -1,0 +1,101 @@
+"""What runs in the process of a member that was started: from its host agent's word to its own code.
+
+The host agent forks it from a process that has this module loaded, and calls `run`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import select
+import socket
+import sys
+import traceback
+from collections import OrderedDict
+from typing import Any, NoReturn
+
+import cloudpickle  # noqa: F401 - most processes need it: loaded before they are forked
+
+from manyhands.multiprocessing import _preparation, _program, process, reduction
+from manyhands.multiprocessing._popen import Bound
+from manyhands_shared.coordination.channel import MemberChannel
+from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.by_value import script_pickle  # noqa: F401 - as said above
+from manyhands_shared.payloads.by_value.class_resolution import World
+from manyhands_shared.payloads.by_value.main_module import script
+from manyhands_shared.protocol.messages import Message
+from manyhands_shared.protocol.messages.coordination import Began, Start
+
+__all__ = ["process", "run"]
+
+
+def run(member: bytes, sock: socket.socket, parent: int) -> NoReturn:
+    """Be a member, from its `Start` to its end.
+
+    Args:
+        member: its id.
+        sock: its channel to the host agent.
+        parent: can be read when the process that started it has ended.
+    """
+    code = 1
+    try:
+        code = _run(member, MemberChannel(sock), parent)
+    except BaseException:  # noqa: BLE001 - there is nothing above
+        traceback.print_exc()
+    finally:
+        _flush()
+        os._exit(code)
+
+
+def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
+    start, descriptors = _receive_start(stream)
+    preparation, payload, *here = start.bodies
+    told = _preparation.unpack(preparation)
+    multiprocessing.set_start_method(None, force=True)
+    _preparation.adopt(told, here[0] if here else b"")  # type: ignore[arg-type]
+    Bound.descriptors = descriptors
+    program = _program.Program(told["secret"], member, stream)
+    _program.enter(program)
+    world = World(OrderedDict())
+    script.enter(world.main)
+    pickled.arrive_at(world)
+    try:
+        started: Any = reduction.loads(payload)
+    except BaseException:  # noqa: BLE001 - code of the program's own
+        traceback.print_exc()
+        print(
+            f"manyhands: the process does not load on {socket.gethostname()}: install its modules "
+            "there; what a script defines needs the same Python (major, minor)",
+            file=sys.stderr,
+        )
+        return 1
+    pickled.arrive_at(world.running)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    program.channel.say(Began(member, os.getpid()))
+    code: int = started._bootstrap(parent)
+    _program.leave()
+    return code
+
+
+def _receive_start(stream: MemberChannel) -> tuple[Start, list[int]]:
+    """Wait for the agent's first message."""
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
+    messages: list[tuple[Message, list[int]]] = []
+    while not messages:
+        if stream.ended:
+            os._exit(1)
+        poll.poll()
+        messages = stream.receive()
+    message, descriptors = messages[0]
+    assert isinstance(message, Start)
+    return message, descriptors
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            continue

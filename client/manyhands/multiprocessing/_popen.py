@@ -1,0 +1,273 @@
+"""The process behind a `Process`, wherever it runs: what `BaseProcess` wants of a Popen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from multiprocessing import context, util
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any
+
+from manyhands.multiprocessing import _preparation, _program, reduction
+from manyhands_shared import shm
+from manyhands_shared.coordination import identity
+from manyhands_shared.coordination.channel import MAX_DESCRIPTORS
+from manyhands_shared.errors import ProcessNotStarted
+from manyhands_shared.protocol import labels
+
+if TYPE_CHECKING:
+    from manyhands.multiprocessing._program import Program
+
+#: How long `start` waits once the process runs, unless it ends before. A program that starts one
+#: process after another, and counts on a short one being over, works on one machine.
+HEAD_START = 0.005
+#: A pipe that says where a descriptor is: standard output and error.
+_STREAMS = (1, 2)
+
+
+class _Together(threading.local):
+    """The processes that `start_all` starts; None outside of it."""
+
+    started: list[Popen] | None = None
+
+
+_together = _Together()
+
+
+class Popen:
+    """Start a process; return when it runs, or has ended already.
+
+    Args:
+        process: the `Process`.
+
+    Raises:
+        ProcessNotStarted: no host can have it; it can be started again.
+        ManyhandsError: there is no cluster.
+    """
+
+    method = "manyhands"
+
+    def __init__(self, process: BaseProcess) -> None:
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        program = _program.current()
+        self.id = identity.new_id()
+        self.name = process.name
+        #: The node that it runs on.
+        self.node = ""
+        self.pid: int | None = None
+        self.returncode: int | None = None
+        self._program = program
+        self._error = ""
+        self._known = threading.Event()
+        self._bound: list[int] = []
+        #: What the descriptors are that it holds, for people.
+        self._held: list[str] = []
+        self.sentinel, self._exit = os.pipe()
+        self.finalizer = util.Finalize(self, os.close, (self.sentinel,))
+        try:
+            self._start(process, program)
+        except BaseException:
+            self._close_exit()
+            self.close()
+            raise
+
+    def _start(self, process: BaseProcess, program: Program) -> None:
+        context.set_spawning_popen(self)  # type: ignore[arg-type]
+        try:
+            packed = reduction.dumps_process(process)
+        finally:
+            context.set_spawning_popen(None)
+        bodies = [
+            _preparation.describe(program.secret, os.getpid()),
+            packed.payload,
+            _preparation.describe_here(),
+        ]
+        descriptors = [*_STREAMS, *self._bound]
+        if len(descriptors) > MAX_DESCRIPTORS:
+            raise ProcessNotStarted(
+                f"cannot start {self.name}: it holds {len(self._bound)} open files and sockets, "
+                f"{MAX_DESCRIPTORS - len(_STREAMS)} at most can go along"
+            )
+        program.start(self, self._options(process), packed.carries, bodies, descriptors)
+        if _together.started is not None:
+            _together.started.append(self)
+            return
+        try:
+            self.wait_begun()
+        except BaseException:
+            if not self._error:
+                # Ctrl-C: nothing would ever join it.
+                self.kill()
+            raise
+        self._wait_sentinel(HEAD_START)
+
+    def _options(self, process: BaseProcess) -> dict[str, Any]:
+        import cloudpickle  # noqa: PLC0415 - loaded by the pickling
+
+        options: dict[str, Any] = {
+            "name": self.name[:200],
+            "daemon": bool(process.daemon),
+            "needs": list(labels.by_value(cloudpickle.__version__)),
+        }
+        if self._bound:
+            options["near"] = shm.host_id()
+            options["bound"] = ", ".join(self._held)[:200]
+        if node := getattr(process, "_node", None):
+            options["node"] = str(node)
+        return options
+
+    # What BaseProcess and multiprocessing call
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return the exit code, or None while it runs."""
+        if self.returncode is None and not flag & os.WNOHANG:
+            self.wait()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for its end, `timeout` seconds at most; return the exit code, or None."""
+        if self.returncode is None:
+            self._wait_sentinel(timeout)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, wherever it runs; one that has ended gets none."""
+        if self.returncode is None:
+            with contextlib.suppress(OSError):
+                self._program.send_signal(self.id, number)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.finalizer()
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Have a descriptor go along; return its place."""
+        self._bound.append(fd)
+        self._held.append(_describe(fd))
+        return len(self._bound) - 1
+
+    def DupFd(self, place: int) -> Bound:  # noqa: N802 - multiprocessing's name
+        """Return what becomes the descriptor in the new process."""
+        return Bound(place)
+
+    # What happens to it; on the channel's thread
+
+    def placed(self, node: str) -> None:
+        """It will run there."""
+        self.node = node
+
+    def refused(self, error: str) -> None:
+        """It will not run."""
+        self._error = error
+        self._known.set()
+
+    def began(self, pid: int) -> None:
+        """It runs."""
+        self.pid = pid
+        self._known.set()
+
+    def ended(self, code: int) -> None:
+        """It has ended."""
+        self.returncode = code
+        self._close_exit()
+        self._known.set()
+
+    # Waiting
+
+    def wait_begun(self) -> None:
+        """Wait until it runs or has ended.
+
+        Raises:
+            ProcessNotStarted: no host can have it.
+        """
+        while not self._known.wait(threading.TIMEOUT_MAX):
+            pass
+        if self._error:
+            raise ProcessNotStarted(f"cannot start {self.name}: {self._error}")
+
+    def _wait_sentinel(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        poll = select.poll()
+        poll.register(self.sentinel, select.POLLIN)
+        while self.returncode is None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            if not poll.poll(left) and left is not None:
+                return
+
+    def _close_exit(self) -> None:
+        if self._exit >= 0:
+            os.close(self._exit)
+            self._exit = -1
+
+
+class Bound:
+    """A descriptor inside a pickled process.
+
+    Args:
+        place: among those that came along.
+    """
+
+    #: In a new process: what came along.
+    descriptors: list[int] = []  # noqa: RUF012 - one for the process
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+
+    def detach(self) -> int:
+        """Return the descriptor, which is the caller's from now on."""
+        return os.dup(self.descriptors[self._place])
+
+
+@contextlib.contextmanager
+def together() -> Iterator[list[Popen]]:
+    """Start processes in this context without waiting for each."""
+    started: list[Popen] = []
+    _together.started = started
+    try:
+        yield started
+    finally:
+        _together.started = None
+
+
+def start_all(processes: Iterable[BaseProcess]) -> None:
+    """Start many processes at once; return when all of them run.
+
+    Raises:
+        ProcessNotStarted: no host can have one of them. The others run.
+    """
+    with together() as started:
+        for process in processes:
+            process.start()
+    errors: list[ProcessNotStarted] = []
+    for popen in started:
+        try:
+            popen.wait_begun()
+        except ProcessNotStarted as error:
+            errors.append(error)
+            popen.ended(-signal.SIGKILL)
+    if errors:
+        raise errors[0]
+
+
+def _describe(fd: int) -> str:
+    """What a descriptor is, for people."""
+    try:
+        what = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - as text
+    except OSError:
+        return "an open file"
+    if what.startswith("socket:"):
+        return "an open socket"
+    return "a pipe" if what.startswith("pipe:") else f"the open file {what}"

@@ -1,0 +1,127 @@
+"""What a new process is told of the one that starts it: both ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from manyhands_shared import shm
+
+
+class _Environment:
+    """What the program has changed of the environment, up to this process, and what it was here."""
+
+    def __init__(self) -> None:
+        self.inherited: dict[str, str | None] = {}
+        self.before = dict(os.environ)
+
+
+_environment = _Environment()
+
+
+def describe(secret: bytes, parent_pid: int) -> bytes:
+    """Return what a new process on any host is told."""
+    return _pack(
+        {
+            "secret": secret,
+            "host": shm.host_id(),
+            "parent_pid": parent_pid,
+            "argv": [text for text in getattr(sys, "argv", ()) if isinstance(text, str)],
+            "path": _path(),
+            "directory": _directory(),
+            "changes": changes(),
+            "logging": _log_level(),
+        }
+    )
+
+
+def describe_here() -> bytes:
+    """Return what a new process on this host is told besides: the environment stays on this host."""
+    return _pack(dict(os.environ))
+
+
+def changes() -> dict[str, str | None]:
+    """Return what the program has changed of the environment; None is for what it has removed."""
+    now, before = dict(os.environ), _environment.before
+    changed: dict[str, str | None] = {
+        name: text for name, text in now.items() if before.get(name) != text
+    }
+    changed.update({name: None for name in before if name not in now})
+    return {**_environment.inherited, **changed}
+
+
+def unpack(data: Any) -> dict[str, Any]:
+    """Return what was packed by `describe`."""
+    found: dict[str, Any] = msgpack.unpackb(bytes(data), unicode_errors="surrogateescape")
+    return found
+
+
+def adopt(told: dict[str, Any], here: bytes) -> None:
+    """Make this process like the one that has started it.
+
+    Args:
+        told: what `describe` gave.
+        here: what `describe_here` gave; empty on another host.
+    """
+    if here:
+        os.environ.clear()
+        os.environ.update(unpack(here))
+    for name, text in told["changes"].items():
+        if text is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = text
+    _environment.inherited, _environment.before = told["changes"], dict(os.environ)
+    sys.argv[:] = told["argv"]
+    path = [entry for entry in told["path"] if Path(entry).exists()]
+    sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
+    if told["directory"]:
+        try:
+            os.chdir(told["directory"])
+        except OSError:
+            print(
+                f"manyhands: there is no directory {told['directory']} on this host; "
+                f"working in {_directory() or '/'}",
+                file=sys.stderr,
+            )
+    _adopt_logging(told["logging"])
+
+
+def _pack(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value, unicode_errors="surrogateescape")
+    return packed
+
+
+def _path() -> list[str]:
+    here = _directory()
+    entries = [entry or here for entry in sys.path if isinstance(entry, str)]
+    return [os.path.abspath(entry) for entry in entries if entry]  # noqa: PTH100 - as text
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - as text
+    except OSError:
+        return ""
+
+
+def _log_level() -> list[Any]:
+    """Return the level of multiprocessing's logger, and whether it goes to stderr."""
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is None or util._logger is None:
+        return [None, False]
+    return [util._logger.getEffectiveLevel(), bool(util._log_to_stderr)]
+
+
+def _adopt_logging(told: list[Any]) -> None:
+    level, to_stderr = told
+    if level is not None:
+        from multiprocessing import util  # noqa: PLC0415 - for programs that log
+
+        util.get_logger().setLevel(level)
+        if to_stderr:
+            util.log_to_stderr()
