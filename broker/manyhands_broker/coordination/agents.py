@@ -234,6 +234,7 @@ class Agents:
             state.agent_of.pop(agent.peer, None)
             state.forget(agent.peer)
             agent.peer = None
+        lost = bool(agent.members)
         for member in list(agent.members):
             if member not in agent.members:
                 continue  # it ended with its program
@@ -244,7 +245,8 @@ class Agents:
             else:
                 self._lifecycle.end(member, LOST, why, host_lost=True)
         state.counters["agents_condemned"] += 1
-        state.say(logging.WARNING, f"the host agent of node {agent.node or '-'} is gone: {why}")
+        level = logging.WARNING if lost else logging.INFO
+        state.say(level, f"the host agent of node {agent.node or '-'} is gone: {why}")
         self._drop(agent)
 
     def left(self, agent: Agent, reason: str) -> None:

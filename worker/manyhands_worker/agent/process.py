@@ -28,7 +28,7 @@ class AgentProcess(BaseProcess):
 
     def __init__(self, config: AgentConfig, listener: socket.socket) -> None:
         super().__init__(name="manyhands-agent")
-        self._config = config
+        self._agent_config = config
         self._listener = listener
 
     @classmethod
@@ -54,4 +54,4 @@ class AgentProcess(BaseProcess):
             os._exit(0)
         # Before anything is opened that a member should not have.
         members = Members(frozenset({self._listener.fileno()}))
-        raise SystemExit(HostAgent(self._config, self._listener, members).run())
+        raise SystemExit(HostAgent(self._agent_config, self._listener, members).run())
