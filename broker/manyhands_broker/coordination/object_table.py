@@ -232,7 +232,7 @@ class ObjectTable:
             for number, key in marked.items():
                 rules = self.objects[key].rules
                 assert isinstance(rules, QueueRules), "an item is of no queue"
-                assert (member_id, number) in rules.marked, "an item was handed over to nobody"
+                assert (member_id, number) in rules.marked, "an item was handed over to no request"
         for member in members.values():
             for number, key in member.waiting.items():
                 assert self.objects[key].rules.find((member.id, number)), "a wait ended untold"

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from manyhands_broker.coordination.deadlocks import Deadlocks
 from manyhands_broker.coordination.model import Member, Program
 from manyhands_broker.coordination.object_table import OBJECT_BYTES, ObjectTable
 from manyhands_broker.coordination.records import RecordKind
@@ -42,6 +43,7 @@ class SyncObjects:
     def __init__(self, state: CoordinationState) -> None:
         self._state = state
         self._table = ObjectTable(state)
+        self._deadlocks = Deadlocks(state, self._table)
         self._restoration: Restoration | None = None
         self.operations: Counter[int] = Counter()
 
@@ -77,6 +79,7 @@ class SyncObjects:
             untold = op if message.quiet else None
             self._table.change(shared, shared.rules.request, asked, now, untold=untold)
             self._table.note_wait(shared, op)
+            self._deadlocks.note_wait(shared)
             return
         if not message.quiet:
             self._table.respond(member, Answer(op, outcome))
@@ -186,6 +189,7 @@ class SyncObjects:
         restoration, self._restoration = self._restoration or Restoration(), None
         for shared in restoration.objects(now):
             self._table.enter(shared)
+            self._deadlocks.note_wait(shared)
         for member_id, (last, answers) in restoration.requests.items():
             member = self._state.members.get(member_id)
             if member is not None:
@@ -204,9 +208,8 @@ class SyncObjects:
     # For people
 
     def waits(self, member: Member, now: float) -> list[dict[str, Any]]:
-        """Return what a member waits for, for people: object, kind, seconds, made at, held by."""
-        del member, now
-        return []
+        """Return what a member waits for, for people: `key`, `kind`, `seconds`, `made`, `held_by`."""
+        return self._deadlocks.waits(member, now)
 
     def validate(self) -> None:
         """Check every invariant.
@@ -255,7 +258,7 @@ class SyncObjects:
 
     def _is_too_much(self, message: Request) -> bool:
         """Whether there is no room for what is put. What is not waited for is bounded by its sender."""
-        if message.quiet or not message.bodies:
+        if message.quiet or message.operation != Operation.PUT:
             return False
         used = self._state.used_bytes + total(message.bodies)
         return used > self._state.limits.coordination_bytes

@@ -85,6 +85,8 @@ class Channel:
         self._owner = owner
         self._repeats = repeats
         self._last = 0
+        #: The request whose response came last.
+        self._settled = 0
         self._tickets = count(1)
         self._waits: dict[int, _Wait] = {}
         #: Quiet messages since the last response, each with the number of the last request before.
@@ -243,11 +245,10 @@ class Channel:
         self, operation: int, key: bytes, quiet: bool, arguments: Any, bodies: Sequence[Payload]
     ) -> Request:
         self._last += 1
-        settled = next(iter(self._waits), self._last)
         return Request(
             self._member,
             self._last,
-            settled,
+            self._settled,
             key,
             int(operation),
             quiet,
@@ -323,6 +324,7 @@ class Channel:
             self._owner.receive(message, descriptors)
             return
         with self._lock:
+            self._settled = message.number
             wait = self._waits.pop(message.number, None)
             # Everything that was said before the request has arrived with it.
             while self._quiet and self._quiet[0][0] < message.number:

@@ -58,6 +58,7 @@ class Operation(IntEnum):
     SYNC = 19
     CREATE = 20
     DISCARD = 21
+    SLEEPERS = 22
 
 
 class Outcome(IntEnum):
@@ -85,7 +86,14 @@ class Outcome(IntEnum):
 #: What each kind can be asked.
 OPERATIONS: dict[Kind, frozenset[Operation]] = {
     Kind.LOCK: frozenset(
-        {Operation.ACQUIRE, Operation.RELEASE, Operation.VALUE, Operation.SLEEP, Operation.NOTIFY}
+        {
+            Operation.ACQUIRE,
+            Operation.RELEASE,
+            Operation.VALUE,
+            Operation.SLEEP,
+            Operation.NOTIFY,
+            Operation.SLEEPERS,
+        }
     ),
     Kind.SEMAPHORE: frozenset({Operation.ACQUIRE, Operation.RELEASE, Operation.VALUE}),
     Kind.EVENT: frozenset({Operation.SET, Operation.CLEAR, Operation.WAIT}),
@@ -125,6 +133,7 @@ ACQUIRES = frozenset(
         Operation.SIZE,
         Operation.JOIN,
         Operation.SYNC,
+        Operation.SLEEPERS,
     }
 )
 
@@ -183,6 +192,8 @@ ARGUMENTS: dict[Operation, tuple[Any, ...]] = {
     # The kind, its facts, where it was made.
     Operation.CREATE: (_is_count, _are_facts, _is_made),
     Operation.DISCARD: (),
+    # The condition.
+    Operation.SLEEPERS: (_is_key,),
 }
 
 

@@ -95,9 +95,7 @@ def host_id() -> str:
         return ""
     try:
         # The network namespace, for abstract sockets live in one.
-        place = f"{_BOOT_ID.read_text().strip()}/{Path(_NETWORK).stat().st_ino}/{os.geteuid()}"
-        # Two hosts on one machine, for tests.
-        return place + os.environ.get("MANYHANDS_TEST_HOST", "")
+        return f"{_BOOT_ID.read_text().strip()}/{Path(_NETWORK).stat().st_ino}/{os.geteuid()}"
     except OSError:
         return ""
 

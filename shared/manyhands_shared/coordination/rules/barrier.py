@@ -126,7 +126,7 @@ class BarrierRules(SyncObject):
         return [Answer(op, Outcome.BROKEN) for op in there]
 
     def _reset(self) -> Answers:
-        # Whoever resets a barrier that is led comes behind its opening: there is nothing to empty.
+        # To reset a barrier that is led is to come behind its opening: there is nothing to empty.
         if self.phase is Phase.LEADING:
             return []
         answers = [Answer(op, Outcome.BROKEN) for op in self._take_arrived()]

@@ -29,7 +29,7 @@ def create(kind: int, facts: Sequence[int]) -> SyncObject | None:
             made = LockRules()
         case Kind.EVENT, *_:
             made = EventRules()
-        case Kind.SEMAPHORE, value, most if 0 <= value <= most <= MAX_VALUE and most:
+        case Kind.SEMAPHORE, value, most if 0 <= value <= most <= MAX_VALUE:
             made = SemaphoreRules(value, most)
         case Kind.BARRIER, parties if 1 <= parties <= MAX_PARTIES:
             made = BarrierRules(parties)

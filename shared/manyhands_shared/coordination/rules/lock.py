@@ -28,7 +28,7 @@ class LockRules(SyncObject):
     Attributes:
         holder: the request that took it, `ACQUIRE` or `SLEEP`; `None` where it is free.
         thread: the holder's thread, as the member numbers these.
-        abandoned: its last holder died, and nobody has released it since.
+        abandoned: its last holder died, and it was not released since.
         queue: who waits for it, in order. `detail` is the thread; behind it, for a sleeper that was
             woken, are its condition and its answer.
         sleepers: who sleeps, by condition.
@@ -75,6 +75,8 @@ class LockRules(SyncObject):
             return self._sleep(op, arguments, now)
         if operation is Operation.NOTIFY:
             return self._notify(op, arguments)
+        if operation is Operation.SLEEPERS:
+            return [Answer(op, Outcome.OK, (len(self.sleepers.get(arguments[0], ())),))]
         # `VALUE`: what the standard library's semaphore of a lock would be worth.
         return [Answer(op, Outcome.OK, (int(self.holder is None),))]
 

@@ -1,6 +1,6 @@
 """What the rules of all kinds have in common: requests that wait, and answers.
 
-A request is named by its member and its number. The rules know no clock: whoever runs them says when
+A request is named by its member and its number. The rules know no clock: their caller says when
 the deadline of a waiting request has passed, with `expire`.
 """
 

@@ -48,7 +48,7 @@ class QueueRules(SyncObject):
         getters: who waits for an item.
         putters: who waits for room in a bounded queue. `detail` is the number of the item.
         throttled: producers whose items are in, and that are answered when the queue has shrunk.
-        unfinished: items of which nobody has said that they are done.
+        unfinished: items that no member has said to be done.
         joiners: who waits until there is none.
     """
 

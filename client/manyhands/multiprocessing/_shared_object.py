@@ -1,0 +1,201 @@
+"""An object that processes share, as one process sees it: its key, its making, what is asked of it.
+
+Nothing is connected until the first operation, or the first pickling. Then the object is made where its
+state is kept, which is the broker. One that was never pickled is let go of with its last reference.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from enum import IntEnum
+from types import FrameType
+from typing import Any, TypeVar
+
+from manyhands.multiprocessing import _program, reduction
+from manyhands.multiprocessing._channel import Channel
+from manyhands_shared.coordination.kinds import KEY_BYTES, MADE_CHARS, Kind, Operation, Outcome
+from manyhands_shared.errors import SharedStateLost
+from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.protocol.messages.coordination import Response
+
+#: A wait with a time is ended by the keeper. Should its word be late, the caller goes on without it.
+_LATE_SECONDS = 0.04
+_PACKAGE = f"{__package__}."
+
+#: Keys of objects that nothing refers to any more. A finalizer may run in the middle of an operation, so
+#: it says nothing itself.
+_unreferenced: deque[bytes] = deque()
+
+
+class Known(IntEnum):
+    """How far an object is known."""
+
+    HERE = 0
+    KEEPER = 1
+    #: It was pickled, or unpickled: other processes may know it.
+    OTHERS = 2
+
+
+class SharedObject:
+    """One object of this program.
+
+    Args:
+        kind: what it is.
+        facts: what the keeper must know to make it; see `rules.creation`.
+        label: what users call it.
+        key: of an object that another process has made.
+    """
+
+    def __init__(
+        self, kind: Kind, facts: Sequence[int], label: str, key: bytes | None = None
+    ) -> None:
+        self.key = key or os.urandom(KEY_BYTES)
+        self._object_kind = kind
+        self._facts = list(facts)
+        self._label = label
+        self._made = "" if key else _place()
+        self._creating = threading.Lock()
+        #: A list, for the finalizer looks at it.
+        self._known = [Known.HERE if key is None else Known.OTHERS]
+        weakref.finalize(self, _let_go, self.key, self._known).atexit = False
+        _objects[self.key] = self
+
+    def request(
+        self,
+        operation: Operation,
+        *arguments: Any,
+        bodies: Sequence[Payload] = (),
+        seconds: float | None = None,
+        keeper_decides: bool = False,
+    ) -> Response | None:
+        """Ask for an operation; return the answer, or `None` if `seconds` were over before it came.
+
+        With `keeper_decides` there is always an answer, as others must agree with it.
+
+        Raises:
+            SharedStateLost: the object's keeper lost it, or cannot be reached.
+            ValueError: the program has no such object any more.
+            OSError: there is no room for it (`ENOMEM`).
+        """
+        channel = self._channel()
+        if seconds is not None and not keeper_decides:
+            seconds += _LATE_SECONDS
+        try:
+            response = channel.request(
+                operation,
+                self.key,
+                list(arguments),
+                bodies,
+                timeout=seconds,
+                keeper_decides=keeper_decides,
+            )
+        except SharedStateLost as error:
+            raise self._lost(str(error)) from None
+        if response is None:
+            if keeper_decides:
+                raise self._lost("the broker has not answered")
+            return None
+        if response.outcome >= Outcome.GONE:
+            self._refuse(Outcome(response.outcome))
+        return response
+
+    def tell(self, operation: Operation, *arguments: Any, bodies: Sequence[Payload] = ()) -> None:
+        """Have an operation done that is not answered.
+
+        Raises:
+            SharedStateLost: the object's keeper cannot be reached.
+        """
+        try:
+            self._channel().tell(operation, self.key, list(arguments), bodies)
+        except SharedStateLost as error:
+            raise self._lost(str(error)) from None
+
+    def pickled(self) -> State:
+        """Return what makes `unpickled` the same object in another process of this program."""
+        self._channel()
+        self._known[0] = Known.OTHERS
+        reduction.carry(self.key)
+        return int(self._object_kind), self._facts, self._label, self.key, _program.secret()
+
+    def _channel(self) -> Channel:
+        channel = _keeper()
+        while _unreferenced:
+            channel.tell(Operation.DISCARD, _unreferenced.popleft(), [])
+        if self._known[0] == Known.HERE:
+            with self._creating:
+                if self._known[0] == Known.HERE:
+                    self._create(channel)
+        return channel
+
+    def _create(self, channel: Channel) -> None:
+        try:
+            arguments = [int(self._object_kind), self._facts, self._made]
+            response = channel.request(Operation.CREATE, self.key, arguments)
+        except SharedStateLost as error:
+            raise self._lost(str(error)) from None
+        if response is not None and response.outcome != Outcome.OK:
+            self._refuse(Outcome(response.outcome))
+        self._known[0] = Known.KEEPER
+
+    def _refuse(self, outcome: Outcome) -> None:
+        """Raise what an answer says that is no answer."""
+        if outcome is Outcome.GONE:
+            raise self._lost("the broker that kept it has lost its state")
+        if outcome is Outcome.NO_ROOM:
+            text = (
+                f"no room for a {self._label}: the program has as many shared objects, or the broker as"
+                " many bytes of them, as they may have; raise --coordination-bytes at the broker"
+            )
+            raise OSError(errno.ENOMEM, text)
+        raise ValueError(f"this {self._label} is not there any more: its program has let go of it")
+
+    def _lost(self, why: str) -> SharedStateLost:
+        return SharedStateLost(f"a {self._label} was lost: {why}")
+
+
+#: Kind, facts, label, key, secret of the program.
+State = tuple[int, list[int], str, bytes, bytes]
+#: Objects of this process by key: what it unpickles again is the same here.
+_objects: weakref.WeakValueDictionary[bytes, SharedObject] = weakref.WeakValueDictionary()
+Made = TypeVar("Made", bound=SharedObject)
+
+
+def unpickled(made: type[Made], state: State) -> Made:
+    """Return an object that a process of this program has pickled.
+
+    Raises:
+        ValueError: it is of another program.
+    """
+    kind, facts, label, key, secret = state
+    if secret != _program.secret():
+        raise ValueError(
+            f"this {label} belongs to another program: pass it to processes that its program starts"
+        )
+    known = _objects.get(key)
+    return known if isinstance(known, made) else made(Kind(kind), facts, label, key)
+
+
+def _keeper() -> Channel:
+    """Return the way to the keeper of an object's state: at present always the broker."""
+    return _program.current().channel
+
+
+def _let_go(key: bytes, known: list[Known]) -> None:
+    if known[0] == Known.KEEPER:
+        _unreferenced.append(key)
+
+
+def _place() -> str:
+    """Return the file and line outside of this package where an object is being made."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        frame = frame.f_back
+    if frame is None:
+        return ""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"[-MADE_CHARS:]

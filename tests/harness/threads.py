@@ -1,0 +1,39 @@
+"""Threads of a test: each of them ends, and what one raises the test raises."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+_SECONDS = 30.0
+
+
+class Worker:
+    """A thread that runs a function; `result` waits for it."""
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        self._run = run
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, daemon=True)
+        self._thread.start()
+
+    def _main(self) -> None:
+        try:
+            self._value = self._run()
+        except BaseException as error:  # noqa: BLE001 - `result` raises it
+            self._error = error
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._thread.is_alive()
+
+    def result(self) -> Any:
+        """Return what the function returned, or raise what it raised."""
+        self._thread.join(_SECONDS)
+        assert not self._thread.is_alive(), "the thread did not end"
+        if self._error is not None:
+            raise self._error
+        return self._value

@@ -1,0 +1,239 @@
+"""Queues, as programs use them."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from multiprocessing import queues as standard
+from queue import Empty, Full
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.local_broker import Members
+from harness.processes import eventually
+from harness.threads import Worker
+from manyhands.multiprocessing import _feeder
+from manyhands.multiprocessing.queues import JoinableQueue, Queue, SimpleQueue
+from manyhands.multiprocessing.synchronize import Lock
+from manyhands_broker.coordination.limits import Limits
+from manyhands_shared.coordination import kinds
+from manyhands_shared.coordination.rules import queue as queue_rules
+
+
+def copied(obj: Any) -> Any:
+    return pickle.loads(pickle.dumps(obj))
+
+
+def test_classes_are_the_standard_library_s(members: Members) -> None:
+    assert isinstance(Queue(), standard.Queue)
+    assert isinstance(JoinableQueue(), standard.JoinableQueue)
+    assert isinstance(SimpleQueue(), standard.SimpleQueue)
+    assert SimpleQueue.__class_getitem__(int).__origin__ is SimpleQueue
+
+
+@pytest.mark.parametrize("made", [Queue, JoinableQueue, SimpleQueue])
+def test_items_come_in_order_to_any_member(members: Members, made: Callable[[], Any]) -> None:
+    queue = made()
+    assert queue.empty()
+    for item in ("Hello", 1, None, [2, (3,)]):
+        queue.put(item)
+    assert not queue.empty()
+    taken = [queue.get(), copied(queue).get()]
+    with members.member("B"):
+        taken += [queue.get(), queue.get()]
+    assert taken == ["Hello", 1, None, [2, (3,)]]
+    worker = Worker(queue.get)
+    queue.put("late")
+    assert worker.result() == "late"
+
+
+def test_an_item_is_what_it_was_when_it_was_put(members: Members) -> None:
+    queue = Queue()
+    array = np.arange(100_000)
+    queue.put(array)
+    array[:] = 0
+    taken = queue.get()
+    assert (taken == np.arange(100_000)).all()
+    # It is the getter's own.
+    taken[0] = 1
+
+
+def test_who_does_not_want_to_wait_is_told(members: Members) -> None:
+    queue = Queue(2)
+    with pytest.raises(Empty):
+        queue.get_nowait()
+    began = time.monotonic()
+    with pytest.raises(Empty):
+        queue.get(timeout=0.1)
+    assert 0.1 <= time.monotonic() - began < 1.0
+    queue.put(1)
+    queue.put(2, timeout=1)
+    assert queue.full()
+    with pytest.raises(Full):
+        queue.put_nowait(3)
+    with pytest.raises(Full):
+        queue.put(3, timeout=0.05)
+    worker = Worker(lambda: queue.put(3))
+    assert [queue.get(), queue.get(), queue.get()] == [1, 2, 3]
+    worker.result()
+    assert queue.qsize() == 0
+
+
+def test_what_cannot_be_pickled_is_reported_and_dropped(
+    members: Members, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[object] = []
+
+    class Reporting(Queue):
+        @staticmethod
+        def _on_queue_feeder_error(e: Exception, obj: object) -> None:
+            seen.append(obj)
+
+    lock = threading.Lock()
+    Reporting().put(lock)
+    assert seen == [lock]
+    queue = Queue(1)
+    queue.put(lock)
+    assert "cannot pickle" in capsys.readouterr().err
+    queue.put("next", timeout=1)
+    assert queue.get() == "next"
+    with pytest.raises(TypeError, match="cannot pickle"):
+        SimpleQueue().put(lock)
+
+
+@pytest.mark.parametrize("made", [Queue, JoinableQueue])
+def test_a_closed_queue(members: Members, made: Callable[[], Any]) -> None:
+    queue = made()
+    queue.close()
+    queue.join_thread()
+    # One that was never used can still be asked.
+    assert queue.empty()
+    with pytest.raises(ValueError, match="is closed"):
+        queue.put("foo")
+    with pytest.raises(ValueError, match="is closed"):
+        queue.get()
+    used = made()
+    with pytest.raises(AssertionError, match="not closed"):
+        used.join_thread()
+    used.put("foo")
+    used.close()
+    used.join_thread()
+    with pytest.raises(OSError, match="is closed"):
+        used.empty()
+
+
+def test_a_simple_queue_is_closed(members: Members) -> None:
+    queue = SimpleQueue()
+    queue.close()
+    queue.close()
+    assert queue._reader.closed
+    assert queue._writer.closed
+    with pytest.raises(OSError, match="is closed"):
+        queue.empty()
+
+
+def test_joining_waits_until_all_is_done(members: Members) -> None:
+    queue = JoinableQueue()
+    queue.join()
+    for item in range(3):
+        queue.put(item)
+    worker = Worker(queue.join)
+    for _ in range(3):
+        queue.get()
+        assert worker.running
+        queue.task_done()
+    worker.result()
+    with pytest.raises(ValueError, match=r"task_done\(\) called too many times"):
+        queue.task_done()
+
+
+def test_a_producer_without_credit_does_not_block(
+    members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_feeder, "CREDIT_ITEMS", 4)
+    monkeypatch.setattr(queue_rules, "MAX_QUEUE_BYTES", 1_000)
+    queue = JoinableQueue()
+    for item in range(100):
+        queue.put(b"%03d" % item + bytes(100))
+    assert queue.qsize() == 100
+    assert queue._shared.backlog > 0
+    taken = [int(queue.get()[:3]) for _ in range(100)]
+    assert taken == [*range(100)]
+    queue.close()
+    queue.join_thread()
+    assert queue._shared.backlog == 0
+    assert kinds.MAX_QUEUE_BYTES > 1_000
+
+
+def test_what_is_held_up_is_waited_for_at_the_end_unless_that_is_cancelled(
+    members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_feeder, "CREDIT_ITEMS", 1)
+    monkeypatch.setattr(queue_rules, "MAX_QUEUE_BYTES", 1)
+    queue = Queue()
+    reference = weakref.ref(queue._shared)
+    for item in range(3):
+        queue.put(item)
+    ending = Worker(lambda: _feeder._flush_at_exit(reference))
+    for _ in range(2):
+        assert ending.running
+        queue.get()
+    ending.result()
+    assert queue.get() == 2
+    for item in (1, 2, 3):
+        queue.put(item)
+    queue.cancel_join_thread()
+    _feeder._flush_at_exit(reference)
+    assert queue._shared.backlog
+    assert [queue.get() for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_broker_without_room_holds_up_a_producer_and_says_so(
+    members: Members, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_feeder, "CREDIT_ITEMS", 1)
+    monkeypatch.setattr(_feeder, "_FULL_SECONDS", 0.01)
+    queue, bounded = Queue(), Queue(5)
+    members.broker.state.limits = Limits(coordination_bytes=5_000)
+    queue.put(bytes(4_000))
+    with pytest.raises(OSError, match=r"no room for a Queue: .* raise --coordination-bytes"):
+        bounded.put(bytes(4_000))
+    with pytest.raises(OSError, match="no room for a Lock"):
+        Lock().acquire()
+    queue.put("held up")
+    eventually(lambda: "its items wait here" in capsys.readouterr().err)
+    queue.get()
+    assert queue.get(timeout=10) == "held up"
+
+
+def test_an_item_whose_getter_was_killed_before_it_had_it_goes_to_the_next(
+    members: Members,
+) -> None:
+    queue = Queue()
+    broker = members.broker
+    lost = broker.member("B")
+    queue.put("item")
+    with broker.changed:
+        lost._send(kinds.Operation.GET, queue._shared.key, [True, None], (), quiet=False)
+    assert queue.empty()
+    broker.end(lost)
+    assert queue.get() == "item"
+
+
+def test_items_outlive_the_broker(members: Members) -> None:
+    queue = Queue()
+    for item in range(10):
+        queue.put(item)
+    assert queue.get() == 0
+    members.broker.kill()
+    waits = [queue.get() for _ in range(9)]
+    worker = Worker(queue.get)
+    eventually(lambda: bool(members.broker.members[members.broker.root.member].waiting))
+    members.broker.kill()
+    queue.put("last")
+    assert [*waits, worker.result()] == [*range(1, 10), "last"]
