@@ -1,1 +1,105 @@
-"""`multiprocessing` over a cluster: the same program, its processes on any host."""
+"""`multiprocessing` over a cluster: the same program, its processes on any host.
+
+>>> import manyhands.multiprocessing as mp
+>>> mp.current_process().name
+'MainProcess'
+
+Nothing is connected or started before the first process, or the first use of a shared object. The
+cluster is the one that `init` or ``$MANYHANDS_BROKER`` names, else one of the program's own.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from manyhands.multiprocessing import _environment as _environment
+
+if TYPE_CHECKING:
+    from multiprocessing.context import (
+        AuthenticationError,
+        BufferTooShort,
+        ProcessError,
+        TimeoutError,  # noqa: A004 - its name there
+    )
+    from multiprocessing.util import get_logger, log_to_stderr
+
+    from manyhands.multiprocessing import reduction as reducer
+    from manyhands.multiprocessing._popen import start_all
+    from manyhands.multiprocessing._program import init
+    from manyhands.multiprocessing.context import (
+        allow_connection_pickling,
+        cpu_count,
+        freeze_support,
+        get_all_start_methods,
+        get_context,
+        get_start_method,
+        set_executable,
+        set_forkserver_preload,
+        set_start_method,
+    )
+    from manyhands.multiprocessing.process import (
+        Process,
+        active_children,
+        current_process,
+        parent_process,
+    )
+
+__all__ = [
+    "AuthenticationError",
+    "BufferTooShort",
+    "Process",
+    "ProcessError",
+    "TimeoutError",
+    "active_children",
+    "allow_connection_pickling",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "init",
+    "log_to_stderr",
+    "parent_process",
+    "reducer",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
+    "start_all",
+]
+
+_CONTEXT = "manyhands.multiprocessing.context"
+_PROCESS = "manyhands.multiprocessing.process"
+_STANDARD = "multiprocessing.context"
+# Where each name lives. They are imported when first asked for.
+_HOMES = {
+    "AuthenticationError": _STANDARD,
+    "BufferTooShort": _STANDARD,
+    "Process": _PROCESS,
+    "ProcessError": _STANDARD,
+    "TimeoutError": _STANDARD,
+    "active_children": _PROCESS,
+    "current_process": _PROCESS,
+    "get_logger": "multiprocessing.util",
+    "init": "manyhands.multiprocessing._program",
+    "log_to_stderr": "multiprocessing.util",
+    "parent_process": _PROCESS,
+    "start_all": "manyhands.multiprocessing._popen",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "reducer":
+        value: Any = import_module("manyhands.multiprocessing.reduction")
+    elif name in __all__:
+        value = getattr(import_module(_HOMES.get(name, _CONTEXT)), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -51,6 +51,10 @@ class Cluster:
         found = self._connection.io.ask("agent", asked).result(_QUERY_SECONDS)
         return MemberChannel(_connect(str(found["address"]) or self._own_agent()))
 
+    def slots(self) -> int:
+        """Return how many slots the nodes have together, one at least."""
+        return self._connection.slots(None)
+
     def close(self) -> None:
         """End the connection, the own agent, and the own cluster."""
         if self._agents is not None:

@@ -9,18 +9,8 @@ from typing import Any
 
 import msgpack
 
+from manyhands.multiprocessing import _environment
 from manyhands_shared import shm
-
-
-class _Environment:
-    """What the program has changed of the environment, up to this process, and what it was here."""
-
-    def __init__(self) -> None:
-        self.inherited: dict[str, str | None] = {}
-        self.before = dict(os.environ)
-
-
-_environment = _Environment()
 
 
 def describe(secret: bytes, parent_pid: int) -> bytes:
@@ -33,7 +23,7 @@ def describe(secret: bytes, parent_pid: int) -> bytes:
             "argv": [text for text in getattr(sys, "argv", ()) if isinstance(text, str)],
             "path": _path(),
             "directory": _directory(),
-            "changes": changes(),
+            "changes": _environment.changes(),
             "logging": _log_level(),
         }
     )
@@ -42,16 +32,6 @@ def describe(secret: bytes, parent_pid: int) -> bytes:
 def describe_here() -> bytes:
     """Return what a new process on this host is told besides: the environment stays on this host."""
     return _pack(dict(os.environ))
-
-
-def changes() -> dict[str, str | None]:
-    """Return what the program has changed of the environment; None is for what it has removed."""
-    now, before = dict(os.environ), _environment.before
-    changed: dict[str, str | None] = {
-        name: text for name, text in now.items() if before.get(name) != text
-    }
-    changed.update({name: None for name in before if name not in now})
-    return {**_environment.inherited, **changed}
 
 
 def unpack(data: Any) -> dict[str, Any]:
@@ -70,12 +50,7 @@ def adopt(told: dict[str, Any], here: bytes) -> None:
     if here:
         os.environ.clear()
         os.environ.update(unpack(here))
-    for name, text in told["changes"].items():
-        if text is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = text
-    _environment.inherited, _environment.before = told["changes"], dict(os.environ)
+    _environment.adopt(told["changes"])
     sys.argv[:] = told["argv"]
     path = [entry for entry in told["path"] if Path(entry).exists()]
     sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]

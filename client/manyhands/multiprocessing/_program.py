@@ -65,6 +65,10 @@ class Program:
         """Whether this process began the program."""
         return self._cluster is not None
 
+    def slots(self) -> int | None:
+        """Return how many slots the cluster has; None where that is not known, on other members."""
+        return None if self._cluster is None else self._cluster.slots()
+
     def start(
         self,
         child: Popen,
@@ -254,6 +258,11 @@ def init(address: str | None = None, *, key_file: str | os.PathLike[str] | None 
                 "init() comes too late: the program is connected to a cluster already"
             )
         _Process.address, _Process.key_file = address, key_file
+
+
+def has_address() -> bool:
+    """Whether the program runs on a cluster that was named."""
+    return _Process.address is not None or bool(os.environ.get("MANYHANDS_BROKER"))
 
 
 def enter(program: Program) -> None:
