@@ -242,6 +242,9 @@ class AgentCore:
     def _leave(self, event: events.Leave) -> None:
         if event.now:
             self._tables.kill_hosted(event.reason)
+            if not self._me.capacity:
+                # It has the root's word, or what started it: the root has ended.
+                self._programs.end_roots()
             self._begin_farewell(ExitCode.OK, event.reason)
         elif self._drain_by is None:
             self._drain_by = self._now + self._me.drain_timeout

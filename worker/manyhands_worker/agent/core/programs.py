@@ -128,10 +128,19 @@ class Programs:
         member = self._tables.members[name]
         member.channel = None
         if not member.hosted and member.phase != ENDED:
-            if member.leaves:
-                self._tables.end(member, 0, "")
-            else:
-                self._tables.end(member, -signal.SIGKILL, "it ended without a word")
+            self._end_guest(member)
+
+    def end_roots(self) -> None:
+        """The roots here have ended, though their channels may not show it yet."""
+        for program in list(self._tables.programs.values()):
+            if program.root is not None:
+                self._end_guest(self._tables.members[program.root])
+
+    def _end_guest(self, member: Member) -> None:
+        if member.leaves:
+            self._tables.end(member, 0, "")
+        else:
+            self._tables.end(member, -signal.SIGKILL, "it ended without a word")
 
     def _introduce(self, event: events.Heard) -> None:
         message = event.message
