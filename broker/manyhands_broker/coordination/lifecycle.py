@@ -109,7 +109,7 @@ class Lifecycle:
         member.start = None
         member.signals.clear()
         agent = member.agent
-        self._release(member)
+        self.release(member)
         state.counters["members_ended"] += 1
         self._objects.member_ended(member, state.now)
         member.answers.clear()
@@ -187,7 +187,7 @@ class Lifecycle:
         self.end(member, LOST, "it was not started: its parent ended first")
         return True
 
-    def _release(self, member: Member) -> None:
+    def release(self, member: Member) -> None:
         """Take a member off its host."""
         agent, state = member.agent, self._state
         if agent is not None:

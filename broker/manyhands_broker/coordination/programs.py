@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from manyhands_broker.coordination.lifecycle import Lifecycle
+from manyhands_broker.coordination.lifecycle import LOST, Lifecycle
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.core.model.identity import Identity
@@ -99,12 +99,23 @@ class Programs:
         agent.told.add(program.id)
         if root.agent is agent:
             return ""
-        if root.agent is not None or agent.host != program.host:
+        if agent.host != program.host or (root.agent is not None and root.agent.peer is not None):
             return "the root of this program is behind another host agent"
+        if root.agent is not None:
+            # Its agent died. The root itself has turned to another.
+            self._leave_behind(root, root.agent)
         self._lifecycle.attach(root, agent)
         self._lifecycle.record(root)
         self._lifecycle.catch_up(agent, root)
         return ""
+
+    def _leave_behind(self, root: Member, agent: Agent) -> None:
+        """Take a root from its agent; what that one had, if its lease is over, is lost now."""
+        self._lifecycle.release(root)
+        for member in list(agent.members) if agent.expired else ():
+            if member.program is root.program and member.living:
+                reason = "its host was not heard of for a lease"
+                self._lifecycle.end(member, LOST, reason, host_lost=True)
 
     def root_lost(self, program: Program, now: float) -> None:
         """Give a program whose root's host has no link a grace."""

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from manyhands.multiprocessing._popen import Popen
 
 _WELCOME_SECONDS = 30.0
+#: How long a root looks for another agent when its own has died, and how often.
+_RECONNECT_SECONDS, _RETRY_SECONDS = 30.0, 0.2
+#: Standard output and error, which go along to the agent.
+_STREAMS = (1, 2)
 
 
 class Program:
@@ -59,6 +64,10 @@ class Program:
         self._children: dict[bytes, Popen] = {}
         self._placed = threading.Event()
         self._error = ""
+        #: Whether this process has said goodbye.
+        self._leaving = False
+        #: Until when it tries to speak by another agent; 0 while it does not.
+        self._rejoin_by = 0.0
 
     @property
     def is_root(self) -> bool:
@@ -102,7 +111,7 @@ class Program:
             Refused: the broker does not take it, or does not answer.
         """
         self.channel.attend()
-        self.channel.say(self._introduction(), (1, 2))
+        self.channel.say(self._introduction(), _STREAMS)
         if not self._placed.wait(_WELCOME_SECONDS):
             raise Refused("program", "the broker has not answered: is it overloaded?")
         if self._error:
@@ -116,6 +125,7 @@ class Program:
 
     def leave(self) -> None:
         """End this process's part. A root's end is the program's end."""
+        self._leaving = True
         try:
             if self.is_root:
                 self.channel.say(Bye(""))
@@ -142,9 +152,7 @@ class Program:
             case Placed():
                 self._place(message)
             case Ended() if message.member == self.member:
-                self._error = message.reason or "the broker has ended the program"
-                self._placed.set()
-                self.channel.end(self._error)
+                self._lose(message.reason or "the broker has ended the program")
             case Ended():
                 self._end(message)
             case ProcessOutput():
@@ -165,13 +173,41 @@ class Program:
         """See `Owner`: a root goes on with another agent; other members end with theirs."""
         if self._cluster is None:
             return None
-        try:
-            stream = self._cluster.connect(self.id, self.member, identity.member_key(self.secret))
-            stream.send(self._introduction(), (1, 2))
-        except (ManyhandsError, OSError, TimeoutError) as error:
-            print(f"manyhands: the host agent has ended: {error}", file=sys.stderr)
-            return None
-        return stream
+        error: Exception = TimeoutError("no other takes its place")
+        self._rejoin_by = self._rejoin_by or time.monotonic() + _RECONNECT_SECONDS
+        while not self._leaving and time.monotonic() < self._rejoin_by:
+            try:
+                key = identity.member_key(self.secret)
+                stream = self._cluster.connect(self.id, self.member, key)
+                stream.send(self._introduction(), _STREAMS)
+            except (ManyhandsError, OSError, TimeoutError) as failed:
+                # The broker may still have the dead one in its books.
+                error = failed
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return stream
+        if not self._leaving:
+            self._lose(f"the host agent has ended: {error}")
+        return None
+
+    def _try_again(self, error: str) -> None:
+        """The broker has not let go of the agent before: introduce this process again."""
+        if time.monotonic() >= self._rejoin_by:
+            self._lose(error)
+            return
+        time.sleep(_RETRY_SECONDS)
+        self.channel.say(self._introduction(), _STREAMS)
+
+    def _lose(self, reason: str) -> None:
+        """The program is over, though this process is not."""
+        self._error = reason
+        self._placed.set()
+        self.channel.end(reason)
+        if not self._leaving:
+            print(f"manyhands: the program has ended: {reason}", file=sys.stderr)
+        children, self._children = self._children, {}
+        for child in children.values():
+            child.ended(-signal.SIGKILL)
 
     def _introduction(self) -> ProgramMessage:
         from manyhands_shared import shm  # noqa: PLC0415 - of a root alone
@@ -196,6 +232,9 @@ class Program:
         elif message.member == self.member:
             self._error = message.error
             self._placed.set()
+            if self._rejoin_by and message.error:
+                self._try_again(message.error)
+            self._rejoin_by = 0.0 if not message.error else self._rejoin_by
 
     def _end(self, message: Ended) -> None:
         self.channel.say(ExitAcknowledged(message.member))

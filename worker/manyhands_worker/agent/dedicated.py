@@ -45,7 +45,8 @@ def be_member(name: bytes, descriptors: Descriptors, server: int) -> None:
         os.dup2(descriptor, number)
         os.close(descriptor)
     for stream in (sys.stdout, sys.stderr):
-        # As on a terminal: what was printed is there before what the process does next.
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        # What was printed is there before what the process does next, and lines are not cut into
+        # each other.
+        stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
     channel = socket.socket(fileno=descriptors.channel)
     import_module(_CHILD).run(name, channel, descriptors.parent)

@@ -169,9 +169,9 @@ class Members:
         self._gone = True
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
+        self._tell(events.NoServer("the process that starts members has died"))
         for name in list(self._processes):
             self._ended(name, -signal.SIGKILL)
-        self._tell(events.NoServer("the process that starts members has died"))
 
     def _forget(self, name: bytes) -> None:
         process = self._processes.pop(name, None)

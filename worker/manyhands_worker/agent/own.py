@@ -9,13 +9,13 @@ import argparse
 import json
 import os
 import secrets
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manyhands_shared import shm
 from manyhands_shared.errors import ExitCode, ManyhandsError
+from manyhands_shared.logs import log_to_stderr
 from manyhands_shared.processes.lifecycle import begin
 from manyhands_shared.text import printable
 
@@ -38,6 +38,7 @@ def main() -> int:
     from manyhands_worker.agent.core.agent_core import AgentIdentity  # noqa: PLC0415 - as above
     from manyhands_worker.agent.start import listen  # noqa: PLC0415 - as above
 
+    log_to_stderr("manyhands agent", "warning")
     try:
         listener, address = listen()
         if options.ready_fd is not None:
@@ -46,7 +47,7 @@ def main() -> int:
         identity = AgentIdentity(
             secrets.token_bytes(16),
             shm.host_id(),
-            f"{socket.gethostname()}-{options.parent_pid}",
+            "",
             bytes(16),
             address,
             0,

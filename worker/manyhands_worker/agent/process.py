@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import socket
 
+from manyhands_shared.logs import log_to_stderr
 from manyhands_shared.processes.lifecycle import die_with_parent
 from manyhands_worker.agent.agent import AgentConfig, HostAgent
 from manyhands_worker.agent.members import Members
@@ -52,6 +53,7 @@ class AgentProcess(BaseProcess):
         let_fork_server_go()
         if node_is_gone():
             os._exit(0)
+        log_to_stderr("manyhands agent", "warning")
         # Before anything is opened that a member should not have.
         members = Members(frozenset({self._listener.fileno()}))
         raise SystemExit(HostAgent(self._agent_config, self._listener, members).run())

@@ -74,6 +74,7 @@ class AgentCore:
         self._leased_at = self._renewed_at = self._hello_at = 0.0
         self._drain_by: float | None = None
         self._leave_by: float | None = None
+        self._code = ExitCode.OK
         self._stopped = False
         #: Messages that made no sense here.
         self.dropped = 0
@@ -173,7 +174,7 @@ class AgentCore:
 
     def _link_lost(self, _: events.LinkLost) -> None:
         if self._phase is not Phase.DOWN:
-            self._log(logging.WARNING, "the link to the broker is lost")
+            self._log(logging.INFO, "the link to the broker is lost")
         self._phase = Phase.DOWN
 
     def _give_up_link(self, reason: str) -> None:
@@ -252,6 +253,7 @@ class AgentCore:
                 self._renew()
 
     def _begin_farewell(self, code: ExitCode, reason: str) -> None:
+        self._code = code
         if self._leave_by is None:
             self._leave_by = self._now + FAREWELL_SECONDS
             self._log(logging.INFO if code is ExitCode.OK else logging.ERROR, reason)
@@ -280,7 +282,7 @@ class AgentCore:
     def _farewell(self, reason: str) -> None:
         if self._phase is Phase.READY:
             self._out.append(effects.Send(m.Bye(reason)))
-        self._stop(ExitCode.OK, "")
+        self._stop(self._code, "")
 
     # Each turn
 

@@ -81,22 +81,29 @@ class Programs:
         kept = {keep[at : at + 16] for at in range(0, len(keep), 16)}
         tables.frozen = False
         for member in tables.members.values():
-            if member.id in kept or member.id not in tables.hosted:
-                tables.thaw(member)
-            else:
-                member.reason = (
-                    member.reason or "killed: its host was away for longer than its lease"
-                )
-                self._out.append(effects.Kill(member.id, signal.SIGKILL))
-        for member in tables.members.values():
-            if member.ended is not None:
-                self._send(member.ended)
+            self._settle(member, member.id in kept)
         for message in tables.repeats:
             self._send(message)
         for member in tables.members.values():
             for stream, output in member.output.items():
                 for again in output.messages(member.id, member.program, stream):
                     self._send(again)
+        # Behind all that the member did before: the broker takes nothing of one that has ended.
+        for member in tables.members.values():
+            if member.ended is not None:
+                self._send(member.ended)
+
+    def _settle(self, member: Member, goes_on: bool) -> None:
+        tables = self._tables
+        if goes_on:
+            tables.thaw(member)
+        elif member.id in tables.hosted:
+            reason = "killed: its host was away for longer than its lease"
+            member.reason = member.reason or reason
+            self._out.append(effects.Kill(member.id, signal.SIGKILL))
+        elif member.phase != ENDED and not tables.repeats.is_asked(member.id, STARTED):
+            reason = "the broker was started anew, without the program in its log"
+            tables.tell(member, c.Ended(member.id, -signal.SIGKILL, reason))
 
     def refuse_all(self, reason: str) -> None:
         """Tell roots that the broker has nothing to do with their programs."""
@@ -194,10 +201,12 @@ class Programs:
         self._pass_on(member, message)
         self._tables.shown(self._tables.programs[member.program], message)
 
-    def _says_began(self, member: Member, _: c.Began) -> None:
-        """Pass on that a member runs; its pid is the one that the system gave."""
+    def _says_began(self, member: Member, message: c.Began) -> None:
+        """Pass on that a member runs."""
         if member.hosted and member.phase == STARTING:
             member.phase = RUNNING
+            # The server's word of the pid may still be on its way.
+            member.pid = member.pid or message.pid
             self._pass_on(member, c.Began(member.id, member.pid))
 
     def _bye(self, member: Member, _: m.Bye) -> None:
@@ -327,7 +336,13 @@ class Programs:
         member = self._tables.members.get(message.member)
         if member is None:
             return
-        self._count_output(member.program, -member.output[message.stream].taken(message.until))
+        output = member.output[message.stream]
+        freed = output.taken(message.until)
+        if not freed:
+            # The root lacks what comes behind: it was lost with a link.
+            for again in output.messages(member.id, member.program, message.stream):
+                self._send(again)
+        self._count_output(member.program, -freed)
         if member.phase == ENDED and member.ended is None and not member.output_waits:
             self._tables.forget(member)
 

@@ -39,6 +39,10 @@ class Repeats:
         self._unanswered[member, number] = self._place, message
         self._numbers.setdefault(member, set()).add(number)
 
+    def is_asked(self, member: bytes, number: int) -> bool:
+        """Return whether a message about a member waits for its answer."""
+        return (member, number) in self._unanswered
+
     def answered(self, member: bytes, number: int) -> bool:
         """Forget a message; return whether it was there."""
         if self._unanswered.pop((member, number), None) is None:
