@@ -44,12 +44,32 @@ if TYPE_CHECKING:
         current_process,
         parent_process,
     )
+    from manyhands.multiprocessing.queues import JoinableQueue, Queue, SimpleQueue
+    from manyhands.multiprocessing.synchronize import (
+        Barrier,
+        BoundedSemaphore,
+        Condition,
+        Event,
+        Lock,
+        RLock,
+        Semaphore,
+    )
 
 __all__ = [
     "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
     "BufferTooShort",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
     "Process",
     "ProcessError",
+    "Queue",
+    "RLock",
+    "Semaphore",
+    "SimpleQueue",
     "TimeoutError",
     "active_children",
     "allow_connection_pickling",
@@ -72,13 +92,25 @@ __all__ = [
 
 _CONTEXT = "manyhands.multiprocessing.context"
 _PROCESS = "manyhands.multiprocessing.process"
+_QUEUES = "manyhands.multiprocessing.queues"
 _STANDARD = "multiprocessing.context"
+_SYNCHRONIZE = "manyhands.multiprocessing.synchronize"
 # Where each name lives. They are imported when first asked for.
 _HOMES = {
     "AuthenticationError": _STANDARD,
+    "Barrier": _SYNCHRONIZE,
+    "BoundedSemaphore": _SYNCHRONIZE,
     "BufferTooShort": _STANDARD,
+    "Condition": _SYNCHRONIZE,
+    "Event": _SYNCHRONIZE,
+    "JoinableQueue": _QUEUES,
+    "Lock": _SYNCHRONIZE,
     "Process": _PROCESS,
     "ProcessError": _STANDARD,
+    "Queue": _QUEUES,
+    "RLock": _SYNCHRONIZE,
+    "Semaphore": _SYNCHRONIZE,
+    "SimpleQueue": _QUEUES,
     "TimeoutError": _STANDARD,
     "active_children": _PROCESS,
     "current_process": _PROCESS,
