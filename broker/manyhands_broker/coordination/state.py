@@ -95,4 +95,4 @@ class CoordinationState:
         root = self.members.get(program.root)
         if root is not None:
             line = text.encode("utf-8", "replace") + b"\n"
-            self.tell(root, ProcessOutput(program.id, root.id, 2, NOTE_AT, [line]))
+            self.tell(root, ProcessOutput(root.id, program.id, 2, NOTE_AT, [line]))
