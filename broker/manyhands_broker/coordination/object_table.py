@@ -115,6 +115,15 @@ class ObjectTable:
         self.heard[member.id] = member
         self._state.respond(member, response)
 
+    def confirm(self, member: Member, number: int) -> None:
+        """Let go of the item that came with an answer, if one did: the member has it."""
+        key = self.marked.get(member.id, {}).get(number)
+        if key is not None:
+            self.unmark(member.id, number)
+            shared = self.objects[key]
+            assert isinstance(shared.rules, QueueRules)
+            self.change(shared, shared.rules.confirm, [(member.id, number)])
+
     def unmark(self, member: bytes, number: int) -> None:
         """An item that was sent is confirmed, or taken back."""
         marked = self.marked.get(member)

@@ -109,17 +109,10 @@ class SyncObjects:
     def items_taken(self, member: Member, message: ItemsTaken, now: float) -> None:
         """Let go of items that a member has."""
         del now
-        table = self._table
         for number in message.numbers:
-            key = table.marked.get(member.id, {}).get(number)
-            if key is None:
-                continue
-            table.unmark(member.id, number)
-            member.answers.pop(number, None)
-            table.heard[member.id] = member
-            shared = table.objects[key]
-            assert isinstance(shared.rules, QueueRules)
-            table.change(shared, shared.rules.confirm, [(member.id, number)])
+            self._table.confirm(member, number)
+            if member.answers.pop(number, None) is not None:
+                self._table.heard[member.id] = member
 
     # What happens to members and programs
 
@@ -226,6 +219,7 @@ class SyncObjects:
         if settled not in member.answers:
             return
         for number in list(member.answers):
+            self._table.confirm(member, number)
             del member.answers[number]
             if number == settled:
                 break

@@ -7,6 +7,7 @@ and so do programs that reach for it.
 from __future__ import annotations
 
 import errno
+import sys
 import threading
 import warnings
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from manyhands_shared.protocol.messages.coordination import Response
 RECURSIVE_MUTEX, SEMAPHORE = range(2)
 SEM_VALUE_MAX = MAX_VALUE
 _TOO_MANY = "semaphore or lock released too many times"
+#: Modules between a program and this one.
+_INSIDE = ("manyhands.multiprocessing.", "multiprocessing.")
 _ABANDONED = (
     "the process that held this lock has died: what the lock protects may be half changed;"
     " `abandoned` stays true until the lock is released"
@@ -95,7 +98,7 @@ class SemLock(SharedObject):
         self.abandoned = bool(response.arguments[0])
         if self.abandoned:
             try:
-                warnings.warn(_ABANDONED, RuntimeWarning, stacklevel=4)
+                warnings.warn(_ABANDONED, RuntimeWarning, stacklevel=_levels_inside())
             except RuntimeWarning:
                 self._depth = 1
                 self.release()
@@ -194,3 +197,11 @@ class SemLock(SharedObject):
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def _levels_inside() -> int:
+    """Return how many frames there are to the one that uses the lock, that of `warnings.warn` first."""
+    levels, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INSIDE):
+        levels, frame = levels + 1, frame.f_back
+    return levels

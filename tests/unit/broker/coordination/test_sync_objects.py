@@ -145,6 +145,15 @@ def test_an_item_is_gone_when_its_agent_has_said_that_it_arrived() -> None:
     assert world.responses[third][0].bodies == world.responses[second][0].bodies == [b"2"]
 
 
+def test_an_item_is_gone_when_its_member_has_a_later_answer() -> None:
+    world = world_with(Kind.QUEUE, 0)
+    world.ask(A, Operation.PUT, KEY, False, None, bodies=[b"1", b"2"], quiet=True)
+    world.settled[B] = get(world, B)[1]
+    world.ask(B, Operation.SYNC, bytes(16))
+    world.end(B, by_signal=True)
+    assert world.responses[get(world, C)][0].bodies == [b"2"]
+
+
 def test_items_that_did_not_arrive_come_again_in_their_order() -> None:
     world = world_with(Kind.QUEUE, 0)
     world.ask(A, Operation.PUT, KEY, False, None, bodies=[b"1", b"2", b"3"], quiet=True)

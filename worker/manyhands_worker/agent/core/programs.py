@@ -56,7 +56,6 @@ class Programs:
             c.Withdraw: self._withdraw,
             c.Began: self._says_began,
             c.Signal: self._pass_on,
-            c.ItemsTaken: self._pass_on,
             c.OutputTaken: self._take_output,
             c.ExitAcknowledged: self._take_exit,
             m.Bye: self._bye,
@@ -179,6 +178,7 @@ class Programs:
             self._out.append(effects.CloseDescriptors(event.descriptors))
 
     def _ask(self, member: Member, message: c.Request) -> None:
+        self._tables.receipts.settled(member.id, message.settled)
         if message.quiet:
             self._tables.repeats.tell(message)
         else:
@@ -357,4 +357,7 @@ class Programs:
 
     def _respond(self, message: c.Response) -> None:
         if self._tables.repeats.answered(message.member, message.number):
-            self._tables.tell(self._tables.members.get(message.member), message)
+            member = self._tables.members.get(message.member)
+            self._tables.tell(member, message)
+            if message.bodies and member is not None and member.channel is not None:
+                self._tables.receipts.note(member.id, message.number, self._tables.now)

@@ -12,6 +12,7 @@ from manyhands_shared.protocol.messages import coordination as c
 from manyhands_shared.protocol.messages.coordination import ENDED, MemberState
 from manyhands_worker.agent.core import effects
 from manyhands_worker.agent.core.model import NOBODY, HostProgram, Member, PendingStart
+from manyhands_worker.agent.core.receipts import Receipts
 from manyhands_worker.agent.core.repeats import Repeats
 
 #: How long an id is remembered whose end the broker has taken, so that no second process gets it.
@@ -33,6 +34,7 @@ class Tables:
     def __init__(self, out: list[effects.Effect], send: Callable[[m.Message], None]) -> None:
         self.now = 0.0
         self.repeats = Repeats()
+        self.receipts = Receipts()
         self.programs: dict[bytes, HostProgram] = {}
         self.members: dict[bytes, Member] = {}
         self.by_channel: dict[int, bytes] = {}
@@ -64,6 +66,7 @@ class Tables:
         """When `tick` has something to do."""
         times = [one.kill_at for one in self.programs.values()]
         times += [next(iter(one.values()), None) for one in (self._lingering, self._remembered)]
+        times.append(self.receipts.deadline)
         return min((at for at in times if at is not None), default=None)
 
     def states(self) -> list[MemberState]:
@@ -150,6 +153,8 @@ class Tables:
         member.ended = c.Ended(member.id, max(-255, min(255, code)), reason[: m.EVENT_CHARS])
         self.hosted.discard(member.id)
         self.repeats.forget(member.id)
+        if (receipt := self.receipts.take(member.id)) is not None:
+            self.confirm(receipt)
         self._send(member.ended)
         self.orphan_children(member.id)
         for name in list(member.started):
@@ -253,8 +258,15 @@ class Tables:
         if descriptors:
             self._out.append(effects.CloseDescriptors(descriptors))
 
+    def confirm(self, receipt: c.ItemsTaken) -> None:
+        """Tell the broker which items a member has."""
+        self.repeats.tell(receipt)
+        self._send(receipt)
+
     def tick(self) -> None:
         """Kill what has not ended in time, and forget what is old."""
+        for receipt in self.receipts.due(self.now):
+            self.confirm(receipt)
         for program in self.programs.values():
             if program.kill_at is not None and self.now >= program.kill_at:
                 program.kill_at = None

@@ -1,0 +1,75 @@
+"""Programs of several processes: two hosts on one machine, and scripts that run as roots."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cluster.bench import Bench, joined
+from harness.cluster.parts import Broker
+
+#: How long a program may take.
+PROGRAM_SECONDS = 60.0
+
+
+class TwoHosts:
+    """A broker that outlives its process, a node on the root's host, and one on another."""
+
+    def __init__(self, bench: Bench, **broker: Any) -> None:
+        self.folder = bench.folder
+        self.broker: Broker = bench.broker(
+            coordination_dir=str(bench.folder / "coordination"), **broker
+        )
+        bench.node(self.broker.address, "a", slots=2)
+        other = ("env", "MANYHANDS_TEST_HOST=b")
+        bench.node(self.broker.address, "b", slots=2, prefix=other)
+        joined(bench.client(self.broker.address), 2)
+
+    def start(self, source: str, *arguments: object) -> subprocess.Popen[str]:
+        """Start a script as the root of a program."""
+        script = self.folder / "program.py"
+        script.write_text(source)
+        return start_root([str(script), *map(str, arguments)], self.broker.address)
+
+    def run(self, source: str, *arguments: object) -> str:
+        """Run a script as the root of a program to its end; return what it printed."""
+        return finished(self.start(source, *arguments))
+
+
+def start_root(command: Sequence[str], address: str | None) -> subprocess.Popen[str]:
+    """Start a script; without an address it has a cluster of its own."""
+    path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    environment = {**os.environ, "PYTHONPATH": path}
+    if address is not None:
+        environment["MANYHANDS_BROKER"] = address
+    return subprocess.Popen(
+        [sys.executable, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def finished(root: subprocess.Popen[str]) -> str:
+    """Wait for a program's end, in which nothing failed; return what it printed."""
+    try:
+        out, err = root.communicate(timeout=PROGRAM_SECONDS)
+    finally:
+        root.kill()
+        root.wait()
+    assert (err, root.returncode) == ("", 0), f"{out}\n{err}"
+    return out
+
+
+@pytest.fixture
+def two_hosts(bench: Bench) -> TwoHosts:
+    """Two hosts and a broker."""
+    return TwoHosts(bench)
