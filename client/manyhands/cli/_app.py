@@ -28,12 +28,13 @@ VERBS = {
     "wait": ("wait", "Wait until jobs are over."),
     "results": ("results", "Write the results of a job."),
     "logs": ("logs", "Print what a job's tasks printed."),
-    "why": ("why", "Say what a job waits for."),
+    "why": ("why", "Say what a job or a process waits for."),
     "pause": ("pause", "Hold jobs back."),
     "resume": ("resume", "Go on with paused jobs."),
     "retry": ("retry", "Submit the failed tasks of a job again."),
     "forget": ("forget", "Delete jobs that are over."),
     "nodes": ("nodes", "List nodes."),
+    "ps": ("ps", "List the processes of programs."),
     "drain": ("drain", "Have nodes finish what they run, and leave."),
     "backup": ("backup", "Copy the broker's journal while it is in use."),
     "cancel": ("cancel", "Cancel jobs."),
@@ -46,7 +47,7 @@ VERBS = {
 #: Verbs that talk to a broker: table [client] of the configuration file is for all of them.
 CLIENT_VERBS = (
     *("run", "map", "submit", "jobs", "show", "wait", "results", "logs", "why"),
-    *("pause", "resume", "retry", "forget", "nodes", "drain", "backup", "cancel"),
+    *("pause", "resume", "retry", "forget", "nodes", "ps", "drain", "backup", "cancel"),
     *("health", "loadtest"),
 )
 

@@ -1,0 +1,36 @@
+"""Programs of several processes, on one host and on two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.programs import Hosts, Run, Script
+
+#: Where a program runs: on a cluster of its own; beside a node of two; on a host without a node.
+PLACES = ("own", "beside", "apart")
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    """Two hosts with a node each."""
+    started = Hosts(tmp_path_factory.mktemp("hosts"))
+    yield started
+    started.close()
+
+
+@pytest.fixture(params=PLACES)
+def run(request: pytest.FixtureRequest, hosts: Hosts, tmp_path: Path) -> Run:
+    """Run a script in each of the places."""
+    if request.param == "own":
+        return lambda text: Script(tmp_path, text)
+    host = "a" if request.param == "beside" else ""
+    return lambda text: Script(tmp_path, text, address=hosts.broker.address, host=host)
+
+
+@pytest.fixture
+def apart(hosts: Hosts, tmp_path: Path) -> Run:
+    """Run a script on a host without a node, with two others."""
+    return lambda text: Script(tmp_path, text, address=hosts.broker.address)

@@ -1,0 +1,224 @@
+"""How programs and their parts come to their ends: nothing is left, and everybody is told."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from harness.processes import eventually
+from harness.programs import Hosts, Script
+
+#: Of the broker, so that what waits for them takes moments.
+QUICK = {"lease": 2.0, "session_grace": 4.0}
+PROGRAM = """
+    def work(number, seconds):
+        if number == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("began", number, flush=True)
+        time.sleep(seconds)
+        print("done", number, flush=True)
+
+    if __name__ == "__main__":
+        processes = [mp.Process(target=work, args=(n, SECONDS)) for n in range(4)]
+        mp.start_all(processes)
+        print("PIDS", *(p.pid for p in processes), flush=True)
+        print("HOSTS", *(p.host for p in processes), flush=True)
+        for process in processes:
+            process.join()
+        print("CODES", *(p.exitcode for p in processes), flush=True)
+"""
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
+    """Two hosts whose parts a test may kill."""
+    options: dict[str, Any] = dict(QUICK)
+    if getattr(request, "param", "") == "log":
+        options["coordination_dir"] = str(tmp_path / "log")
+    started = Hosts(tmp_path, **options)
+    yield started
+    started.close()
+
+
+class Running:
+    """The program above, with all its processes begun."""
+
+    def __init__(self, hosts: Hosts, host: str, seconds: float) -> None:
+        text = PROGRAM.replace("SECONDS", str(seconds))
+        address = hosts.broker.address
+        self.script = Script(hosts.folder, text, address=address, host=host)
+        self.members = [psutil.Process(int(pid)) for pid in self.script.until("PIDS").split()]
+        self.places = self.script.until("HOSTS").split()
+
+    @property
+    def alive(self) -> int:
+        """How many of its processes run."""
+        return sum(one.is_running() and one.status() != "zombie" for one in self.members)
+
+    def codes(self) -> str:
+        """What the root says of their ends."""
+        return self.script.until("CODES")
+
+
+def agent_of(running: Running, host: str) -> psutil.Process:
+    """The host agent that has started the processes there."""
+    member = running.members[running.places.index(host)]
+    server = member.parent()
+    assert server is not None
+    agent = server.parent()
+    assert agent is not None
+    return agent
+
+
+@pytest.mark.parametrize("host", ["", "a"])
+def test_the_root_is_killed(hosts: Hosts, host: str) -> None:
+    running = Running(hosts, host, 600)
+    began = time.monotonic()
+    running.script.kill()
+    eventually(lambda: not running.alive, 20, what="its processes ended")
+    # One of them ignores SIGTERM.
+    assert time.monotonic() - began < 12
+
+
+def test_the_root_exits_without_a_word(hosts: Hosts) -> None:
+    script = Script(
+        hosts.folder,
+        """
+        def work():
+            print("PID", os.getpid(), flush=True)
+            time.sleep(600)
+
+        if __name__ == "__main__":
+            mp.Process(target=work).start()
+            time.sleep(0.2)
+            os._exit(3)
+        """,
+        address=hosts.broker.address,
+    )
+    member = psutil.Process(int(script.until("PID")))
+    assert script.finish()[0] == 3
+    eventually(lambda: not member.is_running(), what="it ended")
+
+
+@pytest.mark.parametrize("host", ["", "a"])
+def test_an_interrupt_ends_all(hosts: Hosts, host: str) -> None:
+    running = Running(hosts, host, 600)
+    running.script.process.send_signal(signal.SIGINT)
+    code, err = running.script.finish()
+    assert code == 1
+    assert err.count("KeyboardInterrupt") == 5
+    assert not running.alive
+
+
+@pytest.mark.parametrize("host", ["", "a"])
+def test_a_host_agent_is_killed(hosts: Hosts, host: str) -> None:
+    running = Running(hosts, host, 3)
+    agent_of(running, "a").kill()
+    assert running.codes() == "-9 0 -9 0"
+    code, err = running.script.finish()
+    assert code == 0
+    assert err.splitlines() == [
+        f"manyhands: Process-{number}: the host agent died of SIGKILL (9)" for number in (1, 3)
+    ]
+    assert not running.alive
+    # Another one takes its place.
+    again = Running(hosts, host, 0)
+    assert again.codes() == "0 0 0 0"
+    assert again.script.finish() == (0, "")
+
+
+def test_what_starts_members_is_killed(hosts: Hosts) -> None:
+    running = Running(hosts, "", 3)
+    server = running.members[running.places.index("a")].parent()
+    assert server is not None
+    server.kill()
+    assert running.codes() == "-9 0 -9 0"
+    code, err = running.script.finish()
+    assert code == 0
+    assert "Process-1: the process that starts members has died" in err
+    again = Running(hosts, "", 0)
+    assert again.codes() == "0 0 0 0"
+    assert again.script.finish() == (0, "")
+
+
+@pytest.mark.parametrize("host", ["", "a"])
+def test_a_node_is_killed(hosts: Hosts, host: str) -> None:
+    running = Running(hosts, host, 5)
+    hosts.nodes["a"].kill()
+    eventually(lambda: running.alive == 2, what="its members ended with it")
+    assert running.codes() == "-9 0 -9 0"
+    code, err = running.script.finish()
+    assert code == 0
+    assert "Process-1: its host was not heard of for a lease" in err
+
+
+@pytest.mark.parametrize("hosts", ["log"], indirect=True)
+@pytest.mark.parametrize("host", ["", "a"])
+def test_the_broker_is_killed_and_comes_back(hosts: Hosts, host: str) -> None:
+    running = Running(hosts, host, 3)
+    hosts.broker.kill()
+    hosts.broker.start()
+    assert running.codes() == "0 0 0 0"
+    assert running.script.finish() == (0, "")
+    assert [line for line in running.script.lines if line.startswith("done")].__len__() == 4
+
+
+@pytest.mark.parametrize("host", ["", "a"])
+def test_the_broker_comes_back_without_its_log(hosts: Hosts, host: str) -> None:
+    running = Running(hosts, host, 600)
+    hosts.broker.kill()
+    hosts.broker.start()
+    assert running.codes() == "-9 -9 -9 -9"
+    code, err = running.script.finish()
+    assert code == 0
+    assert err == (
+        "manyhands: the program has ended: the broker was started anew, without the program in its "
+        "log\n"
+    )
+    eventually(lambda: not running.alive, what="its processes ended")
+
+
+def test_a_node_that_is_drained_waits_for_members(hosts: Hosts) -> None:
+    running = Running(hosts, "", 2)
+    hosts.nodes["a"].signal(signal.SIGTERM)
+    assert running.codes() == "0 0 0 0"
+    assert running.script.finish() == (0, "")
+    node = hosts.nodes["a"].process
+    assert node is not None
+    assert node.wait(20) == 0
+
+
+def test_a_node_that_is_told_twice_does_not_wait(hosts: Hosts) -> None:
+    running = Running(hosts, "", 600)
+    for _ in range(2):
+        hosts.nodes["a"].signal(signal.SIGTERM)
+        eventually(lambda: hosts.nodes["a"].alive, what="it has taken the first")
+        time.sleep(0.3)
+    node = hosts.nodes["a"].process
+    assert node is not None
+    node.wait(20)
+    eventually(lambda: running.alive == 2, what="its members ended")
+    running.script.kill()
+    eventually(lambda: not running.alive, what="all ended")
+
+
+def test_members_are_listed(hosts: Hosts) -> None:
+    from manyhands import Client
+
+    running = Running(hosts, "a", 600)
+    with Client(hosts.broker.address) as client:
+        listed = client.query("ps")
+    assert [(one["name"], one["node"], one["state"]) for one in listed] == [
+        ("MainProcess", "a", "running"),
+        *((f"Process-{n + 1}", running.places[n], "running") for n in range(4)),
+    ]
+    assert [one["pid"] for one in listed[1:]] == [one.pid for one in running.members]
+    assert {one["program_name"] for one in listed} == {"script.py"}
+    running.script.kill()
+    eventually(lambda: not running.alive, what="all ended")

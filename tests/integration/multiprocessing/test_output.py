@@ -1,0 +1,109 @@
+"""What processes print is there as on one terminal."""
+
+from __future__ import annotations
+
+from harness.programs import Run
+
+
+def test_lines_are_whole_and_in_order(run: Run) -> None:
+    script = run("""
+        def work(number):
+            for line in range(200):
+                print(f"{number}:{line}", "x" * (line * 7 % 90), "end")
+
+        if __name__ == "__main__":
+            processes = [mp.Process(target=work, args=(n,)) for n in range(4)]
+            mp.start_all(processes)
+            for process in processes:
+                process.join()
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert len(script.lines) == 800
+    for number in range(4):
+        mine = [line for line in script.lines if line.startswith(f"{number}:")]
+        assert mine == [f"{number}:{line} {'x' * (line * 7 % 90)} end" for line in range(200)]
+
+
+def test_output_is_there_before_join_returns(run: Run) -> None:
+    script = run("""
+        def work(number):
+            print("line", number)
+            sys.stdout.write("no end of line")
+            sys.stderr.write("an error\\n")
+
+        if __name__ == "__main__":
+            for number in range(10):
+                process = mp.Process(target=work, args=(number,))
+                process.start()
+                process.join()
+                print("!")
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == [
+        text for number in range(10) for text in (f"line {number}", "no end of line!")
+    ]
+    assert err == "an error\n" * 10
+
+
+def test_a_lot_of_output_waits_for_the_root(apart: Run) -> None:
+    script = apart("""
+        def work():
+            for number in range(100_000):
+                print(number, "y" * 100)
+
+        if __name__ == "__main__":
+            process = mp.Process(target=work)
+            process.start()
+            process.join()
+            print("last")
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert len(script.lines) == 100_001
+    assert script.lines[-1] == "last"
+    assert script.lines[:-1] == [f"{number} {'y' * 100}" for number in range(100_000)]
+
+
+def test_a_replaced_stream_gets_what_others_print(apart: Run) -> None:
+    script = apart("""
+        import io
+
+        if __name__ == "__main__":
+            usual, sys.stdout = sys.stdout, io.StringIO()
+            process = mp.Process(target=print, args=("caught",))
+            process.start()
+            process.join()
+            usual.write(repr(sys.stdout.getvalue()) + "\\n")
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["'caught\\n'"]
+
+
+def test_what_is_printed_comes_before_what_it_causes(run: Run) -> None:
+    script = run("""
+        def second(event):
+            event.wait()
+            print("second")
+
+        def first(event):
+            print("first")
+            event.set()
+
+        if __name__ == "__main__":
+            for _ in range(20):
+                event = mp.Event()
+                processes = [mp.Process(target=f, args=(event,)) for f in (second, first)]
+                mp.start_all(processes)
+                event.wait()
+                print("root")
+                for process in processes:
+                    process.join()
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    for at in range(0, 60, 3):
+        assert script.lines[at] == "first", script.lines
+        assert sorted(script.lines[at : at + 3]) == ["first", "root", "second"]
