@@ -128,7 +128,7 @@ def test_a_host_agent_is_killed(hosts: Hosts, host: str) -> None:
     ]
     assert not running.alive
     # Another one takes its place.
-    again = Running(hosts, host, 0)
+    again = Running(hosts, host, 0.5)
     assert again.codes() == "0 0 0 0"
     assert again.script.finish() == (0, "")
 
@@ -142,7 +142,7 @@ def test_what_starts_members_is_killed(hosts: Hosts) -> None:
     code, err = running.script.finish()
     assert code == 0
     assert "Process-1: the process that starts members has died" in err
-    again = Running(hosts, "", 0)
+    again = Running(hosts, "", 0.5)
     assert again.codes() == "0 0 0 0"
     assert again.script.finish() == (0, "")
 
@@ -166,7 +166,7 @@ def test_the_broker_is_killed_and_comes_back(hosts: Hosts, host: str) -> None:
     hosts.broker.start()
     assert running.codes() == "0 0 0 0"
     assert running.script.finish() == (0, "")
-    assert [line for line in running.script.lines if line.startswith("done")].__len__() == 4
+    assert sum(line.startswith("done") for line in running.script.lines) == 4
 
 
 @pytest.mark.parametrize("host", ["", "a"])
