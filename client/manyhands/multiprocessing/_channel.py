@@ -3,8 +3,8 @@
 Callers send from their own threads. One thread, started when it is first needed, receives: it wakes
 callers whose response has come, and hands everything else to the program.
 
-When the agent dies, a root gets a channel to another one. What the broker may not have is said again
-then, in the old order: requests without a response, and quiet ones sent since the last response.
+When the agent dies, a root gets a channel to another one. Then it says again what the broker may not
+have, in the old order: requests without a response, and quiet ones sent since the last response.
 """
 
 from __future__ import annotations

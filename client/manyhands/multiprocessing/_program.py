@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from manyhands.multiprocessing._channel import Channel
 from manyhands.multiprocessing._printing import Printer
@@ -32,13 +32,31 @@ from manyhands_shared.protocol.messages.coordination import Program as ProgramMe
 
 if TYPE_CHECKING:
     from manyhands.multiprocessing._cluster import Cluster
-    from manyhands.multiprocessing._popen import Popen
 
 _WELCOME_SECONDS = 30.0
 #: How long a root looks for another agent when its own has died, and how often.
 _RECONNECT_SECONDS, _RETRY_SECONDS = 30.0, 0.2
 #: Standard output and error, which go along to the agent.
 _STREAMS = (1, 2)
+
+
+class Child(Protocol):
+    """A process that was started here: it is told what becomes of it, on the channel's thread."""
+
+    id: bytes
+    name: str
+
+    def placed(self, node: str) -> None:
+        """It will run there."""
+
+    def refused(self, error: str) -> None:
+        """It will not run."""
+
+    def began(self, pid: int) -> None:
+        """It runs."""
+
+    def ended(self, code: int) -> None:
+        """It has ended."""
 
 
 class Program:
@@ -61,7 +79,7 @@ class Program:
         self.channel = Channel(member, stream, self, repeats=cluster is not None)
         self._cluster = cluster
         self._printer = Printer()
-        self._children: dict[bytes, Popen] = {}
+        self._children: dict[bytes, Child] = {}
         self._placed = threading.Event()
         self._error = ""
         #: Whether this process has said goodbye.
@@ -80,7 +98,7 @@ class Program:
 
     def start(
         self,
-        child: Popen,
+        child: Child,
         options: dict[str, Any],
         carries: bytes,
         bodies: Sequence[Payload],

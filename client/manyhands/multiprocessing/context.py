@@ -1,6 +1,6 @@
 """Contexts, start methods, and other small things of `multiprocessing`.
 
-Every start method of the standard library is accepted, and all mean the same: a process has what
+Every start method of the standard library is accepted, and all mean the same. A process has what
 travels with it, as with *spawn*, and globals as they were when it was started.
 """
 
