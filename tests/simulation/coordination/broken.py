@@ -1,0 +1,49 @@
+"""Deliberate faults of the software, to prove that the simulator would notice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from manyhands_broker.coordination.coordinator import Coordinator
+
+HARMS = (
+    "answers before the log",  # see `Broker._perform`
+    "a second start is obeyed",  # see `Agent._start`
+    "leases are ignored",  # see `Agent._check_lease`
+    "no undo of a late grant",
+    "a lost link takes the processes",
+    "an end is told once",
+)
+
+
+def harm_coordinator(harm: str, coordinator: Coordinator) -> None:
+    """Do it to a coordinator."""
+    objects: Any = coordinator.objects
+    agents: Any = coordinator._agents
+    if harm == "no undo of a late grant":
+        withdraw = objects.withdraw
+
+        def withdraw_waiting(member: Any, message: Any, now: float) -> None:
+            if message.number in member.waiting:
+                withdraw(member, message, now)
+
+        objects.withdraw = withdraw_waiting
+    elif harm == "a lost link takes the processes":
+        link_closed = agents.link_closed
+
+        def expire_at_once(agent: Any, now: float) -> None:
+            link_closed(agent, now)
+            if coordinator.state.agents.get(agent.id) is agent:
+                agents._expire(agent, now)
+
+        agents.link_closed = expire_at_once
+    elif harm == "an end is told once":
+        lifecycle: Any = coordinator._lifecycle
+        catch_up = lifecycle.catch_up
+
+        def forget_ends(agent: Any, member: Any) -> None:
+            children, member.children = member.children, {}
+            catch_up(agent, member)
+            member.children = children
+
+        lifecycle.catch_up = forget_ends

@@ -1,0 +1,321 @@
+"""Processes of the program: each works off a script of locks and queues; the root starts the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.messages import coordination as c
+
+if TYPE_CHECKING:
+    from simulation.coordination.host import Agent, Host
+    from simulation.coordination.world import World
+
+LOCKS = (b"lock-1".ljust(16, b"-"), b"lock-2".ljust(16, b"-"))
+QUEUE = b"queue".ljust(16, b"-")
+
+
+class Member:
+    """A process that asks and waits."""
+
+    is_root = False
+
+    def __init__(self, world: World, member_id: bytes, agent: Agent | None) -> None:
+        from simulation.coordination.world import PROGRAM  # noqa: PLC0415 - it imports this
+
+        self._world = world
+        self.id = member_id
+        self.program = PROGRAM
+        self.agent = agent
+        self.alive = True
+        self.began = False
+        self.pid = int.from_bytes(member_id, "big") & 0xFFFF
+        self._number = 0
+        self._settled = 0
+        self._waiting: dict[int, Callable[[c.Response | None], None]] = {}
+        self._later: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__.lower()} {self.pid}"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs at present: it is neither dead nor stopped."""
+        agent = self.agent
+        if not self.alive:
+            return False
+        if agent is None:
+            return self.is_root
+        return agent.host.runs and (self.is_root or not agent.frozen)
+
+    def step(self, delay: float, call: Callable[[], None]) -> None:
+        """Do something a little later, as soon as it runs then."""
+
+        def now() -> None:
+            if not self.alive:
+                return
+            if self.runs:
+                call()
+            elif self.agent is not None and not self.agent.host.runs:
+                self.agent.when_running(now)
+            else:
+                self._later.append(now)
+
+        self._world.after(delay, now)
+
+    def thaw(self) -> None:
+        """It runs again."""
+        later, self._later = self._later, []
+        for call in later:
+            call()
+
+    def ask(
+        self,
+        operation: Operation,
+        key: bytes,
+        arguments: list[Any],
+        then: Callable[[c.Response | None], None],
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Ask, and go on with the answer; at its time-out it gives up, and goes on with `None`."""
+        self._number += 1
+        number = self._number
+        self._waiting[number] = then
+        self._relay(
+            c.Request(
+                self.id, number, self._settled, key, operation, False, arguments, []
+            ),
+            answered=True,
+        )
+        if timeout is not None:
+            self.step(timeout, lambda: self._give_up(number, key))
+
+    def tell(self, operation: Operation, key: bytes, arguments: list[Any], body: bytes = b"") -> None:
+        """Have something done without an answer."""
+        self._number += 1
+        bodies = [body] if body else []
+        self._relay(
+            c.Request(self.id, self._number, self._settled, key, operation, True, arguments, list(bodies))
+        )
+
+    def _relay(self, message: m.Message, *, answered: bool = False) -> None:
+        if self.agent is not None:
+            self.agent.relay(message, answered=answered)
+
+    def _give_up(self, number: int, key: bytes) -> None:
+        then = self._waiting.pop(number, None)
+        if then is not None:
+            self._world.tell(self, "gives up {}", number)
+            if self.agent is not None:
+                self.agent.given_up(self.id, number)
+            self._relay(c.Withdraw(self.id, number, key))
+            then(None)
+
+    def hear(self, message: m.Message) -> None:
+        """Its agent has something for it."""
+        self.step(0.0, lambda: self._take(message))
+
+    def _take(self, message: m.Message) -> None:
+        if isinstance(message, c.Response):
+            self._settled = message.number
+            then = self._waiting.pop(message.number, None)
+            if then is not None:
+                if message.bodies:
+                    self._relay(c.ItemsTaken(self.id, [message.number]))
+                then(message)
+
+    def die(self, code: int) -> None:
+        """It ends, by itself or by a signal."""
+        if not self.alive:
+            return
+        self._world.tell(self, "ends with {}", code)
+        self.alive = False
+        self._world.checker.died(self, killed=code < 0)
+        if self.agent is not None:
+            self.agent.ended(self, code)
+
+    def lost_agent(self) -> None:
+        """Its agent is gone."""
+        self.alive = False
+        self._world.checker.died(self, killed=True)
+
+
+class Process(Member):
+    """A started process, and its script."""
+
+    def __init__(self, world: World, agent: Agent, start: c.Start) -> None:
+        super().__init__(world, start.member, agent)
+        self._script = list(start.options["script"])
+
+    def begin(self) -> None:
+        """Say that it runs, and work."""
+        if not self.alive or self.agent is None:
+            return
+        self.began = True
+        self.agent.relay(c.Began(self.id, self.pid))
+        self._next()
+
+    def _next(self) -> None:
+        if not self._script:
+            self.step(0.0, lambda: self.die(0))
+            return
+        what, seconds, which = self._script.pop(0)
+        match what:
+            case "lock":
+                key = LOCKS[which]
+                timeout = seconds if seconds < 1.0 else None
+                self.ask(
+                    Operation.ACQUIRE,
+                    key,
+                    [True, None, 0],
+                    lambda answer: self._locked(key, answer, seconds),
+                    timeout=timeout,
+                )
+            case "put":
+                self.step(seconds / 10, lambda: self._put())
+            case _:
+                self.ask(Operation.GET, QUEUE, [True, None], self._got, timeout=seconds)
+
+    def _locked(self, key: bytes, answer: c.Response | None, seconds: float) -> None:
+        if answer is None:
+            self._next()
+            return
+        assert answer.outcome in (Outcome.OK, Outcome.GONE), f"{self}: the lock says {answer}"
+        if answer.outcome == Outcome.GONE:
+            self.die(1)
+            return
+        self._world.checker.acquired(self, key, answer.epoch)
+        self.step(min(seconds, 2.0) / 4, lambda: self._unlock(key))
+
+    def _unlock(self, key: bytes) -> None:
+        self._world.checker.released(self, key)
+        self.tell(Operation.RELEASE, key, [])
+        self.step(0.01, self._next)
+
+    def _put(self) -> None:
+        item = self._world.new_id()
+        self._world.checker.put(self, item)
+        self.tell(Operation.PUT, QUEUE, [False, None], item)
+        self._next()
+
+    def _got(self, answer: c.Response | None) -> None:
+        if answer is not None and answer.outcome == Outcome.OK:
+            self._world.checker.got(self, bytes(answer.bodies[0]))  # type: ignore[arg-type]
+        self.step(0.01, self._next)
+
+
+class Root(Member):
+    """The program's first process: it makes the objects, starts processes, waits for them, and ends."""
+
+    is_root = True
+
+    def __init__(self, world: World, host: Host) -> None:
+        super().__init__(world, world.new_id(), None)
+        self._host = host
+        self.over = False
+        self.expected: dict[bytes, int | None] = {}
+        self._to_start = world.random.randint(2, 6)
+        self._registered = False
+
+    def begin(self) -> None:
+        """Reach the agent of its host, over and over if it dies."""
+        self.began = True
+        self._attach()
+
+    def _attach(self) -> None:
+        if not self.alive:
+            return
+        self._host.agent_wanted()
+        agent = self._host.agent
+        if agent is None or not agent.alive:
+            self._world.after(0.3, self._attach)
+            return
+        self.agent = agent
+        agent.members[self.id] = self
+        self._say_program()
+
+    def _say_program(self) -> None:
+        """Say it until it is answered: nothing else repeats it."""
+        from simulation.coordination.world import MEMBER_KEY  # noqa: PLC0415 - it imports this
+
+        if not self.alive or self.agent is None or self._registered:
+            return
+        self.agent.send(c.Program(self.program, self.id, self._host.name, MEMBER_KEY, {}))
+        self._world.after(0.5, self._say_program)
+
+    def lost_agent(self) -> None:
+        """Its agent died; it lives on and looks for the next."""
+        if self._host.up:
+            self.agent, self._registered = None, False
+            self._waiting.clear()
+            self._world.after(0.3, self._attach)
+
+    def _take(self, message: m.Message) -> None:
+        match message:
+            case c.Placed(member, _, _, error) if member == self.id:
+                if not error and not self._registered:
+                    self._registered = True
+                    self._make_objects()
+            case c.Placed(member, _, _, error) if error and member in self.expected:
+                self._ended(member, 1)
+            case c.Ended(member, code, _) if member in self.expected:
+                self._relay(c.ExitAcknowledged(member))
+                self._ended(member, code)
+            case _:
+                super()._take(message)
+
+    def _make_objects(self) -> None:
+        for key in LOCKS:
+            self.tell(Operation.CREATE, key, [int(Kind.LOCK), [], ""])
+        self.tell(Operation.CREATE, QUEUE, [int(Kind.QUEUE), [0], ""])
+        for member, code in self.expected.items():
+            if code is None:
+                self._start(member)
+        self.step(0.1, self._start_one)
+
+    def _start_one(self) -> None:
+        if self._to_start and self.agent is not None:
+            self._to_start -= 1
+            member = self._world.new_id()
+            self.expected[member] = None
+            self._start(member)
+            self.step(self._world.random.random() * 4.0, self._start_one)
+
+    def _start(self, member: bytes) -> None:
+        random = self._world.random
+        kinds = ("lock", "lock", "lock", "put", "get")
+        script = [
+            [random.choice(kinds), random.choice((0.05, 0.5, 2.0, 4.0)), random.randrange(2)]
+            for _ in range(random.randint(1, 12))
+        ]
+        options = {"name": "p", "script": script}
+        self._relay(c.Start(member, self.id, self.program, options, b"", [b"work"]))
+
+    def _ended(self, member: bytes, code: int) -> None:
+        if self.expected.get(member) is None:
+            self.expected[member] = code
+            self._world.tell(self, "knows that {} ended with {}", member[-1], code)
+        if not self._to_start and None not in self.expected.values():
+            self._drain()
+
+    def _drain(self) -> None:
+        """Take what is left in the queue; then end."""
+        if self.over or not self.alive:
+            return
+        self.ask(Operation.GET, QUEUE, [False, None], self._drained)
+
+    def _drained(self, answer: c.Response | None) -> None:
+        if answer is not None and answer.outcome == Outcome.OK:
+            self._world.checker.got(self, bytes(answer.bodies[0]))  # type: ignore[arg-type]
+            self._drain()
+        else:
+            self._world.checker.drained = True
+            self.die(0)
+
+    def die(self, code: int) -> None:
+        """It ends, and the program with it."""
+        super().die(code)
+        self.over = True
