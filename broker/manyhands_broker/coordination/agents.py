@@ -24,10 +24,12 @@ from manyhands_shared.coordination.identity import NO_ID
 from manyhands_shared.protocol.messages import PROTOCOL_VERSION, Ping, Refused, Renew
 from manyhands_shared.protocol.messages import Lease as LeaseMessage
 from manyhands_shared.protocol.messages.coordination import (
+    ENDED,
     RUNNING,
     AgentEnded,
     AgentHello,
     AgentWelcome,
+    Ended,
 )
 
 _Rival = tuple[bytes, AgentHello, Identity]
@@ -45,6 +47,7 @@ class Agents:
         self._lifecycle = lifecycle
         #: Hellos for a host that has an agent, until that one has proved dead or alive.
         self._rivals: dict[str, _Rival] = {}
+        lifecycle.agent_gone = self._drop
 
     # Coming in
 
@@ -86,6 +89,12 @@ class Agents:
             b"".join(member.id for member in keep),
         )
         state.send(peer, welcome)
+        kept = {member.id for member in keep}
+        for one in hello.members:
+            if one.parent == NO_ID and one.phase != ENDED and one.member not in kept:
+                # A root, or a pool's child: the agent has not started it, and does not kill it.
+                gone = "its program has ended, or was lost with the broker's machine"
+                state.send(peer, Ended(one.member, LOST, gone))
         for member in list(agent.members):
             self._lifecycle.catch_up(agent, member)
 
@@ -307,13 +316,20 @@ class Agents:
                 self._lifecycle.end(member, LOST, reason, host_lost=True)
         if not agent.members:
             self._drop(agent)
-        rival = self._rivals.pop(agent.host, None)
-        if rival is not None:
-            self.hello(*rival, now)
+        self._admit_rival(agent.host)
 
     def _drop(self, agent: Agent) -> None:
         """Forget an agent, and let another in that waits for its place."""
-        self._lifecycle.drop_agent(agent)
-        rival = self._rivals.pop(agent.host, None)
+        state = self._state
+        if state.agents.pop(agent.id, None) is None:
+            return
+        state.agents_by_key[agent.who.key] -= 1
+        if state.hosting.get(agent.host) is agent:
+            del state.hosting[agent.host]
+        self._admit_rival(agent.host)
+
+    def _admit_rival(self, host: str) -> None:
+        """Let an agent in that waits for the place of another, when this event is over."""
+        rival = self._rivals.pop(host, None)
         if rival is not None:
-            self.hello(*rival, self._state.now)
+            self._state.timers.at(self._state.now, lambda now: self.hello(*rival, now))

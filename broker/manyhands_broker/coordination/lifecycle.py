@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Callable
 
 from manyhands_broker.coordination import stored
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
@@ -33,6 +34,8 @@ class Lifecycle:
         self._state = state
         self._placing = placing
         self._objects = objects
+        #: Is called for an agent that has neither link nor members any more.
+        self.agent_gone: Callable[[Agent], None] = lambda _agent: None
 
     # Members
 
@@ -195,8 +198,8 @@ class Lifecycle:
             agent.programs[member.program] -= 1
             if not agent.programs[member.program]:
                 del agent.programs[member.program]
-            if agent.expired and not agent.members:
-                self.drop_agent(agent)
+            if agent.peer is None and not agent.members:
+                self.agent_gone(agent)
         elif member.host in state.awaiting:
             waiting = state.awaiting[member.host]
             waiting.pop(member, None)
@@ -204,13 +207,6 @@ class Lifecycle:
                 del state.awaiting[member.host]
         if not member.is_root:
             self._placing.count(member.host, -1)
-
-    def drop_agent(self, agent: Agent) -> None:
-        """Forget an agent that speaks for no member."""
-        if self._state.agents.pop(agent.id, None) is not None:
-            self._state.agents_by_key[agent.who.key] -= 1
-        if self._state.hosting.get(agent.host) is agent:
-            del self._state.hosting[agent.host]
 
     def _orphan(self, member: Member, own: Agent | None) -> None:
         """Let a member's children be without a parent: their agents hear of it, and need ask no more."""
@@ -246,6 +242,8 @@ class Lifecycle:
             if not member.living:
                 self.forget(member)
             elif member.phase == Phase.PLACED or member.is_root or _out_of_reach(member):
+                if member.is_root:
+                    state.tell(member, Ended(member.id, LOST, why))
                 self.end(member, LOST, why)
             else:
                 self.signal(member, signal.SIGTERM)

@@ -185,12 +185,16 @@ class AgentsWorld:
 
 def running(member: bytes, pid: int = 1) -> c.MemberState:
     """Return how an agent says that a member runs."""
-    return c.MemberState(member, PROGRAM, bytes(16), c.RUNNING, pid)
+    return c.MemberState(member, PROGRAM, _parent(member), c.RUNNING, pid)
 
 
 def starting(member: bytes) -> c.MemberState:
     """Return how an agent says that a member is being started."""
-    return c.MemberState(member, PROGRAM, bytes(16), c.STARTING, 0)
+    return c.MemberState(member, PROGRAM, _parent(member), c.STARTING, 0)
+
+
+def _parent(member: bytes) -> bytes:
+    return bytes(16) if member == ROOT else ROOT
 
 
 def _fail(error: Exception, job: Job | None) -> None:

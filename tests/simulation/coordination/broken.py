@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from manyhands_broker.coordination.coordinator import Coordinator
+from manyhands_shared.protocol.messages.coordination import Start
+from manyhands_worker.agent.core.agent_core import AgentCore
 
 HARMS = (
     "answers before the log",  # see `Broker._perform`
-    "a second start is obeyed",  # see `Agent._start`
-    "leases are ignored",  # see `Agent._check_lease`
+    "a second start is obeyed",
+    "leases are ignored",
     "no undo of a late grant",
     "a lost link takes the processes",
     "an end is told once",
@@ -47,3 +49,19 @@ def harm_coordinator(harm: str, coordinator: Coordinator) -> None:
             member.children = children
 
         lifecycle.catch_up = forget_ends
+
+
+def harm_agent(harm: str, core: AgentCore) -> None:
+    """Do it to a host agent."""
+    tables: Any = core._tables
+    if harm == "leases are ignored":
+        tables.freeze = lambda: setattr(tables, "frozen", True)
+    elif harm == "a second start is obeyed":
+        ready: Any = core._ready
+        start = ready[Start]
+
+        def start_again(message: Start) -> None:
+            tables.members.pop(message.member, None)
+            start(message)
+
+        ready[Start] = start_again

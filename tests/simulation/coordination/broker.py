@@ -53,7 +53,7 @@ class Broker:
 
     def start(self) -> None:
         """Start the process: read the log, then listen."""
-        from simulation.coordination.world import LIMITS  # noqa: PLC0415 - it imports this
+        from simulation.coordination.world import LIMITS
 
         if self.alive:
             return
@@ -90,7 +90,7 @@ class Broker:
         random = self._world.random
         for link in list(self.links.values()):
             link.far_open = False
-            link.sever(random.random() * 0.5, 0.0)
+            link.close(random.random() * 0.5, 0.0)
         self.links.clear()
         delay = 0.05 if self._world.healed else random.choice((0.05, 0.5, 3.0, 8.0))
         self._world.after(delay, self.start)
@@ -108,7 +108,9 @@ class Broker:
         """The node of a host has come."""
         if self.alive and f"node-{host}" not in self._fleet.by_name:
             peer = f"node {host}".encode()
-            node = Node(peer, f"node-{host}", host.encode(), len(self._fleet), self._world.now)
+            node = Node(
+                peer, f"node-{host}", host.encode(), self._fleet.free_row(), self._world.now
+            )
             node.info, node.host_id = {"agent": f"@{host}"}, host
             node.slots, node.window = 2, 10
             self._fleet.add(node)
@@ -191,6 +193,10 @@ class Broker:
 
     def _perform(self) -> None:
         effects, self._effects = self._effects, []
+        if not any(isinstance(effect, Write) for effect in effects):
+            # A crash that is set falls into a turn where it matters.
+            self._send(effects)
+            return
         if self._world.harm == "answers before the log":
             self._send(effects)
             if self._dies("before the log") or self._dies("after the log"):
@@ -228,7 +234,7 @@ class Broker:
                 link = self.links.pop(effect.peer, None)
                 if link is not None:
                     link.far_open = False
-                    link.sever(self._world.random.random() * 6.0, 0.0)
+                    link.close(self._world.random.random() * 6.0, 0.0)
 
     def _send_one(self, peer: bytes, message: m.Message) -> None:
         link = self.links.get(peer)

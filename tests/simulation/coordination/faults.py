@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 def draw(random: Random) -> list[tuple[float, str]]:
     """Return the faults of one run; some runs have none."""
-    count = random.choice((0, 2, 4, 8, 8))
+    count = random.choice((0, 2, 4, 8, 12))
     kinds = random.sample(sorted(FAULTS), k=random.randint(1, len(FAULTS)))
-    return [(random.random() * 36.0, random.choice(kinds)) for _ in range(count)]
+    return [
+        (random.random() * random.choice((10.0, 36.0)), random.choice(kinds)) for _ in range(count)
+    ]
 
 
 def _host(world: World, random: Random) -> Host:
@@ -31,6 +33,10 @@ def _crash_broker(world: World, random: Random) -> None:
         world.broker.doom = random.choice(DOOMS)
 
 
+def _stop_broker(world: World, random: Random) -> None:
+    world.broker.pause(random.choice((1.0, 8.0)))
+
+
 def _cut(world: World, random: Random) -> None:
     _host(world, random).cut(random.choice((0.2, 2.0, 4.0, 8.0, 12.0, 25.0)))
 
@@ -38,7 +44,7 @@ def _cut(world: World, random: Random) -> None:
 def _lose_link(world: World, random: Random) -> None:
     agent = _host(world, random).agent
     if agent is not None and agent.link is not None:
-        agent.link.sever(random.random() * 2.0, random.random() * 6.0)
+        agent.link.cut(random.random() * 2.0, random.random() * 6.0)
 
 
 def _stall_link(world: World, random: Random) -> None:
@@ -65,7 +71,7 @@ def _sleep(world: World, random: Random) -> None:
 def _kill_member(world: World, random: Random) -> None:
     agent = _host(world, random).agent
     if agent is not None and agent.members:
-        agent.kill(random.choice(sorted(agent.members)), 9)
+        agent.members[random.choice(sorted(agent.members))].signalled(9)
 
 
 def _kill_root(world: World, random: Random) -> None:
@@ -75,7 +81,7 @@ def _kill_root(world: World, random: Random) -> None:
 
 FAULTS: dict[str, Callable[[World, Random], None]] = {
     "the broker crashes": _crash_broker,
-    "the broker stands still": lambda world, random: world.broker.pause(random.choice((1.0, 8.0))),
+    "the broker stands still": _stop_broker,
     "a host is cut off": _cut,
     "a link is lost": _lose_link,
     "a link stalls": _stall_link,

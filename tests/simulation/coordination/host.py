@@ -1,20 +1,21 @@
-"""A host: its node, which starts the host agent, and the agent as the protocol asks it to be."""
+"""A host: its node, which starts the host agent, and the agent around the real core of one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING
 
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
+from manyhands_worker.agent.core import effects, events
+from manyhands_worker.agent.core.agent_core import AgentCore, AgentIdentity
+from simulation.coordination import broken
 from simulation.coordination.member import Member, Process
 from simulation.coordination.network import Link
 
 if TYPE_CHECKING:
     from simulation.coordination.world import World
-
-#: The part of its lease after which an agent stops its members.
-_SHARE = 0.9
 
 
 class Host:
@@ -87,7 +88,7 @@ class Host:
         self.cut_until = max(self.cut_until, self._world.now + seconds)
         if self.agent is not None and self.agent.link is not None:
             random = self._world.random
-            self.agent.link.sever(random.random() * 6.0, random.random() * 6.0)
+            self.agent.link.cut(random.random() * 6.0, random.random() * 6.0)
 
     def sleep(self, seconds: float) -> None:
         """Everything on it stands still for a while."""
@@ -102,7 +103,7 @@ class Host:
 
 
 class Agent:
-    """A host agent."""
+    """A host agent: the real core, and processes that are models."""
 
     def __init__(self, world: World, host: Host) -> None:
         self._world = world
@@ -110,28 +111,22 @@ class Agent:
         self.id = world.new_id()
         self.alive = True
         self.link: Link | None = None
-        self._welcomed = False
+        name = host.name.encode().ljust(16, b"-")
+        me = AgentIdentity(self.id, host.name, f"node-{host.name}", name, f"@{host}", 100)
+        self._core = AgentCore(me)
+        broken.harm_agent(world.harm, self._core)
         self.members: dict[bytes, Member] = {}
-        #: What every process ended as that was started here, or `None` while it runs.
-        self._known: dict[bytes, int | None] = {}
-        self._unacknowledged: dict[bytes, int] = {}
-        #: What members sent, in order: with the renewal before it, until it is known to have arrived
-        #: and has its answer.
-        self._sent: list[tuple[int, m.Message]] = []
-        self._unanswered: set[tuple[bytes, int]] = set()
-        self._starts: dict[bytes, c.Start] = {}
-        self._counter = 0
-        self._answered = 0
-        self._renewals: dict[int, float] = {}
-        self._lease_until = 0.0
-        self.frozen = False
+        #: Members by their channel. The numbers of those that come by themselves are below zero.
+        self._channels: dict[int, Member] = {}
+        self._numbers = count(-1, -1)
         #: What waits until the machine runs again.
         self._mail: list[Callable[[], None]] = []
+        self._next_tick: float | None = None
 
     def __repr__(self) -> str:
         return f"agent of {self.host}"
 
-    # Links
+    # The link
 
     def connect(self) -> None:
         """Try to reach the broker."""
@@ -144,58 +139,119 @@ class Agent:
             world.after(0.2 + world.random.random() * 0.5, self.connect)
             return
         self.link = link
-        self._welcomed = False
-        states = [
-            c.MemberState(
-                one.id, one.program, bytes(16), c.RUNNING if one.began else c.STARTING, one.pid
-            )
-            for one in self.members.values()
-        ]
-        world.after(5.0, lambda: self._unwelcome(link))
-        link.send_up(
-            c.AgentHello(
-                m.PROTOCOL_VERSION,
-                self.host.name,
-                f"node-{self.host.name}",
-                self.host.name.encode().ljust(16, b"-"),
-                self.id,
-                "",
-                100,
-                states,
-                b"",
-                {},
-            )
-        )
-
-    def _unwelcome(self, link: Link) -> None:
-        if self.link is link and not self._welcomed:
-            self._drop_link()
+        self.event(events.LinkUp())
 
     def _drop_link(self) -> None:
         if self.link is not None:
             link, self.link = self.link, None
             link.near_open = False
-            link.sever(0.0, self._world.random.random() * 3.0)
+            link.close(0.0, self._world.random.random() * 3.0)
             self._world.after(0.1, self.connect)
 
     def link_lost(self, link: Link) -> None:
         """The transport has noticed that the link is gone."""
-        if self.link is link and self.alive:
+        if self.alive and self.when_running(lambda: self.link_lost(link)) and self.link is link:
             self.link = None
             self._world.after(0.1, self.connect)
+            self.event(events.LinkLost())
 
-    def send(self, message: m.Message) -> None:
-        """Send, if there is a link on which the broker has said welcome."""
-        if self.link is not None and self._welcomed:
-            self.link.send_up(message)
+    def hear(self, link: Link, message: m.Message) -> None:
+        """A message of the broker has arrived."""
+        runs = self.alive and self.when_running(lambda: self.hear(link, message))
+        if runs and self.link is link:
+            self.event(events.Received(message))
 
-    # Time
+    # The core
+
+    def event(self, event: events.Event) -> None:
+        """Have something happen, and do what comes of it."""
+        if not self.alive:
+            return
+        for one in (event, events.Tick()):
+            for effect in self._core.handle(one, self._world.now):
+                self._do(effect)
+        self._tick_later()
+
+    def _tick_later(self) -> None:
+        deadline = self._core.deadline()
+        if deadline is None or (self._next_tick is not None and self._next_tick <= deadline):
+            return
+        self._next_tick = deadline
+
+        def tick() -> None:
+            if self._next_tick == deadline:
+                self._next_tick = None
+                if self.alive and self.when_running(tick):
+                    self.event(events.Tick())
+
+        self._world.at(deadline, tick)
+
+    def _do(self, effect: effects.Effect) -> None:
+        match effect:
+            case effects.Send(message):
+                if self.link is not None:
+                    self.link.send_up(message)
+            case effects.Tell(channel, message):
+                if channel in self._channels:
+                    self._channels[channel].hear(message)
+            case effects.Fork(_, channel, start):
+                self._fork(channel, start)
+            case effects.Kill(member, number):
+                if member in self.members:
+                    self.members[member].signalled(number)
+            case effects.Reconnect():
+                self._drop_link()
+            case effects.Drop(channel):
+                self._channels.pop(channel, None)
+            case effects.Stop(_, text):
+                self._world.tell(self, "leaves: {}", text)
+                self.host.kill_agent()
+
+    def _fork(self, channel: int, start: c.Start) -> None:
+        self._world.checker.started(start.member)
+        member = Process(self._world, self, start)
+        member.channel = channel
+        self.members[member.id] = self._channels[channel] = member
+        self._world.after(0.0, lambda: self.event(events.Forked(member.id, member.pid)))
+        self._world.after(self._world.random.choice((0.02, 0.1, 3.0)), member.begin)
+
+    # Members
+
+    def accept(self, member: Member, hello: c.Program) -> None:
+        """A process comes by itself and says who it is."""
+        member.channel = next(self._numbers)
+        self.members[member.id] = self._channels[member.channel] = member
+        self.event(events.Heard(member.channel, hello, [1, 2]))
+
+    def relay(self, member: Member, message: m.Message) -> None:
+        """A member says something."""
+        if member.channel in self._channels:
+            self.event(events.Heard(member.channel, message, []))
+
+    def ended(self, member: Member, code: int) -> None:
+        """A process of this host has ended."""
+        if self.members.pop(member.id, None) is not member:
+            return
+        self._world.after(0.0, lambda: self._reap(member, code))
+
+    def _reap(self, member: Member, code: int) -> None:
+        if not self.when_running(lambda: self._reap(member, code)):
+            return
+        if member.is_root:
+            if code == 0:
+                self.event(events.Heard(member.channel, m.Bye(""), []))
+            self._channels.pop(member.channel, None)
+            self.event(events.Closed(member.channel))
+        else:
+            self.event(events.Reaped(member.id, code))
+
+    # The machine
 
     def woke(self) -> None:
         """The machine runs again: before anything else the agent looks at its lease."""
         if not self.alive or not self.host.runs:
             return
-        self._check_lease()
+        self.event(events.Tick())
         mail, self._mail = self._mail, []
         for call in mail:
             call()
@@ -207,167 +263,12 @@ class Agent:
         self._mail.append(call)
         return False
 
-    def _renew(self, link: Link) -> None:
-        from simulation.coordination.world import LIMITS  # noqa: PLC0415 - it imports this
-
-        if self.link is not link or not self.alive:
-            return
-        if self.host.runs:
-            self._counter += 1
-            self._renewals[self._counter] = self._world.now
-            self.send(m.Renew(self._counter, len(self.members), 100))
-        self._world.after(LIMITS.renew_interval, lambda: self._renew(link))
-
-    def _leased(self, since: float) -> None:
-        from simulation.coordination.world import LIMITS  # noqa: PLC0415 - it imports this
-
-        self._lease_until = max(self._lease_until, since + LIMITS.lease * _SHARE)
-        self._world.at(self._lease_until, self._check_lease)
-
-    def _check_lease(self) -> None:
-        if not self.alive or not self.host.runs or self._world.now < self._lease_until:
-            return
-        if self._world.harm != "leases are ignored" and not self.frozen:
-            self._world.tell(self, "stops its processes")
-            self.frozen = True
-        # The link is not trusted any more.
-        self._drop_link()
-
-    # Messages of the broker
-
-    def hear(self, link: Link, message: m.Message) -> None:
-        """A message has arrived."""
-        if not self.alive or not self.when_running(lambda: self.hear(link, message)):
-            return
-        if self.link is not link:
-            return
-        match message:
-            case c.AgentWelcome():
-                self._welcome(link, message)
-            case m.Who():
-                self._drop_link()
-            case m.Refused():
-                self._drop_link()
-            case m.Ping(counter):
-                self.send(m.Pong(counter))
-            case m.Lease(counter):
-                since = self._renewals.pop(counter, None)
-                if since is not None:
-                    self._answered = max(self._answered, counter)
-                    self._forget_arrived()
-                    self._leased(since)
-            case c.Start():
-                self._start(message)
-            case c.Signal(member, number):
-                self.kill(member, number)
-            case c.ExitAcknowledged(member):
-                self._unacknowledged.pop(member, None)
-            case c.Response():
-                self._unanswered.discard((message.member, message.number))
-                self._pass_on(message.member, message)
-            case c.Placed() | c.Began() | c.Ended():
-                self._about_child(message)
-
-    def _about_child(self, message: c.Placed | c.Began | c.Ended) -> None:
-        if isinstance(message, c.Began | c.Ended) or message.error:
-            self._starts.pop(message.member, None)
-        for member in list(self.members.values()):
-            if member.is_root:
-                self._pass_on(member.id, message)
-
-    def _pass_on(self, member_id: bytes, message: m.Message) -> None:
-        member = self.members.get(member_id)
-        if member is not None:
-            member.hear(message)
-
-    def _welcome(self, link: Link, welcome: c.AgentWelcome) -> None:
-        self._welcomed = True
-        keep = {welcome.keep[at : at + 16] for at in range(0, len(welcome.keep), 16)}
-        for member_id, member in list(self.members.items()):
-            if member_id not in keep and not member.is_root:
-                self._world.tell(self, "kills {}, which does not count any more", member)
-                self.kill(member_id, 9, stale=True)
-        self._renewals.clear()
-        self._leased(self._world.now)
-        for member_id, code in list(self._unacknowledged.items()):
-            self.send(c.Ended(member_id, code, ""))
-        for _, message in self._sent:
-            self.send(message)
-        for start in self._starts.values():
-            self.send(start)
-        self._thaw()
-        self._renew(link)
-
-    def _thaw(self) -> None:
-        self.frozen = False
-        for member in list(self.members.values()):
-            member.thaw()
-
-    def _start(self, start: c.Start) -> None:
-        """Obey the first order to start a process, and no other."""
-        known = start.member in self._known
-        if known and self._world.harm != "a second start is obeyed":
-            return
-        self._world.checker.started(start.member)
-        self._known[start.member] = None
-        member = Process(self._world, self, start)
-        self.members[member.id] = member
-        self._world.after(self._world.random.random() * 0.1, member.begin)
-
-    # Messages of members
-
-    def relay(self, message: m.Message, *, answered: bool = False) -> None:
-        """Pass on what a member says, until it is known to have arrived; or has its answer."""
-        if isinstance(message, c.Start):
-            self._starts[message.member] = message
-        else:
-            self._sent.append((self._counter, message))
-        if answered and isinstance(message, c.Request):
-            self._unanswered.add((message.member, message.number))
-        self.send(message)
-
-    def given_up(self, member: bytes, number: int) -> None:
-        """A member waits no longer for an answer."""
-        self._unanswered.discard((member, number))
-
-    def _forget_arrived(self) -> None:
-        self._sent = [
-            (counter, message)
-            for counter, message in self._sent
-            if counter >= self._answered
-            or (
-                isinstance(message, c.Request)
-                and (message.member, message.number) in self._unanswered
-            )
-        ]
-
-    # Ends
-
-    def ended(self, member: Member, code: int) -> None:
-        """A process of this host has ended."""
-        if self.members.get(member.id) is not member:
-            return
-        del self.members[member.id]
-        self._known[member.id] = code
-        self._unanswered = {one for one in self._unanswered if one[0] != member.id}
-        self._unacknowledged[member.id] = code
-        self.send(c.Ended(member.id, code, ""))
-
-    def kill(self, member_id: bytes, number: int, *, stale: bool = False) -> None:
-        """A signal to a process; `stale`: nothing is to be heard of its end."""
-        member = self.members.get(member_id)
-        if member is None or member.is_root:
-            return
-        member.die(-number)
-        if stale:
-            self._unacknowledged.pop(member_id, None)
-
     def die(self) -> None:
         """Kill -9, or the end of the machine: every process but a root on a living host dies."""
         self.alive = False
-        self.link, link = None, self.link
-        if link is not None:
-            link.near_open = False
-            link.sever(0.0, self._world.random.random() * 3.0)
+        if self.link is not None:
+            self.link.near_open = False
+            self.link.close(0.0, self._world.random.random() * 3.0)
+            self.link = None
         for member in list(self.members.values()):
             member.lost_agent()

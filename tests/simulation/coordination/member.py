@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 
@@ -23,14 +25,15 @@ class Member:
     is_root = False
 
     def __init__(self, world: World, member_id: bytes, agent: Agent | None) -> None:
-        from simulation.coordination.world import PROGRAM  # noqa: PLC0415 - it imports this
+        from simulation.coordination.world import PROGRAM
 
         self._world = world
         self.id = member_id
         self.program = PROGRAM
         self.agent = agent
         self.alive = True
-        self.began = False
+        self.channel = 0
+        self.stopped = False
         self.pid = int.from_bytes(member_id, "big") & 0xFFFF
         self._number = 0
         self._settled = 0
@@ -48,7 +51,7 @@ class Member:
             return False
         if agent is None:
             return self.is_root
-        return agent.host.runs and (self.is_root or not agent.frozen)
+        return agent.host.runs and not self.stopped
 
     def step(self, delay: float, call: Callable[[], None]) -> None:
         """Do something a little later, as soon as it runs then."""
@@ -65,11 +68,19 @@ class Member:
 
         self._world.after(delay, now)
 
-    def thaw(self) -> None:
-        """It runs again."""
-        later, self._later = self._later, []
-        for call in later:
-            call()
+    def signalled(self, number: int) -> None:
+        """It gets a signal."""
+        if number == signal.SIGSTOP:
+            self._world.tell(self, "is stopped")
+            self.stopped = True
+        elif number == signal.SIGCONT:
+            self.stopped = False
+            self._world.checker.went_on(self)
+            later, self._later = self._later, []
+            for call in later:
+                call()
+        elif not self.is_root and not (self.stopped and number != signal.SIGKILL):
+            self.die(-number)
 
     def ask(
         self,
@@ -85,32 +96,31 @@ class Member:
         number = self._number
         self._waiting[number] = then
         self._relay(
-            c.Request(
-                self.id, number, self._settled, key, operation, False, arguments, []
-            ),
-            answered=True,
+            c.Request(self.id, number, self._settled, key, operation, False, arguments, []),
         )
         if timeout is not None:
             self.step(timeout, lambda: self._give_up(number, key))
 
-    def tell(self, operation: Operation, key: bytes, arguments: list[Any], body: bytes = b"") -> None:
+    def tell(
+        self, operation: Operation, key: bytes, arguments: list[Any], body: bytes = b""
+    ) -> None:
         """Have something done without an answer."""
         self._number += 1
         bodies = [body] if body else []
         self._relay(
-            c.Request(self.id, self._number, self._settled, key, operation, True, arguments, list(bodies))
+            c.Request(
+                self.id, self._number, self._settled, key, operation, True, arguments, list(bodies)
+            )
         )
 
-    def _relay(self, message: m.Message, *, answered: bool = False) -> None:
+    def _relay(self, message: m.Message) -> None:
         if self.agent is not None:
-            self.agent.relay(message, answered=answered)
+            self.agent.relay(self, message)
 
     def _give_up(self, number: int, key: bytes) -> None:
         then = self._waiting.pop(number, None)
         if then is not None:
             self._world.tell(self, "gives up {}", number)
-            if self.agent is not None:
-                self.agent.given_up(self.id, number)
             self._relay(c.Withdraw(self.id, number, key))
             then(None)
 
@@ -154,8 +164,7 @@ class Process(Member):
         """Say that it runs, and work."""
         if not self.alive or self.agent is None:
             return
-        self.began = True
-        self.agent.relay(c.Began(self.id, self.pid))
+        self._relay(c.Began(self.id, self.pid))
         self._next()
 
     def _next(self) -> None:
@@ -175,7 +184,7 @@ class Process(Member):
                     timeout=timeout,
                 )
             case "put":
-                self.step(seconds / 10, lambda: self._put())
+                self.step(seconds / 10, self._put)
             case _:
                 self.ask(Operation.GET, QUEUE, [True, None], self._got, timeout=seconds)
 
@@ -188,7 +197,7 @@ class Process(Member):
             self.die(1)
             return
         self._world.checker.acquired(self, key, answer.epoch)
-        self.step(min(seconds, 2.0) / 4, lambda: self._unlock(key))
+        self.step(seconds / 2, lambda: self._unlock(key))
 
     def _unlock(self, key: bytes) -> None:
         self._world.checker.released(self, key)
@@ -203,7 +212,7 @@ class Process(Member):
 
     def _got(self, answer: c.Response | None) -> None:
         if answer is not None and answer.outcome == Outcome.OK:
-            self._world.checker.got(self, bytes(answer.bodies[0]))  # type: ignore[arg-type]
+            self._world.checker.got(self, _flat(answer.bodies[0]))
         self.step(0.01, self._next)
 
 
@@ -217,15 +226,17 @@ class Root(Member):
         self._host = host
         self.over = False
         self.expected: dict[bytes, int | None] = {}
-        self._to_start = world.random.randint(2, 6)
+        self._to_start = world.random.randint(3, 8)
+        self._locks = world.random.choice((1, 2))
         self._registered = False
 
     def begin(self) -> None:
         """Reach the agent of its host, over and over if it dies."""
-        self.began = True
         self._attach()
 
     def _attach(self) -> None:
+        from simulation.coordination.world import MEMBER_KEY
+
         if not self.alive:
             return
         self._host.agent_wanted()
@@ -234,17 +245,7 @@ class Root(Member):
             self._world.after(0.3, self._attach)
             return
         self.agent = agent
-        agent.members[self.id] = self
-        self._say_program()
-
-    def _say_program(self) -> None:
-        """Say it until it is answered: nothing else repeats it."""
-        from simulation.coordination.world import MEMBER_KEY  # noqa: PLC0415 - it imports this
-
-        if not self.alive or self.agent is None or self._registered:
-            return
-        self.agent.send(c.Program(self.program, self.id, self._host.name, MEMBER_KEY, {}))
-        self._world.after(0.5, self._say_program)
+        agent.accept(self, c.Program(self.program, self.id, self._host.name, MEMBER_KEY, {}))
 
     def lost_agent(self) -> None:
         """Its agent died; it lives on and looks for the next."""
@@ -261,6 +262,9 @@ class Root(Member):
                     self._make_objects()
             case c.Placed(member, _, _, error) if error and member in self.expected:
                 self._ended(member, 1)
+            case c.Ended(member) if member == self.id:
+                # The program was ended for it; whatever it does now raises, and so does what waits.
+                self.die(1)
             case c.Ended(member, code, _) if member in self.expected:
                 self._relay(c.ExitAcknowledged(member))
                 self._ended(member, code)
@@ -282,17 +286,21 @@ class Root(Member):
             member = self._world.new_id()
             self.expected[member] = None
             self._start(member)
-            self.step(self._world.random.random() * 4.0, self._start_one)
+            self.step(self._world.random.random() * 2.0, self._start_one)
 
     def _start(self, member: bytes) -> None:
         random = self._world.random
         kinds = ("lock", "lock", "lock", "put", "get")
         script = [
-            [random.choice(kinds), random.choice((0.05, 0.5, 2.0, 4.0)), random.randrange(2)]
-            for _ in range(random.randint(1, 12))
+            [
+                random.choice(kinds),
+                random.choice((0.05, 0.5, 2.0, 4.0)),
+                random.randrange(self._locks),
+            ]
+            for _ in range(random.randint(1, 15))
         ]
         options = {"name": "p", "script": script}
-        self._relay(c.Start(member, self.id, self.program, options, b"", [b"work"]))
+        self._relay(c.Start(member, self.id, self.program, options, b"", [b"work", b""]))
 
     def _ended(self, member: bytes, code: int) -> None:
         if self.expected.get(member) is None:
@@ -309,13 +317,18 @@ class Root(Member):
 
     def _drained(self, answer: c.Response | None) -> None:
         if answer is not None and answer.outcome == Outcome.OK:
-            self._world.checker.got(self, bytes(answer.bodies[0]))  # type: ignore[arg-type]
+            self._world.checker.got(self, _flat(answer.bodies[0]))
             self._drain()
         else:
-            self._world.checker.drained = True
+            self._world.checker.drained = answer is not None and answer.outcome == Outcome.NO
             self.die(0)
 
     def die(self, code: int) -> None:
         """It ends, and the program with it."""
         super().die(code)
         self.over = True
+
+
+def _flat(body: Payload) -> bytes:
+    assert isinstance(body, bytes)
+    return body

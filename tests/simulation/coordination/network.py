@@ -22,6 +22,8 @@ class Link:
         self.peer = world.new_id()
         #: Whether each end still has it: an end may not know yet that the other has lost it.
         self.near_open = self.far_open = True
+        #: Whether nothing passes any more. What a process sent before it died arrives.
+        self._cut = False
         self._up = self._down = 0.0
         self._upward: deque[Message] = deque()
         self._downward: deque[Message] = deque()
@@ -34,13 +36,21 @@ class Link:
     def send_up(self, message: Message) -> None:
         """The agent sends."""
         self._up = self._send(
-            self._upward, message, self._up, lambda said: self._world.broker.take(self, said)
+            self._upward,
+            message,
+            self._up,
+            lambda: self.far_open,
+            lambda said: self._world.broker.take(self, said),
         )
 
     def send_down(self, message: Message) -> None:
         """The broker sends."""
         self._down = self._send(
-            self._downward, message, self._down, lambda said: self.near.hear(self, said)
+            self._downward,
+            message,
+            self._down,
+            lambda: self.near_open,
+            lambda said: self.near.hear(self, said),
         )
 
     def _send(
@@ -48,13 +58,14 @@ class Link:
         way: deque[Message],
         message: Message,
         after: float,
+        is_open: Callable[[], bool],
         deliver: Callable[[Message], None],
     ) -> float:
         world = self._world
         way.append(message)
 
         def arrive() -> None:
-            if not (self.near_open and self.far_open):
+            if self._cut or not is_open():
                 return
             if world.now < self.stalled_until:
                 world.at(self.stalled_until, arrive)
@@ -66,8 +77,13 @@ class Link:
         world.at(arrives, arrive)
         return arrives
 
-    def sever(self, near_after: float, far_after: float) -> None:
+    def cut(self, near_after: float, far_after: float) -> None:
         """Cut it: what is on the way is lost, and each end notices after a while."""
+        self._cut = True
+        self.close(near_after, far_after)
+
+    def close(self, near_after: float, far_after: float) -> None:
+        """Close it, at the end that notices at once; the other notices behind what is on the way."""
         world = self._world
 
         def near() -> None:
@@ -80,7 +96,9 @@ class Link:
                 self.far_open = False
                 world.broker.link_closed(self)
 
-        # Nothing passes from now on, whatever each end believes.
-        self.stalled_until = float("inf")
+        if not near_after or not far_after:
+            (near if not near_after else far)()
+            last = self._down if far_after == 0.0 else self._up
+            near_after, far_after = (max(one, last - world.now) for one in (near_after, far_after))
         world.after(near_after, near)
         world.after(far_after, far)

@@ -37,7 +37,9 @@ class World:
         tell: is given each line of the story.
     """
 
-    def __init__(self, seed: int, harm: str = "", tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, harm: str = "", tell: Callable[[str], None] | None = None
+    ) -> None:
         self.seed = seed
         self.harm = harm
         self.random = Random(seed)
@@ -94,7 +96,9 @@ class World:
         self.checker.judge()
 
     def _over(self) -> bool:
-        return self.root.over and self.broker.alive and not self.broker.coordinator.state.programs
+        if not self.root.over or not self.broker.alive or self.broker.coordinator.state.programs:
+            return False
+        return not any(host.agent.members for host in self.hosts if host.agent is not None)
 
     def _fault(self, kind: str) -> None:
         if not self.healed:

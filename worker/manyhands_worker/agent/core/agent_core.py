@@ -219,6 +219,9 @@ class AgentCore:
             return
         sent, place = found
         self._leased_at = max(self._leased_at, sent)
+        if self._now < self._leased_at + self._lease * FREEZE_SHARE:
+            # The answer came late, but the broker has not given this link up: nothing is given away.
+            self._tables.thaw_all()
         self._tables.repeats.arrived(place)
         self._renewals = {n: one for n, one in self._renewals.items() if n > message.counter}
 

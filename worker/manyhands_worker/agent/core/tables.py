@@ -231,6 +231,13 @@ class Tables:
                 member.frozen = True
                 self._out.append(effects.Kill(name, signal.SIGSTOP))
 
+    def thaw_all(self) -> None:
+        """Have all members go on: the lease was not over."""
+        if self.frozen:
+            self.frozen = False
+            for name in self.hosted:
+                self.thaw(self.members[name])
+
     def thaw(self, member: Member) -> None:
         """Have a member go on that was stopped."""
         if member.frozen:
