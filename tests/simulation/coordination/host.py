@@ -93,8 +93,11 @@ class Host:
     def sleep(self, seconds: float) -> None:
         """Everything on it stands still for a while."""
         self.asleep_until = max(self.asleep_until, self._world.now + seconds)
+        self._world.at(self.asleep_until, self._woke)
+
+    def _woke(self) -> None:
         if self.agent is not None:
-            self._world.at(self.asleep_until, self.agent.woke)
+            self.agent.woke()
 
     def heal(self) -> None:
         """Nothing is wrong with it any more."""

@@ -78,7 +78,7 @@ class Member:
             self._world.checker.went_on(self)
             later, self._later = self._later, []
             for call in later:
-                call()
+                self._world.after(0.0, call)
         elif not self.is_root and not (self.stopped and number != signal.SIGKILL):
             self.die(-number)
 
