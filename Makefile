@@ -46,6 +46,7 @@ coverage: $(VENV)/.installed-test,check
 
 simulate: $(VENV)/.installed-test,check
 	@cd tests && $(abspath $(BIN))/python -m simulation --seeds $(SEEDS) --start $(START)
+	@cd tests && $(abspath $(BIN))/python -m simulation.coordination --seeds $$(( $(SEEDS) / 10 )) --start $(START)
 
 replay: $(VENV)/.installed-test,check
 	@cd tests && $(abspath $(BIN))/python -m simulation --replay $(SEED) --task "$(TASK)"

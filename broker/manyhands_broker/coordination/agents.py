@@ -24,12 +24,10 @@ from manyhands_shared.coordination.identity import NO_ID
 from manyhands_shared.protocol.messages import PROTOCOL_VERSION, Ping, Refused, Renew
 from manyhands_shared.protocol.messages import Lease as LeaseMessage
 from manyhands_shared.protocol.messages.coordination import (
-    ENDED,
     RUNNING,
     AgentEnded,
     AgentHello,
     AgentWelcome,
-    Ended,
 )
 
 _Rival = tuple[bytes, AgentHello, Identity]
@@ -89,12 +87,6 @@ class Agents:
             b"".join(member.id for member in keep),
         )
         state.send(peer, welcome)
-        kept = {member.id for member in keep}
-        for one in hello.members:
-            if one.parent == NO_ID and one.phase != ENDED and one.member not in kept:
-                # A root, or a pool's child: the agent has not started it, and does not kill it.
-                gone = "its program has ended, or was lost with the broker's machine"
-                state.send(peer, Ended(one.member, LOST, gone))
         for member in list(agent.members):
             self._lifecycle.catch_up(agent, member)
 

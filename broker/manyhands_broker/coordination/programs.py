@@ -62,6 +62,9 @@ class Programs:
     def _register(self, agent: Agent, message: ProgramMessage, now: float) -> str:
         """Register a new program; return why not, empty if it is."""
         state = self._state
+        if message.info.get("goes_on") is True:
+            # It was registered once, and ended while its root was out of reach: what it started is dead.
+            return "the program has ended: its root was out of reach, or the broker's log was lost"
         if message.root in state.members:
             return "another process has the id of its root"
         who, account = agent.who, agent.who.account("")

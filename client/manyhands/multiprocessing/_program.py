@@ -236,7 +236,8 @@ class Program:
             self.member,
             shm.host_id(),
             identity.member_key(self.secret),
-            {"pid": os.getpid(), "name": name[:200]},
+            # One that the broker has ended meanwhile must not begin a second time.
+            {"pid": os.getpid(), "name": name[:200], "goes_on": self._placed.is_set()},
         )
 
     def _place(self, message: Placed) -> None:

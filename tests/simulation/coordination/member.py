@@ -228,7 +228,7 @@ class Root(Member):
         self.expected: dict[bytes, int | None] = {}
         self._to_start = world.random.randint(3, 8)
         self._locks = world.random.choice((1, 2))
-        self._registered = False
+        self._registered = self._began = False
 
     def begin(self) -> None:
         """Reach the agent of its host, over and over if it dies."""
@@ -245,7 +245,8 @@ class Root(Member):
             self._world.after(0.3, self._attach)
             return
         self.agent = agent
-        agent.accept(self, c.Program(self.program, self.id, self._host.name, MEMBER_KEY, {}))
+        info = {"goes_on": self._began}
+        agent.accept(self, c.Program(self.program, self.id, self._host.name, MEMBER_KEY, info))
 
     def lost_agent(self) -> None:
         """Its agent died; it lives on and looks for the next."""
@@ -257,8 +258,10 @@ class Root(Member):
     def _take(self, message: m.Message) -> None:
         match message:
             case c.Placed(member, _, _, error) if member == self.id:
-                if not error and not self._registered:
-                    self._registered = True
+                if error and self._began:
+                    self.die(1)
+                elif not error and not self._registered:
+                    self._registered = self._began = True
                     self._make_objects()
             case c.Placed(member, _, _, error) if error and member in self.expected:
                 self._ended(member, 1)
@@ -279,6 +282,7 @@ class Root(Member):
             if code is None:
                 self._start(member)
         self.step(0.1, self._start_one)
+        self._look()
 
     def _start_one(self) -> None:
         if self._to_start and self.agent is not None:
@@ -294,7 +298,7 @@ class Root(Member):
         script = [
             [
                 random.choice(kinds),
-                random.choice((0.05, 0.5, 2.0, 4.0)),
+                random.choice((0.05, 0.05, 0.5, 0.5, 2.0, 4.0, 16.0)),
                 random.randrange(self._locks),
             ]
             for _ in range(random.randint(1, 15))
@@ -306,6 +310,10 @@ class Root(Member):
         if self.expected.get(member) is None:
             self.expected[member] = code
             self._world.tell(self, "knows that {} ended with {}", member[-1], code)
+        self._look()
+
+    def _look(self) -> None:
+        """Whether all is done."""
         if not self._to_start and None not in self.expected.values():
             self._drain()
 
