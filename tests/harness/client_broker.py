@@ -68,7 +68,6 @@ class FakeSession:
     waiting: dict[tuple[str, int], Payload] = field(default_factory=dict)
 
 
-
 def client_threads() -> set[threading.Thread]:
     """Return the I/O threads of the clients that live in this process."""
     return {thread for thread in threading.enumerate() if thread.name == "manyhands-client"}
