@@ -116,6 +116,7 @@ class Node:
         self._leaves = 0
         self._selector = selector or selectors.DefaultSelector()
         self._connector = broker_link.open_connector(self._route, config.key_file, connect)
+        self._silence = broker_link.SilenceNotice(self._route)
         self._watched: frozenset[int] = frozenset()  # descriptors of the link
         self._polls_out = False
         self._input_store = self._make_input_store()
@@ -218,6 +219,7 @@ class Node:
         if self._parent is not None and os.getppid() != self._parent:
             self._tell(events.Leave("its parent process is gone", now=True), now)
         self._tell(events.Tick(), now)
+        self._silence.turn(now, is_served=self._core.phase is Phase.READY)
         self._heartbeat.status.turn(self._core.running)
         if self._manager.wanted:
             self._tell_manager(now)
