@@ -239,3 +239,11 @@ def test_no_zeromq_is_loaded_where_nothing_goes_by_tcp(executor: manyhands.Execu
     maps = Path(f"/proc/{pid_of(executor)}/maps").read_text(encoding="utf-8")
     assert "msgpack" in maps, "this is where extension modules are seen"
     assert "zmq" not in maps
+
+
+def test_each_report_of_its_node_is_printed_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with manyhands.Executor(1) as executor:
+        executor.submit(os.umask, 0o77).result(BOUND)
+        assert executor.submit(abs, -1).result(BOUND) == 1
+    printed = capfd.readouterr().err.splitlines()
+    assert len([line for line in printed if "replacing the child of slot 0" in line]) == 1
