@@ -281,7 +281,8 @@ def test_an_exception_while_a_message_is_decoded_comes_out(executor: manyhands.E
     count = 9_000  # a header that is long enough to be looked through while it is unpacked
     group = ResultGroup("j" * 16, 1, list(range(count)), bytes(count), [b"0123456789"] * count, 0.1)
     frames = wire.encode(Results(1, [group]))
-    link = executor._connection.io._link
+    link = executor._connection.io._connector.link
+    assert link is not None
     interrupter = Interrupter(interrupt)
     garbage = link.garbage
     messages: list[Message] = []
