@@ -22,8 +22,9 @@ from typing import Any
 
 from manyhands._io.inline import KEEP_SECONDS, Arrived, InlineCalls, Sent
 from manyhands._io.job_registry import JobRegistry
+from manyhands._io.link_polling import LinkPolling
 from manyhands._io.open_job import before_orphans
-from manyhands._io.poller import IN, OUT, Poller
+from manyhands._io.poller import Poller
 from manyhands._io.submit_queue import SubmitQueue
 from manyhands._io.transfers import Transfers
 from manyhands._session import Session
@@ -112,22 +113,22 @@ class IOThread:
         self.store = self._transfers.store
         self.registry = JobRegistry(self._transfers, self._handle)
         route = Route(address)
+        self._inline = InlineCalls(session, queue, self._poller, can_attend=is_unix(route.current))
+        self._polling = LinkPolling(self._poller, self._inline.expel)
         self._connector = Connector(
             route,
             key,
             key_option="key_file=…, --key-file or MANYHANDS_KEY_FILE",
+            wrong_key="does not take this key; use its cluster key",
             broken_handshakes=BROKEN_HANDSHAKES,
-            before_close=self._unpoll_link,
+            before_close=self._polling.stop,
         )
-        self._inline = InlineCalls(session, queue, self._poller, can_attend=is_unix(route.current))
         #: Waits for the result of a lone task without sleeping, if that is of use.
         self.attend = self._inline.attend
         #: When the I/O thread will wake up, if nothing wakes it before.
         self._wakes_at = 0.0
         # Callers that send by themselves go on to do so: then it need not be woken for each.
         self._look_again_at = math.inf
-        self._polled: frozenset[int] = frozenset()  # descriptors of the link
-        self._polls_out = False
         self._thread = threading.Thread(target=self._run, name="manyhands-client", daemon=True)
         queue.send_here = self._inline.send
         _threads.add(self)
@@ -250,7 +251,7 @@ class IOThread:
         self._look_again_at = monotonic() + 2 * KEEP_SECONDS if taken else math.inf
         if queue.wake_fd in ready:
             queue.hush()
-        if not self._polled.isdisjoint(ready):
+        if self._polling.is_ready(ready):
             self._connector.wake()
         self._receive()
         for fetched in self._transfers.turn(ready):
@@ -295,12 +296,8 @@ class IOThread:
     def _is_busy(self) -> bool:
         """Whether there is something to do at once; if not, `_wakes_at` says when there is."""
         connector = self._connector
-        if (
-            connector.descriptors is not self._polled
-            or connector.polls_out is not self._polls_out
-            or self._inline.must_listen(monotonic())
-        ):
-            self._poll_link()
+        if not self._polling.follows(connector) or self._inline.must_listen(monotonic()):
+            self._polling.poll(connector)
         if connector.pending() or (self._session.wants_flush and not connector.congested):
             return True
         if self._transfers.pending or not self.queue.about_to_sleep():
@@ -311,21 +308,6 @@ class IOThread:
             times.append(self._give_up_at)
         self._wakes_at = min((self._look_again_at, *times))
         return False
-
-    def _poll_link(self) -> None:
-        """Have the poller watch the link as it is now."""
-        self._unpoll_link()
-        connector = self._connector
-        self._polled, self._polls_out = connector.descriptors, connector.polls_out
-        events = IN | OUT if self._polls_out else IN
-        for descriptor in self._polled:
-            self._poller.register(descriptor, events)
-
-    def _unpoll_link(self) -> None:
-        self._inline.expel()
-        for descriptor in self._polled:
-            self._poller.unregister(descriptor)
-        self._polled = frozenset()
 
     def _receive(self) -> None:
         """Tell the session what happened to the link, and what came over it."""
