@@ -18,6 +18,7 @@ from manyhands_shared import shm
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
 from manyhands_shared.processes import descriptors, hash_seed
+from manyhands_shared.processes.termination_signals import wake_on_termination
 from manyhands_shared.protocol.messages import Renew
 from manyhands_shared.sd_notify import Notifier
 from manyhands_shared.text import printable
@@ -325,17 +326,10 @@ class Node:
             self._selector.register(
                 self._lifeline, selectors.EVENT_READ, lambda _: self._read_lifeline()
             )
-        old_handlers = {
-            number: signal.signal(number, _left_to_the_loop)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        old_wakeup = signal.set_wakeup_fd(far.fileno())
         try:
-            yield
+            with wake_on_termination(far.fileno(), _left_to_the_loop):
+                yield
         finally:
-            signal.set_wakeup_fd(old_wakeup)
-            for number, handler in old_handlers.items():
-                signal.signal(number, handler)
             near.close()
             far.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from manyhands_broker.core.model.job import Chunk, Job, Piece
@@ -115,7 +115,7 @@ class Outcomes:
                     job.speculation.since.pop(index, None)
                     twins.stop(state, piece)
                 node.hold_results(piece)
-                self._held_for_client(job, node, _part(group, [place]))
+                self._held_for_client(job, node, group.part([place]))
             elif status == Status.CANCELLED:
                 if index in job.cancelling or job.terminating or job.options.durable:
                     self._transitions.cancel(piece, node)
@@ -132,7 +132,7 @@ class Outcomes:
                 ended.append((piece, place))
         if ended:
             pieces, concluded = zip(*ended, strict=True)
-            self._transitions.conclude(job, pieces, node, _part(group, concluded))
+            self._transitions.conclude(job, pieces, node, group.part(concluded))
 
     def _held_for_client(self, job: Job, node: Node, group: ResultGroup) -> None:
         """Tell the client of a result that the node holds for it; the task stays assigned."""
@@ -261,19 +261,7 @@ def _without_stopped(node: Node, group: ResultGroup) -> ResultGroup:
     if len(remaining) == len(group.indices):
         return group
     seconds = group.seconds * len(remaining) / len(group.indices)
-    return replace(_part(group, remaining), seconds=seconds)
-
-
-def _part(group: ResultGroup, places: Sequence[int]) -> ResultGroup:
-    """Return some of a group's tasks."""
-    return ResultGroup(
-        group.job,
-        group.attempt,
-        [group.indices[place] for place in places],
-        bytes(group.statuses[place] for place in places),
-        [group.bodies[place] for place in places],
-        group.seconds,
-    )
+    return replace(group.part(remaining), seconds=seconds)
 
 
 def runs(chunk: Chunk, node: Node) -> Iterator[Piece]:
