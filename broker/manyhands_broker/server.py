@@ -127,7 +127,7 @@ def _serve(
         if config.http:
             facts["http"] = _serve_http(config, core, loop, stack)
         if make_node is not None and inprocess is not None:
-            node = make_node(selector=inprocess.selector, connect=inprocess.junction.connect)
+            node = make_node(selector=inprocess.selector, connect=inprocess.hub.connect)
             inprocess.take_in(stack.enter_context(node), loop.stop)
         else:
             stack.enter_context(_stop_on_signals(loop, poller))

@@ -36,7 +36,7 @@ class NodeHost(Peer):
         #: Whether the machine is gone for good.
         self.scrapped = False
         self.pool: FakePool | None = None
-        self._patience = _FIRST_PAUSE
+        self._pause = _FIRST_PAUSE
         #: Its last results, and whether it says them again, as no node should.
         self._said: deque[m.ResultGroup] = deque(maxlen=50)
         self._repeats = self.random.random() < 0.4
@@ -58,7 +58,7 @@ class NodeHost(Peer):
         self.pool = FakePool(self, self.slots, Random(self.random.random()))
         for slot in range(self.slots):
             self.pool.bear(slot)
-        self._patience = _FIRST_PAUSE
+        self._pause = _FIRST_PAUSE
         self.link = self.world.network.open(self, 0.0)
         self.world.tell(
             self, "starts with {} slots, boot id {}", self.slots, self.boot_id.hex()[:6]
@@ -83,7 +83,7 @@ class NodeHost(Peer):
         news, self._news = self._news, []
         for what in news:
             if what == "up":
-                self._patience = _FIRST_PAUSE
+                self._pause = _FIRST_PAUSE
                 self._tell(events.LinkUp())
             else:
                 self._relink()
@@ -160,8 +160,8 @@ class NodeHost(Peer):
 
     def _relink(self) -> None:
         self._drop_link()
-        self.link = self.world.network.open(self, self._patience * self.random.uniform(0.5, 1.0))
-        self._patience = min(_LONGEST_PAUSE, self._patience * 2)
+        self.link = self.world.network.open(self, self._pause * self.random.uniform(0.5, 1.0))
+        self._pause = min(_LONGEST_PAUSE, self._pause * 2)
 
     def _end(self, *, lingers: bool = False) -> None:
         self.halt(lingers=lingers)

@@ -113,7 +113,7 @@ class IOThread:
         self.store = self._transfers.store
         self.registry = JobRegistry(self._transfers, self._handle)
         route = Route(address)
-        self._inline = InlineCalls(session, queue, self._poller, can_attend=is_unix(route.current))
+        self._inline = InlineCalls(session, queue, self._poller, can_spin=is_unix(route.current))
         self._polling = LinkPolling(self._poller, self._inline.expel)
         self._connector = Connector(
             route,
@@ -124,7 +124,7 @@ class IOThread:
             before_close=self._polling.stop,
         )
         #: Waits for the result of a lone task without sleeping, if that is of use.
-        self.attend = self._inline.attend
+        self.spin = self._inline.spin
         #: When the I/O thread will wake up, if nothing wakes it before.
         self._wakes_at = 0.0
         # Callers that send by themselves go on to do so: then it need not be woken for each.
@@ -235,7 +235,7 @@ class IOThread:
         if link is not None and self._session.state is State.OPEN and self._when_idle is None:
             self._inline.lend(link, self._wakes_at)
         while True:
-            # An attendant that is overdue is looked for, and nothing is taken from one that is not.
+            # A spinning caller that is overdue loses the link; from one that is not, nothing is taken.
             overdue_at = self._inline.deadline
             until = self._wakes_at if overdue_at is None else min(self._wakes_at, overdue_at)
             ready = self._poller.wait(None if until == math.inf else max(0.0, until - monotonic()))

@@ -15,8 +15,8 @@ from manyhands_shared.protocol.messages import JobStanding, Standing, TaskStandi
 _MESSAGE_TASKS = 4_096
 
 
-class Past:
-    """Of one job, which the first broker was sent at `began`."""
+class JobHistory:
+    """What brokers have said of one job, which the first of them was sent at `began`."""
 
     __slots__ = ("began", "paused", "tasks")
 

@@ -188,7 +188,7 @@ def test_with_a_node_inside_it_stays_awake_for_a_moment(
     def give_way() -> None:
         looks.set()
 
-    monkeypatch.setattr(broker_loop, "LOOK_SECONDS", 20.0)
+    monkeypatch.setattr(broker_loop, "SPIN_SECONDS", 20.0)
     monkeypatch.setattr(os, "sched_yield", give_way)
     monkeypatch.setattr(broker_loop, "MAX_WAIT", 30.0)
     journal = MemoryJournal()

@@ -70,20 +70,20 @@ class Looks:
 def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
     """A thread that looks goes on with that for as long as its task runs."""
     noted = Looks()
-    keep, attend = Spinner.spin_for, inline.InlineCalls.attend
+    keep, wait_first = Spinner.spin_for, inline.InlineCalls.spin
 
     def begin(self: Spinner, *arguments: Any) -> None:
         noted.tell(looks=True)
         keep(self, *arguments)
 
     def wait(self: inline.InlineCalls, *arguments: Any) -> None:
-        attend(self, *arguments)
+        wait_first(self, *arguments)
         if threading.current_thread() not in noted.threads:
             noted.tell(looks=False)
 
     monkeypatch.setattr(spin, "SPIN_SECONDS", BOUND)
     monkeypatch.setattr(Spinner, "spin_for", begin)
-    monkeypatch.setattr(inline.InlineCalls, "attend", wait)
+    monkeypatch.setattr(inline.InlineCalls, "spin", wait)
     return noted
 
 
@@ -200,14 +200,14 @@ class AsleepError(Exception):
 def test_an_interrupt_comes_after_the_look_and_harms_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    keep, attend = Spinner.spin_for, inline.InlineCalls.attend
+    keep, wait_first = Spinner.spin_for, inline.InlineCalls.spin
 
     def interrupted(self: Spinner, *arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         keep(self, *arguments)
 
     def must_look(self: inline.InlineCalls, *arguments: Any) -> None:
-        attend(self, *arguments)
+        wait_first(self, *arguments)
         raise AsleepError
 
     with manyhands.Executor(1) as executor, contextlib.ExitStack() as stack:
@@ -218,7 +218,7 @@ def test_an_interrupt_comes_after_the_look_and_harms_nothing(
         future = executor.submit(wait_at, gate.path)
         with monkeypatch.context() as patch:
             patch.setattr(Spinner, "spin_for", interrupted)
-            patch.setattr(inline.InlineCalls, "attend", must_look)
+            patch.setattr(inline.InlineCalls, "spin", must_look)
             with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - more than one attempt
                 for _ in attempts():
                     with contextlib.suppress(AsleepError):
