@@ -16,7 +16,7 @@ from harness.processes import eventually
 from manyhands_worker.host.key_hiding import _LANDLOCK, _landlock_version
 
 if TYPE_CHECKING:
-    from harness.compose import Compose
+    from harness.environments.compose import Compose
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1_200), pytest.mark.xdist_group("engine")]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.environments.terminals import Terminal, opened
 from harness.processes import eventually
-from harness.terminals import Terminal, opened
 from manyhands.cli._app import app
 from manyhands.testbed import unavailable
 from manyhands_broker.http.metrics import COUNTERS, GAUGES

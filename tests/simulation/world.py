@@ -15,13 +15,13 @@ from typing import Any
 from manyhands._session import events as t
 from simulation import faults
 from simulation import plan as plans
-from simulation.broker import Broker
-from simulation.checker import Checker
-from simulation.client import Client
-from simulation.disk import Disk
-from simulation.network import Network
-from simulation.node import NodeHost
-from simulation.parts import Peer
+from simulation.checks.checker import Checker
+from simulation.parts.base import Peer
+from simulation.parts.broker import Broker
+from simulation.parts.client import Client
+from simulation.parts.disk import Disk
+from simulation.parts.network import Network
+from simulation.parts.node import NodeHost
 from simulation.story import Story
 
 #: Simulated seconds after the last fault by which everything has ended; and which it takes to tidy up.

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from harness.other_python import run_in
+from harness.environments.other_python import run_in
 from harness.processes import free_port
 
 START_SECONDS = 30.0

@@ -15,12 +15,12 @@ from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
-from simulation.client import is_rejection
-from simulation.remains import remains_of_broker, remains_of_node, remains_of_session
+from simulation.checks.remains import remains_of_broker, remains_of_node, remains_of_session
+from simulation.parts.client import is_rejection
 
 if TYPE_CHECKING:
-    from simulation.client import Client
-    from simulation.node import NodeHost
+    from simulation.parts.client import Client
+    from simulation.parts.node import NodeHost
     from simulation.plan import JobPlan
     from simulation.world import World
 

@@ -11,12 +11,12 @@ from manyhands_shared.protocol.public_name import public_name
 from manyhands_worker.core import effects, events
 from manyhands_worker.core.node_core import Identity, NodeCore
 from simulation import broken
-from simulation.network import copies
-from simulation.parts import HOSTS, Peer
-from simulation.pool import FakePool
+from simulation.parts.base import HOSTS, Peer
+from simulation.parts.network import copies
+from simulation.parts.pool import FakePool
 
 if TYPE_CHECKING:
-    from simulation.network import Link
+    from simulation.parts.network import Link
     from simulation.world import World
 
 #: How often a batch needs a stored value.

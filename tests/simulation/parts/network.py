@@ -17,7 +17,7 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol import wire
 
 if TYPE_CHECKING:
-    from simulation.parts import Broker, Peer
+    from simulation.parts.base import Broker, Peer
     from simulation.world import World
 
 #: ZeroMQ's heartbeats: a link that carries nothing for so long is closed, on each side by itself.

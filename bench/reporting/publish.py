@@ -1,6 +1,6 @@
 """Puts a run into the documentation: its chart and its tables.
 
-    python -m bench.publish out/bench.json
+    python -m bench.reporting.publish out/bench.json
 
 writes ``docs/images/bench.svg``, and the text between two marks of ``docs/performance.md``.
 """
@@ -11,9 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import chart
-from bench.report import markdown
-from bench.results import Run
+from bench.reporting import chart
+from bench.reporting.report import markdown
+from bench.reporting.results import Run
 
 _IMAGE, _PAGE = Path("docs/images/bench.svg"), Path("docs/performance.md")
 _BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
@@ -21,7 +21,7 @@ _BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 def main() -> int:
     """Write both; returns an exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.publish", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.reporting.publish", description=__doc__)
     parser.add_argument("document", type=Path, nargs="?", default=Path("out/bench.json"))
     try:
         run = Run.load(parser.parse_args().document)

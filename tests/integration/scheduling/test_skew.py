@@ -12,7 +12,7 @@ import pytest
 
 import manyhands
 from harness.cluster.bench import Bench, bench, joined
-from harness.other_python import other_python
+from harness.environments.other_python import other_python
 from harness.processes import eventually
 from manyhands_shared.errors import RemoteError
 from manyhands_shared.protocol import labels

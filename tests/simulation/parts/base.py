@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from manyhands_shared.protocol import messages as m
 
 if TYPE_CHECKING:
-    from simulation.broker import Broker as Broker  # noqa: PLC0414 - re-exported
-    from simulation.network import Link
-    from simulation.node import NodeHost as NodeHost  # noqa: PLC0414 - re-exported
+    from simulation.parts.broker import Broker as Broker  # noqa: PLC0414 - re-exported
+    from simulation.parts.network import Link
+    from simulation.parts.node import NodeHost as NodeHost  # noqa: PLC0414 - re-exported
     from simulation.world import World
 
 #: Whose memory a process can borrow, or lend: its host's, or nobody's.

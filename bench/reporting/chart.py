@@ -12,8 +12,8 @@ from html import escape
 
 from bench.measures import FIRST
 from bench.peers import PEERS
-from bench.report import number
-from bench.results import OURS, Run, less_is_better
+from bench.reporting.report import number
+from bench.reporting.results import OURS, Run, less_is_better
 
 #: Figure → its title, where it has another.
 _TITLES = {

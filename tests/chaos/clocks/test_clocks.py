@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PARTS = ["broker/manyhands_broker", "worker/manyhands_worker", "shared/manyhands_shared"]
 PARTS += ["client/manyhands"]
 

@@ -13,7 +13,7 @@ from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.failure import Failure
 from simulation import broken
-from simulation.parts import HOSTS, Peer
+from simulation.parts.base import HOSTS, Peer
 
 if TYPE_CHECKING:
     from simulation.plan import JobPlan

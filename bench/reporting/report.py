@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.measures import FIRST
-from bench.results import OURS, Run
-from bench.targets import verdicts
+from bench.reporting.results import OURS, Run
+from bench.reporting.targets import verdicts
 
 #: The tables: figures that belong together, none too wide for a page.
 _TABLES = (

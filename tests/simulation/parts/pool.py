@@ -19,7 +19,7 @@ from manyhands_worker.core.model import Batch
 from manyhands_worker.ipc.control_block import NO_LIMIT, SETTLE_SECONDS
 
 if TYPE_CHECKING:
-    from simulation.parts import NodeHost
+    from simulation.parts.base import NodeHost
 
 _RAISED = Failure("ValueError", "as it was told to", bases=("ValueError", "Exception")).encode()
 #: Tasks shorter than this may share a report.

@@ -28,11 +28,11 @@ from manyhands_broker.loop import STALL
 from manyhands_broker.ports.base import DRAIN_MESSAGES
 from manyhands_shared.protocol import messages as m
 from simulation import broken
-from simulation.disk import Disk
-from simulation.parts import Part
+from simulation.parts.base import Part
+from simulation.parts.disk import Disk
 
 if TYPE_CHECKING:
-    from simulation.network import Link
+    from simulation.parts.network import Link
     from simulation.world import World
 
 #: Where a crash can be set to fall.

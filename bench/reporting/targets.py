@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.measures import FIRST
 from bench.peers import PEERS
-from bench.results import OURS, Run, less_is_better
+from bench.reporting.results import OURS, Run, less_is_better
 
 POOL, RAY = "multiprocessing.Pool", "Ray"
 NETWORKED = [name for name, peer in PEERS.items() if peer.networked and name != OURS]
