@@ -35,7 +35,7 @@ def running(cluster: Compose) -> Compose:
 
 @pytest.fixture
 def scaled(running: Compose) -> Callable[[int], Compose]:
-    """Has so many nodes that are ready, however many there were."""
+    """Return what scales to a number of ready nodes, however many there were."""
 
     def scale(count: int) -> Compose:
         running.run("up", "-d", "--no-recreate", "--scale", f"worker={count}", timeout=120)

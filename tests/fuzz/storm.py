@@ -145,7 +145,7 @@ class Storm:
         self.bench.stack.close()
 
     def rage(self, count: int) -> None:
-        """So many messages, and a look at the broker every `CHECK_EVERY` of them."""
+        """Send `count` messages; check the broker after each `CHECK_EVERY` of them."""
         for _ in range(count):
             self.rng.choice(self.vandals).speak()
             self.sent += 1

@@ -31,7 +31,7 @@ class WallClock:
         self.move(0)
 
     def move(self, seconds: int) -> None:
-        """Set it so many seconds ahead of the real one."""
+        """Set it `seconds` ahead of the real one."""
         draft = self._file.with_suffix(".draft")
         draft.write_text(f"+{seconds}s\n")
         draft.replace(self._file)

@@ -121,7 +121,7 @@ def test_a_half_open_connection_is_noticed_on_both_sides(bench: Bench) -> None:
     eventually(lambda: ward.counters().get("nodes_condemned"), BOUND, what="the broker noticed")
     assert "its lease ran out" in ward.broker.log
     eventually(lambda: len(ward.ledger.delivered) == 100, BOUND, what="done by the other node")
-    ward.relay.open()  # new connections pass; the old ones are dead and nobody has said so
+    ward.relay.open()  # new connections pass; the old ones are dead, and neither end is told
     back(ward)
     ward.drain()
 

@@ -35,7 +35,7 @@ def work(file: str, task: int) -> int:
 
 
 def submit(bench: Bench, address: str, ledger: Ledger, count: int) -> None:
-    """Hand in so many attached tasks."""
+    """Submit `count` attached tasks."""
     executor = bench.executor(address)
     for task in range(count):
         ledger.hand_in(executor, work, task)
@@ -271,7 +271,7 @@ def test_an_attached_client_that_dies_leaves_nothing(bench: Bench, script: str) 
 def test_a_durable_job_outlives_the_client_that_died_before_it_was_complete(
     bench: Bench, tmp_path: Path
 ) -> None:
-    """Row 37: the job can still be found, and completed by whoever knows its id."""
+    """Row 37: the job can still be found, and completed by a client that knows its id."""
     broker = bench.broker(journal=str(tmp_path / "journal"), session_grace=0.5)
     with Peers() as connect:
         dying, node, heir = (connect(broker.address) for _ in range(3))

@@ -64,7 +64,7 @@ def cgroup() -> Iterator[Path]:
 
 
 def eat() -> None:
-    """Take memory until somebody intervenes."""
+    """Take memory until the system or the node kills this process."""
     held = []
     while True:
         held.append(b"x" * (8 * MIB))

@@ -1,7 +1,7 @@
 """Brokers killed at any moment: what was acknowledged is delivered, and once.
 
 The moments are drawn at random while submissions, commits, results and acknowledgements run without
-a pause, so that they fall before, within and after commits alike.
+a pause. So they fall before, within and after commits alike.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def test_a_client_that_never_reads_does_not_fill_the_broker(bench: Bench) -> None:
-    """Row 33: its tasks wait once it leaves `result_bytes` untaken, and nobody else's do."""
+    """Row 33: its tasks wait once it leaves `result_bytes` untaken, and no other client's do."""
     limit = 16 * MIB
     size = 256 << 10
     broker = bench.broker(result_bytes=limit)
@@ -78,7 +78,7 @@ def test_a_million_submissions_and_no_node(bench: Bench) -> None:
     print(f"{queued} tasks at the broker of {job.tasks}: {grown / MIB:.0f} MiB")
     assert queued <= 2 * window
     assert grown < 1_000 * window
-    # It is not merely patient: with all that in line, a task of somebody else is served at once.
+    # It is not merely patient: with all that in line, a task of another client is served at once.
     with Peers() as connect:
         node, other = connect(broker.address), connect(broker.address)
         other.hello()

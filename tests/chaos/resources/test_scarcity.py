@@ -146,7 +146,7 @@ def test_shared_memory_that_is_full_costs_speed_and_not_results(bench: Bench, si
     large = [executor.submit(lambda n: bytes([n]) * (16 * MIB), n) for n in range(6)]
     for number, future in enumerate(large):
         assert future.result(BOUND) == bytes([number]) * (16 * MIB)
-    # Somebody else fills it up while the node runs.
+    # Another program fills it up while the node runs.
     shared = Path(f"/proc/{node.pid}") / "root" / "dev/shm/filler"
     fill_up(shared)
     grown = [executor.submit(mebibytes, n) for n in range(6)]
@@ -170,7 +170,7 @@ def descriptors(pid: int) -> int:
 
 
 def limit_descriptors(pid: int, count: int) -> None:
-    """Let a running process have no more than so many."""
+    """Let a running process have at most `count` descriptors."""
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, hard))
 

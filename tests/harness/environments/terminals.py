@@ -62,7 +62,7 @@ class Terminal:
             )
 
     def paste(self, block: str) -> str:
-        """Run a block to its end, of which every command must succeed; returns what it printed."""
+        """Run a block to its end and return what it printed; every command must succeed."""
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None

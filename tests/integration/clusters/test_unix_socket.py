@@ -74,7 +74,7 @@ def test_other_users_are_refused() -> None:
         assert cluster.address.startswith("unix://@")
         script = (
             "import manyhands, os, sys\n"
-            # Loads all that is needed, of which another user may not be able to read the files.
+            # Loads all that is needed: another user may not be able to read the files.
             "manyhands.Client(sys.argv[1]).close()\n"
             "os.setuid(65534)\n"
             "try:\n"

@@ -89,6 +89,6 @@ def test_code_by_value_among_arguments_fails_its_task_and_crashes_nothing(
         with pytest.raises(RemoteError, match="by value, from or for another Python"):
             futures[0].result(60)
         assert futures[1].result(60) == (3, 2)
-    # Nobody died of it.
+    # No child died of it.
     client = bench.client(address)
     assert "events_child-died" not in client.query("stats")["counters"]

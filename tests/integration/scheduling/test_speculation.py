@@ -19,7 +19,7 @@ BOUND = 30.0
 
 
 class Straggler:
-    """A task that hangs in its first run, and in any other until somebody opens the gate."""
+    """A task that hangs in its first run, and in any other until the test opens the gate."""
 
     def __init__(self, place: Path) -> None:
         self.first = place / "first"
@@ -49,7 +49,7 @@ class Straggler:
     def _is_open(self) -> bool:
         try:
             os.close(os.open(self.gate, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError:  # nobody has opened it for reading
+        except OSError:  # no task has opened it for reading
             return False
         return True
 

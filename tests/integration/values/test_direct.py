@@ -190,7 +190,7 @@ def test_memory_is_not_given_back_while_parts_of_it_are_on_their_way(
     slow = connect(pair, rcvhwm=1)
     for n in range(4 * WINDOW):
         slow.send(pull(ticket.key, n * PART_BYTES, PART_BYTES))
-    # All of this has been seen by the time that somebody else is answered who asks later.
+    # The node has seen all of this by the time that it answers another client, which asks later.
     eventually(lambda: node.server._items[ticket.key].view is not None, what="it was asked for")
     assert brings(ask(connect(other_pair), pull(other.key))) == b"b" * 64
     node.server.withdraw(ticket.key)
@@ -228,7 +228,7 @@ def test_who_cannot_be_reached_is_not_asked_again_at_once(
             taker.fetch(ticket)
             assert taker.result(ticket, 5.0) is None
     assert len(tried) == 1
-    # Nobody is there at all.
+    # No node is there at all.
     ticket = Ticket(
         "elsewhere", "", secrets.token_bytes(16), [4], place._replace(address="127.0.0.2")
     )

@@ -45,7 +45,7 @@ class Checker:
         self._over: set[tuple[Client, str]] = set()
         #: Durable tasks whose acceptance a client heard of: job → how many.
         self.promised: dict[str, int] = {}
-        #: Durable jobs of dead clients that somebody else has cancelled.
+        #: Durable jobs of dead clients that another client has cancelled.
         self._abandoned: set[str] = set()
         #: Every result of a durable job that anybody was shown: always the same one.
         self._shown: dict[Task, tuple[int, int]] = {}
@@ -96,7 +96,7 @@ class Checker:
         }
 
     def acknowledged(self, job: str, count: int) -> None:
-        """A client heard that so many tasks of a durable job are accepted."""
+        """A client heard that `count` tasks of a durable job are accepted."""
         self.promised[job] = max(self.promised.get(job, 0), count)
 
     def executed(self, host: NodeHost, job: str, index: int, attempt: int, outcome: str) -> None:
@@ -171,7 +171,7 @@ class Checker:
             self._judge(task, status, body)
 
     def read(self, client: Client, group: m.ResultGroup) -> None:
-        """Results of a durable job came to somebody who is attached to it."""
+        """Results of a durable job came to a client that is attached to it."""
         for index, status, body in zip(group.indices, group.statuses, group.bodies, strict=True):
             task = (group.job, index)
             shown = (status, group.attempt)
@@ -225,7 +225,7 @@ class Checker:
         return any(states.get(parent, "done") != "done" for parent in plan.options.after)
 
     def abandon(self) -> list[str]:
-        """Durable jobs that dead clients have left open: somebody else is going to cancel them."""
+        """Durable jobs that dead clients have left open: another client is going to cancel them."""
         world = self._world
         left = [
             job.id
@@ -259,19 +259,19 @@ class Checker:
         assert not unsaid, f"nothing says that {sorted(unsaid)[:10]} are over"
 
     def _unsaid(self) -> list[str]:
-        """Closed jobs of living clients of which no session has said that they are over."""
+        """Closed jobs of living clients that no session has called over."""
         return [job for client, job in self._closed - self._over if client.alive]
 
     def _owed(self) -> set[Task]:
         return {(job, index) for job, count in self.promised.items() for index in range(count)}
 
     def _unread(self) -> set[Task]:
-        """What was promised and not shown to somebody who came and asked afterwards."""
+        """What was promised and not shown to the reader, which came and asked afterwards."""
         reader = self.reader
         return self._owed() - (self._got[reader].keys() if reader is not None else set())
 
     def all_read(self) -> bool:
-        """Whether somebody has been shown all that was promised."""
+        """Whether the reader has been shown all that was promised."""
         asks = self.reader is not None and bool(remains_of_session(self.reader.session))
         return not (asks or self._unread() or self._left_open())
 
@@ -293,7 +293,7 @@ class Checker:
         assert not twice, f"ended twice in the journal: {twice[:10]}"
 
     def judge_remains(self) -> None:
-        """Nobody keeps what is over."""
+        """No part keeps what is over."""
         world = self._world
         world.broker.core.validate()
         for node in world.nodes:

@@ -48,7 +48,7 @@ def remains_of_broker(core: Core) -> list[str]:
 
 
 def remains_of_node(core: NodeCore) -> list[str]:
-    """Entries in a node's books that nobody needs any more."""
+    """Entries in a node's tables that have no more use."""
     work = core._work
     figures = {
         "held tasks": len(work),
@@ -63,7 +63,7 @@ def remains_of_node(core: NodeCore) -> list[str]:
 
 
 def remains_of_session(session: Session) -> list[str]:
-    """Entries in a client's table of jobs that nobody needs any more."""
+    """Entries in a client's table of jobs that have no more use."""
     jobs = session._jobs
     figures = {
         "jobs": len(jobs._jobs),

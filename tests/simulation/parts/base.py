@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from simulation.parts.node import NodeHost as NodeHost  # noqa: PLC0414 - re-exported
     from simulation.world import World
 
-#: Whose memory a process can borrow, or lend: its host's, or nobody's.
+#: Whose memory a process can borrow, or lend: its host's, or none.
 HOSTS = ("", "one", "two")
 #: Shortest time between two turns of a loop.
 _TURN = 2e-5

@@ -107,7 +107,7 @@ class Broker(Part):
         super().pause(seconds)
 
     def jump(self, seconds: float) -> None:
-        """Somebody moves the wall clock; whoever starts next reads that."""
+        """The administrator moves the wall clock; the broker that starts next reads that."""
         self.epoch += seconds
         self.turned_back = self.turned_back or seconds < 0
 

@@ -2,8 +2,8 @@
 
 A link is the life of one DEALER socket. Messages of one direction stay in order; those of different
 links overtake one another freely. A link that breaks loses a suffix of what is under way, in each
-direction for itself, and each side learns of it in its own time: the near side by its monitor, the
-broker only when it sends.
+direction for itself. Each side learns of it in its own time: the near side by its monitor, the broker
+only when it sends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: ZeroMQ's heartbeats: a link that carries nothing for so long is closed, on each side by itself.
 SILENCE = 6.0
-#: A second try of a connection that found nobody.
+#: From a connection that found no broker to the next try.
 _RETRY = (0.1, 0.5)
 
 
@@ -127,7 +127,7 @@ class Link:
         self.sever(0.0, far_after, lingers=lingers)
 
     def sever(self, near_after: float, far_after: float, *, lingers: bool = False) -> None:
-        """The connection breaks; the two sides notice after so many seconds."""
+        """The connection breaks; the two sides notice after their seconds."""
         if self.broken:
             return
         self.broken = True

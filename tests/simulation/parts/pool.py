@@ -1,7 +1,7 @@
 """The simulated pool of a node: children that run tasks, die, and give back what they did not start.
 
-It keeps the contract of `manyhands_worker.ipc.control_block`: a child claims a serial, then looks at the
-limit; what lies above the claim when `Claimed` is said is never started.
+It keeps the contract of `manyhands_worker.ipc.control_block`. A child claims a serial, then looks at the
+limit. It never starts what lies above its claim at the time of `Claimed`.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class FakePool:
         self.bear(slot)
 
     def strike(self) -> None:
-        """Somebody kills one of the children, busy or not."""
+        """The system kills one of the children, busy or not."""
         slot = self._random.randrange(len(self._children))
         child = self._children[slot]
         if child is not None:

@@ -41,7 +41,7 @@ from manyhands_shared.transport.stream import Stream
 
 
 def received(peer: zmq.Socket[bytes], count: int) -> list[Message]:
-    """The next so many messages."""
+    """The next `count` messages."""
     messages = []
     for _ in range(count):
         assert peer.poll(10_000), "the broker says nothing"

@@ -139,7 +139,7 @@ class World:
         return self.tell(Pressed(node.row, node.boot_id, level))
 
     def submit(self, count: int, job: str = "j", **options: Any) -> dict[str, int]:
-        """How many of so many new tasks each node gets."""
+        """How many of `count` new tasks each node gets."""
         options_map = JobOptions(**options).to_map()
         self.say(
             "client",

@@ -36,7 +36,7 @@ def stop(*_: object) -> None:
 
 
 class Leaves:
-    """Ends the process that unpickles it, if nobody stops that."""
+    """Ends the process that unpickles it, unless the client stops that."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return leave, ()

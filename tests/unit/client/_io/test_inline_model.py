@@ -1,9 +1,9 @@
 """The design of the lone call in every order of its steps: see `manyhands._io.inline`.
 
-A caller submits tasks and waits for each. Its lines may end in an exception at any step, after which
-it goes on with the next task; or a signal handler comes in that submits a task itself and waits for it.
-When nothing more can happen, every task that was submitted has ended, at the session and for its caller;
-and the link is used by one side at a time. Each handling is left out in turn, and is missed.
+A caller submits tasks and waits for each. Its lines may end in an exception at any step; then it goes
+on with the next task. Or a signal handler comes in that submits a task itself and waits for it. When
+nothing more can happen, every task that was submitted has ended, at the session and for its caller.
+One side at a time uses the link. Each handling is left out in turn, and is missed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class World:
     asleep: int = 0
     sleeps: int = 0
     told: int = 0
-    read: int = 0  # the number of the sleep out of which the caller rings
+    read: int = 0  # the number of the sleep that the caller ends by ringing
     bell: bool = False
     timer: bool = False
     queue: tuple[int, ...] = ()
