@@ -28,6 +28,11 @@ from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import Message, ResultGroup, Results
 
 BOUND = 20.0
+# Python 3.11 does not run a traced thread, as under `make coverage`, while an exception is pending for
+# another one that sleeps. So that one sleeps for a moment only.
+_STANDS_STILL = sys.gettrace() is not None and sys.version_info < (3, 12)
+THROWN_INTO = 0.1 if _STANDS_STILL else BOUND
+UNANSWERED = (TimeoutError,) if _STANDS_STILL else ()
 
 
 @pytest.fixture
@@ -221,7 +226,8 @@ def test_exceptions_thrown_into_another_thread(executor: manyhands.Executor) -> 
                 try:
                     begun.set()
                     while True:
-                        executor.submit(abs, -2).result(BOUND)
+                        with contextlib.suppress(*UNANSWERED):
+                            executor.submit(abs, -2).result(THROWN_INTO)
                 except TooLong:
                     thrown.append(True)
 
