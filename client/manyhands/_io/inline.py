@@ -5,8 +5,8 @@ Who holds the session
 
 The I/O thread, always. No other thread ever changes the session, the jobs or what they are made of. A
 caller only uses the link, and only while the I/O thread sleeps and has *lent* it (`lend`). What the
-caller did with it stands in a log: `Sent` before a task is sent, `Arrived` behind each look at the
-socket. The I/O thread enters the log into the session before it does anything else. The session is
+caller did with it stands in a log: `Sent` before a task is sent, `Arrived` behind each read of
+the socket. The I/O thread enters the log into the session before it does anything else. The session is
 deterministic: handed the same task it says the very message that the caller has sent, which is dropped.
 
 So a lone call costs the session nothing while it is under way, and some dozens of calls are entered
@@ -296,7 +296,7 @@ class InlineCalls:
                         continue  # it only says that nothing need be sent again
                     body = _result_of(message, lone, sink, future)
                     if body is None:
-                        more = True  # the I/O thread's to answer, while this one looks on
+                        more = True  # the I/O thread's to answer, while this one spins on
                     elif not future.settle_quietly(body):
                         settled = False
                     elif lone is not None:

@@ -17,10 +17,10 @@ NOT_ONE = -1
 HANDLER = 9  # the number of the task that a signal handler submits
 
 HARMS = {
-    "does not look again before it sleeps",
+    "does not check again before it sleeps",
     "says that it has rung before it rings",
     "a torn send is not marked",
-    "a torn look is not marked",
+    "a torn spin is not marked",
     "a torn link is used again",
     "sends before it logs",
     "goes without ringing",
@@ -153,8 +153,8 @@ def caller(  # noqa: C901, PLR0912, PLR0915 - a program, a step a branch
         if stale or not w.lent or refused or others:
             yield replace(w, gate=_left(w), revoked=False, caller="sleep")
         else:
-            yield replace(w, spinning=True, muted=True, gate=_left(w), caller="look")
-    elif at == "look":
+            yield replace(w, spinning=True, muted=True, gate=_left(w), caller="spin on")
+    elif at == "spin on":
         yield replace(w, caller="leave")  # it came, or the time is up
         if w.down and not w.gate:
             yield replace(w, gate="caller", revoked=False, caller="may receive?")
@@ -162,9 +162,9 @@ def caller(  # noqa: C901, PLR0912, PLR0915 - a program, a step a branch
         if stale or not w.spinning or (w.torn and harm != "a torn link is used again"):
             yield replace(w, gate=_left(w), revoked=False, caller="sleep" if stale else "leave")
         elif not w.lent:
-            yield replace(w, gate=_left(w), caller="look")
+            yield replace(w, gate=_left(w), caller="spin on")
         else:
-            yield replace(w, torn=harm != "a torn look is not marked", caller="receive")
+            yield replace(w, torn=harm != "a torn spin is not marked", caller="receive")
     elif at == "receive":
         if stale:
             yield replace(w, revoked=False, caller="sleep")
@@ -187,7 +187,7 @@ def caller(  # noqa: C901, PLR0912, PLR0915 - a program, a step a branch
             hand=(),
             gate=_left(w),
             revoked=False,
-            caller="sleep" if stale else "look",
+            caller="sleep" if stale else "spin on",
         )
     elif at == "leave" and not w.gate:
         yield replace(w, gate="caller", revoked=False, caller="give back")
@@ -298,9 +298,9 @@ def io_thread(  # noqa: C901, PLR0912, PLR0915 - as above
             timer = w.spinning and harm != "an overdue spinner stays"
             yield replace(w, io="say asleep", timer=timer)
     elif at == "say asleep":
-        again = "sleep" if harm == "does not look again before it sleeps" else "look again"
+        again = "sleep" if harm == "does not check again before it sleeps" else "check again"
         yield replace(w, sleeps=w.sleeps + 1, asleep=w.sleeps + 1, io=again)
-    elif at == "look again":
+    elif at == "check again":
         yield replace(w, asleep=0, io="take queue") if w.queue else replace(w, io="sleep")
     elif at == "sleep" and not w.lent:
         yield replace(w, lent=True)
