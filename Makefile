@@ -86,7 +86,7 @@ bench-quick:
 	@$(PYTHON) -m bench --quick $(BENCH_ARGS)
 
 bench-docs:
-	@$(PYTHON) -m bench.publish $(BENCH_RUN)
+	@$(PYTHON) -m bench.reporting.publish $(BENCH_RUN)
 
 # One stamp for each set of extras; a change of what is needed installs again.
 $(VENV)/.installed-%: pyproject.toml tools/venv.py $(wildcard deploy/*.lock tools/*.lock)

@@ -19,11 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bench import child, environments, publish
+from bench import child, environments
 from bench.measures import GROUPS, MEASURES, START
 from bench.peers import PEERS, WORKERS
-from bench.report import markdown
-from bench.results import OURS, Run
+from bench.reporting import publish
+from bench.reporting.report import markdown
+from bench.reporting.results import OURS, Run
 
 #: What `--quick` runs: two minutes.
 _QUICK_SYSTEMS = ("manyhands", "multiprocessing.Pool", "Ray", "Dask distributed")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 _CLOSE_SECONDS = 20.0
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 #: For what an ended process has said to be read, where what it left behind keeps the pipe open.
 _DRAIN_SECONDS = 2.0
 #: In the environment of everything that a child starts, so that it can be found.
@@ -97,7 +97,7 @@ def _next(
     while time.monotonic() < until:
         ended = process.poll() is not None
         with contextlib.suppress(queue.Empty):
-            return lines.get(timeout=_DRAIN_SECONDS if ended else _LOOK_SECONDS)
+            return lines.get(timeout=_DRAIN_SECONDS if ended else _POLL_SECONDS)
         if ended:
             return None
     raise Failure(f"no answer within {seconds:g} s")

@@ -21,7 +21,7 @@ import msgpack
 import numpy as np
 import zmq
 
-from bench.report import number
+from bench.reporting.report import number
 
 _ROUNDS = 2_000
 _MESSAGES = 40_000

@@ -20,7 +20,7 @@ import sys
 from typing import Any
 
 from bench.peers import WORKERS
-from bench.results import OURS
+from bench.reporting.results import OURS
 
 _STEP_SECONDS = 2
 #: How far they may be apart.

@@ -40,8 +40,8 @@ from manyhands_shared.spinning import SpinBudget
 
 log = logging.getLogger("manyhands.broker")
 
-#: Longest look for what is about to come, in place of sleep, where that is done.
-LOOK_SECONDS = 0.0003
+#: The longest that the loop spins for what is about to come, in place of sleep.
+SPIN_SECONDS = 0.0003
 #: Longest sleep: the loop notices within this time that it was stopped, and looks at heartbeats.
 MAX_WAIT = 1.0
 #: Time missing from the loop's life that counts as a stall. Scheduling noise is far below.
@@ -121,7 +121,7 @@ class Loop:
         woken = False
         while not self._stopping:
             timeout = self._timeout(before)
-            if timeout > LOOK_SECONDS and woken and self._spin_budget.worth_it():
+            if timeout > SPIN_SECONDS and woken and self._spin_budget.worth_it():
                 ready = self._look(before) or poll(timeout)
             else:
                 ready = poll(timeout)
@@ -140,7 +140,7 @@ class Loop:
 
     def _look(self, now: float) -> dict[int, int]:
         """What becomes ready in a moment; nothing if nothing does."""
-        until = now + LOOK_SECONDS
+        until = now + SPIN_SECONDS
         while not (ready := self._poller.wait(0)):
             if self._clock() >= until:
                 self._spin_budget.missed()

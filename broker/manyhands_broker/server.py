@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,6 +25,7 @@ from manyhands_shared.clock import monotonic
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError, ExitCode, ManyhandsError
 from manyhands_shared.processes import hash_seed
+from manyhands_shared.processes.termination_signals import wake_on_termination
 from manyhands_shared.sd_notify import Notifier
 from manyhands_shared.security.private_files import private
 from manyhands_shared.transport import address
@@ -133,7 +133,7 @@ def _serve(
         if config.http:
             facts["http"] = _serve_http(config, core, loop, stack)
         if make_node is not None and inprocess is not None:
-            node = make_node(selector=inprocess.selector, connect=inprocess.junction.connect)
+            node = make_node(selector=inprocess.selector, connect=inprocess.hub.connect)
             inprocess.take_in(stack.enter_context(node), loop.stop)
         else:
             stack.enter_context(_stop_on_signals(loop, poller))
@@ -249,17 +249,10 @@ def _stop_on_signals(loop: Loop, poller: Poller) -> Iterator[None]:
     """SIGTERM and SIGINT end the loop, also when they come while it sleeps."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    old_wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    old = {
-        number: signal.signal(number, lambda *_: loop.stop())
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
     poller.on_readable(reader, lambda: bool(os.read(reader, 64)))
     try:
-        yield
+        with wake_on_termination(writer, lambda *_: loop.stop()):
+            yield
     finally:
-        signal.set_wakeup_fd(old_wakeup)
-        for number, handler in old.items():
-            signal.signal(number, handler)
         os.close(reader)
         os.close(writer)

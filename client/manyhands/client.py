@@ -19,7 +19,7 @@ from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.transport.address import DEFAULT_BIND
 
 _QUERY_SECONDS = 30.0
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 
 
 class Client:
@@ -172,13 +172,13 @@ class Client:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = threading.Event()
         while (there := len(self.query("nodes"))) < count:
-            left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+            left = _POLL_SECONDS if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(
                     f"{there} of {count} nodes have joined the broker at {self.address} "
                     f"within {timeout:g} s; start more with `manyhands worker`"
                 )
-            pause.wait(min(_LOOK_SECONDS, left))
+            pause.wait(min(_POLL_SECONDS, left))
 
     def query(self, what: str, **parameters: Any) -> Any:
         """Ask the broker: ``jobs``, ``job`` (with `id`), ``nodes``, ``stats``, ``events``.

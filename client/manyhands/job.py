@@ -22,9 +22,9 @@ ENDED_STATES = ("done", "failed", "cancelled")
 _QUERY_SECONDS = 30.0
 #: Silence after which the client asks about a durable job.
 _SILENCE_SECONDS = 2.0
-# Between two looks at a job whose end a caller awaits without its results.
-_FIRST_LOOK_SECONDS = 0.02
-_LAST_LOOK_SECONDS = 0.5
+# Between two queries for a job whose end a caller awaits without its results.
+_FIRST_POLL_SECONDS = 0.02
+_LONGEST_POLL_SECONDS = 0.5
 # The least time that the broker gets to answer, however short the wait.
 _ANSWER_SECONDS = 0.5
 
@@ -223,13 +223,13 @@ class DurableJob(Job):
         The results stay with the broker.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        pause, look = threading.Event(), _FIRST_LOOK_SECONDS
+        pause, interval = threading.Event(), _FIRST_POLL_SECONDS
         while not self._has_ended(deadline):
-            left = look if deadline is None else min(look, deadline - time.monotonic())
+            left = interval if deadline is None else min(interval, deadline - time.monotonic())
             if left <= 0:
                 return False
             pause.wait(left)
-            look = min(2 * look, _LAST_LOOK_SECONDS)
+            interval = min(2 * interval, _LONGEST_POLL_SECONDS)
         return True
 
     def _has_ended(self, deadline: float | None) -> bool:

@@ -22,7 +22,7 @@ class Notifier:
         self._place = given.pop("NOTIFY_SOCKET", "")
         period = given.pop("WATCHDOG_USEC", "")
         watched = given.pop("WATCHDOG_PID", "") in ("", str(os.getpid()))
-        #: Seconds between two signs of life: three chances within the manager's patience.
+        #: Seconds between two signs of life: three chances within the manager's timeout.
         self._interval = int(period) / 3e6 if period.isdigit() and watched else 0.0
         self._next = 0.0
 

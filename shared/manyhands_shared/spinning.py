@@ -16,7 +16,7 @@ class SpinBudget:
     """Decides that, wait by wait.
 
     Args:
-        can: whether looking can be of use at all.
+        can: whether spinning can be of use at all.
     """
 
     def __init__(self, *, can: bool) -> None:
@@ -26,7 +26,7 @@ class SpinBudget:
         self._left = 0
 
     def worth_it(self) -> bool:
-        """Whether to look this time."""
+        """Whether to spin this time."""
         if self._left:
             self._left -= 1
             return False

@@ -6,9 +6,9 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from bench import chart, publish, report, results
-from bench.results import OURS, Run
-from bench.targets import Verdict, verdicts
+from bench.reporting import chart, publish, report, results
+from bench.reporting.results import OURS, Run
+from bench.reporting.targets import Verdict, verdicts
 
 POOL, RAY, GONE = "multiprocessing.Pool", "Ray", "Dask distributed"
 

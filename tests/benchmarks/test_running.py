@@ -14,7 +14,7 @@ from bench import child, environments
 from bench.__main__ import measured
 from bench.measures import START
 from bench.peers import PEERS
-from bench.results import OURS, Run
+from bench.reporting.results import OURS, Run
 
 PYTHON = Path(sys.executable)
 BOUND = 30.0

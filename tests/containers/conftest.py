@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.compose import Compose
+from harness.environments.compose import Compose
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_BASE = "python:3.12-slim-bookworm"

@@ -16,7 +16,7 @@ from harness.processes import eventually
 from manyhands_worker.host.key_hiding import _LANDLOCK, _landlock_version
 
 if TYPE_CHECKING:
-    from harness.compose import Compose
+    from harness.environments.compose import Compose
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1_200), pytest.mark.xdist_group("engine")]
 
@@ -35,7 +35,7 @@ def running(cluster: Compose) -> Compose:
 
 @pytest.fixture
 def scaled(running: Compose) -> Callable[[int], Compose]:
-    """Has so many nodes that are ready, however many there were."""
+    """Return what scales to a number of ready nodes, however many there were."""
 
     def scale(count: int) -> Compose:
         running.run("up", "-d", "--no-recreate", "--scale", f"worker={count}", timeout=120)

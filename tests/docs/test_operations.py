@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.environments.terminals import Terminal, opened
 from harness.processes import eventually
-from harness.terminals import Terminal, opened
 from manyhands.cli._app import app
 from manyhands.testbed import unavailable
 from manyhands_broker.http.metrics import COUNTERS, GAUGES
@@ -74,7 +74,7 @@ def test_three_hosts_by_copy_and_paste(terminals: dict[str, Terminal], tmp_path:
     assert "has left" in output_of("manyhands drain")
     eventually(lambda: ready(first) == 2)
     assert json.loads(output_of("/scale"))["slots_wanted"] == 0
-    # Nobody gets in without the key: not from a host of the network, not by leaving the variable out.
+    # No client gets in without the key: not from a host of the network, not without the variable.
     refused = third.paste(
         'env -u MANYHANDS_KEY_FILE manyhands nodes --connect-timeout 2 || echo "exit $?"\n'
     )

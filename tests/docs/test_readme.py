@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.environments.terminals import Terminal, opened
 from harness.processes import eventually
-from harness.terminals import Terminal, opened
 from manyhands.testbed import unavailable
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

@@ -26,7 +26,7 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.transport import zmq_pieces
 
 #: Messages between two looks whether all is well, and the memory that the broker may take meanwhile.
-LOOK = 1_000
+CHECK_EVERY = 1_000
 MEMORY = 600 << 20
 #: Messages until some job's id is given up.
 FRESH = 20
@@ -145,14 +145,14 @@ class Storm:
         self.bench.stack.close()
 
     def rage(self, count: int) -> None:
-        """So many messages, and a look at the broker every `LOOK` of them."""
+        """Send `count` messages; check the broker after each `CHECK_EVERY` of them."""
         for _ in range(count):
             self.rng.choice(self.vandals).speak()
             self.sent += 1
             if self.sent % FRESH == 0:
                 # One job is over, or as good as that: there is another to be talked about.
                 self.jobs[self.rng.randrange(len(self.jobs))] = f"job{self.sent}"
-            if self.sent % LOOK == 0:
+            if self.sent % CHECK_EVERY == 0:
                 self.look()
 
     def look(self) -> None:

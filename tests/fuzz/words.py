@@ -68,7 +68,7 @@ class Talk:
         ]
 
     def record(self, kind: Any, oddness: float) -> Any:
-        """A message or group, in which about so many of the fields are odd."""
+        """Return a message or group whose fields are odd with the probability `oddness`."""
         values = {
             name: self._value(name, bound, oddness)
             for name, bound in bounds.of_fields(kind).items()

@@ -68,6 +68,11 @@ class FakeSession:
     waiting: dict[tuple[str, int], Payload] = field(default_factory=dict)
 
 
+def client_threads() -> set[threading.Thread]:
+    """Return the I/O threads of the clients that live in this process."""
+    return {thread for thread in threading.enumerate() if thread.name == "manyhands-client"}
+
+
 class FakeBroker:
     """Start it with `with`; everything public may be called from the test's thread."""
 

@@ -110,7 +110,7 @@ def sample(kind: Any, /, **given: Any) -> Any:
 
 
 def cases(kind: Any) -> Iterator[Case]:
-    """Messages of a kind, in each of which one field is at or beyond its bounds."""
+    """Yield messages of a kind; in each, one field is at or beyond its bounds."""
     for name, bound in bounds.of_fields(kind).items():
         field = f"{kind.__name__}.{name}"
         if isinstance(bound, bounds.Groups):

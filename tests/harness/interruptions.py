@@ -7,6 +7,7 @@ jump back. `Interrupter` counts these places on the way through manyhands' own c
 from __future__ import annotations
 
 import dis
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,11 +51,14 @@ class Interrupter:
         """Make a call, and strike at its place number `at`, from 1; 0: nowhere."""
         self._at, self.passed, self.place = at, 0, ""
         before = sys.gettrace()
+        # A collection would run finalizers of earlier tests, and what is raised in those is lost.
+        gc.disable()
         sys.settrace(self._enter)
         try:
             return call()
         finally:
             sys.settrace(before)
+            gc.enable()
             self._before.clear()
 
     def _enter(self, frame: FrameType, _event: str, _argument: object) -> Any:

@@ -145,7 +145,7 @@ class FakeBroker:
         return digest
 
     def until_ended(self, count: int) -> dict[tuple[str, int, int], tuple[int, Any]]:
-        """Wait for the results of so many tasks."""
+        """Wait for the results of `count` tasks."""
         while len(self.results) < count:
             self.receive()
         return self.results

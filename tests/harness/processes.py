@@ -93,10 +93,10 @@ def calls_of(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody has, for TCP and for UDP, and that stays free while its owner restarts.
+    """A port that is free, for TCP and for UDP, and that stays free while its owner restarts.
 
-    It lies below those that the system gives to outgoing connections: somebody who tries again and
-    again to reach the port would sooner or later be given it himself.
+    It lies below those that the system gives to outgoing connections. A client that tries again and
+    again to reach the port would sooner or later be given it as its own.
     """
     while True:
         port = random.choice(_PORTS)

@@ -117,7 +117,7 @@ def _vector(
 
 
 def _plain(depth: int) -> st.SearchStrategy[Any]:
-    """Plain values of so many levels."""
+    """Plain values of up to `depth` levels."""
     if not depth:
         return _FINITE
     inner = _plain(depth - 1)

@@ -22,6 +22,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def network() -> Iterator[Callable[[int], Network]]:
-    """Make networks of so many hosts; all are gone after the test."""
+    """Make networks of a number of hosts; all are gone after the test."""
     with ExitStack() as stack:
         yield lambda hosts: stack.enter_context(Network(hosts))

@@ -115,7 +115,7 @@ def test_a_host_that_loses_its_power_leaves_a_half_open_connection(fleet: Fleet)
 
 
 def test_a_slow_and_lossy_cable_costs_time_and_nothing_else(fleet: Fleet) -> None:
-    """Rows 28 and 29. TCP sends again what is lost, so nobody is condemned and nothing runs twice."""
+    """Rows 28 and 29. TCP sends again what is lost, so no node is condemned and nothing runs twice."""
     fleet.network.shape(fleet.others[0], Shape(delay=0.02, loss=0.02, seed=fleet.ledger.seed))
     fleet.submit(60, 0.02)
     eventually(lambda: fleet.is_busy("host-1"), BOUND)

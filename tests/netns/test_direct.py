@@ -49,7 +49,7 @@ def three(tmp_path: Path) -> Iterator[Three]:
 
 
 def ports(host: Host) -> list[int]:
-    """TCP ports that somebody listens on there."""
+    """Return the TCP ports on which a process of that host listens."""
     with host.inside():
         texts = [Path(f"/proc/thread-self/net/{kind}").read_text() for kind in ("tcp", "tcp6")]
     found = []
@@ -69,7 +69,7 @@ def traffic(host: Host) -> int:
 
 
 def numbers(start: int) -> Any:
-    """Something large of which each byte can be told from its neighbours."""
+    """Return a large array in which each item differs from its neighbours."""
     return np.arange(start, start + ITEMS)
 
 
@@ -125,7 +125,7 @@ def test_a_node_that_lets_nobody_in_is_left_alone_for_a_while(
 
 
 def in_mid_transfer(three: Three, folder: Path) -> Any:
-    """A result of which a part has come, over a slow cable."""
+    """Return a result that has come in part, over a slow cable."""
     check(three, 0)
     three.network.shape(three.mill, Shape(rate=SLOW))
     before = traffic(three.user)

@@ -97,7 +97,7 @@ def answers(host: Host, port: int) -> bool:
 
 
 def exchange(host: Host, said: bytes) -> bytes:
-    """All that is heard of somebody to whom this is said."""
+    """Return all that the peer answers to these bytes."""
     heard = b""
     with socket.create_connection((host.address, PORT)) as sock, suppress(OSError):
         sock.settimeout(SILENCE)

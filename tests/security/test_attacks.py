@@ -63,7 +63,7 @@ def test_the_domain_is_set_and_enforced(tmp_path: Path) -> None:
         authenticator = secure(connect.context, router, key, ring)
         assert router.zap_domain == DOMAIN.encode()
         assert router.get(zmq.ZAP_ENFORCE_DOMAIN) == 1
-        # Without its authenticator it takes nobody, rather than everybody.
+        # Without its authenticator it takes no client, rather than every client.
         authenticator.stop()
         port = router.bind_to_random_port("tcp://127.0.0.1")
         pair = key.pair("client")

@@ -17,7 +17,7 @@ SECONDS = 30.0
 
 
 class Raw:
-    """A DEALER of ZMTP 3 without encryption, of which not only whole messages leave."""
+    """A DEALER of ZMTP 3 without encryption that can send a message in part."""
 
     def __init__(self, address: str) -> None:
         host, port = address.removeprefix("tcp://").split(":")

@@ -168,7 +168,7 @@ def test_a_list_that_cannot_be_read_cuts_nobody_off_and_lets_nobody_in(keyed: Ke
     keyed.allowed.write_text(good)
     keyed.peer(key.pair).hello()
     peer.ask("stats")
-    keyed.allowed.unlink()  # nobody is on a list that is not there
+    keyed.allowed.unlink()  # no key is on a list that is not there
     assert peer.until(m.Refused, SECONDS).code == "revoked"
 
 

@@ -180,7 +180,7 @@ def test_a_page_in_a_browser_reaches_nothing(bench: Bench, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("mechanism", [CURVE, NULL], ids=["curve", "null"])
 def test_strangers_fill_no_memory(keyed: Keyed, mechanism: bytes) -> None:
-    """Frames of 300 MiB before the handshake, of which the last part does not come."""
+    """Frames of 300 MiB before the handshake, whose last part does not come."""
     honest = keyed.peer(keyed.cluster.pair("client"))
     honest.hello()
     before = keyed.broker.rss

@@ -7,13 +7,13 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from manyhands_broker.core.model.machine import LOAD, MEMORY, NONE
-from simulation.broker import DOOMS
-from simulation.network import SILENCE
+from simulation.parts.broker import DOOMS
+from simulation.parts.network import SILENCE
 
 if TYPE_CHECKING:
-    from simulation.client import Client
-    from simulation.node import NodeHost
-    from simulation.parts import Peer
+    from simulation.parts.base import Peer
+    from simulation.parts.client import Client
+    from simulation.parts.node import NodeHost
     from simulation.world import World
 
 #: Mostly memory, and rarely an end to it.

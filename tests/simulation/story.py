@@ -36,7 +36,7 @@ def _line(line: tuple[float, str, str]) -> str:
 
 
 def _short(text: str) -> str:
-    """Without what nobody reads: keys, digests, failures in msgpack."""
+    """Without what no reader needs: keys, digests, failures in msgpack."""
     text = re.sub(
         r"b'\\x8[0-9a-f]\\xa4type[^]]*?\\xa5story\\x9[0-9a-f][^]]*?'(?=[,\]])", "b'…'", text
     )

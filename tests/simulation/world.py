@@ -1,7 +1,7 @@
 """A simulated world: parts, network, disk and faults, all driven by one seed.
 
-Time is a number and everything that happens stands in one heap, so a run of a minute takes some
-milliseconds and two runs of one seed are the same to the last message.
+Time is a number, and everything that happens stands in one heap. So a run of a minute takes some
+milliseconds, and two runs of one seed are the same to the last message.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from manyhands._session import events as t
 from simulation import faults
 from simulation import plan as plans
-from simulation.broker import Broker
-from simulation.checker import Checker
-from simulation.client import Client
-from simulation.disk import Disk
-from simulation.network import Network
-from simulation.node import NodeHost
-from simulation.parts import Peer
+from simulation.checks.checker import Checker
+from simulation.parts.base import Peer
+from simulation.parts.broker import Broker
+from simulation.parts.client import Client
+from simulation.parts.disk import Disk
+from simulation.parts.network import Network
+from simulation.parts.node import NodeHost
 from simulation.story import Story
 
 #: Simulated seconds after the last fault by which everything has ended; and which it takes to tidy up.
@@ -205,12 +205,12 @@ class World:
                 self.ask("resume", job.id)
 
     def broker_is_down(self) -> None:
-        """Somebody starts it again, soon or late."""
+        """Start it again, soon or late, as a service manager does."""
         delay = 0.05 if self.healed else self.random.choice((0.01, 0.3, 3.0, 9.0))
         self.after(delay, self.broker.start)
 
     def node_is_down(self, node: NodeHost) -> None:
-        """Somebody starts it again, soon or late, or never."""
+        """Start it again, soon or late, or never."""
         if node.scrapped:
             return
         delay = 0.1 if self.healed else self.random.choice((0.05, 1.0, 10.0, 1e9))
@@ -239,7 +239,7 @@ class World:
                 self.after(6.0, partial(link.sever, 0.0, seconds - 6.0))
 
     def ask(self, what: str, job: str) -> None:
-        """Somebody gives an order about a job."""
+        """Have the first client that is alive give an order about a job."""
         reader = self.checker.reader
         for client in [*self.clients, *([reader] if reader is not None else [])]:
             if client.alive:

@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manyhands_shared.transport.link import Link
 from manyhands_shared.transport.link.connector import Connector, Lost, Up
+from manyhands_shared.transport.reachability import reason_of_silence
 from manyhands_worker.core import events
 
 if TYPE_CHECKING:
     from manyhands_shared.security.role_key import Credentials
     from manyhands_shared.transport.failover import Route
+
+log = logging.getLogger("manyhands.worker")
+
+#: Seconds without a broker before the node says so, and for one more attempt that tells why.
+_SILENCE_SECONDS, _ATTEMPT_SECONDS = 2.0, 3.0
+
+
+class SilenceNotice:
+    """Says once, whenever the broker is away for two seconds, that it is and why."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._due: float | None = None
+        self._is_told = False
+
+    def turn(self, now: float, *, is_served: bool) -> None:
+        """Look whether to say something. `is_served`: the broker has taken the node in."""
+        if is_served:
+            self._due, self._is_told = None, False
+        elif self._due is None:
+            self._due = now + _SILENCE_SECONDS
+        elif now >= self._due and not self._is_told:
+            self._is_told = True
+            # Looking up a name may take as long as the system likes.
+            threading.Thread(target=self._tell, name="manyhands-silence", daemon=True).start()
+
+    def _tell(self) -> None:
+        where = self._route.current
+        reason = reason_of_silence(where, _ATTEMPT_SECONDS)
+        log.warning(
+            "no broker at %s has let this node in yet%s. It goes on trying",
+            where,
+            f": {reason}" if reason else "",
+        )
 
 
 def open_connector(route: Route, key_file: str, connect: Callable[[], Link] | None) -> Connector:

@@ -18,6 +18,7 @@ from manyhands_shared import shm
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
 from manyhands_shared.processes import descriptors, hash_seed
+from manyhands_shared.processes.termination_signals import wake_on_termination
 from manyhands_shared.protocol.messages import Renew
 from manyhands_shared.sd_notify import Notifier
 from manyhands_shared.text import printable
@@ -123,6 +124,7 @@ class Node:
         self._hasty = False
         self._selector = selector or selectors.DefaultSelector()
         self._connector = broker_link.open_connector(self._route, config.key_file, connect)
+        self._silence = broker_link.SilenceNotice(self._route)
         self._watched: frozenset[int] = frozenset()  # descriptors of the link
         self._polls_out = False
         self._input_store = self._make_input_store()
@@ -259,6 +261,7 @@ class Node:
         if self._parent is not None and os.getppid() != self._parent:
             self._leave("its parent process is gone", now=True)
         self._tell(events.Tick(), now)
+        self._silence.turn(now, is_served=self._core.phase is Phase.READY)
         self._heartbeat.status.turn(self._core.running)
         if self._manager.wanted:
             self._tell_manager(now)
@@ -380,17 +383,10 @@ class Node:
             self._selector.register(
                 self._lifeline, selectors.EVENT_READ, lambda _: self._read_lifeline()
             )
-        old_handlers = {
-            number: signal.signal(number, _left_to_the_loop)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        old_wakeup = signal.set_wakeup_fd(far.fileno())
         try:
-            yield
+            with wake_on_termination(far.fileno(), _left_to_the_loop):
+                yield
         finally:
-            signal.set_wakeup_fd(old_wakeup)
-            for number, handler in old_handlers.items():
-                signal.signal(number, handler)
             near.close()
             far.close()
 

@@ -3,51 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 import selectors
-import signal
 import socket
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from manyhands_broker.heartbeats.table import take
-from manyhands_shared.processes.lifecycle import die_with_parent
-from manyhands_shared.processes.start_without_main import bare_start
+from manyhands_broker.service_process import ServiceProcess
 from manyhands_shared.protocol.heartbeat import DATAGRAM_BYTES
 
-_CONTEXT = multiprocessing.get_context("spawn")
 
-
-class HeartbeatMonitor(_CONTEXT.Process):  # type: ignore[name-defined,misc]
+class HeartbeatMonitor(ServiceProcess):
     """Receives heartbeats on bound UDP sockets and enters them into the last-seen table."""
 
     def __init__(self, sockets: Sequence[socket.socket], table: Any) -> None:
-        super().__init__(name="manyhands-monitor", daemon=True)
+        super().__init__("manyhands-monitor")
         self._sockets = sockets
         self._table = table
-        self._parent = os.getpid()
 
-    def start(self) -> None:
-        """Start it as a process.
-
-        Raises:
-            OSError: the system gives none.
-        """
-        with bare_start():
-            super().start()
-
-    def run(self) -> None:
-        """Serve until the broker is gone."""
-        die_with_parent(self._parent)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def serve(self) -> None:
+        """Take datagrams until the broker is gone."""
         table = self._table
         with selectors.DefaultSelector() as selector:
             for sock in self._sockets:
                 sock.setblocking(False)
                 selector.register(sock, selectors.EVENT_READ, sock)
-            while os.getppid() == self._parent:
+            while not self.parent_is_gone():
                 for key, _ in selector.select(5.0):
                     # Nothing there after all, or an ICMP error of someone else's.
                     with contextlib.suppress(OSError):

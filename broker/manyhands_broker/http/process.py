@@ -5,47 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import multiprocessing
-import os
-import signal
 import socket
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from manyhands_broker.http.snapshot import Snapshot
+from manyhands_broker.service_process import ServiceProcess
 from manyhands_shared.errors import ConfigError
-from manyhands_shared.processes.lifecycle import die_with_parent
-from manyhands_shared.processes.start_without_main import bare_start
 
-_CONTEXT = multiprocessing.get_context("spawn")
 _BACKLOG = 128
 _PARENT_SECONDS = 5
 
 
-class HttpServer(_CONTEXT.Process):  # type: ignore[name-defined,misc]
+class HttpServer(ServiceProcess):
     """Answers on a listening socket, from the figures of the snapshot."""
 
     def __init__(self, sock: socket.socket, snapshot: Snapshot, hosts: list[str]) -> None:
-        super().__init__(name="manyhands-http", daemon=True)
+        super().__init__("manyhands-http")
         self._socket = sock
         self._snapshot = snapshot
         self._hosts = hosts
-        self._parent = os.getpid()
 
-    def start(self) -> None:
-        """Start it as a process.
-
-        Raises:
-            OSError: the system gives none.
-        """
-        with bare_start():
-            super().start()
-
-    def run(self) -> None:
-        """Serve until the broker is gone."""
-        die_with_parent(self._parent)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def serve(self) -> None:
+        """Answer requests until the broker is gone."""
         # Imported here: the broker's own process needs none of it.
         import uvicorn  # noqa: PLC0415
 
@@ -64,7 +47,7 @@ class HttpServer(_CONTEXT.Process):  # type: ignore[name-defined,misc]
                 yield
 
         async def leave_with_parent() -> None:
-            server.should_exit = os.getppid() != self._parent
+            server.should_exit = self.parent_is_gone()
 
         server = Server(
             uvicorn.Config(

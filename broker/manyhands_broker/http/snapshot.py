@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 _BYTES = 1 << 16
-_LOOKS = 100
+_READ_ATTEMPTS = 100
 
 
 class Pinned(NamedTuple):
@@ -49,7 +49,7 @@ class Snapshot:
 
     def read(self) -> Pinned | None:
         """The latest figures; `None` before the first."""
-        for _ in range(_LOOKS):
+        for _ in range(_READ_ATTEMPTS):
             length, checksum = self._head[:]
             if not length:
                 return None

@@ -74,7 +74,8 @@ class Reader:
                 self._fill(job, number)
             except (*UNREADABLE, _Mismatch, ValueError, TypeError) as error:
                 job.damage = f"its record in the broker's journal is damaged ({error})"
-                self._writer.know(name, number)
+            # Not looked up by its name later, through an index that may be the damaged part.
+            self._writer.know(name, number)
             yield job
 
     def _name(self, number: int) -> str | None:
@@ -112,12 +113,11 @@ class Reader:
 
     def _fill_tasks(self, job: StoredJob, number: int, first: int, closed: int | None) -> None:
         at = first
-        for _, stop in self._rows(
-            "SELECT first, stop FROM batches WHERE job = ? ORDER BY first", number
-        ):
+        for _, _, stop in self._spans("job = ?", number):
             # What is missing in between was here: `bodies` says so when it is asked for.
-            job.take(at, stop)
-            at = stop
+            if stop > at:
+                job.take(at, stop)
+                at = stop
         if closed is not None and closed > at:
             job.take(at, closed)
         for _, indices, statuses, _, _, _, _ in self._results(number, 0, bodies=False):
@@ -163,19 +163,30 @@ class Reader:
         at = first
         try:
             number = self._number(job)
-            for row, start, end in self._rows(
-                "SELECT rowid, first, stop FROM batches"
-                " WHERE job = ? AND first < ? AND stop > ? ORDER BY first",
-                *(number, stop, first),
-            ):
-                found += [_DAMAGED] * (start - at)
-                lo, hi = max(first, start), min(stop, end)
-                found += self._of_batch(row, number, start, lo, hi)
-                at = hi
+            spans = self._spans("job = ? AND first < ? AND stop > ?", number, stop, first)
+            for row, start, end in spans:
+                # Each payload keeps its place, whatever a damaged index says of its neighbours.
+                lo, hi = max(at, start), min(stop, end)
+                if lo < hi:
+                    part = self._of_batch(row, number, start, lo, hi)
+                    found += [_DAMAGED] * (lo - at)
+                    found += part if len(part) == hi - lo else [_DAMAGED] * (hi - lo)
+                    at = hi
         except UNREADABLE as error:
             self._tell(f"tasks of job {job} cannot be read from the journal: {error}")
             found += [_DAMAGED] * (stop - at)
         return found
+
+    def _spans(self, where: str, *arguments: Any) -> Iterator[tuple[int, int, int]]:
+        """Rows of `batches`, with their first task and the one behind their last, as the index says.
+
+        No checksum covers an index: what cannot be true is left out, the rest may still be wrong.
+        """
+        for row, start, end in self._rows(
+            f"SELECT rowid, first, stop FROM batches WHERE {where} ORDER BY first", *arguments
+        ):
+            if type(start) is int and type(end) is int and 0 <= start < end:
+                yield row, start, end
 
     def _of_batch(
         self, row: int, number: int, start: int, lo: int, hi: int
@@ -237,8 +248,10 @@ class Reader:
             for row in self._db.execute(
                 f"{columns} WHERE job = ? AND position > ? ORDER BY position", (number, after)
             ):
-                after = row[0]
-                yield row
+                # A damaged index may lead back: what was read is never read again.
+                if type(row[0]) is int and row[0] > after:
+                    after = row[0]
+                    yield row
         except UNREADABLE as error:
             self._tell(f"results of the journal cannot be read: {error}")
         else:

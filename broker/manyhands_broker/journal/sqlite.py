@@ -300,10 +300,10 @@ class SqliteJournal:
         self._configure()
 
     def _damage(self) -> str:
-        """What a look through the database finds; nothing is said of a very large one."""
+        """What a look through the database finds, its indexes included; nothing of a very large one."""
         if (self._directory / "journal.db").stat().st_size > CHECK_BYTES:
             return ""
-        [[found], *_] = self._rows("PRAGMA quick_check(1)")
+        [[found], *_] = self._rows("PRAGMA integrity_check(1)")
         return "" if found == "ok" else " ".join(found.split())
 
     def _rebuild(self, damage: str) -> None:
@@ -318,6 +318,7 @@ class SqliteJournal:
         if aside is None:
             raise apsw.CorruptError(damage)
         self._configure()
+        self._room.set_aside()  # the database is another file now
         log.error("the damaged database is kept as %s; delete it when it is of no use", aside)
 
     def _end_backup(self) -> None:

@@ -61,7 +61,7 @@ class InProcessPort(Port):
         self._node: EmbeddedNode | None = None
         self._on_exit: Callable[[], None] | None = None
         self._due: float | None = None  # not known
-        self.junction = InProcessHub()
+        self.hub = InProcessHub()
         self.selector = NodeSelector(poller)
 
     def take_in(self, node: EmbeddedNode, on_exit: Callable[[], None]) -> None:
@@ -77,19 +77,19 @@ class InProcessPort(Port):
 
     def due(self, now: float) -> float:  # noqa: ARG002 - the node knows by itself
         """See `Port`."""
-        return 0.0 if self.junction.mail else self._node_due()
+        return 0.0 if self.hub.mail else self._node_due()
 
     def receive(self, ready: Mapping[int, int], now: float, take: Take) -> None:  # noqa: ARG002
         """See `Port`. Time has passed since `now` while other ports were read."""
         self._turn(self._clock())
-        mail = self.junction.mail
+        mail = self.hub.mail
         while mail:
             peer, message = mail.popleft()
             take(LinkClosed(peer) if message is None else Received(peer, message, ANYBODY))
 
     def send(self, peer: bytes, message: Message) -> bool:
         """See `Port`."""
-        return self.junction.send(peer, message)
+        return self.hub.send(peer, message)
 
     def finish(self) -> None:
         """Let the node turn with what it has just been sent."""
@@ -102,7 +102,7 @@ class InProcessPort(Port):
 
     def _node_due(self) -> float:
         """When the node is to turn."""
-        if self.selector.stirred or self.junction.pending:
+        if self.selector.stirred or self.hub.pending:
             return 0.0
         if self._due is None:
             self._due = self._node.deadline if self._node is not None else math.inf

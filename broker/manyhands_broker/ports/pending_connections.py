@@ -72,8 +72,8 @@ class PendingConnections:
         """
         while self._found and now >= self._next:
             descriptor, oldest = next(iter(self._found.items()))
-            patience = CROWDED_SECONDS if len(self._found) > CROWD else HELLO_SECONDS
-            if now - oldest.since < patience:
+            timeout = CROWDED_SECONDS if len(self._found) > CROWD else HELLO_SECONDS
+            if now - oldest.since < timeout:
                 break
             self._shut(descriptor)
         shut, self._uncounted = self._uncounted, 0

@@ -1,7 +1,7 @@
 """The broker's door for processes of its own user on this machine: Unix sockets.
 
-The system says whose process is at the other end, so there is no key: a user who could read the broker's
-own is let in.
+The system says whose process is at the other end, so there is no key. The broker lets a user in who
+could read its own key.
 """
 
 from __future__ import annotations

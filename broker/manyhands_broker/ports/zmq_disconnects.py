@@ -22,12 +22,12 @@ from manyhands_broker.core import Identity
 from manyhands_broker.ports.pending_connections import PendingConnections
 from manyhands_shared.protocol.wire import MAX_FRAME_BYTES, MAX_HEADER_BYTES
 from manyhands_shared.transport import zmq_monitor
-from manyhands_shared.transport.unfinished_input import Inflow
+from manyhands_shared.transport.unfinished_input import UnfinishedInput
 
 #: From the news of an end to the probe: ZeroMQ tells of it a moment before it is so.
 SETTLE_SECONDS = 0.02
-#: Between two looks at what has come of messages that have not ended; and more for each connection.
-LOOK_SECONDS, LOOK_EACH = 0.05, 0.001
+#: Between two checks of what has come of messages that have not ended; and more for each connection.
+CHECK_SECONDS, CHECK_EACH = 0.05, 0.001
 #: What may have come of a message beside its payloads, and of the hello of a pending connection.
 _SMALL_BYTES = MAX_HEADER_BYTES + (8 << 20)
 #: Of a node's, whose results may be as long as frames.
@@ -48,8 +48,8 @@ class Connections:
     def __init__(self, router: zmq.Socket[bytes], descriptors: int, most: int) -> None:
         self._router = router
         self._most = most + _SMALL_BYTES
-        self._inflow = Inflow()
-        self._next_look = 0.0
+        self._unfinished_input = UnfinishedInput()
+        self._next_check = 0.0
         #: By which key each peer's connection came, and whether it is a node's.
         self._identities: dict[int, tuple[Identity, bool]] = {}
         self.pending = PendingConnections(descriptors)
@@ -79,22 +79,22 @@ class Connections:
         """A whole message of a peer has come."""
         descriptor = self._descriptors.get(peer)
         if descriptor is not None:
-            self._inflow.heard(descriptor)
+            self._unfinished_input.heard(descriptor)
 
     def bound(self, now: float) -> int:
         """Shut connections over which too much has come without an end; returns how many."""
-        if now < self._next_look or not self._inflow:
+        if now < self._next_check or not self._unfinished_input:
             return 0
-        self._next_look = now + LOOK_SECONDS + LOOK_EACH * len(self._inflow)
+        self._next_check = now + CHECK_SECONDS + CHECK_EACH * len(self._unfinished_input)
         shut = 0
         keys: Counter[str | None] = Counter()
-        found = self._inflow.look(now)
+        found = self._unfinished_input.measure(now)
         for descriptor, size in sorted(found.items(), key=lambda item: item[1]):
             most, key = self._bound_of(descriptor)
             keys[key] += size
             if keys[key] > most:
                 keys[key] -= size
-                self._inflow.shut(descriptor)
+                self._unfinished_input.shut(descriptor)
                 shut += 1
         return shut
 
@@ -118,10 +118,10 @@ class Connections:
             kind, descriptor = event
             if kind == _ACCEPTED:
                 self.pending.came(descriptor, now)
-                self._inflow.came(descriptor, now)
+                self._unfinished_input.came(descriptor, now)
                 continue
             self.pending.forget(descriptor)
-            self._inflow.gone(descriptor)
+            self._unfinished_input.gone(descriptor)
             self._identities.pop(descriptor, None)
             peer = self._peers.pop(descriptor, None)
             if peer is not None:
@@ -131,7 +131,7 @@ class Connections:
     @property
     def due(self) -> float:
         """When `doubtful` or `bound` has something to do."""
-        due = self._next_look if self._inflow else math.inf
+        due = self._next_check if self._unfinished_input else math.inf
         return min(due, self._doubtful[0][0]) if self._doubtful else due
 
     def doubtful(self, now: float) -> list[bytes]:

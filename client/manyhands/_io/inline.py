@@ -5,8 +5,8 @@ Who holds the session
 
 The I/O thread, always. No other thread ever changes the session, the jobs or what they are made of. A
 caller only uses the link, and only while the I/O thread sleeps and has *lent* it (`lend`). What the
-caller did with it stands in a log: `Sent` before a task is sent, `Arrived` behind each look at the
-socket. The I/O thread enters the log into the session before it does anything else. The session is
+caller did with it stands in a log: `Sent` before a task is sent, `Arrived` behind each read of
+the socket. The I/O thread enters the log into the session before it does anything else. The session is
 deterministic: handed the same task it says the very message that the caller has sent, which is dropped.
 
 So a lone call costs the session nothing while it is under way, and some dozens of calls are entered
@@ -26,11 +26,11 @@ What wakes the I/O thread
 =========================
 
 - A task or a command that is queued: see `submit_queue`.
-- The link's descriptor, unless a caller *attends* to it: waits for a result without sleeping. Only then
-  is the poller told to be quiet, with `attendant` set before and `muted` until the poller listens again.
-  The caller undoes that under the gate. The I/O thread does when it finds no attendant, or one that is
-  overdue. It also does whenever it needs the descriptor itself, for a link that is congested, or another
-  link. An attendant that is gone from `attendant` touches the poller no more.
+- The link's descriptor, unless a caller *spins*: waits for a result without sleeping. Only then
+  is the poller told to be quiet, with `spinning` set before and `muted` until the poller listens again.
+  The caller undoes that under the gate. The I/O thread does when it finds no spinning caller, or one
+  that is overdue. It also does whenever it needs the descriptor itself, for a link that is congested,
+  or another link. A caller that is gone from `spinning` touches the poller no more.
 - ZeroMQ's descriptors tell of changes only, and any use of a socket may swallow one. So its user
   asks the link whether something is `pending`, and wakes the I/O thread, which asks again.
 - Its own deadlines. The log is due in `KEEP_SECONDS`: a caller that has logged something wakes the I/O
@@ -45,11 +45,11 @@ marks, each set by a single store before the step that it guards, and cleared by
 
 - `torn`: something may have been sent or received in part. No caller uses the link any more, and the
   I/O thread replaces it. The broker and the session then agree on what arrived, as after any lost link.
-- `attendant`: the poller may be mute. The ``finally`` that clears it wakes the I/O thread with the very
+- `spinning`: the poller may be mute. The ``finally`` that clears it wakes the I/O thread with the very
   first call that it makes.
 - a `Sent` in the log: the task counts as submitted, whether or not its caller has heard of that.
 
-If the I/O thread ends, it takes the link back for good, and the attendant sees that.
+If the I/O thread ends, it takes the link back for good, and the spinning caller sees that.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ MOST_RECORDS = 16
 MOST_BYTES = 2 << 20
 #: No caller is inside for so long, unless a signal handler keeps it there.
 REVOKE_SECONDS = 1.0
-#: An attendant is overdue so much later than it should have left.
+#: A spinning caller is overdue so much later than it should have left.
 _SLACK_SECONDS = 0.01
 _OK = int(Status.OK)
 
@@ -112,7 +112,7 @@ class Arrived:
         self.messages = messages
 
 
-class _Attendant:
+class _SpinningCaller:
     """A caller that receives while the poller is mute."""
 
     __slots__ = ("until",)
@@ -140,7 +140,7 @@ class _Grant:
         #: Tasks of the session whose results stand in the log, at its beginning.
         self.answered = 0
         self.torn = False
-        self.attendant: _Attendant | None = None
+        self.spinning: _SpinningCaller | None = None
         self.muted = False
 
     def note(self, record: Sent | Arrived, size: int) -> None:
@@ -158,17 +158,17 @@ class InlineCalls:
         session: read here, and only while the I/O thread sleeps.
         queue: wakes the I/O thread.
         poller: the I/O thread's.
-        can_attend: whether to wait without sleeping can be of use.
+        can_spin: whether to wait without sleeping can be of use.
     """
 
     def __init__(
-        self, session: Session, queue: SubmitQueue, poller: Poller, *, can_attend: bool
+        self, session: Session, queue: SubmitQueue, poller: Poller, *, can_spin: bool
     ) -> None:
         self._session = session
         self._queue = queue
         self._ring = queue.ring
         self._modify = poller.modify
-        self._spinner = Spinner(can=can_attend and poller.mutes)
+        self._spinner = Spinner(can=can_spin and poller.mutes)
         self._grant = _Grant()
 
     # For callers --------------------------------------------------------------------------------
@@ -184,8 +184,8 @@ class InlineCalls:
                 link = grant.link
                 if link is None or grant.torn or grant.lone is not None:
                     return False
-                # Perhaps a handler in the attendant's own thread, which then does not listen.
-                if grant.attendant is not None:
+                # Perhaps a handler in the spinning caller's own thread, which then does not listen.
+                if grant.spinning is not None:
                     return False
                 if len(grant.log) >= MOST_RECORDS or grant.nbytes >= MOST_BYTES:
                     return False
@@ -211,14 +211,14 @@ class InlineCalls:
                         self._ring()
         return True
 
-    def attend(self, sink: FutureSink, future: RemoteFuture, timeout: float | None) -> None:
+    def spin(self, sink: FutureSink, future: RemoteFuture, timeout: float | None) -> None:
         """Wait for the result of the only task, as long as that has turned out to be short."""
         grant, me = self._grant, threading.get_ident()
         if me in (grant.inside, self._queue.owner) or not self._spinner.worth_it():
             return
-        attendant = _Attendant()
+        caller = _SpinningCaller()
         # The I/O thread may be at work for a moment, to enter the log.
-        while grant.link is None and not future.done() and monotonic() < attendant.until:
+        while grant.link is None and not future.done() and monotonic() < caller.until:
             os.sched_yield()
         try:
             with grant.gate:
@@ -227,32 +227,32 @@ class InlineCalls:
                 if (
                     link is None
                     or grant.torn
-                    or grant.attendant is not None
+                    or grant.spinning is not None
                     or link.congested
                     or len(descriptors := link.descriptors) != 1
                     or self._unended(grant) + (grant.lone is not None) > 1
                 ):
                     return
                 (descriptor,) = descriptors
-                grant.attendant = attendant
+                grant.spinning = caller
                 grant.muted = True
                 if grant.link is link:  # no step before: the number may be another link's by then
                     self._modify(descriptor, 0)
                 grant.inside = None
-            receive = partial(self._receive, grant, attendant, sink, future)
+            receive = partial(self._receive, grant, caller, sink, future)
             self._spinner.spin_for(descriptor, future.done, timeout, receive)
             with grant.gate:
                 grant.inside = me
-                if grant.attendant is attendant and grant is self._grant:
+                if grant.spinning is caller and grant is self._grant:
                     self._modify(descriptor, IN)
                     grant.muted = False
-                    grant.attendant = None
+                    grant.spinning = None
                     if self._is_due(grant) or link.pending():
                         self._queue.wake()
                 grant.inside = None
         finally:
-            if grant.attendant is attendant:
-                grant.attendant = None
+            if grant.spinning is caller:
+                grant.spinning = None
                 self._ring()
             if grant.inside == me:
                 grant.inside = None
@@ -268,7 +268,7 @@ class InlineCalls:
         return self._session.unended - grant.answered
 
     def _receive(
-        self, grant: _Grant, attendant: _Attendant, sink: FutureSink, future: RemoteFuture
+        self, grant: _Grant, caller: _SpinningCaller, sink: FutureSink, future: RemoteFuture
     ) -> bool:
         """Take what has come; false if there is nothing more to do here."""
         me = threading.get_ident()  # before the gate: behind it no step may be between
@@ -276,7 +276,7 @@ class InlineCalls:
             grant.inside = me
             try:
                 link = grant.link
-                if grant.attendant is not attendant or grant.torn:
+                if grant.spinning is not caller or grant.torn:
                     return False
                 if link is None:
                     os.sched_yield()
@@ -296,7 +296,7 @@ class InlineCalls:
                         continue  # it only says that nothing need be sent again
                     body = _result_of(message, lone, sink, future)
                     if body is None:
-                        more = True  # the I/O thread's to answer, while this one looks on
+                        more = True  # the I/O thread's to answer, while this one spins on
                     elif not future.settle_quietly(body):
                         settled = False
                     elif lone is not None:
@@ -338,7 +338,7 @@ class InlineCalls:
         if torn:
             self._grant = _Grant()
             self._grant.muted = True
-            grant.attendant = None
+            grant.spinning = None
             log = [*grant.log]
         else:
             torn, grant.torn = grant.torn, False
@@ -354,21 +354,21 @@ class InlineCalls:
     def must_listen(self, now: float) -> bool:
         """Whether the poller is mute for no caller, or for one that is overdue."""
         grant = self._grant
-        return grant.muted and (grant.attendant is None or now > grant.attendant.until)
+        return grant.muted and (grant.spinning is None or now > grant.spinning.until)
 
     def expel(self) -> None:
-        """End what an attendant does: the poller is this thread's."""
+        """End what a spinning caller does: the poller is this thread's."""
         grant = self._grant
         if grant.muted:
             with grant.gate:
-                grant.attendant = None
+                grant.spinning = None
                 grant.muted = False
 
     @property
     def deadline(self) -> float | None:
-        """When an attendant is overdue."""
-        attendant = self._grant.attendant
-        return None if attendant is None else attendant.until
+        """When a spinning caller is overdue."""
+        caller = self._grant.spinning
+        return None if caller is None else caller.until
 
     def orphan(self) -> list[Sent]:
         """In a forked child: what was sent and not entered. No caller is inside, whatever was here."""

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import math
 import os
-import secrets
 import threading
 import time
 import weakref
@@ -23,8 +22,9 @@ from typing import Any
 
 from manyhands._io.inline import KEEP_SECONDS, Arrived, InlineCalls, Sent
 from manyhands._io.job_registry import JobRegistry
+from manyhands._io.link_polling import LinkPolling
 from manyhands._io.open_job import before_orphans
-from manyhands._io.poller import IN, OUT, Poller
+from manyhands._io.poller import Poller
 from manyhands._io.submit_queue import SubmitQueue
 from manyhands._io.transfers import Transfers
 from manyhands._session import Session
@@ -65,9 +65,9 @@ from manyhands_shared.errors import (
 )
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.security.role_key import Credentials
-from manyhands_shared.transport.address import foreign, is_unix
+from manyhands_shared.transport.address import is_unix
 from manyhands_shared.transport.failover import Route
-from manyhands_shared.transport.link import Link, LinkEvent, connect
+from manyhands_shared.transport.link.connector import Connector, Lost, Up
 
 log = logging.getLogger("manyhands.client")
 
@@ -97,12 +97,9 @@ class IOThread:
         self, address: str, key: Credentials | None, session: Session, queue: SubmitQueue
     ) -> None:
         self.address = address
-        self._route = Route(address)
         self.queue = queue
-        self._key = key
         self._session = session
         self._settled = threading.Event()
-        self._broken = 0
         self._stopping = False
         self._when_idle: Callable[[], None] | None = None
         self._give_up_at = math.inf
@@ -115,19 +112,23 @@ class IOThread:
         )
         self.store = self._transfers.store
         self.registry = JobRegistry(self._transfers, self._handle)
-        self._link: Link
-        self._inline = InlineCalls(
-            session, queue, self._poller, can_attend=is_unix(self._route.current)
+        route = Route(address)
+        self._inline = InlineCalls(session, queue, self._poller, can_spin=is_unix(route.current))
+        self._polling = LinkPolling(self._poller, self._inline.expel)
+        self._connector = Connector(
+            route,
+            key,
+            key_option="key_file=…, --key-file or MANYHANDS_KEY_FILE",
+            wrong_key="does not take this key; use its cluster key",
+            broken_handshakes=BROKEN_HANDSHAKES,
+            before_close=self._polling.stop,
         )
         #: Waits for the result of a lone task without sleeping, if that is of use.
-        self.attend = self._inline.attend
+        self.spin = self._inline.spin
         #: When the I/O thread will wake up, if nothing wakes it before.
         self._wakes_at = 0.0
         # Callers that send by themselves go on to do so: then it need not be woken for each.
         self._look_again_at = math.inf
-        self._watched: frozenset[int] = frozenset()  # descriptors of the link
-        self._polls_out = False
-        self._link_due = False  # it has something to do, whatever its descriptors say
         self._thread = threading.Thread(target=self._run, name="manyhands-client", daemon=True)
         queue.send_here = self._inline.send
         _threads.add(self)
@@ -196,7 +197,7 @@ class IOThread:
         """In a forked child: the thread and the socket are the parent's, and never touched here."""
         self._stopping = True
         self._session.disown()
-        self._link.disown()
+        self._connector.disown()
         error = ClusterClosed(
             "this process was forked from the one that connected; connect anew here"
         )
@@ -210,7 +211,6 @@ class IOThread:
     def _run(self) -> None:
         self.queue.owner = threading.get_ident()
         try:
-            self._connect()
             while not self._stopping:
                 self._turn(self._wait())
         except BaseException as error:  # SystemExit as well: all else would wait for ever
@@ -222,7 +222,7 @@ class IOThread:
                     stack.callback(self._at_end)
                 stack.callback(self.queue.reject)
                 stack.callback(self._transfers.close)
-                stack.callback(self._disconnect, flush=True)
+                stack.callback(self._connector.close, flush=True)
                 for record in self._inline.take_back()[0]:
                     if isinstance(record, Sent):
                         stack.callback(record.job.sink.reject, [record.future], [record.payload])
@@ -231,10 +231,11 @@ class IOThread:
         """Sleep until there is something to do; returns the descriptors that are ready."""
         if self._is_busy():
             return self._poller.wait(0)
-        if self._session.state is State.OPEN and self._when_idle is None:
-            self._inline.lend(self._link, self._wakes_at)
+        link = self._connector.link
+        if link is not None and self._session.state is State.OPEN and self._when_idle is None:
+            self._inline.lend(link, self._wakes_at)
         while True:
-            # An attendant that is overdue is looked for, and nothing is taken from one that is not.
+            # A spinning caller that is overdue loses the link; from one that is not, nothing is taken.
             overdue_at = self._inline.deadline
             until = self._wakes_at if overdue_at is None else min(self._wakes_at, overdue_at)
             ready = self._poller.wait(None if until == math.inf else max(0.0, until - monotonic()))
@@ -250,9 +251,9 @@ class IOThread:
         self._look_again_at = monotonic() + 2 * KEEP_SECONDS if taken else math.inf
         if queue.wake_fd in ready:
             queue.hush()
-        if self._link_due or self._link.pending() or not self._watched.isdisjoint(ready):
-            self._watch()
-            self._receive()
+        if self._polling.is_ready(ready):
+            self._connector.wake()
+        self._receive()
         for fetched in self._transfers.turn(ready):
             self._handle(fetched)
         if not queue.empty:
@@ -260,8 +261,8 @@ class IOThread:
         deadline = session.deadline
         if deadline is not None and monotonic() >= deadline:
             self._handle(Tick())
-        if self._link.congested:
-            self._link.drain()
+        if self._connector.congested:
+            self._connector.drain()
         self._flush()
         queue.publish(session.unended, session.unended_bytes)
         if self._when_idle is not None and queue.empty and self._is_done():
@@ -280,7 +281,7 @@ class IOThread:
             if isinstance(record, Sent):
                 self.registry.take([(record.job, record.future, record.payload)])
                 self._handle(Flush(), said=record.message)
-            elif record.link is self._link and not self._stopping:
+            elif record.link is self._connector.link and not self._stopping:
                 for message in record.messages:
                     self._handle(Received(message))
         if torn and self._session.state in (State.OPEN, State.GREETING):
@@ -288,75 +289,41 @@ class IOThread:
 
     def _flush(self) -> None:
         for _ in range(_TURN_FLUSHES):
-            if self._link.congested or not self._session.wants_flush:
+            if self._connector.congested or not self._session.wants_flush:
                 return
             self._handle(Flush())
 
     def _is_busy(self) -> bool:
         """Whether there is something to do at once; if not, `_wakes_at` says when there is."""
-        link = self._link
-        if (
-            link.descriptors is not self._watched
-            or link.polls_out is not self._polls_out
-            or self._inline.must_listen(monotonic())
-        ):
-            self._poll_link()
-        pending = link.pending()
-        self._link_due = pending or link.deadline is not None
-        if pending or (self._session.wants_flush and not link.congested):
+        connector = self._connector
+        if not self._polling.follows(connector) or self._inline.must_listen(monotonic()):
+            self._polling.poll(connector)
+        if connector.pending() or (self._session.wants_flush and not connector.congested):
             return True
         if self._transfers.pending or not self.queue.about_to_sleep():
             return True
-        deadlines = self._session.deadline, link.deadline
+        deadlines = self._session.deadline, connector.deadline
         times = [time for time in deadlines if time is not None]
         if monotonic() < self._give_up_at < math.inf:
             times.append(self._give_up_at)
         self._wakes_at = min((self._look_again_at, *times))
         return False
 
-    def _poll_link(self) -> None:
-        """Have the poller watch the link as it is now."""
-        self._unpoll_link()
-        self._watched, self._polls_out = self._link.descriptors, self._link.polls_out
-        events = IN | OUT if self._polls_out else IN
-        for descriptor in self._watched:
-            self._poller.register(descriptor, events)
-
-    def _unpoll_link(self) -> None:
-        self._inline.expel()
-        for descriptor in self._watched:
-            self._poller.unregister(descriptor)
-        self._watched = frozenset()
-
-    def _watch(self) -> None:
-        now = monotonic()
-        while (event := self._link.event(now)) is not None:
-            if event is LinkEvent.UP:
-                self._handle(LinkUp())
-            elif event is LinkEvent.LOST:
-                if self._session.state is not State.CONNECTING:
-                    self._handle(LinkLost())
-                    return  # the link is another one now
-            elif event is LinkEvent.FAILED:
-                if self._session.state is State.CONNECTING and self._route.failed():
-                    self._disconnect()
-                    self._connect()
-                    return
-            else:
-                # A handshake that only breaks off may mean that a proxy waits for its broker. Once the
-                # session was open, it goes on trying, and before that for a second.
-                self._broken += 1
-                if event is LinkEvent.DENIED or (
-                    self._broken >= BROKEN_HANDSHAKES and not self._settled.is_set()
-                ):
-                    self._stop(_denied(self._route.current, keyed=self._key is not None))
-
     def _receive(self) -> None:
-        link = self._link
-        for message in link.receive():
-            self._handle(Received(message))
-            if self._link is not link or self._stopping:
-                return
+        """Tell the session what happened to the link, and what came over it."""
+        try:
+            for event in self._connector.turn(monotonic()):
+                match event:
+                    case Up():
+                        self._handle(LinkUp())
+                    case Lost():
+                        self._handle(LinkLost())
+                    case _:
+                        self._handle(Received(event))
+                if self._stopping:
+                    return
+        except NotAuthorised as error:
+            self._stop(error)
 
     def _handle(self, event: Event, said: Message | None = None) -> None:
         """Tell the session, and do what it says, but for a message that was `said` before."""
@@ -367,7 +334,7 @@ class IOThread:
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Send(message):
-                self._link.send(message)
+                self._connector.send(message)
             case Numbered(first=first):
                 self.registry.numbered(first)
             case Deliver():
@@ -390,25 +357,14 @@ class IOThread:
                 self.queue.task_bytes = self._session.window_bytes
                 self._settled.set()
             case Relink():
-                self._disconnect()
-                self._connect()
+                self._connector.reconnect(monotonic())
             case Failed(code, reason):
                 text = f"the broker refuses: {reason}"
                 self._stop(NotAuthorised(text) if code in KEY_CODES else Refused(code, text))
 
     def _send_if_open(self, message: Message) -> None:
         if self._session.state is State.OPEN:
-            self._link.send(message)
-
-    def _connect(self) -> None:
-        route = self._route
-        self._link = connect(
-            route.current, secrets.token_bytes(16), self._key, others=route.has_others
-        )
-
-    def _disconnect(self, *, flush: bool = False) -> None:
-        self._unpoll_link()
-        self._link.close(flush=flush)
+            self._connector.send(message)
 
     def _stop(self, error: BaseException, then: Callable[[], None] | None = None) -> None:
         if not self._stopping:
@@ -432,17 +388,6 @@ class IOThread:
         self.queue.shut(error)
         self.registry.end(error)
         self._settled.set()
-
-
-def _denied(address: str, *, keyed: bool) -> NotAuthorised:
-    if is_unix(address):
-        return NotAuthorised(foreign(address))
-    if keyed:
-        return NotAuthorised(f"the broker at {address} does not take this key; use its cluster key")
-    return NotAuthorised(
-        f"what answers at {address} breaks off the handshake: a broker that wants a key "
-        "(key_file=…, --key-file or MANYHANDS_KEY_FILE names the file), or no broker"
-    )
 
 
 def _disown_all() -> None:

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from manyhands_shared.clock import monotonic
 from manyhands_shared.spinning import SpinBudget
 
-#: The longest that a caller looks.
+#: The longest that a caller spins.
 SPIN_SECONDS = 0.002
 
 
 class Spinner(SpinBudget):
-    """Looks, where it has turned out to be worth it."""
+    """Spins, where it has turned out to be worth it."""
 
     def spin_for(
         self,
@@ -27,7 +27,7 @@ class Spinner(SpinBudget):
         timeout: float | None,
         receive: Callable[[], bool],
     ) -> None:
-        """Look until `done()`, for a moment; `receive` what has come, until that says no."""
+        """Spin until `done()`, for a moment; `receive` what has come, until that says no."""
         poller = select.poll()
         poller.register(descriptor, select.POLLIN)
         until = monotonic() + (SPIN_SECONDS if timeout is None else min(timeout, SPIN_SECONDS))

@@ -28,7 +28,7 @@ from manyhands_shared.payloads.payload import Payload, nbytes
 #: when the I/O thread takes them up.
 LARGE_BYTES = 64 * 1024
 # Long enough to cost nothing, short enough to go unnoticed should a wake-up go missing.
-_LOOK_AGAIN_SECONDS = 0.1
+_RECHECK_SECONDS = 0.1
 
 
 class SubmitQueue:
@@ -172,7 +172,7 @@ class SubmitQueue:
                 while self.error is None and not self._has_room(size):
                     if self.asleep > self._told:
                         self.wake()
-                    self._room.wait(_LOOK_AGAIN_SECONDS)
+                    self._room.wait(_RECHECK_SECONDS)
             finally:
                 self._waiting -= 1
         if self.error is not None:

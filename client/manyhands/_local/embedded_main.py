@@ -33,6 +33,7 @@ def main() -> int:
         use_tracker(options.tracker_fd)
     start_fork_server()
     import json  # noqa: PLC0415
+    import logging  # noqa: PLC0415
     import os  # noqa: PLC0415
 
     from manyhands_broker.server import run  # noqa: PLC0415
@@ -43,6 +44,12 @@ def main() -> int:
     from manyhands_worker.node import Node  # noqa: PLC0415
 
     log_to_stderr("manyhands", "warning")
+    worker = WorkerConfig(**json.loads(options.worker_json))
+    # What the only node reports to its broker, it has logged itself, on the same stderr.
+    report = f"node {worker.name}: "
+    logging.getLogger("manyhands.broker").addFilter(
+        lambda record: not record.getMessage().startswith(report)
+    )
 
     def ready(facts: dict[str, Any]) -> None:
         if options.ready_fd is not None:
@@ -50,7 +57,6 @@ def main() -> int:
                 file.write(json.dumps(facts) + "\n")
 
     broker = BrokerConfig(**json.loads(options.broker_json))
-    worker = WorkerConfig(**json.loads(options.worker_json))
     node = partial(Node, worker, Notifier(), options.parent_pid, options.lifeline)
     try:
         return run(broker, ready=ready, make_node=node)

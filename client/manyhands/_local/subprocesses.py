@@ -23,7 +23,7 @@ from manyhands_shared.processes.lifecycle import above_standard
 from manyhands_shared.processes.resource_tracker import tracker_fd
 
 _START_SECONDS = 30.0
-_LOOK_MILLISECONDS = 100
+_POLL_MILLISECONDS = 100
 #: How long those that work may take to finish what they run, and any to leave, before SIGKILL.
 _DRAIN_SECONDS = 35.0
 _MOMENT_SECONDS = 0.2
@@ -176,7 +176,7 @@ class Ready:
         with self._pipe as pipe:
             poller.register(pipe, select.POLLIN)
             # Its end alone would do, were there not forks of this process that hold the pipe open too.
-            while not poller.poll(_LOOK_MILLISECONDS) and self._process.poll() is None:
+            while not poller.poll(_POLL_MILLISECONDS) and self._process.poll() is None:
                 if time.monotonic() >= deadline:
                     raise ManyhandsError(
                         f"the {self._what} did not start within {_START_SECONDS:.0f} s"

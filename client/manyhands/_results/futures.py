@@ -39,7 +39,7 @@ _BATCH = 256
 #: The standard library holds a future's lock for some instructions, and a caller not much longer.
 _HELD_SECONDS = 1.0
 #: Between two looks at whether another thread still unpickles a result.
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 
 
 class _Lazy:
@@ -204,7 +204,7 @@ class RemoteFuture(Future[Any]):
             left = _left(deadline)
             if left == 0:
                 raise TimeoutError
-            pause.wait(_LOOK_SECONDS if left is None else min(left, _LOOK_SECONDS))
+            pause.wait(_POLL_SECONDS if left is None else min(left, _POLL_SECONDS))
 
     def _invoke_callbacks(self) -> None:
         for callback in self._done_callbacks:
@@ -321,7 +321,7 @@ class FutureSink:
 
     def spin(self, future: RemoteFuture, timeout: float | None) -> None:
         """Perhaps wait for a future without going to sleep; it may not have ended then."""
-        self._io.attend(self, future, timeout)
+        self._io.spin(self, future, timeout)
 
     def future(self, index: int) -> RemoteFuture | None:
         """The future of a task that has not ended, if the I/O thread knows it."""

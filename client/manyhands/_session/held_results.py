@@ -87,15 +87,7 @@ def split(group: ResultGroup) -> tuple[list[tuple[int, Payload]], ResultGroup]:
             held.append((group.indices[place], group.bodies[place]))
         else:
             places.append(place)
-    rest = ResultGroup(
-        group.job,
-        group.attempt,
-        [group.indices[place] for place in places],
-        bytes(group.statuses[place] for place in places),
-        [group.bodies[place] for place in places],
-        group.seconds,
-    )
-    return held, rest
+    return held, group.part(places)
 
 
 def _verdict(job: str, index: int, offer: _Offer) -> Taken | Relay | None:

@@ -8,7 +8,7 @@ from itertools import accumulate, takewhile
 from typing import Any
 
 from manyhands._session.input_refs import StoredPayload
-from manyhands._session.standing import Past
+from manyhands._session.job_history import JobHistory
 from manyhands_shared.payloads.payload import Payload, nbytes, total
 from manyhands_shared.protocol.messages import Span, SubmitGroup
 
@@ -34,11 +34,11 @@ class SessionJob:
         "durable",
         "expected",
         "function",
+        "history",
         "id",
         "next",
         "opened",
         "options",
-        "past",
         "queued",
         "refusal",
         "reported",
@@ -91,7 +91,7 @@ class SessionJob:
         #: `Accepted`, so that none is left is what says that the job's closing was written down.
         self.awaited = 0
         #: What another broker must be told of it; `None` before its first tasks were sent.
-        self.past: Past | None = None
+        self.history: JobHistory | None = None
         #: Some of its tasks have referred to stored values.
         self.stores = False
         #: A task that was sent must not be sent again to a broker that does not know of it.

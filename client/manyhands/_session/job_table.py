@@ -12,7 +12,7 @@ from typing import Any
 from manyhands._session.effects import Deliver
 from manyhands._session.input_refs import inputs_of
 from manyhands._session.job import SessionJob
-from manyhands._session.standing import Past
+from manyhands._session.job_history import JobHistory
 from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.failure import SUBMIT_REJECTED, Failure
 from manyhands_shared.protocol.messages import (
@@ -227,8 +227,8 @@ class JobTable:
         if job.cancelled:
             job.cancelled.difference_update(indices)
             job.blanks.difference_update(indices)
-        if job.past is not None and job.past.tasks:
-            job.past.ended(indices)
+        if job.history is not None and job.history.tasks:
+            job.history.ended(indices)
         self._settle(job)
         return Deliver(job.id, indices, statuses, bodies)
 
@@ -236,14 +236,14 @@ class JobTable:
         """Keep what the broker tells of jobs, for the next broker."""
         for told in message.jobs:
             job = self._jobs.get(told.job)
-            if job is not None and job.past is not None:
-                job.past.paused = told.paused
+            if job is not None and job.history is not None:
+                job.history.paused = told.paused
                 sent = job.sent() if told.cancelled else ()
                 job.cancelled.update(index for index in sent if index < told.cancelled)
         for task in message.tasks:
             job = self._jobs.get(task.job)
-            if job is not None and job.past is not None and task.index in job.bodies:
-                job.past.tasks[task.index] = task
+            if job is not None and job.history is not None and task.index in job.bodies:
+                job.history.tasks[task.index] = task
 
     def rewind(self, *, resumed: bool) -> tuple[list[Deliver], list[Span]]:
         """After a welcome: what the broker may lack is to be sent again, cancellations too."""
@@ -325,10 +325,10 @@ class JobTable:
             size += group_size
             groups.append(group)
             if group.options is not None and not job.durable:
-                if job.past is None:
-                    job.past = Past(now)
+                if job.history is None:
+                    job.history = JobHistory(now)
                 else:
-                    self.standings += job.past.messages(job.id, now)
+                    self.standings += job.history.messages(job.id, now)
             if job.stores:
                 self.inputs += inputs_of(group)
             if job.durable and job.id not in durable:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: Bytes that are kept before `put` waits for tasks to end.
 MAX_BYTES = 4 << 30
-_LOOK_AGAIN_SECONDS = 0.1
+_RECHECK_SECONDS = 0.1
 _RECENT_SECONDS = 5.0
 
 _packing = threading.local()
@@ -261,7 +261,7 @@ class Store:
                 if not block:
                     raise SubmitQueueFull("too many bytes are kept for tasks; take results first")
                 self._check()
-                self._room.wait(_LOOK_AGAIN_SECONDS)
+                self._room.wait(_RECHECK_SECONDS)
             self._nbytes += size
             self._reserved[key] = size
 

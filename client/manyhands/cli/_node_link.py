@@ -18,7 +18,7 @@ from manyhands_shared.transport.address import DEFAULT_BIND, host_of
 from manyhands_shared.transport.failover import Route
 from manyhands_shared.transport.link.connector import Connector, Up
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 def is_all(key_file: str) -> bool:
@@ -59,7 +59,7 @@ def _handshake(route: Route, key_file: Path, due: float) -> None:
             if any(type(event) is Up for event in connector.turn(now)):
                 return
             if not connector.pending():
-                select.select(connector.descriptors, [], [], _LOOK_SECONDS)
+                select.select(connector.descriptors, [], [], _POLL_SECONDS)
                 connector.wake()
         raise BrokerUnreachable(f"no broker answers at {route.current}")
     finally:

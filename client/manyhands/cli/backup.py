@@ -14,7 +14,7 @@ from manyhands.cli._options import client_options
 from manyhands.cli._verb import Verb
 
 #: Between two questions of how far it is.
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 @click.command(
@@ -40,7 +40,7 @@ def command(*, directory: Path, **connection: Any) -> None:
     with _connect.client(**connection) as client:
         report = client.query("backup", directory=place, begin=True)
         while not report["done"]:
-            pause.wait(_LOOK_SECONDS)
+            pause.wait(_POLL_SECONDS)
             report = client.query("backup", directory=place, begin=False)
     _output.say(f"{place}: {report['pages']:,} pages and {report['files']:,} payload files")
     for line in report["damaged"]:

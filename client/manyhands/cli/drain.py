@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from manyhands import Client
 
 #: Between two looks at who is still there.
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 @click.command(
@@ -77,4 +77,4 @@ def _wait(client: Client, leaving: dict[str, str], deadline: float | None) -> No
         if leaving:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimedOut(f"still here: {', '.join(leaving.values())}; they go on draining")
-            pause.wait(_LOOK_SECONDS)
+            pause.wait(_POLL_SECONDS)

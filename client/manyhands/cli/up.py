@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 #: How often it looks whether every process is still there.
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 @click.command(
@@ -176,7 +176,7 @@ def _watch(cluster: LocalCluster, remote: RemoteNodes | None) -> NoReturn:
     pause = threading.Event()
     lost: set[str] = set()
     while True:
-        pause.wait(_LOOK_SECONDS)
+        pause.wait(_POLL_SECONDS)
         if cluster.broker is not None and cluster.broker.poll() is not None:
             raise JobFailed(
                 f"the broker ended with exit code {cluster.broker.returncode}; start again"

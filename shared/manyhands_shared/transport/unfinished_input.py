@@ -20,16 +20,16 @@ _HEARTBEATS = 128.0
 
 
 class _Connection:
-    __slots__ = ("base", "far_end", "looked_at")
+    __slots__ = ("base", "far_end", "measured_at")
 
     def __init__(self, far_end: Any, now: float) -> None:
         self.far_end = far_end
         #: Bytes up to the last whole message, heartbeats since then included; and when that was so.
         self.base = 0.0
-        self.looked_at = now
+        self.measured_at = now
 
 
-class Inflow:
+class UnfinishedInput:
     """The connections of one listening socket, by their descriptors.
 
     A descriptor may be another connection's by the time it is looked at. So a connection is known by
@@ -57,7 +57,7 @@ class Inflow:
         """A whole message has come over a connection."""
         self._heard.add(descriptor)
 
-    def look(self, now: float) -> dict[int, int]:
+    def measure(self, now: float) -> dict[int, int]:
         """Return the bytes that have come behind the last whole message, of connections with any.
 
         What came in the same moment as such a message is not told from it.
@@ -65,8 +65,8 @@ class Inflow:
         found: dict[int, int] = {}
         for descriptor, known in self._known.items():
             total = _received(descriptor)
-            known.base += (now - known.looked_at) * _HEARTBEATS
-            known.looked_at = now
+            known.base += (now - known.measured_at) * _HEARTBEATS
+            known.measured_at = now
             if descriptor in self._heard or total <= known.base:
                 known.base = float(total)
             else:

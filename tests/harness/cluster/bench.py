@@ -48,7 +48,7 @@ class Bench:
 
 
 def abandon(executor: manyhands.Executor) -> None:
-    """End it now: after a failure there may be nobody left to answer what `shutdown` waits for."""
+    """End it now: after a failure no broker may be left to answer what `shutdown` waits for."""
     executor._connection.abort(ClusterClosed("the test is over"))
     executor.shutdown(wait=False)
 
@@ -66,5 +66,5 @@ def counters(client: manyhands.Client) -> dict[str, int]:
 
 
 def joined(client: manyhands.Client, count: int) -> None:
-    """Wait until so many nodes are there."""
+    """Wait until the broker has `count` nodes."""
     eventually(lambda: len(client.query("nodes")) == count, 30, what=f"{count} nodes joined")

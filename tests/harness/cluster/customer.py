@@ -25,8 +25,8 @@ _RECONNECT_MS = 50
 class Customer:
     """Submits durable jobs all the time, in a thread, and books what is acknowledged and delivered.
 
-    A result that comes again is no second delivery as long as it is the same one: sessions that
-    attach anew are shown everything from the start.
+    A result that comes again is no second delivery as long as it is the same one. The broker sends
+    everything from the start to sessions that attach anew.
     """
 
     def __init__(self, address: str, ledger: Ledger, *, batch: int = 20, ahead: int = 20) -> None:

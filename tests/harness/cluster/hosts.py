@@ -60,7 +60,7 @@ class Keyed:
         return executor
 
     def joined(self, count: int) -> None:
-        """Wait until so many nodes are there."""
+        """Wait until the broker has `count` nodes."""
         eventually(lambda: len(self.names()) == count, BOUND, what=f"{count} nodes joined")
 
     def names(self) -> list[str]:

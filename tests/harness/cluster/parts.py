@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from harness.other_python import run_in
+from harness.environments.other_python import run_in
 from harness.processes import free_port
 
 START_SECONDS = 30.0
@@ -95,7 +95,7 @@ class Part:
         self.process.kill()
         self.process.wait(LEAVE_SECONDS)
 
-    def close(self, *, patience: float = LEAVE_SECONDS) -> int:
+    def close(self, *, timeout: float = LEAVE_SECONDS) -> int:
         """SIGTERM, then SIGKILL; its exit code."""
         if self.process is None:
             return 0
@@ -103,7 +103,7 @@ class Part:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(patience)
+                self.process.wait(timeout)
             self.kill()
         return self.process.returncode
 

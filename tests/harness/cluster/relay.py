@@ -1,7 +1,7 @@
 """A relay for TCP and UDP that misbehaves on command, so that links can fail without any privilege.
 
-It listens on another loopback address than the broker, with the same port number: so what is sent to
-the broker's heartbeat port passes through it as well.
+It listens on another loopback address than the broker, with the same port number. So what nodes send
+to the broker's heartbeat port passes through it as well.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class _Pipe:
 class Relay:
     """Forwards to ``127.0.0.1:port``; `up` is towards the broker, `down` away from it.
 
-    A way is open, *held* (nothing passes, everything comes later: packets are lost and sent again by
-    TCP), or *swallowed* (bytes are taken and vanish: the far end is gone and nobody says so).
+    A way is open, *held* or *swallowed*. Held: nothing passes, and everything comes later, as when TCP
+    sends lost packets again. Swallowed: bytes are taken and vanish, as when the far end has lost its
+    power.
     """
 
     def __init__(self, port: int, *, seed: int = 0) -> None:

@@ -41,7 +41,7 @@ from manyhands_shared.transport.stream import Stream
 
 
 def received(peer: zmq.Socket[bytes], count: int) -> list[Message]:
-    """The next so many messages."""
+    """The next `count` messages."""
     messages = []
     for _ in range(count):
         assert peer.poll(10_000), "the broker says nothing"
@@ -188,7 +188,7 @@ def test_with_a_node_inside_it_stays_awake_for_a_moment(
     def give_way() -> None:
         looks.set()
 
-    monkeypatch.setattr(broker_loop, "LOOK_SECONDS", 20.0)
+    monkeypatch.setattr(broker_loop, "SPIN_SECONDS", 20.0)
     monkeypatch.setattr(os, "sched_yield", give_way)
     monkeypatch.setattr(broker_loop, "MAX_WAIT", 30.0)
     journal = MemoryJournal()

@@ -170,7 +170,7 @@ def test_kill_9_under_load_loses_nothing(tmp_path: Path) -> None:
     finally:
         script.close()
         broker.close()
-    # Whoever reads the journal afterwards sees each result once, and the ones that were delivered.
+    # A client that reads the journal afterwards sees each result once, and those that were delivered.
     broker = start(tmp_path, port)
     reader = Script(broker.address, rng)
     try:

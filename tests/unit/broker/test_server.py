@@ -243,7 +243,7 @@ def test_who_is_gone_is_missed_at_once_although_nothing_is_to_be_sent() -> None:
         eventually(lambda: stats(observer)["sessions"] == 1, 5.0, what="the client is missed")
         node.close()
         eventually(lambda: not stats(observer)["nodes"], 5.0, what="the node is missed")
-        again = Peer(broker.address)  # on a descriptor that was somebody else's
+        again = Peer(broker.address)  # on a descriptor that was another peer's
         again.send(client_hello(b"a" * 16))
         again.until(m.ClientWelcome)
         assert stats(observer)["sessions"] == 2

@@ -222,7 +222,7 @@ def test_with_the_right_key_the_hello_arrives(tmp_path: Path) -> None:
     key = ClusterKey.new()
     key.save(tmp_path / "right.key")
     with Curve(key) as guarded:
-        # Nobody answers the hello here; that it arrives is what counts.
+        # No broker answers the hello here; that it arrives is what counts.
         with pytest.raises(BrokerUnreachable):
             Client(guarded.address, key_file=tmp_path / "right.key", connect_timeout=1)
         assert guarded.router.poll(5_000)

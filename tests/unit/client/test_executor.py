@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.client_broker import FakeBroker
+from harness.client_broker import FakeBroker, client_threads
 from harness.processes import eventually
 from manyhands import Executor
 from manyhands_shared.errors import ClusterClosed, ConfigError, SubmitError, SubmitQueueFull
@@ -216,6 +216,7 @@ def test_many_cancellations_go_together(broker: FakeBroker) -> None:
 
 
 def test_a_dropped_executor_finishes_what_was_submitted(broker: FakeBroker) -> None:
+    others = client_threads()
     broker.holding = True
     executor = Executor(address=broker.address)
     gone = weakref.ref(executor)
@@ -224,7 +225,7 @@ def test_a_dropped_executor_finishes_what_was_submitted(broker: FakeBroker) -> N
     assert gone() is None, "at once, not when garbage is collected next"
     broker.release()
     assert future.result(10) == 1
-    eventually(lambda: not any(t.name == "manyhands-client" for t in threading.enumerate()))
+    eventually(lambda: client_threads() <= others)
 
 
 def test_options_keep_the_session_of_their_executor(broker: FakeBroker) -> None:

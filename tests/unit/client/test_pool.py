@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from harness.client_broker import FakeBroker
+from harness.client_broker import FakeBroker, client_threads
 from harness.processes import eventually
 from manyhands import Pool
 from manyhands._results.imap import IMapIterator, feed
@@ -380,6 +380,7 @@ def test_initializer_and_tasks_per_child(broker: FakeBroker) -> None:
 
 
 def test_a_pool_that_was_not_closed_warns_and_is_cleaned_up(broker: FakeBroker) -> None:
+    others = client_threads()
     pool = Pool(1, address=broker.address)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -387,7 +388,7 @@ def test_a_pool_that_was_not_closed_warns_and_is_cleaned_up(broker: FakeBroker) 
         gc.collect()
     assert any(issubclass(warning.category, ResourceWarning) for warning in caught)
     caught.clear()  # a warning holds on to what it warns of
-    eventually(lambda: not any(t.name == "manyhands-client" for t in threading.enumerate()))
+    eventually(lambda: client_threads() <= others)
 
 
 @pytest.mark.parametrize(

@@ -464,13 +464,13 @@ def test_task_that_closes_its_output_does_not_stop_the_next(
 def test_the_mark_between_tasks_may_be_cut_anywhere() -> None:
     from multiprocessing.connection import Pipe
 
-    from manyhands_worker.ipc.output_capture import Capture, Tap, new_mark
+    from manyhands_worker.ipc.output_capture import Capture, OutputRedirect, new_mark
 
     mark = new_mark()
     near, far = Pipe(duplex=False)
-    tap = Tap(far, mark)
+    redirect = OutputRedirect(far, mark)
     for serial_number in range(1, 4):
-        tap.begin(serial_number)
+        redirect.begin(serial_number)
         os.write(far.fileno(), b"text \0 of %d\n" % serial_number)
     stream = os.read(near.fileno(), 1 << 16)
     for size in range(1, 60):

@@ -25,7 +25,7 @@ from manyhands_worker.host.processes import (
     node_is_gone,
 )
 from manyhands_worker.ipc.control_block import DISCONNECTED, words
-from manyhands_worker.ipc.output_capture import Tap
+from manyhands_worker.ipc.output_capture import OutputRedirect
 from manyhands_worker.ipc.pipe import PipeError
 from manyhands_worker.ipc.segments import SegmentWriter
 from manyhands_worker.ipc.slab import SlabWriter
@@ -42,7 +42,7 @@ class PoolChild(BaseProcess):
         control: its control block (see `control_block`).
         slab: its slab (see `slab`), or None.
         marks: the marks of its segments (see `segments`).
-        tap: the pipe for its output and the mark that cuts it (see `output_capture`).
+        output: the pipe for its output and the mark that cuts it (see `output_capture`).
         limits: what bounds it.
     """
 
@@ -53,7 +53,7 @@ class PoolChild(BaseProcess):
         control: Any,
         slab: Any,
         marks: Any,
-        tap: tuple[Connection[Any, Any], bytes],
+        output: tuple[Connection[Any, Any], bytes],
         limits: ChildLimits,
     ) -> None:
         super().__init__(name=f"manyhands-child-{slot}")
@@ -61,7 +61,7 @@ class PoolChild(BaseProcess):
         self._control = control
         self._slab = slab
         self._marks = marks
-        self._tap = tap
+        self._output = output
         self._limits = limits
 
     def run(self) -> None:
@@ -81,12 +81,12 @@ class PoolChild(BaseProcess):
         prepare_inner_processes()
         leave_attached_memory_alone()
         control = words(self._control)
-        slab, tap = SlabWriter(self._slab, control), Tap(*self._tap)
+        slab, output = SlabWriter(self._slab, control), OutputRedirect(*self._output)
         segments = SegmentWriter(self._marks, self._limits.segment_bytes)
         input_loader = InputLoader(self._limits.lender)
         if self._limits.lender:
             refs.set_bring(input_loader.bring)
-        runner = Runner(self._socket, control, slab, segments, tap, input_loader, self._limits)
+        runner = Runner(self._socket, control, slab, segments, output, input_loader, self._limits)
         # A handler, for programs that tasks start would ignore what is ignored here.
         signal.signal(signal.SIGINT, runner.interrupt)
         os.register_at_fork(after_in_child=runner.disown)

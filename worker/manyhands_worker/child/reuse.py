@@ -13,7 +13,7 @@ from manyhands_shared.payloads.wrappers import Setup
 from manyhands_worker.host.process_snapshot import Condition
 
 #: The child looks at itself at most so often, while all is well and the function stays the same.
-_LOOK_NS = 10_000_000
+_CHECK_NS = 10_000_000
 #: A child that fails tasks of this number of functions in a row is replaced, whatever the cause is.
 _FUNCTIONS = 3
 
@@ -37,7 +37,7 @@ class Fitness:
         #: The key of the initializer that has changed this process; empty: none has.
         self.tied = b""
         self._failing: set[bytes] = set()
-        self._looked_at = time.monotonic_ns()
+        self._checked_at = time.monotonic_ns()
         self._unseen = False
 
     def before(self, digest: bytes) -> bool:
@@ -70,7 +70,7 @@ class Fitness:
             self._failing.clear()
         if failed:
             self._failing.add(digest)
-        if failed or now - self._looked_at > _LOOK_NS:
+        if failed or now - self._checked_at > _CHECK_NS:
             self._look()
         else:
             self._unseen = True
@@ -79,6 +79,6 @@ class Fitness:
         return not self.words
 
     def _look(self) -> None:
-        self._looked_at = time.monotonic_ns()
+        self._checked_at = time.monotonic_ns()
         self._unseen = False
         self.words = self._condition.changed()

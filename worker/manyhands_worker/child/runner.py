@@ -43,7 +43,7 @@ from manyhands_worker.child_status import REVOKED
 from manyhands_worker.function_cache import FunctionCache
 from manyhands_worker.host.process_snapshot import Condition
 from manyhands_worker.ipc.control_block import CLAIM, DONE, LIMIT, READY, STARTED
-from manyhands_worker.ipc.output_capture import Tap, flush_streams
+from manyhands_worker.ipc.output_capture import OutputRedirect, flush_streams
 from manyhands_worker.ipc.pipe import (
     AT_ONCE,
     CAPTURE,
@@ -95,7 +95,7 @@ class Runner:
         control: memoryview,
         slab: SlabWriter,
         segments: SegmentWriter,
-        tap: Tap,
+        output: OutputRedirect,
         input_loader: InputLoader,
         limits: ChildLimits,
     ) -> None:
@@ -105,7 +105,7 @@ class Runner:
         # Whether code of a task runs just now, and whether this is a process that a task has forked.
         self._calling = False
         self._forked = False
-        self._fitness = Fitness(Condition([sock.fileno(), tap.fileno()], tap.leads))
+        self._fitness = Fitness(Condition([sock.fileno(), output.fileno()], output.leads))
         self._told = False
         self._failed = 0
         self._reader = Reader(sock)
@@ -113,7 +113,7 @@ class Runner:
         self._control = control
         self._slab = slab
         self._segments = segments
-        self._tap = tap
+        self._output = output
         self._limits = limits
         self._functions: FunctionCache[Loaded] = FunctionCache(limits.function_bytes)
         self._borrowing = Borrowing(limits.function_bytes)
@@ -187,7 +187,7 @@ class Runner:
         if not self._fitness.before(digest):
             self._refuse(first, count)
             return
-        self._tap.turn(on=bool(flags & CAPTURE))
+        self._output.turn(on=bool(flags & CAPTURE))
         self._failed = 0
         payloads.reverse()
         self._run(first, digest, loaded, flags, payloads)
@@ -219,7 +219,7 @@ class Runner:
         now = last = time.monotonic_ns()
         for number in range(first, first + len(payloads)):
             if capture:
-                self._tap.begin(number)
+                self._output.begin(number)
             control[STARTED] = now
             control[CLAIM] = number
             if number >= control[LIMIT]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 _ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 _LEAVE_SECONDS = 2.0
-_LOOK_SECONDS = 0.01
+_POLL_SECONDS = 0.01
 
 
 class ChildCgroup:
@@ -91,7 +91,7 @@ def sweep(path: Path) -> None:
                     _removed(place)
         if _removed(path):
             return
-        time.sleep(_LOOK_SECONDS)  # the kernel takes a moment
+        time.sleep(_POLL_SECONDS)  # the kernel takes a moment
 
 
 def _tidy(here: Path) -> None:

@@ -53,7 +53,7 @@ def flush_streams() -> None:
             continue
 
 
-class Tap:
+class OutputRedirect:
     """The child's side: leads its output into the pipe, or to where it went at first."""
 
     def __init__(self, pipe: Connection[Any, Any], mark: bytes) -> None:

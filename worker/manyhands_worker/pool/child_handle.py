@@ -95,14 +95,14 @@ class ChildHandle:
         self.words = control_block.words(block)
         self.socket, far_end = socket.socketpair()
         try:
-            printed, tap = Pipe(duplex=False)
+            printed, output_end = Pipe(duplex=False)
         except BaseException:
             self.socket.close()
             far_end.close()
             raise
         mark = new_mark()
         try:
-            self.process = PoolChild(slot, far_end, block, slab, marks, (tap, mark), limits)
+            self.process = PoolChild(slot, far_end, block, slab, marks, (output_end, mark), limits)
             with starting():
                 self.process.start()
         except BaseException:
@@ -111,7 +111,7 @@ class ChildHandle:
             raise
         finally:
             far_end.close()
-            tap.close()
+            output_end.close()
         self.output = Capture(printed, mark)
         # Batches with a timeout that are not over: their serials, and the timeout in seconds.
         self._timed: deque[tuple[range, float]] = deque()

@@ -58,7 +58,7 @@ _SAMPLE_SECONDS = 0.1
 _WEIGH_SECONDS = 0.5
 _DOUBT_SECONDS = 1.0
 #: After a task has ended, what it may have left is looked for so much later.
-_LOOK_SECONDS = 0.5
+_SEARCH_SECONDS = 0.5
 #: Children started in one turn: each takes a few milliseconds in which nothing else moves.
 _BIRTHS_PER_TURN = 4
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
@@ -354,7 +354,7 @@ class NodePool:
         """Read what a child has sent. What a task printed is told before its result."""
         reports = child.receive(last=last)
         if reports and self._search_at is None and self._reach is not None:
-            self._search_at = time.monotonic() + _LOOK_SECONDS
+            self._search_at = time.monotonic() + _SEARCH_SECONDS
         if child.captures:
             self._listen(child, whole=bool(reports))
         self._events += reports

@@ -33,14 +33,14 @@ from manyhands_shared.protocol.messages import Part, Pull
 from manyhands_shared.protocol.parts import DOMAIN, PART_BYTES, WINDOW
 from manyhands_shared.security.role_key import to_z85
 from manyhands_shared.transport import zmq_monitor
-from manyhands_shared.transport.unfinished_input import Inflow
+from manyhands_shared.transport.unfinished_input import UnfinishedInput
 
 log = logging.getLogger("manyhands.worker")
 
 #: Bytes that may have come of requests that have not ended, over all connections of a client.
 _MAX_ARRIVING_BYTES = 64 << 10
-#: How often that is looked at, while there are connections.
-_LOOK_MS = 100
+#: How often that is checked, while there are connections.
+_CHECK_MS = 100
 _ACCEPTED = int(zmq.EVENT_ACCEPTED)
 
 #: A request is 40 bytes.
@@ -87,8 +87,8 @@ class ResultServer:
         self._wake, self._wake_in = os.pipe()
         self._thread: threading.Thread | None = None
         self._complained_at = -_COMPLAIN_SECONDS
-        self._inflow = Inflow()
-        self._next_look = 0.0
+        self._unfinished_input = UnfinishedInput()
+        self._next_check = 0.0
 
     # For the node's loop ------------------------------------------------------------------------
 
@@ -169,7 +169,9 @@ class ResultServer:
             poller = zmq.Poller()
             for one in (router, events, self._wake):
                 poller.register(one, zmq.POLLIN)
-            while self._wake not in dict(poller.poll(_LOOK_MS if self._inflow else None)):
+            while self._wake not in dict(
+                poller.poll(_CHECK_MS if self._unfinished_input else None)
+            ):
                 self._bound(events)
                 self._turn(router)
         finally:
@@ -213,15 +215,15 @@ class ResultServer:
         while (event := zmq_monitor.read(events)) is not None:
             kind, descriptor = event
             if kind == _ACCEPTED:
-                self._inflow.came(descriptor, now)
+                self._unfinished_input.came(descriptor, now)
             else:
-                self._inflow.gone(descriptor)
-        if now < self._next_look:
+                self._unfinished_input.gone(descriptor)
+        if now < self._next_check:
             return
-        self._next_look = now + _LOOK_MS / 1000
-        for descriptor, size in self._inflow.look(now).items():
+        self._next_check = now + _CHECK_MS / 1000
+        for descriptor, size in self._unfinished_input.measure(now).items():
             if size > _MAX_ARRIVING_BYTES:
-                self._inflow.shut(descriptor)
+                self._unfinished_input.shut(descriptor)
                 self._complain(ProtocolError(f"a request of more than {size} bytes"))
 
     def _turn(self, router: zmq.Socket[bytes]) -> None:
@@ -231,7 +233,7 @@ class ResultServer:
             except zmq.Again:
                 return
             if frames:
-                self._inflow.heard(int(frames[0].get(zmq.SRCFD)))
+                self._unfinished_input.heard(int(frames[0].get(zmq.SRCFD)))
             try:
                 answer = self._answer(frames)
             except (ProtocolError, IndexError) as error:

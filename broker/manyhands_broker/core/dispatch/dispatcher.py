@@ -22,8 +22,8 @@ from manyhands_shared.protocol.messages import Assign, AssignGroup, Given, Recal
 DRAIN_TASKS = 32_768
 #: A payload that the journal has lost altogether.
 _MISSING = Damaged("its arguments are not in the broker's journal any more")
-#: Between two looks at jobs that no node could ever run.
-LOOK_SECONDS = 1.0
+#: Between two checks of jobs that no node could ever run.
+RECHECK_SECONDS = 1.0
 #: What giving out a group costs beside its tasks, in tasks.
 GROUP_COST = 64
 
@@ -41,7 +41,7 @@ class Dispatcher:
         self._standings = standings
         self._speculator = Speculator(transitions.state)
         self._recall_due = False
-        self._next_look = 0.0
+        self._next_recheck = 0.0
 
     def run(self, now: float) -> None:
         """Give out what can be given, level what is uneven, send clients their results."""
@@ -110,9 +110,9 @@ class Dispatcher:
         """
         fleet, now = self._state.fleet, self._state.now
         fleet.renewals = 0
-        if now < self._next_look:
+        if now < self._next_recheck:
             return set(fleet.unsatisfiable)
-        self._next_look = now + LOOK_SECONDS
+        self._next_recheck = now + RECHECK_SECONDS
         return set()
 
     def _give(

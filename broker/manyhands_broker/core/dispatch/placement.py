@@ -25,8 +25,8 @@ from manyhands_broker.core.state.scheduler_state import SchedulerState
 
 #: Seconds that a task waits at most: what waits on a node is ahead of what others submit later.
 MOST_WAIT = 5.0
-#: Nodes with the values that are looked at, and as many again on their client's host.
-_LOOK_AT = 8
+#: Nodes with the values that are considered, and as many again on their client's host.
+_CANDIDATES = 8
 #: Tasks that are placed at a time.
 _AT_ONCE = 64
 
@@ -84,7 +84,7 @@ class Placer:
     def _candidates(self, job: Job, items: tuple[StoredValue[Node], ...]) -> Iterator[Node]:
         near = self._state.fleet.on_host(job.session.host_id)
         largest = max(items, key=lambda item: item.size).places if items else ()
-        return chain(islice(near, _LOOK_AT), list(islice(largest, _LOOK_AT)))
+        return chain(islice(near, _CANDIDATES), list(islice(largest, _CANDIDATES)))
 
     def _bring(self, job: Job, items: tuple[StoredValue[Node], ...], node: Node) -> float:
         """Return the seconds until a node that has not got the values has them."""

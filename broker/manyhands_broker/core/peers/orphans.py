@@ -7,6 +7,8 @@ of what they run. The broker stops what no client claims within the session grac
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from manyhands_broker.core.model.attempts import Adoption
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
@@ -173,11 +175,4 @@ class Orphans:
 
 def _single(group: ResultGroup, place: int) -> ResultGroup:
     """Return one task's part of a group, with its share of the time."""
-    return ResultGroup(
-        group.job,
-        group.attempt,
-        [group.indices[place]],
-        group.statuses[place : place + 1],
-        [group.bodies[place]],
-        group.seconds / len(group.indices),
-    )
+    return replace(group.part([place]), seconds=group.seconds / len(group.indices))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from manyhands_broker.core.model.job import Chunk, Job, Piece
@@ -19,6 +19,8 @@ from manyhands_shared.protocol.messages import Relay, ResultGroup, Span, Status,
 
 #: What an attempt may end as that is looked at even while the same task runs elsewhere.
 _OF_ONE = frozenset((Status.OK, Status.HELD, Status.CRASHED))
+#: Seconds that a node may always say a task took, whenever its job came: clocks step.
+_SHORTEST_BOUND = 1.0
 
 
 class Outcomes:
@@ -53,12 +55,11 @@ class Outcomes:
             # The client has submitted only a part of it yet, and the others must not be forgotten.
             self._orphans.result(node, group)
         node.done += count
-        # Without seconds, the group is about results that were told of before.
-        if count and group.seconds:
-            self._charge_remainder(job, count, group.seconds)
-            job.measured(count, group.seconds)
         owned = list(self.owned(node, Span(group.job, group.attempt, group.indices)))
         accepted = sum(piece.size for piece in owned)
+        # Without seconds, the group is about results that were told of before.
+        if accepted and group.seconds:
+            self._measure(job, accepted, group.seconds * accepted / count)
         state.counters["stale_results"] += count - accepted
         if accepted == count and not any(group.statuses):
             self._transitions.conclude(job, owned, node, group)
@@ -66,17 +67,19 @@ class Outcomes:
             self._let_go(node, group, owned)
             self._mixed_results(job, node, group, owned)
 
-    def _charge_remainder(self, job: Job, count: int, seconds: float) -> None:
-        """Charge what tasks took beyond what was expected, and charged, when they were given out.
+    def _measure(self, job: Job, count: int, seconds: float) -> None:
+        """Take into the job's estimate how long tasks took.
 
-        Or jobs whose tasks are not measured yet would be cheap, however long these take. A node
-        that exaggerates is believed only as far as there was time since the job came.
+        What that is beyond the expected seconds, charged when they were given out, is charged now. Or
+        jobs whose tasks are not measured yet would be cheap, however long these take. A node that
+        exaggerates is believed only as far as there was time since the job came.
         """
         state = self._state
-        seconds = min(seconds, count * (state.now - job.submitted))
+        seconds = min(seconds, count * max(_SHORTEST_BOUND, state.now - job.submitted))
         rest = seconds - count * job.expected(state.limits.unmeasured)
         if rest > 0:
             job.session.charge(rest)
+        job.measured(count, seconds)
 
     def _let_go(self, node: Node, group: ResultGroup, counting: list[Piece]) -> None:
         """Have a node let go of held results that are stale: no client will fetch them."""
@@ -112,7 +115,7 @@ class Outcomes:
                     job.speculation.since.pop(index, None)
                     twins.stop(state, piece)
                 node.hold_results(piece)
-                self._held_for_client(job, node, _part(group, [place]))
+                self._held_for_client(job, node, group.part([place]))
             elif status == Status.CANCELLED:
                 if index in job.cancelling or job.terminating or job.options.durable:
                     self._transitions.cancel(piece, node)
@@ -129,7 +132,7 @@ class Outcomes:
                 ended.append((piece, place))
         if ended:
             pieces, concluded = zip(*ended, strict=True)
-            self._transitions.conclude(job, pieces, node, _part(group, concluded))
+            self._transitions.conclude(job, pieces, node, group.part(concluded))
 
     def _held_for_client(self, job: Job, node: Node, group: ResultGroup) -> None:
         """Tell the client of a result that the node holds for it; the task stays assigned."""
@@ -258,19 +261,7 @@ def _without_stopped(node: Node, group: ResultGroup) -> ResultGroup:
     if len(remaining) == len(group.indices):
         return group
     seconds = group.seconds * len(remaining) / len(group.indices)
-    return replace(_part(group, remaining), seconds=seconds)
-
-
-def _part(group: ResultGroup, places: Sequence[int]) -> ResultGroup:
-    """Return some of a group's tasks."""
-    return ResultGroup(
-        group.job,
-        group.attempt,
-        [group.indices[place] for place in places],
-        bytes(group.statuses[place] for place in places),
-        [group.bodies[place] for place in places],
-        group.seconds,
-    )
+    return replace(group.part(remaining), seconds=seconds)
 
 
 def runs(chunk: Chunk, node: Node) -> Iterator[Piece]:

@@ -35,7 +35,7 @@ K = TypeVar("K")
 MAX_KINDS = 128
 #: How many may give way in one drain. For what is asked for beyond that, a few nodes are looked at.
 MAX_RENEWALS = 4
-_LOOK_AT = 64
+_CANDIDATES = 64
 
 
 #: The order in which nodes are asked: those with an idle slot, then those with room. Of each, first
@@ -212,7 +212,7 @@ class Fleet:
 
     def _look(self, job: Job) -> Node | None:
         """Return a node that could start a task of the job now, of a few that are idle."""
-        for node in islice(self._idle, _LOOK_AT):
+        for node in islice(self._idle, _CANDIDATES):
             if node.suits(job.kind) and node.fits(job.resources) > 0:
                 return node
         return None

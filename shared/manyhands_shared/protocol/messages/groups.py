@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 from manyhands_shared.protocol.bounds import Groups, Sum
@@ -79,6 +80,17 @@ class ResultGroup:
     statuses: StatusBytes
     bodies: AnyBodies
     seconds: Seconds
+
+    def part(self, places: Sequence[int]) -> ResultGroup:
+        """Return the tasks at these places, with the time that all of the group took."""
+        return ResultGroup(
+            self.job,
+            self.attempt,
+            [self.indices[place] for place in places],
+            bytes(self.statuses[place] for place in places),
+            [self.bodies[place] for place in places],
+            self.seconds,
+        )
 
 
 @record

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from manyhands_shared.transport.failover import Route
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+_WRONG_KEY = (
+    "does not accept this key; use its key file, "
+    "or have this key allowed there with: manyhands keys allow"
+)
 
 
 @record
@@ -49,6 +53,7 @@ class Connector:
         route: the addresses of the broker.
         key: what the broker is to accept; None for a broker without a key.
         key_option: how the user names a key file, for the error where the broker wants a key.
+        wrong_key: the error where the broker refuses `key`, without its subject.
         broken_handshakes: handshakes that may break off before the broker counts as refusing, as long
             as no link was ever up. 0: try for ever. One handshake starts each 100 ms.
         before_close: called before a link closes, while its descriptors are still open.
@@ -61,6 +66,7 @@ class Connector:
         key: Credentials | None,
         *,
         key_option: str,
+        wrong_key: str = _WRONG_KEY,
         broken_handshakes: int = 0,
         before_close: Callable[[], None] = _nothing,
         connect: Callable[[], Link] | None = None,
@@ -71,6 +77,7 @@ class Connector:
         #: What the broker is to accept.
         self.key = key
         self._key_option = key_option
+        self._wrong_key = wrong_key
         self._broken_handshakes = broken_handshakes
         self._before_close = before_close
         self._connect = connect or self._connect_by_route
@@ -209,13 +216,10 @@ class Connector:
         if is_unix(address):
             return foreign(address)
         if self.key is not None:
-            return (
-                f"the broker at {address} does not accept this key; use its key file, or have this key "
-                "allowed there with: manyhands keys allow"
-            )
+            return f"the broker at {address} {self._wrong_key}"
         return (
             f"what answers at {address} breaks off the handshake: a broker that wants a key "
-            f"(name its file with {self._key_option}), or no broker"
+            f"({self._key_option} names the file), or no broker"
         )
 
     def _close_link(self, *, flush: bool = False) -> None:

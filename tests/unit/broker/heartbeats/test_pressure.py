@@ -16,10 +16,10 @@ from manyhands_broker.core import (
     Received,
     Send,
 )
-from manyhands_broker.core.model.machine import LOAD, MEMORY, NONE, Machine, PressureGauge
+from manyhands_broker.core.model.machine import LOAD, MEMORY, NONE, Machine
 from manyhands_broker.core.queries.explain import reasons
 from manyhands_broker.heartbeats import table as lastseen
-from manyhands_broker.heartbeats.pressure import Gauges
+from manyhands_broker.heartbeats.pressure import Gauges, PressureGauge
 from manyhands_broker.journal import MemoryJournal
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.heartbeat import Beat, encode
@@ -139,7 +139,7 @@ class World:
         return self.tell(Pressed(node.row, node.boot_id, level))
 
     def submit(self, count: int, job: str = "j", **options: Any) -> dict[str, int]:
-        """How many of so many new tasks each node gets."""
+        """How many of `count` new tasks each node gets."""
         options_map = JobOptions(**options).to_map()
         self.say(
             "client",

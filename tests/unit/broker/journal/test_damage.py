@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from harness.journals import ended, killed_writer, opened, payload_files, write
 from harness.worlds.broker import World
 from manyhands_broker.core import records as r
 from manyhands_broker.core.store import Damaged
+from manyhands_broker.journal import sqlite
 from manyhands_broker.journal.sqlite import SqliteJournal
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
@@ -142,6 +144,36 @@ def test_a_flipped_byte_is_never_a_wrong_value(tmp_path: Path, place: Path) -> N
             old = file.read(1)[0]
             file.seek(at)
             file.write(bytes([old ^ (1 << rng.randrange(8))]))
+        look(copy)
+        shutil.rmtree(copy)
+
+
+INDEXES = (
+    *("batches_of_job", "results_of_job", "output_of_job", "jobs_of_function"),
+    *("files_of_job", "sqlite_autoindex_jobs_1", "sqlite_autoindex_functions_1"),
+)
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize("index", INDEXES)
+def test_an_index_that_lies_costs_its_job_and_moves_no_value(
+    index: str, size: str, tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large database is not looked through at the start: the lie is met when it is read."""
+    if size == "large":
+        monkeypatch.setattr(sqlite, "CHECK_BYTES", 0)
+    fill(place)
+    db = apsw.Connection(str(place / "journal.db"))
+    [[root]] = list(db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (index,)))
+    db.close()
+    data, start = (place / "journal.db").read_bytes(), (root - 1) * PAGE
+    entries = int.from_bytes(data[start + 5 : start + 7], "big")  # where the page's content begins
+    for number, at in enumerate(range(start + entries, start + PAGE)):
+        copy = tmp_path / "copy"
+        shutil.copytree(place, copy)
+        with (copy / "journal.db").open("r+b") as file:
+            file.seek(at)
+            file.write(bytes([data[at] ^ (1 << number % 3)]))
         look(copy)
         shutil.rmtree(copy)
 

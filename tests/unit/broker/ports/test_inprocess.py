@@ -145,7 +145,7 @@ def test_what_is_ignored_is_not_told_of(
 
 
 def test_messages_and_ends_of_links_become_events(loop: Loop) -> None:
-    link = loop.node.link = loop.port.junction.connect()
+    link = loop.node.link = loop.port.hub.connect()
     loop.turn(1.0)
     link.send(Ping(7))
     assert loop.due == 0.0, "the broker has something to take"
@@ -160,7 +160,7 @@ def test_messages_and_ends_of_links_become_events(loop: Loop) -> None:
 
 
 def test_a_message_for_the_node_makes_it_turn(loop: Loop) -> None:
-    link = loop.node.link = loop.port.junction.connect()
+    link = loop.node.link = loop.port.hub.connect()
     loop.turn(1.0)
     link.send(Ping(7))
     [received] = loop.turn(1.0)

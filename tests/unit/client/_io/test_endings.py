@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness.client_broker import FakeBroker
+from harness.client_broker import FakeBroker, client_threads
 from harness.processes import eventually
 from manyhands import Client, Executor, Pool
 from manyhands._io import io_thread
@@ -36,7 +36,7 @@ def stop(*_: object) -> None:
 
 
 class Leaves:
-    """Ends the process that unpickles it, if nobody stops that."""
+    """Ends the process that unpickles it, unless the client stops that."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return leave, ()
@@ -220,6 +220,7 @@ def test_what_was_pending_at_a_fork_fails_in_the_child(broker: FakeBroker) -> No
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:unclosed running:ResourceWarning")
 def test_results_keep_their_pool_until_they_are_there(broker: FakeBroker) -> None:
+    others = client_threads()
     broker.holding = True
 
     def begin(method: str, *arguments: Any) -> Any:
@@ -240,7 +241,7 @@ def test_results_keep_their_pool_until_they_are_there(broker: FakeBroker) -> Non
     assert [list(part) for part in begun[3:]] == [[], []]
     # No pool outlives its results, though these are still there.
     gc.collect()
-    eventually(lambda: not [t for t in threading.enumerate() if t.name == "manyhands-client"])
+    eventually(lambda: client_threads() <= others)
 
 
 class Interrupted(Exception):

@@ -48,55 +48,55 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     return threads
 
 
-class Looks:
-    """What threads do that wait for a result: each looks for it, or goes to sleep without a look."""
+class Spins:
+    """What threads do that wait for a result: each spins for it, or goes to sleep at once."""
 
     def __init__(self) -> None:
-        #: Those that have begun to look.
+        #: Those that have begun to spin.
         self.threads: list[threading.Thread] = []
-        #: True: a thread begins to look; false: one goes to sleep.
+        #: True: a thread begins to spin; false: one goes to sleep.
         self.told: queue.SimpleQueue[bool] = queue.SimpleQueue()
         #: Called behind each word that is told.
         self.then: Callable[[], None] = lambda: None
 
-    def tell(self, *, looks: bool) -> None:
-        if looks:
+    def tell(self, *, spins: bool) -> None:
+        if spins:
             self.threads.append(threading.current_thread())
-        self.told.put(looks)
+        self.told.put(spins)
         self.then()
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
-    """A thread that looks goes on with that for as long as its task runs."""
-    noted = Looks()
-    keep, attend = Spinner.spin_for, inline.InlineCalls.attend
+def spins(monkeypatch: pytest.MonkeyPatch) -> Spins:
+    """A thread that spins goes on with that for as long as its task runs."""
+    noted = Spins()
+    keep, wait_first = Spinner.spin_for, inline.InlineCalls.spin
 
     def begin(self: Spinner, *arguments: Any) -> None:
-        noted.tell(looks=True)
+        noted.tell(spins=True)
         keep(self, *arguments)
 
     def wait(self: inline.InlineCalls, *arguments: Any) -> None:
-        attend(self, *arguments)
+        wait_first(self, *arguments)
         if threading.current_thread() not in noted.threads:
-            noted.tell(looks=False)
+            noted.tell(spins=False)
 
     monkeypatch.setattr(spin, "SPIN_SECONDS", BOUND)
     monkeypatch.setattr(Spinner, "spin_for", begin)
-    monkeypatch.setattr(inline.InlineCalls, "attend", wait)
+    monkeypatch.setattr(inline.InlineCalls, "spin", wait)
     return noted
 
 
 def attempts() -> Iterator[int]:
-    """Count. A thread does not look if the I/O thread is at work in that moment: then try again."""
+    """Count. A thread does not spin if the I/O thread is at work in that moment: then try again."""
     until = time.monotonic() + BOUND
     for number in itertools.count():
-        assert time.monotonic() < until, "no thread looks"
+        assert time.monotonic() < until, "no thread spins"
         yield number
 
 
-def look(
-    executor: manyhands.Executor, threads: ThreadPoolExecutor, looks: Looks, place: Path
+def spin_in_thread(
+    executor: manyhands.Executor, threads: ThreadPoolExecutor, spins: Spins, place: Path
 ) -> tuple[Gate, Future[str]]:
     """Have a thread wait without sleep; returns what ends that, and what it comes to."""
     for attempt in attempts():
@@ -104,45 +104,45 @@ def look(
         gate = Gate(place / f"gate-{attempt}")
         task = executor.submit(wait_at, gate.path)
         waiting = threads.submit(task.result, BOUND)
-        if looks.told.get(timeout=BOUND):
+        if spins.told.get(timeout=BOUND):
             return gate, waiting
         gate.open()
         waiting.result(BOUND)
     raise AssertionError
 
 
-def look_oneself(
-    executor: manyhands.Executor, looks: Looks, settled: list[threading.Thread], place: Path
+def spin_oneself(
+    executor: manyhands.Executor, spins: Spins, settled: list[threading.Thread], place: Path
 ) -> None:
     """Wait without sleep for a task that ends only then, so that its result comes to this thread."""
     for attempt in attempts():
         rest(executor)
-        looks.threads.clear()
+        spins.threads.clear()
         settled.clear()
         gate = Gate(place / f"own-gate-{attempt}")
-        looks.then = gate.open
+        spins.then = gate.open
         assert executor.submit(wait_at, gate.path).result(BOUND) == "through"
-        if settled == looks.threads == [threading.current_thread()]:
-            looks.then = lambda: None
+        if settled == spins.threads == [threading.current_thread()]:
+            spins.then = lambda: None
             return
 
 
 def test_who_waits_for_the_only_task_receives_its_result(
-    looks: Looks, settled: list[threading.Thread], tmp_path: Path
+    spins: Spins, settled: list[threading.Thread], tmp_path: Path
 ) -> None:
     with manyhands.Executor(1) as executor:
         executor.submit(abs, -1).result(BOUND)
-        look_oneself(executor, looks, settled, tmp_path)
+        spin_oneself(executor, spins, settled, tmp_path)
         futures = [executor.submit(abs, -n) for n in range(100)]
         assert [future.result(BOUND) for future in futures] == list(range(100))
 
 
-def test_results_that_nobody_looks_for_come_after_a_look(
-    looks: Looks, settled: list[threading.Thread], tmp_path: Path
+def test_results_that_no_thread_spins_for_come_after_one_has_spun(
+    spins: Spins, settled: list[threading.Thread], tmp_path: Path
 ) -> None:
     with manyhands.Executor(1) as executor:
         executor.submit(abs, -1).result(BOUND)
-        look_oneself(executor, looks, settled, tmp_path)
+        spin_oneself(executor, spins, settled, tmp_path)
         for _ in range(5):
             receivers: queue.SimpleQueue[str] = queue.SimpleQueue()
             executor.submit(abs, -3).add_done_callback(
@@ -151,14 +151,14 @@ def test_results_that_nobody_looks_for_come_after_a_look(
             assert receivers.get(timeout=10) == "manyhands-client"
 
 
-def test_results_of_others_come_while_somebody_looks(looks: Looks, tmp_path: Path) -> None:
+def test_results_of_others_come_while_a_thread_spins(spins: Spins, tmp_path: Path) -> None:
     with (
         manyhands.Executor(2) as executor,
         ThreadPoolExecutor(1) as threads,
         contextlib.ExitStack() as stack,
     ):
         executor.submit(abs, -1).result(BOUND)
-        gate, waiting = look(executor, threads, looks, tmp_path)
+        gate, waiting = spin_in_thread(executor, threads, spins, tmp_path)
         stack.callback(gate.open)
         assert [executor.submit(abs, -n).result(BOUND) for n in range(20)] == list(range(20))
         assert not waiting.done()
@@ -166,7 +166,7 @@ def test_results_of_others_come_while_somebody_looks(looks: Looks, tmp_path: Pat
         assert waiting.result(BOUND) == "through"
 
 
-def test_a_broker_may_come_back_while_somebody_looks(looks: Looks, tmp_path: Path) -> None:
+def test_a_broker_may_come_back_while_a_thread_spins(spins: Spins, tmp_path: Path) -> None:
     address = f"unix://{tmp_path / 'socket'}"
     options: dict[str, Any] = {"session_grace": 30.0}
     broker = Broker(bind=address, **options)
@@ -181,7 +181,7 @@ def test_a_broker_may_come_back_while_somebody_looks(looks: Looks, tmp_path: Pat
                 contextlib.ExitStack() as stack,
             ):
                 executor.submit(abs, -1).result(BOUND)
-                gate, waiting = look(executor, threads, looks, tmp_path)
+                gate, waiting = spin_in_thread(executor, threads, spins, tmp_path)
                 stack.callback(gate.open)
                 broker.process.send_signal(signal.SIGKILL)
                 broker.process.communicate(timeout=10)
@@ -194,20 +194,20 @@ def test_a_broker_may_come_back_while_somebody_looks(looks: Looks, tmp_path: Pat
 
 
 class AsleepError(Exception):
-    """A thread would go to sleep without a look."""
+    """A thread would go to sleep without a spin."""
 
 
-def test_an_interrupt_comes_after_the_look_and_harms_nothing(
+def test_an_interrupt_comes_after_the_spin_and_harms_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    keep, attend = Spinner.spin_for, inline.InlineCalls.attend
+    keep, wait_first = Spinner.spin_for, inline.InlineCalls.spin
 
     def interrupted(self: Spinner, *arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         keep(self, *arguments)
 
-    def must_look(self: inline.InlineCalls, *arguments: Any) -> None:
-        attend(self, *arguments)
+    def must_spin(self: inline.InlineCalls, *arguments: Any) -> None:
+        wait_first(self, *arguments)
         raise AsleepError
 
     with manyhands.Executor(1) as executor, contextlib.ExitStack() as stack:
@@ -218,7 +218,7 @@ def test_an_interrupt_comes_after_the_look_and_harms_nothing(
         future = executor.submit(wait_at, gate.path)
         with monkeypatch.context() as patch:
             patch.setattr(Spinner, "spin_for", interrupted)
-            patch.setattr(inline.InlineCalls, "attend", must_look)
+            patch.setattr(inline.InlineCalls, "spin", must_spin)
             with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - more than one attempt
                 for _ in attempts():
                     with contextlib.suppress(AsleepError):
@@ -228,7 +228,7 @@ def test_an_interrupt_comes_after_the_look_and_harms_nothing(
         assert [executor.submit(abs, -n).result(BOUND) for n in range(5)] == list(range(5))
 
 
-def test_looks_in_vain_become_rare_and_one_that_is_not_brings_them_back(
+def test_spins_that_miss_become_rare_and_one_that_pays_off_brings_them_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(spin, "SPIN_SECONDS", 0.0)
@@ -237,7 +237,7 @@ def test_looks_in_vain_become_rare_and_one_that_is_not_brings_them_back(
         watch = Spinner(can=True)
 
         def sleeps() -> int:
-            """How many waits are left to sleep before the next look, which fails."""
+            """How many waits are left to sleep before the next spin, which misses."""
             count = 0
             while not watch.worth_it():
                 count += 1

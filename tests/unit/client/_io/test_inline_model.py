@@ -1,9 +1,9 @@
 """The design of the lone call in every order of its steps: see `manyhands._io.inline`.
 
-A caller submits tasks and waits for each. Its lines may end in an exception at any step, after which
-it goes on with the next task; or a signal handler comes in that submits a task itself and waits for it.
-When nothing more can happen, every task that was submitted has ended, at the session and for its caller;
-and the link is used by one side at a time. Each handling is left out in turn, and is missed.
+A caller submits tasks and waits for each. Its lines may end in an exception at any step; then it goes
+on with the next task. Or a signal handler comes in that submits a task itself and waits for it. When
+nothing more can happen, every task that was submitted has ended, at the session and for its caller.
+One side at a time uses the link. Each handling is left out in turn, and is missed.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ NOT_ONE = -1
 HANDLER = 9  # the number of the task that a signal handler submits
 
 HARMS = {
-    "does not look again before it sleeps",
+    "does not check again before it sleeps",
     "says that it has rung before it rings",
     "a torn send is not marked",
-    "a torn look is not marked",
+    "a torn spin is not marked",
     "a torn link is used again",
     "sends before it logs",
     "goes without ringing",
     "leaves a poller that is not its own any more",
-    "a congested link is left to the attendant",
+    "a congested link is left to the spinning caller",
     "a mute poller stays mute",
-    "an overdue attendant stays",
+    "an overdue spinner stays",
     "does not ring for its log",
     "the gate is never revoked",
     "an interrupted caller does not ring for its task",
@@ -53,7 +53,7 @@ class World:
     torn: bool = False
     log: tuple[tuple[str, tuple[int, ...]], ...] = ()
     lone: int = NOT_ONE
-    attendant: bool = False
+    spinning: bool = False
     muted: bool = False
     listens_out: bool = False
     congested: bool = False
@@ -61,7 +61,7 @@ class World:
     asleep: int = 0
     sleeps: int = 0
     told: int = 0
-    read: int = 0  # the number of the sleep out of which the caller rings
+    read: int = 0  # the number of the sleep that the caller ends by ringing
     bell: bool = False
     timer: bool = False
     queue: tuple[int, ...] = ()
@@ -107,15 +107,15 @@ def caller(  # noqa: C901, PLR0912, PLR0915 - a program, a step a branch
         yield replace(w, queue=(*w.queue, k), caller="ring")
     elif at == "ring":
         if w.asleep <= w.told:
-            yield replace(w, caller="attend")
+            yield replace(w, caller="spin")
         elif harm == "says that it has rung before it rings":
             yield replace(w, told=w.asleep, caller="rings late")
         else:
             yield replace(w, read=w.asleep, bell=True, caller="tell")
     elif at == "rings late":
-        yield replace(w, bell=True, caller="attend")
+        yield replace(w, bell=True, caller="spin")
     elif at == "tell":
-        yield replace(w, told=w.read, read=0, caller="attend")
+        yield replace(w, told=w.read, read=0, caller="spin")
     elif at == "enter to send" and not w.gate:
         yield replace(w, gate="caller", revoked=False, caller="may send?")
     elif at == "may send?":
@@ -140,31 +140,31 @@ def caller(  # noqa: C901, PLR0912, PLR0915 - a program, a step a branch
         yield replace(w, log=(*w.log, ("sent", (k,))), caller="it is out")
     elif at == "it is out":
         if stale:
-            yield replace(w, revoked=False, caller="attend" if k in w.known else "queue")
+            yield replace(w, revoked=False, caller="spin" if k in w.known else "queue")
         else:
-            yield replace(w, lone=k, torn=False, gate=_left(w), caller="attend")
-    elif at == "attend":
+            yield replace(w, lone=k, torn=False, gate=_left(w), caller="spin")
+    elif at == "spin":
         yield replace(w, caller="sleep")
         if not w.gate and k not in w.done:
-            yield replace(w, gate="caller", revoked=False, caller="may attend?")
-    elif at == "may attend?":
-        refused = w.attendant or w.congested or (w.torn and harm != "a torn link is used again")
+            yield replace(w, gate="caller", revoked=False, caller="may spin?")
+    elif at == "may spin?":
+        refused = w.spinning or w.congested or (w.torn and harm != "a torn link is used again")
         others = len(w.known - w.ended) + (w.lone != NOT_ONE) > 1
         if stale or not w.lent or refused or others:
             yield replace(w, gate=_left(w), revoked=False, caller="sleep")
         else:
-            yield replace(w, attendant=True, muted=True, gate=_left(w), caller="look")
-    elif at == "look":
+            yield replace(w, spinning=True, muted=True, gate=_left(w), caller="spin on")
+    elif at == "spin on":
         yield replace(w, caller="leave")  # it came, or the time is up
         if w.down and not w.gate:
             yield replace(w, gate="caller", revoked=False, caller="may receive?")
     elif at == "may receive?":
-        if stale or not w.attendant or (w.torn and harm != "a torn link is used again"):
+        if stale or not w.spinning or (w.torn and harm != "a torn link is used again"):
             yield replace(w, gate=_left(w), revoked=False, caller="sleep" if stale else "leave")
         elif not w.lent:
-            yield replace(w, gate=_left(w), caller="look")
+            yield replace(w, gate=_left(w), caller="spin on")
         else:
-            yield replace(w, torn=harm != "a torn look is not marked", caller="receive")
+            yield replace(w, torn=harm != "a torn spin is not marked", caller="receive")
     elif at == "receive":
         if stale:
             yield replace(w, revoked=False, caller="sleep")
@@ -187,7 +187,7 @@ def caller(  # noqa: C901, PLR0912, PLR0915 - a program, a step a branch
             hand=(),
             gate=_left(w),
             revoked=False,
-            caller="sleep" if stale else "look",
+            caller="sleep" if stale else "spin on",
         )
     elif at == "leave" and not w.gate:
         yield replace(w, gate="caller", revoked=False, caller="give back")
@@ -195,11 +195,9 @@ def caller(  # noqa: C901, PLR0912, PLR0915 - a program, a step a branch
         left = replace(w, gate=_left(w), revoked=False, caller="sleep")
         if stale:
             yield left
-        elif w.attendant or harm == "leaves a poller that is not its own any more":
+        elif w.spinning or harm == "leaves a poller that is not its own any more":
             ring = bool(w.log) and harm != "does not ring for its log"
-            yield replace(
-                left, muted=False, listens_out=False, attendant=False, bell=w.bell or ring
-            )
+            yield replace(left, muted=False, listens_out=False, spinning=False, bell=w.bell or ring)
         else:
             yield left
     elif at == "sleep" and k in w.done:
@@ -211,7 +209,7 @@ def _left(w: World) -> str:
 
 
 _INSIDE = {"may send?", "log it", "send", "log late", "it is out"}
-_INSIDE |= {"may attend?", "may receive?", "receive", "log that", "settle", "give back"}
+_INSIDE |= {"may spin?", "may receive?", "receive", "log that", "settle", "give back"}
 
 
 def interrupted(w: World, harm: str) -> Iterator[World]:
@@ -238,8 +236,8 @@ def interrupted(w: World, harm: str) -> Iterator[World]:
         after = replace(after, bell=True)
     if w.caller in _INSIDE and w.torn:
         after = replace(after, bell=True)
-    if w.attendant:
-        after = replace(after, attendant=False, bell=after.bell or harm != "goes without ringing")
+    if w.spinning:
+        after = replace(after, spinning=False, bell=after.bell or harm != "goes without ringing")
     yield after
 
 
@@ -264,7 +262,7 @@ def io_thread(  # noqa: C901, PLR0912, PLR0915 - as above
             yield replace(w, lent=False, lone=NOT_ONE, io="enter")
         elif w.handler and w.caller in _INSIDE and harm != "the gate is never revoked":
             new = replace(w, lent=False, lone=NOT_ONE, gate="", revoked=True, torn=True)
-            yield replace(new, attendant=False, muted=True, io="enter")
+            yield replace(new, spinning=False, muted=True, io="enter")
     elif at == "enter":
         now = w
         for kind, tasks in w.log:
@@ -288,28 +286,28 @@ def io_thread(  # noqa: C901, PLR0912, PLR0915 - as above
         else:
             yield replace(_entered(w, w.down), down=(), io="arm")
     elif at == "arm":
-        overdue = w.attendant and bool(w.handler) and harm != "an overdue attendant stays"
-        mute = w.muted and (not w.attendant or overdue) and harm != "a mute poller stays mute"
+        overdue = w.spinning and bool(w.handler) and harm != "an overdue spinner stays"
+        mute = w.muted and (not w.spinning or overdue) and harm != "a mute poller stays mute"
         wants_out = w.congested and not w.listens_out
-        if wants_out and harm == "a congested link is left to the attendant" and w.attendant:
+        if wants_out and harm == "a congested link is left to the spinning caller" and w.spinning:
             wants_out = False
         if mute or wants_out:
-            now = replace(w, attendant=False, muted=False, listens_out=w.congested)
+            now = replace(w, spinning=False, muted=False, listens_out=w.congested)
             yield replace(now, io="say asleep" if w.muted is now.muted else "receive")
         else:
-            timer = w.attendant and harm != "an overdue attendant stays"
+            timer = w.spinning and harm != "an overdue spinner stays"
             yield replace(w, io="say asleep", timer=timer)
     elif at == "say asleep":
-        again = "sleep" if harm == "does not look again before it sleeps" else "look again"
+        again = "sleep" if harm == "does not check again before it sleeps" else "check again"
         yield replace(w, sleeps=w.sleeps + 1, asleep=w.sleeps + 1, io=again)
-    elif at == "look again":
+    elif at == "check again":
         yield replace(w, asleep=0, io="take queue") if w.queue else replace(w, io="sleep")
     elif at == "sleep" and not w.lent:
         yield replace(w, lent=True)
     elif at == "sleep":
         readable = bool(w.down) and not w.muted
         writable = w.congested and w.listens_out
-        overdue = w.timer and w.attendant and bool(w.handler)
+        overdue = w.timer and w.spinning and bool(w.handler)
         if w.bell or readable or writable or overdue:
             now = replace(w, asleep=0, bell=False, timer=False, io="take back")
             if writable:
@@ -323,7 +321,7 @@ def _relinked(w: World) -> World:
         w,
         torn=False,
         garbled=False,
-        attendant=False,
+        spinning=False,
         muted=False,
         congested=False,
         listens_out=False,

@@ -28,6 +28,11 @@ from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import Message, ResultGroup, Results
 
 BOUND = 20.0
+# Python 3.11 does not run a traced thread, as under `make coverage`, while an exception is pending for
+# another one that sleeps. So that one sleeps for a moment only.
+_STANDS_STILL = sys.gettrace() is not None and sys.version_info < (3, 12)
+THROWN_INTO = 0.1 if _STANDS_STILL else BOUND
+UNANSWERED = (TimeoutError,) if _STANDS_STILL else ()
 
 
 @pytest.fixture
@@ -221,7 +226,8 @@ def test_exceptions_thrown_into_another_thread(executor: manyhands.Executor) -> 
                 try:
                     begun.set()
                     while True:
-                        executor.submit(abs, -2).result(BOUND)
+                        with contextlib.suppress(*UNANSWERED):
+                            executor.submit(abs, -2).result(THROWN_INTO)
                 except TooLong:
                     thrown.append(True)
 
@@ -281,7 +287,8 @@ def test_an_exception_while_a_message_is_decoded_comes_out(executor: manyhands.E
     count = 9_000  # a header that is long enough to be looked through while it is unpacked
     group = ResultGroup("j" * 16, 1, list(range(count)), bytes(count), [b"0123456789"] * count, 0.1)
     frames = wire.encode(Results(1, [group]))
-    link = executor._connection.io._link
+    link = executor._connection.io._connector.link
+    assert link is not None
     interrupter = Interrupter(interrupt)
     garbage = link.garbage
     messages: list[Message] = []

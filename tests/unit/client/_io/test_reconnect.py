@@ -167,8 +167,10 @@ def test_garbage_is_ignored(broker: FakeBroker) -> None:
         ):
             broker.send(message)
         assert executor.submit(abs, -2).result(10) == 2
-        loop = executor._connection.io
-        assert loop._link.garbage + loop._session.dropped >= 5
+        io = executor._connection.io
+        link = io._connector.link
+        assert link is not None
+        assert link.garbage + io._session.dropped >= 5
 
 
 def test_pings_are_answered_and_sent(broker: FakeBroker) -> None:

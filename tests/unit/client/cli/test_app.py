@@ -167,7 +167,7 @@ def test_what_a_file_found_in_the_directory_sets_is_told(tmp_path: Path) -> None
         "manyhands.toml of this directory sets broker = 'udp://evil', key-file = '/x\\x1b[31m'"
     )
     assert "udp://evil" in error
-    # One that was named needs no telling, nor one of which the verb takes nothing.
+    # A file that was named needs no telling, nor one whose settings the verb does not use.
     assert run("--config", file, "nodes").stderr.count("\n") == 1
     assert run("version", cwd=tmp_path).stderr == ""
 

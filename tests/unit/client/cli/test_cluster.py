@@ -144,7 +144,7 @@ def test_jobs(named: dict[str, str]) -> None:
     table = run("jobs", env=named).stdout
     assert table.split()[:3] == ["ID", "NAME", "FUNCTION"]
     assert made in table
-    # A name comes from somebody else: it cannot command the terminal.
+    # A name comes from another client: it cannot command the terminal.
     assert not {"\r", "\x07"} & set(table)
 
 

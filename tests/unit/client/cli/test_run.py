@@ -193,7 +193,7 @@ def test_ctrl_c_is_exit_code_130_and_leaves_nothing(
 ) -> None:
     fifo = tmp_path / "started"
     os.mkfifo(fifo)
-    # Opening a pipe for writing waits until somebody opens it for reading: so the task runs.
+    # Opening a pipe for writing waits until this test opens it for reading: so the task runs.
     arguments = ("run", "subprocess:run", f"echo > {fifo} && sleep 600", "--kwarg", "shell=True")
     with running(*arguments, env={} if is_embedded else named) as process:
         with fifo.open() as pipe:

@@ -41,14 +41,14 @@ class Child:
         self.ledger = SlabLedger(slab, self.words)
         self.socket, far = socket.socketpair()
         self.socket.settimeout(BOUND)
-        printed, tap = Pipe(duplex=False)
+        printed, output_end = Pipe(duplex=False)
         mark = new_mark()
         limits = ChildLimits(FRAME_BYTES, function_bytes=1 << 20, threads=1, segment_bytes=64 << 20)
-        self.process = PoolChild(0, far, block, slab, new_marks(), (tap, mark), limits)
+        self.process = PoolChild(0, far, block, slab, new_marks(), (output_end, mark), limits)
         with starting():
             self.process.start()
         far.close()
-        tap.close()
+        output_end.close()
         self.output = Capture(printed, mark)
         self.reader, self.writer = pipe.Reader(self.socket), pipe.Writer(self.socket)
         self.next = 1

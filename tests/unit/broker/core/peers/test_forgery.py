@@ -98,6 +98,21 @@ def test_what_a_node_says_of_others_tasks_is_not_written_down() -> None:
     assert world.core.state.counters["refused_output"] == 2
 
 
+def test_a_node_that_exaggerates_does_not_make_a_job_look_long() -> None:
+    world = World()
+    world.client()
+    world.node(b"node")
+    world.submit(2, durable=False)
+    job = world.core.state.jobs["job"]
+    world.wait(3.0)
+    [(attempt, _), *_] = world.assigned().values()
+    world.drain((b"node", m.Results(1, [m.ResultGroup("job", attempt, [0], b"\0", [b"x"], 3e9)])))
+    assert job.estimate == pytest.approx(3.0)
+    # What it never had is no measure at all.
+    world.drain((b"node", m.Results(2, [m.ResultGroup("job", 9, [1], b"\0", [b"x"], 1e-9)])))
+    assert job.estimate == pytest.approx(3.0)
+
+
 @pytest.fixture
 def keyed() -> KeyedWorld:
     world = KeyedWorld()

@@ -48,6 +48,7 @@ class Cluster:
 
     def report(self, name: str, groups: list[m.AssignGroup], seconds: float) -> None:
         """The node has run them, each in `seconds`."""
+        self.now += seconds
         results = [
             m.ResultGroup(
                 g.job,

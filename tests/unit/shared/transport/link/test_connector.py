@@ -159,7 +159,7 @@ def test_a_broker_that_wants_a_key_is_named_with_the_option_for_it(make: Make) -
         router.curve_secretkey = ClusterKey.new().pair("broker").secret
         port = router.bind_to_random_port("tcp://127.0.0.1")
         connector = make(f"tcp://127.0.0.1:{port}")
-        with pytest.raises(NotAuthorised, match=r"wants a key \(name its file with --key-file\)"):
+        with pytest.raises(NotAuthorised, match=r"wants a key \(--key-file names the file\)"):
             _next(connector)
         connector.close()
 

@@ -1,0 +1,1 @@
+"""What becomes of a run: its targets, tables and chart."""

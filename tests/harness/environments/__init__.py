@@ -1,0 +1,1 @@
+"""Where tests run besides this process: containers, hosts with their own network, another Python."""

@@ -1,0 +1,247 @@
+"""The simulated pool of a node: children that run tasks, die, and give back what they did not start.
+
+It keeps the contract of `manyhands_worker.ipc.control_block`. A child claims a serial, then looks at the
+limit. It never starts what lies above its claim at the time of `Claimed`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+from typing import TYPE_CHECKING
+
+from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.child_status import REVOKED
+from manyhands_worker.core import events
+from manyhands_worker.core.model import Batch
+from manyhands_worker.ipc.control_block import NO_LIMIT, SETTLE_SECONDS
+
+if TYPE_CHECKING:
+    from simulation.parts.base import NodeHost
+
+_RAISED = Failure("ValueError", "as it was told to", bases=("ValueError", "Exception")).encode()
+#: Tasks shorter than this may share a report.
+_TINY = 0.001
+_REPORT_TASKS = 6
+
+
+#: How often a result is held for its client, where the job allows it.
+_HELD = 0.15
+
+
+class LentResult:
+    """A result that lies with a node until its client has it."""
+
+    def __init__(self, pool: FakePool, body: bytes) -> None:
+        self._pool = pool
+        self._body = body
+        self.nbytes = len(body)
+        self.ticket = pool.lend(self)
+
+    def admit(self, guest: str) -> None:
+        """Its client may come for it, as anybody may here."""
+
+    def payload(self) -> tuple[bytes, ...]:
+        """The result itself."""
+        return (self._body,)
+
+    def free(self) -> None:
+        """Lend it no more."""
+        self._pool.lent.pop(self.ticket, None)
+
+
+class Child:
+    """One process, from its birth to its death."""
+
+    def __init__(self) -> None:
+        self.batches: deque[Batch] = deque()
+        #: Offset in the first batch of the task that comes next.
+        self.at = 0
+        self.claim = 0
+        self.limit = NO_LIMIT
+        self.busy = False
+        self.asked = False
+
+
+class FakePool:
+    """The narrow interface of `NodePool`, without processes."""
+
+    def __init__(self, host: NodeHost, slots: int, rng: Random) -> None:
+        self._host = host
+        self._world = host.world
+        self._random = rng
+        self._children: list[Child | None] = [None] * slots
+        self._events: list[events.Event] = []
+        #: Results that clients may fetch, by ticket.
+        self.lent: dict[bytes, LentResult] = {}
+
+    def lend(self, result: LentResult) -> bytes:
+        """Lend a result; returns its ticket."""
+        ticket = self._random.randbytes(8)
+        self.lent[ticket] = result
+        return ticket
+
+    def fetch(self, ticket: object) -> tuple[bytes, ...] | None:
+        """What a client gets for a ticket."""
+        result = self.lent.get(ticket) if isinstance(ticket, bytes) and self._living else None
+        return None if result is None else result.payload()
+
+    def take_events(self) -> list[events.Event]:
+        """What has happened since the last call, in order."""
+        events, self._events = self._events, []
+        return events
+
+    def start(self, slot: int, batch: Batch) -> None:
+        """Hand a batch to a slot's child."""
+        child = self._children[slot]
+        if child is not None:
+            child.limit = NO_LIMIT
+            child.batches.append(batch)
+            if not child.busy:
+                self._next(slot, child)
+
+    def revoke(self, slot: int, limit: int) -> None:
+        """Have a slot start nothing from serial `limit` on. `Claimed` or `Died` follows."""
+        child = self._children[slot]
+        if child is not None:
+            child.limit = limit
+            self._world.after(SETTLE_SECONDS, lambda: self._settle(slot, child))
+
+    def kill(self, slot: int) -> None:
+        """Kill a slot's child, as the core wants. `Died` follows, then `Born`."""
+        child = self._children[slot]
+        if child is not None:
+            child.asked = True
+            self._world.after(0.001, lambda: self._die(slot, child, "it was killed"))
+
+    def retire(self, slot: int) -> None:
+        """Replace a child that has nothing left to do. `Born` follows."""
+        self._children[slot] = None
+        self.bear(slot)
+
+    def strike(self) -> None:
+        """The system kills one of the children, busy or not."""
+        slot = self._random.randrange(len(self._children))
+        child = self._children[slot]
+        if child is not None:
+            self._die(slot, child, "it was shot")
+
+    @property
+    def _living(self) -> bool:
+        return self._host.alive and self._host.pool is self
+
+    def _emit(self, event: events.Event) -> None:
+        self._events.append(event)
+        self._host.wake(1e-4)
+
+    def bear(self, slot: int) -> None:
+        """Start a child for a slot. `Born` follows."""
+
+        def birth() -> None:
+            if not self._living:
+                return
+            self._children[slot] = Child()
+            self._emit(events.Born(slot))
+
+        self._world.after(self._random.uniform(0.001, 0.05), birth)
+
+    def _settle(self, slot: int, child: Child) -> None:
+        if self._children[slot] is child:
+            self._emit(events.Claimed(slot, child.claim))
+
+    def _die(self, slot: int, child: Child, text: str) -> None:
+        if self._children[slot] is not child or not self._living:
+            return
+        self._children[slot] = None
+        blamed = child.claim if child.busy and not child.asked else 0
+        self._emit(events.Died(slot, child.claim, blamed, text, child.asked))
+        self.bear(slot)
+
+    def _next(self, slot: int, child: Child) -> None:
+        """Start the next task, or the next few where they are tiny."""
+        while child.batches:
+            batch = child.batches[0]
+            first = batch.first + child.at
+            if first < child.limit:
+                self._run(slot, child, batch, first)
+                return
+            rest = len(batch.indices) - child.at
+            child.claim = first
+            self._report(slot, child, batch, first, bytes([REVOKED]) * rest, [b""] * rest, 0.0)
+        child.busy = False
+
+    def _run(self, slot: int, child: Child, batch: Batch, first: int) -> None:
+        plans = self._world.plan.jobs
+        job, attempt = batch.key
+        statuses, bodies = bytearray(), list[Payload]()
+        spent, deadly = 0.0, False
+        room = self._random.randint(1, _REPORT_TASKS)
+        for index in batch.indices[child.at :]:
+            serial = first + len(statuses)
+            if statuses and (spent > _TINY or len(statuses) >= room or serial >= child.limit):
+                break
+            child.claim = serial
+            seconds, outcome = plans[job].behave(self._random)
+            spent += seconds
+            self._world.checker.executed(self._host, job, index, attempt, outcome)
+            if outcome == "dies":
+                deadly = True
+                break
+            statuses.append(Status.RAISED if outcome == "raises" else Status.OK)
+            bodies.append(_RAISED if outcome == "raises" else f"{job}/{index}".encode())
+        child.busy = True
+        end = self._world.now + spent
+        if deadly:
+            self._world.at(end, lambda: self._die(slot, child, "killed by SIGSEGV"))
+        else:
+            self._world.at(
+                end, lambda: self._done(slot, child, batch, first, bytes(statuses), bodies, spent)
+            )
+
+    def _done(
+        self,
+        slot: int,
+        child: Child,
+        batch: Batch,
+        first: int,
+        statuses: bytes,
+        bodies: list[Payload],
+        spent: float,
+    ) -> None:
+        if self._children[slot] is child and self._living:
+            if self._world.now < self._host.paused_until:  # stopped with its node
+                self._world.at(
+                    self._host.paused_until,
+                    lambda: self._done(slot, child, batch, first, statuses, bodies, spent),
+                )
+                return
+            self._report(slot, child, batch, first, statuses, bodies, spent)
+            self._next(slot, child)
+
+    def _report(
+        self,
+        slot: int,
+        child: Child,
+        batch: Batch,
+        first: int,
+        statuses: bytes,
+        bodies: list[Payload],
+        spent: float,
+    ) -> None:
+        child.at += len(statuses)
+        if child.at == len(batch.indices):
+            child.batches.popleft()
+            child.at = 0
+        bodies, sorts, held = [*bodies], bytearray(statuses), []
+        for place, status in enumerate(statuses):
+            if batch.rules.direct and status == Status.OK and self._random.random() < _HELD:
+                held.append(LentResult(self, bytes(bodies[place])))
+                bodies[place], sorts[place] = held[-1].ticket, Status.HELD
+        nbytes = sum(map(len, bodies))
+        self._emit(
+            events.Finished(
+                slot, first, bytes(sorts), bodies, spent, nbytes, held_results=tuple(held)
+            )
+        )
