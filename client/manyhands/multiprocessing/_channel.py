@@ -4,7 +4,7 @@ Callers send from their own threads. One thread, started when it is first needed
 callers whose response has come, and hands everything else to the program.
 
 When the agent dies, a root gets a channel to another one. Then it says again what the broker may not
-have, in the old order: requests without a response, and quiet ones sent since the last response.
+have, in the old order. That is requests without a response, and quiet ones since the last response.
 """
 
 from __future__ import annotations

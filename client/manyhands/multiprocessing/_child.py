@@ -52,7 +52,7 @@ def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
     preparation, payload, *here = start.bodies
     told = _preparation.unpack(preparation)
     multiprocessing.set_start_method(None, force=True)
-    _preparation.adopt(told, here[0] if here else b"")  # type: ignore[arg-type]
+    _preparation.adopt(told, here[0] if here else b"")
     Bound.descriptors = descriptors
     program = _program.Program(told["secret"], member, stream)
     _program.enter(program)

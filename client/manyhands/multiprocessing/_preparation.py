@@ -11,6 +11,7 @@ import msgpack
 
 from manyhands.multiprocessing import _environment
 from manyhands_shared import shm
+from manyhands_shared.payloads.payload import Payload
 
 
 def describe(secret: bytes, parent_pid: int) -> bytes:
@@ -34,13 +35,14 @@ def describe_here() -> bytes:
     return _pack(dict(os.environ))
 
 
-def unpack(data: Any) -> dict[str, Any]:
+def unpack(payload: Payload) -> dict[str, Any]:
     """Return what was packed by `describe`."""
-    found: dict[str, Any] = msgpack.unpackb(bytes(data), unicode_errors="surrogateescape")
+    data = b"".join(payload) if isinstance(payload, tuple) else payload
+    found: dict[str, Any] = msgpack.unpackb(data, unicode_errors="surrogateescape")
     return found
 
 
-def adopt(told: dict[str, Any], here: bytes) -> None:
+def adopt(told: dict[str, Any], here: Payload) -> None:
     """Make this process like the one that has started it.
 
     Args:

@@ -389,3 +389,23 @@ def test_a_forked_child_is_no_member(run: Run) -> None:
         "this process was forked from a member of the program and is none itself",
         "0",
     ]
+
+
+def test_large_arguments_and_environments_travel(run: Run) -> None:
+    script = run("""
+        def work(data, array):
+            print(len(data), int(array.sum()), len(os.environ["LARGE"]), len(os.environ))
+
+        if __name__ == "__main__":
+            import numpy
+            os.environ["LARGE"] = "x" * 60_000
+            os.environ.update({f"MORE_{number}": "y" * 1000 for number in range(200)})
+            process = mp.Process(target=work, args=(b"z" * 3_000_000, numpy.ones(500_000)))
+            process.start()
+            process.join()
+            print(process.exitcode, len(os.environ))
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines[0].startswith("3000000 500000 60000 ")
+    assert script.lines[1].startswith("0 ")

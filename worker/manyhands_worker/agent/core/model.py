@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.protocol.messages.coordination import ENDED, RUNNING, STARTING, Ended
 from manyhands_worker.agent.core.output import MemberOutput
@@ -76,4 +77,4 @@ class PendingStart:
     #: the parent says to this host alone.
     streams: tuple[int, int] | None
     descriptors: list[int]
-    local: bytes
+    local: Payload

@@ -220,7 +220,6 @@ class Programs:
         *bodies, local = message.bodies
         out_err, bound = event.descriptors[:_STREAMS], event.descriptors[_STREAMS:]
         streams = (out_err[0], out_err[1]) if len(out_err) == _STREAMS else None
-        local = local if type(local) is bytes else b""
         self._tables.starts[name] = PendingStart(member.id, streams, bound, local)
         member.started.add(name)
         start = c.Start(name, member.id, member.program, message.options, message.carries, bodies)
