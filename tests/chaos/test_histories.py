@@ -65,10 +65,10 @@ def history(folder: Path) -> list[Operation]:
             returned, result = (ends[0]["at"], ends[0]["result"]) if ends else (inf, None)
             if call["name"] == "die":
                 found.append(Operation(call["argument"], "die", None, call["at"], returned))
-            elif call["argument"] is not None or call["name"] != "look" or result is not None:
-                name = call["name"]
+            elif call["name"] != "end":
+                name, argument = call["name"], call["argument"]
                 found.append(
-                    Operation(call["process"], name, call["argument"], call["at"], returned, result)
+                    Operation(call["process"], name, argument, call["at"], returned, result)
                 )
     return found
 

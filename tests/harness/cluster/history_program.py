@@ -114,7 +114,9 @@ def work(kind: str, shared: Any, folder: str, name: str, rounds: int) -> None:
     record, chance = Recorder(folder, name), random.Random(name)
     for _ in range(rounds):
         use(shared, record, chance)
-    record.call("look", lambda: None)
+    # It is answered, and so all before it has taken effect.
+    last = mp.Event()
+    record.call("end", lambda: last.is_set() and None)
 
 
 def main(kind: str, folder: str, rounds: int, count: int, kills: int) -> None:
