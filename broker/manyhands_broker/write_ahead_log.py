@@ -2,8 +2,9 @@
 
 A record is its length, its checksum, and a msgpack array of kind, key and payload. The last of a key
 counts; one without payload says that the key is gone. Nothing is synced to the disk: the log outlives
-the broker's process, not its machine. A last record that is torn is dropped, for its drain was answered
-to nobody.
+the broker's process, not its machine. In all records of a drain but the last a bit of the length says
+that more follow. A drain that is not whole was torn by a kill, and is dropped: none of it was answered,
+and half of it is a state that never was.
 
 What does not fit the disk stays in memory and is written when there is room again. The broker goes on
 meanwhile as one without a directory does, and says so once.
@@ -31,6 +32,8 @@ log = logging.getLogger("manyhands.broker")
 
 _MAGIC = b"MHCLOG1\n"
 _HEAD = struct.Struct("<II")
+#: In a record's length: another record of the same drain follows.
+_MORE = 1 << 31
 #: A file below this is never rewritten; a larger one when at most half of it counts.
 REWRITE_BYTES = 16 << 20
 #: How long one turn of a rewrite takes, at most.
@@ -205,18 +208,25 @@ class WriteAheadLog:
             self._file = -1
             raise ConfigError(f"{self._path} is no log of this version; move it away")
         self._size = len(_MAGIC)
-        for key, gone, length in _scan(self._file, end):
-            self._place(key, None if gone else (self._size, length))
-            self._size += length
+        drain: list[tuple[_Key, tuple[int, int] | None]] = []
+        at = self._size
+        for key, gone, length, more in _scan(self._file, end):
+            drain.append((key, None if gone else (at, length)))
+            at += length
+            if not more:
+                for one, where in drain:
+                    self._place(one, where)
+                drain.clear()
+                self._size = at
         if self._size < end:
             log.warning(
-                "dropped %d bytes of %s behind the last whole record", end - self._size, self._path
+                "dropped %d bytes of %s behind the last whole drain", end - self._size, self._path
             )
             os.ftruncate(self._file, self._size)
 
     def _append(self, parts: list[bytes]) -> None:
-        """Write behind what there is; on failure the file is as before."""
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        """Write behind what there is, as one drain; on failure the file is as before."""
+        data = b"".join([*(_flagged(part, _MORE) for part in parts[:-1]), parts[-1]])
         written = 0
         try:
             while written < len(data):
@@ -302,7 +312,7 @@ class _Rewrite:
             # An older copy of it may stand in the new file.
             data = _pack(Record(RecordKind(key[0]), key[1], None))
         else:
-            data = os.pread(source, where[1], where[0])
+            data = _flagged(os.pread(source, where[1], where[0]), 0)
             self.index[key] = (self.size, where[1])
         self.size += _write_whole(self.file, data, self.size)
         return True
@@ -326,8 +336,14 @@ def _pack(record: Record) -> bytes:
     return _HEAD.pack(len(body), zlib.crc32(body)) + body
 
 
-def _scan(file: int, end: int) -> Iterator[tuple[_Key, bool, int]]:
-    """Yield key, whether it is gone, and length of each whole record from the beginning."""
+def _flagged(data: bytes, more: int) -> bytes:
+    """Return a record that says whether more of its drain follow."""
+    length, checksum = _HEAD.unpack_from(data)
+    return _HEAD.pack(length & ~_MORE | more, checksum) + data[_HEAD.size :]
+
+
+def _scan(file: int, end: int) -> Iterator[tuple[_Key, bool, int, bool]]:
+    """Yield key, whether it is gone, length, and whether more of its drain follow, of each record."""
     buffer, at = b"", len(_MAGIC)
     offset = 0
     while True:
@@ -349,13 +365,14 @@ def _scan(file: int, end: int) -> Iterator[tuple[_Key, bool, int]]:
             continue
         length = _length(buffer, offset)
         body = buffer[offset + _HEAD.size : offset + _HEAD.size + length]
-        if zlib.crc32(body) != _HEAD.unpack_from(buffer, offset)[1]:
+        flags, checksum = _HEAD.unpack_from(buffer, offset)
+        if zlib.crc32(body) != checksum:
             return
         row: Any = msgpack.unpackb(body, strict_map_key=False)
-        yield (row[0], row[1]), row[2] is None, _HEAD.size + length
+        yield (row[0], row[1]), row[2] is None, _HEAD.size + length, bool(flags & _MORE)
         offset += _HEAD.size + length
 
 
 def _length(buffer: bytes, offset: int) -> int:
     length: int = _HEAD.unpack_from(buffer, offset)[0]
-    return length
+    return length & ~_MORE

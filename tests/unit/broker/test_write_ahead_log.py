@@ -105,6 +105,20 @@ def test_a_torn_last_record_is_dropped(tmp_path: Path, file: Path, damage: str) 
     assert file.stat().st_size == whole
 
 
+def test_a_drain_is_kept_whole_or_not_at_all(tmp_path: Path, file: Path) -> None:
+    log = WriteAheadLog(tmp_path / "full", monotonic)
+    log.write([record(b"a", 1)], 0)
+    begin = (tmp_path / "full/coordination.log").stat().st_size
+    log.write([record(b"a", 2), record(b"b", 2), record(b"c", 2)], 0)
+    log.close()
+    data = (tmp_path / "full/coordination.log").read_bytes()
+    for length in range(begin, len(data)):
+        file.write_bytes(data[:length])
+        assert read(tmp_path) == {b"a": 1}, f"the first {length} bytes of {len(data)}"
+    file.write_bytes(data)
+    assert read(tmp_path) == {b"a": 2, b"b": 2, b"c": 2}
+
+
 def test_any_prefix_of_the_file_is_a_state_that_there_was(tmp_path: Path, file: Path) -> None:
     log = WriteAheadLog(tmp_path / "full", monotonic)
     states: list[dict[bytes, Any]] = [{}]
