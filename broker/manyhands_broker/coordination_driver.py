@@ -66,6 +66,10 @@ class CoordinationDriver:
         """Answer a query of a client; see `core.coordination`."""
         return self.coordinator.ask(what, arguments, who, account)
 
+    def figures(self) -> dict[str, Any]:
+        """Return the figures of this moment, for metrics; empty where there are no programs."""
+        return {} if self._made is None else self._made.figures()
+
     def concerns(self, peer: bytes, message: Message) -> bool:
         """Return whether a message is the coordinator's."""
         return message.NUMBER >= _FIRST_NUMBER or peer in self._links

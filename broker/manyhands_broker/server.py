@@ -131,7 +131,7 @@ def _serve(
         endpoint = ",".join(bound)
         facts = {"address": endpoint, "beat_port": heartbeats.port, "pid": os.getpid()}
         if config.http:
-            facts["http"] = _serve_http(config, core, loop, stack)
+            facts["http"] = _serve_http(config, core, loop, coordination.figures, stack)
         if make_node is not None and inprocess is not None:
             node = make_node(selector=inprocess.selector, connect=inprocess.hub.connect)
             inprocess.take_in(stack.enter_context(node), loop.stop)
@@ -185,12 +185,15 @@ def _serve_http(
     config: BrokerConfig,
     core: Core,
     loop: Loop,
+    coordination: Callable[[], dict[str, Any]],
     stack: contextlib.ExitStack,
 ) -> str:
     """Have a process answer HTTP as long as the broker serves; returns its URL."""
     from manyhands_broker.http.service import HttpService  # noqa: PLC0415 - only if wanted
 
-    service = HttpService(config.http, config.http_hosts, core, lambda: loop.stuck, monotonic)
+    service = HttpService(
+        config.http, config.http_hosts, core, lambda: loop.stuck, coordination, monotonic
+    )
     stack.callback(service.close)
     loop.each_check(lambda _: service.check())
     log.info("metrics and health at %s", service.url)

@@ -226,7 +226,7 @@ class Agents:
                 if member.living:
                     self._lifecycle.end(member, LOST, reason)
 
-    def condemn(self, agent: Agent, why: str) -> None:
+    def condemn(self, agent: Agent, why: str, *, lost: bool = True) -> None:
         """Forget an agent: its members are gone, but roots may come back behind another."""
         state = self._state
         if state.agents.get(agent.id) is not agent:
@@ -252,7 +252,7 @@ class Agents:
 
     def left(self, agent: Agent, reason: str) -> None:
         """Take note of an agent that leaves for good."""
-        self.condemn(agent, reason or "its host agent has left")
+        self.condemn(agent, reason or "its host agent has left", lost=False)
 
     def stalled(self, seconds: float) -> None:
         """Extend every lease by the time in which the broker could not hear."""
@@ -267,7 +267,7 @@ class Agents:
                 continue
             reason = f"the key {agent.who.name} was revoked"
             self._state.send(agent.peer, Refused("revoked", reason))
-            self.condemn(agent, reason)
+            self.condemn(agent, reason, lost=False)
 
     def _roots_lost(self, agent: Agent, now: float) -> None:
         for member in agent.members:
@@ -294,7 +294,7 @@ class Agents:
         """End what a host had that was not heard of for a lease."""
         state = self._state
         agent.expired = True
-        state.counters["agents_expired"] += 1
+        state.counters["agents_lost"] += 1
         state.say(logging.WARNING, f"the host agent of node {agent.node or '-'} lost its lease")
         if agent.peer is not None:
             state.agent_of.pop(agent.peer, None)

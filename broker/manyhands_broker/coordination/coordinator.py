@@ -46,7 +46,7 @@ from manyhands_broker.core.events import Drained, Event, KeysChanged, LinkClosed
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.state.timers import OnFailure
 from manyhands_shared.coordination.identity import NO_ID
-from manyhands_shared.coordination.kinds import Outcome
+from manyhands_shared.coordination.kinds import Operation, Outcome
 from manyhands_shared.protocol.messages import Bye, Message, Ping, Pong, Renew, Who
 from manyhands_shared.protocol.messages.coordination import (
     AgentEnded,
@@ -246,6 +246,22 @@ class Coordinator:
             return agent.address
         node = self._placing.node_on(host_id)
         return "" if node is None else str(node.info.get("agent", ""))
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures of this moment, for metrics."""
+        state = self.state
+        return {
+            "programs": len(state.programs),
+            "members": len(state.members),
+            "host_agents": len(state.agents),
+            "shared_objects": len(self.objects),
+            "coordination_bytes": state.used_bytes,
+            "operations": {
+                Operation(number).name.lower(): count
+                for number, count in self.objects.operations.items()
+            },
+            "counters": dict(state.counters),
+        }
 
     def validate(self) -> None:
         """Check every invariant, slowly.

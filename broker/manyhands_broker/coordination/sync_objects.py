@@ -36,6 +36,8 @@ from manyhands_shared.coordination.rules.queue import QueueRules
 from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.messages.coordination import ItemsTaken, Request, Withdraw
 
+_KNOWN = frozenset(map(int, Operation))
+
 
 class SyncObjects:
     """What requests do. It answers by `state.respond`, and waits by `state.timers`."""
@@ -46,6 +48,9 @@ class SyncObjects:
         self._deadlocks = Deadlocks(state, self._table)
         self._restoration: Restoration | None = None
         self.operations: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._table.objects)
 
     # What members say
 
@@ -58,7 +63,8 @@ class SyncObjects:
             return
         member.last_number = number
         self._table.heard[member.id] = member
-        self.operations[message.operation] += 1
+        if message.operation in _KNOWN:
+            self.operations[message.operation] += 1
         op, shared = (member.id, number), self._table.of(member, message.key)
         outcome = Outcome.OK
         if message.operation == Operation.CREATE:

@@ -102,6 +102,30 @@ COUNTERS = {
         },
     ),
 }
+#: The same of programs of several processes, and their counters; zero where there are none.
+COORDINATION_GAUGES = {
+    "manyhands_programs": ("Programs of several processes.", "programs"),
+    "manyhands_members": ("Processes of programs, roots too.", "members"),
+    "manyhands_host_agents": ("Host agents, present or within their lease.", "host_agents"),
+    "manyhands_shared_objects": ("Locks, queues and the like of programs.", "shared_objects"),
+    "manyhands_coordination_bytes": (
+        "What they and their items count for, of --coordination-bytes.",
+        "coordination_bytes",
+    ),
+}
+COORDINATION_COUNTERS = {
+    "manyhands_members_started": ("Processes that were placed on a host.", "members_placed"),
+    "manyhands_members_refused": ("Processes that no host could take.", "starts_refused"),
+    "manyhands_members_ended": ("Processes of programs that ended.", "members_ended"),
+    "manyhands_host_agents_lost": (
+        "Host agents that died, or lost their lease.",
+        "agents_lost",
+    ),
+    "manyhands_locks_abandoned": (
+        "Locks that were passed on because their holder died.",
+        "locks_abandoned",
+    ),
+}
 #: Counters of the core that go into the snapshot.
 COUNTED = [counter for _, _, series in COUNTERS.values() for counter in series.values()]
 
@@ -148,8 +172,25 @@ class Figures(Collector):
             for value, counter in series.items():
                 family.add_metric([value] if label else [], figures["counters"][counter])
             yield family
+        yield from _of_programs(figures["coordination"])
         yield CounterMetricFamily(
             "manyhands_broker_cpu_seconds",
             "Processor time that the broker has used.",
             value=figures["cpu_seconds"],
         )
+
+
+def _of_programs(figures: dict[str, Any]) -> Iterator[Metric]:
+    for name, (text, figure) in COORDINATION_GAUGES.items():
+        yield GaugeMetricFamily(name, text, value=figures.get(figure, 0))
+    counters = figures.get("counters", {})
+    for name, (text, counter) in COORDINATION_COUNTERS.items():
+        yield CounterMetricFamily(name, text, value=counters.get(counter, 0))
+    operations = CounterMetricFamily(
+        "manyhands_coordination_operations",
+        "Operations on locks, queues and the like, by which.",
+        labels=["operation"],
+    )
+    for operation, count in figures.get("operations", {}).items():
+        operations.add_metric([operation], count)
+    yield operations

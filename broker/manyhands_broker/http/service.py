@@ -33,6 +33,7 @@ class HttpService:
         hosts: Further names of this server, separated by commas.
         core: Whose figures are shown.
         stuck: What else keeps the broker from taking work; empty if nothing does.
+        coordination: The figures of programs of several processes; empty if there are none.
         clock: The monotonic clock.
 
     Raises:
@@ -40,12 +41,19 @@ class HttpService:
     """
 
     def __init__(
-        self, address: str, hosts: str, core: Core, stuck: Callable[[], list[str]], clock: Clock
+        self,
+        address: str,
+        hosts: str,
+        core: Core,
+        stuck: Callable[[], list[str]],
+        coordination: Callable[[], dict[str, Any]],
+        clock: Clock,
     ) -> None:
         self._socket, self.url = listen(address)
         self._hosts = [name for name in hosts.split(",") if name.strip()]
         self._core = core
         self._stuck = stuck
+        self._coordination = coordination
         self._clock = clock
         self._snapshot = Snapshot()
         self._next_pin = 0.0
@@ -90,6 +98,7 @@ class HttpService:
             "problems": [*self._stuck(), *stats.problems],
             "budgets": stats.budgets,
             "counters": {name: stats.counters.get(name, 0) for name in COUNTED},
+            "coordination": self._coordination(),
             "version": __version__,
             "python": platform.python_version(),
             "started": self._started,

@@ -33,7 +33,9 @@ from manyhands_broker.http.app import STUCK
 from manyhands_broker.http.connections import HEAD_BYTES, LIFE_SECONDS
 from manyhands_broker.http.metrics import COUNTERS, GAUGES
 from manyhands_broker.http.snapshot import Snapshot
+from manyhands_shared.coordination.kinds import Operation
 from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.messages import coordination as c
 
 
 class Answer(NamedTuple):
@@ -151,7 +153,32 @@ def test_metrics_follow_the_conventions(broker: Broker) -> None:
         assert family.documentation
         for sample in family.samples:
             assert (family.type == "counter") == sample.name.endswith("_total")
-            assert set(sample.labels) <= {"state", "reason", "how", "budget", "version", "python"}
+            labels = {"state", "reason", "how", "budget", "version", "python", "operation"}
+            assert set(sample.labels) <= labels
+
+
+def test_programs_show_in_metrics(broker: Broker) -> None:
+    assert metrics(broker)["manyhands_programs",] == 0
+    agent, root, program, key = Peer(broker.address), b"R" * 16, b"P" * 16, b"k" * 16
+    try:
+        agent.send(
+            c.AgentHello(1, "host", "", bytes(16), b"a" * 16, "", 0, [], b"", {"manyhands": "1"})
+        )
+        agent.until(c.AgentWelcome)
+        agent.send(c.Program(program, root, "host", bytes(32), {}))
+        assert not agent.until(c.Placed).error
+        made = [1, [], "here"]
+        agent.send(c.Request(root, 1, 0, key, Operation.CREATE, False, made, []))
+        agent.send(c.Request(root, 2, 0, key, Operation.ACQUIRE, False, [True, None, 0], []))
+        agent.until(c.Response)
+        eventually(lambda: metrics(broker).get(("manyhands_shared_objects",)) == 1)
+        seen = metrics(broker)
+        assert seen["manyhands_programs",] == seen["manyhands_members",] == 1
+        assert seen["manyhands_host_agents",] == 1
+        assert seen["manyhands_coordination_bytes",] > 0
+        assert seen["manyhands_coordination_operations_total", "acquire"] == 1
+    finally:
+        agent.close()
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/scale", "/livez", "/readyz", "/nowhere"])
