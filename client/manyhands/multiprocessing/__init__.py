@@ -122,9 +122,14 @@ _HOMES = {
 }
 
 
+#: Modules that are there without being imported, as in `multiprocessing`.
+_MODULES = ("connection", "context", "process", "queues", "reduction", "synchronize", "util")
+
+
 def __getattr__(name: str) -> Any:
-    if name == "reducer":
-        value: Any = import_module("manyhands.multiprocessing.reduction")
+    if name in ("reducer", *_MODULES):
+        module = "reduction" if name == "reducer" else name
+        value: Any = import_module(f"manyhands.multiprocessing.{module}")
     elif name in __all__:
         value = getattr(import_module(_HOMES.get(name, _CONTEXT)), name)
     else:
@@ -134,4 +139,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

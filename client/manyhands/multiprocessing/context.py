@@ -167,3 +167,8 @@ def set_forkserver_preload(module_names: list[str]) -> None:
     """
     if not all(type(name) is str for name in module_names):
         raise TypeError("module_names must be a list of strings")
+
+
+def __getattr__(name: str) -> Any:
+    # Programs read other names of the standard module as well.
+    return getattr(multiprocessing.context, name)

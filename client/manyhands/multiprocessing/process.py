@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.process
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.process import (
     BaseProcess,
@@ -63,3 +64,8 @@ class Process(BaseProcess):
         self._check_closed()  # type: ignore[attr-defined]
         popen: Any = self._popen  # type: ignore[attr-defined]
         popen.send_signal(number)
+
+
+def __getattr__(name: str) -> Any:
+    # Programs read private names of the standard module as well.
+    return getattr(multiprocessing.process, name)

@@ -98,3 +98,20 @@ def test_large_buffers_stay_outside() -> None:
     found = reduction.dumps(pickle.PickleBuffer(data))
     assert isinstance(found.payload, tuple)
     assert bytes(reduction.loads(found.payload)) == bytes(data)
+
+
+def test_modules_are_there() -> None:
+    code = (
+        "import manyhands.multiprocessing as mp, multiprocessing.connection, multiprocessing.util; "
+        "import multiprocessing.dummy, manyhands.multiprocessing.dummy; "
+        "from manyhands.multiprocessing import connection, util; "
+        "from manyhands.multiprocessing.connection import wait; "
+        "assert connection is multiprocessing.connection is mp.connection; "
+        "assert util is multiprocessing.util; assert mp.dummy is multiprocessing.dummy; "
+        "assert mp.process.BaseProcess is multiprocessing.process.BaseProcess; "
+        "assert mp.process._dangling is multiprocessing.process._dangling; "
+        "assert mp.context.assert_spawning is multiprocessing.context.assert_spawning; "
+        "assert mp.reduction.ForkingPickler is multiprocessing.reduction.ForkingPickler; "
+        "assert mp.reducer is mp.reduction"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

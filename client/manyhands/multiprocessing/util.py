@@ -1,0 +1,6 @@
+"""`multiprocessing.util` itself."""
+
+import multiprocessing.util
+import sys
+
+sys.modules[__name__] = multiprocessing.util
