@@ -206,7 +206,7 @@ class Loop:
         self._effects += caused
 
     def _is_coordination(self, event: Event, coordination: CoordinationDriver) -> bool:
-        """Hand the coordinator what concerns it; whether it concerns nobody else."""
+        """Hand the coordinator what concerns it; return whether that is all."""
         kind = event.__class__
         if kind is Drained:
             return False

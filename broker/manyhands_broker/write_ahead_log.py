@@ -3,8 +3,8 @@
 A record is its length, its checksum, and a msgpack array of kind, key and payload. The last of a key
 counts; one without payload says that the key is gone. Nothing is synced to the disk: the log outlives
 the broker's process, not its machine. In all records of a drain but the last a bit of the length says
-that more follow. A drain that is not whole was torn by a kill, and is dropped: none of it was answered,
-and half of it is a state that never was.
+that more follow. A drain that is not whole was torn by a kill, and is dropped: none of it was answered.
+Half of it would be a state that never was.
 
 What does not fit the disk stays in memory and is written when there is room again. The broker goes on
 meanwhile as one without a directory does, and says so once.
@@ -136,8 +136,8 @@ class WriteAheadLog:
             self._append([data for _, _, data in packed])
         except OSError as error:
             log.error(  # noqa: TRY400 - one line
-                "the log %s cannot be written (%s); programs of several processes do not outlive this "
-                "broker until it can: make room there, or give another --coordination-dir",
+                "the log %s cannot be written (%s). Programs of several processes end with this broker "
+                "until it can: make room there, or give another --coordination-dir",
                 self._path,
                 error.strerror or error,
             )

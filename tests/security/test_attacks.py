@@ -171,8 +171,14 @@ def test_the_broker_loads_no_pickle(bench: Bench, durable: bool) -> None:
     assert not evil.exists()
 
 
-def test_no_module_of_the_broker_can_unpickle() -> None:
-    for file in (ROOT / "broker").rglob("*.py"):
+@pytest.mark.parametrize(
+    "part",
+    ["broker", "worker/manyhands_worker/agent", "shared/manyhands_shared/coordination"],
+)
+def test_no_module_of_broker_or_host_agent_can_unpickle(part: str) -> None:
+    files = list((ROOT / part).rglob("*.py"))
+    assert files
+    for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = {
                 alias.name for alias in getattr(node, "names", ()) if isinstance(alias, ast.alias)

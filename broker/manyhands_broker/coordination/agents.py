@@ -5,8 +5,8 @@ before that, so what they held can be given to others when the lease is over. Th
 whose root is on the same host: the broker cannot tell their silence from the root's. They have the
 root's grace, and the whole program ends with it.
 
-A link that closes takes nothing. The host may be there and its members at work, so what they hold is
-theirs until the lease is over, or until the node says that its agent has ended.
+A link that closes takes nothing, for the host may be there and its members at work. What they hold is
+theirs until the lease is over. Or until the node says that its agent has ended.
 """
 
 from __future__ import annotations

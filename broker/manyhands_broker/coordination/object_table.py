@@ -1,6 +1,6 @@
 """All objects, and the indexes by which an event finds the few that it concerns.
 
-Every change of an object goes through `ObjectTable.change`: it sends the answers that the change gives,
+Every change of an object goes through `ObjectTable.change`. It sends the answers that the change gives,
 keeps the indexes true, counts bytes, and notes what the write-ahead log must be told.
 """
 
@@ -30,7 +30,7 @@ from manyhands_shared.protocol.messages.coordination import Response
 
 #: What an object counts for among `Limits.coordination_bytes`, beside its items.
 OBJECT_BYTES = 1_024
-#: A wait that cannot end yet, because its barrier is led, is looked at again after so many seconds.
+#: A wait that cannot end yet, because its barrier is led, is looked at again after these seconds.
 _AGAIN = 0.05
 
 

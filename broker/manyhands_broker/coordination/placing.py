@@ -1,7 +1,7 @@
 """On which host a process is started.
 
-Hosts with a node that can start processes are sorted by members for each core, then by the pressure on
-their machine, then by how long ago they were chosen last. So two idle hosts get every other process. A
+Hosts with a node that can start processes are sorted by members for each core. Of equal ones the
+pressure on their machine decides, then which was chosen least lately. So two idle hosts take turns. A
 process takes no slot and waits for none: what it costs shows in the heartbeats, and tasks go elsewhere.
 
 Choosing costs the same whatever the number of hosts. For each set of labels that was asked for there is

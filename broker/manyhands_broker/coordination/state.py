@@ -32,7 +32,7 @@ class CoordinationState:
         #: How many there are of each public key.
         self.programs_by_key: Counter[str] = Counter()
         self.members: dict[bytes, Member] = {}
-        #: Agents by id and by link; those of nodes by host, of which each has one.
+        #: Agents by id and by link; those of nodes by host, for a host has one.
         self.agents: dict[bytes, Agent] = {}
         self.agent_of: dict[bytes, Agent] = {}
         self.hosting: dict[str, Agent] = {}

@@ -1,8 +1,8 @@
 """Objects that members share: locks, semaphores, events, conditions, barriers, queues.
 
 The rules (`manyhands_shared.coordination.rules`) say what an operation does to one object. Here is what
-surrounds them: whose object it is, requests that are repeated, answers that a member may ask for again,
-requests that are given up, members that die, and what is read back from the write-ahead log.
+surrounds them: whose object it is, what is repeated, given up, or lost with a member that dies. And what
+is read back from the write-ahead log.
 
 **Repetition.** A member's numbers rise. An agent whose link was lost asks again what has no answer, and
 repeats what may not have arrived. A number that is not above the last one is a repetition: its answer is

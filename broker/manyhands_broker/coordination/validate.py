@@ -48,7 +48,9 @@ def _members(state: CoordinationState) -> None:
         unplaced = member.living and member.agent is None and not member.is_root
         assert waits == unplaced, f"{name} waits for an agent: {waits}"
         if member.parent != NO_PARENT and member.parent in state.members:
-            assert member in state.members[member.parent].children, f"{name} is nobody's child"
+            assert member in state.members[member.parent].children, (
+                f"{name} is not its parent's child"
+            )
         for child in member.children:
             assert child.parent == member_id, f"{name} has another's child"
             assert state.members.get(child.id) is child, f"{name} has a child that is gone"

@@ -36,7 +36,7 @@ def member_key(secret: bytes) -> bytes:
 
 
 def proof(key: bytes, member: bytes) -> bytes:
-    """Return what a member shows to prove that it knows the secret, of which `key` is the member key."""
+    """Return what a member shows to prove that it knows the secret. `key` is the secret's member key."""
     return hashlib.blake2b(member, digest_size=ID_BYTES, key=key).digest()
 
 
