@@ -18,7 +18,7 @@ the host's members are dead, for their agent has stopped them before (`agents`).
 program: without it the members end and all its objects go (`lifecycle.end_program`).
 
 **Objects** that members share are kept here (`sync_objects`). Each change is in the write-ahead log
-before any member is told of it. So a broker that is killed comes back with every lock held that was held.
+before any member is told of it. So a broker that is killed comes back with every lock as it was.
 
 **A drain** ends with `Drained`: timers run, changed objects are written down. The log is written once
 for all of it, before anything is sent.

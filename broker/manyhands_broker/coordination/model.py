@@ -159,8 +159,8 @@ class Member:
         self.output_taken: dict[int, int] = {}
         #: Members that it has started, until it knows that they have ended.
         self.children: dict[Member, None] = {}
-        #: The number of its last request; the answers that it may not have, in the order in which they
-        #: were sent; and the requests that wait, each with its object's key.
+        #: The number of its last request. The answers that it may not have, in the order in which they
+        #: were sent. And the requests that wait, each with its object's key.
         self.last_number = 0
         self.answers: dict[int, Response] = {}
         self.waiting: dict[int, bytes] = {}
