@@ -164,6 +164,9 @@ class WorkerConfig:
         Le(65_535),
         "Processes of programs (manyhands.multiprocessing) that may run here at once; 0 is none.",
     ] = 1_000
+    agent_at_start: Annotated[
+        bool, "Start the host agent with the node, not with the first program that needs it."
+    ] = False
     beats: Annotated[bool, "Send UDP heartbeats."] = True
     direct: Annotated[
         bool,

@@ -185,10 +185,13 @@ class Node:
         if safe or not self._config.processes or not AVAILABLE or not shm.host_id():
             return None
         try:
-            return AgentSupervisor(self._selector, self._configure_agent)
+            agents = AgentSupervisor(self._selector, self._configure_agent)
         except OSError as error:
             log.warning("processes of programs cannot run here: %s", error)
             return None
+        if self._config.agent_at_start:
+            agents.want()
+        return agents
 
     def _configure_agent(self, agent: bytes, address: str) -> AgentConfig:
         """Return what an agent is started with."""

@@ -38,6 +38,7 @@ class Connection:
         address: of the broker; else ``$MANYHANDS_BROKER``; else `default`. Without any, a cluster with
             `slots` slots (`None`: all cores) is started for this connection, and ends with it.
         key_file: the cluster's key; else ``$MANYHANDS_KEY_FILE``; else none.
+        programs: whether the cluster is for the processes of a program.
         finish_at_exit: whether unfinished tasks are waited for when the interpreter exits.
 
     Raises:
@@ -56,6 +57,7 @@ class Connection:
         limit: int = 0,
         max_pending: int = MAX_PENDING,
         connect_timeout: float = CONNECT_SECONDS,
+        programs: bool = False,
         finish_at_exit: bool = False,
     ) -> None:
         self.cluster: EmbeddedCluster | None = None
@@ -66,7 +68,7 @@ class Connection:
             key_name = key_file or os.environ.get("MANYHANDS_KEY_FILE")
             key = credentials(Path(key_name).expanduser(), "client") if key_name else None
         else:
-            self.cluster = EmbeddedCluster(slots)
+            self.cluster = EmbeddedCluster(slots, programs=programs)
             where, key = self.cluster.address, None
         #: Where the broker is.
         self.address = where

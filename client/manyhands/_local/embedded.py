@@ -32,16 +32,18 @@ class EmbeddedCluster:
 
     Args:
         slots: tasks that run at once; `None` is one for each core this process may use.
+        programs: whether a program's processes will run on it, so that its host agent starts at once.
 
     Raises:
         ValueError: fewer than 1 slot.
         ManyhandsError: it did not start; what it said is on stderr.
     """
 
-    def __init__(self, slots: int | None = None) -> None:
+    def __init__(self, slots: int | None = None, *, programs: bool = False) -> None:
         if slots is not None and slots < 1:
             raise ValueError("a node needs at least 1 slot")
         self._slots = slots or 0
+        self._programs = programs
         self._processes = Subprocesses()
         #: Where its broker listens.
         self.address = embedded_address()
@@ -68,6 +70,7 @@ class EmbeddedCluster:
 
     def _start(self) -> Ready:
         node = {"broker": self.address, "name": f"own-{self._processes.pid}", "slots": self._slots}
+        node["agent_at_start"] = self._programs
         self._process, ready = self._processes.start_server(
             "manyhands._local.embedded_main",
             "broker",

@@ -31,7 +31,7 @@ class Cluster:
 
     def __init__(self, address: str | None, key_file: str | os.PathLike[str] | None) -> None:
         self._key_file = key_file or os.environ.get("MANYHANDS_KEY_FILE")
-        self._connection = Connection(address, key_file, name="multiprocessing")
+        self._connection = Connection(address, key_file, name="multiprocessing", programs=True)
         self._agents: Subprocesses | None = None
 
     def connect(self, program: bytes, root: bytes, member_key: bytes) -> MemberChannel:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from manyhands.multiprocessing._cluster import Cluster
 
 _WELCOME_SECONDS = 30.0
+_PICKLER = "manyhands_shared.payloads.by_value.script_pickle"
 #: How long a root looks for another agent when its own has died, and how often.
 _RECONNECT_SECONDS, _RETRY_SECONDS = 30.0, 0.2
 #: Standard output and error, which go along to the agent.
@@ -340,6 +342,8 @@ def _begin() -> Program:
 
     if not sys.platform.startswith("linux"):
         raise ConfigError("manyhands.multiprocessing needs Linux; manyhands.Pool runs here too")
+    # What the first pickling needs is loaded while the cluster starts.
+    threading.Thread(target=import_module, args=(_PICKLER,), daemon=True).start()
     cluster = Cluster(_Process.address, _Process.key_file)
     try:
         key, root = secret(), identity.new_id()
