@@ -235,7 +235,7 @@ class Agents:
             state.agent_of.pop(agent.peer, None)
             state.forget(agent.peer)
             agent.peer = None
-        lost = bool(agent.members)
+        lost = lost and bool(agent.members)
         for member in list(agent.members):
             if member not in agent.members:
                 continue  # it ended with its program
