@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("manyhands.broker")
 
 #: The least number of the messages that are the coordinator's, whatever link they come over.
-_FIRST_NUMBER = 64
+FIRST_NUMBER = 64
 
 
 class CoordinationDriver:
@@ -43,7 +43,8 @@ class CoordinationDriver:
         self._log = record_log
         self._breakdowns = breakdowns
         self._made: Coordinator | None = None
-        self._links: Mapping[bytes, object] = {}
+        #: The links of host agents: all that comes over them is the coordinator's.
+        self.links: Mapping[bytes, object] = {}
         self._effects: list[Effect] = []
         self._touched = False
 
@@ -52,7 +53,7 @@ class CoordinationDriver:
         """The core; it is made now, if it was not needed before."""
         if self._made is None:
             self._made = self._make()
-            self._links = self._made.state.agent_of
+            self.links = self._made.state.agent_of
         return self._made
 
     def restore(self, now: float) -> None:
@@ -70,19 +71,13 @@ class CoordinationDriver:
         """Return the figures of this moment, for metrics; empty where there are no programs."""
         return {} if self._made is None else self._made.figures()
 
-    def concerns(self, peer: bytes, message: Message) -> bool:
-        """Return whether a message is the coordinator's."""
-        return message.NUMBER >= _FIRST_NUMBER or peer in self._links
-
-    def has_link(self, peer: bytes) -> bool:
-        """Return whether a link is a host agent's."""
-        return peer in self._links
-
     def due(self, now: float) -> float:
         """Return when `finish` has something to do though nothing happens."""
+        if self._made is None:
+            return math.inf
         if self._log.working or self._touched:
             return now
-        wake_at = None if self._made is None else self._made.wake_at
+        wake_at = self._made.wake_at
         return math.inf if wake_at is None else wake_at
 
     def take(self, event: Event, now: float) -> None:
@@ -113,6 +108,8 @@ class CoordinationDriver:
             send: sends a message; false if there is no such link.
             forget: drops what waits for a link.
         """
+        if self._made is None:
+            return
         if self._log.working:
             self._log.work()
         if not self._touched and self.due(now) > now:

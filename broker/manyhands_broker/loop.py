@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from manyhands_broker.commit_gate import CommitGate
-from manyhands_broker.coordination_driver import CoordinationDriver
+from manyhands_broker.coordination_driver import FIRST_NUMBER, CoordinationDriver
 from manyhands_broker.core import (
     Core,
     Drained,
@@ -207,16 +207,16 @@ class Loop:
 
     def _is_coordination(self, event: Event, coordination: CoordinationDriver) -> bool:
         """Hand the coordinator what concerns it; return whether that is all."""
-        kind = event.__class__
-        if kind is Drained:
+        if type(event) is Received:
+            only = event.message.NUMBER >= FIRST_NUMBER or event.peer in coordination.links
+        elif type(event) is LinkClosed:
+            only = event.peer in coordination.links
+        elif type(event) is Stalled or type(event) is KeysChanged:
+            coordination.take(event, self._now)
             return False
-        if kind is Received:
-            only = coordination.concerns(event.peer, event.message)  # type: ignore[union-attr]
-        elif kind is LinkClosed:
-            only = coordination.has_link(event.peer)  # type: ignore[union-attr]
         else:
-            only = False
-        if only or kind is Stalled or kind is KeysChanged:
+            return False
+        if only:
             coordination.take(event, self._now)
         return only
 
