@@ -176,10 +176,6 @@ class Agents:
 
     # Staying
 
-    def heard(self, agent: Agent, now: float) -> None:
-        """Extend the lease: whatever an agent says shows that its loop runs."""
-        agent.lease_until = now + self._state.limits.lease
-
     def renew(self, agent: Agent, message: Renew) -> None:
         """Answer a renewal. `window` is how many processes it may start."""
         agent.capacity = message.window
