@@ -13,6 +13,7 @@ import pytest
 
 from harness.processes import eventually
 from harness.programs import Hosts, Script
+from manyhands import Client
 
 #: Of the broker, so that what waits for them takes moments.
 QUICK = {"lease": 2.0, "session_grace": 4.0}
@@ -209,8 +210,6 @@ def test_a_node_that_is_told_twice_does_not_wait(hosts: Hosts) -> None:
 
 
 def test_members_are_listed(hosts: Hosts) -> None:
-    from manyhands import Client
-
     running = Running(hosts, "a", 600)
     with Client(hosts.broker.address) as client:
         listed = client.query("ps")
@@ -222,3 +221,40 @@ def test_members_are_listed(hosts: Hosts) -> None:
     assert {one["program_name"] for one in listed} == {"script.py"}
     running.script.kill()
     eventually(lambda: not running.alive, what="all ended")
+
+
+def test_members_are_stopped_where_their_agent_stands_still(hosts: Hosts) -> None:
+    running = Running(hosts, "", 600)
+    agent = agent_of(running, "a")
+    here = [m for m, place in zip(running.members, running.places, strict=True) if place == "a"]
+    agent.suspend()
+    try:
+        # Before the broker gives away what they hold, which it does at the end of the lease.
+        eventually(
+            lambda: all(member.status() == psutil.STATUS_STOPPED for member in here),
+            QUICK["lease"],
+            what="they were stopped",
+        )
+        with Client(hosts.broker.address) as client:
+            eventually(
+                lambda: sum(one["code"] is None for one in client.query("ps")) == 3,
+                what="the broker does not count them any more",
+            )
+        assert all(member.status() == psutil.STATUS_STOPPED for member in here)
+    finally:
+        agent.resume()
+    eventually(lambda: running.alive == 2, what="they do not count any more, and were killed")
+    running.script.kill()
+    eventually(lambda: not running.alive, what="all ended")
+
+
+def test_members_go_on_if_their_agent_wakes_up_in_time(hosts: Hosts) -> None:
+    running = Running(hosts, "", 3)
+    agent = agent_of(running, "a")
+    for _ in range(3):
+        agent.suspend()
+        time.sleep(0.5)
+        agent.resume()
+        time.sleep(0.3)
+    assert running.codes() == "0 0 0 0"
+    assert running.script.finish() == (0, "")

@@ -252,6 +252,8 @@ class HostAgent:
                 members.kill(effect.member, effect.number)
             case effects.Orphan() if members is not None:
                 members.orphan(effect.member)
+            case effects.Guard() if members is not None:
+                members.guard(effect.until)
             case effects.Hush():
                 self._hush(effect.member, on=True)
             case effects.Listen():

@@ -3,13 +3,17 @@
 The host agent starts it before it opens anything itself. It has loaded what every member needs. It
 takes one packet for each order, over a `SOCK_SEQPACKET` socket, and answers likewise::
 
-    F id (4 or 6 descriptors)  fork a member      S id pid    its process is there
+    F id away (4 descriptors)  fork a member      S id pid    its process is there
     K id signal                send it a signal   X id errno  the system gives none
-                                                  E id status it has ended, as `waitpid` says it
+    G time                     guard, see below   E id code   it has ended, with a code as `Popen` has it
                                                   R           ready: the modules are loaded
 
 It alone sends signals, so that none reaches a process that has got the number of a dead one. When the
 agent is gone, it kills every member and ends.
+
+It also guards against an agent that stands still. Members whose root is `away` are stopped when the
+time of the last `G` has come, for then the broker may give away what they hold. A later `G` says that
+nothing was given away.
 """
 
 from __future__ import annotations
@@ -17,19 +21,21 @@ from __future__ import annotations
 import array
 import contextlib
 import gc
+import math
 import os
 import select
 import signal
 import socket
 import struct
+import time
 from importlib import import_module
 from typing import NoReturn
 
 from manyhands_worker.agent.dedicated import Descriptors, be_member
 from manyhands_worker.host.processes import kill_orphans
 
-FORK, KILL, STARTED, FAILED, ENDED, READY = b"F", b"K", b"S", b"X", b"E", b"R"
-NUMBER = struct.Struct("<i")
+FORK, KILL, GUARD, STARTED, FAILED, ENDED, READY = b"F", b"K", b"G", b"S", b"X", b"E", b"R"
+NUMBER, TIME = struct.Struct("<i"), struct.Struct("<d")
 ID_BYTES = 16
 _PACKET_BYTES = 64
 #: The member's channel, both ends of what tells it of its parent's end, and its streams.
@@ -72,6 +78,9 @@ class MemberServer:
         self._agent = agent
         self._pids: dict[bytes, int] = {}
         self._ids: dict[int, bytes] = {}
+        self._away: set[bytes] = set()
+        self._guard_at = math.inf
+        self._stopped: set[bytes] = set()
 
     def serve(self) -> NoReturn:
         """Take orders; end with the agent."""
@@ -93,13 +102,16 @@ class MemberServer:
         poll.register(self._agent, select.POLLIN)
         poll.register(woken, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poll.poll()}
+            ready = {fd for fd, _ in poll.poll(self._timeout())}
             if woken.fileno() in ready:
                 with contextlib.suppress(BlockingIOError):
                     woken.recv(4096)
                 self._reap()
-            if self._agent.fileno() in ready and not self._obey():
-                self._end()
+            if self._agent.fileno() in ready:
+                if not self._obey():
+                    self._end()
+            elif time.monotonic() >= self._guard_at:
+                self._stop()
 
     def _obey(self) -> bool:
         """Take one order; return whether there is an agent."""
@@ -117,7 +129,11 @@ class MemberServer:
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
         order, name = packet[:1], packet[1 : 1 + ID_BYTES]
         if order == FORK:
+            if packet[-1]:
+                self._away.add(name)
             self._fork(name, list(descriptors))
+        elif order == GUARD:
+            self._guard(*TIME.unpack_from(packet, 1))
         elif order == KILL:
             (number,) = NUMBER.unpack_from(packet, 1 + ID_BYTES)
             self._kill(name, number)
@@ -128,6 +144,7 @@ class MemberServer:
         try:
             pid = os.fork()
         except OSError as error:
+            self._away.discard(name)
             self._say(FAILED, name, error.errno or 0)
         else:
             if not pid:
@@ -151,6 +168,25 @@ class MemberServer:
         for end in self._own:
             end.close()
 
+    def _timeout(self) -> int | None:
+        if self._guard_at == math.inf:
+            return None
+        return max(0, math.ceil((self._guard_at - time.monotonic()) * 1000))
+
+    def _stop(self) -> None:
+        """The agent has not spoken in time: stop what may lose what it holds."""
+        self._guard_at = math.inf
+        for name in self._away:
+            self._kill(name, signal.SIGSTOP)
+        self._stopped |= self._away
+
+    def _guard(self, until: float) -> None:
+        self._guard_at = until
+        if until > time.monotonic():
+            for name in self._stopped & self._away:
+                self._kill(name, signal.SIGCONT)
+            self._stopped.clear()
+
     def _kill(self, name: bytes, number: int) -> None:
         pid = self._pids.get(name)
         if pid is not None:
@@ -169,6 +205,7 @@ class MemberServer:
             if name is None:
                 continue
             del self._pids[name]
+            self._away.discard(name)
             code = os.waitstatus_to_exitcode(status)
             if code < 0:
                 # What it has started ends with it, as it cannot see to that any more.

@@ -77,7 +77,8 @@ class Members:
             descriptors = (channel.fileno(), parent, *(streams or far))
             rights = array.array("i", descriptors)
             self._socket.sendmsg(
-                [server.FORK + name], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+                [server.FORK + name + bytes([streams is None])],
+                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)],
             )
         except BaseException:
             for descriptor in opened:
@@ -95,6 +96,11 @@ class Members:
         if name in self._processes:
             with contextlib.suppress(OSError):
                 self._socket.send(server.KILL + name + server.NUMBER.pack(number))
+
+    def guard(self, until: float) -> None:
+        """Have members stopped whose root is elsewhere, if this is not called again by `until`."""
+        with contextlib.suppress(OSError):
+            self._socket.send(server.GUARD + server.TIME.pack(until))
 
     def orphan(self, name: bytes) -> None:
         """Tell a member that its parent has ended."""

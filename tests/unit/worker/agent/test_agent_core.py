@@ -22,13 +22,16 @@ class Agent:
     def __init__(self, capacity: int = 10) -> None:
         self.core = AgentCore(AgentIdentity(b"a" * 16, "h", "n", bytes(16), "@x", capacity))
         self.now = 0.0
+        #: Until when the member server lets members run that may lose what they hold.
+        self.guards: list[float] = []
         self.do(events.LinkUp())
         self.hear(c.AgentWelcome(1, b"b" * 16, 10.0, 2.0, b""))
 
     def do(self, event: events.Event) -> list[effects.Effect]:
         found = self.core.handle(event, self.now)
         self.core.validate()
-        return found
+        self.guards += [one.until for one in found if isinstance(one, effects.Guard)]
+        return [one for one in found if not isinstance(one, effects.Guard)]
 
     def hear(self, message: object) -> list[effects.Effect]:
         """From the broker."""
@@ -122,6 +125,16 @@ def test_members_are_stopped_before_the_lease_is_over() -> None:
     agent.now = 30.0
     kept = agent.hear(c.AgentWelcome(1, b"b" * 16, 10.0, 2.0, CHILD))
     assert effects.Kill(CHILD, signal.SIGCONT) in kept
+
+
+def test_the_member_server_guards_them_too() -> None:
+    agent = Agent()
+    assert agent.guards == [9.0]
+    agent.now = 3.0
+    agent.do(events.Tick())
+    agent.now = 3.5
+    agent.hear(Lease(1))
+    assert agent.guards == [9.0, 12.0]
 
 
 def test_members_that_do_not_count_any_more_are_killed() -> None:

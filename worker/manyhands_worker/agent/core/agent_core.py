@@ -197,6 +197,7 @@ class AgentCore:
         self._leased_at = self._renewed_at = self._hello_at
         self._renewals.clear()
         self._programs.welcomed(message.keep)
+        self._guard()
 
     def _refused(self, message: m.Refused) -> None:
         about_key = message.code in KEY_CODES
@@ -219,11 +220,16 @@ class AgentCore:
             return
         sent, place = found
         self._leased_at = max(self._leased_at, sent)
+        self._guard()
         if self._now < self._leased_at + self._lease * FREEZE_SHARE:
             # The answer came late, but the broker has not given this link up: nothing is given away.
             self._tables.thaw_all()
         self._tables.repeats.arrived(place)
         self._renewals = {n: one for n, one in self._renewals.items() if n > message.counter}
+
+    def _guard(self) -> None:
+        if self._me.capacity:
+            self._out.append(effects.Guard(self._leased_at + self._lease * FREEZE_SHARE))
 
     def _renew(self) -> None:
         self._counter += 1

@@ -69,6 +69,16 @@ class Listen:
 
 
 @record
+class Guard:
+    """Have members stopped whose root is elsewhere, if no later word comes by `until`.
+
+    It holds also where this process stands still.
+    """
+
+    until: float
+
+
+@record
 class Drop:
     """Close a channel."""
 
@@ -103,6 +113,6 @@ class Stop:
     text: str
 
 
-#: What is done to a member's process.
-ToMember = Fork | Kill | Orphan | Hush | Listen
+#: What is done to members' processes.
+ToMember = Fork | Kill | Orphan | Hush | Listen | Guard
 Effect = ToMember | Send | Tell | Drop | CloseDescriptors | Reconnect | Log | Stop
