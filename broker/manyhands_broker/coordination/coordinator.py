@@ -258,7 +258,7 @@ class Coordinator:
             "members": len(state.members),
             "host_agents": len(state.agents),
             "shared_objects": len(self.objects),
-            "coordination_bytes": state.used_bytes,
+            "coordination_bytes": state.used_bytes + state.start_bytes,
             "operations": {
                 Operation(number).name.lower(): count
                 for number, count in self.objects.operations.items()

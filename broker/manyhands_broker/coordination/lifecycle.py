@@ -20,7 +20,14 @@ from manyhands_broker.coordination.placing import Placing
 from manyhands_broker.coordination.records import RecordKind
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.coordination.sync_objects import SyncObjects
-from manyhands_shared.protocol.messages.coordination import Began, Ended, OutputTaken, Signal
+from manyhands_shared.payloads.payload import total
+from manyhands_shared.protocol.messages.coordination import (
+    Began,
+    Ended,
+    OutputTaken,
+    Signal,
+    Start,
+)
 from manyhands_shared.protocol.messages.coordination import Program as ProgramMessage
 
 #: The code of a member that is gone with its host or agent, or never was started.
@@ -71,6 +78,16 @@ class Lifecycle:
         payload = stored.pack_program(program, self._state)
         self._state.write(RecordKind.PROGRAM, program.id, payload)
 
+    def keep_start(self, member: Member, start: Start) -> None:
+        """Keep what a member is started with until it has begun; it counts like what is shared."""
+        member.start = start
+        self._state.start_bytes += total(start.bodies)
+
+    def _drop_start(self, member: Member) -> None:
+        if member.start is not None:
+            self._state.start_bytes -= total(member.start.bodies)
+            member.start = None
+
     def send_start(self, member: Member) -> None:
         """Have the agent start a member, if it has a link and what to start it with is here."""
         agent = member.agent
@@ -95,7 +112,7 @@ class Lifecycle:
         member.phase = Phase.RUNNING
         member.pid = pid
         member.since = self._state.now
-        member.start = None
+        self._drop_start(member)
         self.record(member)
         parent = self._state.members.get(member.parent)
         if parent is not None:
@@ -109,7 +126,7 @@ class Lifecycle:
         member.code, member.reason = code, reason
         member.by_signal, member.host_lost = code < 0, host_lost
         member.since = state.now
-        member.start = None
+        self._drop_start(member)
         member.signals.clear()
         agent = member.agent
         self.release(member)

@@ -7,6 +7,7 @@ from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase,
 from manyhands_broker.coordination.placing import Placing
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_shared.coordination.identity import is_proof
+from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages.coordination import (
     AgentWanted,
     Began,
@@ -69,7 +70,7 @@ class Members:
             return
         program = parent.program
         error = "its program has ended" if program.ending or not parent.living else ""
-        error = error or self._full(program)
+        error = error or self._full(program) or self._no_room(message)
         host = ""
         if not error:
             host, error = self._placing.choose(message.options)
@@ -78,7 +79,8 @@ class Members:
             return
         member = Member(message.member, program, parent.id)
         member.name = str(message.options.get("name", ""))[:_NAME_CHARS]
-        member.start, member.host, member.since = message, host, now
+        member.host, member.since = host, now
+        self._lifecycle.keep_start(member, message)
         there = state.hosting.get(host)
         there = None if there is None or there.expired else there
         node = self._placing.node_on(host)
@@ -108,9 +110,8 @@ class Members:
         state.send(agent.peer, Placed(member.id, member.host, member.node, ""))
         match member.phase:
             case Phase.PLACED | Phase.STARTING:
-                again = member.start is None
-                member.start = message
-                if again:
+                if member.start is None:
+                    self._lifecycle.keep_start(member, message)
                     # The broker was restarted and has it from its log alone: its agent obeys once.
                     self._lifecycle.send_start(member)
             case Phase.RUNNING:
@@ -185,6 +186,17 @@ class Members:
         if len(program.members) < most:
             return ""
         return f"the program has {most:,} processes, the most it may have"
+
+    def _no_room(self, message: Start) -> str:
+        """Return why a process cannot be kept until it has begun; empty if it can."""
+        limits = self._state.limits
+        used = self._state.used_bytes + self._state.start_bytes
+        if used + total(message.bodies) <= limits.coordination_bytes:
+            return ""
+        return (
+            f"what starts it does not fit the broker's room of {limits.coordination_bytes >> 20} MiB; "
+            "start fewer at once, or raise --coordination-bytes there"
+        )
 
     def _refuse(self, agent: Agent, message: Start, error: str) -> None:
         self._state.counters["starts_refused"] += 1

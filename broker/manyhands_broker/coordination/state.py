@@ -41,6 +41,8 @@ class CoordinationState:
         self.awaiting: dict[str, dict[Member, None]] = {}
         #: Bytes that count against `Limits.coordination_bytes`.
         self.used_bytes = 0
+        #: The same of what members are started with that have not begun.
+        self.start_bytes = 0
         self.counters: Counter[str] = Counter()
         self.timers = Timers(failed)
         self.effects: list[Effect] = []

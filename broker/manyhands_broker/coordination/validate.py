@@ -7,6 +7,7 @@ from collections import Counter
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Phase, Program
 from manyhands_broker.coordination.placing import Placing
 from manyhands_broker.coordination.state import CoordinationState
+from manyhands_shared.payloads.payload import total
 
 
 def validate(state: CoordinationState, placing: Placing) -> None:
@@ -26,6 +27,9 @@ def validate(state: CoordinationState, placing: Placing) -> None:
     for host, agent in state.hosting.items():
         assert agent.host == host, f"{host} is spoken for by the agent of {agent.host}"
         assert state.agents.get(agent.id) is agent, "a host's agent is gone"
+    started = [member.start for member in state.members.values() if member.start is not None]
+    kept = sum(total(start.bodies) for start in started)
+    assert kept == state.start_bytes, "the bytes of what has not begun"
     by_key = Counter(program.by_key for program in state.programs.values())
     assert by_key == +state.programs_by_key, "the count of programs by key"
     agents = Counter(agent.who.key for agent in state.agents.values())

@@ -96,7 +96,8 @@ class Checker:
         left = [*state.programs, *state.members, *state.awaiting]
         assert not left, f"the broker has {left} left"
         assert not world.broker.log, f"the log has {sorted(world.broker.log)} left"
-        assert not state.used_bytes, f"{state.used_bytes} bytes are counted and of nothing"
+        left_bytes = state.used_bytes + state.start_bytes
+        assert not left_bytes, f"{left_bytes} bytes are counted and of nothing"
         self._judge_items()
 
     def _judge_items(self) -> None:

@@ -210,6 +210,16 @@ def test_a_program_has_as_many_processes_as_it_may(world: AgentsWorld) -> None:
     assert "the most it may have" in world.start_process(TWO).error
 
 
+def test_what_has_not_begun_counts_until_it_has(world: AgentsWorld) -> None:
+    state = world.coordinator.state
+    state.limits = type(world.limits)(coordination_bytes=6)
+    assert world.start_process(ONE, node="node-b").error == ""
+    assert "--coordination-bytes" in world.start_process(TWO).error
+    world.say("b", c.Began(ONE, 5))
+    assert state.start_bytes == 0
+    assert world.start_process(TWO).error == ""
+
+
 def test_what_was_placed_outlives_the_broker(world: AgentsWorld) -> None:
     world.start_process(ONE, node="node-b")
     world.run_process(TWO, node="node-b")
