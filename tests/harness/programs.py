@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +65,25 @@ class Script:
         text: what it does; the usual modules are imported, `mp` among them.
         address: of the broker; empty for a cluster of its own.
         host: on which it runs, by the name of a node; empty: on one without a node.
+        more: of its environment.
     """
 
-    def __init__(self, folder: Path, text: str, *, address: str = "", host: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        text: str,
+        *,
+        address: str = "",
+        host: str = "",
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         path = folder / "script.py"
         path.write_text(_HEAD + textwrap.dedent(text))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         if address:
             environment["MANYHANDS_BROKER"] = address
             environment[HOST] = f":{host}" if host else ":root"
+        environment.update(more or {})
         self.process = subprocess.Popen(
             [sys.executable, str(path)],
             stdout=subprocess.PIPE,
