@@ -11,9 +11,9 @@ takes one packet for each order, over a `SOCK_SEQPACKET` socket, and answers lik
 It alone sends signals, so that none reaches a process that has got the number of a dead one. When the
 agent is gone, it kills every member and ends.
 
-It also guards against an agent that stands still. Members whose root is `away` are stopped when the
-time of the last `G` has come, for then the broker may give away what they hold. A later `G` says that
-nothing was given away.
+It also guards against an agent that stands still. At the time of the last `G` it stops members
+whose root is `away`, for then the broker may give away what they hold. A later `G` says that it has
+not.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def ends() -> Iterator[tuple[MemberChannel, MemberChannel]]:
 def receive(
     sender: MemberChannel, receiver: MemberChannel, count: int
 ) -> list[tuple[Message, list[int]]]:
-    """Take so many messages."""
+    """Take that many messages."""
     found: list[tuple[Message, list[int]]] = []
     while len(found) < count and not receiver.ended:
         sender.flush()
