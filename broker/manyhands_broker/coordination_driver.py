@@ -43,6 +43,8 @@ class CoordinationDriver:
         self._log = record_log
         self._breakdowns = breakdowns
         self._made: Coordinator | None = None
+        #: Whether there is a core; if not, neither `due` nor `finish` has anything to do.
+        self.active = False
         #: The links of host agents: all that comes over them is the coordinator's.
         self.links: Mapping[bytes, object] = {}
         self._effects: list[Effect] = []
@@ -54,6 +56,7 @@ class CoordinationDriver:
         if self._made is None:
             self._made = self._make()
             self.links = self._made.state.agent_of
+            self.active = True
         return self._made
 
     def restore(self, now: float) -> None:
@@ -73,11 +76,9 @@ class CoordinationDriver:
 
     def due(self, now: float) -> float:
         """Return when `finish` has something to do though nothing happens."""
-        if self._made is None:
-            return math.inf
         if self._log.working or self._touched:
             return now
-        wake_at = self._made.wake_at
+        wake_at = self.coordinator.wake_at
         return math.inf if wake_at is None else wake_at
 
     def take(self, event: Event, now: float) -> None:
@@ -108,8 +109,6 @@ class CoordinationDriver:
             send: sends a message; false if there is no such link.
             forget: drops what waits for a link.
         """
-        if self._made is None:
-            return
         if self._log.working:
             self._log.work()
         if not self._touched and self.due(now) > now:

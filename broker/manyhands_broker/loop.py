@@ -156,7 +156,7 @@ class Loop:
             until = min(until, port.due(now))
         if self._journal.working:
             return 0.0
-        if self._coordination is not None:
+        if self._coordination is not None and self._coordination.active:
             until = min(until, self._coordination.due(now))
         if self._gate.withheld:  # the core is not asked to do anything else until then
             until = min(until, self._gate.due)
@@ -182,7 +182,7 @@ class Loop:
         else:
             take(Drained())
         self._perform()
-        if self._coordination is not None:
+        if self._coordination is not None and self._coordination.active:
             self._coordination.finish(now, self._send, self._forget)
         if self._journal.working:
             self._journal.work()
@@ -191,7 +191,12 @@ class Loop:
 
     def _take(self, event: Event) -> None:
         """Hand the core an event; its effects join those of this turn."""
-        if self._coordination is not None and self._is_coordination(event, self._coordination):
+        coordination = self._coordination
+        if (
+            coordination is not None
+            and type(event) is not Drained
+            and self._is_coordination(event, coordination)
+        ):
             return
         try:
             caused = self._core.handle(event, self._now)
