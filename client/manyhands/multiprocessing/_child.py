@@ -70,6 +70,7 @@ def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
         )
         return 1
     pickled.arrive_at(world.running)
+    Bound.descriptors = []
     for descriptor in descriptors:
         os.close(descriptor)
     program.channel.say(Began(member, os.getpid()))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 #: How long `start` waits once the process runs, unless it ends before. A program that starts one
 #: process after another, and counts on a short one being over, works on one machine.
 HEAD_START = 0.005
-#: A pipe that says where a descriptor is: standard output and error.
-_STREAMS = (1, 2)
 
 
 class _Together(threading.local):
@@ -87,11 +86,11 @@ class Popen:
             packed.payload,
             _preparation.describe_here(),
         ]
-        descriptors = [*_STREAMS, *self._bound]
+        descriptors = [*_program.standard_streams(), *self._bound]
         if len(descriptors) > MAX_DESCRIPTORS:
             raise ProcessNotStarted(
                 f"cannot start {self.name}: it holds {len(self._bound)} open files and sockets, "
-                f"{MAX_DESCRIPTORS - len(_STREAMS)} at most can go along"
+                f"{MAX_DESCRIPTORS - 2} at most can go along"
             )
         program.start(self, self._options(process), packed.carries, bodies, descriptors)
         if _together.started is not None:
@@ -269,5 +268,14 @@ def _describe(fd: int) -> str:
     except OSError:
         return "an open file"
     if what.startswith("socket:"):
-        return "an open socket"
+        return f"an open socket{_name_of(fd)}"
     return "a pipe" if what.startswith("pipe:") else f"the open file {what}"
+
+
+def _name_of(fd: int) -> str:
+    """Return where a socket is bound, in parentheses; empty if it has no such name."""
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        kind = {socket.SOCK_DGRAM: "UDP", socket.SOCK_STREAM: "TCP"}.get(sock.type)
+        name = sock.getsockname()
+        is_ip = sock.family in (socket.AF_INET, socket.AF_INET6)
+    return f" ({kind} {name[0]}:{name[1]})" if is_ip and kind else ""

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,8 +39,18 @@ _WELCOME_SECONDS = 30.0
 _PICKLER = "manyhands_shared.payloads.by_value.script_pickle"
 #: How long a root looks for another agent when its own has died, and how often.
 _RECONNECT_SECONDS, _RETRY_SECONDS = 30.0, 0.2
-#: Standard output and error, which go along to the agent.
-_STREAMS = (1, 2)
+
+
+@cache
+def _null() -> int:
+    return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+
+def standard_streams() -> tuple[int, int]:
+    """Return descriptors of standard output and error; of nothing in place of closed ones."""
+    # Where a process was started without one, its number is that of another file by now.
+    out, err = sys.__stdout__, sys.__stderr__
+    return _null() if out is None else 1, _null() if err is None else 2
 
 
 class Child(Protocol):
@@ -131,7 +142,7 @@ class Program:
             Refused: the broker does not take it, or does not answer.
         """
         self.channel.attend()
-        self.channel.say(self._introduction(), _STREAMS)
+        self.channel.say(self._introduction(), standard_streams())
         if not self._placed.wait(_WELCOME_SECONDS):
             raise Refused("program", "the broker has not answered: is it overloaded?")
         if self._error:
@@ -199,7 +210,7 @@ class Program:
             try:
                 key = identity.member_key(self.secret)
                 stream = self._cluster.connect(self.id, self.member, key)
-                stream.send(self._introduction(), _STREAMS)
+                stream.send(self._introduction(), standard_streams())
             except (ManyhandsError, OSError, TimeoutError) as failed:
                 # The broker may still have the dead one in its books.
                 error = failed
@@ -216,7 +227,7 @@ class Program:
             self._lose(error)
             return
         time.sleep(_RETRY_SECONDS)
-        self.channel.say(self._introduction(), _STREAMS)
+        self.channel.say(self._introduction(), standard_streams())
 
     def _lose(self, reason: str) -> None:
         """The program is over, though this process is not."""

@@ -326,8 +326,9 @@ def test_a_socket_keeps_its_process_here(run: Run) -> None:
     assert code == 0, err
     if len(script.lines) == 1:
         assert script.lines[0].startswith(
-            "cannot start Process-1: it holds an open socket and must run on this host, but no node"
+            "cannot start Process-1: it holds an open socket (UDP 127.0.0.1:"
         )
+        assert ") and must run on this host, but no node of the cluster" in script.lines[0]
         assert script.lines[0].endswith("start one with: manyhands worker --broker ADDRESS")
     else:
         assert script.lines == ["HELLO", "0"]
@@ -409,3 +410,26 @@ def test_large_arguments_and_environments_travel(run: Run) -> None:
     assert code == 0, err
     assert script.lines[0].startswith("3000000 500000 60000 ")
     assert script.lines[1].startswith("0 ")
+
+
+def test_a_root_without_standard_output(run: Run) -> None:
+    script = run("""
+        def work(path):
+            print("into nothing")
+            with open(path, "w") as file:
+                file.write("done")
+
+        if __name__ == "__main__":
+            if sys.argv[-1] != "again":
+                os.close(1)
+                os.execv(sys.executable, [sys.executable, __file__, "again"])
+            path = __file__ + ".out"
+            process = mp.Process(target=work, args=(path,))
+            process.start()
+            process.join()
+            print(open(path).read(), process.exitcode, file=sys.stderr)
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert err == "done 0\n"
+    assert script.lines == []
