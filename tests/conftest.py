@@ -21,6 +21,8 @@ os.environ[RUN_TAG] = uuid.uuid4().hex
 #: Seconds that a test's processes have to end after it.
 _GRACE = float(os.environ.get("MANYHANDS_TEST_GRACE", "10"))
 # Tests decide themselves which cluster and which options they mean.
+# Brokers that tests kill would leave their logs of programs there.
+os.environ.pop("XDG_RUNTIME_DIR", None)
 for _name in [name for name in os.environ if name.startswith("MANYHANDS_")]:
     if not _name.startswith("MANYHANDS_TEST_"):
         del os.environ[_name]

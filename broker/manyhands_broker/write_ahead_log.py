@@ -134,12 +134,12 @@ class WriteAheadLog:
             if self._file < 0:
                 self._open()
             self._append([data for _, _, data in packed])
-        except OSError as error:
+        except (OSError, ConfigError) as error:
             log.error(  # noqa: TRY400 - one line
                 "the log %s cannot be written (%s). Programs of several processes end with this broker "
                 "until it can: make room there, or give another --coordination-dir",
                 self._path,
-                error.strerror or error,
+                getattr(error, "strerror", None) or error,
             )
             self._unwritten = {key: data for key, _, data in packed}
             self._try_again = now + _ROOM_SECONDS
@@ -247,7 +247,7 @@ class WriteAheadLog:
                 self._open()
             items = list(self._unwritten.items())
             self._append([data for _, data in items])
-        except OSError:
+        except (OSError, ConfigError):
             return
         at = self._size - sum(len(data) for _, data in items)
         for key, data in items:

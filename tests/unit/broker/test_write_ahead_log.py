@@ -214,3 +214,17 @@ def test_a_full_disk_stops_nothing_and_what_was_missed_is_written_later(
     assert "can be written again" in caplog.text
     log.close()
     assert read(tmp_path) == {b"a": 2, b"b": "x" * 1_000, b"c": 3, b"d": 4, b"e": 5}
+
+
+def test_a_log_that_another_broker_has_made_meanwhile_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, other = WriteAheadLog(tmp_path, monotonic), WriteAheadLog(tmp_path, monotonic)
+    other.write([record(b"a", 1)], 0)
+    ours.write([record(b"b", 2)], 0)
+    assert "another broker's" in caplog.text
+    other.write([record(b"a", None)], 0)
+    other.close()
+    ours.write([record(b"c", 3)], 2)
+    ours.close()
+    assert read(tmp_path) == {b"b": 2, b"c": 3}
