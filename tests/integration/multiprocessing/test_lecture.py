@@ -12,7 +12,7 @@ from harness.cluster.programs import TwoHosts, finished, start_root
 
 __all__ = ["bench"]
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "lecture"
+EXAMPLES = Path(__file__).parents[3] / "examples" / "lecture"
 PROGRAMS = sorted(EXAMPLES.glob("*.py"))
 _NUMBER = r"\d+(\.\d+)?"
 
