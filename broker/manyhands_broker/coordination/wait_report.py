@@ -13,6 +13,8 @@ from manyhands_broker.coordination.sync_objects import SyncObjects
 PAGE_MEMBERS = 1_000
 #: Hexadecimal digits of an id that are enough to name it.
 _LEAST_DIGITS = 4
+#: Members that one question looks at: a tenth of a second of the broker's.
+_MOST_LOOKED_AT = 200_000
 
 
 class WaitReport:
@@ -57,22 +59,27 @@ class WaitReport:
                 f"no program or process {wanted[:64]!r} here; `manyhands ps` lists them"
             )
         said: list[str] = []
-        for member in members[:PAGE_MEMBERS]:
+        for member in members:
             waits = self._objects.waits(member, self._state.now)
             said += [f"{self._title(member)} {_sentence(one)}" for one in waits]
         return said or [f"{self._title(member)} waits for nothing" for member in members[:1]]
 
     def _find(self, wanted: str, account: str, everything: bool) -> list[Member]:
-        digits = wanted.lower()
-        for program in self._state.programs.values():
+        """Return the member, or all of the program, that is called so; the newest programs first."""
+        state, digits = self._state, wanted.lower()
+        by_id = len(digits) >= _LEAST_DIGITS
+        looked = 0
+        for program in reversed(state.programs.values()):
             if not everything and program.account != account:
                 continue
-            if len(digits) >= _LEAST_DIGITS and program.id.hex().startswith(digits):
-                return list(program.members.values())
+            if by_id and program.id.hex().startswith(digits):
+                return list(islice(program.members.values(), PAGE_MEMBERS))
             for member in program.members.values():
-                by_id = len(digits) >= _LEAST_DIGITS and member.id.hex().startswith(digits)
-                if by_id or member.name == wanted:
+                if (by_id and member.id.hex().startswith(digits)) or member.name == wanted:
                     return [member]
+            looked += len(program.members)
+            if looked > _MOST_LOOKED_AT:
+                raise LookupError(f"there are too many processes to find {wanted[:64]!r} among")
         return []
 
     def _describe(self, member: Member) -> dict[str, Any]:
