@@ -38,6 +38,8 @@ class Member:
         self._number = 0
         self._settled = 0
         self._waiting: dict[int, Callable[[c.Response | None], None]] = {}
+        #: Requests without an answer.
+        self._asked: dict[int, c.Request] = {}
         self._later: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
@@ -95,9 +97,10 @@ class Member:
         self._number += 1
         number = self._number
         self._waiting[number] = then
-        self._relay(
-            c.Request(self.id, number, self._settled, key, operation, False, arguments, []),
+        self._asked[number] = c.Request(
+            self.id, number, self._settled, key, operation, False, arguments, []
         )
+        self._relay(self._asked[number])
         if timeout is not None:
             self.step(timeout, lambda: self._give_up(number, key))
 
@@ -119,6 +122,7 @@ class Member:
 
     def _give_up(self, number: int, key: bytes) -> None:
         then = self._waiting.pop(number, None)
+        self._asked.pop(number, None)
         if then is not None:
             self._world.tell(self, "gives up {}", number)
             self._relay(c.Withdraw(self.id, number, key))
@@ -132,6 +136,7 @@ class Member:
         if isinstance(message, c.Response):
             self._settled = message.number
             then = self._waiting.pop(message.number, None)
+            self._asked.pop(message.number, None)
             if then is not None:
                 if message.bodies:
                     self._relay(c.ItemsTaken(self.id, [message.number]))
@@ -247,12 +252,14 @@ class Root(Member):
         self.agent = agent
         info = {"goes_on": self._began}
         agent.accept(self, c.Program(self.program, self.id, self._host.name, MEMBER_KEY, info))
+        # What the agent before did not answer is asked again, before anything new.
+        for request in list(self._asked.values()):
+            self._relay(request)
 
     def lost_agent(self) -> None:
         """Its agent died; it lives on and looks for the next."""
         if self._host.up:
             self.agent, self._registered = None, False
-            self._waiting.clear()
             self._world.after(0.3, self._attach)
 
     def _take(self, message: m.Message) -> None:
