@@ -22,8 +22,6 @@ from manyhands_broker.coordination.sync_records import (
     waiter_record,
 )
 from manyhands_shared.coordination.kinds import Outcome
-from manyhands_shared.coordination.rules.barrier import BarrierRules
-from manyhands_shared.coordination.rules.lock import LockRules
 from manyhands_shared.coordination.rules.model import Answer, Answers, Op
 from manyhands_shared.coordination.rules.queue import QueueRules
 from manyhands_shared.protocol.messages.coordination import Response
@@ -64,7 +62,7 @@ class ObjectTable:
         """Add an object, with all who wait and what is held in it."""
         self.objects[shared.key] = shared
         self.of_program.setdefault(shared.program, {})[shared.key] = shared
-        self._state.used_bytes += OBJECT_BYTES + _held_bytes(shared)
+        self._state.used_bytes += OBJECT_BYTES + shared.rules.held_bytes
         self._own(shared, None)
         self._changed[shared.key] = None
         for op in shared.rules.waiting():
@@ -82,12 +80,13 @@ class ObjectTable:
     ) -> None:
         """Change an object by a step of its rules. `untold` does not want its answer."""
         rules = shared.rules
-        owner, held = _owner(shared), _held_bytes(shared)
+        owner, held = rules.owner, rules.held_bytes
         answers = step(*arguments)
         if rules.changes:
             self._changed[shared.key] = None
-            self._own(shared, owner)
-            self._state.used_bytes += _held_bytes(shared) - held
+            if rules.owner != owner:
+                self._own(shared, owner)
+            self._state.used_bytes += rules.held_bytes - held
         for answer in answers:
             member = self._state.members.get(answer.op[0])
             if answer.op == untold or member is None or not member.living:
@@ -141,8 +140,8 @@ class ObjectTable:
         if not of_program:
             del self.of_program[shared.program]
         self._changed.pop(shared.key, None)
-        state.used_bytes -= OBJECT_BYTES + _held_bytes(shared)
-        self._disown(_owner(shared), shared.key)
+        state.used_bytes -= OBJECT_BYTES + shared.rules.held_bytes
+        self._disown(shared.rules.owner, shared.key)
         waiting = rules.waiting()
         state.write(RecordKind.OBJECT, shared.key, None)
         for op in {**waiting, **rules.changes.waiters}:
@@ -192,7 +191,7 @@ class ObjectTable:
 
     def _own(self, shared: SharedObject, before: bytes | None) -> None:
         """Note who holds an object now, after `before`."""
-        owner = _owner(shared)
+        owner = shared.rules.owner
         if owner == before:
             return
         self._disown(before, shared.key)
@@ -228,12 +227,12 @@ class ObjectTable:
             shared.rules.validate()
             assert self.of_program[shared.program][key] is shared, "an object is of no program"
             assert shared.program in self._state.programs, "an object outlives its program"
-            used += OBJECT_BYTES + _held_bytes(shared)
+            used += OBJECT_BYTES + shared.rules.held_bytes
             for member_id, number in shared.rules.waiting():
                 assert members[member_id].living, "the dead wait"
                 assert members[member_id].waiting.get(number) == key, "a wait is in no index"
                 assert number not in members[member_id].answers, "what was answered waits"
-            owner = _owner(shared)
+            owner = shared.rules.owner
             if owner in members and members[owner].living:
                 assert key in self.owned[owner], "what a member holds is in no index"
         assert used == self._state.used_bytes, "the bytes of objects are wrong"
@@ -245,17 +244,3 @@ class ObjectTable:
         for member in members.values():
             for number, key in member.waiting.items():
                 assert self.objects[key].rules.find((member.id, number)), "a wait ended untold"
-
-
-def _owner(shared: SharedObject) -> bytes | None:
-    """Return the member that holds a lock or leads a barrier."""
-    rules = shared.rules
-    if isinstance(rules, LockRules):
-        return rules.holder[0] if rules.holder is not None else None
-    if isinstance(rules, BarrierRules):
-        return rules.leader[0] if rules.leader is not None else None
-    return None
-
-
-def _held_bytes(shared: SharedObject) -> int:
-    return shared.rules.held_bytes if isinstance(shared.rules, QueueRules) else 0

@@ -38,6 +38,12 @@ from manyhands_shared.protocol.messages.coordination import ItemsTaken, Request,
 
 _KNOWN = frozenset(map(int, Operation))
 
+#: What each kind can be asked, by number: an enumeration takes its time to find a member.
+_OPERATIONS = {
+    kind: {int(operation): operation for operation in operations}
+    for kind, operations in OPERATIONS.items()
+}
+
 
 class SyncObjects:
     """What requests do. It answers by `state.respond`, and waits by `state.timers`."""
@@ -266,7 +272,7 @@ class SyncObjects:
 
 def _operation(shared: SharedObject, message: Request) -> Operation | None:
     """Return what is asked, or `None` if the object's kind has no such operation with such arguments."""
-    if message.operation not in OPERATIONS[shared.rules.kind]:
+    operation = _OPERATIONS[shared.rules.kind].get(message.operation)
+    if operation is None or not are_arguments(operation, message.arguments):
         return None
-    operation = Operation(message.operation)
-    return operation if are_arguments(operation, message.arguments) else None
+    return operation

@@ -56,6 +56,11 @@ class BarrierRules(SyncObject):
         self.arrived: dict[Op, Waiter] = {}
         self.early: dict[Op, Waiter] = {}
 
+    @property
+    def owner(self) -> bytes | None:
+        """The member that leads it."""
+        return None if self.leader is None else self.leader[0]
+
     def request(self, asked: Asked, now: float) -> Answers:
         """Do an operation; without an answer of its own, the request waits."""
         op, operation, arguments = asked.op, asked.operation, asked.arguments

@@ -62,6 +62,11 @@ class LockRules(SyncObject):
         """How often it was taken from a dead holder, times two."""
         return self._epoch
 
+    @property
+    def owner(self) -> bytes | None:
+        """The member that holds it."""
+        return None if self.holder is None else self.holder[0]
+
     def request(self, asked: Asked, now: float) -> Answers:
         """Do an operation; without an answer of its own, the request waits."""
         op, operation, arguments = asked.op, asked.operation, asked.arguments

@@ -84,6 +84,8 @@ class SyncObject(ABC):
     """
 
     kind: ClassVar[Kind]
+    #: Bytes of the items in it.
+    held_bytes: int = 0
     __slots__ = ("changes", "next_order")
 
     def __init__(self) -> None:
@@ -138,6 +140,11 @@ class SyncObject(ABC):
     def epoch(self) -> int:
         """How often it was taken from a dead holder, times two; a lock's fence."""
         return 0
+
+    @property
+    def owner(self) -> bytes | None:
+        """The member that holds a lock, or leads a barrier: its death is told to the rules."""
+        return None
 
     def wait(
         self, op: Op, operation: Operation, seconds: float | None, now: float, *detail: Any
