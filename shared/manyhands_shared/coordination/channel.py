@@ -61,6 +61,8 @@ class MemberChannel:
         self._descriptors: deque[int] = deque()
         #: Whether the other end is gone, or has sent what is no message.
         self.ended = False
+        #: Whether the last look at the socket found nothing.
+        self.dry = False
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -123,11 +125,13 @@ class MemberChannel:
 
         `ended` says whether they were the last.
         """
+        self.dry = False
         try:
             data, ancillary, flags, _ = self._socket.recvmsg(
                 _CHUNK_BYTES, _ROOM, socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
+            self.dry = True
             return []
         except OSError as error:
             if is_from_handler(error):

@@ -262,3 +262,44 @@ def test_members_go_on_if_their_agent_wakes_up_in_time(hosts: Hosts) -> None:
         time.sleep(0.3)
     assert running.codes() == "0 0 0 0"
     assert running.script.finish() == (0, "")
+
+
+@pytest.mark.parametrize("host", ["", "a"])
+def test_programs_leave_nothing_in_agents_and_broker(hosts: Hosts, host: str) -> None:
+    text = """
+        import socket
+
+        def work(number, lock):
+            with lock:
+                print(number, file=sys.stderr if number % 2 else sys.stdout)
+            if number == 5:
+                os.kill(os.getpid(), 9)
+
+        if __name__ == "__main__":
+            lock = mp.Lock()
+            processes = [mp.Process(target=work, args=(n, lock)) for n in range(12)]
+            mp.start_all(processes)
+            for process in processes:
+                process.join()
+            print("CODES", sum(p.exitcode for p in processes))
+    """
+
+    def run() -> None:
+        script = Script(hosts.folder, text, address=hosts.broker.address, host=host)
+        assert script.until("CODES") == "-9"
+        assert script.finish()[0] == 0
+
+    def descriptors() -> dict[int, int]:
+        nodes = [psutil.Process(node.pid) for node in hosts.nodes.values()]
+        broker = psutil.Process(hosts.broker.pid)
+        processes = [broker, *nodes, *(one for n in nodes for one in n.children(recursive=True))]
+        return {process.pid: process.num_fds() for process in processes}
+
+    run()
+    with Client(hosts.broker.address) as client:
+        eventually(lambda: not client.query("ps"), what="the program is forgotten")
+        before = descriptors()
+        for _ in range(3):
+            run()
+        eventually(lambda: not client.query("ps"), what="the programs are forgotten")
+        eventually(lambda: descriptors() == before, what="descriptors are closed")

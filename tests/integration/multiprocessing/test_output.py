@@ -93,7 +93,7 @@ def test_what_is_printed_comes_before_what_it_causes(run: Run) -> None:
             event.set()
 
         if __name__ == "__main__":
-            for _ in range(20):
+            for _ in range(8):
                 event = mp.Event()
                 processes = [mp.Process(target=f, args=(event,)) for f in (second, first)]
                 mp.start_all(processes)
@@ -104,6 +104,6 @@ def test_what_is_printed_comes_before_what_it_causes(run: Run) -> None:
     """)
     code, err = script.finish()
     assert code == 0, err
-    for at in range(0, 60, 3):
+    for at in range(0, 24, 3):
         assert script.lines[at] == "first", script.lines
         assert sorted(script.lines[at : at + 3]) == ["first", "root", "second"]

@@ -433,3 +433,27 @@ def test_a_root_without_standard_output(run: Run) -> None:
     assert code == 0, err
     assert err == "done 0\n"
     assert script.lines == []
+
+
+def test_what_a_process_does_last_counts(run: Run) -> None:
+    script = run("""
+        def work(lock):
+            lock.acquire()
+            lock.release()
+
+        def put(queue, number):
+            queue.put(number)
+
+        if __name__ == "__main__":
+            lock, queue = mp.Lock(), mp.SimpleQueue()
+            for _ in range(3):
+                mp.start_all([mp.Process(target=work, args=(lock,)) for _ in range(6)])
+                mp.start_all([mp.Process(target=put, args=(queue, n)) for n in range(6)])
+                for process in mp.active_children():
+                    process.join()
+                print(lock.acquire(timeout=10), sorted(queue.get() for _ in range(6)))
+                lock.release()
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["True [0, 1, 2, 3, 4, 5]"] * 3

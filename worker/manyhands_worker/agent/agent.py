@@ -76,6 +76,8 @@ class HostAgent:
         self._watched: frozenset[int] = frozenset()
         self._polls_out = False
         self._connections: dict[int, _Connection] = {}
+        #: Of members that were forked here.
+        self._channels: dict[bytes, int] = {}
         #: Numbers of accepted connections; the core numbers those of members that it has forked.
         self._accepted = -1
         self._members = members
@@ -85,7 +87,7 @@ class HostAgent:
         self._listener = listener
         self._selector.register(listener, selectors.EVENT_READ, lambda _: self._accept())
         if members is not None:
-            members.attach(self._selector, self._tell)
+            members.attach(self._selector, self._tell_of_member)
         if config.lifeline is not None:
             self._selector.register(config.lifeline, selectors.EVENT_READ, self._read_lifeline)
         self._near, self._far = socket.socketpair()
@@ -185,6 +187,8 @@ class HostAgent:
 
     def _open(self, number: int, channel: MemberChannel, member: bytes | None) -> None:
         connection = self._connections[number] = _Connection(channel, member)
+        if member is not None:
+            self._channels[member] = number
         self._selector.register(
             channel, connection.events, partial(self._ready, number, connection)
         )
@@ -229,6 +233,8 @@ class HostAgent:
     def _drop(self, number: int) -> None:
         connection = self._connections.pop(number, None)
         if connection is not None:
+            if connection.member is not None:
+                del self._channels[connection.member]
             if connection.events:
                 self._selector.unregister(connection.channel)
             connection.channel.close()
@@ -236,10 +242,11 @@ class HostAgent:
     def _hush(self, name: bytes, *, on: bool) -> None:
         if self._members is not None:
             self._members.hush(name, on=on)
-        for number, connection in self._connections.items():
-            if connection.member == name:
-                connection.hushed = on
-                self._poll(number, connection)
+        number = self._channels.get(name)
+        if number is not None:
+            connection = self._connections[number]
+            connection.hushed = on
+            self._poll(number, connection)
 
     # Members
 
@@ -258,6 +265,16 @@ class HostAgent:
                 self._hush(effect.member, on=True)
             case effects.Listen():
                 self._hush(effect.member, on=False)
+
+    def _tell_of_member(self, event: events.Event) -> None:
+        if type(event) is events.Reaped:
+            # What it said last is still in its channel, and counts.
+            number = self._channels.get(event.member)
+            while number is not None and (connection := self._connections.get(number)) is not None:
+                self._read(number, connection)
+                if connection.channel.dry:
+                    break
+        self._tell(event)
 
     def _fork(self, effect: effects.Fork) -> None:
         try:
