@@ -91,6 +91,8 @@ class Loop:
         self._effects: list[Effect] = []
         self._now = 0.0
         self._stopping = False
+        #: Since when the ports read nothing, as the journal has no room; 0 is not.
+        self._paused_at = 0.0
         self._next_checks = 0.0
         self._checks: list[Check] = []
 
@@ -156,7 +158,7 @@ class Loop:
             until = min(until, port.due(now))
         if self._journal.working:
             return 0.0
-        if self._coordination is not None and self._coordination.active:
+        if self._coordination is not None and self._coordination.active and not self._paused_at:
             until = min(until, self._coordination.due(now))
         if self._gate.withheld:  # the core is not asked to do anything else until then
             until = min(until, self._gate.due)
@@ -182,7 +184,7 @@ class Loop:
         else:
             take(Drained())
         self._perform()
-        if self._coordination is not None and self._coordination.active:
+        if self._coordination is not None and self._coordination.active and not self._paused_at:
             self._coordination.finish(now, self._send, self._forget)
         if self._journal.working:
             self._journal.work()
@@ -267,6 +269,12 @@ class Loop:
     def _pause(self, on: bool) -> None:
         for port in self._ports:
             port.pause(on=on)
+        if on:
+            self._paused_at = self._now
+        elif self._coordination is not None:
+            # Nothing was heard of host agents meanwhile, and none of them is to blame.
+            self._coordination.take(Stalled(self._now - self._paused_at), self._now)
+            self._paused_at = 0.0
 
     def _stalled(self, seconds: float, now: float) -> None:
         # A node inside starts processes, which may take a while where much else is going on.
