@@ -26,13 +26,15 @@ from manyhands_shared.coordination.kinds import Operation
 from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Message
-from manyhands_shared.protocol.messages.coordination import Request, Response, Withdraw
+from manyhands_shared.protocol.messages.coordination import ItemsTaken, Request, Response, Withdraw
 
 #: How long the caller waits for the keeper's word beyond the end of a wait that the keeper decides.
 KEEPER_SECONDS = 5.0
 #: Longer waits than the system takes in one go.
 _LONGEST_SECONDS = threading.TIMEOUT_MAX / 4
 _FLUSH_SECONDS = 5.0
+#: After so long without a request the keeper is told which items of queues have come.
+_CONFIRM_SECONDS = 0.005
 
 #: Quiet messages that are kept for the case that the agent dies, before the keeper is asked whether it
 #: has them.
@@ -87,6 +89,9 @@ class Channel:
         self._last = 0
         #: The request whose response came last.
         self._settled = 0
+        #: Requests whose responses brought items of queues, until the keeper is told so, and when it is.
+        self._taken: list[int] = []
+        self._confirm_at = math.inf
         self._tickets = count(1)
         self._waits: dict[int, _Wait] = {}
         #: Quiet messages since the last response, each with the number of the last request before.
@@ -148,7 +153,10 @@ class Channel:
         if wait.response is None:
             if self._over:
                 raise SharedStateLost(self._over)
-            self._withdraw(number, key)
+            with self._lock:
+                # It may have come just now: what is withdrawn must not be taken as well.
+                if wait.response is None:
+                    self._drop(number, key)
         return wait.response
 
     def tell(
@@ -245,6 +253,8 @@ class Channel:
         self, operation: int, key: bytes, quiet: bool, arguments: Any, bodies: Sequence[Payload]
     ) -> Request:
         self._last += 1
+        # What `settled` says is receipt enough for the items that came so far.
+        self._taken.clear()
         return Request(
             self._member,
             self._last,
@@ -300,6 +310,7 @@ class Channel:
             poll.register(stream, select.POLLIN | (select.POLLOUT if stream.congested else 0))
             ready = dict(poll.poll(self._timeout()))
             self._owner.tick()
+            self._confirm()
             if self._woken in ready:
                 with contextlib.suppress(OSError):
                     os.read(self._woken, 4096)
@@ -314,8 +325,8 @@ class Channel:
                     self._go_on()
 
     def _timeout(self) -> int | None:
-        deadline = self._owner.deadline()
-        if deadline is None:
+        deadline = min(self._owner.deadline() or math.inf, self._confirm_at)
+        if deadline == math.inf:
             return None
         return max(0, math.ceil((deadline - time.monotonic()) * 1000))
 
@@ -324,14 +335,29 @@ class Channel:
             self._owner.receive(message, descriptors)
             return
         with self._lock:
-            self._settled = message.number
             wait = self._waits.pop(message.number, None)
             # Everything that was said before the request has arrived with it.
             while self._quiet and self._quiet[0][0] < message.number:
                 self._quiet.popleft()
-        if wait is not None:
+            if wait is None:
+                return
+            self._settled = message.number
             wait.response = message
-            wait.lock.release()
+            if message.bodies:
+                self._taken.append(message.number)
+                self._confirm_at = min(self._confirm_at, time.monotonic() + _CONFIRM_SECONDS)
+        wait.lock.release()
+
+    def _confirm(self) -> None:
+        """Tell the keeper which items have come, if this process has asked nothing since."""
+        if time.monotonic() < self._confirm_at:
+            return
+        with self._lock:
+            self._confirm_at = math.inf
+            if self._taken:
+                taken, self._taken = self._taken, []
+                with contextlib.suppress(SharedStateLost):
+                    self._say_quietly(ItemsTaken(self._member, taken))
 
     def _go_on(self) -> None:
         """The agent is gone: go on with another, or end."""

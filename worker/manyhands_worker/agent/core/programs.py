@@ -56,6 +56,7 @@ class Programs:
             c.Withdraw: self._withdraw,
             c.Began: self._says_began,
             c.Signal: self._pass_on,
+            c.ItemsTaken: self._take_items,
             c.OutputTaken: self._take_output,
             c.ExitAcknowledged: self._take_exit,
             m.Bye: self._bye,
@@ -187,6 +188,11 @@ class Programs:
 
     def _withdraw(self, member: Member, message: c.Withdraw) -> None:
         self._tables.repeats.answered(member.id, message.number)
+        self._tables.receipts.forget(member.id, [message.number])
+        self._pass_on(member, message)
+
+    def _take_items(self, member: Member, message: c.ItemsTaken) -> None:
+        self._tables.receipts.forget(member.id, message.numbers)
         self._pass_on(member, message)
 
     def _pass_on(self, _: Member, message: m.Message) -> None:
@@ -356,7 +362,4 @@ class Programs:
 
     def _respond(self, message: c.Response) -> None:
         if self._tables.repeats.answered(message.member, message.number):
-            member = self._tables.members.get(message.member)
-            self._tables.tell(member, message)
-            if message.bodies and member is not None and member.channel is not None:
-                self._tables.receipts.note(member.id, message.number, self._tables.now)
+            self._tables.tell(self._tables.members.get(message.member), message)

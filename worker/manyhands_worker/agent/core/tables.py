@@ -66,7 +66,6 @@ class Tables:
         """When `tick` has something to do."""
         times = [one.kill_at for one in self.programs.values()]
         times += [next(iter(one.values()), None) for one in (self._lingering, self._remembered)]
-        times.append(self.receipts.deadline)
         return min((at for at in times if at is not None), default=None)
 
     def states(self) -> list[MemberState]:
@@ -115,6 +114,8 @@ class Tables:
             program.held.append((member.id, message))
         else:
             self._out.append(effects.Tell(member.channel, message))
+            if type(message) is c.Response and message.bodies:
+                self.receipts.note(member.id, message.number)
 
     def show(self, program: HostProgram, message: c.ProcessOutput) -> None:
         """Have the root show what a member has printed elsewhere."""
@@ -154,7 +155,8 @@ class Tables:
         self.hosted.discard(member.id)
         self.repeats.forget(member.id)
         if (receipt := self.receipts.take(member.id)) is not None:
-            self.confirm(receipt)
+            self.repeats.tell(receipt)
+            self._send(receipt)
         self._send(member.ended)
         self.orphan_children(member.id)
         for name in list(member.started):
@@ -265,15 +267,8 @@ class Tables:
         if descriptors:
             self._out.append(effects.CloseDescriptors(descriptors))
 
-    def confirm(self, receipt: c.ItemsTaken) -> None:
-        """Tell the broker which items a member has."""
-        self.repeats.tell(receipt)
-        self._send(receipt)
-
     def tick(self) -> None:
         """Kill what has not ended in time, and forget what is old."""
-        for receipt in self.receipts.due(self.now):
-            self.confirm(receipt)
         for program in self.programs.values():
             if program.kill_at is not None and self.now >= program.kill_at:
                 program.kill_at = None
