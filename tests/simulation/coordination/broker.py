@@ -160,7 +160,12 @@ class Broker:
         def turn() -> None:
             if self._next_turn == when:
                 self._next_turn = None
-            if self.alive and self.life == life and self._world.now >= self._stopped_until:
+            if not self.alive or self.life != life:
+                return
+            if self._world.now < self._stopped_until:
+                # It was stopped since, and goes on then.
+                self.wake(0.0)
+            else:
                 self._turn()
 
         self._world.at(when, turn)
