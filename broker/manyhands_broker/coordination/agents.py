@@ -19,6 +19,7 @@ from manyhands_broker.coordination.model import Agent, Member, Phase
 from manyhands_broker.coordination.placing import Nodes
 from manyhands_broker.coordination.programs import Programs
 from manyhands_broker.coordination.state import CoordinationState
+from manyhands_broker.coordination.streams import Streams
 from manyhands_broker.core.model.identity import Identity
 from manyhands_shared.coordination.identity import NO_ID
 from manyhands_shared.protocol.messages import PROTOCOL_VERSION, Ping, Refused, Renew
@@ -37,12 +38,18 @@ class Agents:
     """Agents: hello, lease, and end."""
 
     def __init__(
-        self, state: CoordinationState, nodes: Nodes, programs: Programs, lifecycle: Lifecycle
+        self,
+        state: CoordinationState,
+        nodes: Nodes,
+        programs: Programs,
+        lifecycle: Lifecycle,
+        streams: Streams,
     ) -> None:
         self._state = state
         self._nodes = nodes
         self._programs = programs
         self._lifecycle = lifecycle
+        self._streams = streams
         #: Hellos for a host that has an agent, until that one has proved dead or alive.
         self._rivals: dict[str, _Rival] = {}
         lifecycle.agent_gone = self._drop
@@ -89,6 +96,7 @@ class Agents:
         state.send(peer, welcome)
         for member in list(agent.members):
             self._lifecycle.catch_up(agent, member)
+        self._streams.catch_up(agent)
 
     def add(self, agent: Agent) -> None:
         """Take in an agent, new or from the log."""
@@ -202,7 +210,7 @@ class Agents:
         state.forget(agent.peer)
         agent.peer = None
         self._roots_lost(agent, now)
-        if not agent.members:
+        if not agent.members and not agent.streams:
             # Nothing is lost with it.
             self._drop(agent)
 
@@ -312,6 +320,7 @@ class Agents:
         if state.agents.pop(agent.id, None) is None:
             return
         state.agents_by_key[agent.who.key] -= 1
+        self._streams.lost(agent)
         if state.hosting.get(agent.host) is agent:
             del state.hosting[agent.host]
         self._admit_rival(agent.host)

@@ -40,6 +40,7 @@ from manyhands_broker.coordination.placing import Nodes, Placing
 from manyhands_broker.coordination.programs import Programs
 from manyhands_broker.coordination.records import Record, RecordKind
 from manyhands_broker.coordination.state import CoordinationState
+from manyhands_broker.coordination.streams import Streams
 from manyhands_broker.coordination.sync_objects import SyncObjects
 from manyhands_broker.coordination.wait_report import WaitReport
 from manyhands_broker.core.events import Drained, Event, KeysChanged, LinkClosed, Received, Stalled
@@ -54,13 +55,18 @@ from manyhands_shared.protocol.messages.coordination import (
     Began,
     Ended,
     ExitAcknowledged,
+    Flow,
+    Grant,
     ItemsTaken,
     MemberHello,
+    Open,
+    Opened,
     OutputTaken,
     ProcessOutput,
     Program,
     Request,
     Response,
+    Shut,
     Signal,
     Start,
     Withdraw,
@@ -94,10 +100,11 @@ class Coordinator:
         self.objects = SyncObjects(state)
         self._nodes = nodes
         self._placing = Placing(nodes, limits.host_processes)
+        streams = Streams(state)
         lifecycle = self._lifecycle = Lifecycle(state, self._placing, self.objects)
         self._programs = Programs(state, lifecycle)
         self._members = Members(state, self._placing, lifecycle)
-        self._agents = Agents(state, nodes, self._programs, lifecycle)
+        self._agents = Agents(state, nodes, self._programs, lifecycle, streams)
         self.report = WaitReport(state, self.objects)
         members = self._members
         self._receivers: dict[type, Callable[[Agent, Any, float], None]] = {
@@ -113,6 +120,11 @@ class Coordinator:
             Signal: lambda agent, message, _: members.signal(agent, message),
             ProcessOutput: lambda agent, message, _: members.output(agent, message),
             OutputTaken: lambda agent, message, _: members.output_taken(agent, message),
+            Open: lambda agent, message, _: streams.open(agent, message),
+            Opened: lambda agent, message, _: streams.opened(agent, message),
+            Flow: lambda agent, message, _: streams.flow(agent, message),
+            Grant: lambda agent, message, _: streams.grant(agent, message),
+            Shut: lambda agent, message, _: streams.shut(agent, message),
             Renew: lambda agent, message, _: self._agents.renew(agent, message),
             Pong: lambda agent, _message, _: self._agents.alive(agent),
             Bye: lambda agent, message, _: self._agents.left(agent, message.reason),

@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import Any
 
 from manyhands_broker.core.model.identity import ANYBODY, Identity
-from manyhands_shared.protocol.messages.coordination import Response, Start
+from manyhands_shared.protocol.messages.coordination import Open, Response, Start
 
 #: The parent of a root, and of a pool's child.
 NO_PARENT = bytes(16)
@@ -32,6 +32,7 @@ class Agent:
     __slots__ = (
         "address",
         "capacity",
+        "claims",
         "expired",
         "host",
         "id",
@@ -41,6 +42,7 @@ class Agent:
         "node",
         "peer",
         "programs",
+        "streams",
         "told",
         "who",
     )
@@ -62,6 +64,9 @@ class Agent:
         #: Members that are placed there, roots too, until they have ended; and how many of each program.
         self.members: dict[Member, None] = {}
         self.programs: Counter[Program] = Counter()
+        #: Streams with an end there; and claims of ends that it has not answered, by stream.
+        self.streams: set[bytes] = set()
+        self.claims: dict[bytes, Open] = {}
         #: Programs whose member key it has been sent over this link.
         self.told: set[bytes] = set()
 

@@ -104,11 +104,12 @@ class Placing:
         """Return the id of the host on which to start a process, or why there is none.
 
         Args:
-            options: of the start: `near`, `bound`, `node`, `needs`.
+            options: of the start: `near`, `bound`, `node`, `beside`, `needs`.
         """
         self._refresh()
         needs = frozenset(str(label) for label in options.get("needs", ()))
         near, named = options.get("near", ""), options.get("node", "")
+        beside = self._hosts.get(str(options.get("beside", "")))
         if near:
             return self._certain(str(near), needs, _bound(options))
         if named:
@@ -116,6 +117,8 @@ class Placing:
             if not host_id:
                 return "", f"no node or host of the cluster is called {named!s:.80}"
             return self._certain(host_id, needs, f"it is to run on {named!s:.80}")
+        if beside and beside.takes and beside.node is not None and beside.node.meets(needs):
+            return beside.id, ""
         host = self._least(needs)
         if host is None:
             return "", self._why_none(needs)

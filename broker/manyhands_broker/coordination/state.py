@@ -39,6 +39,8 @@ class CoordinationState:
         self.agents_by_key: Counter[str] = Counter()
         #: Members that are placed on a host whose agent has not come yet.
         self.awaiting: dict[str, dict[Member, None]] = {}
+        #: Which two agents each stream joins.
+        self.streams: dict[bytes, tuple[Agent, Agent]] = {}
         #: Bytes that count against `Limits.coordination_bytes`.
         self.used_bytes = 0
         #: The same of what members are started with that have not begun.

@@ -95,4 +95,7 @@ def _agent(state: CoordinationState, agent: Agent) -> None:
         assert state.agent_of.get(agent.peer) is agent, f"{name} has a link that is not its own"
         assert not agent.expired, f"{name} has a link and no lease"
     else:
-        assert agent.members, f"{name} has neither link nor members"
+        kept = agent.members or agent.streams
+        assert kept, f"{name} has neither link nor members nor streams"
+    for stream in agent.streams:
+        assert agent in state.streams[stream], f"{name} has a stream that joins others"

@@ -26,7 +26,13 @@ from manyhands_shared.coordination.kinds import Operation
 from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Message
-from manyhands_shared.protocol.messages.coordination import ItemsTaken, Request, Response, Withdraw
+from manyhands_shared.protocol.messages.coordination import (
+    ItemsTaken,
+    Opened,
+    Request,
+    Response,
+    Withdraw,
+)
 
 #: How long the caller waits for the keeper's word beyond the end of a wait that the keeper decides.
 KEEPER_SECONDS = 5.0
@@ -69,6 +75,18 @@ class _Wait:
         self.lock.acquire()
 
 
+class _Exchange:
+    """Something about a descriptor that waits for the agent's answer."""
+
+    __slots__ = ("answer", "descriptors", "lock")
+
+    def __init__(self) -> None:
+        self.answer: Opened | None = None
+        self.descriptors: list[int] = []
+        self.lock = threading.Lock()
+        self.lock.acquire()
+
+
 class Channel:
     """Requests of any thread of this process, over one socket to the agent.
 
@@ -94,6 +112,7 @@ class Channel:
         self._confirm_at = math.inf
         self._tickets = count(1)
         self._waits: dict[int, _Wait] = {}
+        self._exchanges: dict[bytes, _Exchange] = {}
         #: Quiet messages since the last response, each with the number of the last request before.
         self._quiet: deque[tuple[int, Message]] = deque()
         self._lock = threading.Lock()
@@ -181,6 +200,39 @@ class Channel:
         """
         with self._lock:
             self._say_quietly(message, descriptors)
+
+    def exchange(
+        self, name: bytes, message: Message, descriptors: Sequence[int] = ()
+    ) -> tuple[Opened, list[int]]:
+        """Say something about a descriptor; return the answer, with the descriptors that it brings.
+
+        Args:
+            name: by which the answer is called.
+            message: `Deposit` or `Open`.
+            descriptors: go along, and stay the caller's.
+
+        Raises:
+            SharedStateLost: the agent is gone.
+        """
+        self.attend()
+        exchange = _Exchange()
+        with self._lock:
+            if self._over:
+                raise SharedStateLost(self._over)
+            self._exchanges[name] = exchange
+            self._send(message, descriptors)
+        try:
+            while not exchange.lock.acquire(timeout=_LONGEST_SECONDS):
+                pass
+        except BaseException:
+            with self._lock:
+                late = self._exchanges.pop(name, None)
+            for descriptor in exchange.descriptors if late is None else ():
+                os.close(descriptor)
+            raise
+        if exchange.answer is None:
+            raise SharedStateLost(self._over or "the host agent has ended")
+        return exchange.answer, exchange.descriptors
 
     def acquisition(self) -> int:
         """Return a new ticket: it names one acquisition by this process for ever."""
@@ -331,6 +383,16 @@ class Channel:
         return max(0, math.ceil((deadline - time.monotonic()) * 1000))
 
     def _dispatch(self, message: Message, descriptors: list[int]) -> None:
+        if type(message) is Opened:
+            with self._lock:
+                exchange = self._exchanges.pop(message.stream, None)
+                if exchange is not None:
+                    exchange.answer, exchange.descriptors = message, descriptors
+                    exchange.lock.release()
+                    return
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return
         if type(message) is not Response:
             self._owner.receive(message, descriptors)
             return
@@ -368,6 +430,7 @@ class Channel:
                 self._end("the host agent has ended, and the program with it")
                 return
             self._stream = stream
+            self._end_exchanges()
             asked: list[tuple[int, Message]] = [
                 (number, wait.request) for number, wait in self._waits.items()
             ]
@@ -379,6 +442,13 @@ class Channel:
         for wait in self._waits.values():
             wait.lock.release()
         self._waits.clear()
+        self._end_exchanges()
+
+    def _end_exchanges(self) -> None:
+        """The agent that had the descriptors is gone."""
+        for exchange in self._exchanges.values():
+            exchange.lock.release()
+        self._exchanges.clear()
 
 
 def _left(deadline: float | None) -> float:

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from manyhands_shared.coordination.channel import MemberChannel
 from manyhands_shared.processes import descriptors
+from manyhands_shared.protocol.messages.coordination import Opened
 from manyhands_shared.text import printable
 from manyhands_shared.transport import peer_credentials
 from manyhands_shared.transport.failover import Route
 from manyhands_shared.transport.link.connector import Connector, Lost, Up
+from manyhands_worker.agent import stream_ends
 from manyhands_worker.agent.core import effects, events
 from manyhands_worker.agent.core.agent_core import AgentCore, AgentIdentity
 from manyhands_worker.agent.members import Members
+from manyhands_worker.agent.stream_ends import StreamEnds
 
 if TYPE_CHECKING:
     from manyhands_shared.security.role_key import Credentials
@@ -81,6 +84,7 @@ class HostAgent:
         #: Numbers of accepted connections; the core numbers those of members that it has forked.
         self._accepted = -1
         self._members = members
+        self._streams = StreamEnds(self._selector, self._tell, self._read_output)
         self._code: int | None = None
         descriptors.raise_limit()
         listener.setblocking(False)
@@ -152,7 +156,7 @@ class HostAgent:
             case effects.Tell():
                 connection = self._connections.get(effect.channel)
                 if connection is not None:
-                    connection.channel.send(effect.message)
+                    self._send_to(connection, effect)
                     self._poll(effect.channel, connection)
             case effects.Drop():
                 self._drop(effect.channel)
@@ -167,8 +171,49 @@ class HostAgent:
                 self._code = effect.code
                 if effect.text:
                     print(f"manyhands agent: {printable(effect.text)}", file=sys.stderr)
+            case effects.Connect() | effects.MakeEnd() | effects.Attach():
+                self._open_stream(effect)
+            case (
+                effects.AllowReading()
+                | effects.StopReading()
+                | effects.Write()
+                | effects.EndWriting()
+                | effects.CloseStream()
+            ):
+                self._streams.do(effect)
             case _:
                 self._do_to_member(effect)
+
+    def _send_to(self, connection: _Connection, effect: effects.Tell) -> None:
+        message = effect.message
+        try:
+            connection.channel.send(message, effect.descriptors)
+        except OSError as error:
+            if not isinstance(message, Opened):
+                raise
+            refusal = Opened(message.stream, message.agent, 0, str(error))
+            connection.channel.send(refusal)
+
+    # Streams
+
+    def _open_stream(self, effect: effects.Connect | effects.MakeEnd | effects.Attach) -> None:
+        match effect:
+            case effects.Connect():
+                try:
+                    stream_ends.connect(effect.listener, partial(self._give, effect))
+                except OSError:
+                    self._do(effects.Tell(effect.channel, effect.refusal))
+            case effects.MakeEnd():
+                self._streams.make(effect, partial(self._give, effect))
+            case effects.Attach():
+                self._streams.attach(effect)
+
+    def _give(self, effect: effects.Connect | effects.MakeEnd, descriptor: int) -> None:
+        self._do(effects.Tell(effect.channel, effect.message, [descriptor]))
+
+    def _read_output(self, member: bytes) -> None:
+        if self._members is not None:
+            self._members.read(member)
 
     # Channels
 
@@ -309,6 +354,7 @@ class HostAgent:
     def _close(self) -> None:
         for number in list(self._connections):
             self._drop(number)
+        self._streams.close()
         if self._members is not None:
             self._members.close()
         self._connector.close(flush=True)

@@ -25,6 +25,7 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
 from manyhands_worker.agent.core.programs import Programs
+from manyhands_worker.agent.core.streams import Streams
 from manyhands_worker.agent.core.tables import Tables
 
 #: From the hello on; a link that brings no welcome by then is given up.
@@ -66,7 +67,8 @@ class AgentCore:
         self._phase = Phase.DOWN
         self._out: list[effects.Effect] = []
         self._tables = Tables(self._out, self._send)
-        self._programs = Programs(self._tables, self._out, self._send, identity.host)
+        streams = self._streams = Streams(self._tables, self._out, self._send, identity.agent)
+        self._programs = Programs(self._tables, self._out, self._send, identity.host, streams)
         self._counter = 0
         #: Of renewals that are not answered: when each was sent, and what had been said before it.
         self._renewals: dict[int, tuple[float, int]] = {}
@@ -89,6 +91,10 @@ class AgentCore:
             events.NotForked: programs.not_forked,
             events.Reaped: programs.reaped,
             events.Printed: programs.printed,
+            events.StreamRead: streams.read,
+            events.StreamWrote: streams.wrote,
+            events.StreamBroken: streams.broken,
+            events.StreamFailed: streams.failed,
             events.NoServer: self._no_server,
             events.Leave: self._leave,
             events.Tick: self._tick,
@@ -105,6 +111,7 @@ class AgentCore:
             m.Ping: lambda message: self._send(m.Pong(message.counter)),
             m.Lease: self._lease_extended,
             **programs.receivers,
+            **streams.receivers,
         }
 
     def handle(self, event: events.Event, now: float) -> list[effects.Effect]:
@@ -133,6 +140,7 @@ class AgentCore:
     def deadline(self) -> float | None:
         """When the next `Tick` is due at the latest, if nothing else happens."""
         times = [self._drain_by, self._leave_by, self._tables.deadline]
+        times.append(self._streams.deadline)
         if self._phase is Phase.READY:
             times += [self._renewed_at + self._renew_interval, self._leased_at + self._lease]
         elif self._phase is Phase.GREETING:
@@ -198,6 +206,7 @@ class AgentCore:
         self._renewals.clear()
         self._programs.welcomed(message.keep)
         self._guard()
+        self._streams.welcomed()
 
     def _refused(self, message: m.Refused) -> None:
         about_key = message.code in KEY_CODES
@@ -298,6 +307,7 @@ class AgentCore:
     def _tick(self, _: events.Tick) -> None:
         self._check_link()
         self._tables.tick()
+        self._streams.tick()
         self._check_leaving()
 
     def _check_link(self) -> None:

@@ -19,10 +19,85 @@ class Send:
 
 @record
 class Tell:
-    """Send a message over a channel."""
+    """Send a message over a channel, with descriptors, which stay open."""
 
     channel: int
     message: Message
+    descriptors: Sequence[int] = field(default_factory=tuple)
+
+
+@record
+class Connect:
+    """Make two ends of a connection: one for a channel, with a message, one for what listens.
+
+    If nothing listens any more, the channel gets `refusal`.
+    """
+
+    channel: int
+    message: Message
+    refusal: Message
+    listener: int
+
+
+@record
+class MakeEnd:
+    """Make an end of a stream for a member: it is sent over a channel with a message."""
+
+    stream: bytes
+    way: int
+    member: bytes
+    channel: int
+    message: Message
+
+
+@record
+class Attach:
+    """Take a descriptor as the end of a stream. `way` is what its other owner does with it.
+
+    With `copy` the descriptor stays as it is; of one that listens the stream gets a new connection.
+    """
+
+    stream: bytes
+    descriptor: int
+    way: int
+    copy: bool
+
+
+@record
+class AllowReading:
+    """Read more bytes from the end of a stream."""
+
+    stream: bytes
+    count: int
+
+
+@record
+class StopReading:
+    """Read no more from the end of a stream: what writes to it is told so."""
+
+    stream: bytes
+
+
+@record
+class Write:
+    """Write to the end of a stream."""
+
+    stream: bytes
+    data: bytes
+
+
+@record
+class EndWriting:
+    """When all is written, let what reads find the end of the stream."""
+
+    stream: bytes
+
+
+@record
+class CloseStream:
+    """When all is written, close the end of a stream."""
+
+    stream: bytes
 
 
 @record
@@ -115,4 +190,8 @@ class Stop:
 
 #: What is done to members' processes.
 ToMember = Fork | Kill | Orphan | Hush | Listen | Guard
-Effect = ToMember | Send | Tell | Drop | CloseDescriptors | Reconnect | Log | Stop
+#: What is done to the ends of streams here.
+ToStream = (
+    Connect | MakeEnd | Attach | AllowReading | StopReading | Write | EndWriting | CloseStream
+)
+Effect = ToMember | ToStream | Send | Tell | Drop | CloseDescriptors | Reconnect | Log | Stop

@@ -73,6 +73,37 @@ class Printed:
 
 
 @record
+class StreamRead:
+    """Bytes were read from the end of a stream; none say that there are no more."""
+
+    stream: bytes
+    data: bytes
+
+
+@record
+class StreamWrote:
+    """Bytes were written to the end of a stream."""
+
+    stream: bytes
+    count: int
+
+
+@record
+class StreamBroken:
+    """Nothing reads from the end of a stream any more."""
+
+    stream: bytes
+
+
+@record
+class StreamFailed:
+    """The system gave no descriptor for the end of a stream."""
+
+    stream: bytes
+    reason: str
+
+
+@record
 class NoServer:
     """What forks members has ended, and every member with it."""
 
@@ -102,6 +133,10 @@ Event = (
     | NotForked
     | Reaped
     | Printed
+    | StreamRead
+    | StreamWrote
+    | StreamBroken
+    | StreamFailed
     | NoServer
     | Leave
     | Tick

@@ -19,6 +19,7 @@ from manyhands_worker.agent.core import effects, events
 from manyhands_worker.agent.core.model import NOBODY, Member, PendingStart
 from manyhands_worker.agent.core.output import MAX_BYTES
 from manyhands_worker.agent.core.repeats import STARTED
+from manyhands_worker.agent.core.streams import Streams
 from manyhands_worker.agent.core.tables import Tables
 
 #: Standard output and error.
@@ -33,6 +34,7 @@ class Programs:
         out: effects, in order.
         send: sends to the broker if the link is ready.
         host: this host's id.
+        streams: takes what is about ends of pipes.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Programs:
         out: list[effects.Effect],
         send: Callable[[m.Message], None],
         host: str,
+        streams: Streams,
     ) -> None:
         #: Whether there ever was a root here.
         self.had_root = False
@@ -50,6 +53,7 @@ class Programs:
         self._out = out
         self._send = send
         self._host = host
+        self._streams = streams
         self._channels = count(1)
         self._from_members: dict[type, Callable[[Member, Any], None]] = {
             c.Request: self._ask,
@@ -122,6 +126,8 @@ class Programs:
             self._introduce(event)
         elif type(message) is c.Start:
             self._ask_start(self._tables.members[name], message, event)
+        elif (take := self._streams.from_members.get(type(message))) is not None:
+            take(self._tables.members[name], event, message)
         elif (handler := self._from_members.get(type(message))) is None or event.descriptors:
             self._reject(event)
         else:
@@ -303,6 +309,7 @@ class Programs:
         if message.error:
             self._tables.repeats.answered(message.member, STARTED)
             self._tables.forget_start(message.member)
+            self._streams.deposits.holder_ended(message.member)
         elif message.host != self._host and message.member in self._tables.starts:
             self._tables.discard(self._tables.starts[message.member])
 
@@ -314,6 +321,7 @@ class Programs:
         """A member has ended somewhere: its parent here is told, and so are its children here."""
         name = message.member
         self._tables.repeats.answered(name, STARTED)
+        self._streams.deposits.holder_ended(name)
         if name in self._tables.starts:
             self._tables.discard(self._tables.starts[name])
             self._tables.tell_parent(name, message)

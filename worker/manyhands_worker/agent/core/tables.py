@@ -45,6 +45,9 @@ class Tables:
         self.hosted: set[bytes] = set()
         #: Whether members were stopped, since the lease had run out.
         self.frozen = False
+        #: Called when nothing of a program's output waits to be shown; when its last member here is gone.
+        self.when_shown: Callable[[bytes], None] = _ignore
+        self.when_left: Callable[[bytes], None] = _ignore
         #: Ended members that are kept a while, and ids: when each is forgotten.
         self._lingering: OrderedDict[bytes, float] = OrderedDict()
         self._remembered: OrderedDict[bytes, float] = OrderedDict()
@@ -139,6 +142,7 @@ class Tables:
             held, program.held = program.held, []
             for name, message in held:
                 self.tell(self.members.get(name), message)
+            self.when_shown(program.id)
 
     def tell_parent(self, name: bytes, message: m.Message) -> None:
         """Send a message to the member here that has started another one."""
@@ -197,6 +201,7 @@ class Tables:
         program.output_bytes -= member.output_waits
         if not program.members:
             del self.programs[program.id]
+            self.when_left(program.id)
 
     def orphan_children(self, name: bytes) -> None:
         """Tell the members here whose parent has ended."""
@@ -291,3 +296,7 @@ class Tables:
             assert waits == program.output_bytes, "output is counted wrongly"
         for name, pending in self.starts.items():
             assert name in self.members[pending.parent].started, "a start without its parent"
+
+
+def _ignore(_: bytes) -> None:
+    """Nothing depends on it."""
