@@ -215,7 +215,7 @@ class Lifecycle:
             agent.programs[member.program] -= 1
             if not agent.programs[member.program]:
                 del agent.programs[member.program]
-            if agent.peer is None and not agent.members:
+            if agent.peer is None and not agent.members and (agent.expired or not agent.streams):
                 self.agent_gone(agent)
         elif member.host in state.awaiting:
             waiting = state.awaiting[member.host]

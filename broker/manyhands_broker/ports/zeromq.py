@@ -37,7 +37,9 @@ log = logging.getLogger("manyhands.broker")
 
 #: Between two attempts to send to a peer whose queue is full.
 RETRY_WAIT = 0.005
-_HELLOS = frozenset({ClientHello, WorkerHello})
+#: A host agent's hello by its number: its module is loaded where there are agents.
+_AGENT_HELLO = 66
+_HELLOS = frozenset({ClientHello.NUMBER, WorkerHello.NUMBER, _AGENT_HELLO})
 
 # Plain numbers: arithmetic on pyzmq's enumerations costs as much as sending a small frame.
 _EVENTS, _IN = int(zmq.EVENTS), int(zmq.POLLIN)
@@ -173,8 +175,9 @@ class RouterPort(Port):
             connections.heard(peer)
             if message is None:
                 continue
-            if type(message) in _HELLOS:
-                connections.met(peer, frame, sender, now, node=type(message) is WorkerHello)
+            if message.NUMBER in _HELLOS:
+                node = message.NUMBER != ClientHello.NUMBER
+                connections.met(peer, frame, sender, now, node=node)
             take(Received(peer, message, sender))
 
     def _read(self, peer: bytes) -> Message | None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from manyhands.multiprocessing import reduction as reducer
     from manyhands.multiprocessing._popen import start_all
     from manyhands.multiprocessing._program import init
+    from manyhands.multiprocessing.connection import Pipe
     from manyhands.multiprocessing.context import (
         allow_connection_pickling,
         cpu_count,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         set_forkserver_preload,
         set_start_method,
     )
+    from manyhands.multiprocessing.managers import Manager
     from manyhands.multiprocessing.process import (
         Process,
         active_children,
@@ -64,6 +66,8 @@ __all__ = [
     "Event",
     "JoinableQueue",
     "Lock",
+    "Manager",
+    "Pipe",
     "Process",
     "ProcessError",
     "Queue",
@@ -105,6 +109,8 @@ _HOMES = {
     "Event": _SYNCHRONIZE,
     "JoinableQueue": _QUEUES,
     "Lock": _SYNCHRONIZE,
+    "Manager": "manyhands.multiprocessing.managers",
+    "Pipe": "manyhands.multiprocessing.connection",
     "Process": _PROCESS,
     "ProcessError": _STANDARD,
     "Queue": _QUEUES,
@@ -123,7 +129,16 @@ _HOMES = {
 
 
 #: Modules that are there without being imported, as in `multiprocessing`.
-_MODULES = ("connection", "context", "process", "queues", "reduction", "synchronize", "util")
+_MODULES = (
+    "connection",
+    "context",
+    "managers",
+    "process",
+    "queues",
+    "reduction",
+    "synchronize",
+    "util",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -59,6 +59,9 @@ def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
     world = World(OrderedDict())
     script.enter(world.main)
     pickled.arrive_at(world)
+    # Proxies count themselves when the process has its name and key.
+    current: Any = multiprocessing.current_process()
+    current._inheriting = True
     try:
         started: Any = reduction.loads(payload)
     except BaseException:  # noqa: BLE001 - code of the program's own
@@ -69,6 +72,7 @@ def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
             file=sys.stderr,
         )
         return 1
+    del current._inheriting
     pickled.arrive_at(world.running)
     Bound.descriptors = []
     for descriptor in descriptors:

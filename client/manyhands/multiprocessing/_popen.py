@@ -66,6 +66,8 @@ class Popen:
         self._bound: list[int] = []
         #: What the descriptors are that it holds, for people.
         self._held: list[str] = []
+        #: Proxies that it is given: their referents stay until it has ended, whatever is let go here.
+        self._proxies: Any = None
         self.sentinel, self._exit = os.pipe()
         self.finalizer = util.Finalize(self, os.close, (self.sentinel,))
         try:
@@ -81,6 +83,8 @@ class Popen:
             packed = reduction.dumps_process(process)
         finally:
             context.set_spawning_popen(None)
+        if reduction.has_proxies():
+            self._proxies = dict(vars(process))
         bodies = [
             _preparation.describe(program.secret, os.getpid()),
             packed.payload,
@@ -116,6 +120,10 @@ class Popen:
         if self._bound:
             options["near"] = shm.host_id()
             options["bound"] = ", ".join(self._held)[:200]
+        placing = getattr(process, "_placing", "")
+        if placing:
+            options[placing] = shm.host_id()
+            options["bound"] = options.get("bound", "an address of this host")
         if node := getattr(process, "_node", None):
             options["node"] = str(node)
         return options
@@ -181,6 +189,7 @@ class Popen:
     def ended(self, code: int) -> None:
         """It has ended."""
         self.returncode = code
+        self._proxies = None
         self._close_exit()
         self._known.set()
 

@@ -313,6 +313,22 @@ def secret() -> bytes:
     return _Process.secret
 
 
+def belong(of: bytes, what: str) -> None:
+    """Check that what was unpickled is of this program.
+
+    Args:
+        of: the secret of its program.
+        what: what users call it.
+
+    Raises:
+        ValueError: it is of another program.
+    """
+    if of != secret():
+        raise ValueError(
+            f"this {what} belongs to another program: pass it to processes that its program starts"
+        )
+
+
 def init(address: str | None = None, *, key_file: str | os.PathLike[str] | None = None) -> None:
     """Say which cluster the program runs on, before anything of it is used.
 

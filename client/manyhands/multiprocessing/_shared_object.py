@@ -173,10 +173,7 @@ def unpickled(made: type[Made], state: State) -> Made:
         ValueError: it is of another program.
     """
     kind, facts, label, key, secret = state
-    if secret != _program.secret():
-        raise ValueError(
-            f"this {label} belongs to another program: pass it to processes that its program starts"
-        )
+    _program.belong(secret, label)
     known = _objects.get(key)
     return known if isinstance(known, made) else made(Kind(kind), facts, label, key)
 

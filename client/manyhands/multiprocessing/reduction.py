@@ -38,9 +38,12 @@ class Pickled:
 
 
 class _Noting(threading.local):
-    """The keys that the pickling in progress has met; None outside of any."""
+    """What the pickling in progress has met: keys, and ends that were deposited; None outside of any."""
 
     keys: list[bytes] | None = None
+    ends: list[bytes] | None = None
+    #: Whether the last one of a process has met the proxy of a manager's object.
+    proxies = False
 
 
 _noting = _Noting()
@@ -58,7 +61,10 @@ def dumps(obj: Any) -> Pickled:
         head = _dumps(obj, buffers)
         views: list[Buffer] = [buffer.raw() for buffer in buffers]
         if len(views) > pickled.MAX_BUFFERS or sum(v.nbytes for v in views) < pickled.INLINE_BYTES:
-            head, views = _dumps(obj, None), []
+            if views:
+                _withdraw()
+                head = _dumps(obj, None)
+            views = []
     return Pickled((head, *views) if views else head, b"".join(dict.fromkeys(keys)))
 
 
@@ -79,6 +85,7 @@ def dumps_process(obj: Any) -> Pickled:
         views.append(view)
         return False
 
+    _noting.proxies = False
     with _note() as keys:
         try:
             head = dumps_function(obj, inside, more=True, reducers=_reducers())
@@ -87,6 +94,7 @@ def dumps_process(obj: Any) -> Pickled:
                 raise
             views.clear()
             keys.clear()
+            _withdraw()
             head = dumps_function(obj, inside, more=False, reducers=_reducers())
     return Pickled((head, *views) if views else head, b"".join(dict.fromkeys(keys)))
 
@@ -94,6 +102,33 @@ def dumps_process(obj: Any) -> Pickled:
 def loads(payload: Payload) -> Any:
     """Return the object of a payload."""
     return pickled.loads(payload)
+
+
+def dumps_bytes(obj: Any) -> bytes:
+    """Pickle an object for another process of this program as one piece, which `pickle` can load.
+
+    Raises what the object's pickling raises.
+    """
+    if type(obj) in _PLAIN:
+        return pickle.dumps(obj, _PROTOCOL)
+    with _note():
+        return _dumps(obj, None)
+
+
+def note_end(end: bytes) -> None:
+    """Note in the pickling that is in progress that an end was deposited for it."""
+    if _noting.ends is not None:
+        _noting.ends.append(end)
+
+
+def note_proxy() -> None:
+    """Note in the pickling that is in progress that it holds the proxy of a manager's object."""
+    _noting.proxies = True
+
+
+def has_proxies() -> bool:
+    """Return whether the process that was pickled last in this thread holds a proxy."""
+    return _noting.proxies
 
 
 def carry(key: bytes) -> None:
@@ -107,11 +142,25 @@ def carry(key: bytes) -> None:
 
 @contextmanager
 def _note() -> Iterator[list[bytes]]:
-    outer, _noting.keys = _noting.keys, []
+    outer = _noting.keys, _noting.ends
+    keys: list[bytes] = []
+    _noting.keys, _noting.ends = keys, []
     try:
-        yield _noting.keys
+        yield keys
+    except BaseException:
+        _withdraw()
+        raise
     finally:
-        _noting.keys = outer
+        _noting.keys, _noting.ends = outer
+
+
+def _withdraw() -> None:
+    """What was pickled is not used: its ends are not deposited any more."""
+    if _noting.ends:
+        from manyhands.multiprocessing import _ends  # noqa: PLC0415 - it needs this module
+
+        _ends.withdraw(_noting.ends)
+        _noting.ends.clear()
 
 
 def _dumps(obj: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
@@ -132,6 +181,7 @@ def _dumps(obj: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
         return head
     if buffers is not None:
         buffers.clear()
+    _withdraw()
     # 25 ms where nothing goes by value
     from manyhands_shared.payloads.by_value.pickler import Pickler  # noqa: PLC0415
 
@@ -143,7 +193,14 @@ def _dumps(obj: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
 def _reducers() -> Mapping[type, Any]:
     """What is registered for certain types with `multiprocessing`."""
     registered: Mapping[type, Any] = _standard.ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-    return ChainMap(_refused(), registered)  # type: ignore[arg-type]
+    return ChainMap(_refused(), _travelling(), registered)  # type: ignore[arg-type]
+
+
+def _travelling() -> dict[type, Any]:
+    """Descriptors that travel by the host agent, where the process is not being started with them."""
+    from manyhands.multiprocessing import _ends  # noqa: PLC0415 - it needs this module
+
+    return _ends.reducers()
 
 
 def _refused() -> dict[type, Any]:

@@ -1,4 +1,4 @@
-"""The ends of streams on this host: sockets and pipes that the agent reads and writes for other hosts."""
+"""The ends of streams on this host: the agent reads and writes them for other hosts."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def _pair(way: int) -> tuple[int, int]:
 
 
 def _own(descriptor: int, way: int) -> int:
-    """Return another descriptor of a pipe that does not wait; that of others still does. Close this one."""
+    """Return another descriptor of a pipe, which does not wait as that of others may; close this one."""
     flags = os.O_WRONLY if way == RECEIVES else os.O_RDONLY
     try:
         own = os.open(f"/proc/self/fd/{descriptor}", flags | os.O_NONBLOCK | os.O_CLOEXEC)

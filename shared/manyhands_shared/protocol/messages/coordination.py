@@ -322,7 +322,7 @@ class Open:
 
 @record
 class Opened:
-    """The stream is open on the sender's side, which has its bytes up to `until`; or there is an `error`.
+    """The stream is open at the sender, which has its bytes up to `until`; or an `error` says why not.
 
     An agent says so again over a new link, and is sent what is behind `until`.
     """

@@ -18,8 +18,8 @@ TEXT = PAGE.read_text(encoding="utf-8")
 #: Who says it to whom: C is a client, N a node, B the broker.
 WAYS = {"any", "C → B", "B → C", "N → B", "B → N", "B → C, N", "C → B → N", "N → B → C"}
 WAYS |= {"B → C, N → B", "B → N, C → B", "C → N", "N → C", "C → B, B → C"}
-#: A is a host agent.
-WAYS |= {"A → B", "B → A", "A → B → A"}
+#: A is a host agent, M a member.
+WAYS |= {"A → B", "B → A", "A → B → A", "M → A"}
 _REFUSED = re.compile(r'\bRefused\(\s*"([a-z-]+)"')
 
 

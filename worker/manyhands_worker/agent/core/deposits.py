@@ -90,7 +90,7 @@ class Deposits:
             self.drop(end)
 
     def program_left(self, program: bytes, now: float) -> None:
-        """The last process of a program on this host has ended; others may still claim from elsewhere."""
+        """The last process of a program here has ended; others may claim from elsewhere."""
         if program in self._of_program:
             self._lingering[program] = now + LINGER_SECONDS
 

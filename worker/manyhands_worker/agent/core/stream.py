@@ -139,4 +139,4 @@ class Stream:
 
 
 def _parts(body: object) -> tuple[bytes, ...]:
-    return body if isinstance(body, tuple) else (body,)  # type: ignore[return-value]
+    return body if isinstance(body, tuple) else (body,)

@@ -2,7 +2,7 @@
 
 A process that pickles an end deposits a duplicate of its descriptor. A process on the same host that
 unpickles it is given that very descriptor. For one on another host both agents become ends of a stream:
-each moves bytes between the other agent and a descriptor of its own host, as far as the receiver lets it.
+each moves bytes between the other agent and a descriptor of its host, as far as the receiver lets it.
 
 What a process has printed before it wrote to a stream is shown before what comes out of that stream.
 """
@@ -157,9 +157,7 @@ class Streams:
             keep = deposit.kept or claim.way == c.CONNECTS
             if not keep:
                 self.deposits.take(claim.end)
-            self._out.append(
-                effects.Attach(stream.id, deposit.descriptor, deposit.way, copy=keep)
-            )
+            self._out.append(effects.Attach(stream.id, deposit.descriptor, deposit.way, copy=keep))
             self._allow(stream)
         self._send(c.Opened(stream.id, stream.peer, stream.received, ""))
 

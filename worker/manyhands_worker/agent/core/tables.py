@@ -45,7 +45,7 @@ class Tables:
         self.hosted: set[bytes] = set()
         #: Whether members were stopped, since the lease had run out.
         self.frozen = False
-        #: Called when nothing of a program's output waits to be shown; when its last member here is gone.
+        #: Called when no output of a program waits to be shown; when its last member here is gone.
         self.when_shown: Callable[[bytes], None] = _ignore
         self.when_left: Callable[[bytes], None] = _ignore
         #: Ended members that are kept a while, and ids: when each is forgotten.
