@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import Any
 
 from manyhands._io.connection import Connection
 from manyhands._local.subprocesses import Subprocesses
@@ -50,6 +51,18 @@ class Cluster:
         }
         found = self._connection.io.ask("agent", asked).result(_QUERY_SECONDS)
         return MemberChannel(_connect(str(found["address"]) or self._own_agent()))
+
+    def members(self) -> set[str]:
+        """Return the ids of the members that the broker knows, in hexadecimal.
+
+        Raises:
+            ManyhandsError: the broker does not say.
+            TimeoutError: it does not answer.
+        """
+        found: list[dict[str, Any]] = []
+        while page := self._connection.io.ask("ps", {"skip": len(found)}).result(_QUERY_SECONDS):
+            found += page
+        return {str(member["id"]) for member in found}
 
     def slots(self) -> int:
         """Return how many slots the nodes have together, one at least."""

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _WELCOME_SECONDS = 30.0
 _PICKLER = "manyhands_shared.payloads.by_value.script_pickle"
+#: How long the broker may refuse a root whose agent has died: it may not know that yet.
+_REFUSED_SECONDS = 5.0
 #: How long a root looks for another agent when its own has died, and how often.
 _RECONNECT_SECONDS, _RETRY_SECONDS = 30.0, 0.2
 
@@ -58,6 +60,8 @@ class Child(Protocol):
 
     id: bytes
     name: str
+    #: Of the process, once it has begun.
+    pid: int | None
 
     def placed(self, node: str) -> None:
         """It will run there."""
@@ -99,6 +103,7 @@ class Program:
         self._leaving = False
         #: Until when it tries to speak by another agent; 0 while it does not.
         self._rejoin_by = 0.0
+        self._refusals = 0
 
     @property
     def is_root(self) -> bool:
@@ -223,11 +228,30 @@ class Program:
 
     def _try_again(self, error: str) -> None:
         """The broker has not let go of the agent before: introduce this process again."""
-        if time.monotonic() >= self._rejoin_by:
+        if self._refusals * _RETRY_SECONDS >= _REFUSED_SECONDS:
             self._lose(error)
             return
+        self._refusals += 1
         time.sleep(_RETRY_SECONDS)
         self.channel.say(self._introduction(), standard_streams())
+
+    def _give_up_lost(self) -> None:
+        """End the processes that the broker does not know: it was started anew, without its log."""
+        try:
+            known = set() if self._cluster is None else self._cluster.members()
+        except (ManyhandsError, TimeoutError) as error:
+            self._lose(str(error))
+            return
+        for name, child in list(self._children.items()):
+            # What has not begun is asked for again.
+            if child.pid is not None and name.hex() not in known:
+                del self._children[name]
+                self._lost(child, "lost with the broker, which was started anew without its log")
+
+    def _lost(self, child: Child, reason: str) -> None:
+        """A process that ran is gone, and no host can say how it ended."""
+        print(f"manyhands: {child.name}: {reason}", file=sys.stderr)
+        child.ended(-signal.SIGKILL)
 
     def _lose(self, reason: str) -> None:
         """The program is over, though this process is not."""
@@ -258,7 +282,10 @@ class Program:
         if child is not None:
             if message.error:
                 del self._children[message.member]
-                child.refused(message.error)
+                if child.pid is None:
+                    child.refused(message.error)
+                else:
+                    self._lost(child, message.error)
             else:
                 child.placed(message.node)
         elif message.member == self.member:
@@ -266,7 +293,9 @@ class Program:
             self._placed.set()
             if self._rejoin_by and message.error:
                 self._try_again(message.error)
-            self._rejoin_by = 0.0 if not message.error else self._rejoin_by
+            elif self._rejoin_by:
+                self._rejoin_by, self._refusals = 0.0, 0
+                self._give_up_lost()
 
     def _end(self, message: Ended) -> None:
         self.channel.say(ExitAcknowledged(message.member))

@@ -303,3 +303,25 @@ def test_programs_leave_nothing_in_agents_and_broker(hosts: Hosts, host: str) ->
             run()
         eventually(lambda: not client.query("ps"), what="the programs are forgotten")
         eventually(lambda: descriptors() == before, what="descriptors are closed")
+
+
+def test_the_process_of_an_own_cluster_is_killed(tmp_path: Path) -> None:
+    script = Script(
+        tmp_path,
+        """
+        if __name__ == "__main__":
+            processes = [mp.Process(target=time.sleep, args=(600,)) for _ in range(2)]
+            mp.start_all(processes)
+            print("RUNNING", flush=True)
+            for process in processes:
+                process.join()
+            print("CODES", *(p.exitcode for p in processes))
+        """,
+    )
+    script.until("RUNNING")
+    [cluster] = psutil.Process(script.process.pid).children()
+    cluster.kill()
+    assert script.until("CODES") == "-9 -9"
+    code, err = script.finish()
+    assert code == 0
+    assert "the process of this cluster died of SIGKILL" in err
