@@ -64,7 +64,8 @@ class _Host:
         return self.node is not None and self.members < self.capacity
 
 
-_Heap = list[tuple[tuple[float, int, int], int, str]]
+#: Order, host and version: between equal hosts the id decides.
+_Heap = list[tuple[tuple[float, int, int], str, int]]
 
 
 class Placing:
@@ -147,7 +148,7 @@ class Placing:
         if heap is None:
             heap = self._begin(needs)
         while heap:
-            _, version, host_id = heap[0]
+            _, host_id, version = heap[0]
             host = self._hosts.get(host_id)
             if host is not None and host.version == version and host.takes:
                 return host
@@ -159,7 +160,7 @@ class Placing:
         if len(self._heaps) >= MAX_NEEDS and needs not in self._heaps:
             del self._heaps[next(iter(self._heaps))]
         found = [
-            (host.order, host.version, host.id)
+            (host.order, host.id, host.version)
             for host in self._hosts.values()
             if host.takes and host.node is not None and host.node.meets(needs)
         ]
@@ -176,7 +177,7 @@ class Placing:
             return
         for needs, heap in self._heaps.items():
             if host.node.meets(needs):
-                heapq.heappush(heap, (host.order, host.version, host.id))
+                heapq.heappush(heap, (host.order, host.id, host.version))
         for needs in [n for n, h in self._heaps.items() if len(h) > _STALE * len(self._hosts) + 64]:
             self._begin(needs)
 

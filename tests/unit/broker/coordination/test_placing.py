@@ -33,8 +33,17 @@ def placing_of(world: AgentsWorld) -> Placing:
 
 
 def test_two_hosts_get_every_other_one(world: AgentsWorld) -> None:
-    hosts = chosen(world, placing_of(world), 6)
-    assert hosts in (["a", "b"] * 3, ["b", "a"] * 3)
+    assert chosen(world, placing_of(world), 6) == ["a", "b"] * 3
+
+
+def test_between_equal_hosts_the_id_decides_however_often_they_have_changed(
+    world: AgentsWorld,
+) -> None:
+    placing = placing_of(world)
+    for _ in range(3):
+        world.fleet.changed_hosts.add("a")
+        placing.choose({"near": "b"})
+    assert chosen(world, placing, 2) == ["a", "b"]
 
 
 def test_two_hosts_get_every_other_one_when_each_ends_before_the_next(world: AgentsWorld) -> None:
