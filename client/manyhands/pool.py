@@ -67,6 +67,7 @@ class Pool:
     """
 
     _state = "INIT"
+    _calls_type = Calls
 
     def __init__(  # noqa: PLR0913 - those of multiprocessing.Pool, and ours by name
         self,
@@ -106,7 +107,7 @@ class Pool:
             connect_timeout=connect_timeout,
         )
         self._io = self._connection.io
-        self._calls = Calls(self._io, options, initializer, self._initargs)
+        self._calls = self._calls_type(self._io, options, initializer, self._initargs)
         self._lock = threading.Lock()
         self._feeding = 0
         self._drop = weakref.finalize(

@@ -148,6 +148,7 @@ class Node:
             server=self._server,
             allowed=allowed,
             reach=reach,
+            agent="" if self._agents is None else self._agents.address,
         )
         self._heartbeat = HeartbeatSupervisor(
             boot_id, self._selector, beats=config.beats, cgroup=reach.path

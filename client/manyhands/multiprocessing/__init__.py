@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         set_start_method,
     )
     from manyhands.multiprocessing.managers import Manager
+    from manyhands.multiprocessing.pool import Pool
     from manyhands.multiprocessing.process import (
         Process,
         active_children,
@@ -68,6 +69,7 @@ __all__ = [
     "Lock",
     "Manager",
     "Pipe",
+    "Pool",
     "Process",
     "ProcessError",
     "Queue",
@@ -111,12 +113,15 @@ _HOMES = {
     "Lock": _SYNCHRONIZE,
     "Manager": "manyhands.multiprocessing.managers",
     "Pipe": "manyhands.multiprocessing.connection",
+    "Pool": "manyhands.multiprocessing.pool",
     "Process": _PROCESS,
     "ProcessError": _STANDARD,
     "Queue": _QUEUES,
     "RLock": _SYNCHRONIZE,
     "Semaphore": _SYNCHRONIZE,
     "SimpleQueue": _QUEUES,
+    "SUBDEBUG": "multiprocessing.util",
+    "SUBWARNING": "multiprocessing.util",
     "TimeoutError": _STANDARD,
     "active_children": _PROCESS,
     "current_process": _PROCESS,
@@ -133,6 +138,7 @@ _MODULES = (
     "connection",
     "context",
     "managers",
+    "pool",
     "process",
     "queues",
     "reduction",
@@ -145,7 +151,7 @@ def __getattr__(name: str) -> Any:
     if name in ("reducer", *_MODULES):
         module = "reduction" if name == "reducer" else name
         value: Any = import_module(f"manyhands.multiprocessing.{module}")
-    elif name in __all__:
+    elif name in _HOMES or name in __all__:
         value = getattr(import_module(_HOMES.get(name, _CONTEXT)), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -234,6 +234,11 @@ class Channel:
             raise SharedStateLost(self._over or "the host agent has ended")
         return exchange.answer, exchange.descriptors
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing can be said any more."""
+        return bool(self._over)
+
     def acquisition(self) -> int:
         """Return a new ticket: it names one acquisition by this process for ever."""
         return next(self._tickets)

@@ -54,7 +54,7 @@ def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
     multiprocessing.set_start_method(None, force=True)
     _preparation.adopt(told, here[0] if here else b"")
     Bound.descriptors = descriptors
-    program = _program.Program(told["secret"], member, stream)
+    program = _program.Program(told["secret"], member, stream, where=tuple(told["where"]))
     _program.enter(program)
     world = World(OrderedDict())
     script.enter(world.main)

@@ -50,7 +50,12 @@ class Cluster:
             "member_key": member_key,
         }
         found = self._connection.io.ask("agent", asked).result(_QUERY_SECONDS)
-        return MemberChannel(_connect(str(found["address"]) or self._own_agent()))
+        return MemberChannel(connect(str(found["address"]) or self._own_agent()))
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """The broker's address, and the key file; empty without one."""
+        return self._connection.address, str(self._key_file or "")
 
     def members(self) -> set[str]:
         """Return the ids of the members that the broker knows, in hexadecimal.
@@ -88,7 +93,12 @@ class Cluster:
         return ready.wait()
 
 
-def _connect(address: str) -> socket.socket:
+def connect(address: str) -> socket.socket:
+    """Return a connection to an agent.
+
+    Raises:
+        OSError: there is none, or it is another user's.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.connect("\0" + address.removeprefix("@"))

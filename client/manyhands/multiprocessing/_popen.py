@@ -86,7 +86,7 @@ class Popen:
         if reduction.has_proxies():
             self._proxies = dict(vars(process))
         bodies = [
-            _preparation.describe(program.secret, os.getpid()),
+            _preparation.describe(program.secret, os.getpid(), program.where),
             packed.payload,
             _preparation.describe_here(),
         ]

@@ -14,11 +14,12 @@ from manyhands_shared import shm
 from manyhands_shared.payloads.payload import Payload
 
 
-def describe(secret: bytes, parent_pid: int) -> bytes:
+def describe(secret: bytes, parent_pid: int, where: tuple[str, str]) -> bytes:
     """Return what a new process on any host is told."""
     return _pack(
         {
             "secret": secret,
+            "where": where,
             "host": shm.host_id(),
             "parent_pid": parent_pid,
             "argv": [text for text in getattr(sys, "argv", ()) if isinstance(text, str)],

@@ -25,6 +25,7 @@ from manyhands_shared.protocol.messages.coordination import (
     Began,
     Ended,
     ExitAcknowledged,
+    MemberHello,
     Placed,
     ProcessOutput,
     Signal,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from manyhands.multiprocessing._cluster import Cluster
 
 _WELCOME_SECONDS = 30.0
+#: Where a node tells its pool's children its agent's address.
+AGENT = "MANYHANDS_AGENT"
 _PICKLER = "manyhands_shared.payloads.by_value.script_pickle"
 #: How long the broker may refuse a root whose agent has died: it may not know that yet.
 _REFUSED_SECONDS = 5.0
@@ -84,10 +87,16 @@ class Program:
         member: this process's id.
         stream: its connection to the host agent.
         cluster: of a root: the way to the cluster.
+        where: of other members: the broker's address, and the key file, as the root has them.
     """
 
     def __init__(
-        self, secret: bytes, member: bytes, stream: MemberChannel, cluster: Cluster | None = None
+        self,
+        secret: bytes,
+        member: bytes,
+        stream: MemberChannel,
+        cluster: Cluster | None = None,
+        where: tuple[str, str] = ("", ""),
     ) -> None:
         self.secret = secret
         #: The program's public id.
@@ -95,6 +104,8 @@ class Program:
         self.member = member
         self.channel = Channel(member, stream, self, repeats=cluster is not None)
         self._cluster = cluster
+        #: The broker's address, and the key file; empty where they are not known.
+        self.where = where if cluster is None else cluster.where
         self._printer = Printer()
         self._children: dict[bytes, Child] = {}
         self._placed = threading.Event()
@@ -152,6 +163,12 @@ class Program:
             raise Refused("program", "the broker has not answered: is it overloaded?")
         if self._error:
             raise Refused("program", self._error)
+
+    def hello(self) -> None:
+        """Of a pool's child: introduce this process to the agent."""
+        key = identity.member_key(self.secret)
+        shown = identity.proof(key, self.member)
+        self.channel.say(MemberHello(self.id, self.member, shown, os.getpid()))
 
     def interrupt(self) -> None:
         """Have every process that was started here interrupted, as Ctrl-C on a terminal does."""
@@ -288,6 +305,8 @@ class Program:
                     self._lost(child, message.error)
             else:
                 child.placed(message.node)
+        elif message.member == self.member and self._cluster is None:
+            self._lose(message.error)
         elif message.member == self.member:
             self._error = message.error
             self._placed.set()
@@ -316,6 +335,8 @@ class _Process:
     secret: bytes | None = None
     address: str | None = None
     key_file: str | os.PathLike[str] | None = None
+    #: Of a pool's child: the programs that it has become a member of, by their secrets.
+    joined: dict[bytes, Program] = {}  # noqa: RUF012 - one for the process
 
 
 def current() -> Program:
@@ -352,10 +373,44 @@ def belong(of: bytes, what: str) -> None:
     Raises:
         ValueError: it is of another program.
     """
+    if _Process.secret != of and _can_join():
+        _join(of)
     if of != secret():
         raise ValueError(
             f"this {what} belongs to another program: pass it to processes that its program starts"
         )
+
+
+def of(wanted: bytes | None) -> Program:
+    """Return the program of a secret, or this process's if it is not given.
+
+    A pool's child may be a member of several.
+    """
+    if wanted is None or wanted == _Process.secret:
+        return current()
+    return _Process.joined[wanted]
+
+
+def _can_join() -> bool:
+    """Whether this is a pool's child, which belongs to whatever program it is sent the objects of."""
+    return AGENT in os.environ and (
+        _Process.program is None or _Process.program.secret in _Process.joined
+    )
+
+
+def _join(of: bytes) -> None:
+    """Become a member of a program, by this host's agent."""
+    from manyhands.multiprocessing._cluster import connect  # noqa: PLC0415 - of a pool's child alone
+
+    with _Process.lock:
+        program = _Process.joined.get(of)
+        if program is None:
+            for known in [one for one, its in _Process.joined.items() if its.channel.over]:
+                del _Process.joined[known]
+            stream = MemberChannel(connect(os.environ[AGENT]))
+            program = _Process.joined[of] = Program(of, identity.new_id(), stream)
+            program.hello()
+        _Process.program, _Process.secret = program, of
 
 
 def init(address: str | None = None, *, key_file: str | os.PathLike[str] | None = None) -> None:
@@ -449,8 +504,8 @@ class _Interrupted:
 def _disown() -> None:
     _Process.lock = threading.RLock()
     program = _Process.program
-    if program is not None:
-        program.disown()
+    for one in {program, *_Process.joined.values()} - {None}:
+        one.disown()  # type: ignore[union-attr]
 
 
 os.register_at_fork(after_in_child=_disown)

@@ -61,6 +61,8 @@ class SharedObject:
         self._label = label
         self._made = "" if key else _place()
         self._creating = threading.Lock()
+        #: Of its program, where another process has made it.
+        self.secret: bytes | None = None
         #: A list, for the finalizer looks at it.
         self._known = [Known.HERE if key is None else Known.OTHERS]
         weakref.finalize(self, _let_go, self.key, self._known).atexit = False
@@ -121,10 +123,11 @@ class SharedObject:
         self._channel()
         self._known[0] = Known.OTHERS
         reduction.carry(self.key)
-        return int(self._object_kind), self._facts, self._label, self.key, _program.secret()
+        secret = self.secret or _program.secret()
+        return int(self._object_kind), self._facts, self._label, self.key, secret
 
     def _channel(self) -> Channel:
-        channel = _keeper()
+        channel = _keeper(self.secret)
         while _unreferenced:
             channel.tell(Operation.DISCARD, _unreferenced.popleft(), [])
         if self._known[0] == Known.HERE:
@@ -175,12 +178,16 @@ def unpickled(made: type[Made], state: State) -> Made:
     kind, facts, label, key, secret = state
     _program.belong(secret, label)
     known = _objects.get(key)
-    return known if isinstance(known, made) else made(Kind(kind), facts, label, key)
+    if isinstance(known, made):
+        return known
+    loaded = made(Kind(kind), facts, label, key)
+    loaded.secret = secret
+    return loaded
 
 
-def _keeper() -> Channel:
+def _keeper(secret: bytes | None) -> Channel:
     """Return the way to the keeper of an object's state: at present always the broker."""
-    return _program.current().channel
+    return _program.of(secret).channel
 
 
 def _let_go(key: bytes, known: list[Known]) -> None:

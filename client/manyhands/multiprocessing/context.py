@@ -46,6 +46,10 @@ class Context(BaseContext):
         """Return a context: this one, unless another start method is named."""
         return self if method is None else get_context(method)
 
+    def get_all_start_methods(self) -> list[str]:
+        """Return the start methods, the default one first."""
+        return get_all_start_methods()
+
     def get_start_method(self, allow_none: bool = False) -> Any:
         """Return the name of the start method."""
         return self._method or get_start_method(allow_none)

@@ -236,3 +236,10 @@ def _rebuilt_simple(cls: type[SimpleQueue], state: State) -> SimpleQueue:
     made = cls.__new__(cls)
     made._adopt(unpickled(FedQueue, state))
     return made
+
+
+def __getattr__(name: str) -> Any:
+    # What the standard module has besides.
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_standard, name)

@@ -267,3 +267,10 @@ class Barrier(_standard.Barrier):
     def broken(self) -> bool:
         """Whether it is broken."""
         return self._look()[1]
+
+
+def __getattr__(name: str) -> Any:
+    # What the standard module has besides.
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_standard, name)

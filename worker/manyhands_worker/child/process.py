@@ -79,6 +79,9 @@ class PoolChild(BaseProcess):
         limit_threads(self._limits.threads)
         descriptors.limit(self._limits.descriptors)
         prepare_inner_processes()
+        if self._limits.agent:
+            # Read when a task brings what a program's processes share.
+            os.environ["MANYHANDS_AGENT"] = self._limits.agent
         leave_attached_memory_alone()
         control = words(self._control)
         slab, output = SlabWriter(self._slab, control), OutputRedirect(*self._output)

@@ -84,6 +84,8 @@ class ChildLimits:
     allowed: Patterns | None = None
     #: Descriptors that it may have; 0: as many as the node.
     descriptors: int = 0
+    #: Where the host's agent listens; empty: there is none.
+    agent: str = ""
 
 
 class Runner:

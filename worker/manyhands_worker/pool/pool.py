@@ -83,7 +83,7 @@ class NodePool:
         reach: what ends the processes that tasks have started; None: killing process groups does.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what its children are told
         self,
         slots: int,
         slab_bytes: int,
@@ -93,6 +93,7 @@ class NodePool:
         server: ResultServer | None = None,
         allowed: Patterns | None = None,
         reach: ChildCgroup | EscapedProcesses | None = None,
+        agent: str = "",
     ) -> None:
         self._selector = selector
         self._reach = reach
@@ -109,6 +110,7 @@ class NodePool:
             address,
             allowed,
             descriptors.usual(),
+            agent,
         )
         self._lender = lender
         self._server = server

@@ -24,6 +24,8 @@ from manyhands_worker.agent.core.tables import Tables
 
 #: Standard output and error.
 _STREAMS = 2
+#: What the broker sends to members when their program is over.
+_ENDINGS = (signal.SIGTERM, signal.SIGKILL)
 
 
 class Programs:
@@ -175,7 +177,9 @@ class Programs:
             member = Member(message.member, message.program, NOBODY, event.channel, RUNNING)
             member.pid = message.pid
             self._tables.add(member)
-            self._pass_on(member, message)
+            # Only a refusal is answered, and saying it twice is no matter.
+            self._tables.repeats.ask(message.member, STARTED, message)
+            self._send(message)
             return
         self._reject(event)
 
@@ -304,6 +308,9 @@ class Programs:
         if root is not None and not root.hosted:
             self._tables.repeats.answered(message.member, STARTED)
             self._tables.tell(root, message)
+            if message.error and self._tables.programs[root.program].root != root.id:
+                # A pool's child that the broker does not take.
+                self._tables.end(root, 0, "")
             return
         self._tables.tell_parent(message.member, message)
         if message.error:
@@ -337,8 +344,12 @@ class Programs:
             self._tables.acknowledged(member)
 
     def _signal(self, message: c.Signal) -> None:
+        member = self._tables.members.get(message.member)
         if message.member in self._tables.hosted:
             self._out.append(effects.Kill(message.member, message.number))
+        elif member is not None and member.phase != ENDED and message.number in _ENDINGS:
+            # A pool's child goes on without the program.
+            self._tables.end(member, 0, "")
 
     def _print(self, message: c.ProcessOutput) -> None:
         program = self._tables.programs.get(message.program)

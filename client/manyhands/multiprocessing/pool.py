@@ -1,0 +1,73 @@
+"""`Pool` on the program's own cluster: functions and arguments may hold whatever the program shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from multiprocessing.pool import ThreadPool
+from typing import Any
+
+from manyhands import pool as _pool
+from manyhands._results.pool_results import ApplyResult, MapResult
+from manyhands._submit.calls import Calls
+from manyhands.multiprocessing import _ends, _program
+from manyhands_shared.protocol.messages import Function
+
+AsyncResult = ApplyResult
+
+__all__ = ["ApplyResult", "AsyncResult", "MapResult", "Pool", "ThreadPool"]
+
+
+class _Calls(Calls):
+    """Functions and initializers are loaded by many children: so are the ends of pipes in them."""
+
+    def pack(self, function: Callable[..., Any], wrapper: Any = None) -> Function:
+        """See `Calls`."""
+        with _ends.kept():
+            return super().pack(function, wrapper)
+
+
+class Pool(_pool.Pool):
+    """`manyhands.Pool` on the cluster of this program.
+
+    Functions, arguments and what `initializer` is given may hold locks, queues, ends of pipes, and
+    proxies of managers: a child becomes a member of the program when it loads the first one.
+
+    Args:
+        processes: how many tasks run at once; `None` is no limit.
+        initializer: called in each child before its first task, with `initargs`.
+        initargs: its arguments.
+        maxtasksperchild: the node replaces a child after that many tasks.
+        context: there is one kind of contexts.
+
+    Raises:
+        ManyhandsError: there is no cluster.
+    """
+
+    _calls_type = _Calls
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
+        address, key_file = _program.current().where
+        super().__init__(
+            processes,
+            initializer,
+            initargs,
+            maxtasksperchild,
+            address=address or None,
+            key_file=key_file or None,
+        )
+        if context is not None:
+            self._ctx = context
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("multiprocessing.pool"), name)
