@@ -9,7 +9,7 @@ from manyhands_shared.transport import address as addresses
 
 
 def silence(text: str, timeout: float) -> str:
-    """Return each of the addresses in `text`, which stand apart by commas, with the reason of its silence.
+    """Return the addresses in `text`, which commas part, each with the reason of its silence.
 
     Args:
         text: full addresses of a broker.
