@@ -6,10 +6,11 @@ jump back. `Interrupter` counts these places on the way through manyhands' own c
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -27,6 +28,20 @@ class Interruption(Exception):
 
 def interrupt(*_: object) -> None:
     raise Interruption
+
+
+@contextlib.contextmanager
+def untraced() -> Iterator[None]:
+    """Trace nothing in this thread, where an exception may come at any moment.
+
+    In the tracer of `make coverage` it would leave a lock taken, and all threads would wait for that.
+    """
+    before = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 class Interrupter:

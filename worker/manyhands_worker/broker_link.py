@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from manyhands_shared.transport.link import Link
 from manyhands_shared.transport.link.connector import Connector, Lost, Up
-from manyhands_shared.transport.reachability import reason_of_silence
+from manyhands_shared.transport.reachability import silence
 from manyhands_worker.core import events
 
 if TYPE_CHECKING:
@@ -43,13 +43,8 @@ class SilenceNotice:
             threading.Thread(target=self._tell, name="manyhands-silence", daemon=True).start()
 
     def _tell(self) -> None:
-        where = self._route.current
-        reason = reason_of_silence(where, _ATTEMPT_SECONDS)
-        log.warning(
-            "no broker at %s has let this node in yet%s. It goes on trying",
-            where,
-            f": {reason}" if reason else "",
-        )
+        where = silence(self._route.current, _ATTEMPT_SECONDS)
+        log.warning("no broker has let this node in yet at %s. It goes on trying", where)
 
 
 def open_connector(route: Route, key_file: str, connect: Callable[[], Link] | None) -> Connector:

@@ -75,6 +75,8 @@ log = logging.getLogger("manyhands.client")
 BROKEN_HANDSHAKES = 10
 #: Messages sent in one turn.
 _TURN_FLUSHES = 4
+#: How long one more attempt may take, to say why there is no broker.
+_ATTEMPT_SECONDS = 1.0
 #: A broker that is away may take so long to hear of cancellations, before a session ends without that.
 _FAREWELL_SECONDS = 5.0
 #: How long to wait for the I/O thread to come to rest, for a figure.
@@ -147,9 +149,11 @@ class IOThread:
         if self.queue.error is not None:
             raise self.queue.error
         if not self._settled.is_set():
+            from manyhands_shared.transport.reachability import silence  # noqa: PLC0415 - seldom needed
+
             raise BrokerUnreachable(
-                f"no broker answers at {self.address}: "
-                "start one with `manyhands broker`, or check the address"
+                f"no broker answers at {silence(self.address, _ATTEMPT_SECONDS)}. "
+                "Start one with `manyhands broker`, or check the address"
             )
 
     def on_thread(self) -> bool:

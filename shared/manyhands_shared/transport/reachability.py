@@ -8,6 +8,17 @@ import socket
 from manyhands_shared.transport import address as addresses
 
 
+def silence(text: str, timeout: float) -> str:
+    """Return the addresses in `text`, which commas part, each with the reason of its silence.
+
+    Args:
+        text: full addresses of a broker.
+        timeout: seconds to wait for each connection.
+    """
+    found = [(address, reason_of_silence(address, timeout)) for address in text.split(",")]
+    return "; ".join(f"{address} ({reason})" if reason else address for address, reason in found)
+
+
 def reason_of_silence(address: str, timeout: float) -> str:
     """Return why no broker answers at `address`, as the end of a sentence; empty if that is unknown.
 

@@ -29,8 +29,8 @@ def test_it_is_told_once_for_each_outage(caplog: pytest.LogCaptureFixture) -> No
     for now in (2.0, 3.0, 60.0):
         notice.turn(now, is_served=False)
     line = (
-        f"no broker at {address} has let this node in yet: "
-        "the connection is refused: nothing listens there. It goes on trying"
+        f"no broker has let this node in yet at {address} "
+        "(the connection is refused: nothing listens there). It goes on trying"
     )
     assert told(caplog) == [line]
     notice.turn(61.0, is_served=True)

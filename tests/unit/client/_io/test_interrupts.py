@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import manyhands
-from harness.interruptions import Interrupter, Interruption, interrupt, rest
+from harness.interruptions import Interrupter, Interruption, interrupt, rest, untraced
 from harness.processes import Gate, eventually, wait_at
 from manyhands._io import inline, spin
 from manyhands._results import futures
@@ -201,7 +201,7 @@ def test_a_storm_of_signals(executor: manyhands.Executor, number: signal.Signals
     rng = random.Random(seed)
     for round_ in range(60):
         timer = threading.Timer(rng.uniform(0, 0.01), os.kill, (os.getpid(), number))
-        with contextlib.suppress(TooLong, AlsoTooLong):
+        with untraced(), contextlib.suppress(TooLong, AlsoTooLong):
             try:
                 timer.start()
                 while True:
@@ -222,7 +222,7 @@ def test_exceptions_thrown_into_another_thread(executor: manyhands.Executor) -> 
         thrown: list[bool] = []
 
         def work(begun: threading.Event = begun, thrown: list[bool] = thrown) -> None:
-            with contextlib.suppress(manyhands.SubmitError):
+            with untraced(), contextlib.suppress(manyhands.SubmitError):
                 try:
                     begun.set()
                     while True:

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from harness.processes import free_port
-from manyhands_shared.transport.reachability import reason_of_silence
+from manyhands_shared.transport.reachability import reason_of_silence, silence
 
 
 def test_nothing_listens() -> None:
@@ -43,3 +43,10 @@ def test_a_full_backlog_is_no_answer() -> None:
 
 def test_a_path_has_no_more_to_say() -> None:
     assert reason_of_silence("unix:///run/nothing", 1.0) == ""
+
+
+def test_each_of_several_addresses_has_its_reason() -> None:
+    text = f"tcp://127.0.0.1:{free_port()},unix:///run/nothing"
+    first, second = text.split(",")
+    said = silence(text, 1.0)
+    assert said == f"{first} (the connection is refused: nothing listens there); {second}"
