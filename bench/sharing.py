@@ -1,9 +1,10 @@
 """What an operation on a shared object costs: ours over two hosts, beside what else there is.
 
-`python -m bench.sharing` measures, in turn and several times, `manyhands.multiprocessing` between two
-hosts (two nodes of one machine that take each other for remote), `multiprocessing` on one host,
-`multiprocessing.Manager`, Redis where its server is installed, and the bare round trip over the sockets
-that ours takes: a Unix socket to a relay, ZeroMQ to a server, and back. It prints medians and ratios.
+`python -m bench.sharing` measures in turn and several times. It takes `manyhands.multiprocessing`
+between two hosts, which are two nodes of one machine that take each other for remote. Beside it stand
+`multiprocessing` on one host, `multiprocessing.Manager`, and Redis where its server is installed. The
+bare round trip takes the same sockets: a Unix socket to a relay, ZeroMQ to a server, and back. The
+benchmark prints medians and ratios.
 """
 
 from __future__ import annotations

@@ -150,9 +150,9 @@ def queue_faults(history: Sequence[Operation]) -> list[str]:
     """Return what no FIFO queue can have done, where every item is put once. It takes no search.
 
     An item is certainly in the queue from the return of its `put` to the call of its `get`. So the order
-    of two items is certain where one is there before the other is put; and a `get` that found nothing
-    needs a moment at which nothing is certainly there. An item that went to a process which was killed
-    in its `get` may be lost, or come late: there may be as many exceptions as there were such processes.
+    of two items is certain where one is there before the other is put. A `get` that found nothing needs
+    a moment at which nothing is certainly there. An item may be lost, or come late, if it went to a
+    process that was killed in its `get`. There may be as many exceptions as there were such processes.
     """
     puts = {one.argument: one for one in history if one.name == "put"}
     gets = {one.result: one for one in history if one.name == "get" and one.result is not None}

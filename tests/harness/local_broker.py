@@ -46,7 +46,7 @@ class LocalBroker:
         self.log: dict[tuple[RecordKind, bytes], Any] = {}
         self.notes: list[str] = []
         self.members: dict[bytes, Member] = {}
-        #: Responses that nobody has taken yet.
+        #: Responses that no member has taken yet.
         self.arrived: dict[tuple[bytes, int], Response] = {}
         self._count = 0
         self._begin()

@@ -1,6 +1,6 @@
 """Streams: bytes between two ends of a pipe that are on different hosts.
 
-The broker passes messages on between the two agents and keeps none of the bytes: each agent has what
+The broker passes messages on between the two agents and keeps none of the bytes. Each agent has what
 the other has not taken, and says it again over a new link. The broker knows which agents a stream
 joins, so that the one is told when the other is lost. That knowledge is not in the log: after a restart
 each agent says what it has.

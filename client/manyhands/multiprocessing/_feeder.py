@@ -1,7 +1,7 @@
 """The way of a process's items into a queue that has no bound.
 
 An item is sent at once, in the caller's thread, as long as the keeper is known to keep up. After
-`CREDIT_ITEMS` or `CREDIT_BYTES` without its word the rest gathers here, and a thread sends it in batches
+`CREDIT_ITEMS` or `CREDIT_BYTES` without its word the rest gathers here. A thread sends that in batches
 when the keeper says that it has room. So `put` never blocks, and its producer holds what is held up.
 """
 
@@ -24,7 +24,7 @@ from manyhands_shared.payloads.payload import Payload, nbytes, total
 #: What is sent without the keeper's word, and what a batch holds.
 CREDIT_ITEMS = 1_024
 CREDIT_BYTES = 1 << 20
-#: When the broker has no room for any queue, it is asked again after so many seconds.
+#: Seconds after which the broker is asked again that had no room for any queue.
 _FULL_SECONDS = 1.0
 
 

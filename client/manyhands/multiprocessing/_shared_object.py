@@ -152,8 +152,8 @@ class SharedObject:
             raise self._lost("the broker that kept it has lost its state")
         if outcome is Outcome.NO_ROOM:
             text = (
-                f"no room for a {self._label}: the program has as many shared objects, or the broker as"
-                " many bytes of them, as they may have; raise --coordination-bytes at the broker"
+                f"no room for a {self._label}: its program has too many shared objects, or the broker"
+                " too many bytes of them; raise --coordination-bytes at the broker"
             )
             raise OSError(errno.ENOMEM, text)
         raise ValueError(f"this {self._label} is not there any more: its program has let go of it")

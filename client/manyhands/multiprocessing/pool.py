@@ -31,7 +31,7 @@ class Pool(_pool.Pool):
     """`manyhands.Pool` on the cluster of this program.
 
     Functions, arguments and what `initializer` is given may hold locks, queues, ends of pipes, and
-    proxies of managers: a child becomes a member of the program when it loads the first one.
+    proxies of managers. A child becomes a member of the program when it loads the first one.
 
     Args:
         processes: how many tasks run at once; `None` is no limit.

@@ -101,7 +101,7 @@ def use_barrier(barrier: Any, record: Recorder, chance: random.Random) -> None:
 
 
 def work(kind: str, shared: Any, folder: str, name: str, rounds: int) -> None:
-    """Use the object so many times."""
+    """Use the object `count` times."""
     use = {
         "lock": use_lock,
         "semaphore": use_semaphore,

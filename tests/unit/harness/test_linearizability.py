@@ -129,7 +129,7 @@ def test_it_says_what_trying_all_orders_says(data: st.DataObject) -> None:
 @given(st.data())
 def test_the_faults_of_queues_are_those_that_trying_all_orders_finds(data: st.DataObject) -> None:
     history, initial = any_history(data, killed=False), ((), ())
-    # What was put and nobody took is no fault of the end of the history.
+    # What was put and not taken is no fault of the end of the history.
     assert bool(queue_faults(history)) != by_trying_all(history, initial, queue)
 
 

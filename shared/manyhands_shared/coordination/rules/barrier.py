@@ -1,8 +1,8 @@
 """A barrier: the last of `parties` that arrives leads, runs the action, and opens it for all.
 
 While it is led, further arrivals belong to the next generation. A deadline, `BREAK`, and the death or
-withdrawal of one that has arrived break it: all that are there get `BROKEN`, and so does everybody until
-`RESET`.
+withdrawal of one that has arrived break it. All that are there get `BROKEN`, and so do all who arrive
+until `RESET`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A lock, and the conditions that sleep on it.
 
-A condition has no object of its own: `SLEEP` releases the lock and falls asleep in one step, so no
-wake-up falls between the two, and a sleeper that dies leaves nothing behind. `NOTIFY`, and a sleeper's
+A condition has no object of its own. `SLEEP` releases the lock and falls asleep in one step: no wake-up
+falls between the two, and a sleeper that dies leaves nothing behind. `NOTIFY`, and a sleeper's
 deadline, move it to the end of the lock's queue; it is answered when it has the lock again.
 """
 

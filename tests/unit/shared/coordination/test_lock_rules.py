@@ -212,7 +212,7 @@ class Locks(RuleBasedStateMachine):
             assert self.stage.outcome(lock.holder) in (Outcome.OK, Outcome.NO)
 
     def teardown(self) -> None:
-        """Every wait has an end: once nobody sleeps and everybody releases, nobody waits."""
+        """Every wait has an end: once no member sleeps and each holder releases, none waits."""
         for condition in (CONDITION, OTHER):
             self.stage.ask(A, Operation.NOTIFY, condition, 0)
         while lock_of(self.stage).holder is not None:

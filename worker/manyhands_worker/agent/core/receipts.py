@@ -1,7 +1,7 @@
 """Items of queues that members were handed, until the broker knows that they have them.
 
-A member says itself which items it has: by its next request, which names the answer that it received
-last, or else by `ItemsTaken` a few milliseconds later. A member that ends before that has had what was
+A member says itself which items it has. Its next request names the answer that it received last; else
+`ItemsTaken` follows a few milliseconds later. A member that ends before that has had what was
 handed to it, and the agent says so. An item without a receipt goes to another when its getter has ended.
 """
 

@@ -22,7 +22,7 @@ from manyhands_shared.protocol.messages.coordination import (
 
 #: Bytes that are on their way at most.
 WINDOW_BYTES = 1 << 20
-#: The receiver says how much it has taken after so many bytes.
+#: Bytes after which the receiver says how much it has taken.
 GRANT_BYTES = WINDOW_BYTES // 4
 
 

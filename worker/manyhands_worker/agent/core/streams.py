@@ -1,8 +1,8 @@
 """Ends of pipes that travel: deposits, claims, and streams between hosts.
 
 A process that pickles an end deposits a duplicate of its descriptor. A process on the same host that
-unpickles it is given that very descriptor. For one on another host both agents become ends of a stream:
-each moves bytes between the other agent and a descriptor of its host, as far as the receiver lets it.
+unpickles it is given that very descriptor. For one on another host both agents become ends of a stream.
+Each moves bytes between the other agent and a descriptor of its host, as far as the receiver lets it.
 
 What a process has printed before it wrote to a stream is shown before what comes out of that stream.
 """
@@ -23,13 +23,13 @@ from manyhands_worker.agent.core.tables import Tables
 
 _UNCLAIMABLE = (
     "the process that sent it has let go of it, or another process has taken it; "
-    "send it once for each process that is to have it"
+    "send it once for each process"
 )
 #: What a process is told that connects to what does not listen any more.
 REFUSED = "nothing listens there any more"
 _STAYS = (
-    "an open socket or file cannot leave its host; only the ends of pipes and connections can: "
-    "use them, or start the process where it is with Process(..., node=...)"
+    "an open socket or file cannot leave its host; "
+    "start the process there with Process(..., node=...)"
 )
 #: What the other end does: where the claimer receives, the depositor's side sends.
 _OPPOSITE = {c.RECEIVES: c.SENDS, c.SENDS: c.RECEIVES, c.BOTH: c.BOTH, c.CONNECTS: c.BOTH}
