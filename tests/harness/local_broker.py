@@ -18,6 +18,7 @@ from manyhands.multiprocessing import _program
 from manyhands.multiprocessing._channel import KEEPER_SECONDS
 from manyhands_broker.coordination.effects import Write
 from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.memory import Memory
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
 from manyhands_broker.coordination.records import RecordKind
 from manyhands_broker.coordination.state import CoordinationState
@@ -61,7 +62,7 @@ class LocalBroker:
         self._agent.peer = b"agent"
         for member in list(self.members.values()):
             self._enter(member.id, member.name)
-        self.objects = SyncObjects(self.state)
+        self.objects = SyncObjects(self.state, Memory(self.state))
 
     def _enter(self, member_id: bytes, name: str) -> Member:
         member = Member(member_id, self._program, NO_PARENT)

@@ -26,6 +26,7 @@ GROUPS: tuple[type, ...] = (
     messages.JobStanding,
     messages.TaskStanding,
     coordination.MemberState,
+    coordination.Patch,
 )
 
 _TEXT = st.text(max_size=40)

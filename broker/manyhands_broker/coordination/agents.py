@@ -94,6 +94,8 @@ class Agents:
             b"".join(member.id for member in keep),
         )
         state.send(peer, welcome)
+        # Before the welcome the agent takes nothing.
+        self._lifecycle.linked(agent)
         for member in list(agent.members):
             self._lifecycle.catch_up(agent, member)
         self._streams.catch_up(agent)
@@ -210,7 +212,7 @@ class Agents:
         state.forget(agent.peer)
         agent.peer = None
         self._roots_lost(agent, now)
-        if not agent.members and not agent.streams:
+        if self._lifecycle.is_idle(agent):
             # Nothing is lost with it.
             self._drop(agent)
 
@@ -321,6 +323,7 @@ class Agents:
             return
         state.agents_by_key[agent.who.key] -= 1
         self._streams.lost(agent)
+        self._lifecycle.forget_memory(agent)
         if state.hosting.get(agent.host) is agent:
             del state.hosting[agent.host]
         self._admit_rival(agent.host)

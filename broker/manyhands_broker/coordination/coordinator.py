@@ -35,10 +35,16 @@ from manyhands_broker.coordination.effects import Effect
 from manyhands_broker.coordination.lifecycle import Lifecycle
 from manyhands_broker.coordination.limits import Limits
 from manyhands_broker.coordination.members import Members
+from manyhands_broker.coordination.memory import Memory
 from manyhands_broker.coordination.model import Agent, Member, Phase
 from manyhands_broker.coordination.placing import Nodes, Placing
 from manyhands_broker.coordination.programs import Programs
 from manyhands_broker.coordination.records import Record, RecordKind
+from manyhands_broker.coordination.segments import (
+    grain_of,
+    restored_grain,
+    restored_segment,
+)
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.coordination.streams import Streams
 from manyhands_broker.coordination.sync_objects import SyncObjects
@@ -47,7 +53,7 @@ from manyhands_broker.core.events import Drained, Event, KeysChanged, LinkClosed
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.state.timers import OnFailure
 from manyhands_shared.coordination.identity import NO_ID
-from manyhands_shared.coordination.kinds import Operation, Outcome
+from manyhands_shared.coordination.kinds import KEY_BYTES, Operation, Outcome
 from manyhands_shared.protocol.messages import Bye, Message, Ping, Pong, Renew, Who
 from manyhands_shared.protocol.messages.coordination import (
     AgentEnded,
@@ -55,13 +61,17 @@ from manyhands_shared.protocol.messages.coordination import (
     Began,
     Ended,
     ExitAcknowledged,
+    Fetch,
+    FetchPart,
     Flow,
     Grant,
     ItemsTaken,
+    Map,
     MemberHello,
     Open,
     Opened,
     OutputTaken,
+    Pin,
     ProcessOutput,
     Program,
     Request,
@@ -69,7 +79,9 @@ from manyhands_shared.protocol.messages.coordination import (
     Shut,
     Signal,
     Start,
+    Unmap,
     Withdraw,
+    Write,
 )
 
 
@@ -97,11 +109,12 @@ class Coordinator:
             epoch: Unix time minus the `now` of events; for people to read.
         """
         state = self.state = CoordinationState(limits, broker_id, now, epoch, failed)
-        self.objects = SyncObjects(state)
+        self.memory = Memory(state)
+        self.objects = SyncObjects(state, self.memory)
         self._nodes = nodes
         self._placing = Placing(nodes, limits.host_processes)
         streams = Streams(state)
-        lifecycle = self._lifecycle = Lifecycle(state, self._placing, self.objects)
+        lifecycle = self._lifecycle = Lifecycle(state, self._placing, self.objects, self.memory)
         self._programs = Programs(state, lifecycle)
         self._members = Members(state, self._placing, lifecycle)
         self._agents = Agents(state, nodes, self._programs, lifecycle, streams)
@@ -125,6 +138,12 @@ class Coordinator:
             Flow: lambda agent, message, _: streams.flow(agent, message),
             Grant: lambda agent, message, _: streams.grant(agent, message),
             Shut: lambda agent, message, _: streams.shut(agent, message),
+            Map: self.memory.map,
+            Write: self.memory.write,
+            Fetch: self.memory.fetch,
+            FetchPart: self.memory.part,
+            Unmap: self.memory.unmap,
+            Pin: self.memory.pin,
             Renew: lambda agent, message, _: self._agents.renew(agent, message),
             Pong: lambda agent, _message, _: self._agents.alive(agent),
             Bye: lambda agent, message, _: self._agents.left(agent, message.reason),
@@ -145,6 +164,7 @@ class Coordinator:
         elif type(event) is Drained:
             state.timers.run(now)
             self.objects.flush()
+            self.memory.flush()
         elif type(event) is LinkClosed:
             agent = state.agent_of.get(event.peer)
             if agent is not None:
@@ -193,6 +213,7 @@ class Coordinator:
         for agent in list(state.agents.values()):
             self._agents.restored(agent, now)
         self.objects.restored(now)
+        self._restore_memory(rest)
         self._tidy(now)
         return self.collect()
 
@@ -217,6 +238,26 @@ class Coordinator:
             agent = Agent(agent_id, member.host, member.node)
             self._agents.add(agent)
         self._lifecycle.attach(member, agent)
+
+    def _restore_memory(self, rest: Mapping[RecordKind, list[Record]]) -> None:
+        segments = {
+            record.key: restored_segment(record.key, record.payload)
+            for record in rest[RecordKind.SEGMENT]
+            if record.payload[0] in self.state.programs
+        }
+        for record in rest[RecordKind.GRAIN]:
+            key, index = grain_of(record.key)
+            if key in segments:
+                segments[key].grains[index] = restored_grain(record.payload)
+        for segment in segments.values():
+            self.memory.restore(segment)
+        self.memory.restored(
+            {
+                (record.key[:KEY_BYTES], record.key[KEY_BYTES:]): record.payload
+                for record in rest[RecordKind.WRITTEN]
+                if record.key[:KEY_BYTES] in self.state.programs
+            }
+        )
 
     def _tidy(self, now: float) -> None:
         """Go on with what was under way when the log was written last."""
@@ -288,8 +329,9 @@ class Coordinator:
             validate,
         )
 
-        validate(self.state, self._placing)
+        validate(self.state, self._placing, self.memory)
         self.objects.validate()
+        self.memory.validate()
 
     def _stranger(self, peer: bytes, message: Message, who: Identity, now: float) -> None:
         """Take a message over a link that is no agent's."""

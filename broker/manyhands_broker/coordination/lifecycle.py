@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable
 
 from manyhands_broker.coordination import stored
+from manyhands_broker.coordination.memory import Memory
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
 from manyhands_broker.coordination.placing import Placing
 from manyhands_broker.coordination.records import RecordKind
@@ -37,10 +38,13 @@ LOST = -int(signal.SIGKILL)
 class Lifecycle:
     """Moves members and programs from state to state."""
 
-    def __init__(self, state: CoordinationState, placing: Placing, objects: SyncObjects) -> None:
+    def __init__(
+        self, state: CoordinationState, placing: Placing, objects: SyncObjects, memory: Memory
+    ) -> None:
         self._state = state
         self._placing = placing
         self._objects = objects
+        self._memory = memory
         #: Is called for an agent that has neither link nor members any more.
         self.agent_gone: Callable[[Agent], None] = lambda _agent: None
 
@@ -94,6 +98,7 @@ class Lifecycle:
         if agent is None or agent.peer is None or member.start is None:
             return
         self.introduce(agent, member.program)
+        self._state.before_telling(agent, member.program)
         self._state.send(agent.peer, member.start)
         member.phase = Phase.STARTING
         self.send_signals(member)
@@ -177,6 +182,7 @@ class Lifecycle:
         """Say to an agent what a lost link may have kept from a member; it asks for the rest."""
         state = self._state
         self.introduce(agent, member.program)
+        state.before_telling(agent, member.program)
         if member.is_root:
             member.program.root_lost_at = None
             self._ask_for_output(member, agent)
@@ -215,7 +221,8 @@ class Lifecycle:
             agent.programs[member.program] -= 1
             if not agent.programs[member.program]:
                 del agent.programs[member.program]
-            if agent.peer is None and not agent.members and (agent.expired or not agent.streams):
+            idle = self.is_idle(agent) or (agent.expired and not agent.members)
+            if agent.peer is None and idle:
                 self.agent_gone(agent)
         elif member.host in state.awaiting:
             waiting = state.awaiting[member.host]
@@ -224,6 +231,18 @@ class Lifecycle:
                 del state.awaiting[member.host]
         if not member.is_root:
             self._placing.count(member.host, -1)
+
+    def linked(self, agent: Agent) -> None:
+        """Take note that an agent has a new link."""
+        self._memory.linked(agent)
+
+    def is_idle(self, agent: Agent) -> bool:
+        """Whether nothing is lost with an agent: it has no members, streams or needed memory."""
+        return not (agent.members or agent.streams or agent.id in self._memory.of_agent)
+
+    def forget_memory(self, agent: Agent) -> None:
+        """Take note that an agent is gone, with the memory of its host."""
+        self._memory.agent_gone(agent.id)
 
     def _orphan(self, member: Member, own: Agent | None) -> None:
         """Let a member's children be without a parent: their agents hear of it, and need ask no more."""
@@ -253,6 +272,7 @@ class Lifecycle:
         state.say(logging.INFO, f"program {program.id.hex()[:8]} ends: {why}")
         state.counters["programs_ended"] += 1
         self._objects.program_ended(program)
+        self._memory.program_ended(program)
         for member in list(program.members.values()):
             if member.id not in program.members:
                 continue  # forgotten with its parent

@@ -14,7 +14,9 @@ class Limits:
     session_grace: float = 60.0
     #: Bytes of all objects, items and unread responses, of all programs.
     coordination_bytes: int = 1 << 30
-    #: Objects and members of one program.
+    #: Unsynchronised writes of a host are brought to the others within so many seconds.
+    freshness: float = 0.05
+    #: Objects, segments and members of one program.
     program_objects: int = 262_144
     program_members: int = 10_000
     #: What one key may have: agents and programs.

@@ -23,6 +23,12 @@ class RecordKind(IntEnum):
     ITEM = 5
     #: By member id and 8 bytes of the request's number: a request that waits.
     WAITER = 6
+    #: By the segment's key: where it is, but not what is in it.
+    SEGMENT = 7
+    #: By the segment's key and 8 bytes of the grain's number.
+    GRAIN = 8
+    #: By program id and agent id: the last of what the agent has said of the program's memory.
+    WRITTEN = 9
 
 
 @record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from manyhands_broker.coordination.effects import Effect, Write
@@ -45,9 +46,18 @@ class CoordinationState:
         self.used_bytes = 0
         #: The same of what members are started with that have not begun.
         self.start_bytes = 0
+        #: Bytes of shared segments, which count likewise.
+        self.segment_bytes = 0
+        #: Brings what a host lacks of shared memory, before it is told what may depend on it.
+        self.before_telling: Callable[[Agent, Program], None] = lambda _agent, _program: None
         self.counters: Counter[str] = Counter()
         self.timers = Timers(failed)
         self.effects: list[Effect] = []
+
+    @property
+    def free_bytes(self) -> int:
+        """How many bytes there is room for."""
+        return self.limits.coordination_bytes - self.used_bytes - self.segment_bytes
 
     # Programs
 
@@ -88,6 +98,7 @@ class CoordinationState:
     def tell(self, member: Member, message: Message) -> None:
         """Send a message about a member, or for it, to its agent."""
         if member.agent is not None:
+            self.before_telling(member.agent, member.program)
             self.send(member.agent.peer, message)
 
     def respond(self, member: Member, response: Response) -> None:

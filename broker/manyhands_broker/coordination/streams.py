@@ -73,6 +73,9 @@ class Streams:
         other = self._other(agent, message.stream, message.agent)
         if other is not None:
             onward = Flow(message.stream, agent.id, message.at, message.bodies)
+            # What is read there may say that memory was written.
+            for program in other.programs:
+                self._state.before_telling(other, program)
             self._state.send(other.peer, onward)
 
     def grant(self, agent: Agent, message: Grant) -> None:

@@ -22,16 +22,23 @@ from collections import Counter
 from typing import Any
 
 from manyhands_broker.coordination.deadlocks import Deadlocks
+from manyhands_broker.coordination.memory import Memory
 from manyhands_broker.coordination.model import Member, Program
 from manyhands_broker.coordination.object_table import OBJECT_BYTES, ObjectTable
 from manyhands_broker.coordination.records import RecordKind
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.coordination.sync_records import Restoration, SharedObject, restored_answer
-from manyhands_shared.coordination.kinds import OPERATIONS, Operation, Outcome, are_arguments
+from manyhands_shared.coordination.kinds import (
+    NAMES,
+    OPERATIONS,
+    Operation,
+    Outcome,
+    are_arguments,
+)
 from manyhands_shared.coordination.rules.barrier import BarrierRules
 from manyhands_shared.coordination.rules.creation import create
 from manyhands_shared.coordination.rules.lock import LockRules
-from manyhands_shared.coordination.rules.model import Answer, Asked
+from manyhands_shared.coordination.rules.model import Answer, Asked, Op
 from manyhands_shared.coordination.rules.queue import QueueRules
 from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.messages.coordination import ItemsTaken, Request, Withdraw
@@ -48,8 +55,9 @@ _OPERATIONS = {
 class SyncObjects:
     """What requests do. It answers by `state.respond`, and waits by `state.timers`."""
 
-    def __init__(self, state: CoordinationState) -> None:
+    def __init__(self, state: CoordinationState, memory: Memory) -> None:
         self._state = state
+        self._memory = memory
         self._table = ObjectTable(state)
         self._deadlocks = Deadlocks(state, self._table)
         self._restoration: Restoration | None = None
@@ -80,6 +88,11 @@ class SyncObjects:
                 self._table.discard(shared)
         elif message.operation == Operation.SYNC:
             pass
+        elif message.operation in NAMES:
+            answer = self._of_name(op, message)
+            if not message.quiet:
+                self._table.respond(member, answer)
+            return
         elif shared is None:
             outcome = Outcome.NONE
         elif (operation := _operation(shared, message)) is None:
@@ -256,18 +269,34 @@ class SyncObjects:
         if rules is None:
             return Outcome.MALFORMED
         full = len(table.of_program.get(program, ())) >= limits.program_objects
-        if full or self._state.used_bytes + OBJECT_BYTES > limits.coordination_bytes:
+        if full or self._state.free_bytes < OBJECT_BYTES:
             return Outcome.NO_ROOM
         rules.changes.state = True
         table.enter(SharedObject(message.key, program, made, rules))
         return Outcome.OK
 
+    def _of_name(self, op: Op, message: Request) -> Answer:
+        """Do what is asked of a name of shared memory."""
+        operation = Operation(message.operation)
+        if not are_arguments(operation, message.arguments):
+            return Answer(op, Outcome.MALFORMED)
+        program, name = self._state.members[op[0]].program.id, message.arguments[0]
+        if operation is Operation.NAME:
+            done = self._memory.name(program, name, message.arguments[1])
+        elif operation is Operation.UNNAME:
+            done = self._memory.unname(program, name)
+        else:
+            segment = self._memory.find(program, name)
+            if segment is not None:
+                return Answer(op, Outcome.OK, (segment.key, segment.size))
+            done = False
+        return Answer(op, Outcome.OK if done else Outcome.NO)
+
     def _is_too_much(self, message: Request) -> bool:
         """Whether there is no room for what is put. What is not waited for is bounded by its sender."""
         if message.quiet or message.operation != Operation.PUT:
             return False
-        used = self._state.used_bytes + total(message.bodies)
-        return used > self._state.limits.coordination_bytes
+        return total(message.bodies) > self._state.free_bytes
 
 
 def _operation(shared: SharedObject, message: Request) -> Operation | None:

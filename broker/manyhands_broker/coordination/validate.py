@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+from manyhands_broker.coordination.memory import Memory
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Phase, Program
 from manyhands_broker.coordination.placing import Placing
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_shared.payloads.payload import total
 
 
-def validate(state: CoordinationState, placing: Placing) -> None:
+def validate(state: CoordinationState, placing: Placing, memory: Memory) -> None:
     """Check that all that refers to each other does so both ways, and every count.
 
     Raises:
@@ -20,7 +21,7 @@ def validate(state: CoordinationState, placing: Placing) -> None:
     for program in state.programs.values():
         _program(state, program)
     for agent in state.agents.values():
-        _agent(state, agent)
+        _agent(state, agent, memory)
     for peer, agent in state.agent_of.items():
         assert agent.peer == peer, "a link that its agent does not know"
         assert state.agents.get(agent.id) is agent, "a link of an agent that is gone"
@@ -84,7 +85,7 @@ def _program(state: CoordinationState, program: Program) -> None:
             assert root.agent.peer is not None, f"{name}: its root has no link, and no grace"
 
 
-def _agent(state: CoordinationState, agent: Agent) -> None:
+def _agent(state: CoordinationState, agent: Agent, memory: Memory) -> None:
     name = f"the agent of {agent.host or '?'}"
     counted = Counter(member.program for member in agent.members)
     assert counted == agent.programs, f"{name}: the count of members by program"
@@ -95,7 +96,7 @@ def _agent(state: CoordinationState, agent: Agent) -> None:
         assert state.agent_of.get(agent.peer) is agent, f"{name} has a link that is not its own"
         assert not agent.expired, f"{name} has a link and no lease"
     else:
-        kept = agent.members or agent.streams
-        assert kept, f"{name} has neither link nor members nor streams"
+        kept = agent.members or agent.streams or agent.id in memory.of_agent
+        assert kept, f"{name} has neither link nor members, streams or memory"
     for stream in agent.streams:
         assert agent in state.streams[stream], f"{name} has a stream that joins others"

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         parent_process,
     )
     from manyhands.multiprocessing.queues import JoinableQueue, Queue, SimpleQueue
+    from manyhands.multiprocessing.sharedctypes import Array, RawArray, RawValue, Value
     from manyhands.multiprocessing.synchronize import (
         Barrier,
         BoundedSemaphore,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Array",
     "AuthenticationError",
     "Barrier",
     "BoundedSemaphore",
@@ -74,9 +76,12 @@ __all__ = [
     "ProcessError",
     "Queue",
     "RLock",
+    "RawArray",
+    "RawValue",
     "Semaphore",
     "SimpleQueue",
     "TimeoutError",
+    "Value",
     "active_children",
     "allow_connection_pickling",
     "cpu_count",
@@ -99,10 +104,12 @@ __all__ = [
 _CONTEXT = "manyhands.multiprocessing.context"
 _PROCESS = "manyhands.multiprocessing.process"
 _QUEUES = "manyhands.multiprocessing.queues"
+_SHAREDCTYPES = "manyhands.multiprocessing.sharedctypes"
 _STANDARD = "multiprocessing.context"
 _SYNCHRONIZE = "manyhands.multiprocessing.synchronize"
 # Where each name lives. They are imported when first asked for.
 _HOMES = {
+    "Array": _SHAREDCTYPES,
     "AuthenticationError": _STANDARD,
     "Barrier": _SYNCHRONIZE,
     "BoundedSemaphore": _SYNCHRONIZE,
@@ -118,11 +125,14 @@ _HOMES = {
     "ProcessError": _STANDARD,
     "Queue": _QUEUES,
     "RLock": _SYNCHRONIZE,
+    "RawArray": _SHAREDCTYPES,
+    "RawValue": _SHAREDCTYPES,
     "Semaphore": _SYNCHRONIZE,
     "SimpleQueue": _QUEUES,
     "SUBDEBUG": "multiprocessing.util",
     "SUBWARNING": "multiprocessing.util",
     "TimeoutError": _STANDARD,
+    "Value": _SHAREDCTYPES,
     "active_children": _PROCESS,
     "current_process": _PROCESS,
     "get_logger": "multiprocessing.util",

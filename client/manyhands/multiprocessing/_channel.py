@@ -243,6 +243,16 @@ class Channel:
         """Return a new ticket: it names one acquisition by this process for ever."""
         return next(self._tickets)
 
+    @property
+    def why_over(self) -> str:
+        """Why nothing can be said any more; empty while it can."""
+        return self._over
+
+    def poke(self) -> None:
+        """Have the thread look at what is due, if it runs. It may be called in a finalizer."""
+        if self._thread is not None:
+            self._poke()
+
     def attend(self) -> None:
         """Start the thread that receives, if it does not run."""
         if self._thread is None:

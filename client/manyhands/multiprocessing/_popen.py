@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import context, util
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,8 @@ class Popen:
         self._held: list[str] = []
         #: Proxies that it is given: their referents stay until it has ended, whatever is let go here.
         self._proxies: Any = None
+        #: Memory that it opens: that is there until it has done so.
+        self._memory: Sequence[Any] = ()
         self.sentinel, self._exit = os.pipe()
         self.finalizer = util.Finalize(self, os.close, (self.sentinel,))
         try:
@@ -96,6 +98,7 @@ class Popen:
                 f"cannot start {self.name}: it holds {len(self._bound)} open files and sockets, "
                 f"{MAX_DESCRIPTORS - 2} at most can go along"
             )
+        self._memory = packed.held
         program.start(self, self._options(process), packed.carries, bodies, descriptors)
         if _together.started is not None:
             _together.started.append(self)
@@ -179,11 +182,13 @@ class Popen:
     def refused(self, error: str) -> None:
         """It will not run."""
         self._error = error
+        self._memory = ()
         self._known.set()
 
     def began(self, pid: int) -> None:
         """It runs."""
         self.pid = pid
+        self._memory = ()
         self._known.set()
 
     def ended(self, code: int) -> None:
@@ -191,6 +196,7 @@ class Popen:
         self.returncode = code
         self._proxies = None
         self._close_exit()
+        self._memory = ()
         self._known.set()
 
     # Waiting

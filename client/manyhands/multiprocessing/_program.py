@@ -25,6 +25,7 @@ from manyhands_shared.protocol.messages.coordination import (
     Began,
     Ended,
     ExitAcknowledged,
+    Mapped,
     MemberHello,
     Placed,
     ProcessOutput,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from manyhands.multiprocessing._cluster import Cluster
 
 _WELCOME_SECONDS = 30.0
+#: What has segments of shared memory, in programs that have some.
+_SEGMENTS = "manyhands.multiprocessing._segments"
 #: Where a node tells its pool's children its agent's address.
 AGENT = "MANYHANDS_AGENT"
 _PICKLER = "manyhands_shared.payloads.by_value.script_pickle"
@@ -208,6 +211,9 @@ class Program:
                 self._lose(message.reason or "the broker has ended the program")
             case Ended():
                 self._end(message)
+            case Mapped():
+                _segments().mapped(message, descriptors)
+                return
             case ProcessOutput():
                 if (receipt := self._printer.receive(message)) is not None:
                     self.channel.say(receipt)
@@ -221,6 +227,8 @@ class Program:
     def tick(self) -> None:
         """See `Owner`."""
         self._printer.tick()
+        if (segments := sys.modules.get(_SEGMENTS)) is not None:
+            segments.tell_unmapped(self)
 
     def reconnect(self) -> MemberChannel | None:
         """See `Owner`: a root goes on with another agent; other members end with theirs."""
@@ -233,6 +241,9 @@ class Program:
                 key = identity.member_key(self.secret)
                 stream = self._cluster.connect(self.id, self.member, key)
                 stream.send(self._introduction(), standard_streams())
+                if (segments := sys.modules.get(_SEGMENTS)) is not None:
+                    for message, along in segments.again(self.id):
+                        stream.send(message, along)
             except (ManyhandsError, OSError, TimeoutError) as failed:
                 # The broker may still have the dead one in its books.
                 error = failed
@@ -429,6 +440,17 @@ def init(address: str | None = None, *, key_file: str | os.PathLike[str] | None 
                 "init() comes too late: the program is connected to a cluster already"
             )
         _Process.address, _Process.key_file = address, key_file
+
+
+def poke() -> None:
+    """Have the program look at what is due. It may be called in a finalizer."""
+    program = _Process.program
+    if program is not None:
+        program.channel.poke()
+
+
+def _segments() -> Any:
+    return import_module(_SEGMENTS)
 
 
 def has_address() -> bool:

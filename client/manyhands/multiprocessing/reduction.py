@@ -11,7 +11,7 @@ import pickle
 import sys
 import threading
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing import reduction as _standard
@@ -35,6 +35,8 @@ class Pickled:
 
     payload: Payload
     carries: bytes
+    #: Memory that must be there until the payload is loaded.
+    held: Sequence[Any] = ()
 
 
 class _Noting(threading.local):
@@ -44,6 +46,8 @@ class _Noting(threading.local):
     ends: list[bytes] | None = None
     #: Whether the last one of a process has met the proxy of a manager's object.
     proxies = False
+    #: Memory that the pickling of a process has met; None outside of any.
+    held: list[Any] | None = None
 
 
 _noting = _Noting()
@@ -86,7 +90,7 @@ def dumps_process(obj: Any) -> Pickled:
         return False
 
     _noting.proxies = False
-    with _note() as keys:
+    with _note() as keys, _holding() as held:
         try:
             head = dumps_function(obj, inside, more=True, reducers=_reducers())
         except Exception as error:
@@ -95,8 +99,9 @@ def dumps_process(obj: Any) -> Pickled:
             views.clear()
             keys.clear()
             _withdraw()
+            held.clear()
             head = dumps_function(obj, inside, more=False, reducers=_reducers())
-    return Pickled((head, *views) if views else head, b"".join(dict.fromkeys(keys)))
+    return Pickled((head, *views) if views else head, b"".join(dict.fromkeys(keys)), held)
 
 
 def loads(payload: Payload) -> Any:
@@ -138,6 +143,33 @@ def carry(key: bytes) -> None:
     """
     if _noting.keys is not None:
         _noting.keys.append(key)
+
+
+def hold(memory: Any) -> bool:
+    """Keep memory until the process runs that is being pickled; false if none is."""
+    if _noting.held is None:
+        return False
+    _noting.held.append(memory)
+    return True
+
+
+def register_memory(kind: type, reducer: Callable[[Any], Any]) -> None:
+    """Have objects of a type pickled by a function, by any pickler."""
+    _of_memory[kind] = reducer
+    copyreg.pickle(kind, reducer)
+
+
+#: How ctypes types are pickled that were used in shared memory.
+_of_memory: dict[type, Callable[[Any], Any]] = {}
+
+
+@contextmanager
+def _holding() -> Iterator[list[Any]]:
+    outer, _noting.held = _noting.held, []
+    try:
+        yield _noting.held
+    finally:
+        _noting.held = outer
 
 
 @contextmanager
@@ -193,7 +225,7 @@ def _dumps(obj: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
 def _reducers() -> Mapping[type, Any]:
     """What is registered for certain types with `multiprocessing`."""
     registered: Mapping[type, Any] = _standard.ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-    return ChainMap(_refused(), _travelling(), registered)  # type: ignore[arg-type]
+    return ChainMap(_refused(), _of_memory, _travelling(), registered)  # type: ignore[arg-type]
 
 
 def _travelling() -> dict[type, Any]:

@@ -59,6 +59,9 @@ class Operation(IntEnum):
     CREATE = 20
     DISCARD = 21
     SLEEPERS = 22
+    NAME = 23
+    FIND = 24
+    UNNAME = 25
 
 
 class Outcome(IntEnum):
@@ -104,6 +107,9 @@ OPERATIONS: dict[Kind, frozenset[Operation]] = {
         {Operation.PUT, Operation.GET, Operation.SIZE, Operation.DONE, Operation.JOIN}
     ),
 }
+
+#: What is asked of a name of shared memory.
+NAMES = frozenset({Operation.NAME, Operation.FIND, Operation.UNNAME})
 
 #: What carries the asker's earlier writes to others, and what brings others' writes to the asker.
 RELEASES = frozenset(
@@ -159,6 +165,10 @@ def _is_made(value: Any) -> bool:
     return type(value) is str and len(value) <= MADE_CHARS
 
 
+def _is_name(value: Any) -> bool:
+    return type(value) is str and 0 < len(value) <= MADE_CHARS
+
+
 def _are_facts(value: Any) -> bool:
     return type(value) is list and len(value) <= 4 and all(map(_is_count, value))
 
@@ -194,6 +204,10 @@ ARGUMENTS: dict[Operation, tuple[Any, ...]] = {
     Operation.DISCARD: (),
     # The condition.
     Operation.SLEEPERS: (_is_key,),
+    # A name of shared memory; the segment.
+    Operation.NAME: (_is_name, _is_key),
+    Operation.FIND: (_is_name,),
+    Operation.UNNAME: (_is_name,),
 }
 
 

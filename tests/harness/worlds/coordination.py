@@ -9,6 +9,7 @@ import msgpack
 
 from manyhands_broker.coordination.effects import Write
 from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.memory import Memory
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
 from manyhands_broker.coordination.records import RecordKind
 from manyhands_broker.coordination.state import CoordinationState
@@ -57,7 +58,7 @@ class CoordinationWorld:
             member.phase, member.agent, member.name = Phase.RUNNING, agent, chr(member_id[0])
             self.members[member_id] = member
             self.state.members[member_id] = program.members[member_id] = member
-        self.objects = SyncObjects(self.state)
+        self.objects = SyncObjects(self.state, Memory(self.state))
 
     def kill_broker(self) -> None:
         """Forget everything, and read the log back."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING
 
+from harness.worlds.memory import Memories
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
@@ -116,7 +117,7 @@ class Agent:
         self.link: Link | None = None
         name = host.name.encode().ljust(16, b"-")
         me = AgentIdentity(self.id, host.name, f"node-{host.name}", name, f"@{host}", 100)
-        self._core = AgentCore(me)
+        self._core = AgentCore(me, Memories())
         broken.harm_agent(world.harm, self._core)
         self.members: dict[bytes, Member] = {}
         #: Members by their channel. The numbers of those that come by themselves are below zero.

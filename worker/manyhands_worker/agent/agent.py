@@ -24,6 +24,7 @@ from manyhands_shared.transport.link.connector import Connector, Lost, Up
 from manyhands_worker.agent import stream_ends
 from manyhands_worker.agent.core import effects, events
 from manyhands_worker.agent.core.agent_core import AgentCore, AgentIdentity
+from manyhands_worker.agent.host_memory import HostMemories
 from manyhands_worker.agent.members import Members
 from manyhands_worker.agent.stream_ends import StreamEnds
 
@@ -73,7 +74,7 @@ class HostAgent:
         self, config: AgentConfig, listener: socket.socket, members: Members | None
     ) -> None:
         self._config = config
-        self._core = AgentCore(config.identity)
+        self._core = AgentCore(config.identity, HostMemories())
         self._selector = selectors.DefaultSelector()
         self._connector = Connector(Route(config.broker), config.key, key_option="--key-file")
         self._watched: frozenset[int] = frozenset()

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, cast
 
 from cloudpickle import cloudpickle
 
-from manyhands_shared.payloads.by_value import reducers
+from manyhands_shared.payloads.by_value import ctypes_types, reducers
 from manyhands_shared.payloads.by_value.class_resolution import Arrival
 from manyhands_shared.payloads.by_value.main_module import is_filled_up, missing
 
@@ -63,7 +63,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce what goes by value; everything else is left to the usual ways."""
-        reduced = reducers.reduce(obj)
+        reduced = reducers.reduce(obj) or ctypes_types.reduce(obj)
         if reduced is None:
             reduced = super().reducer_override(obj)
         if type(reduced) is not tuple:
@@ -81,6 +81,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             plain = maker is _make_class and all(isinstance(base, type) for base in arguments[2])
             if plain and "__slots__" in vars(obj):
                 arguments = _with_slots(obj, arguments, rest[0][0])
+            if plain and ctypes_types.is_structure(obj):
+                arguments = ctypes_types.with_fields(arguments, rest[0][0])
             return (maker, (*arguments[:-1], extra), *rest)
         return reduced
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from manyhands_shared.protocol.bounds import Bytes, Groups, Int, Map
+from manyhands_shared.protocol import bounds
+from manyhands_shared.protocol.bounds import Bytes, Groups, Int
 from manyhands_shared.protocol.messages.fields import (
     U32,
     U64,
@@ -21,7 +22,9 @@ from manyhands_shared.protocol.messages.fields import (
     Info,
     Interval,
     Key32,
+    MaybeBody,
     Name,
+    OneBody,
     Reason,
     Size,
     Switch,
@@ -38,8 +41,10 @@ ExitCode = Annotated[int, Int("code", -255, 255)]
 SignalNumber = Annotated[int, Int("signal", 1, 64)]
 #: Which of its streams a process wrote to.
 StreamNumber = Annotated[int, Int("stream", 1, 2)]
+#: Places and lengths of what was written.
+Ranges = Annotated[bytes, Bytes("ranges", 12, most=65_536)]
 #: Of a new process; see the page on the protocol.
-StartOptions = Annotated[dict[str, Any], Map("start", 3, 4_096, 1 << 20)]
+StartOptions = Annotated[dict[str, Any], bounds.Map("start", 3, 4_096, 1 << 20)]
 
 #: What a claimer does with an end: a descriptor that stays on its host; receives, sends, does both;
 #: connects to what listens there.
@@ -369,6 +374,114 @@ class Shut:
     at: Size
 
 
+@record
+class Patch:
+    """What was written to a segment: `data` has the bytes of all `ranges`, one behind the other.
+
+    A range is a place (u64) and a number of bytes (u32), both with the lowest byte first.
+    """
+
+    segment: Id16
+    ranges: Ranges
+    data: OneBody
+
+
+Patches = Annotated[list[Patch], Groups(Patch, most=4_096)]
+
+
+@record
+class Map:
+    """A segment of shared memory: made on this host, or, with `size` 0, wanted here.
+
+    `Mapped` answers one that is wanted. `seq` counts what the agent says of the memory of a program; it
+    is 0 for one that is wanted.
+    """
+
+    NUMBER: ClassVar[int] = 85
+    program: Id16
+    segment: Id16
+    seq: U64
+    size: Size
+    shape: Data
+
+
+@record
+class Share:
+    """Another host wants this segment: the agent sends all of it, and from now on what is written."""
+
+    NUMBER: ClassVar[int] = 86
+    segment: Id16
+
+
+@record
+class Write:
+    """What was written to the memory of a program.
+
+    From an agent `seq` is its number, and `clock` is 0. To an agent `seq` is the last of its own that
+    the broker had, and `clock` that of the program's memory.
+    """
+
+    NUMBER: ClassVar[int] = 87
+    program: Id16
+    seq: U64
+    clock: U64
+    patches: Patches
+
+
+@record
+class Fetch:
+    """The agent wants this part of a segment that was mapped."""
+
+    NUMBER: ClassVar[int] = 89
+    segment: Id16
+    at: Size
+    size: U32
+
+
+@record
+class FetchPart:
+    """A part of a segment; without a body all of it is zeros. `last` ends the answer to `Share`."""
+
+    NUMBER: ClassVar[int] = 90
+    segment: Id16
+    at: Size
+    last: Switch
+    bodies: MaybeBody
+
+
+@record
+class Unmap:
+    """No member on the agent's host has this segment. From the broker: nothing needs it there."""
+
+    NUMBER: ClassVar[int] = 91
+    program: Id16
+    segment: Id16
+    seq: U64
+
+
+@record
+class Pin:
+    """The segment stays until the program ends: a process that is not known may open it."""
+
+    NUMBER: ClassVar[int] = 92
+    program: Id16
+    segment: Id16
+    seq: U64
+
+
+@record
+class Mapped:
+    """The answer to `Map`: the agent may fetch the segment. With another `outcome` than 0 it may not."""
+
+    NUMBER: ClassVar[int] = 103
+    program: Id16
+    segment: Id16
+    outcome: U32
+    size: Size
+    shape: Data
+    reason: Reason
+
+
 CoordinationMessage = (
     AgentWanted
     | AgentEnded
@@ -394,4 +507,12 @@ CoordinationMessage = (
     | Flow
     | Grant
     | Shut
+    | Map
+    | Share
+    | Write
+    | Fetch
+    | FetchPart
+    | Unmap
+    | Pin
+    | Mapped
 )

@@ -19,7 +19,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 WAYS = {"any", "C → B", "B → C", "N → B", "B → N", "B → C, N", "C → B → N", "N → B → C"}
 WAYS |= {"B → C, N → B", "B → N, C → B", "C → N", "N → C", "C → B, B → C"}
 #: A is a host agent, M a member.
-WAYS |= {"A → B", "B → A", "A → B → A", "M → A"}
+WAYS |= {"A → B", "B → A", "A → B → A", "M → A", "A → B, B → A"}
 _REFUSED = re.compile(r'\bRefused\(\s*"([a-z-]+)"')
 
 

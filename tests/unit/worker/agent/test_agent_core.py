@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from harness.worlds.memory import Memories
 from manyhands_shared.protocol.messages import Bye, Lease, Renew
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
@@ -20,7 +21,9 @@ class Agent:
     """An agent of a node on host ``h``, welcomed with a lease of 10 s."""
 
     def __init__(self, capacity: int = 10) -> None:
-        self.core = AgentCore(AgentIdentity(b"a" * 16, "h", "n", bytes(16), "@x", capacity))
+        self.core = AgentCore(
+            AgentIdentity(b"a" * 16, "h", "n", bytes(16), "@x", capacity), Memories()
+        )
         self.now = 0.0
         #: Until when the member server lets members run that may lose what they hold.
         self.guards: list[float] = []

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from harness.worlds.memory import Memories
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
@@ -19,7 +20,9 @@ class Agent:
     """An agent with one process, whose root is elsewhere."""
 
     def __init__(self) -> None:
-        self.core = AgentCore(AgentIdentity(b"a" * 16, "host", "node", b"n" * 16, "@a", 10))
+        self.core = AgentCore(
+            AgentIdentity(b"a" * 16, "host", "node", b"n" * 16, "@a", 10), Memories()
+        )
         self.signals: list[int] = []
         self.sent: list[m.Message] = []
         self.at(0.0, events.LinkUp())

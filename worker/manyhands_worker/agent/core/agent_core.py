@@ -24,7 +24,9 @@ from manyhands_shared.errors import KEY_CODES, ExitCode
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
+from manyhands_worker.agent.core.mirrors import Mirrors
 from manyhands_worker.agent.core.programs import Programs
+from manyhands_worker.agent.core.segment import Source
 from manyhands_worker.agent.core.streams import Streams
 from manyhands_worker.agent.core.tables import Tables
 
@@ -59,16 +61,24 @@ class AgentIdentity:
 
 
 class AgentCore:
-    """The state of a host agent and its one entry, `handle`."""
+    """The state of a host agent and its one entry, `handle`.
 
-    def __init__(self, identity: AgentIdentity) -> None:
+    Args:
+        identity: who it is.
+        source: of the memory that members share.
+    """
+
+    def __init__(self, identity: AgentIdentity, source: Source) -> None:
         self._me = identity
         self._now = 0.0
         self._phase = Phase.DOWN
         self._out: list[effects.Effect] = []
         self._tables = Tables(self._out, self._send)
         streams = self._streams = Streams(self._tables, self._out, self._send, identity.agent)
-        self._programs = Programs(self._tables, self._out, self._send, identity.host, streams)
+        self._mirrors = Mirrors(self._tables, self._out, self._send, source)
+        self._programs = Programs(
+            self._tables, self._out, self._send, identity.host, streams, self._mirrors
+        )
         self._counter = 0
         #: Of renewals that are not answered: when each was sent, and what had been said before it.
         self._renewals: dict[int, tuple[float, int]] = {}
@@ -143,6 +153,7 @@ class AgentCore:
         times.append(self._streams.deadline)
         if self._phase is Phase.READY:
             times += [self._renewed_at + self._renew_interval, self._leased_at + self._lease]
+            times.append(self._mirrors.deadline)
         elif self._phase is Phase.GREETING:
             times.append(self._hello_at + WELCOME_SECONDS)
         if self._lease and not self._tables.frozen:
@@ -152,6 +163,7 @@ class AgentCore:
     def validate(self) -> None:
         """Check the invariants; for tests and the simulator. Raises AssertionError."""
         self._tables.validate()
+        self._mirrors.validate()
         assert not self._out, "effects were left behind"
 
     # The link
@@ -207,6 +219,7 @@ class AgentCore:
         self._programs.welcomed(message.keep)
         self._guard()
         self._streams.welcomed()
+        self._mirrors.welcomed()
 
     def _refused(self, message: m.Refused) -> None:
         about_key = message.code in KEY_CODES
@@ -234,6 +247,7 @@ class AgentCore:
             # The answer came late, but the broker has not given this link up: nothing is given away.
             self._tables.thaw_all()
         self._tables.repeats.arrived(place)
+        self._mirrors.arrived(place)
         self._renewals = {n: one for n, one in self._renewals.items() if n > message.counter}
 
     def _guard(self) -> None:
@@ -243,6 +257,7 @@ class AgentCore:
     def _renew(self) -> None:
         self._counter += 1
         self._renewed_at = self._now
+        self._mirrors.unconfirmed = 0
         self._renewals[self._counter] = self._now, self._tables.repeats.place
         self._out.append(effects.Send(m.Renew(self._counter, 0, min(self._capacity(), 65_535))))
 
@@ -308,6 +323,8 @@ class AgentCore:
         self._check_link()
         self._tables.tick()
         self._streams.tick()
+        if self._phase is Phase.READY:
+            self._mirrors.tick()
         self._check_leaving()
 
     def _check_link(self) -> None:
@@ -317,7 +334,7 @@ class AgentCore:
         if self._phase is Phase.READY:
             if now >= self._leased_at + self._lease:
                 self._give_up_link(f"the lease was not renewed for {self._lease:g} s")
-            elif now >= self._renewed_at + self._renew_interval:
+            elif now >= self._renewed_at + self._renew_interval or self._mirrors.wants_word:
                 self._renew()
         elif self._phase is Phase.GREETING and now >= self._hello_at + WELCOME_SECONDS:
             self._give_up_link("no answer to the hello")

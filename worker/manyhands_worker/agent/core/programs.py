@@ -12,10 +12,12 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from manyhands_shared.coordination.kinds import RELEASES
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_shared.protocol.messages.coordination import ENDED, RUNNING, STARTING
 from manyhands_worker.agent.core import effects, events
+from manyhands_worker.agent.core.mirrors import Mirrors
 from manyhands_worker.agent.core.model import NOBODY, Member, PendingStart
 from manyhands_worker.agent.core.output import MAX_BYTES
 from manyhands_worker.agent.core.repeats import STARTED
@@ -37,6 +39,7 @@ class Programs:
         send: sends to the broker if the link is ready.
         host: this host's id.
         streams: takes what is about ends of pipes.
+        mirrors: the memory of programs.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Programs:
         send: Callable[[m.Message], None],
         host: str,
         streams: Streams,
+        mirrors: Mirrors,
     ) -> None:
         #: Whether there ever was a root here.
         self.had_root = False
@@ -56,6 +60,7 @@ class Programs:
         self._send = send
         self._host = host
         self._streams = streams
+        self._mirrors = mirrors
         self._channels = count(1)
         self._from_members: dict[type, Callable[[Member, Any], None]] = {
             c.Request: self._ask,
@@ -65,6 +70,8 @@ class Programs:
             c.ItemsTaken: self._take_items,
             c.OutputTaken: self._take_output,
             c.ExitAcknowledged: self._take_exit,
+            c.Unmap: mirrors.unmap,
+            c.Pin: mirrors.pin,
             m.Bye: self._bye,
         }
         #: What takes each message of the broker.
@@ -79,6 +86,7 @@ class Programs:
             c.ProcessOutput: self._print,
             c.OutputTaken: self._output_taken,
             c.Response: self._respond,
+            **mirrors.receivers,
         }
 
     def welcomed(self, keep: bytes) -> None:
@@ -130,6 +138,9 @@ class Programs:
             self._ask_start(self._tables.members[name], message, event)
         elif (take := self._streams.from_members.get(type(message))) is not None:
             take(self._tables.members[name], event, message)
+        elif type(message) is c.Map:
+            if not self._mirrors.map(self._tables.members[name], message, event.descriptors):
+                self._reject(event)
         elif (handler := self._from_members.get(type(message))) is None or event.descriptors:
             self._reject(event)
         else:
@@ -190,6 +201,8 @@ class Programs:
 
     def _ask(self, member: Member, message: c.Request) -> None:
         self._tables.receipts.settled(member.id, message.settled)
+        if message.operation in RELEASES:
+            self._mirrors.leaving(member.program)
         if message.quiet:
             self._tables.repeats.tell(message)
         else:
@@ -239,6 +252,7 @@ class Programs:
         self._tables.starts[name] = PendingStart(member.id, streams, bound, local)
         member.started.add(name)
         start = c.Start(name, member.id, member.program, message.options, message.carries, bodies)
+        self._mirrors.leaving(member.program)
         self._tables.repeats.ask(name, STARTED, start)
         self._send(start)
 
@@ -267,6 +281,7 @@ class Programs:
         member = self._tables.members.get(event.member)
         if member is None or not event.data:
             return
+        self._mirrors.leaving(member.program)
         at = member.output[event.stream].add(event.data)
         self._send(c.ProcessOutput(member.id, member.program, event.stream, at, [event.data]))
         self._count_output(member.program, len(event.data))

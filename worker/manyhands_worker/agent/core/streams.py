@@ -276,6 +276,7 @@ class Streams:
         """Bytes were read; none are the end."""
         stream = self._streams.get(event.stream)
         if stream is not None and not stream.ended and not stream.out_over:
+            self._tables.leaving_all()
             self._send(stream.add(event.data) if event.data else stream.end())
 
     def wrote(self, event: events.StreamWrote) -> None:

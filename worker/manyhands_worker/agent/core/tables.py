@@ -51,6 +51,10 @@ class Tables:
         #: Ended members that are kept a while, and ids: when each is forgotten.
         self._lingering: OrderedDict[bytes, float] = OrderedDict()
         self._remembered: OrderedDict[bytes, float] = OrderedDict()
+        #: Sends what was written to the memory of a program; takes a member's memory that has ended.
+        self.leaving: Callable[[bytes], None] = lambda _program: None
+        self.leaving_all: Callable[[], None] = lambda: None
+        self.let_go: Callable[[bytes], None] = lambda _member: None
         self._out = out
         self._send = send
 
@@ -161,7 +165,9 @@ class Tables:
         if (receipt := self.receipts.take(member.id)) is not None:
             self.repeats.tell(receipt)
             self._send(receipt)
+        self.leaving(member.program)
         self._send(member.ended)
+        self.let_go(member.id)
         self.orphan_children(member.id)
         for name in list(member.started):
             self.forget_start(name)

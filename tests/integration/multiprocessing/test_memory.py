@@ -1,0 +1,168 @@
+"""Shared values, arrays and memory, on one host and on two."""
+
+from __future__ import annotations
+
+from harness.programs import Run
+
+
+def test_eight_processes_count_under_the_lock_of_a_value(run: Run) -> None:
+    script = run("""
+        def work(v):
+            with v:
+                v.value += 1.0
+                print(v)
+
+        if __name__ == "__main__":
+            v = mp.Value("f")
+            processes = [mp.Process(target=work, args=(v,)) for _ in range(8)]
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join()
+            print(v.value, [p.exitcode for p in processes])
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    said = [f"<Synchronized wrapper for c_float({n}.0)>" for n in range(1, 9)]
+    assert script.lines == [*said, "8.0 [0, 0, 0, 0, 0, 0, 0, 0]"]
+    assert err == ""
+
+
+def test_arrays_structures_and_locks_of_their_own(run: Run) -> None:
+    script = run("""
+        import ctypes
+        import numpy as np
+
+        class Point(ctypes.Structure):
+            _fields_ = [("x", ctypes.c_double), ("y", ctypes.c_short), ("z", ctypes.c_byte * 2)]
+
+        def work(number, lock, raw, array, points, text, big):
+            view = np.frombuffer(big, dtype=np.uint32)
+            view[number::4] = number
+            for _ in range(20):
+                with lock:
+                    raw.value += 1
+                with array.get_lock():
+                    array[number] += 1
+                    array[4] += 1
+                with points:
+                    points[0].x += 0.5
+                    points[number % 2].y += 1
+            if number == 0:
+                text.value = b"hello"
+
+        if __name__ == "__main__":
+            raw, array = mp.RawValue("i"), mp.Array("B", 5)
+            points, text = mp.Array(Point, [(1, 2, (3, 4)), (0, 0, (7,))]), mp.Array("c", 10)
+            big = mp.RawArray(ctypes.c_uint32, 100_000)
+            lock = mp.Lock()
+            arguments = (lock, raw, array, points, text, big)
+            processes = [mp.Process(target=work, args=(n, *arguments)) for n in range(4)]
+            mp.start_all(processes)
+            for process in processes:
+                process.join()
+            print([process.exitcode for process in processes])
+            print(raw, array[:], text.value, len(array), type(array).__name__)
+            print([(p.x, p.y, p.z[:]) for p in points.get_obj()])
+            print(bool((np.frombuffer(big, np.uint32).reshape(-1, 4) == range(4)).all()))
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == [
+        "[0, 0, 0, 0]",
+        "c_int(80) [20, 20, 20, 20, 80] b'hello' 5 SynchronizedArray",
+        "[(41.0, 42, [3, 4]), (0.0, 40, [7, 0])]",
+        "True",
+    ]
+    assert err == ""
+
+
+def test_memory_with_a_name(run: Run) -> None:
+    script = run("""
+        from manyhands.multiprocessing import shared_memory
+
+        def work(name, numbers, again):
+            there = shared_memory.SharedMemory(name)
+            there.buf[:5] = b"howdy"
+            there.close()
+            numbers[1] = "two"
+            again.buf[6] = 1
+            try:
+                shared_memory.SharedMemory("no_such_memory")
+            except FileNotFoundError as error:
+                print(error)
+            made = shared_memory.SharedMemory("made_there", create=True, size=100)
+            made.buf[0] = 9
+
+        if __name__ == "__main__":
+            memory = shared_memory.SharedMemory(create=True, size=64)
+            numbers = shared_memory.ShareableList([1, "one", 2.5, None])
+            process = mp.Process(target=work, args=(memory.name, numbers, memory))
+            process.start()
+            process.join()
+            print(process.exitcode, bytes(memory.buf[:7]), list(numbers))
+            made = shared_memory.SharedMemory("made_there")
+            print(made.size, made.buf[0])
+            for one in (memory, numbers.shm, made):
+                one.close()
+                one.unlink()
+            try:
+                made.unlink()
+            except FileNotFoundError:
+                print("gone")
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == [
+        "[Errno 2] No such file or directory: '/no_such_memory'",
+        "0 b'howdy\\x00\\x01' [1, 'two', 2.5, None]",
+        "100 9",
+        "gone",
+    ]
+
+
+def test_writes_without_a_lock_are_seen_soon(run: Run) -> None:
+    script = run("""
+        def work(stop, seen):
+            while not stop.value:
+                pass
+            seen.value = time.time()
+            while stop.value != 2:
+                pass
+
+        if __name__ == "__main__":
+            stop, seen = mp.RawValue("b"), mp.RawValue("d")
+            process = mp.Process(target=work, args=(stop, seen))
+            process.start()
+            began = time.time()
+            stop.value = 1
+            while not seen.value:
+                pass
+            print(seen.value - began < 0.5, time.time() - began < 1.0)
+            stop.value = 2
+            process.join()
+            print(process.exitcode)
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["True True", "0"]
+
+
+def test_memory_on_a_queue_outlives_its_maker(run: Run) -> None:
+    script = run("""
+        def make(queue):
+            value, array = mp.RawValue("d", 2.5), mp.RawArray("i", 20_000)
+            array[19_999] = 7
+            queue.put((value, array))
+
+        if __name__ == "__main__":
+            queue = mp.Queue()
+            process = mp.Process(target=make, args=(queue,))
+            process.start()
+            process.join()
+            value, array = queue.get()
+            print(value.value, array[19_999], sum(array))
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["2.5 7 7"]
