@@ -21,8 +21,6 @@ only one, the broker takes it over.
 
 from __future__ import annotations
 
-import struct
-
 from manyhands_broker.coordination.model import Agent, Program
 from manyhands_broker.coordination.records import RecordKind
 from manyhands_broker.coordination.segments import (
@@ -33,7 +31,10 @@ from manyhands_broker.coordination.segments import (
     grain_key,
     grain_record,
     lacking,
+    patches_of,
     segment_record,
+    size_text,
+    store,
 )
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.coordination.validate_memory import validate_memory
@@ -45,7 +46,6 @@ from manyhands_shared.protocol.messages.coordination import (
     FetchPart,
     Map,
     Mapped,
-    Patch,
     Pin,
     Share,
     Unmap,
@@ -55,7 +55,6 @@ from manyhands_shared.protocol.messages.coordination import (
 #: Bytes of grains in one message.
 _WRITE_BYTES = 1 << 20
 _MAX_FETCH = 4 << 20
-_RANGE = struct.Struct("<QI")
 
 
 class Memory:
@@ -460,31 +459,11 @@ class Memory:
     def _store(
         self, memory: ProgramMemory, segment: Segment, begin: int, data: memoryview, agent: bytes
     ) -> None:
-        place = 0
-        for index, at, behind in segment.parts(begin, begin + len(data)):
-            grain = segment.grain(index)
-            grain.data[at:behind] = data[place : place + behind - at]
-            place += behind - at
-            if grain.writer != agent:
-                grain.others = grain.last
-            grain.writer, grain.last = agent, memory.clock
-            memory.changed[segment.key, index] = grain
-            memory.changed.move_to_end((segment.key, index))
+        for index in store(memory, segment, begin, data, agent):
             self._written[segment.key, index] = None
 
     def _send_grains(self, agent: Agent, memory: ProgramMemory, batch: list[Stale]) -> None:
-        by_segment: dict[bytes, list[Stale]] = {}
-        for stale in batch:
-            by_segment.setdefault(stale.segment.key, []).append(stale)
-        patches: list[Patch] = []
-        for key, some in by_segment.items():
-            ranges, data = bytearray(), bytearray()
-            for stale in some:
-                at = stale.index * stale.segment.grain_bytes
-                size = min(stale.segment.grain_bytes, stale.segment.size - at)
-                ranges += _RANGE.pack(at, size)
-                data += stale.grain.data[:size]
-            patches.append(Patch(key, bytes(ranges), [bytes(data)]))
+        patches = patches_of(batch)
         seen = memory.seen.get(agent.id, 0)
         self._state.send(agent.peer, Write(memory.program, seen, memory.clock, patches))
 
@@ -535,13 +514,6 @@ class Memory:
     def _no_room(self, segment: Segment) -> str:
         room = self._state.limits.coordination_bytes
         return (
-            f"{_gib(segment.size)} of shared memory do not fit the broker's room of {_gib(room)}; "
+            f"{size_text(segment.size)} of shared memory do not fit the broker's room of {size_text(room)}; "
             "raise --coordination-bytes there, or keep these processes on one host with node="
         )
-
-
-def _gib(size: int) -> str:
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size} bytes"

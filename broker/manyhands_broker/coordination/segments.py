@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any
 
-from manyhands_shared.coordination.memory.differences import grain_size
+from manyhands_shared.coordination.memory.differences import Range, grain_size, pack_ranges
+from manyhands_shared.protocol.messages.coordination import Patch
 from manyhands_shared.protocol.record import record
 
 #: The writer of what was there before the segment was shared.
@@ -163,6 +164,49 @@ def lacking(memory: ProgramMemory, agent: bytes) -> list[Stale]:
             found.append(Stale(segment, index, grain))
     found.reverse()
     return found
+
+
+def store(
+    memory: ProgramMemory, segment: Segment, begin: int, data: memoryview, agent: bytes
+) -> Iterator[int]:
+    """Take what was written at `begin`, by an agent, at the present clock; yield the grains."""
+    place = 0
+    for index, at, behind in segment.parts(begin, begin + len(data)):
+        grain = segment.grain(index)
+        grain.data[at:behind] = data[place : place + behind - at]
+        place += behind - at
+        if grain.writer != agent:
+            grain.others = grain.last
+        grain.writer, grain.last = agent, memory.clock
+        memory.changed[segment.key, index] = grain
+        memory.changed.move_to_end((segment.key, index))
+        yield index
+
+
+def patches_of(batch: list[Stale]) -> list[Patch]:
+    """Return grains as they travel."""
+    by_segment: dict[bytes, list[Stale]] = {}
+    for stale in batch:
+        by_segment.setdefault(stale.segment.key, []).append(stale)
+    patches: list[Patch] = []
+    for key, some in by_segment.items():
+        ranges: list[Range] = []
+        data = bytearray()
+        for stale in some:
+            at = stale.index * stale.segment.grain_bytes
+            end = min(at + stale.segment.grain_bytes, stale.segment.size)
+            ranges.append((at, end))
+            data += stale.grain.data[: end - at]
+        patches.append(Patch(key, pack_ranges(ranges), [bytes(data)]))
+    return patches
+
+
+def size_text(size: int) -> str:
+    """Return a size for people."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"
 
 
 def segment_record(segment: Segment) -> list[Any]:
