@@ -91,7 +91,7 @@ class Memory:
             self._send_mapped(agent, segment)
         elif segment.sharing is Sharing.SENT:
             segment.wanted[agent.id] = None
-            self._changed[segment.key] = None
+            self.changed(segment)
         elif self._state.free_bytes < segment.size:
             self._refuse(agent, message, Outcome.NO_ROOM, self._no_room(segment))
         else:
@@ -167,13 +167,13 @@ class Memory:
             self._state.send(agent.peer, Unmap(message.program, message.segment, 0))
         elif new:
             segment.hosts[agent.id] = False
-            self._changed[segment.key] = None
+            self.changed(segment)
             only = segment.sharing is Sharing.SOLE and segment.needed
             if only and segment.size <= self._state.free_bytes:
                 # No process there has it, so it does not depend on that host any more.
                 self._share(segment)
             else:
-                self._settle(segment)
+                self.settle(segment)
 
     def pin(self, agent: Agent, message: Pin, now: float) -> None:
         """Keep a segment until its program ends."""
@@ -184,34 +184,7 @@ class Memory:
         new = self._is_new(agent, message.program, message.seq)
         if new and segment is not None and segment.program == message.program:
             segment.pinned = True
-            self._changed[segment.key] = None
-
-    # Names
-
-    def name(self, program: bytes, name: str, key: bytes) -> bool:
-        """Name a segment; return whether it was."""
-        memory, segment = self.programs.get(program), self.segments.get(key)
-        if memory is None or segment is None or segment.program != program or name in memory.names:
-            return False
-        memory.names[name] = key
-        segment.names[name] = None
-        self._changed[key] = None
-        return True
-
-    def find(self, program: bytes, name: str) -> Segment | None:
-        """Return the segment of a name."""
-        memory = self.programs.get(program)
-        return None if memory is None else self.segments.get(memory.names.get(name, b""))
-
-    def unname(self, program: bytes, name: str) -> bool:
-        """Take a name away; return whether there was one."""
-        segment = self.find(program, name)
-        if segment is None:
-            return False
-        del self.programs[program].names[name], segment.names[name]
-        self._changed[segment.key] = None
-        self._settle(segment)
-        return True
+            self.changed(segment)
 
     # What is brought to hosts
 
@@ -247,7 +220,7 @@ class Memory:
             segment = self.segments[key]
             self._leave(segment, agent)
             if segment.sharing is Sharing.SHARED:
-                self._settle(segment)
+                self.settle(segment)
             else:
                 self._lose(segment)
         for memory in self.programs.values() if agent else ():
@@ -323,6 +296,10 @@ class Memory:
 
     # Segments
 
+    def changed(self, segment: Segment) -> None:
+        """Have a segment written to the log."""
+        self._changed[segment.key] = None
+
     def _made(self, agent: Agent, message: Map) -> None:
         segment = self.segments.get(message.segment)
         if segment is None:
@@ -362,7 +339,7 @@ class Memory:
         """Have the only host of a segment send it."""
         segment.sharing = Sharing.SENT
         self._state.segment_bytes += segment.size
-        self._changed[segment.key] = None
+        self.changed(segment)
         for agent_id in segment.hosts:
             there = self._state.agents.get(agent_id)
             if there is not None:
@@ -372,15 +349,15 @@ class Memory:
         segment.sharing = Sharing.SHARED
         wanted = list(segment.wanted)
         segment.wanted.clear()
-        self._changed[segment.key] = None
+        self.changed(segment)
         for agent_id in wanted:
             agent = self._state.agents.get(agent_id)
             if agent is not None:
                 self._enter(segment, agent_id, used=True)
                 self._send_mapped(agent, segment)
-        self._settle(segment)
+        self.settle(segment)
 
-    def _settle(self, segment: Segment) -> None:
+    def settle(self, segment: Segment) -> None:
         """Let hosts go that do not need a segment, and the segment if nothing does."""
         for agent_id, used in list(segment.hosts.items()):
             if not used and (segment.sharing is Sharing.SHARED or not segment.needed):
@@ -396,7 +373,7 @@ class Memory:
         segment.sharing = Sharing.LOST
         wanted = list(segment.wanted)
         segment.wanted.clear()
-        self._changed[segment.key] = None
+        self.changed(segment)
         # It is known for what asks for it, until the program ends.
         segment.pinned = True
         for agent_id in wanted:
@@ -438,7 +415,7 @@ class Memory:
             self.programs[segment.program].hosts[agent] += 1
         segment.hosts[agent] = used
         self.of_agent.setdefault(agent, {})[segment.key] = None
-        self._changed[segment.key] = None
+        self.changed(segment)
 
     def _leave(self, segment: Segment, agent: bytes) -> None:
         del segment.hosts[agent]
@@ -452,7 +429,7 @@ class Memory:
             keys.pop(segment.key, None)
             if not keys:
                 del self.of_agent[agent]
-        self._changed[segment.key] = None
+        self.changed(segment)
 
     # Content
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from manyhands_broker.coordination.deadlocks import Deadlocks
 from manyhands_broker.coordination.memory import Memory
+from manyhands_broker.coordination.memory_names import MemoryNames
 from manyhands_broker.coordination.model import Member, Program
 from manyhands_broker.coordination.object_table import OBJECT_BYTES, ObjectTable
 from manyhands_broker.coordination.records import RecordKind
@@ -57,7 +58,7 @@ class SyncObjects:
 
     def __init__(self, state: CoordinationState, memory: Memory) -> None:
         self._state = state
-        self._memory = memory
+        self._names = MemoryNames(memory)
         self._table = ObjectTable(state)
         self._deadlocks = Deadlocks(state, self._table)
         self._restoration: Restoration | None = None
@@ -282,11 +283,11 @@ class SyncObjects:
             return Answer(op, Outcome.MALFORMED)
         program, name = self._state.members[op[0]].program.id, message.arguments[0]
         if operation is Operation.NAME:
-            done = self._memory.name(program, name, message.arguments[1])
+            done = self._names.name(program, name, message.arguments[1])
         elif operation is Operation.UNNAME:
-            done = self._memory.unname(program, name)
+            done = self._names.unname(program, name)
         else:
-            segment = self._memory.find(program, name)
+            segment = self._names.find(program, name)
             if segment is not None:
                 return Answer(op, Outcome.OK, (segment.key, segment.size))
             done = False
