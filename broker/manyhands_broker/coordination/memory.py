@@ -489,8 +489,8 @@ class Memory:
         self._state.send(agent.peer, mapped)
 
     def _no_room(self, segment: Segment) -> str:
-        room = self._state.limits.coordination_bytes
+        size, room = size_text(segment.size), size_text(self._state.limits.coordination_bytes)
         return (
-            f"{size_text(segment.size)} of shared memory do not fit the broker's room of {size_text(room)}; "
-            "raise --coordination-bytes there, or keep these processes on one host with node="
+            f"{size} of shared memory do not fit the broker's room of {room}; raise "
+            "--coordination-bytes there, or keep these processes on one host with node="
         )
