@@ -88,8 +88,10 @@ class BaseManager(_standard.BaseManager):
         Raises:
             ProcessError: it was started already, or is over.
         """
-        super().get_server()
         manager: Any = self
+        if manager._state.value != _standard.State.INITIAL:  # type: ignore[attr-defined]
+            # It raises.
+            super().get_server()
         return Server(manager._registry, manager._address, manager._authkey, manager._serializer)
 
 
