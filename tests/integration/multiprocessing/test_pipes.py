@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.programs import Run
+from harness.programs import Hosts, Run
 
 
 def test_both_ends_and_both_kinds(run: Run) -> None:
@@ -163,3 +163,22 @@ def test_an_open_socket_stays_on_its_host(apart: Run) -> None:
     code, err = script.finish()
     assert code == 0, err
     assert script.lines == ["True True", "1 b'x'"]
+
+
+def test_the_broker_lets_an_agent_send_as_much_as_a_node(hosts: Hosts, apart: Run) -> None:
+    script = apart("""
+        def echo(end):
+            end.send_bytes(end.recv_bytes())
+
+        if __name__ == "__main__":
+            ours, theirs = mp.Pipe()
+            p = mp.Process(target=echo, args=(theirs,))
+            p.start()
+            data = os.urandom(100_000) * 1000
+            ours.send_bytes(data)
+            print(ours.recv_bytes() == data)
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["True"]
+    assert "were shut" not in hosts.broker.log

@@ -117,8 +117,11 @@ class Stream:
         self.said = self.written
         return Grant(self.id, self.peer, self.written)
 
-    def again(self, until: int) -> Iterator[Flow | Shut]:
+    def again(self, until: int) -> Iterator[Flow | Grant | Shut]:
         """What the other side may not have, if it has the bytes up to `until`."""
+        if not self.in_over:
+            self.said = self.written
+            yield Grant(self.id, self.peer, self.written)
         if self.out_over:
             return
         for at, data in self.unacknowledged:
@@ -127,7 +130,7 @@ class Stream:
         if self.ended:
             yield Shut(self.id, self.peer, END, self.read)
 
-    def announcements(self) -> Iterator[Open | Opened | Flow | Shut]:
+    def announcements(self) -> Iterator[Open | Opened | Flow | Grant | Shut]:
         """What is said again over a new link."""
         if self.claim is not None:
             yield self.claim
