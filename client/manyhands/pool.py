@@ -68,6 +68,8 @@ class Pool:
 
     _state = "INIT"
     _calls_type = Calls
+    #: How its warning calls it.
+    _package = "manyhands"
 
     def __init__(  # noqa: PLR0913 - those of multiprocessing.Pool, and ours by name
         self,
@@ -157,7 +159,7 @@ class Pool:
     def __del__(self) -> None:
         if self._state == _RUN:
             warnings.warn(
-                f"unclosed running manyhands pool {self!r}", ResourceWarning, 2, source=self
+                f"unclosed running {self._package} pool {self!r}", ResourceWarning, 2, source=self
             )
 
     # One call -----------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class Pool(_pool.Pool):
     """
 
     _calls_type = _Calls
+    _package = "multiprocessing"
 
     def __init__(
         self,
