@@ -30,6 +30,7 @@ PAGES = {
     "Use it": {
         "docs/quick-start.md": "quick-start",
         "docs/drop-in.md": "drop-in",
+        "docs/multiprocessing.md": "multiprocessing",
         "docs/guarantees.md": "guarantees",
         "docs/performance.md": "performance",
         "docs/loadtest.md": "loadtest",

@@ -66,6 +66,14 @@ class Running:
         """What the root says of their ends."""
         return self.script.until("CODES")
 
+    def on(self, host: str) -> list[str]:
+        """The names of those that run on a host."""
+        return [f"Process-{n}" for n, place in enumerate(self.places, 1) if place == host]
+
+    def codes_without(self, host: str) -> str:
+        """What is said of their ends when those on a host are killed."""
+        return " ".join("-9" if place == host else "0" for place in self.places)
+
 
 def serves_again(hosts: Hosts, host: str) -> None:
     """Run the program once more."""
@@ -129,11 +137,11 @@ def test_an_interrupt_ends_all(hosts: Hosts, host: str) -> None:
 def test_a_host_agent_is_killed(hosts: Hosts, host: str) -> None:
     running = Running(hosts, host, 3)
     agent_of(running, "a").kill()
-    assert running.codes() == "-9 0 -9 0"
+    assert running.codes() == running.codes_without("a")
     code, err = running.script.finish()
     assert code == 0
     assert err.splitlines() == [
-        f"manyhands: Process-{number}: the host agent died of SIGKILL (9)" for number in (1, 3)
+        f"manyhands: {name}: the host agent died of SIGKILL (9)" for name in running.on("a")
     ]
     assert not running.alive
     # Another one takes its place.
@@ -145,10 +153,10 @@ def test_what_starts_members_is_killed(hosts: Hosts) -> None:
     server = running.members[running.places.index("a")].parent()
     assert server is not None
     server.kill()
-    assert running.codes() == "-9 0 -9 0"
+    assert running.codes() == running.codes_without("a")
     code, err = running.script.finish()
     assert code == 0
-    assert "Process-1: the process that starts members has died" in err
+    assert f"{running.on('a')[0]}: the process that starts members has died" in err
     serves_again(hosts, "")
 
 
@@ -157,10 +165,10 @@ def test_a_node_is_killed(hosts: Hosts, host: str) -> None:
     running = Running(hosts, host, 5)
     hosts.nodes["a"].kill()
     eventually(lambda: running.alive == 2, what="its members ended with it")
-    assert running.codes() == "-9 0 -9 0"
+    assert running.codes() == running.codes_without("a")
     code, err = running.script.finish()
     assert code == 0
-    assert "Process-1: its host was not heard of for a lease" in err
+    assert f"{running.on('a')[0]}: its host was not heard of for a lease" in err
 
 
 @pytest.mark.parametrize("hosts", ["log"], indirect=True)
