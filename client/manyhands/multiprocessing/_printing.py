@@ -80,8 +80,7 @@ def _write(stream: int, data: bytes) -> None:
     # A stream that cannot be written to loses what is printed, as it would the root's own.
     with contextlib.suppress(OSError, ValueError):
         if file is None or file is original:
-            if file is not None:
-                file.flush()
+            # What this process has printed itself and not flushed may be half a line: it stays.
             view = memoryview(data)
             while view:
                 view = view[os.write(stream, view) :]
