@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from harness.programs import Run
+from pathlib import Path
+
+from harness.processes import eventually
+from harness.programs import Hosts, Run, Script
 
 
 def test_eight_processes_count_under_the_lock_of_a_value(run: Run) -> None:
@@ -166,3 +169,142 @@ def test_memory_on_a_queue_outlives_its_maker(run: Run) -> None:
     code, err = script.finish()
     assert code == 0, err
     assert script.lines == ["2.5 7 7"]
+
+
+def test_what_a_pipe_says_of_memory_is_true(run: Run) -> None:
+    script = run("""
+        def work(connection, value):
+            while (number := connection.recv()) is not None:
+                connection.send(value.value == number)
+                value.value = -number
+                connection.send("written")
+
+        if __name__ == "__main__":
+            here, there = mp.Pipe()
+            value = mp.RawValue("i")
+            process = mp.Process(target=work, args=(there, value))
+            process.start()
+            right = 0
+            for number in range(1, 21):
+                value.value = number
+                here.send(number)
+                right += here.recv()
+                here.recv()
+                right += value.value == -number
+            here.send(None)
+            process.join()
+            print(right)
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["40"]
+
+
+def test_memory_beyond_the_brokers_room(tmp_path: Path) -> None:
+    hosts = Hosts(tmp_path, coordination_bytes=1 << 20)
+    try:
+        script = Script(
+            tmp_path,
+            """
+            def work(array):
+                print("in")
+
+            if __name__ == "__main__":
+                for size in (100_000, 2_000_000):
+                    process = mp.Process(target=work, args=(mp.RawArray("c", size),), node="b")
+                    process.start()
+                    process.join()
+                    print(process.exitcode)
+            """,
+            address=hosts.broker.address,
+            host="a",
+        )
+        code, err = script.finish()
+    finally:
+        hosts.close()
+    assert code == 0, err
+    assert script.lines == ["in", "0", "1"]
+    assert "1.9 MiB of shared memory do not fit the broker's room of 1.0 MiB" in err
+
+
+def test_memory_goes_with_its_host(tmp_path: Path) -> None:
+    hosts = Hosts(tmp_path)
+    try:
+        script = Script(
+            tmp_path,
+            """
+            def make(queue):
+                queue.put(mp.RawArray("i", 20_000))
+                time.sleep(600)
+
+            if __name__ == "__main__":
+                queue = mp.Queue()
+                process = mp.Process(target=make, args=(queue,), node="b")
+                process.start()
+                while queue.empty():
+                    time.sleep(0.01)
+                print("made", flush=True)
+                process.join()
+                try:
+                    queue.get()
+                except OSError as error:
+                    print(type(error).__name__, error)
+            """,
+            address=hosts.broker.address,
+            host="a",
+        )
+        script.until("made")
+        hosts.nodes["b"].process.kill()
+        code, err = script.finish()
+    finally:
+        hosts.close()
+    assert code == 0, err
+    assert script.lines[1:] == [
+        "SharedStateLost shared memory was lost: the host that had it is lost"
+    ]
+
+
+def test_nothing_is_left_on_a_host(hosts: Hosts, tmp_path: Path) -> None:
+    script = Script(
+        tmp_path,
+        """
+        def work(array, value):
+            array[0] = value.value = 1
+
+        if __name__ == "__main__":
+            for _ in range(3):
+                array, value = mp.Array("i", 50_000), mp.Value("i")
+                process = mp.Process(target=work, args=(array, value), node="b")
+                process.start()
+                process.join()
+                print(array[0], value.value)
+        """,
+        address=hosts.broker.address,
+        host="a",
+    )
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["1 1"] * 3
+    eventually(lambda: not _segments(hosts), what="no agent has a segment")
+
+
+def _segments(hosts: Hosts) -> list[str]:
+    """Return the segments of members that the agents of all nodes have."""
+    found: list[str] = []
+    for node in hosts.nodes.values():
+        found += _memories(str(node.process.pid))
+    return found
+
+
+def _memories(pid: str) -> list[str]:
+    """Return the shared memory of a process and its children that is not the node's own."""
+    found: list[str] = []
+    try:
+        links = [str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()]
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    found += [one for one in links if "memfd:manyhands" in one]
+    for child in children:
+        found += _memories(child)
+    return found
