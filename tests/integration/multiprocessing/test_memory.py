@@ -254,7 +254,9 @@ def test_memory_goes_with_its_host(tmp_path: Path) -> None:
             host="a",
         )
         script.until("made")
-        hosts.nodes["b"].process.kill()
+        node = hosts.nodes["b"].process
+        assert node is not None
+        node.kill()
         code, err = script.finish()
     finally:
         hosts.close()
@@ -292,6 +294,7 @@ def _segments(hosts: Hosts) -> list[str]:
     """Return the segments of members that the agents of all nodes have."""
     found: list[str] = []
     for node in hosts.nodes.values():
+        assert node.process is not None
         found += _memories(str(node.process.pid))
     return found
 
