@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 from harness.processes import eventually
@@ -235,15 +237,15 @@ def test_memory_goes_with_its_host(tmp_path: Path) -> None:
             """
             def make(queue):
                 queue.put(mp.RawArray("i", 20_000))
+                # The process that forks members is the host agent's child.
+                with open(f"/proc/{os.getppid()}/stat") as file:
+                    print("agent", file.read().rpartition(")")[2].split()[1], flush=True)
                 time.sleep(600)
 
             if __name__ == "__main__":
                 queue = mp.Queue()
                 process = mp.Process(target=make, args=(queue,), node="b")
                 process.start()
-                while queue.empty():
-                    time.sleep(0.01)
-                print("made", flush=True)
                 process.join()
                 try:
                     queue.get()
@@ -253,10 +255,7 @@ def test_memory_goes_with_its_host(tmp_path: Path) -> None:
             address=hosts.broker.address,
             host="a",
         )
-        script.until("made")
-        node = hosts.nodes["b"].process
-        assert node is not None
-        node.kill()
+        os.kill(int(script.until("agent")), signal.SIGKILL)
         code, err = script.finish()
     finally:
         hosts.close()
