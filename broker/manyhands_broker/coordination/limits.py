@@ -14,7 +14,7 @@ class Limits:
     session_grace: float = 60.0
     #: Bytes of all objects, items and unread responses, of all programs.
     coordination_bytes: int = 1 << 30
-    #: Unsynchronised writes of a host are brought to the others within so many seconds.
+    #: Seconds within which unsynchronised writes of a host are brought to the others.
     freshness: float = 0.05
     #: Objects, segments and members of one program.
     program_objects: int = 262_144

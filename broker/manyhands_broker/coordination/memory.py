@@ -2,8 +2,8 @@
 
 Within a host processes share pages, and none of it is seen here. A segment that one host has is a name
 here and nothing else. When a second host wants it, the first sends all of it (`Share`), and from then on
-what its members write (`Write`). Here is the *master*: each *grain* that was written, with the clock of
-its last change, the agent that it came by, and the latest clock of a change by any other.
+what its members write (`Write`). Here is the *master*: each *grain* that was written. With it stand the
+clock of its last change, the agent that it came by, and the latest clock of a change by any other.
 
 **One rule.** What leaves a host carries the host's writes, what arrives brings the others'. The agent
 sends its writes before what releases. `bring` sends an agent the grains that it lacks, before the answer
@@ -457,7 +457,7 @@ class Memory:
     # Small things
 
     def _program(self, agent: Agent, program_id: bytes) -> Program | None:
-        """Return a program of which the agent has members, and which goes on."""
+        """Return a program that goes on and has members at the agent; else `None`."""
         program = self._state.programs.get(program_id)
         if program is None or program.ending or program not in agent.programs:
             return None

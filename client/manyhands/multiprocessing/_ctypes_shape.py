@@ -1,4 +1,4 @@
-"""Where the items of a ctypes type begin: its numbers, each of which is written as one."""
+"""Where the items of a ctypes type begin: its numbers, each written as one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def shape_of_type(type_: Any) -> Any:
 
 
 def _element(type_: Any) -> Any:
-    """Return the type of which an array of any depth is made."""
+    """Return the type that an array of any depth is made of."""
     while issubclass(type_, ctypes.Array):
         type_ = type_._type_
     return type_

@@ -1,8 +1,8 @@
 """Values and arrays of ctypes types in memory that processes on any host share.
 
 Types and wrappers are the standard library's. Within a host processes share the very memory, at no cost.
-Between hosts a write is there for whoever takes a lock, gets an item or joins a process after its writer
-has released, put or ended; without any of that it is there within 0.1 s.
+Between hosts a process sees a write once it takes a lock, gets an item or joins a process after the
+writer has released, put or ended. Without any of that it sees the write within 0.1 s.
 """
 
 from __future__ import annotations

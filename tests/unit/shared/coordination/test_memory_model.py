@@ -1,6 +1,6 @@
 """A model of shared memory: agents with memory R and twin T, a broker with a master M, FIFO links.
 
-Every host adds to one counter under the broker's lock, and to an item of its own whenever it likes; all
+Every host adds to one counter under the broker's lock, and to an item of its own whenever it likes. All
 are neighbours in one grain. The counter must be exact; no host's own item may go back. What was written
 before a release must be seen after the next acquire. In the end all hosts and the master are equal.
 """
@@ -32,7 +32,7 @@ class Agent:
         self.number, self.own = number, 1 + number
         self.R, self.T = [0] * ITEMS, [0] * ITEMS
         self.seq = 0
-        # Writes of which the broker has not spoken yet.
+        # Writes that the broker has not confirmed yet.
         self.on_their_way: list[tuple[int, set[int]]] = []
         self.up: deque[Any] = deque()
         self.down: deque[Any] = deque()

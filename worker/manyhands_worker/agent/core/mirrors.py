@@ -28,7 +28,7 @@ from manyhands_worker.agent.core.tables import Tables
 
 #: In place of a request's number: a segment that is wanted.
 MAPPING = -2
-#: Unsynchronised writes leave within so many seconds. Looking for them takes 2 % of a core at most.
+#: Seconds within which unsynchronised writes leave. Looking for them takes 2 % of a core at most.
 FRESHNESS = 0.05
 _COMPARED_BYTES_PER_SECOND = 8e9
 _LOOKING_SHARE = 0.02
