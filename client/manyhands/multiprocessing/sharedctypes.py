@@ -1,8 +1,8 @@
 """Values and arrays of ctypes types in memory that processes on any host share.
 
 Types and wrappers are the standard library's. Within a host processes share the very memory, at no cost.
-Between hosts a process sees a write once it takes a lock, gets an item or joins a process after the
-writer has released, put or ended. Without any of that it sees the write within 0.1 s.
+Between hosts a process sees a write at the latest when it takes the lock that the writer has released.
+To get its item or join its end is as good. Without any of that it sees the write within 0.1 s.
 """
 
 from __future__ import annotations
