@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 from harness.processes import eventually
@@ -225,6 +227,44 @@ def test_memory_beyond_the_brokers_room(tmp_path: Path) -> None:
     assert code == 0, err
     assert script.lines == ["in", "0", "1"]
     assert "1.9 MiB of shared memory do not fit the broker's room of 1.0 MiB" in err
+
+
+def test_memory_goes_with_its_host(tmp_path: Path) -> None:
+    hosts = Hosts(tmp_path)
+    try:
+        script = Script(
+            tmp_path,
+            """
+            def make(queue):
+                # What no process there has any more would go to the broker.
+                array = mp.RawArray("i", 20_000)
+                queue.put(array)
+                # The process that forks members is the host agent's child.
+                with open(f"/proc/{os.getppid()}/stat") as file:
+                    print("agent", file.read().rpartition(")")[2].split()[1], flush=True)
+                time.sleep(600)
+
+            if __name__ == "__main__":
+                queue = mp.Queue()
+                process = mp.Process(target=make, args=(queue,), node="b")
+                process.start()
+                process.join()
+                try:
+                    queue.get()
+                except OSError as error:
+                    print(type(error).__name__, error)
+            """,
+            address=hosts.broker.address,
+            host="a",
+        )
+        os.kill(int(script.until("agent")), signal.SIGKILL)
+        code, err = script.finish()
+    finally:
+        hosts.close()
+    assert code == 0, err
+    assert script.lines[1:] == [
+        "SharedStateLost shared memory was lost: the host that had it is lost"
+    ]
 
 
 def test_nothing_is_left_on_a_host(hosts: Hosts, tmp_path: Path) -> None:
