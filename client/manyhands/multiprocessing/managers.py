@@ -18,8 +18,6 @@ from manyhands.multiprocessing.process import Process
 __all__ = ["BaseManager", "BaseProxy", "SyncManager", "Token"]
 
 _SERIALIZER = _agent_listener.SERIALIZER
-#: It needs shared memory of the program's, which there is none of yet.
-_MISSING = "SharedMemoryManager"
 
 
 class _Beside(Process):
@@ -92,7 +90,9 @@ class BaseManager(_standard.BaseManager):
         if manager._state.value != _standard.State.INITIAL:  # type: ignore[attr-defined]
             # It raises.
             super().get_server()
-        return Server(manager._registry, manager._address, manager._authkey, manager._serializer)
+        return self._Server(
+            manager._registry, manager._address, manager._authkey, manager._serializer
+        )
 
 
 class SyncManager(BaseManager, _standard.SyncManager):
@@ -110,6 +110,8 @@ def Manager() -> SyncManager:  # noqa: N802 - multiprocessing's name
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__") or name == _MISSING:
+    if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ("SharedMemoryManager", "SharedMemoryServer"):
+        return getattr(import_module("manyhands.multiprocessing._memory_manager"), name)
     return getattr(import_module("multiprocessing.managers"), name)

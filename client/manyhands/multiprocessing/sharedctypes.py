@@ -158,3 +158,10 @@ class SynchronizedString(SynchronizedArray, _standard.SynchronizedString):
 
 #: The wrapper of each structure.
 class_cache: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
+
+
+def __getattr__(name: str) -> Any:
+    """The rest is the standard library's own."""
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_standard, name)

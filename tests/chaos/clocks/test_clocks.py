@@ -19,6 +19,8 @@ FOR_PEOPLE = {
     "client/manyhands/loadtest/run.py": "when the report was made",
     "client/manyhands/cli/jobs.py": "how long ago that was",
     "client/manyhands/cli/show.py": "the same, of one job",
+    "broker/manyhands_broker/coordination_service.py": "when programs began, for their list",
+    "client/manyhands/cli/ps.py": "how long ago that was",
 }
 _WALL = {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "strftime"}
 

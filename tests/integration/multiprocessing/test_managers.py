@@ -115,3 +115,31 @@ def test_a_proxy_that_only_the_child_has_left_goes_on(run: Run) -> None:
     code, err = script.finish()
     assert code == 0, err
     assert script.lines == ["['root', 'child']", "0"]
+
+
+def test_memory_of_a_manager_goes_with_it(run: Run) -> None:
+    script = run(
+        """
+        from manyhands.multiprocessing.managers import SharedMemoryManager
+        from manyhands.multiprocessing.shared_memory import SharedMemory
+
+        def work(memory, numbers):
+            memory.buf[0] = 7
+            numbers[1] = "two"
+
+        if __name__ == "__main__":
+            with SharedMemoryManager() as manager:
+                memory, numbers = manager.SharedMemory(100), manager.ShareableList([1, "one"])
+                process = mp.Process(target=work, args=(memory, numbers))
+                process.start()
+                process.join()
+                print(memory.buf[0], list(numbers))
+                name = memory.name
+            try:
+                SharedMemory(name)
+            except FileNotFoundError:
+                print("gone")
+        """
+    )
+    assert script.finish() == (0, "")
+    assert script.lines == ["7 [1, 'two']", "gone"]
