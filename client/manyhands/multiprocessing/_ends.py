@@ -144,11 +144,18 @@ def rebuild_connection(*state: Any) -> Any:
 
 
 def _reduce_socket(sock: socket.socket) -> tuple[Any, ...]:
-    return _rebuild_socket, (duplicate(sock.fileno()), sock.family, sock.type, sock.proto)
+    end = duplicate(sock.fileno())
+    return _rebuild_socket, (end, sock.family, sock.type, sock.proto, sock.gettimeout())
 
 
-def _rebuild_socket(end: Any, family: int, kind: int, protocol: int) -> socket.socket:
-    return socket.socket(family, kind, protocol, fileno=end.detach())
+def _rebuild_socket(
+    end: Any, family: int, kind: int, protocol: int, timeout: float | None
+) -> socket.socket:
+    sock = socket.socket(family, kind, protocol, fileno=end.detach())
+    # The descriptor of a socket with a timeout does not block, so that without it calls would fail.
+    if timeout is not None:
+        sock.settimeout(timeout)
+    return sock
 
 
 _REDUCERS: dict[type, Any] = {

@@ -118,6 +118,57 @@ def test_a_killed_process_closes_its_end(run: Run) -> None:
     assert script.lines == ["here", "the end", "-9"]
 
 
+def test_a_process_that_ends_elsewhere_leaves_the_end_open_here(apart: Run) -> None:
+    script = apart("""
+        if __name__ == "__main__":
+            ours, theirs = mp.Pipe()
+            p = mp.Process(target=theirs.send, args=("there",))
+            p.start()
+            print(ours.recv())
+            p.join()
+            # The process has closed its copy, this one has not.
+            print(ours.poll(1))
+            theirs.send("here")
+            print(ours.recv())
+            ours.send("back")
+            print(theirs.recv())
+            theirs.close()
+            try:
+                ours.recv()
+            except EOFError:
+                print("the end")
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["there", "False", "here", "back", "the end"]
+
+
+def test_a_socket_keeps_its_timeout(run: Run) -> None:
+    script = run("""
+        import socket
+
+        def wait(sock):
+            try:
+                sock.recv(10)
+            except TimeoutError:
+                print("timed out after", sock.gettimeout())
+
+        if __name__ == "__main__":
+            one, two = socket.socketpair()
+            two.settimeout(0.25)
+            p = mp.Process(target=wait, args=(two,))
+            try:
+                p.start()
+            except OSError as error:
+                print("no node here:", error)
+            else:
+                p.join()
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["timed out after 0.25"] or script.lines[0].startswith("no node here:")
+
+
 def test_what_was_printed_first_is_shown_first(run: Run) -> None:
     script = run("""
         def work(end):

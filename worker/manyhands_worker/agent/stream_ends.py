@@ -29,6 +29,8 @@ class _End:
     sock: socket.socket | None = None
     #: The member that has the other side of it, as far as that is known.
     member: bytes = b""
+    #: Whether processes may hold the same socket, so that to shut it down would be to shut theirs.
+    shared: bool = False
     #: How much may be read, and whether there may be something to read.
     room: int = 0
     reads: bool = True
@@ -87,6 +89,7 @@ class StreamEnds:
         # What the claimer receives is read here, and sent to it.
         reads, writes = effect.way != SENDS, effect.way != RECEIVES
         self._add(effect.stream, ours, b"", reads=reads, writes=writes)
+        self._ends[effect.stream].shared = effect.way != CONNECTS
 
     def do(self, effect: effects.Effect) -> None:
         """Do what is to be done to an end."""
@@ -201,8 +204,7 @@ class StreamEnds:
             self._drop(stream)
         elif end.ends and end.writes and end.sock is not None:
             end.writes = False
-            with contextlib.suppress(OSError):
-                end.sock.shutdown(socket.SHUT_WR)
+            _shut(end, socket.SHUT_WR)
 
     def _break(self, stream: bytes, end: _End) -> None:
         if end.writes:
@@ -212,9 +214,7 @@ class StreamEnds:
 
     def _stop_reading(self, end: _End) -> None:
         end.reads, end.room = False, 0
-        if end.sock is not None:
-            with contextlib.suppress(OSError):
-                end.sock.shutdown(socket.SHUT_RD)
+        _shut(end, socket.SHUT_RD)
 
     def _drop(self, stream: bytes) -> None:
         end = self._ends.pop(stream)
@@ -256,6 +256,12 @@ def _pair(way: int) -> tuple[int, int]:
         return one.detach(), two.detach()
     receiver, sender = os.pipe()
     return (sender, receiver) if way == RECEIVES else (receiver, sender)
+
+
+def _shut(end: _End, how: int) -> None:
+    if end.sock is not None and not end.shared:
+        with contextlib.suppress(OSError):
+            end.sock.shutdown(how)
 
 
 def _own(descriptor: int, way: int) -> int:
