@@ -1,4 +1,5 @@
 # make demo   watch real work run on two nodes, on this machine
+# make lecture  the programs of the lecture notes, on one host and on two, in a table
 # make test   every test that this machine can run; what is skipped is named with its reason
 # make coverage  which lines and branches the unit tests run, in every process: COVERAGE_TESTS=tests takes all
 # make simulate  SEEDS=10000 simulated worlds in which everything goes wrong, from seed START=0
@@ -26,13 +27,16 @@ MESSAGES ?= 200000
 BENCH_RUN ?= out/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage simulate replay fuzz check docs audit lock bench bench-quick bench-docs clean
+.PHONY: help demo lecture test coverage simulate replay fuzz check docs audit lock bench bench-quick bench-docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
 demo: $(VENV)/.installed-all
 	@$(BIN)/python examples/demo.py
+
+lecture: $(VENV)/.installed-test,check
+	@$(BIN)/python -m tools.lecture
 
 test: $(VENV)/.installed-test,check
 	@$(BIN)/pytest -n auto --dist loadgroup $(PYTEST_ARGS)

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
+from tools.lecture import FOLDER, expected
 
 from harness.cluster.bench import Bench, bench
 from harness.cluster.programs import TwoHosts, finished, start_root
 
 __all__ = ["bench"]
 
-EXAMPLES = Path(__file__).parents[3] / "examples" / "lecture"
-PROGRAMS = sorted(EXAMPLES.glob("*.py"))
-_NUMBER = r"\d+(\.\d+)?"
-
-
-def expected(program: Path) -> re.Pattern[str]:
-    """Return what a program prints; numbers that differ each time are any."""
-    text = program.with_suffix(".txt").read_text()
-    return re.compile(re.escape(text).replace("<number>", _NUMBER))
+PROGRAMS = sorted(FOLDER.glob("*.py"))
+#: It reads and writes an item without a lock: where processes overlap, an increment is lost.
+RACES = "11_manager"
+#: What its tasks print is printed by the nodes; it does not come to the root of a program.
+PRINTS_IN_TASKS = "04_pool"
 
 
 def test_each_program_has_its_output_beside_it() -> None:
-    assert PROGRAMS
-    assert {program.stem for program in PROGRAMS} == {file.stem for file in EXAMPLES.glob("*.txt")}
+    assert [program.stem[:2] for program in PROGRAMS] == [f"{n:02}" for n in range(1, 25)]
+    assert {program.stem for program in PROGRAMS} == {file.stem for file in FOLDER.glob("*.txt")}
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=[program.stem for program in PROGRAMS])
@@ -35,7 +31,11 @@ def test_on_one_host(program: Path) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=[program.stem for program in PROGRAMS])
-def test_on_two_hosts(bench: Bench, program: Path) -> None:
+def test_on_two_hosts(bench: Bench, program: Path, request: pytest.FixtureRequest) -> None:
+    if program.stem == RACES:
+        request.applymarker(pytest.mark.xfail(reason="increments overlap", strict=False))
+    if program.stem == PRINTS_IN_TASKS:
+        request.applymarker(pytest.mark.xfail(reason="a node keeps what tasks print", strict=True))
     hosts = TwoHosts(bench)
     out = finished(start_root([str(program)], hosts.broker.address))
     assert expected(program).fullmatch(out), out

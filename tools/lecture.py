@@ -1,0 +1,131 @@
+"""Run the programs of the lecture notes on one host, then on two, and compare what they print.
+
+    make lecture
+
+The two hosts are two nodes of this machine that take each other for remote.
+A program alone: python -m tools.lecture 14_queue
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from manyhands import Client
+
+FOLDER = Path(__file__).parents[1] / "examples" / "lecture"
+#: How long a program may take, and nodes until they have joined.
+_PROGRAM_SECONDS, _JOIN_SECONDS = 120.0, 30.0
+_NUMBER = r"\d+(\.\d+)?"
+
+console = Console()
+
+
+def main(names: Sequence[str]) -> int:
+    """Run the programs that are named, else all; return an exit code."""
+    programs = sorted(file for file in FOLDER.glob("*.py") if not names or file.stem in names)
+    if not programs:
+        print("no such program; their names are those of the files in examples/lecture")
+        return 2
+    alone = [run(program, None) for program in programs]
+    with two_hosts() as address:
+        together = [run(program, address) for program in programs]
+    table = Table("program", "one host", "seconds", "two hosts", "seconds")
+    for program, one, two in zip(programs, alone, together, strict=True):
+        table.add_row(program.stem, one[0], f"{one[1]:.1f}", two[0], f"{two[1]:.1f}")
+    console.print(table)
+    return int(any(said != "as expected" for said, _ in alone + together))
+
+
+def expected(program: Path) -> re.Pattern[str]:
+    """Return what a program prints; numbers that differ each time are any."""
+    text = program.with_suffix(".txt").read_text(encoding="utf-8")
+    return re.compile(re.escape(text).replace("<number>", _NUMBER))
+
+
+def run(program: Path, address: str | None) -> tuple[str, float]:
+    """Run a program on a cluster, else on its own; return what to say of it, and its seconds."""
+    where = "on its own cluster" if address is None else "on two hosts"
+    environment = {key: value for key, value in os.environ.items() if key != "MANYHANDS_BROKER"}
+    if address is not None:
+        environment["MANYHANDS_BROKER"] = address
+    began = time.monotonic()
+    try:
+        done = subprocess.run(
+            [sys.executable, str(program)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PROGRAM_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "does not end", time.monotonic() - began
+    seconds = time.monotonic() - began
+    if (done.stderr, done.returncode) != ("", 0):
+        print(f"{program.stem} {where} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return "fails", seconds
+    if not expected(program).fullmatch(done.stdout):
+        print(f"{program.stem} {where} printed:\n{done.stdout}")
+        return "differs", seconds
+    return "as expected", seconds
+
+
+@contextmanager
+def two_hosts() -> Iterator[str]:
+    """Start a broker and two nodes that take each other for remote; yield the broker's address."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        address = f"tcp://127.0.0.1:{_free_port()}"
+        config = {"bind": address, "coordination_dir": str(Path(folder) / "log"), "beat_port": 0}
+        _spawn(stack, "manyhands_broker", config)
+        for name, host in (("a", ""), ("b", "b")):
+            node = {"broker": address, "name": name, "slots": 2}
+            _spawn(stack, "manyhands_worker", node, MANYHANDS_TEST_HOST=host)
+        _wait_for_nodes(address)
+        yield address
+
+
+def _spawn(stack: ExitStack, module: str, config: dict[str, Any], **environment: str) -> None:
+    command = [sys.executable, "-m", module, "--config-json", json.dumps(config)]
+    process = subprocess.Popen(
+        [*command, "--parent-pid", str(os.getpid())],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    stack.callback(process.wait, 20)
+    stack.callback(process.terminate)
+
+
+def _wait_for_nodes(address: str) -> None:
+    until = time.monotonic() + _JOIN_SECONDS
+    with Client(address) as client:
+        while len(client.query("nodes")) < 2:
+            if time.monotonic() > until:
+                raise SystemExit("the two nodes do not join: is this machine very busy?")
+            time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
