@@ -16,7 +16,12 @@ from harness.environments.terminals import Terminal, opened
 from harness.processes import eventually
 from manyhands.cli._app import app
 from manyhands.testbed import unavailable
-from manyhands_broker.http.metrics import COUNTERS, GAUGES
+from manyhands_broker.http.metrics import (
+    COORDINATION_COUNTERS,
+    COORDINATION_GAUGES,
+    COUNTERS,
+    GAUGES,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text()
@@ -113,9 +118,11 @@ def test_other_commands_of_the_page_are_such_as_the_command_takes(
 
 def test_the_table_of_metrics_is_whole() -> None:
     listed = set(re.findall(r"`(manyhands_\w+)(?:\{\w+\})?`", PAGE))
-    assert listed >= {*GAUGES, *(f"{name}_total" for name in COUNTERS)}
+    counters = {*COUNTERS, *COORDINATION_COUNTERS}
+    known = {*GAUGES, *COORDINATION_GAUGES, *(f"{name}_total" for name in counters)}
+    assert listed >= known
     others = {"up", "ready", "info", "nodes", "budget_used_ratio", "broker_cpu_seconds_total"}
-    known = {*GAUGES, *(f"{name}_total" for name in COUNTERS)}
+    others.add("coordination_operations_total")
     assert listed - known == {f"manyhands_{name}" for name in others}
 
 

@@ -272,6 +272,9 @@ def test_members_go_on_if_their_agent_wakes_up_in_time(hosts: Hosts) -> None:
     assert running.script.finish() == (0, "")
 
 
+RUNS = 3
+
+
 @pytest.mark.parametrize("host", ["", "a"])
 def test_programs_leave_nothing_in_agents_and_broker(hosts: Hosts, host: str) -> None:
     text = """
@@ -307,10 +310,17 @@ def test_programs_leave_nothing_in_agents_and_broker(hosts: Hosts, host: str) ->
     with Client(hosts.broker.address) as client:
         eventually(lambda: not client.query("ps"), what="the program is forgotten")
         before = descriptors()
-        for _ in range(3):
+        for _ in range(RUNS):
             run()
         eventually(lambda: not client.query("ps"), what="the programs are forgotten")
-        eventually(lambda: descriptors() == before, what="descriptors are closed")
+
+        def grown() -> dict[int, int]:
+            # A descriptor that a process opens once and keeps is no leak; one for each run is.
+            now = descriptors()
+            return {pid: now[pid] - before[pid] for pid in now.keys() & before.keys()}
+
+        eventually(lambda: max(grown().values()) < RUNS, what="descriptors are closed")
+        assert descriptors().keys() == before.keys()
 
 
 def test_the_process_of_an_own_cluster_is_killed(tmp_path: Path) -> None:
