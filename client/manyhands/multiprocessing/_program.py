@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from manyhands.multiprocessing._channel import Channel
 from manyhands.multiprocessing._printing import Printer
-from manyhands_shared.coordination import identity
+from manyhands_shared.coordination import identity, pool_child
 from manyhands_shared.coordination.channel import MemberChannel
 from manyhands_shared.errors import ConfigError, ManyhandsError, Refused
 from manyhands_shared.payloads.payload import Payload
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 _WELCOME_SECONDS = 30.0
 #: What has segments of shared memory, in programs that have some.
 _SEGMENTS = "manyhands.multiprocessing._segments"
-#: Where a node tells its pool's children its agent's address.
-AGENT = "MANYHANDS_AGENT"
 _PICKLER = "manyhands_shared.payloads.by_value.script_pickle"
 #: How long the broker may refuse a root whose agent has died: it may not know that yet.
 _REFUSED_SECONDS = 5.0
@@ -404,7 +402,7 @@ def of(wanted: bytes | None) -> Program:
 
 def _can_join() -> bool:
     """Whether this is a pool's child, which belongs to whatever program it is sent the objects of."""
-    return AGENT in os.environ and (
+    return bool(pool_child.agent_address) and (
         _Process.program is None or _Process.program.secret in _Process.joined
     )
 
@@ -418,7 +416,7 @@ def _join(of: bytes) -> None:
         if program is None:
             for known in [one for one, its in _Process.joined.items() if its.channel.over]:
                 del _Process.joined[known]
-            stream = MemberChannel(connect(os.environ[AGENT]))
+            stream = MemberChannel(connect(pool_child.agent_address))
             program = _Process.joined[of] = Program(of, identity.new_id(), stream)
             program.hello()
         _Process.program, _Process.secret = program, of

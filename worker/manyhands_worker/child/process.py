@@ -9,6 +9,7 @@ import socket
 from multiprocessing.connection import Connection
 from typing import Any
 
+from manyhands_shared.coordination import pool_child
 from manyhands_shared.payloads import refs
 from manyhands_shared.processes import descriptors
 from manyhands_shared.processes.lifecycle import die_with_parent
@@ -79,9 +80,7 @@ class PoolChild(BaseProcess):
         limit_threads(self._limits.threads)
         descriptors.limit(self._limits.descriptors)
         prepare_inner_processes()
-        if self._limits.agent:
-            # Read when a task brings what a program's processes share.
-            os.environ["MANYHANDS_AGENT"] = self._limits.agent
+        pool_child.agent_address = self._limits.agent
         leave_attached_memory_alone()
         control = words(self._control)
         slab, output = SlabWriter(self._slab, control), OutputRedirect(*self._output)
