@@ -46,7 +46,11 @@ def test_text_is_converted() -> None:
         (WorkerConfig, {"name": 7}, "'name'"),
         (WorkerConfig, {"window": 0}, "'window'"),
         (ClientConfig, {"connect_timeout": 0}, "'connect_timeout'"),
-        (WorkerConfig, {"colour": "red"}, "unknown option 'colour'; there are: beats, broker"),
+        (
+            WorkerConfig,
+            {"colour": "red"},
+            "unknown option 'colour'; there are: agent_at_start, beats, broker",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line_that_names_it(
