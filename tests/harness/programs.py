@@ -17,7 +17,12 @@ from manyhands import Client
 #: What makes two hosts of one machine.
 HOST = "MANYHANDS_TEST_HOST"
 SECONDS = 60.0
-_HEAD = "import manyhands.multiprocessing as mp, os, select, signal, sys, time\n"
+# By lines, as on a terminal. Without buffers a line and its end are two writes: others come between.
+_HEAD = """\
+import manyhands.multiprocessing as mp, os, select, signal, sys, time
+if sys.stdout:
+    sys.stdout.reconfigure(line_buffering=True)
+"""
 
 
 class Hosts:
@@ -80,6 +85,7 @@ class Script:
         path = folder / "script.py"
         path.write_text(_HEAD + textwrap.dedent(text))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        environment.pop("PYTHONUNBUFFERED", None)
         if address:
             environment["MANYHANDS_BROKER"] = address
             environment[HOST] = f":{host}" if host else ":root"
