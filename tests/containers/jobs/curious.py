@@ -11,12 +11,13 @@ import manyhands
 def look() -> dict[str, str]:
     """What became of each attempt."""
     found = {}
-    for place in ("/keys/node.key", "/proc/1/root/keys/node.key", "/proc/self/root/keys/node.key"):
+    roots = [Path("/"), *(Path("/proc", process, "root") for process in ("1", "self"))]
+    for place in (root / "keys/node.key" for root in roots):
         try:
-            Path(place).read_text()
-            found[place] = "read"
+            place.read_text()
+            found[str(place)] = "read"
         except OSError as error:
-            found[place] = error.strerror or "refused"
+            found[str(place)] = error.strerror or "refused"
     return found
 
 
