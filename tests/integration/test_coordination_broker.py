@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.broker_process import Broker, Peer, client_hello, kill
+from harness.brokers.broker_process import Broker, Peer, client_hello, kill
 from harness.processes import free_port
 from manyhands_shared.coordination import identity
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.broker_process import Broker
+from harness.brokers.broker_process import Broker
 from harness.cluster.bench import Bench
 from harness.command import run
 from manyhands_broker.core import records as r

@@ -29,25 +29,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from manyhands_broker.coordination import stored
-from manyhands_broker.coordination.agents import Agents
 from manyhands_broker.coordination.effects import Effect
-from manyhands_broker.coordination.lifecycle import Lifecycle
 from manyhands_broker.coordination.limits import Limits
-from manyhands_broker.coordination.members import Members
-from manyhands_broker.coordination.memory import Memory
+from manyhands_broker.coordination.members import stored
+from manyhands_broker.coordination.members.agents import Agents
+from manyhands_broker.coordination.members.lifecycle import Lifecycle
+from manyhands_broker.coordination.members.members import Members
+from manyhands_broker.coordination.members.placing import Nodes, Placing
+from manyhands_broker.coordination.members.programs import Programs
 from manyhands_broker.coordination.model import Agent, Member, Phase
-from manyhands_broker.coordination.placing import Nodes, Placing
-from manyhands_broker.coordination.programs import Programs
+from manyhands_broker.coordination.objects.sync_objects import SyncObjects
 from manyhands_broker.coordination.records import Record, RecordKind
-from manyhands_broker.coordination.segments import (
+from manyhands_broker.coordination.shared_memory.memory import Memory
+from manyhands_broker.coordination.shared_memory.segments import (
     grain_of,
     restored_grain,
     restored_segment,
 )
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.coordination.streams import Streams
-from manyhands_broker.coordination.sync_objects import SyncObjects
 from manyhands_broker.coordination.wait_report import WaitReport
 from manyhands_broker.core.events import Drained, Event, KeysChanged, LinkClosed, Received, Stalled
 from manyhands_broker.core.model.identity import Identity

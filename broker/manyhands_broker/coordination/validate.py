@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from manyhands_broker.coordination.memory import Memory
+from manyhands_broker.coordination.members.placing import Placing
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Phase, Program
-from manyhands_broker.coordination.placing import Placing
+from manyhands_broker.coordination.shared_memory.memory import Memory
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_shared.payloads.payload import total
 

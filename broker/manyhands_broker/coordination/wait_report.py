@@ -6,8 +6,8 @@ from itertools import islice
 from typing import Any
 
 from manyhands_broker.coordination.model import Member, Phase, Program
+from manyhands_broker.coordination.objects.sync_objects import SyncObjects
 from manyhands_broker.coordination.state import CoordinationState
-from manyhands_broker.coordination.sync_objects import SyncObjects
 
 #: Members in one answer.
 PAGE_MEMBERS = 1_000

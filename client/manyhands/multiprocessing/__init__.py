@@ -13,7 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from manyhands.multiprocessing import _environment as _environment
+# What the program changes of its environment counts from now on.
+import manyhands.multiprocessing._processes.environment as _environment  # noqa: F401
 
 if TYPE_CHECKING:
     from multiprocessing.context import (
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from multiprocessing.util import get_logger, log_to_stderr
 
     from manyhands.multiprocessing import reduction as reducer
-    from manyhands.multiprocessing._popen import start_all
-    from manyhands.multiprocessing._program import init
+    from manyhands.multiprocessing._processes.membership import init
+    from manyhands.multiprocessing._processes.popen import start_all
     from manyhands.multiprocessing.connection import Pipe
     from manyhands.multiprocessing.context import (
         allow_connection_pickling,
@@ -136,10 +137,10 @@ _HOMES = {
     "active_children": _PROCESS,
     "current_process": _PROCESS,
     "get_logger": "multiprocessing.util",
-    "init": "manyhands.multiprocessing._program",
+    "init": "manyhands.multiprocessing._processes.membership",
     "log_to_stderr": "multiprocessing.util",
     "parent_process": _PROCESS,
-    "start_all": "manyhands.multiprocessing._popen",
+    "start_all": "manyhands.multiprocessing._processes.popen",
 }
 
 

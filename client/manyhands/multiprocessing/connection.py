@@ -9,7 +9,8 @@ from multiprocessing import connection as _standard
 from multiprocessing.connection import Client, Listener, wait
 from typing import Any
 
-from manyhands.multiprocessing import _ends, reduction
+from manyhands.multiprocessing import reduction
+from manyhands.multiprocessing._processes import ends
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
@@ -37,7 +38,7 @@ class Connection(_standard.Connection):  # type: ignore[type-arg, misc, unused-i
         return reduction.loads(self._recv_bytes().getvalue())  # type: ignore[attr-defined]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _ends.reduce_connection(self)
+        return ends.reduce_connection(self)
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802 - multiprocessing's name

@@ -144,9 +144,9 @@ def cpu_count() -> int:
     Raises:
         ConfigError, BrokerUnreachable, NotAuthorised, Refused: the cluster does not take the program.
     """
-    from manyhands.multiprocessing import _program  # noqa: PLC0415 - 20 ms of a context that is only asked for
+    from manyhands.multiprocessing._processes import membership  # noqa: PLC0415 - 20 ms of a context that is only asked for
 
-    slots = _program.current().slots() if _program.has_address() else None
+    slots = membership.current().slots() if membership.has_address() else None
     return slots or os.cpu_count() or 1
 
 

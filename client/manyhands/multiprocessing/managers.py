@@ -11,13 +11,13 @@ from multiprocessing import managers as _standard
 from multiprocessing.managers import BaseProxy, Token
 from typing import Any, ClassVar
 
-from manyhands.multiprocessing import _agent_listener
+from manyhands.multiprocessing._processes import agent_listener
 from manyhands.multiprocessing.context import Context, get_context
 from manyhands.multiprocessing.process import Process
 
 __all__ = ["BaseManager", "BaseProxy", "SyncManager", "Token"]
 
-_SERIALIZER = _agent_listener.SERIALIZER
+_SERIALIZER = agent_listener.SERIALIZER
 
 
 class _Beside(Process):
@@ -49,7 +49,7 @@ class Server(_standard.Server):
 
     def __init__(self, registry: Any, address: Any, authkey: bytes, serializer: str) -> None:
         if serializer == _SERIALIZER:
-            authkey = _agent_listener.authkey()
+            authkey = agent_listener.authkey()
         super().__init__(registry, address, authkey, serializer)
 
 
@@ -74,7 +74,7 @@ class BaseManager(_standard.BaseManager):
         ctx: Any = None,
         **options: Any,
     ) -> None:
-        own = serializer == "pickle" and (address is None or _agent_listener.is_address(address))
+        own = serializer == "pickle" and (address is None or agent_listener.is_address(address))
         if ctx is None or isinstance(ctx, Context):
             ctx = _BesideContext() if own else _NearContext()
         serializer = _SERIALIZER if own else serializer
@@ -113,5 +113,5 @@ def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in ("SharedMemoryManager", "SharedMemoryServer"):
-        return getattr(import_module("manyhands.multiprocessing._memory_manager"), name)
+        return getattr(import_module("manyhands.multiprocessing._memory.manager"), name)
     return getattr(import_module("multiprocessing.managers"), name)

@@ -10,7 +10,7 @@ from typing import Any
 from manyhands import pool as _pool
 from manyhands._results.pool_results import ApplyResult, MapResult
 from manyhands._submit.calls import Calls
-from manyhands.multiprocessing import _ends, _program
+from manyhands.multiprocessing._processes import ends, membership
 from manyhands_shared.protocol.messages import Function
 
 AsyncResult = ApplyResult
@@ -23,7 +23,7 @@ class _Calls(Calls):
 
     def pack(self, function: Callable[..., Any], wrapper: Any = None) -> Function:
         """See `Calls`."""
-        with _ends.kept():
+        with ends.kept():
             return super().pack(function, wrapper)
 
 
@@ -55,7 +55,7 @@ class Pool(_pool.Pool):
         maxtasksperchild: int | None = None,
         context: Any = None,
     ) -> None:
-        address, key_file = _program.current().where
+        address, key_file = membership.current().where
         super().__init__(
             processes,
             initializer,

@@ -49,7 +49,7 @@ class Process(BaseProcess):
 
     @staticmethod
     def _Popen(process: BaseProcess) -> Any:  # noqa: N802 - BaseProcess calls it
-        from manyhands.multiprocessing._popen import Popen  # noqa: PLC0415 - 60 ms at the first start
+        from manyhands.multiprocessing._processes.popen import Popen  # noqa: PLC0415 - 60 ms at the first start
 
         return Popen(process)
 

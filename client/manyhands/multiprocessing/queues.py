@@ -10,9 +10,9 @@ from queue import Empty, Full
 from typing import TYPE_CHECKING, Any
 
 from manyhands.multiprocessing import reduction
-from manyhands.multiprocessing._feeder import FedQueue
-from manyhands.multiprocessing._semlock import SEM_VALUE_MAX
-from manyhands.multiprocessing._shared_object import State, unpickled
+from manyhands.multiprocessing._objects.feeder import FedQueue
+from manyhands.multiprocessing._objects.semlock import SEM_VALUE_MAX
+from manyhands.multiprocessing._objects.shared_object import State, unpickled
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
 from manyhands_shared.protocol.messages.coordination import Response
 

@@ -197,9 +197,9 @@ def _note() -> Iterator[list[bytes]]:
 def _withdraw() -> None:
     """What was pickled is not used: its ends are not deposited any more."""
     if _noting.ends:
-        from manyhands.multiprocessing import _ends  # noqa: PLC0415 - it needs this module
+        from manyhands.multiprocessing._processes import ends  # noqa: PLC0415 - it needs this module
 
-        _ends.withdraw(_noting.ends)
+        ends.withdraw(_noting.ends)
         _noting.ends.clear()
 
 
@@ -238,9 +238,9 @@ def _reducers() -> Mapping[type, Any]:
 
 def _travelling() -> dict[type, Any]:
     """Descriptors that travel by the host agent, where the process is not being started with them."""
-    from manyhands.multiprocessing import _ends  # noqa: PLC0415 - it needs this module
+    from manyhands.multiprocessing._processes import ends  # noqa: PLC0415 - it needs this module
 
-    return _ends.reducers()
+    return ends.reducers()
 
 
 def _refused() -> dict[type, Any]:

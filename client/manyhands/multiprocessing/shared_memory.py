@@ -13,7 +13,8 @@ import types
 from multiprocessing import shared_memory as _standard
 from typing import Any
 
-from manyhands.multiprocessing import _program, _segments
+from manyhands.multiprocessing._memory import segments
+from manyhands.multiprocessing._processes import membership
 from manyhands_shared.coordination.identity import NO_ID
 from manyhands_shared.coordination.kinds import MADE_CHARS, Operation, Outcome
 from manyhands_shared.protocol.messages.coordination import Response
@@ -30,8 +31,8 @@ class _Mapping:
         segment: that is mapped.
     """
 
-    def __init__(self, segment: _segments.Segment) -> None:
-        self._segment: _segments.Segment | None = segment
+    def __init__(self, segment: segments.Segment) -> None:
+        self._segment: segments.Segment | None = segment
         self._size = segment.size
 
     def size(self) -> int:
@@ -126,7 +127,7 @@ class SharedMemory(_standard.SharedMemory):
             return False
         if not size:
             raise ValueError("cannot mmap an empty file")
-        segment = _segments.make(size, 1)
+        segment = segments.make(size, 1)
         segment.tell()
         if _ask(Operation.NAME, self._name, segment.key).outcome != Outcome.OK:
             return False
@@ -137,10 +138,10 @@ class SharedMemory(_standard.SharedMemory):
         found = _ask(Operation.FIND, self._name)
         if found.outcome != Outcome.OK:
             return False
-        self._take(_segments.find(found.arguments[0], f"the shared memory {self.name}"))
+        self._take(segments.find(found.arguments[0], f"the shared memory {self.name}"))
         return True
 
-    def _take(self, segment: _segments.Segment) -> None:
+    def _take(self, segment: segments.Segment) -> None:
         self._mmap = _Mapping(segment)
         self._size = segment.size
         self._buf = segment.view[:]
@@ -168,7 +169,7 @@ def __getattr__(name: str) -> Any:
 def _ask(operation: Operation, name: str, *arguments: Any) -> Response:
     if len(name) > MADE_CHARS:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
-    channel = _program.current().channel
+    channel = membership.current().channel
     response = channel.request(operation, NO_ID, [name, *arguments])
     assert response is not None
     return response

@@ -15,8 +15,8 @@ from pickle import PicklingError
 from typing import Any
 
 from manyhands.multiprocessing import reduction
-from manyhands.multiprocessing._blocks import Block
-from manyhands.multiprocessing._ctypes_shape import shape_of_type
+from manyhands.multiprocessing._memory.blocks import Block
+from manyhands.multiprocessing._memory.ctypes_shape import shape_of_type
 from manyhands.multiprocessing.synchronize import RLock
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from multiprocessing import synchronize as _standard
 from typing import Any
 
-from manyhands.multiprocessing._semlock import SEM_VALUE_MAX, SemLock
-from manyhands.multiprocessing._shared_object import SharedObject, State, unpickled
+from manyhands.multiprocessing._objects.semlock import SEM_VALUE_MAX, SemLock
+from manyhands.multiprocessing._objects.shared_object import SharedObject, State, unpickled
 from manyhands_shared.coordination.kinds import KEY_BYTES, Kind, Operation, Outcome
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]

@@ -9,11 +9,11 @@ import msgpack
 
 from manyhands_broker.coordination.effects import Write
 from manyhands_broker.coordination.limits import Limits
-from manyhands_broker.coordination.memory import Memory
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
+from manyhands_broker.coordination.objects.sync_objects import SyncObjects
 from manyhands_broker.coordination.records import RecordKind
+from manyhands_broker.coordination.shared_memory.memory import Memory
 from manyhands_broker.coordination.state import CoordinationState
-from manyhands_broker.coordination.sync_objects import SyncObjects
 from manyhands_broker.core.effects import Send
 from manyhands_broker.core.model.job import Job
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import manyhands
-from harness.broker_process import Broker
+from harness.brokers.broker_process import Broker
 from harness.command import run
 from harness.processes import eventually
 from manyhands_shared.errors import ExitCode

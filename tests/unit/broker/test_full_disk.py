@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness.broker_process import Broker, Peer, kill, start
+from harness.brokers.broker_process import Broker, Peer, kill, start
 from harness.processes import eventually, free_port
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import Status

@@ -14,7 +14,7 @@ from typing import Any
 
 import zmq
 
-from harness.broker_process import Peer, kill, start
+from harness.brokers.broker_process import Peer, kill, start
 from harness.processes import eventually, free_port
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import zmq
 
-from harness.broker_process import (
+from harness.brokers.broker_process import (
     FAST,
     FUNCTION,
     Broker,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.client_broker import FakeBroker
+from harness.brokers.client_broker import FakeBroker
 
 
 @pytest.fixture

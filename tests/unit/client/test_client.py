@@ -13,7 +13,7 @@ import pytest
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from harness.client_broker import FakeBroker
+from harness.brokers.client_broker import FakeBroker
 from manyhands import Client, Executor, Pool
 from manyhands_shared.errors import (
     BrokerUnreachable,

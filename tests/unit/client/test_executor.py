@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.client_broker import FakeBroker, client_threads
+from harness.brokers.client_broker import FakeBroker, client_threads
 from harness.processes import eventually
 from manyhands import Executor
 from manyhands_shared.errors import ClusterClosed, ConfigError, SubmitError, SubmitQueueFull

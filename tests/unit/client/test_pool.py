@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from harness.client_broker import FakeBroker, client_threads
+from harness.brokers.client_broker import FakeBroker, client_threads
 from harness.processes import eventually
 from manyhands import Pool
 from manyhands._results.imap import IMapIterator, feed

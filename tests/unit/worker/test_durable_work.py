@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import pytest
 
-from harness.node_broker import FakeBroker, NodeProcess
+from harness.brokers.node_broker import FakeBroker, NodeProcess
 from harness.payloads import code_of
 from harness.pool_rig import PoolRig
 from harness.processes import eventually

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.node_broker import FakeBroker, NodeProcess
+from harness.brokers.node_broker import FakeBroker, NodeProcess
 from harness.processes import eventually
 from manyhands_shared import shm
 from manyhands_shared.protocol import heartbeat as beat

@@ -1,7 +1,7 @@
 """What runs in the process of a member, from its fork to the program's own code.
 
-The client's part, `manyhands.multiprocessing._child`, is called by its name: a node can have members
-only if it has what their programs import.
+The client's part, `manyhands.multiprocessing._processes.child`, is called by its name: a node can
+have members only if it has what their programs import.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from manyhands_shared.processes.lifecycle import die_with_parent
 from manyhands_worker.host.processes import lead_group
 
-_CHILD = "manyhands.multiprocessing._child"
+_CHILD = "manyhands.multiprocessing._processes.child"
 
 
 class Descriptors(NamedTuple):

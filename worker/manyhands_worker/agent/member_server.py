@@ -42,7 +42,7 @@ _PACKET_BYTES = 64
 _MOST_DESCRIPTORS = 8
 _ROOM = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
 #: Loaded before the first member is forked. The client's part is none of this package's.
-_PRELOAD = ("manyhands.multiprocessing._child",)
+_PRELOAD = ("manyhands.multiprocessing._processes.child",)
 
 
 def start(agent: socket.socket, keep: frozenset[int]) -> int:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from harness.worlds.memory import PROGRAM, Host, World
-from manyhands_broker.coordination import memory
-from manyhands_broker.coordination.memory import Memory
 from manyhands_broker.coordination.model import Agent, Program
-from manyhands_broker.coordination.segments import ProgramMemory, Stale, lacking
+from manyhands_broker.coordination.shared_memory import memory
+from manyhands_broker.coordination.shared_memory.memory import Memory
+from manyhands_broker.coordination.shared_memory.segments import ProgramMemory, Stale, lacking
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core.mirrors import Mirrors

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from harness.worlds.coordinator import AgentsWorld
-from manyhands_broker.coordination.placing import Placing
+from manyhands_broker.coordination.members.placing import Placing
 from manyhands_broker.core.model.machine import LOAD, MEMORY
 
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.broker_process import (
+from harness.brokers.broker_process import (
     FUNCTION,
     Broker,
     Peer,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.broker_process import kill, start
+from harness.brokers.broker_process import kill, start
 from harness.command import fails, run
 from harness.journals import ended, job_of, opened, payload_files, write
 from harness.processes import free_port

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness.client_broker import FakeBroker, client_threads
+from harness.brokers.client_broker import FakeBroker, client_threads
 from harness.processes import eventually
 from manyhands import Client, Executor, Pool
 from manyhands._io import io_thread

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import manyhands
-from harness.broker_process import Broker
+from harness.brokers.broker_process import Broker
 from harness.interruptions import rest
 from harness.processes import Gate, wait_at
 from manyhands._io import inline, spin

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.client_broker import FakeBroker
+from harness.brokers.client_broker import FakeBroker
 from harness.processes import eventually
 from manyhands import Client, Executor
 from manyhands_shared.errors import Refused as RefusedError

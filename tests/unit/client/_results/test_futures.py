@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.client_broker import FakeBroker
+from harness.brokers.client_broker import FakeBroker
 from manyhands import Executor
 from manyhands._results.futures import RemoteFuture, resolve
 from manyhands_shared.errors import RemoteTraceback, ResultError

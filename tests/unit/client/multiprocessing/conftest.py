@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.local_broker import Members, local_members
+from harness.brokers.local_broker import Members, local_members
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from harness.processes import eventually
 from harness.threads import Worker
-from manyhands.multiprocessing._channel import Channel
+from manyhands.multiprocessing._processes.channel import Channel
 from manyhands_shared.coordination.channel import MemberChannel
 from manyhands_shared.protocol.messages.coordination import (
     ItemsTaken,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from manyhands.multiprocessing._printing import Printer
+from manyhands.multiprocessing._processes.printing import Printer
 from manyhands_shared.protocol.messages.coordination import NOTE_AT, OutputTaken, ProcessOutput
 
 ONE, TWO, PROGRAM = b"1" * 16, b"2" * 16, b"p" * 16

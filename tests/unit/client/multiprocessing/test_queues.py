@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.local_broker import Members
+from harness.brokers.local_broker import Members
 from harness.processes import eventually
 from harness.threads import Worker
-from manyhands.multiprocessing import _feeder
+from manyhands.multiprocessing._objects import feeder
 from manyhands.multiprocessing.queues import JoinableQueue, Queue, SimpleQueue
 from manyhands.multiprocessing.synchronize import Lock
 from manyhands_broker.coordination.limits import Limits
@@ -155,7 +155,7 @@ def test_joining_waits_until_all_is_done(members: Members) -> None:
 def test_a_producer_without_credit_does_not_block(
     members: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_feeder, "CREDIT_ITEMS", 4)
+    monkeypatch.setattr(feeder, "CREDIT_ITEMS", 4)
     monkeypatch.setattr(queue_rules, "MAX_QUEUE_BYTES", 1_000)
     queue = JoinableQueue()
     for item in range(100):
@@ -173,13 +173,13 @@ def test_a_producer_without_credit_does_not_block(
 def test_what_is_held_up_is_waited_for_at_the_end_unless_that_is_cancelled(
     members: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_feeder, "CREDIT_ITEMS", 1)
+    monkeypatch.setattr(feeder, "CREDIT_ITEMS", 1)
     monkeypatch.setattr(queue_rules, "MAX_QUEUE_BYTES", 1)
     queue = Queue()
     reference = weakref.ref(queue._shared)
     for item in range(3):
         queue.put(item)
-    ending = Worker(lambda: _feeder._flush_at_exit(reference))
+    ending = Worker(lambda: feeder._flush_at_exit(reference))
     for _ in range(2):
         assert ending.running
         queue.get()
@@ -188,7 +188,7 @@ def test_what_is_held_up_is_waited_for_at_the_end_unless_that_is_cancelled(
     for item in (1, 2, 3):
         queue.put(item)
     queue.cancel_join_thread()
-    _feeder._flush_at_exit(reference)
+    feeder._flush_at_exit(reference)
     assert queue._shared.backlog
     assert [queue.get() for _ in range(3)] == [1, 2, 3]
 
@@ -196,8 +196,8 @@ def test_what_is_held_up_is_waited_for_at_the_end_unless_that_is_cancelled(
 def test_a_broker_without_room_holds_up_a_producer_and_says_so(
     members: Members, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_feeder, "CREDIT_ITEMS", 1)
-    monkeypatch.setattr(_feeder, "_FULL_SECONDS", 0.01)
+    monkeypatch.setattr(feeder, "CREDIT_ITEMS", 1)
+    monkeypatch.setattr(feeder, "_FULL_SECONDS", 0.01)
     queue, bounded = Queue(), Queue(5)
     members.broker.state.limits = Limits(coordination_bytes=5_000)
     queue.put(bytes(4_000))

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from harness.local_broker import LocalChannel, Members
+from harness.brokers.local_broker import LocalChannel, Members
 from harness.processes import eventually
 from harness.threads import Worker
-from manyhands.multiprocessing import _program
+from manyhands.multiprocessing._processes import membership
 from manyhands.multiprocessing.synchronize import (
     Barrier,
     BoundedSemaphore,
@@ -286,7 +286,7 @@ def test_an_object_of_another_program_is_refused(
     members: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pickles = [pickle.dumps(made) for made in (Lock(), Event(), Barrier(1), Condition())]
-    monkeypatch.setattr(_program, "secret", lambda: b"x" * 16)
+    monkeypatch.setattr(membership, "secret", lambda: b"x" * 16)
     for pickled in pickles:
         with pytest.raises(ValueError, match=r"this \w+ belongs to another program"):
             pickle.loads(pickled)
@@ -296,7 +296,7 @@ def test_making_an_object_connects_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     def fail() -> None:
         pytest.fail("connected")
 
-    monkeypatch.setattr(_program, "current", fail)
+    monkeypatch.setattr(membership, "current", fail)
     made = Lock(), RLock(), Semaphore(), BoundedSemaphore(), Condition(), Event(), Barrier(2)
     del made
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.node_broker import FakeBroker, NodeProcess
+from harness.brokers.node_broker import FakeBroker, NodeProcess
 from harness.processes import eventually
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from manyhands_broker.coordination.model import Agent, Program
 from manyhands_broker.coordination.records import RecordKind
-from manyhands_broker.coordination.segments import (
+from manyhands_broker.coordination.shared_memory.segments import (
     ProgramMemory,
     Segment,
     Sharing,
@@ -36,8 +36,8 @@ from manyhands_broker.coordination.segments import (
     size_text,
     store,
 )
+from manyhands_broker.coordination.shared_memory.validate import validate_memory
 from manyhands_broker.coordination.state import CoordinationState
-from manyhands_broker.coordination.validate_memory import validate_memory
 from manyhands_shared.coordination.kinds import Outcome
 from manyhands_shared.coordination.memory.differences import bytes_of, unpack_ranges
 from manyhands_shared.coordination.memory.shape import is_shape

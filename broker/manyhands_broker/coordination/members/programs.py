@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from manyhands_broker.coordination.lifecycle import LOST, Lifecycle
+from manyhands_broker.coordination.members.lifecycle import LOST, Lifecycle
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.core.model.identity import Identity

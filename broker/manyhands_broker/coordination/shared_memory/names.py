@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from manyhands_broker.coordination.memory import Memory
-from manyhands_broker.coordination.segments import Segment
+from manyhands_broker.coordination.shared_memory.memory import Memory
+from manyhands_broker.coordination.shared_memory.segments import Segment
 
 
 class MemoryNames:

@@ -16,8 +16,10 @@ from typing import Any, NoReturn
 
 import cloudpickle  # noqa: F401 - most processes need it: loaded before they are forked
 
-from manyhands.multiprocessing import _preparation, _program, process, reduction
-from manyhands.multiprocessing._popen import Bound
+from manyhands.multiprocessing import process, reduction
+from manyhands.multiprocessing._processes import membership, preparation
+from manyhands.multiprocessing._processes.popen import Bound
+from manyhands.multiprocessing._processes.program import Program
 from manyhands_shared.coordination.channel import MemberChannel
 from manyhands_shared.payloads import pickled
 from manyhands_shared.payloads.by_value import script_pickle  # noqa: F401 - as said above
@@ -49,13 +51,13 @@ def run(member: bytes, sock: socket.socket, parent: int) -> NoReturn:
 
 def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
     start, descriptors = _receive_start(stream)
-    preparation, payload, *here = start.bodies
-    told = _preparation.unpack(preparation)
+    description, payload, *here = start.bodies
+    told = preparation.unpack(description)
     multiprocessing.set_start_method(None, force=True)
-    _preparation.adopt(told, here[0] if here else b"")
+    preparation.adopt(told, here[0] if here else b"")
     Bound.descriptors = descriptors
-    program = _program.Program(told["secret"], member, stream, where=tuple(told["where"]))
-    _program.enter(program)
+    program = Program(told["secret"], member, stream, where=tuple(told["where"]))
+    membership.enter(program)
     world = World(OrderedDict())
     script.enter(world.main)
     pickled.arrive_at(world)
@@ -79,7 +81,7 @@ def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
         os.close(descriptor)
     program.channel.say(Began(member, os.getpid()))
     code: int = started._bootstrap(parent)
-    _program.leave()
+    membership.leave()
     return code
 
 

@@ -15,7 +15,8 @@ from multiprocessing import connection as standard
 from multiprocessing.context import get_spawning_popen
 from typing import Any
 
-from manyhands.multiprocessing import _program, reduction
+from manyhands.multiprocessing import reduction
+from manyhands.multiprocessing._processes import membership
 from manyhands_shared.coordination.identity import NO_ID, new_id
 from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.protocol.messages.coordination import (
@@ -58,7 +59,7 @@ def deposit(descriptor: int, way: int, *, keep: bool = False) -> State:
     Raises:
         OSError: the agent cannot keep it.
     """
-    program = _program.current()
+    program = membership.current()
     end = new_id()
     holder = getattr(get_spawning_popen(), "id", NO_ID)
     message = Deposit(end, program.member, holder, way, keep or _keeping.on)
@@ -71,7 +72,7 @@ def deposit(descriptor: int, way: int, *, keep: bool = False) -> State:
 
 def withdraw(ends: Sequence[bytes]) -> None:
     """Let go of deposits that no process will claim."""
-    program = _program.current()
+    program = membership.current()
     for end in ends:
         try:
             program.channel.say(Shut(end, NO_ID, GONE, 0))
@@ -91,8 +92,8 @@ def claim(state: State, what: str) -> int:
         ValueError: it is of another program.
     """
     end, agent, way, secret = state
-    _program.belong(secret, what)
-    program = _program.current()
+    membership.belong(secret, what)
+    program = membership.current()
     stream = new_id()
     message = Open(stream, end, program.member, program.id, agent, way)
     answer, descriptors = program.channel.exchange(stream, message)

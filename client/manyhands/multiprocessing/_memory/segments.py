@@ -15,7 +15,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from manyhands.multiprocessing import _program, reduction
+from manyhands.multiprocessing import reduction
+from manyhands.multiprocessing._processes import membership
+from manyhands.multiprocessing._processes.program import Program
 from manyhands_shared.coordination import identity
 from manyhands_shared.coordination.kinds import Outcome
 from manyhands_shared.errors import SharedStateLost
@@ -66,7 +68,7 @@ class Segment:
             ConfigError, BrokerUnreachable, NotAuthorised, Refused: the cluster does not take it.
             SharedStateLost: the program is over.
         """
-        program = _program.current()
+        program = membership.current()
         if self._known[0]:
             return
         with self._telling:
@@ -92,7 +94,7 @@ class Segment:
         """
         self.tell()
         if not reduction.hold(self) and not self._pinned:
-            program = _program.current()
+            program = membership.current()
             program.channel.say(Pin(program.id, self.key, 0))
             self._pinned = True
 
@@ -149,7 +151,7 @@ def find(key: bytes, what: str) -> Segment:
     segment = _open.get(key)
     if segment is not None:
         return segment
-    program = _program.current()
+    program = membership.current()
     with _lock:
         segment = _open.get(key)
         if segment is not None:
@@ -187,7 +189,7 @@ def mapped(answer: Mapped, descriptors: list[int]) -> None:
     else:
         try:
             segment = Segment(answer.segment, answer.size, answer.shape, descriptors[0], known=True)
-            if not _program.current().is_root:
+            if not membership.current().is_root:
                 segment.close_descriptor()
             opening.segment = segment
         except OSError as error:
@@ -200,7 +202,7 @@ def mapped(answer: Mapped, descriptors: list[int]) -> None:
         opening.done.set()
 
 
-def tell_unmapped(program: _program.Program) -> None:
+def tell_unmapped(program: Program) -> None:
     """Tell the agent which segments this process has let go of."""
     while _unreferenced:
         key = _unreferenced.popleft()
@@ -224,7 +226,7 @@ def _let_go(key: bytes, descriptor: list[int], known: list[bool], pid: int) -> N
         os.close(descriptor[0])
     if known[0]:
         _unreferenced.append(key)
-        _program.poke()
+        membership.poke()
 
 
 def _after_fork() -> None:

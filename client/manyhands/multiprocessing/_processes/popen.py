@@ -12,17 +12,16 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import context, util
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from manyhands.multiprocessing import _preparation, _program, reduction
+from manyhands.multiprocessing import reduction
+from manyhands.multiprocessing._processes import membership, preparation
+from manyhands.multiprocessing._processes.program import Program, standard_streams
 from manyhands_shared import shm
 from manyhands_shared.coordination import identity
 from manyhands_shared.coordination.channel import MAX_DESCRIPTORS
 from manyhands_shared.errors import ProcessNotStarted
 from manyhands_shared.protocol import labels
-
-if TYPE_CHECKING:
-    from manyhands.multiprocessing._program import Program
 
 #: How long `start` waits once the process runs, unless it ends before. A program that starts one
 #: process after another, and counts on a short one being over, works on one machine.
@@ -53,7 +52,7 @@ class Popen:
 
     def __init__(self, process: BaseProcess) -> None:
         util._flush_std_streams()  # type: ignore[attr-defined]
-        program = _program.current()
+        program = membership.current()
         self.id = identity.new_id()
         self.name = process.name
         #: The node that it runs on.
@@ -88,11 +87,11 @@ class Popen:
         if reduction.has_proxies():
             self._proxies = dict(vars(process))
         bodies = [
-            _preparation.describe(program.secret, os.getpid(), program.where),
+            preparation.describe(program.secret, os.getpid(), program.where),
             packed.payload,
-            _preparation.describe_here(),
+            preparation.describe_here(),
         ]
-        descriptors = [*_program.standard_streams(), *self._bound]
+        descriptors = [*standard_streams(), *self._bound]
         if len(descriptors) > MAX_DESCRIPTORS:
             raise ProcessNotStarted(
                 f"cannot start {self.name}: it holds {len(self._bound)} open files and sockets, "

@@ -14,10 +14,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from manyhands_broker.coordination.lifecycle import LOST, Lifecycle
+from manyhands_broker.coordination.members.lifecycle import LOST, Lifecycle
+from manyhands_broker.coordination.members.placing import Nodes
+from manyhands_broker.coordination.members.programs import Programs
 from manyhands_broker.coordination.model import Agent, Member, Phase
-from manyhands_broker.coordination.placing import Nodes
-from manyhands_broker.coordination.programs import Programs
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.coordination.streams import Streams
 from manyhands_broker.core.model.identity import Identity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from manyhands_broker.coordination.segments import ProgramMemory, Segment, Sharing
+from manyhands_broker.coordination.shared_memory.segments import ProgramMemory, Segment, Sharing
 from manyhands_broker.coordination.state import CoordinationState
 
 

@@ -9,7 +9,8 @@ from multiprocessing import connection as standard
 from multiprocessing import managers
 from typing import Any
 
-from manyhands.multiprocessing import _ends, _program, reduction
+from manyhands.multiprocessing import reduction
+from manyhands.multiprocessing._processes import ends, membership
 from manyhands.multiprocessing.connection import Connection
 from manyhands_shared.protocol.messages.coordination import CONNECTS
 
@@ -37,7 +38,7 @@ def is_address(address: object) -> bool:
 
 def authkey() -> bytes:
     """Return the key of the program's listeners: what knows the program's secret may connect."""
-    return hashlib.blake2b(_program.secret(), digest_size=32, person=b"manager").digest()
+    return hashlib.blake2b(membership.secret(), digest_size=32, person=b"manager").digest()
 
 
 class AgentListener:
@@ -55,7 +56,7 @@ class AgentListener:
         del address
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            end, agent = _ends.deposit(theirs.fileno(), CONNECTS, keep=True)[:2]
+            end, agent = ends.deposit(theirs.fileno(), CONNECTS, keep=True)[:2]
         self._end = end
         self.address = AgentAddress(f"{_PREFIX}{end.hex()}{agent.hex()}")
         self.last_accepted = None
@@ -76,7 +77,7 @@ class AgentListener:
         """Let no process connect any more."""
         if self._socket.fileno() >= 0:
             self._socket.close()
-            _ends.withdraw([self._end])
+            ends.withdraw([self._end])
 
 
 def connect(address: str, **_: object) -> Connection:
@@ -91,7 +92,7 @@ def connect(address: str, **_: object) -> Connection:
     digits = address.removeprefix(_PREFIX)
     end, agent = bytes.fromhex(digits[:_DIGITS]), bytes.fromhex(digits[_DIGITS:])
     try:
-        descriptor = _ends.claim((end, agent, CONNECTS, _program.secret()), "manager's address")
+        descriptor = ends.claim((end, agent, CONNECTS, membership.secret()), "manager's address")
     except OSError as error:
         raise ConnectionRefusedError(str(error)) from None
     connection = Connection(descriptor)

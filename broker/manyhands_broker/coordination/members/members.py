@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from manyhands_broker.coordination.lifecycle import LOST, Lifecycle
+from manyhands_broker.coordination.members.lifecycle import LOST, Lifecycle
+from manyhands_broker.coordination.members.placing import Placing
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
-from manyhands_broker.coordination.placing import Placing
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_shared.coordination.identity import is_proof
 from manyhands_shared.payloads.payload import total

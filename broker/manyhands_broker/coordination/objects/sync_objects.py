@@ -21,14 +21,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from manyhands_broker.coordination.deadlocks import Deadlocks
-from manyhands_broker.coordination.memory import Memory
-from manyhands_broker.coordination.memory_names import MemoryNames
 from manyhands_broker.coordination.model import Member, Program
-from manyhands_broker.coordination.object_table import OBJECT_BYTES, ObjectTable
+from manyhands_broker.coordination.objects.deadlocks import Deadlocks
+from manyhands_broker.coordination.objects.object_table import OBJECT_BYTES, ObjectTable
+from manyhands_broker.coordination.objects.sync_records import (
+    Restoration,
+    SharedObject,
+    restored_answer,
+)
 from manyhands_broker.coordination.records import RecordKind
+from manyhands_broker.coordination.shared_memory.memory import Memory
+from manyhands_broker.coordination.shared_memory.names import MemoryNames
 from manyhands_broker.coordination.state import CoordinationState
-from manyhands_broker.coordination.sync_records import Restoration, SharedObject, restored_answer
 from manyhands_shared.coordination.kinds import (
     NAMES,
     OPERATIONS,

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from multiprocessing import util
 
-from manyhands.multiprocessing._shared_object import SharedObject
+from manyhands.multiprocessing._objects.shared_object import SharedObject
 from manyhands_shared.coordination.kinds import Kind, Operation
 from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.payloads.payload import Payload, nbytes, total

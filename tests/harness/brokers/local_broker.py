@@ -1,7 +1,8 @@
 """The objects of a broker in this process, and channels to them: what members share, without agents.
 
-A channel is used as that of a real member (`manyhands.multiprocessing._channel.Channel`). Each thread
-may be another member. The broker may be killed at any time: it comes back from its log, and goes on.
+A channel is used as that of a real member: `manyhands.multiprocessing._processes.channel.Channel`.
+Each thread may be another member. The broker may be killed at any time: it comes back from its log,
+and goes on.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from typing import Any
 
 import msgpack
 
-from manyhands.multiprocessing import _program
-from manyhands.multiprocessing._channel import KEEPER_SECONDS
+from manyhands.multiprocessing._processes import membership
+from manyhands.multiprocessing._processes.channel import KEEPER_SECONDS
 from manyhands_broker.coordination.effects import Write
 from manyhands_broker.coordination.limits import Limits
-from manyhands_broker.coordination.memory import Memory
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
+from manyhands_broker.coordination.objects.sync_objects import SyncObjects
 from manyhands_broker.coordination.records import RecordKind
+from manyhands_broker.coordination.shared_memory.memory import Memory
 from manyhands_broker.coordination.state import CoordinationState
-from manyhands_broker.coordination.sync_objects import SyncObjects
 from manyhands_broker.core.effects import Send
 from manyhands_broker.core.model.job import Job
 from manyhands_shared.coordination.identity import program_id
@@ -225,7 +226,7 @@ class LocalChannel:
 
 
 class _LocalProgram(threading.local):
-    """What `_program.current()` returns: to each thread its own member's."""
+    """What `membership.current()` returns: to each thread its own member's."""
 
     def __init__(self, broker: LocalBroker) -> None:
         self.channel = broker.root
@@ -254,13 +255,13 @@ class Members:
 def local_members() -> Iterator[Members]:
     """Let this process's objects be kept in this process."""
     members = Members()
-    current, secret = _program.current, _program.secret
-    _program.current = lambda: members.program  # type: ignore[assignment, return-value]
-    _program.secret = lambda: SECRET
+    current, secret = membership.current, membership.secret
+    membership.current = lambda: members.program  # type: ignore[assignment, return-value]
+    membership.secret = lambda: SECRET
     try:
         yield members
     finally:
-        _program.current, _program.secret = current, secret
+        membership.current, membership.secret = current, secret
 
 
 def _fail(error: Exception, job: Job | None) -> None:

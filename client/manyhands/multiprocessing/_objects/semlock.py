@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from types import TracebackType
 
-from manyhands.multiprocessing._shared_object import SharedObject
+from manyhands.multiprocessing._objects.shared_object import SharedObject
 from manyhands_shared.coordination.kinds import MAX_VALUE, Kind, Operation, Outcome
 from manyhands_shared.protocol.messages.coordination import Response
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from manyhands_broker.coordination.deadlines import Deadlines
 from manyhands_broker.coordination.model import Member
-from manyhands_broker.coordination.records import RecordKind
-from manyhands_broker.coordination.state import CoordinationState
-from manyhands_broker.coordination.sync_records import (
+from manyhands_broker.coordination.objects.deadlines import Deadlines
+from manyhands_broker.coordination.objects.sync_records import (
     SharedObject,
     item_record,
     numbered,
@@ -21,6 +19,8 @@ from manyhands_broker.coordination.sync_records import (
     requests_record,
     waiter_record,
 )
+from manyhands_broker.coordination.records import RecordKind
+from manyhands_broker.coordination.state import CoordinationState
 from manyhands_shared.coordination.kinds import Outcome
 from manyhands_shared.coordination.rules.model import Answer, Answers, Op
 from manyhands_shared.coordination.rules.queue import QueueRules

@@ -11,7 +11,8 @@ from multiprocessing import heap as _standard
 from multiprocessing import util
 from typing import Any
 
-from manyhands.multiprocessing import _program, _segments
+from manyhands.multiprocessing._memory import segments
+from manyhands.multiprocessing._processes import membership
 from manyhands_shared.coordination.memory.shape import BLOCK_ALIGN, begin_items, forget_items
 
 #: Bytes of a segment of small blocks, and of the blocks in it: the rest says where items begin.
@@ -28,7 +29,7 @@ class _Arena:
         segment: that it is.
     """
 
-    def __init__(self, segment: _segments.Segment) -> None:
+    def __init__(self, segment: segments.Segment) -> None:
         self.segment = segment
         self.size = _DATA_BYTES
 
@@ -40,7 +41,7 @@ class _Heap(_standard.Heap):
 
     def _new_arena(self, size: int) -> tuple[_Arena, int, int]:
         del size
-        arena = _Arena(_segments.make(_HEAP_BYTES, [0, _DATA_BYTES]))
+        arena = _Arena(segments.make(_HEAP_BYTES, [0, _DATA_BYTES]))
         self._arenas.append(arena)  # type: ignore[attr-defined]
         return arena, 0, _DATA_BYTES
 
@@ -61,7 +62,7 @@ class Block:
         size: its bytes.
     """
 
-    def __init__(self, segment: _segments.Segment, offset: int, size: int) -> None:
+    def __init__(self, segment: segments.Segment, offset: int, size: int) -> None:
         self.segment, self.offset, self.size = segment, offset, size
         #: A list, for the finalizer looks at it: whether other processes may have it.
         self._shared: list[bool] = [False]
@@ -78,7 +79,7 @@ class Block:
             OSError: the system does not give the memory.
         """
         if size >= _LARGE_BYTES:
-            return cls(_segments.make(size, shape), 0, size)
+            return cls(segments.make(size, shape), 0, size)
         heap = _small_heap()
         place = heap.malloc(max(size, 1))
         arena, start, _ = place
@@ -96,7 +97,7 @@ class Block:
     def __reduce__(self) -> tuple[Any, ...]:
         self._shared[0] = True
         self.segment.pass_on()
-        return find, (_program.secret(), self.segment.key, self.offset, self.size)
+        return find, (membership.secret(), self.segment.key, self.offset, self.size)
 
 
 def find(secret: bytes, key: bytes, offset: int, size: int) -> Block:
@@ -107,11 +108,11 @@ def find(secret: bytes, key: bytes, offset: int, size: int) -> Block:
         SharedStateLost: it was lost with its host.
         OSError: there is no room for it (`ENOMEM`).
     """
-    if secret != _program.secret():
+    if secret != membership.secret():
         raise ValueError(
             "this shared memory belongs to another program: pass it to processes that its program starts"
         )
-    block = Block(_segments.find(key, "shared memory"), offset, size)
+    block = Block(segments.find(key, "shared memory"), offset, size)
     block._shared[0] = True
     return block
 

@@ -17,8 +17,9 @@ from enum import IntEnum
 from types import FrameType
 from typing import Any, TypeVar
 
-from manyhands.multiprocessing import _program, reduction
-from manyhands.multiprocessing._channel import Channel
+from manyhands.multiprocessing import reduction
+from manyhands.multiprocessing._processes import membership
+from manyhands.multiprocessing._processes.channel import Channel
 from manyhands_shared.coordination.kinds import KEY_BYTES, MADE_CHARS, Kind, Operation, Outcome
 from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.payloads.payload import Payload
@@ -123,7 +124,7 @@ class SharedObject:
         self._channel()
         self._known[0] = Known.OTHERS
         reduction.carry(self.key)
-        secret = self.secret or _program.secret()
+        secret = self.secret or membership.secret()
         return int(self._object_kind), self._facts, self._label, self.key, secret
 
     def _channel(self) -> Channel:
@@ -176,7 +177,7 @@ def unpickled(made: type[Made], state: State) -> Made:
         ValueError: it is of another program.
     """
     kind, facts, label, key, secret = state
-    _program.belong(secret, label)
+    membership.belong(secret, label)
     known = _objects.get(key)
     if isinstance(known, made):
         return known
@@ -187,7 +188,7 @@ def unpickled(made: type[Made], state: State) -> Made:
 
 def _keeper(secret: bytes | None) -> Channel:
     """Return the way to the keeper of an object's state: at present always the broker."""
-    return _program.of(secret).channel
+    return membership.of(secret).channel
 
 
 def _let_go(key: bytes, known: list[Known]) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from manyhands_broker.coordination.model import Member
-from manyhands_broker.coordination.object_table import ObjectTable
+from manyhands_broker.coordination.objects.object_table import ObjectTable
+from manyhands_broker.coordination.objects.sync_records import SharedObject
 from manyhands_broker.coordination.state import CoordinationState
-from manyhands_broker.coordination.sync_records import SharedObject
 from manyhands_shared.coordination.kinds import Operation
 from manyhands_shared.coordination.rules.lock import LockRules
 from manyhands_shared.coordination.rules.model import Op, Waiter

@@ -14,13 +14,13 @@ import logging
 import signal
 from collections.abc import Callable
 
-from manyhands_broker.coordination import stored
-from manyhands_broker.coordination.memory import Memory
+from manyhands_broker.coordination.members import stored
+from manyhands_broker.coordination.members.placing import Placing
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
-from manyhands_broker.coordination.placing import Placing
+from manyhands_broker.coordination.objects.sync_objects import SyncObjects
 from manyhands_broker.coordination.records import RecordKind
+from manyhands_broker.coordination.shared_memory.memory import Memory
 from manyhands_broker.coordination.state import CoordinationState
-from manyhands_broker.coordination.sync_objects import SyncObjects
 from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages.coordination import (
     Began,

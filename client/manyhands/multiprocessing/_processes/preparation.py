@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 
-from manyhands.multiprocessing import _environment
+from manyhands.multiprocessing._processes import environment
 from manyhands_shared import shm
 from manyhands_shared.payloads.payload import Payload
 
@@ -25,7 +25,7 @@ def describe(secret: bytes, parent_pid: int, where: tuple[str, str]) -> bytes:
             "argv": [text for text in getattr(sys, "argv", ()) if isinstance(text, str)],
             "path": _path(),
             "directory": _directory(),
-            "changes": _environment.changes(),
+            "changes": environment.changes(),
             "logging": _log_level(),
         }
     )
@@ -53,7 +53,7 @@ def adopt(told: dict[str, Any], here: Payload) -> None:
     if here:
         os.environ.clear()
         os.environ.update(unpack(here))
-    _environment.adopt(told["changes"])
+    environment.adopt(told["changes"])
     sys.argv[:] = told["argv"]
     path = [entry for entry in told["path"] if Path(entry).exists()]
     sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
