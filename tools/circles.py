@@ -21,11 +21,7 @@ PACKAGES = (
 )
 _CORE = "manyhands_broker.core"
 #: Files between which imports for type checkers may circle, by the beginnings of their names.
-TYPING: tuple[tuple[str, ...], ...] = (
-    (f"{_CORE}.model.",),
-    # Cut C has the I/O thread speak to futures through their sink alone.
-    ("manyhands._io.inline", "manyhands._io.io_thread", "manyhands._results.futures"),
-)
+TYPING: tuple[tuple[str, ...], ...] = ((f"{_CORE}.model.",),)
 
 Graph = dict[str, set[str]]
 

@@ -59,20 +59,19 @@ import os
 import threading
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from manyhands._io import spin
 from manyhands._io.poller import IN, Poller
 from manyhands._io.spin import Spinner
 from manyhands_shared.clock import monotonic
-from manyhands_shared.payloads.payload import total
+from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.messages import Accepted, Message, Results, Status, Submit
 from manyhands_shared.transport.link import Link
 
 if TYPE_CHECKING:
     from manyhands._io.open_job import OpenJob
     from manyhands._io.submit_queue import SubmitQueue
-    from manyhands._results.futures import FutureSink, RemoteFuture
     from manyhands._session import Session
 
 #: The log is entered after this many seconds, between two calls if there are any, or once it is half
@@ -87,12 +86,31 @@ _SLACK_SECONDS = 0.01
 _OK = int(Status.OK)
 
 
+class LoneFuture(Protocol):
+    """What a lone caller needs of the future that it waits for."""
+
+    def done(self) -> bool:
+        """Whether it has ended, one way or another."""
+
+    def settle_quietly(self, body: Payload, /) -> bool:
+        """End with a result; false where another thread has to be told of it."""
+
+
+class LoneSink(Protocol):
+    """What a lone caller needs of the job to which its task belongs."""
+
+    job: OpenJob
+
+    def future(self, index: int, /) -> LoneFuture | None:
+        """Return the future of a task."""
+
+
 class Sent:
     """A task that a caller has sent, or was about to."""
 
     __slots__ = ("entered", "future", "index", "job", "message", "payload")
 
-    def __init__(self, job: OpenJob, future: RemoteFuture, payload: bytes, message: Submit) -> None:
+    def __init__(self, job: OpenJob, future: LoneFuture, payload: bytes, message: Submit) -> None:
         self.job = job
         self.future = future
         self.payload = payload
@@ -173,7 +191,7 @@ class InlineCalls:
 
     # For callers --------------------------------------------------------------------------------
 
-    def send(self, job: OpenJob, future: RemoteFuture | None, payload: bytes) -> bool:
+    def send(self, job: OpenJob, future: LoneFuture | None, payload: bytes) -> bool:
         """Send a task if there is no other; false: queue it."""
         grant, me = self._grant, threading.get_ident()
         if future is None or grant.lone is not None or me in (grant.inside, self._queue.owner):
@@ -211,7 +229,7 @@ class InlineCalls:
                         self._ring()
         return True
 
-    def spin(self, sink: FutureSink, future: RemoteFuture, timeout: float | None) -> None:
+    def spin(self, sink: LoneSink, future: LoneFuture, timeout: float | None) -> None:
         """Wait for the result of the only task, as long as that has turned out to be short."""
         grant, me = self._grant, threading.get_ident()
         if me in (grant.inside, self._queue.owner) or not self._spinner.worth_it():
@@ -268,7 +286,7 @@ class InlineCalls:
         return self._session.unended - grant.answered
 
     def _receive(
-        self, grant: _Grant, caller: _SpinningCaller, sink: FutureSink, future: RemoteFuture
+        self, grant: _Grant, caller: _SpinningCaller, sink: LoneSink, future: LoneFuture
     ) -> bool:
         """Take what has come; false if there is nothing more to do here."""
         me = threading.get_ident()  # before the gate: behind it no step may be between
@@ -392,7 +410,7 @@ def _size(message: Message) -> int:
 
 
 def _result_of(
-    message: Message, lone: Sent | None, sink: FutureSink, future: RemoteFuture
+    message: Message, lone: Sent | None, sink: LoneSink, future: LoneFuture
 ) -> Any | None:
     """The result of `future`, if a message brings that and nothing else."""
     if type(message) is not Results or len(message.groups) != 1:
