@@ -31,6 +31,7 @@ PAGES = {
         "docs/quick-start.md": "quick-start",
         "docs/drop-in.md": "drop-in",
         "docs/multiprocessing.md": "multiprocessing",
+        "docs/shell.md": "shell",
         "docs/guarantees.md": "guarantees",
         "docs/performance.md": "performance",
         "docs/loadtest.md": "loadtest",

@@ -15,7 +15,10 @@ from manyhands._values.store import Ref
 from manyhands.job import AttachedJob, DurableJob, Job, submit_durable
 from manyhands.options import TaskOptions, job_options
 from manyhands_shared.errors import ClusterClosed, NotAuthorised, Refused
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
+from manyhands_shared.protocol.job_options import JobOptions
+from manyhands_shared.protocol.messages import Function
 from manyhands_shared.transport.address import DEFAULT_BIND
 
 _QUERY_SECONDS = 30.0
@@ -99,26 +102,40 @@ class Client:
             SubmitRejected: the broker does not take a durable job, for the reason given.
         """
         checked = job_options(name or functions.describe(function), **options)
-        if checked.safe:
-            packed = functions.pack_safe(function)
-        else:
-            packed = functions.pack(function, store=None if checked.durable else self._io.store)
-        pack = arguments.packer(checked, self._io.store)
-        payloads = (pack(tuple(args), {}) for args in args_list)
-        asked = {**checked.to_map(), **functions.demands(function, safe=checked.safe)}
         if checked.durable:
+            packed, asked, pack = self._prepare(function, checked)
+            payloads = (pack(tuple(args), {}) for args in args_list)
             job = submit_durable(self._io, packed, asked, payloads)
             job.refresh()
             return job
-        attached = AttachedJob(self._io, packed, asked)
+        attached, add = self._open_job(function, checked)
         try:
-            for payload in payloads:
-                attached.add(payload)
+            for args in args_list:
+                add(tuple(args))
         except BaseException:
             attached.cancel()
             raise
         attached.close()
         return attached
+
+    def _open_job(
+        self, function: Callable[..., Any], options: JobOptions
+    ) -> tuple[AttachedJob, Callable[[tuple[Any, ...]], None]]:
+        """Open a job that tasks can be added to, and return what adds one."""
+        packed, asked, pack = self._prepare(function, options)
+        job = AttachedJob(self._io, packed, asked)
+        return job, lambda args: job.add(pack(args, {}))
+
+    def _prepare(
+        self, function: Callable[..., Any], options: JobOptions
+    ) -> tuple[Function, dict[str, Any], Callable[..., Payload]]:
+        """The function and the options as they travel, and what packs arguments."""
+        if options.safe:
+            packed = functions.pack_safe(function)
+        else:
+            packed = functions.pack(function, store=None if options.durable else self._io.store)
+        asked = {**options.to_map(), **functions.demands(function, safe=options.safe)}
+        return packed, asked, arguments.packer(options, self._io.store)
 
     def scatter(self, value: Any) -> Ref:
         """Keep a value here for tasks that take it as an argument: each node gets it once.

@@ -188,6 +188,7 @@ class AttachedJob(Job):
         self._job = OpenJob(function, options, inbox)
         super().__init__(io, self._job.id, inbox)
         self._safe = bool(options.get("safe"))
+        self._closed = False
         io.call(io.registry.open, self._job)
 
     def add(self, payload: Payload) -> None:
@@ -198,10 +199,17 @@ class AttachedJob(Job):
     def close(self) -> None:
         """That was the last."""
         self._io.call(self._io.registry.close, self._job)
+        with self._inbox.changed:
+            self._closed = True
+            self._inbox.changed.notify_all()
 
     def cancel(self) -> None:
         """Cancel what has not ended; it comes back as `CancelledError`."""
         self._io.call(self._io.registry.cancel, self._job)
+
+    def _is_over(self) -> bool:
+        # Before the last has been added, all that are there may have ended.
+        return self._inbox.error is not None or (self._closed and super()._is_over())
 
 
 class DurableJob(Job):

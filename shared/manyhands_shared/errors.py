@@ -113,6 +113,28 @@ class TaskTimeout(TaskError, TimeoutError):
     """The task ran longer than its `timeout` and was stopped."""
 
 
+class ProgramFailed(TaskError):
+    """A program that ran as a task failed; `facts` has its exit code, signal, host and times.
+
+    `stdout` and `stderr` are what it printed, if that does not go to files.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        facts: dict[str, Any] | None = None,
+        stdout: str | bytes = "",
+        stderr: str | bytes = "",
+    ) -> None:
+        super().__init__(message, facts or {}, stdout, stderr)
+        self.facts = facts or {}
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class ResultError(TaskError):
     """The task finished, but its result cannot be pickled, is too large, or does not load here."""
 

@@ -97,7 +97,7 @@ class LoneFuture(Protocol):
 
 
 class LoneSink(Protocol):
-    """What a lone caller needs of the job to which its task belongs."""
+    """What a lone caller needs of its task's job."""
 
     job: OpenJob
 

@@ -21,6 +21,7 @@ VERBS = {
     "broker": ("broker", "Run a broker."),
     "worker": ("worker", "Run a node: a pool of processes that works for a broker."),
     "run": ("run", "Run one function and print its result."),
+    "exec": ("exec", "Run a program, once or for each of many inputs."),
     "map": ("map", "Run a function over the lines of a file."),
     "submit": ("submit", "Leave a job with the broker, and print its id."),
     "jobs": ("jobs", "List jobs."),
@@ -46,7 +47,7 @@ VERBS = {
 }
 #: Verbs that talk to a broker: table [client] of the configuration file is for all of them.
 CLIENT_VERBS = (
-    *("run", "map", "submit", "jobs", "show", "wait", "results", "logs", "why"),
+    *("exec", "run", "map", "submit", "jobs", "show", "wait", "results", "logs", "why"),
     *("pause", "resume", "retry", "forget", "nodes", "ps", "drain", "backup", "cancel"),
     *("health", "loadtest"),
 )

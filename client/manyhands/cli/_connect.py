@@ -15,11 +15,14 @@ from manyhands_shared.transport.address import DEFAULT_BIND
 
 
 @contextlib.contextmanager
-def client(*, embed: bool = False, slots: int | None = None, **values: Any) -> Iterator[Client]:
+def client(
+    *, embed: bool = False, slots: int | None = None, limit: int = 0, **values: Any
+) -> Iterator[Client]:
     """Yield a client of the named broker.
 
     Without a name it is the broker at the default address or, with `embed`, a cluster on this
     machine. That cluster ends with the command; it has `slots` pool children, one a core if `None`.
+    At most `limit` of the client's tasks run at once; 0 is no limit.
     """
     config = settings.validate(ClientConfig, values)
     with contextlib.ExitStack() as stack:
@@ -36,6 +39,7 @@ def client(*, embed: bool = False, slots: int | None = None, **values: Any) -> I
                 address,
                 key_file=key_file or None,
                 name="manyhands command",
+                limit=limit,
                 connect_timeout=config.connect_timeout,
             )
         )

@@ -1,6 +1,8 @@
-"""The agent by which a pool child joins the programs whose objects it is sent."""
+"""What a pool child knows of its node: its slot, and the agent by which it joins programs."""
 
 from __future__ import annotations
 
 #: The agent's address; empty in every other process. No variable of the environment: tasks own that.
 agent_address = ""
+#: The number of the child's slot on its node, from 0.
+slot = 0

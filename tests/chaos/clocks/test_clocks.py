@@ -21,6 +21,8 @@ FOR_PEOPLE = {
     "client/manyhands/cli/show.py": "the same, of one job",
     "broker/manyhands_broker/coordination_service.py": "when programs began, for their list",
     "client/manyhands/cli/ps.py": "how long ago that was",
+    "shared/manyhands_shared/programs/task.py": "when a program began, for the log",
+    "client/manyhands/cli/_programs/ending.py": "the same, of one that did not say so",
 }
 _WALL = {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "strftime"}
 

@@ -58,6 +58,7 @@ class PoolChild(BaseProcess):
         limits: ChildLimits,
     ) -> None:
         super().__init__(name=f"manyhands-child-{slot}")
+        self._slot = slot
         self._socket = sock
         self._control = control
         self._slab = slab
@@ -81,6 +82,7 @@ class PoolChild(BaseProcess):
         descriptors.limit(self._limits.descriptors)
         prepare_inner_processes()
         pool_child.agent_address = self._limits.agent
+        pool_child.slot = self._slot
         leave_attached_memory_alone()
         control = words(self._control)
         slab, output = SlabWriter(self._slab, control), OutputRedirect(*self._output)

@@ -18,6 +18,7 @@ from itertools import islice
 from types import FunctionType
 from typing import Any, NoReturn
 
+from manyhands_shared.errors import ProgramFailed
 from manyhands_shared.payloads import pickled, refs
 from manyhands_shared.payloads.by_value.class_resolution import World
 from manyhands_shared.payloads.by_value.main_module import script
@@ -465,6 +466,8 @@ def _failure(error: BaseException, *, pickled: bool) -> Failure:
         # Without its pickle: the exception as such would not say what failed.
         return replace(inner, message=f"{error.words}: {inner.message}")
     failure = of_exception(error, skip_frames=_own_frames(error), pickled=pickled)
+    if isinstance(error, ProgramFailed):
+        return replace(failure, traceback="")  # of a program: nothing of it is the user's
     if isinstance(error, SystemExit):
         return replace(failure, message=f"the task called sys.exit({_shown(error.code)})")
     if isinstance(error, KeyboardInterrupt):

@@ -59,6 +59,11 @@ class EscapedProcesses:
     def enter(self, _pid: int) -> None:
         """A child is there; it is looked at later."""
 
+    def seek(self, child: int) -> None:
+        """See what is below a child, which is about to be killed: nothing leads there afterwards."""
+        for pid in _below(child):
+            self._note(pid, child, (child,))
+
     def kill(self, child: int) -> None:
         """Kill what was seen below a child."""
         for group in [group for group, owner in self._groups.items() if owner == child]:

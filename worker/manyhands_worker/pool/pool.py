@@ -383,6 +383,8 @@ class NodePool:
 
     def _end(self, child: ChildHandle) -> None:
         """Kill a child and everything that it has started."""
+        if self._reach is not None:
+            self._reach.seek(child.pid)
         child.kill()
         if self._reach is not None:
             self._reach.kill(child.pid)

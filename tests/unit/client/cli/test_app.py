@@ -102,7 +102,9 @@ _ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("verb", [verb for verb in CLIENT_VERBS if verb not in ("run", "map")])
+@pytest.mark.parametrize(
+    "verb", [verb for verb in CLIENT_VERBS if verb not in ("exec", "run", "map")]
+)
 def test_no_broker_is_exit_code_three(verb: str) -> None:
     arguments = _ARGUMENTS.get(verb, ["4f0c"] if "JOB" in run(verb, "--help").stdout else [])
     result = run(verb, *arguments, "--broker", "tcp://127.0.0.1:1", "--connect-timeout", "0.3")

@@ -22,6 +22,7 @@ from manyhands_shared.payloads import pickled
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.payloads.refs import Place
 from manyhands_shared.payloads.wrappers import MapChunk, Setup, StarmapChunk
+from manyhands_shared.programs import task
 
 ERRORS = {
     "BrokerUnreachable",
@@ -30,6 +31,7 @@ ERRORS = {
     "ManyhandsError",
     "NotAuthorised",
     "ProcessNotStarted",
+    "ProgramFailed",
     "ProtocolError",
     "Refused",
     "RemoteError",
@@ -145,6 +147,10 @@ def test_a_function_of_a_script_and_what_goes_with_it() -> None:
         [sys.executable, "-c", _SCRIPT], capture_output=True, timeout=60, check=True
     )
     assert names_in(done.stdout) == SCRIPT
+
+
+def test_what_runs_a_program() -> None:
+    assert names_in(pickle.dumps(task.run)) == {"manyhands_shared.programs.task.run"}
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPT))

@@ -1,0 +1,1 @@
+"""What `manyhands exec` is made of."""

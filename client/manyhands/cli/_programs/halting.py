@@ -1,0 +1,51 @@
+"""When to stop before the end: ``--halt now,fail=1``, as GNU parallel has it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from manyhands.cli._programs.ending import Ending
+from manyhands_shared.errors import ConfigError
+
+_FORM = re.compile(r"(now|soon),(fail|success|done)=(\d+)")
+
+
+@dataclass(slots=True)
+class Halting:
+    """Counts the ends of programs.
+
+    Args:
+        now: whether those that run are to be killed.
+        what: "fail", "success" or "done".
+        limit: how many of these end it all; 0: none do.
+    """
+
+    now: bool = False
+    what: str = "fail"
+    limit: int = 0
+    _count: int = field(default=0, init=False)
+
+    @staticmethod
+    def parse(text: str) -> Halting:
+        """Read the option.
+
+        Raises:
+            ConfigError: it is not of that form.
+        """
+        if text == "never":
+            return Halting()
+        match = _FORM.fullmatch(text)
+        if match is None or not int(match[3]):
+            raise ConfigError(
+                f"--halt {text!r} is not of the form soon,fail=1, now,success=3 or never"
+            )
+        return Halting(match[1] == "now", match[2], int(match[3]))
+
+    def counts(self, ending: Ending) -> bool:
+        """Count one end; whether it is the one at which to stop."""
+        if ending.cancelled:
+            return False
+        counted = self.what == "done" or (self.what == "fail") == bool(ending.failure)
+        self._count += counted
+        return counted and self._count == self.limit

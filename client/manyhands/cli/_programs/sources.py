@@ -1,0 +1,123 @@
+"""Where the inputs of tasks come from: ``:::``, ``::::``, ``--input``, ``--array``, ``--pipe``."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from manyhands.cli._reader import LineReader
+from manyhands_shared.errors import ConfigError
+
+_MARK = re.compile(r"(:::|::::)(\+?)")
+_RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+#: Tasks of one array.
+_MOST = 1_000_000_000
+
+Inputs = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One task: its number from 1, its name in file names, its inputs, its standard input."""
+
+    number: int
+    task: str
+    inputs: Inputs = ()
+    data: bytes | None = None
+
+
+def split(words: Sequence[str]) -> tuple[list[str], list[list[Iterable[str]]]]:
+    """A command, and the sources behind it: groups, in which those are that ``+`` links.
+
+    Raises:
+        ConfigError: a source that cannot be read, or a link to nothing.
+    """
+    marks = [place for place, word in enumerate(words) if _MARK.fullmatch(word)]
+    command = list(words[: marks[0]] if marks else words)
+    groups: list[list[Iterable[str]]] = []
+    for begin, end in itertools.pairwise([*marks, len(words)]):
+        match = _MARK.fullmatch(words[begin])
+        assert match is not None
+        given = words[begin + 1 : end]
+        sources: list[Iterable[str]] = [given]
+        if match[1] == "::::":
+            sources = [_file(path) for path in given]
+        if match[2] and not groups:
+            raise ConfigError(f"{words[begin]} links to a source before it, and there is none")
+        if match[2]:
+            groups[-1] += sources
+        else:
+            groups += [[source] for source in sources]
+    return command, groups
+
+
+def combined(groups: Sequence[Sequence[Iterable[str]]]) -> Iterator[Inputs]:
+    """Every combination, the last group varying fastest. The first is read as it comes."""
+    first, *others = [zip(*sources, strict=False) for sources in groups]
+    rest = [list(group) for group in others]
+    for head in first:
+        for tail in itertools.product(*rest):
+            yield (*head, *itertools.chain.from_iterable(tail))
+
+
+def array(text: str) -> Iterator[str]:
+    """The numbers of ``1-1000``, ``0-99:10`` or ``1,3,7-9``.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    ranges = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        first, last, step = (
+            (int(number) if number else None for number in match.groups()) if match else (None,) * 3
+        )
+        if first is None or step == 0 or (last is not None and last < first):
+            raise ConfigError(
+                f"--array {text!r} is not of the form FIRST-LAST, FIRST-LAST:STEP, or such with commas"
+            )
+        ranges.append(range(first, (first if last is None else last) + 1, step or 1))
+    if sum(map(len, ranges)) > _MOST:
+        raise ConfigError(f"--array {text!r} has more than {_MOST:,} tasks; submit it in parts")
+    return map(str, itertools.chain.from_iterable(ranges))
+
+
+def lines(reader: LineReader) -> Iterator[str]:
+    """The lines of an input. What is no UTF-8 in them goes to the program as it is."""
+    return (line.decode("utf-8", "surrogateescape") for line in reader.lines())
+
+
+def blocks(reader: LineReader, size: int, count: int) -> Iterator[bytes]:
+    """The input cut into blocks of whole lines: of `count` lines, or of about `size` bytes."""
+    if count:
+        source = reader.lines()
+        while block := list(itertools.islice(source, count)):
+            yield b"\n".join(block) + b"\n"
+        return
+    rest = bytearray()
+    for data in reader.chunks():
+        rest += data
+        while len(rest) >= size and (end := rest.rfind(b"\n", 0, size) + 1 or rest.find(b"\n") + 1):
+            yield bytes(rest[:end])
+            del rest[:end]
+    if rest:
+        yield bytes(rest)
+
+
+def numbered(inputs: Iterable[Inputs], *, is_array: bool = False) -> Iterator[Item]:
+    """Tasks in order; those of an array are named by their number in it."""
+    for number, given in enumerate(inputs, 1):
+        yield Item(number, given[0] if is_array else str(number), given)
+
+
+def _file(path: str) -> Iterator[str]:
+    # Opened now, so that a file that is missing is told of before any work.
+    reader = LineReader(path)
+
+    def read() -> Iterator[str]:
+        with reader:
+            yield from lines(reader)
+
+    return read()

@@ -1,0 +1,100 @@
+"""Lines of a file or pipe as they come, in memory that does not grow with it."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from typing import Self
+
+from manyhands_shared.errors import ConfigError
+
+_CHUNK = 64 << 10
+_BOM = b"\xef\xbb\xbf"
+#: A line beyond this is none: more than any task takes.
+_MOST_LINE = 1 << 30
+
+
+class LineReader:
+    """Read lines without their ends. Another thread may stop it, also while it waits for a pipe.
+
+    Args:
+        path: the file; ``-`` is stdin.
+        end: what ends a line.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+
+    def __init__(self, path: str, end: bytes = b"\n") -> None:
+        self.name = "<stdin>" if path == "-" else path
+        self._end = end
+        self._wake_fd, self._wake_in = os.pipe()
+        self._stopped = False
+        try:
+            self._fd = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            os.close(self._wake_fd)
+            os.close(self._wake_in)
+            raise ConfigError(f"cannot read {self.name}: {error.strerror}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def stop(self) -> None:
+        """End the lines here; from any thread."""
+        self._stopped = True
+        os.write(self._wake_in, b"\0")
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        for fd in (self._fd, self._wake_fd, self._wake_in):
+            os.close(fd)
+
+    def chunks(self) -> Iterator[bytes]:
+        """What can be read, piece by piece.
+
+        Raises:
+            ConfigError: the system cannot read it.
+        """
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        poll.register(self._wake_fd, select.POLLIN)
+        try:
+            while not self._stopped:
+                poll.poll()
+                if self._stopped or not (data := os.read(self._fd, _CHUNK)):
+                    return
+                yield data
+        except OSError as error:
+            raise ConfigError(f"cannot read {self.name}: {error.strerror}") from None
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines, without a mark of UTF-8 at the very beginning.
+
+        Raises:
+            ConfigError: the system cannot read them, or one has no end.
+        """
+        rest: list[bytes] = []
+        size = 0
+        first = True
+        for data in self.chunks():
+            if self._end not in data:
+                rest.append(data)
+                size += len(data)
+                if size > _MOST_LINE:
+                    raise ConfigError(f"{self.name} has a line of more than {_MOST_LINE} bytes")
+                continue
+            whole, _, tail = data.rpartition(self._end)
+            found = b"".join((*rest, whole)).split(self._end)
+            if first:
+                found[0] = found[0].removeprefix(_BOM)
+                first = False
+            rest, size = [tail], len(tail)
+            yield from found
+        last = b"".join(rest)
+        if last and not self._stopped:
+            yield last.removeprefix(_BOM) if first else last
