@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -40,6 +41,10 @@ class TaskOptions(TypedDict, total=False):
     - `safe`: the function goes by its name, which nodes must be able to import. Arguments and results
       are plain values (msgpack). Safe nodes take no other jobs; this client loads no pickle either.
     - `resources`: what each task takes of its node: ``{"cpus": 2, "memory": 4e9, "gpu": 1}``.
+    - `echo`: what the tasks print, to stdout and stderr, appears here as whole lines, before their
+      results. It is the default, unless ``MANYHANDS_ECHO=0`` is set. Not of durable jobs: their output
+      is in `Job.output`.
+    - `prefix`: each of these lines begins with the names of its node and task.
     - `after`: durable jobs, or their ids. The tasks begin when all of these are done, and get the
       results of each as a list before their own arguments. It makes this job durable too.
     """
@@ -57,6 +62,8 @@ class TaskOptions(TypedDict, total=False):
     crash_limit: int
     safe: bool
     resources: Mapping[str, float]
+    echo: bool
+    prefix: bool
     after: Iterable[Job | str]
 
 
@@ -82,6 +89,7 @@ def job_options(
         given["resources"] = dict(given["resources"])
     if given.get("after"):
         given.setdefault("durable", True)
+    given.setdefault("echo", not given.get("durable") and _echoes())
     # What the journal is to hold goes through the broker.
     given.setdefault("direct", bool(host_id()) and not given.get("durable"))
     try:
@@ -90,7 +98,17 @@ def job_options(
         raise ConfigError(str(error)) from None
     if made.after and not made.durable:
         raise ConfigError("only a durable job can come after others; leave out durable=False")
+    if made.durable and made.echo:
+        raise ConfigError(
+            "what a durable job prints is kept with it: leave out echo, and read Job.output or "
+            "`manyhands logs`"
+        )
     return made
+
+
+def _echoes() -> bool:
+    """Return whether what tasks print is shown here unless a job says otherwise."""
+    return os.environ.get("MANYHANDS_ECHO", "") != "0"
 
 
 def _names(errors: ErrorName | Iterable[ErrorName]) -> tuple[str, ...]:

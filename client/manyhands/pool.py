@@ -59,6 +59,8 @@ class Pool:
         priority: tasks of higher priority go first on the whole broker (-1000 to 1000).
         max_pending: unfinished tasks in this process before a method that submits waits.
         connect_timeout: seconds to wait for the broker.
+        echo: show here what tasks print; `None`: unless ``MANYHANDS_ECHO=0`` is set.
+        prefix: begin each of these lines with the names of its node and task.
 
     Raises:
         ConfigError: an option that cannot be used.
@@ -84,6 +86,8 @@ class Pool:
         priority: int = 0,
         max_pending: int = MAX_PENDING,
         connect_timeout: float = CONNECT_SECONDS,
+        echo: bool | None = None,
+        prefix: bool = False,
     ) -> None:
         if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
@@ -93,7 +97,10 @@ class Pool:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        options = job_options(name, priority=priority, tasks_per_child=maxtasksperchild)
+        printing: dict[str, Any] = {"prefix": prefix}
+        if echo is not None:
+            printing["echo"] = echo
+        options = job_options(name, priority=priority, tasks_per_child=maxtasksperchild, **printing)
         self._limit = processes
         # Libraries read these, and `_processes`, of the standard library's pool.
         self._ctx = multiprocessing.get_context()

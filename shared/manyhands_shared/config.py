@@ -167,6 +167,10 @@ class WorkerConfig:
     agent_at_start: Annotated[
         bool, "Start the host agent with the node, not with the first program that needs it."
     ] = False
+    discard_output: Annotated[
+        bool,
+        "What tasks print goes nowhere here; their clients get it, unless they do not want it.",
+    ] = False
     beats: Annotated[bool, "Send UDP heartbeats."] = True
     direct: Annotated[
         bool,

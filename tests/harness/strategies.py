@@ -25,6 +25,7 @@ GROUPS: tuple[type, ...] = (
     messages.InputGroup,
     messages.JobStanding,
     messages.TaskStanding,
+    messages.PrintedGroup,
     coordination.MemberState,
     coordination.Patch,
 )

@@ -149,6 +149,7 @@ class Node:
             allowed=allowed,
             reach=reach,
             agent="" if self._agents is None else self._agents.address,
+            discard_output=config.discard_output,
         )
         self._heartbeat = HeartbeatSupervisor(
             boot_id, self._selector, beats=config.beats, cgroup=reach.path

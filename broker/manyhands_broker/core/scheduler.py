@@ -79,6 +79,7 @@ from manyhands_broker.core.peers.clients import Clients
 from manyhands_broker.core.peers.durable import Durable
 from manyhands_broker.core.peers.nodes import Nodes
 from manyhands_broker.core.peers.orphans import Orphans
+from manyhands_broker.core.peers.printing import Printing
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.value_relay import ValueRelay
@@ -129,7 +130,10 @@ class Core:
         outcomes = Outcomes(transitions, self._orphans)
         value_relay = self._value_relay = ValueRelay(self.state)
         self._cancellation = Cancellation(transitions)
-        self._nodes = Nodes(transitions, self._orphans, delayed_acks, outcomes, value_relay)
+        printing = Printing(self.state, outcomes)
+        self._nodes = Nodes(
+            transitions, self._orphans, delayed_acks, outcomes, value_relay, printing
+        )
         standings = Standings(self.state)
         self._clients = Clients(
             transitions,
@@ -139,6 +143,7 @@ class Core:
             outcomes,
             value_relay,
             standings,
+            printing,
         )
         placer = Placer(self.state, value_relay)
         self._dispatcher = Dispatcher(transitions, self._durable, placer, standings)

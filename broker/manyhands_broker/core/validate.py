@@ -25,6 +25,7 @@ _FIGURES = (
     "function_bytes",
     "jobs",
     "nodes",
+    "printed_bytes",
     "sessions",
     "stored",
     "tasks",
@@ -76,8 +77,8 @@ def _ledgers(state: SchedulerState) -> None:
         counted.setdefault(ledger.key, Counter()).update(figures)
 
     for session in state.sessions.values():
-        answers, unacked = session.answer_bytes, session.unacked_bytes
-        count(session.ledger, sessions=1, answer_bytes=answers, unacked=unacked)
+        unread = {"answer_bytes": session.answers.nbytes, "printed_bytes": session.printed.nbytes}
+        count(session.ledger, sessions=1, unacked=session.unacked_bytes, **unread)
     for node in state.fleet:
         count(node.ledger, nodes=1)
     for job in state.jobs.values():

@@ -66,7 +66,7 @@ from manyhands._io.poller import IN, Poller
 from manyhands._io.spin import Spinner
 from manyhands_shared.clock import monotonic
 from manyhands_shared.payloads.payload import Payload, total
-from manyhands_shared.protocol.messages import Accepted, Message, Results, Status, Submit
+from manyhands_shared.protocol.messages import Accepted, Message, Printed, Results, Status, Submit
 from manyhands_shared.transport.link import Link
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ class _Grant:
         #: Tasks of the session whose results stand in the log, at its beginning.
         self.answered = 0
         self.torn = False
+        #: Lines have come that are to be shown before the results behind them: the I/O thread does that.
+        self.printed = False
         self.spinning: _SpinningCaller | None = None
         self.muted = False
 
@@ -245,6 +247,7 @@ class InlineCalls:
                 if (
                     link is None
                     or grant.torn
+                    or grant.printed
                     or grant.spinning is not None
                     or link.congested
                     or len(descriptors := link.descriptors) != 1
@@ -294,7 +297,7 @@ class InlineCalls:
             grant.inside = me
             try:
                 link = grant.link
-                if grant.spinning is not caller or grant.torn:
+                if grant.spinning is not caller or grant.torn or grant.printed:
                     return False
                 if link is None:
                     os.sched_yield()
@@ -310,6 +313,9 @@ class InlineCalls:
                 grant.torn = False
                 lone, settled, more = grant.lone, not link.pending(), False
                 for message in messages:
+                    if type(message) is Printed:
+                        grant.printed, settled = True, False
+                        break
                     if type(message) is Accepted:
                         continue  # it only says that nothing need be sent again
                     body = _result_of(message, lone, sink, future)
@@ -363,6 +369,7 @@ class InlineCalls:
             log, grant.log, grant.nbytes = grant.log, [], 0
             grant.lone = None
             grant.answered = 0
+            grant.printed = False
             grant.gate.release()
         for record in log:
             if type(record) is Sent:

@@ -25,6 +25,7 @@ from manyhands._io.job_registry import JobRegistry
 from manyhands._io.link_polling import LinkPolling
 from manyhands._io.open_job import before_orphans
 from manyhands._io.poller import Poller
+from manyhands._io.printer import Printer
 from manyhands._io.submit_queue import SubmitQueue
 from manyhands._io.transfers import Transfers
 from manyhands._session import Session
@@ -40,6 +41,7 @@ from manyhands._session.effects import (
     Opened,
     Relink,
     Send,
+    Show,
     Supply,
     TurnedDown,
     Vanished,
@@ -113,6 +115,8 @@ class IOThread:
             session.token, queue, self._poller, self._send_if_open, keyed=key is not None
         )
         self.store = self._transfers.store
+        #: Shows what tasks print.
+        self.printer = Printer()
         self.registry = JobRegistry(self._transfers, self._handle)
         route = Route(address)
         self._inline = InlineCalls(session, queue, self._poller, can_spin=is_unix(route.current))
@@ -227,6 +231,7 @@ class IOThread:
                 stack.callback(self.queue.reject)
                 stack.callback(self._transfers.close)
                 stack.callback(self._connector.close, flush=True)
+                stack.callback(self.printer.close)
                 for record in self._inline.take_back()[0]:
                     if isinstance(record, Sent):
                         stack.callback(record.job.sink.reject, [record.future], [record.payload])
@@ -265,6 +270,7 @@ class IOThread:
         deadline = session.deadline
         if deadline is not None and monotonic() >= deadline:
             self._handle(Tick())
+        self.printer.tick(monotonic())
         if self._connector.congested:
             self._connector.drain()
         self._flush()
@@ -306,7 +312,7 @@ class IOThread:
             return True
         if self._transfers.pending or not self.queue.about_to_sleep():
             return True
-        deadlines = self._session.deadline, connector.deadline
+        deadlines = self._session.deadline, connector.deadline, self.printer.deadline
         times = [time for time in deadlines if time is not None]
         if monotonic() < self._give_up_at < math.inf:
             times.append(self._give_up_at)
@@ -353,6 +359,8 @@ class IOThread:
                 self.registry.journaled(job_id)
             case TurnedDown(job_id, reason):
                 self.registry.turned_down(job_id, reason)
+            case Show(node, groups):
+                self.printer.show(node, groups, monotonic(), self.registry.printing_rules)
             case Vanished(job_id):
                 self.registry.vanished(job_id)
             case Answered():

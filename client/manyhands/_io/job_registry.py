@@ -153,6 +153,12 @@ class JobRegistry:
         elif ended.job in self._subscribers:
             self._subscribers[ended.job].deliver(ended.indices, ended.statuses, ended.bodies)
 
+    def printing_rules(self, job_id: str) -> tuple[bool, bool]:
+        """Return whether what a job prints is shown with a prefix, and whether it is a safe job."""
+        job = self._jobs.get(job_id)
+        options = {} if job is None else job.options
+        return bool(options.get("prefix")), bool(options.get("safe"))
+
     def journaled(self, job_id: str) -> None:
         """Tell that the journal has a job as a whole."""
         job = self._jobs.get(job_id)

@@ -69,8 +69,13 @@ class EmbeddedCluster:
         self._processes.close(drain=False)
 
     def _start(self) -> Ready:
-        node = {"broker": self.address, "name": f"own-{self._processes.pid}", "slots": self._slots}
-        node["agent_at_start"] = self._programs
+        node: dict[str, object] = {
+            "broker": self.address,
+            "name": f"own-{self._processes.pid}",
+            "slots": self._slots,
+        }
+        # Its standard streams are those of its client, to whom what tasks print comes in any case.
+        node |= {"agent_at_start": self._programs, "discard_output": True}
         self._process, ready = self._processes.start_server(
             "manyhands._local.embedded_main",
             "broker",

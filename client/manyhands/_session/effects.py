@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from manyhands_shared.payloads.payload import Payload
-from manyhands_shared.protocol.messages import Message
+from manyhands_shared.protocol.messages import Message, PrintedGroup
 from manyhands_shared.protocol.record import record
 
 
@@ -88,6 +88,14 @@ class TurnedDown:
 
 
 @record
+class Show:
+    """Tasks have printed this, on the node of this name."""
+
+    node: str
+    groups: list[PrintedGroup]
+
+
+@record
 class Vanished:
     """The broker has nothing of a job subscribed to: what has not been seen of it never comes."""
 
@@ -122,6 +130,7 @@ Effect = (
     | Supply
     | Journaled
     | TurnedDown
+    | Show
     | Vanished
     | Answered
     | Failed

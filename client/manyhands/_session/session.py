@@ -49,6 +49,7 @@ from manyhands._session.effects import (
     Opened,
     Relink,
     Send,
+    Show,
     Supply,
     TurnedDown,
     Vanished,
@@ -95,6 +96,7 @@ from manyhands_shared.protocol.messages import (
     Need,
     Ping,
     Pong,
+    Printed,
     Query,
     Refused,
     Rejected,
@@ -441,6 +443,9 @@ class Session:
         if self._questions.pop(message.request, None) is not None:
             yield Answered(message.request, message.error, message.data)
 
+    def _printed(self, message: Printed) -> Iterator[Effect]:
+        yield Show(message.node, message.groups)
+
     def _results_came(self, message: Results) -> Iterator[Effect]:
         if self._results.is_gap(message):
             yield self._hello()
@@ -479,6 +484,7 @@ _RECEIVERS: Mapping[type[Message], Any] = {
     Ping: Session._ping,
     Detach: Session._detached,
     Pong: Session._pong,
+    Printed: Session._printed,
     Refused: Session._refused,
     Rejected: Session._rejected,
     Reply: Session._reply,

@@ -43,6 +43,7 @@ def client(
                 connect_timeout=config.connect_timeout,
             )
         )
+        client._io.printer.to_stderr = True  # results alone go to standard output
         if cluster is not None:
             cluster.keep(client.abort)
         yield client

@@ -54,6 +54,8 @@ class JobOptions:
     - `direct`: a node may keep a large result until the client has fetched it from there.
     - `fetch_key`: the public key with which the client comes for it from another host, in hexadecimal;
       empty: it does not come.
+    - `echo`: what the tasks of an attached job print comes to its client.
+    - `prefix`: the client shows each line with its node and task.
     - `after`: ids of durable jobs that run before. Their results are passed to the tasks, before their
       own arguments, as one list for each of these jobs.
     """
@@ -80,6 +82,8 @@ class JobOptions:
     direct: Switch = False
     fetch_key: Annotated[str, Hex("key", 32)] = ""
     speculative: Switch = False
+    echo: Switch = False
+    prefix: Switch = False
 
     def to_map(self) -> dict[str, Any]:
         """Only what differs from the defaults, in plain values."""

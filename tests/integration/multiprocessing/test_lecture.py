@@ -15,8 +15,6 @@ __all__ = ["bench"]
 PROGRAMS = sorted(FOLDER.glob("*.py"))
 #: It reads and writes an item without a lock: where processes overlap, an increment is lost.
 RACES = "11_manager"
-#: What its tasks print is printed by the nodes; it does not come to the root of a program.
-PRINTS_IN_TASKS = "04_pool"
 
 
 def test_each_program_has_its_output_beside_it() -> None:
@@ -34,8 +32,6 @@ def test_on_one_host(program: Path) -> None:
 def test_on_two_hosts(bench: Bench, program: Path, request: pytest.FixtureRequest) -> None:
     if program.stem == RACES:
         request.applymarker(pytest.mark.xfail(reason="increments overlap", strict=False))
-    if program.stem == PRINTS_IN_TASKS:
-        request.applymarker(pytest.mark.xfail(reason="a node keeps what tasks print", strict=True))
     hosts = TwoHosts(bench)
     out = finished(start_root([str(program)], hosts.broker.address))
     assert expected(program).fullmatch(out), out

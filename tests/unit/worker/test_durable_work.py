@@ -464,25 +464,28 @@ def test_task_that_closes_its_output_does_not_stop_the_next(
 def test_the_mark_between_tasks_may_be_cut_anywhere() -> None:
     from multiprocessing.connection import Pipe
 
-    from manyhands_worker.ipc.output_capture import Capture, OutputRedirect, new_mark
+    from manyhands_worker.ipc.control_block import new_block, words
+    from manyhands_worker.ipc.output_capture import LOG, Capture
+    from manyhands_worker.ipc.output_redirect import OutputRedirect, new_secret
 
-    mark = new_mark()
-    near, far = Pipe(duplex=False)
-    redirect = OutputRedirect(far, mark)
+    secret = new_secret()
+    (near, far), (error, error_far) = Pipe(duplex=False), Pipe(duplex=False)
+    redirect = OutputRedirect((far, error_far), secret, words(new_block()))
     for serial_number in range(1, 4):
         redirect.begin(serial_number)
         os.write(far.fileno(), b"text \0 of %d\n" % serial_number)
     stream = os.read(near.fileno(), 1 << 16)
-    for size in range(1, 60):
-        capture = Capture(near, mark)
-        parts: list[tuple[int, str]] = []
+    for size in range(1, 80):
+        capture = Capture((near, error), secret)
+        capture.expect(1, LOG)
+        parts: list[tuple[int, int, str]] = []
         for at in range(0, len(stream), size):
             os.write(far.fileno(), stream[at : at + size])
             parts += capture.read(0.0)
-        parts += capture.flush()
+        parts += capture.finish(3, idle=True)
         texts: dict[int, str] = {}
-        for number, text in parts:
+        for number, _, text in parts:
             texts[number] = texts.get(number, "") + text
         assert texts == {n: f"text \ufffd of {n}\n" for n in (1, 2, 3)}
-    near.close()
-    far.close()
+    for end in (near, far, error, error_far):
+        end.close()

@@ -26,7 +26,7 @@ from manyhands_worker.host.processes import (
     node_is_gone,
 )
 from manyhands_worker.ipc.control_block import DISCONNECTED, words
-from manyhands_worker.ipc.output_capture import OutputRedirect
+from manyhands_worker.ipc.output_redirect import OutputRedirect
 from manyhands_worker.ipc.pipe import PipeError
 from manyhands_worker.ipc.segments import SegmentWriter
 from manyhands_worker.ipc.slab import SlabWriter
@@ -43,7 +43,7 @@ class PoolChild(BaseProcess):
         control: its control block (see `control_block`).
         slab: its slab (see `slab`), or None.
         marks: the marks of its segments (see `segments`).
-        output: the pipe for its output and the mark that cuts it (see `output_capture`).
+        output: the pipes for its output and the secret of its marks (see `output_redirect`).
         limits: what bounds it.
     """
 
@@ -54,7 +54,7 @@ class PoolChild(BaseProcess):
         control: Any,
         slab: Any,
         marks: Any,
-        output: tuple[Connection[Any, Any], bytes],
+        output: tuple[tuple[Connection[Any, Any], Connection[Any, Any]], bytes],
         limits: ChildLimits,
     ) -> None:
         super().__init__(name=f"manyhands-child-{slot}")
@@ -85,7 +85,10 @@ class PoolChild(BaseProcess):
         pool_child.slot = self._slot
         leave_attached_memory_alone()
         control = words(self._control)
-        slab, output = SlabWriter(self._slab, control), OutputRedirect(*self._output)
+        slab = SlabWriter(self._slab, control)
+        discard = self._limits.discard_output
+        output = OutputRedirect(*self._output, control, discard=discard)
+        output.take_streams()
         segments = SegmentWriter(self._marks, self._limits.segment_bytes)
         input_loader = InputLoader(self._limits.lender)
         if self._limits.lender:

@@ -44,12 +44,15 @@ from manyhands_worker.child_status import REVOKED
 from manyhands_worker.function_cache import FunctionCache
 from manyhands_worker.host.process_snapshot import Condition
 from manyhands_worker.ipc.control_block import CLAIM, DONE, LIMIT, READY, STARTED
-from manyhands_worker.ipc.output_capture import OutputRedirect, flush_streams
+from manyhands_worker.ipc.output_redirect import OutputRedirect, flush_streams
 from manyhands_worker.ipc.pipe import (
+    APART,
     AT_ONCE,
     CAPTURE,
     DIRECT,
+    EACH,
     FOREIGN,
+    MARK,
     SAFE,
     Reader,
     Writer,
@@ -87,6 +90,8 @@ class ChildLimits:
     descriptors: int = 0
     #: Where the host's agent listens; empty: there is none.
     agent: str = ""
+    #: What is printed goes nowhere, unless it is captured.
+    discard_output: bool = False
 
 
 class Runner:
@@ -108,7 +113,7 @@ class Runner:
         # Whether code of a task runs just now, and whether this is a process that a task has forked.
         self._calling = False
         self._forked = False
-        self._fitness = Fitness(Condition([sock.fileno(), output.fileno()], output.leads))
+        self._fitness = Fitness(Condition([sock.fileno(), *output.descriptors()], output.leads))
         self._told = False
         self._failed = 0
         self._reader = Reader(sock)
@@ -190,7 +195,9 @@ class Runner:
         if not self._fitness.before(digest):
             self._refuse(first, count)
             return
-        self._output.turn(on=bool(flags & CAPTURE))
+        self._output.turn(on=bool(flags & CAPTURE), apart=bool(flags & APART))
+        if flags & MARK:
+            self._output.begin(first)
         self._failed = 0
         payloads.reverse()
         self._run(first, digest, loaded, flags, payloads)
@@ -215,13 +222,13 @@ class Runner:
     ) -> None:
         """Run the tasks that have these arguments, the last of the list first."""
         control = self._control
-        capture, at_once, direct = flags & CAPTURE, bool(flags & AT_ONCE), bool(flags & DIRECT)
+        each, at_once, direct = flags & EACH, bool(flags & AT_ONCE), bool(flags & DIRECT)
         # The node has refused what this one has no codec for: a safe node's children, all pickles.
         codec = self._codecs[SAFE if flags & SAFE else flags & FOREIGN]
         self._start(first)
         now = last = time.monotonic_ns()
         for number in range(first, first + len(payloads)):
-            if capture:
+            if each:
                 self._output.begin(number)
             control[STARTED] = now
             control[CLAIM] = number
@@ -240,8 +247,8 @@ class Runner:
             # A large result goes out under the claim of its task, for it may be what kills. So does
             # one that must not be lost, for its task will not run again.
             large = self._collect(number, status, result, direct=direct) or at_once
-            if capture:
-                flush_streams()  # what a task printed is there before its result
+            if each:
+                flush_streams()
             del result
             before, now = now, time.monotonic_ns()
             self._spent += now - before
@@ -407,6 +414,7 @@ class Runner:
         return True
 
     def _flush(self, following: int) -> None:
+        flush_streams()  # what tasks have printed is there before their results
         self._writer.send(
             [self._first, bytes(self._statuses), self._bodies, self._seconds(), ""],
             self._buffers,

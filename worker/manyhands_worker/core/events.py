@@ -85,10 +85,14 @@ class Died:
 
 @record
 class Printed:
-    """The task with this serial, not reported yet, has printed something."""
+    """The task with this serial, or its job, has printed something; it is not reported yet.
+
+    `stream` is 1 or 2, or 0 for what goes into the journal.
+    """
 
     slot: int
     serial: int
+    stream: int
     text: str
 
 

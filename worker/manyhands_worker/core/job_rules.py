@@ -64,6 +64,10 @@ class JobRules:
         """The public key with which a job's client comes for its results; empty: it does not."""
         return self._rules.get(job, NO_RULES).fetch_key
 
+    def has_prefix(self, job: str) -> bool:
+        """Whether each line that a job's tasks print is shown with its task."""
+        return self._rules.get(job, NO_RULES).prefix
+
     def given(self, message: Given) -> None:
         """Results of a job's parents have come."""
         nbytes = sum(total(group.bodies) for group in message.results)

@@ -41,7 +41,8 @@ class Block(Protocol):
 class Rules:
     """What a job asks of the node that runs its tasks: the part of its options that is for nodes.
 
-    `timeout` in seconds, 0 for none. `capture`: what its tasks print goes to the broker as well.
+    `timeout` in seconds, 0 for none. `capture`: what its tasks print goes into the broker's journal.
+    `echo`: it goes to the client's terminal; `prefix`: there with its task's index.
     `direct`: large results may be held for the client to fetch, from another host with `fetch_key`.
     `safe`: functions by name, msgpack. `foreign`: its pickles are of another Python.
     """
@@ -55,6 +56,8 @@ class Rules:
     safe: bool = False
     foreign: bool = False
     fetch_key: str = ""
+    echo: bool = False
+    prefix: bool = False
 
     @classmethod
     def of(cls, options: JobOptions) -> Rules:
@@ -69,6 +72,8 @@ class Rules:
             options.safe,
             options.python not in ("", PYTHON),
             options.fetch_key,
+            options.echo and not options.durable,
+            options.prefix,
         )
 
 

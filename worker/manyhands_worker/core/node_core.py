@@ -116,6 +116,7 @@ class NodeCore:
             m.Bye: self._bye,
             m.Who: self._who,
             m.Ping: lambda message: self._send(m.Pong(message.counter)),
+            m.Pong: lambda message: work.heard_of(message.counter),
             m.Lease: self._lease_extended,
             m.Function: work.function,
             m.Given: work.given,

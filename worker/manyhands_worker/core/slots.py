@@ -56,8 +56,8 @@ class Slot:
     #: Tasks run of jobs that limit the tasks of a child.
     counted: int = 0
     worn: bool = False
-    #: The job of the task that it reported last.
-    last: str = ""
+    #: The job, and attempt, of the task that it reported last.
+    last: Key | None = None
 
     def open_to_more(self) -> bool:
         """Whether its child may be given another batch."""
@@ -150,7 +150,7 @@ class SlotScheduler:
         """A slot's child is to be replaced, and begins no other task; whose task was its last."""
         slot = self.slots[number]
         slot.worn = True
-        return slot.last
+        return "" if slot.last is None else slot.last[0]
 
     def worn_out(self) -> list[int]:
         """Slots whose child is to be replaced, now that it has nothing to do. They are down."""
@@ -196,7 +196,7 @@ class SlotScheduler:
         batch.done = high
         slot.progress = now
         if statuses:
-            slot.last = batch.key[0]
+            slot.last = batch.key
             self._learn(batch.function, seconds / len(statuses))
         if high == len(batch.indices):
             slot.batches.popleft()
@@ -260,6 +260,14 @@ class SlotScheduler:
             if low <= serial - batch.first < high:
                 return batch.key, batch.indices[serial - batch.first]
         return None
+
+    def printer(self, number: int, serial: int) -> tuple[Key, int] | None:
+        """A task of the job that prints: of `serial`, or of what the slot has had of that job since."""
+        slot = self.slots[number]
+        for batch, low, high in slot.open_tasks():
+            if serial - batch.first < high:
+                return batch.key, batch.indices[max(low, serial - batch.first)]
+        return (slot.last, 0) if slot.last is not None else None
 
     def in_slot(self, number: int, key: Key, wanted: Container[int]) -> list[int]:
         """The tasks of `key` in `wanted` that a slot has not reported."""

@@ -31,6 +31,7 @@ from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import effects, events
 from manyhands_worker.core.awaiting_values import AwaitingValues, Value, whose
+from manyhands_worker.core.echo_buffer import EchoBuffer
 from manyhands_worker.core.held_results import HeldResults, as_sent
 from manyhands_worker.core.job_rules import JobRules
 from manyhands_worker.core.model import HeldResult, Key
@@ -64,6 +65,7 @@ class Workload:
         self._functions: FunctionCache[Payload] = FunctionCache(FUNCTION_BYTES)
         self._jobs = JobRules(self._owned.has_job)
         self._printed = OutputBuffer()
+        self._echo = EchoBuffer()
         # Tasks in slots that were cancelled or dropped: to be killed if they run.
         self._doomed = TaskSet()
         # How many tasks a Recall asked for, while some are still to be taken from slots.
@@ -103,6 +105,7 @@ class Workload:
         `stranger`: it is not the broker of before.
         """
         self._recalled = 0
+        self._echo.relinked()
         dropped = self._owned.keep_only(keep)
         if stranger:
             self._jobs.keep_only(self._owned.jobs())
@@ -333,10 +336,20 @@ class Workload:
 
     def printed(self, event: events.Printed) -> None:
         """A task has printed something."""
+        if event.stream:
+            printer = self._scheduler.printer(event.slot, event.serial)
+            if printer is not None:
+                prefix = self._jobs.has_prefix(printer[0][0])
+                self._echo.add(*printer, event.stream, event.text, apart=prefix)
+            return
         task = self._scheduler.holder(event.slot, event.serial)
         if task is not None and self._owned.has(*task):
             (job, attempt), index = task
             self._printed.add(m.Output(job, attempt, index, event.text))
+
+    def heard_of(self, ping: int) -> None:
+        """The broker has read what was echoed up to this ping."""
+        self._echo.heard_of(ping)
 
     def claimed(self, event: events.Claimed) -> None:
         """What a slot had not started is back; of what it had, the doomed one is killed."""
@@ -407,6 +420,9 @@ class Workload:
         """Send what has gathered; what a task printed before its result."""
         for output in self._printed.take():
             self._send(output)
+        if self._echo:
+            for printed in self._echo.take():
+                self._send(printed)
         for message in self._outbox.next_messages():
             self._send(message)
 

@@ -32,9 +32,11 @@ from manyhands_shared.payloads.payload import Buffer, Payload
 from manyhands_shared.transport.buffers import Arriving, flat, send_waiting
 
 #: Flags of a batch. AT_ONCE: each result is handed over at once. CAPTURE: what is printed is captured.
+#: APART: standard output and standard error are told apart.
 #: DIRECT: a large result may go into a segment. SAFE: functions go by name, values are msgpack.
-#: FOREIGN: pickles are of another Python.
-AT_ONCE, CAPTURE, DIRECT, SAFE, FOREIGN = 1, 2, 4, 8, 16
+#: FOREIGN: pickles are of another Python. EACH: each task's output is to be told apart. MARK: so is that
+#: of these tasks from what was printed before.
+AT_ONCE, CAPTURE, DIRECT, SAFE, FOREIGN, APART, EACH, MARK = 1, 2, 4, 8, 16, 32, 64, 128
 
 #: Kept, for making one takes longer than packing a header.
 _PACKER = msgpack.Packer(use_bin_type=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -31,7 +32,8 @@ from manyhands_worker.host.processes import (
     read_rss,
 )
 from manyhands_worker.ipc import control_block, pipe
-from manyhands_worker.ipc.output_capture import Capture, new_mark
+from manyhands_worker.ipc.output_capture import ECHO, ECHO_TASKS, LOG, NOTHING, Capture
+from manyhands_worker.ipc.output_redirect import new_secret
 from manyhands_worker.ipc.segments import SHUT, new_marks
 from manyhands_worker.ipc.slab import SlabError, SlabLedger, new_slab
 from manyhands_worker.values.held_result import HeldSegment
@@ -80,8 +82,13 @@ class ChildHandle:
         self.asked = False
         #: The task that it was killed for, and that task's timeout in seconds.
         self.expired = (0, 0.0)
-        #: Some of its tasks have had their output captured.
+        #: Some of its tasks have had their output captured. The job whose tasks it was given last, and
+        #: the last of their serials; the last that it has reported.
         self.captures = False
+        #: The descriptors of its output that are waited for.
+        self.heard: list[int] = []
+        self._job = ""
+        self._given = self._reported = 0
         # Some of its tasks may run once only.
         self._once = False
         #: When to look whether its task runs too long.
@@ -93,26 +100,22 @@ class ChildHandle:
         block, marks = control_block.new_block(), new_marks()
         self._marks = memoryview(marks).cast("B")
         self.words = control_block.words(block)
-        self.socket, far_end = socket.socketpair()
-        try:
-            printed, output_end = Pipe(duplex=False)
-        except BaseException:
-            self.socket.close()
-            far_end.close()
-            raise
-        mark = new_mark()
-        try:
-            self.process = PoolChild(slot, far_end, block, slab, marks, (output_end, mark), limits)
+        secret = new_secret()
+        with contextlib.ExitStack() as near, contextlib.ExitStack() as far:
+            self.socket, far_end = socket.socketpair()
+            near.enter_context(self.socket)
+            far.enter_context(far_end)
+            outputs, ends = [], []
+            for _ in range(2):
+                out, end = Pipe(duplex=False)
+                outputs.append(near.enter_context(out))
+                ends.append(far.enter_context(end))
+            output = (ends[0], ends[1]), secret
+            self.process = PoolChild(slot, far_end, block, slab, marks, output, limits)
             with starting():
                 self.process.start()
-        except BaseException:
-            self.socket.close()
-            printed.close()
-            raise
-        finally:
-            far_end.close()
-            output_end.close()
-        self.output = Capture(printed, mark)
+            near.pop_all()
+        self.output = Capture((outputs[0], outputs[1]), secret)
         # Batches with a timeout that are not over: their serials, and the timeout in seconds.
         self._timed: deque[tuple[range, float]] = deque()
         self.pid = int(self.process.pid or 0)
@@ -139,16 +142,39 @@ class ChildHandle:
         name, code = self._introduce(batch, buffers)
         bodies = pipe.pack(batch.bodies, buffers)
         rules = batch.rules
-        flags = pipe.AT_ONCE * rules.at_most_once | pipe.CAPTURE * rules.capture
+        flags = pipe.AT_ONCE * rules.at_most_once | self._listening(batch)
         if rules.direct and self._lender is not None:
             flags |= pipe.DIRECT
         flags |= pipe.SAFE * rules.safe | pipe.FOREIGN * rules.foreign
-        self.captures = self.captures or rules.capture
         self._once = self._once or rules.at_most_once
         if rules.timeout:
             self._time(batch)
         self.words[control_block.LIMIT] = control_block.NO_LIMIT
         return self._write([batch.first, name, code, flags, bodies], buffers)
+
+    def _listening(self, batch: Batch) -> int:
+        """Flags that say what becomes of what these tasks print."""
+        rules, kind = batch.rules, NOTHING
+        flags = pipe.CAPTURE * (rules.capture or rules.echo)
+        flags |= pipe.APART * (rules.echo and not rules.capture)
+        if rules.capture:
+            kind = LOG
+        elif rules.echo:
+            kind = ECHO_TASKS if rules.prefix else ECHO
+        if kind in (LOG, ECHO_TASKS):
+            flags |= pipe.EACH
+        idle, self._given = self._given == self._reported, batch.first + len(batch.indices) - 1
+        if batch.key[0] != self._job:
+            self._job = batch.key[0]
+            if flags or self.captures:
+                self.output.expect(batch.first, kind)
+                # What the child prints from now on is its; but what is printed already is not.
+                if not idle or self.output.has_more():
+                    flags |= pipe.MARK * bool(flags)
+                else:
+                    self.output.begin(batch.first)
+        self.captures = self.captures or bool(flags)
+        return flags
 
     def _introduce(self, batch: Batch, buffers: list[Buffer]) -> tuple[bytes, list[object] | None]:
         """What the child calls the function, and what it needs to have it; None if it has it."""
@@ -386,12 +412,22 @@ class ChildHandle:
         """Whether it died of a SIGKILL that did not come from here. Only for one that is dead."""
         return self.process.exitcode == -signal.SIGKILL and not (self.fault or self.asked)
 
-    def printed(self, *, whole: bool = False) -> list[Printed]:
-        """What its tasks have printed and is to go out; `whole`: all that is there."""
+    def printed(self, *, last: bool = False) -> list[Printed]:
+        """What its tasks have printed and is to go out; `last`: all of it, for it is dead."""
         parts = self.output.read(time.monotonic())
-        if whole:
-            parts += self.output.finish()
-        return [Printed(self.slot, number, text) for number, text in parts]
+        if last:
+            parts += self.output.finish(self._given, idle=True)
+        return [Printed(self.slot, *part) for part in parts]
+
+    def printed_before(self, reports: list[Finished]) -> list[Printed]:
+        """What its tasks have printed before these reports, for what comes first is told first."""
+        for report in reports:
+            self._reported = max(self._reported, report.first + len(report.statuses) - 1)
+        output = self.output
+        parts = output.read(time.monotonic()) if output.has_more() else []
+        if output.waits:
+            parts += output.finish(self._reported, idle=self.claim <= self._reported)
+        return [Printed(self.slot, *part) for part in parts]
 
     def describe_death(self, oom: str = "") -> str:
         """How it died, in one line. Only for a child that is dead. `oom`: words for what shot it."""

@@ -81,6 +81,8 @@ class NodePool:
         server: serves them to clients of other hosts.
         allowed: the functions of a safe node; `None` for any.
         reach: what ends the processes that tasks have started; None: killing process groups does.
+        agent: where the host's agent listens.
+        discard_output: what is printed goes nowhere, unless it is captured.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what its children are told
@@ -94,6 +96,8 @@ class NodePool:
         allowed: Patterns | None = None,
         reach: ChildCgroup | EscapedProcesses | None = None,
         agent: str = "",
+        *,
+        discard_output: bool = False,
     ) -> None:
         self._selector = selector
         self._reach = reach
@@ -111,6 +115,7 @@ class NodePool:
             allowed,
             descriptors.usual(),
             agent,
+            discard_output,
         )
         self._lender = lender
         self._server = server
@@ -270,7 +275,7 @@ class NodePool:
                 child.check_at = None
                 self.kill(child.slot)
         if child.output.due is not None and now >= child.output.due:
-            self._listen(child, whole=True)
+            self._listen(child)
 
     def _fill(self, slot: int, now: float) -> None:
         del self._births[slot]
@@ -301,7 +306,7 @@ class NodePool:
         self._children[slot] = child
         self._pids = None
         self._selector.register(child.socket, selectors.EVENT_READ, self._on_pipe(child))
-        self._selector.register(child.output.fd, selectors.EVENT_READ, self._on_output(child))
+        self._hear(child)
         self._selector.register(child.sentinel, selectors.EVENT_READ, self._on_death(child))
         self._events.append(events.Born(slot))
 
@@ -345,20 +350,34 @@ class NodePool:
 
         return handle
 
-    def _listen(self, child: ChildHandle, *, whole: bool = False) -> None:
-        """Read what a child's tasks have printed; `whole`: tell all of it."""
-        registered = not child.output.ended()
-        self._events += child.printed(whole=whole)
-        if registered and child.output.ended():
-            self._selector.unregister(child.output.fd)
+    def _listen(self, child: ChildHandle, *, last: bool = False) -> None:
+        """Read what a child's tasks have printed; `last`: tell all of it, for it is dead."""
+        self._events += child.printed(last=last)
+        self._hear(child)
+
+    def _hear(self, child: ChildHandle) -> None:
+        """Wait for the descriptors of a child's output as it is now."""
+        wanted = child.output.fds
+        if wanted != child.heard:
+            for fd in child.heard:
+                self._selector.unregister(fd)
+            for fd in wanted:
+                self._selector.register(fd, selectors.EVENT_READ, self._on_output(child))
+            child.heard = wanted
+
+    def _hear_no_more(self, child: ChildHandle) -> None:
+        for fd in child.heard:
+            self._selector.unregister(fd)
+        child.heard = []
 
     def _take(self, child: ChildHandle, *, last: bool = False) -> None:
         """Read what a child has sent. What a task printed is told before its result."""
         reports = child.receive(last=last)
         if reports and self._search_at is None and self._reach is not None:
             self._search_at = time.monotonic() + _SEARCH_SECONDS
-        if child.captures:
-            self._listen(child, whole=bool(reports))
+        if child.captures and reports:
+            self._events += child.printed_before(reports)
+            self._hear(child)
         self._events += reports
 
     def _receive(self, child: ChildHandle) -> None:
@@ -375,8 +394,7 @@ class NodePool:
             self._pids = None
             if self._leaving.pop(child, None) is None:
                 self._report_death(child)
-            if not child.output.ended():
-                self._selector.unregister(child.output.fd)
+            self._hear_no_more(child)
             self._release(child)
 
         return handle
@@ -402,7 +420,7 @@ class NodePool:
             # What it had handed over whole before it died, counts.
             self._take(child, last=True)
         if child.captures:
-            self._listen(child, whole=True)
+            self._listen(child, last=True)
         self._children[slot] = None
         self._claims.pop(slot, None)
         now = time.monotonic()
@@ -449,8 +467,7 @@ class NodePool:
         for child in everyone:
             self._end(child)
             self._selector.unregister(child.sentinel)
-            if not child.output.ended():
-                self._selector.unregister(child.output.fd)
+            self._hear_no_more(child)
         for child in everyone:
             if wait([child.sentinel], timeout=_LEAVE_SECONDS):
                 self._release(child)

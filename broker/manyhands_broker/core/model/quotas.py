@@ -70,6 +70,7 @@ class Ledger:
         "name",
         "nodes",
         "parked",
+        "printed_bytes",
         "sessions",
         "shares",
         "stored",
@@ -96,9 +97,10 @@ class Ledger:
         self.bytes = 0
         #: Bytes of the functions that its jobs use, with their names, and of what its jobs ask for.
         self.function_bytes = 0
-        #: Bytes of results and of answers that were sent and not taken yet.
+        #: Bytes of results, of answers and of printed lines that were sent and not taken yet.
         self.unacked = 0
         self.answer_bytes = 0
+        self.printed_bytes = 0
         #: Into how many shares the windows are divided: a power of two.
         self.shares = 1
         #: Work received so far, in seconds: the fair share gives to the key with the least. And the

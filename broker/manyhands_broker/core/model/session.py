@@ -8,6 +8,7 @@ from typing import Any
 from manyhands_broker.core.model.identity import ANYBODY, Identity
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.quotas import Ledger
+from manyhands_broker.core.model.unread import Unread
 from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages import InputGroup, JobStanding, ResultGroup, TaskStanding
 
@@ -20,8 +21,6 @@ MESSAGE_GROUPS = 32_768
 _INLINE = {bytes}
 #: What a result costs in memory beyond its payload.
 RESULT_OVERHEAD = 100
-#: Bytes of answers behind which a ping is sent.
-PING_BYTES = 64 << 10
 #: Jobs that a session remembers after their end, so that a late copy of a submission is known.
 RETIRED_JOBS = 10_000
 
@@ -30,7 +29,6 @@ class Session:
     """A client's presence, with its jobs, over however many links."""
 
     __slots__ = (
-        "answer_bytes",
         "answers",
         "assigned",
         "cap",
@@ -48,6 +46,7 @@ class Session:
         "name",
         "parked",
         "peer",
+        "printed",
         "result_limit",
         "retired",
         "seq",
@@ -106,10 +105,9 @@ class Session:
         self.unacked: deque[tuple[int, list[ResultGroup], int]] = deque()
         self.unacked_bytes = 0
         self.result_limit = result_limit
-        #: Bytes of answers to queries that the client may not have read yet. And the pings sent behind
-        #: answers: (the ping's number, bytes since the ping before).
-        self.answer_bytes = 0
-        self.answers: deque[tuple[int, int]] = deque()
+        #: Answers to queries, and printed lines, that the client may not have read yet.
+        self.answers = Unread(self.ledger, "answer_bytes")
+        self.printed = Unread(self.ledger, "printed_bytes")
         #: Jobs that are over, with their number of tasks: a submission may come twice.
         self.retired: OrderedDict[str, int] = OrderedDict()
         self.seq = 0
@@ -196,37 +194,18 @@ class Session:
             self.unacked_bytes -= size
             self.ledger.unacked -= size
 
-    def answered(self, size: int, ping: int) -> bool:
-        """Count an answer of `size` bytes; return whether to send a ping of number `ping` behind it.
-
-        No client can guess the number: one that repeats it has read the answers before it.
-        """
-        self.answer_bytes += size
-        self.ledger.answer_bytes += size
-        since = self.answer_bytes - sum(size for _, size in self.answers)
-        if since < PING_BYTES:
-            return False
-        self.answers.append((ping, since))
-        return True
-
     def heard_of(self, ping: int) -> None:
-        """Count answers up to a ping as read: the client has answered it."""
-        if any(number == ping for number, _ in self.answers):
-            while self.answers:
-                number, size = self.answers.popleft()
-                self.answer_bytes -= size
-                self.ledger.answer_bytes -= size
-                if number == ping:
-                    break
+        """Count what was sent before a ping as read: the client has answered it."""
+        self.answers.heard_of(ping)
+        self.printed.heard_of(ping)
 
-    def forget_answers(self) -> None:
-        """Count no answers as unread: they are lost with the link."""
-        self.ledger.answer_bytes -= self.answer_bytes
-        self.answer_bytes = 0
-        self.answers.clear()
+    def unlinked(self) -> None:
+        """Count nothing that is not acknowledged as unread: it is lost with the link."""
+        self.answers.forget()
+        self.printed.forget()
 
     def leave(self) -> None:
         """Count nothing any more of what the session was sent: it is over."""
         self.acknowledge(self.seq)
-        self.forget_answers()
+        self.unlinked()
         self.ledger.closed()

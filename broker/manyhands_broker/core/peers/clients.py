@@ -13,6 +13,7 @@ from manyhands_broker.core.peers.cancellation import Cancellation
 from manyhands_broker.core.peers.durable import Durable
 from manyhands_broker.core.peers.orders import Orders
 from manyhands_broker.core.peers.orphans import Orphans
+from manyhands_broker.core.peers.printing import Printing
 from manyhands_broker.core.peers.requests import Requests
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
@@ -61,6 +62,7 @@ class Clients:
         outcomes: Outcomes,
         value_relay: ValueRelay,
         standings: Standings,
+        printing: Printing,
     ) -> None:
         self._transitions = transitions
         self._state = transitions.state
@@ -68,6 +70,7 @@ class Clients:
         self._outcomes = outcomes
         self._value_relay = value_relay
         self._standings = standings
+        self._printing = printing
         self._cancellation = Cancellation(transitions)
         self.submissions = Submissions(
             transitions,
@@ -111,7 +114,7 @@ class Clients:
                 return
         elif session.peer != peer:
             self._unlink(session)
-            session.forget_answers()
+            session.unlinked()
         before = state.session_of.get(peer)
         if before is not None and before is not session:
             # A link is one session's.
@@ -192,6 +195,7 @@ class Clients:
                 state.send(session.peer, Pong(counter))
             case Pong(counter):
                 session.heard_of(counter)
+                self._printing.heard(session)
             case Query():
                 self._query(session, message, now)
             case Attach() | Detach() | Throttle():
@@ -211,7 +215,7 @@ class Clients:
     def _query(self, session: Session, query: Query, now: float) -> None:
         """Answer a question; a client that asks on and on and reads nothing is cut off."""
         state = self._state
-        if session.answer_bytes < 2 * state.limits.answer_bytes:
+        if session.answers.nbytes < 2 * state.limits.answer_bytes:
             self._requests.answer(session, query, now)
         else:
             reason = "it asks and does not read the answers"
@@ -262,6 +266,7 @@ class Clients:
         if state.sessions.pop(session.token, None) is None:
             return
         self._value_relay.ended(session)
+        self._printing.ended(session)
         state.reporting.pop(session, None)
         self._durable.leave(session)
         state.ready.drop(session)

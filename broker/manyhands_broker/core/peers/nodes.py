@@ -13,6 +13,7 @@ from manyhands_broker.core.model.machine import MEMORY
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.peers.node_info import declare
 from manyhands_broker.core.peers.orphans import Orphans
+from manyhands_broker.core.peers.printing import Printing
 from manyhands_broker.core.peers.rejoining import Rejoining
 from manyhands_broker.core.peers.results import Outcomes, runs
 from manyhands_broker.core.peers.value_relay import ValueRelay
@@ -33,6 +34,7 @@ from manyhands_shared.protocol.messages import (
     Output,
     Ping,
     Pong,
+    Printed,
     Refused,
     Renew,
     Results,
@@ -55,11 +57,13 @@ class Nodes:
         delayed_acks: DelayedAcks,
         outcomes: Outcomes,
         value_relay: ValueRelay,
+        printing: Printing,
     ) -> None:
         self._transitions = transitions
         self._state = transitions.state
         self._outcomes = outcomes
         self._value_relay = value_relay
+        self._printing = printing
         self._delayed_acks = delayed_acks
         self._orphans = orphans
         self._rejoining = Rejoining(transitions, orphans, outcomes)
@@ -155,8 +159,8 @@ class Nodes:
                 function = state.functions.get(digest)
                 if function is not None:
                     state.send(node.peer, function)
-            case Output():
-                self._printed(node, message)
+            case Output() | Printed():
+                self._about_output(node, message)
             case Want():
                 self._value_relay.wanted(node, message)
             case Unheard(owner):
@@ -183,6 +187,13 @@ class Nodes:
             ledger.muted = True
             text = f"{ledger.title} sent too many events: more are dropped, some a second excepted"
             state.say(logging.WARNING, text)
+
+    def _about_output(self, node: Node, message: Output | Printed) -> None:
+        """Take what tasks have printed."""
+        if isinstance(message, Output):
+            self._printed(node, message)
+        else:
+            self._printing.received(node, message)
 
     def _printed(self, node: Node, output: Output) -> None:
         """Record what a task has printed that the node runs; drop what is of other tasks."""

@@ -16,7 +16,8 @@ from manyhands_broker.core.coordination import OF_PROGRAMS
 from manyhands_broker.core.fault_isolation import describe
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.quotas import SESSIONS_WORTH
-from manyhands_broker.core.model.session import PING_BYTES, Session
+from manyhands_broker.core.model.session import Session
+from manyhands_broker.core.model.unread import PING_BYTES
 from manyhands_broker.core.peers.orders import Orders
 from manyhands_broker.core.queries import questions
 from manyhands_broker.core.queries.answers import Reader, answer
@@ -50,15 +51,16 @@ class Requests:
         state.send(session.peer, reply)
         size = _OVERHEAD + len(reply.error) + len(msgpack.packb(reply.data))
         number = state.random.getrandbits(63) | 1
-        if session.answered(size, number):
+        if session.answers.sent(size, number):
             state.send(session.peer, Ping(number))
 
     def _too_much_unread(self, session: Session) -> bool:
         most, ledger = self._state.limits.answer_bytes, session.ledger
-        if session.answer_bytes >= most:
+        if session.answers.nbytes >= most:
             return True
         # Whatever other sessions of the key leave unread, one that reads gets small answers.
-        return ledger.answer_bytes >= SESSIONS_WORTH * most and session.answer_bytes > PING_BYTES
+        unread = session.answers.nbytes
+        return ledger.answer_bytes >= SESSIONS_WORTH * most and unread > PING_BYTES
 
     def _reply(self, session: Session, query: Query, now: float) -> Reply:
         request, what, arguments = query.request, query.what, query.arguments

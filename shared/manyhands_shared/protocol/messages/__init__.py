@@ -67,6 +67,7 @@ from manyhands_shared.protocol.messages.groups import (
     TaskStanding,
     TaskStandings,
 )
+from manyhands_shared.protocol.messages.printed import Printed, PrintedGroup, PrintedGroups
 from manyhands_shared.protocol.messages.questions import Event, Output, Query, Reply
 from manyhands_shared.protocol.messages.results import Ack, Attach, Detach, Results, Throttle
 from manyhands_shared.protocol.messages.sessions import (
@@ -155,6 +156,7 @@ SchedulingMessage = (
     | Inputs
     | Query
     | Reply
+    | Printed
 )
 
 if TYPE_CHECKING:
@@ -218,6 +220,9 @@ __all__ = [
     "Ping",
     "Pong",
     "Port",
+    "Printed",
+    "PrintedGroup",
+    "PrintedGroups",
     "Pull",
     "Query",
     "Reason",

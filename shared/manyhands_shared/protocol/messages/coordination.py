@@ -27,6 +27,7 @@ from manyhands_shared.protocol.messages.fields import (
     OneBody,
     Reason,
     Size,
+    Stream,
     Switch,
 )
 from manyhands_shared.protocol.record import record
@@ -39,8 +40,6 @@ Ids = Annotated[bytes, Bytes("ids", 16, most=65_536)]
 #: How a process ended: its exit code, or a signal's number below zero.
 ExitCode = Annotated[int, Int("code", -255, 255)]
 SignalNumber = Annotated[int, Int("signal", 1, 64)]
-#: Which of its streams a process wrote to.
-StreamNumber = Annotated[int, Int("stream", 1, 2)]
 #: Places and lengths of what was written.
 Ranges = Annotated[bytes, Bytes("ranges", 12, most=65_536)]
 #: Of a new process; see the page on the protocol.
@@ -225,7 +224,7 @@ class ProcessOutput:
     NUMBER: ClassVar[int] = 76
     member: Id16
     program: Id16
-    stream: StreamNumber
+    stream: Stream
     at: Size
     bodies: AnyBodies
 
@@ -236,7 +235,7 @@ class OutputTaken:
 
     NUMBER: ClassVar[int] = 102
     member: Id16
-    stream: StreamNumber
+    stream: Stream
     until: Size
 
 

@@ -41,6 +41,8 @@ Size = Annotated[int, Int("size", 0, (1 << 53) - 1)]
 Slots = Annotated[int, Int("slots", 0, 65_536)]
 Count = Annotated[int, Int("count", 0, MAX_TASKS)]
 Port = Annotated[int, Int("port", 0, 65_535)]
+#: Standard output, standard error.
+Stream = Annotated[int, Int("stream", 1, 2)]
 Row = Annotated[int, Int("row", 0, 65_535)]
 Seconds = Annotated[float, Float("seconds", 0, 1e10)]
 #: Between two of what is done again and again.

@@ -24,7 +24,8 @@ from manyhands_worker.child_status import REVOKED
 from manyhands_worker.host.process_start import starting
 from manyhands_worker.ipc import control_block, pipe
 from manyhands_worker.ipc.control_block import CLAIM, DONE, LIMIT, READY
-from manyhands_worker.ipc.output_capture import Capture, new_mark
+from manyhands_worker.ipc.output_capture import BOTH, LOG, Capture
+from manyhands_worker.ipc.output_redirect import new_secret
 from manyhands_worker.ipc.segments import new_marks
 from manyhands_worker.ipc.slab import SlabLedger, new_slab
 
@@ -41,15 +42,17 @@ class Child:
         self.ledger = SlabLedger(slab, self.words)
         self.socket, far = socket.socketpair()
         self.socket.settimeout(BOUND)
-        printed, output_end = Pipe(duplex=False)
-        mark = new_mark()
+        out, out_end = Pipe(duplex=False)
+        error, error_end = Pipe(duplex=False)
+        output = (out_end, error_end), new_secret()
         limits = ChildLimits(FRAME_BYTES, function_bytes=1 << 20, threads=1, segment_bytes=64 << 20)
-        self.process = PoolChild(0, far, block, slab, new_marks(), (output_end, mark), limits)
+        self.process = PoolChild(0, far, block, slab, new_marks(), output, limits)
         with starting():
             self.process.start()
         far.close()
-        output_end.close()
-        self.output = Capture(printed, mark)
+        out_end.close()
+        error_end.close()
+        self.output = Capture((out, error), output[1])
         self.reader, self.writer = pipe.Reader(self.socket), pipe.Writer(self.socket)
         self.next = 1
 
@@ -284,7 +287,8 @@ def test_what_a_task_prints_is_there_before_its_result(child: Child) -> None:
         print(word)
         return word
 
-    serial = child.send(speak, "one", flags=pipe.CAPTURE)
+    child.output.expect(1, LOG)
+    serial = child.send(speak, "one", flags=pipe.CAPTURE | pipe.EACH)
     child.ended(1)
-    texts = [*child.output.read(0.0), *child.output.flush()]
-    assert texts == [(serial, "one\n")]
+    texts = [*child.output.read(0.0), *child.output.finish(serial, idle=True)]
+    assert texts == [(serial, BOTH, "one\n")]

@@ -78,7 +78,7 @@ def test_a_client_that_does_not_read_gets_no_more_answers(world: KeyedWorld) -> 
     for _ in range(100):
         world.say(b"bob", m.Query(1, "jobs", {}))
     session = world.core.state.sessions[b"bob".ljust(16, b".")]
-    assert MOST <= session.answer_bytes < MOST + (2 << 20)
+    assert MOST <= session.answers.nbytes < MOST + (2 << 20)
     assert world.core.state.counters["refused_answers"] > 50
     [refused] = answers(world.say(b"bob", m.Query(7, "jobs", {})))
     assert (refused.request, refused.data) == (7, None)
@@ -105,7 +105,7 @@ def test_who_did_not_get_the_ping_cannot_answer_it(world: KeyedWorld) -> None:
 
 
 def test_a_client_that_asks_on_without_reading_is_cut_off(world: KeyedWorld) -> None:
-    world.core.state.sessions[b"bob".ljust(16, b".")].answered(2 * MOST, 5)
+    world.core.state.sessions[b"bob".ljust(16, b".")].answers.sent(2 * MOST, 5)
     [refused] = [
         message
         for message in world.say(b"bob", m.Query(1, "stats", {}))

@@ -1,0 +1,180 @@
+"""What tasks have printed, on this process's own `sys.stdout` and `sys.stderr`.
+
+A thread of its own writes, for a terminal or a pipe may block. The I/O thread waits for it, so that a
+task's lines are there before its result, but not for ever. Once that takes `PATIENCE_SECONDS`, results
+no longer wait until all has been written. What cannot be written in time is kept up to `WAITING_CHARS`.
+The rest is dropped, and one line says how much that was.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from manyhands_shared.protocol.messages import PrintedGroup
+from manyhands_shared.text import LAYOUT, printable
+
+#: The I/O thread waits so long for what it has to show.
+PATIENCE_SECONDS = 1.0
+#: Characters that wait to be written.
+WAITING_CHARS = 8 << 20
+#: Of lines that were left out, the user is told when so long none were.
+CALM_SECONDS = 0.5
+
+_OUT, _ERROR = 1, 2
+_printers: weakref.WeakSet[Printer] = weakref.WeakSet()
+
+
+class Printer:
+    """Writes lines. `show`, `tick` and `close` are for the I/O thread."""
+
+    def __init__(self) -> None:
+        #: Have both streams come to standard error: standard output is for something else.
+        self.to_stderr = False
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[int, str]] = deque()
+        self._nbytes = 0
+        self._is_writing = False
+        self._is_stuck = False
+        self._is_closed = False
+        self._thread: threading.Thread | None = None
+        #: Lines that were left out and are not told of, and when to tell.
+        self._lost = 0
+        self.deadline: float | None = None
+
+    def show(
+        self,
+        node: str,
+        groups: Iterable[PrintedGroup],
+        now: float,
+        rules: Callable[[str], tuple[bool, bool]],
+    ) -> None:
+        """Write what tasks have printed on a node.
+
+        Args:
+            node: its name.
+            groups: what they printed.
+            now: the time.
+            rules: whether lines of a job are shown with a prefix, and whether the job is a safe one.
+        """
+        lost = 0
+        pieces: list[tuple[int, str]] = []
+        for group in groups:
+            lost += group.lost
+            text = group.text
+            has_prefix, is_safe = rules(group.job)
+            if is_safe:
+                text = printable(text, keep=LAYOUT)
+            if has_prefix and text:
+                text = _prefixed(text, f"[{printable(node)} task {group.index}] ")
+            if text:
+                pieces.append((_ERROR if self.to_stderr else group.stream, text))
+        if pieces:
+            lost += self._put(pieces)
+        if lost:
+            self._lost += lost
+            self.deadline = now + CALM_SECONDS
+
+    def tick(self, now: float) -> None:
+        """Tell of lines that were left out, if that is over."""
+        if self.deadline is not None and now >= self.deadline:
+            self._tell()
+
+    def close(self) -> None:
+        """End, when all is written."""
+        self._tell()
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Wait until all is written. For any thread."""
+        thread = self._thread
+        if thread is not None:
+            with self._changed:
+                self._changed.wait_for(lambda: not (self._waiting or self._is_writing))
+
+    def _tell(self) -> None:
+        self.deadline = None
+        if self._lost:
+            lines, self._lost = self._lost, 0
+            text = (
+                f"manyhands: {lines:,} lines that tasks printed are left out here: they came faster "
+                "than they can be shown\n"
+            )
+            self._lost += self._put([(_ERROR, text)])
+
+    def _put(self, pieces: list[tuple[int, str]]) -> int:
+        """Have pieces written, and wait a while for that; return how many lines were dropped."""
+        with self._changed:
+            if self._is_closed:
+                return 0
+            size = sum(len(text) for _, text in pieces)
+            if self._nbytes and self._nbytes + size > WAITING_CHARS:
+                return sum(text.count("\n") for _, text in pieces)
+            self._waiting.extend(pieces)
+            self._nbytes += size
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="manyhands-printer", daemon=True
+                )
+                _printers.add(self)
+                self._thread.start()
+            self._changed.notify_all()
+            if not self._is_stuck:
+                self._is_stuck = not self._changed.wait_for(
+                    lambda: not (self._waiting or self._is_writing), PATIENCE_SECONDS
+                )
+            return 0
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._is_writing = False
+                if not self._waiting:
+                    self._is_stuck = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._waiting or self._is_closed)
+                if not self._waiting:
+                    return
+                stream, text = self._waiting.popleft()
+                while self._waiting and self._waiting[0][0] == stream:
+                    text += self._waiting.popleft()[1]
+                self._nbytes = sum(len(text) for _, text in self._waiting)
+                self._is_writing = True
+            _write(stream, text)
+
+
+def _write(stream: int, text: str) -> None:
+    """Write to what is `sys.stdout` or `sys.stderr` now."""
+    file = sys.stdout if stream == _OUT else sys.stderr
+    if file is None:
+        return
+    try:
+        try:
+            file.write(text)
+        except UnicodeEncodeError:
+            encoding = getattr(file, "encoding", None) or "ascii"
+            file.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        file.flush()
+    except Exception:  # noqa: BLE001 - the program's own object: it loses what is printed, as of its own
+        return
+
+
+def _prefixed(text: str, prefix: str) -> str:
+    lines = text.split("\n")
+    last = lines.pop()
+    return "".join(f"{prefix}{line}\n" for line in lines) + (f"{prefix}{last}" if last else "")
+
+
+def _finish_all() -> None:
+    for printer in list(_printers):
+        printer.finish()
+
+
+# The printers' threads end with the interpreter, whatever they have left to write.
+atexit.register(_finish_all)
