@@ -1,0 +1,134 @@
+"""Printed lines on this process's own streams: before the results, unless a stream takes nothing."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from manyhands._io import printer as module
+from manyhands._io.printer import CALM_SECONDS, Printer
+from manyhands_shared.protocol.messages import PrintedGroup
+
+OUT, ERROR = 1, 2
+
+
+def plain(_job: str) -> tuple[bool, bool]:
+    return False, False
+
+
+def line(text: str = "line\n", stream: int = OUT, *, index: int = 0, lost: int = 0) -> PrintedGroup:
+    return PrintedGroup("job", 1, index, stream, lost, text)
+
+
+@pytest.fixture
+def printer() -> Iterator[Printer]:
+    made = Printer()
+    yield made
+    made.close()
+    made.finish()
+    if made._thread is not None:
+        made._thread.join(60)
+
+
+class Blocked(io.StringIO):
+    """A stream that takes nothing until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = threading.Event()
+
+    def write(self, text: str, /) -> int:
+        assert self.opened.wait(60)
+        return super().write(text)
+
+
+def test_lines_are_there_when_it_returns(
+    printer: Printer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printer.show("node", [line("a\n"), line("b\n", ERROR), line("c\n")], 0.0, plain)
+    assert capsys.readouterr() == ("a\nc\n", "b\n")
+
+
+def test_with_a_prefix(printer: Printer, capsys: pytest.CaptureFixture[str]) -> None:
+    def rules(_job: str) -> tuple[bool, bool]:
+        return True, False
+
+    printer.show("no\x1bde", [line("a\n\nb\n", index=7)], 0.0, rules)
+    assert capsys.readouterr().out == (
+        "[no\ufffdde task 7] a\n[no\ufffdde task 7] \n[no\ufffdde task 7] b\n"
+    )
+
+
+def test_a_terminal_obeys_own_tasks_but_not_those_of_safe_jobs(
+    printer: Printer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printer.show("node", [line("\x1b[31mred\x1b[0m\n")], 0.0, plain)
+    printer.show("node", [line("\x1b]52;c;aGk=\x07\t.\n")], 0.0, lambda _: (False, True))
+    assert capsys.readouterr().out == "\x1b[31mred\x1b[0m\n\ufffd]52;c;aGk=\ufffd\t.\n"
+
+
+def test_what_an_encoding_has_no_words_for_is_escaped(
+    printer: Printer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii"))
+    printer.show("node", [line("caf\xe9\n")], 0.0, plain)
+    assert raw.getvalue() == b"caf\\xe9\n"
+
+
+@pytest.mark.parametrize("broken", [None, "closed", "raises"])
+def test_a_stream_that_cannot_be_written_to_loses_it(
+    printer: Printer, monkeypatch: pytest.MonkeyPatch, broken: str | None
+) -> None:
+    class Raises(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise RuntimeError(text)
+
+    stream = io.StringIO() if broken == "closed" else Raises() if broken else None
+    if stream is not None and broken == "closed":
+        stream.close()
+    monkeypatch.setattr(sys, "stdout", stream)
+    printer.show("node", [line()], 0.0, plain)
+    monkeypatch.setattr(sys, "stdout", again := io.StringIO())
+    printer.show("node", [line()], 0.0, plain)
+    assert again.getvalue() == "line\n"
+
+
+def test_results_do_not_wait_for_ever_and_what_does_not_fit_is_told(
+    printer: Printer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "WAITING_CHARS", 1_000)
+    monkeypatch.setattr(sys, "stdout", blocked := Blocked())
+    for _ in range(100):
+        printer.show("node", [line("x" * 99 + "\n")], 5.0, plain)
+    assert printer._nbytes <= 1_000
+    assert printer.deadline == 5.0 + CALM_SECONDS
+    blocked.opened.set()
+    printer.finish()
+    shown = blocked.getvalue().count("\n")
+    printer.tick(5.0)
+    assert capsys.readouterr().err == "", "more may be lost"
+    printer.tick(6.0)
+    assert capsys.readouterr().err == (
+        f"manyhands: {100 - shown} lines that tasks printed are left out here: they came faster than "
+        "they can be shown\n"
+    )
+    assert printer.deadline is None
+    # It waits again.
+    printer.show("node", [line("end\n")], 7.0, plain)
+    assert blocked.getvalue().endswith("end\n")
+
+
+def test_what_others_left_out_is_told_at_the_end_at_the_latest(
+    printer: Printer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printer.show("node", [line("", lost=2_000), line("a\n")], 0.0, plain)
+    assert capsys.readouterr() == ("a\n", "")
+    printer.close()
+    printer.finish()
+    assert capsys.readouterr().err.startswith("manyhands: 2,000 lines")
