@@ -19,7 +19,7 @@ from manyhands_shared.protocol.messages import PrintedGroup
 from manyhands_shared.text import LAYOUT, printable
 
 #: The I/O thread waits so long for what it has to show.
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 5.0
 #: Characters that wait to be written.
 WAITING_CHARS = 8 << 20
 #: Of lines that were left out, the user is told when so long none were.

@@ -17,8 +17,9 @@ import pytest
 
 from harness.processes import eventually
 from manyhands import Client, ConfigError, Executor, LocalCluster, Pool
+from manyhands._io import printer
 
-BOUND = 20.0
+BOUND = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,12 @@ class Streams:
     def error(self) -> str:
         self._read()
         return self._error
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, lines are waited for."""
+    monkeypatch.setattr(printer, "PATIENCE_SECONDS", 60.0)
 
 
 @pytest.fixture

@@ -31,14 +31,13 @@ from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import effects, events
 from manyhands_worker.core.awaiting_values import AwaitingValues, Value, whose
-from manyhands_worker.core.echo_buffer import EchoBuffer
 from manyhands_worker.core.held_results import HeldResults, as_sent
 from manyhands_worker.core.job_rules import JobRules
 from manyhands_worker.core.model import HeldResult, Key
 from manyhands_worker.core.outbox import Ended, Outbox
-from manyhands_worker.core.output_buffer import OutputBuffer
 from manyhands_worker.core.queue import QueuedTasks
 from manyhands_worker.core.slots import Disorder, SlotScheduler
+from manyhands_worker.core.task_output import TaskOutput
 from manyhands_worker.core.task_set import TaskSet
 from manyhands_worker.function_cache import FunctionCache
 
@@ -64,8 +63,8 @@ class Workload:
         self._away = AwaitingValues()
         self._functions: FunctionCache[Payload] = FunctionCache(FUNCTION_BYTES)
         self._jobs = JobRules(self._owned.has_job)
-        self._printed = OutputBuffer()
-        self._echo = EchoBuffer()
+        #: What tasks have printed.
+        self.output = TaskOutput(self._scheduler, self._owned, self._jobs)
         # Tasks in slots that were cancelled or dropped: to be killed if they run.
         self._doomed = TaskSet()
         # How many tasks a Recall asked for, while some are still to be taken from slots.
@@ -105,7 +104,7 @@ class Workload:
         `stranger`: it is not the broker of before.
         """
         self._recalled = 0
-        self._echo.relinked()
+        self.output.relinked()
         dropped = self._owned.keep_only(keep)
         if stranger:
             self._jobs.keep_only(self._owned.jobs())
@@ -334,23 +333,6 @@ class Workload:
             else:
                 self._out.append(effects.Free([result]))
 
-    def printed(self, event: events.Printed) -> None:
-        """A task has printed something."""
-        if event.stream:
-            printer = self._scheduler.printer(event.slot, event.serial)
-            if printer is not None:
-                prefix = self._jobs.has_prefix(printer[0][0])
-                self._echo.add(*printer, event.stream, event.text, apart=prefix)
-            return
-        task = self._scheduler.holder(event.slot, event.serial)
-        if task is not None and self._owned.has(*task):
-            (job, attempt), index = task
-            self._printed.add(m.Output(job, attempt, index, event.text))
-
-    def heard_of(self, ping: int) -> None:
-        """The broker has read what was echoed up to this ping."""
-        self._echo.heard_of(ping)
-
     def claimed(self, event: events.Claimed) -> None:
         """What a slot had not started is back; of what it had, the doomed one is killed."""
         self._scheduler.claimed(event.slot, event.claim)
@@ -418,11 +400,8 @@ class Workload:
 
     def send_results(self) -> None:
         """Send what has gathered; what a task printed before its result."""
-        for output in self._printed.take():
+        for output in self.output.take():
             self._send(output)
-        if self._echo:
-            for printed in self._echo.take():
-                self._send(printed)
         for message in self._outbox.next_messages():
             self._send(message)
 

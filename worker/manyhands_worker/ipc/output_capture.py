@@ -1,12 +1,12 @@
 """What a child's tasks print, on the node's side: read from the child's pipes and cut by task.
 
-See `output_redirect` for what comes. Each stretch of output is one of three kinds, by the job whose
-tasks print it. Of a durable job the node keeps the head and the end of each task's output, for the
-broker's journal, and passes all of it on to its own standard error. Of a job that is echoed it takes
-whole lines, for the client's terminal. What no task of either kind printed is passed on alone.
+See `output_redirect` for what comes. The job whose tasks print it decides what becomes of it. For a
+durable job the node keeps the head and the end of each task's output, which go into the broker's
+journal. It passes all of it on to its own standard error. For a job that is echoed it takes whole lines,
+which go to the client's terminal. All other output it passes on alone.
 
-A child that prints on and on wakes the node no more than some hundred times a second: behind each read
-its pipes are left alone for a moment. They are read before a report of the child in any case.
+A child that prints on and on wakes the node no more than some hundred times a second. Behind each read
+the node leaves its pipes alone for a moment. It reads them before a report of the child in any case.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _LINE_BYTES = 64 << 10
 #: A pipe that can be written takes so much at once without blocking.
 _SAFE_BYTES = 512 if not hasattr(select, "PIPE_BUF") else select.PIPE_BUF
 
-#: What is done with what is printed: nothing; kept in a log, by task; echoed, as lines of a job;
-#: echoed, as lines of a task.
+#: What becomes of output. It is passed on; kept in a log, by task; echoed, as lines of a job; or echoed,
+#: as lines of a task.
 NOTHING, LOG, ECHO, ECHO_TASKS = range(4)
 #: Jobs whose output may be in the pipes at one time, and more.
 _MOST_KINDS = 16
@@ -154,7 +154,7 @@ class Capture:
         self._poll = select.poll()
         for pipe in self._pipes:
             self._poll.register(pipe.fd, select.POLLIN)
-        #: From which serial on tasks are of which kind.
+        #: Serials, and the kind that tasks have from each on.
         self._kinds: deque[tuple[int, int]] = deque([(0, NOTHING)], _MOST_KINDS)
         self._log = TaskLog()
         #: Of each stream the task and the beginning of a line that has no end yet.

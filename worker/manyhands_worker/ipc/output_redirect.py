@@ -5,8 +5,8 @@ For a client's terminal each has a pipe of its own. For a log both lead into one
 So whatever writes to the descriptors is heard: Python, C code, the programs that a task starts. And
 what a task wrote before it died is there.
 
-The child tells the node by *marks* in the pipes whose output follows: a secret of this child, the serial
-of a task, and the time. A mark costs a system call and wakes the node, so there are few. Where the node
+*Marks* in the pipes tell the node whose output follows. A mark is a secret of this child, the serial of
+a task, and the time. A mark costs a system call and wakes the node, so there are few. Where the node
 wants to know each task's output, there is one before each task. Else there is one at the beginning of
 another job's tasks, if the node asks for it. And there is one where Python begins to write to the other
 stream, so that the node can put both in order.
@@ -154,7 +154,7 @@ class OutputRedirect:
 
 
 class _Marking(io.FileIO):
-    """A standard descriptor to which Python writes, with a mark if it wrote to the other one before."""
+    """A standard descriptor as Python writes to it: with a mark if it wrote to the other one before."""
 
     def __init__(self, number: int, redirect: OutputRedirect) -> None:
         super().__init__(number, "wb", closefd=False)

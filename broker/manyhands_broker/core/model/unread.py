@@ -1,6 +1,6 @@
 """What a session was sent and may not have read yet.
 
-Nothing acknowledges it. So the broker sends a ping behind it, with a number that no client can guess: a
+Nothing acknowledges it. So the broker sends a ping behind it, with a number that no client can guess. A
 client that answers the ping has read all that came before.
 """
 

@@ -51,9 +51,9 @@ def test_a_node_is_heard_of_jobs_that_it_runs_alone(world: World) -> None:
     assert world.core.state.counters["refused_output"] == 2
 
 
-@pytest.mark.parametrize("options", [{}, {"durable": True}])
-def test_jobs_that_do_not_want_it_get_nothing(world: World, options: dict[str, bool]) -> None:
-    world.submit(1, "quiet", **{"durable": False, **options})
+@pytest.mark.parametrize("durable", [True, False])
+def test_jobs_that_do_not_want_it_get_nothing(world: World, durable: bool) -> None:
+    world.submit(1, "quiet", durable=durable)
     node = next(peer for peer in (b"node", b"idle") if ("quiet", 0) in world.assigned(peer))
     world.drain((node, m.Printed("", [group(job="quiet")])))
     assert shown(world) == []
