@@ -26,6 +26,7 @@ from manyhands._io.link_polling import LinkPolling
 from manyhands._io.open_job import before_orphans
 from manyhands._io.poller import Poller
 from manyhands._io.printer import Printer
+from manyhands._io.silence_notice import SilenceNotice
 from manyhands._io.submit_queue import SubmitQueue
 from manyhands._io.transfers import Transfers
 from manyhands._session import Session
@@ -67,6 +68,7 @@ from manyhands_shared.errors import (
 )
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.security.role_key import Credentials
+from manyhands_shared.text import printable
 from manyhands_shared.transport.address import is_unix
 from manyhands_shared.transport.failover import Route
 from manyhands_shared.transport.link.connector import Connector, Lost, Up
@@ -77,6 +79,8 @@ log = logging.getLogger("manyhands.client")
 BROKEN_HANDSHAKES = 10
 #: Messages sent in one turn.
 _TURN_FLUSHES = 4
+#: How long a broker may say nothing before the user is told what is tried.
+QUIET_SECONDS = 2.0
 #: How long one more attempt may take, to say why there is no broker.
 _ATTEMPT_SECONDS = 1.0
 #: A broker that is away may take so long to hear of cancellations, before a session ends without that.
@@ -118,6 +122,12 @@ class IOThread:
         #: Shows what tasks print.
         self.printer = Printer()
         self.registry = JobRegistry(self._transfers, self._handle)
+        self._delivered = 0
+        self._silence = SilenceNotice(
+            lambda: self.address,
+            lambda answer: self.registry.ask(answer, "standstill", {}),
+            self.printer.note,
+        )
         route = Route(address)
         self._inline = InlineCalls(session, queue, self._poller, can_spin=is_unix(route.current))
         self._polling = LinkPolling(self._poller, self._inline.expel)
@@ -149,6 +159,9 @@ class IOThread:
             BrokerUnreachable: it did not within `timeout` seconds.
             NotAuthorised, Refused: it does not want to.
         """
+        if timeout > QUIET_SECONDS and not self._settled.wait(QUIET_SECONDS):
+            self._say_where(timeout)
+            timeout -= QUIET_SECONDS
         self._settled.wait(timeout)
         if self.queue.error is not None:
             raise self.queue.error
@@ -159,6 +172,17 @@ class IOThread:
                 f"no broker answers at {silence(self.address, _ATTEMPT_SECONDS)}. "
                 "Start one with `manyhands broker`, or check the address"
             )
+
+    def _say_where(self, timeout: float) -> None:
+        """Tell what is tried, and why it fails. A broker of this machine may be about to start."""
+        if not is_unix(self.address):
+            from manyhands_shared.transport.reachability import silence  # noqa: PLC0415 - seldom needed
+
+            where = printable(silence(self.address, _ATTEMPT_SECONDS))
+            if not self._settled.is_set():
+                self.printer.note(
+                    f"manyhands: no broker answers yet at {where}; trying for {timeout:g} s\n"
+                )
 
     def on_thread(self) -> bool:
         """Whether the caller is the I/O thread, which must never wait for results."""
@@ -270,13 +294,24 @@ class IOThread:
         deadline = session.deadline
         if deadline is not None and monotonic() >= deadline:
             self._handle(Tick())
-        self.printer.tick(monotonic())
+        self._notice(monotonic())
         if self._connector.congested:
             self._connector.drain()
         self._flush()
         queue.publish(session.unended, session.unended_bytes)
         if self._when_idle is not None and queue.empty and self._is_done():
             self._stop(ClusterClosed("the session was closed"), self._when_idle)
+
+    def _notice(self, now: float) -> None:
+        """Tell of lines that were left out, and of silence."""
+        session = self._session
+        self.printer.tick(now)
+        self._silence.turn(
+            now,
+            unended=session.unended,
+            delivered=self._delivered,
+            is_open=session.state is State.OPEN,
+        )
 
     def _is_done(self) -> bool:
         """Whether all is over, or cancelled and the broker is away."""
@@ -312,7 +347,8 @@ class IOThread:
             return True
         if self._transfers.pending or not self.queue.about_to_sleep():
             return True
-        deadlines = self._session.deadline, connector.deadline, self.printer.deadline
+        notices = self.printer.deadline, self._silence.deadline
+        deadlines = self._session.deadline, connector.deadline, *notices
         times = [time for time in deadlines if time is not None]
         if monotonic() < self._give_up_at < math.inf:
             times.append(self._give_up_at)
@@ -348,6 +384,7 @@ class IOThread:
             case Numbered(first=first):
                 self.registry.numbered(first)
             case Deliver():
+                self._delivered += 1
                 self.registry.deliver(effect)
             case JobOver(job_id):
                 self.registry.over(job_id)

@@ -84,6 +84,10 @@ class Printer:
         if self.deadline is not None and now >= self.deadline:
             self._tell()
 
+    def note(self, line: str) -> None:
+        """Write a line of this library's own to standard error, and do not wait. For any thread."""
+        self._put([(_ERROR, line)], wait=False)
+
     def close(self) -> None:
         """End, when all is written."""
         self._tell()
@@ -108,8 +112,8 @@ class Printer:
             )
             self._lost += self._put([(_ERROR, text)])
 
-    def _put(self, pieces: list[tuple[int, str]]) -> int:
-        """Have pieces written, and wait a while for that; return how many lines were dropped."""
+    def _put(self, pieces: list[tuple[int, str]], *, wait: bool = True) -> int:
+        """Have pieces written; `wait` a while for that. Return how many lines were dropped."""
         with self._changed:
             if self._is_closed:
                 return 0
@@ -125,7 +129,7 @@ class Printer:
                 _printers.add(self)
                 self._thread.start()
             self._changed.notify_all()
-            if not self._is_stuck:
+            if wait and not self._is_stuck:
                 self._is_stuck = not self._changed.wait_for(
                     lambda: not (self._waiting or self._is_writing), PATIENCE_SECONDS
                 )

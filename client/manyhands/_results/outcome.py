@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import CancelledError
 from typing import Any
 
-from manyhands_shared.errors import ResultError, ResultWithheld
+from manyhands._results.source_lines import with_source
+from manyhands_shared.errors import RemoteTraceback, ResultError, ResultWithheld
 from manyhands_shared.payloads import pickled, restricted
 from manyhands_shared.payloads import safe as safe_payloads
 from manyhands_shared.payloads.payload import Payload
@@ -35,7 +36,10 @@ def load(
         trusted: pickles may run code. Else values of built-in types are loaded, and no others.
     """
     if status != Status.OK:
-        return None, exceptions.to_exception(status, body, pickled=trusted and not safe)
+        error = exceptions.to_exception(status, body, pickled=trusted and not safe)
+        if isinstance(error.__cause__, RemoteTraceback):
+            error.__cause__ = RemoteTraceback(with_source(error.__cause__.text))
+        return None, error
     loads = safe_payloads.loads if safe else pickled.loads if trusted else restricted.loads
     try:
         return loads(body), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import linecache
 import logging
 import os
 import re
@@ -169,6 +170,21 @@ def test_with_a_prefix_each_line_names_node_and_task(
     parts = [re.fullmatch(rf"\[(?:{names}) task (\d+)\] (one|two) (\d+)", line) for line in lines]
     assert all(part and part[1] == part[3] for part in parts), lines
     assert len(parts) == 20
+
+
+def test_tracebacks_show_the_source_that_this_program_has(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "def fails(number):\n    return 1 / number  # in a cell of a notebook\n"
+    entry = (len(text), None, text.splitlines(keepends=True), "<cell 3>")
+    monkeypatch.setitem(linecache.cache, "<cell 3>", entry)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, "<cell 3>", "exec"), names)
+    with Executor(address=cluster.address) as executor:
+        error = executor.submit(names["fails"], 0).exception(BOUND)
+    assert isinstance(error, ZeroDivisionError)
+    frame = 'File "<cell 3>", line 2, in fails\n    return 1 / number  # in a cell of a notebook\n'
+    assert frame in str(error.__cause__)
 
 
 def _in_pool(address: str | None) -> None:

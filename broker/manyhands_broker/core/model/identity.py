@@ -12,7 +12,19 @@ from dataclasses import dataclass
 
 #: What every client may ask; of programs it is told of its own.
 _OPEN = frozenset(
-    {"agent", "events", "health", "job", "jobs", "nodes", "ps", "stats", "why", "why_process"}
+    {
+        "agent",
+        "events",
+        "health",
+        "job",
+        "jobs",
+        "nodes",
+        "ps",
+        "standstill",
+        "stats",
+        "why",
+        "why_process",
+    }
 )
 #: What it may ask for, and order, of its own jobs. All else is for admins.
 _OWN = frozenset({"pause", "resume", "cancel", "forget", "failed", "output"})

@@ -21,6 +21,7 @@ from manyhands_broker.core.model.unread import PING_BYTES
 from manyhands_broker.core.peers.orders import Orders
 from manyhands_broker.core.queries import questions
 from manyhands_broker.core.queries.answers import Reader, answer
+from manyhands_broker.core.queries.explain import standstill
 from manyhands_broker.core.state.scheduler_state import SchedulerState
 from manyhands_shared.protocol.messages import DENIED, Ping, Query, Reply
 
@@ -90,6 +91,8 @@ class Requests:
         Raises:
             LookupError: nothing is known by that name; the text says which.
         """
+        if what == "standstill":
+            return standstill(self._state, session)
         if what in OF_PROGRAMS:
             return self._ask(session, OF_PROGRAMS[what], arguments)
         order = self._orders.by_name.get(what)

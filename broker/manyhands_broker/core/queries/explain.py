@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.machine import MEMORY
 from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.task_state import TaskState
 from manyhands_broker.core.state.scheduler_state import SchedulerState
 from manyhands_shared.protocol.labels import lacking
+
+#: Jobs of a session that are looked at for one that waits.
+_MOST_JOBS = 1_000
 
 
 def reasons(state: SchedulerState, job: Job) -> list[str]:
@@ -55,6 +60,15 @@ def reasons(state: SchedulerState, job: Job) -> list[str]:
         found.append(f"{busy} of {state.fleet.slots} slots are busy, and its turn has not come")
         found += _short(able)
     return found
+
+
+def standstill(state: SchedulerState, session: Session) -> list[str]:
+    """Return why no task of a session runs, one sentence each; empty if one does, or none waits."""
+    if session.assigned:
+        return []
+    jobs = islice(session.jobs.values(), _MOST_JOBS)
+    waiting = next((job for job in jobs if job.counts[TaskState.QUEUED]), None)
+    return [] if waiting is None else reasons(state, waiting)
 
 
 def _short(able: list[Node]) -> list[str]:

@@ -34,6 +34,7 @@ QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
     "pause": {"id": _ID},
     "ps": {"skip": _INDEX},
     "resume": {"id": _ID},
+    "standstill": {},
     "stats": {},
     "why": {"id": _ID},
     "why_process": {"id": _ID},

@@ -1,0 +1,64 @@
+"""A client whose tasks cannot run is told why, without a question of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.processes import eventually
+from manyhands import Client, Executor, LocalCluster
+from manyhands._io import silence_notice
+
+BOUND = 120.0
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence_notice, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(silence_notice, "LONGEST_SECONDS", 0.2)
+
+
+def test_no_node_and_then_none_that_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    errors: list[str] = []
+
+    def told(count: int) -> bool:
+        errors.extend(capsys.readouterr().err.splitlines())
+        return len(errors) >= count
+
+    none = "manyhands: none of 1 unfinished tasks runs: "
+    with LocalCluster(nodes=0) as cluster, Executor(address=cluster.address) as executor:
+        waits = executor.with_options(resources={"gpu": 1}).submit(abs, -1)
+        eventually(lambda: told(1), BOUND)
+        cluster.add_node()
+        eventually(lambda: told(2), BOUND)
+        assert errors == [
+            f"{none}no node is connected; start one with: manyhands worker",
+            f"{none}no node has what each task takes: gpu=1",
+        ]
+        waits.cancel()
+
+
+def test_of_tasks_that_run_nothing_is_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+
+    def wait_for(path: str) -> None:
+        import time
+
+        while not Path(path).exists():
+            time.sleep(0.01)
+
+    with LocalCluster(nodes=1) as cluster, Executor(address=cluster.address) as executor:
+        slow = executor.submit(wait_for, str(gate))
+        with Client(cluster.address) as client:
+            eventually(lambda: client.query("stats")["running"] == 1, BOUND)
+            asked = executor._connection.io._silence
+            first = asked.deadline
+            eventually(lambda: asked.deadline != first, BOUND)
+            second = asked.deadline
+            eventually(lambda: asked.deadline != second, BOUND)
+        gate.touch()
+        slow.result(BOUND)
+    assert capsys.readouterr().err == ""
