@@ -23,14 +23,16 @@ import zmq
 from manyhands_broker import zmq_connection
 from manyhands_broker.core import Identity, KeysChanged
 from manyhands_broker.descriptor_reserve import reserve
+from manyhands_shared.clock import monotonic
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.security import allow_list
 from manyhands_shared.security.cluster_key import ClusterKey
 from manyhands_shared.security.role_key import load, to_hex, to_z85
+from manyhands_shared.text import printable
 
 if TYPE_CHECKING:
-    from zmq.auth.thread import ThreadAuthenticator
+    from manyhands_broker.zap import AddressedAuthenticator
 
 log = logging.getLogger("manyhands.broker")
 
@@ -39,6 +41,9 @@ DOMAIN = "manyhands"
 _FAREWELL_SECONDS = 1.0
 #: Links whose connections are remembered, so that they can be shut down.
 _MAX_MET = 16_384
+#: An address that goes on showing a key that is not let in is told of again after so long. And how many
+#: addresses are told of in that time.
+_TELL_AGAIN_SECONDS, _MAX_TOLD = 60.0, 100
 _USER = "User-Id"
 _DESCRIPTOR = int(zmq.SRCFD)
 
@@ -71,6 +76,13 @@ class Keyring:
         self._told: Mapping[str, Identity] = self._known
         # The authenticator asks in a thread of its own.
         self._lock = threading.Lock()
+        #: Where the key comes from that is asked for next.
+        self.address = ""
+        self._strangers = Strangers()
+
+    def at(self, address: str) -> None:
+        """Note where the next key comes from."""
+        self.address = address
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Whether this public key may connect; asked by the authenticator, in its thread."""
@@ -78,7 +90,10 @@ class Keyring:
         if domain != DOMAIN:
             return False
         # It may have been allowed, or revoked, a moment ago.
-        return public in self._own or (self._reread() and public in self._known)
+        if public in self._own or (self._reread() and public in self._known):
+            return True
+        self._strangers.tell(self.address, public, monotonic())
+        return False
 
     def who(self, frame: zmq.Frame) -> Identity | None:
         """Whose message a frame is of; `None` if that key is not let in any more."""
@@ -128,6 +143,31 @@ class Keyring:
             for entry in entries
         }
         return listed | self._own
+
+
+class Strangers:
+    """Tells the operator who shows keys that are not let in: each address now and then."""
+
+    def __init__(self) -> None:
+        #: Address → when it was told of last.
+        self._told: dict[str, float] = {}
+
+    def tell(self, address: str, key: str, now: float) -> None:
+        """Tell of a key, in ZeroMQ's form, that was shown from an address."""
+        while self._told and now - next(iter(self._told.values())) >= _TELL_AGAIN_SECONDS:
+            del self._told[next(iter(self._told))]
+        if address in self._told or len(self._told) >= _MAX_TOLD:
+            return
+        self._told[address] = now
+        try:
+            shown = to_hex(key.encode())
+        except ValueError:
+            shown = "no key"
+        log.warning(
+            "a peer at %s shows a key that is not let in: %s; `manyhands keys allow` lets a key in",
+            printable(address),
+            shown,
+        )
 
 
 class Gatekeeper:
@@ -196,12 +236,13 @@ def secure(
     router: zmq.Socket[bytes],
     key: ClusterKey,
     keyring: Keyring,
-) -> ThreadAuthenticator:
+) -> AddressedAuthenticator:
     """Make `router`, before it binds, a CURVE server for the keys let in; returns what to stop."""
     # Not above: it takes asyncio along, and a broker for one machine needs neither.
-    from zmq.auth.thread import ThreadAuthenticator  # noqa: PLC0415
+    from manyhands_broker.zap import AddressedAuthenticator  # noqa: PLC0415
 
-    authenticator = ThreadAuthenticator(context)
+    authenticator = AddressedAuthenticator(context)
+    authenticator.at = keyring.at
     authenticator.start()
     authenticator.configure_curve_callback(DOMAIN, keyring)
     pair = key.pair("broker")

@@ -115,6 +115,14 @@ def test_a_key_is_let_in_while_the_broker_runs(keyed: Keyed) -> None:
     file = keyed.key("alice", "client", allow=False)
     with pytest.raises(NotAuthorised):
         manyhands.Client(keyed.broker.address, key_file=file)
+    # Once, however often it tries.
+    [told] = [line for line in keyed.broker.log.splitlines() if "is not let in" in line]
+    key = role_key.load(Path(file))
+    assert isinstance(key, RoleKey)
+    assert (
+        f"a peer at 127.0.0.1 shows a key that is not let in: {role_key.to_hex(key.pair.public)};"
+        in told
+    )
     done = run("keys", "allow", file, "--cluster", keyed.cluster_file)
     assert done.returncode == 0, done.stderr
 
