@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class Hosts:
         self.folder = folder
         self.broker = Broker(folder, **broker)
         self.nodes: dict[str, Node] = {}
+        #: What is called at the end besides.
+        self.stack = ExitStack()
         try:
             for name in names:
                 self.add(name)
@@ -57,6 +60,7 @@ class Hosts:
 
     def close(self) -> None:
         """End all of it."""
+        self.stack.close()
         for node in self.nodes.values():
             node.close()
         self.broker.close()
@@ -71,6 +75,7 @@ class Script:
         address: of the broker; empty for a cluster of its own.
         host: on which it runs, by the name of a node; empty: on one without a node.
         more: of its environment.
+        arguments: of the script.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Script:
         address: str = "",
         host: str = "",
         more: Mapping[str, str] | None = None,
+        arguments: Iterable[str] = (),
     ) -> None:
         path = folder / "script.py"
         path.write_text(_HEAD + textwrap.dedent(text))
@@ -91,7 +97,7 @@ class Script:
             environment[HOST] = f":{host}" if host else ":root"
         environment.update(more or {})
         self.process = subprocess.Popen(
-            [sys.executable, str(path)],
+            [sys.executable, str(path), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,

@@ -142,10 +142,18 @@ def main(kind: str, folder: str, rounds: int, count: int, kills: int) -> None:
         return process
 
     record, chance = Recorder(folder, "root"), random.Random(7)
+
+    def await_bytes(process: Any, size: int) -> None:
+        path = os.path.join(folder, f"{process.name}.jsonl")  # noqa: PTH118
+        while process.exitcode is None:
+            if os.path.exists(path) and os.path.getsize(path) >= size:  # noqa: PTH110, PTH202
+                return
+            process.join(0.01)
+
     processes = [start() for _ in range(count)]
     for _ in range(kills):
-        time.sleep(0.3)
         killed = processes.pop(chance.randrange(count))
+        await_bytes(killed, chance.randrange(1, 20_000))
         record.call("die", lambda one=killed: (one.kill(), one.join())[1], killed.name)
         processes.append(start())
     for process in processes:

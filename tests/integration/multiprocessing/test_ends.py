@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,25 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.processes import eventually
-from harness.programs import Hosts, Script
+from harness.processes import Gate, eventually
+from harness.programs import SECONDS, Hosts, Script
 from manyhands import Client
 
 #: Of the broker, so that what waits for them takes moments.
 QUICK = {"lease": 2.0, "session_grace": 4.0}
 PROGRAM = """
-    def work(number, seconds):
+    import fcntl
+
+    def work(number, gate):
         if number == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print("began", number, flush=True)
-        time.sleep(seconds)
+        with open(gate) as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
         print("done", number, flush=True)
 
     if __name__ == "__main__":
-        processes = [mp.Process(target=work, args=(n, SECONDS)) for n in range(4)]
+        processes = [mp.Process(target=work, args=(n, sys.argv[1])) for n in range(4)]
         mp.start_all(processes)
         print("PIDS", *(p.pid for p in processes), flush=True)
         print("HOSTS", *(p.host for p in processes), flush=True)
@@ -40,6 +42,9 @@ PROGRAM = """
 def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
     """Two hosts whose parts a test may kill."""
     options: dict[str, Any] = dict(QUICK)
+    if getattr(request, "param", "") == "long":
+        # Between stopping members and giving away what they hold is a tenth of it.
+        options["lease"] = 8.0
     if getattr(request, "param", "") == "log":
         options["coordination_dir"] = str(tmp_path / "log")
     started = Hosts(tmp_path, **options)
@@ -48,12 +53,15 @@ def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
 
 
 class Running:
-    """The program above, with all its processes begun."""
+    """The program above, with all its processes begun. They end when the gate is opened."""
 
-    def __init__(self, hosts: Hosts, host: str, seconds: float) -> None:
-        text = PROGRAM.replace("SECONDS", str(seconds))
+    def __init__(self, hosts: Hosts, host: str) -> None:
+        self.gate = Gate(hosts.folder / "gate")
+        hosts.stack.callback(self.gate.open)
         address = hosts.broker.address
-        self.script = Script(hosts.folder, text, address=address, host=host)
+        self.script = Script(
+            hosts.folder, PROGRAM, address=address, host=host, arguments=[str(self.gate.path)]
+        )
         self.members = [psutil.Process(int(pid)) for pid in self.script.until("PIDS").split()]
         self.places = self.script.until("HOSTS").split()
 
@@ -77,10 +85,22 @@ class Running:
 
 def serves_again(hosts: Hosts, host: str) -> None:
     """Run the program once more."""
-    text = PROGRAM.replace("SECONDS", "0")
-    script = Script(hosts.folder, text, address=hosts.broker.address, host=host)
-    assert script.until("CODES") == "0 0 0 0"
-    assert script.finish() == (0, "")
+    running = Running(hosts, host)
+    running.gate.open()
+    assert running.codes() == "0 0 0 0"
+    assert running.script.finish() == (0, "")
+
+
+def ends_on_one_host(running: Running) -> None:
+    """Wait until only the two processes on the other host are left; have them end."""
+    eventually(lambda: running.alive == 2, SECONDS, what="those on the host ended")
+    running.gate.open()
+
+
+def has_left(hosts: Hosts, name: str) -> bool:
+    """Whether the broker gives a node no more tasks, as it has none and drains."""
+    with Client(hosts.broker.address) as client:
+        return name not in [one["name"] for one in client.query("nodes")]
 
 
 def agent_of(running: Running, host: str) -> psutil.Process:
@@ -95,37 +115,37 @@ def agent_of(running: Running, host: str) -> psutil.Process:
 
 @pytest.mark.parametrize("host", ["", "a"])
 def test_the_root_is_killed(hosts: Hosts, host: str) -> None:
-    running = Running(hosts, host, 600)
-    began = time.monotonic()
+    running = Running(hosts, host)
     running.script.kill()
-    eventually(lambda: not running.alive, 20, what="its processes ended")
     # One of them ignores SIGTERM.
-    assert time.monotonic() - began < 12
+    eventually(lambda: not running.alive, SECONDS, what="its processes ended")
 
 
 def test_the_root_exits_without_a_word(hosts: Hosts) -> None:
     script = Script(
         hosts.folder,
         """
-        def work():
+        def work(printed):
             print("PID", os.getpid(), flush=True)
+            printed.set()
             time.sleep(600)
 
         if __name__ == "__main__":
-            mp.Process(target=work).start()
-            time.sleep(0.2)
+            printed = mp.Event()
+            mp.Process(target=work, args=(printed,)).start()
+            printed.wait()
             os._exit(3)
         """,
         address=hosts.broker.address,
     )
     member = psutil.Process(int(script.until("PID")))
     assert script.finish()[0] == 3
-    eventually(lambda: not member.is_running(), what="it ended")
+    eventually(lambda: not member.is_running(), SECONDS, what="it ended")
 
 
 @pytest.mark.parametrize("host", ["", "a"])
 def test_an_interrupt_ends_all(hosts: Hosts, host: str) -> None:
-    running = Running(hosts, host, 600)
+    running = Running(hosts, host)
     running.script.process.send_signal(signal.SIGINT)
     code, err = running.script.finish()
     assert code == 1
@@ -135,8 +155,9 @@ def test_an_interrupt_ends_all(hosts: Hosts, host: str) -> None:
 
 @pytest.mark.parametrize("host", ["", "a"])
 def test_a_host_agent_is_killed(hosts: Hosts, host: str) -> None:
-    running = Running(hosts, host, 3)
+    running = Running(hosts, host)
     agent_of(running, "a").kill()
+    ends_on_one_host(running)
     assert running.codes() == running.codes_without("a")
     code, err = running.script.finish()
     assert code == 0
@@ -149,10 +170,11 @@ def test_a_host_agent_is_killed(hosts: Hosts, host: str) -> None:
 
 
 def test_what_starts_members_is_killed(hosts: Hosts) -> None:
-    running = Running(hosts, "", 3)
+    running = Running(hosts, "")
     server = running.members[running.places.index("a")].parent()
     assert server is not None
     server.kill()
+    ends_on_one_host(running)
     assert running.codes() == running.codes_without("a")
     code, err = running.script.finish()
     assert code == 0
@@ -162,9 +184,9 @@ def test_what_starts_members_is_killed(hosts: Hosts) -> None:
 
 @pytest.mark.parametrize("host", ["", "a"])
 def test_a_node_is_killed(hosts: Hosts, host: str) -> None:
-    running = Running(hosts, host, 5)
+    running = Running(hosts, host)
     hosts.nodes["a"].kill()
-    eventually(lambda: running.alive == 2, what="its members ended with it")
+    ends_on_one_host(running)
     assert running.codes() == running.codes_without("a")
     code, err = running.script.finish()
     assert code == 0
@@ -174,9 +196,10 @@ def test_a_node_is_killed(hosts: Hosts, host: str) -> None:
 @pytest.mark.parametrize("hosts", ["log"], indirect=True)
 @pytest.mark.parametrize("host", ["", "a"])
 def test_the_broker_is_killed_and_comes_back(hosts: Hosts, host: str) -> None:
-    running = Running(hosts, host, 3)
+    running = Running(hosts, host)
     hosts.broker.kill()
     hosts.broker.start()
+    running.gate.open()
     assert running.codes() == "0 0 0 0"
     assert running.script.finish() == (0, "")
     assert sum(line.startswith("done") for line in running.script.lines) == 4
@@ -184,7 +207,7 @@ def test_the_broker_is_killed_and_comes_back(hosts: Hosts, host: str) -> None:
 
 @pytest.mark.parametrize("host", ["", "a"])
 def test_the_broker_comes_back_without_its_log(hosts: Hosts, host: str) -> None:
-    running = Running(hosts, host, 600)
+    running = Running(hosts, host)
     hosts.broker.kill()
     hosts.broker.start()
     assert running.codes() == "-9 -9 -9 -9"
@@ -194,35 +217,36 @@ def test_the_broker_comes_back_without_its_log(hosts: Hosts, host: str) -> None:
         "manyhands: the program has ended: the broker was started anew, without the program in its "
         "log\n"
     )
-    eventually(lambda: not running.alive, what="its processes ended")
+    eventually(lambda: not running.alive, SECONDS, what="its processes ended")
 
 
 def test_a_node_that_is_drained_waits_for_members(hosts: Hosts) -> None:
-    running = Running(hosts, "", 2)
+    running = Running(hosts, "")
     hosts.nodes["a"].signal(signal.SIGTERM)
+    eventually(lambda: has_left(hosts, "a"), SECONDS, what="the node drains")
+    running.gate.open()
     assert running.codes() == "0 0 0 0"
     assert running.script.finish() == (0, "")
     node = hosts.nodes["a"].process
     assert node is not None
-    assert node.wait(20) == 0
+    assert node.wait(SECONDS) == 0
 
 
 def test_a_node_that_is_told_twice_does_not_wait(hosts: Hosts) -> None:
-    running = Running(hosts, "", 600)
-    for _ in range(2):
-        hosts.nodes["a"].signal(signal.SIGTERM)
-        eventually(lambda: hosts.nodes["a"].alive, what="it has taken the first")
-        time.sleep(0.3)
+    running = Running(hosts, "")
+    hosts.nodes["a"].signal(signal.SIGTERM)
+    eventually(lambda: has_left(hosts, "a"), SECONDS, what="it has taken the first")
+    hosts.nodes["a"].signal(signal.SIGTERM)
     node = hosts.nodes["a"].process
     assert node is not None
-    node.wait(20)
-    eventually(lambda: running.alive == 2, what="its members ended")
+    node.wait(SECONDS)
+    eventually(lambda: running.alive == 2, SECONDS, what="its members ended")
     running.script.kill()
-    eventually(lambda: not running.alive, what="all ended")
+    eventually(lambda: not running.alive, SECONDS, what="all ended")
 
 
 def test_members_are_listed(hosts: Hosts) -> None:
-    running = Running(hosts, "a", 600)
+    running = Running(hosts, "a")
     with Client(hosts.broker.address) as client:
         listed = client.query("ps")
     assert [(one["name"], one["node"], one["state"]) for one in listed] == [
@@ -232,42 +256,44 @@ def test_members_are_listed(hosts: Hosts) -> None:
     assert [one["pid"] for one in listed[1:]] == [one.pid for one in running.members]
     assert {one["program_name"] for one in listed} == {"script.py"}
     running.script.kill()
-    eventually(lambda: not running.alive, what="all ended")
+    eventually(lambda: not running.alive, SECONDS, what="all ended")
 
 
+@pytest.mark.parametrize("hosts", ["long"], indirect=True)
 def test_members_are_stopped_where_their_agent_stands_still(hosts: Hosts) -> None:
-    running = Running(hosts, "", 600)
+    running = Running(hosts, "")
     agent = agent_of(running, "a")
     here = [m for m, place in zip(running.members, running.places, strict=True) if place == "a"]
     agent.suspend()
     try:
-        # Before the broker gives away what they hold, which it does at the end of the lease.
-        eventually(
-            lambda: all(member.status() == psutil.STATUS_STOPPED for member in here),
-            QUICK["lease"],
-            what="they were stopped",
-        )
         with Client(hosts.broker.address) as client:
             eventually(
                 lambda: sum(one["code"] is None for one in client.query("ps")) == 3,
+                SECONDS,
                 what="the broker does not count them any more",
             )
+        # It gives away what they hold at the end of the lease.
         assert all(member.status() == psutil.STATUS_STOPPED for member in here)
     finally:
         agent.resume()
-    eventually(lambda: running.alive == 2, what="they do not count any more, and were killed")
+    eventually(
+        lambda: running.alive == 2, SECONDS, what="they do not count any more, and were killed"
+    )
     running.script.kill()
-    eventually(lambda: not running.alive, what="all ended")
+    eventually(lambda: not running.alive, SECONDS, what="all ended")
 
 
-def test_members_go_on_if_their_agent_wakes_up_in_time(hosts: Hosts) -> None:
-    running = Running(hosts, "", 3)
-    agent = agent_of(running, "a")
-    for _ in range(3):
-        agent.suspend()
-        time.sleep(0.5)
-        agent.resume()
-        time.sleep(0.3)
+@pytest.mark.parametrize("hosts", ["log"], indirect=True)
+def test_members_that_were_stopped_go_on_when_the_broker_is_back(hosts: Hosts) -> None:
+    running = Running(hosts, "")
+    hosts.broker.kill()
+    eventually(
+        lambda: all(member.status() == psutil.STATUS_STOPPED for member in running.members),
+        SECONDS,
+        what="they were stopped",
+    )
+    hosts.broker.start()
+    running.gate.open()
     assert running.codes() == "0 0 0 0"
     assert running.script.finish() == (0, "")
 
@@ -308,18 +334,18 @@ def test_programs_leave_nothing_in_agents_and_broker(hosts: Hosts, host: str) ->
 
     run()
     with Client(hosts.broker.address) as client:
-        eventually(lambda: not client.query("ps"), what="the program is forgotten")
+        eventually(lambda: not client.query("ps"), SECONDS, what="the program is forgotten")
         before = descriptors()
         for _ in range(RUNS):
             run()
-        eventually(lambda: not client.query("ps"), what="the programs are forgotten")
+        eventually(lambda: not client.query("ps"), SECONDS, what="the programs are forgotten")
 
         def grown() -> dict[int, int]:
             # A descriptor that a process opens once and keeps is no leak; one for each run is.
             now = descriptors()
             return {pid: now[pid] - before[pid] for pid in now.keys() & before.keys()}
 
-        eventually(lambda: max(grown().values()) < RUNS, what="descriptors are closed")
+        eventually(lambda: max(grown().values()) < RUNS, SECONDS, what="descriptors are closed")
         assert descriptors().keys() == before.keys()
 
 

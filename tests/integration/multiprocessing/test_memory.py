@@ -239,6 +239,8 @@ def test_memory_goes_with_its_host(tmp_path: Path) -> None:
                 # What no process there has any more would go to the broker.
                 array = mp.RawArray("i", 20_000)
                 queue.put(array)
+                # It does not wait for the broker, which must have it before the agent dies: this does.
+                assert queue.qsize() == 1
                 # The process that forks members is the host agent's child.
                 with open(f"/proc/{os.getppid()}/stat") as file:
                     print("agent", file.read().rpartition(")")[2].split()[1], flush=True)

@@ -110,22 +110,23 @@ def test_nested_processes(run: Run) -> None:
 
 def test_children_outlive_their_parent(run: Run) -> None:
     script = run("""
-        def grandchild(parent):
-            from multiprocessing.connection import wait
-            mp.parent_process().join(30)
+        def grandchild(said):
+            mp.parent_process().join(60)
             print("parent is alive:", mp.parent_process().is_alive())
+            said.set()
 
-        def work():
-            process = mp.Process(target=grandchild, args=(os.getpid(),))
+        def work(said):
+            process = mp.Process(target=grandchild, args=(said,))
             process.start()
             os.kill(os.getpid(), signal.SIGKILL)
 
         if __name__ == "__main__":
-            process = mp.Process(target=work)
+            said = mp.Event()
+            process = mp.Process(target=work, args=(said,))
             process.start()
             process.join()
             print(process.exitcode)
-            time.sleep(1)
+            said.wait()
     """)
     code, err = script.finish()
     assert code == 0, err
