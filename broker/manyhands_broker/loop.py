@@ -91,6 +91,8 @@ class Loop:
         self._effects: list[Effect] = []
         self._now = 0.0
         self._stopping = False
+        #: Whether the core has heard of something in this turn; whether the coordinator alone has.
+        self._heard = self._coordinated = False
         #: Since when the ports read nothing, as the journal has no room; 0 is not.
         self._paused_at = 0.0
         self._next_checks = 0.0
@@ -181,8 +183,9 @@ class Loop:
                 port.check(now)
         if self._gate.withheld:
             self._gate.read_on(self._core.handle(Unwritable(), now))
-        else:
+        elif self._heard or not self._coordinated or self._is_core_due(now):
             take(Drained())
+        self._heard = self._coordinated = False
         self._perform()
         if self._coordination is not None and self._coordination.active and not self._paused_at:
             self._coordination.finish(now, self._send, self._forget)
@@ -190,6 +193,10 @@ class Loop:
             self._journal.work()
         for port in self._ports:
             port.finish()
+
+    def _is_core_due(self, now: float) -> bool:
+        wake_at = self._core.wake_at
+        return self._journal.working or (wake_at is not None and wake_at <= now)
 
     def _take(self, event: Event) -> None:
         """Hand the core an event; its effects join those of this turn."""
@@ -200,6 +207,7 @@ class Loop:
             and self._is_coordination(event, coordination)
         ):
             return
+        self._heard = True
         try:
             caused = self._core.handle(event, self._now)
         except Exception as error:
@@ -224,6 +232,7 @@ class Loop:
         else:
             return False
         if only:
+            self._coordinated = True
             coordination.take(event, self._now)
         return only
 

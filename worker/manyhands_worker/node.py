@@ -37,6 +37,7 @@ from manyhands_worker.host.child_cgroups import ChildCgroup
 from manyhands_worker.host.describe import default_slots, describe_host
 from manyhands_worker.host.escaped_processes import EscapedProcesses
 from manyhands_worker.host.process_start import start_fork_server
+from manyhands_worker.link_watch import LinkWatch
 from manyhands_worker.pool.pool import NodePool
 from manyhands_worker.values.input_store import InputStore
 
@@ -125,8 +126,7 @@ class Node:
         self._selector = selector or selectors.DefaultSelector()
         self._connector = broker_link.open_connector(self._route, config.key_file, connect)
         self._silence = broker_link.SilenceNotice(self._route)
-        self._watched: frozenset[int] = frozenset()  # descriptors of the link
-        self._polls_out = False
+        self._link_watch = LinkWatch(self._selector, self._connector)
         self._input_store = self._make_input_store()
         lender = None if self._input_store is None else self._input_store.lender
         self._server = None
@@ -270,7 +270,7 @@ class Node:
         self._heartbeat.status.turn(self._core.running)
         if self._manager.wanted:
             self._tell_manager(now)
-        self._poll_link()
+        self._link_watch.turn()
 
     def _turn_agents(self, agents: AgentSupervisor, now: float) -> None:
         for event in agents.turn(now):
@@ -294,18 +294,6 @@ class Node:
         self._heartbeat.close()
         self._connector.close(flush=True)
         self._selector.close()
-
-    def _poll_link(self) -> None:
-        """Have the selector poll the present link as it is now."""
-        connector = self._connector
-        if connector.descriptors is self._watched and connector.polls_out is self._polls_out:
-            return
-        for fd in self._watched:
-            self._selector.unregister(fd)
-        self._watched, self._polls_out = connector.descriptors, connector.polls_out
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._polls_out else 0)
-        for fd in self._watched:
-            self._selector.register(fd, events, lambda _: connector.wake())
 
     def _tell(self, event: events.Event, now: float) -> None:
         for effect in self._core.handle(event, now):

@@ -27,6 +27,7 @@ from manyhands_worker.agent.core.agent_core import AgentCore, AgentIdentity
 from manyhands_worker.agent.host_memory import HostMemories
 from manyhands_worker.agent.members import Members
 from manyhands_worker.agent.stream_ends import StreamEnds
+from manyhands_worker.link_watch import LinkWatch
 
 if TYPE_CHECKING:
     from manyhands_shared.security.role_key import Credentials
@@ -35,6 +36,8 @@ log = logging.getLogger("manyhands.agent")
 
 #: The loop turns at least this often.
 _TURN_SECONDS = 5.0
+#: From one look at the time to the next, at least.
+_TICK_SECONDS = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,9 @@ class HostAgent:
         self._core = AgentCore(config.identity, HostMemories())
         self._selector = selectors.DefaultSelector()
         self._connector = Connector(Route(config.broker), config.key, key_option="--key-file")
-        self._watched: frozenset[int] = frozenset()
-        self._polls_out = False
+        self._link_watch = LinkWatch(self._selector, self._connector)
+        #: When the core was told of the time last, and when it wants to be told again.
+        self._ticked_at = self._tick_by = 0.0
         self._connections: dict[int, _Connection] = {}
         #: Of members that were forked here.
         self._channels: dict[bytes, int] = {}
@@ -118,9 +122,10 @@ class HostAgent:
     def _timeout(self) -> float:
         if self._connector.pending():
             return 0.0
-        now = time.monotonic()
-        times = (now + _TURN_SECONDS, self._core.deadline(), self._connector.deadline)
-        return max(0.0, min(at for at in times if at is not None) - now)
+        until = self._tick_by
+        if (deadline := self._connector.deadline) is not None:
+            until = min(until, deadline)
+        return max(0.0, until - time.monotonic())
 
     def _turn(self, now: float) -> None:
         for event in self._connector.turn(now):
@@ -131,20 +136,24 @@ class HostAgent:
                     self._tell(events.LinkLost())
                 case _:
                     self._tell(events.Received(event))
-        self._tell(events.Tick())
-        self._poll_link()
+        self._tick(now)
+        self._link_watch.turn()
 
-    def _poll_link(self) -> None:
-        """Have the selector poll the present link as it is now."""
-        connector = self._connector
-        if connector.descriptors is self._watched and connector.polls_out is self._polls_out:
+    def _tick(self, now: float) -> None:
+        """Tell the core of the time, and ask when it wants to know it again.
+
+        Both take longer than to pass a message on. So what comes in the meantime is not asked for its
+        time before a moment is over.
+        """
+        if now < self._ticked_at + _TICK_SECONDS:
+            self._tick_by = self._ticked_at + _TICK_SECONDS
             return
-        for fd in self._watched:
-            self._selector.unregister(fd)
-        self._watched, self._polls_out = connector.descriptors, connector.polls_out
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._polls_out else 0)
-        for fd in self._watched:
-            self._selector.register(fd, wanted, lambda _: connector.wake())
+        self._ticked_at = now
+        self._tell(events.Tick())
+        deadline = self._core.deadline()
+        self._tick_by = (
+            now + _TURN_SECONDS if deadline is None else min(deadline, now + _TURN_SECONDS)
+        )
 
     def _tell(self, event: events.Event) -> None:
         for effect in self._core.handle(event, time.monotonic()):

@@ -56,6 +56,9 @@ class Link(ABC):
         True until `event` and `receive` have been called: another thread than the asker may do that.
         """
 
+    def woken(self, descriptor: int | None) -> None:
+        """Note that a descriptor is ready; `None`: any of them may be."""
+
     @abstractmethod
     def event(self, now: float) -> LinkEvent | None:
         """The next thing that the connection did, or `None`."""

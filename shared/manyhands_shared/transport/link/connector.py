@@ -108,9 +108,11 @@ class Connector:
         """Whether messages wait because the link takes no more for now."""
         return self.link is not None and self.link.congested
 
-    def wake(self) -> None:
-        """Note that something may have happened on a descriptor."""
+    def wake(self, descriptor: int | None = None) -> None:
+        """Note that something may have happened: on this descriptor, else on any of them."""
         self._woken = True
+        if self.link is not None:
+            self.link.woken(descriptor)
 
     def pending(self) -> bool:
         """Whether `turn` has something to do at once that no descriptor tells of."""

@@ -59,6 +59,8 @@ class ZmqLink(Link):
         # A descriptor of ZeroMQ's tells only that something has changed since its socket was last looked
         # at. So both are looked at once, and that of messages again after it was used for sending.
         self._new = True
+        #: Whether the monitor may have something: to ask it takes as long as to receive a message.
+        self._has_news = True
         self._used = True
         sock.linger = 0
         sock.set(zmq.ROUTING_ID, routing_id)
@@ -80,7 +82,8 @@ class ZmqLink(Link):
             sock.set(zmq.HANDSHAKE_IVL, _CONNECT_MS)
         self._monitor = sock.get_monitor_socket(sum(self._events))
         self._monitor.linger = 0
-        self.descriptors = frozenset({int(sock.fd), int(self._monitor.fd)})
+        self._monitor_descriptor = int(self._monitor.fd)
+        self.descriptors = frozenset({int(sock.fd), self._monitor_descriptor})
         try:
             sock.connect(address)
         except zmq.ZMQError as error:
@@ -100,11 +103,17 @@ class ZmqLink(Link):
             self._used = bool(state & _IN or (state & _OUT and self._backlog))
         return self._used
 
+    def woken(self, descriptor: int | None) -> None:
+        if descriptor is None or descriptor == self._monitor_descriptor:
+            self._has_news = True
+
     def event(self, now: float) -> LinkEvent | None:  # noqa: ARG002 - ZeroMQ has clocks of its own
+        if not self._has_news:
+            return None
         while (found := zmq_monitor.read(self._monitor)) is not None:
             if (event := self._events.get(found[0])) is not None:
                 return event
-        self._new = False
+        self._new = self._has_news = False
         return None
 
     def send(self, message: Message) -> None:
