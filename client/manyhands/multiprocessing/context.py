@@ -99,6 +99,49 @@ for _name in (
 _default = Context()
 
 
+class SpawnProcess(Process):
+    """A process of the context that is called *spawn*."""
+
+    _method = "spawn"
+
+
+class ForkProcess(Process):
+    """A process of the context that is called *fork*."""
+
+    _method = "fork"
+
+
+class ForkServerProcess(Process):
+    """A process of the context that is called *forkserver*."""
+
+    _method = "forkserver"
+
+
+class SpawnContext(Context):
+    """The context that is called *spawn*."""
+
+    Process = SpawnProcess
+
+
+class ForkContext(Context):
+    """The context that is called *fork*."""
+
+    Process = ForkProcess
+
+
+class ForkServerContext(Context):
+    """The context that is called *forkserver*."""
+
+    Process = ForkServerProcess
+
+
+_concrete = {
+    "spawn": SpawnContext("spawn"),
+    "fork": ForkContext("fork"),
+    "forkserver": ForkServerContext("forkserver"),
+}
+
+
 def get_context(method: str | None = None) -> Any:
     """Return an object with the names of `manyhands.multiprocessing`.
 
@@ -106,10 +149,12 @@ def get_context(method: str | None = None) -> Any:
         ValueError: the standard library has no such start method.
     """
     if method is None:
+        method = _method.chosen
+    if method is None:
         return _default
     if method not in _METHODS:
         raise ValueError(f"cannot find context for {method!r}")
-    return Context(method)
+    return _concrete[method]
 
 
 def get_start_method(allow_none: bool = False) -> str | None:

@@ -10,7 +10,7 @@ from multiprocessing.process import (
     current_process,
     parent_process,
 )
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = ["BaseProcess", "Process", "active_children", "current_process", "parent_process"]
 
@@ -31,7 +31,10 @@ class Process(BaseProcess):
         node: the name of a node or host on which it is to run.
     """
 
+    #: For the standard library, which has nothing to do for it.
     _start_method = None
+    #: The start method that the process sees, if its context has one.
+    _method: ClassVar[str | None] = None
 
     def __init__(
         self,

@@ -88,7 +88,10 @@ def connect(address: str, **_: object) -> Connection:
     Raises:
         ConnectionRefusedError: it does not listen any more.
         AuthenticationError: it is of another program.
+        ValueError: the manager has not been started.
     """
+    if not is_address(address):
+        raise ValueError(f"there is no manager at {address!r}: has it been started?")
     digits = address.removeprefix(_PREFIX)
     end, agent = bytes.fromhex(digits[:_DIGITS]), bytes.fromhex(digits[_DIGITS:])
     try:

@@ -16,6 +16,7 @@ from typing import Any
 
 from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._processes import membership, preparation
+from manyhands.multiprocessing.context import get_start_method
 from manyhands.multiprocessing._processes.program import Program, standard_streams
 from manyhands_shared import shm
 from manyhands_shared.coordination import identity
@@ -87,7 +88,7 @@ class Popen:
         if reduction.has_proxies():
             self._proxies = dict(vars(process))
         bodies = [
-            preparation.describe(program.secret, os.getpid(), program.where),
+            preparation.describe(program.secret, os.getpid(), program.where, _method(process)),
             packed.payload,
             preparation.describe_here(),
         ]
@@ -273,6 +274,12 @@ def start_all(processes: Iterable[BaseProcess]) -> None:
             popen.ended(-signal.SIGKILL)
     if errors:
         raise errors[0]
+
+
+def _method(process: Any) -> str | None:
+    """Return the start method that a process is to see; None if none was chosen."""
+    method: str | None = getattr(process, "_method", None) or get_start_method(allow_none=True)
+    return method
 
 
 def _describe(fd: int) -> str:

@@ -9,13 +9,16 @@ from typing import Any
 
 import msgpack
 
+from manyhands.multiprocessing import context
 from manyhands.multiprocessing._processes import environment
 from manyhands_shared import shm
 from manyhands_shared.payloads.payload import Payload
 
 
-def describe(secret: bytes, parent_pid: int, where: tuple[str, str]) -> bytes:
-    """Return what a new process on any host is told."""
+def describe(
+    secret: bytes, parent_pid: int, where: tuple[str, str], method: str | None = None
+) -> bytes:
+    """Return what a new process on any host is told; `method` is the start method that was chosen."""
     return _pack(
         {
             "secret": secret,
@@ -27,6 +30,7 @@ def describe(secret: bytes, parent_pid: int, where: tuple[str, str]) -> bytes:
             "directory": _directory(),
             "changes": environment.changes(),
             "logging": _log_level(),
+            "method": method,
         }
     )
 
@@ -67,6 +71,8 @@ def adopt(told: dict[str, Any], here: Payload) -> None:
                 file=sys.stderr,
             )
     _adopt_logging(told["logging"])
+    if told["method"] is not None:
+        context.set_start_method(told["method"], force=True)
 
 
 def _pack(value: Any) -> bytes:
