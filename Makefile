@@ -27,7 +27,7 @@ MESSAGES ?= 200000
 BENCH_RUN ?= out/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lecture test coverage simulate replay fuzz check docs audit lock bench bench-quick bench-docs clean
+.PHONY: help demo lecture conformance test coverage simulate replay fuzz check docs audit lock bench bench-quick bench-docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -37,6 +37,9 @@ demo: $(VENV)/.installed-all
 
 lecture: $(VENV)/.installed-test,check
 	@$(BIN)/python -m tools.lecture
+
+conformance: $(VENV)/.installed-test,check
+	@cd tests && $(abspath $(BIN))/python -m harness.cpython_tests
 
 test: $(VENV)/.installed-test,check
 	@$(BIN)/pytest -n auto --dist loadgroup $(PYTEST_ARGS)

@@ -6,12 +6,14 @@ processes that they start import this module too, so they see no other.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
-import test  # noqa: PT028 - the interpreter's own
-
-SOURCE = Path(next(iter(test.__path__))) / "_test_multiprocessing.py"
+_PACKAGE = importlib.util.find_spec("test")
+if _PACKAGE is None or not _PACKAGE.submodule_search_locations:
+    raise ImportError("this Python has no `test` package: install the one of its tests")
+SOURCE = Path(_PACKAGE.submodule_search_locations[0]) / "_test_multiprocessing.py"
 _OURS = "manyhands.multiprocessing"
 _IMPORT = re.compile(r"^(\s*)import multiprocessing(\.\w+)?( as \w+)?$", re.MULTILINE)
 _FROM = re.compile(r"^(\s*)from multiprocessing(\.\w+)? import", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""`multiprocessing.forkserver` itself, for programs that reach for it: manyhands does without it."""
+"""`multiprocessing.forkserver` itself, of which manyhands has nothing of its own."""
 
 import multiprocessing.forkserver
 import sys

@@ -1,4 +1,4 @@
-"""`multiprocessing.heap` itself, for programs that reach for it: manyhands does without it."""
+"""`multiprocessing.heap` itself, of which manyhands has nothing of its own."""
 
 import multiprocessing.heap
 import sys

@@ -1,4 +1,4 @@
-"""`multiprocessing.resource_sharer` itself, for programs that reach for it: manyhands does without it."""
+"""`multiprocessing.resource_sharer` itself, of which manyhands has nothing of its own."""
 
 import multiprocessing.resource_sharer
 import sys

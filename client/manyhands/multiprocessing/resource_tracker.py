@@ -1,4 +1,4 @@
-"""`multiprocessing.resource_tracker` itself, for programs that reach for it: manyhands does without it."""
+"""`multiprocessing.resource_tracker` itself, of which manyhands has nothing of its own."""
 
 import multiprocessing.resource_tracker
 import sys

@@ -1,4 +1,4 @@
-"""`multiprocessing.spawn` itself, for programs that reach for it: manyhands does without it."""
+"""`multiprocessing.spawn` itself, of which manyhands has nothing of its own."""
 
 import multiprocessing.spawn
 import sys

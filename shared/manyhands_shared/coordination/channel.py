@@ -59,6 +59,7 @@ class MemberChannel:
         self._waiting: deque[_Outgoing] = deque()
         self._data = bytearray()
         self._descriptors: deque[int] = deque()
+        self._flushes = False
         #: Whether the other end is gone, or has sent what is no message.
         self.ended = False
         #: Whether the last look at the socket found nothing.
@@ -98,6 +99,16 @@ class MemberChannel:
 
     def flush(self) -> None:
         """Go on sending. A signal handler may interrupt it anywhere: it can be called again."""
+        # A finalizer that runs in here has added to what waits: this goes on with it.
+        if self._flushes:
+            return
+        try:
+            self._flushes = True
+            self._flush()
+        finally:
+            self._flushes = False
+
+    def _flush(self) -> None:
         while self._waiting:
             first = self._waiting[0]
             at = sum(first.sent)

@@ -117,6 +117,45 @@ def test_a_proxy_that_only_the_child_has_left_goes_on(run: Run) -> None:
     assert script.lines == ["['root', 'child']", "0"]
 
 
+def test_finalizers_that_run_anywhere_end_nothing(run: Run) -> None:
+    script = run("""
+        import gc
+        from manyhands_shared.coordination.channel import MemberChannel
+
+        class Tells:
+            def __init__(self, queue):
+                self.queue = queue
+
+            def __del__(self):
+                self.queue.put(1)
+
+        def collects_first(send):
+            def collect_and_send(*args):
+                gc.collect()
+                send(*args)
+            return collect_and_send
+
+        if __name__ == "__main__":
+            # A collection may come with any allocation: here in the middle of a message.
+            MemberChannel.send = collects_first(MemberChannel.send)
+            gc.disable()
+            queue, lock = mp.Queue(), mp.Lock()
+            queue.put(0)
+            with mp.Manager() as m:
+                for _ in range(20):
+                    cycle = [m.list(), Tells(queue)]
+                    cycle.append(cycle)
+                    del cycle
+                    with lock:
+                        pass
+                print(m.list([1, 2])[:], sum(queue.get() for _ in range(21)))
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["[1, 2] 20"]
+    assert err == ""
+
+
 def test_memory_of_a_manager_goes_with_it(run: Run) -> None:
     script = run(
         """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
+import threading
 from multiprocessing import connection as standard
 from multiprocessing import managers
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._processes import ends, membership
 from manyhands.multiprocessing.connection import Connection
+from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.protocol.messages.coordination import CONNECTS
 
 #: By which the standard library's managers find a listener and a client.
@@ -80,7 +83,45 @@ class AgentListener:
             ends.withdraw([self._end])
 
 
-def connect(address: str, **_: object) -> Connection:
+class _LaterConnection:
+    """In place of a connection, where a proxy's finalizer has interrupted what makes connections.
+
+    It takes the proxy's farewell to its referent, and a thread says that. The answer to it is nothing.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def send(self, request: tuple[Any, str, Any, Any]) -> None:
+        """Have the request made.
+
+        Raises:
+            RuntimeError: it wants an answer.
+        """
+        if request[1] != "decref":
+            raise RuntimeError("a finalizer cannot wait for an answer: use the proxy elsewhere")
+        threading.Thread(
+            target=self._say, args=(request,), name="manyhands-farewell", daemon=True
+        ).start()
+
+    def recv(self) -> tuple[str, None]:
+        """Return what the server answers to it."""
+        return "#RETURN", None
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _say(self, request: tuple[Any, str, Any, Any]) -> None:
+        # Its manager may be gone, and the program over.
+        with (
+            contextlib.suppress(OSError, EOFError, SharedStateLost),
+            connect(self._address) as made,
+        ):
+            made.send(request)
+            made.recv()
+
+
+def connect(address: str, **_: object) -> Any:
     """Return a connection to a listener, wherever it is. Has the interface of `connection.Client`.
 
     The key is the program's own.
@@ -92,6 +133,8 @@ def connect(address: str, **_: object) -> Connection:
     """
     if not is_address(address):
         raise ValueError(f"there is no manager at {address!r}: has it been started?")
+    if not membership.current().channel.may_wait:
+        return _LaterConnection(address)
     digits = address.removeprefix(_PREFIX)
     end, agent = bytes.fromhex(digits[:_DIGITS]), bytes.fromhex(digits[_DIGITS:])
     try:

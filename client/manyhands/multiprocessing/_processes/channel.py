@@ -3,6 +3,9 @@
 Callers send from their own threads. One thread, started when it is first needed, receives: it wakes
 callers whose response has come, and hands everything else to the program.
 
+A finalizer may interrupt a caller anywhere, and have something to say itself. What it says in the middle
+of another message, the thread says a moment later. It cannot wait for an answer there.
+
 When the agent dies, a root gets a channel to another one. Then it says again what the broker may not
 have, in the old order. That is requests without a response, and quiet ones since the last response.
 """
@@ -16,7 +19,8 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from typing import Any, Protocol
 
@@ -115,7 +119,10 @@ class Channel:
         self._exchanges: dict[bytes, _Exchange] = {}
         #: Quiet messages since the last response, each with the number of the last request before.
         self._quiet: deque[tuple[int, Message]] = deque()
-        self._lock = threading.Lock()
+        # A finalizer may come back to it.
+        self._lock = threading.RLock()
+        #: What finalizers have said in the middle of something.
+        self._later: deque[Callable[[], None]] = deque()
         self._woken, self._wake = os.pipe()
         for end in (self._woken, self._wake):
             os.set_blocking(end, False)
@@ -156,7 +163,9 @@ class Channel:
 
         Raises:
             SharedStateLost: the program is over.
+            RuntimeError: a finalizer asks, where it cannot wait.
         """
+        self._check_may_wait()
         deadline = None
         if timeout is not None:
             deadline = time.monotonic() + timeout + (KEEPER_SECONDS if keeper_decides else 0)
@@ -186,6 +195,9 @@ class Channel:
         Raises:
             SharedStateLost: the program is over.
         """
+        if self._is_held:
+            self._say_later(partial(self.tell, operation, key, arguments, bodies))
+            return
         with self._lock:
             self._say_quietly(self._request(operation, key, True, arguments, bodies))
         if len(self._quiet) > _QUIET:
@@ -198,6 +210,9 @@ class Channel:
         Raises:
             SharedStateLost: the program is over.
         """
+        if self._is_held and not descriptors:
+            self._say_later(partial(self.say, message))
+            return
         with self._lock:
             self._say_quietly(message, descriptors)
 
@@ -213,7 +228,9 @@ class Channel:
 
         Raises:
             SharedStateLost: the agent is gone.
+            RuntimeError: a finalizer asks, where it cannot wait.
         """
+        self._check_may_wait()
         self.attend()
         exchange = _Exchange()
         with self._lock:
@@ -233,6 +250,25 @@ class Channel:
         if exchange.answer is None:
             raise SharedStateLost(self._over or "the host agent has ended")
         return exchange.answer, exchange.descriptors
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether this thread can wait for an answer; not so a finalizer that has interrupted it here."""
+        thread = self._thread
+        return not self._is_held and (thread is None or thread.ident != threading.get_ident())
+
+    @property
+    def _is_held(self) -> bool:
+        held: bool = self._lock._is_owned()  # type: ignore[attr-defined]
+        return held
+
+    def _check_may_wait(self) -> None:
+        if not self.may_wait:
+            raise RuntimeError("a finalizer cannot wait for an answer: use the object elsewhere")
+
+    def _say_later(self, say: Callable[[], None]) -> None:
+        self._later.append(say)
+        self.attend_later()
 
     @property
     def over(self) -> bool:
@@ -294,7 +330,7 @@ class Channel:
     def disown(self) -> None:
         """In a forked child: the channel is the parent's."""
         self._over = "this process was forked from a member of the program and is none itself"
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._thread = None
         self._stream.close()
         for end in (self._woken, self._wake):
@@ -378,6 +414,9 @@ class Channel:
             ready = dict(poll.poll(self._timeout()))
             self._owner.tick()
             self._confirm()
+            while self._later:
+                with contextlib.suppress(SharedStateLost):
+                    self._later.popleft()()
             if self._woken in ready:
                 with contextlib.suppress(OSError):
                     os.read(self._woken, 4096)

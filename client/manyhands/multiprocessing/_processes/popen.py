@@ -16,8 +16,8 @@ from typing import Any
 
 from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._processes import membership, preparation
-from manyhands.multiprocessing.context import get_start_method
 from manyhands.multiprocessing._processes.program import Program, standard_streams
+from manyhands.multiprocessing.context import get_start_method
 from manyhands_shared import shm
 from manyhands_shared.coordination import identity
 from manyhands_shared.coordination.channel import MAX_DESCRIPTORS

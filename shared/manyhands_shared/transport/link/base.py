@@ -58,6 +58,7 @@ class Link(ABC):
 
     def woken(self, descriptor: int | None) -> None:
         """Note that a descriptor is ready; `None`: any of them may be."""
+        del descriptor
 
     @abstractmethod
     def event(self, now: float) -> LinkEvent | None:
