@@ -1,4 +1,4 @@
-"""`multiprocessing.forkserver` itself, of which manyhands has nothing of its own."""
+"""`multiprocessing.forkserver` itself."""
 
 import multiprocessing.forkserver
 import sys

@@ -1,4 +1,4 @@
-"""`multiprocessing.heap` itself, of which manyhands has nothing of its own."""
+"""`multiprocessing.heap` itself."""
 
 import multiprocessing.heap
 import sys

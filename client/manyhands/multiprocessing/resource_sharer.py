@@ -1,4 +1,4 @@
-"""`multiprocessing.resource_sharer` itself, of which manyhands has nothing of its own."""
+"""`multiprocessing.resource_sharer` itself."""
 
 import multiprocessing.resource_sharer
 import sys

@@ -1,4 +1,4 @@
-"""`multiprocessing.resource_tracker` itself, of which manyhands has nothing of its own."""
+"""`multiprocessing.resource_tracker` itself."""
 
 import multiprocessing.resource_tracker
 import sys

@@ -1,4 +1,4 @@
-"""`multiprocessing.spawn` itself, of which manyhands has nothing of its own."""
+"""`multiprocessing.spawn` itself."""
 
 import multiprocessing.spawn
 import sys
