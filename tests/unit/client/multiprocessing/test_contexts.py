@@ -58,7 +58,10 @@ def test_contexts(method: str | None) -> None:
     found = mp.get_context(method)
     assert isinstance(found, Context)
     assert isinstance(found, multiprocessing.context.BaseContext)
-    assert found.Process is mp.Process
+    assert issubclass(found.Process, mp.Process)
+    # As the standard library's are called.
+    assert found.Process.__name__.lower() == f"{method or ''}process"
+    assert type(found).__name__.lower() == f"{method or ''}context"
     assert found.get_start_method() == (method or "spawn")
     assert found.cpu_count() == mp.cpu_count()
     assert found.current_process() is multiprocessing.current_process()
