@@ -253,7 +253,7 @@ class Channel:
 
     @property
     def may_wait(self) -> bool:
-        """Whether this thread can wait for an answer; a finalizer that has interrupted it here cannot."""
+        """Whether this thread can wait for an answer: a finalizer in the middle of a message cannot."""
         thread = self._thread
         return not self._is_held and (thread is None or thread.ident != threading.get_ident())
 
