@@ -315,7 +315,13 @@ class Node:
             case effects.Supply():
                 if self._input_store is not None:
                     self._input_store.supply(effect.key, effect.bodies)
-            case effects.Revoke() | effects.Kill() | effects.Retire():
+            case (
+                effects.Revoke()
+                | effects.Kill()
+                | effects.Retire()
+                | effects.Open()
+                | effects.Close()
+            ):
                 self._order(effect, now)
             case effects.Reconnect():
                 self._connector.reconnect(now)
@@ -327,7 +333,11 @@ class Node:
             case effects.Stop():
                 self._stop(effect)
 
-    def _order(self, effect: effects.Revoke | effects.Kill | effects.Retire, now: float) -> None:
+    def _order(
+        self,
+        effect: effects.Revoke | effects.Kill | effects.Retire | effects.Open | effects.Close,
+        now: float,
+    ) -> None:
         match effect:
             case effects.Revoke():
                 self._pool.revoke(effect.slot, effect.limit, now)
@@ -335,6 +345,10 @@ class Node:
                 self._pool.kill(effect.slot)
             case effects.Retire():
                 self._pool.retire(effect.slot, now)
+            case effects.Open():
+                self._pool.open_slot(effect.slot)
+            case effects.Close():
+                self._pool.close_slot(effect.slot, now)
 
     def _beat(self, effect: effects.Beat) -> None:
         if not self._can_bear:

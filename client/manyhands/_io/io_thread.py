@@ -66,6 +66,7 @@ from manyhands_shared.errors import (
     NotAuthorised,
     Refused,
 )
+from manyhands_shared.processes import task_waits
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.security.role_key import Credentials
 from manyhands_shared.text import printable
@@ -299,6 +300,7 @@ class IOThread:
             self._connector.drain()
         self._flush()
         queue.publish(session.unended, session.unended_bytes)
+        task_waits.note(id(self), waits=session.unended > 0)
         if self._when_idle is not None and queue.empty and self._is_done():
             self._stop(ClusterClosed("the session was closed"), self._when_idle)
 
@@ -433,6 +435,7 @@ class IOThread:
     def _end(self, error: BaseException) -> None:
         """Nothing will come any more: tell everybody."""
         self._stopping = True
+        task_waits.note(id(self), waits=False)
         self.registry.shut(error)
         self.queue.shut(error)
         self.registry.end(error)

@@ -28,6 +28,7 @@ class World:
         self.limits: dict[int, int] = {}
         self.dead: set[int] = set()
         self.retired: set[int] = set()
+        self.closed: set[int] = set()
         self.claims = dict.fromkeys(range(slots), 0)
         self.unacknowledged: list[m.Results] = []
         for slot in range(slots):
@@ -54,6 +55,11 @@ class World:
                     self.limits[slot] = limit
                 case effects.Kill(slot):
                     self.dead.add(slot)
+                case effects.Open(slot):
+                    self.given[slot], self.claims[slot] = [], 0
+                case effects.Close(slot):
+                    assert not self.given[slot]
+                    self.closed.add(slot)
                 case effects.Retire(slot):
                     assert not self.given[slot]
                     self.retired.add(slot)

@@ -6,12 +6,13 @@ import multiprocessing
 import os
 import signal
 import socket
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 from manyhands_shared.coordination import pool_child
 from manyhands_shared.payloads import refs
-from manyhands_shared.processes import descriptors
+from manyhands_shared.processes import descriptors, task_waits
 from manyhands_shared.processes.lifecycle import die_with_parent
 from manyhands_worker.child.attached_memory import leave_attached_memory_alone
 from manyhands_worker.child.input_loader import InputLoader
@@ -25,11 +26,16 @@ from manyhands_worker.host.processes import (
     limit_threads,
     node_is_gone,
 )
-from manyhands_worker.ipc.control_block import DISCONNECTED, words
+from manyhands_worker.ipc.control_block import DISCONNECTED, LENDS, words
 from manyhands_worker.ipc.output_redirect import OutputRedirect
 from manyhands_worker.ipc.pipe import PipeError
 from manyhands_worker.ipc.segments import SegmentWriter
 from manyhands_worker.ipc.slab import SlabWriter
+
+
+def _tell_node(control: memoryview, waits: bool) -> None:
+    """Tell the node whether the task waits for tasks."""
+    control[LENDS] = waits
 
 
 class PoolChild(BaseProcess):
@@ -82,6 +88,7 @@ class PoolChild(BaseProcess):
         descriptors.limit(self._limits.descriptors)
         prepare_inner_processes()
         pool_child.agent_address = self._limits.agent
+        task_waits.report = partial(_tell_node, words(self._control))
         pool_child.slot = self._slot
         leave_attached_memory_alone()
         control = words(self._control)

@@ -71,6 +71,20 @@ class Retire:
 
 
 @record
+class Open:
+    """Give a spare slot a child; `Born` follows."""
+
+    slot: int
+
+
+@record
+class Close:
+    """End the child of a spare slot, which has nothing left to do."""
+
+    slot: int
+
+
+@record
 class Free:
     """The results in these blocks, or held for a client, need not be kept any more."""
 
@@ -115,6 +129,8 @@ Effect = (
     | Revoke
     | Kill
     | Retire
+    | Open
+    | Close
     | Free
     | Supply
     | Log

@@ -97,6 +97,14 @@ class Printed:
 
 
 @record
+class Lends:
+    """The task in a slot waits for tasks, or does so no more: the slot may be lent."""
+
+    slot: int
+    on: bool
+
+
+@record
 class Born:
     """A slot has a fresh child; it may be given tasks."""
 
@@ -167,6 +175,7 @@ Event = (
     | Printed
     | Claimed
     | Died
+    | Lends
     | Born
     | Trouble
     | AgentDied

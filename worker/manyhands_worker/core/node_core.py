@@ -93,6 +93,7 @@ class NodeCore:
             events.Printed: self._work.output.add,
             events.Claimed: self._work.claimed,
             events.Died: self._died,
+            events.Lends: lambda event: self._work.spare.lend(event.slot, on=event.on),
             events.Born: lambda event: self._work.born(event.slot),
             events.Trouble: lambda event: self._notice(event.kind, event.text),
             events.AgentDied: self._agent_died,
@@ -194,7 +195,7 @@ class NodeCore:
                 m.PROTOCOL_VERSION,
                 me.name,
                 me.boot_id,
-                me.slots,
+                me.slots + self._work.spare.count,
                 self._window(),
                 # The broker gives what is left out here to others, and lets none of it be kept.
                 self._work.holding()[:MAX_TASKS],
@@ -273,7 +274,8 @@ class NodeCore:
     def _renew(self) -> None:
         self._counter += 1
         self._renewed_at = self._renewals[self._counter] = self._now
-        self._send(m.Renew(self._counter, self._me.slots, self._window()))
+        slots = self._me.slots + self._work.spare.count
+        self._send(m.Renew(self._counter, slots, self._window()))
 
     # Stored values
 
@@ -383,6 +385,8 @@ class NodeCore:
 
     def _tick(self, _: events.Tick) -> None:
         self._check_link()
+        if self._work.spare.turn():
+            self._tell_window()
         if self._drain_by is None:
             self._check_time()
         if self._drain_by is None and not self._unable:

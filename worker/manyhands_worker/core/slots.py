@@ -82,8 +82,16 @@ class SlotScheduler:
 
     def __init__(self, slots: int) -> None:
         self.queue = TaskQueue()
+        self._own = slots
+        #: Those of the node, and behind them spare ones.
         self.slots = [Slot(number, up=False) for number in range(slots)]
         self._seconds: OrderedDict[bytes, float] = OrderedDict()
+
+    def add_slot(self) -> int:
+        """Add a spare slot; return its number."""
+        number = len(self.slots)
+        self.slots.append(Slot(number, up=False))
+        return number
 
     def next_batches(self, now: float) -> list[tuple[int, Batch]]:
         """Give out what can be given out: first to idle slots, then behind short tasks."""
@@ -143,7 +151,7 @@ class SlotScheduler:
         seconds = self._seconds.get(queued.function)
         if queued.alone or seconds is None or seconds > _SHORT_SECONDS:
             return 1
-        share = -(-self.queue.ready // len(self.slots))
+        share = -(-self.queue.ready // self._own)
         return max(1, min(BATCH_TASKS, share, int(BATCH_SECONDS / max(seconds, 1e-6))))
 
     def worn(self, number: int) -> str:

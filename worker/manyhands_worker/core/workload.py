@@ -37,6 +37,7 @@ from manyhands_worker.core.model import HeldResult, Key
 from manyhands_worker.core.outbox import Ended, Outbox
 from manyhands_worker.core.queue import QueuedTasks
 from manyhands_worker.core.slots import Disorder, SlotScheduler
+from manyhands_worker.core.spare_slots import SpareSlots
 from manyhands_worker.core.task_output import TaskOutput
 from manyhands_worker.core.task_set import TaskSet
 from manyhands_worker.function_cache import FunctionCache
@@ -58,6 +59,8 @@ class Workload:
         self._out = out
         self._owned = TaskSet()
         self._scheduler = SlotScheduler(slots)
+        #: Slots that serve while others are lent.
+        self.spare = SpareSlots(self._scheduler, slots, out)
         self._outbox = Outbox()
         self._held_results = HeldResults()
         self._away = AwaitingValues()
@@ -352,6 +355,8 @@ class Workload:
     def born(self, slot: int) -> None:
         """A slot has a fresh child."""
         self._scheduler.born(slot)
+        if not self.spare.serves(slot):  # it was closed meanwhile
+            self._scheduler.worn(slot)
 
     def died(self, event: events.Died) -> str:
         """A child died. Returns what happened, for people, with the task that it was running."""
@@ -415,7 +420,8 @@ class Workload:
     def rebalance(self, now: float) -> None:
         """Replace worn children; take tasks from behind a slow one if a slot is idle."""
         for number in self._scheduler.worn_out():
-            self._out.append(effects.Retire(number))
+            kept = self.spare.serves(number)
+            self._out.append(effects.Retire(number) if kept else effects.Close(number))
         if self._scheduler.idle():
             for slot in self._scheduler.stuck(now):
                 self._revoke(slot.number)

@@ -29,6 +29,8 @@ STARTED = 3
 READY = 4
 #: Up to where the node has freed the child's slab (see `slab`).
 FREED = 5
+#: 1 while the task waits for tasks.
+LENDS = 6
 
 _WORDS = 16  # two cache lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 #: Bytes read of one child before the others get their turn.
 _TURN_BYTES = 16 << 20
+#: A loan ends so long after its reason: a task that waits again and again costs no child each time.
+_LOAN_SECONDS = 1.0
 #: What a child may say of why it is to be replaced.
 _WORN_CHARACTERS = 120
 #: What a child may say of a task; whether a result is held is the node's word.
@@ -95,6 +98,9 @@ class ChildHandle:
         self.check_at: float | None = None
         #: Nothing can be read from it any more.
         self.closed = False
+        #: Its task waits for tasks; and when that was seen last.
+        self.lends = False
+        self._lent_at = -math.inf
         self.rss = 0
         slab = new_slab(slab_bytes) if slab_bytes else None
         block, marks = control_block.new_block(), new_marks()
@@ -398,6 +404,14 @@ class ChildHandle:
     def busy(self) -> bool:
         """Whether it is in a task."""
         return self.words[control_block.CLAIM] != self.words[control_block.DONE]
+
+    def look_whether_lends(self, now: float) -> bool:
+        """Look whether its task waits for tasks; return whether that is news."""
+        if self.words[control_block.LENDS]:
+            self._lent_at = now
+        lends = now - self._lent_at < _LOAN_SECONDS
+        changed, self.lends = lends != self.lends, lends
+        return changed
 
     def sample(self) -> None:
         """Note how much memory it has."""

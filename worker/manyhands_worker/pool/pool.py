@@ -119,7 +119,10 @@ class NodePool:
         )
         self._lender = lender
         self._server = server
+        self._slots = slots
+        #: Those of the slots, and of spare ones, the numbers of those in `_spares`.
         self._children: list[ChildHandle | None] = [None] * slots
+        self._spares: set[int] = set()
         self._leaving: dict[ChildHandle, float] = {}
         self._pids: list[int] | None = None
         # Children whose pipe is closed, and that must be dead by then.
@@ -175,7 +178,7 @@ class NodePool:
             times.append(self._sampled_at + _SAMPLE_SECONDS)
         for child in self._children:
             if child is not None:
-                if child.busy:
+                if child.busy or child.lends:
                     times.append(self._sampled_at + _SAMPLE_SECONDS)
                 times += [due for due in (child.check_at, child.output.due) if due is not None]
         due = min(times, default=None)
@@ -213,11 +216,27 @@ class NodePool:
         child = self._children[slot]
         if child is not None:
             self._children[slot] = None
+            if child.lends:
+                self._events.append(events.Lends(slot, on=False))
             if not child.closed:
                 self._selector.unregister(child.socket)
             child.retire()
             self._leaving[child] = now + _LEAVE_SECONDS
             self._births[slot] = now
+
+    def open_slot(self, slot: int) -> None:
+        """Give a spare slot a child. `Born` follows."""
+        while len(self._children) <= slot:
+            self._children.append(None)
+            self._failures.append(0)
+        self._spares.add(slot)
+        self._births[slot] = 0.0
+
+    def close_slot(self, slot: int, now: float) -> None:
+        """End a spare slot's child, which has nothing left to do."""
+        self._spares.discard(slot)
+        self.retire(slot, now)
+        self._births.pop(slot, None)
 
     # Each turn
 
@@ -263,6 +282,8 @@ class NodePool:
         for child in self._children:
             if child is not None:
                 child.hold(allowed=allowed)
+                if child.look_whether_lends(now):
+                    self._events.append(events.Lends(child.slot, child.lends))
                 if child.busy or not child.rss:
                     child.sample()
 
@@ -279,7 +300,7 @@ class NodePool:
 
     def _fill(self, slot: int, now: float) -> None:
         del self._births[slot]
-        size = slab_size(self._slab_bytes, len(self._children))
+        size = slab_size(self._slab_bytes, self._slots)
         self._events += [
             events.Trouble("directory-removed", told) for told in leave_removed_directory()
         ]
@@ -421,6 +442,8 @@ class NodePool:
             self._take(child, last=True)
         if child.captures:
             self._listen(child, last=True)
+        if child.lends:
+            self._events.append(events.Lends(slot, on=False))
         self._children[slot] = None
         self._claims.pop(slot, None)
         now = time.monotonic()
@@ -432,7 +455,8 @@ class NodePool:
             self._failed(child.describe_death())
         # The first is replaced at once; those that die again and again while young must wait.
         delay = self._next_delay(slot) if not child.asked and not healthy else 0.0
-        self._births[slot] = now + (delay if self._failures[slot] > 2 else 0.0)
+        if slot < self._slots or slot in self._spares:
+            self._births[slot] = now + (delay if self._failures[slot] > 2 else 0.0)
         oom = ""
         if child.shot and self._oom.explains(now):
             oom = self._oom.words

@@ -1,0 +1,111 @@
+"""A slot whose task waits for tasks is lent: another serves meanwhile, and is closed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from harness.worlds.worker import World
+from manyhands_shared.protocol import messages as m
+from manyhands_worker.core import effects, events
+from manyhands_worker.core.spare_slots import LEAST_SPARES
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """A node of two slots, each with a task."""
+    made = make_world()
+    made.assign(0)
+    made.assign(1, code=False)
+    made.tick()
+    assert all(made.given.values())
+    return made
+
+
+def opened(world: World) -> list[int]:
+    return [effect.slot for effect in world.effects if isinstance(effect, effects.Open)]
+
+
+def lend(world: World, slot: int, *, on: bool) -> None:
+    world.tell(events.Lends(slot, on=on))
+    world.tick()
+
+
+def told(world: World) -> int:
+    """How many slots the broker knows of."""
+    renewed: m.Renew = world.last(m.Renew)
+    return renewed.slots
+
+
+def test_one_more_serves_and_the_broker_knows(world: World) -> None:
+    lend(world, 0, on=True)
+    assert opened(world) == [2]
+    assert told(world) == 3
+    world.assign(2, code=False)
+    world.tick()
+    assert not world.given[2], "its child is not there yet"
+    world.tell(events.Born(2))
+    world.tick()
+    assert [index for *_, index in world.given[2]] == [2]
+
+
+def test_it_ends_what_it_has_and_takes_nothing_new_when_the_loan_is_over(world: World) -> None:
+    lend(world, 0, on=True)
+    world.tell(events.Born(2))
+    world.assign(2, code=False)
+    world.tick()
+    lend(world, 0, on=False)
+    assert told(world) == 2
+    assert world.closed == set()
+    world.assign(3, code=False)
+    world.tick()
+    assert [index for *_, index in world.given[2]] == [2]
+    world.finish(2)
+    world.tick()
+    assert world.closed == {2}
+    assert world.retired == set()
+
+
+def test_a_child_that_comes_after_the_loan_is_ended(world: World) -> None:
+    lend(world, 0, on=True)
+    lend(world, 0, on=False)
+    assert world.closed == {2}
+    world.closed.clear()
+    world.tell(events.Born(2))
+    world.assign(2, code=False)
+    world.tick()
+    assert world.closed == {2}
+    assert not world.given[2]
+
+
+def test_numbers_are_used_again(world: World) -> None:
+    for _ in range(3):
+        lend(world, 0, on=True)
+        world.tell(events.Born(2))
+        world.tick()
+        lend(world, 0, on=False)
+        world.tick()
+    assert opened(world) == [2, 2, 2]
+
+
+def test_spare_slots_lend_too_up_to_a_bound(world: World) -> None:
+    for slot in range(LEAST_SPARES + 10):
+        lend(world, slot, on=True)
+        for number in opened(world):
+            if not world.core._work._scheduler.slots[number].up:
+                world.tell(events.Born(number))
+    assert len(set(opened(world))) == LEAST_SPARES
+    assert told(world) == 2 + LEAST_SPARES
+    for slot in range(LEAST_SPARES + 10):
+        lend(world, slot, on=False)
+    world.tick()
+    assert told(world) == 2
+    assert world.closed == set(opened(world))
+
+
+def test_a_new_link_is_told_of_it(world: World) -> None:
+    lend(world, 0, on=True)
+    world.connect()
+    hello: m.WorkerHello = world.last(m.WorkerHello)
+    assert hello.slots == 3
