@@ -8,7 +8,7 @@ from __future__ import annotations
 from manyhands_worker.core import effects
 from manyhands_worker.core.slots import SlotScheduler
 
-#: Spare slots of a node at one time: so many for each slot of its own, and at least this number.
+#: Spare slots of a node at one time: four for each slot of its own, or this number if that is more.
 SPARES_EACH, LEAST_SPARES = 4, 32
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import selectors
 import signal
 import socket
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from itertools import islice
 from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING
@@ -442,6 +444,19 @@ class ChildHandle:
         if output.waits:
             parts += output.finish(self._reported, idle=self.claim <= self._reported)
         return [Printed(self.slot, *part) for part in parts]
+
+    def hear(
+        self,
+        selector: selectors.BaseSelector,
+        wanted: Sequence[int] = (),
+        handle: Callable[[int], None] | None = None,
+    ) -> None:
+        """Have `handle` called when its output can be read at these descriptors, and no others."""
+        for fd in self.heard:
+            selector.unregister(fd)
+        for fd in wanted:
+            selector.register(fd, selectors.EVENT_READ, handle)
+        self.heard = list(wanted)
 
     def describe_death(self, oom: str = "") -> str:
         """How it died, in one line. Only for a child that is dead. `oom`: words for what shot it."""

@@ -377,19 +377,9 @@ class NodePool:
         self._hear(child)
 
     def _hear(self, child: ChildHandle) -> None:
-        """Wait for the descriptors of a child's output as it is now."""
-        wanted = child.output.fds
-        if wanted != child.heard:
-            for fd in child.heard:
-                self._selector.unregister(fd)
-            for fd in wanted:
-                self._selector.register(fd, selectors.EVENT_READ, self._on_output(child))
-            child.heard = wanted
-
-    def _hear_no_more(self, child: ChildHandle) -> None:
-        for fd in child.heard:
-            self._selector.unregister(fd)
-        child.heard = []
+        """Wait for a child's output as it is now."""
+        if child.heard != child.output.fds:
+            child.hear(self._selector, child.output.fds, self._on_output(child))
 
     def _take(self, child: ChildHandle, *, last: bool = False) -> None:
         """Read what a child has sent. What a task printed is told before its result."""
@@ -415,7 +405,7 @@ class NodePool:
             self._pids = None
             if self._leaving.pop(child, None) is None:
                 self._report_death(child)
-            self._hear_no_more(child)
+            child.hear(self._selector)
             self._release(child)
 
         return handle
@@ -491,7 +481,7 @@ class NodePool:
         for child in everyone:
             self._end(child)
             self._selector.unregister(child.sentinel)
-            self._hear_no_more(child)
+            child.hear(self._selector)
         for child in everyone:
             if wait([child.sentinel], timeout=_LEAVE_SECONDS):
                 self._release(child)
