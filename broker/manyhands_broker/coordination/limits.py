@@ -28,6 +28,8 @@ class Limits:
     agent_wait: float = 15.0
     #: Between SIGTERM and SIGKILL for what a program leaves behind.
     kill_after: float = 5.0
+    #: A parent hears of an end behind what the member wrote; so long, if the root does not get that.
+    output_wait: float = 10.0
     #: A client's announcement of a program waits so long for the program.
     announced: float = 60.0
 

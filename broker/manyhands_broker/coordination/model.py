@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Any
 
 from manyhands_broker.core.model.identity import ANYBODY, Identity
+from manyhands_shared.coordination.identity import NO_ID
 from manyhands_shared.protocol.messages.coordination import Open, Response, Start
 
 #: The parent of a root, and of a pool's child.
@@ -112,12 +113,28 @@ class Program:
         self.members: dict[bytes, Member] = {}
 
 
+class Output:
+    """How far one stream of a member has come, in bytes."""
+
+    __slots__ = ("passed", "said", "taken")
+
+    def __init__(self, taken: int, said: int, passed: int | None) -> None:
+        #: What the root has said that it has.
+        self.taken = taken
+        #: What went to the root in order, over its present link. `None` after a restart of the broker,
+        #: until the member's agent has said where it goes on.
+        self.passed = passed
+        #: What the member has written, as far as the broker was told.
+        self.said = said
+
+
 class Member:
     """A process of a program."""
 
     __slots__ = (
         "agent",
         "answers",
+        "behind_output",
         "by_signal",
         "children",
         "code",
@@ -127,7 +144,7 @@ class Member:
         "last_number",
         "name",
         "node",
-        "output_taken",
+        "output",
         "parent",
         "phase",
         "pid",
@@ -137,6 +154,7 @@ class Member:
         "since",
         "start",
         "waiting",
+        "writer",
     )
 
     def __init__(self, member_id: bytes, program: Program, parent: bytes) -> None:
@@ -148,6 +166,8 @@ class Member:
         self.host = ""
         self.node = ""
         self.agent: Agent | None = None
+        #: The id of that agent, which has what the member wrote; known of one that has ended, too.
+        self.writer = NO_ID
         self.phase = Phase.PLACED
         self.since = 0.0
         self.pid = 0
@@ -160,8 +180,10 @@ class Member:
         self.start: Start | None = None
         #: Signals that wait for a link to its agent, or for its start.
         self.signals: list[int] = []
-        #: What the root has of its output, by stream.
-        self.output_taken: dict[int, int] = {}
+        #: What it wrote, by stream. And until when its parent does not hear of its end, since the
+        #: root lacks some of that; `None` if nothing stands in the way.
+        self.output: dict[int, Output] = {}
+        self.behind_output: float | None = None
         #: Members that it has started, until it knows that they have ended.
         self.children: dict[Member, None] = {}
         #: The number of its last request. The answers that it may not have, in the order in which they

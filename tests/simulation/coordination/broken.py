@@ -15,6 +15,7 @@ HARMS = (
     "no undo of a late grant",
     "a lost link takes the processes",
     "an end is told once",
+    "an end overtakes output",
 )
 
 
@@ -49,6 +50,9 @@ def harm_coordinator(harm: str, coordinator: Coordinator) -> None:
             member.children = children
 
         lifecycle.catch_up = forget_ends
+    elif harm == "an end overtakes output":
+        order: Any = coordinator._lifecycle.output
+        order.may_tell = lambda _member: True
 
 
 def harm_agent(harm: str, core: AgentCore) -> None:

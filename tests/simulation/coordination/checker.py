@@ -26,6 +26,10 @@ class Checker:
         self._put: dict[bytes, Member] = {}
         self._got: dict[bytes, list[Member]] = {}
         self._sent_to: dict[bytes, set[bytes]] = {}
+        #: What each process wrote, while its agent lived; and what the root has shown of it.
+        self._printed: dict[bytes, bytes] = {}
+        self._printers: dict[bytes, Member] = {}
+        self._shown: dict[bytes, bytes] = {}
         #: Whether the root has emptied the queue behind all others.
         self.drained = False
 
@@ -80,6 +84,25 @@ class Checker:
             item = message.bodies[0]
             assert isinstance(item, bytes)
             self._sent_to.setdefault(item, set()).add(message.member)
+
+    def printed(self, member: Member, line: bytes) -> None:
+        """A process writes a line."""
+        self._printed[member.id] = self._printed.get(member.id, b"") + line
+        self._printers[member.id] = member
+
+    def shown(self, member: bytes, data: bytes) -> None:
+        """The root writes what a process has written."""
+        self._shown[member] = self._shown.get(member, b"") + data
+        whole = self._printed[member].startswith(self._shown[member])
+        assert whole, f"the root shows {self._shown[member]!r} of {self._printed[member]!r}"
+
+    def end_known(self, member: bytes, code: int) -> None:
+        """The root hears that a process has ended: it has shown all that it can still get."""
+        printer = self._printers.get(member)
+        if code < 0 or printer is None or printer.agent is None or not printer.agent.alive:
+            return
+        written, shown = self._printed[member], self._shown.get(member, b"")
+        assert written == shown, f"an end comes before output: {written!r}, and only {shown!r}"
 
     # What must be
 

@@ -232,6 +232,11 @@ class Agent:
         if member.channel in self._channels:
             self.event(events.Heard(member.channel, message, []))
 
+    def printed(self, member: Member, data: bytes) -> None:
+        """A process has written to its standard output, which this agent reads."""
+        if self.alive and self.when_running(lambda: self.printed(member, data)):
+            self.event(events.Printed(member.id, 1, data))
+
     def ended(self, member: Member, code: int) -> None:
         """A process of this host has ended."""
         if self.members.pop(member.id, None) is not member:

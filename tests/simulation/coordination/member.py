@@ -164,16 +164,27 @@ class Process(Member):
     def __init__(self, world: World, agent: Agent, start: c.Start) -> None:
         super().__init__(world, start.member, agent)
         self._script = list(start.options["script"])
+        self._lines = 0
 
     def begin(self) -> None:
         """Say that it runs, and work."""
         if not self.alive or self.agent is None:
             return
         self._relay(c.Began(self.id, self.pid))
+        self._print()
         self._next()
+
+    def _print(self) -> None:
+        """Write a line, which goes to the root by the agents, unless both are on one host."""
+        if self.agent is not None and self.agent.host is not self._world.root.host:
+            self._lines += 1
+            line = b"%d of %d\n" % (self._lines, self.pid)
+            self._world.checker.printed(self, line)
+            self.agent.printed(self, line)
 
     def _next(self) -> None:
         if not self._script:
+            self._print()
             self.step(0.0, lambda: self.die(0))
             return
         what, seconds, which = self._script.pop(0)
@@ -228,8 +239,10 @@ class Root(Member):
 
     def __init__(self, world: World, host: Host) -> None:
         super().__init__(world, world.new_id(), None)
-        self._host = host
+        self.host = host
         self.over = False
+        #: How far the output of each process has come.
+        self._shown: dict[bytes, int] = {}
         self.expected: dict[bytes, int | None] = {}
         self._to_start = world.random.randint(3, 8)
         self._locks = world.random.choice((1, 2))
@@ -244,21 +257,21 @@ class Root(Member):
 
         if not self.alive:
             return
-        self._host.agent_wanted()
-        agent = self._host.agent
+        self.host.agent_wanted()
+        agent = self.host.agent
         if agent is None or not agent.alive:
             self._world.after(0.3, self._attach)
             return
         self.agent = agent
         info = {"goes_on": self._began}
-        agent.accept(self, c.Program(self.program, self.id, self._host.name, MEMBER_KEY, info))
+        agent.accept(self, c.Program(self.program, self.id, self.host.name, MEMBER_KEY, info))
         # What the agent before did not answer is asked again, before anything new.
         for request in list(self._asked.values()):
             self._relay(request)
 
     def lost_agent(self) -> None:
         """Its agent died; it lives on and looks for the next."""
-        if self._host.up:
+        if self.host.up:
             self.agent, self._registered = None, False
             self._world.after(0.3, self._attach)
 
@@ -275,11 +288,24 @@ class Root(Member):
             case c.Ended(member) if member == self.id:
                 # The program was ended for it; whatever it does now raises, and so does what waits.
                 self.die(1)
+            case c.ProcessOutput():
+                self._show(message)
             case c.Ended(member, code, _) if member in self.expected:
                 self._relay(c.ExitAcknowledged(member))
                 self._ended(member, code)
             case _:
                 super()._take(message)
+
+    def _show(self, message: c.ProcessOutput) -> None:
+        """Write what a process elsewhere has written, as the client's printer does."""
+        if message.at == c.NOTE_AT:
+            return
+        data = b"".join(map(_flat, message.bodies))
+        until = self._shown.get(message.member, message.at)
+        if message.at + len(data) > until:
+            self._world.checker.shown(message.member, data[max(0, until - message.at) :])
+            until = self._shown[message.member] = message.at + len(data)
+        self._relay(c.OutputTaken(message.member, message.stream, until))
 
     def _make_objects(self) -> None:
         for key in LOCKS:
@@ -316,6 +342,7 @@ class Root(Member):
     def _ended(self, member: bytes, code: int) -> None:
         if self.expected.get(member) is None:
             self.expected[member] = code
+            self._world.checker.end_known(member, code)
             self._world.tell(self, "knows that {} ended with {}", member[-1], code)
         self._look()
 

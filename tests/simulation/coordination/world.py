@@ -20,7 +20,7 @@ from simulation.coordination.checker import Checker
 from simulation.coordination.host import Host
 from simulation.coordination.member import Root
 
-LIMITS = Limits(lease=5.0, session_grace=15.0, agent_wait=8.0, kill_after=2.0)
+LIMITS = Limits(lease=5.0, session_grace=15.0, agent_wait=8.0, kill_after=2.0, output_wait=60.0)
 SECRET = b"simulated secret"
 PROGRAM, MEMBER_KEY = program_id(SECRET), member_key(SECRET)
 #: When nothing goes wrong any more, and by when all is over then.

@@ -96,7 +96,8 @@ class Agents:
         state.send(peer, welcome)
         # Before the welcome the agent takes nothing.
         self._lifecycle.linked(agent)
-        for member in list(agent.members):
+        # Roots first: what went to them over another link may not have come.
+        for member in sorted(agent.members, key=lambda one: not one.is_root):
             self._lifecycle.catch_up(agent, member)
         self._streams.catch_up(agent)
 
@@ -247,7 +248,7 @@ class Agents:
                 continue  # it ended with its program
             if member.is_root and agent.hosts:
                 del agent.members[member]
-                member.agent = None
+                member.agent, member.writer = None, NO_ID
                 self._programs.root_lost(member.program, state.now)
             else:
                 self._lifecycle.end(member, LOST, why, host_lost=True)

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable
 
 from manyhands_broker.coordination.members import stored
+from manyhands_broker.coordination.members.output import OutputOrder
 from manyhands_broker.coordination.members.placing import Placing
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
 from manyhands_broker.coordination.objects.sync_objects import SyncObjects
@@ -25,7 +26,6 @@ from manyhands_shared.payloads.payload import total
 from manyhands_shared.protocol.messages.coordination import (
     Began,
     Ended,
-    OutputTaken,
     Signal,
     Start,
 )
@@ -45,6 +45,7 @@ class Lifecycle:
         self._placing = placing
         self._objects = objects
         self._memory = memory
+        self.output = OutputOrder(state)
         #: Is called for an agent that has neither link nor members any more.
         self.agent_gone: Callable[[Agent], None] = lambda _agent: None
 
@@ -68,7 +69,7 @@ class Lifecycle:
 
     def attach(self, member: Member, agent: Agent) -> None:
         """Have an agent speak for a member."""
-        member.agent = agent
+        member.agent, member.writer = agent, agent.id
         agent.members[member] = None
         agent.programs[member.program] += 1
         member.host, member.node = agent.host, agent.node
@@ -139,9 +140,13 @@ class Lifecycle:
         self._objects.member_ended(member, state.now)
         member.answers.clear()
         member.waiting.clear()
-        self._orphan(member, agent)
+        if host_lost:
+            # What the root lacks of its output is lost with it.
+            member.output.clear()
         parent = state.members.get(member.parent)
-        if parent is not None and parent.living:
+        tells = parent is not None and parent.living and self.output.may_tell(member)
+        self._orphan(member, agent)
+        if parent is not None and tells:
             state.tell(parent, Ended(member.id, code, reason))
         if member.is_root:
             self.end_program(member.program, reason or "its root has ended")
@@ -185,25 +190,24 @@ class Lifecycle:
         state.before_telling(agent, member.program)
         if member.is_root:
             member.program.root_lost_at = None
-            self._ask_for_output(member, agent)
+            self.output.root_linked(member, agent)
         if member.phase == Phase.PLACED:
             self.send_start(member)
         else:
             self.send_signals(member)
         for child in member.children:
-            if not child.living:
+            if not child.living and self.output.may_tell(child):
                 state.send(agent.peer, Ended(child.id, child.code, child.reason))
         parent = state.members.get(member.parent)
-        if member.parent != NO_PARENT and (parent is None or not parent.living):
+        if parent is None and member.parent != NO_PARENT:
             state.send(agent.peer, Ended(member.parent, 0, ""))
+        elif parent is not None and not parent.living and self._hears(agent, parent):
+            state.send(agent.peer, Ended(parent.id, parent.code, parent.reason))
 
-    def _ask_for_output(self, root: Member, agent: Agent) -> None:
-        """Have the output said again that was lost with the link to a program's root."""
-        for member in root.program.members.values():
-            if member.agent is not None and member.agent is not agent:
-                for stream in (1, 2):
-                    until = member.output_taken.get(stream, 0)
-                    self._state.tell(member, OutputTaken(member.id, stream, until))
+    def _hears(self, agent: Agent, member: Member) -> bool:
+        """Whether an agent may hear of a member's end: it would tell the parent, if that is there."""
+        parent = self._state.members.get(member.parent)
+        return parent is None or parent.agent is not agent or self.output.may_tell(member)
 
     def cannot_start(self, member: Member) -> bool:
         """End a member that its agent does not have and that cannot be started any more."""
@@ -251,7 +255,7 @@ class Lifecycle:
         for child in list(member.children):
             if not child.living:
                 self.forget(child)
-            elif child.agent is not None and child.agent is not own:
+            elif child.agent not in (None, own) and self._hears(child.agent, member):
                 agents[child.agent] = None
         for agent in agents:
             state.send(agent.peer, Ended(member.id, member.code, member.reason))

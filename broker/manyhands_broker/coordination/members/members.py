@@ -116,7 +116,7 @@ class Members:
                     self._lifecycle.send_start(member)
             case Phase.RUNNING:
                 state.send(agent.peer, Began(member.id, member.pid))
-            case Phase.ENDED:
+            case Phase.ENDED if self._lifecycle.output.may_tell(member):
                 state.send(agent.peer, Ended(member.id, member.code, member.reason))
 
     def began(self, agent: Agent, message: Began) -> None:
@@ -156,12 +156,14 @@ class Members:
         program = self._state.programs.get(message.program)
         member = self._state.members.get(message.member)
         if program is None or (
-            member is not None and (member.agent is not agent or member.program is not program)
+            member is not None and (member.writer != agent.id or member.program is not program)
         ):
             self._state.counters["refused_output"] += 1
             return
         root = self._state.members.get(program.root)
-        if root is not None:
+        if root is not None and member is not None:
+            self._lifecycle.output.wrote(member, root, message)
+        elif root is not None:
             self._state.tell(root, message)
 
     def output_taken(self, agent: Agent, message: OutputTaken) -> None:
@@ -171,8 +173,11 @@ class Members:
             return
         root = self._state.members.get(member.program.root)
         if root is not None and root.agent is agent:
-            member.output_taken[message.stream] = message.until
-            self._state.tell(member, message)
+            if self._lifecycle.output.taken(member, message):
+                self._lifecycle.record(member)
+            writer = self._state.agents.get(member.writer)
+            if writer is not None:
+                self._state.send(writer.peer, message)
 
     def _here(self, agent: Agent, member_id: bytes) -> Member | None:
         """Return a living member for which the agent speaks."""

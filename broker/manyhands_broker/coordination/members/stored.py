@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from manyhands_broker.coordination.model import Member, Phase, Program
+from manyhands_broker.coordination.model import Member, Output, Phase, Program
 from manyhands_broker.coordination.state import CoordinationState
-from manyhands_shared.coordination.identity import NO_ID
 
 
 def pack_program(program: Program, state: CoordinationState) -> list[Any]:
@@ -35,20 +34,21 @@ def unpack_program(key: bytes, payload: list[Any], state: CoordinationState) -> 
 
 def pack_member(member: Member, state: CoordinationState) -> list[Any]:
     """Return a member in plain values. What starts it is not kept: its parent's agent has it."""
-    agent = member.agent
     return [
         member.program.id,
         member.parent,
         member.name,
         member.host,
         member.node,
-        NO_ID if agent is None else agent.id,
+        member.writer,
         int(member.phase),
         member.pid,
         member.code,
         member.reason,
         member.host_lost,
         member.since + state.epoch,
+        # Its agent says this again of one that lives.
+        [] if member.living else [[n, o.taken, o.said] for n, o in member.output.items()],
     ]
 
 
@@ -56,11 +56,14 @@ def unpack_member(
     key: bytes, payload: list[Any], program: Program, state: CoordinationState
 ) -> tuple[Member, bytes]:
     """Return the member that was packed, and the id of its agent."""
-    _, parent, name, host, node, agent, phase, pid, code, reason, host_lost, since = payload
+    _, parent, name, host, node, agent, phase, pid, code, reason, host_lost, since, output = payload
     member = Member(key, program, parent)
     member.name, member.host, member.node = name, host, node
     member.phase = Phase(phase)
     member.pid, member.code, member.reason = pid, code, reason
     member.by_signal, member.host_lost = code < 0, host_lost
     member.since = since - state.epoch
+    member.output = {stream: Output(taken, said, None) for stream, taken, said in output}
+    if not member.living:
+        member.writer = agent
     return member, agent

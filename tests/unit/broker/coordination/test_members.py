@@ -173,10 +173,6 @@ def test_output_goes_to_the_root_and_what_it_has_goes_back(world: AgentsWorld) -
     assert world.sent("a", c.ProcessOutput) == [said]
     world.say("a", c.OutputTaken(ONE, 1, 5))
     assert world.sent("b", c.OutputTaken) == [c.OutputTaken(ONE, 1, 5)]
-    # Output that was lost with the root's link is asked for again.
-    world.close("a")
-    world.connect("a", running(ROOT), link=b"a2")
-    assert world.sent("b", c.OutputTaken) == [c.OutputTaken(ONE, 1, 5), c.OutputTaken(ONE, 2, 0)]
 
 
 def test_an_agent_is_believed_about_its_own_members_alone(world: AgentsWorld) -> None:
