@@ -6,10 +6,12 @@ import os
 import signal
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from harness.processes import RUN_TAG, eventually, orphaned, own_processes, segments, started_since
+from manyhands._code import user_files
 
 # A shell has what it starts in the background ignore SIGINT, and so would all that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -20,6 +22,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ[RUN_TAG] = uuid.uuid4().hex
 #: Seconds that a test's processes have to end after it.
 _GRACE = float(os.environ.get("MANYHANDS_TEST_GRACE", "10"))
+# Nodes of tests find the tests' modules, which are many, as this process does.
+user_files.INSTALLED += (f"{Path(__file__).parent}{os.sep}",)
 # Tests decide themselves which cluster and which options they mean.
 # Brokers that tests kill would leave their logs of programs there.
 os.environ.pop("XDG_RUNTIME_DIR", None)

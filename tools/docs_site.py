@@ -30,6 +30,7 @@ PAGES = {
     "Use it": {
         "docs/quick-start.md": "quick-start",
         "docs/drop-in.md": "drop-in",
+        "docs/code.md": "code",
         "docs/multiprocessing.md": "multiprocessing",
         "docs/shell.md": "shell",
         "docs/guarantees.md": "guarantees",

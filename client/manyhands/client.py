@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Self, Unpack
 
+from manyhands._code.program import program
 from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands._submit import arguments, functions
 from manyhands._values.store import Ref
@@ -135,6 +136,9 @@ class Client:
         else:
             packed = functions.pack(function, store=None if options.durable else self._io.store)
         asked = {**options.to_map(), **functions.demands(function, safe=options.safe)}
+        code = None if options.safe else program.current()
+        if code is not None:
+            asked["bundle"] = code
         return packed, asked, arguments.packer(options, self._io.store)
 
     def scatter(self, value: Any) -> Ref:

@@ -92,6 +92,8 @@ def job_options(
     given.setdefault("echo", not given.get("durable") and _echoes())
     # What the journal is to hold goes through the broker.
     given.setdefault("direct", bool(host_id()) and not given.get("durable"))
+    if "bundle" in given:
+        raise TypeError("unknown option 'bundle'")
     try:
         made = JobOptions.from_map(given)
     except ProtocolError as error:

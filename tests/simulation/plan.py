@@ -35,6 +35,8 @@ class JobPlan:
     #: What was asked to be cancelled.
     cancelled: set[int] = field(default_factory=set)
     doomed: bool = False
+    #: The modules that it brings.
+    code: Function | None = None
 
     @property
     def durable(self) -> bool:
@@ -64,7 +66,7 @@ class Plan:
 
 
 def draw(rng: Random, twice: Random) -> Plan:
-    """A plan. `twice` decides on speculative execution, so that it changes nothing else of a seed."""
+    """A plan. `twice` decides on speculative execution and modules: nothing else of a seed changes."""
     lease = rng.choice((2.0, 4.0, 8.0))
     limits = Limits(
         lease=lease,
@@ -91,7 +93,19 @@ def draw(rng: Random, twice: Random) -> Plan:
     weights = [FAULTS[kind][0] for kind in kinds]
     faults = sorted((rng.uniform(0.0, heal), rng.choices(kinds, weights)[0]) for _ in range(count))
     slots = [rng.choice((1, 2, 3)) for _ in range(rng.choice((1, 2, 3)))]
-    return _with_speculation(Plan(limits, slots, clients, jobs, heal, faults), twice)
+    return _with_code(
+        _with_speculation(Plan(limits, slots, clients, jobs, heal, faults), twice), twice
+    )
+
+
+def _with_code(plan: Plan, rng: Random) -> Plan:
+    share = rng.choice((0.0, 0.0, 0.0, 0.5, 1.0))
+    for job in plan.jobs.values():
+        if rng.random() < share:
+            digest = bytes([0xC0 + rng.randrange(2)]) * 16
+            job.code = Function(digest, "modules", [digest.hex().encode()])
+            job.options = replace(job.options, bundle=digest.hex())
+    return plan
 
 
 def _with_speculation(plan: Plan, rng: Random) -> Plan:

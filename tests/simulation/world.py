@@ -127,7 +127,7 @@ class World:
                 if client.alive:
                     self.after(0.5, lambda: open_it(count))
                 return
-            client.order(t.AddJob(job.id, job.function, job.options.to_map()))
+            client.order(t.AddJob(job.id, job.function, job.options.to_map(), code=job.code))
             append(count)
             for when, more in job.arrivals[1:]:
                 self.at(max(when, self.now), partial(append, more))

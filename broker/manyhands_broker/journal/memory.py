@@ -154,9 +154,13 @@ class MemoryJournal:
         self._size -= total(list(self._bodies.pop(job).values()))
         self._size -= sum(total(stored.group.bodies) for stored in self._results.pop(job))
         self._output.pop(job, None)
-        function = self._jobs.pop(job).function
-        if all(other.function != function for other in self._jobs.values()):
-            self._functions.pop(function, None)
+        gone = set(_digests(self._jobs.pop(job)))
+        for digest in gone.difference(*map(_digests, self._jobs.values())):
+            self._functions.pop(digest, None)
+
+
+def _digests(job: StoredJob) -> tuple[bytes, bytes]:
+    return job.function, bytes.fromhex(job.options.get("bundle", ""))
 
 
 def _mark(job: StoredJob, mark: str) -> None:

@@ -336,6 +336,7 @@ class SqliteJournal:
     def _rollback(self) -> None:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
+            self._writer.recount()
 
     def _count_log(self, _db: apsw.Connection, _name: str, pages: int) -> int:
         self._logged = pages

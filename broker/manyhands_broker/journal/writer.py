@@ -36,6 +36,8 @@ class Writer:
         self._loose: set[str] = set()
         #: Functions that were found damaged: they are written anew when they come again.
         self.damaged: set[bytes] = set()
+        #: Jobs of each bundle, as soon as that has mattered.
+        self._users: Counter[bytes] | None = None
         #: Whether a job was forgotten lately, so that there may be pages to give back.
         self.forgot = False
 
@@ -78,6 +80,8 @@ class Writer:
                     (*row, of_values(*row)),
                 )
                 self._numbers[job] = self._db.last_insert_rowid()
+                if self._users is not None and (bundle := bundle_of(row[2])) is not None:
+                    self._users[bundle] += 1
             case r.JobClosed(job, tasks):
                 run("UPDATE jobs SET closed = ? WHERE number = ?", (tasks, self.number(job)))
             case r.TasksStarted(job, indices, attempt):
@@ -178,17 +182,39 @@ class Writer:
         self._loose.update(
             name for (name,) in run("SELECT name FROM files WHERE job = ?", (number,))
         )
-        [[function]] = list(run("SELECT function FROM jobs WHERE number = ?", (number,)))
+        users = self._bundle_users()
+        [[function, options]] = list(
+            run("SELECT function, options FROM jobs WHERE number = ?", (number,))
+        )
+        unused = {function}
+        if (bundle := bundle_of(options)) is not None:
+            unused.add(bundle)
+            users[bundle] -= 1
         for table in ("batches", "results", "attempts", "tries", "files", "output"):
             run(f"DELETE FROM {table} WHERE job = ?", (number,))
         run("DELETE FROM jobs WHERE number = ?", (number,))
-        run(
-            "DELETE FROM functions WHERE digest = ?1"
-            " AND NOT EXISTS (SELECT 1 FROM jobs WHERE function = ?1)",
-            (function,),
-        )
+        for digest in unused:
+            if users[digest] <= 0:
+                del users[digest]
+                run(
+                    "DELETE FROM functions WHERE digest = ?1"
+                    " AND NOT EXISTS (SELECT 1 FROM jobs WHERE function = ?1)",
+                    (digest,),
+                )
         del self._numbers[job]
         self.forgot = True
+
+    def recount(self) -> None:
+        """What was written last is not there: count anew what is."""
+        self._users = None
+
+    def _bundle_users(self) -> Counter[bytes]:
+        """How many jobs bring each bundle; read once, before a job is forgotten for the first time."""
+        if self._users is None:
+            rows = self._db.execute("SELECT options FROM jobs")
+            found = (bundle_of(options) for (options,) in rows)
+            self._users = Counter(bundle for bundle in found if bundle is not None)
+        return self._users
 
     def _pack(self, number: int, bodies: list[Payload]) -> bytes:
         data, names = pack(bodies, self._files)
@@ -209,6 +235,15 @@ def _cuts(bodies: list[Payload]) -> Iterator[int]:
                     yield place
                     size = 0
         yield lo + len(part)
+
+
+def bundle_of(options: bytes) -> bytes | None:
+    """The digest of the bundle that a job with these packed options brings; None if it brings none."""
+    try:
+        found = msgpack.unpackb(options).get("bundle")
+        return bytes.fromhex(found) if found else None
+    except (ValueError, TypeError, AttributeError, msgpack.UnpackException):
+        return None  # damaged: it keeps nothing
 
 
 def _whole(body: Payload) -> bytes:

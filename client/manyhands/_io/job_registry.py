@@ -35,7 +35,7 @@ from manyhands_shared.errors import (
     TaskLost,
 )
 from manyhands_shared.protocol import wire
-from manyhands_shared.protocol.messages import DENIED, Query
+from manyhands_shared.protocol.messages import DENIED, Function, Query
 
 
 class JobRegistry:
@@ -81,7 +81,13 @@ class JobRegistry:
             return
         self._jobs[job.id] = job
         options = self._transfers.options(job.options)
-        self._handle(AddJob(job.id, job.function, options, subscribe=job.on_journaled is None))
+        code = options.get("bundle")
+        if isinstance(code, Function):
+            options = {**options, "bundle": code.digest.hex()}
+        else:
+            code = None
+        subscribe = job.on_journaled is None
+        self._handle(AddJob(job.id, job.function, options, subscribe, code))
 
     def close(self, job: OpenJob) -> None:
         """The job gets no more tasks."""

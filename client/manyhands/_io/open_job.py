@@ -44,6 +44,7 @@ class OpenJob:
     """One job of this session: its id, function and options, and the sink of its results.
 
     Args:
+        options: as they travel, but that `bundle` may be the bundle itself, to be sent if need be.
         on_journaled: called on the I/O thread when the broker's journal has the job as a whole. For a
             durable job whose results are not wanted here. Else they go to `sink`, as of any job.
     """

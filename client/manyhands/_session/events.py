@@ -39,12 +39,14 @@ class AddJob:
     """A new open job without tasks. `options` is what `JobOptions.to_map` gives.
 
     `subscribe`: whether the results of a durable job are wanted here; those of any other always are.
+    `code`: the bundle that the options name; None if there is none, or the broker has it.
     """
 
     job: str
     function: Function
     options: dict[str, Any]
     subscribe: bool = True
+    code: Function | None = None
 
 
 @record

@@ -34,6 +34,7 @@ class SessionJob:
         "durable",
         "expected",
         "function",
+        "functions",
         "history",
         "id",
         "next",
@@ -50,10 +51,12 @@ class SessionJob:
     )
 
     def __init__(
-        self, job_id: str, function: bytes, options: dict[str, Any], *, subscribed: bool
+        self, job_id: str, functions: list[bytes], options: dict[str, Any], *, subscribed: bool
     ) -> None:
         self.id = job_id
-        self.function = function
+        self.function = functions[0]
+        #: All that the broker is sent before the tasks: the function, and perhaps the bundle.
+        self.functions = functions
         self.options = options
         #: Arguments of every task that has not ended.
         self.bodies: dict[int, Payload] = {}

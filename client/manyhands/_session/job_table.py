@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 from manyhands._session.effects import Deliver
@@ -63,18 +64,27 @@ class JobTable:
     # What the user does -------------------------------------------------------------------------
 
     def add(
-        self, job_id: str, function: Function, options: dict[str, Any], *, subscribed: bool = False
+        self,
+        job_id: str,
+        functions: list[Function],
+        options: dict[str, Any],
+        *,
+        subscribed: bool = False,
     ) -> None:
-        """Add an open job; `subscribed`: its results come by a subscription.
+        """Add an open job with its function, and what else the broker must have for it.
+
+        `subscribed`: its results come by a subscription.
 
         Raises:
             ValueError: there is a job of that id.
         """
         if job_id in self._jobs:
             raise ValueError(f"job {job_id!r} exists")
-        self._functions.setdefault(function.digest, function)
-        self._users[function.digest] += 1
-        self._jobs[job_id] = SessionJob(job_id, function.digest, options, subscribed=subscribed)
+        digests = list(dict.fromkeys(function.digest for function in functions))
+        for function in functions:
+            self._functions.setdefault(function.digest, function)
+        self._users.update(digests)
+        self._jobs[job_id] = SessionJob(job_id, digests, options, subscribed=subscribed)
 
     def append(self, job_id: str, bodies: list[Payload]) -> tuple[int, Deliver | None]:
         """Add tasks of an open job; return the first one's number.
@@ -295,7 +305,11 @@ class JobTable:
         be, more to send. Changes nothing.
         """
         job = self._jobs.get(job_id)
-        if job is None or self._ready or job.function not in self._told or not job.sends_alone:
+        if (
+            job is None
+            or self._ready
+            or not (job.sends_alone and self._told.issuperset(job.functions))
+        ):
             return None
         first = job.next if index is None else index
         return SubmitGroup(job_id, job.function, None, first, False, [body])
@@ -334,13 +348,10 @@ class JobTable:
             if job.durable and job.id not in durable:
                 durable.add(job.id)
                 job.awaited += 1
-            function = self._functions[job.function]
-            if job.function not in self._told:
-                self._told.add(job.function)
-                if (
-                    function.bodies
-                ):  # without, it is one that the broker has had from another client
-                    functions.append(function)
+            untold = [digest for digest in job.functions if digest not in self._told]
+            self._told.update(untold)
+            # Without a body, it is one that the broker has had from another client.
+            functions += filter(attrgetter("bodies"), map(self._functions.__getitem__, untold))
             doomed += job.spans(job.blanks_in(group))
             self._settle(job)
         return functions, groups, doomed
@@ -396,10 +407,11 @@ class JobTable:
                 job.queued = False
                 self._ready.remove(job)
             del self._jobs[job.id]
-            self._users[job.function] -= 1
-            if not self._users[job.function]:
-                del self._users[job.function], self._functions[job.function]
-                self._told.discard(job.function)
+            for digest in job.functions:
+                self._users[digest] -= 1
+                if not self._users[digest]:
+                    del self._users[digest], self._functions[digest]
+                    self._told.discard(digest)
         elif job.has_work and not job.queued:
             job.queued = True
             self._ready.append(job)
@@ -421,7 +433,8 @@ class JobTable:
         assert {job.id for job in self._ready} == {job.id for job in in_line}, "the line"
         assert len(self._ready) == len(in_line), "a job stands in line twice"
         assert not self._ready or self._ready[0].has_work, "the first in line has nothing to send"
-        assert Counter(job.function for job in jobs) == self._users, "users of functions"
+        users = Counter(digest for job in jobs for digest in job.functions)
+        assert users == self._users, "users of functions"
         assert self._users.keys() == self._functions.keys(), "a function without a job"
         assert self._told <= self._functions.keys(), "told of a function that is gone"
 

@@ -211,7 +211,8 @@ class Session:
 
     def _add_job(self, event: AddJob) -> Iterator[Effect]:
         subscribed = event.subscribe and bool(event.options.get("durable"))
-        self._jobs.add(event.job, event.function, event.options, subscribed=subscribed)
+        functions = [event.function] if event.code is None else [event.function, event.code]
+        self._jobs.add(event.job, functions, event.options, subscribed=subscribed)
         if subscribed:
             self._subscriptions.add(event.job, own=True)
         yield from ()

@@ -7,8 +7,10 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from manyhands._code.program import program
 from manyhands._io.io_thread import IOThread
 from manyhands._results.futures import FutureSink, RemoteFuture
 from manyhands._submit import arguments, functions
@@ -31,12 +33,14 @@ _HOW: dict[Any, str] = {None: safe.CALL, MapChunk: safe.MAP, StarmapChunk: safe.
 class _Known:
     """A function whose pickle is at hand."""
 
-    __slots__ = ("fingerprint", "function", "sink")
+    __slots__ = ("code", "fingerprint", "function", "sink")
 
     def __init__(self, function: Any, fingerprint: Fingerprint | None, sink: FutureSink) -> None:
         self.function = function  # held, so that its id stays its own
         self.fingerprint = fingerprint
         self.sink = sink
+        #: The bundle of the job.
+        self.code = sink.job.options.get("bundle")
 
 
 class OpenCalls:
@@ -44,20 +48,24 @@ class OpenCalls:
 
     def __init__(self, io: IOThread) -> None:
         self._io = io
-        self._sinks: Recent[tuple[str, bytes], FutureSink] = Recent(_OPEN_JOBS, _MAX_BYTES)
+        self._sinks: Recent[tuple[str, bytes, bytes], FutureSink] = Recent(_OPEN_JOBS, _MAX_BYTES)
         self._lock = threading.RLock()
         #: Stands for the initializer of these jobs.
         self.setup_key = secrets.token_bytes(16)
 
     def sink(
-        self, kind: str, function: Function, options: Callable[[], dict[str, Any]]
+        self,
+        kind: str,
+        function: Function,
+        code: Function | None,
+        options: Callable[[Function | None], dict[str, Any]],
     ) -> FutureSink:
-        """The open job of a function; `kind` stands for its options."""
-        key = kind, function.digest
+        """The open job of a function with a bundle; `kind` stands for its other options."""
+        key = kind, function.digest, b"" if code is None else code.digest
         with self._lock:
             sink = self._sinks.use(key)
             if sink is None:
-                sink = FutureSink(self._io, function, options())
+                sink = FutureSink(self._io, function, options(code))
                 self._io.call(self._io.registry.open, sink.job)
                 for idle in self._sinks.put(key, sink, functions.weight(function)):
                     self._close(idle)
@@ -117,6 +125,7 @@ class Calls:
         self._opened = opened or OpenCalls(io)
         self._known: Recent[int, _Known] = Recent(_KNOWN_FUNCTIONS, _MAX_BYTES)
         self._find = self._known.values.get
+        self._code: Callable[[], Function | None] = _nothing if options.safe else program.current
         self._lock = threading.RLock()
 
     def submit(
@@ -133,6 +142,7 @@ class Calls:
             known is None
             or known.sink.retired
             or (known.fingerprint is not None and not known.fingerprint.holds())
+            or known.code is not self._code()
         ):
             sink = self._learn(function, known)
         else:
@@ -180,11 +190,21 @@ class Calls:
         return functions.pack(function, value, self._store, block=self._block)
 
     def job_options(self, function: Callable[..., Any]) -> dict[str, Any]:
-        """The options of a job of this function, as they travel."""
+        """The options of a job of this function, as `OpenJob` takes them.
+
+        To be asked for when the function is pickled, which may import modules of the program.
+
+        Raises:
+            SubmitError: the program's modules cannot be sent.
+        """
+        return self._job_options(function, self._code())
+
+    def _job_options(self, function: Callable[..., Any], code: Function | None) -> dict[str, Any]:
         named = self._options.name or functions.describe(function)
         parts = [function] if self._initializer is None else [function, self._initializer]
         demands = functions.demands(*parts, safe=self._options.safe)
-        return {**self._options.to_map(), **demands, "name": named}
+        options = {**self._options.to_map(), **demands, "name": named}
+        return options if code is None else {**options, "bundle": code}
 
     def close(self) -> None:
         """No more calls: the jobs end with their last task."""
@@ -192,7 +212,8 @@ class Calls:
         self._known.clear()
 
     def _open(self, function: Callable[..., Any], packed: Function) -> FutureSink:
-        return self._opened.sink(self._kind, packed, lambda: self.job_options(function))
+        options = partial(self._job_options, function)
+        return self._opened.sink(self._kind, packed, self._code(), options)
 
     def _learn(self, function: Callable[..., Any], known: _Known | None) -> FutureSink:
         """Pickle the function; find or open the job of what came out."""
@@ -206,6 +227,10 @@ class Calls:
                 known = _Known(function, fingerprint, sink)
                 self._known.put(id(function), known, functions.weight(packed))
         return sink
+
+
+def _nothing() -> None:
+    """Safe jobs bring no code."""
 
 
 class CallsByOptions:

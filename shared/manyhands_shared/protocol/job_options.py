@@ -58,6 +58,8 @@ class JobOptions:
     - `prefix`: the client shows each line with its node and task.
     - `after`: ids of durable jobs that run before. Their results are passed to the tasks, before their
       own arguments, as one list for each of these jobs.
+    - `bundle`: the digest, in hexadecimal, of the client's own modules that the tasks find (see
+      `payloads.bundle`); empty: none.
     """
 
     name: Annotated[str, Text(MAX_NAME_CHARS)] = ""
@@ -84,6 +86,7 @@ class JobOptions:
     speculative: Switch = False
     echo: Switch = False
     prefix: Switch = False
+    bundle: Annotated[str, Hex("digest", 16)] = ""
 
     def to_map(self) -> dict[str, Any]:
         """Only what differs from the defaults, in plain values."""
@@ -94,13 +97,18 @@ class JobOptions:
                 values[option.name] = list(value) if isinstance(value, tuple) else value
         return values
 
+    def digests(self, function: bytes) -> tuple[bytes, ...]:
+        """What the tasks of a job need beside their arguments: its function, and its bundle."""
+        bundle = bytes.fromhex(self.bundle)
+        return (function, bundle) if bundle and bundle != function else (function,)
+
     @classmethod
     def from_map(cls, values: Mapping[str, Any]) -> JobOptions:
         """Check and build.
 
         Raises:
-            ProtocolError: an unknown key, a value of the wrong kind or range, or `retries` or
-                `speculative` together with `at_most_once`.
+            ProtocolError: an unknown key, a value of the wrong kind or range, `retries` or
+                `speculative` together with `at_most_once`, or `bundle` with `safe`.
         """
         given, known = dict(values), _bounds()
         for key, value in given.items():
@@ -122,6 +130,10 @@ class JobOptions:
         if options.at_most_once and options.speculative:
             raise ProtocolError(
                 "a job with at_most_once runs no task twice, so it cannot be speculative: leave one out"
+            )
+        if options.safe and options.bundle:
+            raise ProtocolError(
+                "a safe job brings no code: its nodes run functions that are installed there"
             )
         return options
 

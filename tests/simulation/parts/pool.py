@@ -57,6 +57,8 @@ class Child:
 
     def __init__(self) -> None:
         self.batches: deque[Batch] = deque()
+        #: The bundle whose modules it has.
+        self.bundle = b""
         #: Offset in the first batch of the task that comes next.
         self.at = 0
         self.claim = 0
@@ -97,6 +99,10 @@ class FakePool:
         """Hand a batch to a slot's child."""
         child = self._children[slot]
         if child is not None:
+            bundle = batch.rules.bundle
+            assert child.bundle in (b"", bundle), "a child is to have modules of two bundles"
+            assert batch.modules == (bundle.hex().encode()), "a task without its modules"
+            child.bundle = bundle
             child.limit = NO_LIMIT
             child.batches.append(batch)
             if not child.busy:

@@ -7,7 +7,6 @@ exceptions are proven to load here, before they leave.
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import time
@@ -16,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from types import FunctionType
-from typing import Any, NoReturn
+from typing import Any
 
-from manyhands_shared.errors import ProgramFailed
+from manyhands_shared.errors import ProgramFailed, ProtocolError
 from manyhands_shared.payloads import pickled, refs
 from manyhands_shared.payloads.by_value.class_resolution import World
 from manyhands_shared.payloads.by_value.main_module import script
@@ -29,6 +28,7 @@ from manyhands_shared.protocol.exceptions import of_exception
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child.allowed_functions import Patterns
+from manyhands_worker.child.client_modules import ClientModules
 from manyhands_worker.child.codec import (
     Codec,
     ForeignPickleCodec,
@@ -37,6 +37,7 @@ from manyhands_worker.child.codec import (
     SafeCodec,
     too_large,
 )
+from manyhands_worker.child.forks import end_fork
 from manyhands_worker.child.input_loader import InputLoader, ValueAway
 from manyhands_worker.child.loaded_functions import NOT_LOADED, Borrowing, Loaded
 from manyhands_worker.child.reuse import Fitness, Unfit
@@ -123,6 +124,7 @@ class Runner:
         self._segments = segments
         self._output = output
         self._limits = limits
+        self._modules = ClientModules()
         self._functions: FunctionCache[Loaded] = FunctionCache(limits.function_bytes)
         self._borrowing = Borrowing(limits.function_bytes)
         self._codecs: dict[int, Codec] = {SAFE: SafeCodec(limits.allowed)}
@@ -180,18 +182,28 @@ class Runner:
 
     def _run_next(self) -> None:
         """Run a batch that has come. Nothing of it is held by the time that the next is waited for."""
-        (first, digest, function, flags, bodies, _), buffers = self._reader.ready.popleft()
-        if function is None:
-            payloads = unpack(bodies, buffers)
-        else:
-            counts, entries = function
-            payloads = unpack([*entries, *bodies], buffers)
-            code = payloads[: len(entries)]
-            del payloads[: len(entries)]
+        (first, digest, function, flags, bundle, bodies, _), buffers = self._reader.ready.popleft()
+        counts, entries = function or ([], [])
+        place, modules, packed = bundle or ("", b"", [])
+        payloads = unpack([*entries, *packed, *bodies], buffers)
+        code, brought = payloads[: len(entries)], payloads[len(entries) :][: len(packed)]
+        del payloads[: len(entries) + len(packed)]
+        if function is not None:
             self._functions.put(digest, Loaded(code, counts), total(code))
         loaded = self._functions.get(digest)  # counts as used, in the node's copy as well
         del bodies, buffers
         count = len(payloads)
+        if bundle is not None:
+            try:
+                words = self._modules.enter(place, modules, brought[0] if brought else None)
+            except (OSError, ProtocolError) as error:
+                words = "needed modules that cannot be unpacked"
+                told = f"the program's modules cannot be unpacked on {socket.gethostname()}"
+                body = _failure(_Told(told, error), pickled=False).encode()
+                self._fitness.words = words
+                self._refuse(first, count, Status.RAISED, body)
+                return
+            self._fitness.words = self._fitness.words or words
         if not self._fitness.before(digest):
             self._refuse(first, count)
             return
@@ -207,10 +219,10 @@ class Runner:
         if not (fit or self._told):
             self._report(first, b"", [])
 
-    def _refuse(self, first: int, count: int) -> None:
+    def _refuse(self, first: int, count: int, status: int = REVOKED, body: bytes = b"") -> None:
         """Give tasks back that another child is to run, for this one is not fit for them."""
         self._control[DONE] = self._control[CLAIM]
-        self._report(first, bytes([REVOKED]) * count, [b""] * count)
+        self._report(first, bytes([status]) * count, [body] * count)
 
     def _report(self, first: int, statuses: bytes, bodies: list[Any]) -> None:
         words = "" if self._told else self._fitness.words
@@ -421,20 +433,6 @@ class Runner:
             self._fds,
         )
         self._start(following)
-
-
-def end_fork(error: BaseException | None) -> NoReturn:
-    """End a process that a task has forked, where a script's fork would have come to its end."""
-    code = 0
-    if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
-    elif error is not None:
-        sys.excepthook(type(error), error, error.__traceback__)
-        code = 1
-    flush_streams()
-    os._exit(code & 0xFF)
 
 
 def _has_globals_here(function: Callable[..., Any]) -> bool:

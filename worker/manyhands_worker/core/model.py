@@ -44,7 +44,8 @@ class Rules:
     `timeout` in seconds, 0 for none. `capture`: what its tasks print goes into the broker's journal.
     `echo`: it goes to the client's terminal; `prefix`: there with its task's index.
     `direct`: large results may be held for the client to fetch, from another host with `fetch_key`.
-    `safe`: functions by name, msgpack. `foreign`: its pickles are of another Python.
+    `safe`: functions by name, msgpack. `foreign`: its pickles are of another Python. `bundle`: the
+    digest of the modules that it brings; empty: none.
     """
 
     tasks_per_child: int = 0
@@ -58,6 +59,7 @@ class Rules:
     fetch_key: str = ""
     echo: bool = False
     prefix: bool = False
+    bundle: bytes = b""
 
     @classmethod
     def of(cls, options: JobOptions) -> Rules:
@@ -74,6 +76,7 @@ class Rules:
             options.fetch_key,
             options.echo and not options.durable,
             options.prefix,
+            bytes.fromhex(options.bundle),
         )
 
 
@@ -96,9 +99,9 @@ class Parents:
 class Batch:
     """Tasks of one job and attempt, handed to a slot together.
 
-    `code` is the function that the digest `function` stands for; `parents` come before the tasks'
-    own arguments. Serials run from `first`. The first `done` tasks have been reported; those with
-    serial `taken` and above were taken back unstarted.
+    `code` is the function that the digest `function` stands for, `modules` what `rules.bundle` does;
+    `parents` come before the tasks' own arguments. Serials run from `first`. The first `done` tasks have
+    been reported; those with serial `taken` and above were taken back unstarted.
     """
 
     first: int
@@ -109,5 +112,6 @@ class Batch:
     rules: Rules
     indices: list[int]
     bodies: list[Payload]
+    modules: Payload = b""
     done: int = 0
     taken: int = 1 << 63

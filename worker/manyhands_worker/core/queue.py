@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.protocol.bounds import MAX_TASKS
@@ -22,7 +23,8 @@ _BATCH_BYTES = 1 << 20
 class QueuedTasks:
     """Waiting tasks of one job and attempt; those before `start` are gone.
 
-    `function` is a digest, `code` what it stands for, as soon as that is here.
+    `function` is a digest, `code` what it stands for, as soon as that is here; likewise `modules`, for
+    `rules.bundle`.
     `alone`: each runs in a batch of its own, because a child died near them.
     """
 
@@ -35,6 +37,7 @@ class QueuedTasks:
     parents: Parents | None = None
     alone: bool = False
     start: int = 0
+    modules: Payload = b""
 
     def __len__(self) -> int:
         return len(self.indices) - self.start
@@ -45,7 +48,7 @@ class QueuedTasks:
 
 
 class TaskQueue:
-    """Chunks in the order they should run, and apart from them those whose function is missing."""
+    """Chunks in the order they should run, and apart from them those that miss function or bundle."""
 
     def __init__(self) -> None:
         self._entries: deque[QueuedTasks] = deque()
@@ -82,31 +85,36 @@ class TaskQueue:
                 self.ready += len(queued)
                 self._entries.appendleft(queued)
 
-    def park(self, queued: QueuedTasks) -> bool:
-        """Keep tasks until `unpark`. Returns whether they are the first to miss their function."""
+    def park(self, queued: QueuedTasks, digest: bytes) -> bool:
+        """Keep tasks until `unpark`. Returns whether they are the first to miss that digest."""
         self.parked += len(queued)
-        waiting = self._missing.setdefault(queued.function, [])
+        waiting = self._missing.setdefault(digest, [])
         waiting.append(queued)
         return len(waiting) == 1
 
-    def unpark(self, function: bytes, code: Payload) -> None:
-        """A function has come."""
-        for queued in self._missing.pop(function, ()):
-            self.parked -= len(queued)
-            queued.code = code
-            self.append(queued)
+    def unpark(self, digest: bytes) -> list[QueuedTasks]:
+        """A function or a bundle has come: take out the tasks that miss it."""
+        found = self._missing.pop(digest, [])
+        self.parked -= sum(map(len, found))
+        return found
 
     def missing(self) -> Iterator[bytes]:
-        """The functions that tasks wait for."""
+        """The functions and bundles that tasks wait for."""
         return iter(self._missing)
 
     def front(self) -> QueuedTasks | None:
         """The vector whose tasks come next."""
         return self._entries[0] if self._entries else None
 
-    def take(self, count: int) -> tuple[list[int], list[Payload]]:
-        """Take up to `count` tasks, at least one, off the first vector: indices and bodies."""
-        queued = self._entries[0]
+    def first(self, count: int) -> Iterator[QueuedTasks]:
+        """The first `count` vectors, in order."""
+        return islice(self._entries, count)
+
+    def take(
+        self, count: int, queued: QueuedTasks | None = None
+    ) -> tuple[list[int], list[Payload]]:
+        """Take up to `count` tasks, at least one, off a vector (the first): indices and bodies."""
+        queued = queued or self._entries[0]
         start = queued.start
         bodies = queued.bodies[start : start + count]
         if set(map(type, bodies)) != {bytes}:
@@ -114,7 +122,10 @@ class TaskQueue:
         queued.start += len(bodies)
         self.ready -= len(bodies)
         if not len(queued):
-            self._entries.popleft()
+            if queued is self._entries[0]:
+                self._entries.popleft()
+            else:
+                self._entries = deque(other for other in self._entries if other is not queued)
         return queued.indices[start : start + len(bodies)], bodies
 
     def take_first(self, key: Key, index: int) -> QueuedTasks | None:

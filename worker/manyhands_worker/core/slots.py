@@ -6,11 +6,16 @@ batch waits in the child's pipe, so that it never idles between two.
 
 A guess may be wrong: then unstarted tasks sit behind a slow one. As soon as another slot has nothing
 to do they are taken back (see `ipc.control_block`) and go there.
+
+A child that has loaded the modules of one bundle runs tasks with that bundle alone, for a module is
+loaded once in a process. So a slot is *bound* by its first task with a bundle, until its child is
+replaced. A bound slot takes the tasks of its bundle from behind others. But if these have no slot, or
+far too few, an idle slot of another bundle gets another child for them.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -27,6 +32,12 @@ STUCK_SECONDS = 0.020
 #: Tasks shorter than this are queued in the child while it still runs others.
 _SHORT_SECONDS = 0.005
 _REMEMBERED = 4_096
+#: A bundle has too few slots if each has this many times the waiting work of another's.
+_UNEVEN = 2.0
+#: Stands for no slots, where work is divided by their number.
+_FEW = 1e-9
+#: Vectors of waiting tasks among which a bound slot looks for some of its bundle.
+_LOOKAHEAD = 64
 
 
 class Disorder(Exception):
@@ -58,6 +69,8 @@ class Slot:
     worn: bool = False
     #: The job, and attempt, of the task that it reported last.
     last: Key | None = None
+    #: The bundle whose modules its child has; empty: none.
+    bundle: bytes = b""
 
     def open_to_more(self) -> bool:
         """Whether its child may be given another batch."""
@@ -97,7 +110,7 @@ class SlotScheduler:
         """Give out what can be given out: first to idle slots, then behind short tasks."""
         started: list[tuple[int, Batch]] = []
         for depth in (0, 1):
-            for slot in self.slots:
+            for slot in self._by_preference():
                 if not self.queue.ready:
                     return started
                 if len(slot.batches) == depth and slot.open_to_more():
@@ -106,8 +119,39 @@ class SlotScheduler:
                         started.append((slot.number, batch))
         return started
 
+    def _by_preference(self) -> list[Slot]:
+        """All slots, those first that are bound to the bundle of the task that is next."""
+        front = self.queue.front()
+        bundle = front.rules.bundle if front is not None else b""
+        if not bundle:
+            return self.slots
+        return sorted(self.slots, key=lambda slot: slot.bundle != bundle)
+
+    def _fitting(self, slot: Slot) -> QueuedTasks | None:
+        """The tasks that come next for a slot. One that is idle is given up if it only keeps others."""
+        front = self.queue.front()
+        if front is None or front.rules.bundle == slot.bundle:
+            return front
+        if not slot.bundle:
+            return None if slot.batches else front
+        mine = None
+        waiting: defaultdict[bytes, float] = defaultdict(float)
+        for queued in self.queue.first(_LOOKAHEAD):
+            bundle = queued.rules.bundle
+            waiting[bundle] += len(queued) * self._seconds.get(queued.function, BATCH_SECONDS)
+            if mine is None and bundle == slot.bundle:
+                mine = queued
+        slots = Counter(other.bundle for other in self.slots if other.up and not other.worn)
+        coming = len(self.slots) - slots.total()
+        other = waiting[front.rules.bundle] / max(slots[front.rules.bundle] + coming, _FEW)
+        if mine is not None and other <= _UNEVEN * waiting[slot.bundle] / slots[slot.bundle]:
+            return mine
+        if not slot.batches and coming < self.queue.ready:
+            slot.worn = True
+        return None
+
     def _fill(self, slot: Slot, now: float) -> Batch | None:
-        queued = self.queue.front()
+        queued = self._fitting(slot)
         if queued is None:
             return None
         count = self._count(queued)
@@ -118,7 +162,8 @@ class SlotScheduler:
             if count <= 0:
                 slot.worn = True
                 return None
-        indices, bodies = self.queue.take(count)
+        indices, bodies = self.queue.take(count, queued)
+        slot.bundle = queued.rules.bundle
         batch = Batch(
             slot.next_serial,
             queued.key,
@@ -128,6 +173,7 @@ class SlotScheduler:
             queued.rules,
             indices,
             bodies,
+            queued.modules,
         )
         slot.next_serial += len(indices)
         if queued.rules.tasks_per_child:
@@ -347,6 +393,7 @@ class SlotScheduler:
         slot.batches.clear()
         slot.up = slot.revoked = slot.revoking = slot.worn = False
         slot.counted = 0
+        slot.bundle = b""
 
     @staticmethod
     def _uncount(slot: Slot, batch: Batch, count: int) -> None:
@@ -364,4 +411,5 @@ def _part(batch: Batch, low: int, high: int) -> QueuedTasks:
         batch.code,
         batch.rules,
         batch.parents,
+        modules=batch.modules,
     )

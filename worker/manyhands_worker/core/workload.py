@@ -31,6 +31,7 @@ from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import effects, events
 from manyhands_worker.core.awaiting_values import AwaitingValues, Value, whose
+from manyhands_worker.core.failures import CANCELLED, NOT_SAFE, ONCE
 from manyhands_worker.core.held_results import HeldResults, as_sent
 from manyhands_worker.core.job_rules import JobRules
 from manyhands_worker.core.model import HeldResult, Key
@@ -130,13 +131,14 @@ class Workload:
             self._send(m.Need(digest))
 
     def function(self, message: m.Function) -> None:
-        """A function has come; tasks that waited for it can start."""
+        """A function or a bundle has come; tasks that waited for it can start."""
         if len(message.bodies) != 1:
             self.dropped += 1
             return
         payload = message.bodies[0]
         self._functions.put(message.digest, payload, nbytes(payload))
-        self._scheduler.queue.unpark(message.digest, payload)
+        for queued in self._scheduler.queue.unpark(message.digest):
+            self._enqueue(queued)
 
     def given(self, message: m.Given) -> None:
         """Results of the jobs that a job comes after."""
@@ -163,7 +165,7 @@ class Workload:
                 self._end(key, indices, Status.RAISED, failure)
                 continue
             if self._safe and not rules.safe:
-                self._end(key, indices, Status.RAISED, _NOT_SAFE)
+                self._end(key, indices, Status.RAISED, NOT_SAFE)
                 continue
             if indices:
                 parents = self._jobs.parents(group.job, group.function, rules)
@@ -173,11 +175,23 @@ class Workload:
                 self._enqueue(queued)
 
     def _enqueue(self, queued: QueuedTasks) -> None:
-        if queued.function in self._functions:
-            queued.code = self._functions.get(queued.function)
+        """Put tasks in line, if function and bundle are here. What has come for them they keep."""
+        missing = b""
+        if not queued.code:
+            if queued.function in self._functions:
+                queued.code = self._functions.get(queued.function)
+            else:
+                missing = queued.function
+        bundle = queued.rules.bundle
+        if bundle and not queued.modules:
+            if bundle in self._functions:
+                queued.modules = self._functions.get(bundle)
+            else:
+                missing = missing or bundle
+        if not missing:
             self._scheduler.queue.append(queued)
-        elif self._scheduler.queue.park(queued):
-            self._send(m.Need(queued.function))
+        elif self._scheduler.queue.park(queued, missing):
+            self._send(m.Need(missing))
 
     def acknowledge(self, seq: int) -> None:
         """The broker has all results up to `seq`."""
@@ -215,7 +229,7 @@ class Workload:
             waiting = self._scheduler.queue.remove(key, indices)
             waiting += self._free_held_results(key, indices)
             waiting += self._away.remove(key, indices)
-            self._end(key, waiting, Status.CANCELLED, _CANCELLED)
+            self._end(key, waiting, Status.CANCELLED, CANCELLED)
             self._doom(key, indices)
 
     def _doom(self, key: Key, indices: set[int]) -> None:
@@ -350,7 +364,7 @@ class Workload:
         for key, indices in self._doomed.items():
             out = self._scheduler.queue.remove(key, indices)
             self._doomed.discard(key, out)
-            self._end(key, out, Status.CANCELLED, _CANCELLED)
+            self._end(key, out, Status.CANCELLED, CANCELLED)
 
     def born(self, slot: int) -> None:
         """A slot has a fresh child."""
@@ -367,9 +381,9 @@ class Workload:
         for key, indices in lost:
             doomed = [index for index in indices if self._doomed.has(key, index)]
             self._doomed.discard(key, doomed)
-            self._end(key, doomed, Status.CANCELLED, _CANCELLED)
+            self._end(key, doomed, Status.CANCELLED, CANCELLED)
             others = [index for index in indices if index not in doomed]
-            failure = Failure("manyhands.TaskLost", f"{text}; it may have run, and {_ONCE}")
+            failure = Failure("manyhands.TaskLost", f"{text}; it may have run, and {ONCE}")
             self._end(key, others, Status.LOST, failure)
         if culprit is not None:
             key, index = culprit
@@ -378,7 +392,7 @@ class Workload:
                 text = f"{text}; it last printed: {event.last_words}"
             if self._doomed.has(key, index):
                 self._doomed.discard(key, [index])
-                self._end(key, [index], Status.CANCELLED, _CANCELLED)
+                self._end(key, [index], Status.CANCELLED, CANCELLED)
             elif event.timeout:
                 self._end(key, [index], Status.TIMED_OUT, self._overtime(event.timeout))
             else:
@@ -484,11 +498,3 @@ class Workload:
 
 #: Every index.
 _ANY = range(1 << 62)
-_ONCE = "tasks of its job may run at most once"
-_NOT_SAFE = Failure(
-    "builtins.PermissionError",
-    "this node is a safe one: it runs functions on its list alone, and loads no pickles; "
-    "submit with safe=True",
-    bases=("PermissionError", "OSError"),
-)
-_CANCELLED = Failure("concurrent.futures.CancelledError", "the task was cancelled")

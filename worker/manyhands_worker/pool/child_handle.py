@@ -42,6 +42,8 @@ from manyhands_worker.ipc.slab import SlabError, SlabLedger, new_slab
 from manyhands_worker.values.held_result import HeldSegment
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from manyhands_worker.values.result_server import ResultServer
 
 _MIB = 1 << 20
@@ -133,6 +135,8 @@ class ChildHandle:
         self._writer = pipe.Writer(self.socket)
         self._ledger = SlabLedger(slab, self.words)
         self._known: FunctionCache[None] = FunctionCache(limits.function_bytes)
+        #: The bundle that it was given.
+        self.bundle = b""
 
     @property
     def sentinel(self) -> int:
@@ -144,10 +148,14 @@ class ChildHandle:
         """Whether it came as far as waiting for work."""
         return bool(self.words[control_block.READY])
 
-    def send(self, batch: Batch) -> bool:
-        """Hand it a batch. Returns whether all of it is in the pipe; if not, `flush` later."""
+    def send(self, batch: Batch, modules: Path | None = None) -> bool:
+        """Hand it a batch. Returns whether all of it is in the pipe; if not, `flush` later.
+
+        `modules`: the directory of the batch's bundle, if the child was not given that yet.
+        """
         buffers: list[Buffer] = []
         name, code = self._introduce(batch, buffers)
+        brought = None if modules is None else self._bring(batch, modules, buffers)
         bodies = pipe.pack(batch.bodies, buffers)
         rules = batch.rules
         flags = pipe.AT_ONCE * rules.at_most_once | self._listening(batch)
@@ -158,7 +166,13 @@ class ChildHandle:
         if rules.timeout:
             self._time(batch)
         self.words[control_block.LIMIT] = control_block.NO_LIMIT
-        return self._write([batch.first, name, code, flags, bodies], buffers)
+        return self._write([batch.first, name, code, flags, brought, bodies], buffers)
+
+    def _bring(self, batch: Batch, modules: Path, buffers: list[Buffer]) -> list[object]:
+        """What the child needs to have the bundle: all of it if it is not unpacked yet."""
+        self.bundle = batch.rules.bundle
+        payloads = [] if modules.is_dir() else [batch.modules]
+        return [str(modules), self.bundle, pipe.pack(payloads, buffers)]
 
     def _listening(self, batch: Batch) -> int:
         """Flags that say what becomes of what these tasks print."""

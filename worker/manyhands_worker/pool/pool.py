@@ -29,6 +29,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
+from manyhands_shared.payloads.payload import nbytes
 from manyhands_shared.processes import descriptors
 from manyhands_shared.protocol.wire import MAX_FRAME_BYTES
 from manyhands_shared.shm import Lender
@@ -45,6 +46,7 @@ from manyhands_worker.ipc.control_block import SETTLE_SECONDS
 from manyhands_worker.ipc.slab import slab_size
 from manyhands_worker.pool.child_handle import ChildHandle
 from manyhands_worker.pool.oom import OomDetector
+from manyhands_worker.values.bundle_directories import BundleDirectories
 
 if TYPE_CHECKING:
     from manyhands_worker.values.result_server import ResultServer
@@ -136,6 +138,7 @@ class NodePool:
         self._is_memory_short = False
         self._due = 0.0
         self._oom = OomDetector()
+        self._bundles = BundleDirectories()
         self._told_of_slab = False
         # Children in a row that never were ready, and whether the node is known to have none.
         self._barren = 0
@@ -190,7 +193,11 @@ class NodePool:
     def start(self, slot: int, batch: Batch) -> None:
         """Hand a batch to a slot's child."""
         child = self._children[slot]
-        if child is not None and not child.send(batch):
+        modules = None
+        if child is not None and child.bundle != (digest := batch.rules.bundle):
+            in_use = {other.bundle for other in self._children if other is not None}
+            modules = self._bundles.use(digest, nbytes(batch.modules), in_use)
+        if child is not None and not child.send(batch, modules):
             self._selector.modify(
                 child.socket,
                 selectors.EVENT_READ | selectors.EVENT_WRITE,

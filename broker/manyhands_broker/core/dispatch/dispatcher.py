@@ -215,16 +215,16 @@ class Dispatcher:
             self._durable.lose(job, pieces, reason)
 
     def _introduce(self, job: Job, node: Node) -> dict[str, object] | None:
-        """Send the function if the node has not got it; the job's options if they are new to it."""
+        """Send function and bundle that the node has not got; the options if they are new to it."""
         state = self._state
         if node in job.known_by:
             return None
         job.known_by.add(node)
         node.knows.add(job)
-        if job.function not in node.functions:
-            function = state.functions.get(job.function)
+        for digest in job.digests:
+            function = state.functions.get(digest) if digest not in node.functions else None
             if function is not None:
-                node.functions.add(job.function)
+                node.functions.add(digest)
                 state.send(node.peer, function)
         if job.given:
             state.send(node.peer, Given(job.id, job.given))

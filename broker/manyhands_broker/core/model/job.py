@@ -90,6 +90,7 @@ class Job:
         "counted",
         "counts",
         "delayed",
+        "digests",
         "ending",
         "estimate",
         "function",
@@ -128,6 +129,8 @@ class Job:
         self.id = job_id
         self.session = session
         self.function = function
+        #: Of the function, and of the client's modules that it brings.
+        self.digests = options.digests(function)
         self.options = options
         #: The options as they travel, once a node was told of them; a thousand may have to be.
         self.options_map: dict[str, object] | None = None

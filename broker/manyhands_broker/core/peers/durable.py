@@ -62,9 +62,10 @@ class Durable:
     def opened(self, job: Job, owner: str, first: int) -> None:
         """Record a durable job that was submitted, from task `first` on."""
         state = self._state
-        function = state.functions.get(job.function)
-        if function is not None:
-            state.record(FunctionStored(function))
+        for digest in job.digests:
+            function = state.functions.get(digest)
+            if function is not None:
+                state.record(FunctionStored(function))
         submitted = job.submitted + state.epoch
         options = job.options.to_map()
         state.record(JobOpened(job.id, job.function, options, submitted, owner, first))
@@ -260,14 +261,16 @@ class Durable:
         state.open(job, JOB_BYTES)
         state.queued += job.queued
         job.session.took(job.queued, 0)
-        function = state.store.function(stored.function)
-        if isinstance(function, Function):
-            state.functions.add(function, job.session.account)
+        functions = [state.store.function(digest) for digest in job.digests]
+        for function in functions:
+            if isinstance(function, Function):
+                state.functions.add(function, job.session.account)
+        damaged = [function for function in functions if isinstance(function, Damaged)]
         job.waiting = not state.functions.use(job, trusted=False)
         # From the first drain on: until then no node could come back.
         state.timers.at(state.now, lambda now: self._await_nodes(job, now), job)
-        if isinstance(function, Damaged):
-            self.lose(job, job.every_piece(TaskState.QUEUED), function.reason)
+        if damaged:
+            self.lose(job, job.every_piece(TaskState.QUEUED), damaged[0].reason)
         elif "cancelled" in stored.marks:
             job.terminating = True
             for piece in job.every_piece(TaskState.QUEUED):

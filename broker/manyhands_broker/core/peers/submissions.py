@@ -198,14 +198,15 @@ class Submissions:
         for parent in options.after:
             if self._state.is_of_another(session, parent):
                 raise ProtocolError(f"job {parent}, which this one comes after, is of another key")
-        account = session
+        account, digests = session, options.digests(group.function)
         if options.durable:
             self._durable.refuse(group, options)
-            self._durable.recall(group.function, session.account)
+            for digest in digests:
+                self._durable.recall(digest, session.account)
             account = self._durable.owner(session.account)
         cost = JOB_BYTES + _weight(group.options)
         kind = kind_of(frozenset(options.needs), tuple(sorted(options.resources.items())))
-        uses = state.functions.cost(group.function, account.ledger)
+        uses = state.functions.costs(digests, account.ledger)
         self._check(*account.ledger.refuse_job(kind, cost + uses))
         self._check(
             *account.ledger.refuse_tasks(
@@ -216,8 +217,8 @@ class Submissions:
         state.open(job, cost)
         state.counters["jobs_submitted"] += 1
         job.waiting = not state.functions.use(job, trusted=session.who.commands)
-        if job.waiting:
-            state.send(session.peer, Need(group.function))
+        for digest in state.functions.missing(job):
+            state.send(session.peer, Need(digest))
         if options.durable:
             self._durable.opened(job, session.account, group.first)
             self._durable.dependencies.follow(job)
@@ -278,8 +279,9 @@ class Submissions:
         jobs = state.functions.add(message, session.account)
         self._durable.arrived(jobs, message)
         for job in jobs:
-            job.waiting = False
-            state.ready.add(job)
+            if not state.functions.missing(job):
+                job.waiting = False
+                state.ready.add(job)
 
     def _turn_down(self, job: Job, reason: str) -> None:
         """End a job whose function cannot be taken."""

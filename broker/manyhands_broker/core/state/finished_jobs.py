@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,7 @@ class FinishedJobs:
     def __init__(self) -> None:
         self._packed: dict[str, bytes] = {}
         self._ended: dict[str, float] = {}
-        #: How many of them each account has had of each function.
+        #: How many of them each account has had of each function and bundle.
         self._functions: Counter[tuple[str, bytes]] = Counter()
 
     def __contains__(self, job_id: str) -> bool:
@@ -40,18 +41,18 @@ class FinishedJobs:
         job_id = summary["id"]
         self._packed[job_id] = msgpack.packb(summary)
         self._ended[job_id] = float(summary.get("ended", 0.0))
-        self._functions[_function(summary)] += 1
+        self._functions.update(_functions(summary))
 
     def remove(self, job_id: str) -> None:
         """Forget a job that is here."""
-        function = _function(self[job_id])
-        self._functions[function] -= 1
-        if not self._functions[function]:
-            del self._functions[function]
+        for function in _functions(self[job_id]):
+            self._functions[function] -= 1
+            if not self._functions[function]:
+                del self._functions[function]
         del self._packed[job_id], self._ended[job_id]
 
     def has_run(self, account: str, digest: bytes) -> bool:
-        """Return whether a job of an account that is here was of this function."""
+        """Return whether a job of an account that is here was of this function, or brought it."""
         return (account, digest) in self._functions
 
     def sort(self) -> None:
@@ -70,5 +71,9 @@ class FinishedJobs:
         return found
 
 
-def _function(summary: dict[str, Any]) -> tuple[str, bytes]:
-    return str(summary.get("account", "")), bytes(summary.get("digest", b""))
+def _functions(summary: dict[str, Any]) -> list[tuple[str, bytes]]:
+    account, bundle = str(summary.get("account", "")), summary.get("options", {}).get("bundle")
+    digests = [bytes(summary.get("digest", b""))]
+    with contextlib.suppress(ValueError, TypeError):  # of a damaged job
+        digests += [bytes.fromhex(bundle)] if bundle else []
+    return [(account, digest) for digest in digests]

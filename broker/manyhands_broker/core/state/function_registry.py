@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from hashlib import blake2b
 
 from manyhands_broker.core.model.job import Job
@@ -15,6 +16,8 @@ from manyhands_shared.protocol.messages import Function
 class Functions:
     """The functions that the broker has, and the jobs that wait for one that it lacks.
 
+    The modules that a job brings (its bundle) are kept as functions are: to the broker they are bytes
+    with a digest too.
     Functions are shared by their digests. But only a key that has sent a function may have it run. What
     a function closed over is not for those who merely know its digest.
     """
@@ -44,8 +47,11 @@ class Functions:
         function = self._known.get(digest)
         return function.name if function is not None else ""
 
-    def cost(self, digest: bytes, ledger: Ledger) -> int:
-        """Return the bytes that another job of it counts against a key's budget."""
+    def costs(self, digests: Iterable[bytes], ledger: Ledger) -> int:
+        """Return the bytes that another job of these counts against a key's budget."""
+        return sum(self._cost(digest, ledger) for digest in digests)
+
+    def _cost(self, digest: bytes, ledger: Ledger) -> int:
         function = self._known.get(digest)
         if function is None or ledger in self._users.get(digest, ()):
             return 0
@@ -65,7 +71,7 @@ class Functions:
         waiting = self._waiting.get(digest, {})
         found = [job for job, any_ in waiting.items() if any_ or job.session.account == account]
         for job in found:
-            self._stop_waiting(job)
+            self._stop_waiting(job, digest)
         return found
 
     def keep(self, function: Function) -> None:
@@ -84,20 +90,25 @@ class Functions:
         self._senders[digest].add(account)
 
     def use(self, job: Job, *, trusted: bool) -> bool:
-        """Count a job that needs its function; return whether it is here, and the job may have it.
+        """Count a job; return whether its function and bundle are here, and the job may have them.
 
-        `trusted`: whether it may be a function that another account has sent.
+        `trusted`: whether they may be what another account has sent.
         """
-        digest, ledger = job.function, job.session.ledger
-        job.guess = self._seconds.get(digest)
-        ledger.function_bytes += self.cost(digest, ledger)
-        self._users.setdefault(digest, Counter())[ledger] += 1
-        if digest in self._spare:
-            self._spare_bytes -= self._spare.pop(digest)
-        if digest in self._known and (trusted or job.session.account in self._senders[digest]):
-            return True
-        self._waiting.setdefault(digest, {})[job] = trusted
-        return False
+        ledger = job.session.ledger
+        job.guess = self._seconds.get(job.function)
+        for digest in job.digests:
+            ledger.function_bytes += self._cost(digest, ledger)
+            self._users.setdefault(digest, Counter())[ledger] += 1
+            if digest in self._spare:
+                self._spare_bytes -= self._spare.pop(digest)
+            known = digest in self._known
+            if not (known and (trusted or job.session.account in self._senders[digest])):
+                self._waiting.setdefault(digest, {})[job] = trusted
+        return not self.missing(job)
+
+    def missing(self, job: Job) -> list[bytes]:
+        """Return the digests of what a job waits for."""
+        return [digest for digest in job.digests if job in self._waiting.get(digest, ())]
 
     def wanted(self, *sessions: Session) -> list[bytes]:
         """Return the digests of the functions that jobs of these sessions wait for."""
@@ -111,26 +122,27 @@ class Functions:
         """Return the jobs of a key that wait for a function which will not come; they wait no more."""
         jobs = [job for job in self._waiting.get(digest, ()) if job.session.ledger is ledger]
         for job in jobs:
-            self._stop_waiting(job)
+            self._stop_waiting(job, *job.digests)
         return jobs
 
     def release(self, job: Job) -> None:
         """Count a job less: it is over."""
-        digest, ledger = job.function, job.session.ledger
-        self._stop_waiting(job)
+        ledger = job.session.ledger
+        self._stop_waiting(job, *job.digests)
         if job.estimate is not None:
-            self._seconds[digest] = job.estimate
-        users = self._users[digest]
-        users[ledger] -= 1
-        if not users[ledger]:
-            del users[ledger]
-            ledger.function_bytes -= self.cost(digest, ledger)
-        if not users:
-            del self._users[digest]
-            if digest in self._known:
-                self._set_aside(digest)
-            else:
-                self._seconds.pop(digest, None)
+            self._seconds[job.function] = job.estimate
+        for digest in job.digests:
+            users = self._users[digest]
+            users[ledger] -= 1
+            if not users[ledger]:
+                del users[ledger]
+                ledger.function_bytes -= self._cost(digest, ledger)
+            if not users:
+                del self._users[digest]
+                if digest in self._known:
+                    self._set_aside(digest)
+                else:
+                    self._seconds.pop(digest, None)
 
     def bytes_of(self, ledger: Ledger) -> int:
         """Return the bytes of the functions that jobs of a key use, counted anew."""
@@ -140,10 +152,11 @@ class Functions:
             if ledger in users and digest in self._known
         )
 
-    def _stop_waiting(self, job: Job) -> None:
-        waiting = self._waiting.get(job.function)
-        if waiting is not None and waiting.pop(job, None) is not None and not waiting:
-            del self._waiting[job.function]
+    def _stop_waiting(self, job: Job, *digests: bytes) -> None:
+        for digest in digests:
+            waiting = self._waiting.get(digest)
+            if waiting is not None and waiting.pop(job, None) is not None and not waiting:
+                del self._waiting[digest]
 
     def _set_aside(self, digest: bytes) -> None:
         size = size_of(self._known[digest])

@@ -1,0 +1,1 @@
+"""The user's own modules on their way to the nodes."""
