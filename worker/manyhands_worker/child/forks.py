@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from manyhands_worker.ipc.output_capture import flush_streams
+from manyhands_worker.ipc.output_redirect import flush_streams
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
