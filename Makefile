@@ -1,4 +1,5 @@
 # make demo   watch real work run on two nodes, on this machine
+# make conformance  CPython's own tests of multiprocessing, of ours
 # make lecture  the programs of the lecture notes, on one host and on two, in a table
 # make test   every test that this machine can run; what is skipped is named with its reason
 # make coverage  which lines and branches the unit tests run, in every process: COVERAGE_TESTS=tests takes all

@@ -30,6 +30,8 @@ FOLDER = Path(__file__).parents[1] / "examples" / "lecture"
 #: How long a program may take, and nodes until they have joined.
 _PROGRAM_SECONDS, _JOIN_SECONDS = 120.0, 30.0
 _NUMBER = r"\d+(\.\d+)?"
+#: As `re.escape` leaves it.
+_RANGE = re.compile(r"<(\d+)\\\.\\\.(\d+)>")
 
 console = Console()
 
@@ -51,9 +53,17 @@ def main(names: Sequence[str]) -> int:
 
 
 def expected(program: Path) -> re.Pattern[str]:
-    """Return what a program prints; numbers that differ each time are any."""
-    text = program.with_suffix(".txt").read_text(encoding="utf-8")
-    return re.compile(re.escape(text).replace("<number>", _NUMBER))
+    """Return what a program prints.
+
+    Numbers that differ each time are any, ``<number>``, or one of those that are promised, ``<2..9>``.
+    """
+    text = re.escape(program.with_suffix(".txt").read_text(encoding="utf-8"))
+    return re.compile(_RANGE.sub(_one_of, text).replace("<number>", _NUMBER))
+
+
+def _one_of(found: re.Match[str]) -> str:
+    first, last = map(int, found.groups())
+    return f"({'|'.join(map(str, range(first, last + 1)))})"
 
 
 def run(program: Path, address: str | None) -> tuple[str, float]:

@@ -1,4 +1,8 @@
-"""A list that a manager keeps."""
+"""A list that a manager keeps.
+
+It reads an item and writes it back without a lock. The notes print [9, 10, 11]; where two processes
+overlap, an increment is lost. So it is with `multiprocessing`.
+"""
 
 from typing import Any
 

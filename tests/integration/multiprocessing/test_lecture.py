@@ -13,8 +13,6 @@ from harness.cluster.programs import TwoHosts, finished, start_root
 __all__ = ["bench"]
 
 PROGRAMS = sorted(FOLDER.glob("*.py"))
-#: It reads and writes an item without a lock: where processes overlap, an increment is lost.
-RACES = "11_manager"
 
 
 def test_each_program_has_its_output_beside_it() -> None:
@@ -29,9 +27,7 @@ def test_on_one_host(program: Path) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=[program.stem for program in PROGRAMS])
-def test_on_two_hosts(bench: Bench, program: Path, request: pytest.FixtureRequest) -> None:
-    if program.stem == RACES:
-        request.applymarker(pytest.mark.xfail(reason="increments overlap", strict=False))
+def test_on_two_hosts(bench: Bench, program: Path) -> None:
     hosts = TwoHosts(bench)
     out = finished(start_root([str(program)], hosts.broker.address))
     assert expected(program).fullmatch(out), out

@@ -35,10 +35,12 @@ _PUMP = """
 
 
 @pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[Hosts]:
+def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
     """One node, on another host than the root."""
     folder = tmp_path / "coordination"
-    started = Hosts(tmp_path, ("a",), lease=3.0, coordination_dir=str(folder))
+    # A broker that is started again gives a host's agent one lease to come back.
+    lease = getattr(request, "param", 60.0)
+    started = Hosts(tmp_path, ("a",), lease=lease, coordination_dir=str(folder))
     yield started
     started.close()
 
@@ -61,6 +63,7 @@ def test_a_restart_of_the_broker_loses_no_byte(hosts: Hosts, script: Script) -> 
     assert script.lines[-2:] == ["the end 3000", "0"]
 
 
+@pytest.mark.parametrize("hosts", [3.0], indirect=True)
 def test_a_host_that_is_lost_ends_the_stream(hosts: Hosts, script: Script) -> None:
     script.until("under way")
     hosts.nodes["a"].kill()
