@@ -353,6 +353,25 @@ def test_two_hosts_get_every_other_process(apart: Run) -> None:
     assert script.lines == ["['a', 'a', 'a', 'b', 'b', 'b']", "here", "b", "2"]
 
 
+def test_a_program_that_has_used_memory_of_the_standard_library(apart: Run) -> None:
+    script = apart("""
+        from multiprocessing import shared_memory
+
+        if __name__ == "__main__":
+            # It starts the resource tracker.
+            memory = shared_memory.SharedMemory(create=True, size=10)
+            process = mp.Process(target=print, args=("here",))
+            process.start()
+            process.join()
+            memory.close()
+            memory.unlink()
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["here"]
+    assert err == ""
+
+
 def test_a_short_process_is_over_before_the_next_begins(run: Run) -> None:
     script = run("""
         def work(number):

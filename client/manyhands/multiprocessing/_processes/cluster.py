@@ -87,7 +87,7 @@ class Cluster:
         _, ready = self._agents.start_server(
             _OWN_AGENT,
             "host agent",
-            works=True,
+            works=False,
             agent_json={"broker": self._connection.address, "key_file": str(key_file)},
         )
         return ready.wait()
