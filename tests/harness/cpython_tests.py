@@ -34,6 +34,11 @@ EXEMPT_APART = {
     "WithProcessesTestConnection.test_fd_transfer": "a descriptor stays on its host",
     "WithProcessesTestConnection.test_large_fd_transfer": "a descriptor stays on its host",
 }
+# A shell leaves SIGINT ignored to what it runs in the background, and tests interrupt themselves.
+_RUN = (
+    "import signal, unittest; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "unittest.main(module=None)"
+)
 #: One class may take this long.
 _SECONDS = 300.0
 
@@ -45,6 +50,8 @@ for _place, _why in EXEMPT.items():
     _case = globals().get(_name)
     if hasattr(_case, _method):
         setattr(_case, _method, unittest.skip(_why)(getattr(_case, _method)))
+# No case of its own.
+_case = None
 
 
 def names() -> list[str]:
@@ -61,9 +68,8 @@ def names() -> list[str]:
 def run(classes: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run classes in a process of their own."""
     path = os.pathsep.join(one for one in sys.path if one)
-    command = [sys.executable, "-m", "unittest", "-v"]
     return subprocess.run(
-        [*command, *(f"harness.cpython_tests.{name}" for name in classes)],
+        [sys.executable, "-c", _RUN, "-v", *(f"harness.cpython_tests.{name}" for name in classes)],
         env={**os.environ, **environment, "PYTHONPATH": path},
         stdin=subprocess.DEVNULL,
         capture_output=True,
