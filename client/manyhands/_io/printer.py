@@ -1,20 +1,22 @@
 """What tasks have printed, on this process's own `sys.stdout` and `sys.stderr`.
 
-A thread of its own writes, for a terminal or a pipe may block. The I/O thread waits for it, so that a
-task's lines are there before its result, but not for ever. Once that takes `PATIENCE_SECONDS`, results
-no longer wait until all has been written. What cannot be written in time is kept up to `WAITING_CHARS`.
-The rest is dropped, and one line says how much that was.
+The I/O thread writes what a stream takes without blocking. A thread of its own writes the rest, to a
+slow terminal or pipe. The I/O thread waits for it, so that a task's lines are there before its result,
+but not for ever. Once that takes `PATIENCE_SECONDS`, results no longer wait until all has been written.
+What cannot be written in time is kept up to `WAITING_CHARS`. The rest is dropped, and one line says how
+much that was.
 """
 
 from __future__ import annotations
 
 import atexit
-import sys
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from manyhands._io import output_streams
+from manyhands._io.output_streams import ERROR
 from manyhands_shared.protocol.messages import PrintedGroup
 from manyhands_shared.text import LAYOUT, printable
 
@@ -25,7 +27,6 @@ WAITING_CHARS = 8 << 20
 #: Of lines that were left out, the user is told when so long none were.
 CALM_SECONDS = 0.5
 
-_OUT, _ERROR = 1, 2
 _printers: weakref.WeakSet[Printer] = weakref.WeakSet()
 
 
@@ -72,7 +73,7 @@ class Printer:
             if has_prefix and text:
                 text = _prefixed(text, f"[{printable(node)} task {group.index}] ")
             if text:
-                pieces.append((_ERROR if self.to_stderr else group.stream, text))
+                pieces.append((ERROR if self.to_stderr else group.stream, text))
         if pieces:
             lost += self._put(pieces)
         if lost:
@@ -86,7 +87,7 @@ class Printer:
 
     def note(self, line: str) -> None:
         """Write a line of this library's own to standard error, and do not wait. For any thread."""
-        self._put([(_ERROR, line)], wait=False)
+        self._put([(ERROR, line)], wait=False)
 
     def close(self) -> None:
         """End, when all is written."""
@@ -110,10 +111,14 @@ class Printer:
                 f"manyhands: {lines:,} lines that tasks printed are left out here: they came faster "
                 "than they can be shown\n"
             )
-            self._lost += self._put([(_ERROR, text)])
+            self._lost += self._put([(ERROR, text)])
 
     def _put(self, pieces: list[tuple[int, str]], *, wait: bool = True) -> int:
         """Have pieces written; `wait` a while for that. Return how many lines were dropped."""
+        if wait and not (self._waiting or self._is_writing):
+            pieces = _write_at_once(pieces)
+        if not pieces:
+            return 0
         with self._changed:
             if self._is_closed:
                 return 0
@@ -150,23 +155,15 @@ class Printer:
                     text += self._waiting.popleft()[1]
                 self._nbytes = sum(len(text) for _, text in self._waiting)
                 self._is_writing = True
-            _write(stream, text)
+            output_streams.write(stream, text)
 
 
-def _write(stream: int, text: str) -> None:
-    """Write to what is `sys.stdout` or `sys.stderr` now."""
-    file = sys.stdout if stream == _OUT else sys.stderr
-    if file is None:
-        return
-    try:
-        try:
-            file.write(text)
-        except UnicodeEncodeError:
-            encoding = getattr(file, "encoding", None) or "ascii"
-            file.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        file.flush()
-    except Exception:  # noqa: BLE001 - the program's own object: it loses what is printed, as of its own
-        return
+def _write_at_once(pieces: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Write what streams take without blocking; return the rest."""
+    for place, (stream, text) in enumerate(pieces):
+        if rest := output_streams.write_at_once(stream, text):
+            return [(stream, rest), *pieces[place + 1 :]]
+    return []
 
 
 def _prefixed(text: str, prefix: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -135,3 +137,36 @@ def test_what_others_left_out_is_told_at_the_end_at_the_latest(
     printer.close()
     printer.finish()
     assert capsys.readouterr().err.startswith("manyhands: 2,000 lines")
+
+
+def test_a_pipe_that_is_not_read_holds_nothing_up_and_gets_all_later(
+    printer: Printer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = os.pipe()
+    text = "".join(f"{number:>99}\n" for number in range(3_000))
+    with os.fdopen(near, encoding="utf-8") as reader, os.fdopen(far, "w") as stream:
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.01)
+        monkeypatch.setattr(sys, "stdout", stream)
+        printer.show("node", [line(text)], 0.0, plain)
+        printer.show("node", [line("end\n")], 0.0, plain)
+        found = reader.read(len(text) + 4)
+        printer.finish()
+        monkeypatch.undo()
+    assert found == text + "end\n"
+
+
+def test_a_file_or_a_terminal_is_written_to_without_another_thread(
+    printer: Printer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    near, far = os.openpty()
+    with (
+        os.fdopen(near, "rb", buffering=0) as screen,
+        os.fdopen(far, "w", encoding="utf-8") as terminal,
+        (tmp_path / "file").open("w", encoding="utf-8") as file,
+    ):
+        for stream in (terminal, file):
+            monkeypatch.setattr(sys, "stdout", stream)
+            printer.show("node", [line("a line\n")], 0.0, plain)
+        assert screen.read(100) == b"a line\r\n"
+    assert (tmp_path / "file").read_text() == "a line\n"
+    assert printer._thread is None
