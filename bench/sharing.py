@@ -134,8 +134,9 @@ def _produce(queue: Any, count: int, item: bytes) -> None:
 
 def lock_pair(system: System, count: int) -> float:
     """An acquisition and a release, alone: the median of a process on the other host."""
-    out = system.module.Queue()
-    system.start(_pairs, system.module.Lock(), count, out)
+    # A manager's objects go with the last reference: a process that is started has none yet.
+    out, lock = system.module.Queue(), system.module.Lock()
+    system.start(_pairs, lock, count, out)
     return float(statistics.median(out.get()))
 
 
