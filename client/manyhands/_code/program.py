@@ -73,6 +73,8 @@ class ProgramCode:
         with self._lock:
             began = time.monotonic()
             if os.environ.get("MANYHANDS_CODE") == "0":
+                self._function, self._dirty = None, True
+                self._until = began + _PAUSE_SECONDS
                 return None
             has_read = self._look()
             looked = time.monotonic()
