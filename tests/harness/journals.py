@@ -205,6 +205,25 @@ class JournalConformance:
         assert list(kept.jobs()) == []
         assert kept.function(DIGEST) is None
 
+    def test_modules_are_kept_as_long_as_a_job_brings_them(
+        self, journal: Journal, reopen: Reopen
+    ) -> None:
+        modules = m.Function(b"m" * 16, "modules", [b"modules"])
+        options = {"durable": True, "bundle": modules.digest.hex()}
+        write(journal, *opened("plain"), r.FunctionStored(modules))
+        for job in ("one", "two"):
+            write(journal, r.JobOpened(job, DIGEST, options, 12.5, "me", 0))
+        write(journal, r.JobForgotten("plain"), r.JobForgotten("one"))
+        kept = reopen(journal)
+        assert kept.function(modules.digest) == modules
+        # What one job has as its function may be the modules of another.
+        write(kept, r.JobOpened("odd", modules.digest, {"durable": True}, 12.5, "me", 0))
+        write(kept, r.JobForgotten("odd"))
+        assert kept.function(modules.digest) == modules
+        write(kept, r.JobForgotten("two"))
+        assert kept.function(modules.digest) is None
+        assert kept.function(DIGEST) is None
+
     def test_a_forgotten_name_can_be_used_again(self, journal: Journal, reopen: Reopen) -> None:
         write(journal, *opened(), r.TasksTaken("job", 0, [b"old"]), ended("job", [0], [b"r"]))
         write(journal, r.JobForgotten("job"), *opened(), r.TasksTaken("job", 0, [b"new"]))
