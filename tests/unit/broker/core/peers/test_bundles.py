@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.worlds.keyed import KeyedWorld, function, key, submit
@@ -9,7 +11,7 @@ from manyhands_shared.protocol import messages as m
 
 ALICE, BOB, NODE = key("alice"), key("bob"), key("node", "worker")
 CODE, MODULES = function(b"code"), function(b"modules")
-BRINGS = {"bundle": MODULES.digest.hex()}
+BRINGS: dict[str, Any] = {"bundle": MODULES.digest.hex()}
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def test_modules_count_against_the_budget_of_their_key_as_long_as_a_job_needs_th
     world = KeyedWorld(function_bytes=1_000_000)
     world.join(b"alice", ALICE)
     large = function(bytes(700_000))
-    options = {"bundle": large.digest.hex()}
+    options: dict[str, Any] = {"bundle": large.digest.hex()}
     for job in ("one", "two"):
         heard = world.say(b"alice", CODE, large, submit(job, [b""], CODE.digest, **options))
         assert not any(isinstance(message, m.Rejected) for message in heard)
@@ -84,7 +86,7 @@ def test_durable_job_has_its_modules_after_a_restart_and_so_has_its_repetition(
     world.say(b"alice", submit("job", [b"", b""], CODE.digest, durable=True, **BRINGS))
     for (job, index), (attempt, _) in world.assigned().items():
         world.say(b"node", world.result(index, attempt, job))
-    waiting = {"needs": ["none"], "durable": True, **BRINGS}
+    waiting: dict[str, Any] = {"needs": ["none"], "durable": True, **BRINGS}
     world.say(b"alice", submit("waits", [b""], CODE.digest, **waiting))
     world.restart()
     for peer, who in ((b"alice", ALICE), (b"bob", BOB)):
