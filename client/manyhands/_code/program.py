@@ -76,14 +76,16 @@ class ProgramCode:
                 self._function, self._dirty = None, True
                 self._until = began + _PAUSE_SECONDS
                 return None
+            # Of this thread alone: a pause must not be longer because the machine is busy.
+            start = time.thread_time()
             has_read = self._look()
-            looked = time.monotonic()
+            looked = time.thread_time()
             if not has_read:
-                self._cost = looked - began
+                self._cost = looked - start
             if began >= self._search_at or len(sys.modules) != self._count:
                 self._search()
-                now = time.monotonic()
-                self._search_at = now + _PAUSE_FACTOR * (now - looked)
+                spent = time.thread_time() - looked
+                self._search_at = time.monotonic() + _PAUSE_FACTOR * spent
             if self._dirty:
                 self._function = self._make()
                 self._dirty = False
