@@ -190,6 +190,17 @@ class JournalConformance:
         assert again.output("job", 10_000) == lines
         assert again.output("job", -1) == again.output("unknown", 5) == []
 
+    def test_the_history_of_a_job_goes_with_it(self, journal: Journal, reopen: Reopen) -> None:
+        write(journal, *opened(), *opened("other"))
+        history = {"timeline": [[1.5, 3]], "failures": {"groups": [{"message": "bad"}]}}
+        write(journal, r.JobEnded("job", {}), r.JobRemembered("job", {}))
+        write(journal, r.JobRemembered("job", history))
+        again = reopen(journal)
+        assert again.history("job") == history
+        assert again.history("other") is again.history("unknown") is None
+        write(again, r.JobForgotten("job"))
+        assert reopen(again).history("job") is None
+
     def test_a_forgotten_job_is_gone(self, journal: Journal, reopen: Reopen) -> None:
         large = b"L" * 1_000_000
         write(journal, *opened(), *opened("other"), r.TasksTaken("job", 0, [large, b"s"]))

@@ -26,6 +26,7 @@ GROUPS: tuple[type, ...] = (
     messages.JobStanding,
     messages.TaskStanding,
     messages.PrintedGroup,
+    messages.RunGroup,
     coordination.MemberState,
     coordination.Patch,
 )

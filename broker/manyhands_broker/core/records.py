@@ -111,6 +111,14 @@ class JobEnded:
 
 
 @record
+class JobRemembered:
+    """What people are told of how a job went; its tasks and results are elsewhere."""
+
+    job: str
+    history: dict[str, Any]
+
+
+@record
 class JobForgotten:
     """A job and all its results are to be deleted."""
 
@@ -129,6 +137,7 @@ Record = (
     | JobMarked
     | TaskPrinted
     | JobEnded
+    | JobRemembered
     | JobForgotten
 )
 

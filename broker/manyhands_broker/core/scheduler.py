@@ -83,7 +83,7 @@ from manyhands_broker.core.peers.printing import Printing
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.value_relay import ValueRelay
-from manyhands_broker.core.queries.stats import Stats, stats
+from manyhands_broker.core.queries.stats import Stats, cluster_figures, stats
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.state.delayed_acks import DelayedAcks
 from manyhands_broker.core.state.scheduler_state import Figures, SchedulerState
@@ -176,6 +176,8 @@ class Core:
                 self._settle()
                 self._dispatcher.run(now)
                 self._settle()
+                if self.state.histories.due(now):
+                    self.state.histories.sample(now, cluster_figures(self.state))
             case Unwritable():
                 self._dispatcher.read()
             case LinkClosed(peer):

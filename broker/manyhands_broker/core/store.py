@@ -62,3 +62,6 @@ class Store(Protocol):
 
     def output(self, job: str, limit: int) -> Sequence[tuple[int, int, str]]:
         """Return the last (task, attempt, text) that the job's tasks printed, oldest first."""
+
+    def history(self, job: str) -> dict[str, Any] | None:
+        """Return what was remembered of a job that is over; `None` if nothing was, or it is damaged."""

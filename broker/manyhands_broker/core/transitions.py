@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable
 
+from manyhands_broker.core.history.job_history import JobHistory
 from manyhands_broker.core.model.attempts import Adoption, Speculation
 from manyhands_broker.core.model.job import Job, Piece
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.summaries import without_long
 from manyhands_broker.core.model.task_state import TaskState, ended_as
-from manyhands_broker.core.records import AttemptsStale, JobEnded, TasksEnded, TasksStarted
+from manyhands_broker.core.records import (
+    AttemptsStale,
+    JobEnded,
+    JobRemembered,
+    TasksEnded,
+    TasksStarted,
+)
 from manyhands_broker.core.state import twins
 from manyhands_broker.core.state.scheduler_state import SchedulerState
 from manyhands_shared.payloads.payload import Payload
@@ -23,6 +30,8 @@ from manyhands_shared.protocol.messages import ResultGroup, Status
 #: Seconds before tasks of a new job are given out under the id of one that is over: far longer than an
 #: acknowledgement takes.
 ID_REUSE_DELAY = 1.0
+#: Seconds from a job's end until its history is written: nodes tell of runs twice a second.
+REMEMBER_DELAY = 1.0
 
 #: What counts the tasks that ended in each state.
 _COUNTER = {state: f"tasks_{state.name.lower()}" for state in TaskState}
@@ -53,6 +62,7 @@ class Transitions:
             node.suspects += sum(index in job.suspects for index in piece.indices)
         job.session.assigned += piece.size
         state.queued -= piece.size
+        state.histories.touch(job)
         if job.speculation is not None:
             self._began(piece, job.speculation)
         return attempt
@@ -113,6 +123,12 @@ class Transitions:
         attempt = piece.chunk.attempts[piece.lo]
         self._end(piece, node, ended_as(status))
         indices, statuses = list(piece.indices), bytes([status]) * count
+        if status == Status.LOST:
+            where = "" if node is None else node.name
+            for index in indices:
+                self.state.histories.failed(
+                    job, (index, attempt), where, "lost", body, self.state.now
+                )
         self._report(job, ResultGroup(job.id, attempt, indices, statuses, [body] * count, 0.0))
 
     def cancel(self, piece: Piece, node: Node | None) -> None:
@@ -127,7 +143,10 @@ class Transitions:
         job.session.retire(job)
         self._reserve_id(job)
         summary = state.summary(job)
+        history = state.histories.retire(job, state.now)
         if job.options.durable:
+            if history is not None:
+                self._remember(job.id, history)
             summary["ended"] = state.now + state.epoch
             state.finished_jobs.add(summary)
             state.record(JobEnded(job.id, summary))
@@ -145,6 +164,16 @@ class Transitions:
         followers = state.followers.pop(job.id, None)
         if followers:
             state.over.append((job.id, summary["state"], deque(followers)))
+
+    def _remember(self, job_id: str, history: JobHistory) -> None:
+        """Have the journal keep a job's history, once nodes have told of its last runs."""
+
+        def write(_now: float) -> None:
+            state = self.state
+            if job_id in state.finished_jobs:
+                state.record(JobRemembered(job_id, history.told(state.epoch, private=True)))
+
+        self.state.timers.at(self.state.now + REMEMBER_DELAY, write)
 
     def _began(self, piece: Piece, speculation: Speculation) -> None:
         """Have the tasks looked at in time: they may turn out to be slow."""
@@ -219,6 +248,7 @@ class Transitions:
     def _report(self, job: Job, group: ResultGroup) -> None:
         """Put results that have become final into the journal, and send them with this drain."""
         state = self.state
+        state.histories.touch(job)
         if job.options.durable:
             state.record(TasksEnded(group))
             if job.id not in state.unwritten:

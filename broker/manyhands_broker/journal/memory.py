@@ -25,6 +25,7 @@ class MemoryJournal:
         self._bodies: dict[str, dict[int, Payload]] = {}
         self._results: dict[str, list[StoredResults]] = {}
         self._output: dict[str, list[tuple[int, int, str]]] = {}
+        self._histories: dict[str, dict[str, Any]] = {}
         self._position = 0
 
     def append(self, record: r.Record) -> None:
@@ -101,6 +102,10 @@ class MemoryJournal:
         lines = self._output.get(job, [])
         return lines[max(0, len(lines) - max(0, limit)) :]
 
+    def history(self, job: str) -> dict[str, Any] | None:
+        """What was remembered of a job that is over."""
+        return self._histories.get(job)
+
     def close(self) -> None:
         """Forget what is open."""
         self._open.clear()
@@ -147,6 +152,8 @@ class MemoryJournal:
                     *(ended.tries, ended.stories),
                 ):
                     details.clear()
+            case r.JobRemembered(job, history):
+                self._histories[job] = history
             case r.JobForgotten(job):
                 self._forget(job)
 
@@ -154,6 +161,7 @@ class MemoryJournal:
         self._size -= total(list(self._bodies.pop(job).values()))
         self._size -= sum(total(stored.group.bodies) for stored in self._results.pop(job))
         self._output.pop(job, None)
+        self._histories.pop(job, None)
         gone = set(_digests(self._jobs.pop(job)))
         for digest in gone.difference(*map(_digests, self._jobs.values())):
             self._functions.pop(digest, None)

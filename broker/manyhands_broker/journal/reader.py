@@ -301,6 +301,18 @@ class Reader:
             if check(text, number, task, attempt) == sum_
         ]
 
+    def history(self, job: str) -> dict[str, Any] | None:
+        """What was remembered of a job that is over; `None` if nothing was, or it is damaged."""
+        number = self._known(job)
+        try:
+            for data, sum_ in self._rows("SELECT body, sum FROM histories WHERE job = ?", number):
+                if check(data, number) == sum_:
+                    history: dict[str, Any] = msgpack.unpackb(data)
+                    return history
+        except UNREADABLE as error:
+            self._tell(f"the history of job {job} cannot be read from the journal: {error}")
+        return None
+
     # Inside
 
     def _known(self, job: str) -> int:

@@ -36,6 +36,7 @@ _TABLES = (
     ),
     ("batches", ("job", "first", "stop", "sum"), "bodies"),
     ("results", ("job", "sum", "head", "bodies_sum"), "bodies"),
+    ("histories", ("job", "sum"), "body"),
     ("output", ("job", "task", "attempt", "sum"), "text"),
 )
 #: Tables by key, which are read from both ends.

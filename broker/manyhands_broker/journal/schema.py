@@ -75,6 +75,7 @@ MIGRATIONS = (
         text TEXT NOT NULL
     );
     CREATE INDEX output_of_job ON output (job, position);
+    CREATE TABLE histories (job INTEGER PRIMARY KEY, sum INTEGER NOT NULL, body BLOB NOT NULL);
     CREATE TABLE files (job INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (name, job))
         WITHOUT ROWID;
     CREATE INDEX files_of_job ON files (job);

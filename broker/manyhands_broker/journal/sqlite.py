@@ -214,6 +214,11 @@ class SqliteJournal:
         with self._failures("read"):
             return self._reader.output(job, limit)
 
+    def history(self, job: str) -> dict[str, Any] | None:
+        """What was remembered of a job that is over; `None` if nothing was, or it is damaged."""
+        with self._failures("read"):
+            return self._reader.history(job)
+
     # Inside
 
     def _connect(self) -> None:

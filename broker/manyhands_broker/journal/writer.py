@@ -96,6 +96,8 @@ class Writer:
                 self._write_output(self.number(job), index, attempt, text)
             case r.JobEnded(job, summary):
                 self._end(self.number(job), summary)
+            case r.JobRemembered(job, history):
+                self._write_history(self.number(job), history)
             case r.JobForgotten(job):
                 self._forget(job)
 
@@ -175,6 +177,14 @@ class Writer:
         run("DELETE FROM tries WHERE job = ?", (number,))
         self._trim(number)
 
+    def _write_history(self, number: int, history: dict[str, Any]) -> None:
+        data = msgpack.packb(history, unicode_errors="replace")
+        if number:
+            self._db.execute(
+                "INSERT OR REPLACE INTO histories VALUES (?, ?, ?)",
+                (number, check(data, number), data),
+            )
+
     def _forget(self, job: str) -> None:
         run, number = self._db.execute, self.number(job)
         if not number:
@@ -190,7 +200,7 @@ class Writer:
         if (bundle := bundle_of(options)) is not None:
             unused.add(bundle)
             users[bundle] -= 1
-        for table in ("batches", "results", "attempts", "tries", "files", "output"):
+        for table in ("batches", "results", "attempts", "tries", "files", "output", "histories"):
             run(f"DELETE FROM {table} WHERE job = ?", (number,))
         run("DELETE FROM jobs WHERE number = ?", (number,))
         for digest in unused:

@@ -29,6 +29,7 @@ VERBS = {
     "wait": ("wait", "Wait until jobs are over."),
     "results": ("results", "Write the results of a job."),
     "logs": ("logs", "Print what a job's tasks printed."),
+    "export": ("export", "Write when the tasks of a job ran, for a trace viewer."),
     "why": ("why", "Say what a job or a process waits for."),
     "pause": ("pause", "Hold jobs back."),
     "resume": ("resume", "Go on with paused jobs."),
@@ -47,8 +48,8 @@ VERBS = {
 }
 #: Verbs that talk to a broker: table [client] of the configuration file is for all of them.
 CLIENT_VERBS = (
-    *("exec", "run", "map", "submit", "jobs", "show", "wait", "results", "logs", "why"),
-    *("pause", "resume", "retry", "forget", "nodes", "ps", "drain", "backup", "cancel"),
+    *("exec", "run", "map", "submit", "jobs", "show", "wait", "results", "logs", "export"),
+    *("why", "pause", "resume", "retry", "forget", "nodes", "ps", "drain", "backup", "cancel"),
     *("health", "loadtest"),
 )
 

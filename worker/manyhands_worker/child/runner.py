@@ -41,6 +41,7 @@ from manyhands_worker.child.forks import end_fork
 from manyhands_worker.child.input_loader import InputLoader, ValueAway
 from manyhands_worker.child.loaded_functions import NOT_LOADED, Borrowing, Loaded
 from manyhands_worker.child.reuse import Fitness, Unfit
+from manyhands_worker.child.usage import Usage
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.function_cache import FunctionCache
 from manyhands_worker.host.process_snapshot import Condition
@@ -135,6 +136,9 @@ class Runner:
         self._initialised: dict[bytes, bytes] = {}
         # Of the function whose tasks ran last.
         self._world: World | None = None
+        # When what is reported next began.
+        self._begun = 0
+        self._usage = Usage()
         self._start(0)
 
     def _start(self, first: int) -> None:
@@ -227,7 +231,7 @@ class Runner:
     def _report(self, first: int, statuses: bytes, bodies: list[Any]) -> None:
         words = "" if self._told else self._fitness.words
         self._told = True
-        self._writer.send([first, statuses, bodies, 0.0, words], [])
+        self._writer.send([first, statuses, bodies, 0.0, words, [0, 0, 0]], [])
 
     def _run(
         self, first: int, digest: bytes, loaded: Loaded, flags: int, payloads: list[Payload]
@@ -238,7 +242,7 @@ class Runner:
         # The node has refused what this one has no codec for: a safe node's children, all pickles.
         codec = self._codecs[SAFE if flags & SAFE else flags & FOREIGN]
         self._start(first)
-        now = last = time.monotonic_ns()
+        now = last = self._begun = time.monotonic_ns()
         for number in range(first, first + len(payloads)):
             if each:
                 self._output.begin(number)
@@ -427,11 +431,13 @@ class Runner:
 
     def _flush(self, following: int) -> None:
         flush_streams()  # what tasks have printed is there before their results
+        run = [self._begun, *self._usage.of(self._spent)]
         self._writer.send(
-            [self._first, bytes(self._statuses), self._bodies, self._seconds(), ""],
+            [self._first, bytes(self._statuses), self._bodies, self._seconds(), "", run],
             self._buffers,
             self._fds,
         )
+        self._begun += self._spent
         self._start(following)
 
 

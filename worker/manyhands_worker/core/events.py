@@ -43,6 +43,7 @@ class Finished:
     bodies weigh; `blocks` hold some of them. For each status `HELD` there is one of the `held_results`.
     Where a task was revoked for a value has not come, its body is the value's key and its owner's name.
     `worn`: what a task has done to the child, which is to be replaced; then there may be no tasks.
+    `run`: when the first of them began (monotonic), the CPU seconds of all, and the child's peak in KiB.
     """
 
     slot: int
@@ -55,6 +56,7 @@ class Finished:
     blocks: list[Block] = field(default_factory=list)
     held_results: Sequence[HeldResult] = ()
     worn: str = ""
+    run: tuple[float, float, int] | None = None
 
 
 @record

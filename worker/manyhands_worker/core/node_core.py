@@ -168,6 +168,8 @@ class NodeCore:
             times += [self._renewed_at + self._renew_interval, self._leased_at + self._lease]
             if (overdue := self._work.overdue_at) is not None:
                 times.append(overdue)
+            if self._work.runs.due is not None:
+                times.append(self._work.runs.due)
         elif self._phase is Phase.GREETING:
             times.append(self._hello_at + WELCOME_SECONDS)
         if self._drain_by is not None:
@@ -396,6 +398,8 @@ class NodeCore:
                 self._work.return_waiting()
             self._work.return_overdue(self._now)
             self._work.send_results()
+            if (ran := self._work.runs.take(self._now)) is not None:
+                self._send(ran)
             if self._work.ignorant:
                 self._work.ignorant = False
                 self._hello()

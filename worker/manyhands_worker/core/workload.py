@@ -37,6 +37,7 @@ from manyhands_worker.core.job_rules import JobRules
 from manyhands_worker.core.model import HeldResult, Key
 from manyhands_worker.core.outbox import Ended, Outbox
 from manyhands_worker.core.queue import QueuedTasks
+from manyhands_worker.core.run_log import Run, RunLog
 from manyhands_worker.core.slots import Disorder, SlotScheduler
 from manyhands_worker.core.spare_slots import SpareSlots
 from manyhands_worker.core.task_output import TaskOutput
@@ -69,6 +70,8 @@ class Workload:
         self._jobs = JobRules(self._owned.has_job)
         #: What tasks have printed.
         self.output = TaskOutput(self._scheduler, self._owned, self._jobs)
+        #: When tasks ran on which slot, for people.
+        self.runs = RunLog()
         # Tasks in slots that were cancelled or dropped: to be killed if they run.
         self._doomed = TaskSet()
         # How many tasks a Recall asked for, while some are still to be taken from slots.
@@ -287,6 +290,11 @@ class Workload:
             return
         if waits is not None:
             self._put_away(*waits, now)
+        if event.run is not None and indices:
+            begun, cpu, peak = event.run
+            first, count = indices[0], len(indices)
+            run = Run(key, first, count, event.slot, begun, event.seconds, cpu, peak, event.nbytes)
+            self.runs.add(run, now)
         late = [index for index in indices if event.held_results and self._doomed.has(key, index)]
         self._doomed.discard(key, indices)
         if event.held_results:

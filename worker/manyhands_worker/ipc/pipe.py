@@ -9,10 +9,11 @@ function is ``[counts, payloads]``: the function's payload itself, then for each
 results. The function is called with these as one list. A bundle is ``[directory, digest, payloads]``,
 with the bundle itself if it is not in that directory yet.
 
-Child to node: ``[first serial, statuses, bodies, seconds, worn, lengths]``. Here a body may also be
+Child to node: ``[first serial, statuses, bodies, seconds, worn, run, lengths]``. Here a body may also be
 ``[position, length, …]``: buffers in the child's slab. A negative position ``-1 - n`` stands for its
 segment *n*, whose descriptor comes with the message. `worn` is empty, or says why the child is to be
-replaced; such a report may be of no tasks.
+replaced; such a report may be of no tasks. `run` is ``[begun, cpu, peak]``. That is the monotonic time
+in nanoseconds, the CPU time in microseconds, and the most memory in KiB. Short runs are not measured: 0.
 
 The same two classes serve both ends: the child's socket blocks, the node's does not.
 """

@@ -297,7 +297,7 @@ class ChildHandle:
         self._reader.ready.clear()
 
     def _report(self, header: list[object], buffers: list[bytearray]) -> Finished:
-        first, statuses, bodies, seconds, worn, _ = header
+        first, statuses, bodies, seconds, worn, measured, _ = header
         if not (
             type(first) is int
             and type(statuses) is bytes
@@ -308,10 +308,11 @@ class ChildHandle:
             and _STATUSES.issuperset(statuses)
         ):
             raise ValueError("a report of other fields")
+        run = _run(measured)
         if set(map(type, bodies)) <= {bytes}:
             nbytes = sum(map(len, bodies))
             worn = worn[:_WORN_CHARACTERS] if worn.isprintable() else "is not fit"
-            return Finished(self.slot, first, statuses, bodies, seconds, nbytes, worn=worn)
+            return Finished(self.slot, first, statuses, bodies, seconds, nbytes, worn=worn, run=run)
         blocks: list[Block] = []
         held_results: list[HeldSegment] = []
         sorts = bytearray(statuses)
@@ -361,6 +362,7 @@ class ChildHandle:
             frames,
             blocks,
             held_results,
+            run=run,
         )
 
     def _from_segment(
@@ -496,3 +498,15 @@ class ChildHandle:
             os.close(self._statm)
         self.process.join()
         self.process.close()
+
+
+def _run(measured: object) -> tuple[float, float, int] | None:
+    """What a report says of when its tasks ran, in seconds; `None` if they took no time.
+
+    Raises:
+        ValueError, TypeError: it is not three integers.
+    """
+    if type(measured) is not list:
+        raise TypeError("a report without a run")
+    begun, cpu, peak = map(int, measured)
+    return (begun / 1e9, max(0, cpu) / 1e6, max(0, peak)) if begun > 0 else None

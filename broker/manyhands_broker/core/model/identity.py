@@ -16,6 +16,7 @@ _OPEN = frozenset(
         "agent",
         "events",
         "health",
+        "history",
         "job",
         "jobs",
         "nodes",

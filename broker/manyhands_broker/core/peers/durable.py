@@ -341,6 +341,7 @@ class Durable:
     def forget(self, job_id: str) -> None:
         """Delete a job that is over, with its results."""
         self._state.finished_jobs.remove(job_id)
+        self._state.histories.forget(job_id)
         for readers in (self._state.readers, self._state.paused_readers):
             for reader in [reader for reader in readers if reader[1] == job_id]:
                 del readers[reader]

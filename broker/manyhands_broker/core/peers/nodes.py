@@ -35,10 +35,12 @@ from manyhands_shared.protocol.messages import (
     Ping,
     Pong,
     Printed,
+    Ran,
     Refused,
     Renew,
     Results,
     Returned,
+    RunGroup,
     Span,
     Unheard,
     Want,
@@ -135,7 +137,8 @@ class Nodes:
             if again:
                 state.send(peer, Cancel([Span(span.job, span.attempt, again)]))
 
-    def received(self, node: Node, message: Message, now: float) -> None:
+    # A case for each message.
+    def received(self, node: Node, message: Message, now: float) -> None:  # noqa: PLR0912
         """Take a message of a node that is in."""
         state = self._state
         # Whatever the node says shows that its main loop runs. A renewal may be stuck behind a large
@@ -161,6 +164,8 @@ class Nodes:
                     state.send(node.peer, function)
             case Output() | Printed():
                 self._about_output(node, message)
+            case Ran(groups):
+                self._ran(node, groups, now)
             case Want():
                 self._value_relay.wanted(node, message)
             case Unheard(owner):
@@ -205,6 +210,13 @@ class Nodes:
         job = state.jobs[output.job]
         if job.options.durable and state.store.has_room(len(output.text)):
             state.record(TaskPrinted(output.job, output.attempt, output.index, output.text))
+
+    def _ran(self, node: Node, groups: list[RunGroup], now: float) -> None:
+        """Take note of when tasks ran; a node has no say about jobs that it was given nothing of."""
+        for group in groups:
+            job = self._state.jobs.get(group.job)
+            if job is None or node in job.known_by:
+                self._state.histories.ran(job, node.name, group, now)
 
     def _returned(self, node: Node, spans: list[Span], now: float) -> None:
         """Requeue tasks that the node gives back unstarted."""

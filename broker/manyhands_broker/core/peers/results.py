@@ -19,6 +19,13 @@ from manyhands_shared.protocol.messages import Relay, ResultGroup, Span, Status,
 
 #: What an attempt may end as that is looked at even while the same task runs elsewhere.
 _OF_ONE = frozenset((Status.OK, Status.HELD, Status.CRASHED))
+#: What people are told that an attempt has come to.
+_FAILED = {
+    Status.RAISED: "failed",
+    Status.TIMED_OUT: "timed out",
+    Status.UNSENDABLE: "failed",
+    Status.LOST: "lost",
+}
 #: Seconds that a node may always say a task took, whenever its job came: clocks step.
 _SHORTEST_BOUND = 1.0
 
@@ -110,6 +117,11 @@ class Outcomes:
                 self._transitions.requeue(piece, node)
                 continue
             delay = retry_delay(job, index, status, body, state.random)
+            if status in _FAILED:
+                what = _FAILED[status] if delay is None else "retried"
+                state.histories.failed(
+                    job, (index, group.attempt), node.name, what, body, state.now
+                )
             if status == Status.HELD:
                 if job.speculation is not None:
                     job.speculation.since.pop(index, None)
@@ -205,6 +217,8 @@ class Outcomes:
         if index in job.cancelling:
             self._transitions.cancel(piece, node)
             return
+        crash = Failure("manyhands.TaskCrashed", line)
+        state.histories.failed(job, (index, attempt), node.name, "crashed", crash, state.now)
         story = job.blames.setdefault(index, [])
         story.append(f"attempt {attempt} {line}")
         job.tell(f"task {index}: {story[-1]}")

@@ -13,7 +13,7 @@ import msgpack
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.summaries import without_long
-from manyhands_broker.core.queries import autoscaling, stored
+from manyhands_broker.core.queries import autoscaling, past, stored
 from manyhands_broker.core.queries.explain import reasons
 from manyhands_broker.core.queries.job_lookup import live_job
 from manyhands_broker.core.state.scheduler_state import SchedulerState
@@ -128,6 +128,11 @@ def _health(state: SchedulerState, _question: _Question) -> dict[str, Any]:
     return {**autoscaling.summary(state), "problems": autoscaling.problems(state)}
 
 
+def _history(state: SchedulerState, question: _Question) -> dict[str, Any]:
+    account = str(_find(state, question.job).get("account", ""))
+    return past.of_job(state, question.job, private=question.reader.may_read(account))
+
+
 def _why(state: SchedulerState, question: _Question) -> list[str]:
     return reasons(state, live_job(state, question.job))
 
@@ -225,6 +230,7 @@ _ANSWERS: dict[str, Callable[[SchedulerState, _Question], Any]] = {
     "events": _events,
     "failed": _failed,
     "health": _health,
+    "history": _history,
     "job": _job,
     "jobs": _jobs,
     "nodes": _nodes,

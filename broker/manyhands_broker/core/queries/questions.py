@@ -27,6 +27,7 @@ QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
     "failed": {"id": _ID, "first": _INDEX},
     "forget": {"id": _ID},
     "health": {},
+    "history": {"id": _ID},
     "job": {"id": _ID},
     "jobs": {"skip": _INDEX, "limit": _INDEX, "begins": Text(200)},
     "nodes": {},

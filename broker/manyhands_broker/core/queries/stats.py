@@ -34,3 +34,16 @@ def stats(state: SchedulerState) -> Stats:
         state.ledgers.used(),
         dict(state.counters),
     )
+
+
+def cluster_figures(state: SchedulerState) -> tuple[float, ...]:
+    """Return the figures that are sampled of the cluster: see `histories.CLUSTER_COLUMNS`."""
+    counters = state.counters
+    return (
+        counters["tasks_done"],
+        counters["tasks_failed"],
+        counters["tasks_cancelled"],
+        state.queued,
+        sum(min(node.active, node.slots) for node in state.fleet),
+        state.fleet.slots,
+    )

@@ -11,6 +11,7 @@ from typing import Any
 from manyhands_broker.core.coordination import Coordination
 from manyhands_broker.core.effects import Effect, Forget, Persist, Say, Send
 from manyhands_broker.core.fault_isolation import Breakdowns
+from manyhands_broker.core.history.histories import Histories
 from manyhands_broker.core.limits import Limits
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
@@ -78,6 +79,8 @@ class SchedulerState:
         #: Bytes of durable payloads in memory.
         self.resident = 0
         self.history: deque[dict[str, Any]] = deque(maxlen=limits.history)
+        #: What was, for people.
+        self.histories = Histories()
         self.fleet = Fleet(limits)
         #: The coordinator beside the scheduler, for queries about programs.
         self.coordination: Coordination | None = None
@@ -146,6 +149,8 @@ class SchedulerState:
     def open(self, job: Job, cost: int) -> None:
         """Add a new job, whose options take `cost` bytes."""
         self.jobs[job.id] = job.session.jobs[job.id] = job
+        self.histories.forget(job.id)
+        self.histories.touch(job)
         job.cost = cost
         ledger = job.session.ledger
         ledger.add_job(job.kind)

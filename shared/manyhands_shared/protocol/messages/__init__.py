@@ -14,6 +14,7 @@ from manyhands_shared.protocol.messages.fields import (
     DENIED,
     EVENT_CHARS,
     MAX_KEYS,
+    RUN_FIGURES,
     U32,
     U64,
     AnyBodies,
@@ -23,6 +24,7 @@ from manyhands_shared.protocol.messages.fields import (
     Count,
     Data,
     Details,
+    Figures,
     Id16,
     Index,
     Info,
@@ -60,6 +62,8 @@ from manyhands_shared.protocol.messages.groups import (
     JobStandings,
     ResultGroup,
     ResultGroups,
+    RunGroup,
+    RunGroups,
     Span,
     Spans,
     SubmitGroup,
@@ -68,7 +72,7 @@ from manyhands_shared.protocol.messages.groups import (
     TaskStandings,
 )
 from manyhands_shared.protocol.messages.printed import Printed, PrintedGroup, PrintedGroups
-from manyhands_shared.protocol.messages.questions import Event, Output, Query, Reply
+from manyhands_shared.protocol.messages.questions import Event, Output, Query, Ran, Reply
 from manyhands_shared.protocol.messages.results import Ack, Attach, Detach, Results, Throttle
 from manyhands_shared.protocol.messages.sessions import (
     Bye,
@@ -148,6 +152,7 @@ SchedulingMessage = (
     | Event
     | Drain
     | Output
+    | Ran
     | Want
     | Unheard
     | Stock
@@ -169,6 +174,7 @@ __all__ = [
     "EVENT_CHARS",
     "MAX_KEYS",
     "PROTOCOL_VERSION",
+    "RUN_FIGURES",
     "U32",
     "U64",
     "Accepted",
@@ -191,6 +197,7 @@ __all__ = [
     "Details",
     "Drain",
     "Event",
+    "Figures",
     "Function",
     "Given",
     "Id16",
@@ -225,6 +232,7 @@ __all__ = [
     "PrintedGroups",
     "Pull",
     "Query",
+    "Ran",
     "Reason",
     "Recall",
     "Refused",
@@ -237,6 +245,8 @@ __all__ = [
     "Results",
     "Returned",
     "Row",
+    "RunGroup",
+    "RunGroups",
     "SchedulingMessage",
     "Seconds",
     "Seq",

@@ -25,6 +25,8 @@ from manyhands_shared.protocol.status import Status
 EVENT_CHARS = 4_096
 #: Keys of stored buffers in one group.
 MAX_KEYS = 16
+#: Numbers about one run of tasks.
+RUN_FIGURES = 8
 #: The data of a reply to a query that the asker's key does not allow.
 DENIED = "denied"
 
@@ -65,6 +67,7 @@ Data = Annotated[Any, Value(8)]
 AnyIndices = Annotated[list[int], Indices()]
 SomeIndices = Annotated[list[int], Indices("indices+", least=1)]
 Sizes = Annotated[list[int], Indices("sizes", most=MAX_KEYS, distinct=False)]
+Figures = Annotated[list[int], Indices("figures", most=1_024 * RUN_FIGURES, distinct=False)]
 StatusBytes = Annotated[bytes, Statuses(max(Status))]
 AnyBodies = Annotated[list[Payload], Bodies()]
 OneBody = Annotated[list[Payload], Bodies("body", 1, 1)]

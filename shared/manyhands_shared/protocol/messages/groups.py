@@ -12,6 +12,7 @@ from manyhands_shared.protocol.messages.fields import (
     AnyIndices,
     Attempt,
     Count,
+    Figures,
     Id16,
     Index,
     JobId,
@@ -132,6 +133,20 @@ class TaskStanding:
     story: Reason
 
 
+@record
+class RunGroup:
+    """Runs of one job in one attempt: tasks that a slot ran one behind the other.
+
+    `figures` has `RUN_FIGURES` numbers of each: its first task, how many, the slot. Then come the times,
+    in microseconds: from its begin until the message was made, what it took, its CPU time. Last come the
+    most memory that the slot's process has had by its end, in KiB, and the bytes of the results.
+    """
+
+    job: JobId
+    attempt: Attempt
+    figures: Figures
+
+
 JobCounts = Annotated[list[JobCount], Groups(JobCount)]
 Spans = Annotated[list[Span], Groups(Span)]
 SubmitGroups = Annotated[list[SubmitGroup], Groups(SubmitGroup)]
@@ -140,3 +155,4 @@ ResultGroups = Annotated[list[ResultGroup], Groups(ResultGroup)]
 InputGroups = Annotated[list[InputGroup], Groups(InputGroup)]
 JobStandings = Annotated[list[JobStanding], Groups(JobStanding)]
 TaskStandings = Annotated[list[TaskStanding], Groups(TaskStanding)]
+RunGroups = Annotated[list[RunGroup], Groups(RunGroup)]

@@ -16,6 +16,7 @@ from manyhands_shared.protocol.messages.fields import (
     Reason,
     Word,
 )
+from manyhands_shared.protocol.messages.groups import RunGroups
 from manyhands_shared.protocol.record import record
 
 
@@ -61,3 +62,11 @@ class Output:
     attempt: Attempt
     index: Index
     text: Lines
+
+
+@record
+class Ran:
+    """When tasks ran on which slot, for people. A sample: nothing depends on it, none is repeated."""
+
+    NUMBER: ClassVar[int] = 45
+    groups: RunGroups

@@ -193,3 +193,38 @@ def test_options_of_services_come_from_a_file(tmp_path: Path) -> None:
         assert json.loads(first_line(broker))["address"]
     finally:
         ended(broker, signal.SIGTERM)
+
+
+def test_show_and_export_tell_how_a_job_went(
+    cluster: LocalCluster, named: dict[str, str], tmp_path: Path
+) -> None:
+    with Client(cluster.address) as client:
+        job = client.submit_job(int, [("7",), ("no 1",), ("no 22",), ("9",)])
+        assert job.wait(60)
+        eventually(
+            lambda: client.query("history", id=job.id).get("sampled", {}).get("tasks") == 4,
+            what="the node has told of all runs",
+        )
+    shown = run("show", job.id, env=named).stdout
+    assert "2 times ValueError: invalid literal for int() with base 10" in shown
+    assert "tasks 1, 2" in shown
+    assert "How long tasks took:" in shown
+    history = document(run("show", job.id, "--json", env=named))["history"]
+    assert history["timeline"][-1][1:] == [0, 0, 2, 2, 0]
+    file = tmp_path / "trace.json"
+    told = document(run("export", job.id, "--chrome-trace", file, "--json", env=named))
+    assert told["runs"] == len(history["runs"])
+    events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
+    spans = [event for event in events if event["ph"] == "X"]
+    assert {span["name"] for span in spans} == {"int"}
+    assert all(span["ts"] > 1e15 for span in spans), "Unix time in microseconds"
+    rows = [event["args"]["name"] for event in events if event["name"] == "thread_name"]
+    assert set(rows) <= {"slot 0", "slot 1"}
+    failed = [event["name"] for event in events if event["ph"] == "i"]
+    assert sorted(failed) == ["task 1 failed", "task 2 failed"]
+
+
+def test_export_says_why_there_is_nothing_to_write(named: dict[str, str], tmp_path: Path) -> None:
+    made = document(run("run", "--json", "math:sqrt", "4", env=named))["job"]
+    result = run("export", made, "--chrome-trace", tmp_path / "trace.json", env=named)
+    assert "no times of job" in fails(result, 1)

@@ -1,0 +1,95 @@
+"""Runs of tasks as nodes tell of them: a sample of all, the slowest, and how long they took."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import Any, NamedTuple
+
+#: Runs that stay as a sample of a job.
+MOST_SAMPLED = 512
+#: Of these, the slowest are always there.
+MOST_SLOW = 20
+#: Durations are counted by powers of two, from below 2^-20 s, a microsecond, to above 2^20 s.
+_LOWEST, _BUCKETS = -20, 41
+
+
+class Run(NamedTuple):
+    """Tasks `first`, `first + 1`, … of a job, `tasks` of them, which a slot ran in a row.
+
+    `seq` rises from run to run, in all jobs. Times in seconds, `begun` as the broker's clock has it.
+    """
+
+    seq: int
+    job: str
+    node: str
+    slot: int
+    attempt: int
+    first: int
+    tasks: int
+    begun: float
+    seconds: float
+    cpu: float
+    peak: int
+    nbytes: int
+
+    def told(self, epoch: float) -> dict[str, Any]:
+        """Return it in plain values, `begun` in Unix seconds."""
+        return {**self._asdict(), "begun": self.begun + epoch}
+
+
+class Runs:
+    """What is kept of a job's runs."""
+
+    __slots__ = ("_seen", "_slow", "_stride", "buckets", "cpu", "peak", "sampled", "tasks")
+
+    def __init__(self) -> None:
+        self.sampled: list[Run] = []
+        self._stride = 1
+        self._seen = 0
+        self._slow: list[tuple[float, int, Run]] = []
+        #: Tasks by how long they took; in all; their CPU seconds; the most memory in KiB.
+        self.buckets = [0] * _BUCKETS
+        self.tasks = 0
+        self.cpu = 0.0
+        self.peak = 0
+
+    def add(self, run: Run) -> None:
+        """Take a run in."""
+        self.tasks += run.tasks
+        self.cpu += run.cpu
+        self.peak = max(self.peak, run.peak)
+        each = run.seconds / run.tasks
+        self.buckets[bucket_of(each)] += run.tasks
+        if len(self._slow) < MOST_SLOW:
+            heapq.heappush(self._slow, (each, run.seq, run))
+        elif each > self._slow[0][0]:
+            heapq.heapreplace(self._slow, (each, run.seq, run))
+        self._seen += 1
+        if self._seen % self._stride == 0:
+            self.sampled.append(run)
+            if len(self.sampled) > MOST_SAMPLED:
+                self.sampled = self.sampled[1::2]
+                self._stride *= 2
+
+    @property
+    def slowest(self) -> list[Run]:
+        """The slowest ones, the slowest first."""
+        return [run for _, _, run in sorted(self._slow, reverse=True)]
+
+    def durations(self) -> list[tuple[float, int]]:
+        """Return pairs: seconds, and the tasks that took up to so many; without the empty ends."""
+        used = [place for place, count in enumerate(self.buckets) if count]
+        if not used:
+            return []
+        return [
+            (2.0 ** (place + _LOWEST), self.buckets[place])
+            for place in range(used[0], used[-1] + 1)
+        ]
+
+
+def bucket_of(seconds: float) -> int:
+    """Return the bucket of a duration: that of the next power of two."""
+    if seconds <= 0:
+        return 0
+    return min(max(math.ceil(math.log2(seconds)) - _LOWEST, 0), _BUCKETS - 1)

@@ -1,0 +1,53 @@
+"""`manyhands export`: how a job went, as a file for another program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from manyhands.cli import _output
+from manyhands.cli._options import client_options, json_option
+from manyhands.cli._verb import Verb
+
+
+@click.command(
+    cls=Verb,
+    name="export",
+    examples=(
+        ("open it at https://ui.perfetto.dev", "manyhands export 4f0c --chrome-trace job.json"),
+    ),
+)
+@click.argument("job", metavar="JOB")
+@click.option(
+    "--chrome-trace",
+    "trace",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write: a trace for Perfetto and chrome://tracing, one row a slot.",
+)
+@client_options("export")
+@json_option
+def command(*, job: str, trace: Path, json: bool, **connection: Any) -> None:
+    """Write when the tasks of a job ran, and where, as a trace that browsers show.
+
+    The broker keeps a sample of a large job; the file says of how many tasks it is.
+    """
+    from manyhands.cli import _chrome_trace, _connect, _named  # noqa: PLC0415 - so that --help is quick
+    from manyhands.cli._errors import JobFailed  # noqa: PLC0415 - as said above
+
+    with _connect.client(**connection) as client:
+        info = _named.find(client, job)
+        history = client.query("history", id=info["id"])
+    if not history or not history["runs"]:
+        raise JobFailed(
+            f"the broker has no times of job {info['id']}: it keeps those of the latest jobs of several "
+            "tasks, and of durable ones as long as their results"
+        )
+    document = _chrome_trace.of_job(info, history)
+    trace.write_text(_output.to_json(document), encoding="utf-8")
+    if json:
+        _output.document(job=info["id"], file=str(trace), runs=len(history["runs"]))
+        return
+    _output.note(f"wrote {trace}: {len(history['runs'])} runs; open it at https://ui.perfetto.dev")

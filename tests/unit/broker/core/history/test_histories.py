@@ -1,0 +1,242 @@
+"""What the broker keeps of how jobs went: bounded, by batches, and no more than the asker may see."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from harness.worlds.broker import World
+from manyhands_broker.core import records as r
+from manyhands_broker.core.history import failures, histories, runs, timeline
+from manyhands_broker.core.history.histories import Histories
+from manyhands_broker.core.history.runs import Run, Runs
+from manyhands_broker.core.history.timeline import Timeline
+from manyhands_broker.core.queries.answers import Reader, answer
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.messages import Status
+
+
+def history_of(world: World, job: str = "job", *, commands: bool = True) -> Any:
+    return answer(
+        world.core.state, "history", {"id": job}, world.now, Reader("another", commands=commands)
+    )
+
+
+def ran(
+    first: int, seconds: float = 0.5, *, tasks: int = 1, job: str = "job", ago: float = 1.0
+) -> m.Ran:
+    figures = [first, tasks, 1, round(ago * 1e6), round(seconds * 1e6), 400_000, 20_480, 77]
+    return m.Ran([m.RunGroup(job, 1, figures)])
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.client()
+    world.node()
+    return world
+
+
+def failed(index: int, text: str) -> m.Results:
+    body = Failure("builtins.ValueError", text, traceback=f"Traceback of {index}").encode()
+    return m.Results(1, [m.ResultGroup("job", 1, [index], bytes([Status.RAISED]), [body], 0.1)])
+
+
+def test_counts_over_time_are_those_of_the_job(world: World) -> None:
+    world.submit(4)
+    world.wait(1.0, b"node")
+    world.drain((b"node", world.result(0)), (b"node", failed(1, "bad")))
+    world.wait(1.0, b"node")
+    found = history_of(world)
+    assert found["columns"] == ["at", "queued", "running", "done", "failed", "cancelled"]
+    assert found["timeline"][0][1:] == [0, 0, 0, 0, 0]
+    assert found["timeline"][-1][1:] == [0, 2, 1, 1, 0]
+    # Two tasks within the two seconds that there were.
+    assert found["progress"]["rate"] == pytest.approx(1.0, rel=0.2)
+    assert found["progress"]["eta"] == pytest.approx(2.0, rel=0.2)
+
+
+def test_a_run_is_told_with_node_slot_and_times(world: World) -> None:
+    world.submit(4)
+    world.drain((b"node", ran(2)))
+    [run] = history_of(world)["runs"]
+    assert {name: run[name] for name in ("node", "slot", "attempt", "first", "tasks")} == {
+        "node": "node",
+        "slot": 1,
+        "attempt": 1,
+        "first": 2,
+        "tasks": 1,
+    }
+    assert run["begun"] == world.now - 1.0 + 1e6
+    assert (run["seconds"], run["cpu"], run["peak"], run["nbytes"]) == (0.5, 0.4, 20_480, 77)
+    assert history_of(world)["durations"] == [[0.5, 1]]
+
+
+def test_a_node_has_no_say_about_jobs_that_it_was_given_nothing_of(world: World) -> None:
+    world.submit(4)
+    world.node(b"idle")
+    world.core.state.jobs["job"].known_by.discard(world.core.state.fleet.by_peer[b"idle"])
+    world.drain((b"idle", ran(2)))
+    assert not (history_of(world) or {"runs": []})["runs"]
+
+
+def test_failures_are_grouped_with_numbers_folded(world: World) -> None:
+    world.submit(6)
+    for index, text in enumerate(
+        ["sensor 3 at 0xff", "sensor 14 at 0x1", "other", "sensor 2.5 at 0"]
+    ):
+        world.drain((b"node", failed(index, text)))
+    groups = history_of(world)["failures"]["groups"]
+    assert [(group["message"], group["count"], group["tasks"]) for group in groups] == [
+        ("sensor 3 at 0xff", 3, [0, 1, 3]),
+        ("other", 1, [2]),
+    ]
+    assert groups[0]["traceback"] == "Traceback of 0"
+    first = history_of(world)["failures"]["first"][0]
+    assert (first["task"], first["node"], first["what"]) == (0, "node", "failed")
+    assert first["error"] == "ValueError: sensor 3 at 0xff"
+
+
+def test_what_tasks_raised_is_for_the_owner_and_for_admins(world: World) -> None:
+    world.submit(2)
+    world.drain((b"node", failed(0, "secret")))
+    told = history_of(world, commands=False)
+    assert "secret" not in repr(told)
+    assert told["failures"]["counts"] == {"failed": 1}
+    world.drain((b"node", world.result(1)))
+    world.wait(3.0, b"node")
+    world.restart()
+    assert "secret" in repr(history_of(world))
+    assert "secret" not in repr(history_of(world, commands=False))
+
+
+def test_retried_and_crashed_attempts_are_told(world: World) -> None:
+    world.submit(2, retries=3)
+    world.drain((b"node", failed(0, "flaky")))
+    death = Failure("manyhands.TaskCrashed", "child 7 was killed").encode()
+    world.drain((b"node", world.result(1, status=Status.CRASHED, body=death)))
+    found = history_of(world)["failures"]
+    assert found["counts"] == {"retried": 1, "crashed": 1}
+    assert [(one["task"], one["what"]) for one in found["first"]] == [
+        (0, "retried"),
+        (1, "crashed"),
+    ]
+
+
+def test_the_journal_keeps_the_history_of_a_durable_job_with_its_last_runs(world: World) -> None:
+    world.submit(2)
+    world.drain((b"node", world.result(0)), (b"node", world.result(1)))
+    world.wait(0.6, b"node")
+    world.drain((b"node", ran(1)))
+    world.wait(1.0, b"node")
+    assert [record.job for record in world.records if isinstance(record, r.JobRemembered)] == [
+        "job"
+    ]
+    world.restart()
+    found = history_of(world)
+    assert found["timeline"][-1][1:] == [0, 0, 2, 0, 0]
+    assert [run["first"] for run in found["runs"]] == [1]
+
+
+def test_a_forgotten_job_leaves_nothing(world: World) -> None:
+    world.submit(2)
+    world.drain((b"node", failed(0, "secret")), (b"node", world.result(1)))
+    world.wait(2.0, b"node")
+    assert world.core.state.histories.get("job") is not None
+    world.drain((b"client", m.Query(1, "forget", {"id": "job"})))
+    world.wait(1.0, b"node")
+    assert world.core.state.histories.get("job") is None
+    assert world.journal.history("job") is None
+
+
+def test_a_new_job_of_the_same_id_begins_anew(world: World) -> None:
+    world.submit(2, durable=False)
+    world.drain((b"node", failed(0, "old")), (b"node", failed(1, "old")))
+    world.wait(3.0, b"node")
+    assert history_of(world)["failures"]["counts"] == {"failed": 2}
+    world.client(b"second")
+    world.submit(2, durable=False, peer=b"second")
+    world.wait(1.0, b"node")
+    assert history_of(world)["failures"]["counts"] == {}
+
+
+def test_lone_calls_do_not_push_out_what_is_kept_of_jobs(world: World) -> None:
+    world.submit(2, job="large")
+    world.wait(1.0, b"node")
+    for index in range(2):
+        world.drain((b"node", world.result(index, job="large")))
+    for number in range(3):
+        world.submit(1, job=f"lone{number}", durable=False)
+        world.wait(1.0, b"node")
+        world.drain((b"node", world.result(0, job=f"lone{number}")))
+        world.drain((b"node", ran(0, 0.001, job=f"lone{number}")))
+    assert history_of(world, "lone1") == {}
+    assert history_of(world, "large")["timeline"]
+    # Those who look on see them all the same.
+    assert [run.job for run in world.core.state.histories.recent] == ["lone0", "lone1", "lone2"]
+
+
+# Bounds
+
+
+def test_a_timeline_keeps_its_ends_and_a_bounded_number_of_rows() -> None:
+    line = Timeline()
+    for second in range(100_000):
+        line.add(second, second * 3)
+    assert len(line.rows) <= timeline.MOST_BUCKETS
+    assert line.rows[0][0] == 0
+    assert line.rows[-1] == (99_999, 299_997)
+    assert line.rate(1, 1_000) == pytest.approx(3.0)
+    times = [row[0] for row in line.rows]
+    assert times == sorted(times)
+
+
+def test_runs_keep_a_sample_and_the_slowest() -> None:
+    kept = Runs()
+    for number in range(20_000):
+        seconds = 5.0 if number == 7_777 else 0.01
+        kept.add(Run(number, "job", "node", 0, 1, number, 1, float(number), seconds, 0.0, 0, 0))
+    assert len(kept.sampled) <= runs.MOST_SAMPLED
+    assert kept.slowest[0].first == 7_777
+    assert kept.tasks == 20_000
+    assert (kept.durations()[0], kept.durations()[-1]) == ((2.0**-6, 19_999), (8.0, 1))
+
+
+def test_failures_are_looked_into_a_bounded_number_of_times_a_second() -> None:
+    kept = failures.Failures()
+    for number in range(5_000):
+        text = "x" * (number % 250) + "y" * 100_000
+        failure = Failure("E", text, traceback=text) if kept.looks(1.0) else None
+        kept.add("failed", (number, 1), "node", 1.0, failure)
+    assert kept.counts["failed"] == 5_000
+    assert len(kept.first) == failures.MOST_FAILURES
+    assert len(kept.groups) == failures.MOST_GROUPS
+    assert sum(group.count for group in kept.groups.values()) + kept.others == 5_000
+    size = sum(sys.getsizeof(g.message) + sys.getsizeof(g.traceback) for g in kept.groups.values())
+    assert size < 200_000
+
+
+def test_the_number_of_histories_has_a_bound() -> None:
+    world = World()
+    world.inspected = False
+    world.client()
+    for number in range(histories.MOST_JOBS + 20):
+        world.submit(2, job=f"job{number}", durable=False)
+        world.now += 0.6
+        world.drain()
+    kept = [n for n in range(histories.MOST_JOBS + 20) if world.core.state.histories.get(f"job{n}")]
+    assert len(kept) == histories.MOST_JOBS
+    assert kept[-1] == histories.MOST_JOBS + 19
+
+
+def test_those_who_look_on_get_an_even_part_of_what_is_new() -> None:
+    kept = Histories()
+    kept.ran(None, "node", m.RunGroup("job", 1, [0, 1, 0, 0, 1, 0, 0, 0] * 1_000), 1.0)
+    assert [run.seq for run in kept.since(990, 100)] == list(range(991, 1_001))
+    some = kept.since(0, 100)
+    assert len(some) == 100
+    assert some[-1].seq == 1_000
+    assert kept.since(1_000, 100) == []

@@ -1,0 +1,54 @@
+"""When tasks ran, as the node tells it: long runs all, short ones in a sample, twice a second."""
+
+from __future__ import annotations
+
+from manyhands_shared.protocol import messages as m
+from manyhands_worker.core import run_log
+from manyhands_worker.core.run_log import Run, RunLog
+
+
+def run(first: int, seconds: float = 0.001, begun: float = 9.0) -> Run:
+    return Run(("job", 1), first, 1, 0, begun, seconds, 0.0, 0, 0)
+
+
+def firsts(ran: m.Ran) -> list[int]:
+    return [
+        group.figures[at]
+        for group in ran.groups
+        for at in range(0, len(group.figures), m.RUN_FIGURES)
+    ]
+
+
+def test_a_first_run_goes_out_at_once_and_the_next_half_a_second_later() -> None:
+    log = RunLog()
+    assert log.due is None
+    assert log.take(10.0) is None
+    log.add(run(0), 10.0)
+    assert log.due == 10.0
+    assert log.take(10.0) == m.Ran([m.RunGroup("job", 1, [0, 1, 0, 1_000_000, 1_000, 0, 0, 0])])
+    log.add(run(1), 10.1)
+    assert log.due == 10.5
+    assert log.take(10.4) is None
+    sent = log.take(10.5)
+    assert sent is not None
+    assert firsts(sent) == [1]
+
+
+def test_of_many_short_runs_an_even_sample_goes_out_and_of_long_ones_all() -> None:
+    log = RunLog()
+    for number in range(1_000):
+        log.add(run(number, 1.0 if number % 100 == 50 else 0.001), 10.0)
+    sent = log.take(10.0)
+    assert sent is not None
+    told = firsts(sent)
+    assert told[:10] == [number * 100 + 50 for number in range(10)]
+    assert len(told) <= 10 + run_log.MOST_RUNS
+    assert max(told) > 900
+
+
+def test_times_that_make_no_sense_are_sent_as_what_the_wire_takes() -> None:
+    log = RunLog()
+    log.add(run(0, 1e300, 1e300), 10.0)
+    sent = log.take(10.0)
+    assert sent is not None
+    assert sent.groups[0].figures[3:5] == [0, 10**15]

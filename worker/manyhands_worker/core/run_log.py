@@ -1,0 +1,89 @@
+"""When tasks ran on which slot, for the broker's people: a sample, sent twice a second at most.
+
+A child reports tasks together that are short, and long ones each by itself. Such a *run* is one entry
+here. Where there are more than `MOST_RUNS` in the time, every second one is left out, then every fourth,
+and so on. Long ones stay: there cannot be many of those.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from manyhands_shared.protocol.messages import Ran, RunGroup
+from manyhands_worker.core.model import Key
+
+#: At least so long between two messages.
+INTERVAL = 0.5
+#: Short runs in one message, and long ones.
+MOST_RUNS = 32
+MOST_LONG = 256
+LONG_SECONDS = 0.25
+#: The highest time that is told, in seconds: some decades.
+_MOST_SECONDS = 1e9
+
+
+class Run(NamedTuple):
+    """Tasks `first`, `first + 1`, … of a job, `count` of them, which a slot ran behind each other."""
+
+    key: Key
+    first: int
+    tasks: int
+    slot: int
+    begun: float
+    seconds: float
+    cpu: float
+    peak: int
+    nbytes: int
+
+
+class RunLog:
+    """Runs that the broker was not told of."""
+
+    def __init__(self) -> None:
+        self._short: list[Run] = []
+        self._long: list[Run] = []
+        self._seen = 0
+        self._stride = 1
+        #: When what is here is to be sent; `None` if there is nothing.
+        self.due: float | None = None
+        self._next = 0.0
+
+    def add(self, run: Run, now: float) -> None:
+        """Take a run into the sample."""
+        if self.due is None:
+            self.due = max(now, self._next)
+        if run.seconds >= LONG_SECONDS and len(self._long) < MOST_LONG:
+            self._long.append(run)
+            return
+        self._seen += 1
+        if self._seen % self._stride:
+            return
+        self._short.append(run)
+        if len(self._short) > MOST_RUNS:
+            self._short = self._short[1::2]
+            self._stride *= 2
+
+    def take(self, now: float) -> Ran | None:
+        """Everything that is due, as a message; `None` if nothing is."""
+        if self.due is None or now < self.due:
+            return None
+        self._next = now + INTERVAL
+        self.due = None
+        runs = self._long + self._short
+        self._long, self._short, self._seen, self._stride = [], [], 0, 1
+        by_key: dict[Key, list[Run]] = {}
+        for run in runs:
+            by_key.setdefault(run.key, []).append(run)
+        return Ran([_as_group(key, group, now) for key, group in by_key.items()])
+
+
+def _as_group(key: Key, runs: list[Run], now: float) -> RunGroup:
+    figures: list[int] = []
+    for run in runs:
+        times = map(_microseconds, (now - run.begun, run.seconds, run.cpu))
+        figures += (run.first, run.tasks, run.slot, *times, run.peak, run.nbytes)
+    return RunGroup(*key, figures)
+
+
+def _microseconds(seconds: float) -> int:
+    return round(min(max(0.0, seconds), _MOST_SECONDS) * 1e6)
