@@ -29,7 +29,7 @@ def rows(history: dict[str, Any]) -> list[tuple[str, str]]:
         found.append(("peak memory", numbers.size(history["peak"] * 1024)))
     sampled = history["sampled"]["tasks"]
     if sampled:
-        found.append(("sampled", f"{sampled} tasks, of which the figures below are"))
+        found.append(("sampled", f"{sampled} tasks; the durations below are theirs"))
     return found
 
 

@@ -42,8 +42,8 @@ def command(*, job: str, trace: Path, json: bool, **connection: Any) -> None:
         history = client.query("history", id=info["id"])
     if not history or not history["runs"]:
         raise JobFailed(
-            f"the broker has no times of job {info['id']}: it keeps those of the latest jobs of several "
-            "tasks, and of durable ones as long as their results"
+            f"the broker has no times of job {info['id']}. It keeps those of the latest jobs that have "
+            "several tasks"
         )
     document = _chrome_trace.of_job(info, history)
     trace.write_text(_output.to_json(document), encoding="utf-8")

@@ -78,7 +78,7 @@ class Runs:
         return [run for _, _, run in sorted(self._slow, reverse=True)]
 
     def durations(self) -> list[tuple[float, int]]:
-        """Return pairs: seconds, and the tasks that took up to so many; without the empty ends."""
+        """Return pairs of seconds and how many tasks took no longer; the empty ends are left out."""
         used = [place for place, count in enumerate(self.buckets) if count]
         if not used:
             return []
