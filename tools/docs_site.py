@@ -38,6 +38,7 @@ PAGES = {
         "docs/loadtest.md": "loadtest",
     },
     "Run it": {
+        "docs/dashboard.md": "dashboard",
         "docs/operations.md": "operations",
         "docs/security.md": "security",
         "SECURITY.md": "reporting",

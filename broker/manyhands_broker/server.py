@@ -131,7 +131,7 @@ def _serve(
         endpoint = ",".join(bound)
         facts = {"address": endpoint, "beat_port": heartbeats.port, "pid": os.getpid()}
         if config.http:
-            facts["http"] = _serve_http(config, core, loop, coordination.figures, stack)
+            facts["http"] = _serve_http(config, core, loop, coordination.figures, poller, stack)
         if make_node is not None and inprocess is not None:
             node = make_node(selector=inprocess.selector, connect=inprocess.hub.connect)
             inprocess.take_in(stack.enter_context(node), loop.stop)
@@ -186,17 +186,25 @@ def _serve_http(
     core: Core,
     loop: Loop,
     coordination: Callable[[], dict[str, Any]],
+    poller: Poller,
     stack: contextlib.ExitStack,
 ) -> str:
     """Have a process answer HTTP as long as the broker serves; returns its URL."""
     from manyhands_broker.http.service import HttpService  # noqa: PLC0415 - only if wanted
 
     service = HttpService(
-        config.http, config.http_hosts, core, lambda: loop.stuck, coordination, monotonic
+        config.http,
+        config.http_hosts,
+        core,
+        lambda: loop.stuck,
+        coordination,
+        monotonic,
+        poller=poller,
+        keyed=bool(config.key_file),
     )
     stack.callback(service.close)
     loop.each_check(lambda _: service.check())
-    log.info("metrics and health at %s", service.url)
+    log.info("dashboard, metrics and health at %s", service.url)
     return service.url
 
 

@@ -63,6 +63,8 @@ class LocalCluster:
             raise ValueError("a node needs at least 1 slot")
         #: Where its broker listens.
         self.address = ""
+        #: Where its dashboard is; empty without the broker's option `http`, ``127.0.0.1:0`` for one.
+        self.dashboard_url = ""
         #: Its nodes, in the order in which they were started.
         self.nodes: list[LocalNode] = []
         #: The broker's process.
@@ -125,6 +127,7 @@ class LocalCluster:
             self.add_node()
         if known:
             ready.wait()
+        self.dashboard_url = str(ready.facts.get("http", ""))
 
 
 def _known(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -130,6 +130,15 @@ class Executor(concurrent.futures.Executor):
         return self._connection.address
 
     @property
+    def dashboard_url(self) -> str | None:
+        """Return where the broker's dashboard is; `None` if it serves none, as with `Executor()`'s own.
+
+        Raises:
+            TimeoutError: no answer within half a minute.
+        """
+        return self._connection.dashboard_url()
+
+    @property
     def _max_workers(self) -> int:
         """Slots that the calls of this executor may use, one at least."""
         return self._connection.slots(self._limit)

@@ -54,6 +54,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from manyhands_broker.core.coordination import Coordination
 from manyhands_broker.core.dispatch.dispatcher import Dispatcher
@@ -83,6 +84,8 @@ from manyhands_broker.core.peers.printing import Printing
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.value_relay import ValueRelay
+from manyhands_broker.core.queries import views
+from manyhands_broker.core.queries.answers import Reader
 from manyhands_broker.core.queries.stats import Stats, cluster_figures, stats
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.state.delayed_acks import DelayedAcks
@@ -204,6 +207,23 @@ class Core:
     def attach(self, coordination: Coordination) -> None:
         """Have a coordinator answer queries about programs of several processes."""
         self.state.coordination = coordination
+
+    def view(self, what: str, arguments: Mapping[str, Any], who: Identity) -> dict[str, Any]:
+        """Return what the dashboard shows to `who`.
+
+        Raises:
+            LookupError: nothing is known by that name; the text says which.
+        """
+        reader = Reader(who.account(""), who.commands)
+        return views.VIEWS[what](self.state, arguments, reader)
+
+    def order(self, what: str, arguments: dict[str, Any], who: Identity) -> Any:
+        """Carry out an order that `who` gives from the dashboard. Effects come with the next event.
+
+        Raises:
+            LookupError: it may not be given, or cannot be carried out; the text says why.
+        """
+        return self._clients.requests.order(who, what, arguments)
 
     def stats(self) -> Stats:
         """Return the figures of this moment."""

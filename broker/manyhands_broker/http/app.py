@@ -1,4 +1,4 @@
-"""What is answered: ``/metrics``, ``/scale``, ``/livez``, ``/readyz``. Nothing can be changed here."""
+"""What is answered: ``/metrics``, ``/scale``, ``/livez``, ``/readyz``, and the dashboard."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from manyhands_broker.http.hosts import AllowedHosts
 from manyhands_broker.http.metrics import Figures
+from manyhands_broker.http.origins import SameOrigin
 from manyhands_broker.http.snapshot import Snapshot
 
 #: Age of the snapshot, in seconds, from which on the loop counts as stuck. It writes one twice a second.
@@ -30,13 +31,19 @@ _HEADERS = {
 }
 
 
-def application(snapshot: Snapshot, hosts: Iterable[str], clock: Callable[[], float]) -> Starlette:
+def application(
+    snapshot: Snapshot,
+    hosts: Iterable[str],
+    clock: Callable[[], float],
+    dashboard: Iterable[Route] = (),
+) -> Starlette:
     """The ASGI application.
 
     Args:
         snapshot: Where the broker's loop writes its figures.
         hosts: Names, beside addresses and localhost, that requests may call this server by.
         clock: The monotonic clock of the pins.
+        dashboard: Its routes.
     """
 
     def look() -> tuple[dict[str, Any], list[str]]:
@@ -72,8 +79,8 @@ def application(snapshot: Snapshot, hosts: Iterable[str], clock: Callable[[], fl
 
     endpoints = {"/livez": livez, "/readyz": readyz, "/scale": scale, "/metrics": metrics}
     return Starlette(
-        routes=[Route(path, endpoint) for path, endpoint in endpoints.items()],
-        middleware=[Middleware(AllowedHosts, names=list(hosts))],
+        routes=[*(Route(path, endpoint) for path, endpoint in endpoints.items()), *dashboard],
+        middleware=[Middleware(AllowedHosts, names=list(hosts)), Middleware(SameOrigin)],
     )
 
 

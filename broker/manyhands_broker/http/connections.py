@@ -20,6 +20,8 @@ LIFE_SECONDS = 5.0
 MOST = 512
 #: Connections that are accepted at once: few, so that each is read before it may have to give way.
 BACKLOG = 64
+#: Connections that last, for event streams; over these the oldest gives way.
+MOST_LASTING = 64
 #: The longest head of a request.
 HEAD_BYTES = 16 << 10
 
@@ -32,6 +34,8 @@ class Connections:
         self._most = MOST if soft == resource.RLIM_INFINITY else min(MOST, soft // 2)
         self._open: dict[Connection, str] = {}
         self._hosts: Counter[str] = Counter()
+        #: Those that last, the oldest first.
+        self._lasting: dict[Connection, None] = {}
 
     def add(self, connection: Connection, host: str) -> None:
         """Note a new connection; another gives way if they are too many."""
@@ -45,11 +49,24 @@ class Connections:
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that ends."""
+        self._lasting.pop(connection, None)
         host = self._open.pop(connection, None)
         if host is not None:
             self._hosts[host] -= 1
             if not self._hosts[host]:
                 del self._hosts[host]
+
+    def keep(self, far_end: tuple[str, int]) -> None:
+        """Let the connection from there last until its answer ends."""
+        found = next((one for one in self._open if one.far_end == tuple(far_end)), None)
+        if found is None:
+            return
+        found.last()
+        self._lasting[found] = None
+        if len(self._lasting) > MOST_LASTING:
+            oldest = next(iter(self._lasting))
+            self.remove(oldest)
+            oldest.give_way()
 
 
 class Connection(H11Protocol):
@@ -59,12 +76,15 @@ class Connection(H11Protocol):
         super().__init__(*arguments, **options)
         self._among = connections
         self._end: asyncio.TimerHandle | None = None
+        self.far_end: tuple[str, int] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
         self._end = self.loop.call_later(LIFE_SECONDS, transport.abort)
         far_end = transport.get_extra_info("peername")
+        if far_end:
+            self.far_end = (str(far_end[0]), int(far_end[1]))
         self._among.add(self, str(far_end[0]) if far_end else "")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,6 +93,11 @@ class Connection(H11Protocol):
             self._end.cancel()
         self._among.remove(self)
         super().connection_lost(exc)
+
+    def last(self) -> None:
+        """Set no end to it."""
+        if self._end is not None:
+            self._end.cancel()
 
     def give_way(self) -> None:
         """End at once."""

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from manyhands_broker.http.access import Access
+from manyhands_broker.http.inquiries import Inquiries
 from manyhands_broker.http.snapshot import Snapshot
 from manyhands_broker.service_process import ServiceProcess
 from manyhands_shared.errors import ConfigError
@@ -19,10 +21,19 @@ _PARENT_SECONDS = 5
 
 
 class HttpServer(ServiceProcess):
-    """Answers on a listening socket, from the figures of the snapshot."""
+    """Answers on a listening socket, from the figures of the snapshot and what the loop answers."""
 
-    def __init__(self, sock: socket.socket, snapshot: Snapshot, hosts: list[str]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        snapshot: Snapshot,
+        inquiries: Inquiries,
+        access: Access,
+        hosts: list[str],
+    ) -> None:
         super().__init__("manyhands-http")
+        self._inquiries = inquiries
+        self._access = access
         self._socket = sock
         self._snapshot = snapshot
         self._hosts = hosts
@@ -39,6 +50,7 @@ class HttpServer(ServiceProcess):
             Connection,
             Connections,
         )
+        from manyhands_broker.http.dashboard import Dashboard  # noqa: PLC0415
 
         class Server(uvicorn.Server):
             @contextlib.contextmanager
@@ -49,10 +61,12 @@ class HttpServer(ServiceProcess):
         async def leave_with_parent() -> None:
             server.should_exit = self.parent_is_gone()
 
+        connections = Connections()
+        dashboard = Dashboard(self._inquiries, self._access, connections, time.monotonic)
         server = Server(
             uvicorn.Config(
-                application(self._snapshot, self._hosts, time.monotonic),
-                http=functools.partial(Connection, connections=Connections()),  # type: ignore[arg-type]
+                application(self._snapshot, self._hosts, time.monotonic, dashboard.routes()),
+                http=functools.partial(Connection, connections=connections),  # type: ignore[arg-type]
                 h11_max_incomplete_event_size=HEAD_BYTES,
                 headers=[("Connection", "close")],
                 backlog=BACKLOG,

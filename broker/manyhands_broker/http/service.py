@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import platform
@@ -11,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from manyhands_broker.core import Core
+from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.descriptor_reserve import reserve
+from manyhands_broker.http.access import ENTER, Access
+from manyhands_broker.http.board import Board
+from manyhands_broker.http.inquiries import Inquiries
 from manyhands_broker.http.metrics import COUNTED
 from manyhands_broker.http.process import HttpServer, listen
 from manyhands_broker.http.snapshot import Snapshot
+from manyhands_broker.poller import Poller
 from manyhands_shared import __version__
 from manyhands_shared.clock import Clock
 
@@ -35,6 +41,8 @@ class HttpService:
         stuck: What else keeps the broker from taking work; empty if nothing does.
         coordination: The figures of programs of several processes; empty if there are none.
         clock: The monotonic clock.
+        poller: Where questions of the dashboard are waited for.
+        keyed: Whether the broker has keys.
 
     Raises:
         ConfigError: the address cannot be had.
@@ -48,8 +56,19 @@ class HttpService:
         stuck: Callable[[], list[str]],
         coordination: Callable[[], dict[str, Any]],
         clock: Clock,
+        *,
+        poller: Poller,
+        keyed: bool,
     ) -> None:
         self._socket, self.url = listen(address)
+        host = self._socket.getsockname()[0]
+        self._access = Access(ipaddress.ip_address(host).is_loopback, keyed)
+        board = Board(core, keyed=keyed)
+        self._inquiries = Inquiries()
+        poller.on_readable(
+            self._inquiries.broker_end.fileno(), lambda: self._inquiries.serve(board.answer)
+        )
+        core.state.dashboard = self._way_in
         self._hosts = [name for name in hosts.split(",") if name.strip()]
         self._core = core
         self._stuck = stuck
@@ -77,10 +96,17 @@ class HttpService:
         self._process.join()
         self._process.close()
         self._socket.close()
+        self._inquiries.close()
+
+    def _way_in(self, who: Identity) -> dict[str, str]:
+        """Return where the dashboard is, and a token that lets `who` in."""
+        return {"url": self.url, "token": self._access.make(ENTER, who.key, self._clock())}
 
     def _start(self) -> None:
         self._next_start = self._clock() + _RESTART_SECONDS
-        self._process = HttpServer(self._socket, self._snapshot, self._hosts)
+        self._process = HttpServer(
+            self._socket, self._snapshot, self._inquiries, self._access, self._hosts
+        )
         with reserve():
             self._process.start()
 

@@ -15,7 +15,7 @@ from manyhands._io.submit_queue import SubmitQueue
 from manyhands._local.embedded import EmbeddedCluster
 from manyhands._session import Session
 from manyhands_shared import __version__, shm
-from manyhands_shared.errors import ClusterClosed, ConfigError, ManyhandsError
+from manyhands_shared.errors import ClusterClosed, ConfigError, ManyhandsError, Refused
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import PROTOCOL_VERSION, ClientHello
 from manyhands_shared.security.role_key import credentials
@@ -95,6 +95,17 @@ class Connection:
                 stats = self.io.ask("stats", {}).result(_QUERY_SECONDS)
                 return max(1, int(stats["slots"]))
         return os.cpu_count() or 1
+
+    def dashboard_url(self) -> str | None:
+        """Return where the broker's dashboard is; `None` if it serves none.
+
+        Raises:
+            TimeoutError: no answer within half a minute.
+        """
+        try:
+            return str(self.io.ask("dashboard", {}).result(_QUERY_SECONDS)["url"])
+        except Refused:
+            return None
 
     def finish(self, *, wait: bool) -> None:
         """Close once every task has ended; with `wait`, return when that is done."""

@@ -164,6 +164,8 @@ class Ready:
         self._process = process
         self._what = what
         self._pipe = os.fdopen(descriptor, "rb")
+        #: What it said of itself, beside its address.
+        self.facts: dict[str, Any] = {}
 
     def wait(self) -> str:
         """The address at which it listens, once it does.
@@ -189,7 +191,8 @@ class Ready:
             raise ManyhandsError(
                 f"the {self._what} did not start (exit code {code}); see above why"
             )
-        return str(json.loads(line)["address"])
+        self.facts = json.loads(line)
+        return str(self.facts["address"])
 
 
 def _environment() -> dict[str, str]:

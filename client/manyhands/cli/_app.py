@@ -36,6 +36,7 @@ VERBS = {
     "retry": ("retry", "Submit the failed tasks of a job again."),
     "forget": ("forget", "Delete jobs that are over."),
     "nodes": ("nodes", "List nodes."),
+    "dashboard": ("dashboard", "Open the broker's dashboard in a browser."),
     "ps": ("ps", "List the processes of programs."),
     "drain": ("drain", "Have nodes finish what they run, and leave."),
     "backup": ("backup", "Copy the broker's journal while it is in use."),
@@ -50,7 +51,7 @@ VERBS = {
 CLIENT_VERBS = (
     *("exec", "run", "map", "submit", "jobs", "show", "wait", "results", "logs", "export"),
     *("why", "pause", "resume", "retry", "forget", "nodes", "ps", "drain", "backup", "cancel"),
-    *("health", "loadtest"),
+    *("dashboard", "health", "loadtest"),
 )
 
 _EXAMPLES = (

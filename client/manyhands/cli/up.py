@@ -61,6 +61,13 @@ _POLL_SECONDS = 0.5
     "--port", type=click.IntRange(0, 65_535), default=0, help="Its port; 0 picks a free one."
 )
 @click.option(
+    "--http",
+    default="127.0.0.1:0",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where its dashboard is; port 0 picks a free one, and '' serves none.",
+)
+@click.option(
     "--key-file",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="MANYHANDS_KEY_FILE",
@@ -109,6 +116,7 @@ class _Wishes:
     slots: int | None
     listen: str | None
     port: int
+    http: str
     key_file: Path | None
     advertise: str
     remote_command: str
@@ -127,7 +135,10 @@ def _run(wishes: _Wishes, stack: contextlib.ExitStack, *, json: bool) -> NoRetur
 
         secret = stack.enter_context(_remote.node_key(key_file))
     listen = wishes.listen or ("0.0.0.0" if wishes.hosts else "127.0.0.1")
-    broker: dict[str, Any] = {"bind": f"tcp://{_bracketed(listen)}:{wishes.port}"}
+    broker: dict[str, Any] = {
+        "bind": f"tcp://{_bracketed(listen)}:{wishes.port}",
+        "http": wishes.http,
+    }
     worker = {}
     if key_file is not None:
         worker["key_file"] = str(key_file)
@@ -162,11 +173,19 @@ def _announce(
     names = [node.name for node in cluster.nodes] + list(remote.links if remote else ())
     if json:
         key = str(key_file) if key_file is not None else None
-        _output.document(address=cluster.address, pids=cluster.pids, nodes=names, key_file=key)
+        _output.document(
+            address=cluster.address,
+            pids=cluster.pids,
+            nodes=names,
+            key_file=key,
+            dashboard=cluster.dashboard_url or None,
+        )
         return
     each = "one a core" if remote and slots is None else slots or 1
     _output.note(f"nodes: {len(names)}, slots of each: {each}; Ctrl-C ends them; the broker is at")
     _output.say(cluster.address)
+    if cluster.dashboard_url:
+        _output.note(f"its dashboard: {cluster.dashboard_url}")
     if key_file is not None:
         _output.note(f"its clients need its key: export MANYHANDS_KEY_FILE={key_file}")
 

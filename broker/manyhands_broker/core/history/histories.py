@@ -129,13 +129,13 @@ class Histories:
         failures.add(what, attempt, node, now, looked)
 
     def since(self, seq: int, most: int) -> list[Run]:
-        """Return runs behind number `seq`, at most `most`: evenly chosen among them."""
+        """Return runs behind number `seq`, at most `most`: evenly chosen; from the start, the latest."""
         behind = self.seq - seq
         if behind <= 0:
             return []
         fresh = list(islice(reversed(self.recent), min(behind, len(self.recent))))
-        step = -(-len(fresh) // most)
-        return fresh[::step][::-1]
+        step = -(-len(fresh) // most) if seq else 1
+        return fresh[: most * step : step][::-1]
 
     def _of(self, job: Job) -> JobHistory:
         history = self._jobs.get(job.id)

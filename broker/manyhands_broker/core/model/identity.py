@@ -14,6 +14,7 @@ from dataclasses import dataclass
 _OPEN = frozenset(
     {
         "agent",
+        "dashboard",
         "events",
         "health",
         "history",

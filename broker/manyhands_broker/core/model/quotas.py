@@ -332,6 +332,10 @@ class Ledgers:
         for ledger in self._by_key.values():
             self._name(ledger)
 
+    def known(self, key: str) -> Identity | None:
+        """Return whose a public key is; `None` if it is not let in."""
+        return self._known.get(key)
+
     def tidy(self, ledger: Ledger) -> None:
         """Forget a ledger if nothing of its key is here."""
         if ledger.key and ledger.empty:

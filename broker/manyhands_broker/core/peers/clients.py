@@ -82,7 +82,7 @@ class Clients:
             standings,
             self._cancellation,
         )
-        self._requests = Requests(
+        self.requests = Requests(
             self._state, Orders(self._state, durable, self._cancel_whole, standings)
         )
 
@@ -216,7 +216,7 @@ class Clients:
         """Answer a question; a client that asks on and on and reads nothing is cut off."""
         state = self._state
         if session.answers.nbytes < 2 * state.limits.answer_bytes:
-            self._requests.answer(session, query, now)
+            self.requests.answer(session, query, now)
         else:
             reason = "it asks and does not read the answers"
             state.say(logging.WARNING, f"client {session.name} is cut off: {reason}")

@@ -55,6 +55,26 @@ class Requests:
         if session.answers.sent(size, number):
             state.send(session.peer, Ping(number))
 
+    def refusal(self, who: Identity, account: str, what: str, arguments: dict[str, Any]) -> str:
+        """Return why a query may not be put; empty if it may."""
+        owner = self._state.owner(str(arguments.get("id", "")))
+        refusal = who.why_not(what, account, owner)
+        if refusal:
+            self._state.counters["refused_orders"] += 1
+        return refusal
+
+    def order(self, who: Identity, what: str, arguments: dict[str, Any]) -> Any:
+        """Carry out an order that comes by another way than a session.
+
+        Raises:
+            LookupError: it may not be given, or cannot be carried out; the text says why.
+        """
+        account = who.account("")
+        wrong = self.refusal(who, account, what, arguments) or questions.refuse(what, arguments)
+        if wrong:
+            raise LookupError(wrong)
+        return self._orders.by_name[what](arguments)
+
     def _too_much_unread(self, session: Session) -> bool:
         most, ledger = self._state.limits.answer_bytes, session.ledger
         if session.answers.nbytes >= most:
@@ -65,10 +85,8 @@ class Requests:
 
     def _reply(self, session: Session, query: Query, now: float) -> Reply:
         request, what, arguments = query.request, query.what, query.arguments
-        owner = self._state.owner(str(arguments.get("id", "")))
-        refusal = session.who.why_not(what, session.account, owner)
+        refusal = self.refusal(session.who, session.account, what, arguments)
         if refusal:
-            self._state.counters["refused_orders"] += 1
             return Reply(request, refusal, DENIED)
         if wrong := questions.refuse(what, arguments):
             return Reply(request, wrong, None)
@@ -91,6 +109,8 @@ class Requests:
         Raises:
             LookupError: nothing is known by that name; the text says which.
         """
+        if what == "dashboard":
+            return self._dashboard(session)
         if what == "standstill":
             return standstill(self._state, session)
         if what in OF_PROGRAMS:
@@ -101,6 +121,15 @@ class Requests:
         return answer(
             self._state, what, arguments, now, Reader(session.account, session.who.commands)
         )
+
+    def _dashboard(self, session: Session) -> dict[str, str]:
+        """Return where the dashboard is, and a token that lets the asker in."""
+        if self._state.dashboard is None:
+            raise LookupError(
+                "this broker serves no dashboard: start it with --http HOST:PORT, "
+                "`manyhands broker --http 127.0.0.1:8080` for one"
+            )
+        return self._state.dashboard(session.who)
 
     def _ask(self, session: Session, what: str, arguments: dict[str, Any]) -> Any:
         """Ask the coordinator beside the scheduler."""

@@ -22,6 +22,7 @@ QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
     },
     "backup": {"directory": Text(4_096, 1), "begin": Flag()},
     "cancel": {"id": _ID},
+    "dashboard": {},
     "drain": {"node": Text(200)},
     "events": {},
     "failed": {"id": _ID, "first": _INDEX},

@@ -28,6 +28,9 @@ class FinishedJobs:
     def __iter__(self) -> Iterator[str]:
         return iter(self._packed)
 
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._packed)
+
     def __getitem__(self, job_id: str) -> dict[str, Any]:
         summary: dict[str, Any] = msgpack.unpackb(self._packed[job_id])
         return summary

@@ -13,6 +13,7 @@ from manyhands_broker.core.effects import Effect, Forget, Persist, Say, Send
 from manyhands_broker.core.fault_isolation import Breakdowns
 from manyhands_broker.core.history.histories import Histories
 from manyhands_broker.core.limits import Limits
+from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.quotas import Ledger, Ledgers
@@ -82,6 +83,8 @@ class SchedulerState:
         #: What was, for people.
         self.histories = Histories()
         self.fleet = Fleet(limits)
+        #: Tells where the dashboard is, and makes a token for an identity; `None` if there is none.
+        self.dashboard: Callable[[Identity], dict[str, str]] | None = None
         #: The coordinator beside the scheduler, for queries about programs.
         self.coordination: Coordination | None = None
         self.functions = Functions()

@@ -1,0 +1,335 @@
+"""The dashboard's server: who is let in, what is sent, and what may be ordered, and by whom."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+
+from harness.brokers.broker_process import Broker, Peer, client_hello, submit, worker_hello
+from harness.processes import eventually
+from manyhands_broker.http.access import ENTER, GUEST, STAY, Access
+from manyhands_broker.http.patches import difference
+from manyhands_shared.protocol import messages as m
+from manyhands_shared.security.cluster_key import ClusterKey
+
+
+class Answer(NamedTuple):
+    """A response."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def ask(url: str, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    try:
+        text = None if body is None else json.dumps(body)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, text, named)
+        response = connection.getresponse()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, found, response.read().decode())
+    finally:
+        connection.close()
+
+
+def order(
+    url: str, what: str, origin: str | None = None, cookie: str = "", **fields: str
+) -> Answer:
+    headers = {"Content-Type": "application/json", "Cookie": cookie}
+    if origin != "":
+        headers["Origin"] = origin or url
+    return ask(url, "/api/order", "POST", {"what": what, **fields}, **headers)
+
+
+@contextmanager
+def events(url: str, query: str, cookie: str = "") -> Iterator[Iterator[dict[str, Any]]]:
+    """What a page is sent."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    try:
+        connection.request("GET", f"/api/events?{query}", headers={"Cookie": cookie})
+        response = connection.getresponse()
+        assert response.status == 200, response.read()
+        lines = (line.decode().strip() for line in response)
+        yield (json.loads(line[6:]) for line in lines if line.startswith("data: "))
+    finally:
+        connection.close()
+
+
+def serving(broker: Broker) -> str:
+    url: str = broker.facts["http"].replace("0.0.0.0", "127.0.0.1")
+
+    def answers() -> bool:
+        try:
+            return ask(url, "/livez").status == 200
+        except OSError:
+            return False
+
+    eventually(answers, what="HTTP answers")
+    return url
+
+
+@contextmanager
+def running(**config: Any) -> Iterator[tuple[Broker, str]]:
+    broker = Broker(**config)
+    try:
+        yield broker, serving(broker)
+    finally:
+        broker.close()
+        broker.process.stderr.close()  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def open_one() -> Iterator[tuple[Broker, str]]:
+    """On loopback, without keys."""
+    with running(http="127.0.0.1:0") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def keyed_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, str, ClusterKey]]:
+    """On all addresses, with a key."""
+    file = tmp_path_factory.mktemp("key") / "cluster.key"
+    key = ClusterKey.new()
+    key.save(file)
+    with running(http="0.0.0.0:0", key_file=str(file)) as (broker, url):
+        yield broker, url, key
+
+
+def way_in(broker: Broker, key: ClusterKey | None = None, role: str = "client") -> dict[str, str]:
+    """What the broker answers to `manyhands dashboard`."""
+    peer = Peer(broker.address, key, role)
+    try:
+        peer.send(client_hello())
+        peer.until(m.ClientWelcome)
+        peer.send(m.Query(1, "dashboard", {}))
+        found: dict[str, str] = peer.until(m.Reply).data
+        return found
+    finally:
+        peer.close()
+
+
+def enter(url: str, token: str) -> str:
+    """The cookie for a token."""
+    answer = ask(url, f"/enter?token={token}")
+    assert answer.status == 303, answer
+    cookie, *flags = answer.headers["set-cookie"].split("; ")
+    assert {"HttpOnly", "SameSite=strict"} <= set(flags)
+    return cookie
+
+
+def test_on_loopback_the_page_and_its_files_need_nothing(open_one: tuple[Broker, str]) -> None:
+    _, url = open_one
+    page = ask(url, "/")
+    assert page.status == 200
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    script = ask(url, "/static/app.js")
+    assert script.headers["content-type"].startswith("text/javascript")
+    again = ask(url, "/static/app.js", If_None_Match=script.headers["etag"])
+    assert (again.status, again.body) == (304, "")
+    assert ask(url, "/static/../app.py").status == 404
+    assert ask(url, "/static/vendor/uPlot.LICENSE.txt").body.startswith("The MIT License")
+
+
+def test_every_file_that_a_page_names_is_served(open_one: tuple[Broker, str]) -> None:
+    _, url = open_one
+    folder = Path(__file__).parents[4] / "broker" / "manyhands_broker" / "http" / "page"
+    for file in folder.rglob("*.*"):
+        path = f"/static/{file.relative_to(folder).as_posix()}"
+        assert ask(url, path).status == 200, path
+        if file.suffix in (".html", ".css") or (file.suffix == ".js" and "vendor" not in path):
+            assert "://" not in file.read_text(encoding="utf-8").replace("http://www.w3.org", "")
+
+
+def test_a_page_gets_the_whole_and_then_what_changes(open_one: tuple[Broker, str]) -> None:
+    broker, url = open_one
+    client = Peer(broker.address)
+    try:
+        with events(url, "view=overview&view=jobs") as told:
+            first = {one["view"]: one for one in (next(told), next(told))}
+            assert set(first) == {"overview", "jobs"}
+            assert first["overview"]["whole"]["figures"]["nodes"]["ready"] >= 0
+            client.send(client_hello())
+            submit(client, 3)
+            patch = next(one["patch"] for one in told if one["view"] == "jobs" and "patch" in one)
+            [row] = patch["p"]["jobs"]["s"].values()
+            columns = first["jobs"]["whole"]["job_columns"]
+            job = dict(zip(columns, row, strict=True))
+            assert (job["tasks"], job["state"]) == (3, "queued")
+    finally:
+        client.close()
+
+
+def test_a_job_is_cancelled_and_what_cannot_be_is_said(open_one: tuple[Broker, str]) -> None:
+    broker, url = open_one
+    client = Peer(broker.address)
+    try:
+        client.send(client_hello())
+        submit(client, 2)
+        job = client.until(m.Accepted).jobs[0].job
+        assert order(url, "pause", id=job).status == 200
+        assert json.loads(order(url, "cancel", id=job).body) == {"id": job, "cancelled": True}
+        statuses = client.until(m.Results).groups[0].statuses
+        assert set(statuses) == {m.Status.CANCELLED}
+        unknown = order(url, "cancel", id="none")
+        assert (unknown.status, unknown.body) == (
+            409,
+            "no job 'none' here; `manyhands jobs` lists them\n",
+        )
+        assert order(url, "drain", node="none").status == 409
+        assert order(url, "backup", directory="/tmp").status == 404
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://localhost", ""])
+def test_a_page_of_another_origin_can_order_nothing(
+    open_one: tuple[Broker, str], origin: str
+) -> None:
+    _, url = open_one
+    assert order(url, "cancel", origin, id="none").status == 403
+
+
+def test_a_page_of_another_origin_can_read_nothing(open_one: tuple[Broker, str]) -> None:
+    _, url = open_one
+    for path in ("/api/events?view=jobs", "/", "/metrics"):
+        assert ask(url, path, Origin="http://evil.example").status == 403
+        headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+        assert ask(url, path, **headers).status == 403
+    assert ask(url, "/", Host="evil.example").status == 421
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert ask(url, "/", **link).status == 200
+
+
+def test_orders_are_small_json_objects(open_one: tuple[Broker, str]) -> None:
+    _, url = open_one
+    plain = ask(
+        url, "/api/order", "POST", {"what": "cancel"}, Origin=url, Content_Type="text/plain"
+    )
+    assert plain.status == 415
+    json_type = {"Content-Type": "application/json", "Origin": url}
+    assert ask(url, "/api/order", "POST", ["cancel"], **json_type).status == 400
+    assert ask(url, "/api/order", "POST", {"what": "x" * 5_000}, **json_type).status == 413
+    assert order(url, "cancel", id="x" * 500).status == 409
+
+
+def test_without_a_token_another_address_answers_nothing_but_401(
+    keyed_one: tuple[Broker, str, ClusterKey],
+) -> None:
+    _, url, _ = keyed_one
+    for path in ("/", "/static/app.js", "/api/events?view=jobs", "/enter?token=x", "/enter"):
+        answer = ask(url, path)
+        assert answer.status == 401, path
+        assert "manyhands dashboard" in answer.body
+    assert order(url, "cancel", id="none").status == 401
+    assert order(url, "cancel", id="none", cookie="manyhands=stay.9999999999..00").status == 401
+
+
+def test_with_a_token_a_page_may_do_what_the_key_may(
+    keyed_one: tuple[Broker, str, ClusterKey],
+) -> None:
+    broker, url, key = keyed_one
+    found = way_in(broker, key)
+    cookie = enter(url, found["token"])
+    assert ask(url, "/", Cookie=cookie).status == 200
+    with events(url, "view=jobs", cookie) as told:
+        assert next(told)["whole"]["may"] is True
+    assert order(url, "cancel", cookie=cookie, id="none").status == 409
+    # A cookie is no token to enter with, nor the other way round.
+    assert ask(url, f"/enter?token={cookie.partition('=')[2]}").status == 401
+    assert ask(url, "/", Cookie=f"manyhands={found['token']}").status == 401
+
+
+def test_on_loopback_with_keys_one_without_a_token_may_look_and_not_act(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.key"
+    ClusterKey.new().save(file)
+    with running(http="127.0.0.1:0", key_file=str(file)) as (_, url):
+        with events(url, "view=jobs") as told:
+            assert next(told)["whole"]["may"] is False
+        refused = order(url, "drain", node="any")
+        assert refused.status == 409
+        assert "takes an admin's key" in refused.body
+
+
+def test_a_stream_outlives_other_connections_and_a_slow_reader_harms_nobody(
+    open_one: tuple[Broker, str],
+) -> None:
+    _, url = open_one
+    parts = urlsplit(url)
+    slow = [socket.create_connection((parts.hostname, parts.port)) for _ in range(10)]
+    try:
+        for one in slow:
+            one.sendall(b"GET /api/events?view=stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with events(url, "view=events") as told:
+            assert next(told)["view"] == "events"
+    finally:
+        for one in slow:
+            one.close()
+    assert ask(url, "/livez").status == 200
+
+
+def test_what_is_looked_at_has_a_bound(open_one: tuple[Broker, str]) -> None:
+    _, url = open_one
+    assert ask(url, "/api/events").status == 404
+    assert ask(url, "/api/events?view=secrets").status == 404
+    assert ask(url, "/api/events?" + "&".join(["view=jobs"] * 7)).status == 404
+    with events(url, "view=job:none") as told:
+        assert "no job 'none' here" in next(told)["whole"]["error"]
+
+
+def test_nodes_are_told_with_their_figures(open_one: tuple[Broker, str]) -> None:
+    broker, url = open_one
+    node = Peer(broker.address)
+    try:
+        node.send(worker_hello())
+        node.until(m.WorkerWelcome)
+        with events(url, "view=nodes") as told:
+            whole = next(told)["whole"]
+            [(name, row)] = whole["nodes"].items()
+            assert dict(zip(whole["node_columns"], row, strict=True))["state"] == "ready"
+        with events(url, f"view=node:{name}") as told:
+            assert next(told)["whole"]["node"]["name"] == name
+    finally:
+        node.close()
+
+
+# Parts
+
+
+def test_tokens_hold_for_their_time_and_kind_alone() -> None:
+    access = Access(open=False, keyed=True)
+    token = access.make(ENTER, "ab12", 100.0)
+    assert access.read(ENTER, token, 159.0) == "ab12"
+    assert access.read(ENTER, token, 161.0) is None
+    assert access.read(STAY, token, 101.0) is None
+    assert access.read(ENTER, token[:-1] + ("0" if token[-1] != "0" else "1"), 101.0) is None
+    assert access.read(ENTER, token.replace("ab12", "cd34"), 101.0) is None
+    assert Access(open=False, keyed=True).read(ENTER, token, 101.0) is None
+    assert access.visitor("", 100.0) is None
+    assert Access(open=True, keyed=True).visitor("", 100.0) == GUEST
+    assert Access(open=True, keyed=False).visitor("", 100.0) == ""
+
+
+def test_a_patch_makes_the_new_of_the_old() -> None:
+    old = {"a": 1, "rows": {"x": [1], "y": [2]}, "gone": {"z": 1}, "list": [1, 2]}
+    new = {"a": 2, "rows": {"x": [1], "y": [3], "w": [4]}, "list": [1, 3], "fresh": {}}
+    patch = difference(old, new)
+    assert patch == {
+        "d": ["gone"],
+        "s": {"a": 2, "list": [1, 3], "fresh": {}},
+        "p": {"rows": {"s": {"y": [3], "w": [4]}}},
+    }
+    assert difference(new, new) == {}
