@@ -1,7 +1,7 @@
 """What has changed between two views, so that a page is sent that alone.
 
-A patch of a map has three parts: under ``s`` what to set, under ``d`` the keys that are gone, and under
-``p`` patches of the maps in it. Lists are set as a whole.
+A patch of a map has three parts. Under ``s`` is what to set, and under ``d`` are the keys that are gone.
+Under ``p`` are patches of the maps in it. Lists are set as a whole.
 """
 
 from __future__ import annotations
