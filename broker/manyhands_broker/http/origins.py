@@ -20,18 +20,18 @@ class SameOrigin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with a refusal."""
-        if scope["type"] == "http" and not _allowed(scope["method"], Headers(scope=scope)):
+        if scope["type"] == "http" and not _allowed(scope, Headers(scope=scope)):
             text = "this request comes from a page of another origin\n"
             await PlainTextResponse(text, 403)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
-def _allowed(method: str, headers: Headers) -> bool:
+def _allowed(scope: Scope, headers: Headers) -> bool:
     origin, host = headers.get("origin"), headers.get("host", "")
     if origin is not None:
         return origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
-    if method not in ("GET", "HEAD"):
+    if scope["method"] not in ("GET", "HEAD") and scope["path"].startswith("/api/"):
         return False
     site = headers.get("sec-fetch-site", "none")
     return site in ("none", "same-origin") or headers.get("sec-fetch-mode") == "navigate"
