@@ -29,18 +29,20 @@ import os, sys
 for _ in range(int(sys.argv[1])):
     os.waitpid(os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ), 0)
 """
-_HYPERQUEUE = """
-import sys
-from hyperqueue import Job, LocalCluster
-from hyperqueue.cluster import WorkerConfig
-with LocalCluster() as cluster:
-    cluster.start_worker(WorkerConfig(cores=int(sys.argv[1])))
-    job = Job()
-    for _ in range(int(sys.argv[2])):
-        job.program(sys.argv[3:], stdout=None, stderr=None)
-    client = cluster.client()
-    client.wait_for_jobs([client.submit(job)])
-"""
+_HYPERQUEUE = "\n".join(
+    [
+        "import sys",
+        "from hyperqueue import Job, LocalCluster",
+        "from hyperqueue.cluster import WorkerConfig",
+        "with LocalCluster() as cluster:",
+        "    cluster.start_worker(WorkerConfig(cores=int(sys.argv[1])))",
+        "    job = Job()",
+        "    for _ in range(int(sys.argv[2])):",
+        "        job.program(sys.argv[3:], stdout=None, stderr=None)",
+        "    client = cluster.client()",
+        "    client.wait_for_jobs([client.submit(job)])",
+    ]
+)
 
 
 @dataclass(frozen=True)

@@ -9,41 +9,18 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from manyhands import Client, Job
-from manyhands._submit import arguments
-from manyhands.cli import _connect, _output
+from manyhands.cli import _output
 from manyhands.cli._errors import TimedOut
-from manyhands.cli._job_options import split
 from manyhands.cli._lines import Call
-from manyhands_shared.errors import ConfigError, ManyhandsError, RemoteError, RemoteTraceback
-from manyhands_shared.payloads import safe as plain
-from manyhands_shared.payloads.payload import nbytes
+from manyhands_shared.errors import (
+    ConfigError,
+    ManyhandsError,
+    RemoteError,
+    RemoteTraceback,
+    ResultError,
+)
 
-
-@contextlib.contextmanager
-def submitted(
-    function: Callable[..., Any],
-    calls: list[Call],
-    *,
-    name: str,
-    slots: int | None,
-    refused: dict[int, BaseException] | None = None,
-    **options: Any,
-) -> Iterator[Job]:
-    """One job with a task for each call, on the named broker or on a cluster made for it.
-
-    Calls that cannot be sent are left out and noted in `refused`, by their place. Without it one of
-    them is the end of all.
-
-    A job that has not ended when the context is left is cancelled: the session closes then, and the
-    broker cancels its jobs.
-    """
-    chosen, connection = split(options)
-    with _connect.client(embed=True, slots=slots, **connection) as client:
-        if refused is not None:
-            refused |= _unsendable(client, calls, safe=bool(chosen.get("safe")))
-            calls = [call for place, call in enumerate(calls) if place not in refused]
-        yield submit(client, function, calls, name=name, **chosen)
+_FUTURES = "concurrent.futures._base"
 
 
 @contextlib.contextmanager
@@ -69,10 +46,20 @@ def time_limit(
 
 
 def entry(value: Any) -> dict[str, Any]:
-    """What a task came to, for JSON: ``result``, or ``repr``, or ``error``."""
-    if not isinstance(value, BaseException):
-        return _output.json_entry(value)
-    return {"error": {"type": _type_name(value), "message": _text(value)}}
+    """What a task came to, for JSON: ``result`` or ``error``.
+
+    A result that JSON has no words for is an error too, with its ``repr`` beside that.
+    """
+    if isinstance(value, BaseException):
+        return {"error": {"type": _type_name(value), "message": _text(value)}}
+    found = _output.json_entry(value)
+    if "repr" in found:
+        error = ResultError(
+            f"the task succeeded, but JSON has no words for its result, of type "
+            f"{type(value).__qualname__}: return numbers, text, lists and dicts of them"
+        )
+        return {**entry(error), **found}
+    return found
 
 
 def describe(error: BaseException) -> str:
@@ -85,26 +72,22 @@ def traceback_of(error: BaseException) -> str:
     return error.__cause__.text if isinstance(error.__cause__, RemoteTraceback) else ""
 
 
-def submit(client: Client, function: Callable[..., Any], calls: list[Call], **options: Any) -> Job:
-    """One job with a task for each call; `options` are those of `Client.submit_job`."""
-    if any(keywords for _, keywords in calls):
-        if options.get("safe"):
+def bound(
+    function: Callable[..., Any], *, by_name: bool, safe: bool
+) -> tuple[Callable[..., Any], Callable[[Call], tuple[Any, ...]]]:
+    """What to submit for calls of a function, and what gives a call's arguments for that.
+
+    Without `by_name` no call has arguments by name. A safe job can have none.
+    """
+    if by_name and not safe:
+        return _with_keywords(function), lambda call: call
+
+    def positional(call: Call) -> tuple[Any, ...]:
+        if call[1]:
             raise ConfigError("--safe takes no arguments by name; give them in order")
-        return client.submit_job(_with_keywords(function), calls, **options)
-    return client.submit_job(function, [positional for positional, _ in calls], **options)
+        return call[0]
 
-
-def _unsendable(client: Client, calls: list[Call], *, safe: bool) -> dict[int, BaseException]:
-    """The calls whose arguments cannot be sent, by their place, and why."""
-    found: dict[int, BaseException] = {}
-    for place, (positional, keywords) in enumerate(calls):
-        try:
-            given = (*positional, *([keywords] if keywords else ()))
-            payload = plain.pack_arguments(given, {}) if safe else arguments.pack(given, {})
-            client._io.queue.check_size(nbytes(payload))
-        except ManyhandsError as error:
-            found[place] = error
-    return found
+    return function, positional
 
 
 def _with_keywords(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,6 +106,9 @@ def _type_name(error: BaseException) -> str:
     if isinstance(error, RemoteError) and error.type_name:
         return error.type_name
     kind = type(error)
+    if isinstance(error, ManyhandsError) or kind.__module__ == _FUTURES:
+        # By the name that users import it by.
+        return f"{'manyhands' if kind.__module__ != _FUTURES else 'concurrent.futures'}.{kind.__name__}"
     return (
         kind.__qualname__
         if kind.__module__ == "builtins"

@@ -1,59 +1,116 @@
-"""JSON lines in and out, as `map` reads and writes them."""
+"""Lines in and JSON lines out, as `map`, `submit` and `results` read and write them."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from manyhands.cli import _output
+from manyhands.cli._bitmap import Bitmap
+from manyhands.cli._reader import LineReader
 from manyhands_shared.errors import ConfigError
 
 #: Positional and keyword arguments of one call.
 Call = tuple[tuple[Any, ...], dict[str, Any]]
+#: An index beyond it is none of an item's.
+_MOST = 1_000_000_000
 
 
-def read_calls(source: IO[str], *, star: bool) -> Iterator[Call]:
-    """One call for each line that is not blank; with `star`, arrays and objects are spread.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a line becomes a call."""
+
+    #: Arrays are spread over positional, objects over keyword arguments.
+    star: bool = False
+    #: A line is a text, and no JSON.
+    text: bool = False
+    #: Arguments of every call, behind the item.
+    rest: tuple[Any, ...] = ()
+
+    def call(self, item: Any) -> Call:
+        """The call for one item.
+
+        Raises:
+            ValueError: it cannot be spread.
+        """
+        if not self.star:
+            return (item, *self.rest), {}
+        if isinstance(item, list):
+            return (*item, *self.rest), {}
+        if isinstance(item, dict):
+            return self.rest, item
+        raise ValueError("neither an array nor an object, and --star spreads those")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One line that is an item: its index from 0, what it was read from, its call."""
+
+    index: int
+    line: bytes
+    call: Call
+
+
+def read_items(reader: LineReader, reading: Reading) -> Iterator[list[Item]]:
+    """One item for each line, as many at a time as come; blank lines count only as texts.
 
     Raises:
-        ConfigError: a line is not JSON, or cannot be spread; it names the line.
+        ConfigError: a line is not JSON or UTF-8, or cannot be spread; it names the line. The items
+            before it have come, but for those that are read together with the very first.
     """
-    number = 0
+    index, number = itertools.count(), itertools.count(1)
+    for place, batch in enumerate(reader.batches()):
+        found: list[Item] = []
+        try:
+            for line in batch:
+                item = _item(line, next(number), index, reader.name, reading)
+                if item is not None:
+                    found.append(item)
+        except ConfigError:
+            if place:
+                yield found
+            raise
+        yield found
+
+
+def _item(
+    line: bytes, number: int, index: Iterator[int], name: str, reading: Reading
+) -> Item | None:
+    if not (reading.text or line.strip()):
+        return None
     try:
-        for line in source:
-            number += 1
-            if line.strip():
-                yield _call(json.loads(line), star=star)
+        text = line.decode()
+        call = reading.call(text if reading.text else json.loads(text))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{source.name} is not UTF-8, behind line {number}: {error}") from None
+        raise ConfigError(f"line {number} of {name} is not UTF-8: {error}") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(
-            f"line {number} of {source.name}: {error}; write one JSON value a line"
+            f"line {number} of {name}: {error}; write one JSON value a line, or say --lines for text"
         ) from None
+    return Item(next(index), line, call)
 
 
-def check_output(sink: IO[str], source: IO[str], *, may_hold: bool) -> None:
+def check_output(sink: IO[str], source: str | None, *, may_hold: bool, words: str) -> None:
     """See whether a lazy `sink` can be opened later, without any change to what is there.
 
     Raises:
-        ConfigError: it is the very file that the input came from, or cannot be written, or it holds
-            something and must not (`may_hold`).
+        ConfigError: it is the input, or cannot be written. Or it holds something and must not
+            (`may_hold`); `words` say what to do then.
     """
     path = Path(sink.name)
     if sink.name == "-":
         return
-    if _same(sink.name, source.name) and path.is_file():
-        raise ConfigError(f"{source.name} is the input; name another file for the output")
+    if source is not None and _same(sink.name, source) and path.is_file():
+        raise ConfigError(f"{source} is the input; name another file for the output")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ConfigError(f"cannot write to {path}; name another file for the output")
     if path.is_file() and path.stat().st_size and not may_hold:
-        raise ConfigError(
-            f"{path} is not empty; go on with it by --resume, replace it by --overwrite, or name "
-            "another file"
-        )
+        raise ConfigError(f"{path} is not empty; {words}, or name another file")
 
 
 def appended(path: Path, whole: int) -> IO[str]:
@@ -63,35 +120,51 @@ def appended(path: Path, whole: int) -> IO[str]:
     return file
 
 
-def read_output(path: Path, count: int) -> tuple[set[int], int]:
+class Done(Bitmap):
+    """The items that need not run again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: The bytes of all whole lines.
+        self.size = 0
+        #: The highest index, and the line that has it.
+        self.last = (-1, 0)
+
+    def check(self, count: int, path: Path) -> None:
+        """See that all are of an input of `count` items.
+
+        Raises:
+            ConfigError: one is not.
+        """
+        index, number = self.last
+        if index >= count:
+            raise ConfigError(
+                f"line {number} of {path} is about item {index}, and there are {count}; "
+                "is it the output of another input?"
+            )
+
+
+def read_output(path: Path) -> Done:
     """Read the output of an interrupted run.
 
     An item's last line counts. What was torn off in the middle of the last line does not.
 
-    Returns:
-        The items that need not run again; the bytes of all whole lines.
-
     Raises:
-        ConfigError: it is no output of such a run, or not of this one.
+        ConfigError: it is no output of such a run.
     """
-    done: set[int] = set()
-    end = 0
+    done = Done()
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
                 index, failed = _outcome(line, number, path)
-                if index >= count:
-                    raise ConfigError(
-                        f"line {number} of {path} is about item {index}, and there are {count}; "
-                        "is it the output of another input?"
-                    )
-                (done.discard if failed else done.add)(index)
-                end += len(line)
+                done.last = max(done.last, (index, number))
+                done.set(index, on=not failed)
+                done.size += len(line)
     except FileNotFoundError:
-        return set(), 0
-    return done, end
+        return done
+    return done
 
 
 def _outcome(line: bytes, number: int, path: Path) -> tuple[int, bool]:
@@ -100,7 +173,7 @@ def _outcome(line: bytes, number: int, path: Path) -> tuple[int, bool]:
         index, failed = entry["index"], "error" in entry
     except (ValueError, TypeError, KeyError):
         index, failed = -1, False
-    if type(index) is not int or index < 0:
+    if type(index) is not int or not 0 <= index < _MOST:
         raise ConfigError(
             f"line {number} of {path} is not a line of `manyhands map`; name its output"
         )
@@ -111,16 +184,6 @@ def write_line(sink: IO[str], entry: dict[str, Any]) -> None:
     """One line, at once: an interrupted run leaves every result that it had."""
     sink.write(_output.to_json(entry) + "\n")
     sink.flush()
-
-
-def _call(item: Any, *, star: bool) -> Call:
-    if not star:
-        return (item,), {}
-    if isinstance(item, list):
-        return tuple(item), {}
-    if isinstance(item, dict):
-        return (), item
-    raise ValueError("neither an array nor an object, and --star spreads those")
 
 
 def _same(one: str, other: str) -> bool:

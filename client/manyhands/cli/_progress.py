@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Call what this gives with how many more are done; off a terminal nothing is shown."""
+def progress(total: int | None) -> Iterator[Callable[[int], None]]:
+    """Call what this gives with how many more are done; off a terminal nothing is shown.
+
+    Without a `total` it is not known how many there will be.
+    """
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda _count: None
         return

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
+import stat
 from collections.abc import Iterator
 from typing import Self
 
 from manyhands_shared.errors import ConfigError
 
 _CHUNK = 64 << 10
+_STDIN = "<stdin>"
 _BOM = b"\xef\xbb\xbf"
 #: A line beyond this is none: more than any task takes.
 _MOST_LINE = 1 << 30
@@ -27,7 +30,7 @@ class LineReader:
     """
 
     def __init__(self, path: str, end: bytes = b"\n") -> None:
-        self.name = "<stdin>" if path == "-" else path
+        self.name = _STDIN if path == "-" else path
         self._end = end
         self._wake_fd, self._wake_in = os.pipe()
         self._stopped = False
@@ -54,6 +57,11 @@ class LineReader:
         for fd in (self._fd, self._wake_fd, self._wake_in):
             os.close(fd)
 
+    @property
+    def is_file(self) -> bool:
+        """Whether another reader can read it from its beginning; stdin is read where it stands."""
+        return self.name != _STDIN and stat.S_ISREG(os.fstat(self._fd).st_mode)
+
     def chunks(self) -> Iterator[bytes]:
         """What can be read, piece by piece.
 
@@ -78,6 +86,10 @@ class LineReader:
         Raises:
             ConfigError: the system cannot read them, or one has no end.
         """
+        return itertools.chain.from_iterable(self.batches())
+
+    def batches(self) -> Iterator[list[bytes]]:
+        """The same, as many at a time as one look at the input gives."""
         rest: list[bytes] = []
         size = 0
         first = True
@@ -94,7 +106,7 @@ class LineReader:
                 found[0] = found[0].removeprefix(_BOM)
                 first = False
             rest, size = [tail], len(tail)
-            yield from found
+            yield found
         last = b"".join(rest)
         if last and not self._stopped:
-            yield last.removeprefix(_BOM) if first else last
+            yield [last.removeprefix(_BOM) if first else last]

@@ -7,11 +7,13 @@ back is not taken. The caller takes results. So the memory does not grow with th
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from manyhands import Client
 from manyhands.options import job_options
+from manyhands_shared.errors import SubmitError
 
 #: Tasks that are submitted and whose results are not done with. More than any cluster has slots.
 WINDOW = 16_384
@@ -50,6 +52,8 @@ class Stream(Generic[Item]):
         self._stop_items = stop
         #: Items whose results have not come, by the number of their task.
         self.waiting: dict[int, Item] = {}
+        #: Items that cannot be sent, and why.
+        self.refused: deque[tuple[Item, BaseException]] = deque()
         self._room = threading.Semaphore(window)
         self._stopped = False
         self._error: BaseException | None = None
@@ -69,10 +73,14 @@ class Stream(Generic[Item]):
         self._thread.start()
         try:
             for index, value in self.job:
+                while self.refused:
+                    yield self.refused.popleft()
                 yield self.waiting.pop(index), value
         finally:
             self.stop()
             self._thread.join()
+        while self.refused:
+            yield self.refused.popleft()
         if self._error is not None:
             raise self._error
 
@@ -95,7 +103,11 @@ class Stream(Generic[Item]):
                     break
                 given = self._arguments(item)
                 self.waiting[self.job.tasks] = item
-                self._add(given)
+                try:
+                    self._add(given)
+                except SubmitError as error:
+                    del self.waiting[self.job.tasks]
+                    self.refused.append((item, error))
         except BaseException as error:  # noqa: BLE001 - raised again where the results are taken
             self._error = error
         finally:

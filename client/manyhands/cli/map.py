@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import itertools
 import time
-from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from manyhands.cli import _lines, _output
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._job_options import job_options
+from manyhands.cli._job_options import job_options, split
+from manyhands.cli._lines import Item
+from manyhands.cli._map_output import Output
 from manyhands.cli._options import client_options, output_option
+from manyhands.cli._read_options import read_options, reading
+from manyhands.cli._reader import LineReader
 from manyhands.cli._verb import Verb
 
 
@@ -37,7 +43,7 @@ from manyhands.cli._verb import Verb
 @click.option(
     "--input",
     "source",
-    type=click.File("r", encoding="utf-8"),
+    metavar="FILE",
     default="-",
     show_default="stdin",
     help="JSON lines, one item each.",
@@ -56,11 +62,7 @@ from manyhands.cli._verb import Verb
     flag_value="overwrite",
     help="Replace what --output holds, once the broker has answered.",
 )
-@click.option(
-    "--star",
-    is_flag=True,
-    help="Spread an array over positional, an object over keyword arguments.",
-)
+@read_options
 @click.option(
     "--slots",
     type=click.IntRange(1, 4_096),
@@ -71,10 +73,9 @@ from manyhands.cli._verb import Verb
 def command(
     *,
     target: str,
-    source: IO[str],
+    source: str,
     sink: IO[str],
     old: str | None,
-    star: bool,
     slots: int | None,
     name: str,
     timeout: float | None,
@@ -82,62 +83,60 @@ def command(
 ) -> None:
     """Run a function over every line of a file, in parallel, and write a line for each result.
 
-    The command writes results as they come: {"index": 0, "result": ...}. NumPy arrays become nested
-    arrays. Where JSON has no words for a value, "repr" has it as Python shows it. A failed item has
-    "error": {"type": ..., "message": ...}. The index counts the items from 0, blank lines left out.
-    Exit code 1 says that some items failed; the others' results are there nevertheless.
+    An item starts when its line is there: the input may be a pipe that goes on for ever. The command
+    writes results as they come: {"index": 0, "result": ...}. NumPy arrays become nested arrays. A
+    failed item has "error": {"type": ..., "message": ...}. So has one with a result that JSON has no
+    words for, and "repr" beside it. The index counts the items from 0, blank lines left out. Exit code
+    1 says that some items failed; the others' results are there nevertheless.
+
+    Beside --output FILE the command writes FILE.run, by which --resume tells whether FILE is of this
+    function and this input.
 
     Modules in the working directory are found first and sent along. Without --broker and
     MANYHANDS_BROKER a cluster on this machine does the work and ends with it.
     """
-    from manyhands.cli import _job, _target  # noqa: PLC0415 - so that --help is quick
+    from manyhands.cli import _connect, _job, _target  # noqa: PLC0415 - so that --help is quick
     from manyhands.cli._progress import progress  # noqa: PLC0415
+    from manyhands.cli._stream import Stream  # noqa: PLC0415
 
+    reads = reading(options)
     function = _target.load(target)
-    resume = old == "resume"
-    if resume and sink.name == "-":
-        raise click.UsageError("--resume needs --output FILE", click.get_current_context())
-    calls = list(_lines.read_calls(source, star=star))
-    items = list(range(len(calls)))
-    _lines.check_output(sink, source, may_hold=old is not None)
-    whole = 0
-    if resume:
-        done, whole = _lines.read_output(Path(sink.name), len(calls))
-        _output.note(f"{len(done)} of {len(calls)} items are done")
-        items = [item for item in items if item not in done]
-        calls = [calls[item] for item in items]
-    if not calls:
-        if resume:
-            _lines.appended(Path(sink.name), whole).close()  # without a line that was torn off
-        _output.note("no items, nothing to do")
-        return
-    started = time.monotonic()
-    failed = 0
-    refused: dict[int, BaseException] = {}
-    with (
-        _job.time_limit(timeout),
-        _job.submitted(
-            function, calls, name=name or target, slots=slots, refused=refused, **options
-        ) as job,
-        progress(len(calls)) as advance,
-    ):
+    chosen, connection = split(options)
+    sent, arguments_of = _job.bound(function, by_name=reads.star, safe=bool(chosen.get("safe")))
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(LineReader(source))
+        output = Output(sink, old, {"function": target, **dataclasses.asdict(reads)})
+        output.check(source)
+        batches = _lines.read_items(reader, reads)
+        # What there is at once is read before any work: a wrong line is told of then.
+        first: list[Item] = next(filter(None, batches), [])
+        if not first or output.is_whole(source, reads):
+            _output.note("no items, nothing to do")
+            return
+        started = time.monotonic()
+        stack.enter_context(_job.time_limit(timeout))
+        client = stack.enter_context(_connect.client(embed=True, slots=slots, **connection))
+        stream = Stream(
+            client,
+            sent,
+            output.left(itertools.chain(first, itertools.chain.from_iterable(batches))),
+            lambda item: arguments_of(item.call),
+            stop=reader.stop,
+            name=name or target,
+            **chosen,
+        )
+        advance = stack.enter_context(progress(None))
         # Not before the broker has answered: without it, what is there stays as it is.
-        if resume:
-            appended = _lines.appended(Path(sink.name), whole)
-            sink = click.get_current_context().with_resource(appended)
-        else:
-            sink.write("")
-        for place, error in refused.items():
-            failed += 1
-            _lines.write_line(sink, {"index": items[place], **_job.entry(error)})
-            advance(1)
-        items = [item for place, item in enumerate(items) if place not in refused]
-        for index, value in job:
-            failed += isinstance(value, BaseException)
-            _lines.write_line(sink, {"index": items[index], **_job.entry(value)})
+        stack.enter_context(output)
+        count = failed = 0
+        for item, value in stream:
+            entry = _job.entry(value)
+            count, failed = count + 1, failed + ("error" in entry)
+            output.write({"index": item.index, **entry})
+            stream.done()
             advance(1)
     seconds = time.monotonic() - started
-    rate = len(calls) / seconds
-    _output.note(f"{len(calls)} items in {seconds:.1f} s, {rate:,.0f} a second, {failed} failed")
+    rate = count / seconds
+    _output.note(f"{count} items in {seconds:.1f} s, {rate:,.0f} a second, {failed} failed")
     if failed:
-        raise JobFailed(f'{failed} of {len(calls)} items failed; their lines have an "error"')
+        raise JobFailed(f'{failed} of {count} items failed; their lines have an "error"')

@@ -24,6 +24,7 @@ from manyhands_shared.errors import ResultWithheld
 )
 @click.argument("job", metavar="JOB")
 @output_option
+@click.option("--overwrite", is_flag=True, help="Replace what --output holds.")
 @click.option(
     "--timeout",
     type=TIME_LIMIT,
@@ -36,7 +37,13 @@ from manyhands_shared.errors import ResultWithheld
 )
 @client_options("results")
 def command(
-    *, job: str, sink: IO[str], timeout: float | None, trust: bool, **connection: Any
+    *,
+    job: str,
+    sink: IO[str],
+    overwrite: bool,
+    timeout: float | None,
+    trust: bool,
+    **connection: Any,
 ) -> None:
     """Write the results of a durable job as JSON lines, as `manyhands map` does.
 
@@ -50,16 +57,19 @@ def command(
     from manyhands.cli._progress import progress  # noqa: PLC0415
 
     _target.find_modules_here()
+    _lines.check_output(sink, None, may_hold=overwrite, words="replace it by --overwrite")
     failed = withheld = 0
     with (
         _job.time_limit(timeout, "not every result came within {:g} s; the job goes on"),
         _named.durable_job(job, trust=trust, **connection) as found,
         progress(found.tasks) as advance,
     ):
+        sink.write("")
         for index, value in found:
             withheld += isinstance(value, ResultWithheld)
-            failed += isinstance(value, BaseException)
-            _lines.write_line(sink, {"index": index, **_job.entry(value)})
+            entry = _job.entry(value)
+            failed += "error" in entry
+            _lines.write_line(sink, {"index": index, **entry})
             advance(1)
     if withheld:
         raise JobFailed(

@@ -9,7 +9,7 @@ import click
 from manyhands.cli import _output
 from manyhands.cli._arguments import VerbWithValues
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._job_options import job_options
+from manyhands.cli._job_options import job_options, split
 from manyhands.cli._options import client_options, json_option
 
 
@@ -47,31 +47,37 @@ def command(
 
     Arguments are Python literals where they can be read as such (20, 1e-3, '[1, 2]', None), and
     text otherwise. The command prints the result as Python shows it, text as it is, None not at all.
-    With --json it prints a document with "result" or "error", or with "repr" for what JSON has no words
-    for.
+    With --json it prints a document with "result" or "error". A result that JSON has no words for is
+    an error there, with its "repr" beside it.
 
     Modules in the working directory are found first and sent along. Without --broker and
     MANYHANDS_BROKER a cluster on this machine does the work and ends with it.
     """
-    from manyhands.cli import _job, _target  # noqa: PLC0415 - so that --help is quick
+    from manyhands.cli import _connect, _job, _target  # noqa: PLC0415 - so that --help is quick
 
     function = _target.load(target)
     call = (tuple(map(_target.literal, arguments)), dict(map(_target.keyword, kwargs)))
+    chosen, connection = split(options)
+    sent, arguments_of = _job.bound(function, by_name=bool(kwargs), safe=bool(chosen.get("safe")))
     with (
         _job.time_limit(timeout),
-        _job.submitted(function, [call], name=name or target, slots=1, **options) as job,
+        _connect.client(embed=True, slots=1, **connection) as client,
     ):
+        job = client.submit_job(sent, [arguments_of(call)], name=name or target, **chosen)
         _, value = next(iter(job))
     failed = isinstance(value, BaseException)
+    said = _job.entry(value) if json else {}
     if json:
         traceback = {"traceback": _job.traceback_of(value)} if failed else {}
-        _output.document(job=job.id, **_job.entry(value), **traceback)
+        _output.document(job=job.id, **said, **traceback)
     elif failed:
         _output.note(_job.traceback_of(value).rstrip())
     else:
         _print(value)
     if failed:
         raise JobFailed(f"the task failed: {_job.describe(value)}")
+    if "error" in said:
+        raise JobFailed(said["error"]["message"])
 
 
 def _print(value: object) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import IO, Any
+import contextlib
+import itertools
+from typing import Any
 
 import click
 
 from manyhands.cli import _lines, _output
 from manyhands.cli._arguments import VerbWithValues
 from manyhands.cli._job_options import split, task_options
+from manyhands.cli._lines import Reading
 from manyhands.cli._options import client_options, json_option
+from manyhands.cli._read_options import read_options, reading
+from manyhands.cli._reader import LineReader
 
 
 @click.command(
@@ -33,14 +38,10 @@ from manyhands.cli._options import client_options, json_option
 @click.option(
     "--input",
     "source",
-    type=click.File("r", encoding="utf-8"),
+    metavar="FILE",
     help="JSON lines, one task each (- for stdin), instead of ARGS.",
 )
-@click.option(
-    "--star",
-    is_flag=True,
-    help="With --input: spread an array over positional, an object over keyword arguments.",
-)
+@read_options
 @click.option(
     "--after",
     multiple=True,
@@ -55,8 +56,7 @@ def command(
     target: str,
     arguments: tuple[str, ...],
     kwargs: tuple[str, ...],
-    source: IO[str] | None,
-    star: bool,
+    source: str | None,
     after: tuple[str, ...],
     name: str,
     json: bool,
@@ -73,20 +73,39 @@ def command(
     """
     from manyhands.cli import _connect, _job, _named, _target  # noqa: PLC0415 - so that --help is quick
 
+    context = click.get_current_context()
     if source is not None and (arguments or kwargs):
-        raise click.UsageError(
-            "give either --input or arguments, not both", click.get_current_context()
-        )
+        raise click.UsageError("give either --input or arguments, not both", context)
+    reads = reading(options)
+    if source is None and reads != Reading():
+        raise click.UsageError("--star, --lines and --arg are for --input", context)
     function = _target.load(target)
-    if source is not None:
-        calls = list(_lines.read_calls(source, star=star))
-    else:
-        calls = [(tuple(map(_target.literal, arguments)), dict(map(_target.keyword, kwargs)))]
     chosen, connection = split(options)
-    with _connect.client(**connection) as client:
+    sent, arguments_of = _job.bound(
+        function, by_name=bool(kwargs) or reads.star, safe=bool(chosen.get("safe"))
+    )
+    with contextlib.ExitStack() as stack:
+        if source is None:
+            call = (tuple(map(_target.literal, arguments)), dict(map(_target.keyword, kwargs)))
+            calls = iter([call])
+        else:
+            reader = stack.enter_context(LineReader(source))
+            if reader.is_file:
+                # All of it is looked at first: no part of a job is left of a file with a wrong line.
+                with LineReader(source) as before:
+                    for _ in _lines.read_items(before, reads):
+                        continue
+            items = itertools.chain.from_iterable(_lines.read_items(reader, reads))
+            calls = (item.call for item in items)
+        client = stack.enter_context(_connect.client(**connection))
         parents = [_named.find(client, parent)["id"] for parent in after]
-        job = _job.submit(
-            client, function, calls, name=name or target, durable=True, after=parents, **chosen
+        job = client.submit_job(
+            sent,
+            map(arguments_of, calls),
+            name=name or target,
+            durable=True,
+            after=parents,
+            **chosen,
         )
     if json:
         _output.document(job=job.id, tasks=job.tasks)

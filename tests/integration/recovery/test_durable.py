@@ -243,3 +243,25 @@ def test_a_reader_that_is_slow_leaves_results_with_the_broker(
         assert full < here < count * 100_000 / 2
         found.update(results)
         assert found == {number: piece(number) for number in range(count)}
+
+
+def test_submit_reads_a_pipe_and_leaves_nothing_of_a_wrong_file(cluster: Cluster) -> None:
+    job = cluster.run("submit", "builtins:len", "--input", "-", "--lines", stdin="ab\n\n").stdout
+    assert cluster.run("wait", job.strip()).returncode == 0
+    output = cluster.folder / "results.jsonl"
+    cluster.run("results", job.strip(), "--output", output)
+    before = output.read_text()
+    found = {entry["index"]: entry["result"] for entry in map(json.loads, before.splitlines())}
+    assert found == {0: 2, 1: 0}
+    assert "--overwrite" in fails(cluster.run("results", job.strip(), "--output", output), 2)
+    assert output.read_text() == before
+    told = cluster.run("results", job.strip(), "--output", output, "--overwrite")
+    assert told.returncode == 0
+    jobs = document(cluster.run("jobs", "--json"))["jobs"]
+    (cluster.folder / "items").write_text("1\n" * 40_000 + "oops\n")
+    wrong = cluster.run("submit", "math:sqrt", "--input", "items")
+    assert "line 40001 of items" in fails(wrong, 2)
+    assert document(cluster.run("jobs", "--json"))["jobs"] == jobs
+    for useless in (["--star"], ["--lines"], ["--arg", "1"]):
+        told = cluster.run("submit", "math:sqrt", "4", *useless)
+        assert "are for --input" in fails(told, 2)

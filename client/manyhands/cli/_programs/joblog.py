@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import IO
 
+from manyhands.cli._bitmap import Bitmap
 from manyhands.cli._programs.ending import Ending
 from manyhands_shared.errors import ConfigError
 
@@ -15,27 +16,15 @@ HEADER = "\t".join((*_HEADINGS, "Command")) + "\n"
 _LINE = re.compile(r"(\d+)(?:\t[^\t]+){5}\t(-?\d+)\t(-?\d+)\t(.*)\n", re.DOTALL)
 
 
-class Done:
-    """Which tasks are in a log, and what they ran; a bit for each."""
+class Done(Bitmap):
+    """Which tasks are in a log, and what they ran."""
 
     def __init__(self) -> None:
-        self._bits = bytearray()
+        super().__init__()
         #: Bytes of all whole lines.
         self.size = 0
         #: What the first tasks of the log ran, to be compared.
         self.commands: dict[int, str] = {}
-
-    def __contains__(self, number: int) -> bool:
-        byte = number >> 3
-        return byte < len(self._bits) and bool(self._bits[byte] >> (number & 7) & 1)
-
-    def set(self, number: int, *, done: bool) -> None:
-        """Note that a task need not run again, or must."""
-        byte = number >> 3
-        if byte >= len(self._bits):
-            self._bits.extend(bytes(byte + 1 - len(self._bits)))
-        self._bits[byte] &= ~(1 << (number & 7))
-        self._bits[byte] |= done << (number & 7)
 
 
 #: Commands of a log that are compared with those of the run that goes on with it.
@@ -66,7 +55,7 @@ def read(path: Path, *, failed_again: bool) -> Done:
                     )
                 task = int(match[1])
                 failed = match[2] != "0" or match[3] != "0"
-                done.set(task, done=not (failed and failed_again))
+                done.set(task, on=not (failed and failed_again))
                 if len(done.commands) < _COMPARED:
                     done.commands[task] = match[4].replace("\0", "\n")
     except FileNotFoundError:

@@ -81,6 +81,7 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
             stop=tasks.stop,
             window=tasks.window,
             name=name,
+            echo=False,  # outputs come with the results
             **chosen,
         )
         _follow(client, stream, report, halting)

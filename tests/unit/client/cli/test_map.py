@@ -54,9 +54,18 @@ def test_a_failing_item_fails_alone(named: dict[str, str]) -> None:
     assert found[2] == {"result": 3.0}
 
 
-def test_what_json_has_no_words_for_is_shown(named: dict[str, str]) -> None:
-    result = run("map", "builtins:complex", stdin="1\n", env=named)
-    assert lines(result.stdout) == {0: {"repr": "(1+0j)"}}
+@pytest.mark.parametrize(
+    ("target", "shown"), [("builtins:complex", "(1+0j)"), ("builtins:float", "nan")]
+)
+def test_a_result_without_words_in_json_fails_its_item(
+    target: str, shown: str, named: dict[str, str]
+) -> None:
+    result = run("map", target, stdin='1\n"nan"\n', env=named)
+    fails(result, 1)
+    found = [entry for entry in lines(result.stdout).values() if entry.get("repr") == shown]
+    assert found
+    assert found[0]["error"]["type"] == "manyhands.ResultError"
+    assert "JSON has no words for its result, of type" in found[0]["error"]["message"]
 
 
 def test_arrays_become_nested_arrays(named: dict[str, str]) -> None:
@@ -281,3 +290,87 @@ def test_a_line_that_cannot_be_sent_fails_alone(named: dict[str, str]) -> None:
     assert (found[0], found[3]) == ({"result": "a"}, {"result": "b"})
     assert "surrogates" in found[1]["error"]["message"]
     assert "out of range" in found[2]["error"]["message"]
+
+
+def test_lines_may_be_texts_with_further_arguments(named: dict[str, str]) -> None:
+    result = run("map", "builtins:int", "--lines", "--arg", "16", stdin="ff\n0x10\n", env=named)
+    assert lines(result.stdout) == {0: {"result": 255}, 1: {"result": 16}}
+    result = run("map", "builtins:len", "--lines", stdin='a\n\n"b"', env=named)
+    assert lines(result.stdout) == {0: {"result": 1}, 1: {"result": 0}, 2: {"result": 3}}
+    wrong = run("map", "builtins:int", "--lines", "--star", stdin="1\n")
+    assert "--star spreads JSON" in fails(wrong, 2)
+
+
+def test_a_mark_of_utf8_is_no_part_of_the_first_line(named: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "items").write_bytes(b"\xef\xbb\xbf4\n9\n")
+    result = run("map", "math:sqrt", "--input", tmp_path / "items", env=named)
+    assert lines(result.stdout) == {0: {"result": 2.0}, 1: {"result": 3.0}}
+
+
+def test_an_item_starts_when_its_line_is_there(named: dict[str, str], tmp_path: Path) -> None:
+    fifo, results = tmp_path / "fifo", tmp_path / "results"
+    os.mkfifo(fifo)
+
+    def written() -> int:
+        return len(results.read_text().splitlines()) if results.exists() else 0
+
+    with running("map", "math:sqrt", "--input", fifo, "--output", results, env=named) as process:
+        with fifo.open("w") as source:
+            for number in range(3):
+                source.write(f"{number * number}\n")
+                source.flush()
+                eventually(lambda: written() > number, timeout=60)  # noqa: B023 - called at once
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert len(lines(results.read_text())) == 3
+
+
+def test_a_wrong_line_far_behind_leaves_the_results_before_it(named: dict[str, str]) -> None:
+    good = "".join(f"{number}\n" for number in range(30_000))
+    result = run("map", "operator:neg", stdin=f"{good}oops\n", env=named)
+    assert "line 30001 of <stdin>" in fails(result, 2)
+    assert len(lines(result.stdout)) == 30_000
+
+
+@pytest.fixture
+def half(named: dict[str, str], tmp_path: Path) -> Path:
+    """The output of a run with one failed item of three."""
+    results = tmp_path / "results.jsonl"
+    arguments = ("map", "math:sqrt", "--output", results)
+    fails(run(*arguments, stdin="4\n-1\n9\n", env=named), 1)
+    return results
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "says"),
+    [
+        (["math:exp"], "4\n-1\n9\n", "function was 'math:sqrt' and is 'math:exp' here"),
+        (["math:sqrt", "--lines"], "4\n-1\n9\n", "text was False and is True here"),
+        (["math:sqrt"], "5\n-1\n9\n", "its first 1 items are others"),
+        (["math:sqrt"], "4\n1\n9\n", "its first 2 items are others"),
+    ],
+)
+def test_resume_refuses_the_output_of_another_run(
+    arguments: list[str], stdin: str, says: str, named: dict[str, str], half: Path
+) -> None:
+    before = half.read_text()
+    items = half.with_name("items")
+    items.write_text(stdin)
+    for source in (["--input", str(items)], []):
+        told = ["map", *arguments, "--output", str(half), "--resume", *source]
+        result = run(*told, stdin=stdin, env=named)
+        assert says in fails(result, 2)
+        assert "--overwrite" in result.stderr
+        assert half.read_text() == before
+
+
+def test_resume_goes_on_with_its_own_output(named: dict[str, str], half: Path) -> None:
+    with half.with_name(f"{half.name}.run").open("a") as file:
+        file.write('{"torn')
+    arguments = ("map", "math:sqrt", "--output", half, "--resume")
+    result = run(*arguments, stdin="4\n-1\n9\n16\n", env=named)
+    assert fails(result, 1) == 'error: 1 of 2 items failed; their lines have an "error"'
+    entries = [json.loads(line) for line in half.read_text().splitlines()]
+    assert [entry["index"] for entry in entries[3:]] in ([1, 3], [3, 1])
+    again = run(*arguments, stdin="4\n-1\n9\n25\n", env=named)
+    assert "its first 4 items are others" in fails(again, 2)
