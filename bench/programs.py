@@ -29,19 +29,17 @@ import os, sys
 for _ in range(int(sys.argv[1])):
     os.waitpid(os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ), 0)
 """
-_HYPERQUEUE = "\n".join(
-    [
-        "import sys",
-        "from hyperqueue import Job, LocalCluster",
-        "from hyperqueue.cluster import WorkerConfig",
-        "with LocalCluster() as cluster:",
-        "    cluster.start_worker(WorkerConfig(cores=int(sys.argv[1])))",
-        "    job = Job()",
-        "    for _ in range(int(sys.argv[2])):",
-        "        job.program(sys.argv[3:], stdout=None, stderr=None)",
-        "    client = cluster.client()",
-        "    client.wait_for_jobs([client.submit(job)])",
-    ]
+_HYPERQUEUE = (
+    "import sys",
+    "from hyperqueue import Job, LocalCluster",
+    "from hyperqueue.cluster import WorkerConfig",
+    "with LocalCluster() as cluster:",
+    "    cluster.start_worker(WorkerConfig(cores=int(sys.argv[1])))",
+    "    job = Job()",
+    "    for _ in range(int(sys.argv[2])):",
+    "        job.program(sys.argv[3:], stdout=None, stderr=None)",
+    "    client = cluster.client()",
+    "    client.wait_for_jobs([client.submit(job)])",
 )
 
 
@@ -79,7 +77,7 @@ def systems(tasks: int, slots: int, program: list[str]) -> dict[str, list[list[s
         line = f"seq {tasks} | parallel -j{slots} -n0 {' '.join(program)}"
         found["GNU parallel"] = [["sh", "-c", line]]
     if python := hyperqueue():
-        found["HyperQueue"] = [[python, "-c", _HYPERQUEUE, str(slots), *count]]
+        found["HyperQueue"] = [[python, "-c", "\n".join(_HYPERQUEUE), str(slots), *count]]
     return found
 
 
