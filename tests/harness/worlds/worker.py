@@ -28,11 +28,18 @@ class World:
         self.limits: dict[int, int] = {}
         self.dead: set[int] = set()
         self.retired: set[int] = set()
+        #: Spare slots that are closed, and those that get their child yet.
         self.closed: set[int] = set()
+        self.unborn: set[int] = set()
         self.claims = dict.fromkeys(range(slots), 0)
         self.unacknowledged: list[m.Results] = []
         for slot in range(slots):
             self.tell(events.Born(slot))
+
+    @property
+    def served(self) -> list[int]:
+        """Slots that have a child."""
+        return sorted(self.given.keys() - self.closed - self.unborn)
 
     def tell(self, event: events.Event) -> None:
         """Give the core an event and note its effects."""
@@ -57,9 +64,12 @@ class World:
                     self.dead.add(slot)
                 case effects.Open(slot):
                     self.given[slot], self.claims[slot] = [], 0
+                    self.closed.discard(slot)
+                    self.unborn.add(slot)
                 case effects.Close(slot):
                     assert not self.given[slot]
                     self.closed.add(slot)
+                    self.unborn.discard(slot)
                 case effects.Retire(slot):
                     assert not self.given[slot]
                     self.retired.add(slot)

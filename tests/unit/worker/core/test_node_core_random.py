@@ -39,6 +39,7 @@ class Disorder:
             self.recall,
             self.acknowledge,
             self.relink,
+            self.lend,
         ]
 
     def step(self) -> None:
@@ -61,7 +62,7 @@ class Disorder:
 
     def finish(self) -> None:
         """A slot reports some of its oldest batch."""
-        slot = self.chance.randrange(3)
+        slot = self.chance.choice(self.world.served)
         left = self.world.left_of_batch(slot)
         if left and slot not in self.world.dead:
             seconds = self.chance.choice([1e-6, 1e-3, 0.1])
@@ -69,7 +70,7 @@ class Disorder:
 
     def die(self) -> None:
         """A child dies, idle or in a task."""
-        slot = self.chance.randrange(3)
+        slot = self.chance.choice(self.world.served)
         given = self.world.given[slot]
         blamed = 0
         if given and self.chance.random() < 0.5:
@@ -80,7 +81,7 @@ class Disorder:
 
     def settle(self) -> None:
         """Claims are read, and killed children are dead."""
-        for slot in range(3):
+        for slot in self.world.served:
             if self.world.revoking(slot):
                 self.world.tell(events.Claimed(slot, self.world.claims[slot]))
             if slot in self.world.dead:
@@ -109,6 +110,11 @@ class Disorder:
             self.world.say(m.Ack(self.world.unacknowledged[-1].seq))
             self.world.unacknowledged.clear()
 
+    def lend(self) -> None:
+        """The task in a slot waits for tasks, or does so no more."""
+        slot = self.chance.choice(self.world.served)
+        self.world.tell(events.Lends(slot, self.chance.random() < 0.5))
+
     def relink(self) -> None:
         """Now and then the link is cut, and the broker does not keep everything."""
         if self.chance.random() < 0.7:
@@ -126,7 +132,10 @@ class Disorder:
         self.world.welcome(keep)
 
     def replace_retired(self) -> None:
-        """Retired children have successors."""
+        """Retired children have successors, and spare slots get their first."""
+        for slot in [*self.world.unborn]:
+            self.world.unborn.discard(slot)
+            self.world.tell(events.Born(slot))
         for slot in [*self.world.retired]:
             self.world.retired.discard(slot)
             self.world.tell(events.Born(slot))
@@ -144,7 +153,8 @@ class Disorder:
         self.world.give_function()
         for _ in range(2_000):
             self.settle()
-            for slot in range(3):
+            self.replace_retired()
+            for slot in self.world.served:
                 left = self.world.left_of_batch(slot)
                 if left:
                     self.world.finish(slot, left)
