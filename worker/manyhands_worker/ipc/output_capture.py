@@ -165,12 +165,8 @@ class Capture:
         #: The descriptors to wait for: none for a moment behind a read.
         self.fds = [pipe.fd for pipe in self._pipes]
         self._resume_at: float | None = None
-
-    @property
-    def due(self) -> float | None:
-        """When `read` has something to do, if no descriptor tells."""
-        times = [at for at in (self._resume_at, self._log.due) if at is not None]
-        return min(times, default=None)
+        #: When `read` has something to do, if no descriptor tells. The pool asks many times a second.
+        self.due: float | None = None
 
     @property
     def waits(self) -> bool:
@@ -211,7 +207,12 @@ class Capture:
                 break
             parts += self._take(stretch)
         parts += _of_log(self._log.sent_on(now))
+        self._set_due()
         return parts
+
+    def _set_due(self) -> None:
+        times = [at for at in (self._resume_at, self._log.due) if at is not None]
+        self.due = min(times, default=None)
 
     def _take(self, stretch: _Stretch) -> Iterator[Part]:
         kind = self._kind(stretch.serial)
@@ -270,6 +271,7 @@ class Capture:
             if idle or (serial <= ended and self._kind(serial) == ECHO_TASKS):
                 parts += self._told(serial, stream, line)
                 del self._lines[stream]
+        self._set_due()
         return parts
 
     def last_words(self, serial: int) -> str:
