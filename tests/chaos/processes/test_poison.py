@@ -18,7 +18,8 @@ import pytest
 import manyhands
 from harness.cluster.bench import Bench, counters, joined
 from harness.cluster.ledger import Ledger, run
-from harness.processes import eventually
+from harness.processes import Gate, eventually, lent_memory, wait_at
+from manyhands_worker.host.cgroup import memory_room
 
 BOUND = 40.0
 MIB = 1 << 20
@@ -93,13 +94,17 @@ def test_a_task_that_runs_out_of_memory_is_killed_alone_and_told(
     print(caught.value.story[0])
 
 
-def take(mib: int, seconds: float) -> int:
-    """Have so much memory, for so long."""
-    held = bytearray(mib * MIB)
-    for at in range(0, len(held), 4096):
-        held[at] = 1
-    threading.Event().wait(seconds)
-    return mib
+def take(mib: int) -> int:
+    """Have so much memory for a moment."""
+    return len(b"x" * (mib * MIB)) // MIB
+
+
+def take_until_short(gate: Path) -> None:
+    """Have nearly all the memory that is left, until a gate is open."""
+    held = []
+    while (memory_room() or 0) > 20 * MIB:
+        held.append(b"x" * (4 * MIB))
+    wait_at(gate)
 
 
 def large(number: int) -> Any:
@@ -114,13 +119,19 @@ def test_results_that_a_client_keeps_give_way_before_the_kernel_kills(
     broker = bench.broker()
     client = bench.client(broker.address)
     move = f"echo $$ > {cgroup}/cgroup.procs && exec "
-    bench.node(broker.address, prefix=["sh", "-c", move + '"$@"', "node"], slab_bytes=MIB)
+    node = bench.node(broker.address, prefix=["sh", "-c", move + '"$@"', "node"], slab_bytes=MIB)
     joined(client, 1)
     executor = bench.executor(broker.address)
     futures = [executor.submit(large, number) for number in range(80)]
     kept = [future.result(BOUND) for future in futures]
-    assert executor.submit(take, 70, 1.5).result(BOUND) == 70
-    assert executor.submit(take, 190, 0.0).result(BOUND) == 190
+    assert len(lent_memory(node.pid)) > 20
+    gate = Gate(bench.folder / "gate")
+    bench.stack.callback(gate.open)
+    short = executor.submit(take_until_short, gate.path)
+    eventually(lambda: not lent_memory(node.pid), BOUND, what="the node has its memory back")
+    gate.open()
+    short.result(BOUND)
+    assert executor.submit(take, 190).result(BOUND) == 190
     assert [array[-1] for array in kept] == list(range(80))
     assert all(len(array) == 3 * MIB for array in kept)
 

@@ -6,12 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from harness.cluster.bench import Bench, joined
-from harness.processes import eventually
+from harness.processes import Gate, eventually, lent_memory, wait_at
 from manyhands_shared import shm
 
 pytestmark = pytest.mark.skipif(not shm.AVAILABLE, reason="memory is lent on Linux only")
@@ -39,18 +38,6 @@ print(sums == [200_000.0 * n for n in range(60)], flush=True)
 """
 
 
-def wait_for(path: str) -> None:
-    """Keep a slot until a file is there."""
-    while not Path(path).exists():
-        time.sleep(0.01)
-
-
-def held(pid: int) -> int:
-    """Descriptors of lent memory that a process has."""
-    folder = Path(f"/proc/{pid}/fd")
-    return sum("memfd:manyhands" in str(fd.readlink()) for fd in folder.iterdir())
-
-
 @pytest.mark.parametrize("how", ["stopped", "callback"])
 def test_a_client_that_lends_and_does_not_answer_keeps_no_slot(bench: Bench, how: str) -> None:
     """Row 48: its tasks wait for it elsewhere, and end when it is back."""
@@ -60,8 +47,9 @@ def test_a_client_that_lends_and_does_not_answer_keeps_no_slot(bench: Bench, how
     joined(client, 1)
     executor = bench.executor(broker.address)
     executor.submit(abs, -1).result(BOUND)
-    gate = bench.folder / "gate"
-    blocks = [] if how == "callback" else [executor.submit(wait_for, str(gate)) for _ in range(2)]
+    gate = Gate(bench.folder / "gate")
+    bench.stack.callback(gate.open)
+    blocks = [] if how == "callback" else [executor.submit(wait_at, gate.path) for _ in range(2)]
     lends = subprocess.Popen(
         [sys.executable, "-c", _STOPS, broker.address, how],
         stdin=subprocess.PIPE,
@@ -74,7 +62,7 @@ def test_a_client_that_lends_and_does_not_answer_keeps_no_slot(bench: Bench, how
         assert lends.stdout.readline() == "up\n"
         if how == "stopped":
             lends.send_signal(signal.SIGSTOP)
-            gate.touch()
+            gate.open()
         for block in blocks:
             block.result(BOUND)
         slowest = 0.0
@@ -91,4 +79,4 @@ def test_a_client_that_lends_and_does_not_answer_keeps_no_slot(bench: Bench, how
     finally:
         lends.kill()
         lends.communicate()
-    eventually(lambda: not held(node.pid), BOUND, what="nothing is lent any more")
+    eventually(lambda: not lent_memory(node.pid), BOUND, what="nothing is lent any more")

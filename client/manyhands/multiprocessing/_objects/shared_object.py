@@ -27,7 +27,7 @@ from manyhands_shared.protocol.messages.coordination import Response
 
 #: A wait with a time is ended by the keeper. Should its word be late, the caller goes on without it.
 _LATE_SECONDS = 0.04
-_PACKAGE = f"{__package__}."
+_PACKAGE = "manyhands.multiprocessing."
 
 #: Keys of objects that nothing refers to any more. A finalizer may run in the middle of an operation, so
 #: it says nothing itself.
