@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cluster.parts import Broker, Node
-from harness.processes import eventually
+from harness.processes import eventually, without_waits
 from manyhands import Client
 
 #: What makes two hosts of one machine.
@@ -124,7 +124,7 @@ class Script:
             out, err = self.process.communicate()
             raise AssertionError(f"it does not end: {self.lines}, {out!r}, {err!r}") from None
         self.lines += out.decode().splitlines()
-        return self.process.returncode, err.decode()
+        return self.process.returncode, without_waits(err.decode())
 
     def kill(self) -> None:
         """SIGKILL, and wait."""

@@ -13,6 +13,7 @@ import pytest
 
 from harness.cluster.bench import Bench, joined
 from harness.cluster.parts import Broker
+from harness.processes import without_waits
 
 #: How long a program may take.
 PROGRAM_SECONDS = 60.0
@@ -46,6 +47,8 @@ def start_root(command: Sequence[str], address: str | None) -> subprocess.Popen[
     """Start a script; without an address it has a cluster of its own."""
     path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     environment = {**os.environ, "PYTHONPATH": path}
+    # Without buffers a line and its end are two writes: others come between.
+    environment.pop("PYTHONUNBUFFERED", None)
     if address is not None:
         environment["MANYHANDS_BROKER"] = address
     return subprocess.Popen(
@@ -65,7 +68,7 @@ def finished(root: subprocess.Popen[str]) -> str:
     finally:
         root.kill()
         root.wait()
-    assert (err, root.returncode) == ("", 0), f"{out}\n{err}"
+    assert (without_waits(err), root.returncode) == ("", 0), f"{out}\n{err}"
     return out
 
 

@@ -98,33 +98,35 @@ print(lock.acquire(timeout=0.2))
 
 def test_conditions_and_events_as_in_the_notes(two_hosts: TwoHosts) -> None:
     out = two_hosts.run("""
-import time
 import manyhands.multiprocessing as mp
 
-def notify(condition):
-    time.sleep(2)
+def notify(condition, waits):
+    waits.wait()
     with condition:
         condition.notify()
 
-def sleep(condition):
+def sleep(condition, waits):
     with condition:
         print('Wait')
+        waits.set()
         condition.wait()
         print('Exit')
 
-def set_(event):
-    time.sleep(2)
+def set_(event, waits):
+    waits.wait()
     event.set()
 
-def wait(event):
+def wait(event, waits):
     print('Wait')
+    waits.set()
     event.wait()
     print('Exit')
     event.clear()
 
 condition, event = mp.Condition(), mp.Event()
 for functions, shared in (((notify, sleep), condition), ((set_, wait), event)):
-    processes = [mp.Process(target=function, args=(shared,)) for function in functions]
+    waits = mp.Event()
+    processes = [mp.Process(target=function, args=(shared, waits)) for function in functions]
     for process in processes:
         process.start()
     for process in processes:

@@ -19,7 +19,7 @@ BOUND = 60.0
 
 
 def meet(place: Path, count: int) -> int:
-    """Wait until so many tasks are here, each in a process of its own; return how many there are."""
+    """Wait until `count` tasks are here, each in a process of its own; return how many there are."""
     np.zeros(1)
     place.mkdir(exist_ok=True)
     (place / str(os.getpid())).touch()

@@ -168,13 +168,13 @@ def test_ten_thousand_operations_are_judged_within_ten_seconds(
     step: Step, initial: Hashable, names: Sequence[str], wrong: object
 ) -> None:
     history = run_of(10_000, step, initial, names)
-    began = time.monotonic()
+    began = time.process_time()
     assert linearizable(history, initial, step)
     if wrong is not None:
         end = max(one.returned for one in history) + 1
         name = "look" if step is event else "acquire"
         assert not linearizable([*history, op("x", name, end, end, wrong)], initial, step)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_ten_thousand_operations_of_a_queue_are_judged_within_ten_seconds() -> None:
@@ -188,8 +188,8 @@ def test_ten_thousand_operations_of_a_queue_are_judged_within_ten_seconds() -> N
         else:
             items.append(number)
             history.append(op("A", "put", called, returned, argument=number))
-    began = time.monotonic()
+    began = time.process_time()
     assert queue_faults(history) == []
     for wrong in (1, items[-1], None):
         assert queue_faults([*history, op("x", "get", clock + 10, clock + 11, wrong)])
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.processes import eventually
+from harness.processes import eventually, without_waits
 
 TESTS = Path(__file__).parents[2]
 LEAKS = {
@@ -99,3 +99,9 @@ def test_eventually_gives_what_the_condition_gave() -> None:
 def test_eventually_ends() -> None:
     with pytest.raises(AssertionError, match=r"not within 0\.05 s: the moon"):
         eventually(lambda: False, 0.05, what="the moon")
+
+
+def test_what_a_busy_machine_makes_a_program_say_is_left_out() -> None:
+    waits = "manyhands: no broker answers yet at tcp://127.0.0.1:1 (refused); trying for 10 s\n"
+    assert without_waits(f"a\n{waits}b") == "a\nb"
+    assert without_waits("") == ""

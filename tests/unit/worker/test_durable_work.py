@@ -81,7 +81,7 @@ def test_task_that_runs_too_long_is_killed_in_c_code_too(
     assert status == Status.TIMED_OUT
     assert failure.type == "manyhands.TaskTimeout"
     assert failure.message == "ran longer than its timeout of 0.3 s and was killed on node unit"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
     eventually(lambda: not psutil.pid_exists(int(note.read_text())))
     broker.assign(abs, (-1,), job="after")
     assert broker.until_ended(2)["after", 1, 0] == (Status.OK, 1)
