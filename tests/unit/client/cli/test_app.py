@@ -99,6 +99,7 @@ _ARGUMENTS = {
     "jobs": [],
     "drain": ["node-1"],
     "backup": ["/tmp/never-made"],
+    "export": ["4f0c", "--chrome-trace", "/tmp/never-made"],
 }
 
 
