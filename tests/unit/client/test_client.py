@@ -51,7 +51,7 @@ def test_an_array_job(broker: FakeBroker) -> None:
     ]
     needs = list(labels.by_value(cloudpickle.__version__))
     demands = {"python": labels.PYTHON, "needs": needs}
-    assert group.options == {"name": "squares", "direct": True, **demands}
+    assert group.options == {"name": "squares", "direct": True, "echo": True, **demands}
 
 
 def test_a_failed_task_fails_alone(broker: FakeBroker) -> None:

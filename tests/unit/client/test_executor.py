@@ -53,6 +53,7 @@ def test_calls_of_one_function_are_one_job_and_the_function_travels_once(
         "name": "mine",
         "priority": 3,
         "direct": True,
+        "echo": True,
         "python": labels.PYTHON,
     }
     eventually(lambda: groups(broker)[-1].closed)

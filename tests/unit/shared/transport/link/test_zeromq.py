@@ -28,7 +28,12 @@ def peer() -> Iterator[zmq.Socket[bytes]]:
 def link(peer: zmq.Socket[bytes]) -> Iterator[Link]:
     port = peer.bind_to_random_port("tcp://127.0.0.1")
     made = connect(f"tcp://127.0.0.1:{port}", b"L" * 16, None)
-    eventually(lambda: made.event(0.0) is LinkEvent.UP)
+
+    def is_up() -> bool:
+        made.woken(None)
+        return made.event(0.0) is LinkEvent.UP
+
+    eventually(is_up)
     yield made
     made.close()
 
