@@ -374,7 +374,8 @@ class NodePool:
 
     def _on_output(self, child: ChildHandle) -> Callable[[int], None]:
         def handle(_: int) -> None:
-            self._listen(child)
+            if child.heard:  # else its death was seen first, in this very turn
+                self._listen(child)
 
         return handle
 

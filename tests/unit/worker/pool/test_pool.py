@@ -15,11 +15,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.payloads import PATIENCE
 from harness.pool_rig import PoolRig
 from harness.processes import eventually
 from manyhands_shared.payloads.wrappers import Setup
@@ -49,6 +51,11 @@ def _stay(path: str = "") -> None:
 
 def _pid() -> int:
     return os.getpid()
+
+
+def _print_and_stay() -> None:
+    print("here", flush=True)
+    time.sleep(600)
 
 
 def test_results_come_back_in_full(rig: Callable[..., PoolRig]) -> None:
@@ -193,6 +200,21 @@ def test_idle_child_killed_is_replaced_and_nobody_blamed(rig: Callable[..., Pool
     pool.until(pool.deaths)
     assert pool.deaths()[0].blamed == 0
     assert pool.call(_pid)[1] != first
+
+
+def test_a_death_and_the_last_output_seen_in_one_turn(rig: Callable[..., PoolRig]) -> None:
+    pool = rig()
+    pool.submit(_print_and_stay, rules=Rules(echo=True))
+    pid, child = pool.started(), pool.child()
+    pool.until(lambda: child.heard, "the output is listened to")
+    os.kill(pid, signal.SIGKILL)
+    assert wait([child.sentinel], PATIENCE)
+    ready = pool.selector.select(0)
+    found = {key.fd for key, _ in ready}
+    assert {child.sentinel, *child.heard} <= found
+    for key, mask in sorted(ready, key=lambda one: one[0].fd != child.sentinel):
+        key.data(mask)
+    assert pool.call(_pid)[1] != pid
 
 
 def test_killed_while_it_writes_a_result(rig: Callable[..., PoolRig]) -> None:
