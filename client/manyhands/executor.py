@@ -13,13 +13,15 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
-from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
+from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection, is_exiting
 from manyhands._results.futures import RemoteFuture
-from manyhands._results.lookalikes import WaitingTasks
+from manyhands._results.lookalikes import PoolSlot, WaitingTasks
 from manyhands._submit.calls import Calls, CallsByOptions
 from manyhands._submit.chunks import chunks
 from manyhands._values.store import Ref
 from manyhands.options import TaskOptions, job_options
+from manyhands_shared import errors
+from manyhands_shared.errors import ClusterClosed, SubmitError
 from manyhands_shared.payloads.wrappers import MapChunk, StarmapChunk
 
 T = TypeVar("T")
@@ -46,12 +48,15 @@ class Executor(concurrent.futures.Executor):
     Args:
         max_workers: how many of its tasks run at once; `None` is no limit, and all cores for a
             cluster of its own.
+        mp_context: is taken as by a `ProcessPoolExecutor`, and not used: the nodes start the children.
+        initializer: called in each pool child before its first task, with `initargs`. If it raises,
+            the executor is broken, as a `ProcessPoolExecutor` is: all futures raise
+            `InitializerFailed`, and `submit` does.
         address: the broker, as ``tcp://host:port``.
         key_file: your key; else ``$MANYHANDS_KEY_FILE``.
         name: shown in lists of jobs; by default the function's name.
         max_pending: unfinished tasks in this process before `submit` waits.
         block: if false, `submit` raises `SubmitQueueFull` instead of waiting.
-        initializer: called in each pool child before its first task, with `initargs`.
         max_tasks_per_child: the node replaces a pool child after that many tasks.
         connect_timeout: seconds to wait for the broker.
         options: of every call: `retries`, `timeout`, `priority` and so on, as `TaskOptions` lists them.
@@ -66,14 +71,15 @@ class Executor(concurrent.futures.Executor):
     def __init__(  # noqa: PLR0913 - the options of an executor, all but one by name
         self,
         max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
         *,
         address: str | None = None,
         key_file: str | os.PathLike[str] | None = None,
         name: str | None = None,
         max_pending: int = MAX_PENDING,
         block: bool = True,
-        initializer: Callable[..., Any] | None = None,
-        initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
         connect_timeout: float = CONNECT_SECONDS,
         **options: Unpack[TaskOptions],
@@ -109,6 +115,9 @@ class Executor(concurrent.futures.Executor):
                 io, options, initializer, initargs, block=block, opened=opened
             ),
         )
+        self._breakage = _Breakage()
+        if initializer is not None:
+            self._calls_by_options.break_with(self._breakage.set)
         self._calls = self._calls_by_options.of(defaults)
         #: The executor that `with_options` was called on first. None for that one itself: a cycle would
         #: leave the session of a dropped executor to the garbage collector.
@@ -118,8 +127,9 @@ class Executor(concurrent.futures.Executor):
         self._limit = max_workers
         self._initializer, self._initargs = initializer, initargs
         self._max_tasks_per_child = max_tasks_per_child
-        self._mp_context = multiprocessing.get_context()
-        self._broken = False
+        if mp_context is None:
+            mp_context = multiprocessing.get_context("spawn" if max_tasks_per_child else None)
+        self._mp_context = mp_context
         self._shutdown_lock = threading.Lock()
         self._drop = weakref.finalize(self, _drop, self._calls_by_options, self._connection)
         self._drop.atexit = False  # the connection sees to the interpreter's exit itself
@@ -147,6 +157,16 @@ class Executor(concurrent.futures.Executor):
     def _shutdown(self) -> bool:
         """Whether no more calls are taken."""
         return (self._root or self)._is_shut
+
+    @property
+    def _broken(self) -> str | bool:
+        """Why no more calls are taken, if an initializer has failed."""
+        return False if self._breakage.error is None else str(self._breakage.error)
+
+    @property
+    def _processes(self) -> dict[int, PoolSlot]:
+        """An entry for each slot; of the standard library's executor it has the children."""
+        return {number: PoolSlot(f"slot {number}") for number in range(self._max_workers)}
 
     @property
     def _shutdown_thread(self) -> bool:
@@ -189,14 +209,25 @@ class Executor(concurrent.futures.Executor):
     ) -> concurrent.futures.Future[T]:
         """Call ``fn(*args, **kwargs)`` on a node, and return its future.
 
+        The future of a call that cannot be sent raises `SubmitError`: the function or an argument cannot
+        be pickled or is too large. It is also of the class of what pickle has raised.
+
         Raises:
-            RuntimeError: the executor was shut down.
-            SubmitError: the function or an argument cannot be pickled or is too large.
+            RuntimeError: the executor was shut down, or is broken (`InitializerFailed`).
             SubmitQueueFull: `max_pending` tasks wait, and the executor was made with `block=False`.
         """
-        if self._shutdown:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-        return self._calls.submit(fn, args, kwargs)
+        if self._shutdown or self._breakage.error is not None:
+            raise self._refusal()
+        try:
+            return self._calls.submit(fn, args, kwargs)
+        except SubmitError as error:
+            return RemoteFuture.failed(error)
+        except ClusterClosed:
+            if is_exiting():
+                raise RuntimeError(
+                    "cannot schedule new futures after interpreter shutdown"
+                ) from None
+            raise
 
     def scatter(self, value: Any) -> Ref:
         """Keep a value here for calls that take it as an argument: each node gets it once.
@@ -241,8 +272,8 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        if self._shutdown:
-            raise RuntimeError("cannot schedule new futures after shutdown")
+        if self._shutdown or self._breakage.error is not None:
+            raise self._refusal()
         deadline = None if timeout is None else time.monotonic() + timeout
         wrapper: type[MapChunk | StarmapChunk] | None = None
         rows: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
@@ -273,6 +304,24 @@ class Executor(concurrent.futures.Executor):
         if wait:
             self._connection.io.join()
 
+    def _refusal(self) -> BaseException:
+        """Return why no more calls are taken."""
+        error = self._breakage.error
+        if error is None or self._shutdown:
+            return RuntimeError("cannot schedule new futures after shutdown")
+        return errors.InitializerFailed(f"{error}; make another executor")
+
+
+class _Breakage:
+    """What ended the executor: an initializer's failure, or nothing yet."""
+
+    error: BaseException | None = None
+
+    def set(self, error: BaseException) -> None:
+        """Note the first one."""
+        if self.error is None:
+            self.error = error
+
 
 def _drop(calls: CallsByOptions, connection: Connection) -> None:
     calls.close()
@@ -300,13 +349,14 @@ def _results(
                 future = pending.popleft()
                 try:
                     left = None if deadline is None else deadline - time.monotonic()
-                    value = future.result(left)
+                    value = [future.result(left)]
                 finally:
                     future.cancel()
                     del future
                 if ahead is not None:
                     pending.extend(map(submit, itertools.islice(rows, 1)))
-                yield value
+                # Not held here while the caller has it, nor after.
+                yield value.pop()
         finally:
             for future in pending:
                 future.cancel()

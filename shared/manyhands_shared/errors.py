@@ -7,7 +7,20 @@ codes (`exit_code`), never into tracebacks.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from manyhands_shared.standard_errors import InitializerFailed as InitializerFailed  # noqa: PLC0414 - exported
+    from manyhands_shared.standard_errors import RemoteTraceback as RemoteTraceback  # noqa: PLC0414 - exported
+    from manyhands_shared.standard_errors import ResultNotLoaded as ResultNotLoaded  # noqa: PLC0414 - exported
+    from manyhands_shared.standard_errors import TaskCrashed as TaskCrashed  # noqa: PLC0414 - exported
+    from manyhands_shared.standard_errors import TaskTimeout as TaskTimeout  # noqa: PLC0414 - exported
+
+#: Those that are also errors of the standard library's pools. They load when first asked for.
+_STANDARD = frozenset(
+    {"InitializerFailed", "RemoteTraceback", "ResultNotLoaded", "TaskCrashed", "TaskTimeout"}
+)
 
 
 class ExitCode(IntEnum):
@@ -74,7 +87,7 @@ class SubmitQueueFull(ManyhandsError):
     """The client's bounded queue is full and the caller asked not to wait."""
 
 
-class ClusterClosed(ManyhandsError):
+class ClusterClosed(ManyhandsError, RuntimeError):
     """The cluster or session was closed while work was still in it."""
 
 
@@ -94,23 +107,8 @@ class TaskError(ManyhandsError):
     """A task failed in a way that is not an exception of the user's own."""
 
 
-class TaskCrashed(TaskError):
-    """The process that ran the task died, as often as is allowed (`story`: one line an attempt)."""
-
-    def __init__(self, message: str, story: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.story = story
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.story)
-
-
 class TaskLost(TaskError):
     """The node that held the task is gone and the task must not be run again (`at_most_once`)."""
-
-
-class TaskTimeout(TaskError, TimeoutError):
-    """The task ran longer than its `timeout` and was stopped."""
 
 
 class ProgramFailed(TaskError):
@@ -136,7 +134,12 @@ class ProgramFailed(TaskError):
 
 
 class ResultError(TaskError):
-    """The task finished, but its result cannot be pickled, is too large, or does not load here."""
+    """The task finished, but its result cannot be pickled, is too large, or does not load here.
+
+    `remote_args` holds the `repr` of what pickling has raised and that of the result, if it was that.
+    """
+
+    remote_args: tuple[str, ...] = ()
 
 
 class ResultWithheld(ResultError):
@@ -154,12 +157,13 @@ class RemoteError(TaskError):
     remote_args: tuple[str, ...] = ()
 
 
-class RemoteTraceback(Exception):
-    """The `__cause__` of a task's exception: the traceback as it was printed on the node."""
+def __getattr__(name: str) -> Any:
+    if name not in _STANDARD:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module("manyhands_shared.standard_errors"), name)
+    globals()[name] = value
+    return value
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
 
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_STANDARD})

@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import secrets
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ _ABORT_SECONDS = 30.0
 _QUERY_SECONDS = 10.0
 
 _open: set[Connection] = set()
+_exit = threading.Event()
 
 
 class Connection:
@@ -145,7 +147,13 @@ def _about_us() -> dict[str, Any]:
     }
 
 
+def is_exiting() -> bool:
+    """Whether the interpreter exits, and all connections have ended with it."""
+    return _exit.is_set()
+
+
 def _end_all() -> None:
+    _exit.set()
     for connection in list(_open):
         connection.end_at_exit()
 

@@ -24,6 +24,7 @@ from manyhands._results.outcome import load
 from manyhands_shared.clock import monotonic
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
+from manyhands_shared.protocol.failure import INITIALIZER_FAILED, Failure
 from manyhands_shared.protocol.status import Status
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class RemoteFuture(Future[Any]):
             self._loader = me
             try:
                 safe = self._sink is not None and self._sink.safe
-                result, exception = load(self._status, body, safe=safe)
+                result, exception = load(self._status, body, safe=safe, exits=True)
                 if self._body is not None:  # a handler in here may have asked as well
                     self._result, self._exception, self._body = result, exception, None
                 if not safe:  # who asks just now must go on to see that it is
@@ -299,8 +300,16 @@ before_orphans.append(_renew_lock)
 class FutureSink:
     """Resolves the futures of one job."""
 
-    def __init__(self, io: IOThread, function: Function, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        io: IOThread,
+        function: Function,
+        options: dict[str, Any],
+        failed_initializer: Callable[[BaseException], None] | None = None,
+    ) -> None:
         self._io = io
+        self._failed_initializer = failed_initializer
+        self._error: BaseException | None = None
         self._futures: dict[int, RemoteFuture] = {}
         self._doomed: list[RemoteFuture] = []
         self.job = OpenJob(function, options, self)
@@ -333,7 +342,7 @@ class FutureSink:
 
     def reject(self, entries: Sequence[RemoteFuture], payloads: Sequence[Payload], /) -> None:
         """See `Sink`. A job may have been closed for want of use just as it was used again."""
-        error = self._io.queue.error
+        error = self._io.queue.error or self._error
         if error is not None:
             for future in entries:
                 future._end_by(future._fail, error)
@@ -341,7 +350,9 @@ class FutureSink:
             for future in entries:
                 future._end_by(future._settle, Status.CANCELLED, b"")
         else:
-            heir = FutureSink(self._io, self.job.function, self.job.options)
+            heir = FutureSink(
+                self._io, self.job.function, self.job.options, self._failed_initializer
+            )
             self._io.call(self._io.registry.open, heir.job)
             for future, payload in zip(entries, payloads, strict=True):
                 future._sink = heir
@@ -350,16 +361,29 @@ class FutureSink:
 
     def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
         """See `Sink`."""
-        resolve(list(map(self._futures.pop, indices)), statuses, bodies)
+        futures = list(map(self._futures.pop, indices))
+        if self._failed_initializer is not None and any(statuses):
+            error = _initializer_error(statuses, bodies)
+            if error is not None:
+                self._failed_initializer(error)
+        resolve(futures, statuses, bodies)
 
     def fail(self, error: BaseException) -> None:
         """See `Sink`."""
         futures, self._futures = self._futures, {}
         for future in futures.values():
-            if self.job.cancelled:
+            if self._error is not None:
+                future._end_by(future._fail, self._error)
+            elif self.job.cancelled:
                 future._end_by(future._settle, Status.CANCELLED, b"")
             else:
                 future._end_by(future._fail, error)
+
+    def end(self, error: BaseException) -> None:
+        """End all tasks that have not ended with an error; on the I/O thread."""
+        self._error = error
+        self._io.registry.cancel(self.job)
+        self.fail(error)
 
     @property
     def waits(self) -> bool:
@@ -382,3 +406,11 @@ class FutureSink:
             future = self._futures[index]
             future._end_by(future._settle, Status.CANCELLED, b"")
         return found
+
+
+def _initializer_error(statuses: bytes, bodies: list[Payload]) -> BaseException | None:
+    """Return what to raise for an initializer that has failed in one of these tasks."""
+    for status, body in zip(statuses, bodies, strict=True):
+        if status == Status.RAISED and Failure.decode(body).type == INITIALIZER_FAILED:
+            return load(status, body)[1]
+    return None

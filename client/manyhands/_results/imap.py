@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from manyhands._results.outcome import outcome
+from manyhands._results.pool_errors import as_pool_raises
 from manyhands_shared.errors import SubmitError
 from manyhands_shared.payloads.payload import Payload
 
@@ -152,7 +153,7 @@ class IMapIterator:
             raise item
         value, error = outcome(*item)
         if error is not None:
-            raise error
+            raise as_pool_raises(error)
         return value
 
     # Not a method around it: its frame would hold the iterator too.

@@ -6,7 +6,8 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from manyhands._results.source_lines import with_source
-from manyhands_shared.errors import RemoteTraceback, ResultError, ResultWithheld
+from manyhands_shared import errors
+from manyhands_shared.errors import ResultWithheld
 from manyhands_shared.payloads import pickled, restricted
 from manyhands_shared.payloads import safe as safe_payloads
 from manyhands_shared.payloads.payload import Payload
@@ -25,7 +26,7 @@ def outcome(
 
 
 def load(
-    status: int, body: Payload, *, safe: bool = False, trusted: bool = True
+    status: int, body: Payload, *, safe: bool = False, trusted: bool = True, exits: bool = False
 ) -> tuple[Any, BaseException | None]:
     """Return what a task came to: its result and no exception, or the reverse.
 
@@ -34,11 +35,17 @@ def load(
         body: what came of it.
         safe: results are msgpack, and no pickle is loaded.
         trusted: pickles may run code. Else values of built-in types are loaded, and no others.
+        exits: a task that called `sys.exit` came to `SystemExit`. Else to a stand-in.
     """
     if status != Status.OK:
-        error = exceptions.to_exception(status, body, pickled=trusted and not safe)
-        if isinstance(error.__cause__, RemoteTraceback):
-            error.__cause__ = RemoteTraceback(with_source(error.__cause__.text))
+        from manyhands_shared.standard_errors import (  # noqa: PLC0415 - 8 ms
+            remote_traceback,
+            traceback_text,
+        )
+
+        error = exceptions.to_exception(status, body, pickled=trusted and not safe, exits=exits)
+        if text := traceback_text(error):
+            error.__cause__ = remote_traceback(with_source(text))
         return None, error
     loads = safe_payloads.loads if safe else pickled.loads if trusted else restricted.loads
     try:
@@ -50,7 +57,7 @@ def load(
     except Exception as error:  # loading runs the user's code; only this task fails
         if is_from_handler(error):
             raise
-        problem = ResultError(
+        problem = errors.ResultNotLoaded(
             f"the task succeeded, but its result does not load here: "
             f"{type(error).__name__}: {error}; is the same code installed on both sides?"
         )

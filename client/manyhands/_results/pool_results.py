@@ -13,6 +13,7 @@ from typing import Any
 
 from manyhands._results.futures import RemoteFuture
 from manyhands._results.outcome import load, outcome
+from manyhands._results.pool_errors import as_pool_raises
 from manyhands_shared.errors import ClusterClosed
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
@@ -42,6 +43,7 @@ class ApplyResult:
         self._future = future
         self._pool = pool  # lives until this has ended, wherever else it is dropped
         self._called: threading.Event | None = None
+        self._raised: BaseException | None = None
         if callback is not None or error_callback is not None:
             self._called = threading.Event()
             self._callbacks = (callback, error_callback)
@@ -84,6 +86,9 @@ class ApplyResult:
         if not self.ready():
             raise multiprocessing.TimeoutError
         self._pool = None
+        error = self._error()
+        if error is not None:
+            raise error
         return self._future.result()
 
     def cancel(self) -> None:
@@ -91,10 +96,14 @@ class ApplyResult:
         self._future.cancel()
 
     def _error(self) -> BaseException | None:
-        try:
-            return self._future.exception()
-        except CancelledError as error:
-            return error
+        """Return what it has raised; one exception, however often it is asked for."""
+        if self._raised is None:
+            try:
+                error = self._future.exception()
+            except CancelledError as cancelled:
+                return cancelled
+            self._raised = None if error is None else as_pool_raises(error)
+        return self._raised
 
     def _call_back(self, future: Any) -> None:
         assert self._called is not None
@@ -235,7 +244,8 @@ class MapResult:
             if self._is_loaded:
                 return
             if self._failure is not None:
-                _, self._exception = outcome(*self._failure)
+                _, error = outcome(*self._failure)
+                self._exception = None if error is None else as_pool_raises(error)
             else:
                 loaded = [load(Status.OK, chunk) for chunk in self._chunks]
                 self._exception = next((error for _, error in loaded if error is not None), None)

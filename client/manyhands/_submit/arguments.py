@@ -62,9 +62,13 @@ def _dumps(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
     except Exception as error:
         if is_from_handler(error):
             raise
-        raise SubmitError(
+        from manyhands_shared.standard_errors import alike  # noqa: PLC0415 - 8 ms
+
+        raise alike(
+            SubmitError,
             f"cannot pickle the arguments: {type(error).__name__}: {error}; "
-            "create such objects inside the task, or pass what they are made from"
+            "create such objects inside the task, or pass what they are made from",
+            error,
         ) from error
 
 

@@ -16,7 +16,7 @@ from manyhands._results.futures import FutureSink, RemoteFuture
 from manyhands._submit import arguments, functions
 from manyhands._submit.fingerprint import Fingerprint, importable
 from manyhands._submit.lru import Recent
-from manyhands_shared.errors import ConfigError
+from manyhands_shared.errors import ConfigError, SubmitError
 from manyhands_shared.payloads import pickled, safe
 from manyhands_shared.payloads.wrappers import MapChunk, Setup, StarmapChunk
 from manyhands_shared.protocol.job_options import JobOptions
@@ -52,6 +52,8 @@ class OpenCalls:
         self._lock = threading.RLock()
         #: Stands for the initializer of these jobs.
         self.setup_key = secrets.token_bytes(16)
+        #: Called when it fails, in the thread that brings the result. `None`: only its task fails.
+        self.failed_initializer: Callable[[BaseException], None] | None = None
 
     def sink(
         self,
@@ -65,7 +67,7 @@ class OpenCalls:
         with self._lock:
             sink = self._sinks.use(key)
             if sink is None:
-                sink = FutureSink(self._io, function, options(code))
+                sink = FutureSink(self._io, function, options(code), self.failed_initializer)
                 self._io.call(self._io.registry.open, sink.job)
                 for idle in self._sinks.put(key, sink, functions.weight(function)):
                     self._close(idle)
@@ -83,6 +85,14 @@ class OpenCalls:
             for sink in self._sinks.clear():
                 sink.retired = True
                 self._io.call(self._io.registry.cancel, sink.job)
+
+    def fail(self, error: BaseException) -> None:
+        """End every call that has not ended with an error."""
+        with self._lock:
+            sinks = self._sinks.clear()
+        for sink in sinks:
+            sink.retired = True
+            self._io.call(sink.end, error)
 
     def _close(self, sink: FutureSink) -> None:
         sink.retired = True
@@ -156,6 +166,8 @@ class Calls:
     ) -> Callable[[tuple[Any, ...]], RemoteFuture]:
         """For many calls of one function, inside `wrapper`: it is pickled now and not looked at again.
 
+        The future of a call whose arguments cannot be sent fails.
+
         Raises:
             SubmitError: the function cannot be sent.
         """
@@ -164,7 +176,10 @@ class Calls:
 
         def submit(args: tuple[Any, ...]) -> RemoteFuture:
             future = RemoteFuture(sink)
-            self._put(sink.job, future, pack(args, {}), block=self._block)
+            try:
+                self._put(sink.job, future, pack(args, {}), block=self._block)
+            except SubmitError as error:
+                return RemoteFuture.failed(error)
             return future
 
         return submit
@@ -258,3 +273,12 @@ class CallsByOptions:
     def cancel(self) -> None:
         """Cancel every call that has not ended."""
         self._opened.cancel()
+
+    def break_with(self, broken: Callable[[BaseException], None]) -> None:
+        """Have a failed initializer end all calls. `broken` hears of it first."""
+
+        def failed(error: BaseException) -> None:
+            broken(error)
+            self._opened.fail(error)
+
+        self._opened.failed_initializer = failed

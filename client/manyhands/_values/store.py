@@ -142,7 +142,10 @@ class Store:
         except Exception as error:
             if is_from_handler(error):
                 raise
-            raise SubmitError(f"cannot pickle it: {type(error).__name__}: {error}") from error
+            from manyhands_shared.standard_errors import alike  # noqa: PLC0415 - 8 ms
+
+            message = f"cannot pickle it: {type(error).__name__}: {error}"
+            raise alike(SubmitError, message, error) from error
         parts = payload if isinstance(payload, tuple) else (payload,)
         if not shm.host_id():
             copies = tuple(map(bytes, parts))

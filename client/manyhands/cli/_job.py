@@ -12,13 +12,7 @@ from typing import Any
 from manyhands.cli import _output
 from manyhands.cli._errors import TimedOut
 from manyhands.cli._lines import Call
-from manyhands_shared.errors import (
-    ConfigError,
-    ManyhandsError,
-    RemoteError,
-    RemoteTraceback,
-    ResultError,
-)
+from manyhands_shared.errors import ConfigError, ManyhandsError, RemoteError, ResultError
 
 _FUTURES = "concurrent.futures._base"
 
@@ -69,7 +63,9 @@ def describe(error: BaseException) -> str:
 
 def traceback_of(error: BaseException) -> str:
     """The traceback on the node, if there is one."""
-    return error.__cause__.text if isinstance(error.__cause__, RemoteTraceback) else ""
+    from manyhands_shared.standard_errors import traceback_text  # noqa: PLC0415 - 8 ms
+
+    return traceback_text(error)
 
 
 def bound(

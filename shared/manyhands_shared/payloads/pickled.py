@@ -185,9 +185,13 @@ def dumps_by_value(value: Any, keep_outside: int | None = None) -> Payload:
     except Exception as error:
         if is_from_handler(error):
             raise
-        raise SubmitError(
+        from manyhands_shared.standard_errors import alike  # noqa: PLC0415 - 8 ms
+
+        raise alike(
+            SubmitError,
             f"cannot pickle {_describe(value)}: {type(error).__name__}: {error}; "
-            "create such objects inside the task, or pass what they are made from"
+            "create such objects inside the task, or pass what they are made from",
+            error,
         ) from error
     return (head, *views) if views else head
 

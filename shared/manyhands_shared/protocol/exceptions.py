@@ -7,19 +7,17 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
-from manyhands_shared.errors import (
-    RemoteError,
-    RemoteTraceback,
-    ResultError,
-    SubmitRejected,
-    TaskCrashed,
-    TaskLost,
-    TaskTimeout,
-)
+from manyhands_shared import errors
+from manyhands_shared.errors import RemoteError, ResultError, SubmitRejected, TaskLost
 from manyhands_shared.payloads import pickled as serial
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
-from manyhands_shared.protocol.failure import SUBMIT_REJECTED, Failure
+from manyhands_shared.protocol.failure import (
+    INITIALIZER_FAILED,
+    RESULT_NOT_LOADED,
+    SUBMIT_REJECTED,
+    Failure,
+)
 from manyhands_shared.protocol.status import Status
 
 #: A failure's texts are cut to this many characters each: an exception may carry a whole data set.
@@ -42,7 +40,7 @@ def of_exception(error: BaseException, *, skip_frames: int = 0, pickled: bool = 
     return Failure(
         type=_name(kind),
         message=_cut(_safe(str, error)),
-        args=tuple(_cut(_safe(repr, arg)) for arg in _arguments(error)),
+        args=tuple(map(show, _arguments(error))),
         bases=tuple(
             base.__name__
             for base in kind.__mro__
@@ -53,68 +51,100 @@ def of_exception(error: BaseException, *, skip_frames: int = 0, pickled: bool = 
     )
 
 
-def to_exception(status: int, payload: Payload, *, pickled: bool = True) -> BaseException:
+def show(value: object) -> str:
+    """Return the `repr` of a value, whatever its class makes of that, cut to a bearable length."""
+    return _cut(_safe(repr, value))
+
+
+def to_exception(
+    status: int, payload: Payload, *, pickled: bool = True, exits: bool = False
+) -> BaseException:
     """The exception that a future raises for a task that ended with `status` (never `Status.OK`).
 
-    Without `pickled` its pickle is not loaded: a stand-in tells what it was.
+    Without `pickled` its pickle is not loaded: a stand-in tells what it was. So it does of a
+    `SystemExit`, but with `exits`.
     """
+    from manyhands_shared.standard_errors import remote_traceback  # noqa: PLC0415 - 8 ms
+
     failure = Failure.decode(payload)
     if not pickled:
         failure = replace(failure, pickle=None)
-    error = _rebuild(status, failure)
+    error = _rebuild(status, failure, exits=exits)
     if failure.traceback:
-        error.__cause__ = RemoteTraceback(failure.traceback)
+        error.__cause__ = remote_traceback(failure.traceback)
     return error
 
 
-def _rebuild(status: int, failure: Failure) -> BaseException:
+def _rebuild(status: int, failure: Failure, *, exits: bool) -> BaseException:
     if status == Status.CRASHED:
-        return TaskCrashed(failure.message, failure.story)
+        return errors.TaskCrashed(failure.message, failure.story)
     if status == Status.TIMED_OUT:
-        return TaskTimeout(failure.message)
+        return errors.TaskTimeout(failure.message)
     if status == Status.LOST:
         return TaskLost(failure.message)
     if status == Status.UNSENDABLE:
-        return ResultError(failure.message)
+        return _unsendable(failure, exits=exits)
     if failure.type == SUBMIT_REJECTED:
         return SubmitRejected(failure.message)
-    if failure.pickle is not None:
-        try:
-            error = serial.loads(failure.pickle)
-        except BaseException as problem:  # user code runs here; the stand-in tells the story
-            if is_from_handler(problem):
-                raise
-            return _stand_in(failure)
-        if isinstance(error, Exception):
-            return error
-    return _stand_in(failure)
+    if failure.type == INITIALIZER_FAILED:
+        return _stand_in(failure, errors.InitializerFailed)
+    return _original(failure, exits=exits) or _stand_in(failure)
 
 
-def _stand_in(failure: Failure) -> RemoteError:
-    """A `RemoteError` that also is the built-in exception which the original derived from."""
+def _original(failure: Failure, *, exits: bool) -> BaseException | None:
+    """The exception itself, if it has come and loads here."""
+    if failure.pickle is None:
+        return None
+    try:
+        error = serial.loads(failure.pickle)
+    except BaseException as problem:  # user code runs here; the stand-in tells the story
+        if is_from_handler(problem):
+            raise
+        return None
+    wanted = (Exception, SystemExit) if exits else Exception
+    return error if isinstance(error, wanted) else None
+
+
+def _unsendable(failure: Failure, *, exits: bool) -> BaseException:
+    """A `ResultError` that also is what pickling the result has raised."""
+    from manyhands_shared.standard_errors import alike  # noqa: PLC0415 - 8 ms
+
+    if failure.type == RESULT_NOT_LOADED:
+        return errors.ResultNotLoaded(failure.message)
+    error = _original(failure, exits=exits)
+    if isinstance(error, SystemExit):
+        return error
+    made = ResultError(failure.message)
+    if isinstance(error, Exception):
+        made = alike(ResultError, failure.message, error)
+    made.remote_args = failure.args
+    return made
+
+
+def _stand_in(failure: Failure, main: type[RemoteError] = RemoteError) -> RemoteError:
+    """A `main` that also is the built-in exception which the original derived from."""
     error: RemoteError | None = None
+    text = failure.message if main is not RemoteError else f"{failure.type}: {failure.message}"
     for name in failure.bases:
         base = getattr(builtins, name, None)
         if not (isinstance(base, type) and issubclass(base, Exception)) or base is Exception:
             continue
         try:
-            kind = type(
-                failure.type.rpartition(".")[2], (RemoteError, base), {"__module__": "remote"}
-            )
-            error = kind(f"{failure.type}: {failure.message}")
+            kind = type(failure.type.rpartition(".")[2], (main, base), {"__module__": "remote"})
+            error = kind(text)
             break
         except Exception:  # noqa: BLE001 - a base with a constructor of its own (UnicodeError…)
             continue
     if error is None:
-        error = RemoteError(f"{failure.type}: {failure.message}")
+        error = main(text)
     error.type_name = failure.type
     error.remote_args = failure.args
     return error
 
 
 def _proven_pickle(error: BaseException) -> bytes | None:
-    if not isinstance(error, Exception):
-        return None  # SystemExit and KeyboardInterrupt must not fire in a client
+    if not isinstance(error, Exception | SystemExit):
+        return None  # KeyboardInterrupt must not fire in a client
     try:
         data = serial.dumps_whole(error)
         if len(data) > MAX_PICKLE:

@@ -28,6 +28,10 @@ from manyhands_shared.payloads.payload import Payload
 
 #: The type of a failure that the client raises as `SubmitRejected`.
 SUBMIT_REJECTED = "manyhands.SubmitRejected"
+#: The type of a failure that the client raises as `InitializerFailed`.
+INITIALIZER_FAILED = "manyhands.InitializerFailed"
+#: The type of a failure that the client raises as `ResultNotLoaded`.
+RESULT_NOT_LOADED = "manyhands.ResultNotLoaded"
 
 
 @dataclass(frozen=True, slots=True)

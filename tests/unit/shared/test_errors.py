@@ -8,6 +8,7 @@ import pytest
 
 from manyhands_shared import errors
 from manyhands_shared.errors import ExitCode
+from manyhands_shared.standard_errors import remote_traceback
 
 
 def test_errors_with_more_than_a_text_pickle_whole() -> None:
@@ -44,4 +45,4 @@ def test_the_numbers_of_exit_codes_are_fixed() -> None:
 
 
 def test_a_remote_traceback_prints_as_it_was() -> None:
-    assert str(errors.RemoteTraceback("Traceback…\n")) == '\n"""\nTraceback…\n"""'
+    assert str(remote_traceback("Traceback…\n")) == '\n"""\nTraceback…\n"""'

@@ -12,12 +12,13 @@ import io
 import pickle
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from manyhands_shared.payloads import pickled, safe
 from manyhands_shared.payloads.payload import Payload
-from manyhands_shared.protocol.exceptions import of_exception
-from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.exceptions import of_exception, show
+from manyhands_shared.protocol.failure import RESULT_NOT_LOADED, Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child.allowed_functions import Patterns, find
 
@@ -59,12 +60,14 @@ class PickleCodec:
         try:
             payload = pickled.dumps(value)
         except BaseException as error:  # noqa: BLE001 - code of the value's own
-            return unsendable(f"{_of(kind)}, cannot be pickled", error)
+            what = f"{_of(kind)}, cannot be pickled"
+            return unsendable(what, error, value, pickles=self.pickles)
         if kind not in _HARMLESS and not pickled.is_plain(payload) and not _is_plain_array(value):
             try:
                 self.value(payload)
             except BaseException as error:  # noqa: BLE001 - as above
-                return unsendable(f"{_of(kind)}, was pickled but cannot be loaded again", error)
+                what = f"{_of(kind)}, was pickled but cannot be loaded again"
+                return unsendable(what, error, kind=RESULT_NOT_LOADED)
         return Status.OK, payload
 
 
@@ -120,14 +123,25 @@ class _ByReference(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def unsendable(what: str, error: BaseException | None = None) -> Packed:
-    """A result that cannot travel, and why."""
-    why = ""
-    trace = ""
+def unsendable(
+    what: str,
+    error: BaseException | None = None,
+    value: Any = None,
+    *,
+    pickles: bool = False,
+    kind: str = "manyhands.ResultError",
+) -> Packed:
+    """A result that cannot travel, and why: what `error` says, which itself travels with `pickles`."""
+    failure = Failure(kind, what)
     if error is not None:
-        inner = of_exception(error, skip_frames=1, pickled=False)
-        why, trace = f": {inner.type}: {inner.message}", inner.traceback
-    failure = Failure("manyhands.ResultError", what + why, traceback=trace)
+        inner = of_exception(error, skip_frames=1, pickled=pickles)
+        failure = replace(
+            failure,
+            message=f"{what}: {inner.type}: {inner.message}",
+            args=(show(error), show(value)),
+            traceback=inner.traceback,
+            pickle=inner.pickle,
+        )
     return Status.UNSENDABLE, failure.encode()
 
 

@@ -17,15 +17,13 @@ from itertools import islice
 from types import FunctionType
 from typing import Any
 
-from manyhands_shared.errors import ProgramFailed, ProtocolError
+from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads import pickled, refs
 from manyhands_shared.payloads.by_value.class_resolution import World
 from manyhands_shared.payloads.by_value.main_module import script
 from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.payloads.refs import take_waited
 from manyhands_shared.payloads.wrappers import Setup
-from manyhands_shared.protocol.exceptions import of_exception
-from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child.allowed_functions import Patterns
 from manyhands_worker.child.client_modules import ClientModules
@@ -37,6 +35,7 @@ from manyhands_worker.child.codec import (
     SafeCodec,
     too_large,
 )
+from manyhands_worker.child.failures import InitializerRaised, Told, failure_of
 from manyhands_worker.child.forks import end_fork
 from manyhands_worker.child.input_loader import InputLoader, ValueAway
 from manyhands_worker.child.loaded_functions import NOT_LOADED, Borrowing, Loaded
@@ -203,7 +202,7 @@ class Runner:
             except (OSError, ProtocolError) as error:
                 words = "needed modules that cannot be unpacked"
                 told = f"the program's modules cannot be unpacked on {socket.gethostname()}"
-                body = _failure(_Told(told, error), pickled=False).encode()
+                body = failure_of(Told(told, error), __file__, pickled=False).encode()
                 self._fitness.words = words
                 self._refuse(first, count, Status.RAISED, body)
                 return
@@ -323,7 +322,7 @@ class Runner:
                 self._input_loader.away = None
                 raise away from None
             self._failed += 1
-            return Status.RAISED, _failure(error, pickled=codec.pickles).encode()
+            return Status.RAISED, failure_of(error, __file__, pickled=codec.pickles).encode()
         if self._forked:
             end_fork(None)
         return self._pack(codec, value)
@@ -365,7 +364,7 @@ class Runner:
         try:
             function: Callable[..., Any] | Setup = codec.function(loaded.payloads[0])
         except BaseException as error:  # noqa: BLE001 - as in `_execute`
-            raise _Told(
+            raise Told(
                 f"the function does not load on {socket.gethostname()} under Python {_PYTHON}: install "
                 "its modules there; a function sent by value needs the client's Python (major, minor)",
                 error,
@@ -392,7 +391,7 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - as in `_execute`
             if self._forked:
                 end_fork(error)
-            raise _Told("the initializer failed", error) from None
+            raise InitializerRaised(error) from None
         self._initialised[setup.key] = digest
         self._fitness.prepared(setup.key)
 
@@ -457,43 +456,7 @@ def _inheriting(
         ]
     except BaseException as error:  # noqa: BLE001 - code of the values' own
         words = "a result of a job that this one comes after does not load"
-        raise _Told(f"{words} on {socket.gethostname()}", error) from None
+        raise Told(f"{words} on {socket.gethostname()}", error) from None
     if isinstance(function, Setup):
         return replace(function, function=partial(function.function, *parents))
     return partial(function, *parents)
-
-
-class _Told(Exception):
-    """Another exception, with words that say where it comes from."""
-
-    def __init__(self, words: str, error: BaseException) -> None:
-        super().__init__(words)
-        self.words = words
-        self.error = error
-
-
-def _failure(error: BaseException, *, pickled: bool) -> Failure:
-    if isinstance(error, _Told):
-        inner = of_exception(error.error, skip_frames=1, pickled=False)
-        # Without its pickle: the exception as such would not say what failed.
-        return replace(inner, message=f"{error.words}: {inner.message}")
-    failure = of_exception(error, skip_frames=_own_frames(error), pickled=pickled)
-    if isinstance(error, ProgramFailed):
-        return replace(failure, traceback="")  # of a program: nothing of it is the user's
-    if isinstance(error, SystemExit):
-        return replace(failure, message=f"the task called sys.exit({_shown(error.code)})")
-    if isinstance(error, KeyboardInterrupt):
-        return replace(failure, message="the task raised KeyboardInterrupt")
-    return failure
-
-
-def _own_frames(error: BaseException) -> int:
-    """How many of the outermost frames of its traceback are of this file."""
-    count, trace = 0, error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        count, trace = count + 1, trace.tb_next
-    return count
-
-
-def _shown(code: object) -> str:
-    return "" if code is None else repr(code) if isinstance(code, int | str) else "…"

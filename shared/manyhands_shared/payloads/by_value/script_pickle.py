@@ -193,7 +193,11 @@ def dumps_function(
     with io.BytesIO() as file:
         pickler = _FunctionPickler(file, keep, more=more, reducers=reducers)
         names = pickler.names
-        pickler.dump(_Whole(value, _Names(names), _Further(pickler), _IsEager(pickler)))
+        try:
+            pickler.dump(_Whole(value, _Names(names), _Further(pickler), _IsEager(pickler)))
+        finally:
+            # It holds objects that hold the pickler: what a call refers to would wait for a collection.
+            pickler.clear_memo()
         return file.getvalue()
 
 

@@ -23,11 +23,13 @@ from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.payloads.refs import Place
 from manyhands_shared.payloads.wrappers import MapChunk, Setup, StarmapChunk
 from manyhands_shared.programs import task
+from manyhands_shared.standard_errors import alike
 
 ERRORS = {
     "BrokerUnreachable",
     "ClusterClosed",
     "ConfigError",
+    "InitializerFailed",
     "ManyhandsError",
     "NotAuthorised",
     "ProcessNotStarted",
@@ -35,8 +37,8 @@ ERRORS = {
     "ProtocolError",
     "Refused",
     "RemoteError",
-    "RemoteTraceback",
     "ResultError",
+    "ResultNotLoaded",
     "ResultWithheld",
     "SharedStateLost",
     "SubmitError",
@@ -96,12 +98,25 @@ def test_errors() -> None:
     kinds = {
         name: kind
         for name, kind in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(kind, Exception)
+        if issubclass(kind, Exception) and kind is not errors.RemoteTraceback
     }
     assert set(kinds) == ERRORS
     for name, kind in kinds.items():
         error = kind("code", "reason") if kind is errors.Refused else kind("what happened")
         assert names_in(pickled.dumps_whole(error)) == {f"manyhands_shared.errors.{name}"}
+
+
+def test_a_traceback_of_older_checkouts() -> None:
+    trace = pickle.loads(b"cmanyhands_shared.errors\nRemoteTraceback\n(Vtext\ntR.")
+    assert type(trace) is errors.RemoteTraceback
+
+
+def test_an_error_that_is_also_anothers() -> None:
+    error = alike(errors.SubmitError, "what happened", pickle.PicklingError("why"))
+    assert names_in(pickle.dumps(error)) == {
+        "manyhands_shared.standard_errors.alike",
+        "manyhands_shared.errors.SubmitError",
+    }
 
 
 def test_a_stored_value_where_its_client_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:

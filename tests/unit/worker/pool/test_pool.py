@@ -381,7 +381,8 @@ def test_initializer_that_fails_is_tried_again(rig: Callable[..., PoolRig], tmp_
     status, failure = pool.call(setup, 4)
     assert status == Status.RAISED
     assert "the initializer failed" in failure.message
-    assert failure.type == "FileNotFoundError"
+    assert failure.type == "manyhands.InitializerFailed"
+    assert failure.bases[0] == "FileNotFoundError"
     gate.write_text("open")
     assert pool.call(setup, 4) == (Status.OK, 8)
 
