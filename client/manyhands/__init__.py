@@ -33,16 +33,20 @@ if TYPE_CHECKING:
         ProgramFailed,
         Refused,
         RemoteError,
-        RemoteTraceback,
         ResultError,
         ResultWithheld,
         SharedStateLost,
         SubmitError,
         SubmitQueueFull,
         SubmitRejected,
-        TaskCrashed,
         TaskError,
         TaskLost,
+    )
+    from manyhands_shared.standard_errors import (
+        InitializerFailed,
+        RemoteTraceback,
+        ResultNotLoaded,
+        TaskCrashed,
         TaskTimeout,
     )
 
@@ -53,6 +57,7 @@ __all__ = [
     "ClusterClosed",
     "ConfigError",
     "Executor",
+    "InitializerFailed",
     "Job",
     "LocalCluster",
     "ManyhandsError",
@@ -65,6 +70,7 @@ __all__ = [
     "RemoteError",
     "RemoteTraceback",
     "ResultError",
+    "ResultNotLoaded",
     "ResultWithheld",
     "SharedStateLost",
     "SubmitError",

@@ -20,7 +20,6 @@ from manyhands._submit.calls import Calls, CallsByOptions
 from manyhands._submit.chunks import chunks
 from manyhands._values.store import Ref
 from manyhands.options import TaskOptions, job_options
-from manyhands_shared import errors
 from manyhands_shared.errors import ClusterClosed, SubmitError
 from manyhands_shared.payloads.wrappers import MapChunk, StarmapChunk
 
@@ -309,7 +308,9 @@ class Executor(concurrent.futures.Executor):
         error = self._breakage.error
         if error is None or self._shutdown:
             return RuntimeError("cannot schedule new futures after shutdown")
-        return errors.InitializerFailed(f"{error}; make another executor")
+        from manyhands_shared.standard_errors import InitializerFailed  # noqa: PLC0415 - 8 ms
+
+        return InitializerFailed(f"{error}; make another executor")
 
 
 class _Breakage:

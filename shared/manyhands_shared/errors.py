@@ -8,14 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from manyhands_shared.standard_errors import InitializerFailed as InitializerFailed  # noqa: PLC0414 - exported
-    from manyhands_shared.standard_errors import RemoteTraceback as RemoteTraceback  # noqa: PLC0414 - exported
-    from manyhands_shared.standard_errors import ResultNotLoaded as ResultNotLoaded  # noqa: PLC0414 - exported
-    from manyhands_shared.standard_errors import TaskCrashed as TaskCrashed  # noqa: PLC0414 - exported
-    from manyhands_shared.standard_errors import TaskTimeout as TaskTimeout  # noqa: PLC0414 - exported
+from typing import Any
 
 #: Those that are also errors of the standard library's pools. They load when first asked for.
 _STANDARD = frozenset(

@@ -1,7 +1,7 @@
 """Errors of ours that programs catch as those of the standard library.
 
-`errors` has them under its own name, and loads this module when one is asked for: it takes 8 ms,
-and most processes never see such an error.
+`errors` has them too. It loads this module when a program asks for one: that takes 8 ms, and most
+processes never see such an error.
 """
 
 from __future__ import annotations

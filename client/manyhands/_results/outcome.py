@@ -6,7 +6,6 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from manyhands._results.source_lines import with_source
-from manyhands_shared import errors
 from manyhands_shared.errors import ResultWithheld
 from manyhands_shared.payloads import pickled, restricted
 from manyhands_shared.payloads import safe as safe_payloads
@@ -57,7 +56,9 @@ def load(
     except Exception as error:  # loading runs the user's code; only this task fails
         if is_from_handler(error):
             raise
-        problem = errors.ResultNotLoaded(
+        from manyhands_shared.standard_errors import ResultNotLoaded  # noqa: PLC0415 - 8 ms
+
+        problem = ResultNotLoaded(
             f"the task succeeded, but its result does not load here: "
             f"{type(error).__name__}: {error}; is the same code installed on both sides?"
         )

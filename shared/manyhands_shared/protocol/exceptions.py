@@ -7,7 +7,6 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
-from manyhands_shared import errors
 from manyhands_shared.errors import RemoteError, ResultError, SubmitRejected, TaskLost
 from manyhands_shared.payloads import pickled as serial
 from manyhands_shared.payloads.payload import Payload
@@ -76,6 +75,8 @@ def to_exception(
 
 
 def _rebuild(status: int, failure: Failure, *, exits: bool) -> BaseException:
+    from manyhands_shared import standard_errors as errors  # noqa: PLC0415 - 8 ms
+
     if status == Status.CRASHED:
         return errors.TaskCrashed(failure.message, failure.story)
     if status == Status.TIMED_OUT:
@@ -107,7 +108,7 @@ def _original(failure: Failure, *, exits: bool) -> BaseException | None:
 
 def _unsendable(failure: Failure, *, exits: bool) -> BaseException:
     """A `ResultError` that also is what pickling the result has raised."""
-    from manyhands_shared.standard_errors import alike  # noqa: PLC0415 - 8 ms
+    from manyhands_shared import standard_errors as errors  # noqa: PLC0415 - 8 ms
 
     if failure.type == RESULT_NOT_LOADED:
         return errors.ResultNotLoaded(failure.message)
@@ -116,7 +117,7 @@ def _unsendable(failure: Failure, *, exits: bool) -> BaseException:
         return error
     made = ResultError(failure.message)
     if isinstance(error, Exception):
-        made = alike(ResultError, failure.message, error)
+        made = errors.alike(ResultError, failure.message, error)
     made.remote_args = failure.args
     return made
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 import gc
+import multiprocessing
 import operator
+import pickle
 import sys
 import threading
 import weakref
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from itertools import count
 from typing import Any
 
@@ -18,7 +20,12 @@ import pytest
 from harness.brokers.client_broker import FakeBroker, client_threads
 from harness.processes import eventually
 from manyhands import Executor
-from manyhands_shared.errors import ClusterClosed, ConfigError, SubmitError, SubmitQueueFull
+from manyhands_shared.errors import (
+    ClusterClosed,
+    ConfigError,
+    SubmitError,
+    SubmitQueueFull,
+)
 from manyhands_shared.protocol import labels
 from manyhands_shared.protocol.messages import Cancel, Function, Submit, SubmitGroup
 
@@ -94,20 +101,87 @@ def test_large_arrays_come_back_whole_and_writable(broker: FakeBroker) -> None:
         result += 1
 
 
-def test_what_cannot_be_pickled_raises_in_the_caller(broker: FakeBroker) -> None:
+class _Odd(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(one, two)
+
+
+class _Unpicklable:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [pickle.PicklingError("no"), AttributeError("no"), KeyError("no"), _Odd(1, 2)]
+)
+def test_a_call_that_cannot_be_pickled_fails_with_what_pickle_raised(
+    broker: FakeBroker, error: Exception
+) -> None:
+    bad = _Unpicklable(error)
     with Executor(address=broker.address) as executor:
-        with pytest.raises(SubmitError, match="cannot pickle the arguments"):
-            executor.submit(id, threading.Lock())
-        lock = threading.Lock()
-        with pytest.raises(SubmitError, match="cannot pickle"):
-            executor.submit(lambda: lock)
+        calls: list[Future[Any]] = [
+            executor.submit(id, bad),
+            executor.submit(lambda: bad),
+            executor.submit(bad.__reduce__),
+        ]
+        for future in calls:
+            with pytest.raises(SubmitError, match="cannot pickle") as caught:
+                future.result(10)
+            assert isinstance(caught.value, type(error))
+        results = executor.map(abs, [-1, bad, -3])
+        assert next(results) == 1
+        with pytest.raises(type(error), match="cannot pickle the arguments"):
+            next(results)
         assert executor.submit(abs, -1).result(10) == 1
 
 
-def test_arguments_larger_than_the_window_raise_in_the_caller() -> None:
+def test_a_context_is_taken_where_the_standard_library_takes_it() -> None:
+    with FakeBroker() as broker:
+        with Executor(
+            2, multiprocessing.get_context("fork"), print, ("ready",), address=broker.address
+        ) as ours:
+            assert ours._initializer is print
+            assert ours._mp_context.get_start_method() == "fork"
+        with Executor(2, max_tasks_per_child=3, address=broker.address) as ours:
+            assert ours._mp_context.get_start_method() == "spawn"
+            assert len(ours._processes) == 2
+
+
+def test_nothing_of_a_call_waits_for_a_garbage_collection(broker: FakeBroker) -> None:
+    kept = _Callable()
+    seen = weakref.ref(kept)
+    with Executor(address=broker.address) as executor:
+        gc.collect()
+        gc.disable()
+        try:
+            executor.submit(kept.call).result(10)
+            del kept
+            assert seen() is None
+            results = executor.map(_Callable.make, range(3))
+            for result in results:
+                last = weakref.ref(result)
+                del result
+                assert last() is None
+        finally:
+            gc.enable()
+
+
+class _Callable:
+    def call(self) -> None:
+        """Do nothing."""
+
+    @staticmethod
+    def make(_: int) -> _Callable:
+        return _Callable()
+
+
+def test_arguments_larger_than_the_window_fail() -> None:
     with FakeBroker(window_bytes=1 << 20) as broker, Executor(address=broker.address) as executor:
         with pytest.raises(SubmitError, match="1048576"):
-            executor.submit(len, bytes(2 << 20))
+            executor.submit(len, bytes(2 << 20)).result(10)
         assert executor.submit(len, bytes(500_000)).result(10) == 500_000
 
 
