@@ -17,6 +17,7 @@ from manyhands_shared import __version__
 
 if TYPE_CHECKING:
     from manyhands._values.store import Ref
+    from manyhands.async_executor import AsyncExecutor
     from manyhands.client import Client
     from manyhands.cluster import LocalCluster
     from manyhands.executor import Executor
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AsyncExecutor",
     "AsyncResult",
     "BrokerUnreachable",
     "Client",
@@ -87,6 +89,7 @@ __all__ = [
 # Where each name lives. They are imported when first asked for, so that the command, which needs few
 # of them, starts at once.
 _HOMES = {
+    "AsyncExecutor": "manyhands.async_executor",
     "AsyncResult": "manyhands.pool",
     "Client": "manyhands.client",
     "Executor": "manyhands.executor",

@@ -1,0 +1,125 @@
+"""A backend for joblib: ``import manyhands.joblib``, then ``parallel_config(backend="manyhands")``.
+
+The nodes need joblib too. Large arrays among the arguments go to each node once.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from joblib import register_parallel_backend
+from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
+
+from manyhands.executor import Executor
+
+_executors: dict[Any, Executor] = {}
+_lock = threading.Lock()
+
+
+class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] # untyped
+    """Run the batches of `joblib.Parallel` on a cluster.
+
+    Args:
+        address: the broker; else ``$MANYHANDS_BROKER``; else a cluster on this machine.
+        key_file: your key; else ``$MANYHANDS_KEY_FILE``.
+        nesting_level: how deep in other calls of `Parallel` this one is.
+        options: what else joblib gives to a backend.
+    """
+
+    supports_retrieve_callback = True
+    default_n_jobs = -1
+
+    def __init__(
+        self,
+        nesting_level: int | None = None,
+        *,
+        address: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(nesting_level=nesting_level, **options)
+        self._where = address, key_file
+        self._futures: set[Future[Any]] = set()
+        self._executor: Executor | None = None
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return how many batches run at once; for a negative number, as many as there are slots.
+
+        Raises:
+            ValueError: for 0.
+        """
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if n_jobs is None:
+            return 1
+        if n_jobs > 0:
+            return n_jobs
+        return max(1, _executor(*self._where, None)._max_workers + 1 + n_jobs)
+
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        prefer: Any = None,
+        require: Any = None,
+        **_: Any,
+    ) -> int:
+        """Make ready for a call of `parallel`; see `effective_n_jobs`."""
+        del prefer, require
+        self.parallel = parallel
+        count = self.effective_n_jobs(n_jobs)
+        self._executor = _executor(*self._where, count if n_jobs > 0 else None)
+        return count
+
+    def submit(
+        self, func: Callable[[], Any], callback: Callable[[Future[Any]], None] | None = None
+    ) -> Future[Any]:
+        """Run a batch; `callback` gets the future when it has ended."""
+        assert self._executor is not None
+        future = self._executor.submit(operator.call, func)
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    def retrieve_result_callback(self, out: Future[Any]) -> Any:
+        """Return the result of a batch that has ended."""
+        return out.result()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Stop the batches of this call; the cluster stays for the next one."""
+        del ensure_ready
+        for future in list(self._futures):
+            future.cancel()
+
+    def terminate(self) -> None:
+        """Forget how long batches took; the executor stays for the next call."""
+        self.reset_batch_stats()
+
+
+def _executor(
+    address: str | None, key_file: str | os.PathLike[str] | None, limit: int | None
+) -> Executor:
+    """Return the executor for these; it is made once, and ends with the program."""
+    key = address or os.environ.get("MANYHANDS_BROKER"), str(key_file), limit, os.getpid()
+    with _lock:
+        if key not in _executors:
+            _executors[key] = Executor(limit, address=address, key_file=key_file, name="joblib")
+        return _executors[key]
+
+
+def close() -> None:
+    """End what calls of joblib have started; the next call starts anew."""
+    with _lock:
+        for executor in _executors.values():
+            executor.shutdown(cancel_futures=True)
+        _executors.clear()
+
+
+register_parallel_backend("manyhands", ManyhandsBackend)
