@@ -71,7 +71,7 @@ class _Context:
 
 def main(modules: list[str]) -> int:
     """Run the tests of these modules; return an exit code."""
-    util = importlib.import_module("test.test_concurrent_futures.util")
+    util: Any = importlib.import_module("test.test_concurrent_futures.util")
     kinds: list[type[unittest.TestCase]] = []
     ours = {
         "executor_type": _Executor,
@@ -95,7 +95,7 @@ def main(modules: list[str]) -> int:
     theirs: Any = futures
     theirs.ProcessPoolExecutor = _Executor
     loader = unittest.defaultTestLoader
-    tests = [test for kind in kinds for test in loader.loadTestsFromTestCase(kind)]
+    tests: list[Any] = [test for kind in kinds for test in loader.loadTestsFromTestCase(kind)]
     suite = unittest.TestSuite(
         test for test in tests if test.id().rpartition(".")[2] not in EXCEPTIONS
     )

@@ -122,11 +122,13 @@ def test_a_result_that_cannot_be_pickled(address: str) -> None:
             executor.submit(UnpicklableThere).result(SECONDS)
         assert isinstance(caught.value, ResultError)
     with Pool(address=address) as pool:
-        with pytest.raises(multiprocessing.pool.MaybeEncodingError) as told:
+        theirs: Any = multiprocessing.pool
+        with pytest.raises(theirs.MaybeEncodingError) as told:
             pool.apply(UnpicklableThere)
-        assert isinstance(told.value, ResultError)
-        assert told.value.exc == "PicklingError('not this one')"
-        assert "UnpicklableThere object" in told.value.value
+        error: Any = told.value
+        assert isinstance(error, ResultError)
+        assert error.exc == "PicklingError('not this one')"
+        assert "UnpicklableThere object" in error.value
 
 
 def test_a_result_that_does_not_load(address: str) -> None:
