@@ -125,8 +125,8 @@ def test_a_result_that_cannot_be_pickled(address: str) -> None:
         theirs: Any = multiprocessing.pool
         with pytest.raises(theirs.MaybeEncodingError) as told:
             pool.apply(UnpicklableThere)
+        assert isinstance(told.value, ResultError)
         error: Any = told.value
-        assert isinstance(error, ResultError)
         assert error.exc == "PicklingError('not this one')"
         assert "UnpicklableThere object" in error.value
 
