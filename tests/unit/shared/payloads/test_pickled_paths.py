@@ -111,7 +111,7 @@ def test_a_traceback_of_older_checkouts() -> None:
     assert type(trace) is errors.RemoteTraceback
 
 
-def test_an_error_that_is_also_anothers() -> None:
+def test_an_error_that_is_also_one_of_pickle() -> None:
     error = alike(errors.SubmitError, "what happened", pickle.PicklingError("why"))
     assert names_in(pickle.dumps(error)) == {
         "manyhands_shared.standard_errors.alike",
