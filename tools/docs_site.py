@@ -89,6 +89,8 @@ CONFIGURATION = {
     "autodoc_default_options": {"members": True, "inherited-members": False},
 }
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+#: How the names of pictures end.
+PICTURES = (".svg", ".png")
 _LINK = re.compile(r"(?<=\]\()(?![a-z][a-z0-9+.-]*:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 
 
@@ -125,7 +127,7 @@ def assemble(folder: Path) -> None:
     folder.mkdir(parents=True)
     for path, name in NAMES.items():
         (folder / f"{name}.md").write_text(page(path), encoding="utf-8")
-    for picture in (ROOT / "docs").rglob("*.svg"):
+    for picture in (path for kind in PICTURES for path in (ROOT / "docs").rglob(f"*{kind}")):
         copy = folder / picture.relative_to(ROOT / "docs")
         copy.parent.mkdir(exist_ok=True)
         shutil.copy(picture, copy)
@@ -147,7 +149,7 @@ def _moved(page: str, target: str, anchor: str) -> str:
     path = (ROOT / page).parent.joinpath(target).resolve().relative_to(ROOT)
     if name := NAMES.get(str(path)):
         return f"{name}.md{anchor}"
-    if path.suffix == ".svg":
+    if path.suffix in PICTURES:
         return str(path.relative_to("docs"))
     return f"{REPOSITORY}/{'tree' if (ROOT / path).is_dir() else 'blob'}/main/{path}"
 

@@ -98,6 +98,14 @@ def calls_of(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[
     return noted
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process does nothing any more; init may take its time to bury it."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that is free, for TCP and for UDP, and that stays free while its owner restarts.
 

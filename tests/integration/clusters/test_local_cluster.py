@@ -11,11 +11,10 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 import manyhands
-from harness.processes import eventually
+from harness.processes import eventually, has_ended
 from manyhands import Client, Executor, LocalCluster, Pool
 from manyhands_shared.errors import RemoteTraceback
 from manyhands_shared.transport.address import is_local
@@ -39,7 +38,7 @@ def run_script(text: str, folder: Path, *options: str, timeout: float = 60) -> s
 
 
 def gone(*pids: int) -> bool:
-    return not any(psutil.pid_exists(pid) for pid in pids)
+    return all(map(has_ended, pids))
 
 
 def test_a_cluster_works_and_leaves_nothing() -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import manyhands
-from harness.processes import Gate, eventually, wait_at
+from harness.processes import Gate, eventually, has_ended, wait_at
 from manyhands._local import embedded
 
 BOUND = 60.0
@@ -62,7 +62,7 @@ def test_broker_and_node_are_one_process(executor: manyhands.Executor) -> None:
 def test_it_is_gone_behind_its_executor() -> None:
     with manyhands.Executor(1) as executor:
         pids = [pid_of(executor), executor.submit(os.getpid).result(BOUND)]
-    eventually(lambda: not any(map(psutil.pid_exists, pids)), what="it is gone")
+    eventually(lambda: all(map(has_ended, pids)), what="it is gone")
 
 
 @pytest.mark.parametrize("nbytes", [100, 40_000, 200_000, 3_000_000])
@@ -92,7 +92,7 @@ def test_tasks_outlive_the_process(
         assert [future.result(BOUND) for future in futures] == list(range(4_000))
     assert "died of SIGKILL; another takes its place" in caplog.text
     assert pid_of(executor) != first
-    eventually(lambda: not psutil.pid_exists(child), what="the children of the first are gone")
+    eventually(lambda: has_ended(child), what="the children of the first are gone")
 
 
 def test_a_successor_works_where_the_first_did(

@@ -8,12 +8,11 @@ from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 import manyhands
 from harness import command
-from harness.processes import eventually
+from harness.processes import eventually, has_ended
 
 BOUND = 60.0
 
@@ -88,7 +87,7 @@ def test_a_task_that_hangs_on_one_node_ends_on_another(
         for number, future in enumerate(futures):
             result = future.result(BOUND)
             assert (len(result), result[0], result[-1]) == (count, number, number)
-        eventually(lambda: not psutil.pid_exists(straggler.hanging), what="the loser is killed")
+        eventually(lambda: has_ended(straggler.hanging), what="the loser is killed")
         eventually(lambda: not any(node["held"] for node in client.query("nodes")))
         counters = client.query("stats")["counters"]
         assert (counters["tasks_speculated"], counters["speculations_won"]) == (1, 1)

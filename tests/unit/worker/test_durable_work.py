@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from harness.brokers.node_broker import FakeBroker, NodeProcess
 from harness.payloads import code_of
 from harness.pool_rig import PoolRig
-from harness.processes import eventually
+from harness.processes import eventually, has_ended
 from harness.worlds.worker import World
 from manyhands_shared.payloads import pickled as serial
 from manyhands_shared.protocol import messages as m
@@ -82,7 +81,7 @@ def test_task_that_runs_too_long_is_killed_in_c_code_too(
     assert failure.type == "manyhands.TaskTimeout"
     assert failure.message == "ran longer than its timeout of 0.3 s and was killed on node unit"
     assert time.monotonic() - began < 50
-    eventually(lambda: not psutil.pid_exists(int(note.read_text())))
+    eventually(lambda: has_ended(int(note.read_text())))
     broker.assign(abs, (-1,), job="after")
     assert broker.until_ended(2)["after", 1, 0] == (Status.OK, 1)
     assert not [e for e in broker.received if isinstance(e, m.Event)]
@@ -98,7 +97,7 @@ def test_timeout_takes_the_grandchildren_along(
 
     broker.assign(with_grandchild, (str(tmp_path / "pid"),), options={"timeout": 0.5})
     assert broker.until_ended(1)["job", 1, 0][0] == Status.TIMED_OUT
-    eventually(lambda: not psutil.pid_exists(int((tmp_path / "pid").read_text())))
+    eventually(lambda: has_ended(int((tmp_path / "pid").read_text())))
 
 
 def test_timeout_is_each_tasks_own_and_neighbours_are_not_blamed(

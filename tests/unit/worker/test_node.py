@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from harness.brokers.node_broker import FakeBroker, NodeProcess
-from harness.processes import eventually
+from harness.processes import eventually, has_ended
 from manyhands_shared import shm
 from manyhands_shared.protocol import heartbeat as beat
 from manyhands_shared.protocol import messages as m
@@ -115,7 +115,7 @@ def test_cancel_waiting_and_running(broker: FakeBroker, node: NodeProcess, tmp_p
     broker.send(m.Cancel([m.Span("job", 0, [])]))
     results = broker.until_ended(2)
     assert [status for status, _ in results.values()] == [Status.CANCELLED] * 2
-    assert not psutil.pid_exists(pid)
+    assert has_ended(pid)
     broker.assign(abs, (-1,), first=2)
     assert broker.until_ended(3)["job", 1, 2] == (Status.OK, 1)
 
@@ -207,7 +207,7 @@ def test_drain_gives_up_in_time(
     broker.send(m.Drain("scale-in"))
     assert "1 tasks given up" in broker.expect(m.Bye).reason
     assert node.wait() == 0
-    assert not psutil.pid_exists(pid)
+    assert has_ended(pid)
 
 
 def test_second_signal_ends_it_at_once(
@@ -220,7 +220,7 @@ def test_second_signal_ends_it_at_once(
     broker.expect(m.Renew)
     node.signal(signal.SIGINT)
     assert node.wait() == 130
-    assert not psutil.pid_exists(pid)
+    assert has_ended(pid)
     assert "Traceback" not in node.errors
 
 
@@ -267,7 +267,7 @@ def test_children_die_with_the_node_even_if_nobody_sweeps_up(
     heartbeat.suspend()
     try:
         node.signal(signal.SIGKILL)
-        eventually(lambda: not psutil.pid_exists(child))
+        eventually(lambda: has_ended(child))
     finally:
         heartbeat.resume()
 
@@ -322,7 +322,7 @@ def test_what_the_broker_does_not_keep_is_dropped_and_killed(
     broker.welcome(keep=[m.Span("job", 1, [1])])
     broker.until_ended(1)
     assert broker.results == {("job", 1, 1): (Status.OK, 4)}
-    eventually(lambda: not psutil.pid_exists(pid))
+    eventually(lambda: has_ended(pid))
     broker.acknowledge = True
     broker.assign(abs, (-5,), job="later")
     while ("later", 1, 0) not in broker.results:

@@ -59,7 +59,7 @@ _SAMPLE_SECONDS = 0.1
 #: How often to see whether memory is short.
 _WEIGH_SECONDS = 0.5
 _DOUBT_SECONDS = 1.0
-#: After a task has ended, what it may have left is looked for so much later.
+#: After a task or a child has ended, what it may have left is looked for so much later.
 _SEARCH_SECONDS = 0.5
 #: Children started in one turn: each takes a few milliseconds in which nothing else moves.
 _BIRTHS_PER_TURN = 4
@@ -392,8 +392,8 @@ class NodePool:
     def _take(self, child: ChildHandle, *, last: bool = False) -> None:
         """Read what a child has sent. What a task printed is told before its result."""
         reports = child.receive(last=last)
-        if reports and self._search_at is None and self._reach is not None:
-            self._search_at = time.monotonic() + _SEARCH_SECONDS
+        if reports:
+            self._search_soon()
         if child.captures and reports:
             self._events += child.printed_before(reports)
             self._hear(child)
@@ -430,6 +430,12 @@ class NodePool:
         child.release()
         if self._reach is not None:
             self._reach.leave(child.pid)
+        # What was killed with it is this process's to bury.
+        self._search_soon()
+
+    def _search_soon(self) -> None:
+        if self._search_at is None and self._reach is not None:
+            self._search_at = time.monotonic() + _SEARCH_SECONDS
 
     def _report_death(self, child: ChildHandle) -> None:
         """A child that should have lived is dead."""

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness.command import COMMAND, ended, fails, first_line, nodes, run, start
-from harness.processes import eventually
+from harness.processes import eventually, has_ended
 
 #: Notes its arguments, and does what sshd does: hand the line to a shell, with the client's address.
 SSH = """#!/bin/sh
@@ -65,7 +65,7 @@ def test_nodes_elsewhere_join_work_and_end_with_it(hosts: dict[str, str], tmp_pa
     assert code == 0, errors
     assert "node unreachable ended with exit code 255" in errors
     assert "Traceback" not in errors
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert all(map(has_ended, pids))
     assert not Path(told["key_file"]).exists()
 
 
@@ -80,7 +80,7 @@ def test_nodes_elsewhere_leave_when_it_is_killed(hosts: dict[str, str], tmp_path
     finally:
         up.kill()
         up.communicate(timeout=20)
-    eventually(lambda: not psutil.pid_exists(node["pid"]))
+    eventually(lambda: has_ended(node["pid"]))
     assert key.exists()
 
 
