@@ -61,6 +61,7 @@ REFERENCE = {
         "manyhands.Pool",
         "manyhands.AsyncResult",
         "manyhands.Executor",
+        "manyhands.AsyncExecutor",
         "manyhands.TaskOptions",
         "manyhands.Ref",
     ],
