@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
+import tty
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +47,9 @@ class TwoHosts:
         return finished(self.start(source, *arguments))
 
 
-def start_root(command: Sequence[str], address: str | None) -> subprocess.Popen[str]:
+def start_root(
+    command: Sequence[str], address: str | None, *, stdout: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """Start a script; without an address it has a cluster of its own."""
     path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     environment = {**os.environ, "PYTHONPATH": path}
@@ -54,7 +60,7 @@ def start_root(command: Sequence[str], address: str | None) -> subprocess.Popen[
     return subprocess.Popen(
         [sys.executable, *command],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
@@ -70,6 +76,36 @@ def finished(root: subprocess.Popen[str]) -> str:
         root.wait()
     assert (without_waits(err), root.returncode) == ("", 0), f"{out}\n{err}"
     return out
+
+
+def shown(command: Sequence[str], address: str | None) -> str:
+    """Run a script as the root of a program to its end; return what a terminal shows of it.
+
+    There each line of its own comes out when it is printed, as those of its processes do.
+    """
+    screen, terminal = pty.openpty()
+    try:
+        try:
+            tty.setraw(terminal)
+            root = start_root(command, address, stdout=terminal)
+        finally:
+            os.close(terminal)
+        with ThreadPoolExecutor(1) as reader:
+            text = reader.submit(_read_all, screen)
+            finished(root)
+            return text.result().decode()
+    finally:
+        os.close(screen)
+
+
+def _read_all(screen: int) -> bytes:
+    """Read until no process has the terminal any more."""
+    parts = []
+    # Linux says so with an error.
+    with contextlib.suppress(OSError):
+        while part := os.read(screen, 1 << 16):
+            parts.append(part)
+    return b"".join(parts)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from tools.lecture import FOLDER, expected
 
 from harness.cluster.bench import Bench, bench
-from harness.cluster.programs import TwoHosts, finished, start_root
+from harness.cluster.programs import TwoHosts, shown
 
 __all__ = ["bench"]
 
@@ -22,12 +22,12 @@ def test_each_program_has_its_output_beside_it() -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=[program.stem for program in PROGRAMS])
 def test_on_one_host(program: Path) -> None:
-    out = finished(start_root([str(program)], None))
+    out = shown([str(program)], None)
     assert expected(program).fullmatch(out), out
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=[program.stem for program in PROGRAMS])
 def test_on_two_hosts(bench: Bench, program: Path) -> None:
     hosts = TwoHosts(bench)
-    out = finished(start_root([str(program)], hosts.broker.address))
+    out = shown([str(program)], hosts.broker.address)
     assert expected(program).fullmatch(out), out
