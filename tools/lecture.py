@@ -70,6 +70,8 @@ def run(program: Path, address: str | None) -> tuple[str, float]:
     """Run a program on a cluster, else on its own; return what to say of it, and its seconds."""
     where = "on its own cluster" if address is None else "on two hosts"
     environment = {key: value for key, value in os.environ.items() if key != "MANYHANDS_BROKER"}
+    # As on a terminal: what the root prints comes out at once.
+    environment["PYTHONUNBUFFERED"] = "1"
     if address is not None:
         environment["MANYHANDS_BROKER"] = address
     began = time.monotonic()
