@@ -127,11 +127,11 @@ def test_ordinary_jobs_wait_for_an_ordinary_node_and_say_so(bench: Bench, broker
 def test_what_a_safe_job_cannot_take_is_said_at_once(bench: Bench, broker: str) -> None:
     executor = bench.executor(broker, safe=True)
     with pytest.raises(SubmitError, match=r"cannot run '.*<lambda>'.*not a lambda"):
-        executor.submit(lambda: 1)
+        executor.submit(lambda: 1).result(0)
     with pytest.raises(SubmitError, match=r"cannot take these arguments: .*set"):
-        executor.submit(len, {1})
+        executor.submit(len, {1}).result(0)
     with pytest.raises(SubmitError, match="cannot take these arguments"):
-        executor.submit(pow, 2**70, 2)
+        executor.submit(pow, 2**70, 2).result(0)
     with pytest.raises(ConfigError, match="no initializer"):
         manyhands.Executor(address=broker, safe=True, initializer=abs)
 
