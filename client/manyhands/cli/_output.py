@@ -85,11 +85,12 @@ def json_entry(value: Any) -> dict[str, Any]:
     """``{"result": …}`` where JSON can hold `value`, else ``{"repr": "…"}``.
 
     Tuples become arrays; NumPy numbers and arrays (up to `MAX_JSON_ELEMENTS`) become numbers and
-    nested arrays. What JSON has no words for, NaN included, is never disguised as something else.
+    nested arrays. NaN and the infinities are written as Python's `json` writes and reads them. What
+    JSON has no words for is never disguised as something else.
     """
     try:
         # The round trip drops what the default hook converted, once and here.
-        text = json.dumps(value, allow_nan=False, default=_from_numpy)
+        text = json.dumps(value, default=_from_numpy)
     except (TypeError, ValueError, RecursionError):
         return {"repr": safe_repr(value)}
     return {"result": json.loads(text)}
