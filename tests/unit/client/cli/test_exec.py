@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.command import COMMAND, fails, run, running
 from harness.processes import eventually, has_ended
+from manyhands import LocalCluster
 
 
 def pids(folder: Path, count: int) -> list[int]:
@@ -184,18 +186,24 @@ def test_an_interrupt_leaves_no_process(named: dict[str, str], tmp_path: Path) -
     all_gone(left)
 
 
-def test_halt_now_kills_what_runs(named: dict[str, str], tmp_path: Path) -> None:
+@pytest.fixture
+def fresh() -> Iterator[dict[str, str]]:
+    """A cluster that has not seen how quick programs are: it gives out one at a time."""
+    with LocalCluster(nodes=1, slots=2) as cluster:
+        yield {"MANYHANDS_BROKER": cluster.address}
+
+
+def test_halt_now_kills_what_runs(fresh: dict[str, str], tmp_path: Path) -> None:
     line = (
         "echo $$ > {#}; test {} = wait && sleep 600; while [ ! -s 1 ]; do sleep 0.01; done; exit 1"
     )
-    # Two at a time: else the second may wait in a slot behind the first, and the third runs beside it.
     words = ["exec", "-j", "2", "--halt", "now,fail=1", "--shell", line]
-    result = run(*words, ":::", "wait", "fail", "wait", "wait", cwd=tmp_path, env=named)
+    result = run(*words, ":::", "wait", "fail", "wait", "wait", cwd=tmp_path, env=fresh)
     assert "1 of 1 programs failed; task 2" in fails(result, 1)
     all_gone([int(file.read_text()) for file in tmp_path.iterdir()])
 
 
-def test_halt_soon_lets_what_runs_end(named: dict[str, str], tmp_path: Path) -> None:
+def test_halt_soon_lets_what_runs_end(fresh: dict[str, str], tmp_path: Path) -> None:
     # The first waits until the second has failed, and ends well behind that.
     line = "if [ {} = 1 ]; then while [ ! -e failed ]; do sleep 0.01; done; sleep 0.3; echo ended; "
     line += "elif [ {} = 2 ]; then touch failed; exit 1; else sleep 0.3; echo {}; fi"
@@ -204,7 +212,7 @@ def test_halt_soon_lets_what_runs_end(named: dict[str, str], tmp_path: Path) -> 
         *["exec", "-j", "2", "--halt", "soon,fail=1", "--shell", line],
         *[":::", *words],
         cwd=tmp_path,
-        env=named,
+        env=fresh,
     )
     assert "task 2: exit code 1" in fails(result, 1)
     assert "ended" in result.stdout
