@@ -40,7 +40,7 @@ lecture: $(VENV)/.installed-test,check
 	@$(BIN)/python -m tools.lecture
 
 conformance: $(VENV)/.installed-test,check
-	@cd tests && $(abspath $(BIN))/python -m harness.cpython_tests
+	@cd tests && $(abspath $(BIN))/python -m harness.cpython.tests
 
 test: $(VENV)/.installed-test,check
 	@$(BIN)/pytest -n auto --dist loadgroup $(PYTEST_ARGS)

@@ -19,7 +19,7 @@ from manyhands_shared.config import WorkerConfig
 from manyhands_shared.protocol import heartbeat, wire
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.transport import zmq_pieces
-from manyhands_worker.core.slots import BATCH_SECONDS, BATCH_TASKS
+from manyhands_worker.core.scheduling.slots import BATCH_SECONDS, BATCH_TASKS
 
 _WINDOW = WorkerConfig().window
 _RESULT = b"\x80\x05K\x01."

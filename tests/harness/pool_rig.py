@@ -19,8 +19,8 @@ from manyhands_shared.payloads import pickled
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core import events
 from manyhands_worker.core.model import NO_RULES, Block, Rules
-from manyhands_worker.core.queue import QueuedTasks
-from manyhands_worker.core.slots import SlotScheduler
+from manyhands_worker.core.scheduling.queue import QueuedTasks
+from manyhands_worker.core.scheduling.slots import SlotScheduler
 from manyhands_worker.pool.child_handle import ChildHandle
 from manyhands_worker.pool.pool import NodePool
 

@@ -80,10 +80,10 @@ from manyhands_broker.core.peers.clients import Clients
 from manyhands_broker.core.peers.durable import Durable
 from manyhands_broker.core.peers.nodes import Nodes
 from manyhands_broker.core.peers.orphans import Orphans
-from manyhands_broker.core.peers.printing import Printing
+from manyhands_broker.core.peers.relays.printing import Printing
+from manyhands_broker.core.peers.relays.value_relay import ValueRelay
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
-from manyhands_broker.core.peers.value_relay import ValueRelay
 from manyhands_broker.core.queries import views
 from manyhands_broker.core.queries.answers import Reader
 from manyhands_broker.core.queries.stats import Stats, cluster_figures, stats

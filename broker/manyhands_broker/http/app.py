@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from manyhands_broker.http.hosts import AllowedHosts
+from manyhands_broker.http.admission.hosts import AllowedHosts
+from manyhands_broker.http.admission.origins import SameOrigin
 from manyhands_broker.http.metrics import Figures
-from manyhands_broker.http.origins import SameOrigin
 from manyhands_broker.http.snapshot import Snapshot
 
 #: Age of the snapshot, in seconds, from which on the loop counts as stuck. It writes one twice a second.

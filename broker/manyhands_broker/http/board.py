@@ -6,7 +6,7 @@ from typing import Any
 
 from manyhands_broker.core import Core
 from manyhands_broker.core.model.identity import ANYBODY, Identity
-from manyhands_broker.http.access import GUEST
+from manyhands_broker.http.admission.access import GUEST
 
 #: Sees what everybody may see, and orders nothing.
 _GUEST = Identity(name=GUEST, role="client")

@@ -16,8 +16,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response, S
 from starlette.routing import Route
 
 from manyhands_broker.http import files
-from manyhands_broker.http.access import COOKIE, ENTER, STAY, Access
-from manyhands_broker.http.connections import Connections
+from manyhands_broker.http.admission.access import COOKIE, ENTER, STAY, Access
+from manyhands_broker.http.admission.connections import Connections
 from manyhands_broker.http.hub import Hub, Subscriber
 from manyhands_broker.http.inquiries import Inquiries
 

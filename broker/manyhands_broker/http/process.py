@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from manyhands_broker.http.access import Access
+from manyhands_broker.http.admission.access import Access
 from manyhands_broker.http.inquiries import Inquiries
 from manyhands_broker.http.snapshot import Snapshot
 from manyhands_broker.service_process import ServiceProcess
@@ -43,13 +43,13 @@ class HttpServer(ServiceProcess):
         # Imported here: the broker's own process needs none of it.
         import uvicorn  # noqa: PLC0415
 
-        from manyhands_broker.http.app import application  # noqa: PLC0415
-        from manyhands_broker.http.connections import (  # noqa: PLC0415
+        from manyhands_broker.http.admission.connections import (  # noqa: PLC0415
             BACKLOG,
             HEAD_BYTES,
             Connection,
             Connections,
         )
+        from manyhands_broker.http.app import application  # noqa: PLC0415
         from manyhands_broker.http.dashboard import Dashboard  # noqa: PLC0415
 
         class Server(uvicorn.Server):

@@ -14,7 +14,7 @@ from typing import Any
 from manyhands_broker.core import Core
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.descriptor_reserve import reserve
-from manyhands_broker.http.access import ENTER, Access
+from manyhands_broker.http.admission.access import ENTER, Access
 from manyhands_broker.http.board import Board
 from manyhands_broker.http.inquiries import Inquiries
 from manyhands_broker.http.metrics import COUNTED

@@ -13,7 +13,7 @@ import pytest
 
 from manyhands import LocalCluster
 
-SCRIPT = Path(__file__).parents[2] / "harness" / "cpython_executors.py"
+SCRIPT = Path(__file__).parents[2] / "harness" / "cpython" / "executors.py"
 SECONDS = 100
 MODULES = ["as_completed", "deadlock", "init", "process_pool", "shutdown", "wait"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from harness.programs import HOST, Hosts
 
-tests = pytest.importorskip("harness.cpython_tests", reason="this Python has no tests of its own")
+tests = pytest.importorskip("harness.cpython.tests", reason="this Python has no tests of its own")
 
 QUICK = [
     "TestSimpleQueue",

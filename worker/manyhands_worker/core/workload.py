@@ -30,17 +30,17 @@ from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import effects, events
-from manyhands_worker.core.awaiting_values import AwaitingValues, Value, whose
 from manyhands_worker.core.failures import CANCELLED, NOT_SAFE, ONCE
-from manyhands_worker.core.held_results import HeldResults, as_sent
 from manyhands_worker.core.job_rules import JobRules
 from manyhands_worker.core.model import HeldResult, Key
-from manyhands_worker.core.outbox import Ended, Outbox
-from manyhands_worker.core.queue import QueuedTasks
-from manyhands_worker.core.run_log import Run, RunLog
-from manyhands_worker.core.slots import Disorder, SlotScheduler
-from manyhands_worker.core.spare_slots import SpareSlots
-from manyhands_worker.core.task_output import TaskOutput
+from manyhands_worker.core.output.task_output import TaskOutput
+from manyhands_worker.core.results.held_results import HeldResults, as_sent
+from manyhands_worker.core.results.outbox import Ended, Outbox
+from manyhands_worker.core.results.run_log import Run, RunLog
+from manyhands_worker.core.scheduling.awaiting_values import AwaitingValues, Value, whose
+from manyhands_worker.core.scheduling.queue import QueuedTasks
+from manyhands_worker.core.scheduling.slots import Disorder, SlotScheduler
+from manyhands_worker.core.scheduling.spare_slots import SpareSlots
 from manyhands_worker.core.task_set import TaskSet
 from manyhands_worker.function_cache import FunctionCache
 

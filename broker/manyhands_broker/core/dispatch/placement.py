@@ -20,7 +20,7 @@ from typing import NamedTuple
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.stored_value import StoredValue
-from manyhands_broker.core.peers.value_relay import ValueRelay
+from manyhands_broker.core.peers.relays.value_relay import ValueRelay
 from manyhands_broker.core.state.scheduler_state import SchedulerState
 
 #: Seconds that a task waits at most: what waits on a node is ahead of what others submit later.

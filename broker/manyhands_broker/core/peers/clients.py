@@ -13,12 +13,12 @@ from manyhands_broker.core.peers.cancellation import Cancellation
 from manyhands_broker.core.peers.durable import Durable
 from manyhands_broker.core.peers.orders import Orders
 from manyhands_broker.core.peers.orphans import Orphans
-from manyhands_broker.core.peers.printing import Printing
+from manyhands_broker.core.peers.relays.printing import Printing
+from manyhands_broker.core.peers.relays.value_relay import ValueRelay
 from manyhands_broker.core.peers.requests import Requests
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.submissions import Submissions
-from manyhands_broker.core.peers.value_relay import ValueRelay
 from manyhands_broker.core.state.delayed_acks import DelayedAcks
 from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.protocol.messages import (

@@ -13,10 +13,10 @@ from manyhands_broker.core.model.machine import MEMORY
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.peers.node_info import declare
 from manyhands_broker.core.peers.orphans import Orphans
-from manyhands_broker.core.peers.printing import Printing
 from manyhands_broker.core.peers.rejoining import Rejoining
+from manyhands_broker.core.peers.relays.printing import Printing
+from manyhands_broker.core.peers.relays.value_relay import ValueRelay
 from manyhands_broker.core.peers.results import Outcomes, runs
-from manyhands_broker.core.peers.value_relay import ValueRelay
 from manyhands_broker.core.records import TaskPrinted
 from manyhands_broker.core.state import twins
 from manyhands_broker.core.state.delayed_acks import DelayedAcks

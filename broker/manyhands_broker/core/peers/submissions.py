@@ -12,9 +12,9 @@ from manyhands_broker.core.model.task_state import TaskState
 from manyhands_broker.core.peers.cancellation import Cancellation
 from manyhands_broker.core.peers.durable import Durable
 from manyhands_broker.core.peers.orphans import Orphans
+from manyhands_broker.core.peers.relays.value_relay import ValueRelay
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
-from manyhands_broker.core.peers.value_relay import ValueRelay
 from manyhands_broker.core.state.delayed_acks import DelayedAcks
 from manyhands_broker.core.state.function_registry import is_true, size_of
 from manyhands_broker.core.transitions import Transitions

@@ -15,7 +15,7 @@ import pytest
 
 from harness.brokers.broker_process import Broker, Peer, client_hello, submit, worker_hello
 from harness.processes import eventually
-from manyhands_broker.http.access import ENTER, GUEST, STAY, Access
+from manyhands_broker.http.admission.access import ENTER, GUEST, STAY, Access
 from manyhands_broker.http.patches import difference
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.security.cluster_key import ClusterKey

@@ -29,8 +29,8 @@ from harness.brokers.broker_process import (
 )
 from harness.command import fails, run
 from harness.processes import eventually
+from manyhands_broker.http.admission.connections import HEAD_BYTES, LIFE_SECONDS
 from manyhands_broker.http.app import STUCK
-from manyhands_broker.http.connections import HEAD_BYTES, LIFE_SECONDS
 from manyhands_broker.http.metrics import COUNTERS, GAUGES
 from manyhands_broker.http.snapshot import Snapshot
 from manyhands_shared.coordination.kinds import Operation

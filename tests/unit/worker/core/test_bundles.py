@@ -6,8 +6,8 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core import effects
 from manyhands_worker.core.model import Batch, Rules
-from manyhands_worker.core.queue import QueuedTasks
-from manyhands_worker.core.slots import SlotScheduler
+from manyhands_worker.core.scheduling.queue import QueuedTasks
+from manyhands_worker.core.scheduling.slots import SlotScheduler
 from manyhands_worker.core.workload import Workload
 
 A, B, NONE = b"a" * 16, b"b" * 16, b""

@@ -10,7 +10,7 @@ import pytest
 from manyhands_broker.core import Core, Drained, Limits, Received, Send
 from manyhands_broker.core.dispatch.placement import MOST_WAIT
 from manyhands_broker.core.model.stored_value import MAX_PLACES
-from manyhands_broker.core.peers.value_relay import ASSUMED_RATE, LATENCY
+from manyhands_broker.core.peers.relays.value_relay import ASSUMED_RATE, LATENCY
 from manyhands_broker.journal import MemoryJournal
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.job_options import JobOptions

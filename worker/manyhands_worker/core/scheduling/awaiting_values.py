@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from manyhands_shared.payloads.payload import Payload
 from manyhands_worker.core.model import Key
-from manyhands_worker.core.queue import QueuedTasks
+from manyhands_worker.core.scheduling.queue import QueuedTasks
 
 #: A task that has waited here for so long goes back to the broker.
 PATIENCE_SECONDS = 1.0

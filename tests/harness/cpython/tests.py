@@ -1,6 +1,6 @@
-"""The cases of `cpython_suite`, for `python -m unittest harness.cpython_tests.NAME`.
+"""The cases of `suite`, for `python -m unittest harness.cpython.tests.NAME`.
 
-`python -m harness.cpython_tests` runs all of them: on a cluster of its own, then on two hosts.
+`python -m harness.cpython.tests` runs all of them: on a cluster of its own, then on two hosts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import unittest
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness import cpython_suite
+from harness.cpython import suite
 from harness.programs import HOST, Hosts
 
 #: Cases that ask for what is not there, or for the opposite of what is promised, and why.
@@ -43,7 +43,7 @@ _RUN = (
 #: One class may take this long.
 _SECONDS = 300.0
 
-cpython_suite.install_tests_in_module_dict(globals(), "spawn")  # type: ignore[attr-defined]
+suite.install_tests_in_module_dict(globals(), "spawn")  # type: ignore[attr-defined]
 if os.environ.get("MANYHANDS_BROKER"):
     EXEMPT |= EXEMPT_APART
 for _place, _why in EXEMPT.items():
@@ -70,7 +70,7 @@ def run(classes: list[str], environment: Mapping[str, str]) -> subprocess.Comple
     """Run classes in a process of their own."""
     path = os.pathsep.join(one for one in sys.path if one)
     return subprocess.run(
-        [sys.executable, "-c", _RUN, "-v", *(f"harness.cpython_tests.{name}" for name in classes)],
+        [sys.executable, "-c", _RUN, "-v", *(f"harness.cpython.tests.{name}" for name in classes)],
         env={**os.environ, **environment, "PYTHONPATH": path},
         stdin=subprocess.DEVNULL,
         capture_output=True,

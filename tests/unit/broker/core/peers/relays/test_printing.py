@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.worlds.broker import World
-from manyhands_broker.core.peers import printing
+from manyhands_broker.core.peers.relays import printing
 from manyhands_shared.protocol import messages as m
 
 

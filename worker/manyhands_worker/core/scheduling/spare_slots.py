@@ -6,7 +6,7 @@ Otherwise tasks that wait for tasks of the same cluster would take all slots, an
 from __future__ import annotations
 
 from manyhands_worker.core import effects
-from manyhands_worker.core.slots import SlotScheduler
+from manyhands_worker.core.scheduling.slots import SlotScheduler
 
 #: Spare slots of a node at one time: four for each slot of its own, or this number if that is more.
 SPARES_EACH, LEAST_SPARES = 4, 32

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from manyhands_shared.protocol import messages as m
-from manyhands_worker.core.echo_buffer import EchoBuffer
 from manyhands_worker.core.events import Printed
 from manyhands_worker.core.job_rules import JobRules
-from manyhands_worker.core.output_buffer import OutputBuffer
-from manyhands_worker.core.slots import SlotScheduler
+from manyhands_worker.core.output.echo_buffer import EchoBuffer
+from manyhands_worker.core.output.output_buffer import OutputBuffer
+from manyhands_worker.core.scheduling.slots import SlotScheduler
 from manyhands_worker.core.task_set import TaskSet
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from manyhands_shared.protocol import messages as m
-from manyhands_worker.core import run_log
-from manyhands_worker.core.run_log import Run, RunLog
+from manyhands_worker.core.results import run_log
+from manyhands_worker.core.results.run_log import Run, RunLog
 
 
 def run(first: int, seconds: float = 0.001, begun: float = 9.0) -> Run:

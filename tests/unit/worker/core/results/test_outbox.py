@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core.outbox import Ended, Outbox
+from manyhands_worker.core.results.outbox import Ended, Outbox
 
 
 def ended(index: int, status: Status, body: bytes = b"x") -> Ended:

@@ -9,7 +9,7 @@ import pytest
 from harness.worlds.worker import World
 from manyhands_shared.protocol import messages as m
 from manyhands_worker.core import effects, events
-from manyhands_worker.core.spare_slots import LEAST_SPARES
+from manyhands_worker.core.scheduling.spare_slots import LEAST_SPARES
 
 
 @pytest.fixture

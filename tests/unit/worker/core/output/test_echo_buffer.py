@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from manyhands_shared.protocol.messages import Ping, Printed, PrintedGroup
-from manyhands_worker.core import echo_buffer
-from manyhands_worker.core.echo_buffer import EchoBuffer
+from manyhands_worker.core.output import echo_buffer
+from manyhands_worker.core.output.echo_buffer import EchoBuffer
 
 JOB, OTHER = ("job", 1), ("other", 2)
 

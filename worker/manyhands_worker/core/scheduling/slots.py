@@ -23,7 +23,7 @@ from typing import NamedTuple
 from manyhands_shared.payloads.payload import Payload
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core.model import Batch, Key
-from manyhands_worker.core.queue import QueuedTasks, TaskQueue
+from manyhands_worker.core.scheduling.queue import QueuedTasks, TaskQueue
 
 BATCH_SECONDS = 0.010
 BATCH_TASKS = 512

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from manyhands_shared.protocol.messages import Span
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core.model import HeldResult, Key
-from manyhands_worker.core.outbox import Ended
+from manyhands_worker.core.results.outbox import Ended
 from manyhands_worker.core.task_set import TaskSet
 
 

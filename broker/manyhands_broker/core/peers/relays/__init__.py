@@ -1,0 +1,1 @@
+"""What passes through the broker between clients and nodes: printed output, stored values."""

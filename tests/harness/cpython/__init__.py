@@ -1,0 +1,1 @@
+"""CPython's own tests, run with our modules in place of the standard ones."""

@@ -1,0 +1,1 @@
+"""What tasks have printed, until the broker has it."""
