@@ -8,66 +8,108 @@ passes on what is not for it. The broker believes an agent about the members of 
 
 from __future__ import annotations
 
+from manyhands_shared.protocol.messages.coordination.objects import (
+    ItemsTaken,
+    Request,
+    Response,
+    Withdraw,
+)
 from manyhands_shared.protocol.messages.coordination.processes import (
-    BOTH,
-    CONNECTS,
-    DESCRIPTOR,
-    END,
     ENDED,
-    FIRST_NUMBER,
-    FORGOTTEN,
-    GONE,
     NOTE_AT,
-    RECEIVES,
     RUNNING,
-    SENDS,
     STARTING,
-    STOP,
     AgentEnded,
     AgentHello,
     AgentWanted,
     AgentWelcome,
     Began,
-    CoordinationMessage,
-    Deposit,
     Ended,
     ExitAcknowledged,
     ExitCode,
-    Fetch,
-    FetchPart,
-    Flow,
-    Grant,
     Ids,
-    ItemsTaken,
-    Map,
-    Mapped,
     MemberHello,
     MemberPhase,
     MemberState,
     MemberStates,
-    Open,
-    Opened,
     OutputTaken,
-    Patch,
-    Patches,
-    Pin,
     Placed,
     ProcessOutput,
     Program,
-    Ranges,
-    Request,
-    Response,
-    Share,
-    Shut,
-    ShutWay,
     Signal,
     SignalNumber,
     Start,
     StartOptions,
-    StreamWay,
+)
+from manyhands_shared.protocol.messages.coordination.shared_memory import (
+    Fetch,
+    FetchPart,
+    Map,
+    Mapped,
+    Patch,
+    Patches,
+    Pin,
+    Ranges,
+    Share,
     Unmap,
-    Withdraw,
     Write,
+)
+from manyhands_shared.protocol.messages.coordination.streams import (
+    BOTH,
+    CONNECTS,
+    DESCRIPTOR,
+    END,
+    FORGOTTEN,
+    GONE,
+    RECEIVES,
+    SENDS,
+    STOP,
+    Deposit,
+    Flow,
+    Grant,
+    Open,
+    Opened,
+    Shut,
+    ShutWay,
+    StreamWay,
+)
+
+#: The least number of these messages.
+FIRST_NUMBER = 64
+
+CoordinationMessage = (
+    AgentWanted
+    | AgentEnded
+    | AgentHello
+    | AgentWelcome
+    | Program
+    | MemberHello
+    | Start
+    | Placed
+    | Began
+    | Ended
+    | ExitAcknowledged
+    | Signal
+    | ProcessOutput
+    | OutputTaken
+    | Request
+    | Response
+    | Withdraw
+    | ItemsTaken
+    | Deposit
+    | Open
+    | Opened
+    | Flow
+    | Grant
+    | Shut
+    | Map
+    | Share
+    | Write
+    | Fetch
+    | FetchPart
+    | Unmap
+    | Pin
+    | Mapped
 )
 
 __all__ = [
