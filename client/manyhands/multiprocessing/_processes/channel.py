@@ -24,6 +24,10 @@ from functools import partial
 from itertools import count
 from typing import Any, Protocol
 
+from manyhands.multiprocessing._processes.descriptor_exchanges import (
+    LONGEST_SECONDS,
+    DescriptorExchanges,
+)
 from manyhands_shared.coordination.channel import MemberChannel
 from manyhands_shared.coordination.identity import NO_ID
 from manyhands_shared.coordination.kinds import Operation
@@ -40,8 +44,6 @@ from manyhands_shared.protocol.messages.coordination import (
 
 #: How long the caller waits for the keeper's word beyond the end of a wait that the keeper decides.
 KEEPER_SECONDS = 5.0
-#: Longer waits than the system takes in one go.
-_LONGEST_SECONDS = threading.TIMEOUT_MAX / 4
 _FLUSH_SECONDS = 5.0
 #: After so long without a request the keeper is told which items of queues have come.
 _CONFIRM_SECONDS = 0.005
@@ -79,18 +81,6 @@ class _Wait:
         self.lock.acquire()
 
 
-class _Exchange:
-    """Something about a descriptor that waits for the agent's answer."""
-
-    __slots__ = ("answer", "descriptors", "lock")
-
-    def __init__(self) -> None:
-        self.answer: Opened | None = None
-        self.descriptors: list[int] = []
-        self.lock = threading.Lock()
-        self.lock.acquire()
-
-
 class Channel:
     """Requests of any thread of this process, over one socket to the agent.
 
@@ -116,11 +106,11 @@ class Channel:
         self._confirm_at = math.inf
         self._tickets = count(1)
         self._waits: dict[int, _Wait] = {}
-        self._exchanges: dict[bytes, _Exchange] = {}
         #: Quiet messages since the last response, each with the number of the last request before.
         self._quiet: deque[tuple[int, Message]] = deque()
         # A finalizer may come back to it.
         self._lock = threading.RLock()
+        self._exchanges = DescriptorExchanges(self._lock)
         #: What finalizers have said in the middle of something.
         self._later: deque[Callable[[], None]] = deque()
         self._woken, self._wake = os.pipe()
@@ -232,24 +222,15 @@ class Channel:
         """
         self._check_may_wait()
         self.attend()
-        exchange = _Exchange()
         with self._lock:
             if self._over:
                 raise SharedStateLost(self._over)
-            self._exchanges[name] = exchange
+            exchange = self._exchanges.begin(name)
             self._send(message, descriptors)
-        try:
-            while not exchange.lock.acquire(timeout=_LONGEST_SECONDS):
-                pass
-        except BaseException:
-            with self._lock:
-                late = self._exchanges.pop(name, None)
-            for descriptor in exchange.descriptors if late is None else ():
-                os.close(descriptor)
-            raise
-        if exchange.answer is None:
+        answer = self._exchanges.wait(name, exchange)
+        if answer is None:
             raise SharedStateLost(self._over or "the host agent has ended")
-        return exchange.answer, exchange.descriptors
+        return answer, exchange.descriptors
 
     @property
     def may_wait(self) -> bool:
@@ -438,14 +419,7 @@ class Channel:
 
     def _dispatch(self, message: Message, descriptors: list[int]) -> None:
         if type(message) is Opened:
-            with self._lock:
-                exchange = self._exchanges.pop(message.stream, None)
-                if exchange is not None:
-                    exchange.answer, exchange.descriptors = message, descriptors
-                    exchange.lock.release()
-                    return
-            for descriptor in descriptors:
-                os.close(descriptor)
+            self._exchanges.answer(message, descriptors)
             return
         if type(message) is not Response:
             self._owner.receive(message, descriptors)
@@ -484,7 +458,7 @@ class Channel:
                 self._end("the host agent has ended, and the program with it")
                 return
             self._stream = stream
-            self._end_exchanges()
+            self._exchanges.end()
             asked: list[tuple[int, Message]] = [
                 (number, wait.request) for number, wait in self._waits.items()
             ]
@@ -496,19 +470,13 @@ class Channel:
         for wait in self._waits.values():
             wait.lock.release()
         self._waits.clear()
-        self._end_exchanges()
-
-    def _end_exchanges(self) -> None:
-        """The agent that had the descriptors is gone."""
-        for exchange in self._exchanges.values():
-            exchange.lock.release()
-        self._exchanges.clear()
+        self._exchanges.end()
 
 
 def _left(deadline: float | None) -> float:
     if deadline is None:
-        return _LONGEST_SECONDS
-    return max(0.0, min(_LONGEST_SECONDS, deadline - time.monotonic()))
+        return LONGEST_SECONDS
+    return max(0.0, min(LONGEST_SECONDS, deadline - time.monotonic()))
 
 
 def _place_of(one: tuple[int, Message]) -> int:
