@@ -23,13 +23,13 @@ import logging
 from collections.abc import Collection, Sequence
 
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.bounds import MAX_TASKS
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import effects, events
+from manyhands_worker.core.code_supply import CodeSupply
 from manyhands_worker.core.failures import CANCELLED, NOT_SAFE, ONCE
 from manyhands_worker.core.job_rules import JobRules
 from manyhands_worker.core.model import HeldResult, Key
@@ -42,11 +42,9 @@ from manyhands_worker.core.scheduling.queue import QueuedTasks
 from manyhands_worker.core.scheduling.slots import Disorder, SlotScheduler
 from manyhands_worker.core.scheduling.spare_slots import SpareSlots
 from manyhands_worker.core.task_set import TaskSet
-from manyhands_worker.function_cache import FunctionCache
 
 #: Result bytes that the broker has not acknowledged, beyond which no task is started.
 UNACKNOWLEDGED_BYTES = 512 << 20
-FUNCTION_BYTES = 64 << 20
 
 
 class Workload:
@@ -66,7 +64,7 @@ class Workload:
         self._outbox = Outbox()
         self._held_results = HeldResults()
         self._away = AwaitingValues()
-        self._functions: FunctionCache[Payload] = FunctionCache(FUNCTION_BYTES)
+        self._code = CodeSupply(self._scheduler.queue, out)
         self._jobs = JobRules(self._owned.has_job)
         #: What tasks have printed.
         self.output = TaskOutput(self._scheduler, self._owned, self._jobs)
@@ -130,18 +128,14 @@ class Workload:
         self._out.append(effects.Free(self._outbox.restart(self._owned.has)))
         for ended in self._held_results.again():
             self._outbox.add(ended)
-        for digest in self._scheduler.queue.missing():
-            self._send(m.Need(digest))
+        self._code.ask_again()
 
     def function(self, message: m.Function) -> None:
         """A function or a bundle has come; tasks that waited for it can start."""
         if len(message.bodies) != 1:
             self.dropped += 1
             return
-        payload = message.bodies[0]
-        self._functions.put(message.digest, payload, nbytes(payload))
-        for queued in self._scheduler.queue.unpark(message.digest):
-            self._enqueue(queued)
+        self._code.arrived(message.digest, message.bodies[0])
 
     def given(self, message: m.Given) -> None:
         """Results of the jobs that a job comes after."""
@@ -175,26 +169,7 @@ class Workload:
                 queued = QueuedTasks(
                     key, group.function, indices, bodies, rules=rules, parents=parents
                 )
-                self._enqueue(queued)
-
-    def _enqueue(self, queued: QueuedTasks) -> None:
-        """Put tasks in line, if function and bundle are here. What has come for them they keep."""
-        missing = b""
-        if not queued.code:
-            if queued.function in self._functions:
-                queued.code = self._functions.get(queued.function)
-            else:
-                missing = queued.function
-        bundle = queued.rules.bundle
-        if bundle and not queued.modules:
-            if bundle in self._functions:
-                queued.modules = self._functions.get(bundle)
-            else:
-                missing = missing or bundle
-        if not missing:
-            self._scheduler.queue.append(queued)
-        elif self._scheduler.queue.park(queued, missing):
-            self._send(m.Need(missing))
+                self._code.enqueue(queued)
 
     def acknowledge(self, seq: int) -> None:
         """The broker has all results up to `seq`."""
