@@ -150,7 +150,8 @@ class PoolRig:
                     os.kill(pid, signal.SIGKILL)
             for _ in range(chance.randrange(8)):
                 self.turn(timeout=0.002)
-            self.pool._births.update(dict.fromkeys(self.pool._births, 0.0))  # no patience here
+            births = self.pool._births.due
+            births.update(dict.fromkeys(births, 0.0))  # no patience here
 
     def deaths(self) -> list[events.Died]:
         """Children that died so far."""

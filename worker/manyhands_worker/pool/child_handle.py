@@ -11,20 +11,15 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING
 
-from manyhands_shared.payloads.payload import Buffer, Payload, nbytes, total
-from manyhands_shared.processes.descriptors import scarce
-from manyhands_shared.protocol.failure import Failure
-from manyhands_shared.protocol.status import Status
-from manyhands_shared.shm import Lender, cut, fits, forget, shared_view, span
+from manyhands_shared.payloads.payload import Buffer, nbytes
+from manyhands_shared.shm import Lender
 from manyhands_worker.child.process import PoolChild
 from manyhands_worker.child.runner import ChildLimits
-from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core.events import Finished, Printed
-from manyhands_worker.core.model import Batch, Block
+from manyhands_worker.core.model import Batch
 from manyhands_worker.function_cache import FunctionCache
 from manyhands_worker.host.process_start import starting
 from manyhands_worker.host.processes import (
@@ -37,9 +32,9 @@ from manyhands_worker.host.processes import (
 from manyhands_worker.ipc import control_block, pipe
 from manyhands_worker.ipc.output_capture import ECHO, ECHO_TASKS, LOG, NOTHING, Capture
 from manyhands_worker.ipc.output_redirect import new_secret
-from manyhands_worker.ipc.segments import SHUT, new_marks
+from manyhands_worker.ipc.segments import new_marks
 from manyhands_worker.ipc.slab import SlabError, SlabLedger, new_slab
-from manyhands_worker.values.held_result import HeldSegment
+from manyhands_worker.pool.report_reader import ReportReader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,10 +46,6 @@ _MIB = 1 << 20
 _TURN_BYTES = 16 << 20
 #: A loan ends so long after its reason: a task that waits again and again costs no child each time.
 _LOAN_SECONDS = 1.0
-#: What a child may say of why it is to be replaced.
-_WORN_CHARACTERS = 120
-#: What a child may say of a task; whether a result is held is the node's word.
-_STATUSES = frozenset({*Status, REVOKED} - {Status.HELD})
 
 
 class ChildHandle:
@@ -80,8 +71,7 @@ class ChildHandle:
         server: ResultServer | None = None,
     ) -> None:
         self.slot = slot
-        self._lender = lender
-        self._server = server
+        self._direct = lender is not None
         self.started_at = time.monotonic()
         #: Why the node killed it, if it did so because the child had gone wrong.
         self.fault = ""
@@ -96,8 +86,6 @@ class ChildHandle:
         self.heard: list[int] = []
         self._job = ""
         self._given = self._reported = 0
-        # Some of its tasks may run once only.
-        self._once = False
         #: When to look whether its task runs too long.
         self.check_at: float | None = None
         #: Nothing can be read from it any more.
@@ -108,7 +96,6 @@ class ChildHandle:
         self.rss = 0
         slab = new_slab(slab_bytes) if slab_bytes else None
         block, marks = control_block.new_block(), new_marks()
-        self._marks = memoryview(marks).cast("B")
         self.words = control_block.words(block)
         secret = new_secret()
         with contextlib.ExitStack() as near, contextlib.ExitStack() as far:
@@ -133,7 +120,14 @@ class ChildHandle:
         self._statm = open_statm(self.pid)
         self._reader = pipe.Reader(self.socket)
         self._writer = pipe.Writer(self.socket)
-        self._ledger = SlabLedger(slab, self.words)
+        self.reports = ReportReader(
+            slot,
+            self._reader.fds,
+            SlabLedger(slab, self.words),
+            memoryview(marks).cast("B"),
+            lender,
+            server,
+        )
         self._known: FunctionCache[None] = FunctionCache(limits.function_bytes)
         #: The bundle that it was given.
         self.bundle = b""
@@ -159,10 +153,10 @@ class ChildHandle:
         bodies = pipe.pack(batch.bodies, buffers)
         rules = batch.rules
         flags = pipe.AT_ONCE * rules.at_most_once | self._listening(batch)
-        if rules.direct and self._lender is not None:
+        if rules.direct and self._direct:
             flags |= pipe.DIRECT
         flags |= pipe.SAFE * rules.safe | pipe.FOREIGN * rules.foreign
-        self._once = self._once or rules.at_most_once
+        self.reports.once = self.reports.once or rules.at_most_once
         if rules.timeout:
             self._time(batch)
         self.words[control_block.LIMIT] = control_block.NO_LIMIT
@@ -286,7 +280,7 @@ class ChildHandle:
         while self._reader.ready:
             header, buffers = self._reader.ready.popleft()
             try:
-                reports.append(self._report(header, buffers))
+                reports.append(self.reports.read(header, buffers))
             except (SlabError, TypeError, ValueError, IndexError) as error:
                 self._lose(f"it sent what makes no sense ({error})")
         return reports
@@ -295,119 +289,6 @@ class ChildHandle:
         self.fault = self.fault or fault
         self.closed = True
         self._reader.ready.clear()
-
-    def _report(self, header: list[object], buffers: list[bytearray]) -> Finished:
-        first, statuses, bodies, seconds, worn, measured, _ = header
-        if not (
-            type(first) is int
-            and type(statuses) is bytes
-            and type(bodies) is list
-            and type(seconds) is float
-            and type(worn) is str
-            and len(statuses) == len(bodies)
-            and _STATUSES.issuperset(statuses)
-        ):
-            raise ValueError("a report of other fields")
-        run = _run(measured)
-        if set(map(type, bodies)) <= {bytes}:
-            nbytes = sum(map(len, bodies))
-            worn = worn[:_WORN_CHARACTERS] if worn.isprintable() else "is not fit"
-            return Finished(self.slot, first, statuses, bodies, seconds, nbytes, worn=worn, run=run)
-        blocks: list[Block] = []
-        held_results: list[HeldSegment] = []
-        sorts = bytearray(statuses)
-        rest = iter(buffers)
-        payloads: list[Payload] = []
-        frames = 0
-        try:
-            for place, body in enumerate(bodies):
-                if isinstance(body, bytes):
-                    payloads.append(body)
-                    continue
-                if isinstance(body, list) and body[0] < 0:
-                    result = self._from_segment(-1 - body[0], body[1:])
-                    if result is None:  # nothing is behind a large result, which goes out at once
-                        lost = self._lost()
-                        sorts[place:], payloads = bytes([lost[0]]), [*payloads, lost[1]]
-                        break
-                    if isinstance(result, HeldSegment):
-                        held_results.append(result)
-                        sorts[place] = Status.HELD
-                        payloads.append(result.ticket)
-                    else:
-                        frames += len(result)
-                        payloads.append(result)
-                    continue
-                if isinstance(body, int):
-                    parts: tuple[Buffer, ...] = tuple(islice(rest, body))
-                    if len(parts) != body or not parts:
-                        raise ValueError("a result without its buffers")
-                else:
-                    last = first + len(bodies) - 1
-                    block, parts = self._ledger.take(first, last, body[0], body[1:])
-                    blocks.append(block)
-                frames += len(parts)
-                payloads.append(parts)
-        except BaseException:
-            for result in held_results:
-                result.free()
-            raise
-        return Finished(
-            self.slot,
-            first,
-            bytes(sorts),
-            payloads,
-            seconds,
-            total(payloads),
-            frames,
-            blocks,
-            held_results,
-            run=run,
-        )
-
-    def _from_segment(
-        self, number: int, lengths: list[int]
-    ) -> HeldSegment | tuple[Buffer, ...] | None:
-        """A result in one of the child's segments: held, or to be sent; None if it did not come."""
-        marks = self._marks
-        if not 0 <= number < SHUT:
-            raise ValueError("a segment of an impossible number")
-
-        def clear() -> None:
-            marks[number] = 0
-
-        def release(fd: int) -> None:
-            if marks[SHUT]:  # there is no room for what the child could only use again
-                forget(fd, span(lengths))
-            clear()
-
-        if not self._reader.fds:
-            self.hold(allowed=False)
-            clear()
-            return None
-        fd = self._reader.fds.popleft()
-        if self._lender is None or not lengths or min(lengths) < 0 or not fits(fd, span(lengths)):
-            os.close(fd)
-            raise ValueError("a segment that is none")
-        marks[number] = 1
-        if not scarce(fd):
-            return HeldSegment(self._lender, self._server, fd, lengths, release)
-        self.hold(allowed=False)
-        try:
-            return cut(shared_view(fd, span(lengths), clear), lengths)
-        finally:
-            os.close(fd)
-
-    def _lost(self) -> tuple[int, bytes]:
-        """What becomes of a task whose result came without its descriptor: none was free."""
-        if not self._once:
-            return REVOKED, b""  # it runs again, and its result comes another way
-        text = "the node had no descriptor left for the result"
-        return Status.UNSENDABLE, Failure("manyhands.ResultError", text).encode()
-
-    def hold(self, *, allowed: bool) -> None:
-        """Whether it may hand over results for the node to hold."""
-        self._marks[SHUT] = not allowed
 
     def revoke(self, limit: int) -> None:
         """Have it start nothing from serial `limit` on; `claim` is true `SETTLE_SECONDS` later."""
@@ -498,15 +379,3 @@ class ChildHandle:
             os.close(self._statm)
         self.process.join()
         self.process.close()
-
-
-def _run(measured: object) -> tuple[float, float, int] | None:
-    """What a report says of when its tasks ran, in seconds; `None` if they took no time.
-
-    Raises:
-        ValueError, TypeError: it is not three integers.
-    """
-    if type(measured) is not list:
-        raise TypeError("a report without a run")
-    begun, cpu, peak = map(int, measured)
-    return (begun / 1e9, max(0, cpu) / 1e6, max(0, peak)) if begun > 0 else None

@@ -44,6 +44,7 @@ from manyhands_worker.host.escaped_processes import EscapedProcesses
 from manyhands_worker.host.processes import usable_cores
 from manyhands_worker.ipc.control_block import SETTLE_SECONDS
 from manyhands_worker.ipc.slab import slab_size
+from manyhands_worker.pool.births import HEALTHY_SECONDS, Births
 from manyhands_worker.pool.child_handle import ChildHandle
 from manyhands_worker.pool.oom import OomDetector
 from manyhands_worker.values.bundle_directories import BundleDirectories
@@ -63,11 +64,6 @@ _DOUBT_SECONDS = 1.0
 _SEARCH_SECONDS = 0.5
 #: Children started in one turn: each takes a few milliseconds in which nothing else moves.
 _BIRTHS_PER_TURN = 4
-_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
-#: After this number of failed starts in a row, and without a child, the node cannot work.
-_BARREN = 3
-#: A child that lived so long did not die of its start.
-_HEALTHY_SECONDS = 1.0
 
 
 class NodePool:
@@ -129,9 +125,7 @@ class NodePool:
         self._pids: list[int] | None = None
         # Children whose pipe is closed, and that must be dead by then.
         self._doubtful: dict[ChildHandle, float] = {}
-        # When an empty slot may be filled, and how often in a row that has failed.
-        self._births = dict.fromkeys(range(slots), 0.0)
-        self._failures = [0] * slots
+        self._births = Births(slots)
         self._claims: dict[int, float] = {}
         self._events: list[events.Event] = []
         self._sampled_at = self._weighed_at = 0.0
@@ -140,9 +134,6 @@ class NodePool:
         self._oom = OomDetector()
         self._bundles = BundleDirectories()
         self._told_of_slab = False
-        # Children in a row that never were ready, and whether the node is known to have none.
-        self._barren = 0
-        self._unable = False
         self._mended = False
         # multiprocessing would wait for children at exit; they must be gone by then.
         atexit.register(self.close)
@@ -173,11 +164,11 @@ class NodePool:
     @property
     def deadline(self) -> float | None:
         """When `turn` has something to do, if no descriptor does. To be asked for before each turn."""
-        waits = (self._births, self._claims, self._leaving, self._doubtful)
+        waits = (self._births.due, self._claims, self._leaving, self._doubtful)
         times = [due for wait_for in waits if wait_for for due in wait_for.values()]
         if self._search_at is not None:
             times.append(self._search_at)
-        if self._barren:
+        if self._births.failed:
             times.append(self._sampled_at + _SAMPLE_SECONDS)
         for child in self._children:
             if child is not None:
@@ -229,21 +220,20 @@ class NodePool:
                 self._selector.unregister(child.socket)
             child.retire()
             self._leaving[child] = now + _LEAVE_SECONDS
-            self._births[slot] = now
+            self._births.due[slot] = now
 
     def open_slot(self, slot: int) -> None:
         """Give a spare slot a child. `Born` follows."""
         while len(self._children) <= slot:
             self._children.append(None)
-            self._failures.append(0)
         self._spares.add(slot)
-        self._births[slot] = 0.0
+        self._births.due[slot] = 0.0
 
     def close_slot(self, slot: int, now: float) -> None:
         """End a spare slot's child, which has nothing left to do."""
         self._spares.discard(slot)
         self.retire(slot, now)
-        self._births.pop(slot, None)
+        self._births.due.pop(slot, None)
 
     # Each turn
 
@@ -251,13 +241,14 @@ class NodePool:
         """Do what is due: read claims, fill empty slots, end children that do not leave."""
         if now < self._due:
             return
-        self._recover()
+        if self._births.failed and self._anyone() and self._births.succeed():
+            self._events.append(events.Able())
         for slot in [slot for slot, due in self._claims.items() if now >= due]:
             del self._claims[slot]
             child = self._children[slot]
             if child is not None:
                 self._events.append(events.Claimed(slot, child.claim))
-        due_slots = [slot for slot, due in self._births.items() if now >= due]
+        due_slots = [slot for slot, due in self._births.due.items() if now >= due]
         for slot in due_slots[:_BIRTHS_PER_TURN]:
             self._fill(slot, now)
         for child in [child for child, due in self._leaving.items() if now >= due]:
@@ -288,7 +279,7 @@ class NodePool:
         allowed = not (self._is_memory_short or descriptors.running_short())
         for child in self._children:
             if child is not None:
-                child.hold(allowed=allowed)
+                child.reports.hold(allowed=allowed)
                 if child.look_whether_lends(now):
                     self._events.append(events.Lends(child.slot, child.lends))
                 if child.busy or not child.rss:
@@ -306,7 +297,7 @@ class NodePool:
             self._listen(child)
 
     def _fill(self, slot: int, now: float) -> None:
-        del self._births[slot]
+        del self._births.due[slot]
         size = slab_size(self._slab_bytes, self._slots)
         self._events += [
             events.Trouble("directory-removed", told) for told in leave_removed_directory()
@@ -317,8 +308,8 @@ class NodePool:
             # Once: what does not help is not tried without a pause.
             mended = [] if self._mended else mend()
             self._mended = bool(mended)
-            wait_for = 0.0 if mended else self._next_delay(slot)
-            self._births[slot] = now + wait_for
+            wait_for = 0.0 if mended else self._births.next_delay(slot)
+            self._births.due[slot] = now + wait_for
             again = f"trying again in {wait_for:g} s" if wait_for else "; ".join(mended)
             text = f"cannot start a child for slot {slot}: {error}; {again}"
             self._events.append(events.Trouble("child-start-failed", text))
@@ -340,26 +331,12 @@ class NodePool:
 
     def _failed(self, text: str) -> None:
         """One more child in a row did not come as far as waiting for work."""
-        self._barren += 1
-        if self._barren >= _BARREN and not self._unable and not self._anyone():
-            self._unable = True
+        if self._births.fail(without_children=not self._anyone()):
             self._events.append(events.Unable(text))
-
-    def _recover(self) -> None:
-        """Tell, if the node had no child, that it has one again."""
-        if self._barren and self._anyone():
-            self._barren = 0
-            if self._unable:
-                self._unable = False
-                self._events.append(events.Able())
 
     def _anyone(self) -> bool:
         """Whether a child is ready for work."""
         return any(child is not None and child.ready for child in self._children)
-
-    def _next_delay(self, slot: int) -> float:
-        self._failures[slot] += 1
-        return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (self._failures[slot] - 1))
 
     def _on_pipe(self, child: ChildHandle) -> Callable[[int], None]:
         def handle(events: int) -> None:
@@ -451,16 +428,14 @@ class NodePool:
         self._children[slot] = None
         self._claims.pop(slot, None)
         now = time.monotonic()
-        # What dies of a task does not die of its start: others need its slot at once.
-        healthy = child.ready and (child.claim or now - child.started_at > _HEALTHY_SECONDS)
-        if healthy or child.asked:
-            self._failures[slot] = 0
         if not (child.ready or child.asked):
             self._failed(child.describe_death())
-        # The first is replaced at once; those that die again and again while young must wait.
-        delay = self._next_delay(slot) if not child.asked and not healthy else 0.0
+        # What dies of a task does not die of its start: others need its slot at once.
+        is_old = now - child.started_at > HEALTHY_SECONDS
+        healthy = child.asked or (child.ready and (bool(child.claim) or is_old))
+        delay = self._births.after_death(slot, healthy=healthy)
         if slot < self._slots or slot in self._spares:
-            self._births[slot] = now + (delay if self._failures[slot] > 2 else 0.0)
+            self._births.due[slot] = now + delay
         oom = ""
         if child.shot and self._oom.explains(now):
             oom = self._oom.words
@@ -484,7 +459,7 @@ class NodePool:
     def close(self) -> None:
         """Kill all children and wait until they are gone. Nothing works after this."""
         atexit.unregister(self.close)
-        self._births.clear()
+        self._births.due.clear()
         here = [child for child in self._children if child is not None]
         for child in here:
             if not child.closed:

@@ -435,7 +435,7 @@ def test_children_that_die_young_again_and_again_are_replaced_more_slowly(
     for count in range(1, 5):
         os.kill(pool.until(lambda: pool.pool.pid(0)), signal.SIGKILL)
         pool.until(lambda: len(pool.deaths()) == count)  # noqa: B023 - at once
-    assert pool.pool._births[0] > time.monotonic() + 0.2
+    assert pool.pool._births.due[0] > time.monotonic() + 0.2
     assert pool.call(abs, -1) == (Status.OK, 1)
 
 
