@@ -68,6 +68,7 @@ check: $(VENV)/.installed-test,check
 	@echo "mypy" && $(BIN)/mypy
 	@echo "imports" && { $(BIN)/lint-imports --no-cache --no-logo >$(VENV)/.imports || { cat $(VENV)/.imports; exit 1; }; }
 	@$(BIN)/python tools/circles.py
+	@echo "sizes" && $(BIN)/python tools/sizes.py
 	@echo "codespell" && $(BIN)/codespell
 	@echo "links" && $(BIN)/python tools/check_docs.py $(PAGES)
 	@echo "names" && $(BIN)/python tools/check_names.py docs/architecture.md CONTRIBUTING.md
