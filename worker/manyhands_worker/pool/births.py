@@ -7,7 +7,7 @@ from collections import Counter
 #: A child that lived so long did not die of its start.
 HEALTHY_SECONDS = 1.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
-#: So many young children of a slot are replaced at once; those after them must wait.
+#: The first children of a slot that die young are replaced at once; those after them must wait.
 _AT_ONCE = 2
 #: After this number of failed starts in a row, and without a child, the node cannot work.
 _BARREN = 3
