@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import uuid
@@ -22,14 +23,33 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ[RUN_TAG] = uuid.uuid4().hex
 #: Seconds that a test's processes have to end after it.
 _GRACE = float(os.environ.get("MANYHANDS_TEST_GRACE", "10"))
-# Nodes of tests find the tests' modules, which are many, as this process does.
-user_files.INSTALLED += (f"{Path(__file__).parent}{os.sep}",)
+_TEARDOWN_SECONDS = 120.0
+# Nodes of tests find the modules of this tree, which are many, as this process does.
+user_files.INSTALLED += (f"{Path(__file__).parents[1]}{os.sep}",)
 # Tests decide themselves which cluster and which options they mean.
 # Brokers that tests kill would leave their logs of programs there.
 os.environ.pop("XDG_RUNTIME_DIR", None)
 for _name in [name for name in os.environ if name.startswith("MANYHANDS_")]:
     if not _name.startswith("MANYHANDS_TEST_"):
         del os.environ[_name]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Bound a teardown: pytest-timeout stops its clock for good as soon as a test has failed."""
+
+    def ring(*_: object) -> None:
+        faulthandler.dump_traceback(all_threads=True)
+        pytest.fail(f"the teardown took more than {_TEARDOWN_SECONDS:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    # Again and again: each finalizer of a fixture may stand still.
+    signal.setitimer(signal.ITIMER_REAL, _TEARDOWN_SECONDS, _TEARDOWN_SECONDS)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)

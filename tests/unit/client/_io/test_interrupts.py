@@ -191,7 +191,6 @@ def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
     signal_number, handler = request.param
     before = signal.signal(signal_number, handler)
     yield signal_number
-    assert signal.getsignal(signal_number) is handler
     signal.signal(signal_number, before)
 
 
@@ -199,6 +198,7 @@ def test_a_storm_of_signals(executor: manyhands.Executor, number: signal.Signals
     seed = random.randrange(1 << 32)
     print("seed", seed)
     rng = random.Random(seed)
+    handler = signal.getsignal(number)
     for round_ in range(60):
         timer = threading.Timer(rng.uniform(0, 0.01), os.kill, (os.getpid(), number))
         with untraced(), contextlib.suppress(TooLong, AlsoTooLong):
@@ -209,6 +209,7 @@ def test_a_storm_of_signals(executor: manyhands.Executor, number: signal.Signals
             finally:
                 timer.join()
         still_works(executor, f"seed {seed}, round {round_}")
+    assert signal.getsignal(number) is handler
 
 
 def test_exceptions_thrown_into_another_thread(executor: manyhands.Executor) -> None:
