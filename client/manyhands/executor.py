@@ -208,6 +208,10 @@ class Executor(concurrent.futures.Executor):
     ) -> concurrent.futures.Future[T]:
         """Call ``fn(*args, **kwargs)`` on a node, and return its future.
 
+        A future of this executor can be an argument, or be inside one. The call waits at the broker
+        until that has ended, and gets its result. It fails or is cancelled if that does. A large result
+        stays on its node meanwhile.
+
         The future of a call that cannot be sent raises `SubmitError`: the function or an argument cannot
         be pickled or is too large. It is also of the class of what pickle has raised.
 

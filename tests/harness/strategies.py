@@ -22,6 +22,7 @@ GROUPS: tuple[type, ...] = (
     messages.SubmitGroup,
     messages.AssignGroup,
     messages.ResultGroup,
+    messages.Dependency,
     messages.InputGroup,
     messages.JobStanding,
     messages.TaskStanding,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from manyhands._session.effects import Deliver
-from manyhands_broker.core.model.job import Piece
+from manyhands_broker.core.model.chunk import Piece
 from manyhands_broker.core.model.node import Node
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Cancel, Message, ResultGroup, Span
@@ -27,6 +27,7 @@ HARMS = (
     "answers of both copies count",
     "node does not send unacknowledged results again",
     "client does not look whether a result is new",
+    "client does not answer for results that the broker lacks",
 )
 
 
@@ -96,6 +97,10 @@ def harm_node(harm: str, core: NodeCore) -> None:
 
 def harm_client(harm: str, session: Session) -> None:
     """Do it to a session."""
+    if harm == "client does not answer for results that the broker lacks":
+        results: Any = session._jobs.results
+        assert hasattr(results, "want")
+        results.want = lambda spans, unended: None
     if harm == "client does not look whether a result is new":
         jobs: Any = session._jobs
         subscriptions: Any = session._subscriptions

@@ -36,6 +36,9 @@ cheaper than taking them elsewhere (`placement`).
 **Whose turn.** By priority, then to the key that has received least, then to that of its sessions, then
 by turns among its jobs (`ready_queue`). What a key may have here is counted in its `Ledger`.
 
+**Results as arguments.** A task may have results of others for inputs (`task_inputs`). It waits here
+until these are there, runs near them, and ends with the first that failed.
+
 **Stragglers.** A job may ask for second attempts. Then tasks at its end that take far longer than their
 like go to a second node as well (`stragglers`). The first answer counts (`twins`).
 
@@ -84,6 +87,7 @@ from manyhands_broker.core.peers.relays.printing import Printing
 from manyhands_broker.core.peers.relays.value_relay import ValueRelay
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
+from manyhands_broker.core.peers.task_inputs import TaskInputs
 from manyhands_broker.core.queries import views
 from manyhands_broker.core.queries.answers import Reader
 from manyhands_broker.core.queries.stats import Stats, cluster_figures, stats
@@ -96,6 +100,8 @@ from manyhands_shared.protocol.messages import Cancel, ClientHello, Message, Who
 
 #: Jobs that are told in one drain that one before them is over: half a millisecond for ten of them.
 SETTLED_JOBS = 256
+#: Tasks that are told in one drain that an input has come, or has failed: 5 ms.
+SETTLED_TASKS = 2_048
 
 
 class Core:
@@ -130,8 +136,9 @@ class Core:
         self._orphans = Orphans()
         self._durable = Durable(transitions)
         delayed_acks = DelayedAcks(self.state)
-        outcomes = Outcomes(transitions, self._orphans)
         value_relay = self._value_relay = ValueRelay(self.state)
+        task_inputs = self._task_inputs = TaskInputs(transitions, value_relay)
+        outcomes = Outcomes(transitions, self._orphans, task_inputs)
         self._cancellation = Cancellation(transitions)
         printing = Printing(self.state, outcomes)
         self._nodes = Nodes(
@@ -149,7 +156,7 @@ class Core:
             printing,
         )
         placer = Placer(self.state, value_relay)
-        self._dispatcher = Dispatcher(transitions, self._durable, placer, standings)
+        self._dispatcher = Dispatcher(transitions, self._durable, placer, standings, task_inputs)
         self.state.timers.at(now + limits.session_grace, self._give_up_orphans)
 
     def restore(
@@ -256,12 +263,15 @@ class Core:
 
     def _settle(self) -> None:
         """End what has broken, and see to jobs that come after others, a bounded number at a time."""
-        state, left = self.state, SETTLED_JOBS
-        if not (state.over or state.breakdowns.jobs):
+        state, left, inputs = self.state, SETTLED_JOBS, self._task_inputs
+        if not (state.over or state.breakdowns.jobs or inputs.pending):
             return
+        tasks_left = SETTLED_TASKS
         while left > 0 and (state.over or state.breakdowns.jobs):
             self._cancellation.broken()
             left -= self._durable.dependencies.tell(left)
+        while tasks_left > 0 and inputs.pending:
+            tasks_left -= max(1, inputs.tell(tasks_left))
         # Results that came of it go out with the next drain, and so does what is left.
         state.timers.at(math.nextafter(state.now, math.inf), lambda _now: None)
 

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable
 
 from manyhands_broker.core.history.job_history import JobHistory
 from manyhands_broker.core.model.attempts import Adoption, Speculation
-from manyhands_broker.core.model.job import Job, Piece
+from manyhands_broker.core.model.chunk import Piece
+from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.summaries import without_long
 from manyhands_broker.core.model.task_state import TaskState, ended_as
@@ -72,6 +73,9 @@ class Transitions:
         state = self.state
         job.adopt(adoptions)
         for piece, node, _ in adoptions:
+            for offset in range(piece.lo, piece.hi) if piece.chunk.results else ():
+                if (inputs := piece.chunk.results.get(offset)) is not None:
+                    inputs.stop_waiting(job, piece.chunk.base + offset)
             node.gain(piece, job.expected(state.limits.unmeasured))
             job.session.assigned += piece.size
             state.queued -= piece.size
@@ -213,6 +217,10 @@ class Transitions:
         state = self.state
         job = piece.chunk.job
         node.lose(piece)
+        if job.sources:
+            for index in piece.indices:
+                if (source := job.sources.get(index)) is not None:
+                    source.lose()
         job.session.assigned -= piece.size
         state.queued += piece.size
         state.unpark(job.session)
@@ -249,6 +257,12 @@ class Transitions:
         """Put results that have become final into the journal, and send them with this drain."""
         state = self.state
         state.histories.touch(job)
+        if job.sources:
+            for index, status, body in zip(
+                group.indices, group.statuses, group.bodies, strict=True
+            ):
+                if (source := job.sources.get(index)) is not None:
+                    state.ended_inputs.append((source, Status(status), body))
         if job.options.durable:
             state.record(TasksEnded(group))
             if job.id not in state.unwritten:

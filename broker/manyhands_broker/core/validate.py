@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from manyhands_broker.core.model.job import CHUNK, Chunk, Job
+from manyhands_broker.core.model.chunk import CHUNK, Chunk
+from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.quotas import Ledger
 from manyhands_broker.core.model.requirements import Kind
 from manyhands_broker.core.model.session import Session
+from manyhands_broker.core.model.task_input import Source, Standing
 from manyhands_broker.core.model.task_state import TERMINAL, TaskState
 from manyhands_broker.core.state.scheduler_state import SchedulerState
-from manyhands_shared.payloads.payload import total
+from manyhands_shared.payloads.payload import nbytes, total
 
 _QUEUED, _ASSIGNED = int(TaskState.QUEUED), int(TaskState.ASSIGNED)
 #: What a ledger counts, and `validate` counts anew.
@@ -43,6 +45,7 @@ def validate(state: SchedulerState) -> None:
     assigned: dict[Session, int] = {}
     unfinished: dict[Session, int] = {}
     queued = 0
+    users: Counter[Source] = Counter()
     for job in state.jobs.values():
         _job(job, owned)
         waits, runs, session = job.queued, job.assigned, job.session
@@ -53,6 +56,7 @@ def validate(state: SchedulerState) -> None:
         if job.finished:
             raise AssertionError(f"job {job.id} is over and still listed")
         _inputs(job)
+        _results(job, users)
         if not job.listed and job.runnable:
             raise AssertionError(f"job {job.id} waits and is not in line")
     if state.queued != queued:
@@ -65,6 +69,12 @@ def validate(state: SchedulerState) -> None:
     for sessions in (state.sessions, state.owners):
         for session in sessions.values():
             _session(session, assigned.get(session, 0), unfinished.get(session, 0))
+    # What a session has left that is over still needs its inputs.
+    settling = {source for source, _, _ in state.ended_inputs}
+    for session in dict.fromkeys([*state.sessions.values(), *unfinished]):
+        _sources(session, users, settling)
+    if users:
+        raise AssertionError("a task needs a result that no session has")
     _ledgers(state)
 
 
@@ -79,6 +89,9 @@ def _ledgers(state: SchedulerState) -> None:
     for session in state.sessions.values():
         unread = {"answer_bytes": session.answers.nbytes, "printed_bytes": session.printed.nbytes}
         count(session.ledger, sessions=1, unacked=session.unacked_bytes, **unread)
+    jobs = state.jobs.values()
+    for session in dict.fromkeys([*state.sessions.values(), *(job.session for job in jobs)]):
+        count(session.ledger, bytes=_kept_bytes(session))
     for node in state.fleet:
         count(node.ledger, nodes=1)
     for job in state.jobs.values():
@@ -198,6 +211,53 @@ def _inputs(job: Job) -> None:
         raise AssertionError(f"job {job.id}: {job.referring} tasks refer to values, {referring}")
 
 
+def _results(job: Job, users: Counter[Source]) -> None:
+    """Check and count what tasks have for inputs."""
+    behind = 0
+    for chunk in job.chunks.values():
+        for offset, inputs in chunk.results.items():
+            users.update(inputs.sources)
+            waits_for, place = inputs.waits_for, (job, chunk.base + offset)
+            if chunk.payloads[offset] is None:
+                raise AssertionError(f"job {job.id}: a finished task still has inputs")
+            if waits_for is None:
+                continue
+            behind += 1
+            if chunk.states[offset] != TaskState.QUEUED or place not in waits_for.followers:
+                raise AssertionError(f"job {job.id}: a task waits for an input, and it does not")
+    if behind != job.behind:
+        raise AssertionError(f"job {job.id}: {job.behind} tasks wait for inputs, {behind}")
+
+
+def _sources(session: Session, users: Counter[Source], settling: set[Source]) -> None:
+    """Check the results that tasks of a session have for inputs."""
+    for job_id, shelf in session.sources.items():
+        job = session.jobs.get(job_id)
+        if job is not None and job.sources is not shelf:
+            raise AssertionError(f"job {job_id} does not know that others need its results")
+        for index, source in shelf.items():
+            if not source.users or source.users != users.pop(source, 0):
+                raise AssertionError(f"task {index} of job {job_id}: who needs it does not add up")
+            if any(
+                job.chunks[i - i % CHUNK].results[i % CHUNK].waits_for is not source
+                for job, i in source.followers
+            ):
+                raise AssertionError(f"task {index} of job {job_id}: a follower that does not wait")
+            if source in settling:
+                continue
+            if source.standing is Standing.HELD:
+                held = source.node is not None and source.node.held_results
+                if not held or source.body not in held.values():
+                    raise AssertionError(f"task {index} of job {job_id} is not held by its node")
+            elif source.item is not None:
+                raise AssertionError(f"task {index} of job {job_id}: a value, and no node holds it")
+
+
+def _kept_bytes(session: Session) -> int:
+    sources = (source for shelf in session.sources.values() for source in shelf.values())
+    return sum(nbytes(source.body) for source in sources if source.standing is Standing.HERE)
+
+
 def _columns(name: str, chunk: Chunk, owned: dict[Node | None, int]) -> None:
     states, holders, payloads = bytes(chunk.states), chunk.holders, chunk.payloads
     size = len(states)
@@ -230,6 +290,12 @@ def _line(name: str, job: Job, chunk: Chunk, lines: list[tuple[int, int]]) -> No
             waits[first:last] = bytes(last - first)
     offset = waits.find(1)
     while offset >= 0:
-        if base + offset not in job.delayed and base + offset not in job.uncertain:
+        inputs = chunk.results.get(offset)
+        is_behind = inputs is not None and inputs.waits_for is not None
+        if (
+            not is_behind
+            and base + offset not in job.delayed
+            and base + offset not in job.uncertain
+        ):
             raise AssertionError(f"{name}: a task is queued and not in line")
         offset = waits.find(1, offset + 1)

@@ -299,8 +299,9 @@ class IOThread:
         if self._connector.congested:
             self._connector.drain()
         self._flush()
-        queue.publish(session.unended, session.unended_bytes)
-        task_waits.note(id(self), waits=session.unended > 0)
+        awaited = session.unended - session.staying
+        queue.publish(awaited, session.unended_bytes)
+        task_waits.note(id(self), waits=awaited > 0)
         if self._when_idle is not None and queue.empty and self._is_done():
             self._stop(ClusterClosed("the session was closed"), self._when_idle)
 

@@ -12,21 +12,24 @@ from itertools import count, groupby
 from operator import itemgetter
 from typing import Any
 
-from manyhands._io.open_job import OpenJob, Sink
+from manyhands._io.open_job import Input, OpenJob, Sink
 from manyhands._io.transfers import Transfers
 from manyhands._session.effects import Answered, Deliver
 from manyhands._session.events import (
     AddJob,
     Append,
     Ask,
+    AskResult,
     CancelOther,
     CancelTasks,
     CloseJob,
+    DropResult,
     Event,
     PauseResults,
     Subscribe,
     Unsubscribe,
 )
+from manyhands._session.input_refs import DependentPayload
 from manyhands_shared.errors import (
     ConfigError,
     NotAuthorised,
@@ -34,6 +37,7 @@ from manyhands_shared.errors import (
     SubmitRejected,
     TaskLost,
 )
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import DENIED, Function, Query
 
@@ -66,12 +70,50 @@ class JobRegistry:
                 for _, command, _ in group:
                     command()
             else:
-                _, tasks, payloads = zip(*group, strict=True)
+                _, all_tasks, all_payloads = zip(*group, strict=True)
+                tasks: Sequence[Any] = all_tasks
+                payloads: Sequence[Payload] = all_payloads
                 if job.closed:
                     job.sink.reject(tasks, payloads)
                     continue
+                if DependentPayload in set(map(type, payloads)):
+                    tasks, payloads = self._with_inputs(job, tasks, payloads)
                 self._appended = job.sink, tasks
                 self._handle(Append(job.id, list(payloads)))
+
+    def _with_inputs(
+        self, job: OpenJob, tasks: Sequence[Any], payloads: Sequence[Payload]
+    ) -> tuple[Sequence[Any], Sequence[Payload]]:
+        """Name the inputs of tasks; queue those again that came before an input had its number."""
+        ready: list[tuple[Any, Payload]] = []
+        for task, payload in zip(tasks, payloads, strict=True):
+            if not isinstance(payload, DependentPayload) or self._bind(payload):
+                ready.append((task, payload))
+            else:
+                job.sink.reject([task], [payload])
+        return [task for task, _ in ready], [payload for _, payload in ready]
+
+    def _bind(self, payload: DependentPayload) -> bool:
+        """Name the inputs of a task; false if one of them has no number yet."""
+        inputs: list[Input] = payload.futures
+        found = [future.as_input() for future in inputs]
+        if None in found:
+            return False
+        named = [entry for entry in found if entry is not None]
+        payload.results = tuple(task for task, _ in named)
+        payload.known = {task: ended for task, ended in named if ended is not None}
+        payload.futures = []
+        return True
+
+    def ask_result(self, job: OpenJob, index: int) -> None:
+        """Bring a result here that may stay with its node."""
+        if job.id in self._jobs:
+            self._handle(AskResult(job.id, index))
+
+    def drop_result(self, job: OpenJob, index: int) -> None:
+        """The result of such a task is not wanted here any more."""
+        if job.id in self._jobs:
+            self._handle(DropResult(job.id, index))
 
     def open(self, job: OpenJob) -> None:
         """Begin a job."""

@@ -13,6 +13,13 @@ from manyhands_shared.protocol.messages import Function
 before_orphans: list[Callable[[], None]] = []
 
 
+class Input(Protocol):
+    """The future of a task whose result another one has for an input. For the I/O thread."""
+
+    def as_input(self) -> tuple[tuple[str, int], tuple[int, Payload] | None] | None:
+        """Job and index of the task, and how it has ended if it has; `None`: it has no index yet."""
+
+
 class Sink(Protocol):
     """Takes what comes back for one job, submitted here or only subscribed to.
 

@@ -17,19 +17,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
 
-from manyhands._io.open_job import OpenJob, before_orphans
+from manyhands._io.open_job import before_orphans
 from manyhands._results.outcome import load
+from manyhands._values.store import packing_now
 from manyhands_shared.clock import monotonic
+from manyhands_shared.payloads import refs
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
-from manyhands_shared.protocol.failure import INITIALIZER_FAILED, Failure
+from manyhands_shared.protocol.exceptions import of_exception
 from manyhands_shared.protocol.status import Status
 
 if TYPE_CHECKING:
-    from manyhands._io.io_thread import IOThread
-    from manyhands_shared.protocol.messages import Function
+    from manyhands._io.open_job import OpenJob
+    from manyhands._values.store import Store
 
 log = logging.getLogger("manyhands.client")
 
@@ -52,10 +55,39 @@ class _Lazy:
     def __get__(self, future: RemoteFuture, owner: type) -> Any:
         made: Any = [], [], threading.Condition()
         with _birth:  # no call in here: a signal handler that waits would keep out the I/O thread
-            if not future._complete:
+            first = not future._complete
+            if first:
                 future._waiters, future._done_callbacks, future._condition = made
                 future._complete = True
+        if first and future._is_input:
+            future._ask()
         return future.__dict__[self._name]
+
+
+class Owner(Protocol):
+    """What a future needs of the job that its task belongs to."""
+
+    job: OpenJob
+    #: Whether results are msgpack, and no pickle is to be loaded.
+    safe: bool
+
+    def cancel(self, future: RemoteFuture) -> None:
+        """Tell the broker that the task is not wanted any more."""
+
+    def check_may_wait(self) -> None:
+        """Raise RuntimeError on the thread that brings results, which cannot wait for one."""
+
+    def spin(self, future: RemoteFuture, timeout: float | None) -> None:
+        """Perhaps wait without going to sleep; it may not have ended then."""
+
+    def keeps_in(self, store: Store) -> bool:
+        """Whether it is of the session that keeps its values there."""
+
+    def stay(self, index: int, future: RemoteFuture) -> None:
+        """Let a result stay with its node until its future is asked for it. On the I/O thread."""
+
+    def ask(self, future: RemoteFuture) -> None:
+        """Have such a result come."""
 
 
 class RemoteFuture(Future[Any]):
@@ -76,10 +108,15 @@ class RemoteFuture(Future[Any]):
     _body: Payload | None = None
     _status = int(Status.OK)
     _loader: int | None = None  # the thread that unpickles it
+    # Whether the result is an input of another task. It may stay with its node until a thread touches
+    # the condition. And the task's index, and what came back: it may be an input of more tasks.
+    _is_input = False
+    _index: int | None = None
+    _packed: tuple[int, Payload] | None = None
     #: Whether this process was forked while it was pending: it has ended with an error, quietly.
     is_orphan = False
 
-    def __init__(self, sink: FutureSink | None) -> None:
+    def __init__(self, sink: Owner | None) -> None:
         self._sink = sink  # and not super().__init__(), which makes what is made lazily here
 
     @classmethod
@@ -90,13 +127,69 @@ class RemoteFuture(Future[Any]):
         return future
 
     def __repr__(self) -> str:
-        state = "cancelled" if self.cancelled() else "finished" if self.done() else "pending"
+        is_over = self._state in ENDED
+        state = "cancelled" if self.cancelled() else "finished" if is_over else "pending"
         return f"<{type(self).__name__} at {id(self):#x} state={state}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Stand for the result, in the arguments of a task.
+
+        Raises:
+            TypeError: it is pickled for something else, or is a future of another session.
+            FailedInput: it has ended without a result.
+        """
+        packer = packing_now()
+        if packer is None:
+            raise TypeError(
+                "a future can only be an argument of a task that is neither durable nor safe; "
+                "pass its result() instead"
+            )
+        with _birth:
+            self._is_input = is_pending = self._state is PENDING
+        if is_pending:
+            if self._sink is None or not self._sink.keeps_in(packer.store):
+                raise TypeError(
+                    "a future of another session cannot be an argument; pass its result()"
+                )
+            return packer.given(self)
+        if self.cancelled() or self.exception() is not None:
+            raise FailedInput(self)
+        return refs.itself, (self.result(),)
+
+    def as_input(self) -> tuple[tuple[str, int], tuple[int, Payload] | None] | None:
+        """See `manyhands._io.open_job.Input`."""
+        sink = self._sink
+        if self._state not in ENDED:
+            if self._index is None or sink is None:
+                return None
+            sink.stay(self._index, self)
+            return (sink.job.id, self._index), None
+        if self._index is None or sink is None:
+            # It was not even sent: no job of this name is there, and the broker asks here.
+            return ("unsent", next(_unsent)), self._ended()
+        return (sink.job.id, self._index), self._ended()
+
+    def _ended(self) -> tuple[int, Payload]:
+        body = self._body  # before the other, which takes its place
+        if self.cancelled():
+            return Status.CANCELLED, b""
+        if body is not None:
+            return self._status, body
+        if self._packed is not None:
+            return self._packed
+        assert self._exception is not None, "what came back is kept, or it failed here"
+        return Status.RAISED, of_exception(self._exception).encode()
+
+    def _ask(self) -> None:
+        """Have the result come, for a thread wants to know of it."""
+        sink = self._sink
+        if sink is not None and self._state not in ENDED:
+            sink.ask(self)
 
     def settle_quietly(self, body: Payload) -> bool:
         """End with a result; false where another thread has to be told of it."""
         with _birth:
-            if self._complete or self._state in _ENDED:
+            if self._complete or self._state in ENDED:
                 return False
             self._body = body
             self._state = FINISHED
@@ -104,7 +197,9 @@ class RemoteFuture(Future[Any]):
 
     def done(self) -> bool:
         """Whether it has ended, one way or another."""
-        return self._state in _ENDED
+        if self._is_input and not self._complete and self._state not in ENDED:
+            _ = self._condition  # which asks for it
+        return self._state in ENDED
 
     def cancelled(self) -> bool:
         """Whether it was cancelled."""
@@ -160,16 +255,16 @@ class RemoteFuture(Future[Any]):
         """Wait until it has ended; what is left of `timeout` then."""
         deadline = None if timeout is None else monotonic() + timeout
         sink = self._sink
-        if sink is not None:
+        if sink is not None and not self._is_input:
             sink.spin(self, timeout)
             if self._state is FINISHED:
                 return _left(deadline)
         with self._condition:
-            if self._state not in _ENDED:
+            if self._state not in ENDED:
                 if sink is not None:
                     sink.check_may_wait()
                 self._condition.wait(_left(deadline))
-            if self._state not in _ENDED:
+            if self._state not in ENDED:
                 raise TimeoutError
         if self.cancelled():
             raise CancelledError
@@ -191,9 +286,11 @@ class RemoteFuture(Future[Any]):
             try:
                 safe = self._sink is not None and self._sink.safe
                 result, exception = load(self._status, body, safe=safe, exits=True)
+                if self._is_input:
+                    self._packed = self._status, body
                 if self._body is not None:  # a handler in here may have asked as well
                     self._result, self._exception, self._body = result, exception, None
-                if not safe:  # who asks just now must go on to see that it is
+                if not (safe or self._is_input):  # who asks just now must go on to see that it is
                     self._sink = None  # which holds the function, with all that this refers to
             finally:
                 self._loader = None
@@ -219,7 +316,7 @@ class RemoteFuture(Future[Any]):
     def _settle(self, status: int, body: Payload) -> None:
         """End it, unless it has ended; wake those that wait."""
         with self._condition:
-            if self._state in _ENDED:
+            if self._state in ENDED:
                 self._condition.notify_all()  # who ended it may not have come to that
                 return
             if status == Status.CANCELLED:
@@ -257,13 +354,33 @@ class RemoteFuture(Future[Any]):
 
     def _orphan(self, error: BaseException) -> None:
         """In a forked child: end it, and call nothing that belongs to the parent."""
-        if self._state not in _ENDED:
+        if self._state not in ENDED:
             self._waiters, self._done_callbacks = [], []
             self._condition, self._complete = threading.Condition(), True
             self._exception, self.is_orphan, self._state = error, True, FINISHED
 
 
-_ENDED = (FINISHED, CANCELLED_AND_NOTIFIED)
+class FailedInput(BaseException):
+    """A future among the arguments of a task has failed, and so the task does."""
+
+    def __init__(self, future: RemoteFuture) -> None:
+        super().__init__()
+        self._future = future
+
+    def future(self) -> RemoteFuture:
+        """The task's future: it ends as the argument did."""
+        dependent = RemoteFuture(None)
+        if self._future.cancelled():
+            dependent._settle(Status.CANCELLED, b"")
+        else:
+            error = self._future.exception()
+            assert error is not None, "it has failed"
+            dependent._fail(error)
+        return dependent
+
+
+_unsent = count()
+ENDED = (FINISHED, CANCELLED_AND_NOTIFIED)
 
 
 def _left(deadline: float | None) -> float | None:
@@ -295,122 +412,3 @@ def _renew_lock() -> None:
 
 
 before_orphans.append(_renew_lock)
-
-
-class FutureSink:
-    """Resolves the futures of one job."""
-
-    def __init__(
-        self,
-        io: IOThread,
-        function: Function,
-        options: dict[str, Any],
-        failed_initializer: Callable[[BaseException], None] | None = None,
-    ) -> None:
-        self._io = io
-        self._failed_initializer = failed_initializer
-        self._error: BaseException | None = None
-        self._futures: dict[int, RemoteFuture] = {}
-        self._doomed: list[RemoteFuture] = []
-        self.job = OpenJob(function, options, self)
-        #: Whether results are msgpack, and no pickle is to be loaded.
-        self.safe = bool(options.get("safe"))
-        #: Whether the job was closed, so that the next call opens another.
-        self.retired = False
-
-    def cancel(self, future: RemoteFuture) -> None:
-        """Tell the broker that this task is not wanted any more."""
-        self._doomed.append(future)
-        self._io.call(self._io.registry.cancel, self.job, self._find_doomed)
-
-    def check_may_wait(self) -> None:
-        """The thread that brings results cannot wait for one."""
-        if self._io.on_thread():
-            raise RuntimeError("a callback cannot wait for another task; wait in another thread")
-
-    def spin(self, future: RemoteFuture, timeout: float | None) -> None:
-        """Perhaps wait for a future without going to sleep; it may not have ended then."""
-        self._io.spin(self, future, timeout)
-
-    def future(self, index: int) -> RemoteFuture | None:
-        """The future of a task that has not ended, if the I/O thread knows it."""
-        return self._futures.get(index)
-
-    def accept(self, first: int, entries: Sequence[RemoteFuture], /) -> None:
-        """See `Sink`."""
-        self._futures.update(zip(range(first, first + len(entries)), entries, strict=True))
-
-    def reject(self, entries: Sequence[RemoteFuture], payloads: Sequence[Payload], /) -> None:
-        """See `Sink`. A job may have been closed for want of use just as it was used again."""
-        error = self._io.queue.error or self._error
-        if error is not None:
-            for future in entries:
-                future._end_by(future._fail, error)
-        elif self.job.cancelled:
-            for future in entries:
-                future._end_by(future._settle, Status.CANCELLED, b"")
-        else:
-            heir = FutureSink(
-                self._io, self.job.function, self.job.options, self._failed_initializer
-            )
-            self._io.call(self._io.registry.open, heir.job)
-            for future, payload in zip(entries, payloads, strict=True):
-                future._sink = heir
-                self._io.queue.put(heir.job, future, payload)
-            self._io.call(self._io.registry.close, heir.job)
-
-    def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
-        """See `Sink`."""
-        futures = list(map(self._futures.pop, indices))
-        if self._failed_initializer is not None and any(statuses):
-            error = _initializer_error(statuses, bodies)
-            if error is not None:
-                self._failed_initializer(error)
-        resolve(futures, statuses, bodies)
-
-    def fail(self, error: BaseException) -> None:
-        """See `Sink`."""
-        futures, self._futures = self._futures, {}
-        for future in futures.values():
-            if self._error is not None:
-                future._end_by(future._fail, self._error)
-            elif self.job.cancelled:
-                future._end_by(future._settle, Status.CANCELLED, b"")
-            else:
-                future._end_by(future._fail, error)
-
-    def end(self, error: BaseException) -> None:
-        """End all tasks that have not ended with an error; on the I/O thread."""
-        self._error = error
-        self._io.registry.cancel(self.job)
-        self.fail(error)
-
-    @property
-    def waits(self) -> bool:
-        """See `Sink`."""
-        return not self.job.cancelled and any(
-            not future.done() for future in self._futures.values()
-        )
-
-    def orphan(self, error: BaseException, entries: Sequence[RemoteFuture], /) -> None:
-        """See `Sink`."""
-        for future in (*self._futures.values(), *entries):
-            future._orphan(error)
-
-    def _find_doomed(self) -> list[int]:
-        doomed, self._doomed = set(self._doomed), []  # whatever was cancelled until now, in one go
-        if not doomed:
-            return []
-        found = [index for index, future in self._futures.items() if future in doomed]
-        for index in found:
-            future = self._futures[index]
-            future._end_by(future._settle, Status.CANCELLED, b"")
-        return found
-
-
-def _initializer_error(statuses: bytes, bodies: list[Payload]) -> BaseException | None:
-    """Return what to raise for an initializer that has failed in one of these tasks."""
-    for status, body in zip(statuses, bodies, strict=True):
-        if status == Status.RAISED and Failure.decode(body).type == INITIALIZER_FAILED:
-            return load(status, body)[1]
-    return None

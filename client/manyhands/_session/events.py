@@ -80,6 +80,22 @@ class CancelOther:
 
 
 @record
+class AskResult:
+    """The user waits for a result that may stay with its node, as an input of other tasks."""
+
+    job: str
+    index: int
+
+
+@record
+class DropResult:
+    """The user has dropped such a result: it is needed by these other tasks alone."""
+
+    job: str
+    index: int
+
+
+@record
 class Subscribe:
     """Have the results of a durable job delivered here, those there are and those to come."""
 
@@ -164,6 +180,8 @@ Event = (
     | CloseJob
     | CancelTasks
     | CancelOther
+    | AskResult
+    | DropResult
     | Subscribe
     | Unsubscribe
     | PauseResults

@@ -3,17 +3,25 @@
 An offer is fetched once. When the result is here the broker is told (`Taken`), and says the last word.
 Only then the task is done, with what was fetched of this very offer. What cannot be fetched is
 asked for through the broker (`Relay`). Either may be lost with a link, and is said again then.
+
+A result that other tasks have for an input stays with its node. It is fetched when the user asks for it,
+or when no task needs it any more and its job is closed. It is delivered at once then, and the broker is
+told when no task needs it. If the user has dropped it by then, it is let go of unfetched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from manyhands._session.effects import Deliver, Fetch
 from manyhands._session.events import Fetched
+from manyhands._session.task_results import Task, TaskResults
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Relay, ResultGroup, Span, Status, Taken
+
+#: What is to be done about an offer.
+Step = Fetch | Taken | Relay
 
 
 @dataclass(slots=True)
@@ -22,60 +30,154 @@ class _Offer:
 
     attempt: int
     ticket: Payload
+    fetching: bool = False
     settled: bool = False
     payload: Payload | None = None
+    #: The user has the result, of this offer or of one before.
+    delivered: bool = False
+    #: It comes here though tasks need it, to make room in the window; these get it from here.
+    forced: bool = False
 
 
 class HeldResults:
-    """Offers by task."""
+    """Offers by task.
 
-    def __init__(self) -> None:
-        self._offers: dict[tuple[str, int], _Offer] = {}
+    Args:
+        results: which of them tasks need.
+    """
+
+    def __init__(self, results: TaskResults) -> None:
+        self._results = results
+        self._offers: dict[Task, _Offer] = {}
+        #: Results for which the user has asked, or which the user has dropped.
+        self._asked: set[Task] = set()
+        self._dropped: set[Task] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._offers)
+        return bool(self._offers or self._asked or self._dropped)
+
+    @property
+    def staying(self) -> int:
+        """How many stay with their nodes, and nothing here waits for them."""
+        waits = self._results.inputs
+        return sum(task in waits and not offer.fetching for task, offer in self._offers.items())
 
     def offered(
-        self, job: str, attempt: int, index: int, ticket: Payload
-    ) -> Fetch | Taken | Relay | None:
-        """A node holds a result; what is to be done about it now."""
+        self, job: str, attempt: int, index: int, ticket: Payload, *, closed: bool
+    ) -> Step | None:
+        """A node holds a result; what is to be done about it now. `closed`: the job is."""
         known = self._offers.get((job, index))
         # Two brokers may have numbered two runs alike. What is here of one is as good as the other, and
         # the word about it is on its way or said already.
         if (
-            known is not None
-            and known.attempt == attempt
-            and (known.ticket == ticket or known.payload is not None)
+            known is None
+            or known.attempt != attempt
+            or (known.ticket != ticket and known.payload is None)
         ):
-            return _verdict(job, index, known)
-        self._offers[job, index] = _Offer(attempt, ticket)
-        return Fetch(job, attempt, index, ticket)
+            delivered = known is not None and known.delivered
+            known = self._offers[job, index] = _Offer(attempt, ticket, delivered=delivered)
+        return self._step((job, index), known, closed=closed)
 
-    def fetched(self, event: Fetched) -> Taken | Relay | None:
-        """A fetch is over; what to tell the broker, if it is still about the present offer."""
-        known = self._offers.get((event.job, event.index))
+    def fetched(self, event: Fetched) -> Taken | Relay | Deliver | None:
+        """A fetch is over; what to tell the broker or the user, if it is about the present offer."""
+        task = event.job, event.index
+        known = self._offers.get(task)
         if known is None or (known.attempt, known.ticket) != (event.attempt, event.ticket):
             return None
         known.settled, known.payload = True, event.payload
-        return _verdict(event.job, event.index, known)
+        stays = task in self._results.needed and not known.forced
+        if event.payload is not None and stays and not known.delivered:
+            known.delivered = True
+            return Deliver(event.job, [event.index], bytes([Status.OK]), [event.payload])
+        return self._verdict(task, known)
+
+    def ask(self, task: Task) -> Step | None:
+        """The user wants a result."""
+        self._asked.add(task)
+        return self.look(task, closed=False)
+
+    def drop(self, task: Task) -> Step | None:
+        """The user does not want a result any more."""
+        self._dropped.add(task)
+        return self.look(task, closed=False)
+
+    def relieve(self) -> Step | None:
+        """Bring the oldest result that stays with its node, unless one comes already."""
+        if any(offer.forced for offer in self._offers.values()):
+            return None
+        for task, offer in self._offers.items():
+            if not offer.fetching:
+                offer.forced = True
+                return self._step(task, offer, closed=True)
+            if offer.settled and task in self._results.needed:
+                offer.forced = True
+                return self._verdict(task, offer)
+        return None
+
+    def look(self, task: Task, *, closed: bool) -> Step | None:
+        """What is to be done about an offer, if there is one."""
+        offer = self._offers.get(task)
+        return None if offer is None else self._step(task, offer, closed=closed)
+
+    def of_job(self, job: str) -> list[Task]:
+        """The offers of a job."""
+        return [task for task in self._offers if task[0] == job]
 
     def again(self) -> Iterator[Taken | Relay]:
         """What the broker may not have heard, if it is the one of before."""
-        for (job, index), offer in self._offers.items():
-            verdict = _verdict(job, index, offer)
+        for task, offer in self._offers.items():
+            verdict = self._verdict(task, offer)
             if verdict is not None:
                 yield verdict
 
     def fill(self, ended: Deliver, attempt: int) -> Deliver:
-        """Put what was fetched in the place of what the broker left empty; forget the offers."""
+        """Put what was fetched in the place of what the broker left empty."""
         bodies = ended.bodies
         for place, index in enumerate(ended.indices):
-            offer = self._offers.pop((ended.job, index), None)
+            offer = self._offers.get((ended.job, index))
             if offer is None or ended.statuses[place] != Status.OK or bodies[place] != b"":
                 continue
-            if offer.payload is not None and offer.attempt == attempt:
+            if offer.payload is not None and (offer.attempt == attempt or offer.delivered):
                 bodies = [*bodies[:place], offer.payload, *bodies[place + 1 :]]
         return Deliver(ended.job, ended.indices, ended.statuses, bodies)
+
+    def forget(self, ended: Deliver) -> Deliver | None:
+        """Forget the offers of tasks that have ended; return what the user does not have yet."""
+        fresh = []
+        for place, index in enumerate(ended.indices):
+            task = ended.job, index
+            offer = self._offers.pop(task, None)
+            self._asked.discard(task)
+            self._dropped.discard(task)
+            if offer is None or not offer.delivered:
+                fresh.append(place)
+        if len(fresh) == len(ended.indices):
+            return ended
+        return _part(ended, fresh) if fresh else None
+
+    def _step(self, task: Task, offer: _Offer, *, closed: bool) -> Step | None:
+        if offer.settled or offer.fetching:
+            return self._verdict(task, offer)
+        if (offer.delivered or task in self._dropped) and not offer.forced:
+            return None if task in self._results.needed else _taken(task, offer)
+        if not (offer.forced or task in self._asked) and (
+            task in self._results.needed or (task in self._results.inputs and not closed)
+        ):
+            return None
+        offer.fetching = True
+        return Fetch(task[0], offer.attempt, task[1], offer.ticket)
+
+    def _verdict(self, task: Task, offer: _Offer) -> Taken | Relay | None:
+        if not offer.settled:
+            return None
+        if offer.payload is None:
+            return Relay([Span(task[0], offer.attempt, [task[1]])])
+        stays = task in self._results.needed and not offer.forced
+        return None if stays else _taken(task, offer)
+
+
+def _taken(task: Task, offer: _Offer) -> Taken:
+    return Taken([Span(task[0], offer.attempt, [task[1]])])
 
 
 def split(group: ResultGroup) -> tuple[list[tuple[int, Payload]], ResultGroup]:
@@ -90,8 +192,10 @@ def split(group: ResultGroup) -> tuple[list[tuple[int, Payload]], ResultGroup]:
     return held, group.part(places)
 
 
-def _verdict(job: str, index: int, offer: _Offer) -> Taken | Relay | None:
-    if not offer.settled:
-        return None
-    spans = [Span(job, offer.attempt, [index])]
-    return Relay(spans) if offer.payload is None else Taken(spans)
+def _part(ended: Deliver, places: Collection[int]) -> Deliver:
+    return Deliver(
+        ended.job,
+        [ended.indices[place] for place in places],
+        bytes(ended.statuses[place] for place in places),
+        [ended.bodies[place] for place in places],
+    )

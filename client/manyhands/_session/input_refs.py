@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import MAX_KEYS, InputGroup, SubmitGroup
 
 #: Keys of stored buffers, one behind the other, and the bytes under each.
@@ -22,6 +23,16 @@ class StoredPayload(bytes):
     inputs: Inputs
     #: Bytes that it keeps.
     nbytes: int
+
+
+class DependentPayload(StoredPayload):
+    """Arguments of a task that has the results of others for inputs."""
+
+    #: Their futures; jobs and indices, in the order of the inputs, once these are known.
+    futures: list[Any]
+    results: tuple[tuple[str, int], ...]
+    #: What those of them have ended with that the session need not know any more: status and body.
+    known: dict[tuple[str, int], tuple[int, Payload]]
 
 
 def largest(values: Iterable[tuple[bytes, int]]) -> Inputs:

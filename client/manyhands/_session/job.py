@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from itertools import accumulate, takewhile
 from typing import Any
 
-from manyhands._session.input_refs import StoredPayload
+from manyhands._session.input_refs import DependentPayload, StoredPayload
 from manyhands._session.job_history import JobHistory
 from manyhands_shared.payloads.payload import Payload, nbytes, total
-from manyhands_shared.protocol.messages import Span, SubmitGroup
+from manyhands_shared.protocol.messages import Dependency, Span, SubmitGroup
 
 #: Sent in place of the arguments of a task that was cancelled while it waited here. It is no
 #: pickle, so nothing can run; the broker is told to cancel it in the same breath.
@@ -37,6 +37,7 @@ class SessionJob:
         "functions",
         "history",
         "id",
+        "inputs",
         "next",
         "opened",
         "options",
@@ -95,6 +96,8 @@ class SessionJob:
         self.awaited = 0
         #: What another broker must be told of it; `None` before its first tasks were sent.
         self.history: JobHistory | None = None
+        #: Which results of other tasks unended tasks have for inputs.
+        self.inputs: dict[int, tuple[tuple[str, int], ...]] = {}
         #: Some of its tasks have referred to stored values.
         self.stores = False
         #: A task that was sent must not be sent again to a broker that does not know of it.
@@ -109,8 +112,13 @@ class SessionJob:
         elif bodies:
             self.runs.append([self.next, stop])
         self.next = stop
+        kinds = set(map(type, bodies))
+        if DependentPayload in kinds:
+            for index, body in enumerate(bodies, stop - len(bodies)):
+                if isinstance(body, DependentPayload):
+                    self.inputs[index] = body.results
         if not self.stores:
-            self.stores = StoredPayload in map(type, bodies)
+            self.stores = not kinds.isdisjoint((StoredPayload, DependentPayload))
         return total(bodies)
 
     @property
@@ -167,6 +175,19 @@ class SessionJob:
         self.expected = first + len(bodies)
         self.close_sent = self.closed and not self.runs
         return SubmitGroup(self.id, self.function, options, first, self.close_sent, bodies), size
+
+    def is_unsent(self, index: int) -> bool:
+        """Whether a task is still to be sent."""
+        return any(first <= index < stop for first, stop in self.runs)
+
+    def dependencies(self, group: SubmitGroup) -> list[Dependency]:
+        """What the tasks of a group have for inputs."""
+        indices = range(group.first, group.first + len(group.bodies)) if self.inputs else ()
+        return [
+            Dependency(self.id, index, *task)
+            for index in indices
+            for task in self.inputs.get(index, ())
+        ]
 
     def confirm(self, count: int) -> None:
         """The broker has this many tasks of the job."""
@@ -252,6 +273,7 @@ class SessionJob:
             f"{self.id}: number out of range"
         )
         assert self.cancelled <= self.bodies.keys(), f"{self.id}: cancels what has ended"
+        assert self.inputs.keys() <= self.bodies.keys(), f"{self.id}: inputs of what has ended"
         assert self.blanks <= self.cancelled, f"{self.id}: took arguments of a living task"
         assert not (self.close_sent and self.runs), f"{self.id}: closed with tasks to be sent"
         assert self.reported or not self.finished, f"{self.id}: is finished, and not said to be"

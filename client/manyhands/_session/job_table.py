@@ -11,12 +11,15 @@ from operator import attrgetter
 from typing import Any
 
 from manyhands._session.effects import Deliver
-from manyhands._session.input_refs import inputs_of
+from manyhands._session.input_refs import DependentPayload, inputs_of
 from manyhands._session.job import SessionJob
 from manyhands._session.job_history import JobHistory
+from manyhands._session.send_order import count_free, first_free
+from manyhands._session.task_results import TaskResults
 from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.failure import SUBMIT_REJECTED, Failure
 from manyhands_shared.protocol.messages import (
+    Dependency,
     Function,
     InputGroup,
     JobCount,
@@ -30,6 +33,8 @@ from manyhands_shared.protocol.messages import (
 #: One `Submit` carries up to this many tasks and, beyond its first task, bytes.
 MESSAGE_TASKS = 4096
 MESSAGE_BYTES = 4 << 20
+#: And with this number of inputs it is full.
+MESSAGE_DEPENDENCIES = 32_768
 _LOST = Failure(
     "manyhands.TaskLost",
     "the broker was restarted, and this task, which may have run, must not run twice",
@@ -51,6 +56,9 @@ class JobTable:
         self.window_bytes = 1
         #: What the tasks of the last message's worth refer to.
         self.inputs: list[InputGroup] = []
+        #: Results of tasks that others have for inputs; and which tasks of the last message have which.
+        self.results = TaskResults()
+        self.dependencies: list[Dependency] = []
         #: What an earlier broker has told of jobs that are new to this one.
         self.standings: list[Standing] = []
         #: Jobs that have finished, until the session takes them off.
@@ -97,6 +105,10 @@ class JobTable:
             job.next += len(bodies)
             return first, _refused(job, list(range(first, job.next)), job.refusal)
         size = job.append(bodies)
+        if job.inputs:
+            for body in bodies:
+                if isinstance(body, DependentPayload):
+                    self.results.need(body.results, body.known)
         self.unended_tasks += len(bodies)
         self.unsent_tasks += len(bodies)
         self.unended_bytes += size
@@ -154,6 +166,11 @@ class JobTable:
         """Whether something of a job is in the table."""
         return job_id in self._jobs
 
+    def is_closed(self, job_id: str) -> bool:
+        """Whether a job gets no more tasks."""
+        job = self._jobs.get(job_id)
+        return job is None or job.closed
+
     def opened(self, job_id: str) -> bool:
         """Whether the broker has been told of a job so that it knows it, or has a journal that does."""
         job = self._jobs.get(job_id)
@@ -168,6 +185,11 @@ class JobTable:
         """Whether a task is in the table: it has not ended, and no journal has it."""
         job = self._jobs.get(job_id)
         return job is not None and index in job.bodies
+
+    def want(self, spans: list[Span]) -> None:
+        """The broker lacks these results, which tasks have for inputs."""
+        tasks = ((span.job, index) for span in spans for index in span.indices)
+        self.results.want(spans, [task for task in tasks if self.has(*task)])
 
     def confirm(self, counts: Iterable[JobCount]) -> list[str]:
         """The broker has that many tasks of each of these jobs.
@@ -203,8 +225,10 @@ class JobTable:
             job.opened = job.said = False
             job.taken = 0
         self._strike(job, refused)
+        ended = _refused(job, refused, job.refusal)
+        self.note(ended)
         self._settle(job)
-        return _refused(job, refused, job.refusal) if refused and not told else None
+        return ended if refused and not told else None
 
     def end(self, group: ResultGroup) -> Deliver | None:
         """Strike off tasks that have ended; `None` if all of them had ended before."""
@@ -239,6 +263,8 @@ class JobTable:
             job.blanks.difference_update(indices)
         if job.history is not None and job.history.tasks:
             job.history.ended(indices)
+        if job.inputs:
+            self._release(job, indices)
         self._settle(job)
         return Deliver(job.id, indices, statuses, bodies)
 
@@ -259,6 +285,7 @@ class JobTable:
         """After a welcome: what the broker may lack is to be sent again, cancellations too."""
         # What was told last may be lost with the link, and tasks must not arrive without their function.
         self._told.clear()
+        self.results.welcomed()
         ended: list[Deliver] = []
         spans: list[Span] = []
         for job in list(self._jobs.values()):
@@ -269,6 +296,7 @@ class JobTable:
                     count = len(lost)
                     statuses = bytes([Status.LOST]) * count
                     ended.append(Deliver(job.id, lost, statuses, [_LOST] * count))
+                    self.note(ended[-1])
             tasks, size = job.unsent_tasks(), job.unsent_bytes()
             job.rewind(resumed=resumed)
             self.unsent_tasks += job.unsent_tasks() - tasks
@@ -288,15 +316,20 @@ class JobTable:
     @property
     def sendable(self) -> bool:
         """Whether there is something to send that the window has room for."""
-        if not self._ready:
+        job = first_free(self._ready, self._jobs)
+        if job is None:
             return False
-        job = self._ready[0]
         if not job.runs:
             return True  # a job's mere closing needs no room
         if self.unended_tasks - self.unsent_tasks >= self.window_tasks:
             return False
         there = self.unended_bytes - self.unsent_bytes
         return there == 0 or there + job.next_size() <= self.window_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether only the window keeps tasks here."""
+        return first_free(self._ready, self._jobs) is not None and not self.sendable
 
     def lone_group(self, job_id: str, index: int | None, body: Payload) -> SubmitGroup | None:
         """What `next_submit` gives if this task is appended now, and nothing happens before.
@@ -323,15 +356,20 @@ class JobTable:
         groups: list[SubmitGroup] = []
         durable: set[str] = set()
         doomed: list[Span] = []
-        self.inputs, self.standings = [], []
+        self.inputs, self.standings, self.dependencies = [], [], []
         tasks, size = 0, 0
         while self.sendable and tasks < MESSAGE_TASKS and size < MESSAGE_BYTES:
-            job = self._ready.popleft()
+            if len(self.dependencies) > MESSAGE_DEPENDENCIES:
+                break
+            job = first_free(self._ready, self._jobs)
+            assert job is not None, "sendable"
+            self._ready.remove(job)
             job.queued = False
             free_tasks = self.window_tasks - (self.unended_tasks - self.unsent_tasks)
             free_bytes = self.window_bytes - (self.unended_bytes - self.unsent_bytes)
             group, group_size = job.next_group(
-                min(MESSAGE_TASKS - tasks, free_tasks), min(MESSAGE_BYTES - size, free_bytes)
+                count_free(job, self._jobs, min(MESSAGE_TASKS - tasks, free_tasks)),
+                min(MESSAGE_BYTES - size, free_bytes),
             )
             self.unsent_tasks -= len(group.bodies)
             self.unsent_bytes -= group_size
@@ -345,6 +383,8 @@ class JobTable:
                     self.standings += job.history.messages(job.id, now)
             if job.stores:
                 self.inputs += inputs_of(group)
+            if job.inputs:
+                self.dependencies += job.dependencies(group)
             if job.durable and job.id not in durable:
                 durable.add(job.id)
                 job.awaited += 1
@@ -369,6 +409,18 @@ class JobTable:
         if job.cancelled:
             job.cancelled.difference_update(indices)
             job.blanks.difference_update(indices)
+        if job.inputs:
+            self._release(job, indices)
+
+    def _release(self, job: SessionJob, indices: Iterable[int]) -> None:
+        """These tasks have ended, and need no inputs any more."""
+        for index in indices:
+            self.results.release(job.inputs.pop(index, ()))
+
+    def note(self, ended: Deliver) -> None:
+        """Keep how tasks ended that the broker does not tell of, as far as others need them."""
+        if self.results.inputs or self.results.needed:
+            self.results.ended(ended.job, ended.indices, ended.statuses, ended.bodies)
 
     def _end_here(self, job: SessionJob, unsent: list[int]) -> Deliver:
         """End cancelled tasks that the broker does not have."""
@@ -379,7 +431,12 @@ class JobTable:
         self.unsent_tasks -= len(unsent)
         self.unended_bytes -= size
         self.unsent_bytes -= size
-        return Deliver(job.id, unsent, bytes([Status.CANCELLED]) * len(unsent), [b""] * len(unsent))
+        if job.inputs:
+            self._release(job, unsent)
+        count = len(unsent)
+        ended = Deliver(job.id, unsent, bytes([Status.CANCELLED]) * count, [b""] * count)
+        self.note(ended)
+        return ended
 
     def _blank(self, job: SessionJob, indices: Iterable[int]) -> None:
         freed = job.blank(indices)
@@ -433,6 +490,9 @@ class JobTable:
         assert {job.id for job in self._ready} == {job.id for job in in_line}, "the line"
         assert len(self._ready) == len(in_line), "a job stands in line twice"
         assert not self._ready or self._ready[0].has_work, "the first in line has nothing to send"
+        self.results.validate()
+        inputs = Counter(task for job in jobs for tasks in job.inputs.values() for task in tasks)
+        assert inputs == self.results.needed, "who needs which results"
         users = Counter(digest for job in jobs for digest in job.functions)
         assert users == self._users, "users of functions"
         assert self._users.keys() == self._functions.keys(), "a function without a job"

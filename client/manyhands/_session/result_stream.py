@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from manyhands._session.delayed_acks import DelayedAcks
 from manyhands._session.effects import Deliver, Effect, Fetch, Send
-from manyhands._session.events import Fetched
-from manyhands._session.held_results import HeldResults, split
+from manyhands._session.events import AskResult, DropResult, Fetched
+from manyhands._session.held_results import HeldResults, Step, split
 from manyhands._session.job_table import JobTable
 from manyhands._session.subscriptions import Subscriptions
 from manyhands_shared.payloads.payload import Payload, total
@@ -28,7 +28,7 @@ class ResultStream:
         self.acks = DelayedAcks()
         self._jobs = jobs
         self._subscriptions = subscriptions
-        self._held = HeldResults()
+        self._held = HeldResults(jobs.results)
         self._resyncing = False  # the next results may have any new number
 
     def welcomed(self, *, resumed: bool) -> None:
@@ -66,8 +66,8 @@ class ResultStream:
                     held, group = split(group)  # noqa: PLW2901 - the rest of it
                     yield from self._offered(group, held)
                 ended = self._jobs.end(group)
-                if ended is not None and self._held:
-                    ended = self._held.fill(ended, group.attempt)
+                if ended is not None:
+                    ended = self._finished(ended, group.attempt)
             if ended is not None:
                 yield ended
         self.acks.took(size, now)
@@ -75,19 +75,69 @@ class ResultStream:
     def deliver(self, ended: Deliver) -> Iterator[Effect]:
         """Tell of tasks that ended here; a subscription must not tell of them again."""
         if ended.job not in self._subscriptions:
-            yield self._held.fill(ended, 0) if self._held else ended
+            if (fresh := self._finished(ended, 0)) is not None:
+                yield fresh
         elif fresh := self._subscriptions.take(
             ended.job, ended.indices, ended.statuses, ended.bodies
         ):
             yield fresh
 
-    def fetched(self, event: Fetched) -> Taken | Relay | None:
-        """Take what was fetched; return what the broker is told about it."""
+    def fetched(self, event: Fetched) -> Taken | Relay | Deliver | None:
+        """Take what was fetched; return what the broker is told about it, or the user."""
         return self._held.fetched(event)
+
+    @property
+    def staying(self) -> int:
+        """How many results stay with their nodes for other tasks, and nothing waits for them here."""
+        return self._held.staying
+
+    @property
+    def holds(self) -> bool:
+        """Whether results are offered that are not here."""
+        return bool(self._held)
+
+    def order(self, event: AskResult | DropResult) -> Iterator[Effect]:
+        """Bring a result that may stay with its node, or leave it to the tasks that need it."""
+        task = event.job, event.index
+        if self._jobs.has(*task):
+            wants = isinstance(event, AskResult)
+            yield from _effects(self._held.ask(task) if wants else self._held.drop(task))
+
+    def news(self) -> Iterator[Effect]:
+        """See to results that no task needs any more, and to those that the broker lacks."""
+        results = self._jobs.results
+        tasks, results.unneeded = results.unneeded, []
+        for task in tasks:
+            yield from _effects(self._held.look(task, closed=self._jobs.is_closed(task[0])))
+        yield from map(Send, results.messages())
+
+    def relieve(self) -> Iterator[Effect]:
+        """Have a result come here that stays with its node, if there is one: the window is full."""
+        yield from _effects(self._held.relieve())
+
+    def closed(self, job: str) -> Iterator[Effect]:
+        """Bring what stays with its node for no task: nothing may wait for it later."""
+        for task in self._held.of_job(job):
+            yield from _effects(self._held.look(task, closed=True))
+
+    def _finished(self, ended: Deliver, attempt: int) -> Deliver | None:
+        """Complete what has ended, keep what other tasks need of it; return what is new to the user."""
+        if not self._held:
+            self._jobs.note(ended)
+            return ended
+        ended = self._held.fill(ended, attempt)
+        self._jobs.note(ended)
+        return self._held.forget(ended)
 
     def _offered(self, group: ResultGroup, held: list[tuple[int, Payload]]) -> Iterator[Effect]:
         for index, ticket in held:
             if self._jobs.has(group.job, index):
-                step = self._held.offered(group.job, group.attempt, index, ticket)
-                if step is not None:
-                    yield step if isinstance(step, Fetch) else Send(step)
+                closed = self._jobs.is_closed(group.job)
+                yield from _effects(
+                    self._held.offered(group.job, group.attempt, index, ticket, closed=closed)
+                )
+
+
+def _effects(step: Step | None) -> Iterator[Effect]:
+    if step is not None:
+        yield step if isinstance(step, Fetch) else Send(step)

@@ -36,11 +36,12 @@ because a ping or a hello has not been answered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from manyhands._session.effects import (
     Answered,
+    Deliver,
     Effect,
     Failed,
     JobOver,
@@ -59,10 +60,12 @@ from manyhands._session.events import (
     AddJob,
     Append,
     Ask,
+    AskResult,
     CancelOther,
     CancelTasks,
     Close,
     CloseJob,
+    DropResult,
     Event,
     Fetched,
     Flush,
@@ -90,6 +93,7 @@ from manyhands_shared.protocol.messages import (
     Cancel,
     ClientHello,
     ClientWelcome,
+    Dependencies,
     Detach,
     Inputs,
     Message,
@@ -105,8 +109,8 @@ from manyhands_shared.protocol.messages import (
     Span,
     Standing,
     Submit,
-    Throttle,
     Want,
+    WantResults,
     Who,
 )
 
@@ -154,6 +158,11 @@ class Session:
         return self._jobs.unended_tasks + self._subscriptions.owed
 
     @property
+    def staying(self) -> int:
+        """Those whose results stay with their nodes for other tasks, and that nothing waits for here."""
+        return self._results.staying
+
+    @property
     def unended_bytes(self) -> int:
         """Bytes of the arguments of tasks in the table."""
         return self._jobs.unended_bytes
@@ -184,6 +193,10 @@ class Session:
             return []
         self._now = now
         effects = list(_HANDLERS[type(event)](self, event))
+        if self._jobs.results.has_news:
+            effects += self._if_open(self._results.news())
+        if self._results.holds and self.state is State.OPEN and self._jobs.is_full:
+            effects += self._results.relieve()
         if self._jobs.finished or self._subscriptions.finished:
             effects += self._finished()
         return effects
@@ -196,6 +209,10 @@ class Session:
         assert results.acks.due is None or results.last_seq, "acknowledges what never came"
         assert self.state is State.OPEN or not pings, "pings without a session"
 
+    def _if_open(self, effects: Iterable[Effect]) -> list[Effect]:
+        """Leave out messages, unless they can be sent: they are said again over the next link."""
+        return [e for e in effects if self.state is State.OPEN or not isinstance(e, Send)]
+
     def _finished(self) -> Iterator[Effect]:
         """Tell of the jobs that this event has brought to an end."""
         jobs, self._jobs.finished = self._jobs.finished, []
@@ -203,8 +220,7 @@ class Session:
         jobs, self._subscriptions.finished = self._subscriptions.finished, []
         for job in jobs:
             self._jobs.report(job)
-            if self.state is State.OPEN:
-                yield Send(Detach(job))
+            yield from self._if_open([Send(Detach(job))])
             yield JobOver(job)
 
     # What the user does -------------------------------------------------------------------------
@@ -227,7 +243,7 @@ class Session:
     def _close_job(self, event: CloseJob) -> Iterator[Effect]:
         self._jobs.close(event.job)
         self._subscriptions.close(event.job)
-        yield from ()
+        yield from self._if_open(self._results.closed(event.job))
 
     def _cancel_tasks(self, event: CancelTasks) -> Iterator[Effect]:
         """Tasks that were sent end with what the broker says; the others end here and now."""
@@ -240,6 +256,7 @@ class Session:
         yield from journaled
         if event.indices is None:
             self._subscriptions.close(event.job)
+            yield from self._if_open(self._results.closed(event.job))
 
     def _cancel_journaled(self, event: CancelTasks) -> list[Effect]:
         """Cancel those of the tasks that the broker's journal has instead of the table."""
@@ -262,29 +279,15 @@ class Session:
             return [Send(Cancel(spans))]
         return []
 
-    def _subscribe(self, event: Subscribe) -> Iterator[Effect]:
-        if event.job not in self._subscriptions:
-            self._subscriptions.add(event.job)
-            if self.state is State.OPEN:
-                yield Send(Attach(event.job))
+    def _subscription(self, event: Subscribe | Unsubscribe | PauseResults) -> Iterator[Effect]:
+        yield from self._if_open(self._subscriptions.order(event))
 
-    def _unsubscribe(self, event: Unsubscribe) -> Iterator[Effect]:
-        if event.job in self._subscriptions:
-            self._subscriptions.drop(event.job)
-            if self.state is State.OPEN:
-                yield Send(Detach(event.job))
-
-    def _pause_results(self, event: PauseResults) -> Iterator[Effect]:
-        if event.job in self._subscriptions:
-            self._subscriptions.pause(event.job, on=event.pause)
-            if self.state is State.OPEN:
-                yield Send(Throttle(event.job, event.pause))
+    def _about_result(self, event: AskResult | DropResult) -> Iterator[Effect]:
+        yield from self._if_open(self._results.order(event))
 
     def _ask(self, event: Ask) -> Iterator[Effect]:
-        query = Query(event.request, event.what, event.arguments)
-        self._questions[event.request] = query
-        if self.state is State.OPEN:
-            yield Send(query)
+        self._questions[event.request] = query = Query(event.request, event.what, event.arguments)
+        yield from self._if_open([Send(query)])
 
     def _close(self, event: Close) -> Iterator[Effect]:
         if self.state is State.OPEN:
@@ -322,6 +325,8 @@ class Session:
         yield from map(Send, self._jobs.standings)
         if self._jobs.inputs:
             yield Send(Inputs(self._jobs.inputs))
+        if self._jobs.dependencies:
+            yield Send(Dependencies(self._jobs.dependencies))
         if groups:
             yield Send(Submit(groups))
             for group in groups:
@@ -375,11 +380,7 @@ class Session:
         closings = self._unconfirmed_closes.again(self._liveness.pings)
         if closings := [group for group in closings if not self._jobs.knows(group.job)]:
             yield Send(Submit(closings))
-        for job_id in self._subscriptions:
-            if self._jobs.opened(job_id):  # the others follow their first tasks
-                yield Send(Attach(job_id))
-                if self._subscriptions.is_paused(job_id):
-                    yield Send(Throttle(job_id, hold=True))
+        yield from self._subscriptions.again(self._jobs.opened)
         yield from map(Send, self._questions.values())
         if message.resumed:  # another broker hears of offers from the nodes, and we from it
             yield from map(Send, self._results.again())
@@ -407,6 +408,10 @@ class Session:
         function = self._jobs.function(message.digest)
         if function is not None:
             yield Send(function)
+
+    def _want_results(self, message: WantResults) -> Iterator[Effect]:
+        self._jobs.want(message.spans)
+        yield from ()
 
     def _want(self, message: Want) -> Iterator[Effect]:
         yield Supply(message.key)
@@ -455,8 +460,8 @@ class Session:
 
     def _fetched(self, event: Fetched) -> Iterator[Effect]:
         verdict = self._results.fetched(event)
-        if verdict is not None and self.state is State.OPEN:
-            yield Send(verdict)
+        if verdict is not None:
+            yield from self._if_open([verdict if isinstance(verdict, Deliver) else Send(verdict)])
 
 
 # A handler yields its effects; `handle` runs it to its end, so none outlives its event.
@@ -464,17 +469,19 @@ _HANDLERS: Mapping[type, Any] = {
     AddJob: Session._add_job,
     Append: Session._append,
     Ask: Session._ask,
+    AskResult: Session._about_result,
     CancelOther: Session._cancel_other,
     CancelTasks: Session._cancel_tasks,
     Close: Session._close,
     CloseJob: Session._close_job,
+    DropResult: Session._about_result,
     Fetched: Session._fetched,
     Flush: Session._flush,
-    PauseResults: Session._pause_results,
+    PauseResults: Session._subscription,
     LinkLost: Session._link_lost,
     LinkUp: Session._link_up,
-    Unsubscribe: Session._unsubscribe,
-    Subscribe: Session._subscribe,
+    Unsubscribe: Session._subscription,
+    Subscribe: Session._subscription,
     Received: Session._received,
     Tick: Session._tick,
 }
@@ -492,6 +499,7 @@ _RECEIVERS: Mapping[type[Message], Any] = {
     Results: Session._results_came,
     Standing: Session._standing,
     Want: Session._want,
+    WantResults: Session._want_results,
     Who: Session._who,
 }
 # What may come before the session is open. A ping is not answered then: to the broker, whatever comes

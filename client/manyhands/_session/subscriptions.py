@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from manyhands._session.effects import Deliver
+from manyhands._session.effects import Deliver, Send
+from manyhands._session.events import PauseResults, Subscribe, Unsubscribe
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.messages import Attach, Detach, Throttle
 from manyhands_shared.protocol.status import Status
 
 #: More tasks than any job has: a number above is no task's, and memory for it would be wasted.
@@ -51,6 +53,27 @@ class Subscriptions:
         self._paused.discard(job_id)
         self._own.pop(job_id, None)
         self.owed -= self._owed.pop(job_id)
+
+    def order(self, event: Subscribe | Unsubscribe | PauseResults) -> Iterator[Send]:
+        """Do what the user wants; yield what the broker is to be told of it."""
+        match event:
+            case Subscribe(job) if job not in self:
+                self.add(job)
+                yield Send(Attach(job))
+            case Unsubscribe(job) if job in self:
+                self.drop(job)
+                yield Send(Detach(job))
+            case PauseResults(job, on) if job in self:
+                self.pause(job, on=on)
+                yield Send(Throttle(job, on))
+
+    def again(self, is_opened: Callable[[str], bool]) -> Iterator[Send]:
+        """Subscribe anew, over another link, to the jobs that the broker can know."""
+        for job_id in self:
+            if is_opened(job_id):  # the others follow their first tasks
+                yield Send(Attach(job_id))
+                if self.is_paused(job_id):
+                    yield Send(Throttle(job_id, hold=True))
 
     def lose(self, job_id: str) -> None:
         """End a subscription of whose job the broker has nothing."""

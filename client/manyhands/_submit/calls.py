@@ -12,7 +12,8 @@ from typing import Any
 
 from manyhands._code.program import program
 from manyhands._io.io_thread import IOThread
-from manyhands._results.futures import FutureSink, RemoteFuture
+from manyhands._results.future_sink import FutureSink
+from manyhands._results.futures import FailedInput, RemoteFuture
 from manyhands._submit import arguments, functions
 from manyhands._submit.fingerprint import Fingerprint, importable
 from manyhands._submit.lru import Recent
@@ -157,8 +158,12 @@ class Calls:
             sink = self._learn(function, known)
         else:
             sink = known.sink
+        try:
+            payload = self._pack_arguments(args, kwargs)
+        except FailedInput as failed:
+            return failed.future()
         future = RemoteFuture(sink)
-        self._put(sink.job, future, self._pack_arguments(args, kwargs), block=self._block)
+        self._put(sink.job, future, payload, block=self._block)
         return future
 
     def submitter(
@@ -178,6 +183,8 @@ class Calls:
             future = RemoteFuture(sink)
             try:
                 self._put(sink.job, future, pack(args, {}), block=self._block)
+            except FailedInput as failed:
+                return failed.future()
             except SubmitError as error:
                 return RemoteFuture.failed(error)
             return future

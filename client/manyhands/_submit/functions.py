@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from manyhands._session.input_refs import MIN_BYTES, StoredPayload
 from manyhands._submit.fingerprint import Fingerprint, importable
 from manyhands_shared import shm
+from manyhands_shared.errors import SubmitError
 from manyhands_shared.payloads import pickled, safe
 from manyhands_shared.payloads.by_value import main_module
 from manyhands_shared.payloads.payload import total
@@ -119,5 +120,9 @@ def _by_value(value: Any, store: Store | None, *, block: bool) -> bytes:
     else:
         with store.packing(block) as packer:
             payload = packer.finish(pickled.dumps_by_value(value, MIN_BYTES))
+        if packer.futures:
+            raise SubmitError(
+                f"{describe(value)} refers to a future; pass the future as an argument instead"
+            )
     assert isinstance(payload, bytes)
     return payload

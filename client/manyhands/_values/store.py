@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from manyhands._session.input_refs import MIN_BYTES, StoredPayload, largest
+from manyhands._session.input_refs import MIN_BYTES, DependentPayload, StoredPayload, largest
 from manyhands._values.expiring_cache import ExpiringCache
 from manyhands_shared import shm
 from manyhands_shared.errors import SubmitError, SubmitQueueFull
@@ -66,11 +66,11 @@ class Ref:
         return f"<manyhands.Ref{size}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        found: list[_Segment] | None = getattr(_packing, "found", None)
-        if found is None or self._segment is None:
+        packer = packing_now()
+        if packer is None or self._segment is None:
             # It goes where this client may be gone: the value itself has to go along.
             return _itself, (self._value(),)
-        found.append(self._segment)
+        packer.found.append(self._segment)
         return refs.value_of, tuple(self._segment.place)
 
 
@@ -124,12 +124,12 @@ class Store:
     def packing(self, block: bool) -> Iterator[Packer]:
         """Within this, what is pickled in this thread may refer to what is kept here."""
         packer = Packer(self, block=block)
-        before = getattr(_packing, "found", None)
-        _packing.found = packer.found
+        before = packing_now()
+        _packing.packer = packer
         try:
             yield packer
         finally:
-            _packing.found = before
+            _packing.packer = before
 
     def scatter(self, value: Any) -> Ref:
         """Keep a value, as it is now.
@@ -305,10 +305,20 @@ class Packer:
     """Turns what was pickled into what is submitted."""
 
     def __init__(self, store: Store, *, block: bool) -> None:
-        self._store = store
+        self.store = store
         self._block = block
-        #: What the pickle refers to.
+        #: What the pickle refers to: stored values, and results of other tasks by their futures.
         self.found: list[_Segment] = []
+        self._futures: dict[Any, int] = {}
+
+    @property
+    def futures(self) -> list[Any]:
+        """The futures whose results the pickle refers to, in the order of their numbers."""
+        return list(self._futures)
+
+    def given(self, future: Any) -> tuple[Any, ...]:
+        """How the future of a task that has not ended is pickled."""
+        return refs.given, (self._futures.setdefault(future, len(self._futures)),)
 
     def finish(self, payload: Payload) -> Payload:
         """Keep the large buffers of a payload, and put references in their place.
@@ -317,12 +327,15 @@ class Packer:
             SubmitError, SubmitQueueFull: as `Store.put`.
         """
         large = isinstance(payload, tuple) and any(map(_is_large, payload[1:]))
-        if not (large or self.found) or not shm.host_id():
+        lent = (large or self.found) and shm.host_id()
+        if not (lent or self._futures):
             return payload
         if isinstance(payload, tuple):
             head, *buffers = payload
             payload = pickle.dumps(_Call(bytes(head), list(map(self._part, buffers))), 5)
-        whole = StoredPayload(payload)
+        whole = DependentPayload(payload) if self._futures else StoredPayload(payload)
+        if isinstance(whole, DependentPayload):
+            whole.futures = self.futures
         whole.segments = self.found
         places = [segment.place for segment in self.found]
         whole.nbytes = sum(sum(place.lengths) for place in places)
@@ -330,13 +343,19 @@ class Packer:
         return whole
 
     def _part(self, buffer: Buffer) -> bytes | tuple[Any, ...]:
-        if not _is_large(buffer):
+        if not (_is_large(buffer) and shm.host_id()):
             return bytes(buffer)
-        segment = self._store.put([buffer], block=self._block)
+        segment = self.store.put([buffer], block=self._block)
         if segment is None:
             return bytes(buffer)
         self.found.append(segment)
         return tuple(segment.place)
+
+
+def packing_now() -> Packer | None:
+    """Return what this thread pickles arguments for; `None` if it does not."""
+    packer: Packer | None = getattr(_packing, "packer", None)
+    return packer
 
 
 def _is_large(buffer: Buffer) -> bool:

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from manyhands._io.connection import Connection
-from manyhands._results.futures import FutureSink, RemoteFuture
+from manyhands._results.future_sink import FutureSink
+from manyhands._results.futures import RemoteFuture
 from manyhands._submit import arguments, functions
 from manyhands.loadtest import arrivals, mix
 from manyhands.loadtest.latency import Recorder

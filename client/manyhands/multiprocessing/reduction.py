@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from manyhands_shared.payloads import pickled
 from manyhands_shared.payloads.by_value.dynamic_modules import names_made_at_run_time
-from manyhands_shared.payloads.payload import Buffer, Payload
+from manyhands_shared.payloads.payload import MAX_BUFFERS, Buffer, Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.record import record
 
@@ -64,7 +64,7 @@ def dumps(obj: Any) -> Pickled:
         buffers: list[pickle.PickleBuffer] = []
         head = _dumps(obj, buffers)
         views: list[Buffer] = [buffer.raw() for buffer in buffers]
-        if len(views) > pickled.MAX_BUFFERS or sum(v.nbytes for v in views) < pickled.INLINE_BYTES:
+        if len(views) > MAX_BUFFERS or sum(v.nbytes for v in views) < pickled.INLINE_BYTES:
             if views:
                 _withdraw()
                 head = _dumps(obj, None)
@@ -84,7 +84,7 @@ def dumps_process(obj: Any) -> Pickled:
 
     def inside(buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
-        if view.nbytes < pickled.INLINE_BYTES or len(views) == pickled.MAX_BUFFERS:
+        if view.nbytes < pickled.INLINE_BYTES or len(views) == MAX_BUFFERS:
             return True
         views.append(view)
         return False

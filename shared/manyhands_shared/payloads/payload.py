@@ -16,6 +16,9 @@ from typing import Any
 Buffer = Any
 Payload = bytes | tuple[Buffer, ...]
 
+#: More out-of-band buffers than this go into the pickle: a frame costs more than a copy.
+MAX_BUFFERS = 1024
+
 
 def nbytes(payload: Payload) -> int:
     """Bytes in a payload, all its buffers together."""

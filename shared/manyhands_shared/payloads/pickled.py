@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from manyhands_shared.errors import SubmitError
 from manyhands_shared.payloads.by_value.class_resolution import HOME, Arrival
 from manyhands_shared.payloads.by_value.dynamic_modules import names_made_at_run_time
-from manyhands_shared.payloads.payload import Buffer, Payload
+from manyhands_shared.payloads.payload import MAX_BUFFERS, Buffer, Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Out-of-band buffers below this many bytes in all are copied into the pickle: a frame costs more.
 INLINE_BYTES = 32 * 1024
-#: More out-of-band buffers than this go into the pickle too, for the same reason.
-MAX_BUFFERS = 1024
 
 _PROTOCOL = 5
 # A task may put something else in the place of these, and the next task of its child needs them.

@@ -35,6 +35,7 @@ class _Process:
     """What this process can do."""
 
     bring: Bring | None = None
+    given: Callable[[int], Any] | None = None
     waited = 0
     brought = 0
 
@@ -42,6 +43,28 @@ class _Process:
 def set_bring(bring: Bring) -> None:
     """From now on stored values can be loaded in this process."""
     _Process.bring = bring
+
+
+def set_given(given: Callable[[int], Any]) -> None:
+    """From now on tasks in this process can have results of other tasks for inputs."""
+    _Process.given = given
+
+
+def given(number: int) -> Any:
+    """The value of one of the results that a task has for inputs, counted from 0."""
+    if _Process.given is None:
+        raise RuntimeError("this is the result of another task; only a task can load it")
+    return _Process.given(number)
+
+
+def itself(value: Any) -> Any:
+    """The value: of a result that was here when it became an argument."""
+    return value
+
+
+def private_buffers(place: Place) -> Sequence[Buffer]:
+    """The buffers that lie at a place; what is written to them no other process sees."""
+    return _bring(place, private=True)
 
 
 def take_waited() -> int:

@@ -71,6 +71,8 @@ def to_exception(
     error = _rebuild(status, failure, exits=exits)
     if failure.traceback:
         error.__cause__ = remote_traceback(failure.traceback)
+    if failure.note:
+        error.add_note(failure.note)
     return error
 
 

@@ -13,6 +13,7 @@ key            type      meaning
 ``traceback``  str       the formatted traceback of the node; empty if there was none
 ``pickle``     bin|nil   the exception itself, proven to load in the child that raised it
 ``story``      [str]     one line for each attempt that ended badly
+``note``       str       whose failure it is, if another task's made this one fail; else empty
 ============== ========= ===================================================================
 """
 
@@ -45,6 +46,7 @@ class Failure:
     traceback: str = ""
     pickle: bytes | None = None
     story: tuple[str, ...] = ()
+    note: str = ""
 
     def encode(self) -> bytes:
         """The payload."""
@@ -65,6 +67,7 @@ class Failure:
                 traceback=str(fields["traceback"]),
                 pickle=pickled if isinstance(pickled, bytes) else None,
                 story=_texts(fields["story"]),
+                note=str(fields.get("note", "")),
             )
         except Exception as error:  # noqa: BLE001 - whatever a foreign node sends must not end a client
             return cls("manyhands.TaskError", f"the node sent an unreadable failure ({error})")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgpack
 
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.payloads.pickled import MAX_BUFFERS
+from manyhands_shared.payloads.payload import MAX_BUFFERS
 from manyhands_shared.protocol.parts import KEY_BYTES
 
 if TYPE_CHECKING:

@@ -17,3 +17,6 @@ class Status(IntEnum):
     UNSENDABLE = 6
     #: Not the end yet: the result is kept by the node for the client to fetch (see `held_result`).
     HELD = 7
+    #: From a node: the task has not begun, for a result that it has for an input is gone. The body names
+    #: the segment in which that was held.
+    INPUT_GONE = 8

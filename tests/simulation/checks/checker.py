@@ -34,6 +34,9 @@ class Checker:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        #: What tasks have for inputs; and results of these that their user has dropped.
+        self.inputs: dict[Task, tuple[Task, ...]] = {}
+        self.dropped: set[Task] = set()
         #: Tasks that a living client waits for, and what it got.
         self._wanted: dict[Client, set[Task]] = defaultdict(set)
         self._got: dict[Client, dict[Task, int]] = defaultdict(dict)
@@ -188,7 +191,12 @@ class Checker:
         plan = self._world.plan.jobs[job]
         options = plan.options
         name = f"{job}/{index} ends as {Status(status).name}"
-        if status == Status.OK:
+        if status not in (Status.OK, Status.CANCELLED) and Failure.decode(body).note:
+            assert task in self.inputs, f"{name} as an input that it does not have"
+            assert "not known any more" not in Failure.decode(body).message, f"{name}: input lost"
+        elif status == Status.OK and task in self.dropped and body == b"":
+            assert self._runs[task], f"{name} and never ran"
+        elif status == Status.OK:
             assert body == f"{job}/{index}".encode(), f"{name} with the result of another"
             assert self._runs[task], f"{name} and never ran"
         elif status == Status.RAISED:
@@ -205,7 +213,7 @@ class Checker:
             story = Failure.decode(body).story
             assert options.at_most_once or len(story) >= limit, f"{name} after {story}"
         elif status == Status.CANCELLED:
-            wanted = plan.doomed or index in plan.cancelled or job in self._abandoned
+            wanted = self._is_cancelled(task)
             # Stopped when its deadline came, by a broker that died before it wrote that down, and
             # then the wall clock was turned back.
             back = options.deadline and options.durable and self._world.broker.turned_back
@@ -218,6 +226,19 @@ class Checker:
         else:
             assert status == Status.TIMED_OUT, name
             assert options.deadline, f"{name} without a deadline"
+
+    def _is_cancelled(self, task: Task) -> bool:
+        """Whether a task was to be cancelled, or one whose result it needs, directly or not."""
+        seen, left = {task}, [task]
+        while left:
+            job, index = left.pop()
+            plan = self._world.plan.jobs[job]
+            if plan.doomed or index in plan.cancelled or job in self._abandoned:
+                return True
+            fresh = set(self.inputs.get((job, index), ())) - seen
+            seen |= fresh
+            left += fresh
+        return False
 
     def _comes_too_late(self, plan: JobPlan) -> bool:
         """Whether a job that it comes after has ended, and not well."""

@@ -21,6 +21,7 @@ def remains_of_broker(core: Core) -> list[str]:
         "sessions to report to": list(state.reporting),
         "readers": list(state.readers),
         "orphans": list(core._orphans._tasks),
+        "results that tasks need": [s.name for s in state.sessions.values() if s.sources],
         "stored values": [key for shelf in core._value_relay._shelves.values() for key in shelf],
         "users of functions": list(state.functions._users),
         "jobs that wait for functions": list(state.functions._waiting),
@@ -72,5 +73,8 @@ def remains_of_session(session: Session) -> list[str]:
         "unended bytes": jobs.unended_bytes,
         "unsent tasks": jobs.unsent_tasks,
         "questions": len(session._questions),
+        "results that are needed": len(jobs.results.needed),
+        "inputs that have not ended": len(jobs.results.inputs),
+        "offers": len(session._results._held._offers),
     }
     return [f"{count} {name}" for name, count in figures.items() if count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 from manyhands._session import Session
@@ -14,6 +15,7 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.failure import Failure
 from simulation import broken
 from simulation.parts.base import HOSTS, Peer
+from simulation.parts.task_inputs import InputChooser
 
 if TYPE_CHECKING:
     from simulation.plan import JobPlan
@@ -42,6 +44,7 @@ class Client(Peer):
         self.values = [self.random.randbytes(16) for _ in range(3)]
         #: Durable jobs whose acceptance it heard of.
         self.follows: set[str] = set()
+        self._inputs = InputChooser(world, name)
         self._orders: list[t.Event] = []
         self._appended: Counter[str] = Counter()
         #: Whether it was never killed.
@@ -93,10 +96,7 @@ class Client(Peer):
         for message in inbox:
             if self.alive and self.link is link:
                 self._receive(message)
-        orders, self._orders = self._orders, []
-        for order in orders:
-            if not self._comes_too_late(order):
-                self._handle(order)
+        self._do_orders()
         if session.deadline is not None and self.clock() >= session.deadline:
             self._handle(t.Tick())
         for _ in range(_FLUSHES):
@@ -109,6 +109,19 @@ class Client(Peer):
             self.halt(lingers=True)
         else:
             self.wake_by(session.deadline)
+
+    def _do_orders(self) -> None:
+        orders, self._orders = self._orders, []
+        for order in orders:
+            if self._comes_too_late(order):
+                continue
+            if not isinstance(order, t.Append):
+                self._handle(order)
+                continue
+            bound, more = self._inputs.bind(self.session, order)
+            self._handle(bound)
+            for event in more:
+                self.world.after(self.random.random(), partial(self.order, event))
 
     def _receive(self, message: m.Message) -> None:
         seen = self.session._results.last_seq
@@ -155,6 +168,8 @@ class Client(Peer):
                     b"".join(body) if isinstance(body, tuple) else body for body in bodies
                 ]
                 self.world.checker.delivered(self, job, indices, statuses, whole)
+                for index, status, body in zip(indices, statuses, whole, strict=True):
+                    self._inputs.ended(job, index, status, body)
             case e.Fetch():
                 self._fetch_later(effect, self.random.choice(_PARTS))
             case e.Supply(key):  # or it has been let go by now

@@ -41,7 +41,7 @@ class NodeHost(Peer):
         self._said: deque[m.ResultGroup] = deque(maxlen=50)
         self._repeats = self.random.random() < 0.4
         self._window = self.random.choice((4, 64, 8192))
-        self._host = self.random.choice(HOSTS)
+        self.host_id = self.random.choice(HOSTS)
 
     def start(self) -> None:
         """Start the node's process."""
@@ -51,7 +51,7 @@ class NodeHost(Peer):
         self.boot_id = self.random.randbytes(16)
         self._said.clear()
         info: dict[str, Any] = {"resources": {"gpu": 1.0}} if self.name == "n0" else {}
-        info["host_id"] = self._host
+        info["host_id"] = self.host_id
         self.core = NodeCore(Identity(self.name, self.boot_id, self.slots, self._window, 5.0, info))
         broken.harm_node(self.world.harm, self.core)
         self.pool = None

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.held_result import Ticket
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import events
 from manyhands_worker.core.model import Batch
 from manyhands_worker.ipc.control_block import NO_LIMIT, SETTLE_SECONDS
+from simulation.parts.task_inputs import gone
 
 if TYPE_CHECKING:
     from simulation.parts.base import NodeHost
@@ -27,6 +29,8 @@ _TINY = 0.001
 _REPORT_TASKS = 6
 
 
+#: How often a child that cannot borrow a result has asked the broker for it before.
+_WANTED = 0.5
 #: How often a result is held for its client, where the job allows it.
 _HELD = 0.15
 
@@ -38,7 +42,7 @@ class LentResult:
         self._pool = pool
         self._body = body
         self.nbytes = len(body)
-        self.ticket = pool.lend(self)
+        self.key, self.ticket = pool.lend(self)
 
     def admit(self, guest: str) -> None:
         """Its client may come for it, as anybody may here."""
@@ -79,11 +83,12 @@ class FakePool:
         #: Results that clients may fetch, by ticket.
         self.lent: dict[bytes, LentResult] = {}
 
-    def lend(self, result: LentResult) -> bytes:
-        """Lend a result; returns its ticket."""
-        ticket = self._random.randbytes(8)
+    def lend(self, result: LentResult) -> tuple[bytes, bytes]:
+        """Lend a result; returns the key of its segment, and its ticket."""
+        key = self._random.randbytes(16)
+        ticket = Ticket(self._host.host_id, "lender", key, [result.nbytes]).encode()
         self.lent[ticket] = result
-        return ticket
+        return key, ticket
 
     def fetch(self, ticket: object) -> tuple[bytes, ...] | None:
         """What a client gets for a ticket."""
@@ -184,11 +189,18 @@ class FakePool:
         statuses, bodies = bytearray(), list[Payload]()
         spent, deadly = 0.0, False
         room = self._random.randint(1, _REPORT_TASKS)
-        for index in batch.indices[child.at :]:
+        for index, body in zip(batch.indices[child.at :], batch.bodies[child.at :], strict=True):
             serial = first + len(statuses)
             if statuses and (spent > _TINY or len(statuses) >= room or serial >= child.limit):
                 break
             child.claim = serial
+            key, owner = gone(self._world, self._random, (job, index), body)
+            if key:
+                if self._random.random() < _WANTED:
+                    self._emit(events.Wanted(key, owner))
+                statuses.append(Status.INPUT_GONE)
+                bodies.append(key)
+                continue
             seconds, outcome = plans[job].behave(self._random)
             spent += seconds
             self._world.checker.executed(self._host, job, index, attempt, outcome)

@@ -33,6 +33,10 @@ class ValueAway(BaseException):
         self.owner = owner
 
 
+class ValueGone(RuntimeError):
+    """No process has a value any more."""
+
+
 class InputLoader:
     """The child's side: brings stored values from the node.
 
@@ -66,7 +70,7 @@ class InputLoader:
 
         Raises:
             ValueAway: the task that needs them had better wait elsewhere.
-            RuntimeError: no process has them.
+            ValueGone: no process has them.
         """
         if self._borrower is None:
             self._borrower = shm.Borrower()
@@ -86,7 +90,7 @@ class InputLoader:
                 why = "has let go of it, or is gone"
                 if not answered:
                     why = f"has not sent it within {seconds:g} s"
-                raise RuntimeError(
+                raise ValueGone(
                     f"a value of {size} bytes that the task refers to cannot be fetched: "
                     f"the client that kept it {why}"
                 )

@@ -24,6 +24,7 @@ from manyhands_shared.payloads.by_value.main_module import script
 from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.payloads.refs import take_waited
 from manyhands_shared.payloads.wrappers import Setup
+from manyhands_shared.protocol.given_results import has_results
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child.allowed_functions import Patterns
 from manyhands_worker.child.client_modules import ClientModules
@@ -37,6 +38,7 @@ from manyhands_worker.child.codec import (
 )
 from manyhands_worker.child.failures import InitializerRaised, Told, failure_of
 from manyhands_worker.child.forks import end_fork
+from manyhands_worker.child.given_inputs import GivenInputs
 from manyhands_worker.child.input_loader import InputLoader, ValueAway
 from manyhands_worker.child.loaded_functions import NOT_LOADED, Borrowing, Loaded
 from manyhands_worker.child.reuse import Fitness, Unfit
@@ -123,6 +125,7 @@ class Runner:
         self._slab = slab
         self._segments = segments
         self._output = output
+        self._given = GivenInputs()
         self._limits = limits
         self._modules = ClientModules()
         self._functions: FunctionCache[Loaded] = FunctionCache(limits.function_bytes)
@@ -321,6 +324,9 @@ class Runner:
             if (away := self._input_loader.away) is not None:
                 self._input_loader.away = None
                 raise away from None
+            if (gone := self._given.gone) is not None:
+                self._given.gone = None
+                return Status.INPUT_GONE, gone.key
             self._failed += 1
             return Status.RAISED, failure_of(error, __file__, pickled=codec.pickles).encode()
         if self._forked:
@@ -338,11 +344,17 @@ class Runner:
         """Load arguments that may hold classes, or values that are stored elsewhere."""
         pickled.arrive_at(world.arguments)
         try:
+            if type(payload) is tuple and has_results(payload):
+                payload = self._given.take(payload, codec.value)
             arguments = codec.arguments(payload)
         finally:
             pickled.arrive_at(world.running)
+            self._given.drop()
+        # Code of the arguments' own may have hidden these.
         if self._input_loader.away is not None:
-            raise self._input_loader.away  # code of the arguments' own has hidden it
+            raise self._input_loader.away
+        if self._given.gone is not None:
+            raise self._given.gone
         return arguments
 
     def _call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:

@@ -15,8 +15,12 @@ Key = tuple[str, int]
 
 
 class HeldResult(Protocol):
-    """A result that is kept to be fetched. It weighs `nbytes`; `ticket` is its body meanwhile."""
+    """A result that is kept to be fetched. It weighs `nbytes`; `ticket` is its body meanwhile.
 
+    `key` is that of the segment in which it lies.
+    """
+
+    key: bytes
     nbytes: int
     ticket: bytes
 

@@ -127,6 +127,7 @@ class NodeCore:
             m.Taken: lambda message: work.taken(message.spans),
             m.Relay: lambda message: work.relay(message.spans),
             m.Stock: self._stocked,
+            m.Want: work.wanted,
             m.Recall: lambda message: work.recall(message.count, self._now),
             m.Drain: lambda message: self._begin_drain(message.reason),
         }

@@ -194,6 +194,10 @@ class Workload:
                     why = Failure("manyhands.ResultError", f"the result cannot be read: {error}")
                     self._end(key, [index], Status.UNSENDABLE, why)
 
+    def wanted(self, want: m.Want) -> None:
+        """Send a held result that a task on another host has for an input; it stays here."""
+        self._send(self._held_results.stock(want.key))
+
     def _free_held_results(self, key: Key, indices: Collection[int]) -> list[int]:
         """Hold these results no longer; returns the tasks whose results were held."""
         results = self._held_results.take(key, indices)

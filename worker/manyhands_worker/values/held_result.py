@@ -27,7 +27,7 @@ class HeldSegment:
         release: called with its descriptor once neither client nor server uses the segment.
     """
 
-    __slots__ = ("_ends", "_fd", "_key", "_lender", "_lengths", "_server", "nbytes", "ticket")
+    __slots__ = ("_ends", "_fd", "_lender", "_lengths", "_server", "key", "nbytes", "ticket")
 
     def __init__(
         self,
@@ -41,24 +41,23 @@ class HeldSegment:
         self._lender = lender
         self._server = None if place is None else server
         self._fd = fd
-        self._key = os.urandom(16)
+        #: By which it is lent.
+        self.key = os.urandom(16)
         self._lengths = lengths
         # What is left to do when lender and server are done with it, the last of it first. Taken from it
         # on any thread, in the middle of anything: garbage is collected there.
         self._ends: deque[Callable[[], None]] = deque([partial(_finish, fd, release)])
         self.nbytes = sum(lengths)
         #: The body of the result while it is held.
-        self.ticket = Ticket(
-            shm.host_id(), lender.address, self._key, list(lengths), place
-        ).encode()
-        lender.offer(self._key, fd, self._done)
+        self.ticket = Ticket(shm.host_id(), lender.address, self.key, list(lengths), place).encode()
+        lender.offer(self.key, fd, self._done)
 
     def admit(self, guest: str) -> None:
         """The client with this public key (hexadecimal; empty: none) may fetch it from another host."""
         if self._server is not None and guest:
             self._ends.append(_nothing)
             size = shm.span(self._lengths)
-            self._server.offer(self._key, self._fd, size, guest, self._done)
+            self._server.offer(self.key, self._fd, size, guest, self._done)
 
     def payload(self) -> tuple[Buffer, ...]:
         """The result itself, to be sent; not after `free`.
@@ -70,9 +69,9 @@ class HeldSegment:
 
     def free(self) -> None:
         """Lend and serve it no more. A client that has mapped it keeps it."""
-        self._lender.withdraw(self._key)
+        self._lender.withdraw(self.key)
         if self._server is not None:
-            self._server.withdraw(self._key)
+            self._server.withdraw(self.key)
 
     def _done(self) -> None:
         self._ends.pop()()

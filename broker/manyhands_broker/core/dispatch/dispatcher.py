@@ -6,11 +6,13 @@ import math
 
 from manyhands_broker.core.dispatch.placement import Placer
 from manyhands_broker.core.dispatch.stragglers import Speculator
-from manyhands_broker.core.model.job import SPILLED, Job, Piece
+from manyhands_broker.core.model.chunk import Piece
+from manyhands_broker.core.model.job import SPILLED, Job
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.requirements import Kind
 from manyhands_broker.core.peers.durable import Durable
 from manyhands_broker.core.peers.standings import Standings
+from manyhands_broker.core.peers.task_inputs import TaskInputs
 from manyhands_broker.core.state import twins
 from manyhands_broker.core.store import Damaged
 from manyhands_broker.core.transitions import Transitions
@@ -24,6 +26,8 @@ DRAIN_TASKS = 32_768
 _MISSING = Damaged("its arguments are not in the broker's journal any more")
 #: Between two checks of jobs that no node could ever run.
 RECHECK_SECONDS = 1.0
+#: What a frame costs in a message beside its bytes, in bytes: the number of frames is bounded as well.
+FRAME_COST = 512
 #: What giving out a group costs beside its tasks, in tasks.
 GROUP_COST = 64
 
@@ -32,13 +36,19 @@ class Dispatcher:
     """Runs once for each drain."""
 
     def __init__(
-        self, transitions: Transitions, durable: Durable, placer: Placer, standings: Standings
+        self,
+        transitions: Transitions,
+        durable: Durable,
+        placer: Placer,
+        standings: Standings,
+        task_inputs: TaskInputs,
     ) -> None:
         self._transitions = transitions
         self._state = transitions.state
         self._placer = placer
         self._durable = durable
         self._standings = standings
+        self._task_inputs = task_inputs
         self._speculator = Speculator(transitions.state)
         self._recall_due = False
         self._next_recheck = 0.0
@@ -126,6 +136,8 @@ class Dispatcher:
             piece = job.take(count - given)
             if piece is None:
                 break
+            if piece.chunk.results and (piece := self._task_inputs.there(piece)) is None:
+                continue
             fitting = self._fitting(job, piece, size)
             if fitting is None:
                 self._lose(job, piece)
@@ -176,13 +188,18 @@ class Dispatcher:
             if any(type(body) is Damaged for body in found):
                 return None
             bodies = found  # type: ignore[assignment]
+        if chunk.results:
+            given = self._task_inputs.given(piece, bodies)
+            if given is None:
+                return None
+            bodies = given
         if set(map(type, bodies)) == {bytes}:
             part = sum(map(len, bodies))
             if size + part <= limit:
                 return piece, bodies, part
         part = 0
         for place, body in enumerate(bodies):
-            part += nbytes(body)
+            part += nbytes(body) + (FRAME_COST * len(body) if type(body) is tuple else 0)
             if size + part >= limit and place + 1 < len(bodies):
                 job.ready.appendleft((chunk.base + lo + place + 1, chunk.base + hi))
                 return Piece(chunk, lo, lo + place + 1), bodies[: place + 1], part

@@ -54,12 +54,12 @@ class Placer:
         items, count = _next(job)
         amount = fleet.amount(free, job, self._state.queued)
         # What is dear enough to wait for as long as one may is not told apart.
-        cost = min(self._wait(free) + self._bring(job, items, free), MOST_WAIT)
+        cost = min(self._wait(free) + self._bring(items, free), MOST_WAIT)
         best, least = free, cost
         if cost:
             for node in self._candidates(job, items):
                 if node is not free and fleet.accepts(node, job):
-                    other = self._wait(node) + self._bring(job, items, node)
+                    other = self._wait(node) + self._bring(items, node)
                     if other < least:
                         best, least = node, other
         if best is not free:
@@ -71,26 +71,30 @@ class Placer:
             amount = min(max(1, amount), best.window - best.active)
             if job.resources:
                 amount = min(amount, best.slots - best.active, best.fits(job.resources))
-            job.transfer_seconds = min(self._bring(job, items, free), MOST_WAIT)
+            job.transfer_seconds = min(self._bring(items, free), MOST_WAIT)
         count = min(count, amount)
         if not count:
             return None
-        if items and self._bring(job, items, best) == 0:
+        if items and self._bring(items, best) == 0:
             self._state.counters["tasks_placed"] += count
         for item in items:
             item.comes_to(best)
         return Place(best, count)
 
     def _candidates(self, job: Job, items: tuple[StoredValue[Node], ...]) -> Iterator[Node]:
-        near = self._state.fleet.on_host(job.session.host_id)
-        largest = max(items, key=lambda item: item.size).places if items else ()
-        return chain(islice(near, _CANDIDATES), list(islice(largest, _CANDIDATES)))
+        if not items:
+            return islice(self._state.fleet.on_host(job.session.host_id), _CANDIDATES)
+        largest = max(items, key=lambda item: item.size)
+        near = self._state.fleet.on_host(largest.host_id)
+        return chain(islice(near, _CANDIDATES), list(islice(largest.places, _CANDIDATES)))
 
-    def _bring(self, job: Job, items: tuple[StoredValue[Node], ...], node: Node) -> float:
+    def _bring(self, items: tuple[StoredValue[Node], ...], node: Node) -> float:
         """Return the seconds until a node that has not got the values has them."""
-        if node.host_id and node.host_id == job.session.host_id:
-            return 0.0
-        return self._value_relay.seconds(sum(item.size for item in items if not item.is_at(node)))
+        host = node.host_id
+        away = (
+            item for item in items if not (host and host == item.host_id) and not item.is_at(node)
+        )
+        return self._value_relay.seconds(sum(item.size for item in away))
 
     def _wait(self, node: Node) -> float:
         """Return the seconds until a slot of a node is free for another task."""

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from manyhands_broker.core.model.attempts import Speculation
-from manyhands_broker.core.model.job import Job, Piece
+from manyhands_broker.core.model.chunk import Piece
+from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.task_state import TaskState
 from manyhands_broker.core.state.scheduler_state import SchedulerState

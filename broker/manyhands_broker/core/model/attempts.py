@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from manyhands_broker.core.model.job import Piece
+    from manyhands_broker.core.model.chunk import Piece
     from manyhands_broker.core.model.node import Node
 
 #: Finished tasks, or batches of them, by whose durations a job's running ones are judged.

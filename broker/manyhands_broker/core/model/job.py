@@ -12,10 +12,12 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from manyhands_broker.core.model.attempts import Adoption, Speculation
+from manyhands_broker.core.model.chunk import CHUNK, Chunk, Piece
 from manyhands_broker.core.model.requirements import Resources, kind_of
+from manyhands_broker.core.model.task_input import Inputs, Source
 from manyhands_broker.core.model.task_state import MOVES, TaskState
 from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.failure import Failure
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from manyhands_broker.core.model.session import Session
     from manyhands_broker.core.model.stored_value import StoredValue
 
-CHUNK = 1_024
 #: Lines in the story of what went wrong in a job.
 STORY_LINES = 100
 #: Stands for a payload that is in the journal only, and is read back when its task is given out.
@@ -38,50 +39,12 @@ _LEGAL = frozenset((old, new) for old, moves in MOVES.items() for new in moves)
 _QUEUED = bytes([TaskState.QUEUED])
 
 
-class Chunk:
-    """Up to `CHUNK` consecutive tasks of a job. Positions in it are *offsets*, from 0."""
-
-    __slots__ = ("attempts", "base", "holders", "inputs", "job", "left", "payloads", "states")
-
-    def __init__(self, job: Job, base: int) -> None:
-        self.job = job
-        self.base = base
-        self.states = bytearray()
-        self.attempts = array("I")
-        self.holders: list[Node | None] = []
-        self.payloads: list[Payload | None] = []
-        #: Offset → the stored values that an unfinished task refers to.
-        self.inputs: dict[int, tuple[StoredValue[Node], ...]] = {}
-        self.left = 0
-
-
-class Piece(NamedTuple):
-    """Consecutive tasks within one chunk: offsets `lo` to `hi`, `hi` excluded."""
-
-    chunk: Chunk
-    lo: int
-    hi: int
-
-    @property
-    def size(self) -> int:
-        """How many tasks."""
-        return self.hi - self.lo
-
-    @property
-    def indices(self) -> range:
-        """Their indices in the job."""
-        return range(self.chunk.base + self.lo, self.chunk.base + self.hi)
-
-    def singles(self) -> list[Piece]:
-        """Return the same tasks, one by one."""
-        return [Piece(self.chunk, offset, offset + 1) for offset in range(self.lo, self.hi)]
-
-
 class Job:
     """One function, options, and tasks numbered from 0. Open until its client closes it."""
 
     __slots__ = (
         "awaits",
+        "behind",
         "blames",
         "cancelling",
         "chunks",
@@ -110,6 +73,7 @@ class Job:
         "resources",
         "seconds",
         "session",
+        "sources",
         "speculation",
         "story",
         "submitted",
@@ -194,6 +158,10 @@ class Job:
         self.kind = kind_of(frozenset(options.needs), self.resources)
         #: What it has of second attempts of slow tasks; `None` if they are not to.
         self.speculation = Speculation() if options.speculative else None
+        #: Those of its tasks whose results others have for inputs; see `model.task_input`.
+        self.sources: dict[int, Source] | None = None
+        #: Tasks that wait for an input.
+        self.behind = 0
         #: Whether the ready queue lists the job.
         self.listed = False
 
@@ -225,8 +193,8 @@ class Job:
             return self.estimate
         return unmeasured if self.guess is None else self.guess
 
-    def append(self, bodies: list[Payload]) -> None:
-        """Queue new tasks behind the ones there are."""
+    def append(self, bodies: list[Payload], waiting: Iterable[int] = ()) -> None:
+        """Queue new tasks behind the ones there are; those in `waiting`, rising, are not in line."""
         first = self.total
         taken = 0
         while taken < len(bodies):
@@ -244,10 +212,19 @@ class Job:
             self.total += count
             taken += count
         self.counts[TaskState.QUEUED] += taken
-        if self.ready and self.ready[-1][1] == first:
-            self.ready[-1] = (self.ready[-1][0], self.total)
+        for index in waiting:
+            self.line_up(first, index)
+            first = index + 1
+        self.line_up(first, self.total)
+
+    def line_up(self, lo: int, hi: int) -> None:
+        """Put queued tasks, `lo` to `hi`, in line behind all others."""
+        if lo == hi:
+            return
+        if self.ready and self.ready[-1][1] == lo:
+            self.ready[-1] = (self.ready[-1][0], hi)
         else:
-            self.ready.append((first, self.total))
+            self.ready.append((lo, hi))
 
     def begin_behind(self, first: int) -> None:
         """Have new tasks, from `first` on, begin behind the attempts that an earlier broker counted."""
@@ -314,6 +291,18 @@ class Job:
             self.referring += 1
             for item in items:
                 item.tasks += 1
+
+    def need(self, piece: Piece, inputs: Inputs) -> None:
+        """Note what a new task has for inputs; each of these counts the task."""
+        piece.chunk.results[piece.lo] = inputs
+        for source in inputs.sources:
+            source.users += 1
+
+    def place_by(self, piece: Piece, items: tuple[StoredValue[Node], ...]) -> None:
+        """Have a task placed by these values, and by no others."""
+        self._forget_inputs(piece)
+        if items:
+            self.refer(piece.indices.start, 1, items)
 
     def pieces(self, indices: list[int]) -> Iterator[Piece]:
         """Yield the unfinished chunks' parts of `indices`, in maximal runs; leave out unknown ones."""
@@ -418,6 +407,10 @@ class Job:
         chunk.left -= piece.size
         if chunk.inputs:
             self._forget_inputs(piece)
+        if chunk.results:
+            for offset in range(lo, hi):
+                if (needed := chunk.results.pop(offset, None)) is not None:
+                    needed.release(self, chunk.base + offset)
         for marks in (self.suspects, self.cancelling, self.uncertain):
             if marks:
                 marks.difference_update(piece.indices)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from manyhands_broker.core.model.chunk import Chunk, Piece
 from manyhands_broker.core.model.identity import ANYBODY, Identity
-from manyhands_broker.core.model.job import Chunk, Job, Piece
+from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.machine import Machine
 from manyhands_broker.core.model.quotas import Ledger
 from manyhands_broker.core.model.requirements import Kind, Needs, Resources
+from manyhands_shared.payloads.payload import Payload
 
 UNBOUNDED = 1 << 60
 
@@ -85,7 +87,8 @@ class Node:
         #: All tasks that are assigned to it, by chunk.
         self.assigned: dict[Chunk, int] = {}
         #: Those of them, by chunk and offset, that have run and whose results lie here for clients.
-        self.held_results: set[tuple[Chunk, int]] = set()
+        #: What the client was told of each: its ticket.
+        self.held_results: dict[tuple[Chunk, int], Payload] = {}
         #: Of the tasks that wait or run here, those whose attempt here is the twin of another.
         self.twins: set[tuple[Job, int]] = set()
         #: Attempts that are not wanted any more, until the node says that they are over: job id,
@@ -183,12 +186,13 @@ class Node:
             self._relieve(chunk.job, piece.indices)
             return
         self._relieve(chunk.job, self._working(piece))
-        self.held_results.difference_update((chunk, offset) for offset in range(piece.lo, piece.hi))
+        for offset in range(piece.lo, piece.hi):
+            self.held_results.pop((chunk, offset), None)
 
-    def hold_results(self, piece: Piece) -> None:
-        """Count tasks that have run, and whose results lie here until their client has them."""
+    def hold_result(self, piece: Piece, ticket: Payload) -> None:
+        """Count a task that has run, and whose result lies here until its client has it."""
         working = self._working(piece)
-        self.held_results.update((piece.chunk, offset) for offset in range(piece.lo, piece.hi))
+        self.held_results[piece.chunk, piece.lo] = ticket
         self._relieve(piece.chunk.job, working)
 
     def stop(self, attempt: tuple[str, int, int], resources: Resources) -> None:

@@ -8,9 +8,16 @@ from typing import Any
 from manyhands_broker.core.model.identity import ANYBODY, Identity
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.quotas import Ledger
+from manyhands_broker.core.model.task_input import Sources
 from manyhands_broker.core.model.unread import Unread
 from manyhands_shared.payloads.payload import total
-from manyhands_shared.protocol.messages import InputGroup, JobStanding, ResultGroup, TaskStanding
+from manyhands_shared.protocol.messages import (
+    Dependency,
+    InputGroup,
+    JobStanding,
+    ResultGroup,
+    TaskStanding,
+)
 
 #: Payload bytes and payload frames in one message of results; a single group is never split.
 #: Well below the wire's limits for a header and for frames, which count for the message as a whole.
@@ -33,6 +40,7 @@ class Session:
         "assigned",
         "cap",
         "confirmed",
+        "dependencies",
         "fresh",
         "heard",
         "hold_until",
@@ -50,6 +58,7 @@ class Session:
         "result_limit",
         "retired",
         "seq",
+        "sources",
         "standing_parts",
         "standings",
         "stored",
@@ -87,6 +96,9 @@ class Session:
         self.host_id = ""
         #: What tasks of its next submission refer to.
         self.inputs: list[InputGroup] = []
+        #: Which of these tasks wait for which; and the results that tasks here have for inputs.
+        self.dependencies: list[Dependency] = []
+        self.sources: Sources = {}
         self.jobs: dict[str, Job] = {}
         #: What jobs have behind them that it is about to submit, and how many parts that has.
         self.standings: dict[str, tuple[JobStanding, list[TaskStanding]]] = {}

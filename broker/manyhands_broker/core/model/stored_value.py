@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 #: A node; what is known of a value asks nothing of it but which one it is.
@@ -21,13 +21,41 @@ class StoredValue(Generic[N]):
         key: its key, under which it stands on the shelf.
         shelf: all values of its session.
         size: bytes, as far as known.
+        host_id: of the host where it lies; empty if it cannot be borrowed there.
+        keeper: the node that has made it; None if the client has it.
+        unused: called when no task needs it, if its client does not say when it is gone.
     """
 
-    __slots__ = ("_shelf", "asked_at", "holders", "key", "places", "size", "tasks", "waiting")
+    __slots__ = (
+        "_shelf",
+        "_unused",
+        "asked_at",
+        "holders",
+        "host_id",
+        "keeper",
+        "key",
+        "places",
+        "size",
+        "tasks",
+        "waiting",
+    )
 
-    def __init__(self, key: bytes, shelf: dict[bytes, StoredValue[N]], size: int = 0) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        shelf: dict[bytes, StoredValue[N]],
+        size: int = 0,
+        host_id: str = "",
+        keeper: N | None = None,
+        unused: Callable[[], None] | None = None,
+    ) -> None:
         self.key = key
+        self._unused = unused
         self.size = size
+        #: On which host it can be borrowed.
+        self.host_id = host_id
+        #: The node that holds it, if it is a task's result.
+        self.keeper = keeper
         self._shelf = shelf
         #: Who was sent it, and is told when it is gone; and who waits for it.
         self.holders: dict[N, None] = {}
@@ -61,6 +89,8 @@ class StoredValue(Generic[N]):
         self.tasks -= 1
         if not self.tasks:
             self.settle()
+            if self._unused is not None:
+                self._unused()
 
     def settle(self) -> None:
         """Leave the shelf if no node and no task needs the value."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from manyhands_broker.core.fault_isolation import terminate
-from manyhands_broker.core.model.job import Job, Piece
+from manyhands_broker.core.model.chunk import Piece
+from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.task_state import TaskState
 from manyhands_broker.core.records import JobClosed, JobMarked
 from manyhands_broker.core.state import twins

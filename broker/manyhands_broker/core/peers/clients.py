@@ -30,9 +30,11 @@ from manyhands_shared.protocol.messages import (
     Cancel,
     ClientHello,
     ClientWelcome,
+    Dependencies,
     Detach,
     Function,
     Inputs,
+    KnownResults,
     Message,
     Need,
     Ping,
@@ -71,6 +73,7 @@ class Clients:
         self._value_relay = value_relay
         self._standings = standings
         self._printing = printing
+        self._task_inputs = outcomes.task_inputs
         self._cancellation = Cancellation(transitions)
         self.submissions = Submissions(
             transitions,
@@ -149,6 +152,7 @@ class Clients:
             state.send(peer, Results(seq, groups))
         if resumed:
             self._standings.all(session)
+            self._task_inputs.resumed(session)
         # A function that was asked for over another link, or the question, may be lost with it.
         for digest in state.functions.wanted(session, state.owners.get(session.account, session)):
             state.send(peer, Need(digest))
@@ -187,7 +191,7 @@ class Clients:
                     self._cancel(session, span)
             case Stock():
                 self._value_relay.stocked(session, message)
-            case Inputs() | Standing():
+            case Inputs() | Standing() | Dependencies() | KnownResults():
                 self._about_submission(session, message)
             case Taken() | Relay():
                 self._about_held(session, message)
@@ -205,10 +209,16 @@ class Clients:
             case _:
                 state.counters["unexpected_messages"] += 1
 
-    def _about_submission(self, session: Session, message: Inputs | Standing) -> None:
-        """Take what the client says of tasks that it is about to submit."""
+    def _about_submission(
+        self, session: Session, message: Inputs | Standing | Dependencies | KnownResults
+    ) -> None:
+        """Take what the client says of tasks that it is about to submit, or has submitted."""
         if isinstance(message, Inputs):
             session.inputs = message.groups
+        elif isinstance(message, Dependencies):
+            session.dependencies = message.dependencies
+        elif isinstance(message, KnownResults):
+            self._task_inputs.known(session, message.groups)
         else:
             self._standings.take(session, message)
 

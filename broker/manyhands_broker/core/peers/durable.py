@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterable
 
 from manyhands_broker.core.dependencies import Dependencies
-from manyhands_broker.core.model.job import SPILLED, Job, Piece
+from manyhands_broker.core.model.chunk import Piece
+from manyhands_broker.core.model.job import SPILLED, Job
 from manyhands_broker.core.model.quotas import JOB_BYTES
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.summaries import describe_damaged

@@ -42,6 +42,7 @@ from manyhands_shared.protocol.messages import (
     Returned,
     RunGroup,
     Span,
+    Stock,
     Unheard,
     Want,
     WorkerHello,
@@ -138,7 +139,7 @@ class Nodes:
                 state.send(peer, Cancel([Span(span.job, span.attempt, again)]))
 
     # A case for each message.
-    def received(self, node: Node, message: Message, now: float) -> None:  # noqa: PLR0912
+    def received(self, node: Node, message: Message, now: float) -> None:
         """Take a message of a node that is in."""
         state = self._state
         # Whatever the node says shows that its main loop runs. A renewal may be stuck behind a large
@@ -166,10 +167,8 @@ class Nodes:
                 self._about_output(node, message)
             case Ran(groups):
                 self._ran(node, groups, now)
-            case Want():
-                self._value_relay.wanted(node, message)
-            case Unheard(owner):
-                self._value_relay.unheard(owner)
+            case Want() | Stock() | Unheard():
+                self._about_values(node, message)
             case Event(kind, text, details):
                 self._event(node, kind, text, details, now)
             case Ping(counter):
@@ -180,6 +179,15 @@ class Nodes:
                 self.condemn(node, reason or "it left", blame=False)
             case _:
                 state.counters["unexpected_messages"] += 1
+
+    def _about_values(self, node: Node, message: Want | Stock | Unheard) -> None:
+        match message:
+            case Want():
+                self._value_relay.wanted(node, message)
+            case Stock():
+                self._value_relay.stocked_by(node, message)
+            case Unheard(owner):
+                self._value_relay.unheard(owner)
 
     def _event(self, node: Node, kind: str, text: str, details: dict[str, Any], now: float) -> None:
         """Take note of an event that a node tells, as often as its key may."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from manyhands_broker.core.model.attempts import Adoption
-from manyhands_broker.core.model.job import Piece
+from manyhands_broker.core.model.chunk import Piece
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.task_state import TaskState
 from manyhands_broker.core.peers.orphans import MAX_CLAIM, Orphans

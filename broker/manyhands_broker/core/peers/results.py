@@ -6,11 +6,13 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
-from manyhands_broker.core.model.job import Chunk, Job, Piece
+from manyhands_broker.core.model.chunk import Chunk, Piece
+from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.task_state import TaskState
 from manyhands_broker.core.peers.orphans import Orphans
 from manyhands_broker.core.peers.retry import retry_delay
+from manyhands_broker.core.peers.task_inputs import TaskInputs
 from manyhands_broker.core.state import twins
 from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.payloads.payload import Payload
@@ -33,8 +35,9 @@ _SHORTEST_BOUND = 1.0
 class Outcomes:
     """What becomes of tasks that nodes have."""
 
-    def __init__(self, transitions: Transitions, orphans: Orphans) -> None:
+    def __init__(self, transitions: Transitions, orphans: Orphans, task_inputs: TaskInputs) -> None:
         self._transitions = transitions
+        self.task_inputs = task_inputs
         self._state = transitions.state
         self._orphans = orphans
 
@@ -126,8 +129,11 @@ class Outcomes:
                 if job.speculation is not None:
                     job.speculation.since.pop(index, None)
                     twins.stop(state, piece)
-                node.hold_results(piece)
+                node.hold_result(piece, body)
                 self._held_for_client(job, node, group.part([place]))
+                self.task_inputs.held(job, index, body, node)
+            elif status == Status.INPUT_GONE:
+                self.task_inputs.gone(piece, node, body)
             elif status == Status.CANCELLED:
                 if index in job.cancelling or job.terminating or job.options.durable:
                     self._transitions.cancel(piece, node)

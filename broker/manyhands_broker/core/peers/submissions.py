@@ -15,6 +15,7 @@ from manyhands_broker.core.peers.orphans import Orphans
 from manyhands_broker.core.peers.relays.value_relay import ValueRelay
 from manyhands_broker.core.peers.results import Outcomes
 from manyhands_broker.core.peers.standings import Standings
+from manyhands_broker.core.peers.task_inputs import Needs, by_job
 from manyhands_broker.core.state.delayed_acks import DelayedAcks
 from manyhands_broker.core.state.function_registry import is_true, size_of
 from manyhands_broker.core.transitions import Transitions
@@ -59,12 +60,14 @@ class Submissions:
         self._value_relay = value_relay
         self._standings = standings
         self._cancellation = cancellation
+        self._task_inputs = outcomes.task_inputs
 
     def take(self, session: Session, groups: list[SubmitGroup], now: float) -> None:
         """Take the tasks that a client submits, or the same ones again."""
         state = self._state
         count = sum(len(group.bodies) for group in groups)
         inputs, session.inputs = session.inputs, []
+        needs, session.dependencies = by_job(session.dependencies), []
         counts: dict[str, int] = {}
         durable = False
         for group in groups:
@@ -78,6 +81,8 @@ class Submissions:
                 continue
             try:
                 job = self._job_of(session, group, now)
+                if group.job in needs:
+                    self._task_inputs.refuse(job, needs[group.job])
                 bodies, size = self._new(session, job, group)
             except ProtocolError as error:
                 self._reject(session, group, str(error))
@@ -89,7 +94,7 @@ class Submissions:
                 continue
             if job.closed:
                 self._too_late(session, group, job.total)
-            self._append(job, group, bodies, size)
+            self._append(job, group, bodies, size, needs.get(group.job, {}))
             counts[job.id] = job.total
             durable = durable or job.options.durable
         if inputs:
@@ -150,19 +155,23 @@ class Submissions:
             self._state.counters[f"refused_{budget}"] += 1
             raise ProtocolError(refusal)
 
-    def _append(self, job: Job, group: SubmitGroup, bodies: list[Payload], size: int) -> None:
+    def _append(
+        self, job: Job, group: SubmitGroup, bodies: list[Payload], size: int, needs: Needs
+    ) -> None:
         """Take what is new in a group; a copy of what came before changes nothing."""
         state, session = self._state, job.session
         if not job.closed:
             if group.first > job.total:
                 job.skip_to(group.first)
             first = job.total
-            job.append(bodies)
+            behind = [index for index in sorted(needs) if first <= index < first + len(bodies)]
+            job.append(bodies, behind)
             if job.counted:
                 job.begin_behind(first)
             session.took(len(bodies), size)
             state.queued += len(bodies)
             state.counters["tasks_submitted"] += len(bodies)
+            self._task_inputs.follow(job, behind, needs)
             if group.closed:
                 job.close()
             if job.options.durable:

@@ -95,7 +95,7 @@ def slots_wanted(state: SchedulerState) -> dict[Kind, float]:
 def _slots_for(job: Job, within: float) -> float:
     tasks = job.counts[TaskState.ASSIGNED]
     if job.runnable:
-        tasks += job.counts[TaskState.QUEUED]
+        tasks += job.counts[TaskState.QUEUED] - job.behind
     if not tasks:
         return 0.0
     slots = float(tasks)

@@ -21,7 +21,9 @@ def reasons(state: SchedulerState, job: Job) -> list[str]:
     """Return why tasks of a job wait, one sentence each; empty if none do."""
     found = []
     delayed, uncertain = len(job.delayed), len(job.uncertain)
-    line = job.counts[TaskState.QUEUED] - delayed - uncertain
+    line = job.counts[TaskState.QUEUED] - delayed - uncertain - job.behind
+    if job.behind:
+        found.append(f"{job.behind} tasks wait for the results of other tasks")
     if delayed:
         wait = min(job.delayed.values()) - state.now
         found.append(

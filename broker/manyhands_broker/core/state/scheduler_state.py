@@ -19,6 +19,7 @@ from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.quotas import Ledger, Ledgers
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.summaries import describe_job
+from manyhands_broker.core.model.task_input import Source
 from manyhands_broker.core.records import Record, TaskTried
 from manyhands_broker.core.state.finished_jobs import FinishedJobs
 from manyhands_broker.core.state.fleet import Fleet
@@ -26,7 +27,8 @@ from manyhands_broker.core.state.function_registry import Functions
 from manyhands_broker.core.state.ready_queue import ReadyQueue
 from manyhands_broker.core.state.timers import Timers
 from manyhands_broker.core.store import Store
-from manyhands_shared.protocol.messages import Message, ResultGroup
+from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.protocol.messages import Message, ResultGroup, Status
 
 #: Row of the last-seen table → the figures of the node's last heartbeat.
 Figures = Callable[[int], dict[str, Any]]
@@ -71,6 +73,8 @@ class SchedulerState:
         #: Jobs that are over whose followers are still to be told: id, state, followers. A list and no
         #: recursion, for users make chains as long as they like.
         self.over: deque[tuple[str, str, deque[Job]]] = deque()
+        #: Ends of tasks whose results others have for inputs, to be told to these: result, status, body.
+        self.ended_inputs: deque[tuple[Source, Status, Payload]] = deque()
         #: Ids of durable jobs that had results in this drain: these are not in the store yet.
         self.unwritten: set[str] = set()
         #: Sessions that read stored results: (session, job id) → position reached.
@@ -152,6 +156,7 @@ class SchedulerState:
     def open(self, job: Job, cost: int) -> None:
         """Add a new job, whose options take `cost` bytes."""
         self.jobs[job.id] = job.session.jobs[job.id] = job
+        job.sources = job.session.sources.get(job.id)
         self.histories.forget(job.id)
         self.histories.touch(job)
         job.cost = cost

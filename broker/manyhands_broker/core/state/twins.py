@@ -20,7 +20,8 @@ from array import array
 from collections.abc import Iterable
 
 from manyhands_broker.core.model.attempts import Speculation, Twin
-from manyhands_broker.core.model.job import Job, Piece
+from manyhands_broker.core.model.chunk import Piece
+from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.records import AttemptsStale
 from manyhands_broker.core.state.scheduler_state import SchedulerState

@@ -54,6 +54,8 @@ from manyhands_shared.protocol.messages.fields import (
 from manyhands_shared.protocol.messages.groups import (
     AssignGroup,
     AssignGroups,
+    Dependency,
+    DependencyGroups,
     InputGroup,
     InputGroups,
     JobCount,
@@ -92,14 +94,17 @@ from manyhands_shared.protocol.messages.tasks import (
     Accepted,
     Assign,
     Cancel,
+    Dependencies,
     Function,
     Given,
+    KnownResults,
     Need,
     Recall,
     Rejected,
     Returned,
     Standing,
     Submit,
+    WantResults,
 )
 from manyhands_shared.protocol.messages.values import (
     Inputs,
@@ -159,6 +164,9 @@ SchedulingMessage = (
     | Pull
     | Part
     | Inputs
+    | Dependencies
+    | WantResults
+    | KnownResults
     | Query
     | Reply
     | Printed
@@ -193,6 +201,9 @@ __all__ = [
     "ClientWelcome",
     "Count",
     "Data",
+    "Dependencies",
+    "Dependency",
+    "DependencyGroups",
     "Detach",
     "Details",
     "Drain",
@@ -214,6 +225,7 @@ __all__ = [
     "JobStandings",
     "Key32",
     "Keys",
+    "KnownResults",
     "Lease",
     "Lines",
     "MaybeBody",
@@ -271,6 +283,7 @@ __all__ = [
     "Throttle",
     "Unheard",
     "Want",
+    "WantResults",
     "Who",
     "Word",
     "WorkerHello",

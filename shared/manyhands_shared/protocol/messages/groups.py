@@ -110,6 +110,19 @@ class InputGroup:
 
 
 @record
+class Dependency:
+    """Task `index` of a job has the result of task `of_index` of another one, or its own, for an input.
+
+    Several for one task are in the order of its inputs.
+    """
+
+    job: JobId
+    index: Index
+    of_job: JobId
+    of_index: Index
+
+
+@record
 class JobStanding:
     """What a job was told. Its first `cancelled` tasks were cancelled; `age` is since its submission."""
 
@@ -152,6 +165,7 @@ Spans = Annotated[list[Span], Groups(Span)]
 SubmitGroups = Annotated[list[SubmitGroup], Groups(SubmitGroup)]
 AssignGroups = Annotated[list[AssignGroup], Groups(AssignGroup)]
 ResultGroups = Annotated[list[ResultGroup], Groups(ResultGroup)]
+DependencyGroups = Annotated[list[Dependency], Groups(Dependency)]
 InputGroups = Annotated[list[InputGroup], Groups(InputGroup)]
 JobStandings = Annotated[list[JobStanding], Groups(JobStanding)]
 TaskStandings = Annotated[list[TaskStanding], Groups(TaskStanding)]

@@ -16,6 +16,7 @@ from manyhands_shared.protocol.messages.fields import (
 )
 from manyhands_shared.protocol.messages.groups import (
     AssignGroups,
+    DependencyGroups,
     JobCounts,
     JobStandings,
     ResultGroups,
@@ -120,3 +121,27 @@ class Standing:
     NUMBER: ClassVar[int] = 31
     jobs: JobStandings
     tasks: TaskStandings
+
+
+@record
+class Dependencies:
+    """Which tasks of the next `Submit` wait for which; they run with the results of those."""
+
+    NUMBER: ClassVar[int] = 50
+    dependencies: DependencyGroups
+
+
+@record
+class WantResults:
+    """Tasks wait for the results of these, which have ended: the broker does not have them any more."""
+
+    NUMBER: ClassVar[int] = 51
+    spans: Spans
+
+
+@record
+class KnownResults:
+    """Results that the client has of tasks that others wait for, as the broker wants them."""
+
+    NUMBER: ClassVar[int] = 52
+    groups: ResultGroups

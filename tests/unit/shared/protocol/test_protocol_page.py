@@ -16,7 +16,18 @@ from manyhands_shared.protocol.messages import PROTOCOL_VERSION, Status
 PAGE = Path(__file__).parents[4] / "docs/protocol.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 #: Who says it to whom: C is a client, N a node, B the broker.
-WAYS = {"any", "C → B", "B → C", "N → B", "B → N", "B → C, N", "C → B → N", "N → B → C"}
+WAYS = {
+    "any",
+    "C → B",
+    "B → C",
+    "N → B",
+    "B → N",
+    "B → C, N",
+    "C → B → N, N → B → N",
+    "N → B → C, N → B → N",
+    "C → B → N",
+    "N → B → C",
+}
 WAYS |= {"B → C, N → B", "B → N, C → B", "C → N", "N → C", "C → B, B → C"}
 #: A is a host agent, M a member.
 WAYS |= {"A → B", "B → A", "A → B → A", "M → A", "A → B, B → A"}

@@ -187,7 +187,7 @@ HELLO = [1, 1, b"s" * 16, "name", 0, 0, {}]
         (_row(23, ["no array"]), "not an array"),
         (_row(23, [["j" * 65, 1, []]]), r"Span.job is not word\(64\)"),
         (_row(21, 1, [["job", 1, [0, 1], b"\0", [b"", b""], 0.0]]), "differ in length"),
-        (_row(21, 1, [["job", 1, [0], b"\x08", [b""], 0.0]]), "ResultGroup.statuses"),
+        (_row(21, 1, [["job", 1, [0], b"\x09", [b""], 0.0]]), "ResultGroup.statuses"),
         (_row(21, 1, [["job", 1, [0], b"\0", [b""], -1.0]]), "ResultGroup.seconds"),
         (_row(21, 1, [["job", 1, [0], b"\0", [b""], math.nan]]), "ResultGroup.seconds"),
         (_row(21, 1, [["job", 1, [0], b"\0", [b""], math.inf]]), "ResultGroup.seconds"),

@@ -255,6 +255,7 @@ def test_a_cancelled_task_that_was_done_already_keeps_no_large_result(
 class _HeldResult:
     """A large result that a client may fetch."""
 
+    key = b"k" * 16
     nbytes = 1 << 20
     ticket = b"ticket"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from manyhands_shared.protocol.messages import Span
+from manyhands_shared.protocol.messages import Span, Stock
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core.model import HeldResult, Key
 from manyhands_worker.core.results.outbox import Ended
@@ -38,6 +38,17 @@ class HeldResults:
         taken = {index: results.pop((key, index)) for index in indices if (key, index) in results}
         self._tasks.discard(key, taken)
         return taken
+
+    def stock(self, key: bytes) -> Stock:
+        """The result that lies in the segment of this key, if it is held and can be read."""
+        held = next((held for held in self._results.values() if held.key == key), None)
+        if held is None:
+            return Stock(key, [])
+        try:
+            # The segment may be written to again before a view of it has left.
+            return Stock(key, [tuple(map(bytes, held.payload()))])
+        except (OSError, ValueError):
+            return Stock(key, [])
 
     def tasks(self) -> list[tuple[Key, set[int]]]:
         """Everything in here."""

@@ -1,7 +1,8 @@
 """Stored values on their way from the client that keeps them to nodes that cannot borrow them.
 
 The broker stores no value. It knows which nodes wait for one, asks the client once, and passes the
-answer on to all of them. It knows which nodes have one, too. It tells them when the value is gone, and
+answer on to all of them. Results that tasks have for inputs come to other hosts in the same way, from
+the nodes that hold them. It knows which nodes have one, too. It tells them when the value is gone, and
 gives tasks to nodes that have what these need (`placement`).
 """
 
@@ -18,6 +19,8 @@ from manyhands_shared.protocol.public_name import public_name
 ASSUMED_RATE, LEAST_RATE = 200e6, 1e6
 #: What a transfer costs beside its bytes, in seconds: four messages.
 LATENCY = 0.002
+#: Seconds after which a node that holds a value is asked for it once more.
+ASK_AGAIN = 1.0
 #: Weight of the newest measurement of the rate.
 _NEWEST = 0.3
 
@@ -29,6 +32,8 @@ class ValueRelay:
         self._state = state
         self._shelves: dict[bytes, dict[bytes, StoredValue[Node]]] = {}
         self._sessions: dict[bytes, Session] = {}
+        #: Whose values nodes were asked for that hold them.
+        self._asked: dict[tuple[Node, bytes], bytes] = {}
         #: Bytes per second from clients to here.
         self.rate = ASSUMED_RATE
 
@@ -45,7 +50,7 @@ class ValueRelay:
         owner = public_name(session.token)
         self._sessions[owner] = session
         for item in self._shelves.get(owner, {}).values():
-            if item.waiting:
+            if item.waiting and item.keeper is None:
                 self._ask(session, item, Want(item.key, owner))
 
     def unheard(self, owner: bytes) -> None:
@@ -81,13 +86,24 @@ class ValueRelay:
         for key, size in zip(keys, group.sizes, strict=False):
             item = shelf.get(key)
             if item is None:
-                item = shelf[key] = StoredValue(key, shelf)
+                item = shelf[key] = StoredValue(key, shelf, host_id=session.host_id)
             item.size = size
             found.append(item)
         return tuple(dict.fromkeys(found))
 
+    def held(self, session: Session, key: bytes, size: int, node: Node) -> StoredValue[Node]:
+        """Return what a node holds for a session, as a value that tasks refer to."""
+        shelf = self._shelves.setdefault(public_name(session.token), {})
+        item = shelf.get(key)
+        if item is None:
+            item = shelf[key] = StoredValue(
+                key, shelf, size, node.host_id, node, lambda: self._unused(shelf, key)
+            )
+        item.comes_to(node)
+        return item
+
     def wanted(self, node: Node, want: Want) -> None:
-        """Ask a client for a value that a node needs."""
+        """Ask for a value that a node needs: the client that keeps it, or the node that holds it."""
         session = self._sessions.get(want.owner)
         young = self._state.now - self._state.started < self._state.limits.session_grace
         # Soon after the broker's start, the session may still come back from before.
@@ -101,16 +117,37 @@ class ValueRelay:
         asked = bool(item.waiting)
         item.waiting[node] = None
         item.comes_to(node)
-        if session is not None and not asked:
+        if item.keeper is not None:
+            # Its link may have been lost with the question.
+            if not asked or self._state.now > item.asked_at + ASK_AGAIN:
+                self._asked[item.keeper, want.key] = want.owner
+                self._ask(item.keeper, item, want)
+        elif session is not None and not asked:
             self._ask(session, item, want)
 
     def stocked(self, session: Session, stock: Stock) -> None:
         """Pass on a value that a client sends, or that it is gone."""
         shelf = self._shelves.get(public_name(session.token), {})
         item = shelf.get(stock.key)
-        if item is None:
+        if item is None or item.keeper is not None:
             self._state.counters["unexpected_messages"] += 1
-        elif not stock.bodies:
+        else:
+            self._stocked(shelf, item, stock)
+
+    def stocked_by(self, node: Node, stock: Stock) -> None:
+        """Pass on what a node holds, or that it has let go of it."""
+        owner = self._asked.pop((node, stock.key), b"")
+        shelf = self._shelves.get(owner, {})
+        item = shelf.get(stock.key)
+        if item is None or item.keeper is not node:
+            self._state.counters["unexpected_messages"] += 1
+        else:
+            self._stocked(shelf, item, stock)
+
+    def _stocked(
+        self, shelf: dict[bytes, StoredValue[Node]], item: StoredValue[Node], stock: Stock
+    ) -> None:
+        if not stock.bodies:
             self._gone(shelf, item)
         else:
             if item.waiting:
@@ -127,15 +164,19 @@ class ValueRelay:
         for shelf in self._shelves.values():
             for item in list(shelf.values()):
                 item.leaves(node)
+                if item.keeper is node:
+                    self._gone(shelf, item)
+        for asked in [asked for asked in self._asked if asked[0] is node]:
+            del self._asked[asked]
 
     def give_up(self) -> None:
         """Forget the values of sessions that have not come back by now."""
         for owner in [owner for owner in self._shelves if owner not in self._sessions]:
             self._clear(owner)
 
-    def _ask(self, session: Session, item: StoredValue[Node], want: Want) -> None:
+    def _ask(self, keeper: Session | Node, item: StoredValue[Node], want: Want) -> None:
         item.asked_at = self._state.now
-        self._state.send(session.peer, want)
+        self._state.send(keeper.peer, want)
 
     def _measure(self, item: StoredValue[Node]) -> None:
         seconds = self._state.now - item.asked_at - LATENCY / 2
@@ -148,7 +189,13 @@ class ValueRelay:
         for item in list(shelf.values()):
             self._gone(shelf, item)
 
+    def _unused(self, shelf: dict[bytes, StoredValue[Node]], key: bytes) -> None:
+        """Have nodes drop their copies of a held result that no task needs any more."""
+        item = shelf.get(key)
+        if item is not None:
+            self._gone(shelf, item)
+
     def _gone(self, shelf: dict[bytes, StoredValue[Node]], item: StoredValue[Node]) -> None:
-        del shelf[item.key]
+        shelf.pop(item.key, None)
         for node in {**item.waiting, **item.holders}:
             self._state.send(node.peer, Stock(item.key, []))
