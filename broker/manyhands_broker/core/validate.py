@@ -62,12 +62,15 @@ def validate(state: SchedulerState) -> None:
     if state.queued != queued:
         raise AssertionError(f"{state.queued} queued by count, {queued} by jobs")
     owned.pop(None, None)
+    held = Counter(chunk.job.session for node in state.fleet for chunk, _ in node.held_results)
     for node in state.fleet:
         _node(state, node, owned.pop(node, 0))
     if owned:
         raise AssertionError("a task is on a node that is gone")
     for sessions in (state.sessions, state.owners):
         for session in sessions.values():
+            if session.held != held[session]:
+                raise AssertionError(f"session {session.name}: {session.held} held, {held[session]}")
             _session(session, assigned.get(session, 0), unfinished.get(session, 0))
     # What a session has left that is over still needs its inputs.
     settling = {source for source, _, _ in state.ended_inputs}

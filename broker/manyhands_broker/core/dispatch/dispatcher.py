@@ -95,7 +95,7 @@ class Dispatcher:
                     continue
                 session = job.session
                 if session.cap:
-                    count = min(count, session.cap - session.assigned)
+                    count = min(count, session.cap - session.active)
                 given, size = self._give(job, node, count, groups)
             except Exception as error:  # noqa: BLE001 - reported; it ends this job
                 state.breakdowns.of(error, job)

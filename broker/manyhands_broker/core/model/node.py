@@ -185,7 +185,9 @@ class Node:
         if not self.held_results:
             self._relieve(chunk.job, piece.indices)
             return
-        self._relieve(chunk.job, self._working(piece))
+        working = self._working(piece)
+        self._relieve(chunk.job, working)
+        chunk.job.session.held -= piece.size - len(working)
         for offset in range(piece.lo, piece.hi):
             self.held_results.pop((chunk, offset), None)
 
@@ -193,6 +195,7 @@ class Node:
         """Count a task that has run, and whose result lies here until its client has it."""
         working = self._working(piece)
         self.held_results[piece.chunk, piece.lo] = ticket
+        piece.chunk.job.session.held += len(working)
         self._relieve(piece.chunk.job, working)
 
     def stop(self, attempt: tuple[str, int, int], resources: Resources) -> None:

@@ -43,6 +43,7 @@ class Session:
         "dependencies",
         "fresh",
         "heard",
+        "held",
         "hold_until",
         "host_id",
         "info",
@@ -105,10 +106,12 @@ class Session:
         self.standing_parts = 0
         #: Tasks that may run at once, as the client asked; 0 is no limit.
         self.limit = 0
-        #: The same where it is below the fleet's slots, else 0. It bounds what is assigned: then no task
+        #: The same where it is below the fleet's slots, else 0. It bounds what is `active`: then no task
         #: of the session waits on a node for its slot.
         self.cap = 0
         self.assigned = 0
+        #: Of the assigned tasks, those that have run and whose results their nodes hold.
+        self.held = 0
         #: Tasks that have not ended, and the bytes of their payloads.
         self.unfinished = 0
         self.unfinished_bytes = 0
@@ -155,7 +158,12 @@ class Session:
     @property
     def may_run(self) -> bool:
         """Whether more of its tasks may be given out now."""
-        return not (self.cap and self.assigned >= self.cap) and self.takes
+        return not (self.cap and self.active >= self.cap) and self.takes
+
+    @property
+    def active(self) -> int:
+        """How many of its tasks wait or run on nodes."""
+        return self.assigned - self.held
 
     @property
     def takes(self) -> bool:

@@ -130,6 +130,7 @@ class Outcomes:
                     job.speculation.since.pop(index, None)
                     twins.stop(state, piece)
                 node.hold_result(piece, body)
+                state.unpark(job.session)
                 self._held_for_client(job, node, group.part([place]))
                 self.task_inputs.held(job, index, body, node)
             elif status == Status.INPUT_GONE:

@@ -115,7 +115,7 @@ def _job(state: SchedulerState, question: _Question) -> dict[str, Any]:
 def _stats(state: SchedulerState, _question: _Question) -> dict[str, Any]:
     return {
         "queued": state.queued,
-        "running": sum(session.assigned for session in state.sessions.values()),
+        "running": sum(session.active for session in state.sessions.values()),
         "jobs": len(state.jobs),
         "sessions": len(state.sessions),
         "nodes": len(state.fleet),

@@ -53,7 +53,7 @@ def reasons(state: SchedulerState, job: Job) -> list[str]:
         found += _missing(job, nodes)
     elif all(node.draining for node in able):
         found.append("every node that could run it is draining")
-    elif job.session.cap and job.session.assigned >= job.session.cap:
+    elif job.session.cap and job.session.active >= job.session.cap:
         found.append(f"its client runs at most {job.session.cap} tasks at once")
     elif not job.session.may_run:
         found.append("its client does not take the results that it has")
@@ -66,7 +66,7 @@ def reasons(state: SchedulerState, job: Job) -> list[str]:
 
 def standstill(state: SchedulerState, session: Session) -> list[str]:
     """Return why no task of a session runs, one sentence each; empty if one does, or none waits."""
-    if session.assigned:
+    if session.active:
         return []
     jobs = islice(session.jobs.values(), _MOST_JOBS)
     waiting = next((job for job in jobs if job.counts[TaskState.QUEUED]), None)

@@ -23,13 +23,13 @@ TICKET = Ticket("a", "lender", KEY, [1_000_000]).encode()
 class World:
     """A core, a client, and nodes "a" and "b", each on a host of its own."""
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, limit: int = 0, **limits: Any) -> None:
         self.core = Core(Limits(**limits), bytes(16), MemoryJournal(), 0.0)
         self.now = 1.0
         self.sent: list[tuple[str, m.Message]] = []
         for name in "ab":
             self.join(name)
-        self.say("client", m.ClientHello(1, TOKEN, "", 0, 0, {}))
+        self.say("client", m.ClientHello(1, TOKEN, "", 0, limit, {}))
         self.say("client", m.Function(b"f" * 16, "f", [b"code"]))
         self.next = 0
 
@@ -150,6 +150,21 @@ def test_a_held_input_stays_with_its_node_and_its_task_goes_there(world: World) 
     assert (index, place) == (1, name)
     [result] = given_results.split(body)[1]
     assert result == (True, TICKET)
+
+
+def test_a_held_input_does_not_count_against_the_limit_of_its_client() -> None:
+    world = World(limit=1)
+    world.submit()
+    world.submit(0)
+    world.submit()
+    [(index, (name, attempt, _))] = world.given().items()
+    assert index == 0
+    world.end(name, 0, attempt, m.Status.HELD, TICKET)
+    # One at a time, still.
+    [(index, (name, attempt, _))] = world.given().items()
+    world.end(name, index, attempt)
+    [(last, _)] = world.given().items()
+    assert {index, last} == {1, 2}
 
 
 def test_an_input_held_by_a_node_that_is_lost_is_made_again(world: World) -> None:
