@@ -70,7 +70,9 @@ def validate(state: SchedulerState) -> None:
     for sessions in (state.sessions, state.owners):
         for session in sessions.values():
             if session.held != held[session]:
-                raise AssertionError(f"session {session.name}: {session.held} held, {held[session]}")
+                raise AssertionError(
+                    f"session {session.name}: {session.held} held, {held[session]}"
+                )
             _session(session, assigned.get(session, 0), unfinished.get(session, 0))
     # What a session has left that is over still needs its inputs.
     settling = {source for source, _, _ in state.ended_inputs}

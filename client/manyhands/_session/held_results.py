@@ -35,8 +35,6 @@ class _Offer:
     payload: Payload | None = None
     #: The user has the result, of this offer or of one before.
     delivered: bool = False
-    #: It comes here though tasks need it, to make room in the window; these get it from here.
-    forced: bool = False
 
 
 class HeldResults:
@@ -49,6 +47,11 @@ class HeldResults:
     def __init__(self, results: TaskResults) -> None:
         self._results = results
         self._offers: dict[Task, _Offer] = {}
+        #: Of these, oldest first: those that no fetch has begun for; those that the user has and
+        #: tasks need; and what comes here though tasks need it, to make room in the window.
+        self._resting: dict[Task, None] = {}
+        self._delivered: dict[Task, None] = {}
+        self._forced: set[Task] = set()
         #: Results for which the user has asked, or which the user has dropped.
         self._asked: set[Task] = set()
         self._dropped: set[Task] = set()
@@ -59,8 +62,7 @@ class HeldResults:
     @property
     def staying(self) -> int:
         """How many stay with their nodes, and nothing here waits for them."""
-        waits = self._results.inputs
-        return sum(task in waits and not offer.fetching for task, offer in self._offers.items())
+        return len(self._resting)
 
     def offered(
         self, job: str, attempt: int, index: int, ticket: Payload, *, closed: bool
@@ -75,7 +77,9 @@ class HeldResults:
             or (known.ticket != ticket and known.payload is None)
         ):
             delivered = known is not None and known.delivered
+            self._pop((job, index))
             known = self._offers[job, index] = _Offer(attempt, ticket, delivered=delivered)
+            self._resting[job, index] = None
         return self._step((job, index), known, closed=closed)
 
     def fetched(self, event: Fetched) -> Taken | Relay | Deliver | None:
@@ -85,9 +89,10 @@ class HeldResults:
         if known is None or (known.attempt, known.ticket) != (event.attempt, event.ticket):
             return None
         known.settled, known.payload = True, event.payload
-        stays = task in self._results.needed and not known.forced
+        stays = task in self._results.needed and task not in self._forced
         if event.payload is not None and stays and not known.delivered:
             known.delivered = True
+            self._delivered[task] = None
             return Deliver(event.job, [event.index], bytes([Status.OK]), [event.payload])
         return self._verdict(task, known)
 
@@ -103,16 +108,11 @@ class HeldResults:
 
     def relieve(self) -> Step | None:
         """Bring the oldest result that stays with its node, unless one comes already."""
-        if any(offer.forced for offer in self._offers.values()):
+        task = next(iter(self._delivered or self._resting), None)
+        if self._forced or task is None:
             return None
-        for task, offer in self._offers.items():
-            if not offer.fetching:
-                offer.forced = True
-                return self._step(task, offer, closed=True)
-            if offer.settled and task in self._results.needed:
-                offer.forced = True
-                return self._verdict(task, offer)
-        return None
+        self._forced.add(task)
+        return self._step(task, self._offers[task], closed=True)
 
     def look(self, task: Task, *, closed: bool) -> Step | None:
         """What is to be done about an offer, if there is one."""
@@ -146,7 +146,7 @@ class HeldResults:
         fresh = []
         for place, index in enumerate(ended.indices):
             task = ended.job, index
-            offer = self._offers.pop(task, None)
+            offer = self._pop(task)
             self._asked.discard(task)
             self._dropped.discard(task)
             if offer is None or not offer.delivered:
@@ -158,13 +158,15 @@ class HeldResults:
     def _step(self, task: Task, offer: _Offer, *, closed: bool) -> Step | None:
         if offer.settled or offer.fetching:
             return self._verdict(task, offer)
-        if (offer.delivered or task in self._dropped) and not offer.forced:
+        forced = task in self._forced
+        if (offer.delivered or task in self._dropped) and not forced:
             return None if task in self._results.needed else _taken(task, offer)
-        if not (offer.forced or task in self._asked) and (
+        if not (forced or task in self._asked) and (
             task in self._results.needed or (task in self._results.inputs and not closed)
         ):
             return None
         offer.fetching = True
+        del self._resting[task]
         return Fetch(task[0], offer.attempt, task[1], offer.ticket)
 
     def _verdict(self, task: Task, offer: _Offer) -> Taken | Relay | None:
@@ -172,8 +174,22 @@ class HeldResults:
             return None
         if offer.payload is None:
             return Relay([Span(task[0], offer.attempt, [task[1]])])
-        stays = task in self._results.needed and not offer.forced
+        stays = task in self._results.needed and task not in self._forced
         return None if stays else _taken(task, offer)
+
+    def _pop(self, task: Task) -> _Offer | None:
+        self._resting.pop(task, None)
+        self._delivered.pop(task, None)
+        self._forced.discard(task)
+        return self._offers.pop(task, None)
+
+    def validate(self) -> None:
+        """Check every invariant; `AssertionError` names the one that does not hold."""
+        offers = self._offers
+        resting = {task for task, offer in offers.items() if not offer.fetching}
+        assert self._resting.keys() == resting, "what rests with its nodes"
+        assert self._delivered.keys() <= offers.keys() - resting, "what the user has"
+        assert self._forced <= offers.keys(), "makes room, and is not offered"
 
 
 def _taken(task: Task, offer: _Offer) -> Taken:

@@ -226,7 +226,7 @@ class JobTable:
             job.taken = 0
         self._strike(job, refused)
         ended = _refused(job, refused, job.refusal)
-        self.note(ended)
+        self.results.note(ended)
         self._settle(job)
         return ended if refused and not told else None
 
@@ -296,7 +296,7 @@ class JobTable:
                     count = len(lost)
                     statuses = bytes([Status.LOST]) * count
                     ended.append(Deliver(job.id, lost, statuses, [_LOST] * count))
-                    self.note(ended[-1])
+                    self.results.note(ended[-1])
             tasks, size = job.unsent_tasks(), job.unsent_bytes()
             job.rewind(resumed=resumed)
             self.unsent_tasks += job.unsent_tasks() - tasks
@@ -417,11 +417,6 @@ class JobTable:
         for index in indices:
             self.results.release(job.inputs.pop(index, ()))
 
-    def note(self, ended: Deliver) -> None:
-        """Keep how tasks ended that the broker does not tell of, as far as others need them."""
-        if self.results.inputs or self.results.needed:
-            self.results.ended(ended.job, ended.indices, ended.statuses, ended.bodies)
-
     def _end_here(self, job: SessionJob, unsent: list[int]) -> Deliver:
         """End cancelled tasks that the broker does not have."""
         size = total(list(map(job.bodies.pop, unsent)))
@@ -435,7 +430,7 @@ class JobTable:
             self._release(job, unsent)
         count = len(unsent)
         ended = Deliver(job.id, unsent, bytes([Status.CANCELLED]) * count, [b""] * count)
-        self.note(ended)
+        self.results.note(ended)
         return ended
 
     def _blank(self, job: SessionJob, indices: Iterable[int]) -> None:

@@ -82,9 +82,9 @@ class ResultStream:
         ):
             yield fresh
 
-    def fetched(self, event: Fetched) -> Taken | Relay | Deliver | None:
-        """Take what was fetched; return what the broker is told about it, or the user."""
-        return self._held.fetched(event)
+    def fetched(self, event: Fetched) -> Iterator[Effect]:
+        """Take what was fetched; tell the broker about it, or the user."""
+        yield from _effects(self._held.fetched(event))
 
     @property
     def staying(self) -> int:
@@ -92,9 +92,9 @@ class ResultStream:
         return self._held.staying
 
     @property
-    def holds(self) -> bool:
-        """Whether results are offered that are not here."""
-        return bool(self._held)
+    def has_news(self) -> bool:
+        """Whether there is something to be done that no message or order asks for."""
+        return self._jobs.results.has_news or (bool(self._held) and self._jobs.is_full)
 
     def order(self, event: AskResult | DropResult) -> Iterator[Effect]:
         """Bring a result that may stay with its node, or leave it to the tasks that need it."""
@@ -104,29 +104,35 @@ class ResultStream:
             yield from _effects(self._held.ask(task) if wants else self._held.drop(task))
 
     def news(self) -> Iterator[Effect]:
-        """See to results that no task needs any more, and to those that the broker lacks."""
+        """See to results that no task needs any more, and to those that the broker lacks.
+
+        If the window is full, have one come here that stays with its node.
+        """
         results = self._jobs.results
         tasks, results.unneeded = results.unneeded, []
         for task in tasks:
             yield from _effects(self._held.look(task, closed=self._jobs.is_closed(task[0])))
         yield from map(Send, results.messages())
-
-    def relieve(self) -> Iterator[Effect]:
-        """Have a result come here that stays with its node, if there is one: the window is full."""
-        yield from _effects(self._held.relieve())
+        if self._jobs.is_full:
+            yield from _effects(self._held.relieve())
 
     def closed(self, job: str) -> Iterator[Effect]:
         """Bring what stays with its node for no task: nothing may wait for it later."""
         for task in self._held.of_job(job):
             yield from _effects(self._held.look(task, closed=True))
 
+    def validate(self) -> None:
+        """Check every invariant; `AssertionError` names the one that does not hold."""
+        self._held.validate()
+        assert self.acks.due is None or self.last_seq, "acknowledges what never came"
+
     def _finished(self, ended: Deliver, attempt: int) -> Deliver | None:
         """Complete what has ended, keep what other tasks need of it; return what is new to the user."""
         if not self._held:
-            self._jobs.note(ended)
+            self._jobs.results.note(ended)
             return ended
         ended = self._held.fill(ended, attempt)
-        self._jobs.note(ended)
+        self._jobs.results.note(ended)
         return self._held.forget(ended)
 
     def _offered(self, group: ResultGroup, held: list[tuple[int, Payload]]) -> Iterator[Effect]:
@@ -138,6 +144,6 @@ class ResultStream:
                 )
 
 
-def _effects(step: Step | None) -> Iterator[Effect]:
+def _effects(step: Step | Deliver | None) -> Iterator[Effect]:
     if step is not None:
-        yield step if isinstance(step, Fetch) else Send(step)
+        yield step if isinstance(step, Fetch | Deliver) else Send(step)

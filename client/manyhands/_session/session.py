@@ -41,7 +41,6 @@ from typing import Any
 
 from manyhands._session.effects import (
     Answered,
-    Deliver,
     Effect,
     Failed,
     JobOver,
@@ -193,10 +192,8 @@ class Session:
             return []
         self._now = now
         effects = list(_HANDLERS[type(event)](self, event))
-        if self._jobs.results.has_news:
+        if self._results.has_news:
             effects += self._if_open(self._results.news())
-        if self._results.holds and self.state is State.OPEN and self._jobs.is_full:
-            effects += self._results.relieve()
         if self._jobs.finished or self._subscriptions.finished:
             effects += self._finished()
         return effects
@@ -205,9 +202,8 @@ class Session:
         """Check every invariant; `AssertionError` names the one that does not hold."""
         self._jobs.validate()
         self._subscriptions.validate()
-        results, pings = self._results, self._liveness.is_pinging
-        assert results.acks.due is None or results.last_seq, "acknowledges what never came"
-        assert self.state is State.OPEN or not pings, "pings without a session"
+        self._results.validate()
+        assert self.state is State.OPEN or not self._liveness.is_pinging, "pings without a session"
 
     def _if_open(self, effects: Iterable[Effect]) -> list[Effect]:
         """Leave out messages, unless they can be sent: they are said again over the next link."""
@@ -340,9 +336,8 @@ class Session:
     def _hello(self) -> Effect:
         self._become(State.GREETING)
         self._liveness.greeted(self._now)
-        seen = self._results.last_seq
-        hello = ClientHello(PROTOCOL_VERSION, self.token, self._name, seen, self._limit, self._info)
-        return Send(hello)
+        about = self._name, self._results.last_seq, self._limit, self._info
+        return Send(ClientHello(PROTOCOL_VERSION, self.token, *about))
 
     def _become(self, state: State) -> None:
         assert state in TRANSITIONS[self.state], f"{self.state} cannot become {state}"
@@ -459,9 +454,7 @@ class Session:
             yield from self._results.take(message, self._now)
 
     def _fetched(self, event: Fetched) -> Iterator[Effect]:
-        verdict = self._results.fetched(event)
-        if verdict is not None:
-            yield from self._if_open([verdict if isinstance(verdict, Deliver) else Send(verdict)])
+        yield from self._if_open(self._results.fetched(event))
 
 
 # A handler yields its effects; `handle` runs it to its end, so none outlives its event.

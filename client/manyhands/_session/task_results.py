@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from manyhands._session.effects import Deliver
 from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import KnownResults, ResultGroup, Span, Status
@@ -62,10 +63,12 @@ class TaskResults:
                 self._lacking.discard(task)
                 self.unneeded.append(task)
 
-    def ended(self, job: str, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
+    def note(self, ended: Deliver) -> None:
         """Tasks have ended; keep what others need."""
-        for index, status, body in zip(indices, statuses, bodies, strict=True):
-            task = job, index
+        if not (self.inputs or self.needed):
+            return
+        for index, status, body in zip(ended.indices, ended.statuses, ended.bodies, strict=True):
+            task = ended.job, index
             self.inputs.discard(task)
             if task in self.needed:
                 self._ended.setdefault(task, (status, body))
