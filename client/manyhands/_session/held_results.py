@@ -47,10 +47,10 @@ class HeldResults:
     def __init__(self, results: TaskResults) -> None:
         self._results = results
         self._offers: dict[Task, _Offer] = {}
-        #: Of these, oldest first: those that no fetch has begun for; those that the user has and
-        #: tasks need; and what comes here though tasks need it, to make room in the window.
+        #: Those of them that no fetch has begun for, and those that the user has and tasks need.
         self._resting: dict[Task, None] = {}
         self._delivered: dict[Task, None] = {}
+        #: What comes here though tasks need it, to make room in the window.
         self._forced: set[Task] = set()
         #: Results for which the user has asked, or which the user has dropped.
         self._asked: set[Task] = set()
