@@ -154,10 +154,10 @@ def test_a_lost_input_is_made_again(tmp_path: Path) -> None:
 def test_what_cannot_be_an_argument_is_said(executor: manyhands.Executor, tmp_path: Path) -> None:
     waiting = executor.submit(gated, str(tmp_path / "never"), 1)
     with pytest.raises(manyhands.SubmitError, match="pass the future as an argument"):
-        executor.submit(lambda: waiting)
+        executor.submit(lambda: waiting).result(60)
     with (
         manyhands.Executor(1) as other,
         pytest.raises(manyhands.SubmitError, match="another session"),
     ):
-        other.submit(add, waiting, 1)
+        other.submit(add, waiting, 1).result(60)
     waiting.cancel()
