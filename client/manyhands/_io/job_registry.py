@@ -29,7 +29,7 @@ from manyhands._session.events import (
     Subscribe,
     Unsubscribe,
 )
-from manyhands._session.input_refs import DependentPayload
+from manyhands._session.inputs.input_refs import DependentPayload
 from manyhands_shared.errors import (
     ConfigError,
     NotAuthorised,

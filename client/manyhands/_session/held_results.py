@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from manyhands._session.effects import Deliver, Fetch
 from manyhands._session.events import Fetched
-from manyhands._session.task_results import Task, TaskResults
+from manyhands._session.inputs.task_results import Task, TaskResults
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Relay, ResultGroup, Span, Status, Taken
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import accumulate, takewhile
 from typing import Any
 
-from manyhands._session.input_refs import DependentPayload, StoredPayload
+from manyhands._session.inputs.input_refs import DependentPayload, StoredPayload
 from manyhands._session.job_history import JobHistory
 from manyhands_shared.payloads.payload import Payload, nbytes, total
 from manyhands_shared.protocol.messages import Dependency, Span, SubmitGroup

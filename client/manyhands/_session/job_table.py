@@ -11,11 +11,11 @@ from operator import attrgetter
 from typing import Any
 
 from manyhands._session.effects import Deliver
-from manyhands._session.input_refs import DependentPayload, inputs_of
+from manyhands._session.inputs.input_refs import DependentPayload, inputs_of
+from manyhands._session.inputs.send_order import count_free, first_free
+from manyhands._session.inputs.task_results import TaskResults
 from manyhands._session.job import SessionJob
 from manyhands._session.job_history import JobHistory
-from manyhands._session.send_order import count_free, first_free
-from manyhands._session.task_results import TaskResults
 from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.failure import SUBMIT_REJECTED, Failure
 from manyhands_shared.protocol.messages import (

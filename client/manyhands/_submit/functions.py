@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from manyhands._session.input_refs import MIN_BYTES, StoredPayload
+from manyhands._session.inputs.input_refs import MIN_BYTES, StoredPayload
 from manyhands._submit.fingerprint import Fingerprint, importable
 from manyhands_shared import shm
 from manyhands_shared.errors import SubmitError

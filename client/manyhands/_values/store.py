@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from manyhands._session.input_refs import MIN_BYTES, DependentPayload, StoredPayload, largest
+from manyhands._session.inputs.input_refs import MIN_BYTES, DependentPayload, StoredPayload, largest
 from manyhands._values.expiring_cache import ExpiringCache
 from manyhands_shared import shm
 from manyhands_shared.errors import SubmitError, SubmitQueueFull

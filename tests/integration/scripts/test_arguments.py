@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import manyhands
-from manyhands._session.input_refs import MIN_BYTES
+from manyhands._session.inputs.input_refs import MIN_BYTES
 
 BOUND = 60.0
 #: In the pickle, in a frame, in more than a chunk of the socket, kept by the client.

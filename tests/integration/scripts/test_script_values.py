@@ -15,7 +15,7 @@ import pytest
 
 import manyhands
 from harness.processes import eventually
-from manyhands._session.input_refs import MIN_BYTES
+from manyhands._session.inputs.input_refs import MIN_BYTES
 from manyhands_shared import shm
 
 BOUND = 60.0

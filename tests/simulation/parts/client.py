@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from manyhands._session import Session
 from manyhands._session import effects as e
 from manyhands._session import events as t
-from manyhands._session.input_refs import StoredPayload, largest
+from manyhands._session.inputs.input_refs import StoredPayload, largest
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.failure import Failure

@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from manyhands._session import events as t
-from manyhands._session.input_refs import DependentPayload
+from manyhands._session.inputs.input_refs import DependentPayload
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import given_results
 from manyhands_shared.protocol.held_result import Ticket

@@ -38,8 +38,8 @@ from manyhands_worker.child.codec import (
 )
 from manyhands_worker.child.failures import InitializerRaised, Told, failure_of
 from manyhands_worker.child.forks import end_fork
-from manyhands_worker.child.given_inputs import GivenInputs
-from manyhands_worker.child.input_loader import InputLoader, ValueAway
+from manyhands_worker.child.inputs.given_inputs import GivenInputs
+from manyhands_worker.child.inputs.input_loader import InputLoader, ValueAway
 from manyhands_worker.child.loaded_functions import NOT_LOADED, Borrowing, Loaded
 from manyhands_worker.child.reuse import Fitness, Unfit
 from manyhands_worker.child.usage import Usage

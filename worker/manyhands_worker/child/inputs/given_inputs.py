@@ -10,7 +10,7 @@ from manyhands_shared.payloads.payload import Buffer, Payload
 from manyhands_shared.protocol import given_results
 from manyhands_shared.protocol.given_results import GivenResult
 from manyhands_shared.protocol.held_result import Ticket
-from manyhands_worker.child.input_loader import ValueGone
+from manyhands_worker.child.inputs.input_loader import ValueGone
 
 
 class InputGone(BaseException):

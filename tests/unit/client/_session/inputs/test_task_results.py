@@ -7,7 +7,7 @@ from typing import Any
 from harness.worlds.session import Driver
 from manyhands._session.effects import Deliver, Fetch
 from manyhands._session.events import Append, AskResult, CloseJob, DropResult, Fetched
-from manyhands._session.input_refs import DependentPayload
+from manyhands._session.inputs.input_refs import DependentPayload
 from manyhands_shared.protocol import messages as m
 
 

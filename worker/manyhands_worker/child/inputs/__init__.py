@@ -1,0 +1,1 @@
+"""What tasks have for inputs: stored values, and results of other tasks."""
