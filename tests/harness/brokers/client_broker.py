@@ -10,8 +10,9 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache, partial
 from queue import SimpleQueue
-from typing import Self
+from typing import Any, Self
 
 import zmq
 
@@ -98,8 +99,8 @@ class FakeBroker:
         self.answers: Callable[[Message], list[Message] | None] = lambda message: None
         #: Each outgoing message becomes these.
         self.mangles: Callable[[Message], list[Message]] = lambda message: [message]
-        #: As they came. They may be code, which no session runs.
-        self.functions: dict[bytes, Payload] = {}
+        #: As they came, until one runs: they may be code, which no session runs.
+        self.functions: dict[bytes, Callable[[], Any]] = {}
         self.most_waiting = 0
         self._setups: set[bytes] = set()
         self._peers: dict[bytes, FakeSession] = {}
@@ -262,7 +263,7 @@ class FakeBroker:
                 counts = [JobCount(group.job, session.counts[group.job]) for group in groups]
                 self._send(peer, Accepted(counts, self.window_tasks, self.window_bytes))
             case Function(digest, _, bodies):
-                self.functions[digest] = bodies[0]
+                self.functions[digest] = cache(partial(pickled.loads, bodies[0]))
             case Ack(seq):
                 session.unacked = {n: r for n, r in session.unacked.items() if n > seq}
             case Cancel(spans):
@@ -332,9 +333,9 @@ class FakeBroker:
                 status, body = self._call(function, session.waiting.pop(key))
                 self._deliver(session, key, status, body)
 
-    def _call(self, pickled_function: Payload, payload: Payload) -> tuple[Status, Payload]:
+    def _call(self, load: Callable[[], Any], payload: Payload) -> tuple[Status, Payload]:
         try:
-            function = pickled.loads(pickled_function)
+            function = load()
             args, kwargs = pickled.loads(payload)
             if isinstance(function, Setup):
                 if function.key not in self._setups:
