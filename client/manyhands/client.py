@@ -9,16 +9,15 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Self, Unpack
 
-from manyhands._code.program import program
+from manyhands._code.surroundings import code_of
 from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands._submit import arguments, functions
 from manyhands._values.store import Ref
 from manyhands.job import AttachedJob, DurableJob, Job, submit_durable
-from manyhands.options import TaskOptions, job_options
+from manyhands.options import AskedOptions, TaskOptions, job_options
 from manyhands_shared.errors import ClusterClosed, NotAuthorised, Refused
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
-from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.messages import Function
 from manyhands_shared.transport.address import DEFAULT_BIND
 
@@ -120,7 +119,7 @@ class Client:
         return attached
 
     def _open_job(
-        self, function: Callable[..., Any], options: JobOptions
+        self, function: Callable[..., Any], options: AskedOptions
     ) -> tuple[AttachedJob, Callable[[tuple[Any, ...]], None]]:
         """Open a job that tasks can be added to, and return what adds one."""
         packed, asked, pack = self._prepare(function, options)
@@ -128,7 +127,7 @@ class Client:
         return job, lambda args: job.add(pack(args, {}))
 
     def _prepare(
-        self, function: Callable[..., Any], options: JobOptions
+        self, function: Callable[..., Any], options: AskedOptions
     ) -> tuple[Function, dict[str, Any], Callable[..., Payload]]:
         """The function and the options as they travel, and what packs arguments."""
         if options.safe:
@@ -136,7 +135,7 @@ class Client:
         else:
             packed = functions.pack(function, store=None if options.durable else self._io.store)
         asked = {**options.to_map(), **functions.demands(function, safe=options.safe)}
-        code = None if options.safe else program.current()
+        code = None if options.safe else code_of(options.wanted)()
         if code is not None:
             asked["bundle"] = code
         return packed, asked, arguments.packer(options, self._io.store)

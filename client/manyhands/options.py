@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from manyhands._code.surroundings import Wanted, wanted
 from manyhands_shared.errors import ConfigError, ManyhandsError, ProtocolError
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.shm import host_id
@@ -13,12 +15,30 @@ from manyhands_shared.shm import host_id
 if TYPE_CHECKING:
     from manyhands.job import Job
 
+#: Options that travel in the bundle, in the order of `wanted`.
+_SURROUNDINGS = "files", "environment", "working_dir"
 #: An exception class, or the name of one: ``ValueError``, ``package.Error``.
 ErrorName = type[BaseException] | str
 
 
-class TaskOptions(TypedDict, total=False):
+class SurroundingsOptions(TypedDict, total=False):
+    """Name the options that say what tasks find around them.
+
+    - `files`: data files and folders that the tasks find in their working directory, by the same
+      relative paths; others by their names. Or a mapping of places there to paths here.
+    - `environment`: variables that the tasks have, beside those of their node.
+    - `working_dir`: the directory on the nodes where the tasks run. Not together with `files`.
+    """
+
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Mapping[str, str]
+    environment: Mapping[str, str]
+    working_dir: str | os.PathLike[str]
+
+
+class TaskOptions(SurroundingsOptions, total=False):
     """Name the options of `Client.submit_job`, `Executor` and `with_options`. Times are seconds.
+
+    Those of `SurroundingsOptions`, and:
 
     - `priority`: higher goes first on the whole broker, -1000 to 1000.
     - `durable`: the broker's journal holds the job, which then outlives this client and the broker.
@@ -67,9 +87,16 @@ class TaskOptions(TypedDict, total=False):
     after: Iterable[Job | str]
 
 
+@dataclass(frozen=True, slots=True)
+class AskedOptions(JobOptions):
+    """The options of a job that travel, and what its bundle is to hold beside the modules."""
+
+    wanted: Wanted | None = None
+
+
 def job_options(
     name: str | None = None, *, tasks_per_child: int | None = None, **options: Any
-) -> JobOptions:
+) -> AskedOptions:
     """The options of a job, known to be such as the broker takes; keys as in `TaskOptions`.
 
     Raises:
@@ -77,6 +104,7 @@ def job_options(
         TypeError: there is none by that name.
     """
     given = {"name": name or "", "tasks_per_child": tasks_per_child or 0, **options}
+    around = [given.pop(key, None) for key in _SURROUNDINGS]
     if unknown := given.keys() - JobOptions.__dataclass_fields__.keys():
         raise TypeError(f"unknown option {min(unknown)!r}")
     for key in ("timeout", "deadline"):
@@ -95,11 +123,16 @@ def job_options(
     if "bundle" in given:
         raise TypeError("unknown option 'bundle'")
     try:
-        made = JobOptions.from_map(given)
+        made = replace(AskedOptions.from_map(given), wanted=wanted(*around))
     except ProtocolError as error:
         raise ConfigError(str(error)) from None
     if made.after and not made.durable:
         raise ConfigError("only a durable job can come after others; leave out durable=False")
+    if made.safe and made.wanted is not None:
+        raise ConfigError(
+            "a safe job runs functions as they are installed on its nodes: leave out files, "
+            "environment and working_dir"
+        )
     if made.durable and made.echo:
         raise ConfigError(
             "what a durable job prints is kept with it: leave out echo, and read Job.output or "

@@ -8,7 +8,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, Unpack
 
 from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands._io.open_job import OpenJob
@@ -20,7 +20,7 @@ from manyhands._submit import arguments
 from manyhands._submit.calls import Calls
 from manyhands._submit.chunks import chunks
 from manyhands._values.store import Ref
-from manyhands.options import job_options
+from manyhands.options import SurroundingsOptions, job_options
 from manyhands_shared.errors import ClusterClosed, ManyhandsError
 from manyhands_shared.payloads.wrappers import MapChunk, StarmapChunk
 
@@ -61,6 +61,7 @@ class Pool:
         connect_timeout: seconds to wait for the broker.
         echo: show here what tasks print; `None`: unless ``MANYHANDS_ECHO=0`` is set.
         prefix: begin each of these lines with the names of its node and task.
+        surroundings: `files`, `environment` and `working_dir`, as `SurroundingsOptions` says.
 
     Raises:
         ConfigError: an option that cannot be used.
@@ -88,6 +89,7 @@ class Pool:
         connect_timeout: float = CONNECT_SECONDS,
         echo: bool | None = None,
         prefix: bool = False,
+        **surroundings: Unpack[SurroundingsOptions],
     ) -> None:
         if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
@@ -100,7 +102,9 @@ class Pool:
         printing: dict[str, Any] = {"prefix": prefix}
         if echo is not None:
             printing["echo"] = echo
-        options = job_options(name, priority=priority, tasks_per_child=maxtasksperchild, **printing)
+        options = job_options(
+            name, priority=priority, tasks_per_child=maxtasksperchild, **printing, **surroundings
+        )
         self._limit = processes
         # Libraries read these, and `_processes`, of the standard library's pool.
         self._ctx = multiprocessing.get_context()

@@ -17,17 +17,16 @@ import time
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any, NamedTuple
 
+from manyhands._code.file_state import is_recent, signature
 from manyhands._code.user_files import is_installed, origin_of, path_in_bundle
 from manyhands_shared.errors import ProtocolError, SubmitError
 from manyhands_shared.payloads import bundle
 from manyhands_shared.protocol.messages import Function
 
 #: A look at the files is followed by a pause of this many times its length, and at least so long.
-_PAUSE_FACTOR = 50
-_PAUSE_SECONDS = 0.0002
+PAUSE_FACTOR = 50
+PAUSE_SECONDS = 0.0002
 _LARGEST = 3
-#: File systems note times by the kernel's ticks of up to 10 ms, or by whole seconds, or pairs of them.
-_TICKS_NS, _WHOLE_NS = 50_000_000, 2_100_000_000
 
 
 class _Module(NamedTuple):
@@ -51,6 +50,8 @@ class ProgramCode:
         self._cost = 0.0
         self._count = 0
         self._function: Function | None = None
+        # What the function was made of.
+        self._files: list[bundle.File] = []
         self._modules: dict[str, _Module] = {}
         # Names that were looked at once.
         self._seen: set[str] = set()
@@ -68,13 +69,18 @@ class ProgramCode:
             return self._function
         return self.renew()
 
+    @property
+    def files(self) -> list[bundle.File]:
+        """The modules of the bundle that `current` has returned last."""
+        return [] if self._function is None else self._files
+
     def renew(self) -> Function | None:
         """Return the bundle as the files are now. Raises as `current` does."""
         with self._lock:
             began = time.monotonic()
             if os.environ.get("MANYHANDS_CODE") == "0":
                 self._function, self._dirty = None, True
-                self._until = began + _PAUSE_SECONDS
+                self._until = began + PAUSE_SECONDS
                 return None
             # Of this thread alone: a pause must not be longer because the machine is busy.
             start = time.thread_time()
@@ -85,11 +91,11 @@ class ProgramCode:
             if began >= self._search_at or len(sys.modules) != self._count:
                 self._search()
                 spent = time.thread_time() - looked
-                self._search_at = time.monotonic() + _PAUSE_FACTOR * spent
+                self._search_at = time.monotonic() + PAUSE_FACTOR * spent
             if self._dirty:
                 self._function = self._make()
                 self._dirty = False
-            self._until = time.monotonic() + max(_PAUSE_SECONDS, _PAUSE_FACTOR * self._cost)
+            self._until = time.monotonic() + max(PAUSE_SECONDS, PAUSE_FACTOR * self._cost)
             return self._function
 
     def forked(self) -> None:
@@ -102,8 +108,8 @@ class ProgramCode:
         """Find changed files; return whether one was read."""
         has_read = False
         for name, module in list(self._modules.items()):
-            signature = _signature(module.origin)
-            if signature is not None and signature != module.signature:
+            now_is = signature(module.origin)
+            if now_is is not None and now_is != module.signature:
                 has_read = True
                 self._add(name, module.origin, is_package=module.is_package)
         return has_read
@@ -141,16 +147,16 @@ class ProgramCode:
     def _add(self, name: str, origin: str, *, is_package: bool) -> None:
         """Read a module's file, if it is there."""
         now = time.time_ns()
-        signature = _signature(origin)
+        found = signature(origin)
         try:
             with open(origin, "rb") as file:  # noqa: PTH123 - as above
                 data = file.read()
         except OSError:
             return
-        if signature is not None and _is_recent(signature[0], now):
-            signature = None
+        if found is not None and is_recent(found[0], now):
+            found = None
         known = self._modules.get(name)
-        self._modules[name] = _Module(origin, is_package, signature, data)
+        self._modules[name] = _Module(origin, is_package, found, data)
         if known is not None and known.data == data:
             return
         self._dirty = True
@@ -190,21 +196,30 @@ class ProgramCode:
         for name, module in self._modules.items():
             path = path_in_bundle(name, module.origin, is_package=module.is_package)
             files[path] = bundle.File(path, module.origin[: bundle.MAX_PATH], module.data)
-        if not files:
-            return None
-        try:
-            payload = bundle.dump(files.values())
-        except ProtocolError as error:
-            raise SubmitError(_too_much(error, list(files.values()))) from None
-        return Function(bundle.digest_of(payload), f"{len(files)} modules", [payload])
+        self._files = list(files.values())
+        return packed(self._files, None) if files else None
 
 
-def _too_much(error: ProtocolError, files: list[bundle.File]) -> str:
+def packed(modules: list[bundle.File], around: bundle.Surroundings | None) -> Function:
+    """Return a bundle as a function is sent.
+
+    Raises:
+        SubmitError: it is too large.
+    """
+    files = () if around is None else around.files
+    try:
+        payload = bundle.dump(modules, around)
+    except ProtocolError as error:
+        raise SubmitError(_too_much(error, [*modules, *files])) from None
+    return Function(bundle.digest_of(payload), f"{len(modules) + len(files)} files", [payload])
+
+
+def _too_much(error: ProtocolError, files: list[bundle.File | bundle.DataFile]) -> str:
     files.sort(key=lambda file: -len(file.data))
     largest = ", ".join(f"{file.path} ({len(file.data) >> 10} KiB)" for file in files[:_LARGEST])
     return (
-        f"the program's own modules cannot travel: {error}. The largest are {largest}. Install them "
-        "on the nodes, or set MANYHANDS_CODE=0 where the nodes have these files"
+        f"what the tasks need cannot travel: {error}. The largest are {largest}. Install modules "
+        "on the nodes, or set MANYHANDS_CODE=0 where the nodes have them; pass large data as arguments"
     )
 
 
@@ -214,19 +229,6 @@ def _is_foreign(name: str) -> bool:
     spec = getattr(sys.modules.get(top), "__spec__", None)
     # A package without a file may have parts in many places.
     return spec is not None and spec.origin is not None and not origin_of(top, spec)
-
-
-def _is_recent(changed: int, now: int) -> bool:
-    """Whether a file may change again and keep its time: clocks of file systems are coarse."""
-    return now - changed < (_WHOLE_NS if changed % 1_000_000_000 == 0 else _TICKS_NS)
-
-
-def _signature(path: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - for every file, again and again
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 #: Of this process.

@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from manyhands._code.program import program
+from manyhands._code.surroundings import code_of
 from manyhands._io.io_thread import IOThread
 from manyhands._results.future_sink import FutureSink
 from manyhands._results.futures import FailedInput, RemoteFuture
 from manyhands._submit import arguments, functions
 from manyhands._submit.fingerprint import Fingerprint, importable
 from manyhands._submit.lru import Recent
+from manyhands.options import AskedOptions
 from manyhands_shared.errors import ConfigError, SubmitError
 from manyhands_shared.payloads import pickled, safe
 from manyhands_shared.payloads.wrappers import MapChunk, Setup, StarmapChunk
-from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.messages import Function
 
 #: Functions whose pickles are kept, with all that these hold, and jobs that are kept open.
@@ -115,7 +115,7 @@ class Calls:
     def __init__(
         self,
         io: IOThread,
-        options: JobOptions,
+        options: AskedOptions,
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
         *,
@@ -136,7 +136,9 @@ class Calls:
         self._opened = opened or OpenCalls(io)
         self._known: Recent[int, _Known] = Recent(_KNOWN_FUNCTIONS, _MAX_BYTES)
         self._find = self._known.values.get
-        self._code: Callable[[], Function | None] = _nothing if options.safe else program.current
+        self._code: Callable[[], Function | None] = (
+            _nothing if options.safe else code_of(options.wanted)
+        )
         self._lock = threading.RLock()
 
     def submit(
@@ -258,13 +260,13 @@ def _nothing() -> None:
 class CallsByOptions:
     """The `Calls` of one executor, one for each set of options that is in use."""
 
-    def __init__(self, io: IOThread, make: Callable[[JobOptions, OpenCalls], Calls]) -> None:
+    def __init__(self, io: IOThread, make: Callable[[AskedOptions, OpenCalls], Calls]) -> None:
         self._make = make
         self._opened = OpenCalls(io)
         self._calls: weakref.WeakValueDictionary[str, Calls] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
 
-    def of(self, options: JobOptions) -> Calls:
+    def of(self, options: AskedOptions) -> Calls:
         """Those with these options."""
         key = repr(options)
         with self._lock:

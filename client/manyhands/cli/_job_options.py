@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -27,6 +28,9 @@ _TASK_OPTIONS = {
     "safe": "safe",
     "resource": "resources",
     "after": "after",
+    "files": "files",
+    "variables": "environment",
+    "cwd": "working_dir",
 }
 
 
@@ -112,15 +116,54 @@ def task_options(function: Decorated) -> Decorated:
     return function
 
 
-def job_options(function: Decorated) -> Decorated:
-    """`task_options`, and ``--timeout`` for a verb that waits."""
-    return task_options(
+def surroundings_options(function: Decorated) -> Decorated:
+    """``--file``, ``--env`` and ``--cwd`` for tasks that are functions."""
+    for add in (
+        click.option("--cwd", metavar="DIRECTORY", help="Where tasks run, on each node."),
         click.option(
-            "--timeout",
-            type=TIME_LIMIT,
-            help="Cancel the job and give up after so long, with exit code 124.",
-        )(function)
+            "--env",
+            "variables",
+            multiple=True,
+            metavar="NAME[=VALUE]",
+            help="A variable for the tasks, or one of here by its name; repeatable.",
+        ),
+        click.option(
+            "--file",
+            "files",
+            multiple=True,
+            metavar="PATH",
+            help="A file or folder that tasks find in their directory; repeatable.",
+        ),
+    ):
+        function = add(function)
+    return function
+
+
+def job_options(function: Decorated) -> Decorated:
+    """`task_options`, `surroundings_options`, and ``--timeout`` for a verb that waits."""
+    return task_options(
+        surroundings_options(
+            click.option(
+                "--timeout",
+                type=TIME_LIMIT,
+                help="Cancel the job and give up after so long, with exit code 124.",
+            )(function)
+        )
     )
+
+
+def variable(text: str) -> tuple[str, str]:
+    """Return the name and the value of an ``--env``.
+
+    Raises:
+        ConfigError: it is neither ``NAME=VALUE`` nor the name of a variable of this process.
+    """
+    name, equals, value = text.partition("=")
+    if not name or (not equals and name not in os.environ):
+        raise ConfigError(
+            f"--env {text!r} is neither NAME=VALUE nor the name of a variable of here"
+        )
+    return name, value if equals else os.environ[name]
 
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -129,6 +172,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         _TASK_OPTIONS[name]: value for name, value in options.items() if name in _TASK_OPTIONS
     }
     chosen["resources"] = dict(map(_amount, chosen.get("resources", ())))
+    chosen["environment"] = dict(map(variable, chosen.get("environment", ())))
     rest = {name: value for name, value in options.items() if name not in _TASK_OPTIONS}
     return chosen, rest
 

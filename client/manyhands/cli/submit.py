@@ -10,7 +10,7 @@ import click
 
 from manyhands.cli import _lines, _output
 from manyhands.cli._arguments import VerbWithValues
-from manyhands.cli._job_options import split, task_options
+from manyhands.cli._job_options import split, surroundings_options, task_options
 from manyhands.cli._lines import Reading
 from manyhands.cli._options import client_options, json_option
 from manyhands.cli._read_options import read_options, reading
@@ -49,6 +49,7 @@ from manyhands.cli._reader import LineReader
     help="Begin when this job is done; its results come before the arguments, as a list; repeatable.",
 )
 @task_options
+@surroundings_options
 @client_options("submit")
 @json_option
 def command(

@@ -1,27 +1,34 @@
-"""Modules of a user's own on their way to the nodes: one payload, named by its digest.
+"""What tasks find around them, on its way to the nodes: one payload, named by its digest.
 
-A bundle is the msgpack array ``[version, files]``. A file is ``[path, origin, bytes]``: its place in
-the bundle, and where it was on the client's machine. Files come in the order of their paths, so that
-equal modules make equal bytes. `load` trusts nothing: a bundle may come from any client.
+A bundle is the msgpack array ``[version, modules, data, environment, directory]``. A module is a file
+``[path, origin, bytes]``: its place in the bundle, and where it was on the client's machine. A data file
+is ``[path, executable, bytes]``. The environment is an array of names and values. All come in order, so
+that equal bundles have equal bytes. `load` trusts nothing: a bundle may come from any client.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import msgpack
 
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads.payload import Payload
 
-VERSION = 1
+VERSION = 2
 #: Bytes of a whole bundle, files in it, and characters of a path or an origin.
 MAX_BYTES = 32 << 20
 MAX_FILES = 4_096
 MAX_PATH = 1_024
+#: Variables of an environment, and characters of a name or a value.
+MAX_VARIABLES = 256
+MAX_VALUE = 32_768
 _MAX_NAME_BYTES = 255
+#: Variables with this prefix steer nodes and clients.
+_OURS = "MANYHANDS_"
 
 
 class File(NamedTuple):
@@ -32,43 +39,89 @@ class File(NamedTuple):
     data: bytes
 
 
-def dump(files: Iterable[File]) -> bytes:
-    """Return files as a payload.
+class DataFile(NamedTuple):
+    """One file in the directory where tasks run."""
+
+    path: str
+    executable: bool
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the tasks of a job find beside their modules.
+
+    - `files`: in their working directory, each at its path there.
+    - `environment`: variables, beside those of the node.
+    - `directory`: where they run, on the node; empty: where the files are, or else where the node runs.
+    """
+
+    files: Sequence[DataFile] = field(default_factory=list)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: str = ""
+
+
+class Bundle(NamedTuple):
+    """A bundle as it was unpacked."""
+
+    modules: list[File]
+    surroundings: Surroundings
+
+
+def dump(modules: Iterable[File], surroundings: Surroundings | None = None) -> bytes:
+    """Return a bundle as a payload.
 
     Raises:
         ProtocolError: nodes would not take it; the text says why.
     """
-    rows = sorted(files)
-    _check(rows)
-    payload: bytes = msgpack.packb([VERSION, rows], use_bin_type=True)
+    around = surroundings or Surroundings()
+    rows, data = sorted(modules), sorted(around.files)
+    _check(rows, data, around)
+    row = [VERSION, rows, data, sorted(around.environment.items()), around.directory]
+    try:
+        payload: bytes = msgpack.packb(row, use_bin_type=True)
+    except UnicodeEncodeError:
+        raise ProtocolError("a file name or a variable that is no text") from None
     if len(payload) > MAX_BYTES:
-        raise ProtocolError(f"{len(payload)} bytes of code, {MAX_BYTES} are allowed")
+        raise ProtocolError(f"{len(payload)} bytes of code and files, {MAX_BYTES} are allowed")
     return payload
 
 
-def load(payload: Payload) -> list[File]:
-    """Return the files of a payload.
+def load(payload: Payload) -> Bundle:
+    """Return what a payload holds.
 
     Raises:
         ProtocolError: it is no bundle, breaks a bound, or has a file outside its directory.
     """
     data = whole(payload)
     if len(data) > MAX_BYTES:
-        raise ProtocolError(f"{len(data)} bytes of code, {MAX_BYTES} are allowed")
+        raise ProtocolError(f"{len(data)} bytes of code and files, {MAX_BYTES} are allowed")
     try:
         row = msgpack.unpackb(
             data, raw=False, max_array_len=MAX_FILES, max_map_len=0, max_ext_len=0
         )
     except Exception as error:  # noqa: BLE001 - msgpack raises half a dozen kinds
         raise ProtocolError(f"a bundle that is not msgpack ({error})") from None
-    if type(row) is not list or len(row) != 2 or row[0] != VERSION or type(row[1]) is not list:
+    if type(row) is not list or not row or row[0] != VERSION:
         raise ProtocolError("a bundle of another version")
-    for entry in row[1]:
-        if type(entry) is not list or list(map(type, entry)) != [str, str, bytes]:
-            raise ProtocolError("a bundle with an entry that is no file")
-    files = [File(*entry) for entry in row[1]]
-    _check(files)
-    return files
+    if list(map(type, row)) != [int, list, list, list, str]:
+        raise ProtocolError("a bundle without its parts")
+    modules = [File(*entry) for entry in _typed(row[1], [str, str, bytes])]
+    files = [DataFile(*entry) for entry in _typed(row[2], [str, bool, bytes])]
+    pairs = _typed(row[3], [str, str])
+    around = Surroundings(files, dict(pairs), row[4])
+    if len(around.environment) < len(pairs):
+        raise ProtocolError("a bundle with a variable twice")
+    _check(modules, files, around)
+    return Bundle(modules, around)
+
+
+def _typed(entries: list[Any], kinds: list[type]) -> list[Any]:
+    """Return entries that have these parts each."""
+    for entry in entries:
+        if type(entry) is not list or list(map(type, entry)) != kinds:
+            raise ProtocolError("a bundle with an entry of another kind")
+    return entries
 
 
 def digest_of(payload: Payload) -> bytes:
@@ -86,20 +139,44 @@ def whole(payload: Payload) -> bytes:
     return bytes(payload)
 
 
-def _check(files: list[File]) -> None:
-    """Raise `ProtocolError` if these files cannot stand in one directory, each at its path."""
-    if not 0 < len(files) <= MAX_FILES:
-        raise ProtocolError(f"{len(files)} files of code, 1 to {MAX_FILES} are allowed")
-    paths = [file.path for file in files]
+def check_surroundings(around: Surroundings) -> None:
+    """Raise `ProtocolError` if no child can have this environment and directory; the text says why."""
+    if len(around.environment) > MAX_VARIABLES:
+        raise ProtocolError(f"{len(around.environment)} variables, {MAX_VARIABLES} are allowed")
+    for name, value in around.environment.items():
+        if not name or "=" in name or "\0" in name + value or name.startswith(_OURS):
+            raise ProtocolError(f"no task can be given the variable {name!r:.80}")
+        if max(len(name), len(value)) > MAX_VALUE:
+            raise ProtocolError(f"the variable {name!r:.80} is longer than {MAX_VALUE} characters")
+    directory = around.directory
+    if len(directory) > MAX_PATH or "\0" in directory or (around.files and directory):
+        raise ProtocolError(f"no task can run in the directory {directory!r:.80}")
+
+
+def _check(modules: list[File], files: list[DataFile], around: Surroundings) -> None:
+    """Raise `ProtocolError` if no child can have all this."""
+    if not (modules or files or around.environment or around.directory):
+        raise ProtocolError("a bundle of nothing")
+    if len(modules) + len(files) > MAX_FILES:
+        raise ProtocolError(f"{len(modules) + len(files)} files, {MAX_FILES} are allowed")
+    _check_paths([file.path for file in modules])
+    _check_paths([file.path for file in files])
+    if any(len(file.origin) > MAX_PATH for file in modules):
+        raise ProtocolError("a bundle with an origin that is too long")
+    check_surroundings(around)
+
+
+def _check_paths(paths: list[str]) -> None:
+    """Raise `ProtocolError` if files cannot stand in one directory, each at its path."""
     known = set(paths)
     if len(known) < len(paths) or paths != sorted(paths):
         raise ProtocolError("a bundle whose paths are not rising")
-    for file in files:
-        if len(file.origin) > MAX_PATH or not _is_inside(file.path):
-            raise ProtocolError(f"a bundle with the path {file.path!r:.80}")
-        parents = file.path.split("/")[:-1]
+    for path in paths:
+        if not _is_inside(path):
+            raise ProtocolError(f"a bundle with the path {path!r:.80}")
+        parents = path.split("/")[:-1]
         if any("/".join(parents[:depth]) in known for depth in range(1, len(parents) + 1)):
-            raise ProtocolError(f"a bundle with files below the file {file.path!r:.80}")
+            raise ProtocolError(f"a bundle with files below the file {path!r:.80}")
 
 
 def _is_inside(path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.protocol import bounds
@@ -91,7 +91,7 @@ class JobOptions:
     def to_map(self) -> dict[str, Any]:
         """Only what differs from the defaults, in plain values."""
         values: dict[str, Any] = {}
-        for option in fields(self):
+        for option in fields(JobOptions):
             value = getattr(self, option.name)
             if value != getattr(DEFAULTS, option.name):
                 values[option.name] = list(value) if isinstance(value, tuple) else value
@@ -103,7 +103,7 @@ class JobOptions:
         return (function, bundle) if bundle and bundle != function else (function,)
 
     @classmethod
-    def from_map(cls, values: Mapping[str, Any]) -> JobOptions:
+    def from_map(cls, values: Mapping[str, Any]) -> Self:
         """Check and build.
 
         Raises:

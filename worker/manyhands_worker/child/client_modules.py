@@ -1,4 +1,4 @@
-"""The modules that a client sends along, as a pool child has them.
+"""What a client sends along with its tasks, as a pool child has it: modules, files, variables.
 
 A bundle is unpacked into a directory that the node's children share. Its modules are loaded from there,
 before any of the same name that this machine has. Their `__file__` is their place on the client's
@@ -22,6 +22,7 @@ from importlib.machinery import (
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import NamedTuple
 
 import msgpack
 
@@ -29,9 +30,22 @@ from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads import bundle
 from manyhands_shared.payloads.payload import Payload
 
-#: In a bundle's directory: its files, and where each was on the client's machine.
-_FILES, _ORIGINS = "modules", "origins"
+#: In a bundle's directory: its modules, its data files, and all else: see `_Index`.
+_MODULES, _DATA, _INDEX = "modules", "files", "index"
 _PACKAGE = "/__init__"
+
+
+class NoSuchDirectory(OSError):
+    """The working directory that a job wants cannot be used on this node; `filename` has it."""
+
+
+class _Index(NamedTuple):
+    """Where each module was on the client's machine, and what else tasks find."""
+
+    origins: dict[str, str]
+    environment: dict[str, str]
+    #: Empty: the node's own.
+    directory: str
 
 
 class ClientModules:
@@ -54,14 +68,22 @@ class ClientModules:
 
         Raises:
             ProtocolError: the payload is no bundle, or another one.
+            NoSuchDirectory: its tasks want to run in a directory that cannot be used here.
             OSError: it cannot be unpacked.
         """
         if payload is not None:
             _unpack(Path(directory), digest, payload)
-        finder = BundleFinder(Path(directory))
+        index = _read_index(Path(directory))
+        finder = BundleFinder(Path(directory) / _MODULES, index.origins)
         for name in finder.names:
             if name in sys.modules and name not in self._own:
                 return f"needed another {name} than the one that this child had loaded"
+        os.environ.update(index.environment)
+        if index.directory:
+            try:
+                os.chdir(index.directory)
+            except OSError as error:
+                raise NoSuchDirectory(error.errno, error.strerror, index.directory) from None
         sys.path.insert(0, str(finder.root))
         sys.meta_path.insert(0, finder)
         importlib.invalidate_caches()
@@ -73,15 +95,13 @@ class BundleFinder(MetaPathFinder):
     """Finds the modules of one bundle.
 
     Args:
-        directory: where it is unpacked.
-
-    Raises:
-        OSError: it is not there.
+        root: the directory where they are unpacked.
+        origins: where each was on the client's machine, by its path in `root`.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.root = directory / _FILES
-        self._origins: dict[str, str] = dict(msgpack.unpackb((directory / _ORIGINS).read_bytes()))
+    def __init__(self, root: Path, origins: dict[str, str]) -> None:
+        self.root = root
+        self._origins = origins
         self._paths = {_module_of(path): path for path in self._origins}
 
     @property
@@ -168,18 +188,36 @@ def _unpack(directory: Path, digest: bytes, payload: Payload) -> None:
         return
     if bundle.digest_of(payload) != digest:
         raise ProtocolError("the code that came is not what the job names")
-    files = bundle.load(payload)
+    modules, around = bundle.load(payload)
     draft = directory.with_name(f"{directory.name}.{os.getpid()}")
     try:
-        for file in files:
-            place = draft / _FILES / file.path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(file.data)
-        origins = msgpack.packb([(file.path, file.origin) for file in files])
-        (draft / _ORIGINS).write_bytes(origins)
+        draft.mkdir(parents=True)
+        for module in modules:
+            _write(draft / _MODULES / module.path, module.data)
+        for file in around.files:
+            # Shared by all children here, so no task should write to it.
+            _write(draft / _DATA / file.path, file.data, 0o555 if file.executable else 0o444)
+        (draft / _MODULES).mkdir(exist_ok=True)
+        index = _Index(
+            {module.path: module.origin for module in modules},
+            dict(around.environment),
+            str(directory / _DATA) if around.files else around.directory,
+        )
+        (draft / _INDEX).write_bytes(msgpack.packb(index))
         draft.rename(directory)
     except OSError:
         # Another child was quicker, or there is no room.
         shutil.rmtree(draft, ignore_errors=True)
         if not directory.is_dir():
             raise
+
+
+def _write(place: Path, data: bytes, mode: int | None = None) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(data)
+    if mode is not None:
+        place.chmod(mode)
+
+
+def _read_index(directory: Path) -> _Index:
+    return _Index(*msgpack.unpackb((directory / _INDEX).read_bytes()))

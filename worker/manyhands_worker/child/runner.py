@@ -27,7 +27,7 @@ from manyhands_shared.payloads.wrappers import Setup
 from manyhands_shared.protocol.given_results import has_results
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child.allowed_functions import Patterns
-from manyhands_worker.child.client_modules import ClientModules
+from manyhands_worker.child.client_modules import ClientModules, NoSuchDirectory
 from manyhands_worker.child.codec import (
     Codec,
     ForeignPickleCodec,
@@ -203,10 +203,12 @@ class Runner:
             try:
                 words = self._modules.enter(place, modules, brought[0] if brought else None)
             except (OSError, ProtocolError) as error:
-                words = "needed modules that cannot be unpacked"
-                told = f"the program's modules cannot be unpacked on {socket.gethostname()}"
+                self._fitness.words = "needed modules or a directory that it cannot have"
+                told = "the program's modules cannot be unpacked"
+                if isinstance(error, NoSuchDirectory):
+                    told = f"the working directory {error.filename} cannot be used"
+                told = f"{told} on {socket.gethostname()}"
                 body = failure_of(Told(told, error), __file__, pickled=False).encode()
-                self._fitness.words = words
                 self._refuse(first, count, Status.RAISED, body)
                 return
             self._fitness.words = self._fitness.words or words

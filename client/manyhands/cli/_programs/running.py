@@ -14,7 +14,7 @@ import click
 from manyhands import Client, Job
 from manyhands.cli import _connect, _job, _output
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._job_options import split
+from manyhands.cli._job_options import split, variable
 from manyhands.cli._programs import joblog, sources
 from manyhands.cli._programs.ending import ending_of
 from manyhands.cli._programs.halting import Halting
@@ -161,7 +161,7 @@ def _program(tasks: _Tasks, given: dict[str, Any]) -> Program:
                 f"--{name} {path} is one file for all tasks; put %t in its name, as in out/%t.txt"
             )
     directory = given.pop("cwd")
-    variables = dict(map(_variable, given.pop("variables")))
+    variables = dict(map(variable, given.pop("variables")))
     return Program(
         tuple(tasks.words),
         given.pop("shell"),
@@ -169,15 +169,6 @@ def _program(tasks: _Tasks, given: dict[str, Any]) -> Program:
         variables,
         **files,
     )
-
-
-def _variable(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or (not equals and name not in os.environ):
-        raise ConfigError(
-            f"--env {text!r} is neither NAME=VALUE nor the name of a variable of here"
-        )
-    return name, value if equals else os.environ[name]
 
 
 def _done(log: Path | None, old: str | None) -> joblog.Done | None:

@@ -40,7 +40,7 @@ def files(code: Function | None) -> dict[str, bytes]:
     """Return the files of a bundle."""
     assert code is not None
     assert bundle.digest_of(code.bodies[0]) == code.digest
-    return {file.path: file.data for file in bundle.load(code.bodies[0])}
+    return {file.path: file.data for file in bundle.load(code.bodies[0]).modules}
 
 
 def digest_of(code: Function | None) -> bytes:
