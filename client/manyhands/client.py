@@ -9,12 +9,12 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Self, Unpack
 
-from manyhands._code.surroundings import code_of
+from manyhands._code.surroundings import AskedOptions, code_of
 from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
 from manyhands._submit import arguments, functions
 from manyhands._values.store import Ref
 from manyhands.job import AttachedJob, DurableJob, Job, submit_durable
-from manyhands.options import AskedOptions, TaskOptions, job_options
+from manyhands.options import TaskOptions, job_options
 from manyhands_shared.errors import ClusterClosed, NotAuthorised, Refused
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from manyhands._code.surroundings import Wanted, wanted
+from manyhands._code.surroundings import AskedOptions, wanted
 from manyhands_shared.errors import ConfigError, ManyhandsError, ProtocolError
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.shm import host_id
@@ -85,13 +85,6 @@ class TaskOptions(SurroundingsOptions, total=False):
     echo: bool
     prefix: bool
     after: Iterable[Job | str]
-
-
-@dataclass(frozen=True, slots=True)
-class AskedOptions(JobOptions):
-    """The options of a job that travel, and what its bundle is to hold beside the modules."""
-
-    wanted: Wanted | None = None
 
 
 def job_options(

@@ -18,6 +18,7 @@ from manyhands._code.file_state import is_recent, signature
 from manyhands._code.program import PAUSE_FACTOR, PAUSE_SECONDS, packed, program
 from manyhands_shared.errors import ConfigError, ProtocolError, SubmitError
 from manyhands_shared.payloads import bundle
+from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.messages import Function
 
 
@@ -33,6 +34,13 @@ class Wanted:
     files: tuple[tuple[str, str], ...]
     environment: tuple[tuple[str, str], ...]
     directory: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskedOptions(JobOptions):
+    """The options of a job that travel, and what its bundle is to hold beside the modules."""
+
+    wanted: Wanted | None = None
 
 
 def wanted(

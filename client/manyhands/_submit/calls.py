@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from manyhands._code.surroundings import code_of
+from manyhands._code.surroundings import AskedOptions, code_of
 from manyhands._io.io_thread import IOThread
 from manyhands._results.future_sink import FutureSink
 from manyhands._results.futures import FailedInput, RemoteFuture
 from manyhands._submit import arguments, functions
 from manyhands._submit.fingerprint import Fingerprint, importable
 from manyhands._submit.lru import Recent
-from manyhands.options import AskedOptions
 from manyhands_shared.errors import ConfigError, SubmitError
 from manyhands_shared.payloads import pickled, safe
 from manyhands_shared.payloads.wrappers import MapChunk, Setup, StarmapChunk
