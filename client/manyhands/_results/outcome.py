@@ -45,6 +45,11 @@ def load(
         error = exceptions.to_exception(status, body, pickled=trusted and not safe, exits=exits)
         if text := traceback_text(error):
             error.__cause__ = remote_traceback(with_source(text))
+        if isinstance(error, ModuleNotFoundError):
+            from manyhands._results.missing_distribution import advice_for  # noqa: PLC0415 - 10 ms
+
+            if advice := advice_for(error):
+                error.add_note(advice)
         return None, error
     loads = safe_payloads.loads if safe else pickled.loads if trusted else restricted.loads
     try:

@@ -246,3 +246,35 @@ def test_command_line_takes_the_modules_along(tmp_path: Path, keyed: Cluster) ->
         timeout=BOUND,
     )
     assert (ended.stdout.strip(), ended.stderr) == ("(1, 3)", "")
+
+
+def test_a_missing_distribution_is_named_with_its_version(tmp_path: Path, keyed: Cluster) -> None:
+    site = tmp_path / "lib" / "site-packages"
+    project = Project(site, keyed.environment)
+    project.write("oddly/__init__.py", "ODD = 1")
+    project.write("oddly_named-4.2.dist-info/METADATA", "Name: oddly-named\nVersion: 4.2\n")
+    project.write("oddly_named-4.2.dist-info/RECORD", "oddly/__init__.py,,\n")
+    project.folder = tmp_path
+    script = f"""
+import sys
+sys.path.append({str(site)!r})
+import manyhands, oddly
+def f(name):
+    return __import__(name).ODD
+def g():
+    return oddly.ODD
+with manyhands.Executor() as executor:
+    print(*executor.submit(g).exception().__notes__)
+    for name in "oddly", "in_no_distribution":
+        error = executor.submit(f, name).exception()
+        print(type(error).__name__, getattr(error, "__notes__", []))
+"""
+    note = (
+        "oddly is not installed where the task ran, and this client has oddly-named 4.2: "
+        "run `pip install oddly-named==4.2` on the nodes"
+    )
+    assert project.run(script) == [
+        note,
+        f"ModuleNotFoundError {[note]}",
+        "ModuleNotFoundError []",
+    ]
