@@ -14,7 +14,7 @@ from harness.cluster.bench import joined
 from harness.cluster.keyed import Keyed
 from harness.cluster.peers import client_hello, node_hello
 from harness.command import run
-from harness.processes import eventually
+from harness.processes import Gate, eventually, wait_at
 from manyhands_shared.errors import NotAuthorised
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol import wire
@@ -22,8 +22,8 @@ from manyhands_shared.security import allow_list, role_key
 from manyhands_shared.security.allow_list import Allowed
 from manyhands_shared.security.role_key import RoleKey
 
-#: "Within seconds": the broker looks at its list twice a second, and waits one for a farewell.
-SECONDS = 5.0
+#: The broker looks at its list twice a second, and waits one for a farewell. A busy machine is slower.
+SECONDS = 60.0
 
 
 def revoke(keyed: Keyed, name: str) -> None:
@@ -54,19 +54,21 @@ def test_a_revoked_client_is_cut_off_and_its_work_ends(keyed: Keyed) -> None:
 
 
 def test_a_revoked_node_is_cut_off_and_its_tasks_run_elsewhere(keyed: Keyed) -> None:
+    gate = Gate(keyed.folder / "gate")
     gone = keyed.node(keyed.key("mill", "worker"), "gone")
     with (
         manyhands.Client(keyed.broker.address, key_file=keyed.cluster_file) as admin,
         manyhands.Executor(address=keyed.broker.address, key_file=keyed.cluster_file) as executor,
     ):
         joined(admin, 1)
-        future = executor.submit(time.sleep, 0.5)
+        future = executor.submit(wait_at, gate.path)
         eventually(lambda: admin.query("stats")["running"] == 1)
         keyed.node(keyed.cluster_file, "stays")
         joined(admin, 2)
         revoke(keyed, "mill")
         eventually(lambda: [n["name"] for n in admin.query("nodes")] == ["stays"], SECONDS)
-        assert future.result(60) is None
+        gate.open()
+        assert future.result(60) == "through"
         [job] = admin.query("jobs")
         assert job["story"] == [], "nobody is to blame for a revoked key"
     assert gone.process is not None

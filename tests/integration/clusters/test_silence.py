@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.processes import eventually
+from harness.processes import Gate, eventually, wait_at
 from manyhands import Client, Executor, LocalCluster
 from manyhands._io import silence_notice
 
@@ -42,16 +42,9 @@ def test_no_node_and_then_none_that_fits(capsys: pytest.CaptureFixture[str]) -> 
 def test_of_tasks_that_run_nothing_is_said(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    gate = tmp_path / "gate"
-
-    def wait_for(path: str) -> None:
-        import time
-
-        while not Path(path).exists():
-            time.sleep(0.01)
-
+    gate = Gate(tmp_path / "gate")
     with LocalCluster(nodes=1) as cluster, Executor(address=cluster.address) as executor:
-        slow = executor.submit(wait_for, str(gate))
+        slow = executor.submit(wait_at, gate.path)
         with Client(cluster.address) as client:
             eventually(lambda: client.query("stats")["running"] == 1, BOUND)
             asked = executor._connection.io._silence
@@ -59,6 +52,6 @@ def test_of_tasks_that_run_nothing_is_said(
             eventually(lambda: asked.deadline != first, BOUND)
             second = asked.deadline
             eventually(lambda: asked.deadline != second, BOUND)
-        gate.touch()
-        slow.result(BOUND)
+        gate.open()
+        assert slow.result(BOUND) == "through"
     assert capsys.readouterr().err == ""

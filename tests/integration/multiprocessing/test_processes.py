@@ -338,12 +338,14 @@ def test_a_socket_keeps_its_process_here(run: Run) -> None:
 def test_two_hosts_get_every_other_process(apart: Run) -> None:
     script = apart("""
         if __name__ == "__main__":
-            processes = [mp.Process(target=time.sleep, args=(0.5,)) for _ in range(6)]
+            gate = mp.Event()
+            processes = [mp.Process(target=gate.wait) for _ in range(6)]
             mp.start_all(processes)
             print(sorted(process.host for process in processes))
             chosen = mp.Process(target=print, args=("here",), node="b")
             chosen.start()
             print(chosen.host)
+            gate.set()
             for process in [chosen, *processes]:
                 process.join()
             print(mp.cpu_count())
@@ -392,7 +394,8 @@ def test_a_short_process_is_over_before_the_next_begins(run: Run) -> None:
 def test_a_forked_child_is_no_member(run: Run) -> None:
     script = run("""
         if __name__ == "__main__":
-            process = mp.Process(target=time.sleep, args=(0.2,))
+            gate = mp.Event()
+            process = mp.Process(target=gate.wait)
             process.start()
             if not os.fork():
                 try:
@@ -401,6 +404,7 @@ def test_a_forked_child_is_no_member(run: Run) -> None:
                     print(error, flush=True)
                 os._exit(0)
             os.wait()
+            gate.set()
             process.join()
             print(process.exitcode)
     """)

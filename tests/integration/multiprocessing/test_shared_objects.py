@@ -138,7 +138,7 @@ print(event.is_set())
 
 def test_a_barrier_of_processes_and_one_that_breaks(two_hosts: TwoHosts) -> None:
     out = two_hosts.run("""
-import threading, time
+import threading
 import manyhands.multiprocessing as mp
 
 def meet(barrier, queue):
@@ -154,8 +154,8 @@ print(sorted(queue.get() for _ in processes))
 barrier = mp.Barrier(3)
 lost, waits = [mp.Process(target=meet, args=(barrier, queue)) for _ in range(2)]
 mp.start_all([lost, waits])
-while barrier.n_waiting < 2:
-    time.sleep(0.01)
+while barrier.n_waiting < 2:  # each look asks the broker
+    pass
 lost.kill()
 print(queue.get(), barrier.broken)
 """)
@@ -232,27 +232,35 @@ print(queue.qsize(), queue.get(), queue.get(), queue.empty())
 
 def test_the_notes_queue_and_one_with_a_bound(two_hosts: TwoHosts) -> None:
     out = two_hosts.run("""
-import time
 import manyhands.multiprocessing as mp
 
-def reporter(q):
+def reporter(q, ready):
     for i in range(5):
         q.put('Hello, {}'.format(i))
-        time.sleep(0.005)
+        if i == 1:
+            ready.set()
+    q.put('the end')
 
-def consumer(q):
+def consumer(q, ready):
+    ready.wait()
     while not q.empty():
-        print(q.get())
-        time.sleep(0.05)
+        text = q.get()
+        print(text)
+        if text != 'the end':
+            # The reporter, which waits for room, puts the next.
+            while q.empty():
+                pass
 
 for queue in (mp.Queue(), mp.Queue(2)):
-    processes = [mp.Process(target=target, args=(queue,)) for target in (reporter, consumer)]
+    ready = mp.Event()
+    processes = [mp.Process(target=target, args=(queue, ready)) for target in (reporter, consumer)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
 """)
-    assert out == "".join(f"Hello, {number}\n" for number in range(5)) * 2
+    said = [*(f"Hello, {number}" for number in range(5)), "the end"]
+    assert out.splitlines() == said * 2
 
 
 def test_shared_objects_travel_in_queues(two_hosts: TwoHosts) -> None:
