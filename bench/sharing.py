@@ -10,24 +10,21 @@ benchmark prints medians and ratios.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from bench import sharing_peers
+from bench.two_hosts import two_hosts
 
 #: Seconds that one measure of one system may take.
 _PATIENCE = 120.0
-_START_SECONDS = 30.0
 
 
 class System:
@@ -209,31 +206,6 @@ MEASURES: dict[str, tuple[Callable[[System, int], float], str]] = {
 _BARE = ("lock pair, alone",)
 
 
-@contextmanager
-def two_hosts() -> Iterator[str]:
-    """Start a broker and two nodes that take each other for remote; yield the broker's address."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        address = f"tcp://127.0.0.1:{sharing_peers.free_port()}"
-        config = {"bind": address, "coordination_dir": str(Path(folder) / "log"), "beat_port": 0}
-        _spawn(stack, "manyhands_broker", config)
-        for name in ("a", "b"):
-            host = {"MANYHANDS_TEST_HOST": name} if name == "b" else {}
-            _spawn(stack, "manyhands_worker", {"broker": address, "name": name, "slots": 1}, **host)
-        yield address
-
-
-def _spawn(stack: ExitStack, module: str, config: dict[str, Any], **environment: str) -> None:
-    command = [sys.executable, "-m", module, "--config-json", json.dumps(config)]
-    process = subprocess.Popen(
-        [*command, "--parent-pid", str(os.getpid())],
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    stack.callback(process.wait, 20)
-    stack.callback(process.terminate)
-
-
 def measure(name: str, system: str, count: int, address: str) -> float | None:
     """Measure one thing of one system, in a process of its own; `None` if it cannot be."""
     ended = subprocess.run(
@@ -248,16 +220,6 @@ def measure(name: str, system: str, count: int, address: str) -> float | None:
         print(f"{system}, {name}: {ended.stderr.strip().splitlines()[-1]}", file=sys.stderr)
         return None
     return float(ended.stdout)
-
-
-def _wait_for_nodes(address: str) -> None:
-    from manyhands import Client
-
-    until = time.monotonic() + _START_SECONDS
-    with Client(address) as client:
-        while len(client.query("nodes")) < 2:
-            assert time.monotonic() < until, "the nodes do not join"
-            time.sleep(0.05)
 
 
 def table(rows: dict[str, dict[str, list[float]]], systems: list[str]) -> str:
@@ -294,8 +256,7 @@ def main() -> None:
         return
     systems = [one for one in options.systems if one != "Redis" or sharing_peers.has_redis()]
     rows: dict[str, dict[str, list[float]]] = {name: {} for name in options.measures}
-    with two_hosts() as address:
-        _wait_for_nodes(address)
+    with two_hosts(slots=1) as address:
         for _ in range(options.repeats):
             for name in options.measures:
                 for system in systems:

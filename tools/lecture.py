@@ -8,27 +8,21 @@ A program alone: python -m tools.lecture 14_queue
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from bench.two_hosts import two_hosts
 from rich.console import Console
 from rich.table import Table
 
-from manyhands import Client
-
 FOLDER = Path(__file__).parents[1] / "examples" / "lecture"
-#: How long a program may take, and nodes until they have joined.
-_PROGRAM_SECONDS, _JOIN_SECONDS = 120.0, 30.0
+#: How long a program may take.
+_PROGRAM_SECONDS = 120.0
 _NUMBER = r"\d+(\.\d+)?"
 #: As `re.escape` leaves it.
 _RANGE = re.compile(r"<(\d+)\\\.\\\.(\d+)>")
@@ -43,7 +37,7 @@ def main(names: Sequence[str]) -> int:
         print("no such program; their names are those of the files in examples/lecture")
         return 2
     alone = [run(program, None) for program in programs]
-    with two_hosts() as address:
+    with two_hosts(slots=2) as address:
         together = [run(program, address) for program in programs]
     table = Table("program", "one host", "seconds", "two hosts", "seconds")
     for program, one, two in zip(programs, alone, together, strict=True):
@@ -95,48 +89,6 @@ def run(program: Path, address: str | None) -> tuple[str, float]:
         print(f"{program.stem} {where} printed:\n{done.stdout}")
         return "differs", seconds
     return "as expected", seconds
-
-
-@contextmanager
-def two_hosts() -> Iterator[str]:
-    """Start a broker and two nodes that take each other for remote; yield the broker's address."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        address = f"tcp://127.0.0.1:{_free_port()}"
-        config = {"bind": address, "coordination_dir": str(Path(folder) / "log"), "beat_port": 0}
-        _spawn(stack, "manyhands_broker", config)
-        for name, host in (("a", ""), ("b", "b")):
-            node = {"broker": address, "name": name, "slots": 2}
-            _spawn(stack, "manyhands_worker", node, MANYHANDS_TEST_HOST=host)
-        _wait_for_nodes(address)
-        yield address
-
-
-def _spawn(stack: ExitStack, module: str, config: dict[str, Any], **environment: str) -> None:
-    command = [sys.executable, "-m", module, "--config-json", json.dumps(config)]
-    process = subprocess.Popen(
-        [*command, "--parent-pid", str(os.getpid())],
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    stack.callback(process.wait, 20)
-    stack.callback(process.terminate)
-
-
-def _wait_for_nodes(address: str) -> None:
-    until = time.monotonic() + _JOIN_SECONDS
-    with Client(address) as client:
-        while len(client.query("nodes")) < 2:
-            if time.monotonic() > until:
-                raise SystemExit("the two nodes do not join: is this machine very busy?")
-            time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 import traceback
 
 from simulation.broken import HARMS
+from simulation.failing_seeds import report
 from simulation.runs import failures, run
 from simulation.story import Story
 
@@ -24,16 +24,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.replay is not None:
         return _replay(options.replay, options.harm, options.task)
-    began = time.perf_counter()
-    count = 0
-    for seed, text in failures(range(options.start, options.start + options.seeds), options.harm):
-        print(f"seed {seed}: {text}", flush=True)
-        count += 1
-        if count >= options.stop:
-            break
-    seconds = time.perf_counter() - began
-    print(f"{count} failures; {options.seeds} seeds in {seconds:.1f} s", file=sys.stderr)
-    return int(count > 0)
+    seeds = range(options.start, options.start + options.seeds)
+    return report(failures(seeds, options.harm), options.seeds, options.stop)
 
 
 def _replay(seed: int, harm: str, task: str) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterable, Iterator
+from functools import partial
 
+from simulation.failing_seeds import failing
 from simulation.story import Story
 from simulation.world import World
 
@@ -19,11 +20,5 @@ def run(seed: int, harm: str = "", story: Story | None = None) -> None:
 
 
 def failures(seeds: Iterable[int], harm: str = "") -> Iterator[tuple[int, str]]:
-    """The seeds that fail, with what is wrong. A core that raises anything at all has failed too."""
-    for seed in seeds:
-        try:
-            run(seed, harm)
-        except Exception as error:  # noqa: BLE001 - whatever a core raises is a finding
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
-            yield seed, f"{type(error).__name__}: {error} ({where})"
+    """Yield the seeds that fail, with what is wrong."""
+    return failing(partial(run, harm=harm), seeds)

@@ -15,13 +15,12 @@ from typing import Any
 
 import msgpack
 
+from harness.worlds.object_log import ObjectLog
 from manyhands.multiprocessing._processes import membership
 from manyhands.multiprocessing._processes.channel import KEEPER_SECONDS
-from manyhands_broker.coordination.effects import Write
 from manyhands_broker.coordination.limits import Limits
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
 from manyhands_broker.coordination.objects.sync_objects import SyncObjects
-from manyhands_broker.coordination.records import RecordKind
 from manyhands_broker.coordination.shared_memory.memory import Memory
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.core.effects import Send
@@ -45,7 +44,7 @@ class LocalBroker:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.log: dict[tuple[RecordKind, bytes], Any] = {}
+        self.log = ObjectLog()
         self.notes: list[str] = []
         self.members: dict[bytes, Member] = {}
         #: Responses that no member has taken yet.
@@ -124,12 +123,7 @@ class LocalBroker:
         """Write what has changed, then let the answers out."""
         self.objects.flush()
         effects, self.state.effects = self.state.effects, []
-        for effect in effects:
-            if isinstance(effect, Write):
-                key = effect.record.kind, effect.record.key
-                self.log.pop(key, None)
-                if effect.record.payload is not None:
-                    self.log[key] = msgpack.packb(effect.record.payload)
+        self.log.write(effects)
         for effect in effects:
             message = effect.message if isinstance(effect, Send) else None
             if isinstance(message, Response):

@@ -7,11 +7,10 @@ from typing import Any
 
 import msgpack
 
-from manyhands_broker.coordination.effects import Write
+from harness.worlds.object_log import ObjectLog
 from manyhands_broker.coordination.limits import Limits
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
 from manyhands_broker.coordination.objects.sync_objects import SyncObjects
-from manyhands_broker.coordination.records import RecordKind
 from manyhands_broker.coordination.shared_memory.memory import Memory
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.core.effects import Send
@@ -38,7 +37,7 @@ class CoordinationWorld:
     def __init__(self, members: Sequence[bytes] = (), limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.now = 100.0
-        self.log: dict[tuple[RecordKind, bytes], Any] = {}
+        self.log = ObjectLog()
         self.responses: dict[tuple[bytes, int], list[Response]] = {}
         self.notes: list[str] = []
         self.numbers: dict[bytes, int] = {}
@@ -133,12 +132,7 @@ class CoordinationWorld:
     def _drain(self) -> None:
         self.objects.flush()
         effects, self.state.effects = self.state.effects, []
-        for effect in effects:
-            if isinstance(effect, Write):
-                key = effect.record.kind, effect.record.key
-                self.log.pop(key, None)
-                if effect.record.payload is not None:
-                    self.log[key] = msgpack.packb(effect.record.payload)
+        self.log.write(effects)
         for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.message, Response):
                 message = effect.message

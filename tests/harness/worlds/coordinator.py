@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 
 import msgpack
 
+from harness.worlds.object_log import ObjectLog
 from manyhands_broker.coordination.coordinator import Coordinator
-from manyhands_broker.coordination.effects import Effect, Write
+from manyhands_broker.coordination.effects import Effect
 from manyhands_broker.coordination.limits import Limits
 from manyhands_broker.coordination.records import Record, RecordKind
 from manyhands_broker.core import ANYBODY, Drained, Event, Identity, LinkClosed, Received, Send
@@ -37,7 +38,7 @@ class AgentsWorld:
         self.limits = limits or Limits()
         self.now = 100.0
         self.fleet = Fleet(SchedulerLimits())
-        self.log: dict[tuple[RecordKind, bytes], bytes] = {}
+        self.log = ObjectLog()
         #: What was sent over each link: the last link of host "a" is called b"a".
         self.inbox: dict[bytes, list[m.Message]] = {}
         #: What there was in the log when a message left.
@@ -169,12 +170,7 @@ class AgentsWorld:
 
     def do(self, effects: list[Effect]) -> None:
         """Write the log, then send."""
-        for effect in effects:
-            if isinstance(effect, Write):
-                key = effect.record.kind, effect.record.key
-                self.log.pop(key, None)
-                if effect.record.payload is not None:
-                    self.log[key] = msgpack.packb(effect.record.payload)
+        self.log.write(effects)
         for effect in effects:
             if isinstance(effect, Send):
                 self.inbox.setdefault(effect.peer, []).append(effect.message)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 
 from simulation.coordination.broken import HARMS
 from simulation.coordination.runs import failures, run
+from simulation.failing_seeds import report
 
 
 def main() -> int:
@@ -22,15 +22,8 @@ def main() -> int:
     if options.replay is not None:
         run(options.replay, options.harm, lambda line: print(line, flush=True))
         return 0
-    began, count = time.perf_counter(), 0
-    for seed, text in failures(range(options.start, options.start + options.seeds), options.harm):
-        print(f"seed {seed}: {text}", flush=True)
-        count += 1
-        if count >= options.stop:
-            break
-    seconds = time.perf_counter() - began
-    print(f"{count} failures; {options.seeds} seeds in {seconds:.1f} s", file=sys.stderr)
-    return int(count > 0)
+    seeds = range(options.start, options.start + options.seeds)
+    return report(failures(seeds, options.harm), options.seeds, options.stop)
 
 
 if __name__ == "__main__":

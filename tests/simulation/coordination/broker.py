@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgpack
 
+from harness.worlds.object_log import ObjectLog
 from manyhands_broker.coordination.coordinator import Coordinator
 from manyhands_broker.coordination.effects import Effect, Write
-from manyhands_broker.coordination.records import Record, RecordKind
+from manyhands_broker.coordination.records import Record
 from manyhands_broker.core import Drained, Forget, LinkClosed, Received, Send, Stalled
 from manyhands_broker.core import Limits as SchedulerLimits
 from manyhands_broker.core.model.job import Job
@@ -39,7 +40,7 @@ class Broker:
         self.alive = False
         self.life = 0
         self.doom = ""
-        self.log: dict[tuple[RecordKind, bytes], bytes] = {}
+        self.log = ObjectLog()
         self.links: dict[bytes, Link] = {}
         self._fleet = Fleet(SchedulerLimits())
         self._inbox: list[tuple[Link, m.Message]] = []
@@ -221,12 +222,7 @@ class Broker:
         return not self.alive
 
     def _write(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            if isinstance(effect, Write):
-                key = effect.record.kind, effect.record.key
-                self.log.pop(key, None)
-                if effect.record.payload is not None:
-                    self.log[key] = msgpack.packb(effect.record.payload)
+        self.log.write(effects)
 
     def _send(self, effects: list[Effect]) -> None:
         for effect in effects:

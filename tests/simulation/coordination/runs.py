@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from simulation.coordination.world import World
+from simulation.failing_seeds import failing
 
 
 def run(seed: int, harm: str = "", tell: Callable[[str], None] | None = None) -> None:
@@ -18,11 +19,5 @@ def run(seed: int, harm: str = "", tell: Callable[[str], None] | None = None) ->
 
 
 def failures(seeds: Iterable[int], harm: str = "") -> Iterator[tuple[int, str]]:
-    """The seeds that fail, with what is wrong. A core that raises anything at all has failed too."""
-    for seed in seeds:
-        try:
-            run(seed, harm)
-        except Exception as error:  # noqa: BLE001 - whatever a core raises is a finding
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
-            yield seed, f"{type(error).__name__}: {error} ({where})"
+    """Yield the seeds that fail, with what is wrong."""
+    return failing(partial(run, harm=harm), seeds)

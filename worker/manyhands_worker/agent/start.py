@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from manyhands_worker.core import events
-from manyhands_worker.host.processes import describe_exit, kill_group
+from manyhands_worker.host.processes import bury
 
 if TYPE_CHECKING:
     from manyhands_worker.agent.agent import AgentConfig
@@ -149,12 +149,7 @@ class AgentSupervisor:
         if process is None:
             return
         self._selector.unregister(process.sentinel)
-        process.join()
-        how = describe_exit(process.exitcode)
-        if process.pid is not None:
-            # If it was the fork server that died, this one may live on without a parent.
-            kill_group(process.pid)
-        process.close()
+        how = bury(process)
         self._process = None
         if not self._draining:
             self._events.append(events.AgentDied(self._agent, f"the host agent {how}"))

@@ -17,28 +17,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from manyhands_shared.errors import KEY_CODES, ExitCode
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.bounds import MAX_TASKS
 from manyhands_worker.core import effects, events
+from manyhands_worker.core.link_phase import WELCOME_SECONDS, Phase
 from manyhands_worker.core.workload import Workload
 
-#: From the hello on; a link that brings no welcome by then is given up.
-WELCOME_SECONDS = 10.0
 _WAITING_EVENTS = 64
 #: The number of `AgentWanted`, whose module a node without programs does not load.
 _AGENT_WANTED = 64
-
-
-class Phase(Enum):
-    """How far the present link has come."""
-
-    DOWN = "down"
-    GREETING = "greeting"
-    READY = "ready"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from manyhands_worker.core import events
 from manyhands_worker.heartbeat.process import Heartbeat, SharedStatus, Target
 from manyhands_worker.host.directories import mend
-from manyhands_worker.host.processes import describe_exit, kill_group
+from manyhands_worker.host.processes import bury
 
 _RESTART_DELAY = 0.5
 _LEAVE_SECONDS = 2.0
@@ -87,17 +87,9 @@ class HeartbeatSupervisor:
         if process is None:
             return
         self._selector.unregister(process.sentinel)
-        how = describe_exit(process.exitcode)
-        if process.pid is not None:
-            # If it was the fork server that died, this one may live on without a parent.
-            kill_group(process.pid)
-        self._events.append(
-            events.Trouble(
-                "heartbeat-died", f"heartbeat process {process.pid} {how}; starting another"
-            )
-        )
-        process.join()
-        process.close()
+        pid, how = process.pid, bury(process)
+        text = f"heartbeat process {pid} {how}; starting another"
+        self._events.append(events.Trouble("heartbeat-died", text))
         self._process = None
         self._start_at = time.monotonic() + _RESTART_DELAY
 

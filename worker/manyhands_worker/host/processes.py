@@ -85,6 +85,17 @@ def describe_exit(code: int | None) -> str:
     return f"died of {name} ({-code})"
 
 
+def bury(process: BaseProcess) -> str:
+    """Release a dead process, and kill what is left of its group; return how it ended, for people."""
+    process.join()
+    how = describe_exit(process.exitcode)
+    if process.pid is not None:
+        # If it was the fork server that died, this one may live on without a parent.
+        kill_group(process.pid)
+    process.close()
+    return how
+
+
 def usable_cores() -> int:
     """Cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):

@@ -17,7 +17,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from manyhands_shared.errors import KEY_CODES, ExitCode
@@ -29,21 +28,12 @@ from manyhands_worker.agent.core.programs import Programs
 from manyhands_worker.agent.core.segment import Source
 from manyhands_worker.agent.core.streams import Streams
 from manyhands_worker.agent.core.tables import Tables
+from manyhands_worker.core.link_phase import WELCOME_SECONDS, Phase
 
-#: From the hello on; a link that brings no welcome by then is given up.
-WELCOME_SECONDS = 10.0
 #: Of the lease; the rest is for clocks that do not run alike.
 FREEZE_SHARE = 0.9
 #: How long an agent that leaves waits for the broker to take the ends of its members.
 FAREWELL_SECONDS = 2.0
-
-
-class Phase(Enum):
-    """How far the present link has come."""
-
-    DOWN = "down"
-    GREETING = "greeting"
-    READY = "ready"
 
 
 @dataclass(frozen=True, slots=True)
