@@ -19,7 +19,7 @@ from manyhands._results.lookalikes import PoolSlot, WaitingTasks
 from manyhands._submit.calls import Calls, CallsByOptions
 from manyhands._submit.chunks import chunks
 from manyhands._values.store import Ref
-from manyhands.options import TaskOptions, job_options
+from manyhands.options import TaskOptions, count, job_options
 from manyhands_shared.errors import ClusterClosed, SubmitError
 from manyhands_shared.payloads.wrappers import MapChunk, StarmapChunk
 
@@ -83,12 +83,15 @@ class Executor(concurrent.futures.Executor):
         connect_timeout: float = CONNECT_SECONDS,
         **options: Unpack[TaskOptions],
     ) -> None:
+        max_workers = count("max_workers", max_workers)
+        max_tasks_per_child = count("max_tasks_per_child", max_tasks_per_child)
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if max_pending <= 0:
             raise ValueError("max_pending must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        initargs = tuple(initargs)
         if max_tasks_per_child is not None and max_tasks_per_child <= 0:
             raise ValueError("max_tasks_per_child must be >= 1")
         defaults = job_options(name, tasks_per_child=max_tasks_per_child, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -99,7 +100,7 @@ def job_options(
     given = {"name": name or "", "tasks_per_child": tasks_per_child or 0, **options}
     around = [given.pop(key, None) for key in _SURROUNDINGS]
     if unknown := given.keys() - JobOptions.__dataclass_fields__.keys():
-        raise TypeError(f"unknown option {min(unknown)!r}")
+        raise TypeError(f"unknown option {min(unknown)!r}{_like(min(unknown))}")
     for key in ("timeout", "deadline"):
         given[key] = given.get(key) or 0.0
     if "retry_on" in given:
@@ -107,6 +108,11 @@ def job_options(
     if "after" in given:
         given["after"] = _ids(given["after"])
     if "resources" in given:
+        if not isinstance(given["resources"], Mapping):
+            raise ConfigError(
+                "resources takes names with amounts, as {'cpus': 2}, "
+                f"not {given['resources']!r:.80}"
+            )
         given["resources"] = dict(given["resources"])
     if given.get("after"):
         given.setdefault("durable", True)
@@ -134,6 +140,29 @@ def job_options(
     return made
 
 
+def count(name: str, value: Any) -> int | None:
+    """Return a number of processes or tasks as an `int`; None where none was given.
+
+    Raises:
+        TypeError: it is no integer.
+    """
+    if value is None:
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {value!r:.80}") from None
+
+
+def _like(name: str) -> str:
+    """Return the option that a wrong name may stand for, as the end of a sentence."""
+    import difflib  # noqa: PLC0415 - for a wrong name alone
+
+    options = TaskOptions.__annotations__
+    close = difflib.get_close_matches(name, options, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 def _echoes() -> bool:
     """Return whether what tasks print is shown here unless a job says otherwise."""
     return os.environ.get("MANYHANDS_ECHO", "") != "0"
@@ -154,5 +183,10 @@ def _name(kind: type[BaseException]) -> str:
 
 
 def _ids(jobs: Any) -> tuple[str, ...]:
-    chosen = (jobs,) if isinstance(jobs, str) or hasattr(jobs, "id") else tuple(jobs)
+    if isinstance(jobs, str) or hasattr(jobs, "id"):
+        jobs = (jobs,)
+    chosen = tuple(jobs) if isinstance(jobs, Iterable) else (jobs,)
+    for job in chosen:
+        if not (isinstance(job, str) or hasattr(job, "id")):
+            raise ConfigError(f"after takes jobs and their ids, not {job!r:.80}")
     return tuple(job if isinstance(job, str) else job.id for job in chosen)

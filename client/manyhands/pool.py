@@ -20,7 +20,7 @@ from manyhands._submit import arguments
 from manyhands._submit.calls import Calls
 from manyhands._submit.chunks import chunks
 from manyhands._values.store import Ref
-from manyhands.options import SurroundingsOptions, job_options
+from manyhands.options import SurroundingsOptions, count, job_options
 from manyhands_shared.errors import ClusterClosed, ManyhandsError
 from manyhands_shared.payloads.wrappers import MapChunk, StarmapChunk
 
@@ -91,6 +91,7 @@ class Pool:
         prefix: bool = False,
         **surroundings: Unpack[SurroundingsOptions],
     ) -> None:
+        processes = count("processes", processes)
         if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (

@@ -64,6 +64,8 @@ class Connection:
     ) -> None:
         self.cluster: EmbeddedCluster | None = None
         self._finish_at_exit = finish_at_exit
+        if not isinstance(address, str | None):
+            raise ConfigError(f"address takes a text, as tcp://host:7711, not {address!r:.80}")
         where = address or os.environ.get("MANYHANDS_BROKER") or default
         if where:
             where = ",".join(addresses.parse_all(where))

@@ -43,9 +43,12 @@ def pack(
     Large buffers that it refers to are kept in `store`; without one everything travels along.
 
     Raises:
+        TypeError: it cannot be called.
         SubmitError: it cannot be pickled.
         SubmitQueueFull: the store has no room, and `block` is false.
     """
+    if not callable(function):
+        raise TypeError(f"a task calls a function, and {function!r:.80} cannot be called")
     value = function if value is None else value
     blob = _by_reference(value) if value is function and importable(function) else None
     if blob is None:

@@ -29,6 +29,12 @@ def load(target: str) -> Callable[..., Any]:
         raise ConfigError(
             f"{target!r} names no function; write MODULE:FUNCTION, as in math:factorial"
         )
+    if "/" in module_name or module_name.endswith(".py"):
+        file = Path(module_name)
+        where = "" if file.parent == Path() else f", in {file.parent}"
+        raise ConfigError(
+            f"{module_name} is a file; name its module, as in {file.stem}:{path}{where}"
+        )
     here = find_modules_here()
     found: Any = _import(module_name)
     for part in path.split("."):

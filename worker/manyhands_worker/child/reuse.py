@@ -14,12 +14,22 @@ from manyhands_worker.host.process_snapshot import Condition
 
 #: The child looks at itself at most so often, while all is well and the function stays the same.
 _CHECK_NS = 10_000_000
-#: A child that fails tasks of this number of functions in a row is replaced, whatever the cause is.
+#: A child that fails tasks of this number of functions in a row is replaced, if the process may be the
+#: cause.
 _FUNCTIONS = 3
+#: What a process raises that lacks modules, files, rights, memory or descriptors.
+_OF_THE_PROCESS = (OSError, ImportError, MemoryError, SystemError)
 
 
 class Unfit(BaseException):
     """The task is for another child: an initializer has made this one its own."""
+
+
+def may_be_the_process(error: BaseException) -> bool:
+    """Whether the state of the process may be why a task failed, rather than the task itself."""
+    if type(error) is RuntimeError and len(error.args) == 1 and type(error.args[0]) is str:
+        return "start new thread" in error.args[0]
+    return isinstance(error, _OF_THE_PROCESS)
 
 
 class Fitness:
@@ -65,7 +75,7 @@ class Fitness:
             raise Unfit
 
     def after(self, digest: bytes, ran: int, failed: int, now: int) -> bool:
-        """Whether all is well behind a batch, of whose `ran` tasks `failed` have failed."""
+        """Whether all is well behind a batch, of whose `ran` tasks the process may have failed some."""
         if ran > failed:
             self._failing.clear()
         if failed:

@@ -41,7 +41,7 @@ from manyhands_worker.child.forks import end_fork
 from manyhands_worker.child.inputs.given_inputs import GivenInputs
 from manyhands_worker.child.inputs.input_loader import InputLoader, ValueAway
 from manyhands_worker.child.loaded_functions import NOT_LOADED, Borrowing, Loaded
-from manyhands_worker.child.reuse import Fitness, Unfit
+from manyhands_worker.child.reuse import Fitness, Unfit, may_be_the_process
 from manyhands_worker.child.usage import Usage
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.function_cache import FunctionCache
@@ -329,7 +329,7 @@ class Runner:
             if (gone := self._given.gone) is not None:
                 self._given.gone = None
                 return Status.INPUT_GONE, gone.key
-            self._failed += 1
+            self._failed += may_be_the_process(error)
             return Status.RAISED, failure_of(error, __file__, pickled=codec.pickles).encode()
         if self._forked:
             end_fork(None)

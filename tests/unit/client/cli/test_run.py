@@ -160,6 +160,8 @@ def test_a_task_that_kills_its_process_is_told(named: dict[str, str], folder: Pa
         (["math:nothing"], "math has no 'nothing'"),
         (["math:pi"], "is float, which cannot be called"),
         (["nothing:at_all"], "no module named 'nothing'"),
+        (["work.py:f"], "work.py is a file; name its module, as in work:f"),
+        (["./a/work.py:f"], "as in work:f, in a"),
         (["math.nothing:x"], "no module named 'math.nothing'"),
         (["broken:f"], "importing broken failed: ZeroDivisionError: division by zero"),
         (["broken:f"], "broken.py, line 1)"),

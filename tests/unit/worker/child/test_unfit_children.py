@@ -250,6 +250,22 @@ def test_a_child_that_fails_the_tasks_of_three_functions_in_a_row_is_replaced(ri
     assert pool.pool.pid(0) != pid
 
 
+def test_tasks_that_raise_of_themselves_cost_no_child(rig: Any) -> None:
+    pool = rig()
+
+    def raises(kind: type[Exception]) -> Callable[[], str]:
+        def task() -> str:
+            raise kind
+
+        return task
+
+    pool.call(os.getpid)
+    pid = pool.pool.pid(0)
+    for kind in (ValueError, KeyError, TypeError, ZeroDivisionError, RuntimeError):
+        assert pool.call(raises(kind))[0] == Status.RAISED
+    assert pool.call(os.getpid) == (Status.OK, pid)
+
+
 def test_a_change_that_is_undone_is_none(rig: Any) -> None:
     pool = rig()
 
