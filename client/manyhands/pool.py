@@ -100,12 +100,12 @@ class Pool:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        printing: dict[str, Any] = {"prefix": prefix}
+        if others := surroundings.keys() - SurroundingsOptions.__annotations__.keys():
+            raise TypeError(f"Pool takes no option {min(others)!r}; Executor may")
+        chosen: dict[str, Any] = {"prefix": prefix, "priority": priority, **surroundings}
         if echo is not None:
-            printing["echo"] = echo
-        options = job_options(
-            name, priority=priority, tasks_per_child=maxtasksperchild, **printing, **surroundings
-        )
+            chosen["echo"] = echo
+        options = job_options(name, tasks_per_child=maxtasksperchild, **chosen)
         self._limit = processes
         # Libraries read these, and `_processes`, of the standard library's pool.
         self._ctx = multiprocessing.get_context()
