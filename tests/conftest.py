@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,9 @@ os.environ.pop("XDG_RUNTIME_DIR", None)
 for _name in [name for name in os.environ if name.startswith("MANYHANDS_")]:
     if not _name.startswith("MANYHANDS_TEST_"):
         del os.environ[_name]
+# A cluster that a test leaves to be found is found by that test alone.
+_runtime = tempfile.TemporaryDirectory(prefix="manyhands-tests-")
+os.environ["MANYHANDS_RUNTIME_DIR"] = _runtime.name
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self, Unpack
 
 from manyhands._code.surroundings import AskedOptions, code_of
-from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
+from manyhands._io.connection import MAX_PENDING, Connection
+from manyhands._io.io_thread import CONNECT_SECONDS
 from manyhands._submit import arguments, functions
 from manyhands._values.store import Ref
 from manyhands.job import AttachedJob, DurableJob, Job, submit_durable
@@ -34,7 +35,7 @@ class Client:
         name: shown beside the session's jobs.
         limit: how many of its tasks run at once; 0 is no limit.
         max_pending: unfinished tasks in this process before `submit_job` waits.
-        connect_timeout: seconds to wait for the broker.
+        connect_timeout: seconds to wait for the broker; `None` is two where nothing listens, else ten.
 
     Raises:
         ConfigError: an option that cannot be used.
@@ -50,7 +51,7 @@ class Client:
         name: str = "",
         limit: int = 0,
         max_pending: int = MAX_PENDING,
-        connect_timeout: float = CONNECT_SECONDS,
+        connect_timeout: float | None = CONNECT_SECONDS,
     ) -> None:
         self._connection = Connection(
             address,

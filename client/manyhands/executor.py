@@ -13,7 +13,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
-from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection, is_exiting
+from manyhands._io.connection import MAX_PENDING, Connection, is_exiting
+from manyhands._io.io_thread import CONNECT_SECONDS
 from manyhands._results.futures import RemoteFuture
 from manyhands._results.lookalikes import PoolSlot, WaitingTasks
 from manyhands._submit.calls import Calls, CallsByOptions

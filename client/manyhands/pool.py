@@ -10,7 +10,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self, Unpack
 
-from manyhands._io.connection import CONNECT_SECONDS, MAX_PENDING, Connection
+from manyhands._io.connection import MAX_PENDING, Connection
+from manyhands._io.io_thread import CONNECT_SECONDS
 from manyhands._io.open_job import OpenJob
 from manyhands._results.futures import RemoteFuture
 from manyhands._results.imap import IMapIterator, feed

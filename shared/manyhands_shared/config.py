@@ -192,7 +192,10 @@ class ClientConfig:
     key_file: Annotated[str, "Key file of the cluster."] = ""
     name: Annotated[str, MaxLen(200), "What the session is called where sessions are listed."] = ""
     connect_timeout: Annotated[
-        float, Gt(0), Le(86_400), "How long to try before a broker counts as unreachable."
+        float,
+        Gt(0),
+        Le(86_400),
+        "How long to try before a broker counts as unreachable; if not given, 2s where nothing listens.",
     ] = 10.0
     limit: Annotated[
         int, Ge(0), Le((1 << 32) - 1), "Tasks that run at once for this session; 0 is no limit."

@@ -51,7 +51,13 @@ log = logging.getLogger("manyhands.worker")
 _TURN_SECONDS = 1.0
 
 
-def run(config: WorkerConfig, *, parent_pid: int | None = None, lifeline: int | None = None) -> int:
+def run(
+    config: WorkerConfig,
+    *,
+    parent_pid: int | None = None,
+    lifeline: int | None = None,
+    ready: Callable[[dict[str, Any]], None] | None = None,
+) -> int:
     """Run a node until it is drained, refused or told to leave. Returns the exit code.
 
     Call it in the main thread: SIGTERM and SIGINT drain the node; a second one ends it at once.
@@ -60,6 +66,7 @@ def run(config: WorkerConfig, *, parent_pid: int | None = None, lifeline: int | 
         config: the node's options.
         parent_pid: leave at once when this process is not the parent any more.
         lifeline: a descriptor; leave at once when its other end is closed.
+        ready: called with facts about the node when the broker has taken it in.
     """
     manager = Notifier()  # before anything is started that would inherit the manager's address
     try:
@@ -67,7 +74,7 @@ def run(config: WorkerConfig, *, parent_pid: int | None = None, lifeline: int | 
         if config.key_file:
             _guard_key(config.key_file)
         with Node(config, manager, parent_pid, lifeline) as node:
-            return node.run()
+            return node.run(ready)
     except ManyhandsError as error:
         print(f"manyhands worker: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
@@ -222,9 +229,12 @@ class Node:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def run(self) -> int:
-        """Turn until it is over; returns the exit code."""
+    def run(self, tell: Callable[[dict[str, Any]], None] | None = None) -> int:
+        """Turn until it is over; returns the exit code. `tell` is called with facts when it is ready."""
         while self.code is None:
+            if tell is not None and self._core.phase is Phase.READY:
+                tell({"name": self._name, "pid": os.getpid(), "broker": self._route.current})
+                tell = None
             timeout = max(0.0, self.deadline - time.monotonic())
             for key, ready in self._selector.select(timeout):
                 key.data(ready)

@@ -32,6 +32,9 @@ class Damaged:
 class Store(Protocol):
     """The reading side of a journal. Only what has been committed is seen."""
 
+    #: Whether what it holds outlives the broker.
+    is_lasting: bool
+
     def has_room(self, nbytes: int) -> bool:
         """Return whether `nbytes` more of submissions fit, with a reserve left for results."""
 

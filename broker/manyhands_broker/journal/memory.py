@@ -16,6 +16,8 @@ from manyhands_shared.protocol.messages import Function
 class MemoryJournal:
     """Keeps what was committed as long as the process lives. `limit` is its room in bytes."""
 
+    is_lasting = False
+
     def __init__(self, limit: int = 1 << 30) -> None:
         self._limit = limit
         self._size = 0

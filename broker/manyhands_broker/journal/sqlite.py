@@ -54,6 +54,8 @@ _DAMAGE = (apsw.CorruptError, apsw.NotADBError)
 class SqliteJournal:
     """A journal in `directory`, which is made if it is not there."""
 
+    is_lasting = True
+
     def __init__(
         self, directory: Path, *, reserve: int = RESERVE_BYTES, vfs: str | None = None
     ) -> None:

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from manyhands._io.io_thread import IOThread
+from manyhands._io.io_thread import CONNECT_SECONDS, IOThread
 from manyhands._io.submit_queue import SubmitQueue
 from manyhands._local.embedded import EmbeddedCluster
 from manyhands._session import Session
@@ -25,7 +25,6 @@ from manyhands_shared.transport import address as addresses
 #: Unfinished tasks, and bytes of their arguments, that a client holds before it makes callers wait.
 MAX_PENDING = 1_000_000
 MAX_PENDING_BYTES = 1 << 30
-CONNECT_SECONDS = 10.0
 _ABORT_SECONDS = 30.0
 _QUERY_SECONDS = 10.0
 
@@ -58,7 +57,7 @@ class Connection:
         name: str = "",
         limit: int = 0,
         max_pending: int = MAX_PENDING,
-        connect_timeout: float = CONNECT_SECONDS,
+        connect_timeout: float | None = CONNECT_SECONDS,
         programs: bool = False,
         finish_at_exit: bool = False,
     ) -> None:

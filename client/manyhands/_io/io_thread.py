@@ -82,6 +82,8 @@ BROKEN_HANDSHAKES = 10
 _TURN_FLUSHES = 4
 #: How long a broker may say nothing before the user is told what is tried.
 QUIET_SECONDS = 2.0
+#: How long to try by default; and before a look whether there is anything to be tried.
+CONNECT_SECONDS, _FIRST_SECONDS = 10.0, 1.0
 #: How long one more attempt may take, to say why there is no broker.
 _ATTEMPT_SECONDS = 1.0
 #: A broker that is away may take so long to hear of cancellations, before a session ends without that.
@@ -90,6 +92,12 @@ _FAREWELL_SECONDS = 5.0
 _SETTLE_SECONDS = 0.1
 
 _threads: weakref.WeakSet[IOThread] = weakref.WeakSet()
+
+
+def _unreachable(where: str) -> BrokerUnreachable:
+    return BrokerUnreachable(
+        f"no broker answers at {where}. Start one with `manyhands broker`, or check the address"
+    )
 
 
 class IOThread:
@@ -153,13 +161,20 @@ class IOThread:
 
     # For any thread -----------------------------------------------------------------------------
 
-    def wait_open(self, timeout: float) -> None:
+    def wait_open(self, timeout: float | None) -> None:
         """Wait until the broker has taken this session in.
+
+        Args:
+            timeout: seconds for that; `None` is as `Client` has it.
 
         Raises:
             BrokerUnreachable: it did not within `timeout` seconds.
             NotAuthorised, Refused: it does not want to.
         """
+        if timeout is None:
+            timeout = CONNECT_SECONDS
+            if not self._settled.wait(_FIRST_SECONDS):
+                self._give_up_where_nothing_listens()
         if timeout > QUIET_SECONDS and not self._settled.wait(QUIET_SECONDS):
             self._say_where(timeout)
             timeout -= QUIET_SECONDS
@@ -169,10 +184,15 @@ class IOThread:
         if not self._settled.is_set():
             from manyhands_shared.transport.reachability import silence  # noqa: PLC0415 - seldom needed
 
-            raise BrokerUnreachable(
-                f"no broker answers at {silence(self.address, _ATTEMPT_SECONDS)}. "
-                "Start one with `manyhands broker`, or check the address"
-            )
+            raise _unreachable(silence(self.address, _ATTEMPT_SECONDS))
+
+    def _give_up_where_nothing_listens(self) -> None:
+        """Raise `BrokerUnreachable` unless some process listens at one of the addresses."""
+        from manyhands_shared.transport.reachability import silence_of_all  # noqa: PLC0415 - seldom needed
+
+        why = silence_of_all(self.address, _ATTEMPT_SECONDS / 2)
+        if why and not self._settled.is_set():
+            raise _unreachable(why)
 
     def _say_where(self, timeout: float) -> None:
         """Tell what is tried, and why it fails. A broker of this machine may be about to start."""

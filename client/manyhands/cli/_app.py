@@ -74,7 +74,8 @@ _EXAMPLES = (
 _EPILOG = (
     "Every option can be set in the environment as MANYHANDS_<COMMAND>_<OPTION>. A TOML file with one "
     "table for each command sets them too ($MANYHANDS_CONFIG, else ./manyhands.toml, else "
-    "~/.config/manyhands/manyhands.toml). MANYHANDS_BROKER and MANYHANDS_KEY_FILE serve all commands."
+    "~/.config/manyhands/manyhands.toml). MANYHANDS_BROKER, MANYHANDS_KEY_FILE and "
+    "MANYHANDS_CONNECT_TIMEOUT serve all commands."
 )
 
 
@@ -128,6 +129,10 @@ def run(arguments: list[str]) -> int:
     """Run the command; returns its exit code. Nothing is raised."""
     # The limit guards servers against long numbers of strangers. Here they are the user's own.
     sys.set_int_max_str_digits(0)
+    if "_MANYHANDS_COMPLETE" in os.environ:
+        from manyhands.cli import _completing  # noqa: PLC0415 - for a shell that completes alone
+
+        _completing.know_colons()
     try:
         code = app.main(args=arguments, prog_name="manyhands", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001 - the last line of defence against a traceback

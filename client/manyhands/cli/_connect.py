@@ -6,9 +6,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import click
+from click.core import ParameterSource
+
 from manyhands import Client
 from manyhands._local.embedded import EmbeddedCluster
-from manyhands.cli import _output
+from manyhands.cli import _announced, _output
 from manyhands.cli import _settings as settings
 from manyhands_shared.config import ClientConfig
 from manyhands_shared.transport.address import DEFAULT_BIND
@@ -20,15 +23,20 @@ def client(
 ) -> Iterator[Client]:
     """Yield a client of the named broker.
 
-    Without a name it is the broker at the default address or, with `embed`, a cluster on this
-    machine. That cluster ends with the command; it has `slots` pool children, one a core if `None`.
-    At most `limit` of the client's tasks run at once; 0 is no limit.
+    Without a name it is the cluster of this user's `manyhands up`. Without that it is the broker at the
+    default address or, with `embed`, a cluster on this machine. That one ends with the command; it has
+    `slots` pool children, one a core if `None`. At most `limit` of the client's tasks run at once; 0 is
+    no limit.
     """
     config = settings.validate(ClientConfig, values)
     with contextlib.ExitStack() as stack:
         address, key_file = config.broker or DEFAULT_BIND, config.key_file
         cluster = None
-        if not config.broker and embed:
+        found = None if config.broker else _announced.find()
+        if found is not None:
+            address, key_file = found.address, key_file or found.key_file
+            _output.note(f"no broker named: working with that of `manyhands up`, {address}")
+        elif not config.broker and embed:
             cluster = EmbeddedCluster(slots)
             # No caller wants what still runs when the command ends.
             stack.callback(cluster.close)
@@ -40,10 +48,19 @@ def client(
                 key_file=key_file or None,
                 name="manyhands command",
                 limit=limit,
-                connect_timeout=config.connect_timeout,
+                connect_timeout=config.connect_timeout if _is_given("connect_timeout") else None,
             )
         )
         client._io.printer.to_stderr = True  # results alone go to standard output
         if cluster is not None:
             cluster.keep(client.abort)
         yield client
+
+
+def _is_given(option: str) -> bool:
+    """Whether the user chose a value for an option of the verb, in whatever way."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(option) not in (
+        None,
+        ParameterSource.DEFAULT,
+    )

@@ -50,7 +50,11 @@ def print_details(history: dict[str, Any]) -> None:
             where = f"node {run['node']}, slot {run['slot']}, attempt {run['attempt']}"
             took = numbers.time(run["seconds"])
             _output.say(f"  task {run['first']}{many}: {took} on {where}")
-    failures = history["failures"]
+    print_failures(history["failures"], lines=_MOST)
+
+
+def print_failures(failures: dict[str, Any], *, lines: int | None) -> None:
+    """Print what tasks raised, by kind; of each traceback its last `lines`, or all."""
     if failures["groups"]:
         _output.say("\nRaised:")
         for group in failures["groups"][:_MOST]:
@@ -58,7 +62,7 @@ def print_details(history: dict[str, Any]) -> None:
             more = ", …" if group["count"] > min(_MOST, len(group["tasks"])) else ""
             _output.say(f"  {group['count']} times {group['type']}: {group['message']}")
             _output.say(f"    tasks {named}{more}")
-            for line in group["traceback"].rstrip().splitlines()[-_MOST:]:
+            for line in group["traceback"].rstrip().splitlines()[-(lines or 0) :]:
                 _output.say(f"    {line}")
     if failures["others"]:
         _output.say(f"  {failures['others']} failures were counted, and not looked into")

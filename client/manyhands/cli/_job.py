@@ -12,9 +12,8 @@ from typing import Any
 from manyhands.cli import _output
 from manyhands.cli._errors import TimedOut
 from manyhands.cli._lines import Call
-from manyhands_shared.errors import ConfigError, ManyhandsError, RemoteError, ResultError
-
-_FUTURES = "concurrent.futures._base"
+from manyhands_shared.errors import ConfigError, RemoteError, ResultError
+from manyhands_shared.protocol.exceptions import name_of
 
 
 @contextlib.contextmanager
@@ -42,18 +41,26 @@ def time_limit(
 def entry(value: Any) -> dict[str, Any]:
     """What a task came to, for JSON: ``result`` or ``error``.
 
-    A result that JSON has no words for is an error too, with its ``repr`` beside that.
+    An error has the node's traceback, if there is one. A result that JSON has no words for is an error
+    too, with its ``repr`` beside that.
     """
     if isinstance(value, BaseException):
-        return {"error": {"type": _type_name(value), "message": _text(value)}}
+        error = {"type": _type_name(value), "message": _text(value)}
+        traceback = traceback_of(value)
+        return {"error": {**error, "traceback": traceback} if traceback else error}
     found = _output.json_entry(value)
     if "repr" in found:
-        error = ResultError(
+        problem = ResultError(
             f"the task succeeded, but JSON has no words for its result, of type "
             f"{type(value).__qualname__}: return numbers, text, lists and dicts of them"
         )
-        return {**entry(error), **found}
+        return {**entry(problem), **found}
     return found
+
+
+def in_short(error: dict[str, str]) -> str:
+    """An ``error`` of `entry` in one bounded line."""
+    return _output.in_short(f"{error['type']}: {error['message']}")
 
 
 def describe(error: BaseException) -> str:
@@ -101,15 +108,7 @@ def _with_keywords(function: Callable[..., Any]) -> Callable[..., Any]:
 def _type_name(error: BaseException) -> str:
     if isinstance(error, RemoteError) and error.type_name:
         return error.type_name
-    kind = type(error)
-    if isinstance(error, ManyhandsError) or kind.__module__ == _FUTURES:
-        # By the name that users import it by.
-        return f"{'manyhands' if kind.__module__ != _FUTURES else 'concurrent.futures'}.{kind.__name__}"
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    return name_of(type(error))
 
 
 def _text(error: BaseException) -> str:

@@ -113,6 +113,19 @@ def check_output(sink: IO[str], source: str | None, *, may_hold: bool, words: st
         raise ConfigError(f"{path} is not empty; {words}, or name another file")
 
 
+def check_summary(sink: IO[str], *, json: bool) -> None:
+    """See that a document at the end does not stand among the lines of `sink`.
+
+    Raises:
+        ConfigError: it would.
+    """
+    if json and sink.name == "-":
+        raise ConfigError(
+            "--json prints a document, and stdout has the lines of the results: name a file for "
+            "these with --output"
+        )
+
+
 def appended(path: Path, whole: int) -> IO[str]:
     """Open the output of an interrupted run for more lines, behind its first `whole` bytes."""
     file = path.open("a", encoding="utf-8")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from manyhands import Client, Job
-from manyhands.cli import _connect
+from manyhands.cli import _connect, _output
 from manyhands.cli._errors import JobFailed
 
 #: How jobs end; see `manyhands jobs`.
@@ -29,6 +29,41 @@ def find(client: Client, text: str) -> dict[str, Any]:
         ids = ", ".join(job["id"] for job in found[:4])
         raise JobFailed(f"{len(found)} jobs begin with {text} ({ids} …); write more of the id")
     return found[0]
+
+
+def order(orders: str, done: str, texts: tuple[str, ...], *, json: bool, **connection: Any) -> None:
+    """Give an order for jobs, if all are there, and print what became of each.
+
+    Args:
+        orders: the method of `Job` that gives it.
+        done: what has become of the job then.
+        texts: ids of jobs, or beginnings of them.
+        json: whether to print one document.
+        connection: of the client.
+
+    Raises:
+        JobFailed: one is not there; then no job gets the order.
+    """
+    given = []
+    with _connect.client(**connection) as client:
+        for job in [client.job(find(client, text)["id"]) for text in texts]:
+            getattr(job, orders)()
+            given.append({"id": job.id, "state": done})
+            if not json:
+                _output.say(f"{job.id} {done}")
+    if json:
+        _output.document(jobs=given)
+
+
+def note_durability(client: Client) -> bool:
+    """Return whether the broker keeps durable jobs over its own end; say so if it does not."""
+    is_lasting: bool = client.query("health").get("journal", True)
+    if not is_lasting:
+        _output.note(
+            "the broker has no journal: this job and its results end with the broker; a broker with "
+            "--journal DIRECTORY keeps them"
+        )
+    return is_lasting
 
 
 @contextmanager

@@ -15,7 +15,11 @@ from manyhands_shared.config import ClientConfig, hints
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 #: Options that every command which has them also takes from one variable.
-_SHARED_VARIABLES = {"broker": "MANYHANDS_BROKER", "key_file": "MANYHANDS_KEY_FILE"}
+_SHARED_VARIABLES = {
+    "broker": "MANYHANDS_BROKER",
+    "key_file": "MANYHANDS_KEY_FILE",
+    "connect_timeout": "MANYHANDS_CONNECT_TIMEOUT",
+}
 _METAVARS = {
     "broker": "ADDRESS",
     "bind": "ADDRESS",
@@ -62,6 +66,15 @@ def client_options(command: str) -> Callable[[Decorated], Decorated]:
 def json_option(function: Decorated) -> Decorated:
     """``--json``."""
     return click.option("--json", is_flag=True, help="Print one versioned JSON document.")(function)
+
+
+def summary_option(function: Decorated) -> Decorated:
+    """``--json`` of a verb whose results are JSON lines."""
+    return click.option(
+        "--json",
+        is_flag=True,
+        help="Print one versioned JSON document at the end: how many there were, and failed.",
+    )(function)
 
 
 def output_option(function: Decorated) -> Decorated:

@@ -17,6 +17,8 @@ from manyhands_shared.text import LAYOUT, printable
 DOCUMENT_VERSION = 1
 #: An array with more elements than this is shown, not spelled out as JSON.
 MAX_JSON_ELEMENTS = 1_000_000
+#: What of a message stands within a sentence.
+_LINE_CHARS = 200
 _NOT_PLAIN = re.compile(r"[^ -~]")
 
 
@@ -34,6 +36,12 @@ def error(text: str) -> None:
     """Print the one line on stderr that says what went wrong, whatever `text` has in it."""
     click.echo(f"{style('error:', 'red')} {printable(' '.join(text.split()))}", err=True)
     sys.stderr.flush()
+
+
+def in_short(text: str) -> str:
+    """`text` in one line of bearable length."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}…"
 
 
 def raw(text: str) -> None:

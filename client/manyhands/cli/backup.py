@@ -10,7 +10,7 @@ import click
 
 from manyhands.cli import _output
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._options import client_options
+from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
 
 #: Between two questions of how far it is.
@@ -27,7 +27,8 @@ _POLL_SECONDS = 0.1
 )
 @click.argument("directory", metavar="DIRECTORY", type=click.Path(path_type=Path))
 @client_options("backup")
-def command(*, directory: Path, **connection: Any) -> None:
+@json_option
+def command(*, directory: Path, json: bool, **connection: Any) -> None:
     """Copy the broker's journal into a new directory, on the broker's host, while it is in use.
 
     What was accepted before the command ends is in the copy, which is a journal as it stands: give a
@@ -42,8 +43,12 @@ def command(*, directory: Path, **connection: Any) -> None:
         while not report["done"]:
             pause.wait(_POLL_SECONDS)
             report = client.query("backup", directory=place, begin=False)
-    _output.say(f"{place}: {report['pages']:,} pages and {report['files']:,} payload files")
-    for line in report["damaged"]:
-        _output.note(line)
+    if json:
+        told = {name: report[name] for name in ("pages", "files", "damaged")}
+        _output.document(directory=place, **told)
+    else:
+        _output.say(f"{place}: {report['pages']:,} pages and {report['files']:,} payload files")
+        for line in report["damaged"]:
+            _output.note(line)
     if report["damaged"]:
         raise JobFailed("some payloads were damaged already; all else is in the copy")

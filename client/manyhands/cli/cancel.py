@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from manyhands import Client
-from manyhands.cli import _output
-from manyhands.cli._options import client_options
+from manyhands.cli import _completing, _output
+from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
 from manyhands.job import ENDED_STATES
 from manyhands_shared.errors import Refused
@@ -24,9 +24,10 @@ from manyhands_shared.errors import Refused
         ),
     ),
 )
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=_completing.jobs)
 @client_options("cancel")
-def command(*, jobs: tuple[str, ...], **connection: Any) -> None:
+@json_option
+def command(*, jobs: tuple[str, ...], json: bool, **connection: Any) -> None:
     """Cancel jobs, of whatever client: what waits is dropped, what runs is killed."""
     from manyhands.cli import _connect, _named  # noqa: PLC0415 - so that --help is quick
 
@@ -42,8 +43,12 @@ def command(*, jobs: tuple[str, ...], **connection: Any) -> None:
             for job in found
             for now in client.query("jobs", begins=job["id"])
         }
-    for job in found:
-        _output.say(f"{job['id']} {states.get(job['id'], 'cancelled')}")
+    now = [{"id": job["id"], "state": states.get(job["id"], "cancelled")} for job in found]
+    if json:
+        _output.document(jobs=now)
+        return
+    for job in now:
+        _output.say(f"{job['id']} {job['state']}")
 
 
 def _cancel(client: Client, job_id: str) -> None:

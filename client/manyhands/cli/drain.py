@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manyhands.cli import _output
+from manyhands.cli import _completing, _output
 from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed, TimedOut
-from manyhands.cli._options import client_options
+from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
 from manyhands_shared.errors import Refused
 
@@ -27,14 +27,17 @@ _POLL_SECONDS = 0.5
     name="drain",
     examples=(("before its host is switched off", "manyhands drain node-1 --wait"),),
 )
-@click.argument("nodes", nargs=-1, required=True, metavar="NODE...")
+@click.argument(
+    "nodes", nargs=-1, required=True, metavar="NODE...", shell_complete=_completing.nodes
+)
 @click.option("--wait", is_flag=True, help="Until they have left.")
 @click.option(
     "--timeout", type=TIME_LIMIT, help="With --wait: give up after so long, with exit code 124."
 )
 @client_options("drain")
+@json_option
 def command(
-    *, nodes: tuple[str, ...], wait: bool, timeout: float | None, **connection: Any
+    *, nodes: tuple[str, ...], wait: bool, timeout: float | None, json: bool, **connection: Any
 ) -> None:
     """Have nodes finish what they run, and leave: no task is lost, or counted as failed.
 
@@ -52,6 +55,7 @@ def command(
         if missing:
             named = ", ".join(map(repr, missing))
             raise JobFailed(f"no node {named} here, so none was drained; see: manyhands nodes")
+        told = _Told(json=json)
         leaving = {}
         for name in dict.fromkeys(nodes):
             try:
@@ -59,21 +63,50 @@ def command(
             except Refused:
                 if name in {node["name"] for node in connected.query("nodes")}:
                     raise
-                _output.say(f"{name} has left")  # since the look at who is here
+                # It has left since the look at who is here.
+                told.left(name)
                 continue
             leaving[ordered["boot_id"]] = name
-            _output.say(f"{name} drains; it holds {ordered['held']} tasks")
-        if wait:
-            _wait(connected, leaving, deadline)
+            told.drains(name, ordered["held"])
+        try:
+            if wait:
+                _wait(connected, leaving, deadline, told)
+        finally:
+            told.document()
 
 
-def _wait(client: Client, leaving: dict[str, str], deadline: float | None) -> None:
+class _Told:
+    """What is printed of nodes: a line for each event, or one document at the end."""
+
+    def __init__(self, *, json: bool) -> None:
+        self._json = json
+        self._nodes: dict[str, dict[str, Any]] = {}
+
+    def drains(self, name: str, held: int) -> None:
+        """A node was told to leave."""
+        self._nodes[name] = {"name": name, "held": held, "left": False}
+        if not self._json:
+            _output.say(f"{name} drains; it holds {held} tasks")
+
+    def left(self, name: str) -> None:
+        """A node is no more."""
+        self._nodes.setdefault(name, {"name": name, "held": 0})["left"] = True
+        if not self._json:
+            _output.say(f"{name} has left")
+
+    def document(self) -> None:
+        """Print the document, if one is wanted."""
+        if self._json:
+            _output.document(nodes=list(self._nodes.values()))
+
+
+def _wait(client: Client, leaving: dict[str, str], deadline: float | None, told: _Told) -> None:
     """Until no node of `leaving`, names by boot id, is left."""
     pause = threading.Event()
     while leaving:
         here = {node["boot_id"] for node in client.query("nodes")}
         for boot_id in [one for one in leaving if one not in here]:
-            _output.say(f"{leaving.pop(boot_id)} has left")
+            told.left(leaving.pop(boot_id))
         if leaving:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimedOut(f"still here: {', '.join(leaving.values())}; they go on draining")

@@ -132,6 +132,11 @@ from manyhands.cli._verb import Verb
 )
 @task_options
 @client_options("exec")
+@click.option(
+    "--json",
+    is_flag=True,
+    help="Print a JSON line for each program that has ended, with its outputs.",
+)
 def command(**given: Any) -> None:
     """Run a program on a cluster, once or for each of many inputs.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from manyhands.cli import _output
+from manyhands.cli import _completing, _output
 from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
 
@@ -19,7 +19,7 @@ from manyhands.cli._verb import Verb
         ("open it at https://ui.perfetto.dev", "manyhands export 4f0c --chrome-trace job.json"),
     ),
 )
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
 @click.option(
     "--chrome-trace",
     "trace",

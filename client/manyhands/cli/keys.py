@@ -80,6 +80,7 @@ def command() -> None:
 )
 @click.option("--broker-key", metavar="PUBLIC", help="That broker's public key instead.")
 @_LIST
+@json_option
 def new(
     file: Path,
     *,
@@ -88,6 +89,7 @@ def new(
     cluster: Path | None,
     broker_key: str | None,
     allow_file: Path | None,
+    json: bool,
 ) -> None:
     """Make a key file that only you can read.
 
@@ -97,6 +99,9 @@ def new(
         if cluster or broker_key or name:
             raise ConfigError("a key for one person or machine needs a --role")
         ClusterKey.new().save(file)
+        if json:
+            _output.document(file=str(file), role="cluster", name="", allowed=True)
+            return
         _output.note(f"a new key is in {file}; copy it to every host, and keep it from other users")
         return
     name = name or file.name.partition(".")[0]
@@ -109,19 +114,24 @@ def new(
         except ConfigError:
             file.unlink()
             raise
-        _output.note(f"a new {role}'s key for {name} is in {file}, and is let in")
+        if not json:
+            _output.note(f"a new {role}'s key for {name} is in {file}, and is let in")
     elif broker_key is not None:
         key = RoleKey.new(role, name, check_public(broker_key))
         key.save(file)
-        _output.note(
-            f"a new {role}'s key for {name} is in {file}; on the broker's host, let it in with:"
-        )
-        _output.say(f"manyhands keys allow {key.public} --role {role} --name {name}")
+        if not json:
+            _output.note(
+                f"a new {role}'s key for {name} is in {file}; on the broker's host, let it in with:"
+            )
+            _output.say(f"manyhands keys allow {key.public} --role {role} --name {name}")
     else:
         raise ConfigError(
             "name the broker's cluster key with --cluster, or its public key with --broker-key; "
             "`manyhands keys show` prints it"
         )
+    if json:
+        about = {"role": role, "name": name, "public": key.public}
+        _output.document(file=str(file), **about, allowed=cluster is not None)
 
 
 @command.command(
@@ -177,6 +187,7 @@ def show(file: Path, *, json: bool) -> None:
 )
 @_CLUSTER
 @_LIST
+@json_option
 def allow(
     *,
     key: str,
@@ -185,6 +196,7 @@ def allow(
     priority: int,
     cluster: Path | None,
     allow_file: Path | None,
+    json: bool,
 ) -> None:
     """Let a key in: its public key, or the file that it is in.
 
@@ -201,7 +213,10 @@ def allow(
         raise ConfigError("a public key alone does not say whose it is: add --role and --name")
     entry = Allowed(check_public(public), check_role(role), name, priority)
     allow_list.allow(_list(cluster, allow_file), entry)
-    _output.note(f"{name} is let in as {role}")
+    if json:
+        _output.document(**_shown(entry))
+    else:
+        _output.note(f"{name} is let in as {role}")
 
 
 @command.command(
@@ -212,14 +227,18 @@ def allow(
 @click.argument("key", metavar="NAME|PUBLIC")
 @_CLUSTER
 @_LIST
-def revoke(*, key: str, cluster: Path | None, allow_file: Path | None) -> None:
+@json_option
+def revoke(*, key: str, cluster: Path | None, allow_file: Path | None, json: bool) -> None:
     """Let a key in no more.
 
     A running broker cuts its connections off within seconds: a client's jobs are cancelled, save
     durable ones; what a node held is run again elsewhere.
     """
     gone = allow_list.revoke(_list(cluster, allow_file), key)
-    _output.note(f"the {gone.role}'s key {gone.name} is let in no more")
+    if json:
+        _output.document(**_shown(gone))
+    else:
+        _output.note(f"the {gone.role}'s key {gone.name} is let in no more")
 
 
 @command.command(
@@ -230,16 +249,18 @@ def revoke(*, key: str, cluster: Path | None, allow_file: Path | None) -> None:
 @json_option
 def list_(*, cluster: Path | None, allow_file: Path | None, json: bool) -> None:
     """List the keys that are let in besides the cluster key."""
-    keys: list[dict[str, Any]] = [
-        {"name": key.name, "role": key.role, "priority": key.priority, "public": key.public}
-        for key in allow_list.read(_list(cluster, allow_file))
-    ]
+    keys = [_shown(key) for key in allow_list.read(_list(cluster, allow_file))]
     if json:
         _output.document(keys=keys)
     else:
         _output.table(
             ["name", "role", "priority", "public key"], [list(key.values()) for key in keys]
         )
+
+
+def _shown(key: Allowed) -> dict[str, Any]:
+    """A key that is let in, in plain values."""
+    return {"name": key.name, "role": key.role, "priority": key.priority, "public": key.public}
 
 
 def _broker_key(cluster: Path) -> str:

@@ -10,12 +10,12 @@ from typing import IO, Any
 
 import click
 
-from manyhands.cli import _lines, _output
+from manyhands.cli import _completing, _lines, _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._job_options import job_options, split
 from manyhands.cli._lines import Item
 from manyhands.cli._map_output import Output
-from manyhands.cli._options import client_options, output_option
+from manyhands.cli._options import client_options, output_option, summary_option
 from manyhands.cli._read_options import read_options, reading
 from manyhands.cli._reader import LineReader
 from manyhands.cli._verb import Verb
@@ -39,7 +39,7 @@ from manyhands.cli._verb import Verb
         ),
     ),
 )
-@click.argument("target", metavar="MODULE:FUNCTION")
+@click.argument("target", metavar="MODULE:FUNCTION", shell_complete=_completing.targets)
 @click.option(
     "--input",
     "source",
@@ -70,6 +70,7 @@ from manyhands.cli._verb import Verb
 )
 @job_options
 @client_options("map")
+@summary_option
 def command(
     *,
     target: str,
@@ -79,15 +80,16 @@ def command(
     slots: int | None,
     name: str,
     timeout: float | None,
+    json: bool,
     **options: Any,
 ) -> None:
     """Run a function over every line of a file, in parallel, and write a line for each result.
 
     An item starts when its line is there: the input may be a pipe that goes on for ever. The command
     writes results as they come: {"index": 0, "result": ...}. NumPy arrays become nested arrays. A
-    failed item has "error": {"type": ..., "message": ...}. So has one with a result that JSON has no
-    words for, and "repr" beside it. The index counts the items from 0, blank lines left out. Exit code
-    1 says that some items failed; the others' results are there nevertheless.
+    failed item has "error": {"type": ..., "message": ..., "traceback": ...}. So has one with a result
+    that JSON has no words for, and "repr" beside it. The index counts the items from 0, blank lines
+    left out. Exit code 1 says that some items failed; the others' results are there nevertheless.
 
     Beside --output FILE the command writes FILE.run, by which --resume tells whether FILE is of this
     function and this input.
@@ -99,6 +101,7 @@ def command(
     from manyhands.cli._progress import progress  # noqa: PLC0415
     from manyhands.cli._stream import Stream  # noqa: PLC0415
 
+    _lines.check_summary(sink, json=json)
     reads = reading(options)
     function = _target.load(target)
     chosen, connection = split(options)
@@ -112,6 +115,8 @@ def command(
         first: list[Item] = next(filter(None, batches), [])
         if not first or output.is_whole(source, reads):
             _output.note("no items, nothing to do")
+            if json:
+                _output.document(items=0, failed=0, seconds=0.0)
             return
         started = time.monotonic()
         stack.enter_context(_job.time_limit(timeout))
@@ -128,15 +133,26 @@ def command(
         advance = stack.enter_context(progress(None))
         # Not before the broker has answered: without it, what is there stays as it is.
         stack.enter_context(output)
-        count = failed = 0
+        count = failed = first_failed = 0
+        why = ""
         for item, value in stream:
             entry = _job.entry(value)
-            count, failed = count + 1, failed + ("error" in entry)
+            count += 1
+            if "error" in entry:
+                failed += 1
+                if failed == 1:
+                    first_failed, why = item.index, _job.in_short(entry["error"])
             output.write({"index": item.index, **entry})
             stream.done()
             advance(1)
     seconds = time.monotonic() - started
     rate = count / seconds
-    _output.note(f"{count} items in {seconds:.1f} s, {rate:,.0f} a second, {failed} failed")
+    if json:
+        _output.document(items=count, failed=failed, seconds=seconds)
+    else:
+        _output.note(f"{count} items in {seconds:.1f} s, {rate:,.0f} a second, {failed} failed")
     if failed:
-        raise JobFailed(f'{failed} of {count} items failed; their lines have an "error"')
+        raise JobFailed(
+            f"{failed} of {count} items failed, item {first_failed} first: {why}; their lines have "
+            'an "error"'
+        )

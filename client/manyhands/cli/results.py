@@ -6,10 +6,10 @@ from typing import IO, Any
 
 import click
 
-from manyhands.cli import _lines
+from manyhands.cli import _completing, _lines, _output
 from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._options import client_options, output_option
+from manyhands.cli._options import client_options, output_option, summary_option
 from manyhands.cli._verb import Verb
 from manyhands_shared.errors import ResultWithheld
 
@@ -22,7 +22,7 @@ from manyhands_shared.errors import ResultWithheld
         ("in the order of the tasks", "manyhands results 4f0c | jq -s 'sort_by(.index)[].result'"),
     ),
 )
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
 @output_option
 @click.option("--overwrite", is_flag=True, help="Replace what --output holds.")
 @click.option(
@@ -36,6 +36,7 @@ from manyhands_shared.errors import ResultWithheld
     help="Load every result of another key's job; that runs code of the job's owner here.",
 )
 @client_options("results")
+@summary_option
 def command(
     *,
     job: str,
@@ -43,6 +44,7 @@ def command(
     overwrite: bool,
     timeout: float | None,
     trust: bool,
+    json: bool,
     **connection: Any,
 ) -> None:
     """Write the results of a durable job as JSON lines, as `manyhands map` does.
@@ -56,9 +58,11 @@ def command(
     from manyhands.cli import _job, _named, _target  # noqa: PLC0415 - so that --help is quick
     from manyhands.cli._progress import progress  # noqa: PLC0415
 
+    _lines.check_summary(sink, json=json)
     _target.find_modules_here()
     _lines.check_output(sink, None, may_hold=overwrite, words="replace it by --overwrite")
-    failed = withheld = 0
+    failed = withheld = first_failed = 0
+    why = ""
     with (
         _job.time_limit(timeout, "not every result came within {:g} s; the job goes on"),
         _named.durable_job(job, trust=trust, **connection) as found,
@@ -68,13 +72,21 @@ def command(
         for index, value in found:
             withheld += isinstance(value, ResultWithheld)
             entry = _job.entry(value)
-            failed += "error" in entry
+            if "error" in entry:
+                failed += 1
+                if failed == 1:
+                    first_failed, why = index, _job.in_short(entry["error"])
             _lines.write_line(sink, {"index": index, **entry})
             advance(1)
+    if json:
+        _output.document(job=found.id, tasks=found.tasks, failed=failed)
     if withheld:
         raise JobFailed(
             f"{withheld} of {found.tasks} results were not loaded: that would run code of another "
             "key's owner here; if you trust them, say --trust"
         )
     if failed:
-        raise JobFailed(f'{failed} of {found.tasks} tasks failed; their lines have an "error"')
+        raise JobFailed(
+            f"{failed} of {found.tasks} tasks failed, task {first_failed} first: {why}; their lines "
+            'have an "error"'
+        )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from manyhands.cli import _output
+from manyhands.cli import _completing, _output
 from manyhands.cli._arguments import VerbWithValues
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._job_options import job_options, split
@@ -25,7 +25,7 @@ from manyhands.cli._options import client_options, json_option
         ("for a program", "manyhands run --json statistics:mean '[1, 2, 4]'"),
     ),
 )
-@click.argument("target", metavar="MODULE:FUNCTION")
+@click.argument("target", metavar="MODULE:FUNCTION", shell_complete=_completing.targets)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
 @click.option(
     "--kwarg", "kwargs", multiple=True, metavar="NAME=VALUE", help="A keyword argument; repeatable."

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from manyhands.cli import _lines, _output
+from manyhands.cli import _completing, _lines, _output
 from manyhands.cli._arguments import VerbWithValues
 from manyhands.cli._job_options import split, surroundings_options, task_options
 from manyhands.cli._lines import Reading
@@ -30,7 +30,7 @@ from manyhands.cli._reader import LineReader
         ("begun when that job is done, with its results", "manyhands submit work:sum --after $job"),
     ),
 )
-@click.argument("target", metavar="MODULE:FUNCTION")
+@click.argument("target", metavar="MODULE:FUNCTION", shell_complete=_completing.targets)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
 @click.option(
     "--kwarg", "kwargs", multiple=True, metavar="NAME=VALUE", help="A keyword argument; repeatable."
@@ -46,6 +46,7 @@ from manyhands.cli._reader import LineReader
     "--after",
     multiple=True,
     metavar="JOB",
+    shell_complete=_completing.jobs,
     help="Begin when this job is done; its results come before the arguments, as a list; repeatable.",
 )
 @task_options
@@ -108,7 +109,8 @@ def command(
             after=parents,
             **chosen,
         )
+        is_lasting = _named.note_durability(client)
     if json:
-        _output.document(job=job.id, tasks=job.tasks)
+        _output.document(job=job.id, tasks=job.tasks, journal=is_lasting)
     else:
         _output.say(job.id)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import shlex
 import signal
+import socket
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -12,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from manyhands.cli import _output
+from manyhands.cli import _announced, _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import json_option
 from manyhands.cli._verb import Verb
 from manyhands_shared.errors import ConfigError
+from manyhands_shared.transport.address import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from manyhands import LocalCluster
@@ -31,11 +35,8 @@ _POLL_SECONDS = 0.5
     cls=Verb,
     name="up",
     examples=(
-        ("two nodes, one slot each", "manyhands up"),
-        (
-            "the address goes to stdout, for other terminals",
-            "export MANYHANDS_BROKER=tcp://127.0.0.1:PORT",
-        ),
+        ("two nodes, one slot each; other terminals find it", "manyhands up"),
+        ("a port of one's own, and eight slots", "manyhands up --port 7712 --nodes 2 --slots 4"),
         (
             "a broker here, a node on each of three hosts",
             "manyhands up --ssh host1,host2,host3 --key-file cluster.key",
@@ -58,7 +59,9 @@ _POLL_SECONDS = 0.5
     help="Where the broker listens.  [default: 127.0.0.1, with --ssh 0.0.0.0]",
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=0, help="Its port; 0 picks a free one."
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="Its port; 0 picks a free one.  [default: 7711, or a free one if that is taken]",
 )
 @click.option(
     "--http",
@@ -95,6 +98,9 @@ def command(*, hosts: str | None, json: bool, **wishes: Any) -> None:
 
     The nodes are on this machine and, with --ssh, on others, which need the command too. Ending
     waits for the tasks that run, half a minute at most; a second Ctrl-C does not.
+
+    It prints the lines to export for programs. Commands of the same user need none: without --broker,
+    MANYHANDS_BROKER and a configuration file they find the cluster by a file in $XDG_RUNTIME_DIR.
     """
     others = [host.strip() for host in (hosts or "").split(",") if host.strip()]
     if hosts is not None and not others:
@@ -115,7 +121,7 @@ class _Wishes:
     nodes: int | None
     slots: int | None
     listen: str | None
-    port: int
+    port: int | None
     http: str
     key_file: Path | None
     advertise: str
@@ -136,7 +142,7 @@ def _run(wishes: _Wishes, stack: contextlib.ExitStack, *, json: bool) -> NoRetur
         secret = stack.enter_context(_remote.node_key(key_file))
     listen = wishes.listen or ("0.0.0.0" if wishes.hosts else "127.0.0.1")
     broker: dict[str, Any] = {
-        "bind": f"tcp://{_bracketed(listen)}:{wishes.port}",
+        "bind": f"tcp://{_bracketed(listen)}:{_port(listen, wishes.port)}",
         "http": wishes.http,
     }
     worker = {}
@@ -158,7 +164,11 @@ def _run(wishes: _Wishes, stack: contextlib.ExitStack, *, json: bool) -> NoRetur
             command=wishes.remote_command,
         )
         stack.callback(remote.close, cluster.address, key_file)
-    _announce(cluster, remote, slots, key_file, json=json)
+    key = str(key_file.absolute()) if key_file is not None else ""
+    unfound = stack.enter_context(_announced.announced(cluster.address, key))
+    if unfound:
+        _output.note(unfound)
+    _announce(cluster, remote, slots, key, json=json)
     _watch(cluster, remote)
 
 
@@ -166,28 +176,28 @@ def _announce(
     cluster: LocalCluster,
     remote: RemoteNodes | None,
     slots: int | None,
-    key_file: Path | None,
+    key: str,
     *,
     json: bool,
 ) -> None:
     names = [node.name for node in cluster.nodes] + list(remote.links if remote else ())
     if json:
-        key = str(key_file) if key_file is not None else None
         _output.document(
             address=cluster.address,
             pids=cluster.pids,
             nodes=names,
-            key_file=key,
+            key_file=key or None,
             dashboard=cluster.dashboard_url or None,
         )
         return
     each = "one a core" if remote and slots is None else slots or 1
-    _output.note(f"nodes: {len(names)}, slots of each: {each}; Ctrl-C ends them; the broker is at")
-    _output.say(cluster.address)
+    _output.note(f"nodes: {len(names)}, slots of each: {each}; Ctrl-C ends them")
     if cluster.dashboard_url:
         _output.note(f"its dashboard: {cluster.dashboard_url}")
-    if key_file is not None:
-        _output.note(f"its clients need its key: export MANYHANDS_KEY_FILE={key_file}")
+    _output.note("commands of yours find it; for programs and others:")
+    _output.say(f"export MANYHANDS_BROKER={shlex.quote(cluster.address)}")
+    if key:
+        _output.say(f"export MANYHANDS_KEY_FILE={shlex.quote(key)}")
 
 
 def _watch(cluster: LocalCluster, remote: RemoteNodes | None) -> NoReturn:
@@ -209,6 +219,24 @@ def _watch(cluster: LocalCluster, remote: RemoteNodes | None) -> NoReturn:
         lost = set(ended)
         if len(lost) == len(cluster.nodes) + len(remote.links if remote else ()):
             raise JobFailed("no node is left; start again")
+
+
+def _port(host: str, wanted: int | None) -> int:
+    """The port to listen on: what is wanted, else the usual one, else a free one, which it says."""
+    if wanted is not None:
+        return wanted
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As the broker will: what past connections have left there does not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), DEFAULT_PORT))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                _output.note(f"port {DEFAULT_PORT} is taken, so the broker listens on another")
+                return 0
+    # Any other trouble is the broker's to tell.
+    return DEFAULT_PORT
 
 
 def _bracketed(host: str) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from manyhands.cli import _output
+from manyhands.cli import _completing, _output
 from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed, TimedOut
-from manyhands.cli._options import client_options
+from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
 from manyhands.job import Job
 
@@ -20,10 +20,11 @@ from manyhands.job import Job
     name="wait",
     examples=(("", "manyhands wait 4f0c && manyhands results 4f0c"),),
 )
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=_completing.jobs)
 @click.option("--timeout", type=TIME_LIMIT, help="Give up after so long, with exit code 124.")
 @client_options("wait")
-def command(*, jobs: tuple[str, ...], timeout: float | None, **connection: Any) -> None:
+@json_option
+def command(*, jobs: tuple[str, ...], timeout: float | None, json: bool, **connection: Any) -> None:
     """Wait until jobs are over, and print how each ended: done, failed or cancelled.
 
     Exit code 0 says that all are done. It is no matter whether the broker is restarted meanwhile.
@@ -31,15 +32,18 @@ def command(*, jobs: tuple[str, ...], timeout: float | None, **connection: Any) 
     from manyhands.cli import _connect, _named  # noqa: PLC0415 - so that --help is quick
 
     deadline = None if timeout is None else time.monotonic() + timeout
-    states = []
+    ended: list[dict[str, str]] = []
     with _connect.client(**connection) as client:
         for job in [client.job(_named.find(client, text)["id"]) for text in jobs]:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not job.wait(left):
                 raise TimedOut(f"job {job.id} is not over after {timeout:g} s; it goes on")
-            states.append(_state(job))
-            _output.say(f"{job.id} {states[-1]}")
-    if set(states) != {"done"}:
+            ended.append({"id": job.id, "state": _state(job)})
+            if not json:
+                _output.say(f"{job.id} {ended[-1]['state']}")
+    if json:
+        _output.document(jobs=ended)
+    if {job["state"] for job in ended} != {"done"}:
         raise JobFailed("not every job is done; see: manyhands results JOB, manyhands show JOB")
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from manyhands.cli import _service, _stdin
+from manyhands.cli import _output, _service, _stdin
 from manyhands.cli import _settings as settings
-from manyhands.cli._options import config_options
+from manyhands.cli._options import config_options, json_option
 from manyhands.cli._verb import Verb
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.logs import log_to_stderr
@@ -29,12 +29,14 @@ from manyhands_shared.processes.lifecycle import begin
 @config_options(WorkerConfig, "worker")
 @click.option("--stay-with-stdin", is_flag=True, help="Leave at once when the standard input ends.")
 @_service.log_level
-def command(*, log_level: str, stay_with_stdin: bool, **values: Any) -> int:
+@json_option
+def command(*, log_level: str, stay_with_stdin: bool, json: bool, **values: Any) -> int:
     """Run a node in the foreground: a pool of processes that works for a broker.
 
     SIGTERM or Ctrl-C drains it: nothing new is taken, what runs is finished, the rest is given back.
     A second one ends it at once. It reconnects for ever. Times are in seconds, sizes in bytes. With
-    --key-file - the key comes over the standard input, up to an empty line or the end.
+    --key-file - the key comes over the standard input, up to an empty line or the end. With --json it
+    prints one document with its name once the broker has taken it in.
     """
     begin()
     if values["key_file"] == "-":
@@ -43,4 +45,8 @@ def command(*, log_level: str, stay_with_stdin: bool, **values: Any) -> int:
     log_to_stderr("manyhands worker", log_level, errors_as="error")
     from manyhands_worker.node import run  # noqa: PLC0415 - after bad options were refused
 
-    return run(config, lifeline=_stdin.STDIN if stay_with_stdin else None)
+    return run(
+        config,
+        lifeline=_stdin.STDIN if stay_with_stdin else None,
+        ready=(lambda facts: _output.document(**facts)) if json else None,
+    )

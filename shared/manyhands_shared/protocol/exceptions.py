@@ -23,6 +23,11 @@ from manyhands_shared.protocol.status import Status
 MAX_TEXT = 64 * 1024
 #: An exception beyond this many bytes arrives as a stand-in.
 MAX_PICKLE = 64 << 20
+#: Modules that users do not import: what they import instead.
+_PUBLIC = {
+    "manyhands_shared.errors": "manyhands",
+    "concurrent.futures._base": "concurrent.futures",
+}
 
 
 def of_exception(error: BaseException, *, skip_frames: int = 0, pickled: bool = True) -> Failure:
@@ -37,7 +42,7 @@ def of_exception(error: BaseException, *, skip_frames: int = 0, pickled: bool = 
     for _ in range(skip_frames):
         trace = trace.tb_next if trace is not None else None
     return Failure(
-        type=_name(kind),
+        type=name_of(kind),
         message=_cut(_safe(str, error)),
         args=tuple(map(show, _arguments(error))),
         bases=tuple(
@@ -53,6 +58,13 @@ def of_exception(error: BaseException, *, skip_frames: int = 0, pickled: bool = 
 def show(value: object) -> str:
     """Return the `repr` of a value, whatever its class makes of that, cut to a bearable length."""
     return _cut(_safe(repr, value))
+
+
+def name_of(kind: type) -> str:
+    """Return the name by which users know a class of exceptions: where they import it from."""
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{_PUBLIC.get(kind.__module__, kind.__module__)}.{kind.__qualname__}"
 
 
 def to_exception(
@@ -162,7 +174,7 @@ def _format(error: BaseException, trace: Any) -> str:
     try:
         return "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:  # noqa: BLE001 - a __str__ that raises
-        return f"{_name(type(error))} (its traceback cannot be printed)\n"
+        return f"{name_of(type(error))} (its traceback cannot be printed)\n"
 
 
 def _arguments(error: BaseException) -> tuple[Any, ...]:
@@ -177,14 +189,6 @@ def _safe(function: Any, value: object) -> str:
         return str(function(value))
     except BaseException as error:  # noqa: BLE001 - as above
         return f"<{function.__name__} raised {type(error).__name__}>"
-
-
-def _name(kind: type) -> str:
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
 
 
 def _cut(text: str) -> str:

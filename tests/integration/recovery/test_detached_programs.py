@@ -22,7 +22,7 @@ def test_client_broker_and_node_are_killed_in_the_middle(bench: Bench, tmp_path:
     (tmp_path / "ran").mkdir()
     broker = bench.broker(journal=str(tmp_path / "journal"), keep_results=3600.0)
     first = bench.node(broker.address, slots=2)
-    environment = {"MANYHANDS_BROKER": broker.address}
+    environment = {"MANYHANDS_BROKER": broker.address, "MANYHANDS_CONNECT_TIMEOUT": "60"}
     options = ["--detach", "--array", f"1-{_TASKS}", "--shell", _LINE]
     told = run("exec", *options, cwd=tmp_path, env=environment)
     assert told.returncode == 0, told.stderr

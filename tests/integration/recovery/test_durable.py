@@ -56,7 +56,10 @@ class Cluster:
         self.journal = folder / "journal"
         self.broker = self._broker()
         self.node = self._start("worker", "--broker", self.address, "--slots", "2")
-        self.environment = {"MANYHANDS_BROKER": self.address}
+        self.environment = {
+            "MANYHANDS_BROKER": self.address,
+            "MANYHANDS_CONNECT_TIMEOUT": "60",
+        }
 
     def _start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "manyhands.cli", *map(str, arguments)]

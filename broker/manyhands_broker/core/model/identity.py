@@ -88,6 +88,11 @@ class Identity:
         """
         return owner == account or not owner.startswith(_KEYED)
 
+    @staticmethod
+    def is_same(one: str, other: str) -> bool:
+        """Return whether two accounts are of one owner, as far as keys tell."""
+        return one == other or not (one.startswith(_KEYED) or other.startswith(_KEYED))
+
     def why_not(self, what: str, account: str, owner: str | None) -> str:
         """Return why this identity may not put the query `what`; empty if it may.
 

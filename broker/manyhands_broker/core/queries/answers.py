@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.summaries import without_long
@@ -41,6 +42,10 @@ class Reader:
     def may_read(self, account: str) -> bool:
         """Return whether it may see what is in jobs of an account."""
         return self.commands or self.account == account
+
+    def owns(self, account: str) -> bool:
+        """Return whether jobs of an account are its own; without a key of one's own nothing tells."""
+        return Identity.is_same(self.account, account)
 
 
 def describe_node(
@@ -125,7 +130,11 @@ def _stats(state: SchedulerState, _question: _Question) -> dict[str, Any]:
 
 
 def _health(state: SchedulerState, _question: _Question) -> dict[str, Any]:
-    return {**autoscaling.summary(state), "problems": autoscaling.problems(state)}
+    return {
+        **autoscaling.summary(state),
+        "problems": autoscaling.problems(state),
+        "journal": state.store.is_lasting,
+    }
 
 
 def _history(state: SchedulerState, question: _Question) -> dict[str, Any]:
@@ -211,7 +220,8 @@ def _jobs(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
     size = 0
     for one in islice(every, skip, skip + limit):
         job = _told_to(question.reader, _told(state, one))
-        job = {**job, "options": without_long(job["options"])}
+        mine = question.reader.owns(str(job.get("account", "")))
+        job = {**job, "options": without_long(job["options"]), "mine": mine}
         size += len(msgpack.packb(job))
         if found and size > PAGE_BYTES:
             break

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from manyhands_shared.errors import ProgramFailed, RemoteError, TaskTimeout
+from manyhands_shared.protocol.exceptions import name_of
 
 #: The exit code in the log of a program whose own is not known.
 _UNKNOWN = 255
 #: As GNU parallel writes it of a program that it killed for its time.
 _TIMED_OUT = -1
-_NAME = f"{ProgramFailed.__module__}.{ProgramFailed.__qualname__}"
+_NAME = name_of(ProgramFailed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from typing import IO, TextIO
+from typing import IO, Any, TextIO
 
+from manyhands.cli import _lines
 from manyhands.cli._programs import joblog
 from manyhands.cli._programs.ending import Ending
 from manyhands.cli._programs.sources import Item
@@ -21,12 +22,16 @@ class Report:
         program: what they run.
         log: where a line for each goes, if anywhere.
         keep_order: whether an output waits for those before it.
+        json: whether to write a line of JSON for each, with its outputs.
     """
 
-    def __init__(self, program: Program, log: IO[str] | None, *, keep_order: bool) -> None:
+    def __init__(
+        self, program: Program, log: IO[str] | None, *, keep_order: bool, json: bool
+    ) -> None:
         self._program = program
         self._log = log
         self._keep_order = keep_order
+        self._json = json
         self._held: dict[int, tuple[Item, Ending]] = {}
         #: Numbers of the tasks that are out, in order.
         self._order: deque[int] = deque()
@@ -55,8 +60,11 @@ class Report:
     def _write(self, item: Item, ending: Ending) -> None:
         if ending.cancelled:
             return
-        _pass_on(ending.stdout, sys.stdout)
-        _pass_on(ending.stderr, sys.stderr)
+        if self._json:
+            _lines.write_line(sys.stdout, _entry(item, ending))
+        else:
+            _pass_on(ending.stdout, sys.stdout)
+            _pass_on(ending.stderr, sys.stderr)
         self.ended += 1
         if ending.failure:
             self.failed += 1
@@ -66,6 +74,17 @@ class Report:
             values = Values(item.number, item.task, item.inputs, ending.slot)
             self._log.write(joblog.line(item.number, ending, self._program.command(values)))
             self._log.flush()
+
+
+def _entry(item: Item, ending: Ending) -> dict[str, Any]:
+    """How a program ended, in plain values."""
+    told: dict[str, Any] = {"seq": item.number, "task": item.task, "inputs": item.inputs}
+    for name in ("host", "slot", "start", "seconds", "signal"):
+        told[name] = getattr(ending, name)
+    for name in ("stdout", "stderr"):
+        told[name] = getattr(ending, name).decode("utf-8", "surrogateescape")
+    error = {"error": ending.failure} if ending.failure else {}
+    return {**told, "exit": ending.code, **error}
 
 
 def _pass_on(data: bytes, stream: TextIO) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from manyhands import Client, Job
-from manyhands.cli import _connect, _job, _output
+from manyhands.cli import _connect, _job, _named, _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._job_options import split, variable
 from manyhands.cli._programs import joblog, sources
@@ -36,7 +36,7 @@ _LOOK_SECONDS = 0.05
 
 def execute(*, words: tuple[str, ...], **given: Any) -> None:
     """Run `manyhands exec`."""
-    detach, dry_run = given.pop("detach"), given.pop("dry_run")
+    detach, dry_run, json = (given.pop(name) for name in ("detach", "dry_run", "json"))
     if detach:
         _refuse_with_detach(given)
     halting = Halting.parse(given.pop("halt"))
@@ -57,7 +57,7 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
             return
         chosen, connection = split(given)
         if detach:
-            _detach(program, tasks, name, chosen, connection)
+            _detach(program, tasks, name, chosen, connection, json=json)
             return
         done = _done(log, old)
         items = _left(tasks.items, program, done, log)
@@ -66,7 +66,7 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
             _connect.client(embed=True, slots=jobs, limit=jobs or 0, **connection)
         )
         file = log and stack.enter_context(joblog.open_log(log, done))
-        report = Report(program, file, keep_order=keep_order)
+        report = Report(program, file, keep_order=keep_order, json=json)
         text = program.encode()
 
         def arguments(item: Item) -> tuple[Any, ...]:
@@ -216,12 +216,18 @@ def _detach(
     name: str,
     chosen: dict[str, Any],
     connection: dict[str, Any],
+    *,
+    json: bool,
 ) -> None:
     text = program.encode()
     calls = ((text, item.number, item.task, item.data, *item.inputs) for item in tasks.items)
     with _connect.client(**connection) as client:
         job = client.submit_job(task.run, calls, name=name, durable=True, **chosen)
-    _output.say(job.id)
+        is_lasting = _named.note_durability(client)
+    if json:
+        _output.document(job=job.id, tasks=job.tasks, journal=is_lasting)
+    else:
+        _output.say(job.id)
 
 
 def _follow(client: Client, stream: Stream[Item], report: Report, halting: Halting) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,8 @@ import pytest
 from harness.command import document, ended, fails, first_line, nodes, run, running, start
 from harness.processes import eventually
 from manyhands import Client
+from manyhands.cli._announced import find
+from manyhands_shared.transport.address import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from manyhands import LocalCluster
@@ -36,14 +40,54 @@ def test_up_runs_until_it_is_told_to_end(number: int) -> None:
     assert "Traceback" not in errors
 
 
-def test_up_prints_the_address() -> None:
-    process = start("up", "--nodes", "1")
+def test_up_is_found_without_a_word(tmp_path: Path) -> None:
+    key = tmp_path / "the key"
+    process = start("up", "--nodes", "1", "--key-file", key)
     try:
-        assert re.fullmatch(r"tcp://127\.0\.0\.1:\d+\n", first_line(process))
+        line = first_line(process)
+        found = re.fullmatch(r"export MANYHANDS_BROKER=(tcp://127\.0\.0\.1:\d+)\n", line)
+        assert found is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"export MANYHANDS_KEY_FILE='{key}'\n"
+        told = f"no broker named: working with that of `manyhands up`, {found[1]}\n"
+        for verb in (["nodes"], ["jobs"], ["run", "math:sqrt", "4"]):
+            result = run(*verb, cwd=tmp_path)
+            assert (result.returncode, result.stderr) == (0, told)
+        assert result.stdout == "2.0\n"
+        # A broker that is named in whatever way is meant.
+        (tmp_path / "manyhands.toml").write_text('[client]\nbroker = "udp://x"\n')
+        assert "udp://x" in fails(run("nodes", cwd=tmp_path), 2)
+        for other in ("--broker", "udp://y"), ():
+            result = run("nodes", *other, env={"MANYHANDS_BROKER": "udp://y"})
+            assert "udp://y" in fails(result, 2)
+        # Another one is not in its way.
+        second = start("up", "--nodes", "0")
+        assert f"export MANYHANDS_BROKER={found[1]}\n" != first_line(second)
+        _, errors = ended(second, signal.SIGINT)
+        assert f"commands find the cluster that was there before, at {found[1]}" in errors
+        assert run("jobs").returncode == 0
     finally:
+        code, errors = ended(process, signal.SIGINT)
         code, errors = ended(process, signal.SIGINT)
     assert code == 0, errors
     assert "nodes: 1, slots of each: 1" in errors
+    assert find() is None
+    assert not list(Path(os.environ["MANYHANDS_RUNTIME_DIR"]).iterdir())
+
+
+def test_up_takes_the_usual_port_or_says_that_another_has_it() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # If another has it already, it is taken as well.
+        with contextlib.suppress(OSError):
+            other.bind(("127.0.0.1", DEFAULT_PORT))
+            other.listen()
+        process = start("up", "--nodes", "0")
+        line = first_line(process)
+        code, errors = ended(process, signal.SIGINT)
+    assert code == 0, errors
+    assert "port 7711 is taken, so the broker listens on another" in errors
+    assert f":{DEFAULT_PORT}" not in line
 
 
 def test_up_ends_when_its_broker_does() -> None:
@@ -162,6 +206,19 @@ def test_cancel_ends_a_job_of_another_client(
         assert result.stdout.startswith(job.id)
         assert job.wait(30)
     assert "had ended before: cancelled" in run("cancel", job.id, env=named).stderr
+
+
+def test_where_nothing_listens_it_gives_up_soon() -> None:
+    began = time.monotonic()
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{held.getsockname()[1]}"
+        line = fails(run("jobs", "--broker", address), 3)
+    # Ten seconds are for brokers that listen.
+    assert time.monotonic() - began < 8
+    assert (
+        f"no broker answers at {address} (the connection is refused: nothing listens there)" in line
+    )
 
 
 def test_cancel_of_an_unknown_job_is_an_error(named: dict[str, str]) -> None:

@@ -47,7 +47,10 @@ def test_star_spreads_arrays_and_objects(named: dict[str, str]) -> None:
 
 def test_a_failing_item_fails_alone(named: dict[str, str]) -> None:
     result = run("map", "math:sqrt", stdin="4\n-1\n9\n", env=named)
-    assert fails(result, 1) == 'error: 1 of 3 items failed; their lines have an "error"'
+    assert fails(result, 1) == (
+        "error: 1 of 3 items failed, item 1 first: ValueError: math domain error; "
+        'their lines have an "error"'
+    )
     found = lines(result.stdout)
     assert found[0] == {"result": 2.0}
     assert found[1]["error"]["type"] == "ValueError"
