@@ -25,7 +25,8 @@ def run(
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         cwd=cwd,
-        input=stdin,
+        input=stdin or None,
+        stdin=None if stdin else subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -83,6 +83,14 @@ _EPILOG = (
 class _Verbs(_verb.VerbGroup):
     """A group whose commands are imported when they are called."""
 
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        with _errors.reader_gone():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _errors.reader_gone():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import sys
 import traceback
+from collections.abc import Iterator
 
 import click
 
@@ -35,8 +38,24 @@ class JobFailed(Exception):
     """A task of the job failed; its own error was shown before, where there is one to show."""
 
 
+class ReaderGone(Exception):
+    """Nothing reads what the command prints any more. click would end without a word."""
+
+    def __init__(self) -> None:
+        super().__init__(f"cannot write the output: {os.strerror(errno.EPIPE)}")
+
+
 class TimedOut(Exception):
     """The time that `--timeout` allows is over."""
+
+
+@contextlib.contextmanager
+def reader_gone() -> Iterator[None]:
+    """Raise `ReaderGone` where a pipe has no reader."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise ReaderGone from None
 
 
 def report(error: BaseException) -> int:
@@ -62,7 +81,10 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return str(error), ExitCode.TIMED_OUT
     if isinstance(error, ManyhandsError):
         return str(error), error.exit_code
-    if isinstance(error, JobFailed):
+    if isinstance(error, ReaderGone):
+        # What is left in the stream goes nowhere, or the interpreter would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+    if isinstance(error, JobFailed | ReaderGone):
         return str(error), ExitCode.JOB_FAILED
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
         remedy = f"pip install 'manyhands[{_EXTRAS[error.name]}]'"

@@ -1,4 +1,4 @@
-"""What an output is of: the function, how lines are read, and the lines themselves.
+"""What an output is of: the function and its code, how lines are read, and the lines themselves.
 
 It stands in a file beside the output, ``results.jsonl.run``. Of the lines it has a digest of all so far:
 behind the first few, and behind each thousand. A run that goes on with another's output is refused. If
@@ -16,6 +16,8 @@ from manyhands_shared.errors import ConfigError
 
 _EVERY = 1_000
 _VERSION = 1
+#: The part of a fingerprint that may change between two runs, if the user says so.
+CODE = "code"
 
 
 class Fingerprint:
@@ -39,11 +41,12 @@ class Fingerprint:
         self._state = hashlib.blake2b(digest_size=16)
         self._count = 0
 
-    def load(self) -> None:
+    def load(self, *, code_may_differ: bool) -> None:
         """Read that of the run to go on with; without one, nothing is compared.
 
         Raises:
-            ConfigError: it is of another function, or of lines read in another way.
+            ConfigError: it is of another function, or of lines read in another way. Or the function's
+                code is another, and must not be.
         """
         try:
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -60,8 +63,15 @@ class Fingerprint:
                 f"{self._path} is not what it was; remove it, or begin anew"
             ) from None
         for name, value in self._what.items():
-            if was.get(name) != value:
-                raise self._other(f"{name} was {was.get(name)!r} and is {value!r} here")
+            if was.get(name, value) == value:
+                continue
+            if name != CODE:
+                raise self._other(f"{name} was {was[name]!r} and is {value!r} here")
+            if not code_may_differ:
+                raise ConfigError(
+                    f"{self._output} is of other code of the same function; keep its results with "
+                    "--resume-changed, or begin anew with --overwrite"
+                )
 
     def open(self) -> None:
         """Begin to write: after this the output is of this run.

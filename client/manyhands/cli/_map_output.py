@@ -21,8 +21,8 @@ class Output:
 
     Args:
         sink: a file that is opened at the first write.
-        old: "resume" or "overwrite", if the file may hold something.
-        what: the function, and how lines are read.
+        old: "resume", "resume-changed" or "overwrite", if the file may hold something.
+        what: the function and its code, and how lines are read.
     """
 
     def __init__(self, sink: IO[str], old: str | None, what: dict[str, Any]) -> None:
@@ -32,9 +32,10 @@ class Output:
         self._path = None if sink.name == "-" else Path(sink.name)
         self._fingerprint = None if self._path is None else Fingerprint(self._path, what)
         self._count = 0
-        if old == "resume" and self._path is None:
-            raise click.UsageError("--resume needs --output FILE", click.get_current_context())
-        self._resumes = old == "resume"
+        self._resumes = old in ("resume", "resume-changed")
+        self._code_may_differ = old == "resume-changed"
+        if self._resumes and self._path is None:
+            raise click.UsageError(f"--{old} needs --output FILE", click.get_current_context())
 
     def check(self, source: str) -> None:
         """See whether it can be written, and what it holds.
@@ -45,7 +46,7 @@ class Output:
         _lines.check_output(self._sink, source, may_hold=self._may_hold, words=_WORDS)
         if self._resumes and self._path is not None and self._fingerprint is not None:
             self._done = _lines.read_output(self._path)
-            self._fingerprint.load()
+            self._fingerprint.load(code_may_differ=self._code_may_differ)
 
     def is_whole(self, source: str, reading: Reading) -> bool:
         """Whether nothing is left to do; of an input that can be read twice.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import hashlib
 import importlib
 import sys
 import traceback
@@ -106,11 +108,39 @@ def _where(error: BaseException) -> str:
     return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 
+def code_digest(function: Callable[..., Any]) -> str:
+    """A digest of a function's source: its module's, and those of modules of the working directory."""
+    here = Path.cwd()
+    own = {name for name, module in _top_level_modules() if here in _places(module)}
+    modules = {
+        name: module for name, module in sys.modules.items() if name.partition(".")[0] in own
+    }
+    if (name := getattr(function, "__module__", None)) in sys.modules:
+        modules[name] = sys.modules[name]
+    state = hashlib.blake2b(digest_size=16)
+    for name, module in sorted(modules.items()):
+        file = getattr(module, "__file__", None)
+        # A compiled one changes with its package alone.
+        if file and file.endswith(".py"):
+            with contextlib.suppress(OSError):
+                source = Path(file).read_bytes()
+                state.update(f"{name} {len(source)}\n".encode() + source)
+    return state.hexdigest()
+
+
+def _top_level_modules() -> list[tuple[str, ModuleType]]:
+    """Top-level modules and packages that are loaded, but for ours and the script itself."""
+    return [
+        (name, module)
+        for name, module in list(sys.modules.items())
+        if "." not in name and name != "__main__" and not name.startswith("manyhands")
+    ]
+
+
 def _send_by_value(folder: Path) -> None:
     """Have cloudpickle send whole every top-level module or package that lies in `folder`."""
-    for name, module in list(sys.modules.items()):
-        is_ours = name == "__main__" or name.startswith("manyhands")
-        if "." not in name and not is_ours and folder in _places(module):
+    for _, module in _top_level_modules():
+        if folder in _places(module):
             cloudpickle.register_pickle_by_value(module)
 
 

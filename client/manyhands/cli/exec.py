@@ -103,7 +103,7 @@ from manyhands.cli._verb import Verb
     metavar="WHEN",
     default="never",
     show_default=True,
-    help="Stop early: soon,fail=1 starts no more, now,success=1 kills what runs.",
+    help="Stop early: soon,fail=1 (or 10%) starts no more, now,success=1 kills what runs.",
 )
 @click.option(
     "--joblog",
@@ -148,6 +148,8 @@ def command(**given: Any) -> None:
     What a program prints comes out whole when it has ended. Exit code 1 says that a program failed. It
     ended with another code than 0, died of a signal, took too long or could not be started. The
     variables MANYHANDS_TASK, MANYHANDS_SEQ, MANYHANDS_SLOT and MANYHANDS_INPUT say which task it is.
+
+    Without an input, what is piped in has a task for each line; nothing piped in is one task.
 
     What a program leaves running when it ends is killed. Without --broker and MANYHANDS_BROKER a
     cluster on this machine does the work and ends with it.

@@ -12,6 +12,7 @@ import click
 
 from manyhands.cli import _completing, _lines, _output
 from manyhands.cli._errors import JobFailed
+from manyhands.cli._fingerprint import CODE
 from manyhands.cli._job_options import job_options, split
 from manyhands.cli._lines import Item
 from manyhands.cli._map_output import Output
@@ -57,6 +58,12 @@ from manyhands.cli._verb import Verb
     "and their lines are appended.",
 )
 @click.option(
+    "--resume-changed",
+    "old",
+    flag_value="resume-changed",
+    help="The same, though the function's code has changed; results that are there stay.",
+)
+@click.option(
     "--overwrite",
     "old",
     flag_value="overwrite",
@@ -91,8 +98,8 @@ def command(
     that JSON has no words for, and "repr" beside it. The index counts the items from 0, blank lines
     left out. Exit code 1 says that some items failed; the others' results are there nevertheless.
 
-    Beside --output FILE the command writes FILE.run, by which --resume tells whether FILE is of this
-    function and this input.
+    Beside --output FILE the command writes FILE.run. By it --resume tells whether FILE is of this
+    function, its code, --star, --lines, --arg, --safe and this input. Other options may change.
 
     Modules in the working directory are found first and sent along. Without --broker and
     MANYHANDS_BROKER a cluster on this machine does the work and ends with it.
@@ -108,7 +115,8 @@ def command(
     sent, arguments_of = _job.bound(function, by_name=reads.star, safe=bool(chosen.get("safe")))
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(LineReader(source))
-        output = Output(sink, old, {"function": target, **dataclasses.asdict(reads)})
+        what = {"function": target, CODE: _target.code_digest(function), "safe": chosen["safe"]}
+        output = Output(sink, old, {**what, **dataclasses.asdict(reads)})
         output.check(source)
         batches = _lines.read_items(reader, reads)
         # What there is at once is read before any work: a wrong line is told of then.

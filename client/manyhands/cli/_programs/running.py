@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,8 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
         if detach:
             _detach(program, tasks, name, chosen, connection, json=json)
             return
+        if halting.percent:
+            halting.count_of(tasks.count())
         done = _done(log, old)
         items = _left(tasks.items, program, done, log)
         stack.enter_context(_job.time_limit(timeout))
@@ -85,6 +88,8 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
             **chosen,
         )
         _follow(client, stream, report, halting)
+    if not stream.submitted and not tasks.is_single:
+        _output.note("no inputs, nothing to do" if done is None else "nothing is left to do")
     if report.failed:
         raise JobFailed(
             f"{report.failed} of {report.ended} programs failed; {report.first_failure}"
@@ -103,6 +108,10 @@ class _Tasks:
     ) -> None:
         source, null, array = (given.pop(name) for name in ("source", "null", "array"))
         pipe, block, lines = (given.pop(name) for name in ("pipe", "block", "lines"))
+        if source is None and pipe is None and array is None and not groups and _is_fed():
+            # As GNU parallel: what comes through a pipe are the inputs.
+            source = "-"
+        self._is_piped = pipe is not None
         named = [
             name for name, value in (("--array", array), ("--pipe", pipe)) if value is not None
         ]
@@ -146,10 +155,27 @@ class _Tasks:
         if highest > count:
             _wrong(f"{{{highest}}} is in the command, and there are {count} sources of inputs")
 
+    def count(self) -> int:
+        """How many there are: all are read now, and kept."""
+        if self._is_piped:
+            _wrong("--halt counts tasks for a share of them: give a number with --pipe, not %")
+        known = list(self.items)
+        self.items = iter(known)
+        return len(known)
+
     def stop(self) -> None:
         """Read no more of them."""
         if self._reader is not None:
             self._reader.stop()
+
+
+def _is_fed() -> bool:
+    """Whether stdin is a pipe or a file, rather than a terminal, /dev/null or nothing."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
 def _program(tasks: _Tasks, given: dict[str, Any]) -> Program:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -17,8 +16,8 @@ import pytest
 from harness.command import document, ended, fails, first_line, nodes, run, running, start
 from harness.processes import eventually
 from manyhands import Client
+from manyhands.cli import up
 from manyhands.cli._announced import find
-from manyhands_shared.transport.address import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from manyhands import LocalCluster
@@ -75,19 +74,17 @@ def test_up_is_found_without_a_word(tmp_path: Path) -> None:
     assert not list(Path(os.environ["MANYHANDS_RUNTIME_DIR"]).iterdir())
 
 
-def test_up_takes_the_usual_port_or_says_that_another_has_it() -> None:
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # If another has it already, it is taken as well.
-        with contextlib.suppress(OSError):
-            other.bind(("127.0.0.1", DEFAULT_PORT))
-            other.listen()
-        process = start("up", "--nodes", "0")
-        line = first_line(process)
-        code, errors = ended(process, signal.SIGINT)
-    assert code == 0, errors
-    assert "port 7711 is taken, so the broker listens on another" in errors
-    assert f":{DEFAULT_PORT}" not in line
+def test_up_takes_the_usual_port_or_says_that_another_has_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        usual = other.getsockname()[1]
+        monkeypatch.setattr(up, "DEFAULT_PORT", usual)
+        assert up._port("127.0.0.1", None) == 0
+        assert f"port {usual} is taken, so the broker listens on another" in capsys.readouterr().err
+        assert up._port("127.0.0.1", 5) == 5
+    assert up._port("127.0.0.1", None) == usual
+    assert capsys.readouterr().err == ""
 
 
 def test_up_ends_when_its_broker_does() -> None:

@@ -80,7 +80,7 @@ def test_the_story_of_crashes_stays_after_the_end(named: dict[str, str], folder:
         shown = run("show", job, env=named).stdout
         for attempt in (1, 2):
             assert f"task 0: attempt {attempt} " in shown
-        assert f"exit code {code}" in shown
+        assert f"exited with code {code}" in shown
         assert "last words" in shown
 
 

@@ -1,0 +1,317 @@
+"""What cannot be used: each is one sentence and the exit code of the table, and nothing is lost.
+
+The command runs in this process, from its entry on, so that very many cases take a moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from manyhands import Client
+from manyhands.cli import _app
+
+if TYPE_CHECKING:
+    from manyhands import LocalCluster
+
+#: A directory of a user, as it is before and after each case.
+FILES = {
+    "items": "4\n9\n",
+    "no-json": "4\nfour\n",
+    "no-text": b"4\n\xff\n",
+    "scalar": "4\n",
+    "deep": "[" * 100_000 + "\n",
+    "old.jsonl": '{"index": 0, "result": 2.0}\n',
+    "odd.jsonl": "not ours\n",
+    "torn.run": "no\n",
+    "torn": '{"index": 0, "result": 2.0}\n',
+    "old.log": "1\t2\n",
+    "wrong_syntax.py": "def (",
+    "empty.key": "",
+    "garbage.key": "secret = 5\n",
+    "open.key": "x\n",
+    "broken.toml": "lease = ",
+    "other.toml": "[brocker]\nlease = 1\n",
+    "typo.toml": "[nodes]\nbrooker = 'x'\n",
+    "type.toml": "[nodes]\nconnect-timeout = 'soon'\n",
+    "folder/file": "",
+}
+MAP = ["map", "math:sqrt", "--input"]
+ADDRESS = ["nodes", "--connect-timeout", "0.1", "--broker"]
+KEY = ["nodes", "--broker", "tcp://127.0.0.1:1", "--key-file"]
+
+#: Words of the command, exit code, a part of the sentence.
+CASES: list[tuple[list[str], int, str]] = [
+    # Addresses.
+    ([*ADDRESS, "udp://x"], 2, "write tcp://HOST:PORT"),
+    ([*ADDRESS, "http://x:80"], 2, "write tcp://HOST:PORT"),
+    ([*ADDRESS, "tcp://"], 2, "write tcp://HOST:PORT"),
+    ([*ADDRESS, "tcp://host:port"], 2, "no valid port"),
+    ([*ADDRESS, "tcp://host:99999"], 2, "no valid port"),
+    ([*ADDRESS, "tcp://a b:1"], 2, "write tcp://HOST:PORT"),
+    ([*ADDRESS, "tcp://host:1/path"], 2, "write tcp://HOST:PORT"),
+    ([*ADDRESS, ","], 2, "is not an address"),
+    ([*ADDRESS, "tcp://127.0.0.1:1,udp://x"], 2, "'udp://x' is not an address"),
+    ([*ADDRESS, f"unix:///{'long/' * 30}"], 2, "longer than 100 bytes"),
+    ([*ADDRESS, "tcp://127.0.0.1:1"], 3, "nothing listens there"),
+    ([*ADDRESS, "unix:///nowhere/socket"], 3, "there is no such socket"),
+    (["up", "--ssh", ","], 2, "--ssh names no host"),
+    (["up", "--port", "70000"], 2, "70000"),
+    # Keys.
+    ([*KEY, "none.key"], 2, "manyhands keys new none.key"),
+    ([*KEY, "folder"], 2, "folder"),
+    ([*KEY, "empty.key"], 2, "empty.key"),
+    ([*KEY, "garbage.key"], 2, "garbage.key"),
+    ([*KEY, "open.key"], 2, "open.key"),
+    (["keys", "show", "none.key"], 2, "none.key"),
+    (["keys", "new", "garbage.key"], 2, "garbage.key"),
+    (["keys", "new", "my.key", "--role", "client"], 2, "--broker-key"),
+    (["keys", "new", "my.key", "--name", "me"], 2, "needs a --role"),
+    (["keys", "allow", "zzz", "--role", "client", "--name", "a"], 2, "zzz"),
+    (["keys", "list"], 2, "--allow-file"),
+    (["keys", "revoke", "alice", "--allow-file", "none"], 2, "alice"),
+    # Files and JSON.
+    ([*MAP, "none"], 2, "cannot read none: No such file"),
+    ([*MAP, "folder"], 2, "cannot read folder: Is a directory"),
+    ([*MAP, "no-json"], 2, "line 2 of no-json"),
+    ([*MAP, "no-text"], 2, "line 2 of no-text is not UTF-8"),
+    ([*MAP, "deep"], 2, "line 1 of deep"),
+    ([*MAP, "scalar", "--star"], 2, "--star spreads those"),
+    ([*MAP, "scalar", "--star", "--lines"], 2, "give one of them"),
+    ([*MAP, "items", "--output", "items", "--overwrite"], 2, "items is the input"),
+    ([*MAP, "items", "--output", "folder"], 2, "cannot write to folder"),
+    ([*MAP, "items", "--output", "none/results"], 2, "cannot write to none/results"),
+    ([*MAP, "items", "--output", "old.jsonl"], 2, "is not empty; go on with it by --resume"),
+    ([*MAP, "items", "--output", "odd.jsonl", "--resume"], 2, "line 1 of odd.jsonl is not a line"),
+    ([*MAP, "items", "--output", "torn", "--resume"], 2, "torn.run is not what it was"),
+    ([*MAP, "items", "--resume"], 2, "--resume needs --output"),
+    ([*MAP, "items", "--json"], 2, "--output"),
+    # Names and values.
+    (["run", "math"], 2, "write MODULE:FUNCTION"),
+    (["run", "math:nothing"], 2, "math has no 'nothing'"),
+    (["run", "math:pi"], 2, "cannot be called"),
+    (["run", "no_such_module:f"], 2, "no module named 'no_such_module'"),
+    (["run", "wrong_syntax:f"], 2, "importing wrong_syntax failed: SyntaxError"),
+    (["run", "math:sqrt", "4", "--kwarg", "5=x"], 2, "is not NAME=VALUE"),
+    (["run", "math:sqrt", "4", "--resource", "cpus"], 2, "is not NAME=AMOUNT"),
+    (["run", "math:sqrt", "4", "--task-timeout", "soon"], 2, "'soon' is no duration"),
+    (["run", "math:sqrt", "4", "--priority", "1e9"], 2, "--priority"),
+    (["submit", "math:sqrt", "4", "--input", "items"], 2, "not both"),
+    (["submit", "math:sqrt", "4", "--arg", "1"], 2, "are for --input"),
+    (["submit", "math:sqrt", "--input", "no-json"], 2, "line 2 of no-json"),
+    (["frobnicate"], 2, "No such command"),
+    (["jobs", "--frobnicate"], 2, "--frobnicate"),
+    (["jobs", "--state", "ended"], 2, "--state"),
+    (["completion", "csh"], 2, "csh"),
+    # Programs.
+    (["exec", ":::", "a"], 2, "no command before the inputs"),
+    (["exec", "--array", "5-1", "true"], 2, "--array '5-1'"),
+    (["exec", "--array", "1-9:0", "true"], 2, "--array '1-9:0'"),
+    (["exec", "--array", "1-9999999999", "true"], 2, "submit it in parts"),
+    (["exec", "--array", "1", "--input", "items", "true"], 2, "give one of them"),
+    (["exec", "echo", "{3}", ":::", "a"], 2, "{3} is in the command"),
+    (["exec", "echo", "::::", "none"], 2, "cannot read none"),
+    (["exec", "echo", ":::+", "a"], 2, "links to a source before it"),
+    (["exec", "--halt", "maybe", "true"], 2, "--halt 'maybe'"),
+    (["exec", "--halt", "now,fail=200%", "true"], 2, "--halt 'now,fail=200%'"),
+    (["exec", "--halt", "now,fail=5%", "--pipe", "items", "cat"], 2, "--pipe"),
+    (["exec", "--resume", "true"], 2, "--resume needs --joblog"),
+    (["exec", "--joblog", "old.log", "true"], 2, "old.log is not empty"),
+    (
+        ["exec", "--joblog", "old.log", "--resume", "true"],
+        2,
+        "line 1 of old.log is not of a job log",
+    ),
+    (["exec", "--stdout", "one", "echo", ":::", "a", "b"], 2, "put %t in its name"),
+    (["exec", "--env", "NO_SUCH_NAME", "true"], 2, "--env 'NO_SUCH_NAME'"),
+    (["exec", "--null", "true"], 2, "--null is for --input"),
+    (["exec", "--lines", "5", "true"], 2, "--lines is for --pipe"),
+    (["exec", "--detach", "-k", "true"], 2, "--keep-order"),
+    # Configuration files.
+    (["--config", "none.toml", "nodes"], 2, "is not there"),
+    (["--config", "broken.toml", "nodes"], 2, "cannot read the configuration file"),
+    (["--config", "other.toml", "nodes"], 2, "[brocker], which is no command"),
+    (["--config", "typo.toml", "nodes"], 2, "unknown option 'brooker'"),
+    (["--config", "type.toml", "nodes"], 2, "'soon' is no duration"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    for name, content in FILES.items():
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        file.chmod(0o600)
+    (folder / "open.key").chmod(0o644)
+    return folder
+
+
+@pytest.fixture
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """That directory as the working directory of this process, which is as before afterwards."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    digits = sys.get_int_max_str_digits()
+    yield folder
+    sys.set_int_max_str_digits(digits)
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Run the command here; its exit code and its one line."""
+    capsys.readouterr()
+    code = _app.run(arguments)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: "), said.err
+    assert said.err.count("\n") == 1, said.err
+    assert len(said.err) < 600
+    assert "Traceback" not in said.err
+    assert "failed inside" not in said.err
+    return code, said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"), CASES, ids=[" ".join(words)[:60] for words, _, _ in CASES]
+)
+def test_one_sentence_and_its_exit_code(
+    arguments: list[str],
+    code: int,
+    says: str,
+    inside: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = held(inside)
+    exit_code, line = refused(arguments, capsys)
+    assert says in line
+    assert exit_code == code
+    assert held(inside) == before
+
+
+def test_there_are_enough() -> None:
+    assert len(CASES) >= 60
+
+
+UNKNOWN = {
+    "show": "no such job",
+    "wait": "no such job",
+    "results": "no such job",
+    "logs": "no such job",
+    "why": "no such job",
+    "cancel": "no such job",
+    "pause": "no such job",
+    "resume": "no such job",
+    "forget": "no such job",
+}
+
+
+def test_what_the_broker_does_not_know(
+    cluster: LocalCluster, inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker = ["--broker", cluster.address]
+    for verb, says in UNKNOWN.items():
+        assert says in refused([verb, "zzz", *broker], capsys)[1]
+    assert "no such job" in refused(["retry", "--failed", "zzz", *broker], capsys)[1]
+    assert "no such job" in refused(["export", "zzz", "--chrome-trace", "t", *broker], capsys)[1]
+    assert "no node 'zzz'" in refused(["drain", "zzz", *broker], capsys)[1]
+    assert "--journal" in refused(["backup", "copy", *broker], capsys)[1]
+    assert "--http" in refused(["dashboard", *broker], capsys)[1]
+    with Client(cluster.address) as client:
+        whole = client.submit_job(int, [("7",)], durable=True)
+        assert whole.wait(60)
+        attached = client.submit_job(int, [("7",)])
+        assert attached.wait(60)
+        waiting = client.submit_job(int, [("7",)], durable=True, resources={"moon": 1})
+        assert "no task of job" in refused(["retry", "--failed", whole.id, *broker], capsys)[1]
+        assert "is not durable" in refused(["results", attached.id, *broker], capsys)[1]
+        assert "over" in refused(["forget", waiting.id, *broker], capsys)[1]
+        old = inside / "old.jsonl"
+        line = refused(["results", whole.id, "--output", str(old), *broker], capsys)[1]
+        assert "replace it by --overwrite" in line
+        assert old.read_text() == FILES["old.jsonl"]
+        waiting.cancel()
+
+
+WRITERS = [
+    ["--help"],
+    ["map", "--help"],
+    ["jobs"],
+    ["nodes", "--json"],
+    ["show", "JOB"],
+    ["results", "JOB"],
+    ["logs", "JOB"],
+    ["wait", "JOB"],
+    ["run", "math:sqrt", "4"],
+    ["map", "math:sqrt", "--input", "items"],
+    ["exec", "echo", "a"],
+    ["exec", "--dry-run", "echo", ":::", "a"],
+    ["health"],
+    ["keys", "list", "--allow-file", "none"],
+    ["completion", "bash"],
+]
+
+
+@pytest.fixture(scope="module")
+def printed(cluster: LocalCluster) -> str:
+    """A job that has printed something; its id."""
+    with Client(cluster.address) as client:
+        job = client.submit_job(print, [("something",)], durable=True)
+        assert job.wait(60)
+        return job.id
+
+
+@pytest.mark.parametrize("words", WRITERS, ids=[" ".join(words) for words in WRITERS])
+@pytest.mark.parametrize("why", ["No space left on device", "Broken pipe"])
+def test_a_disk_that_is_full_and_a_reader_that_has_gone(
+    words: list[str],
+    why: str,
+    printed: str,
+    inside: Path,
+    cluster: LocalCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MANYHANDS_BROKER", cluster.address)
+    before = held(inside)
+    if why == "Broken pipe":
+        gone, descriptor = os.pipe()
+        os.close(gone)
+    else:
+        descriptor = os.open("/dev/full", os.O_WRONLY)
+    stream = os.fdopen(descriptor, "w", encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", stream)
+    code = _app.run([printed if word == "JOB" else word for word in words])
+    monkeypatch.undo()
+    with contextlib.suppress(OSError):
+        stream.close()
+    errors = capsys.readouterr().err
+    assert errors.endswith(f"error: cannot write the output: {why}\n")
+    assert "Traceback" not in errors
+    assert code == 1
+    assert held(inside) == before
+
+
+def test_a_full_disk_for_an_output_that_is_named(
+    inside: Path, cluster: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["map", "math:sqrt", "--input", "items", "--broker", cluster.address]
+    code = _app.run([*arguments, "--output", "/dev/full"])
+    assert code == 1
+    errors = capsys.readouterr().err
+    assert errors.splitlines()[-1].endswith("No space left on device")
+    assert held(inside)["items"] == b"4\n9\n"
