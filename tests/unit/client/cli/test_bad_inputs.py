@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from manyhands import LocalCluster
 
 #: A directory of a user, as it is before and after each case.
-FILES = {
+FILES: dict[str, str | bytes] = {
     "items": "4\n9\n",
     "no-json": "4\nfour\n",
     "no-text": b"4\n\xff\n",

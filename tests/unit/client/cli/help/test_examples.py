@@ -52,7 +52,7 @@ def examples() -> dict[str, list[str]]:
                 lines = [line for _, line in verb.examples]  # type: ignore[union-attr]
                 found[before + name] = lines
 
-    walk(app, "")  # type: ignore[arg-type]
+    walk(app, "")
     return found
 
 
