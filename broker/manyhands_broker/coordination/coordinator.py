@@ -66,6 +66,7 @@ from manyhands_shared.protocol.messages.coordination import (
     Flow,
     Grant,
     ItemsTaken,
+    LockReturned,
     Map,
     MemberHello,
     Open,
@@ -83,6 +84,9 @@ from manyhands_shared.protocol.messages.coordination import (
     Withdraw,
     Write,
 )
+
+#: What a member says itself.
+_Spoken = Request | Withdraw | ItemsTaken | LockReturned
 
 
 class Coordinator:
@@ -124,6 +128,7 @@ class Coordinator:
             Request: self._request,
             Withdraw: self._withdraw,
             ItemsTaken: self._items_taken,
+            LockReturned: self._lock_returned,
             Program: self._programs.begin,
             MemberHello: lambda agent, message, _: members.hello(agent, message),
             Start: members.start,
@@ -377,7 +382,12 @@ class Coordinator:
         if member is not None:
             self.objects.items_taken(member, message, now)
 
-    def _speaker(self, agent: Agent, message: Request | Withdraw | ItemsTaken) -> Member | None:
+    def _lock_returned(self, agent: Agent, message: LockReturned, now: float) -> None:
+        member = self._speaker(agent, message)
+        if member is not None:
+            self.objects.lock_returned(member, message, now)
+
+    def _speaker(self, agent: Agent, message: _Spoken) -> Member | None:
         """Return the member that speaks, if it may: it lives, and behind this agent."""
         member = self.state.members.get(message.member)
         if (

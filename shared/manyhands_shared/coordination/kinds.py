@@ -62,6 +62,8 @@ class Operation(IntEnum):
     NAME = 23
     FIND = 24
     UNNAME = 25
+    DELEGATE = 26
+    RETURN = 27
 
 
 class Outcome(IntEnum):
@@ -84,6 +86,8 @@ class Outcome(IntEnum):
     NO_ROOM = 7
     #: The object's kind has no such operation, or not with these arguments.
     MALFORMED = 8
+    #: The lock is delegated to another process, which is asked for it: ask again.
+    AGAIN = 9
 
 
 #: What each kind can be asked.
@@ -96,6 +100,8 @@ OPERATIONS: dict[Kind, frozenset[Operation]] = {
             Operation.SLEEP,
             Operation.NOTIFY,
             Operation.SLEEPERS,
+            Operation.DELEGATE,
+            Operation.RETURN,
         }
     ),
     Kind.SEMAPHORE: frozenset({Operation.ACQUIRE, Operation.RELEASE, Operation.VALUE}),
@@ -125,6 +131,7 @@ RELEASES = frozenset(
         Operation.PUT,
         Operation.DONE,
         Operation.SYNC,
+        Operation.RETURN,
     }
 )
 ACQUIRES = frozenset(
@@ -140,6 +147,7 @@ ACQUIRES = frozenset(
         Operation.JOIN,
         Operation.SYNC,
         Operation.SLEEPERS,
+        Operation.DELEGATE,
     }
 )
 
@@ -208,6 +216,10 @@ ARGUMENTS: dict[Operation, tuple[Any, ...]] = {
     Operation.NAME: (_is_name, _is_key),
     Operation.FIND: (_is_name,),
     Operation.UNNAME: (_is_name,),
+    # As `ACQUIRE`; the slot of the lock's words, for the case that it is delegated.
+    Operation.DELEGATE: (_is_flag, _is_seconds, _is_count, _is_count),
+    # The number of the request that took the lock: it is released if that request has it.
+    Operation.RETURN: (_is_count,),
 }
 
 

@@ -226,6 +226,9 @@ class _LocalProgram(threading.local):
         self.channel = broker.root
         self.secret = SECRET
 
+    def lock_words(self) -> None:
+        """Without an agent no lock is delegated."""
+
 
 class Members:
     """The members of a program whose objects are in this process; each thread may be one."""

@@ -52,11 +52,18 @@ class Memories:
     def __init__(self) -> None:
         self.made: dict[int, Memory] = {}
 
+    def fence(self) -> None:
+        """There is one thread."""
+
     def adopt(self, descriptor: int, size: int) -> Memory:
         return self.made.setdefault(descriptor, Memory(descriptor, size))
 
     def make(self, size: int) -> Memory:
-        return self.adopt(len(self.made) + 1000, size)
+        return self.adopt(self.new_descriptor(), size)
+
+    def new_descriptor(self) -> int:
+        """Return a number that is none's."""
+        return len(self.made) + 1000
 
 
 class Nothing:
@@ -105,6 +112,8 @@ class Host:
                     self.up.append(wire.encode(message))
                 case effects.Tell(_, message, descriptors):
                     self.told.append((message, tuple(descriptors)))
+                case effects.ReadOut(_, _, then):
+                    self.happen(then)
         self.core.validate()
 
     def say(self, message: Message, *descriptors: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from manyhands_broker.coordination.coordinator import Coordinator
 from manyhands_shared.protocol.messages.coordination import Start
 from manyhands_worker.agent.core.agent_core import AgentCore
+from manyhands_worker.agent.core.events import ReadAll
 
 HARMS = (
     "answers before the log",  # see `Broker._perform`
@@ -16,6 +17,7 @@ HARMS = (
     "a lost link takes the processes",
     "an end is told once",
     "an end overtakes output",
+    "a recall does not look",
 )
 
 
@@ -69,3 +71,8 @@ def harm_agent(harm: str, core: AgentCore) -> None:
             start(message)
 
         ready[Start] = start_again
+    elif harm == "a recall does not look":
+        read = core._handlers[ReadAll]
+        core._handlers[ReadAll] = lambda event: read(
+            ReadAll(event.member, event.key, event.number, 0)
+        )

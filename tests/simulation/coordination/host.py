@@ -117,7 +117,8 @@ class Agent:
         self.link: Link | None = None
         name = host.name.encode().ljust(16, b"-")
         me = AgentIdentity(self.id, host.name, f"node-{host.name}", name, f"@{host}", 100)
-        self._core = AgentCore(me, Memories())
+        self.memories = Memories()
+        self._core = AgentCore(me, self.memories)
         broken.harm_agent(world.harm, self._core)
         self.members: dict[bytes, Member] = {}
         #: Members by their channel. The numbers of those that come by themselves are below zero.
@@ -203,6 +204,8 @@ class Agent:
             case effects.Kill(member, number):
                 if member in self.members:
                     self.members[member].signalled(number)
+            case effects.ReadOut(_, _, then):
+                self.event(then)
             case effects.Reconnect():
                 self._drop_link()
             case effects.Drop(channel):
@@ -227,10 +230,10 @@ class Agent:
         self.members[member.id] = self._channels[member.channel] = member
         self.event(events.Heard(member.channel, hello, [1, 2]))
 
-    def relay(self, member: Member, message: m.Message) -> None:
+    def relay(self, member: Member, message: m.Message, *descriptors: int) -> None:
         """A member says something."""
         if member.channel in self._channels:
-            self.event(events.Heard(member.channel, message, []))
+            self.event(events.Heard(member.channel, message, list(descriptors)))
 
     def printed(self, member: Member, data: bytes) -> None:
         """A process has written to its standard output, which this agent reads."""

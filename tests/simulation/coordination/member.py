@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LOCKS = (b"lock-1".ljust(16, b"-"), b"lock-2".ljust(16, b"-"))
 QUEUE = b"queue".ljust(16, b"-")
+_SECONDS = (0.05, 0.05, 0.5, 0.5, 2.0, 4.0, 16.0)
 
 
 class Member:
@@ -165,6 +166,9 @@ class Process(Member):
         super().__init__(world, start.member, agent)
         self._script = list(start.options["script"])
         self._lines = 0
+        self._words: memoryview | None = None
+        #: Slot, request and fence of each lock that is delegated to it.
+        self._delegated: dict[bytes, tuple[int, int, int]] = {}
 
     def begin(self) -> None:
         """Say that it runs, and work."""
@@ -190,21 +194,30 @@ class Process(Member):
         what, seconds, which = self._script.pop(0)
         match what:
             case "lock":
-                key = LOCKS[which]
-                timeout = seconds if seconds < 1.0 else None
-                self.ask(
-                    Operation.ACQUIRE,
-                    key,
-                    [True, None, 0],
-                    lambda answer: self._locked(key, answer, seconds),
-                    timeout=timeout,
-                )
+                self._lock(which, seconds)
             case "put":
                 self.step(seconds / 10, self._put)
             case _:
                 self.ask(Operation.GET, QUEUE, [True, None], self._got, timeout=seconds)
 
-    def _locked(self, key: bytes, answer: c.Response | None, seconds: float) -> None:
+    def _lock(self, which: int, seconds: float) -> None:
+        """Take a lock, by itself if that is delegated to it."""
+        key, slot = LOCKS[which], which + 1
+        if key in self._delegated and self._store(key, 1):
+            self._world.checker.acquired(self, key, self._delegated[key][2])
+            self.step(seconds / 2, lambda: self._unlock(key))
+            return
+        words = self._make_words()
+        words[2 * slot], words[2 * slot + 1] = 1, 0
+        self.ask(
+            Operation.DELEGATE,
+            key,
+            [True, None, 0, slot],
+            lambda answer: self._locked(key, slot, answer, seconds),
+            timeout=seconds if seconds < 1.0 else None,
+        )
+
+    def _locked(self, key: bytes, slot: int, answer: c.Response | None, seconds: float) -> None:
         if answer is None:
             self._next()
             return
@@ -212,13 +225,39 @@ class Process(Member):
         if answer.outcome == Outcome.GONE:
             self.die(1)
             return
+        if len(answer.arguments) > 1:
+            self._delegated[key] = slot, answer.number, answer.epoch
         self._world.checker.acquired(self, key, answer.epoch)
         self.step(seconds / 2, lambda: self._unlock(key))
 
     def _unlock(self, key: bytes) -> None:
         self._world.checker.released(self, key)
-        self.tell(Operation.RELEASE, key, [])
+        if key in self._delegated:
+            self._store(key, 0)
+        else:
+            self.tell(Operation.RELEASE, key, [])
         self.step(0.01, self._next)
+
+    def _store(self, key: bytes, thread: int) -> bool:
+        """Take or release a lock that is delegated to it; whether it still is."""
+        slot, number, _ = self._delegated[key]
+        assert self._words is not None
+        self._words[2 * slot] = thread
+        if not self._words[2 * slot + 1]:
+            return True
+        self._words[2 * slot] = 0
+        del self._delegated[key]
+        self.tell(Operation.RETURN, key, [number])
+        return False
+
+    def _make_words(self) -> memoryview:
+        """Make the words of its locks, which its agent has too."""
+        if self._words is None:
+            assert self.agent is not None
+            descriptor, size = self.agent.memories.new_descriptor(), 64
+            self._words = self.agent.memories.adopt(descriptor, size).memory.cast("Q")
+            self.agent.relay(self, c.LockWords(self.id, size), descriptor)
+        return self._words
 
     def _put(self) -> None:
         item = self._world.new_id()
@@ -327,15 +366,14 @@ class Root(Member):
 
     def _start(self, member: bytes) -> None:
         random = self._world.random
-        kinds = ("lock", "lock", "lock", "put", "get")
-        script = [
-            [
-                random.choice(kinds),
-                random.choice((0.05, 0.05, 0.5, 0.5, 2.0, 4.0, 16.0)),
-                random.randrange(self._locks),
-            ]
-            for _ in range(random.randint(1, 15))
-        ]
+        kinds = ("lock", "lock", "lock", "often", "put", "get")
+        script: list[list[Any]] = []
+        for _ in range(random.randint(1, 15)):
+            what, seconds = random.choice(kinds), random.choice(_SECONDS)
+            which = random.randrange(self._locks)
+            # Often enough to have the lock delegated, and to go on with it then.
+            steps = [["lock", 0.05, which]] * 10 if what == "often" else [[what, seconds, which]]
+            script += steps
         options = {"name": "p", "script": script}
         self._relay(c.Start(member, self.id, self.program, options, b"", [b"work", b""]))
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ log = logging.getLogger("manyhands.agent")
 
 #: The loop turns at least this often.
 _TURN_SECONDS = 5.0
+#: Reads of a channel that take all that its socket holds.
+_READ_OUT = 64
 #: From one look at the time to the next, at least.
 _TICK_SECONDS = 0.002
 
@@ -59,6 +61,8 @@ class _Connection:
     member: bytes | None = None
     events: int = selectors.EVENT_READ
     hushed: bool = False
+    #: What is to be read out when it is hushed no more.
+    unread: list[effects.ReadOut] = field(default_factory=list)
 
 
 class HostAgent:
@@ -302,6 +306,23 @@ class HostAgent:
             connection = self._connections[number]
             connection.hushed = on
             self._poll(number, connection)
+            unread = [] if on else connection.unread
+            while unread and not connection.hushed:
+                self._read_out(unread.pop(0))
+
+    def _read_out(self, effect: effects.ReadOut) -> None:
+        """Read what a member has written and said: it comes before what the broker is told next."""
+        number = effect.channel
+        for _ in range(_READ_OUT):
+            if number is None or (connection := self._connections.get(number)) is None:
+                break
+            if connection.hushed:
+                connection.unread.append(effect)
+                return
+            self._read(number, connection)
+            if connection.channel.dry:
+                break
+        self._tell(effect.then)
 
     # Members
 
@@ -316,6 +337,8 @@ class HostAgent:
                 members.orphan(effect.member)
             case effects.Guard() if members is not None:
                 members.guard(effect.until)
+            case effects.ReadOut():
+                self._read_out(effect)
             case effects.Hush():
                 self._hush(effect.member, on=True)
             case effects.Listen():

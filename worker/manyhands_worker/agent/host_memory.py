@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from manyhands_shared.coordination.memory import thread_fence
 from manyhands_shared.shm import segment
 from manyhands_shared.shm.mapping import map_segment
 
@@ -71,6 +72,10 @@ class HostMemory:
 
 class HostMemories:
     """See `core.segment.Source`."""
+
+    def fence(self) -> None:
+        """See `core.segment.Source`."""
+        thread_fence.fence()
 
     def adopt(self, descriptor: int, size: int) -> HostMemory:
         """See `core.segment.Source`."""

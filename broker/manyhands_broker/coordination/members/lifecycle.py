@@ -195,6 +195,7 @@ class Lifecycle:
             self.send_start(member)
         else:
             self.send_signals(member)
+            self._objects.linked(member)
         for child in member.children:
             if not child.living and self.output.may_tell(child):
                 state.send(agent.peer, Ended(child.id, child.code, child.reason))

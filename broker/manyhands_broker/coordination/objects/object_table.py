@@ -24,7 +24,7 @@ from manyhands_broker.coordination.state import CoordinationState
 from manyhands_shared.coordination.kinds import Outcome
 from manyhands_shared.coordination.rules.model import Answer, Answers, Op
 from manyhands_shared.coordination.rules.queue import QueueRules
-from manyhands_shared.protocol.messages.coordination import Response
+from manyhands_shared.protocol.messages.coordination import RecallLock, Response
 
 #: What an object counts for among `Limits.coordination_bytes`, beside its items.
 OBJECT_BYTES = 1_024
@@ -77,11 +77,12 @@ class ObjectTable:
         step: Callable[..., Answers],
         *arguments: Any,
         untold: Op | None = None,
+        **named: Any,
     ) -> None:
         """Change an object by a step of its rules. `untold` does not want its answer."""
         rules = shared.rules
         owner, held = rules.owner, rules.held_bytes
-        answers = step(*arguments)
+        answers = step(*arguments, **named)
         if rules.changes:
             self._changed[shared.key] = None
             if rules.owner != owner:
@@ -95,6 +96,15 @@ class ObjectTable:
             if answer.bodies:
                 self.marked.setdefault(member.id, {})[answer.op[1]] = shared.key
             self.respond(member, answer, rules.epoch)
+        if rules.recall is not None:
+            self._recall(shared, rules.recall)
+
+    def _recall(self, shared: SharedObject, op: Op) -> None:
+        """Have a delegated lock called back from its holder's process."""
+        shared.rules.recall = None
+        member = self._state.members.get(op[0])
+        if member is not None:
+            self._state.tell(member, RecallLock(member.id, shared.key, op[1]))
 
     def note_wait(self, shared: SharedObject, op: Op) -> None:
         """Note that a request waits, if it does."""
@@ -106,13 +116,17 @@ class ObjectTable:
 
     def respond(self, member: Member, answer: Answer, epoch: int = 0) -> None:
         """Answer a request, and keep the answer until the member is known to have it."""
+        self._state.respond(member, self.keep_answer(member, answer, epoch))
+
+    def keep_answer(self, member: Member, answer: Answer, epoch: int) -> Response:
+        """Keep an answer, in place of an earlier one to the same request; return it."""
         number = answer.op[1]
         response = Response(
             member.id, number, answer.outcome, epoch, list(answer.arguments), list(answer.bodies)
         )
         member.answers[number] = response
         self.heard[member.id] = member
-        self._state.respond(member, response)
+        return response
 
     def confirm(self, member: Member, number: int) -> None:
         """Let go of the item that came with an answer, if one did: the member has it."""

@@ -46,7 +46,12 @@ from manyhands_shared.coordination.rules.lock import LockRules
 from manyhands_shared.coordination.rules.model import Answer, Asked, Op
 from manyhands_shared.coordination.rules.queue import QueueRules
 from manyhands_shared.payloads.payload import Payload, total
-from manyhands_shared.protocol.messages.coordination import ItemsTaken, Request, Withdraw
+from manyhands_shared.protocol.messages.coordination import (
+    ItemsTaken,
+    LockReturned,
+    Request,
+    Withdraw,
+)
 
 _KNOWN = frozenset(map(int, Operation))
 
@@ -144,7 +149,34 @@ class SyncObjects:
             if member.answers.pop(number, None) is not None:
                 self._table.heard[member.id] = member
 
+    def lock_returned(self, member: Member, message: LockReturned, now: float) -> None:
+        """End the delegation of a lock."""
+        del now
+        table, number = self._table, message.number
+        shared = table.of(member, message.key)
+        if shared is None or not isinstance(shared.rules, LockRules):
+            return
+        response = member.answers.get(number)
+        if response is not None and shared.rules.holder == (member.id, number):
+            # It may be sent again, and must not delegate the lock then.
+            table.keep_answer(
+                member,
+                Answer(
+                    (member.id, number), Outcome(response.outcome), tuple(response.arguments[:1])
+                ),
+                response.epoch,
+            )
+        op = member.id, number
+        table.change(shared, shared.rules.returned, op, message.thread, held=message.held)
+
     # What happens to members and programs
+
+    def linked(self, member: Member) -> None:
+        """The member's agent has a link: call back what may not have been heard over the last one."""
+        for key in list(self._table.owned.get(member.id, ())):
+            shared = self._table.objects[key]
+            if isinstance(shared.rules, LockRules):
+                self._table.change(shared, shared.rules.call_again)
 
     def member_ended(self, member: Member, now: float) -> None:
         """Pass on what a member held; `by_signal` and `host_lost` say how it ended."""
@@ -182,6 +214,8 @@ class SyncObjects:
             self._state.counters["locks_abandoned"] += 1
             self._table.change(shared, rules.abandon)
         else:
+            if isinstance(rules, LockRules):
+                self._table.change(shared, rules.undelegate)
             made = f", made at {shared.made}" if shared.made else ""
             self._state.note(
                 member.program,

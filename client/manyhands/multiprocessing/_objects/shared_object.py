@@ -104,7 +104,7 @@ class SharedObject:
             if keeper_decides:
                 raise self._lost("the broker has not answered")
             return None
-        if response.outcome >= Outcome.GONE:
+        if Outcome.GONE <= response.outcome < Outcome.AGAIN:
             self._refuse(Outcome(response.outcome))
         return response
 
@@ -168,6 +168,11 @@ State = tuple[int, list[int], str, bytes, bytes]
 #: Objects of this process by key: what it unpickles again is the same here.
 _objects: weakref.WeakValueDictionary[bytes, SharedObject] = weakref.WeakValueDictionary()
 Made = TypeVar("Made", bound=SharedObject)
+
+
+def known_objects() -> list[SharedObject]:
+    """Return all objects of this process."""
+    return list(_objects.values())
 
 
 def unpickled(made: type[Made], state: State) -> Made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -16,7 +17,8 @@ from manyhands.multiprocessing._processes.channel import Channel
 from manyhands.multiprocessing._processes.printing import Printer
 from manyhands_shared.coordination import identity
 from manyhands_shared.coordination.channel import MemberChannel
-from manyhands_shared.errors import ManyhandsError, Refused
+from manyhands_shared.coordination.memory import thread_fence
+from manyhands_shared.errors import ManyhandsError, Refused, SharedStateLost
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Bye, Message
 from manyhands_shared.protocol.messages.coordination import (
@@ -33,11 +35,14 @@ from manyhands_shared.protocol.messages.coordination import (
 from manyhands_shared.protocol.messages.coordination import Program as ProgramMessage
 
 if TYPE_CHECKING:
+    from manyhands.multiprocessing._objects.delegation import LockWords
     from manyhands.multiprocessing._processes.cluster import Cluster
 
 _WELCOME_SECONDS = 30.0
 #: What has segments of shared memory, in programs that have some.
 _SEGMENTS = "manyhands.multiprocessing._memory.segments"
+#: What has locks.
+_LOCKS = "manyhands.multiprocessing._objects.semlock"
 #: How long the broker may refuse a root whose agent has died: it may not know that yet.
 _REFUSED_SECONDS = 5.0
 #: How long a root looks for another agent when its own has died, and how often.
@@ -113,6 +118,8 @@ class Program:
         #: Until when it tries to speak by another agent; 0 while it does not.
         self._rejoin_by = 0.0
         self._refusals = 0
+        self._lock_words: LockWords | None = None
+        self._making_words = threading.Lock()
 
     @property
     def is_root(self) -> bool:
@@ -144,6 +151,21 @@ class Program:
         except BaseException:
             self._children.pop(child.id, None)
             raise
+
+    def lock_words(self) -> LockWords | None:
+        """Return the memory for delegated locks; None where the system cannot do that.
+
+        Raises:
+            SharedStateLost: the program is over.
+        """
+        words = self._lock_words
+        if words is None and thread_fence.can_fence():
+            from manyhands.multiprocessing._objects.delegation import LockWords  # noqa: PLC0415 - of few
+
+            with self._making_words, contextlib.suppress(OSError):
+                self._lock_words = self._lock_words or LockWords(self)
+            words = self._lock_words
+        return words
 
     def send_signal(self, member: bytes, number: int) -> None:
         """Have a process of the program sent a signal, wherever it is."""
@@ -239,6 +261,8 @@ class Program:
                 if (segments := sys.modules.get(_SEGMENTS)) is not None:
                     for message, along in segments.again(self.id):
                         stream.send(message, along)
+                if (words := self._lock_words) is not None:
+                    stream.send(words.announcement, (words.descriptor,))
             except (ManyhandsError, OSError, TimeoutError) as failed:
                 # The broker may still have the dead one in its books.
                 error = failed
@@ -271,6 +295,12 @@ class Program:
                 del self._children[name]
                 self._lost(child, "lost with the broker, which was started anew without its log")
 
+    def _return_locks(self) -> None:
+        """The agent is another, or the program is over: no lock is delegated any more."""
+        if (locks := sys.modules.get(_LOCKS)) is not None:
+            with contextlib.suppress(SharedStateLost):
+                locks.return_all()
+
     def _lost(self, child: Child, reason: str) -> None:
         """A process that ran is gone, and no host can say how it ended."""
         print(f"manyhands: {child.name}: {reason}", file=sys.stderr)
@@ -281,6 +311,7 @@ class Program:
         self._error = reason
         self._placed.set()
         self.channel.end(reason)
+        self._return_locks()
         if not self._leaving:
             print(f"manyhands: the program has ended: {reason}", file=sys.stderr)
         children, self._children = self._children, {}
@@ -320,6 +351,7 @@ class Program:
                 self._try_again(message.error)
             elif self._rejoin_by:
                 self._rejoin_by, self._refusals = 0.0, 0
+                self._return_locks()
                 self._give_up_lost()
 
     def _end(self, message: Ended) -> None:

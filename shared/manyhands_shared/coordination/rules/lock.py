@@ -3,6 +3,10 @@
 A condition has no object of its own. `SLEEP` releases the lock and falls asleep in one step: no wake-up
 falls between the two, and a sleeper that dies leaves nothing behind. `NOTIFY`, and a sleeper's
 deadline, move it to the end of the lock's queue; it is answered when it has the lock again.
+
+A lock that one process alone takes again and again is *delegated* to it (`DELEGATE`). That process takes
+and releases it by itself, and to everyone else the request that it was delegated to holds it. Whatever
+needs the lock, or must know whether it is free, has it called back first (`recall`).
 """
 
 from __future__ import annotations
@@ -21,11 +25,17 @@ from manyhands_shared.coordination.rules.model import (
     in_order,
 )
 
+#: A wait that is shorter may end before the holder of a delegated lock has answered.
+RECALL_SECONDS = 0.05
+#: How often in a row a process takes a lock before it has it delegated. Each recall doubles it.
+_ENOUGH, _MOST_ENOUGH = 4, 256
+
 
 class LockRules(SyncObject):
     """State of a lock.
 
     Attributes:
+        delegated: the holder's process takes and releases it by itself.
         holder: the request that took it, `ACQUIRE` or `SLEEP`; `None` where it is free.
         thread: the holder's thread, as the member numbers these.
         abandoned: its last holder died, and it was not released since.
@@ -37,9 +47,13 @@ class LockRules(SyncObject):
     kind: ClassVar = Kind.LOCK
     __slots__ = (
         "_asleep",
+        "_called",
+        "_enough",
         "_epoch",
-        "_verdicts",
+        "_last",
+        "_streak",
         "abandoned",
+        "delegated",
         "holder",
         "queue",
         "sleepers",
@@ -56,6 +70,13 @@ class LockRules(SyncObject):
         self.sleepers: dict[bytes, dict[Op, Waiter]] = {}
         #: The condition of each sleeper.
         self._asleep: dict[Op, bytes] = {}
+        self.delegated = False
+        #: Whether a delegated lock was called back.
+        self._called = False
+        #: Who took it last, and how often in a row; how often is enough to have it delegated.
+        self._last = b""
+        self._streak = 0
+        self._enough = _ENOUGH
 
     @property
     def epoch(self) -> int:
@@ -70,12 +91,17 @@ class LockRules(SyncObject):
     def request(self, asked: Asked, now: float) -> Answers:
         """Do an operation; without an answer of its own, the request waits."""
         op, operation, arguments = asked.op, asked.operation, asked.arguments
-        if operation is Operation.ACQUIRE:
+        if self.delegated and _must_know(operation, arguments):
+            self._call_back()
+            return [Answer(op, Outcome.AGAIN)]
+        if operation is Operation.ACQUIRE or operation is Operation.DELEGATE:
             return self._acquire(op, arguments, now)
+        if operation is Operation.RETURN:
+            return [Answer(op, Outcome.OK), *self._release_of((op[0], arguments[0]))]
         if operation is Operation.RELEASE:
-            if self.holder is None:
-                return [Answer(op, Outcome.TOO_MANY)]
-            return [Answer(op, Outcome.OK), *self._release()]
+            is_held = self.holder is not None
+            outcome = Outcome.OK if is_held else Outcome.TOO_MANY
+            return [Answer(op, outcome), *(self._release() if is_held else ())]
         if operation is Operation.SLEEP:
             return self._sleep(op, arguments, now)
         if operation is Operation.NOTIFY:
@@ -86,18 +112,56 @@ class LockRules(SyncObject):
         return [Answer(op, Outcome.OK, (int(self.holder is None),))]
 
     def _acquire(self, op: Op, arguments: Any, now: float) -> Answers:
-        block, seconds, thread = arguments
+        block, seconds, thread, *slot = arguments
         if self.holder is None:
-            return [self._grant(op, thread, Outcome.OK)]
+            answer = self._grant(op, thread, Outcome.OK)
+            if slot and slot[0] and self._streak >= self._enough:
+                self.delegated = not self.abandoned and not self.sleepers
+            return [Answer(op, Outcome.OK, (self.abandoned, True))] if self.delegated else [answer]
         if not block:
             return [Answer(op, Outcome.NO)]
         self.queue[op] = self.wait(op, Operation.ACQUIRE, seconds, now, thread)
+        self._call_back()
         return []
 
     def _grant(self, op: Op, thread: int, outcome: Outcome) -> Answer:
         self.holder, self.thread = op, thread
         self.changes.state = True
+        self._streak = self._streak + 1 if op[0] == self._last else 1
+        self._last = op[0]
         return Answer(op, outcome, (self.abandoned,))
+
+    def _call_back(self) -> None:
+        """Have a delegated lock called back, once."""
+        if self.delegated and not self._called:
+            self._called = True
+            self._enough = min(2 * self._enough, _MOST_ENOUGH)
+            self.recall = self.holder
+
+    def call_again(self) -> Answers:
+        """Have a delegated lock called back again: the way to its holder was lost."""
+        if self.delegated and (self._called or self.queue):
+            self._called = False
+            self._call_back()
+        return []
+
+    def returned(self, op: Op, thread: int, *, held: bool) -> Answers:
+        """End a delegation. The process has the lock, in the thread of this number if it is known."""
+        if self.holder != op or not self.delegated:
+            return []
+        if not held:
+            return self._release()
+        self.thread = thread or self.thread
+        return self.undelegate()
+
+    def undelegate(self) -> Answers:
+        """Let the holder have the lock as any other that was not delegated."""
+        self.changes.state = self.changes.state or self.delegated
+        self.delegated = self._called = False
+        return []
+
+    def _release_of(self, op: Op) -> Answers:
+        return self._release() if self.holder == op else []
 
     def _release(self) -> Answers:
         self.abandoned = False
@@ -105,6 +169,8 @@ class LockRules(SyncObject):
 
     def _pass_on(self) -> Answers:
         self.holder, self.changes.state = None, True
+        self.delegated = self._called = False
+        self.recall = None
         if not self.queue:
             return []
         op = next(iter(self.queue))
@@ -140,6 +206,7 @@ class LockRules(SyncObject):
             self.take_order(), Operation.SLEEP, waiter.since, None, (thread, condition, verdict)
         )
         self.queue[op] = woken
+        self._call_back()
         return []
 
     def _forget_sleeper(self, op: Op) -> Waiter:
@@ -178,7 +245,7 @@ class LockRules(SyncObject):
 
     def undo(self, answer: Answer) -> Answers:
         """Release the lock, if the request is what holds it."""
-        return self._release() if self.holder == answer.op else []
+        return self._release_of(answer.op)
 
     def expire(self, op: Op) -> Answers:
         """End a wait: a sleeper gets the lock first, and is told then."""
@@ -195,11 +262,18 @@ class LockRules(SyncObject):
     def state(self) -> list[Any]:
         """Return all but waiting requests."""
         holder = None if self.holder is None else list(self.holder)
-        return [self.next_order, holder, self.thread, self.abandoned, self._epoch]
+        return [
+            self.next_order,
+            holder,
+            self.thread,
+            self.abandoned,
+            self._epoch,
+            self.delegated,
+        ]
 
     def restore(self, state: Any, waiting: dict[Op, Waiter]) -> None:
         """Become what was written."""
-        self.next_order, holder, self.thread, self.abandoned, self._epoch = state
+        self.next_order, holder, self.thread, self.abandoned, self._epoch, self.delegated = state
         self.holder = None if holder is None else (holder[0], holder[1])
         for op, waiter in sorted(waiting.items(), key=lambda one: one[1].order):
             if waiter.operation is Operation.SLEEP and not _is_awake(waiter):
@@ -221,6 +295,16 @@ class LockRules(SyncObject):
         ensure(sorted(asleep) == sorted(self._asleep), "the index of sleepers is wrong")
         ensure(not set(asleep) & set(self.queue), "a sleeper waits for its lock as well")
         ensure(self.holder not in self._asleep, "the holder of a lock sleeps")
+        ensure(self.holder is not None or not self.delegated, "a free lock is delegated")
+        ensure(self.recall is None, "nobody was asked for a delegated lock")
+
+
+def _must_know(operation: Operation, arguments: Any) -> bool:
+    """Return whether an operation depends on whether a delegated lock is free just now."""
+    if operation is Operation.ACQUIRE or operation is Operation.DELEGATE:
+        block, seconds = arguments[:2]
+        return not block or (seconds is not None and seconds < RECALL_SECONDS)
+    return operation is Operation.RELEASE or operation is Operation.VALUE
 
 
 def _is_awake(waiter: Waiter) -> bool:

@@ -86,11 +86,13 @@ class SyncObject(ABC):
     kind: ClassVar[Kind]
     #: Bytes of the items in it.
     held_bytes: int = 0
-    __slots__ = ("changes", "next_order")
+    __slots__ = ("changes", "next_order", "recall")
 
     def __init__(self) -> None:
         self.next_order = 0
         self.changes = Changes()
+        #: The request whose process is to be asked for a delegated lock, until the caller does that.
+        self.recall: Op | None = None
 
     @abstractmethod
     def request(self, asked: Asked, now: float) -> Answers:

@@ -23,6 +23,7 @@ from manyhands_shared.errors import KEY_CODES, ExitCode
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
+from manyhands_worker.agent.core.delegations import Delegations
 from manyhands_worker.agent.core.mirrors import Mirrors
 from manyhands_worker.agent.core.programs import Programs
 from manyhands_worker.agent.core.segment import Source
@@ -66,8 +67,9 @@ class AgentCore:
         self._tables = Tables(self._out, self._send)
         streams = self._streams = Streams(self._tables, self._out, self._send, identity.agent)
         self._mirrors = Mirrors(self._tables, self._out, self._send, source)
+        delegations = self._delegations = Delegations(self._tables, self._out, self._send, source)
         self._programs = Programs(
-            self._tables, self._out, self._send, identity.host, streams, self._mirrors
+            self._tables, self._out, self._send, identity.host, streams, self._mirrors, delegations
         )
         self._counter = 0
         #: Of renewals that are not answered: when each was sent, and what had been said before it.
@@ -95,6 +97,7 @@ class AgentCore:
             events.StreamWrote: streams.wrote,
             events.StreamBroken: streams.broken,
             events.StreamFailed: streams.failed,
+            events.ReadAll: delegations.read,
             events.NoServer: self._no_server,
             events.Leave: self._leave,
             events.Tick: self._tick,
@@ -154,6 +157,7 @@ class AgentCore:
         """Check the invariants; for tests and the simulator. Raises AssertionError."""
         self._tables.validate()
         self._mirrors.validate()
+        self._delegations.validate()
         assert not self._out, "effects were left behind"
 
     # The link

@@ -8,6 +8,7 @@ from dataclasses import field
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.protocol.messages.coordination import Start
 from manyhands_shared.protocol.record import record
+from manyhands_worker.agent.core.events import ReadAll
 
 
 @record
@@ -144,6 +145,15 @@ class Listen:
 
 
 @record
+class ReadOut:
+    """Read all that a member has written and said by now; then `then` happens."""
+
+    member: bytes
+    channel: int | None
+    then: ReadAll
+
+
+@record
 class Guard:
     """Have members stopped whose root is elsewhere, if no later word comes by `until`.
 
@@ -189,7 +199,7 @@ class Stop:
 
 
 #: What is done to members' processes.
-ToMember = Fork | Kill | Orphan | Hush | Listen | Guard
+ToMember = Fork | Kill | Orphan | Hush | Listen | ReadOut | Guard
 #: What is done to the ends of streams here.
 ToStream = (
     Connect | MakeEnd | Attach | AllowReading | StopReading | Write | EndWriting | CloseStream

@@ -104,6 +104,19 @@ class StreamFailed:
 
 
 @record
+class ReadAll:
+    """All was read that a member had said when a delegated lock was called back from it.
+
+    `thread` was the one that had the lock then, 0 if none had it.
+    """
+
+    member: bytes
+    key: bytes
+    number: int
+    thread: int
+
+
+@record
 class NoServer:
     """What forks members has ended, and every member with it."""
 
@@ -137,6 +150,7 @@ Event = (
     | StreamWrote
     | StreamBroken
     | StreamFailed
+    | ReadAll
     | NoServer
     | Leave
     | Tick

@@ -371,7 +371,8 @@ class Mirrors:
         try:
             host = self._source.adopt(descriptor, message.size)
         except (OSError, ValueError):
-            return False
+            # The source has closed the descriptor.
+            return True
         segment = self._enter(message.segment, member.program)
         segment.begin(host, message.size, message.shape)
         segment.stage = Stage.SOLE

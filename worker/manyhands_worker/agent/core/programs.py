@@ -17,6 +17,7 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_shared.protocol.messages.coordination import ENDED, RUNNING, STARTING
 from manyhands_worker.agent.core import effects, events
+from manyhands_worker.agent.core.delegations import Delegations
 from manyhands_worker.agent.core.mirrors import Mirrors
 from manyhands_worker.agent.core.model import NOBODY, Member, PendingStart
 from manyhands_worker.agent.core.output import MAX_BYTES
@@ -40,6 +41,7 @@ class Programs:
         host: this host's id.
         streams: takes what is about ends of pipes.
         mirrors: the memory of programs.
+        delegations: the locks that members take by themselves.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Programs:
         host: str,
         streams: Streams,
         mirrors: Mirrors,
+        delegations: Delegations,
     ) -> None:
         #: Whether there ever was a root here.
         self.had_root = False
@@ -61,6 +64,7 @@ class Programs:
         self._host = host
         self._streams = streams
         self._mirrors = mirrors
+        self._delegations = delegations
         self._channels = count(1)
         self._from_members: dict[type, Callable[[Member, Any], None]] = {
             c.Request: self._ask,
@@ -86,6 +90,7 @@ class Programs:
             c.ProcessOutput: self._print,
             c.OutputTaken: self._output_taken,
             c.Response: self._respond,
+            c.RecallLock: delegations.recall,
             **mirrors.receivers,
         }
 
@@ -140,6 +145,10 @@ class Programs:
             take(self._tables.members[name], event, message)
         elif type(message) is c.Map:
             if not self._mirrors.map(self._tables.members[name], message, event.descriptors):
+                self._reject(event)
+        elif type(message) is c.LockWords:
+            member = self._tables.members[name]
+            if not self._delegations.adopt(member, message, event.descriptors):
                 self._reject(event)
         elif (handler := self._from_members.get(type(message))) is None or event.descriptors:
             self._reject(event)
@@ -201,6 +210,7 @@ class Programs:
 
     def _ask(self, member: Member, message: c.Request) -> None:
         self._tables.receipts.settled(member.id, message.settled)
+        message = self._delegations.asked(member, message)
         if message.operation in RELEASES:
             self._mirrors.leaving(member.program)
         if message.quiet:
@@ -212,6 +222,7 @@ class Programs:
     def _withdraw(self, member: Member, message: c.Withdraw) -> None:
         self._tables.repeats.answered(member.id, message.number)
         self._tables.receipts.forget(member.id, [message.number])
+        self._delegations.withdrawn(member, message)
         self._pass_on(member, message)
 
     def _take_items(self, member: Member, message: c.ItemsTaken) -> None:
@@ -395,5 +406,7 @@ class Programs:
                 self._out.append(effects.Listen(member) if was_full else effects.Hush(member))
 
     def _respond(self, message: c.Response) -> None:
+        asked = self._tables.repeats.asked(message.member, message.number)
         if self._tables.repeats.answered(message.member, message.number):
+            self._delegations.answered(asked, message)
             self._tables.tell(self._tables.members.get(message.member), message)

@@ -43,6 +43,11 @@ class Repeats:
         """Return whether a message about a member waits for its answer."""
         return (member, number) in self._unanswered
 
+    def asked(self, member: bytes, number: int) -> Message | None:
+        """Return a message about a member that waits for its answer."""
+        found = self._unanswered.get((member, number))
+        return None if found is None else found[1]
+
     def answered(self, member: bytes, number: int) -> bool:
         """Forget a message; return whether it was there."""
         if self._unanswered.pop((member, number), None) is None:

@@ -51,6 +51,13 @@ class HostMemory(Protocol):
 class Source(Protocol):
     """Where memory comes from."""
 
+    def fence(self) -> None:
+        """Have all threads of members here pass a fence; see `thread_fence`.
+
+        Raises:
+            OSError: the system cannot do that.
+        """
+
     def adopt(self, descriptor: int, size: int) -> HostMemory:
         """Return the memory behind a member's descriptor, which is taken over.
 

@@ -55,6 +55,8 @@ class Tables:
         self.leaving: Callable[[bytes], None] = lambda _program: None
         self.leaving_all: Callable[[], None] = lambda: None
         self.let_go: Callable[[bytes], None] = lambda _member: None
+        #: Tells what an ended member had of the locks that were delegated to it.
+        self.return_locks: Callable[[Member], None] = lambda _member: None
         self._out = out
         self._send = send
 
@@ -165,6 +167,7 @@ class Tables:
         if (receipt := self.receipts.take(member.id)) is not None:
             self.repeats.tell(receipt)
             self._send(receipt)
+        self.return_locks(member)
         self.leaving(member.program)
         self._send(member.ended)
         self.let_go(member.id)

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from manyhands_shared.protocol.messages.coordination.objects import (
     ItemsTaken,
+    LockReturned,
+    LockWords,
+    RecallLock,
     Request,
     Response,
     Withdraw,
@@ -95,6 +98,9 @@ CoordinationMessage = (
     | Request
     | Response
     | Withdraw
+    | RecallLock
+    | LockReturned
+    | LockWords
     | ItemsTaken
     | Deposit
     | Open
@@ -143,6 +149,8 @@ __all__ = [
     "Grant",
     "Ids",
     "ItemsTaken",
+    "LockReturned",
+    "LockWords",
     "Map",
     "Mapped",
     "MemberHello",
@@ -159,6 +167,7 @@ __all__ = [
     "ProcessOutput",
     "Program",
     "Ranges",
+    "RecallLock",
     "Request",
     "Response",
     "Share",

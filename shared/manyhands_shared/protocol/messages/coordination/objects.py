@@ -11,6 +11,7 @@ from manyhands_shared.protocol.messages.fields import (
     AnyIndices,
     Data,
     Id16,
+    Size,
     Switch,
 )
 from manyhands_shared.protocol.record import record
@@ -56,6 +57,44 @@ class Withdraw:
     member: Id16
     number: U64
     key: Id16
+
+
+@record
+class RecallLock:
+    """The member's lock, delegated with its request `number`, is wanted: `LockReturned` answers."""
+
+    NUMBER: ClassVar[int] = 80
+    member: Id16
+    key: Id16
+    number: U64
+
+
+@record
+class LockReturned:
+    """A lock is not delegated any more. With `held` the member has it, else it is free.
+
+    `thread` is the one that has it, 0 where that is not known.
+    """
+
+    NUMBER: ClassVar[int] = 81
+    member: Id16
+    key: Id16
+    number: U64
+    held: Switch
+    thread: U64
+
+
+@record
+class LockWords:
+    """A member has memory for delegated locks, whose descriptor comes along.
+
+    Runs on member channels alone. Each slot has two words of 8 bytes: the thread that has the lock, and
+    whether it was called back.
+    """
+
+    NUMBER: ClassVar[int] = 82
+    member: Id16
+    size: Size
 
 
 @record
