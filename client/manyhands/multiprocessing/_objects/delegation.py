@@ -2,8 +2,8 @@
 
 Which thread has the lock stands in a *word* of memory that the host agent maps too. Behind it lies a
 second word: the lock was called back. A thread first stores the one and then looks at the other, the
-agent does it the other way round, with a fence between. So the agent knows that the lock is free and
-gives it back, or this process sees that it is wanted and gives it back itself (`RETURN`). Both together
+agent does it the other way round, with a fence between. So the agent knows that the lock is free, and
+gives it back. Or this process sees that it is wanted, and gives it back itself (`RETURN`). Both together
 do no harm: a request that does not have the lock any more returns nothing.
 """
 
@@ -12,14 +12,12 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from manyhands_shared.protocol.messages import Message
 from manyhands_shared.protocol.messages.coordination import LockWords as LockWordsMessage
 from manyhands_shared.shm.mapping import map_segment
 from manyhands_shared.shm.segment import new_file
-
-if TYPE_CHECKING:
-    from manyhands.multiprocessing._processes.program import Program
 
 #: Locks that one process can have delegated, and one slot that is none.
 _SLOTS = 1_024
@@ -31,26 +29,29 @@ class LockWords:
     """The words of this process's delegated locks.
 
     Args:
-        program: whose host agent gets them too.
+        member: this process's id.
+        say: says a message to the host agent, with descriptors.
+        again: whether another agent may take the place of that one.
 
     Raises:
         OSError: the system gives no memory.
         SharedStateLost: the program is over.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(
+        self, member: bytes, say: Callable[[Message, tuple[int]], None], *, again: bool
+    ) -> None:
         size = _SLOTS * _SLOT_BYTES
         self._descriptor = new_file(size)
         try:
             self._memory = map_segment(self._descriptor, size, 0, shared=True, writable=True)
             self.view = memoryview(self._memory).cast("Q")
-            self._member = program.member
-            program.channel.say(self.announcement, (self._descriptor,))
+            self._member = member
+            say(self.announcement, (self._descriptor,))
         except BaseException:
             os.close(self._descriptor)
             raise
-        if not program.is_root:
-            # The agent of a root may die and be followed by another.
+        if not again:
             os.close(self._descriptor)
             self._descriptor = -1
         self._free = deque(range(1, _SLOTS))

@@ -155,7 +155,7 @@ class SemLock(SharedObject):
         seconds: float | None = None,
         ends: bool = False,
     ) -> Response | None:
-        """Ask until the answer does not hang on a process to which the lock is delegated.
+        """Ask until the answer does not hang on a process that has the lock delegated.
 
         With `ends` the answer is `None` if that process does not let go of it for long.
         """

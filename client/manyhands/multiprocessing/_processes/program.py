@@ -163,7 +163,9 @@ class Program:
             from manyhands.multiprocessing._objects.delegation import LockWords  # noqa: PLC0415 - of few
 
             with self._making_words, contextlib.suppress(OSError):
-                self._lock_words = self._lock_words or LockWords(self)
+                self._lock_words = self._lock_words or LockWords(
+                    self.member, self.channel.say, again=self.is_root
+                )
             words = self._lock_words
         return words
 

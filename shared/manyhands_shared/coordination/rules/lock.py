@@ -296,7 +296,7 @@ class LockRules(SyncObject):
         ensure(not set(asleep) & set(self.queue), "a sleeper waits for its lock as well")
         ensure(self.holder not in self._asleep, "the holder of a lock sleeps")
         ensure(self.holder is not None or not self.delegated, "a free lock is delegated")
-        ensure(self.recall is None, "nobody was asked for a delegated lock")
+        ensure(self.recall is None, "a delegated lock is not asked for")
 
 
 def _must_know(operation: Operation, arguments: Any) -> bool:

@@ -132,6 +132,6 @@ def test_it_is_in_the_log_and_is_called_back_again_where_the_way_was_lost() -> N
     again = Lock()
     again.rules.restore(lock.rules.state(), {})
     assert again.rules.delegated
-    # Nobody wants it any more.
+    # No request wants it any more.
     again.step(again.rules.call_again())
     assert again.recalled == []
