@@ -4,7 +4,7 @@ A member with a delegated lock takes and releases it by itself. In the lock's *w
 agent maps too, it stores which thread has it, and looks whether the lock was called back. The agent
 stores that, and looks who has it. A fence lies between both, so at least one of the two sees the other.
 
-A lock that no thread has is given back by the agent, whatever the member does just then. One that a member
+A lock that no thread has the agent gives back, whatever the member does just then. One that a member
 has it gives back itself, when it releases it. Before the broker is told, all that the member said and
 wrote before is read (`effects.ReadOut`): it takes effect before the lock is another's.
 """
