@@ -15,7 +15,7 @@ from manyhands_shared.shm.mapping import map_segment
 
 
 class HostMemory:
-    """See `core.segment.HostMemory`.
+    """See `core.memory.segment.HostMemory`.
 
     Args:
         descriptor: of the segment, which belongs to this object from now on.
@@ -39,17 +39,17 @@ class HostMemory:
         self._twin_address = 0
 
     def make_twin(self) -> None:
-        """See `core.segment.HostMemory`."""
+        """See `core.memory.segment.HostMemory`."""
         twin = mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.twin = memoryview(twin)
         self._twin_address = _address(twin)
 
     def is_same(self, at: int, size: int) -> bool:
-        """See `core.segment.HostMemory`."""
+        """See `core.memory.segment.HostMemory`."""
         return not _memcmp(self._address + at, self._twin_address + at, size)
 
     def extents(self) -> Iterator[tuple[int, int]]:
-        """See `core.segment.HostMemory`."""
+        """See `core.memory.segment.HostMemory`."""
         at = 0
         while at < self._size:
             try:
@@ -64,28 +64,28 @@ class HostMemory:
             at = end
 
     def close(self) -> None:
-        """See `core.segment.HostMemory`."""
+        """See `core.memory.segment.HostMemory`."""
         # The mappings go with the last reference.
         self.memory = self.twin = memoryview(b"")
         os.close(self.descriptor)
 
 
 class HostMemories:
-    """See `core.segment.Source`."""
+    """See `core.memory.segment.Source`."""
 
     def fence(self) -> None:
-        """See `core.segment.Source`."""
+        """See `core.memory.segment.Source`."""
         thread_fence.fence()
 
     def adopt(self, descriptor: int, size: int) -> HostMemory:
-        """See `core.segment.Source`."""
+        """See `core.memory.segment.Source`."""
         if not segment.fits(descriptor, size):
             os.close(descriptor)
             raise ValueError("a descriptor of no segment of this size")
         return HostMemory(descriptor, size)
 
     def make(self, size: int) -> HostMemory:
-        """See `core.segment.Source`."""
+        """See `core.memory.segment.Source`."""
         return HostMemory(segment.new_file(size), size)
 
 

@@ -15,8 +15,8 @@ from manyhands_broker.coordination.shared_memory.memory import Memory
 from manyhands_broker.coordination.shared_memory.segments import ProgramMemory, Stale, lacking
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
 from manyhands_shared.protocol.messages import coordination as c
-from manyhands_worker.agent.core.mirrors import Mirrors
-from manyhands_worker.agent.core.segment import Segment
+from manyhands_worker.agent.core.memory.mirrors import Mirrors
+from manyhands_worker.agent.core.memory.segment import Segment
 
 SEGMENT, LOCK = b"s" * 16, b"l" * 16
 ITEM = 8

@@ -23,10 +23,10 @@ from manyhands_shared.errors import KEY_CODES, ExitCode
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
-from manyhands_worker.agent.core.delegations import Delegations
-from manyhands_worker.agent.core.mirrors import Mirrors
+from manyhands_worker.agent.core.memory.delegations import Delegations
+from manyhands_worker.agent.core.memory.mirrors import Mirrors
+from manyhands_worker.agent.core.memory.segment import Source
 from manyhands_worker.agent.core.programs import Programs
-from manyhands_worker.agent.core.segment import Source
 from manyhands_worker.agent.core.streams import Streams
 from manyhands_worker.agent.core.tables import Tables
 from manyhands_worker.core.link_phase import WELCOME_SECONDS, Phase

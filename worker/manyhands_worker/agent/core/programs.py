@@ -17,8 +17,8 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_shared.protocol.messages.coordination import ENDED, RUNNING, STARTING
 from manyhands_worker.agent.core import effects, events
-from manyhands_worker.agent.core.delegations import Delegations
-from manyhands_worker.agent.core.mirrors import Mirrors
+from manyhands_worker.agent.core.memory.delegations import Delegations
+from manyhands_worker.agent.core.memory.mirrors import Mirrors
 from manyhands_worker.agent.core.model import NOBODY, Member, PendingStart
 from manyhands_worker.agent.core.output import MAX_BYTES
 from manyhands_worker.agent.core.repeats import STARTED

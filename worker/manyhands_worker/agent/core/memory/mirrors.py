@@ -22,8 +22,8 @@ from manyhands_shared.coordination.memory.shape import is_shape
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects
+from manyhands_worker.agent.core.memory.segment import Segment, Source, Stage
 from manyhands_worker.agent.core.model import Member
-from manyhands_worker.agent.core.segment import Segment, Source, Stage
 from manyhands_worker.agent.core.tables import Tables
 
 #: In place of a request's number: a segment that is wanted.

@@ -18,8 +18,8 @@ from manyhands_shared.coordination.kinds import Operation, Outcome
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
+from manyhands_worker.agent.core.memory.segment import HostMemory, Source
 from manyhands_worker.agent.core.model import Member
-from manyhands_worker.agent.core.segment import HostMemory, Source
 from manyhands_worker.agent.core.tables import Tables
 
 #: Bytes of the two words of a slot.

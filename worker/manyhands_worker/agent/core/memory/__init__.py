@@ -1,0 +1,1 @@
+"""Memory that an agent shares with members: segments, and the words of delegated locks."""
