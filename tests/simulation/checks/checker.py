@@ -248,11 +248,13 @@ class Checker:
     def abandon(self) -> list[str]:
         """Durable jobs that dead clients have left open: another client is going to cancel them."""
         world = self._world
+        # Also those that the broker still has to read: a slow disk keeps it from its clients.
         left = [
-            job.id
-            for job in world.broker.core.state.jobs.values()
+            job_id
+            for job_id, job in world.plan.jobs.items()
             if job.options.durable
-            and not world.clients[world.plan.jobs[job.id].client].left_in_peace
+            and not world.clients[job.client].left_in_peace
+            and job_id not in world.broker.disk.states
         ]
         self._abandoned.update(left)
         return left
