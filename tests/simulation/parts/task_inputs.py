@@ -49,11 +49,12 @@ class InputChooser:
             if self._tasks and self._random.random() < self._share:
                 count = min(self._random.choice(_INPUTS), len(self._tasks))
                 chosen = self._random.sample(self._tasks, count)
-                usable = [one for one in chosen if one in self._ended or session._jobs.has(*one)]
+                known = [one for one in chosen if one in self._ended or session._jobs.has(*one)]
+                usable = [one for one in known if one not in self._world.checker.dropped]
                 if usable:
                     bodies[-1] = self._payload(usable)
                     self._world.checker.inputs[order.job, job.next + place] = tuple(usable)
-                    later += self._later(usable)
+                later += self._later(known)
             if job.refusal is None:
                 self._tasks.append((order.job, job.next + place))
         return t.Append(order.job, bodies), later

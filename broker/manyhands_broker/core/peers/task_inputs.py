@@ -46,6 +46,9 @@ MAX_INPUTS = 10_000
 #: Results that one message asks for.
 _WANTED_AT_ONCE = 16_384
 
+#: What a result comes to that its client has neither fetched nor left with its node.
+_LET_GO = Failure("manyhands.TaskLost", "the client has let go of the result unread").encode()
+
 #: Of the tasks of a job, what each has for inputs: jobs and indices.
 Needs = dict[int, list[tuple[str, int]]]
 
@@ -111,6 +114,9 @@ class TaskInputs:
             ):
                 source = shelf.get(index)
                 if source is not None and source.standing is Standing.MISSING:
+                    if status == Status.OK and body == b"":
+                        # To ask once more would bring the same answer.
+                        status, body = Status.LOST, _LET_GO  # noqa: PLW2901 - in its place
                     self._ended(source, Status(status), body)
 
     def resumed(self, session: Session) -> None:

@@ -245,6 +245,22 @@ def test_an_input_that_has_ended_is_asked_of_the_client_and_asked_again(world: W
     assert given_results.split(body)[1] == [(False, b"known")]
 
 
+def test_an_input_that_its_client_has_let_go_of_is_lost_and_not_asked_for_again(
+    world: World,
+) -> None:
+    world.submit()
+    [(name, attempt, _)] = world.given().values()
+    world.end(name, 0, attempt)
+    world.submit(0)
+    assert len(world.take("client", m.WantResults)) == 1
+    group = m.ResultGroup("j", 0, [0], bytes([m.Status.OK]), [b""], 0.0)
+    world.say("client", m.KnownResults([group]))
+    assert not world.take("client", m.WantResults)
+    status, body = world.results()[1]
+    assert status == m.Status.LOST
+    assert "let go" in Failure.decode(body).message
+
+
 def test_what_is_kept_counts_against_the_key_and_goes_with_the_last_task(world: World) -> None:
     world.submit()
     world.submit(0)
