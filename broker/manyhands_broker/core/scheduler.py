@@ -172,7 +172,7 @@ class Core:
         self._durable.start()
         for restored in self.state.jobs.values():
             self._clients.submissions.limit(restored)
-        self._settle()
+        self._settle_rest()
         return self.collect()
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -185,7 +185,7 @@ class Core:
                 self.state.timers.run(now)
                 self._settle()
                 self._dispatcher.run(now)
-                self._settle()
+                self._settle_rest()
                 if self.state.histories.due(now):
                     self.state.histories.sample(now, cluster_figures(self.state))
             case Unwritable():
@@ -261,19 +261,30 @@ class Core:
 
         validate(self.state)
 
-    def _settle(self) -> None:
-        """End what has broken, and see to jobs that come after others, a bounded number at a time."""
+    def _settle(self) -> bool:
+        """End what has broken, and see to what comes after other jobs and tasks, a bounded number.
+
+        Return whether there was something.
+        """
         state, left, inputs = self.state, SETTLED_JOBS, self._task_inputs
         if not (state.over or state.breakdowns.jobs or inputs.pending):
-            return
+            return False
         tasks_left = SETTLED_TASKS
         while left > 0 and (state.over or state.breakdowns.jobs):
             self._cancellation.broken()
             left -= self._durable.dependencies.tell(left)
         while tasks_left > 0 and inputs.pending:
             tasks_left -= max(1, inputs.tell(tasks_left))
-        # Results that came of it go out with the next drain, and so does what is left.
-        state.timers.at(math.nextafter(state.now, math.inf), lambda _now: None)
+        return True
+
+    def _settle_rest(self) -> None:
+        """Settle what the dispatcher leaves.
+
+        Results that come of it go out with the next drain, and so does what is left.
+        """
+        if self._settle():
+            state = self.state
+            state.timers.at(math.nextafter(state.now, math.inf), lambda _now: None)
 
     def _give_up_orphans(self, _now: float) -> None:
         for node, span in self._orphans.give_up():
