@@ -11,11 +11,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ParamSpec, TypeVar, Unpack, cast
+from concurrent.futures import Future
+from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from manyhands._io.connection import MAX_PENDING, Connection, is_exiting
 from manyhands._io.io_thread import CONNECT_SECONDS
 from manyhands._results.futures import RemoteFuture
+from manyhands._results.gather import gather
 from manyhands._results.lookalikes import PoolSlot, WaitingTasks
 from manyhands._submit.calls import Calls, CallsByOptions
 from manyhands._submit.chunks import chunks
@@ -25,6 +27,9 @@ from manyhands_shared.errors import ClusterClosed, SubmitError
 from manyhands_shared.payloads.wrappers import MapChunk, StarmapChunk
 
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 P = ParamSpec("P")
 
 
@@ -207,14 +212,30 @@ class Executor(concurrent.futures.Executor):
         other._calls = self._calls_by_options.of(job_options(**changed))
         return other
 
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+
+    # A parameter specification has no word for "or a future of it": these are for type checkers.
+    @overload
+    def submit(self, fn: Callable[[A], T], a: A | Future[A], /) -> Future[T]: ...
+
+    @overload
     def submit(
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> concurrent.futures.Future[T]:
+        self, fn: Callable[[A, B], T], a: A | Future[A], b: B | Future[B], /
+    ) -> Future[T]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[[A, B, C], T], a: A | Future[A], b: B | Future[B], c: C | Future[C], /
+    ) -> Future[T]: ...
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call ``fn(*args, **kwargs)`` on a node, and return its future.
 
         A future of this executor can be an argument, or be inside one. The call waits at the broker
         until that has ended, and gets its result. It fails or is cancelled if that does. A large result
-        stays on its node meanwhile.
+        stays on its node meanwhile. Type checkers take futures for up to three arguments by position.
+        For others, and for futures inside of arguments, the parameter's type has to allow for them.
 
         The future of a call that cannot be sent raises `SubmitError`: the function or an argument cannot
         be pickled or is too large. It is also of the class of what pickle has raised.
@@ -235,6 +256,29 @@ class Executor(concurrent.futures.Executor):
                     "cannot schedule new futures after interpreter shutdown"
                 ) from None
             raise
+
+    def gather(
+        self, futures: Any, *, timeout: float | None = None, return_exceptions: bool = False
+    ) -> Any:
+        """Return the results of futures, in the shape that these are in.
+
+        >>> with Executor() as executor:
+        ...     executor.gather({"powers": [executor.submit(pow, 2, n) for n in range(4)]})
+        {'powers': [1, 2, 4, 8]}
+
+        Large results that stay on their nodes come at the same time.
+
+        Args:
+            futures: a future, or lists, tuples, sets and dicts with futures in them, however deep. All
+                else in these is left as it is.
+            timeout: seconds for all together.
+            return_exceptions: an exception stands in the place of its result, and nothing is raised.
+
+        Raises:
+            TimeoutError: not all have ended within `timeout` seconds.
+            BaseException: what the first of the futures that failed raises.
+        """
+        return gather(futures, timeout, return_exceptions=return_exceptions)
 
     def scatter(self, value: Any) -> Ref:
         """Keep a value here for calls that take it as an argument: each node gets it once.

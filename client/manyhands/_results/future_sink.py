@@ -40,6 +40,7 @@ class FutureSink:
         self.job = OpenJob(function, options, self)
         #: Whether results are msgpack, and no pickle is to be loaded.
         self.safe = bool(options.get("safe"))
+        self._keeps = bool(options.get("keep"))
         #: Whether the job was closed, so that the next call opens another.
         self.retired = False
 
@@ -96,6 +97,10 @@ class FutureSink:
         self._futures.update(zip(range(first, first + len(entries)), entries, strict=True))
         for index, future in enumerate(entries, first):
             future._index = index
+        if self._keeps:
+            for index, future in enumerate(entries, first):
+                future._become_input()
+                self.stay(index, future)
 
     def reject(self, entries: Sequence[RemoteFuture], payloads: Sequence[Payload], /) -> None:
         """See `Sink`. A job may have been closed for want of use just as it was used again."""

@@ -144,9 +144,7 @@ class RemoteFuture(Future[Any]):
                 "a future can only be an argument of a task that is neither durable nor safe; "
                 "pass its result() instead"
             )
-        with _birth:
-            self._is_input = is_pending = self._state is PENDING
-        if is_pending:
+        if self._become_input():
             if self._sink is None or not self._sink.keeps_in(packer.store):
                 raise TypeError(
                     "a future of another session cannot be an argument; pass its result()"
@@ -155,6 +153,13 @@ class RemoteFuture(Future[Any]):
         if self.cancelled() or self.exception() is not None:
             raise FailedInput(self)
         return refs.itself, (self.result(),)
+
+    def _become_input(self) -> bool:
+        """Let the result stay with its node until a thread asks; false if the task has ended."""
+        with _birth:
+            is_pending = self._state is PENDING
+            self._is_input = self._is_input or is_pending
+        return is_pending
 
     def as_input(self) -> tuple[tuple[str, int], tuple[int, Payload] | None] | None:
         """See `manyhands._io.open_job.Input`."""

@@ -38,6 +38,7 @@ class SessionJob:
         "history",
         "id",
         "inputs",
+        "keeps",
         "next",
         "opened",
         "options",
@@ -100,6 +101,8 @@ class SessionJob:
         self.inputs: dict[int, tuple[tuple[str, int], ...]] = {}
         #: Some of its tasks have referred to stored values.
         self.stores = False
+        #: Its results stay with their nodes until they are asked for.
+        self.keeps = bool(options.get("keep"))
         #: A task that was sent must not be sent again to a broker that does not know of it.
         self.at_most_once = bool(options.get("at_most_once")) and not self.durable
 

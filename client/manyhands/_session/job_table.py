@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from manyhands._session.effects import Deliver
-from manyhands._session.inputs.input_refs import DependentPayload, inputs_of
+from manyhands._session.inputs.input_refs import inputs_of
 from manyhands._session.inputs.send_order import count_free, first_free
 from manyhands._session.inputs.task_results import TaskResults
 from manyhands._session.job import SessionJob
@@ -105,10 +105,7 @@ class JobTable:
             job.next += len(bodies)
             return first, _refused(job, list(range(first, job.next)), job.refusal)
         size = job.append(bodies)
-        if job.inputs:
-            for body in bodies:
-                if isinstance(body, DependentPayload):
-                    self.results.need(body.results, body.known)
+        self.results.appended(job, first, bodies)
         self.unended_tasks += len(bodies)
         self.unsent_tasks += len(bodies)
         self.unended_bytes += size

@@ -52,6 +52,8 @@ class JobOptions:
     - `safe`: the function goes by name, arguments and results are msgpack, see `payloads.safe`.
     - `resources`: what each task takes of its node, by name (``cpus``, ``memory``, any label).
     - `direct`: a node may keep a large result until the client has fetched it from there.
+    - `keep`: the client fetches such a result when its user asks for it. It cannot go with `durable` or
+      `safe`.
     - `fetch_key`: the public key with which the client comes for it from another host, in hexadecimal;
       empty: it does not come.
     - `echo`: what the tasks of an attached job print comes to its client.
@@ -82,6 +84,7 @@ class JobOptions:
     ] = field(default_factory=dict)
     after: Annotated[tuple[str, ...], Names(1_000, 64)] = ()
     direct: Switch = False
+    keep: Switch = False
     fetch_key: Annotated[str, Hex("key", 32)] = ""
     speculative: Switch = False
     echo: Switch = False
@@ -107,8 +110,8 @@ class JobOptions:
         """Check and build.
 
         Raises:
-            ProtocolError: an unknown key, a value of the wrong kind or range, `retries` or
-                `speculative` together with `at_most_once`, or `bundle` with `safe`.
+            ProtocolError: an unknown key, a value of the wrong kind or range, or options that cannot go
+                together.
         """
         given, known = dict(values), _bounds()
         for key, value in given.items():
@@ -134,6 +137,11 @@ class JobOptions:
         if options.safe and options.bundle:
             raise ProtocolError(
                 "a safe job brings no code: its nodes run functions that are installed there"
+            )
+        if options.keep and (options.durable or options.safe):
+            raise ProtocolError(
+                "only the tasks of a job that is neither durable nor safe can keep their results on "
+                "nodes: leave out keep"
             )
         return options
 

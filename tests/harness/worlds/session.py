@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from manyhands._session import Session
 from manyhands._session.effects import Deliver, Effect, JobOver, Numbered, Send
 from manyhands._session.events import AddJob, Append, Event, Flush, LinkLost, LinkUp, Received
@@ -76,8 +78,8 @@ class Driver:
         self.sent.clear()
         self.welcome(resumed=resumed, ping=ping)
 
-    def job(self, name: str = "j", count: int = 0) -> None:
-        self.do(AddJob(name, FUNCTION, {"name": name}))
+    def job(self, name: str = "j", count: int = 0, **options: Any) -> None:
+        self.do(AddJob(name, FUNCTION, {"name": name, **options}))
         if count:
             self.do(Append(name, [b"%d" % n for n in range(count)]))
 

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, assert_type
 
 import numpy as np
 import pytest
@@ -132,6 +132,67 @@ def test_large_results_stay_on_their_node_until_they_are_asked_for(
 def test_dropped_futures_need_not_come(executor: manyhands.Executor) -> None:
     end = executor.submit(total, [executor.submit(ones, LARGE) for _ in range(4)])
     assert end.result(60) == 4 * LARGE
+
+
+def test_a_kept_result_stays_on_its_node_until_it_is_asked_for_or_dropped(
+    executor: manyhands.Executor,
+) -> None:
+    def lent() -> int:
+        return sum(node["lent"] for node in client.query("nodes"))
+
+    with manyhands.Client(executor.address) as client:
+        eventually(lambda: lent() == 0)
+        keeping = executor.with_options(keep=True)
+        kept, dropped, small = (keeping.submit(ones, size) for size in (LARGE, LARGE, 3))
+        eventually(lambda: lent() == 2)
+        assert executor.submit(total, [kept]).result(60) == LARGE
+        assert "pending" in repr(kept)
+        assert lent() == 2
+        del dropped
+        eventually(lambda: lent() == 1)
+        assert kept.result(60).sum() == LARGE
+        assert small.result(60).sum() == 3
+        eventually(lambda: lent() == 0)
+
+
+def test_a_kept_result_comes_when_the_executor_is_shut_down() -> None:
+    with manyhands.Executor(1, keep=True) as executor:
+        kept = executor.submit(ones, LARGE)
+    assert kept.result(0).sum() == LARGE
+
+
+def test_gather_brings_the_results_in_the_shape_of_what_it_is_given(
+    executor: manyhands.Executor,
+) -> None:
+    one, two = executor.submit(add, 0, 1), executor.submit(add, 1, 1)
+    large = executor.with_options(keep=True).submit(ones, LARGE)
+    found = executor.gather({"x": [one, (two, "word")], "y": {one}, "z": large}, timeout=60)
+    assert found.pop("z").sum() == LARGE
+    assert found == {"x": [1, (2, "word")], "y": {1}}
+    assert executor.gather(one) == 1
+    with pytest.raises(ValueError, match="no"):
+        executor.gather([one, executor.submit(fails, 1)])
+    [error] = executor.gather([executor.submit(fails, 1)], return_exceptions=True)
+    assert isinstance(error, ValueError)
+
+
+def half(number: int) -> float:
+    return number / 2
+
+
+def joined(number: float, word: str) -> str:
+    return f"{number} {word}"
+
+
+def test_type_checkers_take_a_future_where_its_result_is_expected(
+    executor: manyhands.Executor,
+) -> None:
+    first = executor.submit(half, executor.submit(int, 8))
+    second = executor.submit(joined, first, "of eight")
+    assert_type(first, Future[float])
+    assert_type(second, Future[str])
+    assert second.result(60) == "4.0 of eight"
+    executor.submit(half, second).cancel()  # type: ignore[arg-type]
 
 
 def test_a_lost_input_is_made_again(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Task = tuple[str, int]
 #: How often a child cannot borrow a held result, for no reason.
 _GONE = 0.1
+#: How often a job turns out to keep its results on their nodes.
+_KEEPS = 0.1
 #: Inputs of one task.
 _INPUTS = (1, 1, 1, 2, 3)
 
@@ -29,6 +31,7 @@ class InputChooser:
         self._world = world
         self._random = Random(f"{world.seed}/{name}/inputs")
         self._share = self._random.choice((0.0, 0.0, 0.3, 0.8))
+        self._keeping = Random(f"{world.seed}/{name}/keeps")
         self._tasks: list[Task] = []
         #: How the client's tasks have ended.
         self._ended: dict[Task, tuple[int, Payload]] = {}
@@ -42,6 +45,7 @@ class InputChooser:
         if not self._share or self._world.plan.jobs[order.job].durable:
             return order, []
         job = session._jobs._jobs[order.job]
+        job.keeps = job.keeps or self._keeping.random() < _KEEPS
         bodies: list[Payload] = []
         later: list[t.Event] = []
         for place, body in enumerate(order.bodies):

@@ -8,11 +8,16 @@ needs which has not. The broker asks for what it lacks (`WantResults`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from manyhands._session.effects import Deliver
+from manyhands._session.inputs.input_refs import DependentPayload
 from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import KnownResults, ResultGroup, Span, Status
+
+if TYPE_CHECKING:
+    from manyhands._session.job import SessionJob
 
 #: A task's job and index.
 Task = tuple[str, int]
@@ -32,7 +37,7 @@ class TaskResults:
         self.needed: dict[Task, int] = {}
         #: Those results that no task needs any more, until the session takes them off.
         self.unneeded: list[Task] = []
-        #: Results that a task needs or has needed, and that have not ended.
+        #: Results that have not ended, and that a task needs or has needed, or that are kept.
         self.inputs: set[Task] = set()
         self._ended: dict[Task, tuple[int, Payload]] = {}
         #: What the broker lacks and has not ended here, and what it is to be told.
@@ -43,6 +48,15 @@ class TaskResults:
     def has_news(self) -> bool:
         """Whether a result is not needed any more, or to be sent."""
         return bool(self.unneeded or self.answers)
+
+    def appended(self, job: SessionJob, first: int, bodies: list[Payload]) -> None:
+        """A job has these new tasks."""
+        if job.keeps:
+            self.inputs.update((job.id, index) for index in range(first, first + len(bodies)))
+        if job.inputs:
+            for body in bodies:
+                if isinstance(body, DependentPayload):
+                    self.need(body.results, body.known)
 
     def need(self, tasks: Iterable[Task], known: dict[Task, tuple[int, Payload]]) -> None:
         """A new task needs these; those of them that have ended are `known`."""

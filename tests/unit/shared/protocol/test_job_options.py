@@ -51,6 +51,8 @@ def test_minus_zero_is_zero() -> None:
         {"at_most_once": True, "retries": 1},
         {"at_most_once": True, "speculative": True},
         {"speculative": 1.5},
+        {"keep": True, "durable": True},
+        {"keep": True, "safe": True},
         {"timeout": math.nan},
         {"retry_delay": math.inf},
         {"deadline": 5e-324},

@@ -104,3 +104,24 @@ def test_a_result_that_had_ended_is_known_from_the_start() -> None:
     driver.receive(m.WantResults([m.Span("j", 0, [7])]))
     [answer] = driver.flush()
     assert answer == m.KnownResults([m.ResultGroup("j", 0, [7], bytes(1), [b"seven"], 0.0)])
+
+
+def test_a_kept_result_stays_though_no_task_needs_it_until_it_is_asked_for() -> None:
+    driver = Driver().open()
+    driver.job(count=1, keep=True)
+    driver.flush()
+    say(driver, 1, 0, m.Status.HELD, b"ticket")
+    assert driver.flush() == []
+    assert not [one for one in driver.effects if isinstance(one, Fetch)]
+    driver.do(AskResult("j", 0))
+    assert driver.effects[-1] == Fetch("j", 1, 0, b"ticket")
+
+
+def test_a_kept_result_that_was_dropped_is_let_go_of_unfetched() -> None:
+    driver = Driver().open()
+    driver.job(count=1, keep=True)
+    driver.flush()
+    say(driver, 1, 0, m.Status.HELD, b"ticket")
+    driver.flush()
+    driver.do(DropResult("j", 0))
+    assert driver.flush() == [m.Taken([m.Span("j", 1, [0])])]
