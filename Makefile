@@ -2,7 +2,9 @@
 # make conformance  CPython's own tests of multiprocessing, of ours
 # make lecture  the programs of the lecture notes, on one host and on two, in a table
 # make test   every test that this machine can run; what is skipped is named with its reason
+# make test-others  those of them that make coverage-cores does not run
 # make coverage  which lines and branches the unit tests run, in every process: COVERAGE_TESTS=tests takes all
+# make coverage-cores  the tests of the pure cores, which lines and branches they run, and the floor of each core
 # make simulate  SEEDS=10000 simulated worlds in which everything goes wrong, from seed START=0
 # make replay    what happens in one of them: SEED=17, and to one task of it: TASK=j0/3
 # make fuzz   MESSAGES=200000 odd messages of every role at a broker that is killed now and then: SEED=7
@@ -21,6 +23,11 @@ BIN := $(VENV)/bin
 PAGES = $(wildcard *.md docs/*.md deploy/*.md)
 PYTEST_ARGS ?=
 COVERAGE_TESTS ?= tests/unit
+# The tests of what `tools/coverage-cores.toml` measures. They start no process.
+CORE_TESTS = tests/unit/broker/coordination tests/unit/broker/core tests/unit/client/_session tests/unit/shared/coordination \
+  tests/unit/shared/protocol tests/unit/worker/agent tests/unit/worker/core
+CORE_SEEDS = 60
+TRACED_CORES = $(BIN)/coverage run --rcfile=tools/coverage-cores.toml -m
 BENCH_ARGS ?=
 SEEDS ?= 10000
 START ?= 0
@@ -28,7 +35,7 @@ MESSAGES ?= 200000
 BENCH_RUN ?= out/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lecture conformance test coverage simulate replay fuzz check docs audit lock bench bench-quick bench-docs clean
+.PHONY: help demo lecture conformance test test-others coverage coverage-cores simulate replay fuzz check docs audit lock bench bench-quick bench-docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -45,11 +52,23 @@ conformance: $(VENV)/.installed-test,check
 test: $(VENV)/.installed-test,check
 	@$(BIN)/pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
+test-others: $(VENV)/.installed-test,check
+	@$(BIN)/pytest -n auto --dist loadgroup $(addprefix --ignore=,$(CORE_TESTS)) $(PYTEST_ARGS)
+
+# A process that is killed while it writes its data leaves a torn file: `combine` counts and leaves out such files.
 coverage: $(VENV)/.installed-test,check
 	@rm -rf .coverage && mkdir .coverage
 	@$(BIN)/coverage run -m pytest -n auto --dist loadgroup $(COVERAGE_TESTS) $(PYTEST_ARGS)
-	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage combine
 	@$(BIN)/coverage report
+
+coverage-cores: $(VENV)/.installed-test,check
+	@rm -rf .coverage && mkdir -p .coverage/cores
+	@$(TRACED_CORES) pytest -n auto --dist loadgroup --hypothesis-seed=0 $(CORE_TESTS) $(PYTEST_ARGS)
+	@PYTHONPATH=tests $(TRACED_CORES) simulation --seeds $(CORE_SEEDS)
+	@PYTHONPATH=tests $(TRACED_CORES) simulation.coordination --seeds $(CORE_SEEDS)
+	@$(BIN)/coverage combine --rcfile=tools/coverage-cores.toml --quiet
+	@$(BIN)/coverage report --rcfile=tools/coverage-cores.toml
 	@$(BIN)/python tools/coverage_floor.py
 
 simulate: $(VENV)/.installed-test,check
