@@ -29,7 +29,7 @@ from manyhands_worker import broker_link
 from manyhands_worker.agent.start import AVAILABLE, AgentSupervisor
 from manyhands_worker.child import allowed_functions
 from manyhands_worker.core import effects, events
-from manyhands_worker.core.link_phase import Phase
+from manyhands_worker.core.leased_link import Phase
 from manyhands_worker.core.node_core import Identity, NodeCore
 from manyhands_worker.heartbeat.process import Target
 from manyhands_worker.heartbeat.supervisor import HeartbeatSupervisor

@@ -23,7 +23,7 @@ from manyhands_shared.errors import KEY_CODES, ExitCode
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.bounds import MAX_TASKS
 from manyhands_worker.core import effects, events
-from manyhands_worker.core.link_phase import WELCOME_SECONDS, Phase
+from manyhands_worker.core.leased_link import LeasedLink, Phase
 from manyhands_worker.core.workload import Workload
 
 _WAITING_EVENTS = 64
@@ -56,18 +56,14 @@ class NodeCore:
     def __init__(self, identity: Identity) -> None:
         self._me = identity
         self._now = 0.0
-        self._phase = Phase.DOWN
+        self._link = LeasedLink()
         self._out: list[effects.Effect] = []
         self._work = Workload(identity.name, identity.slots, self._out, safe=identity.safe)
         # What people should know, and the broker has no link to be told by.
         self._notices: list[m.Event] = []
         # Stored values that were asked for, and who keeps them.
         self._wants: dict[bytes, bytes] = {}
-        self._counter = 0
         self._broker = b""
-        self._renewals: dict[int, float] = {}
-        self._lease = self._renew_interval = 0.0
-        self._leased_at = self._renewed_at = self._hello_at = 0.0
         self._drain_by: float | None = None
         #: When it drains by itself: at the end of its time, or of its idle time.
         self._leave_at: float | None = None
@@ -135,7 +131,7 @@ class NodeCore:
     @property
     def phase(self) -> Phase:
         """How far the present link has come."""
-        return self._phase
+        return self._link.phase
 
     @property
     def draining(self) -> bool:
@@ -154,15 +150,12 @@ class NodeCore:
 
     def deadline(self, now: float) -> float | None:
         """When the next `Tick` is due at the latest, if nothing else happens."""
-        times = []
-        if self._phase is Phase.READY:
-            times += [self._renewed_at + self._renew_interval, self._leased_at + self._lease]
+        times = [*self._link.deadlines()]
+        if self._link.is_ready:
             if (overdue := self._work.overdue_at) is not None:
                 times.append(overdue)
             if self._work.runs.due is not None:
                 times.append(self._work.runs.due)
-        elif self._phase is Phase.GREETING:
-            times.append(self._hello_at + WELCOME_SECONDS)
         if self._drain_by is not None:
             times.append(self._drain_by)
         else:
@@ -181,8 +174,7 @@ class NodeCore:
 
     def _hello(self) -> None:
         me = self._me
-        self._phase = Phase.GREETING
-        self._hello_at = self._now
+        self._link.greeted(self._now)
         self._send(
             m.WorkerHello(
                 m.PROTOCOL_VERSION,
@@ -200,17 +192,19 @@ class NodeCore:
         return self._me.window if self._drain_by is None and not self._unable else 0
 
     def _link_lost(self, event: events.LinkLost) -> None:
-        if self._phase is not Phase.DOWN:
+        if self._link.phase is not Phase.DOWN:
             self._log(logging.WARNING, f"the link to the broker is lost: {event.reason}")
-        self._phase = Phase.DOWN
+        self._link.lost()
 
     def _give_up_link(self, reason: str) -> None:
-        self._phase = Phase.DOWN
+        self._link.lost()
         self._log(logging.WARNING, f"giving up the link to the broker: {reason}")
         self._out.append(effects.Reconnect(reason))
 
     def _received(self, event: events.Received) -> None:
-        receivers = {Phase.GREETING: self._greeting, Phase.READY: self._ready}.get(self._phase, {})
+        receivers = {Phase.GREETING: self._greeting, Phase.READY: self._ready}.get(
+            self._link.phase, {}
+        )
         receiver = receivers.get(type(event.message))
         if receiver is None and event.message.NUMBER == _AGENT_WANTED:
             self._out.append(effects.StartAgent())
@@ -220,11 +214,7 @@ class NodeCore:
             receiver(event.message)
 
     def _welcome(self, message: m.WorkerWelcome) -> None:
-        self._phase = Phase.READY
-        self._lease, self._renew_interval = message.lease, message.renew_interval
-        # The broker counts from when it saw the hello, which was no sooner than this.
-        self._leased_at = self._renewed_at = self._hello_at
-        self._renewals.clear()
+        self._link.welcomed(message.lease, message.renew_interval)
         self._work.welcome(message.keep, stranger=message.broker != self._broker)
         self._broker = message.broker
         self._out.append(
@@ -257,24 +247,18 @@ class NodeCore:
         self._hello()
 
     def _lease_extended(self, message: m.Lease) -> None:
-        sent = self._renewals.get(message.counter)
-        if sent is None:
+        if not self._link.extended(message.counter):
             self._dropped += 1
-            return
-        self._leased_at = max(self._leased_at, sent)
-        self._renewals = {c: at for c, at in self._renewals.items() if c > message.counter}
 
     def _renew(self) -> None:
-        self._counter += 1
-        self._renewed_at = self._renewals[self._counter] = self._now
         slots = self._me.slots + self._work.spare.count
-        self._send(m.Renew(self._counter, slots, self._window()))
+        self._send(m.Renew(self._link.renew(self._now), slots, self._window()))
 
     # Stored values
 
     def _want(self, event: events.Wanted) -> None:
         self._wants[event.key] = event.owner
-        if self._phase is Phase.READY:
+        if self._link.is_ready:
             self._send(m.Want(event.key, event.owner))
 
     def _stocked(self, message: m.Stock) -> None:
@@ -298,7 +282,7 @@ class NodeCore:
         from manyhands_shared.protocol.messages.coordination import AgentEnded  # noqa: PLC0415
 
         self._notice("agent-died", event.reason)
-        if self._phase is Phase.READY:
+        if self._link.is_ready:
             host = str(self._me.info.get("host_id", ""))
             self._send(AgentEnded(host, event.agent, event.reason[: m.EVENT_CHARS]))
 
@@ -306,7 +290,7 @@ class NodeCore:
         """Tell the log, and the broker's people."""
         self._log(logging.WARNING, text)
         notice = m.Event(kind, text[: m.EVENT_CHARS], {})
-        if self._phase is Phase.READY:
+        if self._link.is_ready:
             self._send(notice)
         elif len(self._notices) < _WAITING_EVENTS:
             self._notices.append(notice)
@@ -325,7 +309,7 @@ class NodeCore:
         self._tell_window()
 
     def _tell_window(self) -> None:
-        if self._phase is Phase.READY:
+        if self._link.is_ready:
             self._renew()
 
     # Leaving
@@ -334,7 +318,7 @@ class NodeCore:
         if not event.now:
             self._begin_drain(event.reason)
             return
-        if self._phase is Phase.READY:
+        if self._link.is_ready:
             self._send(m.Bye(event.reason))
         self._log(logging.DEBUG, f"leaving at once: {event.reason}")
         self._stop(ExitCode.INTERRUPTED, "")
@@ -362,7 +346,7 @@ class NodeCore:
                 self._begin_drain(f"it had nothing to do for {me.idle_timeout:g} s")
 
     def _continue_drain(self, drain_by: float) -> None:
-        ready = self._phase is Phase.READY
+        ready = self._link.is_ready
         if ready:
             self._work.return_waiting()
         left = len(self._work)
@@ -384,7 +368,7 @@ class NodeCore:
             self._check_time()
         if self._drain_by is None and not self._unable:
             self._work.start_tasks(self._now)
-        if self._phase is Phase.READY:
+        if self._link.is_ready:
             if self._unable:
                 self._work.return_waiting()
             self._work.return_overdue(self._now)
@@ -399,14 +383,10 @@ class NodeCore:
         self._work.rebalance(self._now)
 
     def _check_link(self) -> None:
-        now = self._now
-        if self._phase is Phase.READY:
-            if now >= self._leased_at + self._lease:
-                self._give_up_link(f"the lease was not renewed for {self._lease:g} s")
-            elif now >= self._renewed_at + self._renew_interval:
-                self._renew()
-        elif self._phase is Phase.GREETING and now >= self._hello_at + WELCOME_SECONDS:
-            self._give_up_link("no answer to the hello")
+        if fault := self._link.fault(self._now):
+            self._give_up_link(fault)
+        elif self._link.renewal_is_due(self._now):
+            self._renew()
 
     def _send(self, message: m.Message) -> None:
         self._out.append(effects.Send(message))

@@ -13,7 +13,7 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import effects, events
-from manyhands_worker.core.link_phase import WELCOME_SECONDS, Phase
+from manyhands_worker.core.leased_link import WELCOME_SECONDS, Phase
 
 _DIGEST = b"d" * 16
 

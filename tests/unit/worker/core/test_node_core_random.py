@@ -12,7 +12,7 @@ from harness.worlds.worker import World
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core import events
-from manyhands_worker.core.link_phase import Phase
+from manyhands_worker.core.leased_link import Phase
 
 Task = tuple[str, int, int]
 

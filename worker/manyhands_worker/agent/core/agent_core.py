@@ -29,7 +29,7 @@ from manyhands_worker.agent.core.memory.segment import Source
 from manyhands_worker.agent.core.programs import Programs
 from manyhands_worker.agent.core.streams import Streams
 from manyhands_worker.agent.core.tables import Tables
-from manyhands_worker.core.link_phase import WELCOME_SECONDS, Phase
+from manyhands_worker.core.leased_link import LeasedLink, Phase
 
 #: Of the lease; the rest is for clocks that do not run alike.
 FREEZE_SHARE = 0.9
@@ -62,7 +62,7 @@ class AgentCore:
     def __init__(self, identity: AgentIdentity, source: Source) -> None:
         self._me = identity
         self._now = 0.0
-        self._phase = Phase.DOWN
+        self._link = LeasedLink()
         self._out: list[effects.Effect] = []
         self._tables = Tables(self._out, self._send)
         streams = self._streams = Streams(self._tables, self._out, self._send, identity.agent)
@@ -71,11 +71,9 @@ class AgentCore:
         self._programs = Programs(
             self._tables, self._out, self._send, identity.host, streams, self._mirrors, delegations
         )
-        self._counter = 0
         #: Of renewals that are not answered: when each was sent, and what had been said before it.
-        self._renewals: dict[int, tuple[float, int]] = {}
-        self._lease = self._renew_interval = 0.0
-        self._leased_at = self._renewed_at = self._hello_at = 0.0
+        # What was said before each renewal that is not answered yet.
+        self._places: dict[int, int] = {}
         self._drain_by: float | None = None
         self._leave_by: float | None = None
         self._code = ExitCode.OK
@@ -128,7 +126,7 @@ class AgentCore:
     @property
     def ready(self) -> bool:
         """Whether the broker has taken the agent in."""
-        return self._phase is Phase.READY
+        return self._link.is_ready
 
     @property
     def members(self) -> int:
@@ -142,15 +140,12 @@ class AgentCore:
 
     def deadline(self) -> float | None:
         """When the next `Tick` is due at the latest, if nothing else happens."""
-        times = [self._drain_by, self._leave_by, self._tables.deadline]
+        times = [self._drain_by, self._leave_by, self._tables.deadline, *self._link.deadlines()]
         times.append(self._streams.deadline)
-        if self._phase is Phase.READY:
-            times += [self._renewed_at + self._renew_interval, self._leased_at + self._lease]
+        if self._link.is_ready:
             times.append(self._mirrors.deadline)
-        elif self._phase is Phase.GREETING:
-            times.append(self._hello_at + WELCOME_SECONDS)
-        if self._lease and not self._tables.frozen:
-            times.append(self._leased_at + self._lease * FREEZE_SHARE)
+        if self._link.lease and not self._tables.frozen:
+            times.append(self._frozen_at)
         return min((at for at in times if at is not None), default=None)
 
     def validate(self) -> None:
@@ -164,8 +159,7 @@ class AgentCore:
 
     def _hello(self) -> None:
         me = self._me
-        self._phase = Phase.GREETING
-        self._hello_at = self._now
+        self._link.greeted(self._now)
         self._out.append(
             effects.Send(
                 c.AgentHello(
@@ -187,17 +181,19 @@ class AgentCore:
         return 0 if self.draining else self._me.capacity
 
     def _link_lost(self, _: events.LinkLost) -> None:
-        if self._phase is not Phase.DOWN:
+        if self._link.phase is not Phase.DOWN:
             self._log(logging.INFO, "the link to the broker is lost")
-        self._phase = Phase.DOWN
+        self._link.lost()
 
     def _give_up_link(self, reason: str) -> None:
-        self._phase = Phase.DOWN
+        self._link.lost()
         self._log(logging.WARNING, f"giving up the link to the broker: {reason}")
         self._out.append(effects.Reconnect())
 
     def _received(self, event: events.Received) -> None:
-        receivers = {Phase.GREETING: self._greeting, Phase.READY: self._ready}.get(self._phase, {})
+        receivers = {Phase.GREETING: self._greeting, Phase.READY: self._ready}.get(
+            self._link.phase, {}
+        )
         receiver = receivers.get(type(event.message))
         if receiver is None:
             self.dropped += 1
@@ -205,11 +201,8 @@ class AgentCore:
             receiver(event.message)
 
     def _welcome(self, message: c.AgentWelcome) -> None:
-        self._phase = Phase.READY
-        self._lease, self._renew_interval = message.lease, message.renew_interval
-        # The broker counts from when it saw the hello, which was no sooner than this.
-        self._leased_at = self._renewed_at = self._hello_at
-        self._renewals.clear()
+        self._link.welcomed(message.lease, message.renew_interval)
+        self._places.clear()
         self._programs.welcomed(message.keep)
         self._guard()
         self._streams.welcomed()
@@ -230,34 +223,36 @@ class AgentCore:
         self._hello()
 
     def _lease_extended(self, message: m.Lease) -> None:
-        found = self._renewals.get(message.counter)
-        if found is None:
+        if not self._link.extended(message.counter):
             self.dropped += 1
             return
-        sent, place = found
-        self._leased_at = max(self._leased_at, sent)
+        place = self._places[message.counter]
         self._guard()
-        if self._now < self._leased_at + self._lease * FREEZE_SHARE:
+        if self._now < self._frozen_at:
             # The answer came late, but the broker has not given this link up: nothing is given away.
             self._tables.thaw_all()
         self._tables.repeats.arrived(place)
         self._mirrors.arrived(place)
-        self._renewals = {n: one for n, one in self._renewals.items() if n > message.counter}
+        self._places = {n: one for n, one in self._places.items() if n > message.counter}
+
+    @property
+    def _frozen_at(self) -> float:
+        """When members stop to be given anything, unless the lease is renewed before."""
+        return self._link.leased_at + self._link.lease * FREEZE_SHARE
 
     def _guard(self) -> None:
         if self._me.capacity:
-            self._out.append(effects.Guard(self._leased_at + self._lease * FREEZE_SHARE))
+            self._out.append(effects.Guard(self._frozen_at))
 
     def _renew(self) -> None:
-        self._counter += 1
-        self._renewed_at = self._now
+        counter = self._link.renew(self._now)
         self._mirrors.unconfirmed = 0
-        self._renewals[self._counter] = self._now, self._tables.repeats.place
-        self._out.append(effects.Send(m.Renew(self._counter, 0, min(self._capacity(), 65_535))))
+        self._places[counter] = self._tables.repeats.place
+        self._out.append(effects.Send(m.Renew(counter, 0, min(self._capacity(), 65_535))))
 
     def _send(self, message: m.Message) -> None:
         """Send what is of use on this link alone, or is repeated on the next."""
-        if self._phase is Phase.READY:
+        if self._link.is_ready:
             self._out.append(effects.Send(message))
 
     # Leaving
@@ -276,7 +271,7 @@ class AgentCore:
             self._begin_farewell(ExitCode.OK, event.reason)
         elif self._drain_by is None:
             self._drain_by = self._now + self._me.drain_timeout
-            if self._phase is Phase.READY:
+            if self._link.is_ready:
                 self._renew()
 
     def _begin_farewell(self, code: ExitCode, reason: str) -> None:
@@ -307,7 +302,7 @@ class AgentCore:
         return not self._me.capacity and bool(self._tables.roots)
 
     def _farewell(self, reason: str) -> None:
-        if self._phase is Phase.READY:
+        if self._link.is_ready:
             self._out.append(effects.Send(m.Bye(reason)))
         self._stop(self._code, "")
 
@@ -317,21 +312,19 @@ class AgentCore:
         self._check_link()
         self._tables.tick()
         self._streams.tick()
-        if self._phase is Phase.READY:
+        if self._link.is_ready:
             self._mirrors.tick()
         self._check_leaving()
 
     def _check_link(self) -> None:
-        now = self._now
-        if self._lease and now >= self._leased_at + self._lease * FREEZE_SHARE:
+        if self._link.lease and self._now >= self._frozen_at:
             self._tables.freeze()
-        if self._phase is Phase.READY:
-            if now >= self._leased_at + self._lease:
-                self._give_up_link(f"the lease was not renewed for {self._lease:g} s")
-            elif now >= self._renewed_at + self._renew_interval or self._mirrors.wants_word:
-                self._renew()
-        elif self._phase is Phase.GREETING and now >= self._hello_at + WELCOME_SECONDS:
-            self._give_up_link("no answer to the hello")
+        if fault := self._link.fault(self._now):
+            self._give_up_link(fault)
+        elif self._link.renewal_is_due(self._now) or (
+            self._link.is_ready and self._mirrors.wants_word
+        ):
+            self._renew()
 
     def _log(self, level: int, text: str) -> None:
         self._out.append(effects.Log(level, text))
