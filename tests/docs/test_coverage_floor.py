@@ -65,4 +65,4 @@ def test_a_floor_only_rises(checkout: Path) -> None:
     floors.write_text("one 50.0\ntwo 50.0\n")
     (checkout / "check_two.py").unlink()
     checked(checkout, "--raise")
-    assert floors.read_text() == "one 99.7\ntwo 50.0\n"
+    assert floors.read_text() == "one 99.5\ntwo 50.0\n"
