@@ -173,10 +173,13 @@ class Members:
             return
         root = self._state.members.get(member.program.root)
         if root is not None and root.agent is agent:
+            output = member.output.get(message.stream)
+            is_news = output is None or message.until > output.taken
             if self._lifecycle.output.taken(member, message):
                 self._lifecycle.record(member)
             writer = self._state.agents.get(member.writer)
-            if writer is not None:
+            # A receipt that is none asks for everything behind it.
+            if writer is not None and is_news:
                 self._state.send(writer.peer, message)
 
     def _here(self, agent: Agent, member_id: bytes) -> Member | None:

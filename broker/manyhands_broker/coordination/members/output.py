@@ -38,7 +38,12 @@ class OutputOrder:
         assert output.passed is not None
         end = message.at + total(message.bodies)
         output.said = max(output.said, end)
-        if message.at <= output.passed and _is_linked(root):
+        if message.at < end == output.taken:
+            # The receipt was lost with a link.
+            writer = self._state.agents[member.writer]
+            taken = OutputTaken(member.id, message.stream, output.taken)
+            self._state.send(writer.peer, taken)
+        elif message.at <= output.passed and _is_linked(root):
             self._state.tell(root, message)
             output.passed = max(output.passed, end)
             self._go_on(member)

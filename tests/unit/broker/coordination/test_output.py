@@ -215,3 +215,26 @@ def test_an_end_whose_output_the_root_has_outlives_the_broker(world: AgentsWorld
     world.restart()
     world.connect("a", running(ROOT))
     assert told(world, "a") == [ENDED]
+
+
+def test_a_receipt_that_comes_again_is_not_passed_on(world: AgentsWorld) -> None:
+    for at in (0, 4):
+        world.say("b", wrote(at, b"one\n"))
+    for until in (4, 8, 4, 8, 8):
+        world.say("a", c.OutputTaken(ONE, 1, until))
+    assert world.sent("b", c.OutputTaken) == [
+        c.OutputTaken(ONE, 1, 4),
+        c.OutputTaken(ONE, 1, 8),
+    ]
+
+
+def test_a_receipt_that_was_lost_with_a_link_is_said_again(world: AgentsWorld) -> None:
+    world.say("b", wrote(0, b"one\n"))
+    world.close("b")
+    world.say("a", c.OutputTaken(ONE, 1, 4))
+    world.connect("b", running(ONE), link=b"b2")
+    told(world, "a")
+    world.say("b2", wrote(0, b"one\n"))
+    world.say("b2", wrote(4, b"two\n"))
+    assert world.sent("b2", c.OutputTaken) == [c.OutputTaken(ONE, 1, 4)]
+    assert told(world, "a") == [wrote(4, b"two\n")]

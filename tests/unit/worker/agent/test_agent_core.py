@@ -203,6 +203,8 @@ def test_output_waits_for_a_root_that_does_not_take_it() -> None:
     # Said again without progress: the root lacks the rest.
     again = agent.hear(c.OutputTaken(CHILD, 1, len(half)))
     assert [type(one) for one in again] == [effects.Send, effects.Send]
+    # A receipt from before that was repeated.
+    assert agent.hear(c.OutputTaken(CHILD, 1, 0)) == []
 
 
 def test_a_member_speaks_for_itself_alone() -> None:

@@ -37,6 +37,10 @@ class MemberOutput:
         self.nbytes -= freed
         return freed
 
+    def lacks(self, until: int) -> bool:
+        """Whether the root, which has all before `until`, lacks what comes next."""
+        return bool(self._chunks) and until >= self._chunks[0][0]
+
     def messages(self, member: bytes, program: bytes, stream: int) -> Iterator[ProcessOutput]:
         """Everything that the root has not taken."""
         for at, data in self._chunks:

@@ -388,7 +388,7 @@ class Programs:
             return
         output = member.output[message.stream]
         freed = output.taken(message.until)
-        if not freed:
+        if not freed and output.lacks(message.until):
             # The root lacks what comes behind: it was lost with a link.
             for again in output.messages(member.id, member.program, message.stream):
                 self._send(again)
