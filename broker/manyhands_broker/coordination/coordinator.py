@@ -78,7 +78,6 @@ from manyhands_shared.protocol.messages.coordination import (
     Request,
     Response,
     Shut,
-    Signal,
     Start,
     Unmap,
     Withdraw,
@@ -124,6 +123,7 @@ class Coordinator:
         self._agents = Agents(state, nodes, self._programs, lifecycle, streams)
         self.report = WaitReport(state, self.objects)
         members = self._members
+        self.objects.signal = members.signal
         self._receivers: dict[type, Callable[[Agent, Any, float], None]] = {
             Request: self._request,
             Withdraw: self._withdraw,
@@ -135,7 +135,6 @@ class Coordinator:
             Began: lambda agent, message, _: members.began(agent, message),
             Ended: lambda agent, message, _: members.ended(agent, message),
             ExitAcknowledged: lambda agent, message, _: members.acknowledged(agent, message),
-            Signal: lambda agent, message, _: members.signal(agent, message),
             ProcessOutput: lambda agent, message, _: members.output(agent, message),
             OutputTaken: lambda agent, message, _: members.output_taken(agent, message),
             Open: lambda agent, message, _: streams.open(agent, message),

@@ -22,6 +22,7 @@ MADE_CHARS = 200
 MAX_QUEUE_BYTES = 64 << 20
 #: The longest wait in seconds that has a deadline; what is longer has none.
 MAX_SECONDS = 1e9
+_MOST_SIGNAL = 64
 
 
 class Kind(IntEnum):
@@ -64,6 +65,7 @@ class Operation(IntEnum):
     UNNAME = 25
     DELEGATE = 26
     RETURN = 27
+    SIGNAL = 28
 
 
 class Outcome(IntEnum):
@@ -165,6 +167,10 @@ def _is_seconds(value: Any) -> bool:
     return value is None or (type(value) in (float, int) and value >= 0 and isfinite(value))
 
 
+def _is_signal(value: Any) -> bool:
+    return type(value) is int and 0 < value <= _MOST_SIGNAL
+
+
 def _is_key(value: Any) -> bool:
     return type(value) is bytes and len(value) == KEY_BYTES
 
@@ -220,6 +226,8 @@ ARGUMENTS: dict[Operation, tuple[Any, ...]] = {
     Operation.DELEGATE: (_is_flag, _is_seconds, _is_count, _is_count),
     # The number of the request that took the lock: it is released if that request has it.
     Operation.RETURN: (_is_count,),
+    # To the process that the key names.
+    Operation.SIGNAL: (_is_signal,),
 }
 
 

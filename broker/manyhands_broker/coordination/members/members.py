@@ -17,7 +17,6 @@ from manyhands_shared.protocol.messages.coordination import (
     OutputTaken,
     Placed,
     ProcessOutput,
-    Signal,
     Start,
 )
 
@@ -141,15 +140,15 @@ class Members:
         if parent is None or parent.agent is agent:
             self._lifecycle.forget(member)
 
-    def signal(self, agent: Agent, message: Signal) -> None:
+    def signal(self, sender: Member, target: bytes, number: int) -> None:
         """Pass a signal on, from a member of the same program."""
-        member = self._state.members.get(message.member)
+        member = self._state.members.get(target)
         if member is None or not member.living:
             return
-        if member.program not in agent.programs:
+        if member.program is not sender.program:
             self._state.counters["refused_signals"] += 1
             return
-        self._lifecycle.signal(member, message.number)
+        self._lifecycle.signal(member, number)
 
     def output(self, agent: Agent, message: ProcessOutput) -> None:
         """Pass on what a member wrote, to its root."""

@@ -19,6 +19,7 @@ told. Items that it was sent, and that its agent did not confirm, are the first 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from manyhands_broker.coordination.model import Member, Program
@@ -72,6 +73,8 @@ class SyncObjects:
         self._deadlocks = Deadlocks(state, self._table)
         self._restoration: Restoration | None = None
         self.operations: Counter[int] = Counter()
+        #: Sends a process a signal, for a member that asks for that.
+        self.signal: Callable[[Member, bytes, int], None] = lambda _member, _target, _number: None
 
     def __len__(self) -> int:
         return len(self._table.objects)
@@ -98,6 +101,8 @@ class SyncObjects:
                 self._table.discard(shared)
         elif message.operation == Operation.SYNC:
             pass
+        elif message.operation == Operation.SIGNAL:
+            outcome = self._signal(member, message)
         elif message.operation in NAMES:
             answer = self._of_name(op, message)
             if not message.quiet:
@@ -312,6 +317,12 @@ class SyncObjects:
             return Outcome.NO_ROOM
         rules.changes.state = True
         table.enter(SharedObject(message.key, program, made, rules))
+        return Outcome.OK
+
+    def _signal(self, member: Member, message: Request) -> Outcome:
+        if not are_arguments(Operation.SIGNAL, message.arguments):
+            return Outcome.MALFORMED
+        self.signal(member, message.key, message.arguments[0])
         return Outcome.OK
 
     def _of_name(self, op: Op, message: Request) -> Answer:

@@ -17,6 +17,7 @@ from manyhands.multiprocessing._processes.channel import Channel
 from manyhands.multiprocessing._processes.printing import Printer
 from manyhands_shared.coordination import identity
 from manyhands_shared.coordination.channel import MemberChannel
+from manyhands_shared.coordination.kinds import Operation
 from manyhands_shared.coordination.memory import thread_fence
 from manyhands_shared.errors import ManyhandsError, Refused, SharedStateLost
 from manyhands_shared.payloads.payload import Payload
@@ -29,7 +30,6 @@ from manyhands_shared.protocol.messages.coordination import (
     MemberHello,
     Placed,
     ProcessOutput,
-    Signal,
     Start,
 )
 from manyhands_shared.protocol.messages.coordination import Program as ProgramMessage
@@ -171,7 +171,7 @@ class Program:
 
     def send_signal(self, member: bytes, number: int) -> None:
         """Have a process of the program sent a signal, wherever it is."""
-        self.channel.say(Signal(member, number))
+        self.channel.tell(Operation.SIGNAL, member, [number])
 
     def begin(self) -> None:
         """Of a root: register the program, and wait for the broker's word.

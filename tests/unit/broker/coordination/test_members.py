@@ -9,6 +9,7 @@ import pytest
 from harness.worlds.coordinator import MEMBER_KEY, PROGRAM, ROOT, AgentsWorld, running, starting
 from manyhands_broker.coordination.records import RecordKind
 from manyhands_shared.coordination.identity import proof
+from manyhands_shared.coordination.kinds import Operation
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 
@@ -134,21 +135,38 @@ def test_a_process_on_a_host_whose_agent_does_not_start_ends() -> None:
     assert world.last("a", c.Ended) == c.Ended(TWO, -9, "no descriptors are left")
 
 
+def send(number: int, signal_number: int) -> c.Request:
+    """Return the root's request to send a process a signal."""
+    return c.Request(ROOT, number, 0, ONE, Operation.SIGNAL, True, [int(signal_number)], [])
+
+
 def test_signals_go_to_the_process_at_once_or_when_its_agent_is_back(world: AgentsWorld) -> None:
     world.run_process(ONE, node="node-b")
-    world.say("a", c.Signal(ONE, signal.SIGTERM))
+    world.say("a", send(1, signal.SIGTERM))
     assert world.sent("b", c.Signal) == [c.Signal(ONE, 15)]
     world.close("b")
-    world.say("a", c.Signal(ONE, signal.SIGINT))
+    world.say("a", send(2, signal.SIGINT))
     world.connect("b", running(ONE), link=b"b2")
     assert world.sent("b2", c.Signal) == [c.Signal(ONE, 2)]
+
+
+def test_a_signal_that_is_repeated_is_sent_once(world: AgentsWorld) -> None:
+    world.run_process(ONE, node="node-b")
+    world.say("a", send(1, signal.SIGUSR1))
+    world.close("a")
+    world.connect("a", running(ROOT), link=b"a2")
+    world.say("a2", send(1, signal.SIGUSR1))
+    assert len(world.sent("b", c.Signal)) == 1
+    world.say("a2", send(2, signal.SIGUSR1))
+    world.say("a2", send(3, 65))
+    assert len(world.sent("b", c.Signal)) == 1
 
 
 def test_a_signal_comes_from_a_member_of_the_program(world: AgentsWorld) -> None:
     world.run_process(ONE, node="node-b")
     world.add_node("c")
     world.connect("c")
-    world.say("c", c.Signal(ONE, 9))
+    world.say("c", send(1, signal.SIGKILL))
     assert not world.sent("b", c.Signal)
 
 

@@ -70,7 +70,6 @@ class Programs:
             c.Request: self._ask,
             c.Withdraw: self._withdraw,
             c.Began: self._says_began,
-            c.Signal: self._pass_on,
             c.ItemsTaken: self._take_items,
             c.OutputTaken: self._take_output,
             c.ExitAcknowledged: self._take_exit,
