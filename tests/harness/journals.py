@@ -183,12 +183,31 @@ class JournalConformance:
         journal.commit()
         again = reopen(journal)
         last = MAX_OUTPUT + 9
-        assert again.output("job", 2) == [(n, 2, f"line {n}") for n in (last - 1, last)]
+        latest = [(n, 2, f"line {n}") for n in (last - 1, last)]
+        assert [one[1:] for one in again.output("job", 2)] == latest
         lines = again.output("job", 10_000)
-        assert [index for index, _, _ in lines] == list(range(10, last + 1))
+        assert [one.task for one in lines] == list(range(10, last + 1))
         write(again, r.JobEnded("job", {}))
         assert again.output("job", 10_000) == lines
         assert again.output("job", -1) == again.output("unknown", 5) == []
+
+    def test_output_is_read_on_where_it_was_left(self, journal: Journal) -> None:
+        write(journal, *opened(), *opened("other"))
+        for index in range(9):
+            journal.append(r.TaskPrinted("job", 1, index % 3, f"line {index}"))
+            journal.append(r.TaskPrinted("other", 1, index, "noise"))
+        journal.commit()
+        found = list(journal.output("job", 4, after=0))
+        found += journal.output("job", 100, after=found[-1].position)
+        assert [one.text for one in found] == [f"line {n}" for n in range(9)]
+        assert [one.text for one in journal.output("job", 2, task=1)] == ["line 4", "line 7"]
+        behind = journal.output("job", 2, task=1, after=found[1].position)
+        assert [one.text for one in behind] == ["line 4", "line 7"]
+        assert journal.output("job", 9, after=found[-1].position) == []
+        write(journal, r.TaskPrinted("job", 1, 0, "one more"))
+        assert [one.text for one in journal.output("job", 9, after=found[-1].position)] == [
+            "one more"
+        ]
 
     def test_the_history_of_a_job_goes_with_it(self, journal: Journal, reopen: Reopen) -> None:
         write(journal, *opened(), *opened("other"))

@@ -22,6 +22,15 @@ class StoredResults(NamedTuple):
     group: ResultGroup
 
 
+class StoredOutput(NamedTuple):
+    """A text that a task printed; `position` rises with each of its job."""
+
+    position: int
+    task: int
+    attempt: int
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Damaged:
     """Stands for what was committed and cannot be read back; `reason` says why."""
@@ -63,8 +72,13 @@ class Store(Protocol):
     def last_position(self, job: str) -> int:
         """Return the position of the last committed results of a job; 0 if it has none."""
 
-    def output(self, job: str, limit: int) -> Sequence[tuple[int, int, str]]:
-        """Return the last (task, attempt, text) that the job's tasks printed, oldest first."""
+    def output(
+        self, job: str, limit: int, *, after: int | None = None, task: int | None = None
+    ) -> Sequence[StoredOutput]:
+        """Return the last `limit` texts that the job's tasks printed, or that one `task` did.
+
+        Behind position `after` it is the first `limit` texts. Both come with the oldest first.
+        """
 
     def history(self, job: str) -> dict[str, Any] | None:
         """Return what was remembered of a job that is over; `None` if nothing was, or it is damaged."""

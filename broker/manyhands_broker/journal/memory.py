@@ -7,7 +7,7 @@ from typing import Any
 
 from manyhands_broker.core import records as r
 from manyhands_broker.core.records import StoredJob
-from manyhands_broker.core.store import Damaged, StoredResults
+from manyhands_broker.core.store import Damaged, StoredOutput, StoredResults
 from manyhands_broker.journal.interface import MAX_OUTPUT
 from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.messages import Function
@@ -26,7 +26,8 @@ class MemoryJournal:
         self._functions: dict[bytes, Function] = {}
         self._bodies: dict[str, dict[int, Payload]] = {}
         self._results: dict[str, list[StoredResults]] = {}
-        self._output: dict[str, list[tuple[int, int, str]]] = {}
+        self._output: dict[str, list[StoredOutput]] = {}
+        self._printed = 0
         self._histories: dict[str, dict[str, Any]] = {}
         self._position = 0
 
@@ -99,10 +100,17 @@ class MemoryJournal:
         results = self._results.get(job)
         return results[-1].position if results else 0
 
-    def output(self, job: str, limit: int) -> list[tuple[int, int, str]]:
-        """The last (task, attempt, text) that the job's tasks printed, oldest first."""
-        lines = self._output.get(job, [])
-        return lines[max(0, len(lines) - max(0, limit)) :]
+    def output(
+        self, job: str, limit: int, *, after: int | None = None, task: int | None = None
+    ) -> list[StoredOutput]:
+        """What the job's tasks, or one of them, printed: the last, or the first behind `after`."""
+        found = [
+            one
+            for one in self._output.get(job, [])
+            if one.position > (after or 0) and task in (None, one.task)
+        ]
+        limit = max(0, limit)
+        return found[max(0, len(found) - limit) :] if after is None else found[:limit]
 
     def history(self, job: str) -> dict[str, Any] | None:
         """What was remembered of a job that is over."""
@@ -144,7 +152,8 @@ class MemoryJournal:
                 _mark(self._jobs[job], mark)
             case r.TaskPrinted(job, attempt, index, text):
                 lines = self._output.setdefault(job, [])
-                lines.append((index, attempt, text))
+                self._printed += 1
+                lines.append(StoredOutput(self._printed, index, attempt, text))
                 del lines[:-MAX_OUTPUT]
             case r.JobEnded(job, summary):
                 ended = self._jobs[job]

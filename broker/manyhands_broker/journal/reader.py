@@ -10,7 +10,7 @@ import apsw
 import msgpack
 
 from manyhands_broker.core.records import StoredJob
-from manyhands_broker.core.store import Damaged, StoredResults
+from manyhands_broker.core.store import Damaged, StoredOutput, StoredResults
 from manyhands_broker.journal.checksums import check, of_values
 from manyhands_broker.journal.files import PayloadFiles
 from manyhands_broker.journal.interface import MAX_OUTPUT
@@ -283,22 +283,26 @@ class Reader:
             return 0
         return position or 0
 
-    def output(self, job: str, limit: int) -> list[tuple[int, int, str]]:
-        """The last (task, attempt, text) that the job's tasks printed, oldest first."""
+    def output(
+        self, job: str, limit: int, *, after: int | None = None, task: int | None = None
+    ) -> list[StoredOutput]:
+        """What the job's tasks, or one of them, printed: the last, or the first behind `after`."""
         number = self._known(job)
+        order = "DESC" if after is None else "ASC"
         try:
             rows = self._rows(
-                "SELECT task, attempt, CAST(text AS BLOB), sum FROM output WHERE job = ?"
-                " ORDER BY position DESC LIMIT ?",
-                *(number, max(0, min(limit, MAX_OUTPUT))),
+                "SELECT position, task, attempt, CAST(text AS BLOB), sum FROM output"
+                " WHERE job = ?1 AND position > ?2 AND (?3 IS NULL OR task = ?3)"
+                f" ORDER BY position {order} LIMIT ?4",
+                *(number, after or 0, task, max(0, min(limit, MAX_OUTPUT))),
             )
         except UNREADABLE as error:
             self._tell(f"what job {job} printed cannot be read from the journal: {error}")
             return []
         return [
-            (task, attempt, bytes(text).decode(errors="replace"))
-            for task, attempt, text, sum_ in reversed(rows)
-            if check(text, number, task, attempt) == sum_
+            StoredOutput(position, index, attempt, bytes(text).decode(errors="replace"))
+            for position, index, attempt, text, sum_ in (rows if order == "ASC" else rows[::-1])
+            if check(text, number, index, attempt) == sum_
         ]
 
     def history(self, job: str) -> dict[str, Any] | None:

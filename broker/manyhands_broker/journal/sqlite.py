@@ -22,7 +22,7 @@ import apsw
 
 from manyhands_broker.core import records as r
 from manyhands_broker.core.records import StoredJob
-from manyhands_broker.core.store import Damaged, StoredResults
+from manyhands_broker.core.store import Damaged, StoredOutput, StoredResults
 from manyhands_broker.descriptor_reserve import reserve
 from manyhands_broker.journal import salvage
 from manyhands_broker.journal import wal as write_ahead
@@ -211,10 +211,12 @@ class SqliteJournal:
         with self._failures("read"):
             return self._reader.last_position(job)
 
-    def output(self, job: str, limit: int) -> list[tuple[int, int, str]]:
-        """The last (task, attempt, text) that the job's tasks printed, oldest first."""
+    def output(
+        self, job: str, limit: int, *, after: int | None = None, task: int | None = None
+    ) -> list[StoredOutput]:
+        """What the job's tasks, or one of them, printed: the last, or the first behind `after`."""
         with self._failures("read"):
-            return self._reader.output(job, limit)
+            return self._reader.output(job, limit, after=after, task=task)
 
     def history(self, job: str) -> dict[str, Any] | None:
         """What was remembered of a job that is over; `None` if nothing was, or it is damaged."""

@@ -27,8 +27,11 @@ VERBS = {
     "jobs": ("jobs", "List jobs."),
     "show": ("show", "Show all about a job."),
     "wait": ("wait", "Wait until jobs are over."),
+    "watch": ("watch", "Show how far a job is until it is over."),
     "results": ("results", "Write the results of a job."),
     "logs": ("logs", "Print what a job's tasks printed."),
+    "stack": ("stack", "Print the Python stacks of running tasks."),
+    "profile": ("profile", "Say in which functions the tasks of a job are."),
     "export": ("export", "Write when the tasks of a job ran, for a trace viewer."),
     "why": ("why", "Say what a job or a process waits for."),
     "pause": ("pause", "Hold jobs back."),
@@ -49,9 +52,9 @@ VERBS = {
 }
 #: Verbs that talk to a broker: table [client] of the configuration file is for all of them.
 CLIENT_VERBS = (
-    *("exec", "run", "map", "submit", "jobs", "show", "wait", "results", "logs", "export"),
-    *("why", "pause", "resume", "retry", "forget", "nodes", "ps", "drain", "backup", "cancel"),
-    *("dashboard", "health", "loadtest"),
+    *("exec", "run", "map", "submit", "jobs", "show", "wait", "watch", "results", "logs"),
+    *("stack", "profile", "export", "why", "pause", "resume", "retry", "forget", "nodes", "ps"),
+    *("drain", "backup", "cancel", "dashboard", "health", "loadtest"),
 )
 
 _EXAMPLES = (

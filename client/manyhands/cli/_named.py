@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from manyhands import Client, Job
 from manyhands.cli import _connect, _output
@@ -12,6 +12,7 @@ from manyhands.cli._errors import JobFailed
 
 #: How jobs end; see `manyhands jobs`.
 ENDED = ("done", "failed", "cancelled")
+T = TypeVar("T")
 
 
 def find(client: Client, text: str) -> dict[str, Any]:
@@ -71,3 +72,12 @@ def durable_job(text: str, *, trust: bool = False, **connection: Any) -> Iterato
     """A durable job of the named broker; `trust` as `Client.attach` has it."""
     with _connect.client(**connection) as client:
         yield client.attach(find(client, text)["id"], trust=trust)
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """Return what `ask` returns; ask again as long as the broker is away."""
+    while True:
+        try:
+            return ask()
+        except TimeoutError:
+            continue

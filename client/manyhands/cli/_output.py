@@ -72,6 +72,11 @@ def style(text: str, colour: str, stream: IO[str] | None = None) -> str:
     return text if plain else click.style(text, fg=colour, bold=True)
 
 
+def is_live(stream: IO[str]) -> bool:
+    """Whether `stream` is a terminal on which a line can change."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Aligned columns on stdout; numbers to the right. Wide tables are not cut: a pipe may read them."""
     cells = [[_cell(value) for value in row] for row in rows]

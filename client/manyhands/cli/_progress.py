@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
+
+from manyhands.cli import _output
 
 
 @contextlib.contextmanager
@@ -14,7 +15,7 @@ def progress(total: int | None) -> Iterator[Callable[[int], None]]:
 
     Without a `total` it is not known how many there will be.
     """
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if not _output.is_live(sys.stderr):
         yield lambda _count: None
         return
     from rich.console import Console  # noqa: PLC0415 - 60 ms that pipes need not pay

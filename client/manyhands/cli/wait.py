@@ -12,7 +12,6 @@ from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed, TimedOut
 from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
-from manyhands.job import Job
 
 
 @click.command(
@@ -38,19 +37,10 @@ def command(*, jobs: tuple[str, ...], timeout: float | None, json: bool, **conne
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not job.wait(left):
                 raise TimedOut(f"job {job.id} is not over after {timeout:g} s; it goes on")
-            ended.append({"id": job.id, "state": _state(job)})
+            ended.append({"id": job.id, "state": _named.patiently(job.state)})
             if not json:
                 _output.say(f"{job.id} {ended[-1]['state']}")
     if json:
         _output.document(jobs=ended)
     if {job["state"] for job in ended} != {"done"}:
         raise JobFailed("not every job is done; see: manyhands results JOB, manyhands show JOB")
-
-
-def _state(job: Job) -> str:
-    """How a job has ended; the broker may be away just now."""
-    while True:
-        try:
-            return job.state()
-        except TimeoutError:
-            continue

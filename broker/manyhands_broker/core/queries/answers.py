@@ -151,8 +151,9 @@ def _failed(state: SchedulerState, question: _Question) -> dict[str, Any]:
 
 
 def _output(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
-    limit = question.arguments.get("limit", 1_000)
-    return stored.printed(state, question.job, limit if type(limit) is int else 1_000)
+    asked = question.arguments
+    limit, after, task = asked.get("limit", 1_000), asked.get("after"), asked.get("task")
+    return stored.printed(state, question.job, limit, after=after, task=task)
 
 
 def _find(state: SchedulerState, wanted: str) -> dict[str, Any]:

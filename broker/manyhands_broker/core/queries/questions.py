@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from manyhands_shared.protocol import bounds
-from manyhands_shared.protocol.bounds import MAX_INDEX, Bound, Bytes, Flag, Int, Text
+from manyhands_shared.protocol.bounds import MAX_INDEX, Bound, Bytes, Flag, Float, Int, Text
 
 #: Longer than an id: who asks for what cannot be is told so.
 _ID = Text(200)
 _INDEX = Int("index", 0, MAX_INDEX)
+_SEQ = Int("seq", 0, (1 << 53) - 1)
 
 #: Question or order → its arguments; of these `_NEEDED` must be there.
 QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
@@ -32,10 +33,13 @@ QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
     "job": {"id": _ID},
     "jobs": {"skip": _INDEX, "limit": _INDEX, "begins": Text(200)},
     "nodes": {},
-    "output": {"id": _ID, "limit": _INDEX},
+    "nodes_of": {"id": _ID},
+    "output": {"id": _ID, "limit": _INDEX, "after": _SEQ, "task": _INDEX},
     "pause": {"id": _ID},
     "ps": {"skip": _INDEX},
     "resume": {"id": _ID},
+    "stacks": {"id": _ID, "task": _INDEX, "on_node": Text(200), "seconds": Float("seconds", 0, 60)},
+    "stacks_of_node": {"node": Text(200)},
     "standstill": {},
     "stats": {},
     "why": {"id": _ID},

@@ -43,19 +43,26 @@ def failed_tasks(state: SchedulerState, wanted: str, start: int) -> dict[str, An
     return {"indices": indices, "bodies": bodies, "next": None}
 
 
-def printed(state: SchedulerState, wanted: str, limit: int) -> list[dict[str, Any]]:
-    """Return the last `limit` texts that the tasks of a job have printed, if they fit an answer.
+def printed(
+    state: SchedulerState, wanted: str, limit: int, *, after: int | None, task: int | None
+) -> list[dict[str, Any]]:
+    """Return the last `limit` texts that a job's tasks, or one `task`, printed, if they fit an answer.
+
+    Behind position `after` it is the first of them.
 
     Raises:
         LookupError: the job is not known.
     """
     if wanted not in state.jobs and wanted not in state.finished_jobs:
         raise LookupError(unknown(wanted))
-    lines = state.store.output(wanted, limit)
-    size, first = 0, len(lines)
-    while first and size < state.limits.page_bytes:
-        first -= 1
-        size += len(lines[first][2].encode())
+    found = state.store.output(wanted, limit, after=after, task=task)
+    size, count = 0, 0
+    for one in found if after is not None else reversed(found):
+        if size >= state.limits.page_bytes:
+            break
+        size += len(one.text.encode())
+        count += 1
     return [
-        {"index": index, "attempt": attempt, "text": text} for index, attempt, text in lines[first:]
+        {"position": one.position, "index": one.task, "attempt": one.attempt, "text": one.text}
+        for one in (found[:count] if after is not None else found[len(found) - count :])
     ]

@@ -92,8 +92,8 @@ def look(place: Path) -> tuple[set[str], set[str]]:
                     else:
                         assert (status, body) == (Status.OK, result(job, index))
         sound = sound and len(seen) == (TASKS if stored.summary else TASKS // 2)
-        for text in (text for _, _, text in journal.output(job, 10)):
-            assert text == f"of {job}"
+        for printed in journal.output(job, 10):
+            assert printed.text == f"of {job}"
         assert stored.summary or stored.tries in ({20: 2}, {})
         function = journal.function(bytes([JOBS.index(job)]) * 16)
         sound = sound and not isinstance(function, Damaged | None)
