@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from manyhands_shared import __version__
 
 if TYPE_CHECKING:
+    from manyhands._progress import progress
     from manyhands._values.store import Ref
     from manyhands.async_executor import AsyncExecutor
     from manyhands.client import Client
@@ -84,6 +85,7 @@ __all__ = [
     "TaskOptions",
     "TaskTimeout",
     "__version__",
+    "progress",
 ]
 
 # Where each name lives. They are imported when first asked for, so that the command, which needs few
@@ -98,6 +100,7 @@ _HOMES = {
     "Pool": "manyhands.pool",
     "Ref": "manyhands._values.store",
     "TaskOptions": "manyhands.options",
+    "progress": "manyhands._progress",
 }
 
 

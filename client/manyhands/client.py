@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Self, Unpack
 
+from manyhands import _html as html
 from manyhands._code.surroundings import AskedOptions, code_of
 from manyhands._io.connection import MAX_PENDING, Connection
 from manyhands._io.io_thread import CONNECT_SECONDS
@@ -16,7 +17,7 @@ from manyhands._submit import arguments, functions
 from manyhands._values.store import Ref
 from manyhands.job import AttachedJob, DurableJob, Job, submit_durable
 from manyhands.options import TaskOptions, job_options
-from manyhands_shared.errors import ClusterClosed, NotAuthorised, Refused
+from manyhands_shared.errors import ClusterClosed, ManyhandsError, NotAuthorised, Refused
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.messages import Function
@@ -72,6 +73,22 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client {self.address}>"
+
+    def _repr_html_(self) -> str:
+        """Show the cluster in figures, in a notebook."""
+        rows: list[tuple[str, object]] = [("broker", self.address)]
+        try:
+            found = self._io.ask("health", {}).result(html.ANSWER_SECONDS)
+        except (ManyhandsError, TimeoutError) as error:
+            return html.card("manyhands client", [*rows, ("state", error or "no answer")])
+        rows += [(name, found[name]) for name in ("slots", "running", "queued")]
+        nodes = ", ".join(f"{count} {state}" for state, count in found["nodes"].items() if count)
+        rows.append(("nodes", nodes or "none; start one with: manyhands worker"))
+        rows += [("problem", problem) for problem in found["problems"]]
+        return html.card("manyhands client", rows)
 
     @property
     def address(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
+from manyhands import _html as html
 from manyhands._local.embedded import embedded_address
 from manyhands._local.subprocesses import Subprocesses
 from manyhands_shared.config import BrokerConfig, WorkerConfig
@@ -88,6 +89,16 @@ class LocalCluster:
     def __repr__(self) -> str:
         state = "closed" if self._processes.closed else self.address
         return f"<LocalCluster {state} nodes={len(self.nodes)}>"
+
+    def _repr_html_(self) -> str:
+        """Show where it is and which nodes it has, in a notebook."""
+        rows: list[tuple[str, object]] = [
+            ("broker", "closed" if self._processes.closed else self.address),
+            ("dashboard", self.dashboard_url),
+            ("slots of each node", self._slots),
+        ]
+        rows += [("node", f"{node.name}, process {node.pid}") for node in self.nodes]
+        return html.card("manyhands cluster on this machine", rows)
 
     @property
     def pids(self) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
+from manyhands import _html as html
+from manyhands._bar import counted, length
 from manyhands._io.connection import MAX_PENDING, Connection, is_exiting
 from manyhands._io.io_thread import CONNECT_SECONDS
 from manyhands._results.futures import RemoteFuture
@@ -23,7 +26,7 @@ from manyhands._submit.calls import Calls, CallsByOptions
 from manyhands._submit.chunks import chunks
 from manyhands._values.store import Ref
 from manyhands.options import TaskOptions, count, job_options
-from manyhands_shared.errors import ClusterClosed, SubmitError
+from manyhands_shared.errors import ClusterClosed, ManyhandsError, SubmitError
 from manyhands_shared.payloads.wrappers import MapChunk, StarmapChunk
 
 T = TypeVar("T")
@@ -146,6 +149,16 @@ class Executor(concurrent.futures.Executor):
     def address(self) -> str:
         """Return the broker's address, for other programs that share this executor's cluster."""
         return self._connection.address
+
+    def _repr_html_(self) -> str:
+        """Show what it works on, in a notebook."""
+        rows: list[tuple[str, object]] = [("broker", self.address)]
+        if self._shutdown:
+            return html.card("manyhands executor", [*rows, ("state", "shut down")])
+        rows += [("slots", self._max_workers), ("unfinished", self._connection.io.unended())]
+        with contextlib.suppress(ManyhandsError, TimeoutError):
+            rows.append(("dashboard", self.dashboard_url))
+        return html.card("manyhands executor", rows)
 
     @property
     def dashboard_url(self) -> str | None:
@@ -304,6 +317,7 @@ class Executor(concurrent.futures.Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        progress: bool = False,
     ) -> Iterator[T]:
         """Yield each result of calling `fn` on the nodes, in order, as the built-in `map` does.
 
@@ -314,6 +328,7 @@ class Executor(concurrent.futures.Executor):
             chunksize: how many calls travel as one task. They then fail together.
             buffersize: how many tasks are ahead of the consumer at most; `map` then reads the
                 iterables as it yields results. With `None` it reads them whole at once.
+            progress: show a bar of how many results were yielded, on a terminal and in a notebook.
 
         Raises:
             ValueError: a `chunksize` or `buffersize` below 1.
@@ -332,10 +347,11 @@ class Executor(concurrent.futures.Executor):
             wrapper, rows = MapChunk, zip(chunks(iterables[0], chunksize))
         elif chunksize > 1:
             wrapper, rows = StarmapChunk, zip(chunks(rows, chunksize))
+        total = length(*iterables) if progress else None
         results = _results(self._calls.submitter(fn, wrapper), rows, deadline, buffersize)
-        if chunksize == 1:
-            return results
-        return itertools.chain.from_iterable(cast("Iterator[list[T]]", results))
+        if chunksize != 1:
+            results = itertools.chain.from_iterable(cast("Iterator[list[T]]", results))
+        return counted(results, total) if progress else results
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end when all calls have ended.

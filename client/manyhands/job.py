@@ -8,11 +8,12 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from manyhands import _html as html
 from manyhands._io.io_thread import IOThread
 from manyhands._io.open_job import OpenJob
 from manyhands._results.inbox import BoundedInbox, Inbox
 from manyhands._results.outcome import outcome
-from manyhands_shared.errors import TaskLost
+from manyhands_shared.errors import ManyhandsError, TaskLost
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.messages import Function
@@ -45,6 +46,20 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} tasks={self.tasks} ended={self.ended}>"
+
+    def _repr_html_(self) -> str:
+        """Show what the broker tells of it, in a notebook."""
+        try:
+            info = self._ask_within(html.ANSWER_SECONDS, "job")
+        except (ManyhandsError, TimeoutError) as error:
+            return html.card(f"Job {self.id}", [("tasks", self.tasks), ("broker", error)])
+        rows = [(name, info[name]) for name in ("name", "function", "state", "tasks")]
+        rows += [(name, info[name] or None) for name in ("queued", "running", "failed")]
+        return html.card(f"Job {self.id}", [*rows, ("owner", info["owner"])], info)
+
+    def count_ended(self) -> int:
+        """Return how many of its tasks have ended."""
+        return self.ended
 
     @property
     def ended(self) -> int:
@@ -113,9 +128,23 @@ class Job:
         """Go on after `pause`."""
         self._ask("resume")
 
-    def output(self, limit: int = 1_000) -> list[dict[str, Any]]:
-        """Return what tasks of a durable job printed last: ``index``, ``attempt`` and ``text``."""
-        lines: list[dict[str, Any]] = self._ask("output", limit=limit)
+    def output(
+        self, limit: int = 1_000, *, after: int | None = None, task: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Return what tasks of a durable job printed last: ``index``, ``attempt`` and ``text``.
+
+        Args:
+            limit: the number of texts, at most.
+            after: the ``position`` of a text: return the first ones behind it, not the last ones.
+            task: the index of a task: return its texts alone.
+
+        Raises:
+            Refused: the broker does not know the job.
+            NotAuthorised: the job is not yours, and your key is not an admin's.
+        """
+        asked = {"limit": limit, "after": after, "task": task}
+        given = {name: value for name, value in asked.items() if value is not None}
+        lines: list[dict[str, Any]] = self._ask("output", **given)
         return lines
 
     def forget(self) -> None:
@@ -239,6 +268,16 @@ class DurableJob(Job):
             pause.wait(left)
             interval = min(2 * interval, _LONGEST_POLL_SECONDS)
         return True
+
+    def count_ended(self) -> int:
+        """Return how many of its tasks the broker says have ended; those known here while it is away."""
+        try:
+            info = self._ask_within(_QUERY_SECONDS, "job")
+        except TimeoutError as error:
+            if is_from_handler(error):
+                raise
+            return self.ended
+        return sum(int(info[name]) for name in ("done", "failed", "cancelled"))
 
     def _has_ended(self, deadline: float | None) -> bool:
         """Whether the broker says so; false if it has not answered in time."""

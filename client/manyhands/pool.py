@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self, Unpack
 
+from manyhands._bar import counted, length
 from manyhands._io.connection import MAX_PENDING, Connection
 from manyhands._io.io_thread import CONNECT_SECONDS
 from manyhands._io.open_job import OpenJob
@@ -213,10 +214,18 @@ class Pool:
     # Maps ---------------------------------------------------------------------------------------
 
     def map(
-        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        progress: bool = False,
     ) -> list[Any]:
-        """Return the list of ``func(item)``; `chunksize` items travel as one task."""
-        return self._map(func, iterable, MapChunk, chunksize)
+        """Return the list of ``func(item)``; `chunksize` items travel as one task.
+
+        With `progress` it shows a bar meanwhile, on a terminal and in a notebook.
+        """
+        return self._map(func, iterable, MapChunk, chunksize, progress=progress)
 
     def map_async(
         self,
@@ -234,9 +243,14 @@ class Pool:
         func: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
+        *,
+        progress: bool = False,
     ) -> list[Any]:
-        """Return the list of ``func(*item)``; `chunksize` items travel as one task."""
-        return self._map(func, iterable, StarmapChunk, chunksize)
+        """Return the list of ``func(*item)``; `chunksize` items travel as one task.
+
+        With `progress` it shows a bar meanwhile, on a terminal and in a notebook.
+        """
+        return self._map(func, iterable, StarmapChunk, chunksize, progress=progress)
 
     def starmap_async(
         self,
@@ -250,16 +264,36 @@ class Pool:
         return self._map_async(func, iterable, StarmapChunk, chunksize, callback, error_callback)[0]
 
     def imap(
-        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        progress: bool = False,
     ) -> Iterator[Any]:
-        """Yield each ``func(item)`` in order as it comes, and read the input as it goes."""
-        return self._imap(func, iterable, chunksize, ordered=True)
+        """Yield each ``func(item)`` in order as it comes, and read the input as it goes.
+
+        With `progress` it shows a bar of how many were yielded, on a terminal and in a notebook. The
+        iterator then has no method `next`.
+        """
+        results = self._imap(func, iterable, chunksize, ordered=True)
+        return counted(results, length(iterable)) if progress else results
 
     def imap_unordered(
-        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        progress: bool = False,
     ) -> Iterator[Any]:
-        """Yield each ``func(item)`` as soon as it comes, in any order."""
-        return self._imap(func, iterable, chunksize, ordered=False)
+        """Yield each ``func(item)`` as soon as it comes, in any order.
+
+        With `progress` it shows a bar of how many were yielded, on a terminal and in a notebook. The
+        iterator then has no method `next`.
+        """
+        results = self._imap(func, iterable, chunksize, ordered=False)
+        return counted(results, length(iterable)) if progress else results
 
     def scatter(self, value: Any) -> Ref:
         """Keep a value here for calls that take it as an argument: see `Executor.scatter`."""
@@ -305,9 +339,13 @@ class Pool:
         iterable: Iterable[Any],
         wrapper: type[MapChunk | StarmapChunk],
         chunksize: int | None,
+        *,
+        progress: bool,
     ) -> list[Any]:
         result, job = self._map_async(func, iterable, wrapper, chunksize)
         try:
+            if progress:
+                result.wait_with_bar()
             return result.get()
         except BaseException:
             if job is not None and not result.ready():

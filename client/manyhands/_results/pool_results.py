@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError
 from itertools import chain
 from typing import Any
 
+from manyhands._bar import bar
 from manyhands._results.futures import RemoteFuture
 from manyhands._results.outcome import load, outcome
 from manyhands._results.pool_errors import as_pool_raises
@@ -22,6 +23,9 @@ from manyhands_shared.protocol.status import Status
 log = logging.getLogger("manyhands.client")
 
 Callback = Callable[[Any], Any] | None
+
+#: Between two looks at how far a map is.
+_POLL_SECONDS = 0.1
 
 
 class ApplyResult:
@@ -174,6 +178,14 @@ class MapResult:
     def wait(self, timeout: float | None = None) -> None:
         """Wait until all have ended, `timeout` seconds at most."""
         self._ended.wait(timeout)
+
+    def wait_with_bar(self) -> None:
+        """Wait until all have ended, and show how many chunks have."""
+        total = len(self._chunks)
+        with bar(total) as show:
+            while not self._ended.wait(_POLL_SECONDS):
+                show(total - self._left)
+            show(total)
 
     def get(self, timeout: float | None = None) -> list[Any]:
         """Return the list of what the calls returned, or raise what the first failed one raised.

@@ -228,7 +228,8 @@ def test_map_is_lazy_about_nothing_else(broker: FakeBroker) -> None:
     with Executor(address=broker.address) as executor:
         executor.map(abs, range(5))
         eventually(lambda: len(broker.runs) == 5, what="tasks run before a result is asked for")
-        for bad in ({"chunksize": 0}, {"buffersize": 0}):
+        cases: tuple[dict[str, Any], ...] = ({"chunksize": 0}, {"buffersize": 0})
+        for bad in cases:
             with pytest.raises(ValueError, match="must be"):
                 executor.map(abs, [], **bad)
 

@@ -1,0 +1,58 @@
+"""How objects look in a notebook: a title, a table, and a bar for what has ended. All of it is text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+from manyhands_shared.text import printable
+
+#: Seconds that the broker has to answer, for a cell waits meanwhile.
+ANSWER_SECONDS = 2.0
+_BOX = (
+    "font-family:system-ui,sans-serif;border:1px solid #8886;border-radius:6px;padding:.6em .9em;"
+    "display:inline-block;min-width:18em"
+)
+_BAR = "height:.6em;border-radius:3px;background:#8883;overflow:hidden;display:flex;margin:.5em 0"
+#: What a part of the bar stands for, and its colour.
+_PARTS = (("done", "#2e9e5b"), ("failed", "#d23f3f"), ("cancelled", "#999"), ("running", "#3b82d6"))
+
+
+def card(
+    title: str, rows: Iterable[tuple[str, object]], counts: Mapping[str, Any] | None = None
+) -> str:
+    """Return the HTML of an object.
+
+    Args:
+        title: what it is.
+        rows: names and values; a value of `None` or "" is left out.
+        counts: of a job: ``tasks``, ``done``, ``failed``, ``cancelled``, ``running``.
+    """
+    cells = "".join(
+        f'<tr><td style="text-align:left;opacity:.7">{_text(name)}</td>'
+        f'<td style="text-align:left">{_text(value)}</td></tr>'
+        for name, value in rows
+        if value not in (None, "")
+    )
+    bar = "" if counts is None else _bar(counts)
+    return (
+        f'<div style="{_BOX}"><b>{_text(title)}</b>{bar}'
+        f'<table style="margin-top:.3em">{cells}</table></div>'
+    )
+
+
+def _bar(counts: Mapping[str, Any]) -> str:
+    total = max(1, int(counts["tasks"]))
+    parts = "".join(
+        f'<div title="{count:,} {name}" style="width:{100 * count / total:.2f}%;background:{colour}">'
+        "</div>"
+        for name, colour in _PARTS
+        if (count := int(counts[name]))
+    )
+    return f'<div style="{_BAR}">{parts}</div>'
+
+
+def _text(value: object) -> str:
+    text = f"{value:,}" if type(value) is int else str(value)
+    return escape(printable(text))
