@@ -125,6 +125,7 @@ def _serve(
             embedded=make_node is not None,
         )
         loop.restore(core.restore(journal.jobs(), gatekeeper.known if gatekeeper else {}))
+        _tell_of_recovery(core)
         loop.each_check(heartbeats.check)
         if gatekeeper is not None:
             loop.each_check(gatekeeper.check)
@@ -179,6 +180,13 @@ def _gatekeeper(config: BrokerConfig) -> Gatekeeper | None:
             "its nodes. Make a key with `manyhands keys new FILE`, and give it as --key-file"
         )
     return None
+
+
+def _tell_of_recovery(core: Core) -> None:
+    """Tell the operator what the journal has."""
+    going_on, over = len(core.state.jobs), len(core.state.finished_jobs)
+    if going_on or over:
+        log.info("the journal has %d jobs that go on and %d that are over", going_on, over)
 
 
 def _serve_http(

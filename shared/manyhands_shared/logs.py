@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from types import TracebackType
 
 from manyhands_shared.text import LAYOUT, printable
@@ -12,13 +14,16 @@ _ErrorInfo = (
 )
 
 
-def log_to_stderr(prefix: str, level: str, *, errors_as: str = "") -> None:
+def log_to_stderr(prefix: str, level: str, *, errors_as: str = "", as_json: bool = False) -> None:
     """Send the log to stderr, a line each, which begins with `prefix`.
 
-    With `errors_as`, lines at level error and above begin with that instead.
+    With `errors_as`, lines at level error and above begin with that instead. With `as_json` each line is
+    a JSON object, and its `role` the last word of `prefix`.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(_Format(prefix, errors_as or prefix))
+    handler.setFormatter(
+        _JsonFormat(prefix.rpartition(" ")[2]) if as_json else _Format(prefix, errors_as or prefix)
+    )
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
@@ -34,3 +39,21 @@ class _Format(logging.Formatter):
 
     def formatException(self, ei: _ErrorInfo) -> str:  # noqa: N802 - as above
         return printable(super().formatException(ei), keep=LAYOUT)
+
+
+class _JsonFormat(logging.Formatter):
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {
+            "time": f"{at}.{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "role": self._role,
+            "message": printable(record.getMessage()),
+        }
+        if record.exc_info:
+            line["traceback"] = printable(self.formatException(record.exc_info), keep=LAYOUT)
+        return json.dumps(line, ensure_ascii=False)

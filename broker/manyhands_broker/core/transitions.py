@@ -147,6 +147,7 @@ class Transitions:
         job.session.retire(job)
         self._reserve_id(job)
         summary = state.summary(job)
+        state.job_over(summary)
         history = state.histories.retire(job, state.now)
         if job.options.durable:
             if history is not None:

@@ -27,9 +27,9 @@ from manyhands_shared.processes.lifecycle import begin
     ),
 )
 @config_options(BrokerConfig, "broker")
-@_service.log_level
+@_service.log_options
 @json_option
-def command(*, log_level: str, json: bool, **values: Any) -> int:
+def command(*, log_level: str, log_format: str, json: bool, **values: Any) -> int:
     """Run a broker in the foreground until SIGTERM or Ctrl-C.
 
     It listens on loopback unless --bind says otherwise. Times are in seconds, sizes in bytes. With
@@ -37,7 +37,7 @@ def command(*, log_level: str, json: bool, **values: Any) -> int:
     """
     begin()
     config = settings.validate(BrokerConfig, values)
-    log_to_stderr("manyhands broker", log_level, errors_as="error")
+    log_to_stderr("manyhands broker", log_level, errors_as="error", as_json=log_format == "json")
     from manyhands_broker.server import run  # noqa: PLC0415 - after bad options were refused
 
     return run(config, ready=(lambda facts: _output.document(**facts)) if json else None)

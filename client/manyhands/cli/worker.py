@@ -28,9 +28,11 @@ from manyhands_shared.processes.lifecycle import begin
 )
 @config_options(WorkerConfig, "worker")
 @click.option("--stay-with-stdin", is_flag=True, help="Leave at once when the standard input ends.")
-@_service.log_level
+@_service.log_options
 @json_option
-def command(*, log_level: str, stay_with_stdin: bool, json: bool, **values: Any) -> int:
+def command(
+    *, log_level: str, log_format: str, stay_with_stdin: bool, json: bool, **values: Any
+) -> int:
     """Run a node in the foreground: a pool of processes that works for a broker.
 
     SIGTERM or Ctrl-C drains it: nothing new is taken, what runs is finished, the rest is given back.
@@ -42,7 +44,7 @@ def command(*, log_level: str, stay_with_stdin: bool, json: bool, **values: Any)
     if values["key_file"] == "-":
         values["key_file"] = _stdin.key_file()
     config = settings.validate(WorkerConfig, values)
-    log_to_stderr("manyhands worker", log_level, errors_as="error")
+    log_to_stderr("manyhands worker", log_level, errors_as="error", as_json=log_format == "json")
     from manyhands_worker.node import run  # noqa: PLC0415 - after bad options were refused
 
     return run(

@@ -22,6 +22,7 @@ FOR_PEOPLE = {
     "client/manyhands/cli/show.py": "the same, of one job",
     "broker/manyhands_broker/coordination_service.py": "when programs began, for their list",
     "client/manyhands/cli/ps.py": "how long ago that was",
+    "shared/manyhands_shared/logs.py": "when a line of the log was written",
     "shared/manyhands_shared/programs/task.py": "when a program began, for the log",
     "client/manyhands/cli/_programs/ending.py": "the same, of one that did not say so",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 
@@ -72,3 +74,25 @@ def test_a_traceback_keeps_its_lines_and_nothing_else() -> None:
     assert told.splitlines()[-1].startswith("ValueError: ")
     assert "\x1b" not in told
     assert "\x07" not in told
+
+
+def test_a_line_of_the_log_as_json() -> None:
+    script = (
+        "import logging; from manyhands_shared.logs import log_to_stderr; "
+        "log_to_stderr('manyhands broker', 'info', errors_as='error', as_json=True)\n"
+        "log = logging.getLogger('x')\n"
+        "log.info('node %s has left', 'a\\n\\x1b[2J\\ud800')\n"
+        "try:\n    raise ValueError('\\x1b]0;evil\\x07')\n"
+        "except ValueError:\n    log.exception('it failed')"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    ).stderr
+    first, second = map(json.loads, told.splitlines())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.pop("time"))
+    mark = "\N{REPLACEMENT CHARACTER}"
+    message = f"node a{mark}{mark}[2J{mark} has left"
+    assert first == {"level": "info", "role": "broker", "message": message}
+    assert second["level"] == "error"
+    assert "ValueError" in second["traceback"]
+    assert "\x1b" not in second["traceback"]

@@ -224,6 +224,7 @@ class Submissions:
         )
         job = Job(group.job, account, group.function, options, now)
         state.open(job, cost)
+        state.job_began(job)
         state.counters["jobs_submitted"] += 1
         job.waiting = not state.functions.use(job, trusted=session.who.commands)
         for digest in state.functions.missing(job):

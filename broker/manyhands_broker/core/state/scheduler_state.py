@@ -24,6 +24,7 @@ from manyhands_broker.core.records import Record, TaskTried
 from manyhands_broker.core.state.finished_jobs import FinishedJobs
 from manyhands_broker.core.state.fleet import Fleet
 from manyhands_broker.core.state.function_registry import Functions
+from manyhands_broker.core.state.job_lines import JobLines
 from manyhands_broker.core.state.ready_queue import ReadyQueue
 from manyhands_broker.core.state.timers import Timers
 from manyhands_broker.core.store import Store
@@ -110,6 +111,7 @@ class SchedulerState:
         #: Tasks in state QUEUED, in all jobs.
         self.queued = 0
         self.effects: list[Effect] = []
+        self._job_lines = JobLines(self.say)
 
     # Effects
 
@@ -163,6 +165,21 @@ class SchedulerState:
         ledger = job.session.ledger
         ledger.add_job(job.kind)
         ledger.function_bytes += cost
+
+    def job_began(self, job: Job) -> None:
+        """Tell the operator of a new job."""
+        name = self.functions.name(job.function)
+        self._job_lines.tell(
+            f"job {job.id} of {self.ledgers.called(job.session.account)} begins: {name}", self.now
+        )
+
+    def job_over(self, summary: dict[str, Any]) -> None:
+        """Tell the operator how a job has ended."""
+        failed = f", {summary['failed']:,} failed" if summary["failed"] else ""
+        text = (
+            f"job {summary['id']} is over: {summary['state']}, {summary['tasks']:,} tasks{failed}"
+        )
+        self._job_lines.tell(text, self.now)
 
     def acknowledged(self, session: Session, seq: int) -> None:
         """Let go of results that a client has taken, up to `seq`."""

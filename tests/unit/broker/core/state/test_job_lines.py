@@ -1,0 +1,40 @@
+"""The log's lines about jobs."""
+
+from __future__ import annotations
+
+import logging
+
+from harness.worlds.broker import World
+from manyhands_broker.core.effects import Effect, Say
+from manyhands_broker.core.state.job_lines import LINES_A_SECOND, JobLines
+
+
+def test_each_job_has_a_line_at_its_begin_and_its_end() -> None:
+    class Listening(World):
+        said: list[str] = []  # noqa: RUF012 - of this one world
+
+        def do(self, effects: list[Effect]) -> None:
+            self.said += [one.text for one in effects if isinstance(one, Say)]
+            super().do(effects)
+
+    world = Listening()
+    world.client()
+    world.node()
+    world.submit(2)
+    assert world.said[-1].startswith("job job of ")
+    assert world.said[-1].endswith(" begins: f")
+    world.run_all()
+    assert world.said[-1] == "job job is over: done, 2 tasks"
+
+
+def test_a_flood_of_jobs_is_no_flood_of_lines() -> None:
+    said: list[tuple[int, str]] = []
+    lines = JobLines(lambda level, text: said.append((level, text)))
+    for number in range(LINES_A_SECOND + 5):
+        lines.tell(f"job {number}", 1.0 + number / 1_000)
+    assert len(said) == LINES_A_SECOND
+    lines.tell("one more", 2.5)
+    assert said[-2:] == [
+        (logging.INFO, "5 more jobs began or ended"),
+        (logging.INFO, "one more"),
+    ]
