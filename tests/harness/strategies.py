@@ -28,6 +28,7 @@ GROUPS: tuple[type, ...] = (
     messages.TaskStanding,
     messages.PrintedGroup,
     messages.RunGroup,
+    messages.Stack,
     coordination.MemberState,
     coordination.Patch,
 )

@@ -106,12 +106,13 @@ def test_what_is_of_others_takes_an_admin(keyed: Keyed) -> None:
     # Everybody sees it, by its owner's name.
     job = bob.ask("job", id="kept")
     assert (job["owner"], job["mine"]) == ("key:alice", False)
-    for what in ("pause", "resume", "cancel", "forget", "failed", "output"):
+    own = ("pause", "resume", "cancel", "forget", "failed", "output", "stacks", "nodes_of")
+    for what in own:
         error, data = error_of(bob, what, id="kept")
         assert "is not one of bob's" in error
         assert data == m.DENIED
     # Orders about the cluster, of whatever kind, are not for clients.
-    for what in ("backup", "drain", "shutdown", "anything"):
+    for what in ("backup", "drain", "stacks_of_node", "shutdown", "anything"):
         error, data = error_of(bob, what)
         assert "takes an admin's key" in error
         assert data == m.DENIED

@@ -332,6 +332,7 @@ class Node:
                 | effects.Retire()
                 | effects.Open()
                 | effects.Close()
+                | effects.Inspect()
             ):
                 self._order(effect, now)
             case effects.Reconnect():
@@ -346,10 +347,17 @@ class Node:
 
     def _order(
         self,
-        effect: effects.Revoke | effects.Kill | effects.Retire | effects.Open | effects.Close,
+        effect: effects.Revoke
+        | effects.Kill
+        | effects.Retire
+        | effects.Open
+        | effects.Close
+        | effects.Inspect,
         now: float,
     ) -> None:
         match effect:
+            case effects.Inspect():
+                self._pool.inspect(effect.order, now)
             case effects.Revoke():
                 self._pool.revoke(effect.slot, effect.limit, now)
             case effects.Kill():

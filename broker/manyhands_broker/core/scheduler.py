@@ -141,9 +141,6 @@ class Core:
         outcomes = Outcomes(transitions, self._orphans, task_inputs)
         self._cancellation = Cancellation(transitions)
         printing = Printing(self.state, outcomes)
-        self._nodes = Nodes(
-            transitions, self._orphans, delayed_acks, outcomes, value_relay, printing
-        )
         standings = Standings(self.state)
         self._clients = Clients(
             transitions,
@@ -154,6 +151,15 @@ class Core:
             value_relay,
             standings,
             printing,
+        )
+        self._nodes = Nodes(
+            transitions,
+            self._orphans,
+            delayed_acks,
+            outcomes,
+            value_relay,
+            printing,
+            self._clients.inspections,
         )
         placer = Placer(self.state, value_relay)
         self._dispatcher = Dispatcher(transitions, self._durable, placer, standings, task_inputs)

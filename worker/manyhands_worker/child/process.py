@@ -31,6 +31,7 @@ from manyhands_worker.ipc.output_redirect import OutputRedirect
 from manyhands_worker.ipc.pipe import PipeError
 from manyhands_worker.ipc.segments import SegmentWriter
 from manyhands_worker.ipc.slab import SlabWriter
+from manyhands_worker.ipc.stack_pipe import write_stacks_to
 
 
 def _tell_node(control: memoryview, waits: bool) -> None:
@@ -50,6 +51,7 @@ class PoolChild(BaseProcess):
         slab: its slab (see `slab`), or None.
         marks: the marks of its segments (see `segments`).
         output: the pipes for its output and the secret of its marks (see `output_redirect`).
+        stacks: the pipe for its stacks (see `stack_pipe`).
         limits: what bounds it.
     """
 
@@ -61,6 +63,7 @@ class PoolChild(BaseProcess):
         slab: Any,
         marks: Any,
         output: tuple[tuple[Connection[Any, Any], Connection[Any, Any]], bytes],
+        stacks: Connection[Any, Any],
         limits: ChildLimits,
     ) -> None:
         super().__init__(name=f"manyhands-child-{slot}")
@@ -70,6 +73,7 @@ class PoolChild(BaseProcess):
         self._slab = slab
         self._marks = marks
         self._output = output
+        self._stacks = stacks
         self._limits = limits
 
     def run(self) -> None:
@@ -96,6 +100,7 @@ class PoolChild(BaseProcess):
         discard = self._limits.discard_output
         output = OutputRedirect(*self._output, control, discard=discard)
         output.take_streams()
+        write_stacks_to(self._stacks)
         segments = SegmentWriter(self._marks, self._limits.segment_bytes)
         input_loader = InputLoader(self._limits.lender)
         if self._limits.lender:

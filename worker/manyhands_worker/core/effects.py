@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Any
 
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.protocol import messages
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.protocol.record import record
 from manyhands_worker.core.model import Batch, Block, HeldResult
@@ -109,6 +110,13 @@ class Log:
 
 
 @record
+class Inspect:
+    """Look at what children do, as the broker asks; `Inspected` follows."""
+
+    order: messages.Inspect
+
+
+@record
 class StartAgent:
     """Start the host agent, unless it runs."""
 
@@ -134,6 +142,7 @@ Effect = (
     | Free
     | Supply
     | Log
+    | Inspect
     | StartAgent
     | Stop
 )

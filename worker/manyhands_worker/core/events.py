@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import field
 
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.protocol import messages
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.protocol.record import record
 from manyhands_worker.core.model import Block, HeldResult
@@ -157,6 +158,13 @@ class Arrived:
 
 
 @record
+class Inspected:
+    """What was found of children, for the broker that asked."""
+
+    answer: messages.Inspected
+
+
+@record
 class Leave:
     """Drain and stop; with `now`, stop at once."""
 
@@ -185,6 +193,7 @@ Event = (
     | Able
     | Wanted
     | Arrived
+    | Inspected
     | Leave
     | Tick
 )

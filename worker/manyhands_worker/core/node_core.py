@@ -89,6 +89,7 @@ class NodeCore:
             events.LinkLost: self._link_lost,
             events.Wanted: self._want,
             events.Arrived: lambda event: self._work.arrived(event.key),
+            events.Inspected: self._inspected,
             events.Leave: self._leave,
         }
         work = self._work
@@ -115,6 +116,7 @@ class NodeCore:
             m.Stock: self._stocked,
             m.Want: work.wanted,
             m.Recall: lambda message: work.recall(message.count, self._now),
+            m.Inspect: lambda message: self._out.append(effects.Inspect(message)),
             m.Drain: lambda message: self._begin_drain(message.reason),
         }
 
@@ -266,6 +268,10 @@ class NodeCore:
         self._out.append(effects.Supply(message.key, message.bodies))
 
     # What people should know
+
+    def _inspected(self, event: events.Inspected) -> None:
+        if self._phase is Phase.READY:
+            self._send(event.answer)
 
     def _finished(self, event: events.Finished) -> None:
         self._work.finished(event, self._now)

@@ -19,7 +19,7 @@ from manyhands_shared.shm import Lender
 from manyhands_worker.child.process import PoolChild
 from manyhands_worker.child.runner import ChildLimits
 from manyhands_worker.core.events import Finished, Printed
-from manyhands_worker.core.model import Batch
+from manyhands_worker.core.model import Batch, Key
 from manyhands_worker.function_cache import FunctionCache
 from manyhands_worker.host.process_start import starting
 from manyhands_worker.host.processes import (
@@ -34,6 +34,7 @@ from manyhands_worker.ipc.output_capture import ECHO, ECHO_TASKS, LOG, NOTHING, 
 from manyhands_worker.ipc.output_redirect import new_secret
 from manyhands_worker.ipc.segments import new_marks
 from manyhands_worker.ipc.slab import SlabError, SlabLedger, new_slab
+from manyhands_worker.ipc.stack_pipe import StackPipe
 from manyhands_worker.pool.report_reader import ReportReader
 
 if TYPE_CHECKING:
@@ -108,11 +109,17 @@ class ChildHandle:
                 outputs.append(near.enter_context(out))
                 ends.append(far.enter_context(end))
             output = (ends[0], ends[1]), secret
-            self.process = PoolChild(slot, far_end, block, slab, marks, output, limits)
+            stacks, end = Pipe(duplex=False)
+            near.enter_context(stacks)
+            far.enter_context(end)
+            self.process = PoolChild(slot, far_end, block, slab, marks, output, end, limits)
             with starting():
                 self.process.start()
             near.pop_all()
         self.output = Capture((outputs[0], outputs[1]), secret)
+        self.stacks = StackPipe(stacks)
+        # First serial, job and attempt, and indices of the last batches: at most two are not over.
+        self._batches: deque[tuple[int, Key, list[int]]] = deque(maxlen=4)
         # Batches with a timeout that are not over: their serials, and the timeout in seconds.
         self._timed: deque[tuple[range, float]] = deque()
         self.pid = int(self.process.pid or 0)
@@ -159,6 +166,7 @@ class ChildHandle:
         self.reports.once = self.reports.once or rules.at_most_once
         if rules.timeout:
             self._time(batch)
+        self._batches.append((batch.first, batch.key, batch.indices))
         self.words[control_block.LIMIT] = control_block.NO_LIMIT
         return self._write([batch.first, name, code, flags, brought, bodies], buffers)
 
@@ -304,6 +312,16 @@ class ChildHandle:
         """Whether it is in a task."""
         return self.words[control_block.CLAIM] != self.words[control_block.DONE]
 
+    @property
+    def task(self) -> tuple[Key, int] | None:
+        """The job, attempt and index of the task that it is in, if it is in one."""
+        if not self.busy:
+            return None
+        for first, key, indices in self._batches:
+            if first <= self.claim < first + len(indices):
+                return key, indices[self.claim - first]
+        return None
+
     def look_whether_lends(self, now: float) -> bool:
         """Look whether its task waits for tasks; return whether that is news."""
         if self.words[control_block.LENDS]:
@@ -375,6 +393,7 @@ class ChildHandle:
         self._reader.close()
         self.socket.close()
         self.output.close()
+        self.stacks.close()
         if self._statm >= 0:
             os.close(self._statm)
         self.process.join()

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from manyhands_shared.payloads.payload import nbytes
 from manyhands_shared.processes import descriptors
+from manyhands_shared.protocol.messages import Inspect
 from manyhands_shared.protocol.wire import MAX_FRAME_BYTES
 from manyhands_shared.shm import Lender
 from manyhands_worker.child.allowed_functions import Patterns
@@ -47,6 +48,7 @@ from manyhands_worker.ipc.slab import slab_size
 from manyhands_worker.pool.births import HEALTHY_SECONDS, Births
 from manyhands_worker.pool.child_handle import ChildHandle
 from manyhands_worker.pool.oom import OomDetector
+from manyhands_worker.pool.stack_sampler import StackSampler
 from manyhands_worker.values.bundle_directories import BundleDirectories
 
 if TYPE_CHECKING:
@@ -133,6 +135,7 @@ class NodePool:
         self._due = 0.0
         self._oom = OomDetector()
         self._bundles = BundleDirectories()
+        self._sampler = StackSampler(lambda: self._children)
         self._told_of_slab = False
         self._mended = False
         # multiprocessing would wait for children at exit; they must be gone by then.
@@ -166,8 +169,7 @@ class NodePool:
         """When `turn` has something to do, if no descriptor does. To be asked for before each turn."""
         waits = (self._births.due, self._claims, self._leaving, self._doubtful)
         times = [due for wait_for in waits if wait_for for due in wait_for.values()]
-        if self._search_at is not None:
-            times.append(self._search_at)
+        times += [at for at in (self._search_at, self._sampler.due) if at is not None]
         if self._births.failed:
             times.append(self._sampled_at + _SAMPLE_SECONDS)
         for child in self._children:
@@ -235,6 +237,10 @@ class NodePool:
         self.retire(slot, now)
         self._births.due.pop(slot, None)
 
+    def inspect(self, order: Inspect, now: float) -> None:
+        """Look at what children do. `Inspected` follows."""
+        self._sampler.begin(order, now)
+
     # Each turn
 
     def turn(self, now: float) -> None:
@@ -261,6 +267,8 @@ class NodePool:
         for member in self._children:
             if member is not None:
                 self._look_at(member, now)
+        if self._sampler.due is not None and now >= self._sampler.due:
+            self._events += self._sampler.turn(now)
         if self._search_at is not None and now >= self._search_at and self._reach is not None:
             self._search_at = None
             self._reach.look(self.pids)

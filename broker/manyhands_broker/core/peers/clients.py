@@ -11,6 +11,7 @@ from manyhands_broker.core.model.quotas import Ledger
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.peers.cancellation import Cancellation
 from manyhands_broker.core.peers.durable import Durable
+from manyhands_broker.core.peers.inspections import Inspections
 from manyhands_broker.core.peers.orders import Orders
 from manyhands_broker.core.peers.orphans import Orphans
 from manyhands_broker.core.peers.relays.printing import Printing
@@ -85,8 +86,11 @@ class Clients:
             standings,
             self._cancellation,
         )
+        self.inspections = Inspections(self._state)
         self.requests = Requests(
-            self._state, Orders(self._state, durable, self._cancel_whole, standings)
+            self._state,
+            Orders(self._state, durable, self._cancel_whole, standings),
+            self.inspections,
         )
 
     def hello(self, peer: bytes, hello: ClientHello, who: Identity, now: float) -> None:

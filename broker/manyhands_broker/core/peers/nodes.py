@@ -11,6 +11,7 @@ from manyhands_broker.core.effects import ExpectHeartbeats, ForgetHeartbeats
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.machine import MEMORY
 from manyhands_broker.core.model.node import Node
+from manyhands_broker.core.peers.inspections import Inspections
 from manyhands_broker.core.peers.node_info import declare
 from manyhands_broker.core.peers.orphans import Orphans
 from manyhands_broker.core.peers.rejoining import Rejoining
@@ -28,6 +29,7 @@ from manyhands_shared.protocol.messages import (
     Cancel,
     Drain,
     Event,
+    Inspected,
     Lease,
     Message,
     Need,
@@ -61,12 +63,14 @@ class Nodes:
         outcomes: Outcomes,
         value_relay: ValueRelay,
         printing: Printing,
+        inspections: Inspections,
     ) -> None:
         self._transitions = transitions
         self._state = transitions.state
         self._outcomes = outcomes
         self._value_relay = value_relay
         self._printing = printing
+        self._inspections = inspections
         self._delayed_acks = delayed_acks
         self._orphans = orphans
         self._rejoining = Rejoining(transitions, orphans, outcomes)
@@ -163,8 +167,8 @@ class Nodes:
                 function = state.functions.get(digest)
                 if function is not None:
                     state.send(node.peer, function)
-            case Output() | Printed():
-                self._about_output(node, message)
+            case Output() | Printed() | Inspected():
+                self._about_tasks(node, message)
             case Ran(groups):
                 self._ran(node, groups, now)
             case Want() | Stock() | Unheard():
@@ -201,12 +205,14 @@ class Nodes:
             text = f"{ledger.title} sent too many events: more are dropped, some a second excepted"
             state.say(logging.WARNING, text)
 
-    def _about_output(self, node: Node, message: Output | Printed) -> None:
-        """Take what tasks have printed."""
+    def _about_tasks(self, node: Node, message: Output | Printed | Inspected) -> None:
+        """Take what tasks have printed, and what they do."""
         if isinstance(message, Output):
             self._printed(node, message)
-        else:
+        elif isinstance(message, Printed):
             self._printing.received(node, message)
+        else:
+            self._inspections.answered(node, message)
 
     def _printed(self, node: Node, output: Output) -> None:
         """Record what a task has printed that the node runs; drop what is of other tasks."""

@@ -18,6 +18,7 @@ from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.quotas import SESSIONS_WORTH
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.unread import PING_BYTES
+from manyhands_broker.core.peers.inspections import Inspections
 from manyhands_broker.core.peers.orders import Orders
 from manyhands_broker.core.queries import questions
 from manyhands_broker.core.queries.answers import Reader, answer
@@ -32,23 +33,28 @@ _OVERHEAD = 100
 class Requests:
     """Answers queries."""
 
-    def __init__(self, state: SchedulerState, orders: Orders) -> None:
+    def __init__(self, state: SchedulerState, orders: Orders, inspections: Inspections) -> None:
         self._state = state
         self._orders = orders
+        self._inspections = inspections
+        inspections.reply = self._send
 
     def answer(self, session: Session, query: Query, now: float) -> None:
-        """Answer a question, or carry out an order."""
-        state = self._state
+        """Answer a question, or carry out an order. What a node is asked is answered later."""
         if self._too_much_unread(session):
-            state.counters["refused_answers"] += 1
+            self._state.counters["refused_answers"] += 1
             text = (
                 f"{session.ledger.title} answers of "
                 f"{session.ledger.answer_bytes / (1 << 20):.1f} MiB that were not read: "
                 "read them, then ask again"
             )
-            reply = Reply(query.request, text, None)
-        else:
-            reply = self._reply(session, query, now)
+            self._send(session, Reply(query.request, text, None))
+        elif (reply := self._reply(session, query, now)) is not None:
+            self._send(session, reply)
+
+    def _send(self, session: Session, reply: Reply) -> None:
+        """Send a reply, and count it as unread."""
+        state = self._state
         state.send(session.peer, reply)
         size = _OVERHEAD + len(reply.error) + len(msgpack.packb(reply.data))
         number = state.random.getrandbits(63) | 1
@@ -83,7 +89,7 @@ class Requests:
         unread = session.answers.nbytes
         return ledger.answer_bytes >= SESSIONS_WORTH * most and unread > PING_BYTES
 
-    def _reply(self, session: Session, query: Query, now: float) -> Reply:
+    def _reply(self, session: Session, query: Query, now: float) -> Reply | None:
         request, what, arguments = query.request, query.what, query.arguments
         refusal = self.refusal(session.who, session.account, what, arguments)
         if refusal:
@@ -91,6 +97,9 @@ class Requests:
         if wrong := questions.refuse(what, arguments):
             return Reply(request, wrong, None)
         try:
+            if what in self._inspections.by_name:
+                self._inspections.by_name[what](session, request, arguments)
+                return None
             data = self._data(session, what, arguments, now)
         except LookupError as error:
             return Reply(request, str(error.args[0]), None)
@@ -111,6 +120,8 @@ class Requests:
         """
         if what == "dashboard":
             return self._dashboard(session)
+        if what == "nodes_of":
+            return self._inspections.nodes_of(arguments["id"])
         if what == "standstill":
             return standstill(self._state, session)
         if what in OF_PROGRAMS:

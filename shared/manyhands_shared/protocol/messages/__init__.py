@@ -14,6 +14,7 @@ from manyhands_shared.protocol.messages.fields import (
     DENIED,
     EVENT_CHARS,
     MAX_KEYS,
+    MAX_STACKS,
     RUN_FIGURES,
     U32,
     U64,
@@ -68,13 +69,23 @@ from manyhands_shared.protocol.messages.groups import (
     RunGroups,
     Span,
     Spans,
+    Stack,
+    Stacks,
     SubmitGroup,
     SubmitGroups,
     TaskStanding,
     TaskStandings,
 )
 from manyhands_shared.protocol.messages.printed import Printed, PrintedGroup, PrintedGroups
-from manyhands_shared.protocol.messages.questions import Event, Output, Query, Ran, Reply
+from manyhands_shared.protocol.messages.questions import (
+    Event,
+    Inspect,
+    Inspected,
+    Output,
+    Query,
+    Ran,
+    Reply,
+)
 from manyhands_shared.protocol.messages.results import Ack, Attach, Detach, Results, Throttle
 from manyhands_shared.protocol.messages.sessions import (
     Bye,
@@ -158,6 +169,8 @@ SchedulingMessage = (
     | Drain
     | Output
     | Ran
+    | Inspect
+    | Inspected
     | Want
     | Unheard
     | Stock
@@ -181,6 +194,7 @@ __all__ = [
     "DENIED",
     "EVENT_CHARS",
     "MAX_KEYS",
+    "MAX_STACKS",
     "PROTOCOL_VERSION",
     "RUN_FIGURES",
     "U32",
@@ -217,6 +231,8 @@ __all__ = [
     "InputGroup",
     "InputGroups",
     "Inputs",
+    "Inspect",
+    "Inspected",
     "Interval",
     "JobCount",
     "JobCounts",
@@ -268,6 +284,8 @@ __all__ = [
     "SomeIndices",
     "Span",
     "Spans",
+    "Stack",
+    "Stacks",
     "Standing",
     "Status",
     "StatusBytes",

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from manyhands_shared.protocol.bounds import Groups, Sum
 from manyhands_shared.protocol.messages.fields import (
+    MAX_STACKS,
     U32,
     AnyBodies,
     AnyIndices,
@@ -17,10 +18,12 @@ from manyhands_shared.protocol.messages.fields import (
     Index,
     JobId,
     Keys,
+    Lines,
     Options,
     Reason,
     Seconds,
     Sizes,
+    Slots,
     SomeIndices,
     StatusBytes,
     Switch,
@@ -160,6 +163,23 @@ class RunGroup:
     figures: Figures
 
 
+@record
+class Stack:
+    """What a task does: its process and slot, and its Python stacks as text, the latest call first.
+
+    In a profile, `count` looks at tasks of the job found this stack; then `attempt`, `index`, `slot` and
+    `pid` are 0.
+    """
+
+    job: JobId
+    attempt: Attempt
+    index: Index
+    slot: Slots
+    pid: U32
+    count: U32
+    text: Lines
+
+
 JobCounts = Annotated[list[JobCount], Groups(JobCount)]
 Spans = Annotated[list[Span], Groups(Span)]
 SubmitGroups = Annotated[list[SubmitGroup], Groups(SubmitGroup)]
@@ -170,3 +190,4 @@ InputGroups = Annotated[list[InputGroup], Groups(InputGroup)]
 JobStandings = Annotated[list[JobStanding], Groups(JobStanding)]
 TaskStandings = Annotated[list[TaskStanding], Groups(TaskStanding)]
 RunGroups = Annotated[list[RunGroup], Groups(RunGroup)]
+Stacks = Annotated[list[Stack], Groups(Stack, most=MAX_STACKS)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from manyhands_shared.protocol.messages.fields import (
+    U32,
     U64,
+    AnyIndices,
     Arguments,
     Attempt,
     Data,
@@ -14,9 +16,10 @@ from manyhands_shared.protocol.messages.fields import (
     JobId,
     Lines,
     Reason,
+    Seconds,
     Word,
 )
-from manyhands_shared.protocol.messages.groups import RunGroups
+from manyhands_shared.protocol.messages.groups import RunGroups, Stacks
 from manyhands_shared.protocol.record import record
 
 
@@ -70,3 +73,29 @@ class Ran:
 
     NUMBER: ClassVar[int] = 45
     groups: RunGroups
+
+
+@record
+class Inspect:
+    """Look at what tasks do: all tasks of the node, those of a `job`, or of it those in `indices`.
+
+    For `seconds` the node looks again and again, and counts equal stacks. With 0 it looks once, at all
+    threads of each process.
+    """
+
+    NUMBER: ClassVar[int] = 46
+    request: U64
+    job: Word
+    indices: AnyIndices
+    seconds: Seconds
+
+
+@record
+class Inspected:
+    """The answer to `Inspect`. `left_out`: looks whose stacks had no room in it."""
+
+    NUMBER: ClassVar[int] = 47
+    request: U64
+    error: Reason
+    stacks: Stacks
+    left_out: U32

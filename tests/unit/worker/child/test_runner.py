@@ -45,13 +45,16 @@ class Child:
         out, out_end = Pipe(duplex=False)
         error, error_end = Pipe(duplex=False)
         output = (out_end, error_end), new_secret()
+        stacks, stacks_end = Pipe(duplex=False)
         limits = ChildLimits(FRAME_BYTES, function_bytes=1 << 20, threads=1, segment_bytes=64 << 20)
-        self.process = PoolChild(0, far, block, slab, new_marks(), output, limits)
+        self.process = PoolChild(0, far, block, slab, new_marks(), output, stacks_end, limits)
         with starting():
             self.process.start()
         far.close()
         out_end.close()
         error_end.close()
+        stacks.close()
+        stacks_end.close()
         self.output = Capture((out, error), output[1])
         self.reader, self.writer = pipe.Reader(self.socket), pipe.Writer(self.socket)
         self.next = 1
