@@ -48,7 +48,7 @@ _MOST = 10
 def command(
     *, job: str, seconds: float, svg: str | None, speedscope: str | None, **connection: Any
 ) -> None:
-    """Look at the running tasks of a job on all its nodes, and print in which functions they are.
+    """Say in which functions the tasks of a job are: look at those that run, on all of its nodes.
 
     The nodes look 50 times a second at the thread in which a task runs. A node with more than 16 slots
     looks at 16 of them each time. Nothing is installed in your code, and it runs on as it did. The

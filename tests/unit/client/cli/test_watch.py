@@ -77,9 +77,10 @@ def test_the_exit_code_is_that_of_the_job(
     job = client.submit_job(abs, [(-1,), (None,)])
     assert job.wait(60)
     told = run("watch", job.id, env=named)
-    assert told.stdout == f"{job.id} failed\n"
+    assert told.stdout.splitlines()[-1] == f"{job.id} failed"
     assert "1 of 2 tasks failed" in fails(told, 1)
     waiting = client.submit_job(wait_at, [(gate.path,)])
+    eventually(lambda: client.query("jobs", begins=waiting.id), what="the broker has the job")
     waiting.cancel()
     assert waiting.wait(60)
     assert "was cancelled" in fails(run("watch", waiting.id, env=named), 1)
