@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manyhands.cli import _output
+from manyhands.cli import _completing, _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options
 from manyhands.cli._verb import Verb
@@ -30,7 +30,7 @@ _MOST = 10
         ("", "manyhands profile 4f0c --seconds 30 --svg hot.svg --speedscope hot.json"),
     ),
 )
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
 @click.option(
     "--seconds",
     type=click.FloatRange(0.1, 60),

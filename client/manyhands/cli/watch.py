@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manyhands.cli import _output
+from manyhands.cli import _completing, _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options
 from manyhands.cli._verb import Verb
@@ -29,7 +29,7 @@ _LINE_SECONDS = 10.0
     name="watch",
     examples=(("", "manyhands watch 4f0c && manyhands results 4f0c"),),
 )
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
 @client_options("watch")
 def command(*, job: str, **connection: Any) -> None:
     """Show how far a job is until it is over, and print how it ended: done, failed or cancelled.

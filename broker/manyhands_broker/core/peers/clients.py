@@ -11,9 +11,9 @@ from manyhands_broker.core.model.quotas import Ledger
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.peers.cancellation import Cancellation
 from manyhands_broker.core.peers.durable import Durable
-from manyhands_broker.core.peers.inspections import Inspections
 from manyhands_broker.core.peers.orders import Orders
 from manyhands_broker.core.peers.orphans import Orphans
+from manyhands_broker.core.peers.relays.inspections import Inspections
 from manyhands_broker.core.peers.relays.printing import Printing
 from manyhands_broker.core.peers.relays.value_relay import ValueRelay
 from manyhands_broker.core.peers.requests import Requests

@@ -11,10 +11,10 @@ from manyhands_broker.core.effects import ExpectHeartbeats, ForgetHeartbeats
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.machine import MEMORY
 from manyhands_broker.core.model.node import Node
-from manyhands_broker.core.peers.inspections import Inspections
 from manyhands_broker.core.peers.node_info import declare
 from manyhands_broker.core.peers.orphans import Orphans
 from manyhands_broker.core.peers.rejoining import Rejoining
+from manyhands_broker.core.peers.relays.inspections import Inspections
 from manyhands_broker.core.peers.relays.printing import Printing
 from manyhands_broker.core.peers.relays.value_relay import ValueRelay
 from manyhands_broker.core.peers.results import Outcomes, runs

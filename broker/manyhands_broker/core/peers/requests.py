@@ -18,8 +18,8 @@ from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.quotas import SESSIONS_WORTH
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.unread import PING_BYTES
-from manyhands_broker.core.peers.inspections import Inspections
 from manyhands_broker.core.peers.orders import Orders
+from manyhands_broker.core.peers.relays.inspections import Inspections
 from manyhands_broker.core.queries import questions
 from manyhands_broker.core.queries.answers import Reader, answer
 from manyhands_broker.core.queries.explain import standstill

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.worlds.broker import World
-from manyhands_broker.core.peers.inspections import ANSWER_SECONDS, MOST_OF_SESSION
+from manyhands_broker.core.peers.relays.inspections import ANSWER_SECONDS, MOST_OF_SESSION
 from manyhands_shared.protocol import messages as m
 
 STACK = m.Stack("job", 1, 1, 0, 77, 1, '  File "x.py", line 1 in f\n')
