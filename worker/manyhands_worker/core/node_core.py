@@ -270,7 +270,7 @@ class NodeCore:
     # What people should know
 
     def _inspected(self, event: events.Inspected) -> None:
-        if self._phase is Phase.READY:
+        if self._link.is_ready:
             self._send(event.answer)
 
     def _finished(self, event: events.Finished) -> None:
