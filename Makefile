@@ -1,5 +1,5 @@
 # make demo   watch real work run on two nodes, on this machine
-# make conformance  CPython's own tests of multiprocessing, of ours
+# make conformance  CPython's own tests of multiprocessing and joblib's of its backends, of ours
 # make lecture  the programs of the lecture notes, on one host and on two, in a table
 # make test   every test that this machine can run; what is skipped is named with its reason
 # make test-others  those of them that make coverage-cores does not run
@@ -48,6 +48,7 @@ lecture: $(VENV)/.installed-test,check
 
 conformance: $(VENV)/.installed-test,check
 	@cd tests && $(abspath $(BIN))/python -m harness.cpython.tests
+	@cd tests && $(abspath $(BIN))/python -m harness.cpython.joblib_tests
 
 test: $(VENV)/.installed-test,check
 	@$(BIN)/pytest -n auto --dist loadgroup $(PYTEST_ARGS)

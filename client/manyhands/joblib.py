@@ -46,6 +46,8 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._where = address, key_file
         self._futures: set[Future[Any]] = set()
         self._executor: Executor | None = None
+        # Of this call alone, for it has an initializer.
+        self._own: Executor | None = None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return how many batches run at once; for a negative number, as many as there are slots.
@@ -67,13 +69,20 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         parallel: Any = None,
         prefer: Any = None,
         require: Any = None,
-        **_: Any,
+        **options: Any,
     ) -> int:
         """Make ready for a call of `parallel`; see `effective_n_jobs`."""
         del prefer, require
         self.parallel = parallel
         count = self.effective_n_jobs(n_jobs)
-        self._executor = _executor(*self._where, count if n_jobs > 0 else None)
+        limit = count if n_jobs > 0 else None
+        # Some are given to joblib's context, the others to `Parallel`.
+        given = {**self.backend_kwargs, **options}
+        initializer, initargs = given.get("initializer"), given.get("initargs", ())
+        if initializer is None:
+            self._executor = _executor(*self._where, limit)
+        else:
+            self._own = self._executor = _new(*self._where, limit, initializer, initargs)
         return count
 
     def submit(
@@ -99,8 +108,11 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             future.cancel()
 
     def terminate(self) -> None:
-        """Forget how long batches took; the executor stays for the next call."""
+        """Forget how long batches took. The executor stays for the next call, without an initializer."""
         self.reset_batch_stats()
+        if self._own is not None:
+            self._own.shutdown()
+            self._own = None
 
 
 def _executor(
@@ -110,8 +122,20 @@ def _executor(
     key = address or os.environ.get("MANYHANDS_BROKER"), str(key_file), limit, os.getpid()
     with _lock:
         if key not in _executors:
-            _executors[key] = Executor(limit, address=address, key_file=key_file, name="joblib")
+            _executors[key] = _new(address, key_file, limit)
         return _executors[key]
+
+
+def _new(
+    address: str | None,
+    key_file: str | os.PathLike[str] | None,
+    limit: int | None,
+    initializer: Callable[..., Any] | None = None,
+    initargs: tuple[Any, ...] = (),
+) -> Executor:
+    return Executor(
+        limit, None, initializer, initargs, address=address, key_file=key_file, name="joblib"
+    )
 
 
 def close() -> None:

@@ -34,7 +34,7 @@ def load(
         body: what came of it.
         safe: results are msgpack, and no pickle is loaded.
         trusted: pickles may run code. Else values of built-in types are loaded, and no others.
-        exits: a task that called `sys.exit` came to `SystemExit`. Else to a stand-in.
+        exits: `SystemExit` and `KeyboardInterrupt` of a task come as they are. Else as stand-ins.
     """
     if status != Status.OK:
         from manyhands_shared.standard_errors import (  # noqa: PLC0415 - 8 ms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ from manyhands_shared.protocol.messages import Function
 _KNOWN_FUNCTIONS = 1_000
 _OPEN_JOBS = 256
 _MAX_BYTES = 32 << 20
+#: With it come managers, whose proxies want multiprocessing's key of this program.
+_MANAGERS = "multiprocessing.managers"
 #: How safe jobs say what wraps a function.
 _HOW: dict[Any, str] = {None: safe.CALL, MapChunk: safe.MAP, StarmapChunk: safe.STARMAP}
 
@@ -33,7 +36,7 @@ _HOW: dict[Any, str] = {None: safe.CALL, MapChunk: safe.MAP, StarmapChunk: safe.
 class _Known:
     """A function whose pickle is at hand."""
 
-    __slots__ = ("code", "fingerprint", "function", "sink")
+    __slots__ = ("code", "fingerprint", "function", "has_key", "sink")
 
     def __init__(self, function: Any, fingerprint: Fingerprint | None, sink: FutureSink) -> None:
         self.function = function  # held, so that its id stays its own
@@ -41,6 +44,8 @@ class _Known:
         self.sink = sink
         #: The bundle of the job.
         self.code = sink.job.options.get("bundle")
+        #: Multiprocessing's key is in the pickle: the program had begun to use managers.
+        self.has_key = _MANAGERS in sys.modules
 
 
 class OpenCalls:
@@ -155,6 +160,7 @@ class Calls:
             or known.sink.retired
             or (known.fingerprint is not None and not known.fingerprint.holds())
             or known.code is not self._code()
+            or (not known.has_key and _MANAGERS in sys.modules)
         ):
             sink = self._learn(function, known)
         else:

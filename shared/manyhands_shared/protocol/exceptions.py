@@ -72,8 +72,8 @@ def to_exception(
 ) -> BaseException:
     """The exception that a future raises for a task that ended with `status` (never `Status.OK`).
 
-    Without `pickled` its pickle is not loaded: a stand-in tells what it was. So it does of a
-    `SystemExit`, but with `exits`.
+    Without `pickled` its pickle is not loaded: a stand-in tells what it was. So it does of what is no
+    `Exception`, as `SystemExit` and `KeyboardInterrupt`, but with `exits`.
     """
     from manyhands_shared.standard_errors import remote_traceback  # noqa: PLC0415 - 8 ms
 
@@ -116,7 +116,7 @@ def _original(failure: Failure, *, exits: bool) -> BaseException | None:
         if is_from_handler(problem):
             raise
         return None
-    wanted = (Exception, SystemExit) if exits else Exception
+    wanted = BaseException if exits else Exception
     return error if isinstance(error, wanted) else None
 
 
@@ -127,7 +127,7 @@ def _unsendable(failure: Failure, *, exits: bool) -> BaseException:
     if failure.type == RESULT_NOT_LOADED:
         return errors.ResultNotLoaded(failure.message)
     error = _original(failure, exits=exits)
-    if isinstance(error, SystemExit):
+    if error is not None and not isinstance(error, Exception):
         return error
     made = ResultError(failure.message)
     if isinstance(error, Exception):
@@ -158,8 +158,6 @@ def _stand_in(failure: Failure, main: type[RemoteError] = RemoteError) -> Remote
 
 
 def _proven_pickle(error: BaseException) -> bytes | None:
-    if not isinstance(error, Exception | SystemExit):
-        return None  # KeyboardInterrupt must not fire in a client
     try:
         data = serial.dumps_whole(error)
         if len(data) > MAX_PICKLE:

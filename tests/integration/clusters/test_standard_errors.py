@@ -112,6 +112,32 @@ def test_sys_exit_is_for_the_future_of_its_task(address: str) -> None:
                 call(lambda: sys.exit(3))
 
 
+class Stopped(BaseException):
+    pass
+
+
+def _stop(kind: type[BaseException]) -> None:
+    raise kind("by the task")
+
+
+def test_what_is_no_exception_comes_as_it_is_where_the_standard_library_lets_it(
+    address: str,
+) -> None:
+    with Executor(address=address) as executor, Pool(address=address) as pool:
+        for kind in (KeyboardInterrupt, GeneratorExit, Stopped):
+            ours, theirs = executor.submit(_stop, kind).exception(SECONDS), concurrent_error(kind)
+            assert type(ours) is type(theirs) is kind
+            assert str(ours) == str(theirs) == "by the task"
+            with pytest.raises(RemoteError, match=kind.__name__):
+                pool.apply(_stop, (kind,))
+
+
+def concurrent_error(kind: type[BaseException]) -> BaseException | None:
+    """What the standard library's executor gives for the same."""
+    with concurrent.futures.ProcessPoolExecutor(1) as executor:
+        return executor.submit(_stop, kind).exception(SECONDS)
+
+
 def _call(function: Any) -> Any:
     return function()
 

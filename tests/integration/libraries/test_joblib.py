@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -44,6 +45,20 @@ def test_batches_and_nested_calls() -> None:
         n * n for n in range(500)
     ]
     assert joblib.Parallel()(joblib.delayed(nested)(n) for n in range(4)) == [0, 0, 1, 5]
+
+
+def mark(word: str) -> None:
+    os.environ["MARK"] = word
+
+
+def marked(_: int) -> str | None:
+    return os.environ.get("MARK")
+
+
+def test_initializers_run_in_each_process_before_the_tasks_of_their_call() -> None:
+    calls = [joblib.delayed(marked)(n) for n in range(20)]
+    for word in ("of a call", "of another"):
+        assert joblib.Parallel(initializer=mark, initargs=(word,))(calls) == [word] * 20
 
 
 @pytest.mark.parametrize("kind", ["generator", "generator_unordered"])

@@ -310,7 +310,13 @@ if sys.argv[2] == "manager":
     counts["inner"] = manager.dict(x=5)
 
 with manyhands.Pool(1, address=sys.argv[1]) as pool:
-    if sys.argv[2] == "manager":
+    if sys.argv[2] == "later":
+        # The function is known from a time without managers.
+        print(pool.apply(len, ("four",)))
+        manager = multiprocessing.Manager()
+        print(pool.apply(len, (manager.dict(x=5),)))
+        manager.shutdown()
+    elif sys.argv[2] == "manager":
         print(pool.starmap(report, [(queue, counts, n) for n in range(3)]))
         print(sorted(queue.get() for _ in range(3)), counts[2])
         # A bound method of a proxy, and a function that is imported.
@@ -325,6 +331,7 @@ if sys.argv[2] == "manager":
     with manyhands.LocalCluster(nodes=1, slots=1) as cluster:
         [before] = run(tmp_path, script, cluster.address, "none")
         said = run(tmp_path, script, cluster.address, "manager")
+        assert run(tmp_path, script, cluster.address, "later") == ["4", "1"]
         [after] = run(tmp_path, script, cluster.address, "none")
     assert said == ["[5, 5, 5]", "[0, 1, 2] 4", "9 4", "True"]
     assert before == after, "the same child has its own key again"
