@@ -61,9 +61,9 @@ def _parts(template: str, *, in_file: bool) -> tuple[_Part, ...]:
     return tuple(found)
 
 
-def has_input(words: Sequence[str]) -> bool:
-    """Whether a replacement string for an input is among the words of a command."""
-    return any(part.kind == "input" for word in words for part in _parts(word, in_file=False))
+def has_replacement(words: Sequence[str]) -> bool:
+    """Whether a replacement string is among the words of a command."""
+    return any(part.kind for word in words for part in _parts(word, in_file=False))
 
 
 def has_slot(words: Sequence[str]) -> bool:

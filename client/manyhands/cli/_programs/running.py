@@ -148,7 +148,7 @@ class _Tasks:
         self._check(groups, array is not None)
 
     def _check(self, groups: list[list[Any]], is_array: bool) -> None:
-        if groups and not template.has_input(self.words):
+        if groups and not template.has_replacement(self.words):
             self.words = [*self.words, "{}"]
         count = sum(map(len, groups)) or int(is_array)
         highest = template.highest_input(self.words)

@@ -13,6 +13,8 @@ import pytest
 from harness.command import COMMAND, fails, run, running
 from harness.processes import eventually, has_ended
 from manyhands import LocalCluster
+from manyhands.cli._programs.ending import Ending
+from manyhands.cli._programs.halting import Halting
 
 
 def pids(folder: Path, count: int) -> list[int]:
@@ -193,14 +195,44 @@ def fresh() -> Iterator[dict[str, str]]:
         yield {"MANYHANDS_BROKER": cluster.address}
 
 
-def test_halt_now_kills_what_runs(fresh: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", ["1", "25%"])
+def test_halt_now_kills_what_runs(limit: str, fresh: dict[str, str], tmp_path: Path) -> None:
     line = (
         "echo $$ > {#}; test {} = wait && sleep 600; while [ ! -s 1 ]; do sleep 0.01; done; exit 1"
     )
-    words = ["exec", "-j", "2", "--halt", "now,fail=1", "--shell", line]
+    words = ["exec", "-j", "2", "--halt", f"now,fail={limit}", "--shell", line]
     result = run(*words, ":::", "wait", "fail", "wait", "wait", cwd=tmp_path, env=fresh)
     assert "1 of 1 programs failed; task 2" in fails(result, 1)
     all_gone([int(file.read_text()) for file in tmp_path.iterdir()])
+
+
+@pytest.mark.parametrize(
+    ("share", "tasks", "ends"), [(10, 25, 3), (100, 7, 7), (1, 1, 1), (50, 4, 2), (1, 0, 1)]
+)
+def test_a_share_of_the_tasks_is_rounded_up(share: int, tasks: int, ends: int) -> None:
+    halting = Halting.parse(f"soon,done={share}%")
+    halting.count_of(tasks)
+    counted = [halting.counts(Ending()) for _ in range(ends + 1)]
+    assert counted == [False] * (ends - 1) + [True, False]
+
+
+def test_what_is_piped_in_are_inputs(named: dict[str, str]) -> None:
+    words = ["exec", "-k", "echo", "x"]
+    assert run(*words, stdin="1\n2\n", env=named).stdout == "x 1\nx 2\n"
+    # Not where another source is named, nor where nothing is piped in.
+    assert run(*words, ":::", "3", stdin="1\n2\n", env=named).stdout == "x 3\n"
+    assert run(*words, env=named).stdout == "x\n"
+    nothing = subprocess.run(
+        [*COMMAND, *words],
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **named},
+    )
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr == "no inputs, nothing to do\n"
 
 
 def test_halt_soon_lets_what_runs_end(fresh: dict[str, str], tmp_path: Path) -> None:

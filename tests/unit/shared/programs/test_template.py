@@ -37,8 +37,9 @@ def test_several_inputs_have_numbers() -> None:
     words = ["{}", "{2}{1/.}", "<{}>", "{3}"]
     assert template.arguments(words, values) == ["a/b.c", "d", "db", "<a/b.c d>", ""]
     assert template.highest_input(words) == 3
-    assert template.has_input(words)
-    assert not template.has_input(["{#}", "{%}", "{x}"])
+    for word in (*words, "{#}", "{%}"):
+        assert template.has_replacement(["a", word])
+    assert not template.has_replacement(["a", "{x}"])
 
 
 def test_a_line_of_shell_takes_inputs_as_they_are() -> None:
