@@ -75,23 +75,35 @@ class JobRegistry:
                 payloads: Sequence[Payload] = all_payloads
                 if job.closed:
                     job.sink.reject(tasks, payloads)
-                    continue
-                if DependentPayload in set(map(type, payloads)):
-                    tasks, payloads = self._with_inputs(job, tasks, payloads)
-                self._appended = job.sink, tasks
-                self._handle(Append(job.id, list(payloads)))
+                elif DependentPayload in set(map(type, payloads)):
+                    self._append_dependent(job, tasks, payloads)
+                else:
+                    self._append(job, tasks, payloads)
 
-    def _with_inputs(
+    def _append(self, job: OpenJob, tasks: Sequence[Any], payloads: Sequence[Payload]) -> None:
+        self._appended = job.sink, tasks
+        self._handle(Append(job.id, list(payloads)))
+
+    def _append_dependent(
         self, job: OpenJob, tasks: Sequence[Any], payloads: Sequence[Payload]
-    ) -> tuple[Sequence[Any], Sequence[Payload]]:
-        """Name the inputs of tasks; queue those again that came before an input had its number."""
-        ready: list[tuple[Any, Payload]] = []
-        for task, payload in zip(tasks, payloads, strict=True):
+    ) -> None:
+        """Append tasks some of which have inputs, and name these.
+
+        An input may be one of the tasks before. It has its number once that is appended.
+        """
+        start = 0
+        for place, payload in enumerate(payloads):
             if not isinstance(payload, DependentPayload) or self._bind(payload):
-                ready.append((task, payload))
-            else:
-                job.sink.reject([task], [payload])
-        return [task for task, _ in ready], [payload for _, payload in ready]
+                continue
+            if start < place:
+                self._append(job, tasks[start:place], payloads[start:place])
+                start = place
+            if not self._bind(payload):
+                # The input was queued again, as its job is closed.
+                job.sink.reject([tasks[place]], [payload])
+                start = place + 1
+        if start < len(tasks):
+            self._append(job, tasks[start:], payloads[start:])
 
     def _bind(self, payload: DependentPayload) -> bool:
         """Name the inputs of a task; false if one of them has no number yet."""

@@ -176,6 +176,25 @@ def test_gather_brings_the_results_in_the_shape_of_what_it_is_given(
     assert isinstance(error, ValueError)
 
 
+def test_the_calls_of_a_chain_are_tasks_of_one_job(
+    executor: manyhands.Executor, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    last = executor.submit(gated, str(gate), 0)
+    chain = executor.with_options(name="chain")
+    for _ in range(50):
+        last = chain.submit(add, last, 1)
+    with manyhands.Client(executor.address) as client:
+
+        def jobs() -> list[Any]:
+            return [job for job in client.query("jobs") if job["name"] == "chain"]
+
+        eventually(lambda: sum(job["tasks"] for job in jobs()) == 50)
+        assert len(jobs()) == 1
+    gate.touch()
+    assert last.result(60) == 50
+
+
 def half(number: int) -> float:
     return number / 2
 
