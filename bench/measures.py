@@ -36,6 +36,7 @@ _MAPS, _MAPS_SECONDS = 5, 2.5
 _ARRAYS = ((1, 100), (16, 20), (128, 6))
 _FEWEST, _ARRAYS_SECONDS = 3, 1.5
 _TENTH_SECONDS = 1.0
+_CHAIN, _DIAMONDS = 1_000, 5
 _SETTLE_SECONDS, _IDLE_SECONDS = 2.0, 5.0
 
 
@@ -113,6 +114,35 @@ def argument(system: System) -> dict[str, float]:
     return {"64 MB argument x 100 tasks, s": spent}
 
 
+def chain(system: System) -> dict[str, float]:
+    """Tasks each of which takes the future of the one before; systems without that have no figure."""
+    after = getattr(system, "after", None)
+    if after is None:
+        return {}
+    system.value(after(tasks.noop, after(tasks.noop, 1)))  # type: ignore[attr-defined]
+    began = time.perf_counter()
+    last = after(tasks.noop, 7)
+    for _ in range(_CHAIN - 1):
+        last = after(tasks.noop, last)
+    assert system.value(last) == 7  # type: ignore[attr-defined]
+    return {"chain of 1,000 tasks, s": time.perf_counter() - began}
+
+
+def diamond(system: System) -> dict[str, float]:
+    """Two tasks take a 64 MB array and make one each, a fourth takes both: seconds, the median."""
+    after = getattr(system, "after", None)
+    if after is None:
+        return {}
+    spent = []
+    for _ in range(_DIAMONDS):
+        began = time.perf_counter()
+        top = after(tasks.array, 64 * MB)
+        bottom = after(tasks.both, after(tasks.doubled, top), after(tasks.doubled, top))
+        assert system.value(bottom) == 4  # type: ignore[attr-defined]
+        spent.append(time.perf_counter() - began)
+    return {"diamond of 64 MB arrays, s": statistics.median(spent)}
+
+
 def sleeps(system: System) -> dict[str, float]:
     """64 tasks of 50 ms on the workers: the share of the ideal rate."""
     for _ in range(4):
@@ -141,18 +171,20 @@ def idle(system: System) -> dict[str, float]:
 MEASURES: dict[str, Callable[[System], dict[str, float]]] = {
     "roundtrip": roundtrip,
     "noop": noop,
+    "chain": chain,
     "sleeps": sleeps,
     "map": pool_map,
     "executor_map": executor_map,
     "results": results,
     "argument": argument,
+    "diamond": diamond,
     "idle": idle,
 }
 #: Measures that share one start of a system: the small ones, the large ones, and rest, in which
 #: nothing shall be left over from work.
 GROUPS = (
-    ("roundtrip", "noop", "sleeps"),
-    ("map", "executor_map", "results", "argument"),
+    ("roundtrip", "noop", "chain", "sleeps"),
+    ("map", "executor_map", "results", "argument", "diamond"),
     ("idle",),
 )
 #: Of every start, from before the system is imported.

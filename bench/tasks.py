@@ -27,6 +27,16 @@ def length(value: np.ndarray[Any, Any], _number: int) -> int:
     return int(value.nbytes)
 
 
+def doubled(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return another array of the same size."""
+    return value * 2
+
+
+def both(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> int:
+    """Look at two arguments."""
+    return int(left[-1]) + int(right[-1])
+
+
 def pause(seconds: float) -> float:
     """Take a known time without using a core."""
     time.sleep(seconds)

@@ -26,7 +26,8 @@ class System(Protocol):
 
     def chunked_map(self, values: Sequence[int], chunk: int) -> list[int]:
         """`abs` of every value, `chunk` a task. One that has an `Executor.map` which takes chunks
-        has an `executor_map` too.
+        has an `executor_map` too. One whose futures can be arguments has `after`, which returns the
+        future of a task, and `value`, which returns that one's result.
         """
 
     def close(self) -> None:

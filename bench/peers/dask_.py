@@ -31,6 +31,12 @@ class Cluster:
     def submit(self, function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
         return self._client.submit(function, *args, pure=False).result  # type: ignore[no-any-return]
 
+    def after(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self._client.submit(function, *args, pure=False)
+
+    def value(self, future: Any) -> Any:
+        return future.result()
+
     def share(self, value: Any) -> Any:
         return self._client.scatter(value, broadcast=True)
 

@@ -19,6 +19,12 @@ class Cluster:
     def submit(self, function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
         return self._executor.submit(function, *args).result
 
+    def after(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self._executor.submit(function, *args)
+
+    def value(self, future: Any) -> Any:
+        return future.result()
+
     def share(self, value: Any) -> Any:
         return self._executor.scatter(value)
 

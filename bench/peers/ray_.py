@@ -36,6 +36,12 @@ class Cluster:
     def submit(self, function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
         return partial(ray.get, self._remote(function).remote(*args))
 
+    def after(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self._remote(function).remote(*args)
+
+    def value(self, future: Any) -> Any:
+        return ray.get(future)
+
     def share(self, value: Any) -> Any:
         return ray.put(value)
 

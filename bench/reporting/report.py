@@ -15,6 +15,7 @@ _TABLES = (
         "CPU per task, µs",
         "round trip p50, ms",
         "round trip p99, ms",
+        "chain of 1,000 tasks, s",
         "sleep(0.05) x 64, of ideal",
     ),
     (
@@ -24,6 +25,7 @@ _TABLES = (
         "16 MB results, MB/s",
         "128 MB results, MB/s",
         "64 MB argument x 100 tasks, s",
+        "diamond of 64 MB arrays, s",
     ),
     (FIRST, "idle CPU, % of a core", "idle memory, PSS MB"),
 )

@@ -48,6 +48,8 @@ def test_ratios_say_how_many_times_better_manyhands_is(run: Run) -> None:
         ("Executor.map of 1,000,000, items/s", False),
         ("16 MB results, MB/s", False),
         ("64 MB argument x 100 tasks, s", True),
+        ("chain of 1,000 tasks, s", True),
+        ("diamond of 64 MB arrays, s", True),
         ("sleep(0.05) x 64, of ideal", False),
         ("idle CPU, % of a core", True),
         ("idle memory, PSS MB", True),
