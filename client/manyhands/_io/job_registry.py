@@ -87,7 +87,7 @@ class JobRegistry:
     def _append_dependent(
         self, job: OpenJob, tasks: Sequence[Any], payloads: Sequence[Payload]
     ) -> None:
-        """Append tasks some of which have inputs, and name these.
+        """Append tasks, and name the inputs that some of them have.
 
         An input may be one of the tasks before. It has its number once that is appended.
         """
