@@ -115,7 +115,7 @@ def argument(system: System) -> dict[str, float]:
 
 
 def chain(system: System) -> dict[str, float]:
-    """Tasks each of which takes the future of the one before; systems without that have no figure."""
+    """Tasks that each take the future of the one before; systems without that have no figure."""
     after = getattr(system, "after", None)
     if after is None:
         return {}
