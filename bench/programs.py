@@ -62,8 +62,9 @@ def main() -> None:
     table(f"{tasks:,} times true", tasks, systems(tasks, slots, ["true"]))
     few = max(slots, tasks // 10)
     table(f"{few:,} programs of 50 ms", few, systems(few, slots, ["sleep", "0.05"]))
-    lines = 100 * tasks
-    table(f"a pipe of {lines:,} lines", lines, streams(lines, slots))
+    # A short one is the start of the command, a long one its rate.
+    for lines in (100 * tasks, 2_000 * tasks):
+        table(f"a pipe of {lines:,} lines", lines, streams(lines, slots))
 
 
 def systems(tasks: int, slots: int, program: list[str]) -> dict[str, list[list[str]]]:

@@ -19,7 +19,12 @@ from manyhands_shared.transport.address import DEFAULT_BIND
 
 @contextlib.contextmanager
 def client(
-    *, embed: bool = False, slots: int | None = None, limit: int = 0, **values: Any
+    *,
+    embed: bool = False,
+    slots: int | None = None,
+    limit: int = 0,
+    patient: bool = False,
+    **values: Any,
 ) -> Iterator[Client]:
     """Yield a client of the named broker.
 
@@ -27,6 +32,9 @@ def client(
     default address or, with `embed`, a cluster on this machine. That one ends with the command; it has
     `slots` pool children, one a core if `None`. At most `limit` of the client's tasks run at once; 0 is
     no limit.
+
+    Where nothing listens it gives up after two seconds, unless --connect-timeout is given. A `patient`
+    one waits for a broker that is started anew.
     """
     config = settings.validate(ClientConfig, values)
     with contextlib.ExitStack() as stack:
@@ -48,7 +56,9 @@ def client(
                 key_file=key_file or None,
                 name="manyhands command",
                 limit=limit,
-                connect_timeout=config.connect_timeout if _is_given("connect_timeout") else None,
+                connect_timeout=config.connect_timeout
+                if patient or _is_given("connect_timeout")
+                else None,
             )
         )
         client._io.printer.to_stderr = True  # results alone go to standard output

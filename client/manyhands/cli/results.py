@@ -65,7 +65,7 @@ def command(
     why = ""
     with (
         _job.time_limit(timeout, "not every result came within {:g} s; the job goes on"),
-        _named.durable_job(job, trust=trust, **connection) as found,
+        _named.durable_job(job, trust=trust, patient=True, **connection) as found,
         progress(found.tasks) as advance,
     ):
         sink.write("")

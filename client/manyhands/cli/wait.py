@@ -32,7 +32,7 @@ def command(*, jobs: tuple[str, ...], timeout: float | None, json: bool, **conne
 
     deadline = None if timeout is None else time.monotonic() + timeout
     ended: list[dict[str, str]] = []
-    with _connect.client(**connection) as client:
+    with _connect.client(patient=True, **connection) as client:
         for job in [client.job(_named.find(client, text)["id"]) for text in jobs]:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not job.wait(left):

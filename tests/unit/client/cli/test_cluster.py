@@ -9,18 +9,14 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.command import document, ended, fails, first_line, nodes, run, running, start
 from harness.processes import eventually
-from manyhands import Client
+from manyhands import Client, LocalCluster
 from manyhands.cli import up
 from manyhands.cli._announced import find
-
-if TYPE_CHECKING:
-    from manyhands import LocalCluster
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -216,6 +212,17 @@ def test_where_nothing_listens_it_gives_up_soon() -> None:
     assert (
         f"no broker answers at {address} (the connection is refused: nothing listens there)" in line
     )
+
+
+@pytest.mark.parametrize("verb", ["wait", "results"])
+def test_who_waits_for_a_job_waits_for_a_broker_that_starts(verb: str, tmp_path: Path) -> None:
+    # A name that stands for nothing yet, and that no other process takes.
+    address = f"unix://{tmp_path}/broker"
+    with running(verb, "4f0c", "--broker", address) as waiting:
+        with LocalCluster(nodes=0, broker={"bind": address}):
+            _, errors = waiting.communicate(timeout=60)
+    assert waiting.returncode == 1
+    assert errors.endswith("error: no such job: 4f0c; see: manyhands jobs\n")
 
 
 def test_cancel_of_an_unknown_job_is_an_error(named: dict[str, str]) -> None:
