@@ -214,13 +214,17 @@ def test_where_nothing_listens_it_gives_up_soon() -> None:
     )
 
 
-@pytest.mark.parametrize("verb", ["wait", "results"])
-def test_who_waits_for_a_job_waits_for_a_broker_that_starts(verb: str, tmp_path: Path) -> None:
-    # A name that stands for nothing yet, and that no other process takes.
-    address = f"unix://{tmp_path}/broker"
-    with running(verb, "4f0c", "--broker", address) as waiting:
-        with LocalCluster(nodes=0, broker={"bind": address}):
-            _, errors = waiting.communicate(timeout=60)
+def test_who_waits_for_a_job_waits_for_a_broker_that_starts() -> None:
+    with socket.socket() as held:
+        # Held for the broker: nothing listens there, and no other process gets it.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{held.getsockname()[1]}"
+        with running("wait", "4f0c", "--broker", address) as waiting:
+            assert waiting.stderr is not None
+            assert "no broker answers yet at" in waiting.stderr.readline()
+            with LocalCluster(nodes=0, broker={"bind": address}):
+                _, errors = waiting.communicate(timeout=60)
     assert waiting.returncode == 1
     assert errors.endswith("error: no such job: 4f0c; see: manyhands jobs\n")
 
