@@ -75,6 +75,8 @@ class Pool:
     _calls_type = Calls
     #: How its warning calls it.
     _package = "manyhands"
+    #: Called before a result is returned.
+    _before_get: Callable[[], None] | None = None
 
     def __init__(  # noqa: PLR0913 - those of multiprocessing.Pool, and ours by name
         self,
@@ -209,7 +211,9 @@ class Pool:
             future = self._calls.submit(func, tuple(args), kwds or {})
         except ManyhandsError as error:
             future = RemoteFuture.failed(error)
-        return ApplyResult(future, callback, error_callback, self)
+        result = ApplyResult(future, callback, error_callback, self)
+        result.before_get = self._before_get
+        return result
 
     # Maps ---------------------------------------------------------------------------------------
 
@@ -370,6 +374,7 @@ class Pool:
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
         result = MapResult(-(-count // chunksize), callback, error_callback, chunksize, pool=self)
+        result.before_get = self._before_get
         if not count:
             return result, None
         job: OpenJob | None = None
@@ -397,6 +402,7 @@ class Pool:
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
         results = IMapIterator(2 * self._processes, ordered=ordered, pool=self)
+        results.before_next = self._before_get
         packed = self._calls.pack(func, MapChunk if chunksize > 1 else None)
         job = OpenJob(packed, self._calls.job_options(func), results.sink)
         self._io.call(self._io.registry.open, job)

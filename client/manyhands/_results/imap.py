@@ -122,6 +122,9 @@ class IMapIterator:
         pool: lives until the last result was taken, wherever else it is dropped.
     """
 
+    #: Called before `next` returns what has come.
+    before_next: Callable[[], None] | None = None
+
     def __init__(self, ahead: int, *, ordered: bool, pool: object = None) -> None:
         self._stream = _Stream(ahead, ordered=ordered)
         self._pool = pool
@@ -147,6 +150,8 @@ class IMapIterator:
             item = stream.pop()
             if item is None:
                 item = self._wait(stream, timeout)
+        if self.before_next is not None:
+            self.before_next()
         # What is raised has this frame in its traceback: it must not keep the iterator.
         del self
         if isinstance(item, SubmitError):

@@ -36,6 +36,8 @@ class ApplyResult:
     """
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
+    #: Called before `get` returns what has come.
+    before_get: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -90,6 +92,8 @@ class ApplyResult:
         if not self.ready():
             raise multiprocessing.TimeoutError
         self._pool = None
+        if self.before_get is not None:
+            self.before_get()
         error = self._error()
         if error is not None:
             raise error
@@ -132,6 +136,8 @@ class MapResult:
     """
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
+    #: See `ApplyResult`.
+    before_get: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -196,6 +202,8 @@ class MapResult:
         self.wait(timeout)
         if not self.ready():
             raise multiprocessing.TimeoutError
+        if self.before_get is not None:
+            self.before_get()
         self._load()
         if self._exception is not None:
             raise self._exception

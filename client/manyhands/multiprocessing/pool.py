@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from multiprocessing.pool import ThreadPool
@@ -11,6 +13,7 @@ from manyhands import pool as _pool
 from manyhands._results.pool_results import ApplyResult, MapResult
 from manyhands._submit.calls import Calls
 from manyhands.multiprocessing._processes import ends, membership
+from manyhands_shared.errors import ManyhandsError
 from manyhands_shared.protocol.messages import Function
 
 AsyncResult = ApplyResult
@@ -27,6 +30,13 @@ class _Calls(Calls):
             return super().pack(function, wrapper)
 
 
+def _exchange_writes() -> None:
+    """Have writes to shared memory leave and come, if the program has some."""
+    segments = sys.modules.get("manyhands.multiprocessing._memory.segments")
+    if segments is not None:
+        segments.exchange_writes()
+
+
 class Pool(_pool.Pool):
     """`manyhands.Pool` on the cluster of this program.
 
@@ -35,7 +45,7 @@ class Pool(_pool.Pool):
 
     Args:
         processes: how many tasks run at once; `None` is no limit.
-        initializer: called in each child before its first task, with `initargs`.
+        initializer: called with `initargs`: in one child at once, in others before their first task.
         initargs: its arguments.
         maxtasksperchild: the node replaces a child after that many tasks.
         context: there is one kind of contexts.
@@ -46,6 +56,8 @@ class Pool(_pool.Pool):
 
     _calls_type = _Calls
     _package = "multiprocessing"
+    #: What tasks have written is there before their results are.
+    _before_get = staticmethod(_exchange_writes)
 
     def __init__(
         self,
@@ -66,6 +78,15 @@ class Pool(_pool.Pool):
         )
         if context is not None:
             self._ctx = context
+        if initializer is not None:
+            # The standard library's is called though no task comes. What it raises, later calls raise.
+            with contextlib.suppress(ManyhandsError):
+                self._calls.submit(bool, (), {})
+
+    def _check_running(self) -> None:
+        super()._check_running()
+        # What this process has written is there before the tasks are.
+        _exchange_writes()
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 import types
+from functools import partial
 from multiprocessing import shared_memory as _standard
 from typing import Any
 
@@ -98,6 +99,11 @@ class SharedMemory(_standard.SharedMemory):
         elif not self._make(size):
             raise self._error(errno.EEXIST)
 
+    def __reduce__(self) -> Any:
+        made = type(self), (self.name, False, self.size)
+        # A pool's child comes into the program with the first thing of it that it loads.
+        return made if self._of_system else (_reopened, (membership.secret(), *made))
+
     def close(self) -> None:
         """Let go of the memory, for this object; it is there for others."""
         if self._buf is not None:
@@ -166,6 +172,16 @@ def __getattr__(name: str) -> Any:
     return getattr(_standard, name)
 
 
+def _reopened(secret: bytes, kind: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return what a process of this program has pickled.
+
+    Raises:
+        ValueError: it is of another program.
+    """
+    membership.belong(secret, "shared memory")
+    return kind(*arguments)
+
+
 def _ask(operation: Operation, name: str, *arguments: Any) -> Response:
     if len(name) > MADE_CHARS:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
@@ -190,3 +206,6 @@ class ShareableList(_standard.ShareableList):  # type: ignore[type-arg]
     """A list of fixed length in shared memory, as in the standard library."""
 
     __init__ = _with_ours(_standard.ShareableList.__init__)
+
+    def __reduce__(self) -> Any:
+        return _reopened, (membership.secret(), partial(type(self), name=self.shm.name), ())

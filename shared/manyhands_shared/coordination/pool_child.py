@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 #: The agent's address; empty in every other process. No variable of the environment: tasks own that.
 agent_address = ""
 #: The number of the child's slot on its node, from 0.
 slot = 0
+#: Brings what others have written to shared memory, and has what this process wrote leave. Called before
+#: tasks run, and before their results leave. None where the child shares no memory.
+exchange_writes: Callable[[], None] | None = None

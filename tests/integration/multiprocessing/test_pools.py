@@ -88,3 +88,75 @@ def test_a_pool_within_a_process(run: Run) -> None:
     code, err = script.finish()
     assert code == 0, err
     assert script.lines == ["[0, 1, 4]", "0"]
+
+
+def test_what_tasks_write_to_shared_memory_is_there_with_their_results(apart: Run) -> None:
+    script = apart("""
+        def init(made):
+            global array
+            array = made
+
+        def work(place):
+            array[place] += place + 1
+            return os.getpid()
+
+        if __name__ == "__main__":
+            array = mp.RawArray("i", 48)
+            ways = {
+                "map": lambda pool: pool.map(work, range(48), 3),
+                "apply": lambda pool: [pool.apply(work, (place,)) for place in range(48)],
+                "async": lambda pool: [
+                    one.get() for one in [pool.apply_async(work, (place,)) for place in range(48)]
+                ],
+                "imap": lambda pool: list(pool.imap(work, range(48), 3)),
+                "unordered": lambda pool: list(pool.imap_unordered(work, range(48))),
+            }
+            with mp.Pool(4, init, (array,)) as pool:
+                for name, way in ways.items():
+                    for _ in range(3):
+                        for place in range(48):
+                            array[place] = 0
+                        pids = way(pool)
+                        print(name, list(array) == list(range(1, 49)), len(set(pids)) > 1)
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    names = ("map", "apply", "async", "imap", "unordered")
+    found = [line.split()[:2] for line in script.lines]
+    assert found == [[name, "True"] for name in names for _ in range(3)]
+    # They ran on both hosts.
+    assert any(line.endswith("True") for line in script.lines)
+
+
+def test_memory_of_every_kind_travels_to_tasks_and_an_initializer_needs_no_task(apart: Run) -> None:
+    script = apart("""
+        from manyhands.multiprocessing import shared_memory
+
+        def begin(queue):
+            queue.put("begun")
+
+        def fill(arguments):
+            raw, array, value, memory, names = arguments
+            raw[0], array[1], value.value, memory.buf[2], names[1] = 1, 2, 3, 4, "five"
+            return True
+
+        if __name__ == "__main__":
+            queue = mp.SimpleQueue()
+            with mp.Pool(1, begin, (queue,)) as pool:
+                print(queue.get())
+            raw, array, value = mp.RawArray("i", 3), mp.Array("d", 3), mp.Value("q")
+            memory = shared_memory.SharedMemory(create=True, size=64)
+            names = shared_memory.ShareableList(["one", "none"])
+            for kind in (raw, array, value, memory, names):
+                with mp.Pool(1) as pool:
+                    # Each comes first to some child.
+                    print(pool.apply(lambda one: one is not None, (kind,)))
+            with mp.Pool(2) as pool:
+                print(pool.map(fill, [(raw, array, value, memory, names)]))
+            print(raw[0], array[1], value.value, memory.buf[2], names[1])
+            names.shm.unlink()
+            memory.unlink()
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["begun", *["True"] * 5, "[True]", "1 2.0 3 4 five"]

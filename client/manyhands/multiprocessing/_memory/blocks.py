@@ -108,10 +108,7 @@ def find(secret: bytes, key: bytes, offset: int, size: int) -> Block:
         SharedStateLost: it was lost with its host.
         OSError: there is no room for it (`ENOMEM`).
     """
-    if secret != membership.secret():
-        raise ValueError(
-            "this shared memory belongs to another program: pass it to processes that its program starts"
-        )
+    membership.belong(secret, "shared memory")
     block = Block(segments.find(key, "shared memory"), offset, size)
     block._shared[0] = True
     return block

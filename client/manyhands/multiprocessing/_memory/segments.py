@@ -7,6 +7,7 @@ by its key: the agent there has the memory, or gets it from the host that has.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -18,8 +19,8 @@ from typing import Any
 from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._processes import membership
 from manyhands.multiprocessing._processes.program import Program
-from manyhands_shared.coordination import identity
-from manyhands_shared.coordination.kinds import Outcome
+from manyhands_shared.coordination import identity, pool_child
+from manyhands_shared.coordination.kinds import Operation, Outcome
 from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.protocol.messages.coordination import Map, Mapped, Pin, Unmap
 from manyhands_shared.shm.mapping import map_segment
@@ -136,6 +137,19 @@ def make(size: int, shape: Any) -> Segment:
     return Segment(identity.new_id(), size, shape, new_file(size), known=False)
 
 
+def exchange_writes() -> None:
+    """Have what this process wrote to shared memory leave its host, and bring what others wrote.
+
+    Between processes locks and queues do that. What a pool's tasks and results carry goes another way.
+    """
+    if not any(one.is_known for one in list(_open.values())):
+        return
+    channel = membership.current().channel
+    if channel.may_wait:
+        with contextlib.suppress(SharedStateLost):
+            channel.request(Operation.SYNC, identity.NO_ID, None)
+
+
 def find(key: bytes, what: str) -> Segment:
     """Return the segment of a key; wait until it is on this host.
 
@@ -192,6 +206,8 @@ def mapped(answer: Mapped, descriptors: list[int]) -> None:
             if not membership.current().is_root:
                 segment.close_descriptor()
             opening.segment = segment
+            if pool_child.agent_address:
+                pool_child.exchange_writes = exchange_writes
         except OSError as error:
             reason = f"this process cannot map it: {error.strerror}"
             answer = Mapped(
