@@ -132,8 +132,8 @@ def test_memory_of_every_kind_travels_to_tasks_and_an_initializer_needs_no_task(
     script = apart("""
         from manyhands.multiprocessing import shared_memory
 
-        def begin(queue):
-            queue.put("begun")
+        def begin(names):
+            names.append("begun")
 
         def fill(arguments):
             raw, array, value, memory, names = arguments
@@ -141,9 +141,11 @@ def test_memory_of_every_kind_travels_to_tasks_and_an_initializer_needs_no_task(
             return True
 
         if __name__ == "__main__":
-            queue = mp.SimpleQueue()
-            with mp.Pool(1, begin, (queue,)) as pool:
-                print(queue.get())
+            names = mp.Manager().list()
+            pool = mp.Pool(1, begin, (names,))
+            pool.close()
+            pool.join()
+            print(*names)
             raw, array, value = mp.RawArray("i", 3), mp.Array("d", 3), mp.Value("q")
             memory = shared_memory.SharedMemory(create=True, size=64)
             names = shared_memory.ShareableList(["one", "none"])

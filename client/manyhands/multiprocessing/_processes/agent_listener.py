@@ -31,7 +31,13 @@ class AgentAddress(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         reduction.note_proxy()
-        return AgentAddress, (str(self),)
+        return _unpickled, (str(self), membership.secret())
+
+
+def _unpickled(address: str, secret: bytes) -> AgentAddress:
+    """Return an address that a process of this program has pickled."""
+    membership.join(secret)
+    return AgentAddress(address)
 
 
 def is_address(address: object) -> bool:

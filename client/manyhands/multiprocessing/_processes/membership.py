@@ -67,12 +67,17 @@ def belong(of: bytes, what: str) -> None:
     Raises:
         ValueError: it is of another program.
     """
-    if _Process.secret != of and _can_join():
-        _join(of)
+    join(of)
     if of != secret():
         raise ValueError(
             f"this {what} belongs to another program: pass it to processes that its program starts"
         )
+
+
+def join(of: bytes) -> None:
+    """Make this process, if it is a pool's child, a member of the program that it loads something of."""
+    if _Process.secret != of and _can_join():
+        _join(of)
 
 
 def of(wanted: bytes | None) -> Program:
