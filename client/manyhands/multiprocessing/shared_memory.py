@@ -10,7 +10,7 @@ import errno
 import mmap
 import os
 import types
-from functools import partial
+from collections.abc import Mapping
 from multiprocessing import shared_memory as _standard
 from typing import Any
 
@@ -172,14 +172,16 @@ def __getattr__(name: str) -> Any:
     return getattr(_standard, name)
 
 
-def _reopened(secret: bytes, kind: Any, arguments: tuple[Any, ...]) -> Any:
+def _reopened(
+    secret: bytes, kind: Any, arguments: tuple[Any, ...], named: Mapping[str, Any] | None = None
+) -> Any:
     """Return what a process of this program has pickled.
 
     Raises:
         ValueError: it is of another program.
     """
     membership.belong(secret, "shared memory")
-    return kind(*arguments)
+    return kind(*arguments, **(named or {}))
 
 
 def _ask(operation: Operation, name: str, *arguments: Any) -> Response:
@@ -208,4 +210,4 @@ class ShareableList(_standard.ShareableList):  # type: ignore[type-arg]
     __init__ = _with_ours(_standard.ShareableList.__init__)
 
     def __reduce__(self) -> Any:
-        return _reopened, (membership.secret(), partial(type(self), name=self.shm.name), ())
+        return _reopened, (membership.secret(), type(self), (), {"name": self.shm.name})
