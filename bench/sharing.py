@@ -20,8 +20,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from tools.two_hosts import two_hosts
+
 from bench import sharing_peers
-from bench.two_hosts import two_hosts
 
 #: Seconds that one measure of one system may take.
 _PATIENCE = 120.0

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bench.two_hosts import free_port
+from tools.two_hosts import free_port
 
 _START_SECONDS = 10.0
 _HEAD = 4

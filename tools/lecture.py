@@ -16,9 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.two_hosts import two_hosts
 from rich.console import Console
 from rich.table import Table
+from tools.two_hosts import two_hosts
 
 FOLDER = Path(__file__).parents[1] / "examples" / "lecture"
 #: How long a program may take.

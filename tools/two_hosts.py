@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from manyhands import Client
+
 _JOIN_SECONDS = 30.0
 
 
@@ -56,7 +58,6 @@ def _spawn(stack: ExitStack, module: str, config: dict[str, Any], **environment:
 
 
 def _wait_for_nodes(address: str) -> None:
-    from manyhands import Client
 
     until = time.monotonic() + _JOIN_SECONDS
     with Client(address) as client:
