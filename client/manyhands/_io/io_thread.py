@@ -451,6 +451,8 @@ class IOThread:
             then()
         else:
             self._when_idle = then
+            # What stays with its node until its job is closed would never end.
+            self.registry.close_all()
             self._give_up_at = monotonic() + _FAREWELL_SECONDS
 
     def _end(self, error: BaseException) -> None:

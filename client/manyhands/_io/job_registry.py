@@ -149,6 +149,11 @@ class JobRegistry:
             job.closed = True
             self._handle(CloseJob(job.id))
 
+    def close_all(self) -> None:
+        """No job gets more tasks."""
+        for job in list(self._jobs.values()):
+            self.close(job)
+
     def cancel(self, job: OpenJob, find: Callable[[], list[int]] | None = None) -> None:
         """Cancel a job, or those of its tasks that `find` names."""
         if job.id not in self._jobs:

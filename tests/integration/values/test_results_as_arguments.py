@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass
@@ -159,6 +161,21 @@ def test_a_kept_result_comes_when_the_executor_is_shut_down() -> None:
     with manyhands.Executor(1, keep=True) as executor:
         kept = executor.submit(ones, LARGE)
     assert kept.result(0).sum() == LARGE
+
+
+def test_a_program_ends_whose_results_stay_with_their_nodes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import manyhands, numpy\n"
+        "if __name__ == '__main__':\n"
+        "    executor = manyhands.Executor(1)\n"
+        "    kept = executor.with_options(keep=True).submit(numpy.ones, 200_000)\n"
+        "    source = executor.submit(numpy.ones, 200_000)\n"
+        "    print(executor.submit(numpy.sum, source).result())\n"
+    )
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stdout) == (0, "200000.0\n"), done.stderr
 
 
 def test_gather_brings_the_results_in_the_shape_of_what_it_is_given(
