@@ -84,6 +84,8 @@ _TURN_FLUSHES = 4
 QUIET_SECONDS = 2.0
 #: How long to try by default; and before a look whether there is anything to be tried.
 CONNECT_SECONDS, _FIRST_SECONDS = 10.0, 1.0
+#: How long that look may take, so that a command gives up within two seconds.
+_LAST_SECONDS = 0.7
 #: How long one more attempt may take, to say why there is no broker.
 _ATTEMPT_SECONDS = 1.0
 #: A broker that is away may take so long to hear of cancellations, before a session ends without that.
@@ -190,7 +192,7 @@ class IOThread:
         """Raise `BrokerUnreachable` unless some process listens at one of the addresses."""
         from manyhands_shared.transport.reachability import silence_of_all  # noqa: PLC0415 - seldom needed
 
-        why = silence_of_all(self.address, _ATTEMPT_SECONDS / 2)
+        why = silence_of_all(self.address, _LAST_SECONDS)
         if why and not self._settled.is_set():
             raise _unreachable(why)
 

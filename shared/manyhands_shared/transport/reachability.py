@@ -12,6 +12,7 @@ from manyhands_shared.transport import address as addresses
 
 _LISTENS = "something listens there, but it does not answer as a broker does"
 _REFUSED = "the connection is refused: nothing listens there"
+_LATE = "looking up its name takes long"
 #: What an attempt takes beside its connection.
 _GRACE_SECONDS = 0.2
 
@@ -27,9 +28,11 @@ def silence(text: str, timeout: float) -> str:
 
 
 def silence_of_all(text: str, timeout: float) -> str:
-    """Return the same if nothing listens at any of the addresses; else an empty text."""
+    """Return the same if it is certain that nothing listens at any of them; else an empty text."""
     found = _reasons(text, timeout)
-    return "" if any(reason == _LISTENS for _, reason in found) else _worded(found)
+    # A busy machine may need longer than that for an address at which all is well.
+    uncertain = ("", _LISTENS, _LATE)
+    return "" if any(reason in uncertain for _, reason in found) else _worded(found)
 
 
 def reason_of_silence(address: str, timeout: float) -> str:
@@ -94,9 +97,8 @@ def _reasons(text: str, timeout: float) -> list[tuple[str, str]]:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    late = "looking up its name takes long"
     return [
-        (address, found[address] or (late if thread.is_alive() else ""))
+        (address, found[address] or (_LATE if thread.is_alive() else ""))
         for address, thread in zip(found, threads, strict=True)
     ]
 

@@ -202,16 +202,14 @@ def test_cancel_ends_a_job_of_another_client(
 
 
 def test_where_nothing_listens_it_gives_up_soon() -> None:
-    began = time.monotonic()
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{held.getsockname()[1]}"
-        line = fails(run("jobs", "--broker", address), 3)
-    # Ten seconds are for brokers that listen.
-    assert time.monotonic() - began < 8
-    assert (
-        f"no broker answers at {address} (the connection is refused: nothing listens there)" in line
-    )
+        result = run("jobs", "--broker", address)
+    reason = "the connection is refused: nothing listens there"
+    assert f"no broker answers at {address} ({reason})" in fails(result, 3)
+    # A command that tries for longer says so after two seconds.
+    assert result.stderr.count("\n") == 1
 
 
 def test_who_waits_for_a_job_waits_for_a_broker_that_starts() -> None:
