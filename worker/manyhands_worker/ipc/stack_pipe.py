@@ -26,8 +26,10 @@ if sys.platform == "linux":
 else:
     ALL_THREADS = MAIN_THREAD = int(signal.SIGINFO)
 _ASKING = (1 << (ALL_THREADS - 1)) | (1 << (MAIN_THREAD - 1))
-#: Lines of /proc/PID/task/TID/status that name signals which wait, or whose handler runs.
-_MASKS = (b"SigPnd:", b"ShdPnd:", b"SigBlk:")
+#: Lines of /proc/PID/task/TID/status that name signals which wait; which are blocked, as while their
+#: handler runs.
+_PENDING = (b"SigPnd:", b"ShdPnd:")
+_BLOCKED = (b"SigBlk:",)
 
 
 def write_stacks_to(pipe: Connection[Any, Any]) -> None:
@@ -48,10 +50,14 @@ class StackPipe:
     def __init__(self, pipe: Connection[Any, Any]) -> None:
         self._pipe = pipe
         os.set_blocking(pipe.fileno(), False)
+        #: Threads that blocked the signals before the child was asked, as helpers of libraries do.
+        self._deaf: set[str] = set()
 
     def ask(self, pid: int, sentinel: int, number: int) -> None:
         """Have a child write its stacks anew; one that is dead does not."""
         self.read()
+        if number == ALL_THREADS:
+            self._deaf = {task.name for task in _tasks(pid) if _has(task, _BLOCKED)}
         if not wait([sentinel], 0):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -64,23 +70,31 @@ class StackPipe:
                 parts.append(part)
         return b"".join(parts)
 
-    @staticmethod
-    def is_writing(pid: int) -> bool:
+    def is_writing(self, pid: int) -> bool:
         """Return whether a child that has begun to write still does so; only Linux tells."""
-        if sys.platform != "linux":
-            return False
-        try:
-            return any(_is_asked(task) for task in Path(f"/proc/{pid}/task").iterdir())
-        except OSError:
-            return False
+        return any(
+            _has(task, _PENDING) or (task.name not in self._deaf and _has(task, _BLOCKED))
+            for task in _tasks(pid)
+        )
 
     def close(self) -> None:
         """Give the descriptor back."""
         self._pipe.close()
 
 
-def _is_asked(task: Path) -> bool:
-    """Return whether a signal of ours waits for a thread, or its handler runs in it."""
-    lines = (task / "status").read_bytes().splitlines()
-    masks = [int(line.split()[1], 16) for line in lines if line.startswith(_MASKS)]
+def _tasks(pid: int) -> list[Path]:
+    """The directories of a process's threads; none where the system has no such thing."""
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+
+
+def _has(task: Path, names: tuple[bytes, ...]) -> bool:
+    """Return whether a signal of ours is in one of these masks of a thread; not if that has ended."""
+    try:
+        lines = (task / "status").read_bytes().splitlines()
+    except OSError:
+        return False
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(names)]
     return any(mask & _ASKING for mask in masks)

@@ -173,12 +173,9 @@ class StackSampler:
         if child.closed or child.task != task:
             # It has ended meanwhile, and the stack may be another task's.
             del look.waiting[child]
-        elif data and not came and not child.stacks.is_writing(child.pid):
+        elif now >= look.until or (data and not came and not child.stacks.is_writing(child.pid)):
             del look.waiting[child]
-            look.add(child, task, _threads(data.decode("utf-8", "replace")))
-        elif now >= look.until:
-            del look.waiting[child]
-            look.add(child, task, _SILENT)
+            look.add(child, task, _threads(data.decode("utf-8", "replace")) or _SILENT)
 
     def _sample(self) -> None:
         """Take what children were asked for, and ask again: not all of them in one turn."""

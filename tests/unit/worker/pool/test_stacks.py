@@ -131,6 +131,31 @@ def test_a_process_that_does_not_answer_is_named(
     assert pool.outcome(numbers) == [(0, "through")]
 
 
+def test_threads_that_hear_no_signals_hold_up_no_answer(
+    rig: Callable[..., PoolRig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path / "gate")
+
+    def task(path: Path) -> str:
+        def helper() -> None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+            (path.parent / "deaf").touch()
+            wait_at(path)
+
+        threading.Thread(target=helper).start()
+        return wait_at(path)
+
+    # The answer must not be what has come when the time is over.
+    monkeypatch.setattr(stack_sampler, "ANSWER_SECONDS", 1e6)
+    pool = rig()
+    numbers = pool.submit(task, gate.path)
+    pool.until((tmp_path / "deaf").exists)
+    seen = until_in(pool, "wait_at")
+    assert " in helper\n" in seen.text
+    gate.open()
+    assert pool.outcome(numbers) == [(0, "through")]
+
+
 def test_very_many_threads_end_neither_the_child_nor_the_node(
     rig: Callable[..., PoolRig], tmp_path: Path
 ) -> None:
