@@ -40,6 +40,7 @@ _SILENT = (
     "its process does not answer: it blocks the signal that asks, or a task has closed the pipe "
     "for the answer\n"
 )
+_NO_PYTHON = "  [in no Python function of the task]\n"
 _CUT = "  [more is left out]\n"
 
 #: A job in an attempt, and a task's index in it.
@@ -217,7 +218,7 @@ def _threads(text: str) -> str:
         head, _, frames = block.partition("\n")
         # What was asked for before may still have come.
         if head.startswith(_HEADS[:2]):
-            parts.append(f"{head}\n{_own(frames)}")
+            parts.append(f"{head}\n{_own(frames) or _NO_PYTHON}")
     whole = "\n".join(parts)
     return whole if len(whole) <= _STACK_CHARS else whole[:_STACK_CHARS] + "\n" + _CUT
 

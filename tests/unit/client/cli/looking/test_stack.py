@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator
@@ -69,6 +70,25 @@ def test_a_call_of_c_that_does_not_return_is_seen(client: Client, named: dict[st
     eventually(lambda: " in in_c" in run("stack", job.id, env=named).stdout)
     job.cancel()
     assert job.wait(60)
+
+
+def test_a_safe_node_is_looked_at_too() -> None:
+    with (
+        LocalCluster(nodes=1, slots=1, worker={"safe": "time:sleep"}) as safe,
+        Client(safe.address) as client,
+    ):
+        job = client.submit_job(time.sleep, [(600,)], safe=True)
+        eventually(lambda: client.query("jobs", begins=job.id), what="the broker has the job")
+
+        def stacks() -> list[str]:
+            [node] = client.query("nodes_of", id=job.id) or [""]
+            found = client.query("stacks", id=job.id, on_node=node)["stacks"] if node else []
+            return [one["text"] for one in found]
+
+        [text] = eventually(stacks)
+        # `sleep` is no function of Python's, and what called it is not the task's.
+        assert text.splitlines()[1:] == ["  [in no Python function of the task]"]
+        job.cancel()
 
 
 def test_a_profile_names_the_hot_function(
