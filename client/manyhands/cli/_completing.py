@@ -1,6 +1,7 @@
 """What a shell offers for ids of jobs, names of nodes, and ``MODULE:FUNCTION``.
 
-The shell waits meanwhile: the broker has a second to answer. What goes wrong offers nothing.
+The shell waits meanwhile: the broker has a second to answer, or what --connect-timeout says. What goes
+wrong offers nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
 #: How long a shell may wait for a broker.
@@ -95,13 +97,21 @@ def _ask(ctx: click.Context, what: str, **arguments: Any) -> list[dict[str, Any]
         found = None if given["broker"] else _announced.find()
         if found is not None:
             given = {"broker": found.address, "key_file": given["key_file"] or found.key_file}
+        seconds = _seconds(ctx)
         with Client(
-            given["broker"] or None, key_file=given["key_file"] or None, connect_timeout=_SECONDS
+            given["broker"] or None, key_file=given["key_file"] or None, connect_timeout=seconds
         ) as client:
-            answer: list[dict[str, Any]] = client._io.ask(what, arguments).result(_SECONDS)
+            answer: list[dict[str, Any]] = client._io.ask(what, arguments).result(seconds)
             return answer
     except (ManyhandsError, OSError, TimeoutError):
         return []
+
+
+def _seconds(ctx: click.Context) -> float:
+    """How long the broker has to answer: a moment, unless the user has chosen a time for it."""
+    if ctx.get_parameter_source("connect_timeout") in (None, ParameterSource.DEFAULT):
+        return _SECONDS
+    return float(ctx.params.get("connect_timeout") or _SECONDS)
 
 
 class _Bash(BashComplete):

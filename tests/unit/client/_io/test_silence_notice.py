@@ -117,3 +117,17 @@ def test_who_connects_hears_soon_what_is_tried(
         f"manyhands: no broker answers yet at {address} (the connection is refused: nothing listens "
         "there); trying for 1 s\n"
     )
+
+
+def test_without_a_time_it_gives_up_where_nothing_listens(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Only a client that goes on trying would say so.
+    for name, seconds in (("_FIRST", 0.0), ("_LAST", 60.0), ("QUIET", 0.1), ("CONNECT", 1.0)):
+        monkeypatch.setattr(io_thread, f"{name}_SECONDS", seconds)
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(BrokerUnreachable, match="nothing listens there"):
+            Client(address, connect_timeout=None)
+    assert capsys.readouterr().err == ""

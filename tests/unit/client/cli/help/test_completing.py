@@ -29,12 +29,13 @@ def complete(
 
 
 def test_ids_and_nodes_are_the_broker_s(cluster: LocalCluster, named: dict[str, str]) -> None:
+    named["MANYHANDS_CONNECT_TIMEOUT"] = "60"
     with Client(cluster.address) as client:
         job = client.submit_job(int, [("7",)], durable=True)
     assert complete(["manyhands", "show", job.id[:6]], env=named) == [job.id]
     assert job.id in complete(["manyhands", "wait", job.id, ""], env=named)
     options = ["manyhands", "drain", "--broker", cluster.address, ""]
-    assert complete(options) == [cluster.nodes[0].name]
+    assert complete(options, env={"MANYHANDS_CONNECT_TIMEOUT": "60"}) == [cluster.nodes[0].name]
 
 
 def test_without_a_broker_nothing_is_offered_and_nothing_said() -> None:
