@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manyhands import Client
+from manyhands._io import io_thread
 from manyhands.cli import _app
 
 if TYPE_CHECKING:
@@ -159,6 +160,8 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """That directory as the working directory of this process, which is as before afterwards."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    # A busy machine may take longer to connect: that it says so is no fault of the input.
+    monkeypatch.setattr(io_thread, "QUIET_SECONDS", 60.0)
     digits = sys.get_int_max_str_digits()
     yield folder
     sys.set_int_max_str_digits(digits)
