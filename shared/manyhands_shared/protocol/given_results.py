@@ -49,7 +49,8 @@ def join(owner: bytes, results: list[tuple[bool, Payload]], arguments: Payload) 
 
 def has_results(body: tuple[Buffer, ...]) -> bool:
     """Whether a body has more in it than its client has submitted."""
-    return memoryview(body[0])[0] != _PICKLE
+    # What is submitted is a pickle, or of a safe job one frame of msgpack.
+    return len(body) > 1 and memoryview(body[0])[0] != _PICKLE
 
 
 def split(body: tuple[Buffer, ...]) -> tuple[bytes, list[GivenResult], Payload]:
