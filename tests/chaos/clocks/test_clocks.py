@@ -16,6 +16,7 @@ FOR_PEOPLE = {
     "broker/manyhands_broker/server.py": "when jobs were submitted, as it is shown and kept",
     "broker/manyhands_broker/journal/salvage.py": "what a damaged file that is set aside is called",
     "broker/manyhands_broker/http/service.py": "when the broker was started, as a metric",
+    "client/manyhands/_code/surroundings.py": "how old a file is, by the times of its file system",
     "client/manyhands/_code/program.py": "how old a file is, by the times that its file system gives",
     "client/manyhands/loadtest/run.py": "when the report was made",
     "client/manyhands/cli/jobs.py": "how long ago that was",

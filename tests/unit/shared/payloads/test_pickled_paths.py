@@ -120,10 +120,12 @@ def test_an_error_that_is_also_one_of_pickle() -> None:
 
 
 def test_a_stored_value_where_its_client_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store._packing, "found", [], raising=False)
+    packer = SimpleNamespace(found=[])
+    monkeypatch.setattr(store._packing, "packer", packer, raising=False)
     kept: Any = SimpleNamespace(place=Place(b"k" * 16, (3,), "host", "lender", b"o" * 16))
     ref = store.Ref(kept, lambda: None)
     assert names_in(pickle.dumps(ref)) == {"manyhands_shared.payloads.refs.value_of"}
+    assert packer.found == [kept]
 
 
 def test_a_stored_value_where_it_cannot() -> None:
