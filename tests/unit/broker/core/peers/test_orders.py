@@ -246,7 +246,8 @@ def test_output_is_kept(world: World) -> None:
     world.drain((b"node", m.Output("none", 1, 0, "nobody's")))
     world.restart()
     world.client()
-    assert world.ask("output", id="job") == [{"index": 0, "attempt": 1, "text": "hello\n"}]
+    text = {"position": 1, "index": 0, "attempt": 1, "text": "hello\n"}
+    assert world.ask("output", id="job") == [text]
     with pytest.raises(LookupError, match="no job"):
         world.ask("output", id="none")
 
