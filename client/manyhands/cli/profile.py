@@ -6,13 +6,13 @@ import json as json_module
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from manyhands.cli import _completing, _output
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._options import client_options
+from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
 
 if TYPE_CHECKING:
@@ -45,8 +45,15 @@ _MOST = 10
     help="Where to write the profile for speedscope.app; profile-JOB.speedscope.json.",
 )
 @client_options("profile")
+@json_option
 def command(
-    *, job: str, seconds: float, svg: str | None, speedscope: str | None, **connection: Any
+    *,
+    job: str,
+    seconds: float,
+    svg: str | None,
+    speedscope: str | None,
+    json: bool,
+    **connection: Any,
 ) -> None:
     """Say in which functions the tasks of a job are: look at those that run, on all of its nodes.
 
@@ -69,32 +76,59 @@ def command(
     counts = _stacks.counted(looks.stacks)
     if not counts:
         raise JobFailed(f"no task of job {found} ran meanwhile; see: manyhands why {found}")
-    _print_table(counts)
+    if not json:
+        _print_table(counts)
     if looks.left_out:
         _output.note(f"{looks.left_out:,} looks are left out: their stacks had no room")
     short = re.sub(r"\W", "", found)[:8]
     title = f"job {found}: {counts.total():,} looks in {seconds:g} s"
-    for name, text in (
-        (svg or f"profile-{short}.svg", _flame_graph.draw(title, counts)),
-        (
-            speedscope or f"profile-{short}.speedscope.json",
-            json_module.dumps(_speedscope.document(title, counts)),
-        ),
-    ):
+    files = [svg or f"profile-{short}.svg", speedscope or f"profile-{short}.speedscope.json"]
+    if json:
+        _output.document(
+            job=found,
+            looks=counts.total(),
+            left_out=looks.left_out,
+            functions=[row._asdict() for row in _rows(counts)],
+            files=files,
+        )
+    texts = [
+        _flame_graph.draw(title, counts),
+        json_module.dumps(_speedscope.document(title, counts)),
+    ]
+    for name, text in zip(files, texts, strict=True):
         Path(name).write_text(text, encoding="utf-8")
         _output.note(f"{name} is written")
 
 
-def _print_table(counts: Counter[tuple[Frame, ...]]) -> None:
-    """Print the functions in which tasks were found most often."""
+class _Row(NamedTuple):
+    """A function, in how many looks it was what ran, and in how many it was on the stack."""
+
+    function: str
+    file: str
+    itself: int
+    whole: int
+
+
+def _rows(counts: Counter[tuple[Frame, ...]]) -> list[_Row]:
+    """Return the functions in which tasks were found most often."""
     own: Counter[Frame] = Counter()
     whole: Counter[Frame] = Counter()
     for frames, count in counts.items():
         own[frames[-1]] += count
         whole.update(dict.fromkeys(frames, count))
+    ranked = sorted(own.items(), key=lambda item: -item[1])[:_MOST]
+    return [_Row(one.name, one.file, count, whole[one]) for one, count in ranked]
+
+
+def _print_table(counts: Counter[tuple[Frame, ...]]) -> None:
     total = counts.total()
     rows = [
-        (f"{100 * own[one] / total:.1f} %", f"{100 * whole[one] / total:.1f} %", one.name, one.file)
-        for one, _ in sorted(own.items(), key=lambda item: -item[1])[:_MOST]
+        (
+            f"{100 * row.itself / total:.1f} %",
+            f"{100 * row.whole / total:.1f} %",
+            row.function,
+            row.file,
+        )
+        for row in _rows(counts)
     ]
     _output.table(["itself", "with what it calls", "function", "file"], rows)

@@ -13,7 +13,7 @@ import click
 
 from manyhands.cli import _completing, _output
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._options import client_options
+from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ _LINE_SECONDS = 10.0
 )
 @click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
 @client_options("watch")
-def command(*, job: str, **connection: Any) -> None:
+@json_option
+def command(*, job: str, json: bool, **connection: Any) -> None:
     """Show how far a job is until it is over, and print how it ended: done, failed or cancelled.
 
     On a terminal it is one line that changes. Elsewhere a line comes when the job's state changes, and
@@ -45,12 +46,15 @@ def command(*, job: str, **connection: Any) -> None:
     with _connect.client(**connection) as client:
         found = client.job(_named.find(client, job)["id"])
         line = ProgressLine()
-        with _shown() as show:
+        with _shown(quiet=json) as show:
             while (info := _named.patiently(found.info))["state"] not in _named.ENDED:
                 line.update(info, time.monotonic())
                 show(line)
                 pause.wait(_POLL_SECONDS)
-    _output.say(f"{found.id} {info['state']}")
+    if json:
+        _output.document(**info)
+    else:
+        _output.say(f"{found.id} {info['state']}")
     if info["state"] == "failed":
         raise JobFailed(
             f"{info['failed']} of {info['tasks']} tasks failed; see: manyhands show {found.id}"
@@ -60,8 +64,11 @@ def command(*, job: str, **connection: Any) -> None:
 
 
 @contextlib.contextmanager
-def _shown() -> Iterator[Callable[[ProgressLine], None]]:
+def _shown(*, quiet: bool) -> Iterator[Callable[[ProgressLine], None]]:
     """Give what shows a line: in place on a terminal; below the others, now and then, elsewhere."""
+    if quiet:
+        yield lambda _: None
+        return
     if _output.is_live(sys.stderr):
         from rich.console import Console  # noqa: PLC0415 - 60 ms that pipes need not pay
         from rich.live import Live  # noqa: PLC0415

@@ -22,8 +22,12 @@ import os, signal, sys, numpy, manyhands, threading
 executor = manyhands.Executor(address=sys.argv[1])
 first = executor.submit(len, "a")
 how = sys.argv[2]
+said = threading.Event()
+def up():
+    os.write(1, b"up\\n")
+    said.set()
 def sit(_):
-    print("up", flush=True)
+    up()
     sys.stdin.readline()
 if how == "callback":
     first.result()
@@ -32,8 +36,9 @@ blocked = executor.submit(len, "ab")
 if how == "callback":
     blocked.add_done_callback(sit)
 else:
-    print("up", flush=True)
+    up()
 sums = [future.result(60) for future in futures]
+said.wait()
 print(sums == [200_000.0 * n for n in range(60)], flush=True)
 """
 

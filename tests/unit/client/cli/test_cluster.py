@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from harness.processes import eventually
 from manyhands import Client, LocalCluster
 from manyhands.cli import up
 from manyhands.cli._announced import find
+from manyhands_shared.errors import ManyhandsError
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -74,14 +76,41 @@ def test_up_is_found_without_a_word(tmp_path: Path) -> None:
 def test_up_takes_the_usual_port_or_says_that_another_has_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def start(port: int) -> int:
+        return port
+
     with socket.create_server(("127.0.0.1", 0)) as other:
         usual = other.getsockname()[1]
         monkeypatch.setattr(up, "DEFAULT_PORT", usual)
-        assert up._port("127.0.0.1", None) == 0
+        assert up._on_a_port(start, "127.0.0.1", None) == 0
         assert f"port {usual} is taken, so the broker listens on another" in capsys.readouterr().err
-        assert up._port("127.0.0.1", 5) == 5
-    assert up._port("127.0.0.1", None) == usual
+        assert up._on_a_port(start, "127.0.0.1", 5) == 5
+    assert up._on_a_port(start, "127.0.0.1", None) == usual
     assert capsys.readouterr().err == ""
+
+
+def test_up_takes_another_port_if_the_usual_one_was_taken_a_moment_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.ExitStack() as others:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            usual = free.getsockname()[1]
+        monkeypatch.setattr(up, "DEFAULT_PORT", usual)
+
+        def start(port: int) -> int:
+            if port:
+                others.enter_context(socket.create_server(("127.0.0.1", port)))
+                raise ManyhandsError("the broker did not start")
+            return port
+
+        assert up._on_a_port(start, "127.0.0.1", None) == 0
+        assert f"port {usual} is taken" in capsys.readouterr().err
+
+    def never(port: int) -> int:
+        raise ManyhandsError(f"no broker on {port}")
+
+    with pytest.raises(ManyhandsError, match=f"no broker on {usual}"):
+        up._on_a_port(never, "127.0.0.1", None)
 
 
 def test_up_ends_when_its_broker_does() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -13,7 +14,7 @@ import click
 import pytest
 
 from harness.command import COMMAND, ended, first_line, running
-from harness.processes import eventually
+from harness.processes import Gate, eventually, wait_at
 from manyhands import Client, LocalCluster
 from manyhands.cli._app import VERBS, app
 from manyhands.cli._verb import VerbGroup
@@ -118,7 +119,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 SERVICES = ("up", "broker", "worker")
-OVER = ("show", "wait", "results", "logs", "why", "forget", "export")
+OVER = ("show", "wait", "watch", "results", "logs", "why", "forget", "export")
+RUNNING = ("stack", "profile")
 UNDER_WAY = ("pause", "resume", "cancel")
 
 
@@ -149,7 +151,10 @@ def test_the_examples_of_a_verb_run(verb: str, place: Place) -> None:
         script += " --duration 0.5s --warmup 0s"
     elif verb.startswith("keys"):
         script = _with_keys(verb, script, place)
-    done = place.run(script)
+    with contextlib.ExitStack() as stack:
+        if verb in RUNNING:
+            script = _with_a_task(script, stack.enter_context(_running(place)))
+        done = place.run(script)
     assert done.returncode == 0, (script, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
 
@@ -171,6 +176,29 @@ def _under_way(place: Place) -> str:
     with Client(place.cluster.address) as client:
         job = client.submit_job(int, [("7",)], durable=True, resources={"moon": 1})
         return job.id
+
+
+@contextlib.contextmanager
+def _running(place: Place) -> Iterator[str]:
+    """The id of a job whose only task runs for as long as this is entered."""
+    gate = Gate(place.folder / "gate")
+    try:
+        with Client(place.cluster.address) as client:
+            job = client.submit_job(wait_at, [(gate.path,)], durable=True)
+            eventually(lambda: client.query("job", id=job.id)["running"] == 1, what="it runs")
+            yield f"{job.id} {client.query('nodes')[0]['name']}"
+            gate.open()
+            assert job.wait(60)
+    finally:
+        gate.open()
+
+
+def _with_a_task(script: str, names: str) -> str:
+    job, node = names.split()
+    # No longer than a test needs.
+    script = script.replace("--seconds 30", "").replace("4f0c/17", f"{job}/0")
+    script = script.replace("manyhands profile", "manyhands profile --seconds 0.3")
+    return script.replace("4f0c", job).replace("node-7", node)
 
 
 def _with_keys(verb: str, script: str, place: Place) -> str:
