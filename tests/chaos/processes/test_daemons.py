@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import manyhands
 from harness.cluster.bench import Bench, joined
 from harness.processes import eventually
 from manyhands_worker.host.child_cgroups import ChildCgroup
@@ -52,9 +53,18 @@ def hidden() -> Sequence[str]:
     return ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup; exec "$@"', "hidden"]
 
 
-def looked() -> None:
-    """Wait until the node has looked for strays: half a second behind the end of a task."""
-    threading.Event().wait(1.5)
+def rest() -> None:
+    """Take longer than a node waits before it looks for strays."""
+    threading.Event().wait(1.0)
+
+
+def looked(executor: manyhands.Executor) -> None:
+    """Wait until the node has looked for strays: half a second behind the end of a task.
+
+    It has when it reports the end of one that took longer, and has told of them when it ends the next.
+    """
+    executor.submit(rest).result(BOUND)
+    executor.submit(abs, -1).result(BOUND)
 
 
 def needs(groups: str) -> None:
@@ -85,7 +95,7 @@ def test_daemons_that_tasks_start_do_not_outlive_the_node(
     pids.append(executor.submit(daemon, str(bench.folder / "daemon")).result(BOUND))
     assert all(map(lives, pids))
     if groups == "none" and end == "killed":
-        looked()
+        looked(executor)
     if end == "drained":
         node.close()
     else:
@@ -109,7 +119,7 @@ def test_a_child_that_is_killed_takes_its_daemons_along(bench: Bench, groups: st
     pid = executor.submit(session).result(BOUND)
     child = executor.submit(os.getpid).result(BOUND)
     if groups == "none":
-        looked()
+        looked(executor)
     psutil.Process(child).kill()
     eventually(lambda: not lives(pid), BOUND, what="it is gone")
     assert executor.submit(abs, -1).result(BOUND) == 1
