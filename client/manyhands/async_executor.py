@@ -6,11 +6,14 @@ import asyncio
 import collections
 import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
+from manyhands._results.awaitable import Awaitable
 from manyhands.executor import Executor
 
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
 P = ParamSpec("P")
 
 
@@ -52,14 +55,46 @@ class AsyncExecutor:
             raise RuntimeError("use it in `async with AsyncExecutor() as executor:`")
         return self._executor
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+    @overload
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]: ...
+
+    # As of `Executor.submit`: a parameter specification has no word for "or a future of it".
+    @overload
+    def submit(self, fn: Callable[[A], T], a: A | asyncio.Future[A], /) -> asyncio.Future[T]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[[A, B], T], a: A | asyncio.Future[A], b: B | asyncio.Future[B], /
+    ) -> asyncio.Future[T]: ...
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> asyncio.Future[T]:
         """Call ``fn(*args, **kwargs)`` on a node, and return the future to await.
+
+        Arguments may be futures of earlier calls, also within lists, dictionaries and objects. They
+        stand for their results. These stay with their nodes until the program awaits them. Other
+        futures and tasks of asyncio are awaited here first; they are arguments themselves.
 
         Raises:
             RuntimeError: the executor was shut down, or no event loop runs.
         """
         loop = asyncio.get_running_loop()
-        return asyncio.wrap_future(self.executor.submit(fn, *args, **kwargs), loop=loop)
+        if any(map(_is_awaited, (*args, *kwargs.values()))):
+            return loop.create_task(self._submit_after(fn, args, kwargs))
+        return Awaitable(self.executor.submit(fn, *args, **kwargs), loop)
+
+    async def _submit_after(
+        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> T:
+        """Call with the results of what is awaited here."""
+        # Unlike `gather` it leaves them alone when this call is cancelled.
+        await asyncio.wait([value for value in (*args, *kwargs.values()) if _is_awaited(value)])
+        args = tuple(value.result() if _is_awaited(value) else value for value in args)
+        named = {
+            name: value.result() if _is_awaited(value) else value for name, value in kwargs.items()
+        }
+        return await self.submit(fn, *args, **named)
 
     async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``fn(*args, **kwargs)`` on a node; a coroutine, as `TaskGroup.create_task` takes it."""
@@ -115,3 +150,8 @@ class AsyncExecutor:
             cancel_futures: stop what has not ended.
         """
         await asyncio.to_thread(self.executor.shutdown, cancel_futures=cancel_futures)
+
+
+def _is_awaited(value: object) -> bool:
+    """Whether an argument is a future that no other session than asyncio's knows."""
+    return asyncio.isfuture(value) and not isinstance(value, Awaitable)

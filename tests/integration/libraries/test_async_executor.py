@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import operator
+import os
 import threading
 from collections.abc import Coroutine, Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from manyhands import AsyncExecutor, LocalCluster
 
+if TYPE_CHECKING:
+    from manyhands._results.awaitable import Awaitable
+
 #: A cancelled task frees its slot within this.
 SECONDS = 60
+#: Large enough to be held by its node.
+LARGE = 2_000_000
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +88,57 @@ def test_leaving_by_an_exception_stops_what_runs(address: str) -> None:
             await _leave(executor)
         with pytest.raises(RuntimeError, match="cannot schedule new futures"):
             executor.submit(abs, 1)
+
+    run(main())
+
+
+def _total(numbers: list[Any]) -> int:
+    return sum(numbers)
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    return base**exponent
+
+
+def _zeros(count: int) -> bytes:
+    return bytes(count)
+
+
+def _length(data: bytes) -> int:
+    return len(data)
+
+
+def _when_open(fifo: str, value: int) -> int:
+    with open(fifo):  # noqa: PTH123 - waits until the test opens it, too
+        return value
+
+
+def test_futures_and_tasks_of_asyncio_as_arguments(address: str, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    async def main() -> None:
+        async with AsyncExecutor(address=address) as executor:
+            chain = executor.submit(abs, -1)
+            for _ in range(20):
+                chain = executor.submit(operator.add, chain, 1)
+            both = executor.submit(_total, [chain, chain])
+            # Nothing asks for it before it has ended, so a large one stays where it was made.
+            large = executor.submit(_zeros, executor.submit(_when_open, str(fifo), LARGE))
+            length = executor.submit(_length, large)
+            (await asyncio.to_thread(fifo.open, "w")).close()
+            assert [*await asyncio.gather(both, length, chain)] == [42, LARGE, 21]
+            assert "pending" in repr(cast("Awaitable[bytes]", large)._remote)
+            assert len(await large) == LARGE
+            assert await executor.submit(_length, large) == LARGE
+            # A task of asyncio is awaited here: its value goes along.
+            task = asyncio.create_task(executor.run(abs, -5))
+            assert await executor.submit(_power, task, exponent=task) == 5**5
+            failed = executor.submit(divmod, 1, 0)
+            with pytest.raises(ZeroDivisionError):
+                await executor.submit(_power, failed, 1)
+            with pytest.raises(ZeroDivisionError):
+                await executor.submit(_power, asyncio.create_task(executor.run(divmod, 1, 0)), 1)
 
     run(main())
 
