@@ -8,6 +8,7 @@
 # make simulate  SEEDS=10000 simulated worlds in which everything goes wrong, from seed START=0
 # make replay    what happens in one of them: SEED=17, and to one task of it: TASK=j0/3
 # make fuzz   MESSAGES=200000 odd messages of every role at a broker that is killed now and then: SEED=7
+# make kill-programs  RUNS=5 arrays of 10,000 programs whose client, broker and node are killed in the middle: SEED=3
 # make check  style, types, imports, spelling, links, prose
 # make docs   the documentation as a site, in out/site
 # make audit  look for known faults in the pinned packages: asks the advisory database of PyPI
@@ -32,10 +33,11 @@ BENCH_ARGS ?=
 SEEDS ?= 10000
 START ?= 0
 MESSAGES ?= 200000
+RUNS ?= 5
 BENCH_RUN ?= out/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lecture conformance test test-others coverage coverage-cores simulate replay fuzz check docs audit lock bench bench-quick bench-docs clean
+.PHONY: help demo lecture conformance test test-others coverage coverage-cores simulate replay fuzz kill-programs check docs audit lock bench bench-quick bench-docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -81,6 +83,9 @@ replay: $(VENV)/.installed-test,check
 
 fuzz: $(VENV)/.installed-test,check
 	@cd tests && $(abspath $(BIN))/python -m fuzz --messages $(MESSAGES) $(if $(SEED),--seed $(SEED))
+
+kill-programs: $(VENV)/.installed-test,check
+	@cd tests && $(abspath $(BIN))/python -m killed_programs --runs $(RUNS) $(if $(SEED),--seed $(SEED))
 
 check: $(VENV)/.installed-test,check
 	@echo "ruff check" && $(BIN)/ruff check .
