@@ -1,34 +1,30 @@
 """Running one program as a task, in a pool child.
 
 The program stays in the process group of its child. The node kills that group on a timeout, a cancel,
-and its own end, whatever the program has started by then. The child ignores signals to the group while
-a program runs: ``kill 0`` in a script is not to end the child as well.
-
-What a program leaves running when it ends is killed. To find it, the child adopts orphans meanwhile (a
-*subreaper*), also those that have a session of their own.
+and its own end, whatever the program has started by then. What a program leaves running when it ends is
+killed (see `program_host`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import shutil
 import signal
 import socket
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from manyhands_shared.coordination import pool_child
 from manyhands_shared.errors import ProgramFailed
-from manyhands_shared.programs import template
+from manyhands_shared.programs import scratch_file, template
 from manyhands_shared.programs.program import Program, program_of
+from manyhands_shared.programs.program_host import ProgramHost
+from manyhands_shared.programs.scratch_file import ScratchFile
 from manyhands_shared.programs.template import Values
 
 #: Exit codes of a shell for a program that cannot be started.
@@ -38,12 +34,6 @@ MAX_OUTPUT = 256 << 20
 #: Variables have a limit of 128 KiB each.
 _MOST_INPUT = 100_000
 _LAST_WORDS = 200
-_PR_SET_CHILD_SUBREAPER = 36
-#: What a program may send its whole group.
-_GROUP_SIGNALS = (
-    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
-    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
-)
 #: Python ignores these, and a program would, too.
 _DEFAULTS = [
     number for name in ("SIGPIPE", "SIGXFSZ") if (number := getattr(signal, name, None)) is not None
@@ -71,17 +61,20 @@ def run(text: str, number: int, task: str, data: bytes | None, *inputs: str) -> 
     values = Values(number, task, inputs, pool_child.slot + 1)
     facts = {"exit": 0, "signal": 0, "host": _host(), "slot": values.slot, "start": time.time()}
     began = time.monotonic()
+    host = ProgramHost.enter()
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_inside(program.directory))
-            files = _Files(program, values, data, stack)
-            with _adopting():
+            files = _Files(program, values, data, host, stack)
+            with host.adopting():
                 status = _run(program, values, files)
         except _NotStarted as error:
             facts |= {"exit": error.code, "seconds": time.monotonic() - began}
             raise ProgramFailed(str(error), facts) from None
         facts["seconds"] = time.monotonic() - began
-        outputs = {name: _text(_whole(fd, name, facts)) for name, fd in files.captured.items()}
+        outputs = {
+            name: _text(_whole(file.open(), name, facts)) for name, file in files.captured.items()
+        }
     code = os.waitstatus_to_exitcode(status)
     if code:
         facts |= {"exit": max(0, code), "signal": max(0, -code)}
@@ -103,55 +96,62 @@ class _NotStarted(Exception):
 
 
 class _Files:
-    """The three streams of a program."""
+    """The three streams of a program: what opens each, as `os.posix_spawn` takes it."""
 
     def __init__(
-        self, program: Program, values: Values, data: bytes | None, stack: contextlib.ExitStack
+        self,
+        program: Program,
+        values: Values,
+        data: bytes | None,
+        host: ProgramHost,
+        stack: contextlib.ExitStack,
     ) -> None:
         self._stack = stack
         #: Where the outputs are that come back with the result.
-        self.captured: dict[str, int] = {}
-        if data is not None:
-            self.stdin = self._scratch()
-            os.write(self.stdin, data) if len(data) < 1 << 16 else _write(self.stdin, data)
-            os.lseek(self.stdin, 0, os.SEEK_SET)
-        else:
-            name = template.file_name(program.stdin, values) if program.stdin else os.devnull
-            self.stdin = self._open(name, os.O_RDONLY)
+        self.captured: dict[str, ScratchFile] = {}
         out, err = (
             template.file_name(name, values) if name else ""
             for name in (program.stdout, program.stderr)
         )
-        self.stdout = self._output("stdout", out)
-        self.stderr = self.stdout if err and err == out else self._output("stderr", err)
+        self.actions = [
+            self._input(program, values, data),
+            self._output("stdout", 1, out, host.stdout),
+            (os.POSIX_SPAWN_DUP2, 1, 2)
+            if err and err == out
+            else self._output("stderr", 2, err, host.stderr),
+        ]
 
-    def _output(self, stream: str, name: str) -> int:
+    def _input(self, program: Program, values: Values, data: bytes | None) -> tuple[Any, ...]:
+        if data is not None:
+            fd = self._own(scratch_file.make())
+            os.write(fd, data) if len(data) < 1 << 16 else _write(fd, data)
+            os.lseek(fd, 0, os.SEEK_SET)
+        elif program.stdin:
+            fd = self._open(template.file_name(program.stdin, values), os.O_RDONLY)
+        else:
+            return os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0
+        return os.POSIX_SPAWN_DUP2, fd, 0
+
+    def _output(self, stream: str, place: int, name: str, scratch: ScratchFile) -> tuple[Any, ...]:
         if not name:
-            self.captured[stream] = self._scratch()
-            return self.captured[stream]
+            self._stack.callback(scratch.recycle)
+            self.captured[stream] = scratch
+            scratch.open()
+            return scratch.action(place)
         # A new file: an attempt before this one, should it still run, writes to its own.
         with contextlib.suppress(OSError):
             if Path(name).is_file():
                 Path(name).unlink()
         with contextlib.suppress(OSError):
             Path(name).parent.mkdir(parents=True, exist_ok=True)
-        return self._open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        fd = self._open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        return os.POSIX_SPAWN_DUP2, fd, place
 
     def _open(self, name: str, flags: int) -> int:
         try:
             return self._own(os.open(name, flags | os.O_CLOEXEC, 0o666))
         except (OSError, ValueError) as error:
             raise _NotStarted(f"cannot open {name}", error) from None
-
-    def _scratch(self) -> int:
-        """A file without a name, on the disk of temporary files: an output may be large."""
-        flags = os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_TMPFILE", 0)
-        try:
-            if not hasattr(os, "O_TMPFILE"):
-                raise OSError(errno.EOPNOTSUPP, "no O_TMPFILE")
-            return self._own(os.open(tempfile.gettempdir(), flags, 0o600))
-        except OSError:
-            return self._stack.enter_context(tempfile.TemporaryFile(buffering=0)).fileno()
 
     def _own(self, fd: int) -> int:
         self._stack.callback(os.close, fd)
@@ -171,27 +171,14 @@ def _run(program: Program, values: Values, files: _Files) -> int:
 
 def _spawn(arguments: list[str], environment: dict[str, str], files: _Files) -> int:
     path = _find(arguments[0], environment.get("PATH"))
-    actions = [
-        (os.POSIX_SPAWN_DUP2, fd, place)
-        for place, fd in enumerate((files.stdin, files.stdout, files.stderr))
-    ]
+    spawn = partial(os.posix_spawn, file_actions=files.actions, setsigmask=(), setsigdef=_DEFAULTS)
     try:
-        return os.posix_spawn(
-            path, arguments, environment, file_actions=actions, setsigmask=(), setsigdef=_DEFAULTS
-        )
+        return spawn(path, arguments, environment)
     except OSError as error:
         if error.errno != errno.ENOEXEC:
             raise
         # A script without a first line that names its interpreter.
-        arguments = ["/bin/sh", path, *arguments[1:]]
-        return os.posix_spawn(
-            "/bin/sh",
-            arguments,
-            environment,
-            file_actions=actions,
-            setsigmask=(),
-            setsigdef=_DEFAULTS,
-        )
+        return spawn("/bin/sh", ["/bin/sh", path, *arguments[1:]], environment)
 
 
 def _find(name: str, path: str | None) -> str:
@@ -250,66 +237,6 @@ def _inside(directory: str) -> Iterator[None]:
     finally:
         os.fchdir(home)
         os.close(home)
-
-
-@contextlib.contextmanager
-def _adopting() -> Iterator[None]:
-    """Survive signals to the group, and kill what is left running at the end of the block."""
-    before = {number: signal.signal(number, _ignore) for number in _GROUP_SIGNALS}
-    others = _children() if _has_children() else set()
-    _adopt(on=True)
-    try:
-        yield
-    finally:
-        if _has_children():
-            _kill_all_but(others)
-        _adopt(on=False)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ignore(*_: object) -> None:
-    """A handler instead of SIG_IGN, which the program would inherit."""
-
-
-def _has_children() -> bool:
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-def _children() -> set[int]:
-    with contextlib.suppress(OSError, ValueError):
-        return {
-            int(pid)
-            for thread in Path("/proc/self/task").iterdir()
-            for pid in (thread / "children").read_text(encoding="ascii").split()
-        }
-    return set()
-
-
-def _kill_all_but(others: set[int]) -> None:
-    """Kill every process below this one but `others`: the orphans of each come here in turn."""
-    while left := _children() - others:
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        for pid in left:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-
-
-if sys.platform == "linux":
-    _prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def _adopt(*, on: bool) -> None:
-        _prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)
-
-else:
-
-    def _adopt(*, on: bool) -> None:
-        """Nothing: orphans cannot be had here."""
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -43,7 +43,8 @@ class Fitness:
         self._condition = condition
         #: Why it is to be replaced, in words that follow on "a task"; empty: it is not.
         self.words = ""
-        self._last = b""
+        #: The function whose tasks ran last.
+        self.last = b""
         #: The key of the initializer that has changed this process; empty: none has.
         self.tied = b""
         self._failing: set[bytes] = set()
@@ -52,10 +53,10 @@ class Fitness:
 
     def before(self, digest: bytes) -> bool:
         """Whether tasks of a function may be run."""
-        if digest != self._last and not self.words:
+        if digest != self.last and not self.words:
             if self._unseen:
                 self._look()
-            self._last = digest
+            self.last = digest
         return not self.words
 
     def prepared(self, key: bytes) -> None:

@@ -213,6 +213,9 @@ class Runner:
                 self._refuse(first, count, Status.RAISED, body)
                 return
             self._fitness.words = self._fitness.words or words
+        if pool_child.leave_function is not None and digest != self._fitness.last:
+            pool_child.leave_function()
+            pool_child.leave_function = None
         if not self._fitness.before(digest):
             self._refuse(first, count)
             return

@@ -1,0 +1,55 @@
+"""Files that take the outputs of one program after the other."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from manyhands_shared.programs.scratch_file import ScratchFile
+
+if sys.platform != "linux":
+    pytest.skip("files are used again on Linux alone", allow_module_level=True)
+
+
+@pytest.fixture
+def scratch() -> Iterator[ScratchFile]:
+    file = ScratchFile()
+    yield file
+    file.close()
+
+
+def spawned(scratch: ScratchFile, line: str) -> None:
+    """Run a line of shell that writes there to its end."""
+    scratch.open()
+    pid = os.posix_spawn(
+        "/bin/sh", ["sh", "-c", line], os.environ, file_actions=[scratch.action(1)]
+    )
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def content(scratch: ScratchFile) -> bytes:
+    return os.pread(scratch.open(), 1 << 16, 0)
+
+
+def test_each_program_has_it_empty_and_from_its_beginning(scratch: ScratchFile) -> None:
+    inode = os.fstat(scratch.open()).st_ino
+    for line, told in (("echo long", b"long\n"), ("true", b""), ("echo b", b"b\n")):
+        spawned(scratch, line)
+        assert content(scratch) == told
+        scratch.recycle()
+        assert os.fstat(scratch.open()).st_ino == inode
+
+
+def test_what_a_program_has_handed_on_is_not_used_again(scratch: ScratchFile) -> None:
+    # As a server has it that a program has passed its output to.
+    kept = os.open(f"/proc/self/fd/{scratch.open()}", os.O_RDWR)
+    spawned(scratch, "echo a")
+    assert content(scratch) == b"a\n"
+    scratch.recycle()
+    spawned(scratch, "true")
+    os.write(kept, b"late")
+    os.close(kept)
+    assert content(scratch) == b""
