@@ -2,8 +2,8 @@
 
 To make one costs 20 µs, more than all else that a program's start takes beside the system's own part. So
 a file is used again. Each program has an *open file* of its own: its offset is 0, and it shares nothing
-with the next one's. A file that is still open elsewhere when its program has ended is never used again:
-the program may have handed it to a server, which writes to it later.
+with the next one's. A program may hand its open file to a server, which writes to it later. So a file
+that is still open elsewhere when its program has ended is never used again.
 """
 
 from __future__ import annotations
