@@ -126,14 +126,13 @@ class Executor(concurrent.futures.Executor):
                 io, options, initializer, initargs, block=block, opened=opened
             ),
         )
-        self._breakage = _Breakage()
+        self._admission = _Admission()
         if initializer is not None:
-            self._calls_by_options.break_with(self._breakage.set)
+            self._calls_by_options.break_with(self._admission.fail)
         self._calls = self._calls_by_options.of(defaults)
-        #: The executor that `with_options` was called on first. None for that one itself: a cycle would
-        #: leave the session of a dropped executor to the garbage collector.
+        #: The executor that `with_options` was called on first: the session ends when that is dropped.
+        #: None for that one itself: a cycle would leave the session to the garbage collector.
         self._root: Executor | None = None
-        self._is_shut = False
         # Libraries read these, `_max_workers` and `_shutdown`, of the standard library's executors.
         self._limit = max_workers
         self._initializer, self._initargs = initializer, initargs
@@ -177,12 +176,12 @@ class Executor(concurrent.futures.Executor):
     @property
     def _shutdown(self) -> bool:
         """Whether no more calls are taken."""
-        return (self._root or self)._is_shut
+        return self._admission.is_shut
 
     @property
     def _broken(self) -> str | bool:
         """Why no more calls are taken, if an initializer has failed."""
-        return False if self._breakage.error is None else str(self._breakage.error)
+        return False if self._admission.error is None else str(self._admission.error)
 
     @property
     def _processes(self) -> dict[int, PoolSlot]:
@@ -257,8 +256,8 @@ class Executor(concurrent.futures.Executor):
             RuntimeError: the executor was shut down, or is broken (`InitializerFailed`).
             SubmitQueueFull: `max_pending` tasks wait, and the executor was made with `block=False`.
         """
-        if self._shutdown or self._breakage.error is not None:
-            raise self._refusal()
+        if self._admission.is_closed:
+            raise self._admission.refusal()
         try:
             return self._calls.submit(fn, args, kwargs)
         except SubmitError as error:
@@ -338,8 +337,8 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        if self._shutdown or self._breakage.error is not None:
-            raise self._refusal()
+        if self._admission.is_closed:
+            raise self._admission.refusal()
         deadline = None if timeout is None else time.monotonic() + timeout
         wrapper: type[MapChunk | StarmapChunk] | None = None
         rows: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
@@ -360,7 +359,7 @@ class Executor(concurrent.futures.Executor):
             wait: return only then.
             cancel_futures: cancel what has not ended, running tasks too.
         """
-        (self._root or self)._is_shut = True
+        self._admission.shut()
         if self._drop.alive:
             if cancel_futures:
                 self._calls_by_options.cancel()
@@ -371,25 +370,31 @@ class Executor(concurrent.futures.Executor):
         if wait:
             self._connection.io.join()
 
-    def _refusal(self) -> BaseException:
+
+class _Admission:
+    """Whether an executor takes calls: until it is shut down, or an initializer fails."""
+
+    is_closed = False
+    is_shut = False
+    #: With which an initializer has failed first.
+    error: BaseException | None = None
+
+    def shut(self) -> None:
+        """Take no more calls."""
+        self.is_closed = self.is_shut = True
+
+    def fail(self, error: BaseException) -> None:
+        """Take no more calls, because an initializer has failed."""
+        if self.error is None:
+            self.error, self.is_closed = error, True
+
+    def refusal(self) -> BaseException:
         """Return why no more calls are taken."""
-        error = self._breakage.error
-        if error is None or self._shutdown:
+        if self.error is None or self.is_shut:
             return RuntimeError("cannot schedule new futures after shutdown")
         from manyhands_shared.standard_errors import InitializerFailed  # noqa: PLC0415 - 8 ms
 
-        return InitializerFailed(f"{error}; make another executor")
-
-
-class _Breakage:
-    """What ended the executor: an initializer's failure, or nothing yet."""
-
-    error: BaseException | None = None
-
-    def set(self, error: BaseException) -> None:
-        """Note the first one."""
-        if self.error is None:
-            self.error = error
+        return InitializerFailed(f"{self.error}; make another executor")
 
 
 def _drop(calls: CallsByOptions, connection: Connection) -> None:

@@ -26,6 +26,8 @@ from manyhands_shared.protocol.messages import Function
 #: A look at the files is followed by a pause of this many times its length, and at least so long.
 PAUSE_FACTOR = 50
 PAUSE_SECONDS = 0.0002
+#: A module that takes the place of another one, so that their number stays, is found so much later.
+SEARCH_SECONDS = 0.05
 _LARGEST = 3
 
 
@@ -46,8 +48,9 @@ class ProgramCode:
         self._lock = threading.RLock()
         # When to look at the files again, and at all loaded modules.
         self._until = self._search_at = 0.0
-        # Seconds that a look takes which finds nothing.
-        self._cost = 0.0
+        self._pause = PAUSE_SECONDS
+        # MANYHANDS_CODE=0: nothing travels.
+        self._is_off = False
         self._count = 0
         self._function: Function | None = None
         # What the function was made of.
@@ -77,25 +80,17 @@ class ProgramCode:
     def renew(self) -> Function | None:
         """Return the bundle as the files are now. Raises as `current` does."""
         with self._lock:
-            began = time.monotonic()
-            if os.environ.get("MANYHANDS_CODE") == "0":
-                self._function, self._dirty = None, True
-                self._until = began + PAUSE_SECONDS
-                return None
-            # Of this thread alone: a pause must not be longer because the machine is busy.
-            start = time.thread_time()
-            has_read = self._look()
-            looked = time.thread_time()
-            if not has_read:
-                self._cost = looked - start
-            if began >= self._search_at or len(sys.modules) != self._count:
+            if time.monotonic() >= self._search_at or len(sys.modules) != self._count:
                 self._search()
-                spent = time.thread_time() - looked
-                self._search_at = time.monotonic() + PAUSE_FACTOR * spent
-            if self._dirty:
-                self._function = self._make()
-                self._dirty = False
-            self._until = time.monotonic() + max(PAUSE_SECONDS, PAUSE_FACTOR * self._cost)
+            if self._is_off:
+                self._function, self._dirty = None, True
+            else:
+                self._look()
+                if self._dirty:
+                    self._function = self._make()
+                    self._dirty = False
+            pause = self._pause if self._modules else SEARCH_SECONDS
+            self._until = time.monotonic() + pause
             return self._function
 
     def forked(self) -> None:
@@ -104,19 +99,17 @@ class ProgramCode:
 
     # Looking
 
-    def _look(self) -> bool:
-        """Find changed files; return whether one was read."""
-        has_read = False
+    def _look(self) -> None:
+        """Find changed files."""
         for name, module in list(self._modules.items()):
             now_is = signature(module.origin)
             if now_is is not None and now_is != module.signature:
-                has_read = True
                 self._add(name, module.origin, is_package=module.is_package)
-        return has_read
 
     def _search(self) -> None:
         """Find new modules."""
         self._count = len(sys.modules)
+        self._is_off = os.environ.get("MANYHANDS_CODE") == "0"
         if self._base is None:
             self._base = bundle.active()
             self._dirty = bool(self._base)
@@ -124,6 +117,12 @@ class ProgramCode:
         for name in set(sys.modules).difference(self._seen):
             self._seen.add(name)
             self._examine(name, getattr(sys.modules.get(name), "__spec__", None))
+        # Of this thread alone: a pause must not be longer because the machine is busy.
+        start = time.thread_time()
+        for module in self._modules.values():
+            signature(module.origin)
+        self._pause = max(PAUSE_SECONDS, PAUSE_FACTOR * (time.thread_time() - start))
+        self._search_at = time.monotonic() + SEARCH_SECONDS
 
     def _follow_script(self) -> None:
         """Take in what functions of the script import when they are called."""

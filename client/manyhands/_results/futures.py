@@ -26,6 +26,7 @@ from manyhands._values.store import packing_now
 from manyhands_shared.clock import monotonic
 from manyhands_shared.payloads import refs
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.payloads.pickled import STACK_GLOBAL, load_plain
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.exceptions import of_exception
 from manyhands_shared.protocol.status import Status
@@ -40,6 +41,7 @@ log = logging.getLogger("manyhands.client")
 # second sees what the first one did. A signal handler may come in again.
 _birth = threading.RLock()
 _BATCH = 256
+_OK = int(Status.OK)
 #: The standard library holds a future's lock for some instructions, and a caller not much longer.
 _HELD_SECONDS = 1.0
 #: Between two looks at whether another thread still unpickles a result.
@@ -283,6 +285,8 @@ class RemoteFuture(Future[Any]):
         Raises:
             TimeoutError: another thread has been at it for `timeout` seconds.
         """
+        if self._load_plain():
+            return
         me = threading.get_ident()
         if self._loader is not None and self._loader != me:
             self._await_loader(timeout)
@@ -299,6 +303,32 @@ class RemoteFuture(Future[Any]):
                     self._sink = None  # which holds the function, with all that this refers to
             finally:
                 self._loader = None
+
+    def _load_plain(self) -> bool:
+        """Unpickle a result of built-in values alone, as most are; false if it is not such a one.
+
+        To load it runs no code. So no thread has to wait for another one: the first that is ready gives
+        its value to all.
+        """
+        body, sink = self._body, self._sink
+        if (
+            type(body) is not bytes
+            or self._status != _OK
+            or self._is_input
+            or sink is None
+            or sink.safe
+            or STACK_GLOBAL in body
+        ):
+            return False
+        try:
+            value = load_plain(body)
+        except Exception as error:
+            if is_from_handler(error):
+                raise
+            return False
+        if self._body is not None:  # no call from here on: another thread cannot come between
+            self._result, self._sink, self._body = value, None, None
+        return True
 
     def _await_loader(self, timeout: float | None) -> None:
         deadline = None if timeout is None else monotonic() + timeout

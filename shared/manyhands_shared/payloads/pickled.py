@@ -26,7 +26,7 @@ INLINE_BYTES = 32 * 1024
 
 _PROTOCOL = 5
 # A task may put something else in the place of these, and the next task of its child needs them.
-_dumps_plain, _loads = pickle.dumps, pickle.loads
+_dumps_plain, load_plain = pickle.dumps, pickle.loads
 #: The opcode by which a pickle of protocol 5 reaches code by its name. To look for a number in bytes
 #: takes a tenth of the time to look for bytes in them.
 STACK_GLOBAL = 0x93
@@ -77,7 +77,7 @@ def loads(payload: Payload) -> Any:
     from.
     """
     if type(payload) is bytes and STACK_GLOBAL not in payload:
-        return _loads(payload)
+        return load_plain(payload)
     if isinstance(payload, tuple):
         head, *buffers = payload
         return load(head, map(writable, buffers))
@@ -94,7 +94,7 @@ def load(head: Buffer, buffers: Iterable[Buffer] | None) -> Any:
     """Load one pickle with its out-of-band buffers, by what `arrive_at` has said."""
     head = head if type(head) is bytes else bytes(head)
     if len(head) <= _LONG_BYTES and head.find(_BY_VALUE) < 0:
-        return _loads(head, buffers=buffers)
+        return load_plain(head, buffers=buffers)
     return _Unpickler(io.BytesIO(head), buffers=buffers).load()
 
 
