@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 LOCKS = (b"lock-1".ljust(16, b"-"), b"lock-2".ljust(16, b"-"))
 QUEUE = b"queue".ljust(16, b"-")
 _SECONDS = (0.05, 0.05, 0.5, 0.5, 2.0, 4.0, 16.0)
+#: How long it has a lock that it takes again at once.
+_RUSH_SECONDS = 0.0004
 
 
 class Member:
@@ -214,7 +216,7 @@ class Process(Member):
             key,
             [True, None, 0, slot],
             lambda answer: self._locked(key, slot, answer, seconds),
-            timeout=seconds if seconds < 1.0 else None,
+            timeout=seconds if _RUSH_SECONDS < seconds < 1.0 else None,
         )
 
     def _locked(self, key: bytes, slot: int, answer: c.Response | None, seconds: float) -> None:
@@ -232,11 +234,12 @@ class Process(Member):
 
     def _unlock(self, key: bytes) -> None:
         self._world.checker.released(self, key)
+        rushes = bool(self._script) and self._script[0][1] == _RUSH_SECONDS
         if key in self._delegated:
             self._store(key, 0)
         else:
             self.tell(Operation.RELEASE, key, [])
-        self.step(0.01, self._next)
+        self.step(_RUSH_SECONDS / 2 if rushes else 0.01, self._next)
 
     def _store(self, key: bytes, thread: int) -> bool:
         """Take or release a lock that is delegated to it; whether it still is."""
@@ -366,14 +369,16 @@ class Root(Member):
 
     def _start(self, member: bytes) -> None:
         random = self._world.random
-        kinds = ("lock", "lock", "lock", "often", "put", "get")
+        kinds = ("lock", "lock", "lock", "often", "rush", "put", "get")
         script: list[list[Any]] = []
         for _ in range(random.randint(1, 15)):
             what, seconds = random.choice(kinds), random.choice(_SECONDS)
             which = random.randrange(self._locks)
             # Often enough to have the lock delegated, and to go on with it then.
-            steps = [["lock", 0.05, which]] * 10 if what == "often" else [[what, seconds, which]]
-            script += steps
+            if what in ("often", "rush"):
+                script += [["lock", 0.05 if what == "often" else _RUSH_SECONDS, which]] * 12
+            else:
+                script.append([what, seconds, which])
         options = {"name": "p", "script": script}
         self._relay(c.Start(member, self.id, self.program, options, b"", [b"work", b""]))
 

@@ -156,7 +156,6 @@ class SyncObjects:
 
     def lock_returned(self, member: Member, message: LockReturned, now: float) -> None:
         """End the delegation of a lock."""
-        del now
         table, number = self._table, message.number
         shared = table.of(member, message.key)
         if shared is None or not isinstance(shared.rules, LockRules):
@@ -172,7 +171,7 @@ class SyncObjects:
                 response.epoch,
             )
         op = member.id, number
-        table.change(shared, shared.rules.returned, op, message.thread, held=message.held)
+        table.change(shared, shared.rules.returned, op, message.thread, now, held=message.held)
 
     # What happens to members and programs
 

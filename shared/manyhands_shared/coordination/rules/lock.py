@@ -7,6 +7,10 @@ deadline, move it to the end of the lock's queue; it is answered when it has the
 A lock that one process alone takes again and again is *delegated* to it (`DELEGATE`). That process takes
 and releases it by itself, and to everyone else the request that it was delegated to holds it. Whatever
 needs the lock, or must know whether it is free, has it called back first (`recall`).
+
+Processes that fight for a lock have it delegated too, each for a *slice* of time, in the order in which
+they ask. Each takes and releases it many times before the next one gets it. Only a process that asks
+again as soon as it has released the lock gets a slice: another would leave it unused.
 """
 
 from __future__ import annotations
@@ -29,6 +33,12 @@ from manyhands_shared.coordination.rules.model import (
 RECALL_SECONDS = 0.05
 #: How often in a row a process takes a lock before it has it delegated. Each recall doubles it.
 _ENOUGH, _MOST_ENOUGH = 4, 256
+#: How long a process keeps a lock that others wait for. A lock takes a tenth of that to change hands.
+SLICE_SECONDS = 0.003
+#: A process that asks again so soon after a release, so often in a row, does little but take the lock.
+_SOON_SECONDS, _SOON_ENOUGH = 0.001, 4
+#: A lock knows how soon they ask again of this number of processes.
+_MOST_KNOWN = 256
 
 
 class LockRules(SyncObject):
@@ -50,7 +60,10 @@ class LockRules(SyncObject):
         "_called",
         "_enough",
         "_epoch",
+        "_has_slice",
         "_last",
+        "_released_at",
+        "_soon",
         "_streak",
         "abandoned",
         "delegated",
@@ -77,6 +90,11 @@ class LockRules(SyncObject):
         self._last = b""
         self._streak = 0
         self._enough = _ENOUGH
+        #: Whether the holder was given a slice of time.
+        self._has_slice = False
+        #: By process: when it released the lock, and how often in a row it asked again soon after that.
+        self._released_at: dict[bytes, float] = {}
+        self._soon: dict[bytes, int] = {}
 
     @property
     def epoch(self) -> int:
@@ -95,10 +113,13 @@ class LockRules(SyncObject):
             self._call_back()
             return [Answer(op, Outcome.AGAIN)]
         if operation is Operation.ACQUIRE or operation is Operation.DELEGATE:
+            self._note_asked(op[0], now)
             return self._acquire(op, arguments, now)
         if operation is Operation.RETURN:
+            self._note_released(now)
             return [Answer(op, Outcome.OK), *self._release_of((op[0], arguments[0]))]
         if operation is Operation.RELEASE:
+            self._note_released(now)
             is_held = self.holder is not None
             outcome = Outcome.OK if is_held else Outcome.TOO_MANY
             return [Answer(op, outcome), *(self._release() if is_held else ())]
@@ -112,30 +133,54 @@ class LockRules(SyncObject):
         return [Answer(op, Outcome.OK, (int(self.holder is None),))]
 
     def _acquire(self, op: Op, arguments: Any, now: float) -> Answers:
-        block, seconds, thread, *slot = arguments
+        block, seconds, thread, *rest = arguments
+        slot = rest[0] if rest else 0
         if self.holder is None:
-            answer = self._grant(op, thread, Outcome.OK)
-            if slot and slot[0] and self._streak >= self._enough:
-                self.delegated = not self.abandoned and not self.sleepers
-            return [Answer(op, Outcome.OK, (self.abandoned, True))] if self.delegated else [answer]
+            return [self._grant(op, thread, Outcome.OK, slot)]
         if not block:
             return [Answer(op, Outcome.NO)]
-        self.queue[op] = self.wait(op, Operation.ACQUIRE, seconds, now, thread)
+        self.queue[op] = self.wait(op, Operation.ACQUIRE, seconds, now, thread, slot)
         self._call_back()
         return []
 
-    def _grant(self, op: Op, thread: int, outcome: Outcome) -> Answer:
+    def _note_asked(self, process: bytes, now: float) -> None:
+        """Note how soon behind its last release a process asks again."""
+        released_at = self._released_at.pop(process, None)
+        count = self._soon.pop(process, 0)
+        if released_at is not None and now - released_at <= _SOON_SECONDS:
+            count = min(count + 1, 2 * _SOON_ENOUGH)
+        else:
+            count //= 2
+        if count:
+            self._soon[process] = count
+
+    def _note_released(self, now: float) -> None:
+        if self.holder is None:
+            return
+        if len(self._released_at) >= _MOST_KNOWN:
+            self._released_at.clear()
+            self._soon.clear()
+        self._released_at[self.holder[0]] = now
+
+    def _grant(self, op: Op, thread: int, outcome: Outcome, slot: int = 0) -> Answer:
+        """Let a request have the lock; delegate it if the process has a `slot` and takes it often."""
         self.holder, self.thread = op, thread
         self.changes.state = True
         self._streak = self._streak + 1 if op[0] == self._last else 1
         self._last = op[0]
-        return Answer(op, outcome, (self.abandoned,))
+        self._has_slice = self._soon.get(op[0], 0) >= _SOON_ENOUGH
+        often = self._has_slice or self._streak >= self._enough
+        if not slot or not often or self.abandoned or self.sleepers:
+            return Answer(op, outcome, (self.abandoned,))
+        self.delegated = True
+        return Answer(op, outcome, (False, SLICE_SECONDS if self._has_slice else 0.0))
 
     def _call_back(self) -> None:
         """Have a delegated lock called back, once."""
         if self.delegated and not self._called:
             self._called = True
-            self._enough = min(2 * self._enough, _MOST_ENOUGH)
+            if not self._has_slice:
+                self._enough = min(2 * self._enough, _MOST_ENOUGH)
             self.recall = self.holder
 
     def call_again(self) -> Answers:
@@ -145,11 +190,12 @@ class LockRules(SyncObject):
             self._call_back()
         return []
 
-    def returned(self, op: Op, thread: int, *, held: bool) -> Answers:
+    def returned(self, op: Op, thread: int, now: float, *, held: bool) -> Answers:
         """End a delegation. The process has the lock, in the thread of this number if it is known."""
         if self.holder != op or not self.delegated:
             return []
         if not held:
+            self._note_released(now)
             return self._release()
         self.thread = thread or self.thread
         return self.undelegate()
@@ -176,7 +222,12 @@ class LockRules(SyncObject):
         op = next(iter(self.queue))
         waiter = self.queue.pop(op)
         self.changes.waiters[op] = None
-        return [self._grant(op, waiter.detail[0], _verdict(waiter))]
+        thread, *slot = waiter.detail
+        may_delegate = waiter.operation is Operation.ACQUIRE and slot
+        answer = self._grant(op, thread, _verdict(waiter), slot[0] if may_delegate else 0)
+        if self.queue:
+            self._call_back()
+        return [answer]
 
     def _sleep(self, op: Op, arguments: Any, now: float) -> Answers:
         ticket, condition, seconds, thread = arguments

@@ -6,6 +6,7 @@ import pytest
 
 from harness.worlds.memory import PROGRAM, Host, World
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
+from manyhands_shared.coordination.rules.lock import SLICE_SECONDS
 from manyhands_shared.protocol.messages import Bye
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import events
@@ -178,7 +179,7 @@ def test_what_is_called_back_before_its_answer_has_come_is_returned(
         pass
     there.host.connect()
     world.settle()
-    assert answers(there.host)[taken].arguments == [False, True]
+    assert answers(there.host)[taken].arguments == [False, 0.0]
     assert there.is_recalled
     there.release()
     there.host.ask(Operation.RETURN, LOCK, taken, quiet=True)
@@ -229,3 +230,69 @@ def test_what_was_said_before_a_recall_comes_before_the_lock(world: World, there
     there.host.happen(events.ReadAll(there.host.member, LOCK, taken, 0))
     assert has(world, number)
     assert world.hosts[0].core.members == 0
+
+
+def sliced(there: Delegate) -> int:
+    """Take the lock again and again until it is delegated for a slice of time; return the request."""
+    for _ in range(10):
+        number = there.ask()
+        there.world.settle()
+        answer = answers(there.host)[number]
+        if answer.arguments[1:] == [SLICE_SECONDS]:
+            return number
+        if len(answer.arguments) > 1:
+            there.release()
+            there.host.ask(Operation.RETURN, LOCK, number, quiet=True)
+        else:
+            there.host.ask(Operation.RELEASE, LOCK, quiet=True)
+    raise AssertionError("it gets no slice")
+
+
+def test_a_slice_of_time_is_over_before_the_lock_is_called_back(
+    world: World, there: Delegate
+) -> None:
+    sliced(there)
+    there.release()
+    number = wait(world)
+    assert not has(world, number)
+    assert not there.is_recalled
+    deadline = there.host.core.deadline()
+    assert deadline is not None
+    assert deadline <= world.now + SLICE_SECONDS
+    world.pass_time(SLICE_SECONDS)
+    assert there.is_recalled
+    assert has(world, number)
+
+
+def test_a_slice_ends_with_its_process(world: World, there: Delegate) -> None:
+    sliced(there)
+    there.release()
+    number = wait(world)
+    there.host.happen(events.Closed(-1))
+    assert has(world, number)
+    assert not abandoned(world, number)
+    world.pass_time(1.0)
+
+
+def test_what_is_returned_within_a_slice_is_not_called_back(world: World, there: Delegate) -> None:
+    taken = sliced(there)
+    number = wait(world)
+    there.release()
+    there.host.ask(Operation.RETURN, LOCK, taken, quiet=True)
+    assert has(world, number)
+    world.pass_time(1.0)
+    assert not there.is_recalled
+
+
+def test_a_slice_goes_on_over_another_link_and_another_broker(
+    world: World, there: Delegate
+) -> None:
+    sliced(there)
+    there.release()
+    number = wait(world)
+    there.host.connect()
+    world.settle()
+    world.restart()
+    assert not has(world, number)
+    world.pass_time(SLICE_SECONDS)
+    assert has(world, number)

@@ -141,7 +141,7 @@ class AgentCore:
     def deadline(self) -> float | None:
         """When the next `Tick` is due at the latest, if nothing else happens."""
         times = [self._drain_by, self._leave_by, self._tables.deadline, *self._link.deadlines()]
-        times.append(self._streams.deadline)
+        times += (self._streams.deadline, self._delegations.deadline)
         if self._link.is_ready:
             times.append(self._mirrors.deadline)
         if self._link.lease and not self._tables.frozen:
@@ -312,6 +312,7 @@ class AgentCore:
         self._check_link()
         self._tables.tick()
         self._streams.tick()
+        self._delegations.tick()
         if self._link.is_ready:
             self._mirrors.tick()
         self._check_leaving()

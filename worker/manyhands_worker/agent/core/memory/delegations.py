@@ -7,6 +7,8 @@ stores that, and looks who has it. A fence lies between both, so at least one of
 A lock that no thread has the agent gives back, whatever the member does just then. One that a member
 has it gives back itself, when it releases it. Before the broker is told, all that the member said and
 wrote before is read (`effects.ReadOut`): it takes effect before the lock is another's.
+
+A lock that processes fight for is delegated for a slice of time. It is called back when that is over.
 """
 
 from __future__ import annotations
@@ -30,12 +32,29 @@ _ENDS = frozenset({Operation.SLEEP, Operation.RETURN, Operation.DISCARD})
 
 
 @dataclass(slots=True)
+class _Lock:
+    """A delegated lock: the request that has it, its words, and what its slice of time is."""
+
+    number: int
+    slot: int
+    #: It is not called back before.
+    until: float
+    #: What calls it back then; None while the broker does not want it.
+    recall: c.RecallLock | None = None
+
+
+@dataclass(slots=True)
 class _Delegate:
-    """A member that has words, and the locks that are delegated to it: request and slot, by key."""
+    """A member that has words, and the locks that are delegated to it, by key."""
 
     memory: HostMemory
     words: memoryview
-    locks: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    locks: dict[bytes, _Lock] = field(default_factory=dict)
+
+    def has(self, key: bytes, number: int) -> _Lock | None:
+        """Return a lock that a request has."""
+        found = self.locks.get(key)
+        return found if found is not None and found.number == number else None
 
 
 class Delegations:
@@ -62,6 +81,8 @@ class Delegations:
         self._of: dict[bytes, _Delegate] = {}
         #: Recalls of locks whose requests are being answered a second time.
         self._early: dict[tuple[bytes, int], c.RecallLock] = {}
+        #: Locks that are called back when their slices are over, by member and key.
+        self._in_slices: dict[tuple[bytes, bytes], _Lock] = {}
         tables.return_locks = self._member_ended
 
     # What members say
@@ -92,15 +113,15 @@ class Delegations:
             if found is None or not _is_slot(request.arguments, found):
                 return _without_slot(request)
         elif found is not None and request.operation in _ENDS:
-            found.locks.pop(request.key, None)
+            self._end(member.id, found, request.key)
         return request
 
     def withdrawn(self, member: Member, message: c.Withdraw) -> None:
         """Forget what was delegated with a request that is withdrawn."""
         found = self._of.get(member.id)
         self._early.pop((member.id, message.number), None)
-        if found is not None and found.locks.get(message.key, (0, 0))[0] == message.number:
-            del found.locks[message.key]
+        if found is not None and found.has(message.key, message.number) is not None:
+            self._end(member.id, found, message.key)
 
     # What the broker says
 
@@ -116,7 +137,9 @@ class Delegations:
         ):
             found = self._of.get(request.member)
             if found is not None:
-                found.locks[request.key] = request.number, request.arguments[3]
+                until = self._tables.now + response.arguments[1]
+                self._in_slices.pop((request.member, request.key), None)
+                found.locks[request.key] = _Lock(request.number, request.arguments[3], until)
             if early is not None:
                 self.recall(early)
 
@@ -126,13 +149,18 @@ class Delegations:
         if member is None:
             return
         found = self._of.get(message.member)
-        number, slot = (0, 0) if found is None else found.locks.get(message.key, (0, 0))
-        if number != message.number and self._tables.repeats.asked(member.id, message.number):
+        lock = None if found is None else found.has(message.key, message.number)
+        if lock is None and self._tables.repeats.asked(member.id, message.number):
             # The member does not know yet that it has the lock.
             self._early[member.id, message.number] = message
             return
         thread = 1
-        if found is not None and number == message.number:
+        if found is not None and lock is not None:
+            if self._tables.now < lock.until:
+                lock.recall = message
+                self._in_slices[message.member, message.key] = lock
+                return
+            slot = lock.slot
             found.words[2 * slot + 1] = 1
             self._source.fence()
             thread = found.words[2 * slot]
@@ -148,27 +176,53 @@ class Delegations:
             return
         found = self._of.get(event.member)
         held, thread = True, 0
-        if found is not None and found.locks.get(event.key, (0, 0))[0] == event.number:
+        if found is not None and found.has(event.key, event.number) is not None:
             # It is still delegated. Else what the member has said itself decides.
-            del found.locks[event.key]
+            self._end(member.id, found, event.key)
             held, thread = event.thread != 0, event.thread
         self._say(member, event.key, event.number, held, thread)
+
+    # Slices of time
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` has something to do."""
+        return min((lock.until for lock in self._in_slices.values()), default=None)
+
+    def tick(self) -> None:
+        """Call back the locks whose slices are over."""
+        if self._in_slices:
+            now = self._tables.now
+            over = [of for of, lock in self._in_slices.items() if lock.until <= now]
+            for of in over:
+                recall = self._in_slices.pop(of).recall
+                if recall is not None:
+                    self.recall(recall)
+
+    def _end(self, name: bytes, found: _Delegate, key: bytes) -> None:
+        """Forget that a lock is delegated, if it is."""
+        found.locks.pop(key, None)
+        if self._in_slices:
+            self._in_slices.pop((name, key), None)
 
     def validate(self) -> None:
         """Check the invariants. Raises AssertionError."""
         for name, found in self._of.items():
             assert name in self._tables.members, "a member that is gone has words"
-            for _, slot in found.locks.values():
-                assert 0 < slot < len(found.words) // 2, "a lock has no words"
+            for lock in found.locks.values():
+                assert 0 < lock.slot < len(found.words) // 2, "a lock has no words"
+        for (name, key), lock in self._in_slices.items():
+            assert self._of[name].locks[key] is lock, "a lock is called back that is not delegated"
+            assert lock.recall is not None, "a lock is called back that the broker does not want"
 
     def _member_ended(self, member: Member) -> None:
         """Give back what a member did not have when it ended; the rest is the broker's to judge."""
         self._early = {op: one for op, one in self._early.items() if op[0] != member.id}
         found = self._of.get(member.id)
         if found is not None:
-            for key, (number, slot) in found.locks.items():
-                thread = found.words[2 * slot]
-                self._say(member, key, number, thread != 0, thread)
+            for key, lock in found.locks.items():
+                thread = found.words[2 * lock.slot]
+                self._say(member, key, lock.number, thread != 0, thread)
             self._drop(member.id)
 
     def _say(self, member: Member, key: bytes, number: int, held: bool, thread: int) -> None:
@@ -180,6 +234,8 @@ class Delegations:
     def _drop(self, name: bytes) -> None:
         found = self._of.pop(name, None)
         if found is not None:
+            for key in found.locks:
+                self._in_slices.pop((name, key), None)
             found.words.release()
             found.memory.close()
 
