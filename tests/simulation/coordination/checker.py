@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
+from simulation.coordination.numbers import Counter
+from simulation.coordination.pipes import PipeChecker
 
 if TYPE_CHECKING:
     from simulation.coordination.member import Member
@@ -30,6 +32,8 @@ class Checker:
         self._printed: dict[bytes, bytes] = {}
         self._printers: dict[bytes, Member] = {}
         self._shown: dict[bytes, bytes] = {}
+        self.counter = Counter()
+        self.pipes = PipeChecker()
         #: Whether the root has emptied the queue behind all others.
         self.drained = False
 
@@ -84,6 +88,8 @@ class Checker:
             item = message.bodies[0]
             assert isinstance(item, bytes)
             self._sent_to.setdefault(item, set()).add(message.member)
+        elif isinstance(message, c.Shut) and message.way == c.GONE:
+            self.pipes.gone.add(message.stream)
 
     def printed(self, member: Member, line: bytes) -> None:
         """A process writes a line."""

@@ -51,7 +51,19 @@ def _stall_link(world: World, random: Random) -> None:
     """Packets are lost until the system sends them again, perhaps after the lease."""
     agent = _host(world, random).agent
     if agent is not None and agent.link is not None:
-        agent.link.stalled_until = world.now + random.choice((0.5, 3.0, 7.0))
+        until = world.now + random.choice((0.5, 3.0, 7.0))
+        agent.link.up_stalled_until = agent.link.down_stalled_until = until
+
+
+def _pass_one_way(world: World, random: Random) -> None:
+    """What one side sends does not arrive for a while; it hears all that the other one says."""
+    agent = _host(world, random).agent
+    if agent is not None and agent.link is not None:
+        until = world.now + random.choice((0.5, 3.0, 7.0, 12.0))
+        if random.random() < 0.5:
+            agent.link.up_stalled_until = until
+        else:
+            agent.link.down_stalled_until = until
 
 
 def _kill_agent(world: World, random: Random) -> None:
@@ -85,6 +97,7 @@ FAULTS: dict[str, Callable[[World, Random], None]] = {
     "a host is cut off": _cut,
     "a link is lost": _lose_link,
     "a link stalls": _stall_link,
+    "a link passes one way": _pass_one_way,
     "an agent is killed": _kill_agent,
     "a host crashes": _crash_host,
     "a host stands still": _sleep,

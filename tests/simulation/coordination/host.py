@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING
 
-from harness.worlds.memory import Memories
+from harness.worlds.memory import Memories, Memory
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
@@ -14,9 +14,22 @@ from manyhands_worker.agent.core.agent_core import AgentCore, AgentIdentity
 from simulation.coordination import broken
 from simulation.coordination.member import Member, Process
 from simulation.coordination.network import Link
+from simulation.coordination.pipes import Ends
 
 if TYPE_CHECKING:
     from simulation.coordination.world import World
+
+
+class SharedMemories(Memories):
+    """Memory of a host: an agent that takes another's place finds what a process has of it."""
+
+    def adopt(self, descriptor: int, size: int) -> Memory:
+        """Return the memory behind a descriptor, without a twin."""
+        known = self.made.get(descriptor)
+        found = self.made[descriptor] = Memory(descriptor, size)
+        if known is not None:
+            found.memory = known.memory
+        return found
 
 
 class Host:
@@ -27,6 +40,7 @@ class Host:
         self.name = name
         self.up = False
         self.agent: Agent | None = None
+        self.memories = SharedMemories()
         self.cut_until = 0.0
         self.asleep_until = 0.0
 
@@ -117,7 +131,8 @@ class Agent:
         self.link: Link | None = None
         name = host.name.encode().ljust(16, b"-")
         me = AgentIdentity(self.id, host.name, f"node-{host.name}", name, f"@{host}", 100)
-        self.memories = Memories()
+        self.memories = host.memories
+        self.ends = Ends(world, self)
         self._core = AgentCore(me, self.memories)
         broken.harm_agent(world.harm, self._core)
         self.members: dict[bytes, Member] = {}
@@ -196,9 +211,8 @@ class Agent:
             case effects.Send(message):
                 if self.link is not None:
                     self.link.send_up(message)
-            case effects.Tell(channel, message):
-                if channel in self._channels:
-                    self._channels[channel].hear(message)
+            case effects.Tell():
+                self._tell(effect)
             case effects.Fork(_, channel, start):
                 self._fork(channel, start)
             case effects.Kill(member, number):
@@ -206,6 +220,8 @@ class Agent:
                     self.members[member].signalled(number)
             case effects.ReadOut(_, _, then):
                 self.event(then)
+            case effects.CloseDescriptors(closed):
+                self.ends.close(list(closed))
             case effects.Reconnect():
                 self._drop_link()
             case effects.Drop(channel):
@@ -213,6 +229,25 @@ class Agent:
             case effects.Stop(_, text):
                 self._world.tell(self, "leaves: {}", text)
                 self.host.kill_agent()
+            case (
+                effects.MakeEnd()
+                | effects.Attach()
+                | effects.AllowReading()
+                | effects.StopReading()
+                | effects.Write()
+                | effects.EndWriting()
+                | effects.CloseStream()
+            ):
+                self.ends.do(effect)
+
+    def _tell(self, effect: effects.Tell) -> None:
+        member = self._channels.get(effect.channel)
+        if member is not None and isinstance(effect.message, c.Mapped) and effect.descriptors:
+            member.mapped(self.memories.made[effect.descriptors[0]].memory)
+        elif member is not None and isinstance(effect.message, c.Opened) and effect.descriptors:
+            member.opened(self._world.files.copy(effect.descriptors[0]))
+        elif member is not None:
+            member.hear(effect.message)
 
     def _fork(self, channel: int, start: c.Start) -> None:
         self._world.checker.started(start.member)
@@ -232,8 +267,11 @@ class Agent:
 
     def relay(self, member: Member, message: m.Message, *descriptors: int) -> None:
         """A member says something."""
-        if member.channel in self._channels:
+        if member.channel in self._channels and self.alive:
+            self.ends.kept |= set(descriptors)
             self.event(events.Heard(member.channel, message, list(descriptors)))
+        else:
+            self.ends.close(list(descriptors))
 
     def printed(self, member: Member, data: bytes) -> None:
         """A process has written to its standard output, which this agent reads."""
@@ -278,6 +316,7 @@ class Agent:
     def die(self) -> None:
         """Kill -9, or the end of the machine: every process but a root on a living host dies."""
         self.alive = False
+        self.ends.die()
         if self.link is not None:
             self.link.near_open = False
             self.link.close(0.0, self._world.random.random() * 3.0)

@@ -1,4 +1,4 @@
-"""Processes of the program: each works off a script of locks and queues; the root starts the others."""
+"""Processes of the program: each works off a script of locks, queues, memory and a pipe."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
+from manyhands_shared.coordination.kinds import Operation, Outcome
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
+from simulation.coordination.numbers import SEGMENT, Numbers
 
 if TYPE_CHECKING:
-    from simulation.coordination.host import Agent, Host
+    from simulation.coordination.host import Agent
     from simulation.coordination.world import World
 
 LOCKS = (b"lock-1".ljust(16, b"-"), b"lock-2".ljust(16, b"-"))
 QUEUE = b"queue".ljust(16, b"-")
-_SECONDS = (0.05, 0.05, 0.5, 0.5, 2.0, 4.0, 16.0)
 #: How long it has a lock that it takes again at once.
-_RUSH_SECONDS = 0.0004
+RUSH_SECONDS = 0.0004
 
 
 class Member:
@@ -44,6 +44,8 @@ class Member:
         #: Requests without an answer.
         self._asked: dict[int, c.Request] = {}
         self._later: list[Callable[[], None]] = []
+        #: The stream behind the pipe that it writes to.
+        self.stream = b""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__.lower()} {self.pid}"
@@ -145,6 +147,13 @@ class Member:
                     self._relay(c.ItemsTaken(self.id, [message.number]))
                 then(message)
 
+    def mapped(self, memory: memoryview) -> None:
+        """Its agent has given it the program's memory."""
+
+    def opened(self, number: int) -> None:
+        """Its agent has given it a descriptor."""
+        self._world.files.close(number)
+
     def die(self, code: int) -> None:
         """It ends, by itself or by a signal."""
         if not self.alive:
@@ -171,14 +180,51 @@ class Process(Member):
         self._words: memoryview | None = None
         #: Slot, request and fence of each lock that is delegated to it.
         self._delegated: dict[bytes, tuple[int, int, int]] = {}
+        #: The program's memory, once it has that.
+        self._numbers: Numbers | None = None
+        self._end: list[bytes] = start.options.get("end", [])
+        #: The pipe that it writes to, once it has that.
+        self._file: int | None = None
 
     def begin(self) -> None:
         """Say that it runs, and work."""
         if not self.alive or self.agent is None:
             return
         self._relay(c.Began(self.id, self.pid))
+        self._relay(c.Map(self.program, SEGMENT, 0, 0, None))
+        if self._end:
+            self.stream = self._world.new_id()
+            end, agent = self._end
+            self._relay(c.Open(self.stream, end, self.id, self.program, agent, c.SENDS))
         self._print()
         self._next()
+
+    def mapped(self, memory: memoryview) -> None:
+        """See `Member`."""
+        if self._numbers is None:
+            self._numbers = Numbers(memory, self.id)
+
+    def opened(self, number: int) -> None:
+        """See `Member`."""
+        if self.alive:
+            self._file = number
+        else:
+            super().opened(number)
+
+    def die(self, code: int) -> None:
+        """See `Member`."""
+        super().die(code)
+        self._close()
+
+    def lost_agent(self) -> None:
+        """See `Member`."""
+        super().lost_agent()
+        self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._world.files.close(self._file)
+            self._file = None
 
     def _print(self) -> None:
         """Write a line, which goes to the root by the agents, unless both are on one host."""
@@ -189,6 +235,12 @@ class Process(Member):
             self.agent.printed(self, line)
 
     def _next(self) -> None:
+        if self._numbers is not None:
+            self._numbers.add_own()
+        if self._file is not None:
+            data = bytes([len(self._script) % 256]) * self._world.random.randint(1, 200)
+            self._world.checker.pipes.written(self, data)
+            self._world.files.write(self._file, data)
         if not self._script:
             self._print()
             self.step(0.0, lambda: self.die(0))
@@ -206,7 +258,7 @@ class Process(Member):
         """Take a lock, by itself if that is delegated to it."""
         key, slot = LOCKS[which], which + 1
         if key in self._delegated and self._store(key, 1):
-            self._world.checker.acquired(self, key, self._delegated[key][2])
+            self._enter(key, self._delegated[key][2])
             self.step(seconds / 2, lambda: self._unlock(key))
             return
         words = self._make_words()
@@ -216,7 +268,7 @@ class Process(Member):
             key,
             [True, None, 0, slot],
             lambda answer: self._locked(key, slot, answer, seconds),
-            timeout=seconds if _RUSH_SECONDS < seconds < 1.0 else None,
+            timeout=seconds if RUSH_SECONDS < seconds < 1.0 else None,
         )
 
     def _locked(self, key: bytes, slot: int, answer: c.Response | None, seconds: float) -> None:
@@ -229,17 +281,28 @@ class Process(Member):
             return
         if len(answer.arguments) > 1:
             self._delegated[key] = slot, answer.number, answer.epoch
-        self._world.checker.acquired(self, key, answer.epoch)
+        self._enter(key, answer.epoch)
         self.step(seconds / 2, lambda: self._unlock(key))
 
+    def _enter(self, key: bytes, epoch: int) -> None:
+        """It has a lock."""
+        self._world.checker.acquired(self, key, epoch)
+        if key == LOCKS[0] and self._numbers is not None:
+            counter = self._world.checker.counter
+            counter.found(self, self._numbers.counter)
+            self._numbers.counter += 1
+            counter.written(self._numbers.counter)
+
     def _unlock(self, key: bytes) -> None:
+        if key == LOCKS[0]:
+            self._world.checker.counter.released()
         self._world.checker.released(self, key)
-        rushes = bool(self._script) and self._script[0][1] == _RUSH_SECONDS
+        rushes = bool(self._script) and self._script[0][1] == RUSH_SECONDS
         if key in self._delegated:
             self._store(key, 0)
         else:
             self.tell(Operation.RELEASE, key, [])
-        self.step(_RUSH_SECONDS / 2 if rushes else 0.01, self._next)
+        self.step(RUSH_SECONDS / 2 if rushes else 0.01, self._next)
 
     def _store(self, key: bytes, thread: int) -> bool:
         """Take or release a lock that is delegated to it; whether it still is."""
@@ -270,150 +333,11 @@ class Process(Member):
 
     def _got(self, answer: c.Response | None) -> None:
         if answer is not None and answer.outcome == Outcome.OK:
-            self._world.checker.got(self, _flat(answer.bodies[0]))
+            self._world.checker.got(self, flat(answer.bodies[0]))
         self.step(0.01, self._next)
 
 
-class Root(Member):
-    """The program's first process: it makes the objects, starts processes, waits for them, and ends."""
-
-    is_root = True
-
-    def __init__(self, world: World, host: Host) -> None:
-        super().__init__(world, world.new_id(), None)
-        self.host = host
-        self.over = False
-        #: How far the output of each process has come.
-        self._shown: dict[bytes, int] = {}
-        self.expected: dict[bytes, int | None] = {}
-        self._to_start = world.random.randint(3, 8)
-        self._locks = world.random.choice((1, 2))
-        self._registered = self._began = False
-
-    def begin(self) -> None:
-        """Reach the agent of its host, over and over if it dies."""
-        self._attach()
-
-    def _attach(self) -> None:
-        from simulation.coordination.world import MEMBER_KEY
-
-        if not self.alive:
-            return
-        self.host.agent_wanted()
-        agent = self.host.agent
-        if agent is None or not agent.alive:
-            self._world.after(0.3, self._attach)
-            return
-        self.agent = agent
-        info = {"goes_on": self._began}
-        agent.accept(self, c.Program(self.program, self.id, self.host.name, MEMBER_KEY, info))
-        # What the agent before did not answer is asked again, before anything new.
-        for request in list(self._asked.values()):
-            self._relay(request)
-
-    def lost_agent(self) -> None:
-        """Its agent died; it lives on and looks for the next."""
-        if self.host.up:
-            self.agent, self._registered = None, False
-            self._world.after(0.3, self._attach)
-
-    def _take(self, message: m.Message) -> None:
-        match message:
-            case c.Placed(member, _, _, error) if member == self.id:
-                if error and self._began:
-                    self.die(1)
-                elif not error and not self._registered:
-                    self._registered = self._began = True
-                    self._make_objects()
-            case c.Placed(member, _, _, error) if error and member in self.expected:
-                self._ended(member, 1)
-            case c.Ended(member) if member == self.id:
-                # The program was ended for it; whatever it does now raises, and so does what waits.
-                self.die(1)
-            case c.ProcessOutput():
-                self._show(message)
-            case c.Ended(member, code, _) if member in self.expected:
-                self._relay(c.ExitAcknowledged(member))
-                self._ended(member, code)
-            case _:
-                super()._take(message)
-
-    def _show(self, message: c.ProcessOutput) -> None:
-        """Write what a process elsewhere has written, as the client's printer does."""
-        if message.at == c.NOTE_AT:
-            return
-        data = b"".join(map(_flat, message.bodies))
-        until = self._shown.get(message.member, message.at)
-        if message.at + len(data) > until:
-            self._world.checker.shown(message.member, data[max(0, until - message.at) :])
-            until = self._shown[message.member] = message.at + len(data)
-        self._relay(c.OutputTaken(message.member, message.stream, until))
-
-    def _make_objects(self) -> None:
-        for key in LOCKS:
-            self.tell(Operation.CREATE, key, [int(Kind.LOCK), [], ""])
-        self.tell(Operation.CREATE, QUEUE, [int(Kind.QUEUE), [0], ""])
-        for member, code in self.expected.items():
-            if code is None:
-                self._start(member)
-        self.step(0.1, self._start_one)
-        self._look()
-
-    def _start_one(self) -> None:
-        if self._to_start and self.agent is not None:
-            self._to_start -= 1
-            member = self._world.new_id()
-            self.expected[member] = None
-            self._start(member)
-            self.step(self._world.random.random() * 2.0, self._start_one)
-
-    def _start(self, member: bytes) -> None:
-        random = self._world.random
-        kinds = ("lock", "lock", "lock", "often", "rush", "put", "get")
-        script: list[list[Any]] = []
-        for _ in range(random.randint(1, 15)):
-            what, seconds = random.choice(kinds), random.choice(_SECONDS)
-            which = random.randrange(self._locks)
-            # Often enough to have the lock delegated, and to go on with it then.
-            if what in ("often", "rush"):
-                script += [["lock", 0.05 if what == "often" else _RUSH_SECONDS, which]] * 12
-            else:
-                script.append([what, seconds, which])
-        options = {"name": "p", "script": script}
-        self._relay(c.Start(member, self.id, self.program, options, b"", [b"work", b""]))
-
-    def _ended(self, member: bytes, code: int) -> None:
-        if self.expected.get(member) is None:
-            self.expected[member] = code
-            self._world.checker.end_known(member, code)
-            self._world.tell(self, "knows that {} ended with {}", member[-1], code)
-        self._look()
-
-    def _look(self) -> None:
-        """Whether all is done."""
-        if not self._to_start and None not in self.expected.values():
-            self._drain()
-
-    def _drain(self) -> None:
-        """Take what is left in the queue; then end."""
-        if self.over or not self.alive:
-            return
-        self.ask(Operation.GET, QUEUE, [False, None], self._drained)
-
-    def _drained(self, answer: c.Response | None) -> None:
-        if answer is not None and answer.outcome == Outcome.OK:
-            self._world.checker.got(self, _flat(answer.bodies[0]))
-            self._drain()
-        else:
-            self._world.checker.drained = answer is not None and answer.outcome == Outcome.NO
-            self.die(0)
-
-    def die(self, code: int) -> None:
-        """It ends, and the program with it."""
-        super().die(code)
-        self.over = True
-
-
-def _flat(body: Payload) -> bytes:
+def flat(body: Payload) -> bytes:
+    """Return a payload of one part."""
     assert isinstance(body, bytes)
     return body

@@ -27,8 +27,8 @@ class Link:
         self._up = self._down = 0.0
         self._upward: deque[Message] = deque()
         self._downward: deque[Message] = deque()
-        #: Nothing arrives before this, either way.
-        self.stalled_until = 0.0
+        #: Nothing arrives before these times, at the broker and at the agent.
+        self.up_stalled_until = self.down_stalled_until = 0.0
 
     def __repr__(self) -> str:
         return f"link {int.from_bytes(self.peer, 'big')} of {self.near}"
@@ -39,6 +39,7 @@ class Link:
             self._upward,
             message,
             self._up,
+            lambda: self.up_stalled_until,
             lambda: self.far_open,
             lambda said: self._world.broker.take(self, said),
         )
@@ -49,6 +50,7 @@ class Link:
             self._downward,
             message,
             self._down,
+            lambda: self.down_stalled_until,
             lambda: self.near_open,
             lambda said: self.near.hear(self, said),
         )
@@ -58,6 +60,7 @@ class Link:
         way: deque[Message],
         message: Message,
         after: float,
+        stalled_until: Callable[[], float],
         is_open: Callable[[], bool],
         deliver: Callable[[Message], None],
     ) -> float:
@@ -67,13 +70,13 @@ class Link:
         def arrive() -> None:
             if self._cut or not is_open():
                 return
-            if world.now < self.stalled_until:
-                world.at(self.stalled_until, arrive)
+            if world.now < stalled_until():
+                world.at(stalled_until(), arrive)
             else:
                 # Whichever comes first in time is the first that was sent.
                 deliver(way.popleft())
 
-        arrives = max(after, self.stalled_until, world.now + world.random.random() ** 3 * 0.02)
+        arrives = max(after, stalled_until(), world.now + world.random.random() ** 3 * 0.02)
         world.at(arrives, arrive)
         return arrives
 

@@ -18,7 +18,8 @@ from simulation.coordination import faults
 from simulation.coordination.broker import Broker
 from simulation.coordination.checker import Checker
 from simulation.coordination.host import Host
-from simulation.coordination.member import Root
+from simulation.coordination.pipes import Files
+from simulation.coordination.root import Root
 
 LIMITS = Limits(lease=5.0, session_grace=15.0, agent_wait=8.0, kill_after=2.0, output_wait=60.0)
 SECRET = b"simulated secret"
@@ -50,6 +51,7 @@ class World:
         self._ties = 0
         self._ids = 0
         self.checker = Checker(self)
+        self.files = Files()
         self.broker = Broker(self)
         self.hosts = [Host(self, f"h{number}") for number in range(self.random.choice((2, 2, 3)))]
         self.root = Root(self, self.hosts[0])

@@ -223,8 +223,10 @@ class Memory:
                 self.settle(segment)
             else:
                 self._lose(segment)
-        for memory in self.programs.values() if agent else ():
-            memory.seen.pop(agent, None)
+        for name, memory in self.programs.items() if agent else ():
+            if memory.seen.pop(agent, None) is not None:
+                self._counted.pop((name, agent), None)
+                self._state.write(RecordKind.WRITTEN, name + agent, None)
             memory.sent.pop(agent, None)
 
     def program_ended(self, program: Program) -> None:
