@@ -5,6 +5,7 @@
 # make test-others  those of them that make coverage-cores does not run
 # make coverage  which lines and branches the unit tests run, in every process: COVERAGE_TESTS=tests takes all
 # make coverage-cores  the tests of the pure cores, which lines and branches they run, and the floor of each core
+# make histories  10,000 operations on each kind of shared object while processes, broker and links fail
 # make simulate  SEEDS=10000 simulated worlds in which everything goes wrong, from seed START=0
 # make replay    what happens in one of them: SEED=17, and to one task of it: TASK=j0/3
 # make fuzz   MESSAGES=200000 odd messages of every role at a broker that is killed now and then: SEED=7
@@ -31,13 +32,14 @@ CORE_SEEDS = 60
 TRACED_CORES = $(BIN)/coverage run --rcfile=tools/coverage-cores.toml -m
 BENCH_ARGS ?=
 SEEDS ?= 10000
+OPERATIONS ?= 10000
 START ?= 0
 MESSAGES ?= 200000
 RUNS ?= 5
 BENCH_RUN ?= out/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lecture conformance test test-others coverage coverage-cores simulate replay fuzz kill-programs check docs audit lock bench bench-quick bench-docs clean
+.PHONY: help demo lecture conformance test test-others coverage coverage-cores histories simulate replay fuzz kill-programs check docs audit lock bench bench-quick bench-docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -73,6 +75,9 @@ coverage-cores: $(VENV)/.installed-test,check
 	@$(BIN)/coverage combine --rcfile=tools/coverage-cores.toml --quiet
 	@$(BIN)/coverage report --rcfile=tools/coverage-cores.toml
 	@$(BIN)/python tools/coverage_floor.py
+
+histories: $(VENV)/.installed-test,check
+	@MANYHANDS_TEST_OPERATIONS=$(OPERATIONS) $(BIN)/pytest tests/chaos/coordination/test_histories.py $(PYTEST_ARGS)
 
 simulate: $(VENV)/.installed-test,check
 	@cd tests && $(abspath $(BIN))/python -m simulation --seeds $(SEEDS) --start $(START)

@@ -1,14 +1,17 @@
-"""Real processes on two hosts use one object; processes and the broker are killed meanwhile.
+"""Real processes on two hosts use one object; meanwhile processes, the broker or the links between fail.
 
 What they did must be linearizable. See `harness.linearizability` for what that is, and
-`harness.cluster.history_program` for what they do.
+`harness.cluster.history_program` for what they do. `make histories` has them do 10,000 operations on
+each kind of object.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -19,15 +22,24 @@ from harness import linearizability
 from harness.cluster import history_program
 from harness.cluster.bench import Bench
 from harness.cluster.programs import TwoHosts, finished, start_root
+from harness.cluster.relay import DOWN, UP, Relay
 from harness.linearizability import Operation, Step, linearizable, queue_faults
 
 PROCESSES = 6
-#: Between two kills of the broker.
-BROKER_SECONDS = 1.0
+OPERATIONS = int(os.environ.get("MANYHANDS_TEST_OPERATIONS", "4000"))
+#: Between two kills of the broker, or two partitions.
+FAULT_SECONDS = 0.5
+#: How long a partition lasts; nodes and agents have a lease of 15 s.
+PART_SECONDS = 0.2
+
+#: What goes wrong; it ends early when the program is over.
+Fault = Callable[[threading.Event], object]
 
 
-def run(two_hosts: TwoHosts, kind: str, rounds: int, kills: int, broker_kills: int) -> None:
-    """Run the program, and kill the broker meanwhile."""
+def run(
+    two_hosts: TwoHosts, kind: str, rounds: int, kills: int, faults: Sequence[Fault] = ()
+) -> None:
+    """Run the program, and have faults happen meanwhile, as long as it lasts."""
     program = str(Path(history_program.__file__))
     root = start_root(
         [program, kind, str(two_hosts.folder), str(rounds), str(PROCESSES), str(kills)],
@@ -35,22 +47,49 @@ def run(two_hosts: TwoHosts, kind: str, rounds: int, kills: int, broker_kills: i
     )
     over = threading.Event()
 
-    def kill() -> None:
+    def harm() -> None:
         while len(list(two_hosts.folder.glob("p*.jsonl"))) < PROCESSES and not over.wait(0.05):
             pass
-        for _ in range(broker_kills):
-            if over.wait(BROKER_SECONDS):
+        for fault in faults:
+            if over.wait(FAULT_SECONDS):
                 return
-            two_hosts.broker.kill()
-            two_hosts.broker.start()
+            fault(over)
 
-    killer = threading.Thread(target=kill)
-    killer.start()
+    harming = threading.Thread(target=harm)
+    harming.start()
     try:
         assert finished(root) == "done\n"
     finally:
         over.set()
-        killer.join()
+        harming.join()
+
+
+def restart(over: threading.Event, two_hosts: TwoHosts) -> None:
+    """Kill the broker, and start it again."""
+    del over
+    two_hosts.broker.kill()
+    two_hosts.broker.start()
+
+
+def partitions(relay: Relay) -> list[Fault]:
+    """Return all ways to part the other host from the broker for less than its lease."""
+
+    def hold(over: threading.Event, ways: Sequence[str]) -> None:
+        # What is sent meanwhile comes later.
+        relay.hold(*ways)
+        over.wait(PART_SECONDS)
+        relay.open()
+
+    def cut(over: threading.Event, ways: Sequence[str]) -> None:
+        # What is sent meanwhile is lost, with the connection.
+        relay.swallow(*ways)
+        over.wait(PART_SECONDS)
+        relay.reset()
+        relay.open()
+
+    return [
+        partial(part, ways=ways) for ways in ((UP,), (DOWN,), (UP, DOWN)) for part in (hold, cut)
+    ]
 
 
 def history(folder: Path) -> list[Operation]:
@@ -81,12 +120,22 @@ SPECIFICATIONS: dict[str, tuple[Step, Hashable]] = {
 
 
 @pytest.mark.parametrize("kind", ["lock", "semaphore", "event", "queue"])
-@pytest.mark.parametrize(("kills", "broker_kills"), [(4, 0), (0, 4)], ids=["members", "broker"])
-def test_histories_are_linearizable(bench: Bench, kind: str, kills: int, broker_kills: int) -> None:
-    two_hosts = TwoHosts(bench)
-    rounds = 10_000 // PROCESSES // 2
-    run(two_hosts, kind, rounds, kills, broker_kills)
-    done = history(two_hosts.folder)
+@pytest.mark.parametrize("harmed", ["members", "broker", "links"])
+def test_histories_are_linearizable(bench: Bench, kind: str, harmed: str) -> None:
+    two_hosts = TwoHosts(bench, relayed=harmed == "links")
+    rounds = OPERATIONS // PROCESSES // 2
+    kills = 4 if harmed == "members" else 0
+    faults: list[Fault] = []
+    if harmed == "broker":
+        faults = 4 * [partial(restart, two_hosts=two_hosts)]
+    elif harmed == "links":
+        faults = partitions(two_hosts.relay)
+    run(two_hosts, kind, rounds, kills, faults)
+    judge(kind, history(two_hosts.folder), kills)
+
+
+def judge(kind: str, done: list[Operation], kills: int) -> None:
+    """Check that an object can have done this."""
     print(f"{len(done)} operations")
     if kind == "queue":
         assert queue_faults(done) == []
@@ -97,9 +146,13 @@ def test_histories_are_linearizable(bench: Bench, kind: str, kills: int, broker_
         assert linearizable(done, initial, step)
 
 
-def test_a_barrier_opens_for_all_of_a_generation_under_kills_of_the_broker(bench: Bench) -> None:
-    two_hosts = TwoHosts(bench)
-    run(two_hosts, "barrier", 300, 0, 4)
+@pytest.mark.parametrize("harmed", ["broker", "links"])
+def test_a_barrier_opens_for_all_of_a_generation(bench: Bench, harmed: str) -> None:
+    two_hosts = TwoHosts(bench, relayed=harmed == "links")
+    if harmed == "broker":
+        run(two_hosts, "barrier", 300, 0, 4 * [partial(restart, two_hosts=two_hosts)])
+    else:
+        run(two_hosts, "barrier", 300, 0, partitions(two_hosts.relay))
     waits: dict[str, list[Operation]] = {}
     for one in sorted(history(two_hosts.folder), key=lambda one: one.called):
         if one.name == "wait":

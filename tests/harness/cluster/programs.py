@@ -17,6 +17,7 @@ import pytest
 
 from harness.cluster.bench import Bench, joined
 from harness.cluster.parts import Broker
+from harness.cluster.relay import Relay
 from harness.processes import without_waits
 
 #: How long a program may take.
@@ -24,16 +25,26 @@ PROGRAM_SECONDS = 60.0
 
 
 class TwoHosts:
-    """A broker that outlives its process, a node on the root's host, and one on another."""
+    """A broker that outlives its process, a node on the root's host, and one on another.
 
-    def __init__(self, bench: Bench, **broker: Any) -> None:
+    Args:
+        bench: starts and ends them.
+        relayed: whether the other host reaches the broker through `relay`, which can part them.
+        broker: options of the broker's.
+    """
+
+    def __init__(self, bench: Bench, *, relayed: bool = False, **broker: Any) -> None:
         self.folder = bench.folder
         self.broker: Broker = bench.broker(
             coordination_dir=str(bench.folder / "coordination"), **broker
         )
         bench.node(self.broker.address, "a", slots=2)
         other = ("env", "MANYHANDS_TEST_HOST=b")
-        bench.node(self.broker.address, "b", slots=2, prefix=other)
+        there = self.broker.address
+        if relayed:
+            self.relay = bench.stack.enter_context(Relay(self.broker.port))
+            there = self.relay.address
+        bench.node(there, "b", slots=2, prefix=other)
         joined(bench.client(self.broker.address), 2)
 
     def start(self, source: str, *arguments: object) -> subprocess.Popen[str]:
