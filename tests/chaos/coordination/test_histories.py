@@ -125,7 +125,7 @@ def test_histories_are_linearizable(bench: Bench, kind: str, harmed: str) -> Non
     two_hosts = TwoHosts(bench, relayed=harmed == "links")
     rounds = OPERATIONS // PROCESSES // 2
     kills = 4 if harmed == "members" else 0
-    faults: list[Fault] = []
+    faults: Sequence[Fault] = ()
     if harmed == "broker":
         faults = 4 * [partial(restart, two_hosts=two_hosts)]
     elif harmed == "links":
