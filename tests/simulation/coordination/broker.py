@@ -12,7 +12,7 @@ import msgpack
 from harness.worlds.object_log import ObjectLog
 from manyhands_broker.coordination.coordinator import Coordinator
 from manyhands_broker.coordination.effects import Effect, Write
-from manyhands_broker.coordination.records import Record
+from manyhands_broker.coordination.records import Record, RecordKind
 from manyhands_broker.core import Drained, Forget, LinkClosed, Received, Send, Stalled
 from manyhands_broker.core import Limits as SchedulerLimits
 from manyhands_broker.core.model.job import Job
@@ -199,8 +199,9 @@ class Broker:
 
     def _perform(self) -> None:
         effects, self._effects = self._effects, []
-        if not any(isinstance(effect, Write) for effect in effects):
+        if not self._matters(effects):
             # A crash that is set falls into a turn where it matters.
+            self._write(effects)
             self._send(effects)
             return
         if self._world.harm == "answers before the log":
@@ -215,6 +216,13 @@ class Broker:
         if self._dies("after the log"):
             return
         self._send(effects)
+
+    def _matters(self, effects: list[Effect]) -> bool:
+        """Whether a crash in this turn may cost something; the most have to do with memory alone."""
+        kinds = {effect.record.kind for effect in effects if isinstance(effect, Write)}
+        if kinds & {RecordKind.PROGRAM, RecordKind.MEMBER}:
+            return True
+        return bool(kinds) and self._world.random.random() < 0.2
 
     def _dies(self, where: str) -> bool:
         if self.doom == where:

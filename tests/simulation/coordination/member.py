@@ -182,6 +182,7 @@ class Process(Member):
         self._delegated: dict[bytes, tuple[int, int, int]] = {}
         #: The program's memory, once it has that.
         self._numbers: Numbers | None = None
+        self._wants_memory = bool(start.options["memory"])
         self._end: list[bytes] = start.options.get("end", [])
         #: The pipe that it writes to, once it has that.
         self._file: int | None = None
@@ -191,7 +192,8 @@ class Process(Member):
         if not self.alive or self.agent is None:
             return
         self._relay(c.Began(self.id, self.pid))
-        self._relay(c.Map(self.program, SEGMENT, 0, 0, None))
+        if self._wants_memory:
+            self._relay(c.Map(self.program, SEGMENT, 0, 0, None))
         if self._end:
             self.stream = self._world.new_id()
             end, agent = self._end

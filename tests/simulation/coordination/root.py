@@ -32,6 +32,8 @@ class Root(Member):
         self.expected: dict[bytes, int | None] = {}
         self._to_start = world.random.randint(3, 8)
         self._locks = world.random.choice((1, 2))
+        #: Whether the program has shared memory, and pipes: most events are about these.
+        self._has_memory, self._has_pipes = (world.random.random() < 0.4 for _ in range(2))
         self._registered = self._began = False
         #: Of the program's memory, which it has made.
         self._segment: int | None = None
@@ -103,17 +105,21 @@ class Root(Member):
         for key in LOCKS:
             self.tell(Operation.CREATE, key, [int(Kind.LOCK), [], ""])
         self.tell(Operation.CREATE, QUEUE, [int(Kind.QUEUE), [0], ""])
+        if self._has_memory:
+            self._make_memory()
+        for member, code in self.expected.items():
+            if code is None:
+                self._start(member)
+        self.step(0.1, self._start_one)
+        self._look()
+
+    def _make_memory(self) -> None:
         assert self.agent is not None
         memories = self.agent.memories
         if self._segment is None:
             self._segment = memories.new_descriptor()
             self._memory = memories.adopt(self._segment, BYTES).memory
         self.agent.relay(self, c.Map(self.program, SEGMENT, 0, BYTES, ITEM), self._segment)
-        for member, code in self.expected.items():
-            if code is None:
-                self._start(member)
-        self.step(0.1, self._start_one)
-        self._look()
 
     def _start_one(self) -> None:
         if self._to_start and self.agent is not None:
@@ -125,7 +131,7 @@ class Root(Member):
 
     def _start(self, member: bytes) -> None:
         random = self._world.random
-        kinds = ("lock", "lock", "lock", "often", "rush", "put", "get")
+        kinds = ("lock", "lock", "lock", "lock", "often", "rush", "put", "get")
         script: list[list[Any]] = []
         for _ in range(random.randint(1, 15)):
             what, seconds = random.choice(kinds), random.choice(_SECONDS)
@@ -135,8 +141,8 @@ class Root(Member):
                 script += [["lock", 0.05 if what == "often" else RUSH_SECONDS, which]] * 12
             else:
                 script.append([what, seconds, which])
-        options: dict[str, Any] = {"name": "p", "script": script}
-        if random.random() < 0.5 and self.agent is not None and member not in self._given:
+        options: dict[str, Any] = {"name": "p", "script": script, "memory": self._has_memory}
+        if self._has_pipes and self.agent is not None and member not in self._given:
             options["end"] = [self._deposit(member, self.agent), self.agent.id]
         self._relay(c.Start(member, self.id, self.program, options, b"", [b"work", b""]))
 
@@ -182,7 +188,7 @@ class Root(Member):
             self._world.checker.got(self, flat(answer.bodies[0]))
             self._drain()
         else:
-            if answer is not None and answer.outcome == Outcome.NO:
+            if answer is not None and answer.outcome == Outcome.NO and self._memory:
                 self._world.checker.counter.found(self, Numbers(self._memory, self.id).counter)
             self._world.checker.drained = answer is not None and answer.outcome == Outcome.NO
             self.die(0)
