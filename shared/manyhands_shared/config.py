@@ -128,7 +128,9 @@ class WorkerConfig:
         int, Ge(0), Le(4_096), "Pool children; 0 is one for each core this process may use."
     ] = 0
     resources: Annotated[
-        str, "What tasks may ask for here, as gpu=2,label=1; cpus and memory are filled in."
+        str,
+        "What tasks may ask for here, as gpu=2,label=1; gpu=auto finds the GPUs, cpus and memory are "
+        "filled in.",
     ] = ""
     safe: Annotated[
         str,

@@ -21,6 +21,7 @@ from manyhands_worker.core import events
 from manyhands_worker.core.model import NO_RULES, Block, Rules
 from manyhands_worker.core.scheduling.queue import QueuedTasks
 from manyhands_worker.core.scheduling.slots import SlotScheduler
+from manyhands_worker.host.gpus import NO_GPUS, Gpus
 from manyhands_worker.pool.child_handle import ChildHandle
 from manyhands_worker.pool.pool import NodePool
 
@@ -32,7 +33,8 @@ class PoolRig:
         self.slots = slots
         self.selector = selectors.DefaultSelector()
         self.pool = NodePool(slots, slab_bytes, self.selector, **options)
-        self.work = SlotScheduler(slots)
+        pool_gpus: Gpus = options.get("gpus", NO_GPUS)
+        self.work = SlotScheduler(slots, pool_gpus.offered)
         self.events: list[events.Event] = []
         #: (status, value or failure) of each task that ended, by its number.
         self.ended: dict[int, tuple[int, Any]] = {}

@@ -116,9 +116,10 @@ class Node:
         self._route = Route(config.broker)
         slots = config.slots or default_slots()
         allowed = allowed_functions.parse(config.safe)
+        offered, gpus = resources.offered(config.resources)
         info = describe_host(
             slots,
-            resources.parse(config.resources),
+            offered,
             safe=allowed is not None,
             reserve=config.memory_reserve,
         )
@@ -146,6 +147,8 @@ class Node:
         if self._agents is not None:
             info["agent"] = self._agents.address
             info["processes"] = config.processes
+        if gpus.told:
+            log.log(logging.INFO if gpus.offered else logging.WARNING, "%s", gpus.told)
         descriptors.raise_limit()
         reach = ChildCgroup.make() or EscapedProcesses()
         self._pool = NodePool(
@@ -157,6 +160,7 @@ class Node:
             allowed=allowed,
             reach=reach,
             agent="" if self._agents is None else self._agents.address,
+            gpus=gpus,
             discard_output=config.discard_output,
         )
         self._heartbeat = HeartbeatSupervisor(
@@ -173,6 +177,7 @@ class Node:
                 config.idle_timeout,
                 config.time_limit,
                 allowed is not None,
+                gpus.offered,
             )
         )
 

@@ -108,7 +108,7 @@ def task_options(function: Decorated) -> Decorated:
                 "--resource",
                 multiple=True,
                 metavar="NAME=AMOUNT",
-                help="What each task takes of its node: cpus=2, memory=4e9, gpu=1; repeatable.",
+                help="What each task takes of its node: cpus=2, memory=4e9, gpu=1, gpu=0.5; repeatable.",
             ),
         )
     ):

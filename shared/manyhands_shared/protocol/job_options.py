@@ -50,7 +50,8 @@ class JobOptions:
     - `needs`: labels that a node must have, see `labels`.
     - `python`: the client's, major and minor (``3.12``); empty where it does not matter.
     - `safe`: the function goes by name, arguments and results are msgpack, see `payloads.safe`.
-    - `resources`: what each task takes of its node, by name (``cpus``, ``memory``, any label).
+    - `resources`: what each task takes of its node, by name (``cpus``, ``memory``, ``gpu``, any label).
+      Of `gpu`, whole ones or a part of one.
     - `direct`: a node may keep a large result until the client has fetched it from there.
     - `keep`: the client fetches such a result when its user asks for it. It cannot go with `durable` or
       `safe`.
@@ -133,6 +134,11 @@ class JobOptions:
         if options.at_most_once and options.speculative:
             raise ProtocolError(
                 "a job with at_most_once runs no task twice, so it cannot be speculative: leave one out"
+            )
+        gpu = options.resources.get("gpu", 0.0)
+        if gpu > 1 and gpu != int(gpu):
+            raise ProtocolError(
+                f"a task takes whole GPUs or a part of one, and gpu={gpu:g} is neither"
             )
         if options.safe and options.bundle:
             raise ProtocolError(

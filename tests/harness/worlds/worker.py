@@ -8,7 +8,7 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import effects, events
-from manyhands_worker.core.model import Key
+from manyhands_worker.core.model import Batch, Key
 from manyhands_worker.core.node_core import Identity, NodeCore
 
 _DIGEST = b"d" * 16
@@ -17,9 +17,9 @@ _DIGEST = b"d" * 16
 class World:
     """A node's core between a broker and a pool that are played by the test."""
 
-    def __init__(self, slots: int = 2, **leaving: Any) -> None:
-        """`leaving`: ``idle_timeout`` and ``time_limit`` of the node."""
-        self.core = NodeCore(Identity("unit", b"b" * 16, slots, 1_000, 30.0, **leaving))
+    def __init__(self, slots: int = 2, **others: Any) -> None:
+        """`others`: ``idle_timeout``, ``time_limit`` and ``devices`` of the node."""
+        self.core = NodeCore(Identity("unit", b"b" * 16, slots, 1_000, 30.0, **others))
         self.now = 100.0
         self.sent: list[m.Message] = []
         self.effects: list[effects.Effect] = []
@@ -33,6 +33,10 @@ class World:
         self.unborn: set[int] = set()
         self.claims = dict.fromkeys(range(slots), 0)
         self.unacknowledged: list[m.Results] = []
+        #: Devices of the tasks in slots, and what each takes of each; slots whose task waits for tasks.
+        self.devices: dict[int, tuple[tuple[str, ...], float]] = {}
+        self.lent: set[int] = set()
+        self._offered: dict[str, float] = others.get("devices", {})
         for slot in range(slots):
             self.tell(events.Born(slot))
 
@@ -43,6 +47,8 @@ class World:
 
     def tell(self, event: events.Event) -> None:
         """Give the core an event and note its effects."""
+        if isinstance(event, events.Lends):
+            (self.lent.add if event.on else self.lent.discard)(event.slot)
         for effect in self.core.handle(event, self.now):
             self.effects.append(effect)
             match effect:
@@ -58,6 +64,8 @@ class World:
                         for serial, index in zip(serials, batch.indices, strict=True)
                     ]
                     self.limits.pop(slot, None)
+                    if batch.devices:
+                        self._equip(slot, batch)
                 case effects.Revoke(slot, limit):
                     self.limits[slot] = limit
                 case effects.Kill(slot):
@@ -74,6 +82,21 @@ class World:
                     assert not self.given[slot]
                     self.retired.add(slot)
         self.core.validate()
+
+    def _equip(self, slot: int, batch: Batch) -> None:
+        """A task starts with devices, and no other task has too much of these."""
+        gpu = batch.rules.gpu
+        assert len(batch.indices) == 1
+        assert len(set(batch.devices)) == max(1, gpu), "whole devices, or a part of one"
+        self.lent.discard(slot)
+        self.devices[slot] = batch.devices, min(gpu, 1.0)
+        for name in batch.devices:
+            taken = sum(
+                each
+                for other, (names, each) in self.devices.items()
+                if name in names and other not in self.lent
+            )
+            assert taken <= self._offered[name] + 1e-6, f"{name} is given to too many"
 
     def tick(self, seconds: float = 0.0) -> None:
         """Let time pass, and end a turn."""
@@ -95,12 +118,19 @@ class World:
         """The broker's welcome."""
         self.say(m.WorkerWelcome(1, b"x" * 16, 15.0, 5.0, 9, 1, b"k" * 32, 1.0, keep, 7))
 
-    def assign(self, *indices: int, job: str = "j", attempt: int = 1, code: bool = True) -> None:
+    def assign(
+        self,
+        *indices: int,
+        job: str = "j",
+        attempt: int = 1,
+        code: bool = True,
+        options: dict[str, Any] | None = None,
+    ) -> None:
         """Tasks from the broker."""
         if code:
             self.say(m.Function(_DIGEST, "f", [b"code"]))
         bodies: list[Any] = [b"args"] * len(indices)
-        self.say(m.Assign([m.AssignGroup(job, attempt, _DIGEST, None, list(indices), bodies)]))
+        self.say(m.Assign([m.AssignGroup(job, attempt, _DIGEST, options, list(indices), bodies)]))
 
     def give_function(self) -> None:
         """The function that all tasks need."""
@@ -133,6 +163,8 @@ class World:
             for serial, _, _ in given
         )
         del self.given[slot][:count]
+        if not self.given[slot]:
+            self.devices.pop(slot, None)
         self.claims[slot] = max(self.claims[slot], given[-1][0])
         bodies: list[Any] = [b"r"] * count
         self.tell(events.Finished(slot, given[0][0], statuses, bodies, seconds * count, count))
@@ -142,6 +174,7 @@ class World:
         asked = slot in self.dead
         self.dead.discard(slot)
         self.given[slot].clear()
+        self.devices.pop(slot, None)
         self.limits.pop(slot, None)
         self.tell(events.Died(slot, self.claims[slot], 0 if asked else blamed, "it died", asked))
         self.tell(events.Born(slot))

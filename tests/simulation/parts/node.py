@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,9 @@ class NodeHost(Peer):
         self._said.clear()
         info: dict[str, Any] = {"resources": {"gpu": 1.0}} if self.name == "n0" else {}
         info["host_id"] = self.host_id
-        self.core = NodeCore(Identity(self.name, self.boot_id, self.slots, self._window, 5.0, info))
+        identity = Identity(self.name, self.boot_id, self.slots, self._window, 5.0, info)
+        devices = {str(at): 1.0 for at in range(len(info.get("resources", {})))}
+        self.core = NodeCore(replace(identity, devices=devices))
         broken.harm_node(self.world.harm, self.core)
         self.pool = None
         self.pool = FakePool(self, self.slots, Random(self.random.random()))

@@ -31,8 +31,8 @@ def rig() -> Iterator[Callable[..., PoolRig]]:
 def make_world() -> Callable[..., World]:
     """Makes a core, its pool and a broker that has welcomed it."""
 
-    def make(slots: int = 2, **leaving: float) -> World:
-        made = World(slots, **leaving)
+    def make(slots: int = 2, **others: Any) -> World:
+        made = World(slots, **others)
         made.connect()
         return made
 

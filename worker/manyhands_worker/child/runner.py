@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -44,6 +45,7 @@ from manyhands_worker.child.inputs.input_loader import InputLoader, ValueAway
 from manyhands_worker.child.loaded_functions import NOT_LOADED, Borrowing, Loaded
 from manyhands_worker.child.reuse import Fitness, Unfit, may_be_the_process
 from manyhands_worker.child.usage import Usage
+from manyhands_worker.child.variables import present
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.function_cache import FunctionCache
 from manyhands_worker.host.process_snapshot import Condition
@@ -189,7 +191,9 @@ class Runner:
 
     def _run_next(self) -> None:
         """Run a batch that has come. Nothing of it is held by the time that the next is waited for."""
-        (first, digest, function, flags, bundle, bodies, _), buffers = self._reader.ready.popleft()
+        (first, digest, function, flags, bundle, variables, bodies, _), buffers = (
+            self._reader.ready.popleft()
+        )
         counts, entries = function or ([], [])
         place, modules, packed = bundle or ("", b"", [])
         payloads = unpack([*entries, *packed, *bodies], buffers)
@@ -224,7 +228,8 @@ class Runner:
             self._output.begin(first)
         self._failed = 0
         payloads.reverse()
-        self._run(first, digest, loaded, flags, payloads)
+        with nullcontext() if variables is None else present(variables):
+            self._run(first, digest, loaded, flags, payloads)
         flush_streams()
         self._segments.tidy()
         fit = self._fitness.after(digest, count, self._failed, time.monotonic_ns())

@@ -49,7 +49,8 @@ class Rules:
     `echo`: it goes to the client's terminal; `prefix`: there with its task's index.
     `direct`: large results may be held for the client to fetch, from another host with `fetch_key`.
     `safe`: functions by name, msgpack. `foreign`: its pickles are of another Python. `bundle`: the
-    digest of the modules that it brings; empty: none.
+    digest of the modules that it brings; empty: none. `gpu`: the devices that each task takes, whole
+    ones or a part of one.
     """
 
     tasks_per_child: int = 0
@@ -64,6 +65,7 @@ class Rules:
     echo: bool = False
     prefix: bool = False
     bundle: bytes = b""
+    gpu: float = 0.0
 
     @classmethod
     def of(cls, options: JobOptions) -> Rules:
@@ -81,6 +83,7 @@ class Rules:
             options.echo and not options.durable,
             options.prefix,
             bytes.fromhex(options.bundle),
+            options.resources.get("gpu", 0.0),
         )
 
 
@@ -105,7 +108,7 @@ class Batch:
 
     `code` is the function that the digest `function` stands for, `modules` what `rules.bundle` does;
     `parents` come before the tasks' own arguments. Serials run from `first`. The first `done` tasks have
-    been reported; those with serial `taken` and above were taken back unstarted.
+    been reported; those with serial `taken` and above were taken back unstarted. `devices` are theirs.
     """
 
     first: int
@@ -117,5 +120,6 @@ class Batch:
     indices: list[int]
     bodies: list[Payload]
     modules: Payload = b""
+    devices: tuple[str, ...] = ()
     done: int = 0
     taken: int = 1 << 63

@@ -36,7 +36,7 @@ class Identity:
     """Who a node is: what its hello says, and when it leaves. `window` in tasks, times in seconds.
 
     It drains by itself `time_limit` after its start, and when it has had nothing for `idle_timeout`;
-    0 is never. A `safe` one takes no pickles.
+    0 is never. A `safe` one takes no pickles. `devices`: what it offers of each GPU, by name.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Identity:
     idle_timeout: float = 0.0
     time_limit: float = 0.0
     safe: bool = False
+    devices: Mapping[str, float] = field(default_factory=dict)
 
 
 class NodeCore:
@@ -58,7 +59,9 @@ class NodeCore:
         self._now = 0.0
         self._link = LeasedLink()
         self._out: list[effects.Effect] = []
-        self._work = Workload(identity.name, identity.slots, self._out, safe=identity.safe)
+        self._work = Workload(
+            identity.name, identity.slots, self._out, identity.devices, safe=identity.safe
+        )
         # What people should know, and the broker has no link to be told by.
         self._notices: list[m.Event] = []
         # Stored values that were asked for, and who keeps them.
@@ -79,7 +82,7 @@ class NodeCore:
             events.Printed: self._work.output.add,
             events.Claimed: self._work.claimed,
             events.Died: self._died,
-            events.Lends: lambda event: self._work.spare.lend(event.slot, on=event.on),
+            events.Lends: self._work.lends,
             events.Born: lambda event: self._work.born(event.slot),
             events.Trouble: lambda event: self._notice(event.kind, event.text),
             events.AgentDied: self._agent_died,

@@ -20,7 +20,7 @@ blames at most one task; the others go back into the queue.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.protocol import messages as m
@@ -51,14 +51,20 @@ class Workload:
     """Queue, slots and outbox of a node. What is to be done goes to the list `effects`."""
 
     def __init__(
-        self, name: str, slots: int, out: list[effects.Effect], *, safe: bool = False
+        self,
+        name: str,
+        slots: int,
+        out: list[effects.Effect],
+        devices: Mapping[str, float],
+        *,
+        safe: bool = False,
     ) -> None:
-        """`safe`: whether no pickle is to be loaded here."""
+        """`devices`: see `Devices`. `safe`: whether no pickle is to be loaded here."""
         self._name = name
         self._safe = safe
         self._out = out
         self._owned = TaskSet()
-        self._scheduler = SlotScheduler(slots)
+        self._scheduler = SlotScheduler(slots, devices)
         #: Slots that serve while others are lent.
         self.spare = SpareSlots(self._scheduler, slots, out)
         self._outbox = Outbox()
@@ -359,6 +365,11 @@ class Workload:
         if not self.spare.serves(slot):  # it was closed meanwhile
             self._scheduler.worn(slot)
 
+    def lends(self, event: events.Lends) -> None:
+        """The task in a slot waits for tasks: these may have the slot and its devices; or no more."""
+        self.spare.lend(event.slot, on=event.on)
+        self._scheduler.devices.lend(event.slot, on=event.on)
+
     def died(self, event: events.Died) -> str:
         """A child died. Returns what happened, for people, with the task that it was running."""
         culprit, lost = self._scheduler.died(
@@ -469,6 +480,7 @@ class Workload:
         for slot in self._scheduler.slots:
             for batch, low, high in slot.open_tasks():
                 places.setdefault(batch.key, []).extend(batch.indices[low:high])
+        self._scheduler.validate()
         entries = self._outbox.entries()
         for ended in entries:
             places.setdefault(ended.key, []).extend(ended.final)

@@ -87,6 +87,13 @@ def slab_size(wanted: int, slots: int) -> int:
     return min(wanted, free_shared_memory() // 2 // slots) // _STEP * _STEP
 
 
+def small_slab(size: int, wanted: int) -> str:
+    """Return what people should know of slabs that are smaller than wanted."""
+    if not size:
+        return "there is no shared memory for result slabs; large results take a slower way"
+    return f"result slabs have {size >> 20} MiB instead of {wanted >> 20}: shared memory is scarce"
+
+
 def new_slab(size: int) -> Any:
     """A shared array of `size` bytes, as `slab_size` gives it, without memory until written to.
 

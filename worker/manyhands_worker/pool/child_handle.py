@@ -149,10 +149,13 @@ class ChildHandle:
         """Whether it came as far as waiting for work."""
         return bool(self.words[control_block.READY])
 
-    def send(self, batch: Batch, modules: Path | None = None) -> bool:
+    def send(
+        self, batch: Batch, modules: Path | None = None, variables: dict[str, str] | None = None
+    ) -> bool:
         """Hand it a batch. Returns whether all of it is in the pipe; if not, `flush` later.
 
-        `modules`: the directory of the batch's bundle, if the child was not given that yet.
+        `modules`: the directory of the batch's bundle, if the child was not given that yet. `variables`:
+        of the environment, for this batch alone.
         """
         buffers: list[Buffer] = []
         name, code = self._introduce(batch, buffers)
@@ -168,7 +171,7 @@ class ChildHandle:
             self._time(batch)
         self._batches.append((batch.first, batch.key, batch.indices))
         self.words[control_block.LIMIT] = control_block.NO_LIMIT
-        return self._write([batch.first, name, code, flags, brought, bodies], buffers)
+        return self._write([batch.first, name, code, flags, brought, variables, bodies], buffers)
 
     def _bring(self, batch: Batch, modules: Path, buffers: list[Buffer]) -> list[object]:
         """What the child needs to have the bundle: all of it if it is not unpacked yet."""
@@ -329,6 +332,11 @@ class ChildHandle:
         lends = now - self._lent_at < _LOAN_SECONDS
         changed, self.lends = lends != self.lends, lends
         return changed
+
+    def forget_loan(self) -> bool:
+        """Take it that its next task waits for none; return whether the one before did."""
+        lent, self.lends, self._lent_at = self.lends, False, -math.inf
+        return lent
 
     def sample(self) -> None:
         """Note how much memory it has."""

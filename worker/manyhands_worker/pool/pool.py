@@ -42,9 +42,10 @@ from manyhands_worker.host.cgroup import is_memory_short, usable_memory
 from manyhands_worker.host.child_cgroups import ChildCgroup
 from manyhands_worker.host.directories import leave_removed_directory, mend
 from manyhands_worker.host.escaped_processes import EscapedProcesses
+from manyhands_worker.host.gpus import NO_GPUS, Gpus
 from manyhands_worker.host.processes import usable_cores
 from manyhands_worker.ipc.control_block import SETTLE_SECONDS
-from manyhands_worker.ipc.slab import slab_size
+from manyhands_worker.ipc.slab import slab_size, small_slab
 from manyhands_worker.pool.births import HEALTHY_SECONDS, Births
 from manyhands_worker.pool.child_handle import ChildHandle
 from manyhands_worker.pool.oom import OomDetector
@@ -82,6 +83,7 @@ class NodePool:
         allowed: the functions of a safe node; `None` for any.
         reach: what ends the processes that tasks have started; None: killing process groups does.
         agent: where the host's agent listens.
+        gpus: the node's.
         discard_output: what is printed goes nowhere, unless it is captured.
     """
 
@@ -96,6 +98,7 @@ class NodePool:
         allowed: Patterns | None = None,
         reach: ChildCgroup | EscapedProcesses | None = None,
         agent: str = "",
+        gpus: Gpus = NO_GPUS,
         *,
         discard_output: bool = False,
     ) -> None:
@@ -117,6 +120,7 @@ class NodePool:
             agent,
             discard_output,
         )
+        self._gpus = gpus
         self._lender = lender
         self._server = server
         self._slots = slots
@@ -186,11 +190,16 @@ class NodePool:
     def start(self, slot: int, batch: Batch) -> None:
         """Hand a batch to a slot's child."""
         child = self._children[slot]
+        if child is None:
+            return
         modules = None
-        if child is not None and child.bundle != (digest := batch.rules.bundle):
+        if child.bundle != (digest := batch.rules.bundle):
             in_use = {other.bundle for other in self._children if other is not None}
             modules = self._bundles.use(digest, nbytes(batch.modules), in_use)
-        if child is not None and not child.send(batch, modules):
+        variables = self._gpus.variables(batch.devices) if batch.devices else None
+        if variables and child.forget_loan():
+            self._events.append(events.Lends(slot, on=False))
+        if not child.send(batch, modules, variables):
             self._selector.modify(
                 child.socket,
                 selectors.EVENT_READ | selectors.EVENT_WRITE,
@@ -327,7 +336,7 @@ class NodePool:
         self._mended = False
         if size < self._slab_bytes and not self._told_of_slab:
             self._told_of_slab = True
-            self._events.append(events.Trouble("small-shm", _small_slab(size, self._slab_bytes)))
+            self._events.append(events.Trouble("small-shm", small_slab(size, self._slab_bytes)))
         if self._reach is not None:
             self._reach.enter(child.pid)
         self._children[slot] = child
@@ -489,9 +498,3 @@ class NodePool:
         self._doubtful.clear()
         self._claims.clear()
         self._oom.close()
-
-
-def _small_slab(size: int, wanted: int) -> str:
-    if not size:
-        return "there is no shared memory for result slabs; large results take a slower way"
-    return f"result slabs have {size >> 20} MiB instead of {wanted >> 20}: shared memory is scarce"

@@ -75,7 +75,7 @@ class Child:
         buffers: list[Any] = []
         entries = [[], pipe.pack([code], buffers)] if introduce else None
         bodies = pipe.pack([pickled.dumps(((value,), {})) for value in arguments], buffers)
-        self.writer.send([first, digest, entries, flags, None, bodies], buffers)
+        self.writer.send([first, digest, entries, flags, None, None, bodies], buffers)
         return first
 
     def receive(self) -> tuple[list[Any], list[Any]]:

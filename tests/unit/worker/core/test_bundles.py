@@ -132,7 +132,7 @@ def test_bundles_share_the_slots_by_the_work_that_waits() -> None:
 
 def test_task_waits_for_its_function_and_for_its_bundle() -> None:
     out: list[effects.Effect] = []
-    work = Workload("n", 1, out)
+    work = Workload("n", 1, out, {})
     work.born(0)
     group = m.AssignGroup("j", 1, b"f" * 16, {"bundle": A.hex()}, [0], [b"x"])
     work.assign(m.Assign([group]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,6 +19,11 @@ Task = tuple[str, int, int]
 
 class Disorder:
     """A world in which things happen at random, and what must be true of it in the end."""
+
+    jobs = "ab"
+    #: How many tasks come at once; and the devices that each takes, by job.
+    numbers: ClassVar[list[int]] = [1, 3, 40]
+    gpus: ClassVar[dict[str, float]] = {}
 
     def __init__(self, world: Any, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -54,11 +59,12 @@ class Disorder:
 
     def assign(self) -> None:
         """New tasks, sometimes before their function."""
-        job = self.chance.choice("ab")
+        job = self.chance.choice(self.jobs)
         first = len(self.assigned)
-        indices = range(first, first + self.chance.choice([1, 3, 40]))
+        indices = range(first, first + self.chance.choice(self.numbers))
         self.assigned |= {(job, 1, index) for index in indices}
-        self.world.assign(*indices, job=job, code=self.chance.random() < 0.9)
+        options = {"resources": {"gpu": self.gpus[job]}} if job in self.gpus else None
+        self.world.assign(*indices, job=job, code=self.chance.random() < 0.9, options=options)
 
     def finish(self) -> None:
         """A slot reports some of its oldest batch."""
@@ -89,7 +95,7 @@ class Disorder:
 
     def cancel(self) -> None:
         """Some tasks are cancelled, wherever they are."""
-        job = self.chance.choice("ab")
+        job = self.chance.choice(self.jobs)
         some = [i for j, _, i in sorted(self.assigned) if j == job and self.chance.random() < 0.1]
         if some:
             self.world.say(m.Cancel([m.Span(job, self.chance.choice([0, 1]), some)]))
@@ -164,6 +170,29 @@ class Disorder:
             if not self.world.held():
                 return
         raise AssertionError("it does not come to rest")
+
+
+class DisorderOfDevices(Disorder):
+    """The same with tasks that take devices; at each start `World` sees that no two have the same."""
+
+    jobs = "abcde"
+    numbers: ClassVar[list[int]] = [1, 1, 3]
+    gpus: ClassVar[dict[str, float]] = {"a": 1.0, "b": 0.5, "c": 0.3, "d": 2.0}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_in_any_order_of_events_each_task_has_its_own_devices(
+    make_world: Callable[..., World], seed: int
+) -> None:
+    offered = {"0": 1.0, "GPU-a": 1.0, "2": 0.5}
+    disorder = DisorderOfDevices(make_world(slots=4, devices=offered), seed)
+    for _ in range(400):
+        disorder.step()
+    disorder.come_to_rest()
+    assert disorder.ended.keys() | disorder.returned | disorder.dropped == disorder.assigned
+    assert Status.OK in disorder.ended.values()
+    devices = disorder.world.core._work._scheduler.devices
+    assert devices._free == offered, "all are given back"
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -10,19 +10,21 @@ to do they are taken back (see `ipc.control_block`) and go there.
 A child that has loaded the modules of one bundle runs tasks with that bundle alone, for a module is
 loaded once in a process. So a slot is *bound* by its first task with a bundle, until its child is
 replaced. A bound slot takes the tasks of its bundle from behind others. But if these have no slot, or
-far too few, an idle slot of another bundle gets another child for them.
+far too few, an idle slot of another bundle gets another child for them. Devices bind a child likewise
+(see `devices`); a task with devices has its slot to itself.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from manyhands_shared.payloads.payload import Payload
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core.model import Batch, Key
+from manyhands_worker.core.scheduling.devices import Devices
 from manyhands_worker.core.scheduling.queue import QueuedTasks, TaskQueue
 
 BATCH_SECONDS = 0.010
@@ -71,6 +73,8 @@ class Slot:
     last: Key | None = None
     #: The bundle whose modules its child has; empty: none.
     bundle: bytes = b""
+    #: The devices that its child has had; empty: none.
+    devices: tuple[str, ...] = ()
 
     def open_to_more(self) -> bool:
         """Whether its child may be given another batch."""
@@ -93,8 +97,9 @@ class Slot:
 class SlotScheduler:
     """The queue, the slots, and who gets what."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, devices: Mapping[str, float] | None = None) -> None:
         self.queue = TaskQueue()
+        self.devices = Devices(devices or {})
         self._own = slots
         #: Those of the node, and behind them spare ones.
         self.slots = [Slot(number, up=False) for number in range(slots)]
@@ -119,17 +124,48 @@ class SlotScheduler:
                         started.append((slot.number, batch))
         return started
 
-    def _by_preference(self) -> list[Slot]:
-        """All slots, those first that are bound to the bundle of the task that is next."""
-        front = self.queue.front()
-        bundle = front.rules.bundle if front is not None else b""
-        if not bundle:
+    def _by_preference(self) -> Sequence[Slot]:
+        """All slots, those first that are bound as the task that comes next needs it."""
+        front = self._front()
+        if front is None:
+            return ()
+        bundle, gpu = front.rules.bundle, front.rules.gpu
+        if not (bundle or gpu):
             return self.slots
-        return sorted(self.slots, key=lambda slot: slot.bundle != bundle)
+        return sorted(self.slots, key=lambda slot: (slot.bundle != bundle, self._detour(slot, gpu)))
+
+    def _front(self) -> QueuedTasks | None:
+        """The tasks that come next, of those that need not wait for devices."""
+        front = self.queue.front()
+        if front is None or self._has_devices(front):
+            return front
+        return next(filter(self._has_devices, self.queue.first(_LOOKAHEAD)), None)
+
+    def _has_devices(self, queued: QueuedTasks) -> bool:
+        gpu = queued.rules.gpu
+        return not gpu or self.devices.choice(gpu) is not None
+
+    def _detour(self, slot: Slot, gpu: float) -> int:
+        """How far a child is from having the devices of a task: it has had them, or none, or others."""
+        if not (gpu and slot.devices):
+            return 1 if gpu else 0
+        return 0 if self.devices.choice(gpu, slot.devices) == slot.devices else 2
+
+    def _devices_for(self, slot: Slot, gpu: float) -> tuple[str, ...] | None:
+        """The devices that a task gets in an idle slot. If no other will do, its child is given up."""
+        if self._detour(slot, gpu) < 2:
+            return self.devices.choice(gpu, slot.devices)
+        coming = sum(not other.up or other.worn for other in self.slots)
+        if coming < self.queue.ready and not any(
+            other.open_to_more() and not other.batches and self._detour(other, gpu) < 2
+            for other in self.slots
+        ):
+            slot.worn = True
+        return None
 
     def _fitting(self, slot: Slot) -> QueuedTasks | None:
         """The tasks that come next for a slot. One that is idle is given up if it only keeps others."""
-        front = self.queue.front()
+        front = self._front()
         if front is None or front.rules.bundle == slot.bundle:
             return front
         if not slot.bundle:
@@ -139,7 +175,7 @@ class SlotScheduler:
         for queued in self.queue.first(_LOOKAHEAD):
             bundle = queued.rules.bundle
             waiting[bundle] += len(queued) * self._seconds.get(queued.function, BATCH_SECONDS)
-            if mine is None and bundle == slot.bundle:
+            if mine is None and bundle == slot.bundle and self._has_devices(queued):
                 mine = queued
         slots = Counter(other.bundle for other in self.slots if other.up and not other.worn)
         coming = len(self.slots) - slots.total()
@@ -162,6 +198,13 @@ class SlotScheduler:
             if count <= 0:
                 slot.worn = True
                 return None
+        devices: tuple[str, ...] | None = ()
+        if queued.rules.gpu:
+            devices = self._devices_for(slot, queued.rules.gpu)
+            if devices is None:
+                return None
+            slot.devices = devices
+            self.devices.grant(slot.number, queued.rules.gpu, devices)
         indices, bodies = self.queue.take(count, queued)
         slot.bundle = queued.rules.bundle
         batch = Batch(
@@ -174,6 +217,7 @@ class SlotScheduler:
             indices,
             bodies,
             queued.modules,
+            devices,
         )
         slot.next_serial += len(indices)
         if queued.rules.tasks_per_child:
@@ -185,9 +229,9 @@ class SlotScheduler:
         return batch
 
     def _short(self, batch: Batch, queued: QueuedTasks) -> bool:
-        """Whether both are known to be of short tasks."""
+        """Whether both are known to be of short tasks, and neither has its slot to itself."""
         known = self._seconds
-        return all(
+        return not (batch.rules.gpu or queued.rules.gpu) and all(
             known.get(function, BATCH_SECONDS) <= _SHORT_SECONDS
             for function in (batch.function, queued.function)
         )
@@ -195,7 +239,7 @@ class SlotScheduler:
     def _count(self, queued: QueuedTasks) -> int:
         """Tasks for the next batch."""
         seconds = self._seconds.get(queued.function)
-        if queued.alone or seconds is None or seconds > _SHORT_SECONDS:
+        if queued.alone or queued.rules.gpu or seconds is None or seconds > _SHORT_SECONDS:
             return 1
         share = -(-self.queue.ready // self._own)
         return max(1, min(BATCH_TASKS, share, int(BATCH_SECONDS / max(seconds, 1e-6))))
@@ -255,6 +299,8 @@ class SlotScheduler:
         if high == len(batch.indices):
             slot.batches.popleft()
             slot.revoked = slot.revoked and bool(slot.batches)
+            if batch.rules.gpu:
+                self.devices.release(number)
         return batch.key, batch.indices[low : low + len(statuses)], statuses, bodies
 
     def _learn(self, function: bytes, seconds: float) -> None:
@@ -388,12 +434,16 @@ class SlotScheduler:
         """A slot's child is about to be killed: it gets nothing more."""
         self.slots[number].up = False
 
-    @staticmethod
-    def _reset(slot: Slot) -> None:
+    def _reset(self, slot: Slot) -> None:
+        self.devices.release(slot.number)
         slot.batches.clear()
         slot.up = slot.revoked = slot.revoking = slot.worn = False
         slot.counted = 0
-        slot.bundle = b""
+        slot.bundle, slot.devices = b"", ()
+
+    def validate(self) -> None:
+        """Check the devices. Raises AssertionError."""
+        self.devices.validate([slot.number for slot in self.slots if slot.batches])
 
     @staticmethod
     def _uncount(slot: Slot, batch: Batch, count: int) -> None:

@@ -60,7 +60,8 @@ class SpareSlots:
                     break
                 self._open.discard(number)
                 slots[number].worn = True
-                if not slots[number].up:
+                # One that is being killed has its task until its death is told.
+                if not (slots[number].up or slots[number].batches):
                     self._out.append(effects.Close(number))
         return len(self._open) != before
 

@@ -8,6 +8,7 @@ import pytest
 
 from harness.worlds.worker import World
 from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.status import Status
 from manyhands_worker.core import effects, events
 from manyhands_worker.core.scheduling.spare_slots import LEAST_SPARES
 
@@ -77,6 +78,24 @@ def test_a_child_that_comes_after_the_loan_is_ended(world: World) -> None:
     world.tick()
     assert world.closed == {2}
     assert not world.given[2]
+
+
+def test_a_task_whose_child_is_being_killed_ends_before_its_slot_is_closed(world: World) -> None:
+    lend(world, 0, on=True)
+    world.tell(events.Born(2))
+    world.assign(2, code=False)
+    world.tick()
+    world.claims[2] = world.given[2][0][0]
+    world.say(m.Cancel([m.Span("j", 1, [2])]))
+    world.tell(events.Claimed(2, world.claims[2]))
+    assert world.dead == {2}
+    lend(world, 0, on=False)
+    assert world.closed == set(), "else its death would not be told, and the task never end"
+    world.die(2)
+    world.tick()
+    ended: m.Results = world.last(m.Results)
+    assert (ended.groups[0].indices, ended.groups[0].statuses) == ([2], bytes([Status.CANCELLED]))
+    assert world.closed == {2}
 
 
 def test_numbers_are_used_again(world: World) -> None:
