@@ -70,9 +70,8 @@ def find(amount: float | None) -> Gpus:
 
 
 def _found(name: str, listed: list[str] | None, *, amd: bool) -> Gpus:
-    kinds, why = _nvml()
+    kinds, (what, cure) = _nvml()
     if listed is None and not kinds:
-        what, cure = why
         words = f"{what}, and {name} is not set; {cure} or write gpu=N"
         return Gpus(told=f"gpu=auto: no GPU found: {words}")
     if listed is None:

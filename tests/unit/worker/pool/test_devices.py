@@ -19,8 +19,8 @@ TWO = Gpus({"4": 1.0, "GPU-x": 1.0})
 
 def seen() -> tuple[str | None, str | None, int]:
     """What the variables say, and which child it is."""
-    names = "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"
-    return *map(os.environ.get, names), os.getpid()
+    find = os.environ.get
+    return find("CUDA_VISIBLE_DEVICES"), find("ROCR_VISIBLE_DEVICES"), os.getpid()
 
 
 def seen_by_a_program() -> str:

@@ -198,12 +198,12 @@ class SlotScheduler:
             if count <= 0:
                 slot.worn = True
                 return None
-        devices: tuple[str, ...] | None = ()
+        devices: tuple[str, ...] = ()
         if queued.rules.gpu:
-            devices = self._devices_for(slot, queued.rules.gpu)
-            if devices is None:
+            found = self._devices_for(slot, queued.rules.gpu)
+            if found is None:
                 return None
-            slot.devices = devices
+            slot.devices = devices = found
             self.devices.grant(slot.number, queued.rules.gpu, devices)
         indices, bodies = self.queue.take(count, queued)
         slot.bundle = queued.rules.bundle
