@@ -72,8 +72,8 @@ def find(amount: float | None) -> Gpus:
 def _found(name: str, listed: list[str] | None, *, amd: bool) -> Gpus:
     kinds, (what, cure) = _nvml()
     if listed is None and not kinds:
-        words = f"{what}, and {name} is not set; {cure} or write gpu=N"
-        return Gpus(told=f"gpu=auto: no GPU found: {words}")
+        todo = f"{name} is not set; {cure} or write gpu=N"
+        return Gpus(told=f"gpu=auto: no GPU found: {what}, and {todo}")
     if listed is None:
         listed = list(map(str, range(len(kinds))))
     elif kinds:
