@@ -34,6 +34,7 @@ def serve(
     ready: Connection,
     open_: Event,
     stop: Event,
+    kind: type[Node] | None = None,
 ) -> None:
     """Be `count` nodes that take tasks while `open_` is set, until `stop` is.
 
@@ -45,12 +46,13 @@ def serve(
         ready: Told once that all have joined.
         open_: Whether the nodes take tasks.
         stop: When to return.
+        kind: What the nodes are; `Node` unless named.
     """
     context, udp = zmq.Context(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     context.set(zmq.MAX_SOCKETS, 8_192)
     poll, nodes = select.epoll(), {}
     for number in range(count):
-        node = Node(context, udp, address, f"{prefix}-{number}", task_seconds)
+        node = (kind or Node)(context, udp, address, f"{prefix}-{number}", task_seconds)
         nodes[node.fd] = node
         poll.register(node.fd, select.EPOLLIN)
         # ZeroMQ's descriptor tells only of what has happened since its socket was last used.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 import weakref
@@ -156,7 +157,7 @@ class Job:
         self._ask("forget")
 
     def retry_failed(self) -> Job:
-        """Submit the tasks that failed once more, as a new durable job with the same options.
+        """Have the broker run tasks that failed once more, as a new durable job with the same options.
 
         Its tasks are numbered from 0, in the order of those that they repeat.
 
@@ -164,23 +165,11 @@ class Job:
             Refused: this job is not durable or not over.
             ValueError: no task of it failed.
         """
-        info = self.info()
-        page = self._ask("failed", first=0)
-        if not page["indices"]:
+        if self.state() == "done":
             raise ValueError(f"no task of job {self.id} failed")
-        function = Function(info["digest"], str(info["function"]), [])  # the broker has it
-
-        def payloads() -> Iterator[Payload]:
-            here = page
-            while True:
-                yield from (
-                    tuple(body) if isinstance(body, list) else body for body in here["bodies"]
-                )
-                if here["next"] is None:
-                    return
-                here = self._ask("failed", first=here["next"])
-
-        return submit_durable(self._io, function, info["options"], payloads())
+        # The question may reach the broker twice, if the link is lost meanwhile.
+        again = {"as": secrets.token_hex(8)}
+        return DurableJob(self._io, self._ask("retry", **again)["id"])
 
     # Inside -------------------------------------------------------------------------------------
 

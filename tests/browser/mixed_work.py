@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from pathlib import Path
@@ -46,3 +47,14 @@ def wait_for(gate: str) -> None:
     """Run until a file is there."""
     while not Path(gate).exists():
         time.sleep(0.05)
+
+
+def grind(number: int) -> float:
+    """Keep a core busy for a moment."""
+    return sum(math.sqrt(one) for one in range(number))
+
+
+def spin(gate: str) -> None:
+    """Keep a core busy until a file is there."""
+    while not Path(gate).exists():
+        grind(20_000)

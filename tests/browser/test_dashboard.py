@@ -5,15 +5,17 @@ With `MANYHANDS_TEST_PICTURES=DIRECTORY` the tests write there what they see.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import psutil
 import pytest
 
-from browser.mixed_work import EVIL, evil, fit_model, read_sensor, render_frame, wait_for
+from browser.mixed_work import EVIL, evil, fit_model, read_sensor, render_frame, spin, wait_for
 from harness.browser import Browser, browser, needs_chromium
 from harness.processes import eventually
 from manyhands import Client, Executor, Job, LocalCluster
@@ -21,6 +23,31 @@ from manyhands import Client, Executor, Job, LocalCluster
 pytestmark = needs_chromium
 PICTURES = os.environ.get("MANYHANDS_TEST_PICTURES", "")
 EVIL_NODE = "<b onclick=alert(1)>edsger</b>"
+
+
+REPORT = {
+    "version": 1,
+    "mix": "noop",
+    "setting": f"today · 3 nodes · {EVIL}",
+    "verdict": "All 1,200 answers came, once each, and were right.",
+    "bad": False,
+    "headline": [["most done", "412 tasks/s", "in any one step"]],
+    "notes": ["Clients, broker and nodes shared this machine's 2 cores."],
+    "points": [
+        [n * 100.0, min(n * 100.0, 412.0), n * n * 1e-4, n * n * 1e-3] for n in (1, 2, 3, 4, 5)
+    ],
+    "tables": [
+        {
+            "title": "Steps: the cluster, 3 nodes, 9 slots",
+            "about": "Latency runs from the intended start of a task to its result at the client.",
+            "headings": ["load", "tasks/s", "50 %", "99 %", "max"],
+            "rows": [
+                [f"{n}00 tasks/s", f"{n}00", f"{n}.{n} ms", f"{n * 4} ms", f"{n * 9} ms"]
+                for n in (1, 2, 3, 4)
+            ],
+        }
+    ],
+}
 
 
 class Stage(NamedTuple):
@@ -49,6 +76,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             "sensors": client.submit_job(read_sensor, [(n,) for n in range(300)]),
             "frames": client.submit_job(render_frame, [(n,) for n in range(4_000)], name="frames"),
             "models": client.submit_job(fit_model, [(n,) for n in range(400)]),
+            "failed": client.submit_job(read_sensor, [(n,) for n in range(40)], durable=True),
             "evil": client.submit_job(evil, [(0,), (1,)], name=EVIL, durable=True),
         }
         eventually(
@@ -57,6 +85,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             what="nodes have told of runs",
         )
         assert jobs["evil"].wait(120)
+        assert jobs["failed"].wait(120)
+        client.query("report", text=json.dumps(REPORT))
         yield Stage(cluster, client, tab, cluster.dashboard_url, jobs)
         gate.touch()
         for job in jobs.values():
@@ -66,6 +96,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def picture(stage: Stage, name: str) -> None:
     if PICTURES:
         stage.tab.picture(Path(PICTURES) / f"dashboard-{name}.png")
+
+
+def button(label: str) -> str:
+    """An expression for the button of this label."""
+    return (
+        f"[...document.querySelectorAll('main button')].find(one => one.textContent === '{label}')"
+    )
 
 
 def look(
@@ -104,6 +141,7 @@ def test_overview(stage: Stage) -> None:
         ("#/nodes", EVIL_NODE),
         ("#/node/ada", "Slots busy"),
         ("#/programs", "No program of several processes runs"),
+        ("#/loadtests", "All 1,200 answers came"),
         ("#/events", "The latest two hundred"),
     ],
 )
@@ -149,6 +187,61 @@ def test_keys_lead_to_pages(stage: Stage) -> None:
         for kind in ("keyDown", "keyUp"):
             stage.tab.ask("Input.dispatchKeyEvent", type=kind, key=key, text=key)
         stage.tab.until(f"location.hash === '{page}'")
+
+
+def test_stacks_and_a_profile_from_the_pages(stage: Stage, tmp_path: Path) -> None:
+    tab, gate = stage.tab, tmp_path / "gate"
+    job = stage.client.submit_job(spin, [(str(gate),)], name="hot")
+    try:
+        look(stage, f"#/job/{job.id}", size=(1440, 1500))
+        tab.until(
+            f"!({button('Show stacks')}?.closest('section').hidden ?? true)", "who may sees it"
+        )
+
+        def seen() -> bool:
+            tab.evaluate(f"{button('Show stacks')}.click()")
+            tab.until(f"{button('Show stacks')} !== undefined", "an answer")
+            return "in spin" in tab.evaluate("document.getElementById('main').textContent")
+
+        eventually(seen, timeout=120, what="the stack of the running task")
+        tab.evaluate("document.querySelector('select').value = '2'")
+        tab.evaluate(f"{button('Profile')}.click()")
+        box = "[...document.querySelectorAll('.flame button')].find(one => one.textContent === 'spin')"
+        tab.until(f"{box} !== undefined", "the flame graph")
+        picture(stage, "flame")
+        tab.evaluate(f"{box}.click()")
+        assert tab.evaluate("document.querySelectorAll('.flame button.outside').length") >= 1
+        tab.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        for kind in ("svg", "speedscope"):
+            tab.evaluate(f"document.querySelector('[data-save={kind}]').click()")
+        [drawn] = eventually(lambda: list(tmp_path.glob("profile-*.svg")), timeout=60)
+        [scope] = eventually(lambda: list(tmp_path.glob("profile-*.speedscope.json")), timeout=60)
+        assert ">spin, " in drawn.read_text()
+        assert "spin" in [one["name"] for one in json.loads(scope.read_text())["shared"]["frames"]]
+        named = "document.querySelector('.what').textContent.match(/node (.*), slot/)[1]"
+        node = tab.evaluate(named)
+        look(stage, f"#/node/{quote(node)}")
+        tab.evaluate(f"{button('Show stacks')}.click()")
+        tab.until("document.querySelector('pre.stack')?.textContent.includes('in ')", "its stacks")
+        assert tab.errors == []
+    finally:
+        gate.touch()
+        job.cancel()
+
+
+def test_failed_tasks_are_run_again_from_the_page(stage: Stage) -> None:
+    job = stage.jobs["failed"]
+    look(stage, f"#/job/{job.id}")
+    again = "document.querySelector('[data-order=retry]')"
+    stage.tab.until(f"{again} !== null")
+    assert stage.tab.evaluate(f"{again}.textContent") == "Run 5 again"
+    stage.tab.evaluate(f"{again}.click()")
+    stage.tab.evaluate(f"{again}.click()")
+    stage.tab.until(f"location.hash.startsWith('#/job/') && location.hash !== '#/job/{job.id}'")
+    made = stage.tab.evaluate("location.hash.slice(6)")
+    stage.tab.until("document.querySelector('.badge')?.textContent === 'failed'")
+    found = stage.client.query("job", id=made)
+    assert (found["tasks"], found["failed"]) == (5, 5)
 
 
 def test_a_job_is_cancelled_from_its_page(stage: Stage) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import json
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from manyhands.loadtest import latency
-from manyhands.loadtest.report import charts, compare, markdown, numbers, page, svg
+from manyhands.loadtest.report import charts, compare, markdown, numbers, page, summary, svg, tables
 from manyhands.loadtest.run import Plan, _scaling
 
 EVIL = "<script>alert(1)</script>|\"'&"
@@ -235,3 +236,26 @@ def test_numbers_read_well() -> None:
     assert numbers.time(None) == numbers.rate(None) == numbers.percent(None) == "-"
     assert numbers.size(16.8e9) == "16.8 GB"
     assert numbers.short(20_000) == "20k"
+
+
+def test_the_dashboard_gets_the_same_tables() -> None:
+    document = made()
+    told = json.loads(summary.render(document))
+    assert (told["version"], told["bad"], told["mix"]) == (1, False, "noop")
+    shown = [table["title"] for table in told["tables"]]
+    assert shown == [table.title for table in tables.tables(document)]
+    assert [point[:2] for point in told["points"]] == [
+        [100, 100],
+        [200, 200],
+        [300, 290],
+        [400, 290],
+    ]
+
+
+def test_what_the_dashboard_gets_is_bounded() -> None:
+    document = made()
+    document["runs"][-1]["steps"][0]["nodes"] *= 1_000
+    text = summary.render(document)
+    assert len(text) <= summary.MOST_CHARS
+    assert "Nodes: " not in text
+    assert "Steps: " in text

@@ -55,7 +55,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -237,6 +237,19 @@ class Core:
             LookupError: it may not be given, or cannot be carried out; the text says why.
         """
         return self._clients.requests.order(who, what, arguments)
+
+    def inspect(
+        self, what: str, arguments: dict[str, Any], who: Identity, tell: Callable[[str, Any], None]
+    ) -> None:
+        """Ask a node what its tasks do, for a page that `who` looks at. Effects come as of orders.
+
+        Args:
+            tell: hears later why there is no answer, or what it is.
+
+        Raises:
+            LookupError: it may not be asked, or cannot be; the text says why.
+        """
+        self._clients.requests.inspect(who, what, arguments, tell)
 
     def stats(self) -> Stats:
         """Return the figures of this moment."""

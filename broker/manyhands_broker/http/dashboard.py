@@ -1,4 +1,4 @@
-"""The dashboard: its files, what it shows as server-sent events, and the orders it gives.
+"""The dashboard: its files, what it shows as server-sent events, the orders it gives, looks at tasks.
 
 Everything here but the files is the broker's own: this process asks for views and passes orders on.
 What a visitor may see and do, the broker decides by the visitor's key.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -20,13 +20,17 @@ from manyhands_broker.http.admission.access import COOKIE, ENTER, STAY, Access
 from manyhands_broker.http.admission.connections import Connections
 from manyhands_broker.http.hub import Hub, Subscriber
 from manyhands_broker.http.inquiries import Inquiries
+from manyhands_broker.http.inspector import SECONDS, Inspector
+from manyhands_shared.protocol.bounds import MAX_INDEX
 
 #: What pages may look at, and what they may order.
-VIEWS = ("overview", "jobs", "job", "nodes", "node", "events", "programs", "stream")
-ORDERS = ("pause", "resume", "cancel", "drain", "forget")
+VIEWS = ("overview", "jobs", "job", "nodes", "node", "events", "programs", "loadtests", "stream")
+ORDERS = ("pause", "resume", "cancel", "retry", "drain", "forget")
+LOOKS = ("stacks", "profile")
 #: Views that one page may look at.
 _MOST_VIEWS = 6
 _ORDER_BYTES = 4_096
+_NAME_CHARS = 200
 #: Seconds of silence after which a comment shows that the link lives.
 _ALIVE_SECONDS = 10.0
 _POLICY = (
@@ -70,6 +74,7 @@ class Dashboard:
         self._clock = clock
         self._files = files.load()
         self._hub = Hub(self._ask)
+        self._inspector = Inspector(self._ask)
         self._asking = asyncio.Lock()
 
     def routes(self) -> list[Route]:
@@ -80,6 +85,7 @@ class Dashboard:
             Route("/static/{path:path}", self._static),
             Route("/api/events", self._events),
             Route("/api/order", self._order, methods=["POST"]),
+            Route("/api/look", self._look, methods=["POST"]),
         ]
 
     async def _ask(self, kind: str, what: str, arguments: dict[str, Any], key: str) -> Any:
@@ -155,6 +161,32 @@ class Dashboard:
 
     async def _order(self, request: Request) -> Response:
         """Pass an order on: a JSON object with `what`, and what it takes."""
+        return await self._acted(request, ORDERS, self._ordered)
+
+    async def _look(self, request: Request) -> Response:
+        """Have nodes look at what tasks do. It takes as long as a profile lasts."""
+        if self._visitor(request) is not None:
+            self._connections.keep(request.scope["client"])
+        return await self._acted(request, LOOKS, self._looked)
+
+    async def _ordered(self, what: str, fields: dict[str, Any], key: str) -> Any:
+        return await self._ask("order", what, fields, key)
+
+    async def _looked(self, what: str, fields: dict[str, Any], key: str) -> Any:
+        wrong = [name for name, value in fields.items() if not _may_be(name, value)]
+        if wrong or not ("id" in fields or (what == "stacks" and "node" in fields)):
+            raise LookupError(f"a look at {what} takes other fields: {', '.join(wrong) or 'an id'}")
+        if what == "stacks":
+            return await self._inspector.stacks(fields, key)
+        return await self._inspector.profile(fields["id"], fields.get("seconds", 10.0), key)
+
+    async def _acted(
+        self,
+        request: Request,
+        known: Sequence[str],
+        act: Callable[[str, dict[str, Any], str], Awaitable[Any]],
+    ) -> Response:
+        """Read what is wanted, do it, and answer as JSON, or with a line that says why not."""
         key = self._visitor(request)
         if key is None:
             return _refused()
@@ -170,16 +202,28 @@ class Dashboard:
             what = order.pop("what")
         except (ValueError, TypeError, KeyError, AttributeError):
             return PlainTextResponse("an order is an object with `what`\n", 400, headers=_FRESH)
-        if what not in ORDERS:
+        if what not in known:
             return PlainTextResponse("there is no such order\n", 404, headers=_FRESH)
         try:
-            data = await self._ask("order", what, order, key)
+            data = await act(what, order, key)
         except LookupError as error:
             return PlainTextResponse(f"{error.args[0]}\n", 409, headers=_FRESH)
         except TimeoutError as error:
             return PlainTextResponse(f"{error}\n", 503, headers=_FRESH)
         body = json.dumps(data, default=bytes.hex).encode()
         return Response(body, media_type="application/json", headers=_FRESH)
+
+
+def _may_be(name: str, value: object) -> bool:
+    """Return whether a field of what nodes are to look at can be what it is."""
+    if name in ("id", "node"):
+        return isinstance(value, str) and len(value) <= _NAME_CHARS
+    if name == "task":
+        return type(value) is int and 0 <= value <= MAX_INDEX
+    low, high = SECONDS
+    if name != "seconds" or isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return low <= value <= high
 
 
 def _refused() -> Response:

@@ -12,7 +12,7 @@ from manyhands_broker.http.patches import difference
 #: Asks the broker: kind, view, arguments, key of who looks.
 Ask = Callable[[str, str, dict[str, Any], str], Awaitable[Any]]
 #: Seconds between two looks at a view.
-INTERVALS = {"stream": 0.5, "nodes": 2.0, "events": 2.0, "programs": 2.0}
+INTERVALS = {"stream": 0.5, "nodes": 2.0, "events": 2.0, "programs": 2.0, "loadtests": 5.0}
 _INTERVAL = 1.0
 #: Views that are looked at at the same time, by all pages. Messages that may wait for one page.
 MOST_FEEDS = 64

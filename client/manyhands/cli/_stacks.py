@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,14 +16,6 @@ if TYPE_CHECKING:
 MOST_NODES = 64
 #: What the broker gives a node to answer, and a while more.
 _ANSWER_SECONDS = 30.0
-_FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)')
-
-
-class Frame(NamedTuple):
-    """A call of a function."""
-
-    name: str
-    file: str
 
 
 class Looks(NamedTuple):
@@ -103,13 +92,3 @@ def of_job(client: Client, job: str, seconds: float) -> Looks:
 
 def _of(answer: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"node": answer["node"], **one} for one in answer["stacks"]]
-
-
-def counted(stacks: Iterable[dict[str, Any]]) -> Counter[tuple[Frame, ...]]:
-    """How often each stack of functions was found; the outermost call comes first."""
-    counts: Counter[tuple[Frame, ...]] = Counter()
-    for one in stacks:
-        frames = [Frame(match["name"], match["file"]) for match in _FRAME.finditer(one["text"])]
-        counts[tuple(reversed(frames))] += one["count"]
-    del counts[()]
-    return counts

@@ -197,6 +197,8 @@ def command(
     with _listener(json=json) as listener:
         document = run(plan, listener)
     comparison = compare.compare(before, document) if before else None
+    if broker:
+        _publish(plan, document)
     if folder is not None:
         _save(folder, document, comparison)
     if json:
@@ -225,6 +227,17 @@ def _listener(*, json: bool) -> Any:
     else:
         lines: Listener = live.Lines(_output.note)
         yield lines
+
+
+def _publish(plan: Plan, document: dict[str, Any]) -> None:
+    from manyhands.loadtest.report import summary  # noqa: PLC0415 - so that --help is quick
+    from manyhands.loadtest.run import publish  # noqa: PLC0415
+    from manyhands_shared.errors import ManyhandsError  # noqa: PLC0415
+
+    try:
+        publish(plan, summary.render(document))
+    except (ManyhandsError, TimeoutError) as error:
+        _output.note(f"the broker's dashboard does not have the report: {error}")
 
 
 def _save(folder: Path, document: dict[str, Any], comparison: Table | None) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json as json_module
 import re
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,10 +15,7 @@ from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
 
 if TYPE_CHECKING:
-    from manyhands.cli._stacks import Frame
-
-#: Lines of the table.
-_MOST = 10
+    from manyhands_shared.profiling.stacks import Share
 
 
 @click.command(
@@ -61,23 +57,20 @@ def command(
     looks at 16 of them each time. Nothing is installed in your code, and it runs on as it did. The
     command writes a flame graph, which any browser shows, and a file for https://www.speedscope.app.
     """
-    from manyhands.cli import (  # noqa: PLC0415 - so that --help is quick
-        _connect,
-        _flame_graph,
-        _named,
-        _speedscope,
-        _stacks,
-    )
+    from manyhands.cli import _connect, _named, _stacks  # noqa: PLC0415 - so that --help is quick
+    from manyhands_shared.profiling import flame_graph  # noqa: PLC0415
+    from manyhands_shared.profiling.speedscope import document as speedscope_document  # noqa: PLC0415
+    from manyhands_shared.profiling.stacks import counted, shares  # noqa: PLC0415
 
     with _connect.client(**connection) as client:
         found = _named.find(client, job)["id"]
         _output.note(f"looking at job {found} for {seconds:g} s")
         looks = _stacks.of_job(client, found, seconds)
-    counts = _stacks.counted(looks.stacks)
+    counts = counted(looks.stacks)
     if not counts:
         raise JobFailed(f"no task of job {found} ran meanwhile; see: manyhands why {found}")
     if not json:
-        _print_table(counts)
+        _print_table(shares(counts), counts.total())
     if looks.left_out:
         _output.note(f"{looks.left_out:,} looks are left out: their stacks had no room")
     short = re.sub(r"\W", "", found)[:8]
@@ -88,40 +81,19 @@ def command(
             job=found,
             looks=counts.total(),
             left_out=looks.left_out,
-            functions=[row._asdict() for row in _rows(counts)],
+            functions=[row._asdict() for row in shares(counts)],
             files=files,
         )
     texts = [
-        _flame_graph.draw(title, counts),
-        json_module.dumps(_speedscope.document(title, counts)),
+        flame_graph.draw(title, counts),
+        json_module.dumps(speedscope_document(title, counts)),
     ]
     for name, text in zip(files, texts, strict=True):
         Path(name).write_text(text, encoding="utf-8")
         _output.note(f"{name} is written")
 
 
-class _Row(NamedTuple):
-    """A function, in how many looks it was what ran, and in how many it was on the stack."""
-
-    function: str
-    file: str
-    itself: int
-    whole: int
-
-
-def _rows(counts: Counter[tuple[Frame, ...]]) -> list[_Row]:
-    """Return the functions in which tasks were found most often."""
-    own: Counter[Frame] = Counter()
-    whole: Counter[Frame] = Counter()
-    for frames, count in counts.items():
-        own[frames[-1]] += count
-        whole.update(dict.fromkeys(frames, count))
-    ranked = sorted(own.items(), key=lambda item: -item[1])[:_MOST]
-    return [_Row(one.name, one.file, count, whole[one]) for one, count in ranked]
-
-
-def _print_table(counts: Counter[tuple[Frame, ...]]) -> None:
-    total = counts.total()
+def _print_table(functions: list[Share], total: int) -> None:
     rows = [
         (
             f"{100 * row.itself / total:.1f} %",
@@ -129,6 +101,6 @@ def _print_table(counts: Counter[tuple[Frame, ...]]) -> None:
             row.function,
             row.file,
         )
-        for row in _rows(counts)
+        for row in functions
     ]
     _output.table(["itself", "with what it calls", "function", "file"], rows)

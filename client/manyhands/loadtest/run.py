@@ -112,6 +112,19 @@ def run(plan: Plan, listener: Listener) -> dict[str, Any]:
     }
 
 
+def publish(plan: Plan, text: str) -> None:
+    """Leave a report with the broker that was loaded, for its dashboard.
+
+    Raises:
+        ManyhandsError: the broker cannot be reached, or does not take it.
+    """
+    with (
+        target.named(plan.broker, plan.key_file, plan.connect_timeout) as there,
+        there.client() as asker,
+    ):
+        asker.query("report", text=text)
+
+
 def _targets(plan: Plan) -> Iterator[Callable[[], AbstractContextManager[Target]]]:
     for count in plan.hosts:
         yield lambda count=count: target.hosts(count, plan.slots or 2)  # type: ignore[misc]

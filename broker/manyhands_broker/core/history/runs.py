@@ -59,18 +59,27 @@ class Runs:
         self.tasks += run.tasks
         self.cpu += run.cpu
         self.peak = max(self.peak, run.peak)
-        each = run.seconds / run.tasks
-        self.buckets[bucket_of(each)] += run.tasks
-        if len(self._slow) < MOST_SLOW:
-            heapq.heappush(self._slow, (each, run.seq, run))
-        elif each > self._slow[0][0]:
-            heapq.heapreplace(self._slow, (each, run.seq, run))
+        self.buckets[bucket_of(run.seconds / run.tasks)] += run.tasks
+        self.add_slow(run)
         self._seen += 1
         if self._seen % self._stride == 0:
             self.sampled.append(run)
             if len(self.sampled) > MOST_SAMPLED:
                 self.sampled = self.sampled[1::2]
                 self._stride *= 2
+
+    def add_slow(self, run: Run) -> None:
+        """Take a run in among the slowest alone, if it is one of them."""
+        each = run.seconds / run.tasks
+        if len(self._slow) < MOST_SLOW:
+            heapq.heappush(self._slow, (each, run.seq, run))
+        elif each > self._slow[0][0]:
+            heapq.heapreplace(self._slow, (each, run.seq, run))
+
+    @property
+    def bound(self) -> float:
+        """How many seconds a task takes at most that is none of the slowest."""
+        return self._slow[0][0] if len(self._slow) == MOST_SLOW else 0.0
 
     @property
     def slowest(self) -> list[Run]:

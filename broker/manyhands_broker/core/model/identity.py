@@ -22,6 +22,7 @@ _OPEN = frozenset(
         "jobs",
         "nodes",
         "ps",
+        "report",
         "standstill",
         "stats",
         "why",
@@ -29,7 +30,7 @@ _OPEN = frozenset(
     }
 )
 #: What it may ask for, and order, of its own jobs. All else is for admins.
-_OWN = frozenset({"pause", "resume", "cancel", "forget", "failed", "output", "stacks", "nodes_of"})
+_OWN = frozenset({"pause", "resume", "cancel", "forget", "retry", "output", "stacks", "nodes_of"})
 
 #: Accounts of keys that have a name begin so.
 _KEYED = "key:"

@@ -18,6 +18,7 @@ from manyhands_broker.core.peers.relays.printing import Printing
 from manyhands_broker.core.peers.relays.value_relay import ValueRelay
 from manyhands_broker.core.peers.requests import Requests
 from manyhands_broker.core.peers.results import Outcomes
+from manyhands_broker.core.peers.retrying import Retries
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.peers.submissions import Submissions
 from manyhands_broker.core.state.delayed_acks import DelayedAcks
@@ -87,9 +88,10 @@ class Clients:
             self._cancellation,
         )
         self.inspections = Inspections(self._state)
+        retries = Retries(self._state, durable, self.submissions)
         self.requests = Requests(
             self._state,
-            Orders(self._state, durable, self._cancel_whole, standings),
+            Orders(self._state, durable, self._cancel_whole, standings, retries),
             self.inspections,
         )
 

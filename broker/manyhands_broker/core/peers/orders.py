@@ -1,4 +1,4 @@
-"""What people order: of jobs to pause, resume, cancel, forget; of nodes to drain; a backup."""
+"""What people order: of jobs to pause, resume, cancel, forget, retry; of nodes to drain; a backup."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.peers.durable import Durable
+from manyhands_broker.core.peers.retrying import Retries
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.queries.job_lookup import live_job, unknown
 from manyhands_broker.core.records import JobMarked
@@ -23,6 +24,7 @@ class Orders:
         durable: Durable,
         cancel: Callable[[Job], None],
         standings: Standings,
+        retries: Retries,
     ) -> None:
         self._state = state
         self._standings = standings
@@ -33,6 +35,7 @@ class Orders:
             "resume": self._resume,
             "cancel": self._cancel_job,
             "forget": self._forget,
+            "retry": retries.order,
             "drain": self._drain,
             "backup": self._backup,
         }

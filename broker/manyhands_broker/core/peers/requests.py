@@ -19,7 +19,7 @@ from manyhands_broker.core.model.quotas import SESSIONS_WORTH
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.unread import PING_BYTES
 from manyhands_broker.core.peers.orders import Orders
-from manyhands_broker.core.peers.relays.inspections import Inspections
+from manyhands_broker.core.peers.relays.inspections import Answer, Inspections
 from manyhands_broker.core.queries import questions
 from manyhands_broker.core.queries.answers import Reader, answer
 from manyhands_broker.core.queries.explain import standstill
@@ -37,7 +37,6 @@ class Requests:
         self._state = state
         self._orders = orders
         self._inspections = inspections
-        inspections.reply = self._send
 
     def answer(self, session: Session, query: Query, now: float) -> None:
         """Answer a question, or carry out an order. What a node is asked is answered later."""
@@ -81,6 +80,23 @@ class Requests:
             raise LookupError(wrong)
         return self._orders.by_name[what](arguments)
 
+    def inspect(self, who: Identity, what: str, arguments: dict[str, Any], tell: Answer) -> None:
+        """Ask a node what tasks do, for a page that `who` looks at; `tell` hears of the answer.
+
+        Raises:
+            LookupError: it may not be asked, or cannot be; the text says why.
+        """
+        wrong = self.refusal(who, who.account(""), what, arguments)
+        wrong = wrong or questions.refuse(what, arguments)
+        if wrong:
+            raise LookupError(wrong)
+        self._inspections.by_name[what](("page", who.key), tell, arguments)
+
+    def _inspected(self, session: Session, reply: Reply) -> None:
+        """Pass a node's answer on to the session that asked, if it is still there."""
+        if self._state.sessions.get(session.token) is session:
+            self._send(session, reply)
+
     def _too_much_unread(self, session: Session) -> bool:
         most, ledger = self._state.limits.answer_bytes, session.ledger
         if session.answers.nbytes >= most:
@@ -98,7 +114,11 @@ class Requests:
             return Reply(request, wrong, None)
         try:
             if what in self._inspections.by_name:
-                self._inspections.by_name[what](session, request, arguments)
+
+                def tell(error: str, found: Any) -> None:
+                    self._inspected(session, Reply(request, error, found))
+
+                self._inspections.by_name[what](session, tell, arguments)
                 return None
             data = self._data(session, what, arguments, now)
         except LookupError as error:
@@ -120,8 +140,11 @@ class Requests:
         """
         if what == "dashboard":
             return self._dashboard(session)
-        if what == "nodes_of":
-            return self._inspections.nodes_of(arguments["id"])
+        if what == "report":
+            self._state.load_tests.append(
+                (now, session.who.name or session.name, arguments["text"])
+            )
+            return {}
         if what == "standstill":
             return standstill(self._state, session)
         if what in OF_PROGRAMS:

@@ -101,6 +101,17 @@ class Submissions:
             self._refer(session, inputs, count)
         self._delayed_acks.accept(session, counts, count, now=durable)
 
+    def add(self, owner: Session, group: SubmitGroup) -> Job:
+        """Take tasks that no client brings into a durable job of `owner`; return that.
+
+        Raises:
+            ProtocolError: they cannot be taken; the text says why.
+        """
+        job = self._job_of(owner, group, self._state.now)
+        bodies, size = self._new(owner, job, group)
+        self._append(job, group, bodies, size, {})
+        return job
+
     def _refer(self, session: Session, inputs: list[InputGroup], most: int) -> None:
         """Note which stored values the tasks of a submission, at most `most`, refer to."""
         for group in inputs:

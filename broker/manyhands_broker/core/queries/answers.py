@@ -146,10 +146,6 @@ def _why(state: SchedulerState, question: _Question) -> list[str]:
     return reasons(state, live_job(state, question.job))
 
 
-def _failed(state: SchedulerState, question: _Question) -> dict[str, Any]:
-    return stored.failed_tasks(state, question.job, question.arguments.get("first", 0))
-
-
 def _output(state: SchedulerState, question: _Question) -> list[dict[str, Any]]:
     asked = question.arguments
     limit, after, task = asked.get("limit", 1_000), asked.get("after"), asked.get("task")
@@ -239,7 +235,6 @@ def _told(state: SchedulerState, one: Job | dict[str, Any] | str) -> dict[str, A
 #: Question → what finds its answer.
 _ANSWERS: dict[str, Callable[[SchedulerState, _Question], Any]] = {
     "events": _events,
-    "failed": _failed,
     "health": _health,
     "history": _history,
     "job": _job,

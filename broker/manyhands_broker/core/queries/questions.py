@@ -26,7 +26,6 @@ QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
     "dashboard": {},
     "drain": {"node": Text(200)},
     "events": {},
-    "failed": {"id": _ID, "first": _INDEX},
     "forget": {"id": _ID},
     "health": {},
     "history": {"id": _ID},
@@ -37,7 +36,9 @@ QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
     "output": {"id": _ID, "limit": _INDEX, "after": _SEQ, "task": _INDEX},
     "pause": {"id": _ID},
     "ps": {"skip": _INDEX},
+    "report": {"text": Text(24_000, 1)},
     "resume": {"id": _ID},
+    "retry": {"id": _ID, "as": Text(64, 1, word=True)},
     "stacks": {"id": _ID, "task": _INDEX, "on_node": Text(200), "seconds": Float("seconds", 0, 60)},
     "stacks_of_node": {"node": Text(200)},
     "standstill": {},
@@ -45,7 +46,7 @@ QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
     "why": {"id": _ID},
     "why_process": {"id": _ID},
 }
-_NEEDED = frozenset({"directory", "host_id", "id", "member_key", "node", "program", "root"})
+_NEEDED = frozenset({"directory", "host_id", "id", "member_key", "node", "program", "root", "text"})
 
 
 def refuse(what: str, arguments: Mapping[str, Any]) -> str:

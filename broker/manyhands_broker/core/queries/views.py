@@ -89,6 +89,7 @@ def node(state: SchedulerState, arguments: Mapping[str, Any], reader: Reader) ->
     return {
         "node": {**told, "cores": found.machine.cores, "reserve": found.machine.reserve},
         "events": [event for event in events if event["node"] == found.name],
+        "may": reader.commands,
     }
 
 
@@ -123,6 +124,14 @@ def job(state: SchedulerState, arguments: Mapping[str, Any], reader: Reader) -> 
 def events(state: SchedulerState, _arguments: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
     """Return the latest events."""
     return {"events": _events(state, reader)[-EVENTS:]}
+
+
+def load_tests(
+    state: SchedulerState, _arguments: Mapping[str, Any], _reader: Reader
+) -> dict[str, Any]:
+    """Return the reports of the latest load tests, the latest first."""
+    found = reversed(state.load_tests)
+    return {"reports": [{"at": at + state.epoch, "by": by, "text": text} for at, by, text in found]}
 
 
 def programs(
@@ -167,6 +176,7 @@ VIEWS: Mapping[str, Callable[[SchedulerState, Mapping[str, Any], Reader], dict[s
     "nodes": nodes,
     "node": node,
     "events": events,
+    "loadtests": load_tests,
     "programs": programs,
     "stream": stream,
 }

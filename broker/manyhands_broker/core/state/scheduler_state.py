@@ -36,6 +36,8 @@ Figures = Callable[[int], dict[str, Any]]
 
 #: Characters of an event that are told and logged.
 EVENT_CHARS = 1_000
+#: Reports of load tests that are kept.
+LOAD_TESTS = 8
 #: Kinds of events that are counted apart.
 MAX_EVENT_KINDS = 64
 
@@ -102,6 +104,8 @@ class SchedulerState:
         #: Jobs that were over a moment ago, by id: when a new one of that id may start.
         self.reserved_ids: OrderedDict[str, float] = OrderedDict()
         self.events: deque[dict[str, Any]] = deque(maxlen=limits.history)
+        #: Reports of the latest load tests of this cluster, for the dashboard: when, whose, and a text.
+        self.load_tests: deque[tuple[float, str, str]] = deque(maxlen=LOAD_TESTS)
         #: Sessions with results to send, in the order of their first.
         self.reporting: dict[Session, None] = {}
         #: Tasks of attached jobs that were given another run; see `standings`.

@@ -13,8 +13,8 @@ export function toast(text) {
   hide = setTimeout(() => { box.hidden = true; }, 5000);
 }
 
-// A button that gives an order. With `sure`, the first click asks and the second gives it.
-export function orderButton(label, what, fields, { sure = "", done = "", danger = false } = {}) {
+// A button that gives an order. With `sure`, the first click asks and the second gives it. `after` hears the answer.
+export function orderButton(label, what, fields, { sure = "", done = "", danger = false, after = null } = {}) {
   let asked = 0;
   const button = h("button", { type: "button", class: danger ? "danger" : "", "data-order": what }, label);
   button.addEventListener("click", async () => {
@@ -28,8 +28,9 @@ export function orderButton(label, what, fields, { sure = "", done = "", danger 
     button.textContent = label;
     button.disabled = true;
     try {
-      await order(what, fields);
+      const made = await order(what, fields);
       toast(done || `${label}: done`);
+      if (after) after(made);
     } catch (error) {
       toast(error.message);
     }

@@ -6,15 +6,16 @@ import { Live } from "./live.js";
 import { eventsPage } from "./pages/events.js";
 import { jobPage } from "./pages/job.js";
 import { jobsPage } from "./pages/jobs.js";
+import { loadTestsPage } from "./pages/loadtests.js";
 import { nodePage } from "./pages/node.js";
 import { nodesPage } from "./pages/nodes.js";
 import { overviewPage } from "./pages/overview.js";
 import { programsPage } from "./pages/programs.js";
 import { tasksPage } from "./pages/tasks.js";
 
-const PAGES = { "": overviewPage, tasks: tasksPage, jobs: jobsPage, job: jobPage, nodes: nodesPage, node: nodePage, programs: programsPage, events: eventsPage };
+const PAGES = { "": overviewPage, tasks: tasksPage, jobs: jobsPage, job: jobPage, nodes: nodesPage, node: nodePage, programs: programsPage, loadtests: loadTestsPage, events: eventsPage };
 const TABS = { job: "jobs", node: "nodes", "": "overview" };
-const KEYS = { o: "", s: "tasks", j: "jobs", n: "nodes", p: "programs", e: "events" };
+const KEYS = { o: "", s: "tasks", j: "jobs", n: "nodes", p: "programs", l: "loadtests", e: "events" };
 const STATES = { live: "live", lost: "connecting again", refused: "no answer" };
 
 const main = document.getElementById("main");

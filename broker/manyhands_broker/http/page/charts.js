@@ -25,11 +25,11 @@ export class Lines {
     made.add(this);
   }
 
-  build() {
+  options() {
     const soft = styleOf("--faint");
     const line = styleOf("--line");
     const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
-    const options = {
+    return {
       width: Math.max(60, this.box.clientWidth),
       height: this.height,
       padding: [10, 6, 0, 0],
@@ -46,7 +46,10 @@ export class Lines {
       })],
       hooks: { setCursor: [(plot) => this.point(plot.cursor.idx)] },
     };
-    this.plot = new uPlot(options, this.columns, this.box);
+  }
+
+  build() {
+    this.plot = new uPlot(this.options(), this.columns, this.box);
   }
 
   fit() {
@@ -74,6 +77,23 @@ export class Lines {
     if (this.plot) this.plot.destroy();
     this.plot = null;
     made.delete(this);
+  }
+}
+
+// Lines over a number that is no time, such as a load; its points are marked.
+export class Curve extends Lines {
+  constructor(xs, series, { value = format.short, x = format.short } = {}) {
+    super(series, { value });
+    this.across = x;
+    this.set([xs, ...series.map((one) => one.values)]);
+  }
+
+  options() {
+    const options = super.options();
+    options.scales.x = { time: false };
+    options.axes[0].values = (_, numbers) => numbers.map(this.across);
+    for (const one of options.series.slice(1)) one.points = { show: true, size: 6, fill: one.stroke };
+    return options;
   }
 }
 

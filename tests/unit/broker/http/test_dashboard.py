@@ -2,92 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 
 from harness.brokers.broker_process import Broker, Peer, client_hello, submit, worker_hello
-from harness.processes import eventually
+from harness.brokers.dashboard import ask, enter, events, order, running, way_in
 from manyhands_broker.http.admission.access import ENTER, GUEST, STAY, Access
 from manyhands_broker.http.patches import difference
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.security.cluster_key import ClusterKey
-
-
-class Answer(NamedTuple):
-    """A response."""
-
-    status: int
-    headers: dict[str, str]
-    body: str
-
-
-def ask(url: str, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
-    try:
-        text = None if body is None else json.dumps(body)
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, text, named)
-        response = connection.getresponse()
-        found = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, found, response.read().decode())
-    finally:
-        connection.close()
-
-
-def order(
-    url: str, what: str, origin: str | None = None, cookie: str = "", **fields: str
-) -> Answer:
-    headers = {"Content-Type": "application/json", "Cookie": cookie}
-    if origin != "":
-        headers["Origin"] = origin or url
-    return ask(url, "/api/order", "POST", {"what": what, **fields}, **headers)
-
-
-@contextmanager
-def events(url: str, query: str, cookie: str = "") -> Iterator[Iterator[dict[str, Any]]]:
-    """What a page is sent."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
-    try:
-        connection.request("GET", f"/api/events?{query}", headers={"Cookie": cookie})
-        response = connection.getresponse()
-        assert response.status == 200, response.read()
-        lines = (line.decode().strip() for line in response)
-        yield (json.loads(line[6:]) for line in lines if line.startswith("data: "))
-    finally:
-        connection.close()
-
-
-def serving(broker: Broker) -> str:
-    url: str = broker.facts["http"].replace("0.0.0.0", "127.0.0.1")
-
-    def answers() -> bool:
-        try:
-            return ask(url, "/livez").status == 200
-        except OSError:
-            return False
-
-    eventually(answers, what="HTTP answers")
-    return url
-
-
-@contextmanager
-def running(**config: Any) -> Iterator[tuple[Broker, str]]:
-    broker = Broker(**config)
-    try:
-        yield broker, serving(broker)
-    finally:
-        broker.close()
-        broker.process.stderr.close()  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="module")
@@ -105,28 +33,6 @@ def keyed_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker
     key.save(file)
     with running(http="0.0.0.0:0", key_file=str(file)) as (broker, url):
         yield broker, url, key
-
-
-def way_in(broker: Broker, key: ClusterKey | None = None, role: str = "client") -> dict[str, str]:
-    """What the broker answers to `manyhands dashboard`."""
-    peer = Peer(broker.address, key, role)
-    try:
-        peer.send(client_hello())
-        peer.until(m.ClientWelcome)
-        peer.send(m.Query(1, "dashboard", {}))
-        found: dict[str, str] = peer.until(m.Reply).data
-        return found
-    finally:
-        peer.close()
-
-
-def enter(url: str, token: str) -> str:
-    """The cookie for a token."""
-    answer = ask(url, f"/enter?token={token}")
-    assert answer.status == 303, answer
-    cookie, *flags = answer.headers["set-cookie"].split("; ")
-    assert {"HttpOnly", "SameSite=strict"} <= set(flags)
-    return cookie
 
 
 def test_on_loopback_the_page_and_its_files_need_nothing(open_one: tuple[Broker, str]) -> None:
@@ -304,6 +210,25 @@ def test_nodes_are_told_with_their_figures(open_one: tuple[Broker, str]) -> None
             assert next(told)["whole"]["node"]["name"] == name
     finally:
         node.close()
+
+
+def test_reports_of_load_tests_are_kept_for_pages(open_one: tuple[Broker, str]) -> None:
+    broker, url = open_one
+    client = Peer(broker.address)
+    try:
+        client.send(client_hello())
+        client.until(m.ClientWelcome)
+        for number in range(10):
+            client.send(m.Query(number, "report", {"text": f"report {number}"}))
+            assert client.until(m.Reply).error == ""
+        client.send(m.Query(11, "report", {"text": "x" * 25_000}))
+        assert "1 to 24,000" in client.until(m.Reply).error
+        with events(url, "view=loadtests") as told:
+            reports = next(told)["whole"]["reports"]
+            assert [one["text"] for one in reports] == [f"report {n}" for n in range(9, 1, -1)]
+            assert reports[0]["by"] == "test"
+    finally:
+        client.close()
 
 
 # Parts

@@ -1,26 +1,27 @@
 """What tasks do now: questions that a node answers, and not the broker.
 
-The broker finds the node, passes the question on, and the answer back to the session that asked. It does
-not wait: a node that does not answer in time costs the asker a sentence. A node is believed about what
-it was asked, and is asked about the jobs of the asker alone, or by an admin.
+The broker finds the node, passes the question on, and the answer back to the session or page that
+asked. It does not wait: a node that does not answer in time costs the asker a sentence. A node is
+believed about what it was asked, and is asked about the jobs of the asker alone, or by an admin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.node import Node
-from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.task_state import TaskState
 from manyhands_broker.core.queries.job_lookup import live_job
 from manyhands_broker.core.state.scheduler_state import SchedulerState
-from manyhands_shared.protocol.messages import Inspect, Inspected, Reply
+from manyhands_shared.protocol.messages import Inspect, Inspected
 
-#: Questions that wait for nodes: of one session, and of all.
-MOST_OF_SESSION = 64
+#: Is told the answer: why there is none, or what it is.
+Answer = Callable[[str, Any], None]
+#: Questions that wait for nodes: of one asker, and of all.
+MOST_OF_ASKER = 64
 MOST = 1_024
 #: What a node has to answer beyond the time for which it looks.
 ANSWER_SECONDS = 15.0
@@ -40,8 +41,8 @@ _WORDS = {
 class _Open:
     """A question that a node has not answered."""
 
-    session: Session
-    request: int
+    asker: Hashable
+    answer: Answer
     node: Node
     job: str
 
@@ -52,23 +53,12 @@ class Inspections:
     def __init__(self, state: SchedulerState) -> None:
         self._state = state
         self._open: dict[int, _Open] = {}
-        self.by_name: dict[str, Callable[[Session, int, dict[str, Any]], None]] = {
+        #: Question → what puts it, for an asker. Each raises `LookupError` if it cannot be put.
+        self.by_name: dict[str, Callable[[Hashable, Answer, dict[str, Any]], None]] = {
+            "nodes_of": self._nodes_of,
             "stacks": self._of_job,
             "stacks_of_node": self._of_node,
         }
-        #: Sends a reply, and counts it as unread.
-        self.reply: Callable[[Session, Reply], None] = lambda _session, _reply: None
-
-    def nodes_of(self, job_id: str) -> list[str]:
-        """Return the names of nodes that may run tasks of a job.
-
-        Raises:
-            LookupError: the job is over, or is not known.
-        """
-        job = live_job(self._state, job_id)
-        return sorted(node.name for node in job.known_by if node.linked and node.active)[
-            :_MOST_NODES
-        ]
 
     def answered(self, node: Node, message: Inspected) -> None:
         """Take a node's answer; drop one that it was not asked for."""
@@ -97,11 +87,15 @@ class Inspections:
             ],
             "left_out": message.left_out,
         }
-        self._tell(asked, error, data)
+        asked.answer(error, None if error else data)
 
-    # What is asked. Each raises `LookupError` with a sentence if it cannot be.
+    def _nodes_of(self, _asker: Hashable, answer: Answer, arguments: dict[str, Any]) -> None:
+        """Tell the names of nodes that may run tasks of a job, at once."""
+        job = live_job(self._state, arguments["id"])
+        names = sorted(node.name for node in job.known_by if node.linked and node.active)
+        answer("", names[:_MOST_NODES])
 
-    def _of_job(self, session: Session, request: int, arguments: dict[str, Any]) -> None:
+    def _of_job(self, asker: Hashable, answer: Answer, arguments: dict[str, Any]) -> None:
         job = live_job(self._state, arguments["id"])
         task, name = arguments.get("task"), arguments.get("on_node")
         if task is not None:
@@ -111,10 +105,10 @@ class Inspections:
         else:
             raise LookupError("'stacks' takes an argument 'task' or 'on_node'")
         indices = [] if task is None else [task]
-        self._ask(session, request, node, job.id, indices, arguments.get("seconds", 0.0))
+        self._ask(asker, answer, node, Inspect(0, job.id, indices, arguments.get("seconds", 0.0)))
 
-    def _of_node(self, session: Session, request: int, arguments: dict[str, Any]) -> None:
-        self._ask(session, request, self._named(arguments["node"]), "", [], 0.0)
+    def _of_node(self, asker: Hashable, answer: Answer, arguments: dict[str, Any]) -> None:
+        self._ask(asker, answer, self._named(arguments["node"]), Inspect(0, "", [], 0.0))
 
     def _named(self, name: str) -> Node:
         node = self._state.fleet.by_name.get(name)
@@ -122,34 +116,23 @@ class Inspections:
             raise LookupError(f"no node {name!r} here; `manyhands nodes` lists them")
         return node
 
-    def _ask(
-        self,
-        session: Session,
-        request: int,
-        node: Node,
-        job: str,
-        indices: list[int],
-        seconds: float,
-    ) -> None:
-        mine = sum(one.session is session for one in self._open.values())
-        if mine >= MOST_OF_SESSION or len(self._open) >= MOST:
+    def _ask(self, asker: Hashable, answer: Answer, node: Node, question: Inspect) -> None:
+        mine = sum(one.asker == asker for one in self._open.values())
+        if mine >= MOST_OF_ASKER or len(self._open) >= MOST:
             raise LookupError("too many such questions wait for nodes: ask again in a while")
         if not node.linked:
             raise LookupError(f"node {node.name} has no link to the broker just now")
         state = self._state
         number = state.random.getrandbits(63)
-        self._open[number] = _Open(session, request, node, job)
-        state.send(node.peer, Inspect(number, job, indices, seconds))
+        job, seconds = question.job, question.seconds
+        self._open[number] = _Open(asker, answer, node, job)
+        state.send(node.peer, Inspect(number, job, question.indices, seconds))
         state.timers.at(state.now + seconds + ANSWER_SECONDS, lambda _now: self._expire(number))
 
     def _expire(self, number: int) -> None:
         asked = self._open.pop(number, None)
         if asked is not None:
-            self._tell(asked, f"node {asked.node.name} has not answered", None)
-
-    def _tell(self, asked: _Open, error: str, data: Any) -> None:
-        if self._state.sessions.get(asked.session.token) is asked.session:
-            self.reply(asked.session, Reply(asked.request, error, None if error else data))
+            asked.answer(f"node {asked.node.name} has not answered", None)
 
 
 def _holder(job: Job, index: int) -> Node:

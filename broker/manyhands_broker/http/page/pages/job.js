@@ -5,6 +5,7 @@ import { histogram, Lines } from "../charts.js";
 import { badge, card, empty, fill, h, progress, setText, Table } from "../dom.js";
 import * as format from "../format.js";
 import { Lanes } from "../lanes.js";
+import { looksCard, profileOf, stacksOf } from "../looks.js";
 
 // Of no use to people, or told elsewhere.
 const HIDDEN = new Set(["name", "durable", "python", "direct", "fetch_key"]);
@@ -52,38 +53,57 @@ export function jobPage(id) {
     { title: "Error", cell: (one) => one.error, class: "text" },
   ], { empty: empty("Nothing has failed.") });
   const output = h("pre", { class: "output" });
-  const printed = card("Printed", output);
+  const silent = h("div", { class: "empty" });
+  const ofTask = h("input", { type: "number", min: "0", placeholder: "task, or all", "aria-label": "Output of which task", oninput: () => showOutput() });
+  const printed = h("section", { class: "card" }, h("header", {}, h("h2", {}, "Printed, the latest"), h("div", { class: "tools" }, ofTask)), silent, output);
+  const [stacks, profile] = [stacksOf({ id }), profileOf(id)];
+  const looks = looksCard("What its tasks do now", [stacks, profile]);
   const element = h("div", { class: "grid" },
     h("div", { class: "head" }, h("div", {}, name, sub), actions),
     waits,
     h("section", { class: "card" }, bar, h("div", { vars: { height: "14px" } }), facts),
     h("div", { class: "grid two" }, card("Its tasks over time", counts.element), card("How long its tasks took", durations)),
     card("Where its tasks ran", lanes.element),
+    looks,
     h("div", { class: "grid two" },
       h("section", { class: "card" }, h("header", {}, h("h2", {}, "What its tasks raised")), errors),
       h("section", { class: "card flush" }, h("header", {}, h("h2", {}, "Slowest tasks")), slow.element)),
     h("section", { class: "card flush" }, h("header", {}, h("h2", {}, "Attempts that failed, the first hundred")), failed.element),
     printed);
   let stamp = "";
+  let lines = [];
   let shownErrors = "";
   let shownDurations = "";
 
+  function showOutput() {
+    const wanted = ofTask.value === "" ? lines : lines.filter((one) => one.index === Number(ofTask.value));
+    const text = wanted.map((one) => `${one.index}: ${one.text}`).join("");
+    output.hidden = ofTask.hidden = !lines.length;
+    if (output.textContent !== text) { output.textContent = text; output.scrollTop = output.scrollHeight; }
+  }
+
   function buttons(job, may) {
-    const fresh = `${job.state}|${may}`;
+    const fresh = `${job.state}|${may}|${job.failed + job.cancelled}`;
     if (fresh === stamp) return;
     stamp = fresh;
     const over = ["done", "failed", "cancelled"].includes(job.state);
+    // What was found stays on the page when the job is over.
+    if (may && !over) looks.hidden = false;
+    if (over) for (const control of looks.querySelectorAll("header button, header select, header input")) control.disabled = true;
     fill(actions, badge(job.state), may && !over && [
       job.state === "paused" ? orderButton("Resume", "resume", { id: job.id }, { done: "It goes on." }) : orderButton("Pause", "pause", { id: job.id }, { done: "It is held back; what runs ends." }),
       orderButton("Cancel", "cancel", { id: job.id }, { sure: "Really cancel?", done: "It is cancelled.", danger: true }),
-    ]);
+    ], may && over && job.durable && job.failed + job.cancelled > 0 && orderButton(`Run ${format.count(job.failed + job.cancelled)} again`, "retry", { id: job.id }, {
+      sure: "Really run them again?",
+      done: "They run again, as this new job.",
+      after: (made) => { location.hash = `#/job/${encodeURIComponent(made.id)}`; },
+    }));
   }
 
   function update(_, data) {
     const { job, history } = data;
     setText(name, job.name || format.shortName(job.function));
-    const retry = job.state === "failed" && job.durable ? ` · run the failed ones again: manyhands retry --failed ${job.id}` : "";
-    setText(sub, `${job.function} · ${job.id}${job.owner || job.session ? ` · by ${job.owner || job.session}` : ""} · submitted at ${format.clock(job.submitted)}${retry}`);
+    setText(sub, `${job.function} · ${job.id}${job.owner || job.session ? ` · by ${job.owner || job.session}` : ""} · submitted at ${format.clock(job.submitted)}`);
     buttons(job, data.may);
     fill(bar, progress(job, true));
     const speed = history.progress || {};
@@ -97,8 +117,9 @@ export function jobPage(id) {
       history.peak ? fact("Peak memory of a process", format.bytes(history.peak * 1024)) : null,
       fact("Kept", job.durable ? "by the journal" : "by its client"),
       Object.entries(job.options).filter(([key]) => !HIDDEN.has(key)).map(([key, value]) => fact(key, typeof value === "object" ? JSON.stringify(value) : String(value))));
-    waits.hidden = !data.waits.length || job.state === "running";
-    fill(waits, h("h2", {}, "What it waits for"), data.waits.map((text) => h("div", {}, text)));
+    waits.hidden = !data.waits.length;
+    waits.classList.toggle("notice", job.state !== "running");
+    fill(waits, h("h2", {}, job.state === "running" ? "What the rest of it waits for" : "What it waits for"), data.waits.map((text) => h("div", {}, text)));
     const rows = history.timeline || [];
     const column = (wanted) => rows.map((row) => row[data.columns.indexOf(wanted)]);
     counts.set([column("at"), column("done"), column("queued"), column("running"), column("failed")]);
@@ -124,9 +145,11 @@ export function jobPage(id) {
       for (const one of errors.querySelectorAll("details")) if (open.has(one.querySelector(".what").textContent)) one.open = true;
     }
     if (!failures.groups.length) fill(errors, empty(data.private ? "No task has raised anything." : "What tasks raised is for the job's owner and for admins."));
-    printed.hidden = !data.output.length;
-    const text = data.output.map((one) => `${one.index}: ${one.text}`).join("");
-    if (output.textContent !== text) { output.textContent = text; output.scrollTop = output.scrollHeight; }
+    lines = data.output;
+    showOutput();
+    silent.hidden = lines.length > 0;
+    setText(silent, !job.durable ? "What its tasks print goes to its client. The broker keeps what tasks of durable jobs print."
+      : data.private ? "Its tasks have printed nothing." : "What tasks print is for the job's owner and for admins.");
   }
 
   return { title: `Job ${id.slice(0, 8)}`, element, views: [`job:${id}`], update, hint: "manyhands jobs", close: () => { counts.close(); lanes.close(); } };

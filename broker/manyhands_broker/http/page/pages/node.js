@@ -4,6 +4,7 @@ import { orderButton } from "../actions.js";
 import { badge, card, empty, fill, h, setText } from "../dom.js";
 import * as format from "../format.js";
 import { Lanes } from "../lanes.js";
+import { looksCard, stacksOf } from "../looks.js";
 import { eventTable, eventRows } from "./events.js";
 
 export function nodePage(name) {
@@ -13,10 +14,12 @@ export function nodePage(name) {
   const lanes = new Lanes({ seconds: 60, height: 260, onOpen: (run) => { location.hash = `#/job/${encodeURIComponent(run[0])}`; } });
   lanes.zooms = true;
   const table = eventTable(empty("This node has told of nothing unusual."));
+  const looks = looksCard("What runs on it now", [stacksOf({ node: name })]);
   const element = h("div", { class: "grid" },
     h("div", { class: "head" }, h("div", {}, h("h1", {}, name), sub), actions),
     card(null, facts),
     h("section", { class: "card" }, h("header", {}, h("h2", {}, "What its slots ran, the last minute")), lanes.element, lanes.key),
+    looks,
     h("section", { class: "card flush" }, h("header", {}, h("h2", {}, "Events")), table.element));
   let stamp = "";
 
@@ -28,9 +31,10 @@ export function nodePage(name) {
     }
     const node = data.node;
     setText(sub, `${node.host || "?"} · process ${node.pid} · Python ${node.python} · manyhands ${node.manyhands}`);
-    if (stamp !== node.state) {
-      stamp = node.state;
-      fill(actions, badge(node.state), node.state !== "draining" && orderButton("Drain", "drain", { node: name }, { sure: "Really drain?", done: "It finishes what runs, and leaves.", danger: true }));
+    looks.hidden = !data.may;
+    if (stamp !== `${node.state}|${data.may}`) {
+      stamp = `${node.state}|${data.may}`;
+      fill(actions, badge(node.state), data.may && node.state !== "draining" && orderButton("Drain", "drain", { node: name }, { sure: "Really drain?", done: "It finishes what runs, and leaves.", danger: true }));
     }
     const fact = (title, value) => h("div", {}, h("dt", {}, title), h("dd", {}, value));
     fill(facts,

@@ -239,3 +239,27 @@ def test_those_who_look_on_get_an_even_part_of_what_is_new() -> None:
     assert len(some) == 100
     assert some[-1].seq == 1_000
     assert kept.since(1_000, 100) == []
+
+
+def test_of_very_many_runs_an_even_part_is_taken_and_the_slowest(world: World) -> None:
+    world.submit(4)
+    many = [0, 1, 0, 0, 10_000, 0, 0, 0] * 1_000
+
+    def tell(*slow: int) -> None:
+        for number in range(10):
+            extra = [7, 1, 0, 0, slow[number], 0, 0, 0] if number < len(slow) else []
+            figures = [*many, *extra]
+            world.drain((b"node", m.Ran([m.RunGroup("job", 1, figures)])))
+
+    tell()
+    assert history_of(world)["sampled"]["tasks"] == 10_000
+    world.wait(1.0, b"node")
+    tell(70_000, 80_000)
+    found = history_of(world)
+    # Ten thousand in half a second are five times what is taken in.
+    assert found["sampled"]["tasks"] == pytest.approx(10_000 + 10_000 / 6, abs=2)
+    assert [run["seconds"] for run in found["slowest"]][:3] == [0.08, 0.07, 0.01]
+    world.wait(1.0, b"node")
+    world.wait(1.0, b"node")
+    tell()
+    assert history_of(world)["sampled"]["tasks"] == pytest.approx(20_000 + 10_000 / 6, abs=2)

@@ -15,8 +15,8 @@ import pytest
 from harness.command import document, fails, run
 from harness.processes import Gate, eventually, wait_at
 from manyhands import Client, LocalCluster
-from manyhands.cli import _flame_graph
-from manyhands.cli._stacks import Frame, counted
+from manyhands_shared.profiling import flame_graph
+from manyhands_shared.profiling.stacks import Frame, counted
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_profile_names_the_hot_function(
 
 def test_names_in_a_flame_graph_are_text() -> None:
     evil = Frame("<script>alert(1)</script>\x1b[2J", '"><img src=x>')
-    drawn = _flame_graph.draw("job <b>", Counter({(evil,): 3, (evil, evil): 2}))
+    drawn = flame_graph.draw("job <b>", Counter({(evil,): 3, (evil, evil): 2}))
     root = ET.fromstring(drawn)
     assert {one.tag.rpartition("}")[2] for one in root.iter()} == {
         *("svg", "style", "text", "g", "title", "rect")

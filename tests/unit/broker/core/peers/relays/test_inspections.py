@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from harness.worlds.broker import World
-from manyhands_broker.core.peers.relays.inspections import ANSWER_SECONDS, MOST_OF_SESSION
+from harness.worlds.keyed import KeyedWorld, function, key, submit
+from manyhands_broker.core.peers.relays.inspections import ANSWER_SECONDS, MOST_OF_ASKER
 from manyhands_shared.protocol import messages as m
 
 STACK = m.Stack("job", 1, 1, 0, 77, 1, '  File "x.py", line 1 in f\n')
@@ -121,7 +122,7 @@ def test_a_node_is_looked_at_as_a_whole(world: World) -> None:
 
 
 def test_questions_that_wait_are_bounded(world: World) -> None:
-    for _ in range(MOST_OF_SESSION):
+    for _ in range(MOST_OF_ASKER):
         put(world, "stacks_of_node", node="node")
     assert world.take(b"client", m.Reply) == []
     put(world, "stacks_of_node", node="node")
@@ -141,3 +142,23 @@ def test_the_answer_to_a_session_that_has_gone_is_dropped(world: World) -> None:
     world.drain((b"client", m.Bye("done")))
     world.drain((b"node", m.Inspected(order.request, "", [STACK], 0)))
     assert world.take(b"client", m.Reply) == []
+
+
+def test_a_page_looks_at_the_jobs_of_its_key_alone() -> None:
+    world = KeyedWorld()
+    ada, grace = key("ada"), key("grace")
+    world.join(b"client", ada)
+    world.work(b"node", key("machine", "worker"))
+    world.say(b"client", function(), submit("job", [b"x"]))
+    told: list[tuple[str, Any]] = []
+    arguments = {"id": "job", "on_node": "node"}
+    with pytest.raises(LookupError, match="takes an admin's key, or its owner's"):
+        world.core.inspect("stacks", arguments, grace, lambda *found: told.append(found))
+    with pytest.raises(LookupError, match="takes an admin's key"):
+        world.core.inspect("stacks_of_node", {"node": "node"}, ada, lambda *_: None)
+    world.core.inspect("stacks", arguments, ada, lambda *found: told.append(found))
+    [order] = [one for one in world.say(b"node") if isinstance(one, m.Inspect)]
+    assert told == []
+    world.say(b"node", m.Inspected(order.request, "", [STACK], 0))
+    [(error, found)] = told
+    assert (error, found["stacks"][0]["text"]) == ("", STACK.text)

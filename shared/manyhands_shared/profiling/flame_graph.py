@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from manyhands_shared.text import printable
 
 if TYPE_CHECKING:
-    from manyhands.cli._stacks import Frame
+    from manyhands_shared.profiling.stacks import Frame
 
 _WIDTH, _ROW, _HEAD = 1_200, 18, 30
 #: A letter takes so much; narrower boxes than the least are left out.

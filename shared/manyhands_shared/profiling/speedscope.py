@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from manyhands_shared import __version__
 
 if TYPE_CHECKING:
-    from manyhands.cli._stacks import Frame
+    from manyhands_shared.profiling.stacks import Frame
 
 
 def document(title: str, counts: Counter[tuple[Frame, ...]]) -> dict[str, Any]:

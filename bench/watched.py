@@ -1,0 +1,158 @@
+"""What it costs to look on, in pairs: ten open pages or none, the history of jobs or none.
+
+    python -m bench.watched pages      the broker's rate with ten open pages, as a share of that without
+    python -m bench.watched history    the rate of no-op tasks with the history, likewise
+
+Both take turns on the same machine, round by round, and print the median of the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from urllib.parse import urlsplit
+
+import manyhands
+from bench.tasks import noop
+
+_PAGES = 10
+_VIEWS = "view=overview&view=stream"
+_TASKS = 200_000
+#: What keeps no history: a module that Python imports at the start of each process of the cluster.
+_WITHOUT = """
+import os
+if os.environ.get("BENCH_HISTORY") == "off":
+    import sys
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name in PATCHES:
+                sys.meta_path.remove(self)
+                import importlib.util
+                spec = importlib.util.find_spec(name)
+                sys.meta_path.insert(0, self)
+                load = spec.loader.exec_module
+                def exec_module(module):
+                    load(module)
+                    PATCHES[name](module)
+                spec.loader.exec_module = exec_module
+                return spec
+            return None
+    def broker(module):
+        for name in ("touch", "sample", "ran", "failed"):
+            setattr(module.Histories, name, lambda *_: None)
+        module.Histories.retire = lambda *_: None
+        module.Histories.due = lambda *_: False
+    def node(module):
+        module.RunLog.add = lambda *_: None
+    PATCHES = {
+        "manyhands_broker.core.history.histories": broker,
+        "manyhands_worker.core.results.run_log": node,
+    }
+    sys.meta_path.insert(0, Finder())
+"""
+
+
+def main() -> int:
+    """Measure; print a line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.watched", description=__doc__)
+    parser.add_argument("what", choices=("pages", "history"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tasks", type=int, default=_TASKS)
+    parser.add_argument("--slots", type=int, default=2)
+    options = parser.parse_args()
+    pair = _pages if options.what == "pages" else _history
+    ratios = []
+    for number in range(options.rounds):
+        with_, without = pair(options.tasks, options.slots, first=number % 2 == 0)
+        ratios.append(with_ / without)
+        print(f"with {with_:,.0f} tasks/s, without {without:,.0f}: {ratios[-1]:.3f}", flush=True)
+    print(f"median {statistics.median(ratios):.3f}")
+    return 0
+
+
+def _pages(tasks: int, slots: int, *, first: bool) -> tuple[float, float]:
+    """Return the rate with open pages and without, of one cluster; `first`: with pages comes first."""
+    with (
+        manyhands.LocalCluster(nodes=1, slots=slots, broker={"http": "127.0.0.1:0"}) as cluster,
+        manyhands.Executor(address=cluster.address) as executor,
+    ):
+        _rate(executor, tasks // 4)
+
+        def looked_at() -> float:
+            with _open_pages(cluster.dashboard_url):
+                return _rate(executor, tasks)
+
+        return _in_turn(looked_at, lambda: _rate(executor, tasks), first=first)
+
+
+def _history(tasks: int, slots: int, *, first: bool) -> tuple[float, float]:
+    """Return the rate with the history of jobs and without, of a cluster each."""
+
+    def one(kept: str) -> float:
+        os.environ["BENCH_HISTORY"] = kept
+        with (
+            manyhands.LocalCluster(nodes=1, slots=slots) as cluster,
+            manyhands.Executor(address=cluster.address) as executor,
+        ):
+            _rate(executor, tasks // 4)
+            return _rate(executor, tasks)
+
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "sitecustomize.py").write_text(_WITHOUT, encoding="utf-8")
+        os.environ["PYTHONPATH"] = folder
+        try:
+            return _in_turn(lambda: one("on"), lambda: one("off"), first=first)
+        finally:
+            del os.environ["PYTHONPATH"], os.environ["BENCH_HISTORY"]
+
+
+def _in_turn(
+    with_: Callable[[], float], without: Callable[[], float], *, first: bool
+) -> tuple[float, float]:
+    if first:
+        found = with_()
+        return found, without()
+    found = without()
+    return with_(), found
+
+
+def _rate(executor: manyhands.Executor, tasks: int) -> float:
+    began = time.perf_counter()
+    for _ in executor.map(noop, range(tasks), chunksize=1):
+        pass
+    return tasks / (time.perf_counter() - began)
+
+
+@contextmanager
+def _open_pages(url: str) -> Iterator[None]:
+    """Read what ten pages are sent, as their browsers elsewhere do."""
+    parts = urlsplit(url)
+    request = f"GET /api/events?{_VIEWS} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        for _ in range(_PAGES):
+            link = stack.enter_context(socket.create_connection((parts.hostname, parts.port)))
+            stack.callback(link.shutdown, socket.SHUT_RDWR)
+            link.sendall(request)
+            assert link.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            Thread(target=_read, args=(link,), daemon=True).start()
+        yield
+
+
+def _read(link: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while link.recv(1 << 16):
+            pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())
