@@ -3,8 +3,8 @@
     python -m bench.dashboard --nodes 1000 --tasks 10000000
 
 The nodes are simulated (`bench.simulated`): each does twenty tasks a second, and tells of their runs as
-real nodes do. The figures are Chromium's own. First paint and long tasks (of 50 ms and more) come from
-the page's performance timeline, the time of the main thread and the bytes from its DevTools.
+real nodes do. The figures are Chromium's own. First paint and long tasks come from the performance
+timeline; a task is long from 50 ms on. Time of the main thread and bytes come from the DevTools.
 """
 
 from __future__ import annotations
@@ -36,22 +36,20 @@ if TYPE_CHECKING:
 
 _PROCESSES = 2
 _JOIN_SECONDS = 120.0
-#: What a task says to have taken; so many of them a node does each second.
+#: What a task says to have taken, and how many tasks a node does each second.
 _TASK_SECONDS, _EACH_SECOND = 0.05, 20
 _MICROSECONDS = 50_000
 _LOOK_SECONDS = 15.0
 _JOB = "long"
 #: What is promised: seconds, seconds of the main thread for an update, bytes a second.
 _PAINT, _UPDATE, _BYTES = 1.0, 0.1, 200_000
-_OBSERVE = """
-window.seen = { longest: 0, update: 0, updates: 0 };
-new PerformanceObserver((list) => {
-  for (const one of list.getEntries()) {
-    if (one.entryType === "longtask") seen.longest = Math.max(seen.longest, one.duration);
-    else { seen.updates += 1; seen.update = Math.max(seen.update, one.duration); }
-  }
-}).observe({ entryTypes: ["longtask", "measure"] });
-"""
+_OBSERVE = (
+    "window.seen = { longest: 0, update: 0, updates: 0 };"
+    "new PerformanceObserver((list) => { for (const one of list.getEntries()) {"
+    "  if (one.entryType === 'longtask') seen.longest = Math.max(seen.longest, one.duration);"
+    "  else { seen.updates += 1; seen.update = Math.max(seen.update, one.duration); }"
+    "} }).observe({ entryTypes: ['longtask', 'measure'] });"
+)
 _PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
 
 

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 from urllib.parse import urlsplit
 
@@ -28,38 +27,8 @@ from bench.tasks import noop
 _PAGES = 10
 _VIEWS = "view=overview&view=stream"
 _TASKS = 200_000
-#: What keeps no history: a module that Python imports at the start of each process of the cluster.
-_WITHOUT = """
-import os
-if os.environ.get("BENCH_HISTORY") == "off":
-    import sys
-    class Finder:
-        def find_spec(self, name, path=None, target=None):
-            if name in PATCHES:
-                sys.meta_path.remove(self)
-                import importlib.util
-                spec = importlib.util.find_spec(name)
-                sys.meta_path.insert(0, self)
-                load = spec.loader.exec_module
-                def exec_module(module):
-                    load(module)
-                    PATCHES[name](module)
-                spec.loader.exec_module = exec_module
-                return spec
-            return None
-    def broker(module):
-        for name in ("touch", "sample", "ran", "failed"):
-            setattr(module.Histories, name, lambda *_: None)
-        module.Histories.retire = lambda *_: None
-        module.Histories.due = lambda *_: False
-    def node(module):
-        module.RunLog.add = lambda *_: None
-    PATCHES = {
-        "manyhands_broker.core.history.histories": broker,
-        "manyhands_worker.core.results.run_log": node,
-    }
-    sys.meta_path.insert(0, Finder())
-"""
+#: Has a module that Python imports at the start of each process: without history, if it is told so.
+_WITHOUT = Path(__file__).with_name("without_history")
 
 
 def main() -> int:
@@ -107,13 +76,11 @@ def _history(tasks: int, slots: int, *, first: bool) -> tuple[float, float]:
             _rate(executor, tasks // 4)
             return _rate(executor, tasks)
 
-    with TemporaryDirectory() as folder:
-        (Path(folder) / "sitecustomize.py").write_text(_WITHOUT, encoding="utf-8")
-        os.environ["PYTHONPATH"] = folder
-        try:
-            return _in_turn(lambda: one("on"), lambda: one("off"), first=first)
-        finally:
-            del os.environ["PYTHONPATH"], os.environ["BENCH_HISTORY"]
+    os.environ["PYTHONPATH"] = str(_WITHOUT)
+    try:
+        return _in_turn(lambda: one("on"), lambda: one("off"), first=first)
+    finally:
+        del os.environ["PYTHONPATH"], os.environ["BENCH_HISTORY"]
 
 
 def _in_turn(
