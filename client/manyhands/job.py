@@ -168,8 +168,8 @@ class Job:
         if self.state() == "done":
             raise ValueError(f"no task of job {self.id} failed")
         # The question may reach the broker twice, if the link is lost meanwhile.
-        again = {"as": secrets.token_hex(8)}
-        return DurableJob(self._io, self._ask("retry", **again)["id"])
+        again = self._ask("retry", new_id=secrets.token_hex(8))
+        return DurableJob(self._io, again["id"])
 
     # Inside -------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class Retries:
     def order(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Open the new job, and give it its first tasks; return its id, and how many it will have.
 
-        The asker may say under `as` what the id is to be: then the order may come twice.
+        The asker may say as `new_id` what its id is to be: then the order may come twice.
 
         Raises:
             LookupError: the job is not known, not over, or nothing of it failed; or there is no room.
@@ -47,7 +47,7 @@ class Retries:
         wanted = arguments["id"]
         old = self._old(wanted)
         count = old["failed"] + old["cancelled"]
-        name = arguments.get("as") or f"{self._state.random.getrandbits(64):016x}"
+        name = arguments.get("new_id") or f"{self._state.random.getrandbits(64):016x}"
         known = self._state.owner(name)
         if known is not None:
             if known != old["account"]:

@@ -38,7 +38,7 @@ QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
     "ps": {"skip": _INDEX},
     "report": {"text": Text(24_000, 1)},
     "resume": {"id": _ID},
-    "retry": {"id": _ID, "as": Text(64, 1, word=True)},
+    "retry": {"id": _ID, "new_id": Text(64, 1, word=True)},
     "stacks": {"id": _ID, "task": _INDEX, "on_node": Text(200), "seconds": Float("seconds", 0, 60)},
     "stacks_of_node": {"node": Text(200)},
     "standstill": {},

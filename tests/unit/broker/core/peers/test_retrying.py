@@ -45,7 +45,7 @@ def test_what_failed_runs_again_in_order(world: World, restart: bool) -> None:
 def test_a_long_job_is_run_again_in_parts(world: World) -> None:
     world.submit(6_000)
     world.ask("cancel", id="job")
-    again = world.ask("retry", id="job", **{"as": "again"})
+    again = world.ask("retry", id="job", new_id="again")
     assert again == {"id": "again", "tasks": 6_000}
     assert world.ask("job", id="again")["open"]
     for _ in range(4):
@@ -57,7 +57,7 @@ def test_a_long_job_is_run_again_in_parts(world: World) -> None:
 def test_a_long_job_that_is_cancelled_meanwhile_gets_no_more(world: World) -> None:
     world.submit(6_000)
     world.ask("cancel", id="job")
-    world.ask("retry", id="job", **{"as": "again"})
+    world.ask("retry", id="job", new_id="again")
     world.ask("cancel", id="again")
     world.wait(0.1)
     found = world.ask("job", id="again")
@@ -67,8 +67,8 @@ def test_a_long_job_that_is_cancelled_meanwhile_gets_no_more(world: World) -> No
 
 def test_an_order_that_comes_twice_makes_one_job(world: World) -> None:
     fail(world, 2)
-    first = world.ask("retry", id="job", **{"as": "again"})
-    assert world.ask("retry", id="job", **{"as": "again"}) == first
+    first = world.ask("retry", id="job", new_id="again")
+    assert world.ask("retry", id="job", new_id="again") == first
     assert [job["id"] for job in world.ask("jobs")] == ["again", "job"]
 
 
