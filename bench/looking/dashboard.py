@@ -1,6 +1,6 @@
 """The dashboard in Chromium with a simulated fleet at work: first paint, main thread, bytes.
 
-    python -m bench.dashboard --nodes 1000 --tasks 10000000
+    python -m bench.looking.dashboard --nodes 1000 --tasks 10000000
 
 The nodes are simulated (`bench.simulated`): each does twenty tasks a second, and tells of their runs as
 real nodes do. The figures are Chromium's own. First paint and long tasks come from the performance
@@ -181,12 +181,12 @@ def _metrics(tab: Browser) -> float:
 
 def main() -> int:
     """Print a row of figures for each page; return 1 if one is beyond what is promised."""
-    parser = argparse.ArgumentParser(prog="python -m bench.dashboard", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.looking.dashboard", description=__doc__)
     parser.add_argument("--nodes", type=int, default=1_000)
     parser.add_argument("--tasks", type=int, default=10_000_000)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
     from harness.browser import browser
 
     found: dict[str, dict[str, float]] = {}

@@ -18,7 +18,7 @@ from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.quotas import SESSIONS_WORTH
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.unread import PING_BYTES
-from manyhands_broker.core.peers.orders import Orders
+from manyhands_broker.core.peers.asking.orders import Orders
 from manyhands_broker.core.peers.relays.inspections import Answer, Inspections
 from manyhands_broker.core.queries import questions
 from manyhands_broker.core.queries.answers import Reader, answer

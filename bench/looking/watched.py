@@ -1,7 +1,7 @@
 """What it costs to look on, in pairs: ten open pages or none, the history of jobs or none.
 
-    python -m bench.watched pages      the broker's rate with ten open pages, as a share of that without
-    python -m bench.watched history    the rate of no-op tasks with the history, likewise
+    python -m bench.looking.watched pages      the rate with ten open pages, as a share of that without
+    python -m bench.looking.watched history    the rate of no-op tasks with the history, likewise
 
 Both take turns on the same machine, round by round, and print the median of the ratios.
 """
@@ -33,7 +33,7 @@ _WITHOUT = Path(__file__).with_name("without_history")
 
 def main() -> int:
     """Measure; print a line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.watched", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.looking.watched", description=__doc__)
     parser.add_argument("what", choices=("pages", "history"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tasks", type=int, default=_TASKS)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from manyhands_broker.core.model.job import Job
+from manyhands_broker.core.peers.asking.retrying import Retries
 from manyhands_broker.core.peers.durable import Durable
-from manyhands_broker.core.peers.retrying import Retries
 from manyhands_broker.core.peers.standings import Standings
 from manyhands_broker.core.queries.job_lookup import live_job, unknown
 from manyhands_broker.core.records import JobMarked

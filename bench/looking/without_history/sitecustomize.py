@@ -1,4 +1,4 @@
-"""Imported by Python at the start of each process of a cluster of `bench.watched`: keeps no history."""
+"""Has a process of `bench.looking.watched` keep no history: Python imports it at the start."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What it costs to look on, and how fluid the dashboard is."""
