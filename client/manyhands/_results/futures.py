@@ -430,9 +430,9 @@ def resolve(futures: Sequence[RemoteFuture], statuses: bytes, bodies: list[Paylo
         failed = any(statuses[batch])
         with _birth:
             for position, future in enumerate(futures[batch], start):
-                if failed or future._complete or future._state is not PENDING:
+                if failed or future._complete:
                     others.append(position)
-                else:
+                elif future._state is PENDING:
                     future._body = bodies[position]
                     future._state = FINISHED
     for position in others:

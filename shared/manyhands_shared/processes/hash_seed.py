@@ -23,8 +23,7 @@ class _Process:
 
 def known() -> int | None:
     """Return the seed of this process's cluster, if it has been told."""
-    told = os.environ.pop(VARIABLE, None)
-    if told is not None:
+    if _Process.seed is None and (told := os.environ.pop(VARIABLE, None)) is not None:
         _Process.seed = int(told)
     return _Process.seed
 

@@ -51,6 +51,23 @@ def test_needs_no_condition_when_asked_after_the_end() -> None:
     assert is_bare(one)
 
 
+def test_what_its_caller_has_ended_is_ended_again_without_a_condition() -> None:
+    one = future()
+    assert one.settle_quietly(pickled.dumps("the first"))
+    end(one, value="the second")
+    assert one.result() == "the first"
+    assert is_bare(one)
+
+
+def test_a_result_that_is_no_pickle_fails_its_own_future(broker: FakeBroker) -> None:
+    with Executor(address=broker.address) as executor:
+        one = executor.submit(abs, -1)
+        other = RemoteFuture(one._sink)  # type: ignore[attr-defined]
+        resolve([other], bytes(1), [b"no pickle"])
+        with pytest.raises(ResultError, match="does not load here"):
+            other.result()
+
+
 def test_is_a_future_for_those_who_look_at_the_class() -> None:
     assert isinstance(future(), concurrent.futures.Future)
 
