@@ -107,10 +107,23 @@ def check_output(sink: IO[str], source: str | None, *, may_hold: bool, words: st
         return
     if source is not None and _same(sink.name, source) and path.is_file():
         raise ConfigError(f"{source} is the input; name another file for the output")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigError(f"cannot write to {path}; name another file for the output")
+    if not sink.name or not _is_writable(path):
+        shown = sink.name[:200] or "a file without a name"
+        raise ConfigError(f"cannot write to {shown}; name another file for the output")
     if path.is_file() and path.stat().st_size and not may_hold:
         raise ConfigError(f"{path} is not empty; {words}, or name another file")
+
+
+def _is_writable(path: Path) -> bool:
+    """Whether there is such a file, or could be."""
+    try:
+        path.resolve(strict=True)
+    except FileNotFoundError:
+        return os.access(path.parent, os.W_OK)
+    except (OSError, RuntimeError):
+        # Its name is too long, or its links lead in a circle.
+        return False
+    return not path.is_dir() and os.access(path, os.W_OK)
 
 
 def check_summary(sink: IO[str], *, json: bool) -> None:

@@ -29,7 +29,8 @@ class Output:
         self._sink = sink
         self._may_hold = old is not None
         self._done: Done | None = None
-        self._path = None if sink.name == "-" else Path(sink.name)
+        # The empty name is refused by `check`.
+        self._path = None if sink.name in ("-", "") else Path(sink.name)
         self._fingerprint = None if self._path is None else Fingerprint(self._path, what)
         self._count = 0
         self._resumes = old in ("resume", "resume-changed")

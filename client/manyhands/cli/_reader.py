@@ -39,7 +39,8 @@ class LineReader:
         except OSError as error:
             os.close(self._wake_fd)
             os.close(self._wake_in)
-            raise ConfigError(f"cannot read {self.name}: {error.strerror}") from None
+            shown = f"{self.name:.200}" or "a file without a name"
+            raise ConfigError(f"cannot read {shown}: {error.strerror}") from None
 
     def __enter__(self) -> Self:
         return self

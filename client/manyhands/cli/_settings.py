@@ -45,14 +45,33 @@ def load_file(environ: Mapping[str, str] = os.environ) -> File:
             with place.open("rb") as file:
                 if place is HERE:
                     _check_owner(os.fstat(file.fileno()))
-                return File(place, tomllib.load(file))
+                return File(place, _without_zeros(tomllib.load(file)))
         except FileNotFoundError:
             continue
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read the configuration file {place}: {error}") from None
     if named:
         raise ConfigError(f"MANYHANDS_CONFIG names {named}, which is not there")
     return File(None, {})
+
+
+def _without_zeros(tables: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what no argument and no variable can hold: no name of a file has it.
+
+    Raises:
+        ValueError: a text has a zero byte.
+    """
+    if _has_zero(tables):
+        raise ValueError("a text in it has a zero byte")
+    return tables
+
+
+def _has_zero(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_zero, (*value, *value.values())))
+    if isinstance(value, list):
+        return any(map(_has_zero, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def _check_owner(found: os.stat_result) -> None:

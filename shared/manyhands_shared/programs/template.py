@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-_REPLACEMENT = re.compile(r"\{(?:(\d*)(//|/\.|\.|/)?|(#)|(%))\}|(%t)")
+_REPLACEMENT = re.compile(r"\{(?:([1-9][0-9]*|)(//|/\.|\.|/)?|(#)|(%))\}|(%t)")
 _EXTENSION = re.compile(r"\.[^/.]*$")
 #: An input as it is put in where it stands between other text.
 _Quote = Callable[[str], str]

@@ -99,6 +99,10 @@ class ClusterKey:
         )
 
 
+#: Of a file that is read; a key has a few hundred.
+_MOST_BYTES = 1 << 16
+
+
 def read_private(path: Path) -> str:
     """The text of a file that only its owner can read.
 
@@ -107,7 +111,9 @@ def read_private(path: Path) -> str:
     """
     try:
         mode = path.stat().st_mode
-        text = path.read_text(encoding="ascii").strip()
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES)
+        text = data.decode("ascii").strip()
     except FileNotFoundError:
         raise ConfigError(
             f"no key file at {path}; make one with: manyhands keys new {path}"

@@ -13,6 +13,10 @@ DEFAULT_PORT = 7711
 DEFAULT_BIND = f"tcp://127.0.0.1:{DEFAULT_PORT}"
 #: What fits into the system's structure, everywhere.
 _UNIX_PATH_BYTES = 100
+#: Of each part of a host's name.
+_LABEL_BYTES = 63
+#: Of an address in a message.
+_SHOWN = 200
 
 
 def parse(address: str) -> str:
@@ -39,7 +43,23 @@ def parse(address: str) -> str:
         raise ConfigError(f"{address!r} has no valid port; write tcp://HOST:PORT") from None
     if not host:
         raise ConfigError(f"{address!r} has no host; write tcp://HOST:PORT")
+    if not host.isascii():
+        text = f"tcp://{_ascii(host, address)}" + ("" if port is None else f":{port}")
+    elif max(map(len, host.split("."))) > _LABEL_BYTES:
+        raise _no_host_name(address)
     return text if port is not None else f"{text}:{DEFAULT_PORT}"
+
+
+def _ascii(host: str, address: str) -> str:
+    """A name of a host with other letters, as the system looks it up."""
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        raise _no_host_name(address) from None
+
+
+def _no_host_name(address: str) -> ConfigError:
+    return ConfigError(f"{address[:_SHOWN]!r} has no valid name of a host; write tcp://HOST:PORT")
 
 
 def parse_all(text: str) -> list[str]:

@@ -41,8 +41,22 @@ FILES: dict[str, str | bytes] = {
     "other.toml": "[brocker]\nlease = 1\n",
     "typo.toml": "[nodes]\nbrooker = 'x'\n",
     "type.toml": "[nodes]\nconnect-timeout = 'soon'\n",
+    "zero.toml": "[nodes]\nkey-file = 'a'\nbroker = \"tcp://a\\u0000b\"\n",
+    "bytes.toml": b"\xff\xfe",
+    "utf16": "4\n9\n".encode("utf-16"),
+    "two": "4 9\n",
+    "zero": "4\0\n",
+    "zeros.key": "\0" * 100,
+    "far.log": "Seq\tHost\n99999999999\t:\t1\t1\t0\t0\t0\t0\techo\n",
+    "fails.py": "raise RuntimeError('one\\ntwo')\n",
+    "leaves.py": "import sys\nsys.exit(7)\n",
+    "circle.py": "from circle import f\n",
+    "coded.py": "# coding: nothing\n",
     "folder/file": "",
 }
+#: A link that leads to itself.
+LOOP = "loop"
+LONG = "x" * 300
 MAP = ["map", "math:sqrt", "--input"]
 ADDRESS = ["nodes", "--connect-timeout", "0.1", "--broker"]
 KEY = ["nodes", "--broker", "tcp://127.0.0.1:1", "--key-file"]
@@ -62,6 +76,14 @@ CASES: list[tuple[list[str], int, str]] = [
     ([*ADDRESS, f"unix:///{'long/' * 30}"], 2, "longer than 100 bytes"),
     ([*ADDRESS, "tcp://127.0.0.1:1"], 3, "nothing listens there"),
     ([*ADDRESS, "unix:///nowhere/socket"], 3, "there is no such socket"),
+    ([*ADDRESS, "tcp://[::1"], 2, "no valid port"),
+    ([*ADDRESS, "tcp://h\nost:1"], 2, "write tcp://HOST:PORT"),
+    ([*ADDRESS, "tcp://user:word@127.0.0.1:1"], 2, "write tcp://HOST:PORT"),
+    ([*ADDRESS, f"tcp://{LONG}:1"], 2, "no valid name of a host"),
+    ([*ADDRESS, "tcp://\u00fc..example:1"], 2, "no valid name of a host"),
+    ([*ADDRESS, "tcp://127.0.0.1:0"], 3, "nothing listens there"),
+    (["nodes", "--connect-timeout", "nan"], 2, "'nan' is no duration"),
+    (["nodes", "--connect-timeout", "-1"], 2, "'-1' is no duration"),
     (["up", "--ssh", ","], 2, "--ssh names no host"),
     (["up", "--port", "70000"], 2, "70000"),
     # Keys.
@@ -70,6 +92,10 @@ CASES: list[tuple[list[str], int, str]] = [
     ([*KEY, "empty.key"], 2, "empty.key"),
     ([*KEY, "garbage.key"], 2, "garbage.key"),
     ([*KEY, "open.key"], 2, "open.key"),
+    ([*KEY, "zeros.key"], 2, "zeros.key"),
+    ([*KEY, LOOP], 2, "cannot read the key file loop"),
+    ([*KEY, "/proc/self/mem"], 2, "cannot read the key file /proc/self/mem"),
+    (["keys", "new", "folder"], 2, "'folder' is a directory"),
     (["keys", "show", "none.key"], 2, "none.key"),
     (["keys", "new", "garbage.key"], 2, "garbage.key"),
     (["keys", "new", "my.key", "--role", "client"], 2, "--broker-key"),
@@ -91,11 +117,30 @@ CASES: list[tuple[list[str], int, str]] = [
     ([*MAP, "items", "--output", "old.jsonl"], 2, "is not empty; go on with it by --resume"),
     ([*MAP, "items", "--output", "odd.jsonl", "--resume"], 2, "line 1 of odd.jsonl is not a line"),
     ([*MAP, "items", "--output", "torn", "--resume"], 2, "torn.run is not what it was"),
+    ([*MAP, "utf16"], 2, "line 1 of utf16 is not UTF-8"),
+    ([*MAP, "zero"], 2, "line 1 of zero"),
+    ([*MAP, "two"], 2, "write one JSON value a line"),
+    ([*MAP, LOOP], 2, "cannot read loop: Too many levels"),
+    ([*MAP, LONG], 2, "File name too long"),
+    ([*MAP, ""], 2, "cannot read a file without a name"),
+    ([*MAP, "/proc/self/mem"], 2, "cannot read /proc/self/mem"),
+    ([*MAP, "items", "--output", LOOP], 2, "cannot write to loop"),
+    ([*MAP, "items", "--output", LONG], 2, "cannot write to xxx"),
+    ([*MAP, "items", "--output", ""], 2, "cannot write to a file without a name"),
+    ([*MAP, "items", "--slots", "99999"], 2, "99999"),
     ([*MAP, "items", "--resume"], 2, "--resume needs --output"),
     ([*MAP, "items", "--json"], 2, "--output"),
     # Names and values.
     (["run", "math"], 2, "write MODULE:FUNCTION"),
     (["run", "math:nothing"], 2, "math has no 'nothing'"),
+    (["run", ""], 2, "write MODULE:FUNCTION"),
+    (["run", ":sqrt"], 2, "write MODULE:FUNCTION"),
+    (["run", "math:"], 2, "write MODULE:FUNCTION"),
+    (["run", "fails:f"], 2, "importing fails failed: RuntimeError: one two"),
+    (["run", "leaves:f"], 2, "importing leaves failed: SystemExit: 7"),
+    (["run", "circle:f"], 2, "importing circle failed: ImportError"),
+    (["run", "coded:f"], 2, "importing coded failed: SyntaxError"),
+    (["run", "math:sqrt", "4", "--retries", "-1"], 2, "-1 is not in the range"),
     (["run", "math:pi"], 2, "cannot be called"),
     (["run", "no_such_module:f"], 2, "no module named 'no_such_module'"),
     (["run", "wrong_syntax:f"], 2, "importing wrong_syntax failed: SyntaxError"),
@@ -117,6 +162,15 @@ CASES: list[tuple[list[str], int, str]] = [
     (["exec", "--array", "1-9999999999", "true"], 2, "submit it in parts"),
     (["exec", "--array", "1", "--input", "items", "true"], 2, "give one of them"),
     (["exec", "echo", "{3}", ":::", "a"], 2, "{3} is in the command"),
+    (["exec", "echo", "{99999999999999999999}", ":::", "a"], 2, "is in the command"),
+    (["exec", "--array", "", "true"], 2, "--array ''"),
+    (["exec", "--array", "1-", "true"], 2, "--array '1-'"),
+    (["exec", "--env", "=1", "true"], 2, "--env '=1'"),
+    (["exec", "--block", "-1", "--pipe", "items", "cat"], 2, "'-1' is no size"),
+    (["exec", "--joblog", "folder", "true"], 2, "'folder' is a directory"),
+    (["exec", "--joblog", "far.log", "--resume", "true"], 2, "is not of a job log"),
+    (["exec", "-j", "-1", "true"], 2, "-1 is not in the range"),
+    (["exec", "--timeout", "0", "true"], 2, "more than 0"),
     (["exec", "echo", "::::", "none"], 2, "cannot read none"),
     (["exec", "echo", ":::+", "a"], 2, "links to a source before it"),
     (["exec", "--halt", "maybe", "true"], 2, "--halt 'maybe'"),
@@ -137,6 +191,10 @@ CASES: list[tuple[list[str], int, str]] = [
     # Configuration files.
     (["--config", "none.toml", "nodes"], 2, "is not there"),
     (["--config", "broken.toml", "nodes"], 2, "cannot read the configuration file"),
+    (["--config", "zero.toml", "nodes"], 2, "a text in it has a zero byte"),
+    (["--config", "bytes.toml", "nodes"], 2, "cannot read the configuration file bytes.toml"),
+    (["--config", "folder", "nodes"], 2, "cannot read the configuration file folder"),
+    (["--config", LOOP, "nodes"], 2, "cannot read the configuration file loop"),
     (["--config", "other.toml", "nodes"], 2, "[brocker], which is no command"),
     (["--config", "typo.toml", "nodes"], 2, "unknown option 'brooker'"),
     (["--config", "type.toml", "nodes"], 2, "'soon' is no duration"),
@@ -152,6 +210,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         file.chmod(0o600)
     (folder / "open.key").chmod(0o644)
+    (folder / LOOP).symlink_to(LOOP)
     return folder
 
 
@@ -207,7 +266,7 @@ def test_one_sentence_and_its_exit_code(
 
 
 def test_there_are_enough() -> None:
-    assert len(CASES) >= 60
+    assert len(CASES) >= 100
 
 
 UNKNOWN = {

@@ -25,6 +25,7 @@ from manyhands_shared.programs.template import Values
         ("{/.}", "a/b.c.d", "b.c"),
         ("{#}-{%}", "x", "7-3"),
         ("{x} {1}", "y", "{x} y"),
+        ("{0}", "y", "{0}"),
         ("%t", "y", "%t"),
     ],
 )

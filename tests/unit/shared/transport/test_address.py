@@ -21,6 +21,8 @@ from manyhands_shared.transport import address
         ("[::1]:5", "tcp://[::1]:5"),
         ("tcp://[::1]", "tcp://[::1]:7711"),
         ("unix:///tmp/socket", "unix:///tmp/socket"),
+        ("tcp://b\u00fccher.example:1", "tcp://xn--bcher-kva.example:1"),
+        ("b\u00fccher.example", "tcp://xn--bcher-kva.example:7711"),
     ],
 )
 def test_the_full_form(given: str, full: str) -> None:
@@ -46,6 +48,8 @@ def test_the_full_form(given: str, full: str) -> None:
         "tcp://ho st:1",
         "tcp://[::1:5",
         "host:1?query",
+        f"tcp://{'x' * 64}:1",
+        "tcp://\u00fc..example",
     ],
 )
 def test_what_is_no_address_is_refused_with_a_next_step(given: str) -> None:
