@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
     ExtensionFileLoader,
@@ -91,7 +90,7 @@ class ClientModules:
         return ""
 
 
-class BundleFinder(MetaPathFinder):
+class BundleFinder:
     """Finds the modules of one bundle.
 
     Args:
