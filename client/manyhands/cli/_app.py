@@ -27,6 +27,7 @@ VERBS = {
     "jobs": ("jobs", "List jobs."),
     "show": ("show", "Show all about a job."),
     "wait": ("wait", "Wait until jobs are over."),
+    "top": ("top", "Show jobs, nodes and slots as they are now."),
     "watch": ("watch", "Show how far a job is until it is over."),
     "results": ("results", "Write the results of a job."),
     "logs": ("logs", "Print what a job's tasks printed."),
@@ -54,7 +55,7 @@ VERBS = {
 CLIENT_VERBS = (
     *("exec", "run", "map", "submit", "jobs", "show", "wait", "watch", "results", "logs"),
     *("stack", "profile", "export", "why", "pause", "resume", "retry", "forget", "nodes", "ps"),
-    *("drain", "backup", "cancel", "dashboard", "health", "loadtest"),
+    *("drain", "backup", "cancel", "top", "dashboard", "health", "loadtest"),
 )
 
 _EXAMPLES = (

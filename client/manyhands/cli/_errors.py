@@ -27,6 +27,7 @@ _EXTRAS = {
     "hdrh": "loadtest",
     "numpy": "worker",
     "psutil": "worker",
+    "textual": "top",
 }
 
 
@@ -86,9 +87,11 @@ def _explain(error: BaseException) -> tuple[str, int]:
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
     if isinstance(error, JobFailed | ReaderGone):
         return str(error), ExitCode.JOB_FAILED
-    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
-        remedy = f"pip install 'manyhands[{_EXTRAS[error.name]}]'"
-        return f"{error.name} is not installed, which this needs; run: {remedy}", ExitCode.USAGE
+    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    package = missing.partition(".")[0]
+    if package in _EXTRAS:
+        remedy = f"pip install 'manyhands[{_EXTRAS[package]}]'"
+        return f"{package} is not installed, which this needs; run: {remedy}", ExitCode.USAGE
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         place = error.filename or "the output"
         return f"cannot write {place}: {error.strerror}", ExitCode.JOB_FAILED

@@ -25,6 +25,7 @@ _OPEN = frozenset(
         "report",
         "standstill",
         "stats",
+        "view",
         "why",
         "why_process",
     }

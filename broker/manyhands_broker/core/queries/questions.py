@@ -43,10 +43,13 @@ QUESTIONS: Mapping[str, Mapping[str, Bound]] = {
     "stacks_of_node": {"node": Text(200)},
     "standstill": {},
     "stats": {},
+    "view": {"view": Text(32), "seq": _SEQ},
     "why": {"id": _ID},
     "why_process": {"id": _ID},
 }
-_NEEDED = frozenset({"directory", "host_id", "id", "member_key", "node", "program", "root", "text"})
+_NEEDED = frozenset(
+    {"directory", "host_id", "id", "member_key", "node", "program", "root", "text", "view"}
+)
 
 
 def refuse(what: str, arguments: Mapping[str, Any]) -> str:

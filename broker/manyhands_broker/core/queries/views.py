@@ -42,6 +42,8 @@ NODE_COLUMNS = (
     *("state", "slots", "busy", "held", "cpu", "rss", "available", "load", "pressure"),
     *("beat", "done", "version"),
 )
+#: The views that clients may ask for.
+TABLES = ("jobs", "nodes", "stream")
 #: Stands for one who sees only what is its own.
 _OWNER = Identity(role="client")
 _JOB_RUN_COLUMNS = ("node", "slot", "attempt", "first", "tasks", "begun", "seconds", "cpu", "peak")
@@ -166,6 +168,18 @@ def stream(state: SchedulerState, arguments: Mapping[str, Any], _reader: Reader)
         ],
         "slots": {one.name: one.slots for one in state.fleet},
     }
+
+
+def table(state: SchedulerState, arguments: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
+    """Return one of the views that are tables of the whole cluster, for clients.
+
+    Raises:
+        LookupError: it is none of these.
+    """
+    name = str(arguments["view"])
+    if name not in TABLES:
+        raise LookupError(f"no view {name!r}; there are {', '.join(TABLES)}")
+    return VIEWS[name](state, arguments, reader)
 
 
 #: View → what makes it.

@@ -20,7 +20,7 @@ from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.unread import PING_BYTES
 from manyhands_broker.core.peers.asking.orders import Orders
 from manyhands_broker.core.peers.relays.inspections import Answer, Inspections
-from manyhands_broker.core.queries import questions
+from manyhands_broker.core.queries import questions, views
 from manyhands_broker.core.queries.answers import Reader, answer
 from manyhands_broker.core.queries.explain import standstill
 from manyhands_broker.core.state.scheduler_state import SchedulerState
@@ -152,9 +152,10 @@ class Requests:
         order = self._orders.by_name.get(what)
         if order:
             return order(arguments)
-        return answer(
-            self._state, what, arguments, now, Reader(session.account, session.who.commands)
-        )
+        reader = Reader(session.account, session.who.commands)
+        if what == "view":
+            return views.table(self._state, arguments, reader)
+        return answer(self._state, what, arguments, now, reader)
 
     def _dashboard(self, session: Session) -> dict[str, str]:
         """Return where the dashboard is, and a token that lets the asker in."""

@@ -140,3 +140,20 @@ def test_events_of_a_key_are_taken_at_a_rate(world: KeyedWorld) -> None:
     world.work(b"honest", key("second", "worker"))
     world.say(b"honest", m.Event("child-died", "once", {}))
     assert world.ask("events", b"root")[-1]["node"] == "honest"
+
+
+def test_clients_may_look_at_the_tables_of_the_cluster(world: KeyedWorld) -> None:
+    world.say(b"alice", submit("job", [b"a"], name="nightly"), submit("other", [b"b"]))
+    world.work(b"node", NODE)
+    jobs = world.ask("view", b"bob", view="jobs")
+    row = dict(zip(jobs["job_columns"], jobs["jobs"]["job"], strict=True))
+    assert (row["name"], row["tasks"]) == ("nightly", 1)
+    assert list(jobs["jobs"]) == ["other", "job"], "the latest first"
+    nodes = world.ask("view", b"bob", view="nodes")
+    assert len(nodes["nodes"]) == 1
+    assert world.ask("view", b"bob", view="stream", seq=0)["runs"] == []
+    for odd in ("job", "overview", "events", ""):
+        with pytest.raises(LookupError, match="no view"):
+            world.ask("view", b"bob", view=odd)
+    with pytest.raises(LookupError, match="takes an argument 'view'"):
+        world.ask("view", b"bob")

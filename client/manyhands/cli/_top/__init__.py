@@ -1,0 +1,1 @@
+"""What `manyhands top` shows, and how."""
