@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Self, Unpack
 from manyhands._bar import counted, length
 from manyhands._io.connection import MAX_PENDING, Connection
 from manyhands._io.io_thread import CONNECT_SECONDS
-from manyhands._io.open_job import OpenJob
+from manyhands._io.open_job import OpenJob, Sink
 from manyhands._results.futures import RemoteFuture
 from manyhands._results.imap import IMapIterator, feed
 from manyhands._results.lookalikes import PoolSlot, WaitingTasks
@@ -24,6 +24,7 @@ from manyhands._submit.chunks import chunks
 from manyhands._values.store import Ref
 from manyhands.options import SurroundingsOptions, count, job_options
 from manyhands_shared.errors import ClusterClosed, ManyhandsError
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.payloads.wrappers import MapChunk, StarmapChunk
 
 AsyncResult = ApplyResult
@@ -379,11 +380,9 @@ class Pool:
             return result, None
         job: OpenJob | None = None
         try:
-            packed = self._calls.pack(func, wrapper)
-            job = OpenJob(packed, self._calls.job_options(func), result)
-            self._io.call(self._io.registry.open, job)
+            job, pack = self._open_map(func, wrapper, result)
             for chunk in chunks(items, chunksize):
-                self._io.queue.put(job, None, arguments.pack((chunk,), {}, self._io.store))
+                self._io.queue.put(job, None, pack(chunk))
             self._io.call(self._io.registry.close, job)
         except ManyhandsError as error:  # as in multiprocessing, `get` is the place to hear of it
             result.fail(error)
@@ -403,16 +402,14 @@ class Pool:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
         results = IMapIterator(2 * self._processes, ordered=ordered, pool=self)
         results.before_next = self._before_get
-        packed = self._calls.pack(func, MapChunk if chunksize > 1 else None)
-        job = OpenJob(packed, self._calls.job_options(func), results.sink)
-        self._io.call(self._io.registry.open, job)
+        job, pack = self._open_map(func, MapChunk if chunksize > 1 else None, results.sink)
         put, rows = (
             self._io.queue.put,
             iterable if chunksize == 1 else chunks(iterable, chunksize),
         )
 
         def submit(row: Any) -> None:
-            put(job, None, arguments.pack((row,), {}, self._io.store))
+            put(job, None, pack(row))
 
         def done() -> None:
             if results_sink.abandoned:
@@ -431,6 +428,30 @@ class Pool:
         if chunksize == 1:
             return results
         return (item for chunk in results for item in chunk)
+
+    def _open_map(
+        self, func: Callable[..., Any], wrapper: Any, sink: Sink
+    ) -> tuple[OpenJob, Callable[[Any], Payload]]:
+        """Open a job of its own for a function, and return what packs the only argument of its tasks."""
+        store, spans = self._io.store, self._calls.spans(func)
+        if spans is None:
+            job = OpenJob(self._calls.pack(func, wrapper), self._calls.job_options(func), sink)
+            self._io.call(self._io.registry.open, job)
+            return job, lambda row: arguments.pack((row,), {}, store)
+        traced = spans.sink(sink)
+        packed = self._calls.pack(func, spans.wrapper(wrapper))
+        job = OpenJob(packed, self._calls.job_options(func, traced=True), traced)
+        self._io.call(self._io.registry.open, job)
+
+        def pack(row: Any) -> Payload:
+            context = traced.begin(job.id)
+            try:
+                return arguments.pack((context, row), {}, store)
+            except BaseException as error:
+                traced.give_up(error)
+                raise
+
+        return job, pack
 
     def _finish(self) -> None:
         self._drop.detach()

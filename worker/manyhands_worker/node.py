@@ -162,6 +162,7 @@ class Node:
             agent="" if self._agents is None else self._agents.address,
             gpus=gpus,
             discard_output=config.discard_output,
+            node=name,
         )
         self._heartbeat = HeartbeatSupervisor(
             boot_id, self._selector, beats=config.beats, cgroup=reach.path

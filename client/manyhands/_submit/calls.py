@@ -15,7 +15,7 @@ from manyhands._code.surroundings import AskedOptions, code_of
 from manyhands._io.io_thread import IOThread
 from manyhands._results.future_sink import FutureSink
 from manyhands._results.futures import FailedInput, RemoteFuture
-from manyhands._submit import arguments, functions
+from manyhands._submit import arguments, functions, tracing
 from manyhands._submit.fingerprint import Fingerprint, importable
 from manyhands._submit.lru import Recent
 from manyhands_shared.errors import ConfigError, SubmitError
@@ -154,6 +154,8 @@ class Calls:
             SubmitError: the function or an argument cannot be sent.
             SubmitQueueFull: too many tasks wait, and this does not.
         """
+        if tracing.is_on() and (spans := self.spans(function)) is not None:
+            return self._submit_traced(spans, function, args, kwargs)
         known = self._find(id(function))
         if (
             known is None
@@ -183,6 +185,18 @@ class Calls:
         Raises:
             SubmitError: the function cannot be sent.
         """
+        spans = self.spans(function)
+        if spans is not None:
+            packed = self.pack(function, spans.wrapper(wrapper))
+            traced = self._open(function, packed, traced=True)
+
+            def submit_traced(args: tuple[Any, ...]) -> RemoteFuture:
+                try:
+                    return self._put_traced(spans, traced, args, {})
+                except SubmitError as error:
+                    return RemoteFuture.failed(error)
+
+            return submit_traced
         sink = self._open(function, self.pack(function, wrapper))
         pack = self._pack_arguments
 
@@ -197,6 +211,47 @@ class Calls:
             return future
 
         return submit
+
+    def spans(self, function: Callable[..., Any]) -> tracing.Spans | None:
+        """What makes the spans of calls of a function, if they are to have any."""
+        return tracing.spans(functions.describe(function), self._options)
+
+    def _submit_traced(
+        self,
+        spans: tracing.Spans,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> RemoteFuture:
+        """As `submit`, with a span."""
+        packed = self.pack(function, spans.wrapper(None))
+        return self._put_traced(spans, self._open(function, packed, traced=True), args, kwargs)
+
+    def _put_traced(
+        self,
+        spans: tracing.Spans,
+        sink: FutureSink,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> RemoteFuture:
+        """Begin a task's span, and submit the task.
+
+        Raises:
+            SubmitError: an argument cannot be sent.
+            SubmitQueueFull: too many tasks wait, and this does not.
+        """
+        span, context = spans.begin()
+        future = RemoteFuture(sink)
+        try:
+            payload = self._pack_arguments((context, *args), kwargs)
+            self._put(sink.job, future, payload, block=self._block)
+        except FailedInput as failed:
+            future = failed.future()
+        except BaseException as error:
+            spans.give_up(span, error)
+            raise
+        spans.follow(span, future)
+        return future
 
     def pack(self, function: Callable[..., Any], wrapper: Any = None) -> Function:
         """The function as it travels, inside `wrapper` and with the initializer if there is one."""
@@ -218,7 +273,7 @@ class Calls:
         value = None if value is function else value
         return functions.pack(function, value, self._store, block=self._block)
 
-    def job_options(self, function: Callable[..., Any]) -> dict[str, Any]:
+    def job_options(self, function: Callable[..., Any], *, traced: bool = False) -> dict[str, Any]:
         """The options of a job of this function, as `OpenJob` takes them.
 
         To be asked for when the function is pickled, which may import modules of the program.
@@ -226,13 +281,17 @@ class Calls:
         Raises:
             SubmitError: the program's modules cannot be sent.
         """
-        return self._job_options(function, self._code())
+        return self._job_options(function, self._code(), traced=traced)
 
-    def _job_options(self, function: Callable[..., Any], code: Function | None) -> dict[str, Any]:
+    def _job_options(
+        self, function: Callable[..., Any], code: Function | None, *, traced: bool
+    ) -> dict[str, Any]:
         named = self._options.name or functions.describe(function)
         parts = [function] if self._initializer is None else [function, self._initializer]
         demands = functions.demands(*parts, safe=self._options.safe)
         options = {**self._options.to_map(), **demands, "name": named}
+        if traced:
+            options["trace"] = True
         return options if code is None else {**options, "bundle": code}
 
     def close(self) -> None:
@@ -240,8 +299,10 @@ class Calls:
         self._opened.close()
         self._known.clear()
 
-    def _open(self, function: Callable[..., Any], packed: Function) -> FutureSink:
-        options = partial(self._job_options, function)
+    def _open(
+        self, function: Callable[..., Any], packed: Function, *, traced: bool = False
+    ) -> FutureSink:
+        options = partial(self._job_options, function, traced=traced)
         return self._opened.sink(self._kind, packed, self._code(), options)
 
     def _learn(self, function: Callable[..., Any], known: _Known | None) -> FutureSink:

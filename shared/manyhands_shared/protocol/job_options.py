@@ -61,6 +61,7 @@ class JobOptions:
     - `prefix`: the client shows each line with its node and task.
     - `after`: ids of durable jobs that run before. Their results are passed to the tasks, before their
       own arguments, as one list for each of these jobs.
+    - `trace`: the node tells the child which tasks these are, for their spans (see `tracing`).
     - `bundle`: the digest, in hexadecimal, of the client's own modules that the tasks find (see
       `payloads.bundle`); empty: none.
     """
@@ -90,6 +91,7 @@ class JobOptions:
     speculative: Switch = False
     echo: Switch = False
     prefix: Switch = False
+    trace: Switch = False
     bundle: Annotated[str, Hex("digest", 16)] = ""
 
     def to_map(self) -> dict[str, Any]:

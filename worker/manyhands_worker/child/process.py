@@ -10,6 +10,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
+from manyhands_shared import tracing
 from manyhands_shared.coordination import pool_child
 from manyhands_shared.payloads import refs
 from manyhands_shared.processes import descriptors, task_waits
@@ -116,3 +117,4 @@ class PoolChild(BaseProcess):
             # error is the work of a task, which has taken this end away.
             if not isinstance(error, BrokenPipeError | ConnectionResetError):
                 os._exit(DISCONNECTED)
+        tracing.flush()

@@ -18,6 +18,7 @@ from itertools import islice
 from types import FunctionType
 from typing import Any
 
+from manyhands_shared import tracing
 from manyhands_shared.coordination import pool_child
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads import pickled, refs
@@ -60,6 +61,7 @@ from manyhands_worker.ipc.pipe import (
     FOREIGN,
     MARK,
     SAFE,
+    TRACE,
     Reader,
     Writer,
     unpack,
@@ -98,6 +100,8 @@ class ChildLimits:
     agent: str = ""
     #: What is printed goes nowhere, unless it is captured.
     discard_output: bool = False
+    #: The node's name.
+    node: str = ""
 
 
 class Runner:
@@ -191,9 +195,8 @@ class Runner:
 
     def _run_next(self) -> None:
         """Run a batch that has come. Nothing of it is held by the time that the next is waited for."""
-        (first, digest, function, flags, bundle, variables, bodies, _), buffers = (
-            self._reader.ready.popleft()
-        )
+        header, buffers = self._reader.ready.popleft()
+        first, digest, function, flags, bundle, variables, bodies = header[:7]
         counts, entries = function or ([], [])
         place, modules, packed = bundle or ("", b"", [])
         payloads = unpack([*entries, *packed, *bodies], buffers)
@@ -226,6 +229,9 @@ class Runner:
         self._output.turn(on=bool(flags & CAPTURE), apart=bool(flags & APART))
         if flags & MARK:
             self._output.begin(first)
+        if flags & TRACE:
+            claim = partial(self._control.__getitem__, CLAIM)
+            tracing.tell(first, header[7], self._limits.node, pool_child.slot, claim)
         self._failed = 0
         payloads.reverse()
         with nullcontext() if variables is None else present(variables):

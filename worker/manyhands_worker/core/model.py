@@ -50,7 +50,7 @@ class Rules:
     `direct`: large results may be held for the client to fetch, from another host with `fetch_key`.
     `safe`: functions by name, msgpack. `foreign`: its pickles are of another Python. `bundle`: the
     digest of the modules that it brings; empty: none. `gpu`: the devices that each task takes, whole
-    ones or a part of one.
+    ones or a part of one. `trace`: its tasks have spans.
     """
 
     tasks_per_child: int = 0
@@ -66,6 +66,7 @@ class Rules:
     prefix: bool = False
     bundle: bytes = b""
     gpu: float = 0.0
+    trace: bool = False
 
     @classmethod
     def of(cls, options: JobOptions) -> Rules:
@@ -84,6 +85,7 @@ class Rules:
             options.prefix,
             bytes.fromhex(options.bundle),
             options.resources.get("gpu", 0.0),
+            options.trace,
         )
 
 

@@ -5,7 +5,8 @@ field lists the buffers' lengths. In its vectors of payloads a `bytes` entry is 
 An integer *n* says that the payload is the next *n* buffers, as in the protocol of the nodes.
 
 Node to child: ``[first serial, digest, function or nil, flags, bundle or nil, variables, bodies,
-lengths]``. Variables are of the environment, for these tasks alone; nil for none. A
+lengths]``. Variables are of the environment, for these tasks alone; nil for none. With the flag `TRACE`
+there is ``[job, attempt, indices, time]`` before the lengths: when they were sent. A
 function is ``[counts, payloads]``: the function's payload itself, then for each count that number of
 results. The function is called with these as one list. A bundle is ``[directory, digest, payloads]``,
 with the bundle itself if it is not in that directory yet.
@@ -39,7 +40,9 @@ from manyhands_shared.transport.buffers import Arriving, flat, send_waiting
 #: DIRECT: a large result may go into a segment. SAFE: functions go by name, values are msgpack.
 #: FOREIGN: pickles are of another Python. EACH: each task's output is to be told apart. MARK: so is that
 #: of these tasks from what was printed before.
+#: TRACE: the header also tells what job, attempt and tasks these are.
 AT_ONCE, CAPTURE, DIRECT, SAFE, FOREIGN, APART, EACH, MARK = 1, 2, 4, 8, 16, 32, 64, 128
+TRACE = 256
 
 #: Kept, for making one takes longer than packing a header.
 _PACKER = msgpack.Packer(use_bin_type=True)

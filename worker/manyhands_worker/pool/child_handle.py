@@ -171,7 +171,11 @@ class ChildHandle:
             self._time(batch)
         self._batches.append((batch.first, batch.key, batch.indices))
         self.words[control_block.LIMIT] = control_block.NO_LIMIT
-        return self._write([batch.first, name, code, flags, brought, variables, bodies], buffers)
+        header: list[object] = [batch.first, name, code, flags, brought, variables, bodies]
+        if rules.trace:
+            header[3] = flags | pipe.TRACE
+            header.append([*batch.key, batch.indices, time.monotonic_ns()])
+        return self._write(header, buffers)
 
     def _bring(self, batch: Batch, modules: Path, buffers: list[Buffer]) -> list[object]:
         """What the child needs to have the bundle: all of it if it is not unpacked yet."""

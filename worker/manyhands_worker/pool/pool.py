@@ -85,6 +85,7 @@ class NodePool:
         agent: where the host's agent listens.
         gpus: the node's.
         discard_output: what is printed goes nowhere, unless it is captured.
+        node: the node's name.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what its children are told
@@ -101,24 +102,23 @@ class NodePool:
         gpus: Gpus = NO_GPUS,
         *,
         discard_output: bool = False,
+        node: str = "",
     ) -> None:
         self._selector = selector
         self._reach = reach
         self._search_at: float | None = None
         self._slab_bytes = slab_bytes
-        threads = max(1, usable_cores() // slots)
-        segment_bytes = usable_memory() // 2 // slots
-        address = "" if lender is None else lender.address
         self._limits = ChildLimits(
             frame_bytes,
             CHILD_FUNCTION_BYTES,
-            threads,
-            segment_bytes,
-            address,
+            max(1, usable_cores() // slots),
+            usable_memory() // 2 // slots,
+            "" if lender is None else lender.address,
             allowed,
             descriptors.usual(),
             agent,
             discard_output,
+            node,
         )
         self._gpus = gpus
         self._lender = lender

@@ -24,6 +24,7 @@ from manyhands_shared.payloads.refs import Place
 from manyhands_shared.payloads.wrappers import MapChunk, Setup, StarmapChunk
 from manyhands_shared.programs import task
 from manyhands_shared.standard_errors import alike
+from manyhands_shared.tracing import Traced
 
 ERRORS = {
     "BrokerUnreachable",
@@ -92,6 +93,10 @@ def names_in(payload: Payload) -> set[str]:
 )
 def test_what_wraps_a_function(value: Any, name: str) -> None:
     assert names_in(pickled.dumps(value)) == {f"manyhands_shared.payloads.wrappers.{name}"}
+
+
+def test_what_wraps_a_traced_function() -> None:
+    assert names_in(pickled.dumps(Traced(abs))) == {"manyhands_shared.tracing.Traced"}
 
 
 def test_errors() -> None:
