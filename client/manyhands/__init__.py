@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         SubmitRejected,
         TaskError,
         TaskLost,
+        TaskMemoryExceeded,
     )
     from manyhands_shared.standard_errors import (
         InitializerFailed,
@@ -82,6 +83,7 @@ __all__ = [
     "TaskCrashed",
     "TaskError",
     "TaskLost",
+    "TaskMemoryExceeded",
     "TaskOptions",
     "TaskTimeout",
     "__version__",

@@ -62,7 +62,8 @@ class TaskOptions(SurroundingsOptions, total=False):
     - `safe`: the function goes by its name, which nodes must be able to import. Arguments and results
       are plain values (msgpack). Safe nodes take no other jobs; this client loads no pickle either.
     - `resources`: what each task takes of its node: ``{"cpus": 2, "memory": 4e9, "gpu": 1}``. It sees
-      its own GPUs alone; with ``{"gpu": 0.5}`` two tasks share one.
+      its own GPUs alone; with ``{"gpu": 0.5}`` two tasks share one. One that has more than its `memory`
+      raises `TaskMemoryExceeded`.
     - `keep`: large results stay on their nodes until their futures are asked for them. Other calls can
       have these futures as arguments meanwhile. Not together with `durable` or `safe`.
     - `echo`: what the tasks print, to stdout and stderr, appears here as whole lines, before their

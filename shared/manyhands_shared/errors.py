@@ -104,6 +104,10 @@ class TaskLost(TaskError):
     """The node that held the task is gone and the task must not be run again (`at_most_once`)."""
 
 
+class TaskMemoryExceeded(TaskError, MemoryError):
+    """The task had more memory than its `resources` say, and was killed for that."""
+
+
 class ProgramFailed(TaskError):
     """A program that ran as a task failed; `facts` has its exit code, signal, host and times.
 

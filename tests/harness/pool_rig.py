@@ -18,6 +18,7 @@ from harness.payloads import PATIENCE, code_of, value_of
 from manyhands_shared.payloads import pickled
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core import events
+from manyhands_worker.core.failures import of_death
 from manyhands_worker.core.model import NO_RULES, Block, Rules
 from manyhands_worker.core.scheduling.queue import QueuedTasks
 from manyhands_worker.core.scheduling.slots import SlotScheduler
@@ -104,8 +105,9 @@ class PoolRig:
             case events.Died():
                 culprit, lost = self.work.died(event.slot, event.claim, event.blamed)
                 if culprit is not None:
-                    status = Status.TIMED_OUT if event.timeout else Status.CRASHED
-                    self.ended[culprit[1]] = (status, event.text)
+                    status, failure = of_death(event, event.text, 1, "rig")
+                    text = failure.message if event.memory[1] else event.text
+                    self.ended[culprit[1]] = (status, text)
                 for _, indices in lost:
                     self.ended.update(dict.fromkeys(indices, (Status.LOST, event.text)))
             case events.Born():

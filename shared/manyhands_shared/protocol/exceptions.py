@@ -7,12 +7,19 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
-from manyhands_shared.errors import RemoteError, ResultError, SubmitRejected, TaskLost
+from manyhands_shared.errors import (
+    RemoteError,
+    ResultError,
+    SubmitRejected,
+    TaskLost,
+    TaskMemoryExceeded,
+)
 from manyhands_shared.payloads import pickled as serial
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.failure import (
     INITIALIZER_FAILED,
+    MEMORY_EXCEEDED,
     RESULT_NOT_LOADED,
     SUBMIT_REJECTED,
     Failure,
@@ -101,6 +108,8 @@ def _rebuild(status: int, failure: Failure, *, exits: bool) -> BaseException:
         return _unsendable(failure, exits=exits)
     if failure.type == SUBMIT_REJECTED:
         return SubmitRejected(failure.message)
+    if failure.type == MEMORY_EXCEEDED:
+        return TaskMemoryExceeded(failure.message)
     if failure.type == INITIALIZER_FAILED:
         return _stand_in(failure, errors.InitializerFailed)
     return _original(failure, exits=exits) or _stand_in(failure)

@@ -33,6 +33,8 @@ SUBMIT_REJECTED = "manyhands.SubmitRejected"
 INITIALIZER_FAILED = "manyhands.InitializerFailed"
 #: The type of a failure that the client raises as `ResultNotLoaded`.
 RESULT_NOT_LOADED = "manyhands.ResultNotLoaded"
+#: The type of a failure that the client raises as `TaskMemoryExceeded`.
+MEMORY_EXCEEDED = "manyhands.TaskMemoryExceeded"
 
 
 @dataclass(frozen=True, slots=True)

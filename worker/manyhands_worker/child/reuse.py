@@ -7,9 +7,11 @@ initializer, and for no others.
 
 from __future__ import annotations
 
+import os
 import time
 
 from manyhands_shared.payloads.wrappers import Setup
+from manyhands_worker.host.memory_use import private_bytes
 from manyhands_worker.host.process_snapshot import Condition
 
 #: The child looks at itself at most so often, while all is well and the function stays the same.
@@ -50,6 +52,15 @@ class Fitness:
         self._failing: set[bytes] = set()
         self._checked_at = time.monotonic_ns()
         self._unseen = False
+
+    def has_room(self, memory: int) -> bool:
+        """Whether tasks that may have so many bytes may run: a child that has run none can do no better.
+
+        What earlier tasks have left counts as theirs, and would end them.
+        """
+        if memory and self._last and private_bytes([os.getpid()]) > memory // 2:
+            self.words = self.words or "needed memory that its child had in use"
+        return not self.words
 
     def before(self, digest: bytes) -> bool:
         """Whether tasks of a function may be run."""

@@ -196,7 +196,7 @@ class Runner:
     def _run_next(self) -> None:
         """Run a batch that has come. Nothing of it is held by the time that the next is waited for."""
         header, buffers = self._reader.ready.popleft()
-        first, digest, function, flags, bundle, variables, bodies = header[:7]
+        first, digest, function, flags, bundle, grant, bodies = header[:7]
         counts, entries = function or ([], [])
         place, modules, packed = bundle or ("", b"", [])
         payloads = unpack([*entries, *packed, *bodies], buffers)
@@ -223,7 +223,8 @@ class Runner:
         if pool_child.leave_function is not None and digest != self._fitness.last:
             pool_child.leave_function()
             pool_child.leave_function = None
-        if not self._fitness.before(digest):
+        variables, memory = grant or ({}, 0)
+        if not (self._fitness.has_room(memory) and self._fitness.before(digest)):
             self._refuse(first, count)
             return
         self._output.turn(on=bool(flags & CAPTURE), apart=bool(flags & APART))
@@ -234,7 +235,7 @@ class Runner:
             tracing.tell(first, header[7], self._limits.node, pool_child.slot, claim)
         self._failed = 0
         payloads.reverse()
-        with nullcontext() if variables is None else present(variables):
+        with present(variables) if variables else nullcontext():
             self._run(first, digest, loaded, flags, payloads)
         flush_streams()
         self._segments.tidy()

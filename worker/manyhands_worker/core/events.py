@@ -74,7 +74,8 @@ class Died:
 
     It was running the task `blamed` (0: none) and had claimed up to `claim`. `asked`: on a `Kill`.
     `timeout`: the blamed task ran longer than this, in seconds, and the pool killed it for that.
-    `last_words`: the end of what that task printed, where that is captured.
+    `last_words`: the end of what that task printed, where that is captured. `memory`: the bytes that the
+    blamed task might have and what it had, if the pool killed it for that.
     """
 
     slot: int
@@ -84,6 +85,7 @@ class Died:
     asked: bool = False
     timeout: float = 0.0
     last_words: str = ""
+    memory: tuple[int, int] = (0, 0)
 
 
 @record

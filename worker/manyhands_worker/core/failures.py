@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.failure import MEMORY_EXCEEDED, Failure
+from manyhands_shared.protocol.status import Status
+from manyhands_worker.core.events import Died
 
 ONCE = "tasks of its job may run at most once"
 NOT_SAFE = Failure(
@@ -12,3 +14,23 @@ NOT_SAFE = Failure(
     bases=("PermissionError", "OSError"),
 )
 CANCELLED = Failure("concurrent.futures.CancelledError", "the task was cancelled")
+
+
+def of_death(event: Died, text: str, attempt: int, node: str) -> tuple[Status, Failure]:
+    """Return how the task ends whose child died of it; `text` says what happened."""
+    if event.timeout:
+        text = f"ran longer than its timeout of {event.timeout:g} s and was killed on node {node}"
+        return Status.TIMED_OUT, Failure("manyhands.TaskTimeout", text)
+    limit, used = event.memory
+    if used:
+        text = (
+            f"had {_size(used)} of memory, more than its limit of {_size(limit)}, and was killed on "
+            f"node {node}"
+        )
+        return Status.RAISED, Failure(MEMORY_EXCEEDED, text, bases=("MemoryError",))
+    story = (f"attempt {attempt}: {text}",)
+    return Status.CRASHED, Failure("manyhands.TaskCrashed", text, story=story)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"  # noqa: PLR2004

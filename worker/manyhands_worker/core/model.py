@@ -50,7 +50,8 @@ class Rules:
     `direct`: large results may be held for the client to fetch, from another host with `fetch_key`.
     `safe`: functions by name, msgpack. `foreign`: its pickles are of another Python. `bundle`: the
     digest of the modules that it brings; empty: none. `gpu`: the devices that each task takes, whole
-    ones or a part of one. `trace`: its tasks have spans.
+    ones or a part of one. `trace`: its tasks have spans. `memory`: the bytes that each may have, 0 for
+    any.
     """
 
     tasks_per_child: int = 0
@@ -67,6 +68,7 @@ class Rules:
     bundle: bytes = b""
     gpu: float = 0.0
     trace: bool = False
+    memory: int = 0
 
     @classmethod
     def of(cls, options: JobOptions) -> Rules:
@@ -86,7 +88,13 @@ class Rules:
             bytes.fromhex(options.bundle),
             options.resources.get("gpu", 0.0),
             options.trace,
+            int(options.resources.get("memory", 0.0)),
         )
+
+    @property
+    def has_slot_to_itself(self) -> bool:
+        """Whether no task of another batch may wait in the same child."""
+        return bool(self.gpu or self.memory)
 
 
 NO_RULES = Rules()

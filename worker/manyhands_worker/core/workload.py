@@ -30,7 +30,7 @@ from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import effects, events
 from manyhands_worker.core.code_supply import CodeSupply
-from manyhands_worker.core.failures import CANCELLED, NOT_SAFE, ONCE
+from manyhands_worker.core.failures import CANCELLED, NOT_SAFE, ONCE, of_death
 from manyhands_worker.core.job_rules import JobRules
 from manyhands_worker.core.model import HeldResult, Key
 from manyhands_worker.core.output.task_output import TaskOutput
@@ -391,19 +391,11 @@ class Workload:
             if self._doomed.has(key, index):
                 self._doomed.discard(key, [index])
                 self._end(key, [index], Status.CANCELLED, CANCELLED)
-            elif event.timeout:
-                self._end(key, [index], Status.TIMED_OUT, self._overtime(event.timeout))
             else:
-                story = (f"attempt {key[1]}: {text}",)
-                failure = Failure("manyhands.TaskCrashed", text, story=story)
-                self._end(key, [index], Status.CRASHED, failure)
+                self._end(key, [index], *of_death(event, text, key[1], self._name))
         self._end_doomed()
         self._answer_recall()
         return text
-
-    def _overtime(self, timeout: float) -> Failure:
-        text = f"ran longer than its timeout of {timeout:g} s and was killed on node {self._name}"
-        return Failure("manyhands.TaskTimeout", text)
 
     def _end(self, key: Key, indices: list[int], status: Status, failure: Failure) -> None:
         """Report tasks that this node itself ends, those of them that it still holds."""

@@ -42,7 +42,7 @@ class EscapedProcesses:
         for group in [group for group in self._groups if not _lives(group)]:
             del self._groups[group]
         for child in children:
-            for pid in _below(child):
+            for pid in below(child):
                 self._note(pid, child, children)
         for pid in _children_of(os.getpid()):
             if _session(pid) not in (self._session, None):
@@ -61,7 +61,7 @@ class EscapedProcesses:
 
     def seek(self, child: int) -> None:
         """See what is below a child, which is about to be killed: nothing leads there afterwards."""
-        for pid in _below(child):
+        for pid in below(child):
             self._note(pid, child, (child,))
 
     def kill(self, child: int) -> None:
@@ -81,7 +81,8 @@ class EscapedProcesses:
         self._groups.clear()
 
 
-def _below(pid: int) -> list[int]:
+def below(pid: int) -> list[int]:
+    """Return what a process has started, with what that has started in turn."""
     found: list[int] = []
     waiting = [pid]
     while waiting:

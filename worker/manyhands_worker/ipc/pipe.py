@@ -4,9 +4,10 @@ A message is four bytes of length, a header (a msgpack array) and raw buffers. T
 field lists the buffers' lengths. In its vectors of payloads a `bytes` entry is the payload itself.
 An integer *n* says that the payload is the next *n* buffers, as in the protocol of the nodes.
 
-Node to child: ``[first serial, digest, function or nil, flags, bundle or nil, variables, bodies,
-lengths]``. Variables are of the environment, for these tasks alone; nil for none. With the flag `TRACE`
-there is ``[job, attempt, indices, time]`` before the lengths: when they were sent. A
+Node to child: ``[first serial, digest, function or nil, flags, bundle or nil, grant or nil, bodies,
+lengths]``. A grant is ``[variables, memory]``: those of the environment for these tasks alone, and the
+bytes that they may have, or 0. With the flag `TRACE` there is ``[job, attempt, indices, time]`` before
+the lengths: when they were sent. A
 function is ``[counts, payloads]``: the function's payload itself, then for each count that number of
 results. The function is called with these as one list. A bundle is ``[directory, digest, payloads]``,
 with the bundle itself if it is not in that directory yet.

@@ -35,6 +35,7 @@ from manyhands_worker.ipc.output_redirect import new_secret
 from manyhands_worker.ipc.segments import new_marks
 from manyhands_worker.ipc.slab import SlabError, SlabLedger, new_slab
 from manyhands_worker.ipc.stack_pipe import StackPipe
+from manyhands_worker.pool.memory_watch import MemoryWatch
 from manyhands_worker.pool.report_reader import ReportReader
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class ChildHandle:
         self.asked = False
         #: The task that it was killed for, and that task's timeout in seconds.
         self.expired = (0, 0.0)
+        #: The bytes that that task might have and what it had, if it was killed for these.
+        self.overused = (0, 0)
         #: Some of its tasks have had their output captured. The job whose tasks it was given last, and
         #: the last of their serials; the last that it has reported.
         self.captures = False
@@ -125,6 +128,7 @@ class ChildHandle:
         self.pid = int(self.process.pid or 0)
         self.socket.setblocking(False)
         self._statm = open_statm(self.pid)
+        self._memory = MemoryWatch(self.pid)
         self._reader = pipe.Reader(self.socket)
         self._writer = pipe.Writer(self.socket)
         self.reports = ReportReader(
@@ -169,9 +173,12 @@ class ChildHandle:
         self.reports.once = self.reports.once or rules.at_most_once
         if rules.timeout:
             self._time(batch)
+        # A batch with a limit has the child to itself.
+        self._memory.limit = rules.memory
+        grant = [variables or {}, rules.memory] if rules.has_slot_to_itself else None
         self._batches.append((batch.first, batch.key, batch.indices))
         self.words[control_block.LIMIT] = control_block.NO_LIMIT
-        header: list[object] = [batch.first, name, code, flags, brought, variables, bodies]
+        header: list[object] = [batch.first, name, code, flags, brought, grant, bodies]
         if rules.trace:
             header[3] = flags | pipe.TRACE
             header.append([*batch.key, batch.indices, time.monotonic_ns()])
@@ -235,20 +242,21 @@ class ChildHandle:
         while self._timed and self._timed[0][0][-1] <= self.words[control_block.DONE]:
             self._timed.popleft()
 
-    def overtime(self, now: float) -> tuple[int, float] | None:
-        """The running task if it runs too long, and its timeout. Sets `check_at` for the next look."""
+    def runs_too_long(self, now: float) -> bool:
+        """Whether its task is to be killed for its timeout. Sets `check_at` for the next look."""
         self._forget_timed()
         # What is started from now on has its whole time.
         self.check_at = min((now + timeout for _, timeout in self._timed), default=None)
         claim, started, busy = self.claim, self.words[control_block.STARTED] / 1e9, self.busy
         if not busy or claim != self.claim:
-            return None  # it is between two tasks
+            return False  # it is between two tasks
         for serials, timeout in self._timed:
             if claim in serials:
                 if started + timeout <= now:
-                    return claim, timeout
+                    self.expired, self.check_at = (claim, timeout), None
+                    return True
                 self.check_at = started + timeout
-        return None
+        return False
 
     def _write(self, header: list[object], buffers: list[Buffer]) -> bool:
         try:
@@ -341,6 +349,14 @@ class ChildHandle:
         """Take it that its next task waits for none; return whether the one before did."""
         lent, self.lends, self._lent_at = self.lends, False, -math.inf
         return lent
+
+    def uses_too_much(self, now: float) -> bool:
+        """Whether its task is to be killed for the memory that it has."""
+        claim, used = self.claim, self._memory.excess(now)
+        if not used or not self.busy or claim != self.claim:
+            return False
+        self.expired, self.overused = (claim, 0.0), (self._memory.limit, used)
+        return True
 
     def sample(self) -> None:
         """Note how much memory it has."""

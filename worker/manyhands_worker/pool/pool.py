@@ -301,15 +301,13 @@ class NodePool:
                     self._events.append(events.Lends(child.slot, child.lends))
                 if child.busy or not child.rss:
                     child.sample()
+                    if child.uses_too_much(now):
+                        self.kill(child.slot)
 
     def _look_at(self, child: ChildHandle, now: float) -> None:
         """Kill a child whose task runs too long; send on what it printed a while ago."""
-        if child.check_at is not None and now >= child.check_at:
-            overtime = child.overtime(now)
-            if overtime is not None:
-                child.expired = overtime
-                child.check_at = None
-                self.kill(child.slot)
+        if child.check_at is not None and now >= child.check_at and child.runs_too_long(now):
+            self.kill(child.slot)
         if child.output.due is not None and now >= child.output.due:
             self._listen(child)
 
@@ -470,6 +468,7 @@ class NodePool:
                 child.asked,
                 0.0 if in_time else timeout,
                 words,
+                (0, 0) if in_time else child.overused,
             )
         )
 

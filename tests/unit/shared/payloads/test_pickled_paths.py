@@ -48,6 +48,7 @@ ERRORS = {
     "TaskCrashed",
     "TaskError",
     "TaskLost",
+    "TaskMemoryExceeded",
     "TaskTimeout",
 }
 #: Of a function that is defined in a script, and of all that goes by value with it.

@@ -20,10 +20,11 @@ from manyhands_shared.errors import (
     TaskCrashed,
     TaskError,
     TaskLost,
+    TaskMemoryExceeded,
     TaskTimeout,
 )
 from manyhands_shared.protocol import exceptions
-from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.failure import MEMORY_EXCEEDED, Failure
 from manyhands_shared.protocol.messages import Status
 
 
@@ -180,6 +181,14 @@ def test_each_status_has_its_own_error(status: Status, kind: type[TaskError]) ->
         assert pickle.loads(pickle.dumps(error)).story == error.story
     if status is Status.TIMED_OUT:
         assert isinstance(error, TimeoutError)
+
+
+def test_too_much_memory_is_a_memory_error() -> None:
+    payload = Failure(MEMORY_EXCEEDED, "had 2 GB", bases=("MemoryError",)).encode()
+    error = exceptions.to_exception(Status.RAISED, payload)
+    assert type(error) is TaskMemoryExceeded
+    assert isinstance(error, MemoryError)
+    assert str(pickle.loads(pickle.dumps(error))) == "had 2 GB"
 
 
 def test_texts_are_cut() -> None:

@@ -11,7 +11,7 @@ A child that has loaded the modules of one bundle runs tasks with that bundle al
 loaded once in a process. So a slot is *bound* by its first task with a bundle, until its child is
 replaced. A bound slot takes the tasks of its bundle from behind others. But if these have no slot, or
 far too few, an idle slot of another bundle gets another child for them. Devices bind a child likewise
-(see `devices`); a task with devices has its slot to itself.
+(see `devices`); a task with devices or a limit of memory has its slot to itself.
 """
 
 from __future__ import annotations
@@ -231,7 +231,8 @@ class SlotScheduler:
     def _short(self, batch: Batch, queued: QueuedTasks) -> bool:
         """Whether both are known to be of short tasks, and neither has its slot to itself."""
         known = self._seconds
-        return not (batch.rules.gpu or queued.rules.gpu) and all(
+        alone = batch.rules.has_slot_to_itself or queued.rules.has_slot_to_itself
+        return not alone and all(
             known.get(function, BATCH_SECONDS) <= _SHORT_SECONDS
             for function in (batch.function, queued.function)
         )

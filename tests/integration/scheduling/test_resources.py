@@ -1,9 +1,10 @@
-"""Tasks that take GPUs have their own, and give them back however they end."""
+"""Tasks that take GPUs have their own, and give them back; those that take memory keep to it."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -13,7 +14,7 @@ import pytest
 
 from harness.processes import eventually
 from manyhands import Executor, LocalCluster
-from manyhands_shared.errors import TaskCrashed, TaskTimeout
+from manyhands_shared.errors import TaskCrashed, TaskMemoryExceeded, TaskTimeout
 
 BOUND = 120.0
 
@@ -40,6 +41,12 @@ def crash() -> None:
 def wait_for_ever(place: str) -> None:
     Path(place, "here").touch()
     threading.Event().wait()
+
+
+def hog(size: int) -> None:
+    kept = b"x" * size
+    threading.Event().wait()
+    del kept
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +105,14 @@ def test_they_are_given_back_however_a_task_ends(executor: Executor, tmp_path: P
 def test_a_part_beyond_whole_ones_is_refused_before_anything_is_sent(executor: Executor) -> None:
     with pytest.raises(Exception, match=r"whole GPUs or a part of one, and gpu=1\.5 is neither"):
         executor.with_options(resources={"gpu": 1.5})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_a_task_has_no_more_memory_than_it_asked_for(executor: Executor) -> None:
+    small = executor.with_options(resources={"memory": 2e8})
+    with pytest.raises(
+        TaskMemoryExceeded, match=r"^had .* more than its limit of 200\.0 MB"
+    ) as caught:
+        small.submit(hog, 400_000_000).result(BOUND)
+    assert isinstance(caught.value, MemoryError)
+    assert small.submit(abs, -1).result(BOUND) == 1
