@@ -54,7 +54,7 @@ class Fitness:
         self._unseen = False
 
     def has_room(self, memory: int) -> bool:
-        """Whether tasks that may have so many bytes may run: a child that has run none can do no better.
+        """Whether tasks with this limit of bytes may run: a child that has run none can do no better.
 
         What earlier tasks have left counts as theirs, and would end them.
         """
