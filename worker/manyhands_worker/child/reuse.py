@@ -58,7 +58,7 @@ class Fitness:
 
         What earlier tasks have left counts as theirs, and would end them.
         """
-        if memory and self._last and private_bytes([os.getpid()]) > memory // 2:
+        if memory and self.last and private_bytes([os.getpid()]) > memory // 2:
             self.words = self.words or "needed memory that its child had in use"
         return not self.words
 
