@@ -70,7 +70,7 @@ def run(
     """
     manager = Notifier()  # before anything is started that would inherit the manager's address
     try:
-        start_fork_server(config.key_file)
+        start_fork_server(config.key_file, agent=config.agent_at_start)
         if config.key_file:
             _guard_key(config.key_file)
         with Node(config, manager, parent_pid, lifeline) as node:
@@ -275,11 +275,12 @@ class Node:
         for event in broker_link.turn(self._connector, now):
             self._tell(event, now)
         if self._can_bear:
+            # The agent first: if it is wanted, a program waits for it.
+            if self._agents is not None:
+                self._turn_agents(self._agents, now)
             self._pool.turn(now)
             for event in (*self._pool.take_events(), *self._heartbeat.turn(now, self._pool.groups)):
                 self._tell(event, now)
-            if self._agents is not None:
-                self._turn_agents(self._agents, now)
         if self._parent is not None and os.getppid() != self._parent:
             self._leave("its parent process is gone", now=True)
         self._tell(events.Tick(), now)
@@ -378,7 +379,7 @@ class Node:
     def _beat(self, effect: effects.Beat) -> None:
         if not self._can_bear:
             hash_seed.learn(effect.hash_seed)
-            start_fork_server(self._key_file)
+            start_fork_server(self._key_file, agent=self._config.agent_at_start)
         host = address.host_of(self._route.current) or "127.0.0.1"
         if self._server is not None:
             self._server.start(host)

@@ -31,8 +31,10 @@ def main() -> int:
 
     if options.tracker_fd is not None:
         use_tracker(options.tracker_fd)
-    start_fork_server()
     import json  # noqa: PLC0415
+
+    node_options = json.loads(options.worker_json)
+    start_fork_server(agent=bool(node_options.get("agent_at_start")))
     import logging  # noqa: PLC0415
     import os  # noqa: PLC0415
 
@@ -44,7 +46,7 @@ def main() -> int:
     from manyhands_worker.node import Node  # noqa: PLC0415
 
     log_to_stderr("manyhands", "warning")
-    worker = WorkerConfig(**json.loads(options.worker_json))
+    worker = WorkerConfig(**node_options)
     # What the only node reports to its broker, it has logged itself, on the same stderr.
     report = f"node {worker.name}: "
     logging.getLogger("manyhands.broker").addFilter(

@@ -11,6 +11,7 @@ from typing import Any
 
 from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._processes import ends
+from manyhands_shared.payloads.pickled import loads as _loads
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
@@ -35,7 +36,7 @@ class Connection(_standard.Connection):  # type: ignore[type-arg, misc, unused-i
         """
         self._check_closed()  # type: ignore[attr-defined]
         self._check_readable()  # type: ignore[attr-defined]
-        return reduction.loads(self._recv_bytes().getvalue())  # type: ignore[attr-defined]
+        return _loads(self._recv_bytes().getvalue())  # type: ignore[attr-defined]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ends.reduce_connection(self)

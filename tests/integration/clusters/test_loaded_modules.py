@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+from pathlib import Path
 from typing import Any
 
 import manyhands
+from harness.cluster.programs import finished, start_root
 from harness.loaded_modules import TellingSocket
 from manyhands_broker.heartbeats import table
 from manyhands_broker.heartbeats.receiver import HeartbeatMonitor, bind_udp
@@ -24,9 +26,27 @@ def test_a_pool_child_has_no_core() -> None:
     ):
         loaded = executor.submit(eval, "sorted(__import__('sys').modules)").result(SECONDS)
     assert "manyhands_worker.child.runner" in loaded
-    unwanted = ("manyhands_worker.core", "manyhands_worker.pool", "manyhands_worker.node")
+    unwanted = ("manyhands_worker.agent", "manyhands_worker.core", "manyhands_worker.pool")
     wire = [f"manyhands_shared.protocol.{name}" for name in ("bounds", "messages", "wire")]
-    assert _of(loaded, "manyhands_broker", *wire, *unwanted) == []
+    assert _of(loaded, "manyhands_broker", *wire, *unwanted, "manyhands_worker.node") == []
+
+
+_POOL = """
+import manyhands.multiprocessing as mp
+
+if __name__ == "__main__":
+    with mp.Pool(1) as pool:
+        print(*pool.apply(eval, ("sorted(__import__('sys').modules)",)))
+"""
+
+
+def test_what_forks_a_program_s_processes_is_loaded_beside_its_own_cluster(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(_POOL)
+    loaded = finished(start_root([str(script)], None)).split()
+    # A pool's child is forked from what the host agent is forked from.
+    needed = ("manyhands_worker.agent.agent", "manyhands.multiprocessing._processes.child")
+    assert _of(loaded, *needed) == sorted(needed)
 
 
 def test_the_heartbeat_receiver_has_no_core() -> None:

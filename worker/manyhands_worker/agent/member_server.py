@@ -45,6 +45,12 @@ _ROOM = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
 _PRELOAD = ("manyhands.multiprocessing._processes.child",)
 
 
+def load_modules() -> None:
+    """Load what every member needs."""
+    for module in _PRELOAD:
+        import_module(module)
+
+
 def start(agent: socket.socket, keep: frozenset[int]) -> int:
     """Fork the server from this process; return its pid.
 
@@ -91,8 +97,7 @@ class MemberServer:
             end.setblocking(False)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for module in _PRELOAD:
-            import_module(module)
+        load_modules()
         gc.collect()
         gc.freeze()
         self._own = (woken, wake)

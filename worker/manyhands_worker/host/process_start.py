@@ -33,7 +33,7 @@ class _Hidden:
     path = ""
 
 
-def start_fork_server(key_file: str = "") -> None:
+def start_fork_server(key_file: str = "", *, agent: bool = False) -> None:
     """Start the process that children are forked from, with their modules loaded.
 
     It returns at once and so runs beside whatever the caller does next. Nothing happens where
@@ -41,6 +41,7 @@ def start_fork_server(key_file: str = "") -> None:
 
     Args:
         key_file: hidden from children if that can be done (see `key_hiding`).
+        agent: whether the host agent is forked from it at once, and so has its modules loaded.
     """
     if sys.platform == "linux" and hash_seed.known() is not None:
         from multiprocessing import forkserver  # noqa: PLC0415 - Linux alone
@@ -48,7 +49,10 @@ def start_fork_server(key_file: str = "") -> None:
         # What came over the standard input has no name, and is closed after it was read.
         _Hidden.path = "" if key_file.startswith("/proc/") else key_file
         _shorten_directory()
-        get_context("forkserver").set_forkserver_preload(["manyhands_worker.child.preload"])
+        loaded = ["manyhands_worker.child.preload"]
+        if agent:
+            loaded.append("manyhands_worker.agent.preload")
+        get_context("forkserver").set_forkserver_preload(loaded)
         with starting():
             forkserver.ensure_running()
 

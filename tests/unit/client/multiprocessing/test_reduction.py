@@ -1,0 +1,61 @@
+"""What goes through a pipe: plain values at once, everything else by what is registered for it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import multiprocessing
+import pickle
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import pytest
+
+from manyhands.multiprocessing import reduction
+
+PLAIN = [
+    None,
+    "text",
+    (1, "x", 2.5),
+    {"a": 1, "b": [1, 2], (1, 2): {"c": b"d"}},
+    [[[[["deep"]]]]],
+    [*range(1000)],
+    [],
+    {},
+    ({1, 2}, frozenset({3}), bytearray(b"4")),
+]
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=str)
+def test_plain_values_come_out_as_they_went_in(value: Any) -> None:
+    assert reduction.loads(reduction.dumps_bytes(value)) == value
+    assert reduction.loads(reduction.dumps(value).payload) == value
+
+
+def test_a_list_that_holds_itself_does_too() -> None:
+    ring: list[Any] = [1]
+    ring.append(ring)
+    found = reduction.loads(reduction.dumps_bytes(ring))
+    assert found[1] is found
+
+
+def test_a_value_that_is_none_of_these_is_pickled_by_its_reducer_wherever_it_is() -> None:
+    lock = multiprocessing.Lock()
+    for value in (lock, [lock], {"a": (lock,)}, [[[[lock]]]]):
+        with pytest.raises(pickle.PicklingError, match="one machine only"):
+            reduction.dumps_bytes(value)
+
+
+class Thing:
+    """What a test registers a reducer for."""
+
+
+def test_what_is_registered_last_counts_at_once() -> None:
+    registered: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+    try:
+        for year in (1999, 2000):
+            reducer = dt.date, (year, 1, 1)
+            ForkingPickler.register(Thing, lambda _, reducer=reducer: reducer)
+            found = reduction.loads(reduction.dumps_bytes([Thing()]))
+            assert found == [dt.date(year, 1, 1)]
+    finally:
+        del registered[Thing]
