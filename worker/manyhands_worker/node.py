@@ -43,7 +43,7 @@ from manyhands_worker.pool.pool import NodePool
 from manyhands_worker.values.input_store import InputStore
 
 if TYPE_CHECKING:
-    from manyhands_worker.agent.agent import AgentConfig
+    from manyhands_worker.agent.config import AgentConfig
 
 log = logging.getLogger("manyhands.worker")
 
@@ -211,8 +211,8 @@ class Node:
 
     def _configure_agent(self, agent: bytes, address: str) -> AgentConfig:
         """Return what an agent is started with."""
-        from manyhands_worker.agent.agent import AgentConfig  # noqa: PLC0415 - 15 ms, for nodes with programs
-        from manyhands_worker.agent.core.agent_core import AgentIdentity  # noqa: PLC0415 - as said above
+        from manyhands_worker.agent.config import AgentConfig  # noqa: PLC0415 - for nodes with programs
+        from manyhands_worker.agent.core.identity import AgentIdentity  # noqa: PLC0415 - as said above
 
         identity = AgentIdentity(
             agent,

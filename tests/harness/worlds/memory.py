@@ -19,7 +19,8 @@ from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
-from manyhands_worker.agent.core.agent_core import AgentCore, AgentIdentity
+from manyhands_worker.agent.core.agent_core import AgentCore
+from manyhands_worker.agent.core.identity import AgentIdentity
 
 SECRET = b"secret of a test"
 PROGRAM, KEY = program_id(SECRET), member_key(SECRET)

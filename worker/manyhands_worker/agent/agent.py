@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from manyhands_shared.coordination.channel import MemberChannel
 from manyhands_shared.processes import descriptors
@@ -22,15 +22,13 @@ from manyhands_shared.transport import peer_credentials
 from manyhands_shared.transport.failover import Route
 from manyhands_shared.transport.link.connector import Connector, Lost, Up
 from manyhands_worker.agent import stream_ends
+from manyhands_worker.agent.config import AgentConfig
 from manyhands_worker.agent.core import effects, events
-from manyhands_worker.agent.core.agent_core import AgentCore, AgentIdentity
+from manyhands_worker.agent.core.agent_core import AgentCore
 from manyhands_worker.agent.host_memory import HostMemories
 from manyhands_worker.agent.members import Members
 from manyhands_worker.agent.stream_ends import StreamEnds
 from manyhands_worker.link_watch import LinkWatch
-
-if TYPE_CHECKING:
-    from manyhands_shared.security.role_key import Credentials
 
 log = logging.getLogger("manyhands.agent")
 
@@ -40,18 +38,6 @@ _TURN_SECONDS = 5.0
 _READ_OUT = 64
 #: From one look at the time to the next, at least.
 _TICK_SECONDS = 0.002
-
-
-@dataclass(frozen=True, slots=True)
-class AgentConfig:
-    """What an agent is started with."""
-
-    identity: AgentIdentity
-    #: The broker's addresses, and what to prove oneself with.
-    broker: str
-    key: Credentials | None
-    #: A descriptor: leave at once when its other end is closed.
-    lifeline: int | None = None
 
 
 @dataclass(slots=True)

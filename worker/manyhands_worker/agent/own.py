@@ -34,8 +34,9 @@ def main() -> int:
     options = parser.parse_args()
     given = json.loads(options.agent_json)
 
-    from manyhands_worker.agent.agent import AgentConfig, HostAgent  # noqa: PLC0415 - after `begin`
-    from manyhands_worker.agent.core.agent_core import AgentIdentity  # noqa: PLC0415 - as above
+    from manyhands_worker.agent.agent import HostAgent  # noqa: PLC0415 - after `begin`
+    from manyhands_worker.agent.config import AgentConfig  # noqa: PLC0415 - as above
+    from manyhands_worker.agent.core.identity import AgentIdentity  # noqa: PLC0415 - as above
     from manyhands_worker.agent.start import listen  # noqa: PLC0415 - as above
 
     log_to_stderr("manyhands agent", "warning")

@@ -6,7 +6,9 @@ the node is. What forks members has what they need, too, without loading it itse
 
 from __future__ import annotations
 
-import manyhands_worker.agent.process  # noqa: F401 - to have it loaded is the point
+import manyhands_worker.agent.agent
+import manyhands_worker.agent.members
+import manyhands_worker.agent.process  # noqa: F401 - to have it loaded is the point, and those above
 from manyhands_worker.agent.member_server import load_modules
 
 load_modules()

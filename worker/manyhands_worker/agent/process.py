@@ -8,8 +8,7 @@ import socket
 
 from manyhands_shared.logs import log_to_stderr
 from manyhands_shared.processes.lifecycle import die_with_parent
-from manyhands_worker.agent.agent import AgentConfig, HostAgent
-from manyhands_worker.agent.members import Members
+from manyhands_worker.agent.config import AgentConfig
 from manyhands_worker.host.process_start import restore_environment, starting
 from manyhands_worker.host.processes import (
     BaseProcess,
@@ -46,6 +45,10 @@ class AgentProcess(BaseProcess):
 
     def run(self) -> None:
         """Serve until the node has it leave, or is gone."""
+        # The node, which starts it, does without these.
+        from manyhands_worker.agent.agent import HostAgent  # noqa: PLC0415 - 45 ms
+        from manyhands_worker.agent.members import Members  # noqa: PLC0415 - as said above
+
         restore_environment()
         multiprocessing.set_start_method(None, force=True)
         lead_group()

@@ -21,7 +21,7 @@ from manyhands_worker.core import events
 from manyhands_worker.host.processes import bury
 
 if TYPE_CHECKING:
-    from manyhands_worker.agent.agent import AgentConfig
+    from manyhands_worker.agent.config import AgentConfig
     from manyhands_worker.agent.process import AgentProcess
 
 _BACKLOG = 128

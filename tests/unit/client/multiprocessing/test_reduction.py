@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import multiprocessing
 import pickle
+from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -49,13 +50,16 @@ class Thing:
     """What a test registers a reducer for."""
 
 
+def as_day(day: dt.date, _: Thing) -> tuple[Any, ...]:
+    """Pickle a thing as a day."""
+    return dt.date, (day.year, day.month, day.day)
+
+
 def test_what_is_registered_last_counts_at_once() -> None:
     registered: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
     try:
-        for year in (1999, 2000):
-            reducer = dt.date, (year, 1, 1)
-            ForkingPickler.register(Thing, lambda _, reducer=reducer: reducer)
-            found = reduction.loads(reduction.dumps_bytes([Thing()]))
-            assert found == [dt.date(year, 1, 1)]
+        for day in (dt.date(1999, 1, 1), dt.date(2000, 1, 1)):
+            ForkingPickler.register(Thing, partial(as_day, day))
+            assert reduction.loads(reduction.dumps_bytes([Thing()])) == [day]
     finally:
         del registered[Thing]

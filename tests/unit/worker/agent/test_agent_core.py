@@ -10,7 +10,8 @@ from harness.worlds.memory import Memories
 from manyhands_shared.protocol.messages import Bye, Lease, Renew
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
-from manyhands_worker.agent.core.agent_core import AgentCore, AgentIdentity
+from manyhands_worker.agent.core.agent_core import AgentCore
+from manyhands_worker.agent.core.identity import AgentIdentity
 from manyhands_worker.agent.core.output import MAX_BYTES
 
 ROOT, PROGRAM, CHILD, OTHER = b"r" * 16, b"p" * 16, b"c" * 16, b"o" * 16

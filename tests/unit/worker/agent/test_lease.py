@@ -10,7 +10,8 @@ from harness.worlds.memory import Memories
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
-from manyhands_worker.agent.core.agent_core import AgentCore, AgentIdentity
+from manyhands_worker.agent.core.agent_core import AgentCore
+from manyhands_worker.agent.core.identity import AgentIdentity
 
 MEMBER, ROOT, PROGRAM = b"1" * 16, b"R" * 16, b"P" * 16
 LEASE = 10.0

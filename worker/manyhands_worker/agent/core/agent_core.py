@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 from manyhands_shared.errors import KEY_CODES, ExitCode
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core import effects, events
+from manyhands_worker.agent.core.identity import AgentIdentity
 from manyhands_worker.agent.core.memory.delegations import Delegations
 from manyhands_worker.agent.core.memory.mirrors import Mirrors
 from manyhands_worker.agent.core.memory.segment import Source
@@ -35,20 +35,6 @@ from manyhands_worker.core.leased_link import LeasedLink, Phase
 FREEZE_SHARE = 0.9
 #: How long an agent that leaves waits for the broker to take the ends of its members.
 FAREWELL_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class AgentIdentity:
-    """Who an agent is: what its hello says. `capacity` 0 is a root's own, which leaves with its root."""
-
-    agent: bytes
-    host: str
-    node: str
-    boot_id: bytes
-    address: str
-    capacity: int
-    drain_timeout: float = 30.0
-    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 class AgentCore:
