@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
@@ -21,28 +22,40 @@ import pytest
 from harness import linearizability
 from harness.cluster import history_program
 from harness.cluster.bench import Bench
-from harness.cluster.programs import TwoHosts, finished, start_root
+from harness.cluster.programs import PROGRAM_SECONDS, TwoHosts, finished, start_root
 from harness.cluster.relay import DOWN, UP, Relay
 from harness.linearizability import Operation, Step, linearizable, queue_faults
 
 PROCESSES = 6
 OPERATIONS = int(os.environ.get("MANYHANDS_TEST_OPERATIONS", "4000"))
 #: Between two kills of the broker, or two partitions.
-FAULT_SECONDS = 0.5
+FAULT_SECONDS = 0.2
 #: How long a partition lasts; nodes and agents have a lease of 15 s.
 PART_SECONDS = 0.2
+#: A lease that a partition outlasts.
+SHORT_LEASE = 2.0
 
 #: What goes wrong; it ends early when the program is over.
 Fault = Callable[[threading.Event], object]
 
 
 def run(
-    two_hosts: TwoHosts, kind: str, rounds: int, kills: int, faults: Sequence[Fault] = ()
+    two_hosts: TwoHosts,
+    kind: str,
+    rounds: int,
+    kills: int,
+    faults: Sequence[Fault] = (),
+    *,
+    pause: int = 0,
+    end: Callable[[subprocess.Popen[str]], str] = finished,
 ) -> None:
-    """Run the program, and have faults happen meanwhile, as long as it lasts."""
+    """Run the program, and have faults happen meanwhile, as long as it lasts.
+
+    Its processes pause for `pause` milliseconds between two rounds.
+    """
     program = str(Path(history_program.__file__))
     root = start_root(
-        [program, kind, str(two_hosts.folder), str(rounds), str(PROCESSES), str(kills)],
+        [program, kind, str(two_hosts.folder), str(rounds), str(PROCESSES), str(kills), str(pause)],
         two_hosts.broker.address,
     )
     over = threading.Event()
@@ -58,7 +71,7 @@ def run(
     harming = threading.Thread(target=harm)
     harming.start()
     try:
-        assert finished(root) == "done\n"
+        assert end(root) == "done\n"
     finally:
         over.set()
         harming.join()
@@ -90,6 +103,33 @@ def partitions(relay: Relay) -> list[Fault]:
     return [
         partial(part, ways=ways) for ways in ((UP,), (DOWN,), (UP, DOWN)) for part in (hold, cut)
     ]
+
+
+def lose(over: threading.Event, relay: Relay) -> None:
+    """Part the other host from the broker for two leases: its processes are lost."""
+    relay.swallow(UP, DOWN)
+    over.wait(2 * SHORT_LEASE)
+    relay.reset()
+    relay.open()
+
+
+def end_of_any(root: subprocess.Popen[str]) -> str:
+    """Wait for the end of a program that lost processes; return what it printed."""
+    try:
+        return root.communicate(timeout=PROGRAM_SECONDS)[0]
+    finally:
+        root.kill()
+        root.wait()
+
+
+def lost(folder: Path) -> list[Operation]:
+    """Return the deaths of processes that were lost with their host: they may have died at any time."""
+    found = []
+    for file in folder.glob("p*.jsonl"):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        if rows and not any(row.get("name") == "end" for row in rows):
+            found.append(Operation(file.stem, "die", None, rows[0]["at"]))
+    return found
 
 
 def history(folder: Path) -> list[Operation]:
@@ -162,3 +202,14 @@ def test_a_barrier_opens_for_all_of_a_generation(bench: Bench, harmed: str) -> N
         assert sorted(one.result for one in generation) == [*range(PROCESSES)]
         # None went on before all were there.
         assert max(one.called for one in generation) <= min(one.returned for one in generation)
+
+
+def test_what_a_lost_host_did_is_linearizable_too(bench: Bench) -> None:
+    two_hosts = TwoHosts(bench, relayed=True, lease=SHORT_LEASE)
+    faults = [partial(lose, relay=two_hosts.relay)]
+    # None is done before its host is parted.
+    run(two_hosts, "lock", 200, 0, faults, pause=10, end=end_of_any)
+    deaths = lost(two_hosts.folder)
+    judge("lock", history(two_hosts.folder) + deaths, 0)
+    # Half of the processes were on that host.
+    assert len(deaths) == PROCESSES // 2

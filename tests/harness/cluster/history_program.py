@@ -1,8 +1,8 @@
 """A root whose processes use one object at random and write down what they do; some are killed.
 
-Run as a script: kind, folder, seconds, how many processes, how many kills. Each process has a file of
-JSON lines: a call, and behind it its return. What has no answer returns with the next that has one: from
-then on it is sure to have taken effect.
+Run as a script: kind, folder, rounds, how many processes, how many kills, milliseconds between rounds.
+Each process has a file of JSON lines: a call, and behind it its return. What has no answer returns with
+the next that has one: from then on it is sure to have taken effect.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def use_barrier(barrier: Any, record: Recorder, chance: random.Random) -> None:
     record.call("wait", barrier.wait)
 
 
-def work(kind: str, shared: Any, folder: str, name: str, rounds: int) -> None:
-    """Use the object `count` times."""
+def work(kind: str, shared: Any, folder: str, name: str, rounds: int, pause: int) -> None:
+    """Use the object in `rounds`, with `pause` milliseconds in between."""
     use = {
         "lock": use_lock,
         "semaphore": use_semaphore,
@@ -114,12 +114,14 @@ def work(kind: str, shared: Any, folder: str, name: str, rounds: int) -> None:
     record, chance = Recorder(folder, name), random.Random(name)
     for _ in range(rounds):
         use(shared, record, chance)
+        if pause:
+            time.sleep(pause / 1000)
     # It is answered, and so all before it has taken effect.
     last = mp.Event()
     record.call("end", lambda: last.is_set() and None)
 
 
-def main(kind: str, folder: str, rounds: int, count: int, kills: int) -> None:
+def main(kind: str, folder: str, rounds: int, count: int, kills: int, pause: int) -> None:
     """Have `count` processes use an object; kill one from time to time, and start another."""
     makers: dict[str, Any] = {
         "lock": mp.Lock,
@@ -136,7 +138,7 @@ def main(kind: str, folder: str, rounds: int, count: int, kills: int) -> None:
         made += 1
         name = f"p{made}"
         process = mp.Process(
-            target=work, args=(kind, shared, folder, name, rounds), name=name, daemon=True
+            target=work, args=(kind, shared, folder, name, rounds, pause), name=name, daemon=True
         )
         process.start()
         return process
