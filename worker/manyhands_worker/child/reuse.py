@@ -53,12 +53,14 @@ class Fitness:
         self._checked_at = time.monotonic_ns()
         self._unseen = False
 
-    def has_room(self, memory: int) -> bool:
-        """Whether tasks with this limit of bytes may run: a child that has run none can do no better.
+    def has_room(self, memory: int, digest: bytes) -> bool:
+        """Whether tasks of a function with this limit of bytes may run.
 
-        What earlier tasks have left counts as theirs, and would end them.
+        What tasks of others have left counts as theirs, and would end them. What those of the same
+        function keep is for the next ones. A child that has run none can do no better.
         """
-        if memory and self.last and private_bytes([os.getpid()]) > memory // 2:
+        foreign = self.last not in (b"", digest)
+        if memory and foreign and private_bytes([os.getpid()]) > memory // 2:
             self.words = self.words or "needed memory that its child had in use"
         return not self.words
 

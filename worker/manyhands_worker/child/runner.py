@@ -224,7 +224,7 @@ class Runner:
             pool_child.leave_function()
             pool_child.leave_function = None
         variables, memory = grant or ({}, 0)
-        if not (self._fitness.has_room(memory) and self._fitness.before(digest)):
+        if not (self._fitness.has_room(memory, digest) and self._fitness.before(digest)):
             self._refuse(first, count)
             return
         self._output.turn(on=bool(flags & CAPTURE), apart=bool(flags & APART))

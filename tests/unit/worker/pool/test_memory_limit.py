@@ -76,6 +76,16 @@ def test_what_an_earlier_task_left_is_not_held_against_it(rig: Callable[..., Poo
     assert not pool.deaths()
 
 
+def test_what_its_own_function_keeps_stays_for_the_next_task(rig: Callable[..., PoolRig]) -> None:
+    pool = rig()
+    ends = [
+        pool.outcome(pool.submit(leave_behind, 90 * MB, rules=LIMIT))[0],
+        pool.outcome(pool.submit(leave_behind, 1, rules=LIMIT))[0],
+    ]
+    assert ends[0] == ends[1], "the same child"
+    assert not pool.deaths()
+
+
 _FAMILY = """
 import mmap, os, sys, time
 shared = mmap.mmap(-1, 100_000_000)
