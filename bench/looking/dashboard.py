@@ -39,7 +39,6 @@ _JOIN_SECONDS = 120.0
 #: What a task says to have taken, and how many tasks a node does each second.
 _TASK_SECONDS, _EACH_SECOND = 0.05, 20
 _MICROSECONDS = 50_000
-_LOOK_SECONDS = 15.0
 _JOB = "long"
 #: What is promised: seconds, seconds of the main thread for an update, bytes a second.
 _PAINT, _UPDATE, _BYTES = 1.0, 0.1, 200_000
@@ -140,7 +139,7 @@ def fleet(nodes: int) -> Iterator[tuple[str, str]]:
                 process.kill()
 
 
-def look(tab: Browser, url: str) -> dict[str, float]:
+def look(tab: Browser, url: str, wanted: float) -> dict[str, float]:
     """Return the figures of a page that is opened, and looked at for a while."""
     tab.open(url)
     ready = float(tab.evaluate("performance.now()")) / 1e3
@@ -150,7 +149,7 @@ def look(tab: Browser, url: str) -> dict[str, float]:
     tab.evaluate(_OBSERVE)
     before, received = _metrics(tab), tab.received
     began = time.monotonic()
-    until = float(tab.evaluate("performance.now()")) + 1e3 * _LOOK_SECONDS
+    until = float(tab.evaluate("performance.now()")) + 1e3 * wanted
     tab.until(f"performance.now() > {until}")
     after, seconds = _metrics(tab), time.monotonic() - began
     seen = tab.evaluate("window.seen")
@@ -184,6 +183,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.looking.dashboard", description=__doc__)
     parser.add_argument("--nodes", type=int, default=1_000)
     parser.add_argument("--tasks", type=int, default=10_000_000)
+    parser.add_argument("--seconds", type=float, default=15.0, help="for which a page is looked at")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
@@ -197,7 +197,7 @@ def main() -> int:
         tab.ask("Performance.enable")
         tab.size(1440, 900)
         for page in ("", "tasks", "jobs", f"job/{_JOB}", "nodes", "node/node-0-0", "events"):
-            found[page or "overview"] = look(tab, f"{url}/#/{page}")
+            found[page or "overview"] = look(tab, f"{url}/#/{page}", options.seconds)
     if options.json:
         print(json.dumps(found))
     else:

@@ -90,7 +90,8 @@ export class Curve extends Lines {
 
   options() {
     const options = super.options();
-    options.scales.x = { time: false };
+    // Room at both ends, for the labels of the first and the last point.
+    options.scales.x = { time: false, range: (_, low, high) => [low - 0.07 * (high - low || 1), high + 0.07 * (high - low || 1)] };
     options.axes[0].values = (_, numbers) => numbers.map(this.across);
     for (const one of options.series.slice(1)) one.points = { show: true, size: 6, fill: one.stroke };
     return options;

@@ -1,10 +1,11 @@
 // What runs now: stacks of tasks, and a profile of a job with its flame graph, for those whose role may.
 
 import { toast } from "./actions.js";
-import { empty, fill, h, Table } from "./dom.js";
+import { empty, fill, h } from "./dom.js";
 import { Flame } from "./flame.js";
 import * as format from "./format.js";
 import { look } from "./live.js";
+import { Table } from "./table.js";
 
 const SPANS = [2, 10, 30, 60];
 
@@ -38,7 +39,7 @@ function oneStack(stack, open) {
 }
 
 export function stacksOf(fields) {
-  const shown = h("div");
+  const shown = h("div", { class: "soft" }, "The nodes are asked for the Python stacks of what runs. Nothing is needed in your code.");
   const task = h("input", { type: "number", min: "0", placeholder: "task, or all", "aria-label": "Number of a task" });
   const button = asking("Show stacks", () => "Asking …", async () => {
     const wanted = fields.id && task.value !== "" ? { ...fields, task: Number(task.value) } : fields;
@@ -53,7 +54,7 @@ export function stacksOf(fields) {
 }
 
 export function profileOf(id) {
-  const shown = h("div");
+  const shown = h("div", { class: "gap" });
   const span = h("select", { "aria-label": "For how long" }, SPANS.map((one) => h("option", { value: String(one), selected: one === 10 }, `${one} s`)));
   const button = asking("Profile", () => `Looking for ${span.value} s …`, async () => {
     const found = await look("profile", { id, seconds: Number(span.value) });
@@ -61,7 +62,7 @@ export function profileOf(id) {
       { title: "Itself", cell: (one) => format.percent(one.itself, found.looks), num: true },
       { title: "With what it calls", cell: (one) => format.percent(one.whole, found.looks), num: true },
       { title: "Function", cell: (one) => h("span", { class: "mono" }, one.function), class: "text" },
-      { title: "File", cell: (one) => h("span", { class: "soft" }, one.file), class: "text wide" },
+      { title: "File", cell: (one) => h("span", { class: "soft", title: one.file }, one.file.split("/").slice(-2).join("/")), class: "text wide" },
     ]);
     table.update(new Map(found.functions.map((one, place) => [place, one])));
     fill(shown,

@@ -1,7 +1,8 @@
 // What nodes told of that an operator should know.
 
-import { empty, h, Table } from "../dom.js";
+import { empty, h } from "../dom.js";
 import * as format from "../format.js";
+import { Table } from "../table.js";
 
 export function eventTable(none) {
   return new Table([

@@ -2,10 +2,11 @@
 
 import { orderButton } from "../actions.js";
 import { histogram, Lines } from "../charts.js";
-import { badge, card, empty, fill, h, progress, setText, Table } from "../dom.js";
+import { badge, card, empty, fill, h, progress, setText } from "../dom.js";
 import * as format from "../format.js";
 import { Lanes } from "../lanes.js";
 import { looksCard, profileOf, stacksOf } from "../looks.js";
+import { Table } from "../table.js";
 
 // Of no use to people, or told elsewhere.
 const HIDDEN = new Set(["name", "durable", "python", "direct", "fetch_key"]);
@@ -34,7 +35,9 @@ export function jobPage(id) {
     { label: "done", colour: "--good", fill: true }, { label: "waiting", colour: "--warn" }, { label: "running", colour: "--run" }, { label: "failed", colour: "--bad" },
   ]);
   const durations = h("div");
+  const uncounted = empty("The counts of a job of one task are not kept.");
   const lanes = new Lanes({ live: false, height: 240 });
+  const unseen = empty("Nodes tell where a task ran within a second of its end.");
   const errors = h("div");
   const slow = new Table([
     { title: "Task", cell: (run) => (run.tasks > 1 ? `${run.first} … ${run.first + run.tasks - 1}` : run.first), num: true },
@@ -62,8 +65,8 @@ export function jobPage(id) {
     h("div", { class: "head" }, h("div", {}, name, sub), actions),
     waits,
     h("section", { class: "card" }, bar, h("div", { vars: { height: "14px" } }), facts),
-    h("div", { class: "grid two" }, card("Its tasks over time", counts.element), card("How long its tasks took", durations)),
-    card("Where its tasks ran", lanes.element),
+    h("div", { class: "grid two" }, card("Its tasks over time", counts.element, uncounted), card("How long its tasks took", durations)),
+    card("Where its tasks ran", lanes.element, unseen),
     looks,
     h("div", { class: "grid two" },
       h("section", { class: "card" }, h("header", {}, h("h2", {}, "What its tasks raised")), errors),
@@ -117,11 +120,13 @@ export function jobPage(id) {
       history.peak ? fact("Peak memory of a process", format.bytes(history.peak * 1024)) : null,
       fact("Kept", job.durable ? "by the journal" : "by its client"),
       Object.entries(job.options).filter(([key]) => !HIDDEN.has(key)).map(([key, value]) => fact(key, typeof value === "object" ? JSON.stringify(value) : String(value))));
-    waits.hidden = !data.waits.length;
+    waits.hidden = !data.waits.length || (job.state === "running" && !job.queued);
     waits.classList.toggle("notice", job.state !== "running");
     fill(waits, h("h2", {}, job.state === "running" ? "What the rest of it waits for" : "What it waits for"), data.waits.map((text) => h("div", {}, text)));
     const rows = history.timeline || [];
     const column = (wanted) => rows.map((row) => row[data.columns.indexOf(wanted)]);
+    counts.element.hidden = rows.length < 2;
+    uncounted.hidden = rows.length >= 2;
     counts.set([column("at"), column("done"), column("queued"), column("running"), column("failed")]);
     const shape = JSON.stringify(history.durations || []);
     if (shape !== shownDurations) {
@@ -133,6 +138,8 @@ export function jobPage(id) {
     const runs = (data.runs || []).map(([node, slot, attempt, first, tasks, begun, seconds]) => [job.id, job.function, node, slot, attempt, first, tasks, begun, seconds, false]);
     const bad = new Set(((history.failures || {}).first || []).map((one) => one.task));
     for (const run of runs) run[9] = run[6] === 1 && bad.has(run[5]);
+    lanes.element.hidden = !runs.length;
+    unseen.hidden = runs.length > 0;
     lanes.set(runs);
     slow.update(new Map((history.slowest || []).slice(0, 10).map((run) => [run.seq, run])));
     const failures = history.failures || { groups: [], first: [], others: 0 };

@@ -1,7 +1,8 @@
 // The table of jobs, in the overview and on its own page.
 
-import { badge, empty, h, progress, Table } from "../dom.js";
+import { badge, empty, h, progress } from "../dom.js";
 import * as format from "../format.js";
+import { Table } from "../table.js";
 
 export function jobLink(job) {
   return h("a", { href: `#/job/${encodeURIComponent(job.id)}` }, job.name && job.name !== job.function ? job.name : format.shortName(job.function));

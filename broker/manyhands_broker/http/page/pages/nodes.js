@@ -1,7 +1,8 @@
 // All nodes.
 
-import { asMap, badge, empty, h, setText, Table } from "../dom.js";
+import { asMap, badge, empty, h, setText } from "../dom.js";
 import * as format from "../format.js";
+import { Table } from "../table.js";
 
 export function nodesPage() {
   const table = new Table([

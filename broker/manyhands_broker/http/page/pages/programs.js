@@ -1,7 +1,8 @@
 // Processes of programs that use manyhands.multiprocessing, and what each waits for.
 
-import { badge, empty, h, setText, Table } from "../dom.js";
+import { badge, empty, h, setText } from "../dom.js";
 import * as format from "../format.js";
+import { Table } from "../table.js";
 
 export function programsPage() {
   const table = new Table([
