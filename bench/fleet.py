@@ -117,10 +117,10 @@ def _figures(
     address: str, broker: psutil.Process, nodes: int, queue: int, tasks: int, open_: Event
 ) -> dict[str, float]:
     monitors = broker.children(recursive=True)
-    before, beats = _cpu(broker), sum(map(_cpu, monitors))
+    before, beats = cpu_seconds(broker), sum(map(cpu_seconds, monitors))
     time.sleep(_QUIET_SECONDS)
-    quiet = _cpu(broker) - before
-    beats = sum(map(_cpu, monitors)) - beats
+    quiet = cpu_seconds(broker) - before
+    beats = sum(map(cpu_seconds, monitors)) - beats
     feeder = Feeder(address)
     rounds = max(_ROUNDS, _ALONE // nodes)
     open_.set()
@@ -230,12 +230,12 @@ def _each(count: int, work: Callable[[int], None]) -> None:
 
 def _spent(process: psutil.Process, work: Callable[[], object]) -> float:
     """CPU seconds of a process while `work` is done."""
-    before = _cpu(process)
+    before = cpu_seconds(process)
     work()
-    return _cpu(process) - before
+    return cpu_seconds(process) - before
 
 
-def _cpu(process: psutil.Process) -> float:
+def cpu_seconds(process: psutil.Process) -> float:
     """CPU seconds of all threads. By the scheduler's account: `cpu_times` counts in hundredths."""
     threads = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9

@@ -3,7 +3,9 @@
     python -m bench.looking.watched pages      the rate with ten open pages, as a share of that without
     python -m bench.looking.watched history    the rate of no-op tasks with the history, likewise
 
-Both take turns on the same machine, round by round, and print the median of the ratios.
+Both take turns on the same machine, round by round, and print medians of ratios: of tasks a second, and
+of CPU time per task. The latter is that of the broker with pages, and of the whole cluster with the
+history. It says what a busy machine hides.
 """
 
 from __future__ import annotations
@@ -19,9 +21,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import psutil
+
 import manyhands
+from bench.fleet import cpu_seconds
 from bench.tasks import noop
 
 _PAGES = 10
@@ -40,41 +46,57 @@ def main() -> int:
     parser.add_argument("--slots", type=int, default=2)
     options = parser.parse_args()
     pair = _pages if options.what == "pages" else _history
-    ratios = []
+    rates, costs = [], []
     for number in range(options.rounds):
         with_, without = pair(options.tasks, options.slots, first=number % 2 == 0)
-        ratios.append(with_ / without)
-        print(f"with {with_:,.0f} tasks/s, without {without:,.0f}: {ratios[-1]:.3f}", flush=True)
-    print(f"median {statistics.median(ratios):.3f}")
+        rates.append(with_.rate / without.rate)
+        costs.append(with_.cpu / without.cpu)
+        print(
+            f"with {with_.rate:,.0f} tasks/s and {with_.cpu:.2f} µs each, "
+            f"without {without.rate:,.0f} and {without.cpu:.2f}: "
+            f"rate {rates[-1]:.3f}, CPU {costs[-1]:.3f}",
+            flush=True,
+        )
+    print(f"median: rate {statistics.median(rates):.3f}, CPU {statistics.median(costs):.3f}")
     return 0
 
 
-def _pages(tasks: int, slots: int, *, first: bool) -> tuple[float, float]:
+class Figures(NamedTuple):
+    """Tasks a second, and microseconds of CPU time for each."""
+
+    rate: float
+    cpu: float
+
+
+def _pages(tasks: int, slots: int, *, first: bool) -> tuple[Figures, Figures]:
     """Return the rate with open pages and without, of one cluster; `first`: with pages comes first."""
     with (
         manyhands.LocalCluster(nodes=1, slots=slots, broker={"http": "127.0.0.1:0"}) as cluster,
         manyhands.Executor(address=cluster.address) as executor,
     ):
-        _rate(executor, tasks // 4)
+        assert cluster.broker is not None
+        broker = [psutil.Process(cluster.broker.pid)]
+        _run(executor, tasks // 4, broker)
 
-        def looked_at() -> float:
+        def looked_at() -> Figures:
             with _open_pages(cluster.dashboard_url):
-                return _rate(executor, tasks)
+                return _run(executor, tasks, broker)
 
-        return _in_turn(looked_at, lambda: _rate(executor, tasks), first=first)
+        return _in_turn(looked_at, lambda: _run(executor, tasks, broker), first=first)
 
 
-def _history(tasks: int, slots: int, *, first: bool) -> tuple[float, float]:
+def _history(tasks: int, slots: int, *, first: bool) -> tuple[Figures, Figures]:
     """Return the rate with the history of jobs and without, of a cluster each."""
 
-    def one(kept: str) -> float:
+    def one(kept: str) -> Figures:
         os.environ["BENCH_HISTORY"] = kept
         with (
             manyhands.LocalCluster(nodes=1, slots=slots) as cluster,
             manyhands.Executor(address=cluster.address) as executor,
         ):
-            _rate(executor, tasks // 4)
-            return _rate(executor, tasks)
+            every = psutil.Process().children(recursive=True)
+            _run(executor, tasks // 4, every)
+            return _run(executor, tasks, every)
 
     os.environ["PYTHONPATH"] = str(_WITHOUT)
     try:
@@ -84,8 +106,8 @@ def _history(tasks: int, slots: int, *, first: bool) -> tuple[float, float]:
 
 
 def _in_turn(
-    with_: Callable[[], float], without: Callable[[], float], *, first: bool
-) -> tuple[float, float]:
+    with_: Callable[[], Figures], without: Callable[[], Figures], *, first: bool
+) -> tuple[Figures, Figures]:
     if first:
         found = with_()
         return found, without()
@@ -93,11 +115,12 @@ def _in_turn(
     return with_(), found
 
 
-def _rate(executor: manyhands.Executor, tasks: int) -> float:
-    began = time.perf_counter()
+def _run(executor: manyhands.Executor, tasks: int, processes: list[psutil.Process]) -> Figures:
+    before, began = sum(map(cpu_seconds, processes)), time.perf_counter()
     for _ in executor.map(noop, range(tasks), chunksize=1):
         pass
-    return tasks / (time.perf_counter() - began)
+    rate = tasks / (time.perf_counter() - began)
+    return Figures(rate, 1e6 * (sum(map(cpu_seconds, processes)) - before) / tasks)
 
 
 @contextmanager

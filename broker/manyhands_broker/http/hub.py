@@ -106,7 +106,9 @@ class _Feed:
         if "seq" in fresh:
             # Runs are no state: each goes out once, and a new page begins with the latest.
             self._seq = fresh["seq"]
-            patch = self._message("runs", fresh)
+            known = self._data
+            changed = {name: value for name, value in fresh.items() if known.get(name) != value}
+            patch = self._message("runs", {**changed, "runs": fresh["runs"]})
             self._data = {**fresh, "runs": [*self._data.get("runs", ()), *fresh["runs"]][-1_000:]}
         else:
             changes = difference(self._data, fresh)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -208,6 +209,22 @@ def test_nodes_are_told_with_their_figures(open_one: tuple[Broker, str]) -> None
             assert dict(zip(whole["node_columns"], row, strict=True))["state"] == "ready"
         with events(url, f"view=node:{name}") as told:
             assert next(told)["whole"]["node"]["name"] == name
+    finally:
+        node.close()
+
+
+def test_a_stream_sends_runs_and_only_then_slots_again_when_they_change(
+    open_one: tuple[Broker, str],
+) -> None:
+    broker, url = open_one
+    node = Peer(broker.address)
+    try:
+        with events(url, "view=stream") as told:
+            assert "slots" in next(told)["whole"]
+            later = (one["runs"] for one in islice(told, 100))
+            assert any("slots" not in one for one in later), "nothing has changed"
+            node.send(worker_hello("streamed", b"s" * 16))
+            assert any("streamed" in one.get("slots", {}) for one in later)
     finally:
         node.close()
 
