@@ -154,8 +154,11 @@ class Calls:
             SubmitError: the function or an argument cannot be sent.
             SubmitQueueFull: too many tasks wait, and this does not.
         """
-        if tracing.is_on() and (spans := self.spans(function)) is not None:
-            return self._submit_traced(spans, function, args, kwargs)
+        # To look is quicker than to call, and few programs use it.
+        if tracing.API in sys.modules and tracing.is_on():
+            spans = self.spans(function)
+            if spans is not None:
+                return self._submit_traced(spans, function, args, kwargs)
         known = self._find(id(function))
         if (
             known is None

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from manyhands_shared.protocol.job_options import JobOptions
 
 _loaded = sys.modules.get
-_API = "opentelemetry.trace"
+#: Loaded where the program uses OpenTelemetry.
+API = "opentelemetry.trace"
 
 
 def is_on() -> bool:
     """Whether a span is current: tasks that are submitted now are its children."""
-    trace: Any = _loaded(_API)
+    trace: Any = _loaded(API)
     if trace is None:
         return False
     try:
