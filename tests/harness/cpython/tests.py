@@ -1,6 +1,7 @@
 """The cases of `suite`, for `python -m unittest harness.cpython.tests.NAME`.
 
-`python -m harness.cpython.tests` runs all of them: on a cluster of its own, then on two hosts.
+`python -m harness.cpython.tests` runs all of them: on a cluster of its own, then on two hosts. Names of
+classes are its arguments, if not all are wanted.
 """
 
 from __future__ import annotations
@@ -10,31 +11,13 @@ import subprocess
 import sys
 import tempfile
 import unittest
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.cpython import suite
+from harness.cpython import report, suite
+from harness.cpython.exemptions import EXEMPT, EXEMPT_APART
 from harness.programs import HOST, Hosts
 
-#: Cases that ask for what is not there, or for the opposite of what is promised, and why.
-EXEMPT = {
-    "TestFlags.test_flags": "it runs Python without its installed packages",
-    "TestPoolNotLeakOnFailure.test_release_unused_processes": "it replaces a pool's processes",
-    "TestResourceTracker.test_resource_tracker": "host agents give memory back, no tracker",
-    "TestResourceTracker.test_resource_tracker_sigkill": "semaphores are nothing of the tracker's",
-    "TestStartMethod.test_mixed_startmethod": "a lock of any context travels to any process",
-    "WithProcessesTestPoolWorkerLifetime.test_pool_worker_lifetime": "it calls a private method",
-    "WithProcessesTestSharedMemory.test_shared_memory_cleaned_after_process_termination": (
-        "host agents give memory back, no tracker that warns of it"
-    ),
-    "_TestImportStar.test_import": "it lists the standard package's own files",
-}
-#: And where processes are on other hosts.
-EXEMPT_APART = {
-    "WithProcessesTestConnection.test_fd_transfer": "a descriptor stays on its host",
-    "WithProcessesTestConnection.test_large_fd_transfer": "a descriptor stays on its host",
-    "WithProcessesTestPoll.test_boundaries": "bytes go to the host of a reader before it reads them",
-}
 # A shell leaves SIGINT ignored to what it runs in the background, and tests interrupt themselves.
 _RUN = (
     "import signal, unittest; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -44,9 +27,8 @@ _RUN = (
 _SECONDS = 300.0
 
 suite.install_tests_in_module_dict(globals(), "spawn")  # type: ignore[attr-defined]
-if os.environ.get("MANYHANDS_BROKER"):
-    EXEMPT |= EXEMPT_APART
-for _place, _why in EXEMPT.items():
+_exempt = EXEMPT | EXEMPT_APART if os.environ.get("MANYHANDS_BROKER") else EXEMPT
+for _place, _why in _exempt.items():
     _name, _, _method = _place.partition(".")
     _case = globals().get(_name)
     if hasattr(_case, _method):
@@ -80,32 +62,42 @@ def run(classes: list[str], environment: Mapping[str, str]) -> subprocess.Comple
     )
 
 
-def _run_all(where: str, environment: Mapping[str, str]) -> bool:
-    passed = True
-    for name in names():
+def _run_all(
+    where: str, environment: Mapping[str, str], chosen: Sequence[str]
+) -> list[report.Outcome]:
+    outcomes = []
+    for name in chosen:
         try:
-            done = run([name], environment)
-            said = done.stderr.rpartition("\n\n")[2].strip()
-        except subprocess.TimeoutExpired:
-            done, said = None, "does not end"
-        print(f"{where}: {name}: {said}", flush=True)
-        if done is None or done.returncode:
-            passed = False
-            print(done.stderr if done is not None else "", flush=True)
-    return passed
+            said = run([name], environment).stderr
+        except subprocess.TimeoutExpired as expired:
+            output = expired.stderr
+            said = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+        done = report.outcome(said, EXEMPT | EXEMPT_APART)
+        print(f"{where}: {name}: {done}", flush=True)
+        if done.failed:
+            print(said, flush=True)
+        outcomes.append(done)
+    return outcomes
 
 
-def main() -> int:
-    """Run everything; return an exit code."""
-    passed = _run_all("one host", {"MANYHANDS_BROKER": ""})
+def main(chosen: Sequence[str]) -> int:
+    """Run the classes that are named, else all; print a table. Returns an exit code."""
+    chosen = chosen or names()
+    alone = _run_all("one host", {"MANYHANDS_BROKER": ""}, chosen)
     with tempfile.TemporaryDirectory() as folder:
         hosts = Hosts(Path(folder))
         try:
-            passed &= _run_all("two hosts", {"MANYHANDS_BROKER": hosts.broker.address, HOST: ":a"})
+            environment = {"MANYHANDS_BROKER": hosts.broker.address, HOST: ":a"}
+            apart = _run_all("two hosts", environment, chosen)
         finally:
             hosts.close()
-    return int(not passed)
+    outcomes = {name: (one, two) for name, one, two in zip(chosen, alone, apart, strict=True)}
+    report.show(("one host", "two hosts"), outcomes)
+    print("Exempt, and why:")
+    for name, why in (EXEMPT | EXEMPT_APART).items():
+        print(f"  {name}: {why}{' (on two hosts)' if name in EXEMPT_APART else ''}")
+    return int(any(one.failed for one in (*alone, *apart)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
