@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._objects.feeder import FedQueue
+from manyhands.multiprocessing._objects.queue_ends import ReadingEnd, WritingEnd, size
 from manyhands.multiprocessing._objects.semlock import SEM_VALUE_MAX
 from manyhands.multiprocessing._objects.shared_object import State, unpickled
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
@@ -27,32 +28,6 @@ else:
     _Queue = _standard.Queue
     _JoinableQueue = _standard.JoinableQueue
     _SimpleQueue = _standard.SimpleQueue
-
-
-class _End:
-    """What programs look at of the pipe that the standard library's queue has."""
-
-    def __init__(self, queue: FedQueue) -> None:
-        self._queue = queue
-        self.closed = False
-
-    def poll(self, timeout: float | None = 0.0) -> bool:
-        """Return whether there is an item."""
-        if self.closed:
-            raise OSError("handle is closed")
-        del timeout
-        return _size(self._queue) > 0
-
-    def close(self) -> None:
-        """Close this end, for this process."""
-        self.closed = True
-
-
-def _size(queue: FedQueue) -> int:
-    """Return how many items there are, those of this process that are on their way among them."""
-    response = queue.request(Operation.SIZE)
-    assert response is not None
-    return int(response.arguments[0]) + queue.backlog
 
 
 class Queue(_Queue):
@@ -73,7 +48,8 @@ class Queue(_Queue):
     def _adopt(self, maxsize: int, shared: FedQueue) -> None:
         self._maxsize, self._shared = maxsize, shared
         self._bounded = maxsize < SEM_VALUE_MAX
-        self._reader, self._writer = _End(shared), _End(shared)
+        self._reader = ReadingEnd(shared)
+        self._writer = WritingEnd()
         self._poll = self._reader.poll
         self._closed = False
         self._used = False
@@ -128,6 +104,7 @@ class Queue(_Queue):
         if response is None and not block and self._shared.backlog:
             self._shared.flush()
             response = self._take(False, None)
+        self._reader.looked()
         if response is None:
             raise Empty
         return reduction.loads(response.bodies[0])
@@ -138,7 +115,7 @@ class Queue(_Queue):
 
     def qsize(self) -> int:
         """Return how many items there are."""
-        return _size(self._shared)
+        return size(self._shared)
 
     def empty(self) -> bool:
         """Return whether there is no item."""
@@ -195,7 +172,8 @@ class SimpleQueue(_SimpleQueue):
 
     def _adopt(self, shared: FedQueue) -> None:
         self._shared = shared
-        self._reader, self._writer = _End(shared), _End(shared)
+        self._reader = ReadingEnd(shared)
+        self._writer = WritingEnd()
         self._poll = self._reader.poll
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -212,11 +190,7 @@ class SimpleQueue(_SimpleQueue):
 
     def get(self) -> Any:
         """Take the first object; wait for one."""
-        if self._reader.closed:
-            raise OSError("handle is closed")
-        response = self._shared.request(Operation.GET, True, None)
-        assert response is not None
-        return reduction.loads(response.bodies[0])
+        return self._reader.recv()
 
     def put(self, obj: Any) -> None:
         """Put an object as it is now."""

@@ -112,7 +112,14 @@ OPERATIONS: dict[Kind, frozenset[Operation]] = {
         {Operation.ARRIVE, Operation.OPEN, Operation.BREAK, Operation.RESET, Operation.LOOK}
     ),
     Kind.QUEUE: frozenset(
-        {Operation.PUT, Operation.GET, Operation.SIZE, Operation.DONE, Operation.JOIN}
+        {
+            Operation.PUT,
+            Operation.GET,
+            Operation.SIZE,
+            Operation.DONE,
+            Operation.JOIN,
+            Operation.WAIT,
+        }
     ),
 }
 

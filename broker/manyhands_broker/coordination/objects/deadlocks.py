@@ -14,7 +14,7 @@ from manyhands_broker.coordination.model import Member
 from manyhands_broker.coordination.objects.object_table import ObjectTable
 from manyhands_broker.coordination.objects.sync_records import SharedObject
 from manyhands_broker.coordination.state import CoordinationState
-from manyhands_shared.coordination.kinds import Operation
+from manyhands_shared.coordination.kinds import Kind, Operation
 from manyhands_shared.coordination.rules.lock import LockRules
 from manyhands_shared.coordination.rules.model import Op, Waiter
 
@@ -68,6 +68,8 @@ class Deadlocks:
         waiter = rules.find(op)
         assert waiter is not None
         kind, held_by = _AWAITED.get(waiter.operation, rules.kind.name.lower()), ""
+        if waiter.operation is Operation.WAIT and rules.kind is Kind.QUEUE:
+            kind = _AWAITED[Operation.GET]
         if isinstance(rules, LockRules) and not rules.asleep(op):
             kind, held_by = "lock", self._way(shared)
         return {

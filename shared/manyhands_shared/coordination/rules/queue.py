@@ -46,6 +46,7 @@ class QueueRules(SyncObject):
         held_bytes: of all items.
         marked: items that were handed over, by the getter's request, until that is confirmed.
         getters: who waits for an item.
+        watchers: who waits until there is an item, and does not take it.
         putters: who waits for room in a bounded queue. `detail` is the number of the item.
         throttled: producers whose items are in, and that are answered when the queue has shrunk.
         unfinished: items that no member has said to be done.
@@ -66,6 +67,7 @@ class QueueRules(SyncObject):
         "putters",
         "throttled",
         "unfinished",
+        "watchers",
     )
 
     def __init__(self, maxsize: int) -> None:
@@ -78,6 +80,7 @@ class QueueRules(SyncObject):
         self.unfinished = 0
         self.marked: dict[Op, int] = {}
         self.getters: dict[Op, Waiter] = {}
+        self.watchers: dict[Op, Waiter] = {}
         self.putters: dict[Op, Waiter] = {}
         self.throttled: dict[Op, Waiter] = {}
         self.joiners: dict[Op, Waiter] = {}
@@ -91,6 +94,8 @@ class QueueRules(SyncObject):
             return self._put(asked, now)
         if operation is Operation.GET:
             return self._get(op, arguments, now)
+        if operation is Operation.WAIT:
+            return self._watch(op, arguments, now)
         if operation is Operation.SIZE:
             return [Answer(op, Outcome.OK, (self.count, self.unfinished))]
         if operation is Operation.DONE:
@@ -145,6 +150,10 @@ class QueueRules(SyncObject):
             del self.getters[op]
             self.changes.waiters[op] = None
             answers.append(self._hand_over(op))
+        if self.count and self.watchers:
+            answers += [Answer(op, Outcome.OK) for op in self.watchers]
+            self.changes.waiters.update(dict.fromkeys(self.watchers))
+            self.watchers.clear()
         return answers
 
     def _hand_over(self, op: Op) -> Answer:
@@ -164,6 +173,15 @@ class QueueRules(SyncObject):
         if not block:
             return [Answer(op, Outcome.NO)]
         self.getters[op] = self.wait(op, Operation.GET, seconds, now)
+        return []
+
+    def _watch(self, op: Op, arguments: Any, now: float) -> Answers:
+        block, seconds = arguments
+        if self.count:
+            return [Answer(op, Outcome.OK)]
+        if not block:
+            return [Answer(op, Outcome.NO)]
+        self.watchers[op] = self.wait(op, Operation.WAIT, seconds, now)
         return []
 
     def _fill(self) -> Answers:
@@ -214,11 +232,11 @@ class QueueRules(SyncObject):
 
     def waiting(self) -> dict[Op, Waiter]:
         """Return all that wait: for items, for room, until all is done."""
-        return self.getters | self.putters | self.throttled | self.joiners
+        return self.getters | self.watchers | self.putters | self.throttled | self.joiners
 
     def find(self, op: Op) -> Waiter | None:
         """Return a request that waits."""
-        lists = (self.getters, self.putters, self.throttled, self.joiners)
+        lists = (self.getters, self.watchers, self.putters, self.throttled, self.joiners)
         return next((waiting[op] for waiting in lists if op in waiting), None)
 
     def withdraw(self, op: Op) -> Answers:
@@ -227,7 +245,8 @@ class QueueRules(SyncObject):
         if waiter is not None:
             self._drop(waiter.detail[0])
         else:
-            found = [lists.pop(op, None) for lists in (self.getters, self.throttled, self.joiners)]
+            others = (self.getters, self.watchers, self.throttled, self.joiners)
+            found = [waiting.pop(op, None) for waiting in others]
             if not any(found):
                 return []
         self.changes.waiters[op] = None
@@ -270,7 +289,11 @@ class QueueRules(SyncObject):
     def restore(self, state: Any, waiting: dict[Op, Waiter]) -> None:
         """Become what was written; `restore_item` has been called for each item."""
         self.next_order, self.maxsize, self.next_item, self.unfinished = state
-        lists = {Operation.GET: self.getters, Operation.JOIN: self.joiners}
+        lists = {
+            Operation.GET: self.getters,
+            Operation.WAIT: self.watchers,
+            Operation.JOIN: self.joiners,
+        }
         for op, waiter in sorted(waiting.items(), key=lambda one: one[1].order):
             if waiter.operation is Operation.PUT:
                 (self.putters if waiter.detail else self.throttled)[op] = waiter
@@ -295,7 +318,8 @@ class QueueRules(SyncObject):
         there = [number for number in self._available if number in self.items]
         ensure(there == sorted(there), "items are out of order")
         ensure(len(there) == self.count, "the count of items is wrong")
-        ensure(not self.count or not self.getters, "a queue with items is waited at")
+        waited = self.getters or self.watchers
+        ensure(not self.count or not waited, "a queue with items is waited at")
         apart = {waiter.detail[0] for waiter in self.putters.values()}
         marked = set(self.marked.values())
         ensure(len(marked) == len(self.marked), "an item was given to two")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import select
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from multiprocessing import queues as standard
+from multiprocessing.connection import wait
 from queue import Empty, Full
 from typing import Any
 
@@ -237,3 +240,55 @@ def test_items_outlive_the_broker(members: Members) -> None:
     members.broker.kill()
     queue.put("last")
     assert [*waits, worker.result()] == [*range(1, 10), "last"]
+
+
+@pytest.mark.parametrize("made", [Queue, JoinableQueue, SimpleQueue])
+def test_a_reading_end_can_be_waited_for_with_others(
+    members: Members, made: Callable[[], Any]
+) -> None:
+    queue = made()
+    reader, quiet = queue._reader, made()._reader
+    assert wait([reader, quiet], timeout=0.05) == []
+    queue.put("one")
+    assert wait([reader, quiet], timeout=60) == [reader]
+    with members.member("B"):
+        copied(queue).put("two")
+    assert [queue.get(), reader.recv()] == ["one", "two"]
+    eventually(lambda: not wait([reader], timeout=0), what="nothing is left")
+    queue.put("three")
+    assert wait([reader], timeout=60) == [reader]
+
+
+def test_a_reading_end_tells_again_what_others_have_not_taken(members: Members) -> None:
+    queue: Any = Queue()
+    queue.put(1)
+    assert wait([queue._reader], timeout=60)
+    with members.member("B"):
+        assert copied(queue).get() == 1
+    with pytest.raises(Empty):
+        queue.get_nowait()
+    eventually(lambda: not wait([queue._reader], timeout=0), what="nothing is left")
+    queue.put(2)
+    assert wait([queue._reader], timeout=60)
+
+
+def test_a_reading_end_waits_for_an_item(members: Members) -> None:
+    queue = SimpleQueue()
+    assert not queue._reader.poll(0.05)
+    worker = Worker(lambda: queue._reader.poll(60))
+    queue.put(1)
+    assert worker.result()
+    assert queue.get() == 1
+
+
+def test_ends_that_are_closed_have_no_descriptor(members: Members) -> None:
+    queue = SimpleQueue()
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers are wanted
+    number, writing = queue._reader.fileno(), queue._writer.fileno()
+    assert select.select([], [writing], [], 0)[1]
+    queue.close()
+    for end in (queue._reader, queue._writer):
+        with pytest.raises(OSError, match="closed"):
+            end.fileno()
+    after = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - as said above
+    assert not {str(number), str(writing)} & (after - before)

@@ -51,6 +51,27 @@ def test_items_come_in_order_each_once() -> None:
     assert queue_of(stage).held_bytes == 0
 
 
+def watch(stage: Stage, member: bytes, *, block: bool = True, seconds: float | None = None) -> Op:
+    return stage.ask(member, Operation.WAIT, block, seconds)
+
+
+def test_an_item_is_waited_for_without_being_taken() -> None:
+    stage = Stage(QueueRules(0))
+    assert stage.outcome(watch(stage, A, block=False)) is Outcome.NO
+    first, second, gone = watch(stage, A), watch(stage, B), watch(stage, C)
+    stage.give_up(gone)
+    # What takes it comes first.
+    taker = get(stage, C)
+    put(stage, A, b"1")
+    assert got(stage, taker) == b"1"
+    assert stage.outcome(first) is stage.outcome(second) is None
+    put(stage, A, b"2")
+    assert stage.outcome(first) is stage.outcome(second) is Outcome.OK
+    assert stage.outcome(gone) is None
+    assert stage.outcome(watch(stage, C)) is Outcome.OK
+    assert got(stage, get(stage, B)) == b"2"
+
+
 def test_an_item_that_did_not_arrive_is_the_first_again() -> None:
     stage = Stage(QueueRules(0))
     put(stage, A, b"1", b"2", b"3")
