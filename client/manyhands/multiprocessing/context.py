@@ -21,9 +21,10 @@ _MODULE = "manyhands.multiprocessing"
 
 
 class _Method:
-    """The start method that the program has asked for."""
+    """What the program has asked for: a start method, and modules that its processes load."""
 
     chosen: str | None = None
+    preload: list[str] = []  # noqa: RUF012 - one for the process
 
 
 _method = _Method()
@@ -209,13 +210,21 @@ def set_executable(executable: Any) -> None:
 
 
 def set_forkserver_preload(module_names: list[str]) -> None:
-    """Do nothing: processes load what they need. The names are checked.
+    """Have every process load these modules before its own code, on whatever host it is.
+
+    As in the standard library, those that are not there are passed over.
 
     Raises:
         TypeError: they are no list of names.
     """
     if not all(type(name) is str for name in module_names):
         raise TypeError("module_names must be a list of strings")
+    _method.preload = list(module_names)
+
+
+def preloaded() -> list[str]:
+    """Return the modules that every process loads."""
+    return _method.preload
 
 
 def __getattr__(name: str) -> Any:

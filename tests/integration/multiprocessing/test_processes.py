@@ -482,3 +482,26 @@ def test_what_a_process_does_last_counts(run: Run) -> None:
     code, err = script.finish()
     assert code == 0, err
     assert script.lines == ["True [0, 1, 2, 3, 4, 5]"] * 3
+
+
+def test_modules_that_processes_load_first(run: Run) -> None:
+    script = run("""
+        def loaded(deep):
+            print("colorsys" in sys.modules)
+            if deep:
+                child = mp.Process(target=loaded, args=(False,))
+                child.start()
+                child.join()
+
+        if __name__ == "__main__":
+            processes = [mp.Process(target=loaded, args=(deep,)) for deep in (False, True)]
+            processes[0].start()
+            processes[0].join()
+            mp.set_forkserver_preload(["colorsys", "no_such_module"])
+            processes[1].start()
+            processes[1].join()
+            print(processes[1].exitcode, "colorsys" in sys.modules)
+    """)
+    code, err = script.finish()
+    assert (code, err) == (0, "")
+    assert script.lines == ["False", "True", "True", "0 False"]

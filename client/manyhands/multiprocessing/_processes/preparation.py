@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ def describe(
             "changes": environment.changes(),
             "logging": _log_level(),
             "method": method,
+            "preload": context.preloaded(),
         }
     )
 
@@ -73,6 +76,11 @@ def adopt(told: dict[str, Any], here: Payload) -> None:
     _adopt_logging(told["logging"])
     if told["method"] is not None:
         context.set_start_method(told["method"], force=True)
+    context.set_forkserver_preload(told["preload"])
+    for name in told["preload"]:
+        # The script itself is not imported anywhere.
+        with contextlib.suppress(ImportError):
+            import_module(name)
 
 
 def _pack(value: Any) -> bytes:
