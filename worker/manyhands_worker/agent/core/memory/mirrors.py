@@ -230,10 +230,13 @@ class Mirrors:
             self._begin_loading(segment, message)
 
     def _begin_loading(self, segment: Segment, message: c.Mapped) -> None:
+        host = segment.host
         try:
-            host = segment.host or self._source.make(message.size)
+            host = host or self._source.make(message.size)
             host.make_twin()
         except OSError as error:
+            if host is not None and segment.host is None:
+                host.close()
             self._refuse(segment, Outcome.NO_ROOM, f"this host has no room: {error.strerror}")
             return
         if segment.host is None:
