@@ -1,6 +1,7 @@
 # make demo   watch real work run on two nodes, on this machine
 # make conformance  CPython's own tests of multiprocessing and joblib's of its backends, of ours
 # make lecture  the programs of the lecture notes, on one host and on two, in a table
+# make lecture-order  TIMES=100 runs of those that depend on order, while the machine is busy
 # make test   every test that this machine can run; what is skipped is named with its reason
 # make test-others  those of them that make coverage-cores does not run
 # make coverage  which lines and branches the unit tests run, in every process: COVERAGE_TESTS=tests takes all
@@ -39,7 +40,7 @@ RUNS ?= 5
 BENCH_RUN ?= out/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lecture conformance test test-others coverage coverage-cores histories simulate replay fuzz kill-programs check docs audit lock bench bench-quick bench-docs clean
+.PHONY: help demo lecture lecture-order conformance test test-others coverage coverage-cores histories simulate replay fuzz kill-programs check docs audit lock bench bench-quick bench-docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -49,6 +50,9 @@ demo: $(VENV)/.installed-all
 
 lecture: $(VENV)/.installed-test,check
 	@$(BIN)/python -m tools.lecture
+
+lecture-order: $(VENV)/.installed-test,check
+	@$(BIN)/python -m tools.lecture_order $(or $(TIMES),100)
 
 conformance: $(VENV)/.installed-test,check
 	@cd tests && $(abspath $(BIN))/python -m harness.cpython.tests

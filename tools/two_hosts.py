@@ -1,4 +1,4 @@
-"""A broker and two nodes on this machine, which take each other for remote."""
+"""A broker and two nodes on two hosts: network namespaces, or nodes that take each other for remote."""
 
 from __future__ import annotations
 
@@ -10,13 +10,82 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manyhands import Client
+from manyhands import Client, LocalCluster
+from manyhands.testbed import Host, Network, unavailable
 
 _JOIN_SECONDS = 30.0
+
+
+#: In a namespace every port is free.
+_PORT = 7711
+
+
+@contextmanager
+def namespaces(slots: int) -> Iterator[tuple[Host, dict[str, str]]]:
+    """Start them in network namespaces, with a key; yield the first host, and variables for programs.
+
+    Args:
+        slots: of each node. The broker is on the first host, with a node. The other is on the second.
+
+    Raises:
+        ManyhandsError: this machine cannot have them.
+        SystemExit: the nodes do not join.
+    """
+    with tempfile.TemporaryDirectory() as folder, Network(2) as network, ExitStack() as stack:
+        key_file = str(Path(folder) / "cluster.key")
+        home = network.hosts[0]
+        broker = {
+            "bind": f"tcp://{home.address}:{_PORT}",
+            "key_file": key_file,
+            "create_key": True,
+            "coordination_dir": str(Path(folder) / "log"),
+        }
+        with home.inside():
+            cluster = LocalCluster(0, slots, broker=broker, worker={"key_file": key_file})
+            stack.callback(cluster.close, drain=False)
+        for host in network.hosts:
+            with host.inside():
+                cluster.add_node(host.name)
+        with home.inside():
+            _wait_for_nodes(cluster.address, key_file)
+        yield home, {"MANYHANDS_BROKER": cluster.address, "MANYHANDS_KEY_FILE": key_file}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where programs run."""
+
+    #: For people.
+    name: str
+    #: What they find in their environment.
+    variables: dict[str, str]
+    #: The host on which they are started; None for this one.
+    host: Host | None = None
+
+    def inside(self) -> AbstractContextManager[None]:
+        """Put the calling thread there."""
+        return nullcontext() if self.host is None else self.host.inside()
+
+
+@contextmanager
+def best_two_hosts(slots: int) -> Iterator[Place]:
+    """Start them in network namespaces where this machine can have them, else as two nodes.
+
+    Raises:
+        SystemExit: the nodes do not join.
+    """
+    with ExitStack() as stack:
+        if unavailable():
+            address = stack.enter_context(two_hosts(slots))
+            yield Place("two nodes", {"MANYHANDS_BROKER": address})
+        else:
+            host, variables = stack.enter_context(namespaces(slots))
+            yield Place("two network namespaces", variables, host)
 
 
 @contextmanager
@@ -57,10 +126,9 @@ def _spawn(stack: ExitStack, module: str, config: dict[str, Any], **environment:
     stack.callback(process.terminate)
 
 
-def _wait_for_nodes(address: str) -> None:
-
+def _wait_for_nodes(address: str, key_file: str | None = None) -> None:
     until = time.monotonic() + _JOIN_SECONDS
-    with Client(address) as client:
+    with Client(address, key_file=key_file) as client:
         while len(client.query("nodes")) < 2:
             if time.monotonic() > until:
                 raise SystemExit("the two nodes do not join: is this machine very busy?")

@@ -1,0 +1,77 @@
+"""Run the programs of the lecture notes that depend on order again and again while the machine is busy.
+
+    make lecture-order TIMES=100
+
+Each runs on one host and on two. Several run at once, and a process for each core does nothing but spin.
+Named programs alone: python -m tools.lecture_order 100 07_raw_value
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from rich.table import Table
+from tools.lecture import ALONE, FOLDER, console, run
+from tools.two_hosts import Place, best_two_hosts
+
+#: Their output has an order, or a number, that processes started one after the other bring about.
+ORDERED = (
+    "02_two_processes",
+    "07_raw_value",
+    "08_value",
+    "15_pipe",
+    "18_unsynchronized",
+    "20_condition",
+    "21_event",
+    "22_numpy",
+    "23_instance_by_value",
+    "24_instance_with_value",
+)
+#: How many programs run at once.
+_AT_ONCE = 4
+
+
+def main(times: int, names: Sequence[str]) -> int:
+    """Run each of them `times` times in each place; print a table. Returns an exit code."""
+    names = names or ORDERED
+    with best_two_hosts(slots=2) as hosts, _busy():
+        places = (ALONE, hosts)
+        said = {name: [_repeat(name, place, times) for place in places] for name in names}
+    table = Table("program", *(text for one in places for text in (one.name, "longest, s")))
+    for name, here in said.items():
+        table.add_row(name, *(text for one in here for text in one[:2]))
+    console.print(table)
+    return int(not all(right for here in said.values() for *_, right in here))
+
+
+def _repeat(name: str, place: Place, times: int) -> tuple[str, str, bool]:
+    program = FOLDER / f"{name}.py"
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        done = list(threads.map(lambda _: run(program, place), range(times)))
+    found = Counter(said for said, _ in done)
+    text = ", ".join(f"{count} {said}" for said, count in found.items())
+    return text, f"{max(seconds for _, seconds in done):.1f}", set(found) == {"as expected"}
+
+
+@contextmanager
+def _busy() -> Iterator[None]:
+    """Keep every core busy."""
+    # It ends with this process, however that does.
+    code = f"import os\nwhile os.getppid() == {os.getpid()}: pass"
+    spinners = [subprocess.Popen([sys.executable, "-c", code]) for _ in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(int(sys.argv[1]) if sys.argv[1:] else 100, sys.argv[2:]))
