@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from harness.leftovers import leaves_no_traces, scratch
 from harness.programs import Hosts, Run, Script
 
+__all__ = ["leaves_no_traces", "scratch"]
 #: Where a program runs: on a cluster of its own; beside a node of two; on a host without a node.
 PLACES = ("own", "beside", "apart")
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+def hosts(scratch: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     """Two hosts with a node each."""
+    del scratch
     started = Hosts(tmp_path_factory.mktemp("hosts"))
     yield started
     started.close()

@@ -1,0 +1,180 @@
+"""What tests of programs of several processes leave: in processes that go on, and on the machine.
+
+`leaves_nothing_behind` of `tests/conftest.py` sees processes and shared memory that have a name. This
+sees descriptors, sockets without a file, memory without a name, and files. Import the fixtures in a
+`conftest.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import psutil
+import pytest
+
+from harness.processes import eventually, own_processes
+
+GRACE = float(os.environ.get("MANYHANDS_TEST_GRACE", "10"))
+_MEMORY = "memfd:manyhands"
+#: How many descriptors a warm process may open that it needs but once, and the tests that warm it.
+_KEPT, _WARMING = 8, 2
+#: A process by its id and when it began.
+_Process: TypeAlias = tuple[int, float]
+#: What a process has, by its name, and how often.
+_Things: TypeAlias = Counter[str]
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What processes of this run have, and the files that they have made."""
+
+    descriptors: dict[_Process, _Things]
+    memory: dict[_Process, _Things]
+    #: Names of sockets without a file.
+    sockets: frozenset[str]
+    files: frozenset[str]
+
+    @classmethod
+    def now(cls, folder: Path) -> Traces:
+        """Look at them; `folder` is where temporary files are made."""
+        processes = {(os.getpid(), 0.0): os.getpid()}
+        for pid, process in own_processes().items():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                processes[pid, process.create_time()] = pid
+        descriptors = {key: _descriptors(pid) for key, pid in processes.items()}
+        memory = {key: _memory(pid) for key, pid in processes.items()}
+        sockets = frozenset().union(
+            *(_names(pid, descriptors[key]) for key, pid in processes.items())
+        )
+        return cls(descriptors, memory, sockets, frozenset(_files(folder)))
+
+    def added_to(self, before: Traces) -> list[str]:
+        """Return what is here now and was not, in processes that were there before; for people."""
+        told = [
+            f"memory of process {process[0]}: {', '.join(sorted(new))}"
+            for process, now in self.memory.items()
+            if process in before.memory and (new := now - before.memory[process])
+        ]
+        if names := self.sockets - before.sockets:
+            told.append(f"sockets: {', '.join(sorted(names))}")
+        if files := self.files - before.files:
+            told.append(f"files: {', '.join(sorted(files))}")
+        return told
+
+
+@pytest.fixture(scope="package")
+def scratch() -> Iterator[Path]:
+    """Where processes that the tests start make temporary files: none but they."""
+    # A node's sockets are in it, whose names must be short.
+    with tempfile.TemporaryDirectory(prefix="mh-", dir="/tmp") as folder:
+        before = os.environ.get("TMPDIR")
+        os.environ["TMPDIR"] = folder
+        yield Path(folder)
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_traces(scratch: Path) -> Iterator[None]:
+    """Fail a test after which processes have more than before, or files are left."""
+    before = Traces.now(scratch)
+    yield
+    left: list[str] = []
+
+    def gone() -> bool:
+        now = Traces.now(scratch)
+        left[:] = [*now.added_to(before), *_warm.grown(now.descriptors)]
+        return not left
+
+    try:
+        eventually(gone, GRACE)
+    except AssertionError:
+        pytest.fail(f"left behind: {'; '.join(left)}")
+    _warm.note(Traces.now(scratch).descriptors)
+
+
+class _Warm:
+    """How many descriptors processes have that go on from test to test.
+
+    One that a process opens once, and keeps, is no leak; one for each test is.
+    """
+
+    def __init__(self) -> None:
+        self._tests: Counter[_Process] = Counter()
+        self._most: Counter[_Process] = Counter()
+
+    def note(self, descriptors: dict[_Process, _Things]) -> None:
+        """Take note of what processes have after a test."""
+        for process, has in descriptors.items():
+            self._tests[process] += 1
+            if self._tests[process] <= _WARMING:
+                self._most[process] = max(self._most[process], has.total())
+
+    def grown(self, descriptors: dict[_Process, _Things]) -> list[str]:
+        """Return which of them have more than when they were warm; for people."""
+        return [
+            f"descriptors of process {process[0]}: {has.total()}, once {most}: {', '.join(sorted(has))}"
+            for process, has in descriptors.items()
+            if self._tests[process] >= _WARMING
+            and has.total() > (most := self._most[process]) + _KEPT
+        ]
+
+
+_warm = _Warm()
+
+
+def _descriptors(pid: int) -> _Things:
+    found: _Things = Counter()
+    try:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                name = str(entry.readlink())
+                if _MEMORY in name:
+                    name = f"{name} {entry.stat().st_ino}"
+            except OSError:
+                continue
+            found[name] += 1
+    except OSError:
+        pass
+    return found
+
+
+def _memory(pid: int) -> _Things:
+    """Return the segments that a process maps."""
+    found: _Things = Counter()
+    try:
+        text = Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return found
+    for line in text.splitlines():
+        if _MEMORY in line:
+            found[f"segment {line.split()[4]}"] += 1
+    return found
+
+
+def _names(pid: int, descriptors: _Things) -> set[str]:
+    """Return the names of sockets without a file that a process has, in its own network."""
+    found: set[str] = set()
+    try:
+        lines = Path(f"/proc/{pid}/net/unix").read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        *_, inode, name = line.rsplit(" ", 2)
+        if name.startswith("@") and f"socket:[{inode}]" in descriptors:
+            found.add(name)
+    return found
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        yield str(path.relative_to(folder))

@@ -1,0 +1,86 @@
+"""The watch for traces sees them: each kind is left on purpose, here and in a process that goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[2]
+HEAD = """
+import mmap, os, socket, subprocess, sys
+import pytest
+kept = []
+
+@pytest.fixture(scope="module")
+def helper(scratch):
+    code = "import mmap, os, socket, sys; kept = []\\n"
+    code += "for line in sys.stdin: exec(line); print(flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        def run(text):
+            process.stdin.write(text + "\\n")
+            process.stdin.flush()
+            process.stdout.readline()
+        yield run
+        process.stdin.close()
+
+@pytest.mark.parametrize("number", range(2))
+def test_warm(helper, number):
+    helper("pass")
+
+def test_case(helper):
+    make = 'STATEMENT'
+    WHERE
+"""
+LEAKS = {
+    "descriptors of": "kept += [os.pipe() for _ in range(5)]",
+    "sockets: @manyhands-leak": (
+        's = socket.socket(socket.AF_UNIX); s.bind("\\\\0manyhands-leak"); kept.append(s)'
+    ),
+    "memory of": (
+        'fd = os.memfd_create("manyhands"); os.ftruncate(fd, 9); kept.append(mmap.mmap(fd, 9)); '
+        "os.close(fd)"
+    ),
+    "files: left": 'open(os.environ["TMPDIR"] + "/left", "w").close()',
+}
+PLACES = {"here": "exec(make)", "elsewhere": "helper(make)"}
+CLEAN = (
+    'fd = os.memfd_create("manyhands"); os.ftruncate(fd, 9); mmap.mmap(fd, 9).close(); os.close(fd); '
+    'name = os.environ["TMPDIR"] + "/left"; open(name, "w").close(); os.remove(name)'
+)
+
+
+def run(tmp_path: Path, statement: str, where: str) -> str:
+    """Run a test that executes this, and return what is said of it."""
+    source = HEAD.replace("STATEMENT", statement).replace("WHERE", PLACES[where])
+    (tmp_path / "test_case.py").write_text(source)
+    watch = "from harness.leftovers import leaves_no_traces, scratch\n"
+    (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text() + watch)
+    options = ["-q", "-p", "no:cacheprovider", "-o", f"pythonpath={TESTS}", "--rootdir"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(tmp_path), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "MANYHANDS_TEST_GRACE": "0.3"},
+    ).stdout
+
+
+@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("said", LEAKS)
+def test_what_is_left_fails_its_test(tmp_path: Path, said: str, where: str) -> None:
+    out = run(tmp_path, LEAKS[said], where)
+    assert "3 passed, 1 error" in out
+    assert "ERROR at teardown of test_case" in out
+    assert said in out
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_what_is_cleaned_up_passes(tmp_path: Path, where: str) -> None:
+    assert "3 passed" in run(tmp_path, CLEAN, where).splitlines()[-1]
