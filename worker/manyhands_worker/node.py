@@ -346,11 +346,18 @@ class Node:
                 self._connector.reconnect(now)
             case effects.Beat():
                 self._beat(effect)
-            case effects.StartAgent():
-                if self._agents is not None:
-                    self._agents.want()
+            case effects.StartAgent() | effects.PassOn():
+                self._order_agent(effect)
             case effects.Stop():
                 self._stop(effect)
+
+    def _order_agent(self, effect: effects.StartAgent | effects.PassOn) -> None:
+        if self._agents is None:
+            return
+        if type(effect) is effects.PassOn:
+            self._agents.pass_on(effect.address)
+        else:
+            self._agents.want()
 
     def _order(
         self,

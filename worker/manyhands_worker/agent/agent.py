@@ -16,7 +16,7 @@ from typing import Any
 
 from manyhands_shared.coordination.channel import MemberChannel
 from manyhands_shared.processes import descriptors
-from manyhands_shared.protocol.messages.coordination import Opened
+from manyhands_shared.protocol.messages.coordination import Opened, PassedOn
 from manyhands_shared.text import printable
 from manyhands_shared.transport import peer_credentials
 from manyhands_shared.transport.failover import Route
@@ -84,7 +84,7 @@ class HostAgent:
         descriptors.raise_limit()
         listener.setblocking(False)
         self._listener = listener
-        self._selector.register(listener, selectors.EVENT_READ, lambda _: self._accept())
+        self._accepts = False
         if members is not None:
             members.attach(self._selector, self._tell_of_member)
         if config.lifeline is not None:
@@ -144,6 +144,11 @@ class HostAgent:
         self._tick_by = (
             now + _TURN_SECONDS if deadline is None else min(deadline, now + _TURN_SECONDS)
         )
+
+        if self._core.ready and not self._accepts:
+            # One whose place another node's agent has is refused, and leaves what connects to the node.
+            self._accepts = True
+            self._selector.register(self._listener, selectors.EVENT_READ, lambda _: self._accept())
 
     def _tell(self, event: events.Event) -> None:
         for effect in self._core.handle(event, time.monotonic()):
@@ -222,6 +227,9 @@ class HostAgent:
             sock, _ = self._listener.accept()
         except OSError:
             return
+        self._take(sock)
+
+    def _take(self, sock: socket.socket) -> None:
         try:
             peer_credentials.check(sock)
         except OSError:
@@ -270,7 +278,10 @@ class HostAgent:
             # What it printed before it said this goes first.
             self._members.read(connection.member)
         for message, taken in messages:
-            self._tell(events.Heard(number, message, taken))
+            if type(message) is PassedOn and len(taken) == 1:
+                self._take(socket.socket(fileno=taken[0]))
+            else:
+                self._tell(events.Heard(number, message, taken))
         if connection.channel.ended:
             self._tell(events.Closed(number))
             self._drop(number)

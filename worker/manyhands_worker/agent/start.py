@@ -2,10 +2,14 @@
 
 Before it is used this costs one descriptor. The first connection, or the broker's word, has the node
 start the agent. The node keeps the listening socket, so that another agent can take a dead one's place.
+
+A host has one agent. If another node of the host has it, the agent started here is refused before it
+accepts a connection, and leaves. The node then passes connections on to the other.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import selectors
@@ -17,6 +21,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
+from manyhands_shared.transport import peer_credentials
 from manyhands_worker.core import events
 from manyhands_worker.host.processes import bury
 
@@ -72,7 +77,11 @@ class AgentSupervisor:
         self._agent = b""
         self._events: list[events.Event] = []
         self._start_at: float | None = None
+        #: After an agent that has left: the broker may not have said yet where the host's is.
+        self._not_before = 0.0
         self._draining = False
+        #: Where another node's agent of this host listens; empty unless the broker has said so.
+        self._elsewhere = ""
         self._watched = False
         self._watch_listener(on=True)
 
@@ -88,9 +97,14 @@ class AgentSupervisor:
 
     def want(self) -> None:
         """Start an agent, unless one runs."""
+        self._elsewhere = ""
         if self._process is None and self._start_at is None and not self._draining:
-            self._start_at = time.monotonic()
+            self._start_at = max(time.monotonic(), self._not_before)
             self._watch_listener(on=False)
+
+    def pass_on(self, address: str) -> None:
+        """Pass on what connects here: another node's agent serves this host."""
+        self._elsewhere = address
 
     def turn(self, now: float) -> list[events.Event]:
         """Start the agent if it is time; return what happened."""
@@ -149,15 +163,60 @@ class AgentSupervisor:
         if process is None:
             return
         self._selector.unregister(process.sentinel)
+        has_left = process.exitcode == 0
         how = bury(process)
         self._process = None
         if not self._draining:
-            self._events.append(events.AgentDied(self._agent, f"the host agent {how}"))
+            if has_left:
+                self._not_before = time.monotonic() + _RESTART_SECONDS
+            else:
+                self._events.append(events.AgentDied(self._agent, f"the host agent {how}"))
             self._watch_listener(on=True)
+
+    def _connected(self) -> None:
+        """Serve what connects: by the other node's agent of this host, else by one of this node's."""
+        if not self._elsewhere:
+            self.want()
+            return
+        try:
+            sock = _connect(self._elsewhere)
+        except BlockingIOError:
+            # It has many to accept first.
+            return
+        except OSError:
+            self.want()
+            return
+        # 10 ms, where a host has several nodes, and programs.
+        from manyhands_shared.coordination.channel import MemberChannel  # noqa: PLC0415
+        from manyhands_shared.protocol.messages.coordination import PassedOn  # noqa: PLC0415
+
+        channel = MemberChannel(sock)
+        with contextlib.suppress(OSError), self._listener.accept()[0] as connection:
+            channel.send(PassedOn(self.address), [connection.fileno()])
+        channel.close()
 
     def _watch_listener(self, *, on: bool) -> None:
         if on and not self._watched:
-            self._selector.register(self._listener, selectors.EVENT_READ, lambda _: self.want())
+            self._selector.register(
+                self._listener, selectors.EVENT_READ, lambda _: self._connected()
+            )
         elif self._watched and not on:
             self._selector.unregister(self._listener)
         self._watched = on
+
+
+def _connect(address: str) -> socket.socket:
+    """Return a connection to another node's agent.
+
+    Raises:
+        OSError: it does not listen there any more, or is another user's.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.connect("\0" + address.removeprefix("@"))
+        peer_credentials.check(sock)
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -122,6 +122,13 @@ class StartAgent:
 
 
 @record
+class PassOn:
+    """The host has another node's agent: pass on to it what connects here."""
+
+    address: str
+
+
+@record
 class Stop:
     """Leave, with this exit code. `text` says why if that is not plain."""
 
@@ -144,5 +151,6 @@ Effect = (
     | Log
     | Inspect
     | StartAgent
+    | PassOn
     | Stop
 )

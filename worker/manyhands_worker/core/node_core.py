@@ -27,8 +27,8 @@ from manyhands_worker.core.leased_link import LeasedLink, Phase
 from manyhands_worker.core.workload import Workload
 
 _WAITING_EVENTS = 64
-#: The number of `AgentWanted`, whose module a node without programs does not load.
-_AGENT_WANTED = 64
+#: The numbers of `AgentWanted` and `AgentAt`, whose module a node without programs does not load.
+_AGENT_WANTED, _AGENT_AT = 64, 104
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +213,9 @@ class NodeCore:
         receiver = receivers.get(type(event.message))
         if receiver is None and event.message.NUMBER == _AGENT_WANTED:
             self._out.append(effects.StartAgent())
+        elif receiver is None and event.message.NUMBER == _AGENT_AT:
+            found: Any = event.message
+            self._out.append(effects.PassOn(found.address))
         elif receiver is None:
             self._dropped += 1
         else:

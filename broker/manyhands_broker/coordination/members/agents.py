@@ -26,6 +26,7 @@ from manyhands_shared.protocol.messages import PROTOCOL_VERSION, Ping, Refused, 
 from manyhands_shared.protocol.messages import Lease as LeaseMessage
 from manyhands_shared.protocol.messages.coordination import (
     RUNNING,
+    AgentAt,
     AgentEnded,
     AgentHello,
     AgentWelcome,
@@ -199,8 +200,12 @@ class Agents:
     def _answer_rival(self, host: str) -> None:
         rival = self._rivals.pop(host, None)
         if rival is not None:
+            peer, hello, _ = rival
+            agent, node = self._state.hosting.get(host), self._nodes.by_name.get(hello.node)
+            if agent is not None and node is not None and node.host_id == host:
+                self._state.send(node.peer, AgentAt(agent.address))
             reason = "this host has an agent already, of another node"
-            self._state.send(rival[0], Refused("agent-taken", reason))
+            self._state.send(peer, Refused("agent-taken", reason))
 
     # Going
 

@@ -110,6 +110,8 @@ def test_a_host_has_one_agent(world: AgentsWorld) -> None:
     world.say("b", m.Pong(0))
     [refused] = world.sent("rival", m.Refused)
     assert refused.code == "agent-taken"
+    # The node passes on to it what connects there.
+    assert world.sent("node b", c.AgentAt) == [c.AgentAt("@agent-b")]
 
 
 def test_another_agent_comes_in_when_the_first_has_lost_its_lease(world: AgentsWorld) -> None:

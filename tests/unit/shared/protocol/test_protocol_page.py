@@ -30,7 +30,7 @@ WAYS = {
 }
 WAYS |= {"B → C, N → B", "B → N, C → B", "C → N", "N → C", "C → B, B → C"}
 #: A is a host agent, M a member.
-WAYS |= {"A → B", "B → A", "A → B → A", "M → A", "A → B, B → A"}
+WAYS |= {"A → B", "B → A", "A → B → A", "M → A", "N → A", "A → B, B → A"}
 _REFUSED = re.compile(r'\bRefused\(\s*"([a-z-]+)"')
 
 

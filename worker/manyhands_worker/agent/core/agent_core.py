@@ -195,6 +195,10 @@ class AgentCore:
         self._mirrors.welcomed()
 
     def _refused(self, message: m.Refused) -> None:
+        if message.code == "agent-taken":
+            # It has accepted no connection. Its node passes them on.
+            self._stop(ExitCode.OK, "")
+            return
         about_key = message.code in KEY_CODES
         code = ExitCode.NOT_AUTHORISED if about_key else ExitCode.JOB_FAILED
         text = f"the broker refuses the host agent: {message.reason}"

@@ -22,6 +22,7 @@ from manyhands_shared.protocol.messages.coordination.processes import (
     NOTE_AT,
     RUNNING,
     STARTING,
+    AgentAt,
     AgentEnded,
     AgentHello,
     AgentWanted,
@@ -36,6 +37,7 @@ from manyhands_shared.protocol.messages.coordination.processes import (
     MemberState,
     MemberStates,
     OutputTaken,
+    PassedOn,
     Placed,
     ProcessOutput,
     Program,
@@ -82,6 +84,7 @@ FIRST_NUMBER = 64
 
 CoordinationMessage = (
     AgentWanted
+    | AgentAt
     | AgentEnded
     | AgentHello
     | AgentWelcome
@@ -116,6 +119,7 @@ CoordinationMessage = (
     | Unmap
     | Pin
     | Mapped
+    | PassedOn
 )
 
 __all__ = [
@@ -133,6 +137,7 @@ __all__ = [
     "SENDS",
     "STARTING",
     "STOP",
+    "AgentAt",
     "AgentEnded",
     "AgentHello",
     "AgentWanted",
@@ -160,6 +165,7 @@ __all__ = [
     "Open",
     "Opened",
     "OutputTaken",
+    "PassedOn",
     "Patch",
     "Patches",
     "Pin",

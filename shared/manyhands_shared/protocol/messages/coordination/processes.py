@@ -71,6 +71,22 @@ class AgentEnded:
 
 
 @record
+class AgentAt:
+    """The node's host has the agent of another node: what connects here is passed on to it."""
+
+    NUMBER: ClassVar[int] = 104
+    address: Name
+
+
+@record
+class PassedOn:
+    """Brings, as a descriptor, a connection that was made to another node of the host."""
+
+    NUMBER: ClassVar[int] = 105
+    address: Name
+
+
+@record
 class AgentHello:
     """Announces a host agent on a new link, with every member on its host.
 
