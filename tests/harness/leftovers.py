@@ -23,8 +23,11 @@ from harness.processes import eventually, own_processes
 
 GRACE = float(os.environ.get("MANYHANDS_TEST_GRACE", "10"))
 _MEMORY = "memfd:manyhands"
-#: How many descriptors a warm process may open that it needs but once, and the tests that warm it.
-_KEPT, _WARMING = 8, 2
+#: How many descriptors, and segments of memory, a warm process may have that it opens once and keeps.
+#: A pool's child has those of the program that it served last.
+_KEPT_DESCRIPTORS, _KEPT_SEGMENTS = 8, 2
+#: The tests that warm a process.
+_WARMING = 2
 #: A process by its id and when it began.
 _Process: TypeAlias = tuple[int, float]
 #: What a process has, by its name, and how often.
@@ -56,12 +59,8 @@ class Traces:
         return cls(descriptors, memory, sockets, frozenset(_files(folder)))
 
     def added_to(self, before: Traces) -> list[str]:
-        """Return what is here now and was not, in processes that were there before; for people."""
-        told = [
-            f"memory of process {process[0]}: {', '.join(sorted(new))}"
-            for process, now in self.memory.items()
-            if process in before.memory and (new := now - before.memory[process])
-        ]
+        """Return names and files that were not there before; for people."""
+        told = []
         if names := self.sockets - before.sockets:
             told.append(f"sockets: {', '.join(sorted(names))}")
         if files := self.files - before.files:
@@ -92,44 +91,56 @@ def leaves_no_traces(scratch: Path) -> Iterator[None]:
 
     def gone() -> bool:
         now = Traces.now(scratch)
-        left[:] = [*now.added_to(before), *_warm.grown(now.descriptors)]
+        left[:] = [
+            *now.added_to(before),
+            *_descriptors_when_warm.grown(now.descriptors),
+            *_memory_when_warm.grown(now.memory),
+        ]
         return not left
 
     try:
         eventually(gone, GRACE)
     except AssertionError:
         pytest.fail(f"left behind: {'; '.join(left)}")
-    _warm.note(Traces.now(scratch).descriptors)
+    after = Traces.now(scratch)
+    _descriptors_when_warm.note(after.descriptors)
+    _memory_when_warm.note(after.memory)
 
 
 class _Warm:
-    """How many descriptors processes have that go on from test to test.
+    """How much processes have that go on from test to test.
 
-    One that a process opens once, and keeps, is no leak; one for each test is.
+    What a process opens once, and keeps, is no leak; what it opens in each test is.
+
+    Args:
+        what: they have.
+        kept: how much more than after their first tests they may have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, what: str, kept: int) -> None:
+        self._what, self._kept = what, kept
         self._tests: Counter[_Process] = Counter()
         self._most: Counter[_Process] = Counter()
 
-    def note(self, descriptors: dict[_Process, _Things]) -> None:
+    def note(self, now: dict[_Process, _Things]) -> None:
         """Take note of what processes have after a test."""
-        for process, has in descriptors.items():
+        for process, has in now.items():
             self._tests[process] += 1
             if self._tests[process] <= _WARMING:
                 self._most[process] = max(self._most[process], has.total())
 
-    def grown(self, descriptors: dict[_Process, _Things]) -> list[str]:
-        """Return which of them have more than when they were warm; for people."""
+    def grown(self, now: dict[_Process, _Things]) -> list[str]:
+        """Return which of them have more; for people."""
         return [
-            f"descriptors of process {process[0]}: {has.total()}, once {most}: {', '.join(sorted(has))}"
-            for process, has in descriptors.items()
+            f"{self._what} of process {process[0]}: {has.total()}, once {most}: {', '.join(sorted(has))}"
+            for process, has in now.items()
             if self._tests[process] >= _WARMING
-            and has.total() > (most := self._most[process]) + _KEPT
+            and has.total() > (most := self._most[process]) + self._kept
         ]
 
 
-_warm = _Warm()
+_descriptors_when_warm = _Warm("descriptors", _KEPT_DESCRIPTORS)
+_memory_when_warm = _Warm("memory", _KEPT_SEGMENTS)
 
 
 def _descriptors(pid: int) -> _Things:

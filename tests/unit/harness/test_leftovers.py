@@ -43,8 +43,8 @@ LEAKS = {
         's = socket.socket(socket.AF_UNIX); s.bind("\\\\0manyhands-leak"); kept.append(s)'
     ),
     "memory of": (
-        'fd = os.memfd_create("manyhands"); os.ftruncate(fd, 9); kept.append(mmap.mmap(fd, 9)); '
-        "os.close(fd)"
+        'fds = [os.memfd_create("manyhands") for _ in range(3)]; [os.ftruncate(fd, 9) for fd in fds]; '
+        "kept += [mmap.mmap(fd, 9) for fd in fds]; [os.close(fd) for fd in fds]"
     ),
     "files: left": 'open(os.environ["TMPDIR"] + "/left", "w").close()',
 }
