@@ -52,7 +52,7 @@ lecture: $(VENV)/.installed-test,check
 	@$(BIN)/python -m tools.lecture
 
 lecture-order: $(VENV)/.installed-test,check
-	@$(BIN)/python -m tools.lecture_order $(or $(TIMES),100)
+	@$(BIN)/python -m tools.lecture.order $(or $(TIMES),100)
 
 conformance: $(VENV)/.installed-test,check
 	@cd tests && $(abspath $(BIN))/python -m harness.cpython.tests

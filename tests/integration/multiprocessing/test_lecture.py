@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tools.lecture import FOLDER, expected
+from tools.lecture.programs import FOLDER, expected
 
 from harness.cluster.bench import Bench, bench
 from harness.cluster.programs import TwoHosts, shown

@@ -1,11 +1,4 @@
-"""Run the programs of the lecture notes on one host, then on two, and compare what they print.
-
-    make lecture
-
-The two hosts are network namespaces where that is allowed: as root, with iproute2. Elsewhere they are
-two nodes of this machine that take each other for remote.
-A program alone: python -m tools.lecture 14_queue
-"""
+"""The programs of the lecture notes: what each should print, and how one is run."""
 
 from __future__ import annotations
 
@@ -14,14 +7,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from tools.two_hosts import Place, best_two_hosts
+from tools.two_hosts import Place
 
-FOLDER = Path(__file__).parents[1] / "examples" / "lecture"
+FOLDER = Path(__file__).parents[2] / "examples" / "lecture"
 #: How long a program may take.
 _PROGRAM_SECONDS = 120.0
 _NUMBER = r"\d+(\.\d+)?"
@@ -31,24 +21,6 @@ _RANGE = re.compile(r"<(\d+)\\\.\\\.(\d+)>")
 #: What a busy machine has a program say while its cluster starts.
 _WAITS = "manyhands: no broker answers yet "
 ALONE = Place("one host", {})
-
-console = Console()
-
-
-def main(names: Sequence[str]) -> int:
-    """Run the programs that are named, else all; return an exit code."""
-    programs = sorted(file for file in FOLDER.glob("*.py") if not names or file.stem in names)
-    if not programs:
-        print("no such program; their names are those of the files in examples/lecture")
-        return 2
-    alone = [run(program, ALONE) for program in programs]
-    with best_two_hosts(slots=2) as hosts:
-        together = [run(program, hosts) for program in programs]
-    table = Table("program", ALONE.name, "seconds", hosts.name, "seconds")
-    for program, one, two in zip(programs, alone, together, strict=True):
-        table.add_row(program.stem, one[0], f"{one[1]:.1f}", two[0], f"{two[1]:.1f}")
-    console.print(table)
-    return int(any(said != "as expected" for said, _ in alone + together))
 
 
 def expected(program: Path) -> re.Pattern[str]:
@@ -96,7 +68,3 @@ def run(program: Path, place: Place) -> tuple[str, float]:
         print(f"{program.stem}, {place.name}, printed:\n{done.stdout}")
         return "differs", seconds
     return "as expected", seconds
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """Draw the load of the processors while the notes' sequential and parallel program runs.
 
-    python -m tools.lecture_load docs/images/lecture-load.svg
+    python -m tools.lecture.load docs/images/lecture-load.svg
 
 It wants a machine on which little else runs.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 import psutil
-from tools.lecture import FOLDER
+from tools.lecture.programs import FOLDER
 
 PROGRAM = FOLDER / "05_sequential_and_parallel.py"
 _EVERY_SECONDS = 0.1
@@ -122,5 +122,5 @@ _NAMES = {"Последовательное выполнение": "sequential",
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m tools.lecture_load FILE.svg")
+        raise SystemExit("usage: python -m tools.lecture.load FILE.svg")
     Path(sys.argv[1]).write_text(svg(measure()), encoding="utf-8")

@@ -3,7 +3,7 @@
     make lecture-order TIMES=100
 
 Each runs on one host and on two. Several run at once, and a process for each core does nothing but spin.
-Named programs alone: python -m tools.lecture_order 100 07_raw_value
+Named programs alone: python -m tools.lecture.order 100 07_raw_value
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.table import Table
-from tools.lecture import ALONE, FOLDER, console, run
+from tools.lecture.programs import ALONE, FOLDER, run
 from tools.two_hosts import Place, best_two_hosts
 
 #: Their output has an order, or a number, that processes started one after the other bring about.
@@ -46,7 +47,7 @@ def main(times: int, names: Sequence[str]) -> int:
     table = Table("program", *(text for one in places for text in (one.name, "longest, s")))
     for name, here in said.items():
         table.add_row(name, *(text for one in here for text in one[:2]))
-    console.print(table)
+    Console().print(table)
     return int(not all(right for here in said.values() for *_, right in here))
 
 
