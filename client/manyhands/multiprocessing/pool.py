@@ -32,9 +32,10 @@ class _Calls(Calls):
 
 def _exchange_writes() -> None:
     """Have writes to shared memory leave and come, if the program has some."""
-    segments = sys.modules.get("manyhands.multiprocessing._memory.segments")
-    if segments is not None:
-        segments.exchange_writes()
+    name = "manyhands.multiprocessing._memory.segments"
+    if name in sys.modules:
+        # Another thread may be loading it: that is waited for.
+        import_module(name).exchange_writes()
 
 
 class Pool(_pool.Pool):

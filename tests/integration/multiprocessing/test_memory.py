@@ -314,3 +314,48 @@ def _memories(pid: str) -> list[str]:
     for child in children:
         found += _memories(child)
     return found
+
+
+def test_the_first_shared_memory_while_a_program_talks(tmp_path: Path) -> None:
+    """The thread of the channel comes upon a module that another thread is loading."""
+    script = Script(
+        tmp_path,
+        """
+        import importlib.machinery, threading
+        from manyhands.multiprocessing._processes import membership
+
+        NAME = "manyhands.multiprocessing._memory.segments"
+        began, goes_on = threading.Event(), threading.Event()
+
+        class Slow:
+            def find_spec(self, name, path, target=None):
+                if name != NAME:
+                    return None
+                spec = importlib.machinery.PathFinder.find_spec(name, path)
+                load = spec.loader.exec_module
+
+                def wait_and_load(module):
+                    began.set()
+                    goes_on.wait(60)
+                    load(module)
+
+                spec.loader.exec_module = wait_and_load
+                return spec
+
+        queue = mp.Queue()
+        queue.put("before")
+        sys.meta_path.insert(0, Slow())
+        loader = threading.Thread(target=mp.Value, args=("i",))
+        loader.start()
+        began.wait(60)
+        ticker = threading.Thread(target=membership.current().tick)
+        ticker.start()
+        ticker.join(0.2)
+        goes_on.set()
+        ticker.join()
+        loader.join()
+        print(queue.get())
+        """,
+    )
+    assert script.finish() == (0, "")
+    assert script.lines == ["before"]

@@ -246,7 +246,7 @@ class Program:
     def tick(self) -> None:
         """See `Owner`."""
         self._printer.tick()
-        if (segments := sys.modules.get(_SEGMENTS)) is not None:
+        if (segments := _loaded(_SEGMENTS)) is not None:
             segments.tell_unmapped(self)
 
     def reconnect(self) -> MemberChannel | None:
@@ -260,7 +260,7 @@ class Program:
                 key = identity.member_key(self.secret)
                 stream = self._cluster.connect(self.id, self.member, key)
                 stream.send(self._introduction(), standard_streams())
-                if (segments := sys.modules.get(_SEGMENTS)) is not None:
+                if (segments := _loaded(_SEGMENTS)) is not None:
                     for message, along in segments.again(self.id):
                         stream.send(message, along)
                 if (words := self._lock_words) is not None:
@@ -299,7 +299,7 @@ class Program:
 
     def _return_locks(self) -> None:
         """The agent is another, or the program is over: no lock is delegated any more."""
-        if (locks := sys.modules.get(_LOCKS)) is not None:
+        if (locks := _loaded(_LOCKS)) is not None:
             with contextlib.suppress(SharedStateLost):
                 locks.return_all()
 
@@ -365,6 +365,11 @@ class Program:
             if message.reason:
                 print(f"manyhands: {child.name}: {message.reason}", file=sys.stderr)
             child.ended(message.code)
+
+
+def _loaded(name: str) -> Any:
+    """Return a module that this process uses, or None. One that is being loaded is waited for."""
+    return import_module(name) if name in sys.modules else None
 
 
 def _segments() -> Any:
