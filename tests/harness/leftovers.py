@@ -83,8 +83,12 @@ def scratch() -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def leaves_no_traces(scratch: Path) -> Iterator[None]:
-    """Fail a test after which processes have more than before, or files are left."""
+def leaves_no_traces(scratch: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test after which processes have more than before, or files are left.
+
+    A module may say how many descriptors its tests may keep besides: `DESCRIPTORS_KEPT`.
+    """
+    kept = getattr(request.module, "DESCRIPTORS_KEPT", 0)
     before = Traces.now(scratch)
     yield
     left: list[str] = []
@@ -93,7 +97,7 @@ def leaves_no_traces(scratch: Path) -> Iterator[None]:
         now = Traces.now(scratch)
         left[:] = [
             *now.added_to(before),
-            *_descriptors_when_warm.grown(_without_children(now.descriptors)),
+            *_descriptors_when_warm.grown(now.descriptors, kept),
             *_memory_when_warm.grown(now.memory),
         ]
         return not left
@@ -129,22 +133,14 @@ class _Warm:
             if self._tests[process] <= _WARMING:
                 self._most[process] = max(self._most[process], has.total())
 
-    def grown(self, now: dict[_Process, _Things]) -> list[str]:
-        """Return which of them have more; for people."""
+    def grown(self, now: dict[_Process, _Things], more: int = 0) -> list[str]:
+        """Return which of them have more; for people. `more` may be kept besides."""
         return [
             f"{self._what} of process {process[0]}: {has.total()}, once {most}: {', '.join(sorted(has))}"
             for process, has in now.items()
             if self._tests[process] >= _WARMING
-            and has.total() > (most := self._most[process]) + self._kept
+            and has.total() > (most := self._most[process]) + self._kept + more
         ]
-
-
-def _without_children(found: dict[_Process, _Things]) -> dict[_Process, _Things]:
-    """Leave out pools' children: what functions hold that a child has cached stays open there.
-
-    What tasks print goes to a file without a name, which none but a child has.
-    """
-    return {process: has for process, has in found.items() if not any("/#" in name for name in has)}
 
 
 _descriptors_when_warm = _Warm("descriptors", _KEPT_DESCRIPTORS)

@@ -345,7 +345,7 @@ def test_the_first_shared_memory_while_a_program_talks(tmp_path: Path) -> None:
         queue = mp.Queue()
         queue.put("before")
         sys.meta_path.insert(0, Slow())
-        loader = threading.Thread(target=mp.Value, args=("i",))
+        loader = threading.Thread(target=lambda: mp.Value("i"))
         loader.start()
         began.wait(60)
         ticker = threading.Thread(target=membership.current().tick)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from harness.programs import Run
 
+#: A pool's child has open what functions hold that it has cached: ends of pipes, for one.
+DESCRIPTORS_KEPT = 64
+
 
 def test_primitives_in_initargs_functions_and_arguments(run: Run) -> None:
     script = run("""
