@@ -12,7 +12,8 @@ from manyhands_shared.coordination.kinds import Outcome
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_shared.shm.segment import new_file
 from manyhands_worker.agent.core import effects, events
-from manyhands_worker.agent.core.agent_core import AgentCore, AgentIdentity
+from manyhands_worker.agent.core.agent_core import AgentCore
+from manyhands_worker.agent.core.identity import AgentIdentity
 from manyhands_worker.agent.host_memory import HostMemories, HostMemory
 
 ROOT, PROGRAM, SEGMENT = b"r" * 16, b"p" * 16, b"s" * 16
