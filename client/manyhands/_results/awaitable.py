@@ -67,6 +67,15 @@ class Awaitable(asyncio.Future[T]):
         if self._remote.cancelled():
             super().cancel()
         elif (error := self._remote.exception()) is not None:
-            self.set_exception(error)
+            self.set_exception(_awaited(error))
         else:
             self.set_result(self._remote.result())
+
+
+def _awaited(error: BaseException) -> BaseException:
+    """Return what awaiting raises: `StopIteration` would end the coroutine that awaits it."""
+    if not isinstance(error, StopIteration):
+        return error
+    made = RuntimeError(f"the task raised {error!r}")
+    made.__cause__ = error
+    return made

@@ -41,6 +41,19 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(bounded())
 
 
+def stop() -> None:
+    raise StopIteration(3)
+
+
+def test_a_task_that_raises_stop_iteration_ends_its_future(address: str) -> None:
+    async def main() -> None:
+        async with AsyncExecutor(2, address=address) as executor:
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await executor.submit(stop)
+
+    run(main())
+
+
 def test_calls_maps_and_what_comes_first(address: str) -> None:
     async def main() -> None:
         async with AsyncExecutor(2, address=address) as executor:
