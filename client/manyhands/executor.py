@@ -360,9 +360,9 @@ class Executor(concurrent.futures.Executor):
             cancel_futures: cancel what has not ended, running tasks too.
         """
         self._admission.shut()
+        if cancel_futures:
+            self._calls_by_options.cancel()
         if self._drop.alive:
-            if cancel_futures:
-                self._calls_by_options.cancel()
             self._calls_by_options.close()
             self._connection.finish(wait=False)
             # Last: what Ctrl-C interrupts before is done when this is called again, or at the exit.

@@ -54,6 +54,8 @@ class OpenCalls:
     def __init__(self, io: IOThread) -> None:
         self._io = io
         self._sinks: Recent[tuple[str, bytes, bytes], FutureSink] = Recent(_OPEN_JOBS, _MAX_BYTES)
+        # Jobs that get no more calls. They live as long as their tasks, which can still be cancelled.
+        self._closed: weakref.WeakSet[FutureSink] = weakref.WeakSet()
         self._lock = threading.RLock()
         #: Stands for the initializer of these jobs.
         self.setup_key = secrets.token_bytes(16)
@@ -86,21 +88,26 @@ class OpenCalls:
 
     def cancel(self) -> None:
         """Cancel every call that has not ended."""
-        with self._lock:
-            for sink in self._sinks.clear():
-                sink.retired = True
-                self._io.call(self._io.registry.cancel, sink.job)
+        for sink in self._let_go():
+            self._io.call(self._io.registry.cancel, sink.job)
 
     def fail(self, error: BaseException) -> None:
         """End every call that has not ended with an error."""
+        for sink in self._let_go():
+            self._io.call(sink.end, error)
+
+    def _let_go(self) -> list[FutureSink]:
+        """Return all jobs, those that are closed too; none of them gets a call any more."""
         with self._lock:
-            sinks = self._sinks.clear()
+            self._closed.update(self._sinks.clear())
+            sinks = list(self._closed)
         for sink in sinks:
             sink.retired = True
-            self._io.call(sink.end, error)
+        return sinks
 
     def _close(self, sink: FutureSink) -> None:
         sink.retired = True
+        self._closed.add(sink)
         self._io.call(self._io.registry.close, sink.job)
 
 

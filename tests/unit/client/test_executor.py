@@ -250,6 +250,32 @@ def test_shutdown_waits_for_what_was_submitted(broker: FakeBroker) -> None:
     executor.shutdown()
 
 
+def test_a_second_shutdown_still_cancels(broker: FakeBroker) -> None:
+    broker.holding = True
+    executor = Executor(address=broker.address)
+    futures = [executor.submit(abs, -n) for n in range(3)]
+    executor.shutdown(wait=False)
+    executor.shutdown(wait=False, cancel_futures=True)
+    for future in futures:
+        with pytest.raises(CancelledError):
+            future.result(60)
+    executor.shutdown()
+
+
+def test_shutdown_cancels_calls_of_any_number_of_jobs(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("manyhands._submit.calls._OPEN_JOBS", 2)
+    broker.holding = True
+    executor = Executor(address=broker.address)
+    futures = [executor.submit(call, 1) for call in (abs, hex, oct, bin, chr)]
+    executor.shutdown(wait=False, cancel_futures=True)
+    for future in futures:
+        with pytest.raises(CancelledError):
+            future.result(60)
+    executor.shutdown()
+
+
 def test_shutdown_cancels_if_asked_to(broker: FakeBroker) -> None:
     broker.holding = True
     executor = Executor(address=broker.address)
