@@ -309,8 +309,9 @@ class Pool:
     def close(self) -> None:
         """Take no more calls. What there is goes on."""
         with self._lock:
-            if self._state != _RUN:
+            if self._state == _TERMINATE:
                 return
+            # What Ctrl-C has interrupted here before is done when this is called again.
             self._state = _CLOSE
             self._calls.close()
             if not self._feeding:

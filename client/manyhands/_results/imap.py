@@ -211,7 +211,8 @@ def feed(
                     stream.submitted -= 1
                     raise
             stream.whole = True
-        except Exception as error:  # noqa: BLE001 - the consumer is to see whatever the input raised
+        # `SystemExit` too: without it the results would seem to be whole.
+        except BaseException as error:  # noqa: BLE001 - the consumer is to see whatever the input raised
             stream.input_error = error
         finally:
             with stream.changed:

@@ -150,6 +150,30 @@ def test_an_imap_ends_with_the_error_of_its_input(pool: Pool, theirs: ThreadPool
     assert walk(pool.imap(abs, broken(3))) == walk(theirs.imap(abs, broken(3)))
 
 
+def test_an_imap_whose_input_exits_does_not_seem_whole(pool: Pool) -> None:
+    def rows() -> Iterator[int]:
+        yield 1
+        raise SystemExit("bad input")
+
+    results = pool.imap(abs, rows())
+    assert next(results) == 1
+    with pytest.raises(SystemExit, match="bad input"):
+        next(results)
+
+
+def test_an_interrupted_close_can_be_repeated(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool._calls, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.close()
+    pool.close()
+    pool._io.join(60)
+    assert not pool._io._thread.is_alive()
+
+
 def test_after_close_nothing_new_is_taken(pool: Pool, theirs: ThreadPool) -> None:
     for one in (pool, theirs):
         result = one.map_async(abs, range(10))
