@@ -28,6 +28,8 @@ class Streams:
 
     def __init__(self, state: CoordinationState) -> None:
         self._state = state
+        #: Streams without another end, until it is certain that no agent comes that has it.
+        self._doubtful: dict[tuple[bytes, bytes], Agent] = {}
 
     def open(self, agent: Agent, message: Open) -> None:
         """Pass a claim on to the agent that has the end."""
@@ -118,8 +120,7 @@ class Streams:
         other = self._state.agents.get(other_id)
         if other is None or not self._joins(stream, agent):
             # After a restart neither has said yet what it has: what is lost is said again.
-            if not self._may_come():
-                self._lost(agent, stream)
+            self._lost(agent, stream)
             return None
         return other
 
@@ -127,8 +128,21 @@ class Streams:
         return agent in self._state.streams.get(stream, ())
 
     def _lost(self, agent: Agent, stream: bytes) -> None:
+        """Tell an agent that a stream is gone, as soon as that is certain."""
         if not self._may_come():
             self._state.send(agent.peer, Shut(stream, agent.id, GONE, 0))
+            return
+        if not self._doubtful:
+            at = self._state.started + self._state.limits.lease
+            self._state.timers.at(at, lambda _now: self._judge())
+        self._doubtful[agent.id, stream] = agent
+
+    def _judge(self) -> None:
+        """No agent comes any more that the log does not name: streams that it had an end of are gone."""
+        doubtful, self._doubtful = self._doubtful, {}
+        for (agent_id, stream), agent in doubtful.items():
+            if stream not in self._state.streams and self._state.agents.get(agent_id) is agent:
+                self._state.send(agent.peer, Shut(stream, agent.id, GONE, 0))
 
     def _may_come(self) -> bool:
         """Whether agents may still come back that the log does not name."""
