@@ -272,7 +272,13 @@ class Agents:
             agent.lease_until += seconds
 
     def keys_changed(self, known: Mapping[str, Identity]) -> None:
-        """Cut off the agents whose keys are not let in any more."""
+        """Cut off the agents whose keys are not let in any more, and those that wait for a place."""
+        for host, (peer, _, waiting) in list(self._rivals.items()):
+            who = known.get(waiting.key)
+            if waiting.key and (who is None or not who.works):
+                del self._rivals[host]
+                reason = f"the key {waiting.name} was revoked"
+                self._state.send(peer, Refused("revoked", reason))
         for agent in list(self._state.agents.values()):
             who = known.get(agent.who.key)
             if not agent.who.key or (who is not None and (who.works or not agent.hosts)):

@@ -308,6 +308,12 @@ class Nodes:
 
     def keys_changed(self, known: Mapping[str, Identity]) -> None:
         """Cut off the nodes whose keys are not let in any more, or not as nodes."""
+        for name, (peer, _, waiting) in list(self._rivals.items()):
+            who = known.get(waiting.key)
+            if waiting.key and (who is None or not who.works):
+                del self._rivals[name]
+                reason = f"the key {waiting.name} was revoked"
+                self._state.send(peer, Refused("revoked", reason))
         for node in list(self._state.fleet):
             if not node.who.key:
                 continue
@@ -348,6 +354,10 @@ class Nodes:
             logging.WARNING if blame else logging.INFO,
             f"node {node.name} is gone: {why}; {active} of its tasks are queued again",
         )
+        rival = self._rivals.pop(node.name, None)
+        if rival is not None:
+            # When this event is over: what condemns a node may let another in itself.
+            state.timers.at(state.now, lambda now: self.hello(*rival, now))
 
     # Coming in
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.worlds.broker import LIMITS, World
-from manyhands_broker.core import Calmed, LinkClosed, Stalled, Suspected
+from harness.worlds.keyed import KeyedWorld, key
+from manyhands_broker.core import Calmed, KeysChanged, LinkClosed, Received, Stalled, Suspected
 from manyhands_broker.core import records as r
 from manyhands_shared.protocol import messages as m
 
@@ -76,6 +77,33 @@ def test_a_second_node_of_a_name_takes_the_place_of_one_whose_link_closes(world:
     assert world.take(b"rival", m.WorkerWelcome)
     assert list(world.assigned(b"rival")) == [("job", 0)], "what the first one had"
     assert names(world) == ["node"]
+
+
+def test_a_second_node_of_a_name_takes_the_place_of_one_whose_lease_runs_out(world: World) -> None:
+    world.node(b"node")
+    world.submit(1)
+    assert world.assigned()
+    world.drain((b"rival", hello("node", b"rival")))
+    world.wait(LIMITS.lease + 1)
+    assert world.take(b"rival", m.WorkerWelcome)
+    assert list(world.assigned(b"rival")) == [("job", 0)], "what the first one had"
+    # It is the node now, with the grace of every node.
+    close(world, b"rival")
+    assert names(world) == ["node"]
+
+
+def test_a_second_node_of_a_name_whose_key_is_revoked_takes_no_place() -> None:
+    world = KeyedWorld()
+    one, two = key("one", "worker"), key("two", "worker")
+    for peer, who in ((b"node", one), (b"rival", two)):
+        said = hello("node", peer)
+        world.do(world.core.handle(Received(peer, said, who), world.now))
+        world.drain()
+    world.do(world.core.handle(KeysChanged({one.key: one}), world.now))
+    [refused] = world.take(b"rival", m.Refused)
+    assert refused.code == "revoked"
+    close(world, b"node")
+    assert not world.take(b"rival", m.WorkerWelcome)
 
 
 def test_a_node_that_says_nothing_is_asked_and_then_condemned(world: World) -> None:
