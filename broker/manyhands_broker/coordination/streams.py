@@ -20,6 +20,9 @@ from manyhands_shared.protocol.messages.coordination import (
     Shut,
 )
 
+#: Streams with an end at one agent, and claims that it has not answered: more than it has descriptors.
+MAX_STREAMS = 65_536
+_TOO_MANY = f"its host has {MAX_STREAMS:,} ends of pipes on other hosts, the most it may have"
 _LOST = "the process that has the other end is gone with its host"
 
 
@@ -51,9 +54,11 @@ class Streams:
         onward = Open(
             message.stream, message.end, message.member, message.program, agent.id, message.way
         )
+        if len(holder.claims) >= MAX_STREAMS or not self._join(message.stream, agent, holder):
+            state.send(agent.peer, Opened(message.stream, message.agent, 0, _TOO_MANY))
+            return
         # Until its answer, for the case that a link loses either.
         holder.claims[message.stream] = onward
-        self._join(message.stream, agent, holder)
         state.send(holder.peer, onward)
 
     def opened(self, agent: Agent, message: Opened) -> None:
@@ -65,8 +70,9 @@ class Streams:
             return
         if message.error:
             self._part(message.stream)
-        else:
-            self._join(message.stream, agent, other)
+        elif not self._join(message.stream, agent, other):
+            self._state.send(agent.peer, Shut(message.stream, agent.id, GONE, 0))
+            return
         answer = Opened(message.stream, agent.id, message.until, message.error)
         self._state.send(other.peer, answer)
 
@@ -148,11 +154,16 @@ class Streams:
         """Whether agents may still come back that the log does not name."""
         return self._state.now < self._state.started + self._state.limits.lease
 
-    def _join(self, stream: bytes, one: Agent, two: Agent) -> None:
+    def _join(self, stream: bytes, one: Agent, two: Agent) -> bool:
+        """Note which agents a stream joins; false if one of them has too many."""
         if stream not in self._state.streams:
+            if max(len(one.streams), len(two.streams)) >= MAX_STREAMS:
+                self._state.counters["refused_streams"] += 1
+                return False
             self._state.streams[stream] = one, two
             one.streams.add(stream)
             two.streams.add(stream)
+        return True
 
     def _part(self, stream: bytes) -> None:
         for agent in self._state.streams.pop(stream, ()):

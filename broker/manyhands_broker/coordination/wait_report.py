@@ -28,7 +28,7 @@ class WaitReport:
         self, account: str, skip: int = 0, *, everything: bool = False
     ) -> list[dict[str, Any]]:
         """Return members of programs behind the first `skip`, a page of them, each with its program."""
-        found: list[dict[str, Any]] = []
+        found: list[Member] = []
         for program in self._state.programs.values():
             if not everything and program.account != account:
                 continue
@@ -36,11 +36,12 @@ class WaitReport:
                 skip -= len(program.members)
                 continue
             room = PAGE_MEMBERS - len(found)
-            found += map(self._describe, islice(program.members.values(), skip, skip + room))
+            found += islice(program.members.values(), skip, skip + room)
             skip = 0
             if len(found) >= PAGE_MEMBERS:
                 break
-        return found
+        waits = self._objects.waits(found, self._state.now)
+        return [self._describe(member, one) for member, one in zip(found, waits, strict=True)]
 
     def why(self, wanted: str, account: str, *, everything: bool = False) -> list[str]:
         """Return in sentences what a program or member waits for.
@@ -59,8 +60,9 @@ class WaitReport:
                 f"no program or process {wanted[:64]!r} here; `manyhands ps` lists them"
             )
         said: list[str] = []
-        for member in members:
-            waits = self._objects.waits(member, self._state.now)
+        for member, waits in zip(
+            members, self._objects.waits(members, self._state.now), strict=True
+        ):
             said += [f"{self._title(member)} {_sentence(one)}" for one in waits]
         return said or [f"{self._title(member)} waits for nothing" for member in members[:1]]
 
@@ -82,9 +84,8 @@ class WaitReport:
                 raise LookupError(f"there are too many processes to find {wanted[:64]!r} among")
         return []
 
-    def _describe(self, member: Member) -> dict[str, Any]:
-        now, program = self._state.now, member.program
-        waits = [_sentence(one) for one in self._objects.waits(member, now)]
+    def _describe(self, member: Member, waits: list[dict[str, Any]]) -> dict[str, Any]:
+        program = member.program
         return {
             "program": program.id.hex(),
             "program_name": _name(program),
@@ -96,7 +97,7 @@ class WaitReport:
             "state": _state(member),
             "since": member.since + self._state.epoch,
             "code": member.code if not member.living else None,
-            "waits": waits,
+            "waits": [_sentence(one) for one in waits],
         }
 
     def _title(self, member: Member) -> str:

@@ -25,6 +25,8 @@ _NAMED = 8
 
 #: A member and one of its threads.
 _Thread = tuple[bytes, int]
+#: The lock that each thread waits for, and with which request.
+WaitingThreads = dict[_Thread, tuple[SharedObject, Op, Waiter]]
 
 _AWAITED = {
     Operation.WAIT: "event",
@@ -56,14 +58,16 @@ class Deadlocks:
                 self._armed = True
                 self._state.timers.at(self._state.now + LONG_SECONDS, self._look)
 
-    def waits(self, member: Member, now: float) -> list[dict[str, Any]]:
-        """Return what a member waits for."""
+    def waits(self, member: Member, now: float, threads: WaitingThreads) -> list[dict[str, Any]]:
+        """Return what a member waits for; `threads` is what `threads_that_wait` has returned."""
         return [
-            self._describe(self._table.objects[key], (member.id, number), now)
+            self._describe(self._table.objects[key], (member.id, number), now, threads)
             for number, key in member.waiting.items()
         ]
 
-    def _describe(self, shared: SharedObject, op: Op, now: float) -> dict[str, Any]:
+    def _describe(
+        self, shared: SharedObject, op: Op, now: float, threads: WaitingThreads
+    ) -> dict[str, Any]:
         rules = shared.rules
         waiter = rules.find(op)
         assert waiter is not None
@@ -71,7 +75,7 @@ class Deadlocks:
         if waiter.operation is Operation.WAIT and rules.kind is Kind.QUEUE:
             kind = _AWAITED[Operation.GET]
         if isinstance(rules, LockRules) and not rules.asleep(op):
-            kind, held_by = "lock", self._way(shared)
+            kind, held_by = "lock", self._way(shared, threads)
         return {
             "key": shared.key.hex(),
             "kind": kind,
@@ -80,9 +84,8 @@ class Deadlocks:
             "held_by": held_by,
         }
 
-    def _way(self, shared: SharedObject) -> str:
+    def _way(self, shared: SharedObject, waiting: WaitingThreads) -> str:
         """Return who holds a lock, and what that waits for in turn."""
-        waiting = self._threads_that_wait({shared.program})
         said, seen = "", {shared.key}
         while True:
             assert isinstance(shared.rules, LockRules)
@@ -96,25 +99,25 @@ class Deadlocks:
             shared = following[0]
             if shared.key in seen:
                 return f"{said}: they wait for each other"
+            if len(seen) == _NAMED:
+                return f"{said}, which waits for a lock in turn, and so on"
             seen.add(shared.key)
             said += f", which waits for lock {_title(shared)}, held by "
 
-    def _threads_that_wait(
-        self, programs: set[bytes] | None = None
-    ) -> dict[_Thread, tuple[SharedObject, Op, Waiter]]:
+    def threads_that_wait(self) -> WaitingThreads:
         """Return the lock that each thread waits for."""
-        found: dict[_Thread, tuple[SharedObject, Op, Waiter]] = {}
+        found: WaitingThreads = {}
         for key in list(self._awaited):
             shared = self._table.objects.get(key)
             if shared is None or not isinstance(shared.rules, LockRules) or not shared.rules.queue:
                 del self._awaited[key]
-            elif programs is None or shared.program in programs:
+            else:
                 for op, waiter in shared.rules.queue.items():
                     found[op[0], waiter.detail[0]] = shared, op, waiter
         return found
 
     def _look(self, now: float) -> None:
-        waiting = self._threads_that_wait()
+        waiting = self.threads_that_wait()
         self._armed = bool(self._awaited)
         if self._armed:
             self._state.timers.at(now + LONG_SECONDS, self._look)
@@ -144,7 +147,7 @@ class Deadlocks:
     def _tell_circle(
         self,
         circle: list[_Thread],
-        waiting: dict[_Thread, tuple[SharedObject, Op, Waiter]],
+        waiting: WaitingThreads,
         now: float,
     ) -> None:
         shared, op, waiter = waiting[circle[0]]
@@ -183,9 +186,7 @@ class Deadlocks:
         return f"{member.name or 'a process'} ({where})"
 
 
-def _circle(
-    first: _Thread, waiting: dict[_Thread, tuple[SharedObject, Op, Waiter]], done: set[_Thread]
-) -> list[_Thread]:
+def _circle(first: _Thread, waiting: WaitingThreads, done: set[_Thread]) -> list[_Thread]:
     """Return the threads that wait for each other on the way from one thread, if it comes back."""
     way: dict[_Thread, int] = {}
     thread = first

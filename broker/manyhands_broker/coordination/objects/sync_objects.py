@@ -19,7 +19,7 @@ told. Items that it was sent, and that its agent did not confirm, are the first 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from manyhands_broker.coordination.model import Member, Program
@@ -51,9 +51,13 @@ from manyhands_shared.protocol.messages.coordination import (
     ItemsTaken,
     LockReturned,
     Request,
+    Response,
     Withdraw,
 )
 
+#: Requests of one member that wait, and answers that it has not said it has: more than it has threads.
+#: All these answers are written with each drain in which one of them changes.
+MAX_UNSETTLED = 8_192
 _KNOWN = frozenset(map(int, Operation))
 
 #: What each kind can be asked, by number: an enumeration takes its time to find a member.
@@ -90,6 +94,14 @@ class SyncObjects:
             return
         member.last_number = number
         self._table.heard[member.id] = member
+        if len(member.answers) + len(member.waiting) >= MAX_UNSETTLED:
+            self._refuse(member, message)
+        else:
+            self._do(member, message, now)
+
+    def _do(self, member: Member, message: Request, now: float) -> None:
+        """Do what a new request asks."""
+        number = message.number
         if message.operation in _KNOWN:
             self.operations[message.operation] += 1
         op, shared = (member.id, number), self._table.of(member, message.key)
@@ -264,13 +276,17 @@ class SyncObjects:
         shared = self._table.objects.get(row[4])
         if shared is None or not isinstance(shared.rules, QueueRules):
             return []
-        return [shared.rules.items[shared.rules.marked[member.id, row[0]]].body]
+        # Another queue may have this key by now: the item is gone with the one that had it before.
+        number = shared.rules.marked.get((member.id, row[0]))
+        return [] if number is None else [shared.rules.items[number].body]
 
     # For people
 
-    def waits(self, member: Member, now: float) -> list[dict[str, Any]]:
-        """Return what a member waits for, for people: `key`, `kind`, `seconds`, `made`, `held_by`."""
-        return self._deadlocks.waits(member, now)
+    def waits(self, members: Iterable[Member], now: float) -> list[list[dict[str, Any]]]:
+        """Return what each waits for, for people: `key`, `kind`, `seconds`, `made`, `held_by`."""
+        # Once for all of them: it looks at every thread that waits for a lock.
+        threads = self._deadlocks.threads_that_wait()
+        return [self._deadlocks.waits(member, now, threads) for member in members]
 
     def validate(self) -> None:
         """Check every invariant.
@@ -292,6 +308,13 @@ class SyncObjects:
             if number == settled:
                 break
         self._table.heard[member.id] = member
+
+    def _refuse(self, member: Member, message: Request) -> None:
+        """Do nothing of a request; the answer that says so is not kept."""
+        self._state.counters["refused_requests"] += 1
+        if not message.quiet:
+            refusal = Response(member.id, message.number, Outcome.NO_ROOM, 0, [], [])
+            self._state.respond(member, refusal)
 
     def _repeat(self, member: Member, number: int) -> None:
         response = member.answers.pop(number, None)

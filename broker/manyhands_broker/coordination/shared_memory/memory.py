@@ -138,6 +138,7 @@ class Memory:
                 segment is None
                 or agent.id not in segment.hosts
                 or segment.program != memory.program
+                or segment.sharing not in (Sharing.SENT, Sharing.SHARED)
             ):
                 self._state.counters["refused_writes"] += 1
                 continue

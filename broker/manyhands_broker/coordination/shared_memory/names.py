@@ -5,6 +5,9 @@ from __future__ import annotations
 from manyhands_broker.coordination.shared_memory.memory import Memory
 from manyhands_broker.coordination.shared_memory.segments import Segment
 
+#: Names of one segment, which are written together. `SharedMemory` gives it one.
+MAX_NAMES = 16
+
 
 class MemoryNames:
     """What `SharedMemory` asks of names.
@@ -20,6 +23,8 @@ class MemoryNames:
         """Name a segment; return whether it was."""
         memory, segment = self._memory.programs.get(program), self._memory.segments.get(key)
         if memory is None or segment is None or segment.program != program or name in memory.names:
+            return False
+        if len(segment.names) >= MAX_NAMES:
             return False
         memory.names[name] = key
         segment.names[name] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.worlds.coordinator import MEMBER_KEY, PROGRAM, ROOT, AgentsWorld, running
+from manyhands_broker.coordination import streams
 from manyhands_broker.core import Identity, KeysChanged, Stalled
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
@@ -222,3 +223,36 @@ def test_a_program_that_was_ending_goes_on_ending_behind_another_broker(
     world.advance(world.limits.lease + 2, renew=("b",))
     world.say("b", c.Ended(TWO, -9, ""))
     assert not world.log
+
+
+def test_an_agent_whose_key_is_revoked_while_it_waits_for_a_place_does_not_get_it() -> None:
+    world = AgentsWorld()
+    another = Identity("o" * 8, "other key", "worker")
+    world.connect("a", who=WORKER)
+    world.connect("a", agent=b"z" * 16, link=b"rival", who=another)
+    world.take(KeysChanged({WORKER.key: WORKER}))
+    assert [one.code for one in world.sent("rival", m.Refused)] == ["revoked"]
+    world.close("a")
+    assert not world.sent("rival", c.AgentWelcome)
+
+
+def test_streams_of_one_agent_are_bounded(
+    world: AgentsWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MAX_STREAMS", 3)
+    for number in range(5):
+        stream = bytes([number]) * 16
+        world.say("a", c.Open(stream, bytes(16), ROOT, PROGRAM, b"b" * 16, c.RECEIVES))
+    assert len(world.sent("b", c.Open)) == 3
+    assert ["the most" in one.error for one in world.sent("a", c.Opened)] == [True, True]
+    # One that is over makes room, but not for more claims than the other agent has answered.
+    world.say("a", c.Shut(bytes(16), b"b" * 16, c.FORGOTTEN, 0))
+    again = c.Open(b"n" * 16, bytes(16), ROOT, PROGRAM, b"b" * 16, c.RECEIVES)
+    world.say("a", again)
+    assert not world.sent("b", c.Open)
+    world.say("b", c.Opened(bytes(16), b"a" * 16, 0, "it is not here"))
+    world.say("a", again)
+    assert len(world.sent("b", c.Open)) == 1
+    # Nor are there more for what an agent says that it has opened.
+    world.say("b", c.Opened(b"o" * 16, b"a" * 16, 0, ""))
+    assert [one.way for one in world.sent("b", c.Shut)] == [c.GONE]

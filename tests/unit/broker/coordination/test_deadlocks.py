@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
+import pytest
+
 from harness.worlds.coordination import CoordinationWorld
+from manyhands_broker.coordination.objects.deadlocks import Deadlocks, WaitingThreads
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
 
 A, B, C = (bytes([letter]) * 16 for letter in b"ABC")
@@ -106,7 +111,7 @@ def test_what_a_member_waits_for_is_said_in_words() -> None:
     acquire(world, B, FIRST)
     world.ask(C, Operation.GET, b"q" * 16, True, None)
     world.now = world.state.now = world.now + 3
-    (wait,) = world.objects.waits(world.members[A], world.now)
+    [[wait]] = world.objects.waits([world.members[A]], world.now)
     assert wait == {
         "key": SECOND.hex(),
         "kind": "lock",
@@ -115,7 +120,7 @@ def test_what_a_member_waits_for_is_said_in_words() -> None:
         "held_by": "B (pid 0), which waits for lock 78787878, made at program.py:1,"
         " held by A (pid 0): they wait for each other",
     }
-    (wait,) = world.objects.waits(world.members[C], world.now)
+    [[wait]] = world.objects.waits([world.members[C]], world.now)
     assert (wait["kind"], wait["held_by"]) == ("an item of queue", "")
 
 
@@ -126,3 +131,35 @@ def test_a_dead_lock_is_told_after_a_restart_of_the_broker_too() -> None:
     world.kill_broker()
     world.advance(25)
     assert len(world.notes) == 1
+
+
+def test_a_question_about_many_looks_at_those_that_wait_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = world_with_locks()
+    for member in (A, B, C):
+        acquire(world, member, FIRST)
+    looks: list[int] = []
+    look = Deadlocks.threads_that_wait
+
+    def counted(deadlocks: Deadlocks) -> WaitingThreads:
+        looks.append(1)
+        return look(deadlocks)
+
+    monkeypatch.setattr(Deadlocks, "threads_that_wait", counted)
+    waits = world.objects.waits([world.members[one] for one in (A, B, C)], world.now)
+    assert [one and one[0]["held_by"] for one in waits] == [[], "A (pid 0)", "A (pid 0)"]
+    assert len(looks) == 1
+
+
+def test_a_long_way_of_locks_is_told_in_few_words() -> None:
+    members = [bytes([number]) * 16 for number in range(1, 31)]
+    world = CoordinationWorld(members)
+    for member in members:
+        world.create(Kind.LOCK, key=member)
+        acquire(world, member, member)
+    for member, following in itertools.pairwise(members):
+        acquire(world, member, following)
+    [[wait]] = world.objects.waits([world.members[members[0]]], world.now)
+    assert wait["held_by"].count("which waits for") == 8
+    assert wait["held_by"].endswith("and so on")

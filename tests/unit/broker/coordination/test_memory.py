@@ -10,10 +10,13 @@ import pytest
 
 from harness.worlds.memory import PROGRAM, Host, World
 from manyhands_broker.coordination.model import Agent, Program
-from manyhands_broker.coordination.shared_memory import memory
+from manyhands_broker.coordination.shared_memory import memory, names
 from manyhands_broker.coordination.shared_memory.memory import Memory
 from manyhands_broker.coordination.shared_memory.segments import ProgramMemory, Stale, lacking
+from manyhands_broker.core.events import Received
+from manyhands_broker.core.model.identity import ANYBODY
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
+from manyhands_shared.coordination.memory.differences import pack_ranges
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_worker.agent.core.memory.mirrors import Mirrors
 from manyhands_worker.agent.core.memory.segment import Segment
@@ -200,3 +203,25 @@ def test_each_harm_is_found(
 def _run_all(seeds: Iterable[int], *, faults: bool) -> None:
     for seed in seeds:
         History(seed, faults=faults).run()
+
+
+def test_what_is_written_to_a_segment_that_is_not_shared_takes_no_room_here() -> None:
+    world = World(1)
+    host = world.hosts[0]
+    host.say(c.Map(PROGRAM, SEGMENT, 0, 2 << 20, ITEM), 7)
+    world.settle()
+    written = c.Patch(SEGMENT, pack_ranges([(0, ITEM), (1 << 20, (1 << 20) + ITEM)]), [bytes(16)])
+    world.tell(Received(host.peer, c.Write(PROGRAM, 99, 0, [written]), ANYBODY))
+    assert world.coordinator.memory.segments[SEGMENT].grains == {}
+    assert world.coordinator.state.counters["refused_writes"] == 1
+    world.coordinator.validate()
+
+
+def test_a_segment_has_few_names() -> None:
+    world = World(1)
+    host = world.hosts[0]
+    host.say(c.Map(PROGRAM, SEGMENT, 0, 64, ITEM), 7)
+    for number in range(names.MAX_NAMES + 1):
+        host.ask(Operation.NAME, SEGMENT, str(number), SEGMENT)
+    world.settle()
+    assert len(world.coordinator.memory.segments[SEGMENT].names) == names.MAX_NAMES

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from harness.worlds.coordination import PROGRAM, ROOT, CoordinationWorld
 from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.objects import sync_objects
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
 from manyhands_shared.protocol.messages.coordination import ItemsTaken, Request, Withdraw
 
@@ -357,3 +358,32 @@ class Restarts(RuleBasedStateMachine):
 
 TestRestarts = Restarts.TestCase
 TestRestarts.settings = settings(deadline=None)
+
+
+def test_a_queue_that_took_the_key_of_another_does_not_keep_the_broker_from_its_log() -> None:
+    world = world_with(Kind.QUEUE, 0)
+    world.ask(A, Operation.PUT, KEY, True, None, bodies=[b"item"])
+    taken = get(world, B)
+    world.ask(A, Operation.DISCARD, KEY, quiet=True)
+    world.create(Kind.QUEUE, 0)
+    world.ask(A, Operation.PUT, KEY, True, None, bodies=[b"another"])
+    world.kill_broker()
+    assert list(world.members[B].answers[taken[1]].bodies) == []
+    assert world.responses[get(world, C)][-1].bodies == [b"another"]
+
+
+def test_a_member_that_settles_nothing_is_refused_before_it_fills_the_broker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sync_objects, "MAX_UNSETTLED", 10)
+    world = world_with(Kind.EVENT)
+    waits = [world.ask(A, Operation.WAIT, KEY, True, None) for _ in range(5)]
+    asked = [world.ask(A, Operation.SYNC, bytes(16)) for _ in range(6)]
+    assert [world.outcome(one) for one in asked] == [Outcome.OK] * 5 + [Outcome.NO_ROOM]
+    assert len(world.members[A].answers) + len(world.members[A].waiting) == 10
+    world.ask(B, Operation.SET, KEY)
+    assert [world.outcome(one) for one in waits] == [Outcome.OK] * 5
+    # One that says what it has goes on.
+    world.settled[A] = waits[-1][1]
+    assert world.outcome(world.ask(A, Operation.SYNC, bytes(16))) is Outcome.OK
+    assert len(world.members[A].answers) == 1
