@@ -99,13 +99,12 @@ class Top(App[None]):
                 self._look.clear()
                 table = self._table
                 health = await self._ask("health")
-                jobs = await self._ask("view", view="jobs")
-                answer = jobs
-                if table is not JOBS:
-                    ask = {"seq": self._slots.seq} if table is SLOTS else {}
-                    answer = await self._ask("view", view=table.view, **ask)
-                self._figures = summary.figures(health, summary.rate(jobs))
-                self._all_jobs = jobs["all_jobs"]
+                arguments = {"seq": self._slots.seq} if table is SLOTS else {}
+                answer = await self._ask("view", view=table.view, **arguments)
+                self._figures = summary.figures(health)
+                if table is JOBS:
+                    self._figures += summary.rate(answer)
+                    self._all_jobs = answer["all_jobs"]
                 rows = rows_of(table, answer, self._slots)
                 if table is self._table:
                     self._rows = rows

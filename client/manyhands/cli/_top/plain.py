@@ -24,7 +24,7 @@ def print_once(client: Client, *, json: bool) -> None:
             **{name.lower(): [dict(row) for row in found] for name, found in rows.items()},
         )
         return
-    _output.say(summary.figures(health, summary.rate(answers["jobs"])))
+    _output.say(summary.figures(health) + summary.rate(answers["jobs"]))
     for table in TABLES:
         if rows[table.name]:
             _output.say("")
