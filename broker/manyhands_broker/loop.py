@@ -254,8 +254,8 @@ class Loop:
                         self._forget(peer)
                     case ExpectHeartbeats() | ForgetHeartbeats():
                         self._watch(effect)
-                    case Say(level, text):
-                        log.log(level, "%s", text)
+                    case Say(level, text, job, node):
+                        log.log(level, "%s", text, extra={"job": job, "node": node})
             if closed:
                 for peer in closed:
                     self._take(LinkClosed(peer))

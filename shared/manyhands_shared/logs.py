@@ -9,6 +9,8 @@ from types import TracebackType
 
 from manyhands_shared.text import LAYOUT, printable
 
+#: What a record may say that its line is about.
+_ABOUT = ("job", "node")
 _ErrorInfo = (
     tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 )
@@ -53,6 +55,9 @@ class _JsonFormat(logging.Formatter):
             "level": record.levelname.lower(),
             "role": self._role,
             "message": printable(record.getMessage()),
+        }
+        line |= {
+            name: printable(str(value)) for name in _ABOUT if (value := getattr(record, name, ""))
         }
         if record.exc_info:
             line["traceback"] = printable(self.formatException(record.exc_info), keep=LAYOUT)

@@ -329,7 +329,7 @@ class Node:
                 for memory in effect.blocks:
                     memory.free()
             case effects.Log():
-                log.log(effect.level, "%s", effect.text)
+                log.log(effect.level, "%s", effect.text, extra={"node": self._name})
             case effects.Supply():
                 if self._input_store is not None:
                     self._input_store.supply(effect.key, effect.bodies)

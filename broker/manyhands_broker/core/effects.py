@@ -49,10 +49,12 @@ class ForgetHeartbeats:
 
 @record
 class Say:
-    """Tell the operator. `level` is a `logging` level."""
+    """Tell the operator. `level` is a `logging` level; `job` and `node`: what it is about."""
 
     level: int
     text: str
+    job: str = ""
+    node: str = ""
 
 
 Effect = Send | Forget | Persist | ExpectHeartbeats | ForgetHeartbeats | Say

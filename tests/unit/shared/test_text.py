@@ -81,7 +81,8 @@ def test_a_line_of_the_log_as_json() -> None:
         "import logging; from manyhands_shared.logs import log_to_stderr; "
         "log_to_stderr('manyhands broker', 'info', errors_as='error', as_json=True)\n"
         "log = logging.getLogger('x')\n"
-        "log.info('node %s has left', 'a\\n\\x1b[2J\\ud800')\n"
+        "about = {'job': '', 'node': 'a\\n'}\n"
+        "log.info('node %s has left', 'a\\n\\x1b[2J\\ud800', extra=about)\n"
         "try:\n    raise ValueError('\\x1b]0;evil\\x07')\n"
         "except ValueError:\n    log.exception('it failed')"
     )
@@ -92,7 +93,9 @@ def test_a_line_of_the_log_as_json() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.pop("time"))
     mark = "\N{REPLACEMENT CHARACTER}"
     message = f"node a{mark}{mark}[2J{mark} has left"
-    assert first == {"level": "info", "role": "broker", "message": message}
+    about = {"node": f"a{mark}"}
+    assert first == {"level": "info", "role": "broker", "message": message, **about}
+    assert not {"job", "node"} & set(second)
     assert second["level"] == "error"
     assert "ValueError" in second["traceback"]
     assert "\x1b" not in second["traceback"]

@@ -284,7 +284,7 @@ class Durable:
         pieces = list(pieces)
         count = sum(piece.size for piece in pieces)
         text = f"{count} tasks of job {job.id} cannot run: {reason}"
-        self._state.say(logging.WARNING, text)
+        self._state.say(logging.WARNING, text, job=job.id)
         job.tell(text)
         body = Failure("manyhands.TaskLost", text).encode()
         for piece in pieces:
@@ -297,7 +297,8 @@ class Durable:
         owner = state.ledgers.called(stored.owner)
         summary = describe_damaged(stored, text, owner, state.now + state.epoch)
         state.counters["jobs_set_aside"] += 1
-        state.say(logging.ERROR, f"{text}; it has failed, and what it has of results can be read")
+        said = f"{text}; it has failed, and what it has of results can be read"
+        state.say(logging.ERROR, said, job=stored.id)
         state.finished_jobs.add(summary)
         left = [index for lo, hi in stored.taken for index in range(lo, min(hi, lo + _TOLD_LOST))]
         left = [index for index in left if index not in stored.ended][:_TOLD_LOST]

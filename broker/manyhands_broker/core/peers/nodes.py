@@ -273,6 +273,7 @@ class Nodes:
                 self._state.say(
                     logging.INFO,
                     f"node {node.name}: heartbeats stay away (phi {phi:.1f}); probing its link",
+                    node=node.name,
                 )
             node.phi = phi
             if node.linked:
@@ -299,7 +300,8 @@ class Nodes:
             )
             self._state.note(node, "memory-short", text, {}, private=False)
         elif before == MEMORY:
-            self._state.say(logging.INFO, f"node {node.name}: there is enough memory again")
+            text = f"node {node.name}: there is enough memory again"
+            self._state.say(logging.INFO, text, node=node.name)
 
     def stalled(self, seconds: float) -> None:
         """Extend every lease by the time in which the broker could not hear."""
@@ -353,6 +355,7 @@ class Nodes:
         state.say(
             logging.WARNING if blame else logging.INFO,
             f"node {node.name} is gone: {why}; {active} of its tasks are queued again",
+            node=node.name,
         )
         rival = self._rivals.pop(node.name, None)
         if rival is not None:
@@ -375,7 +378,8 @@ class Nodes:
         state.counters["nodes_joined"] += 1
         state.timers.at(now + state.limits.lease, lambda at: self._lease_check(node, at))
         state.timers.at(now + state.limits.renew_interval, lambda at: self._silence_check(node, at))
-        state.say(logging.INFO, f"node {node.name} joined with {hello.slots} slots")
+        text = f"node {node.name} joined with {hello.slots} slots"
+        state.say(logging.INFO, text, node=node.name)
         return node
 
     def _welcome(self, node: Node, keep: list[Span]) -> None:

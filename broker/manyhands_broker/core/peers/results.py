@@ -244,7 +244,7 @@ class Outcomes:
             + "; ".join(story),
             story=tuple(story),
         )
-        state.say(logging.WARNING, failure.message)
+        state.say(logging.WARNING, failure.message, job=job.id, node=node.name)
         self._transitions.end_alike(piece, node, Status.CRASHED, failure.encode())
 
     def owned(self, node: Node, span: Span) -> Iterator[Piece]:

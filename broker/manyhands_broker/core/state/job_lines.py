@@ -16,20 +16,20 @@ class JobLines:
         say: tells the operator.
     """
 
-    def __init__(self, say: Callable[[int, str], None]) -> None:
+    def __init__(self, say: Callable[..., None]) -> None:
         self._say = say
         self._second = -1
         self._said = 0
         self._left_out = 0
 
-    def tell(self, text: str, now: float) -> None:
-        """Say that a job began or ended."""
+    def tell(self, job: str, text: str, now: float) -> None:
+        """Say that a job, of this id, began or ended."""
         if int(now) != self._second:
             if self._left_out:
                 self._say(logging.INFO, f"{self._left_out:,} more jobs began or ended")
             self._second, self._said, self._left_out = int(now), 0, 0
         if self._said < LINES_A_SECOND:
             self._said += 1
-            self._say(logging.INFO, text)
+            self._say(logging.INFO, text, job=job)
         else:
             self._left_out += 1

@@ -129,9 +129,9 @@ class SchedulerState:
         if peer is not None:
             self.effects.append(Forget(peer))
 
-    def say(self, level: int, text: str) -> None:
-        """Tell the operator."""
-        self.effects.append(Say(level, text))
+    def say(self, level: int, text: str, *, job: str = "", node: str = "") -> None:
+        """Tell the operator; `job` and `node`: the id and the name that it is about."""
+        self.effects.append(Say(level, text, job, node))
 
     def record(self, record: Record) -> None:
         """Have this in the journal before anything of this drain is sent."""
@@ -174,7 +174,9 @@ class SchedulerState:
         """Tell the operator of a new job."""
         name = self.functions.name(job.function)
         self._job_lines.tell(
-            f"job {job.id} of {self.ledgers.called(job.session.account)} begins: {name}", self.now
+            job.id,
+            f"job {job.id} of {self.ledgers.called(job.session.account)} begins: {name}",
+            self.now,
         )
 
     def job_over(self, summary: dict[str, Any]) -> None:
@@ -183,7 +185,7 @@ class SchedulerState:
         text = (
             f"job {summary['id']} is over: {summary['state']}, {summary['tasks']:,} tasks{failed}"
         )
-        self._job_lines.tell(text, self.now)
+        self._job_lines.tell(summary["id"], text, self.now)
 
     def acknowledged(self, session: Session, seq: int) -> None:
         """Let go of results that a client has taken, up to `seq`."""
@@ -242,4 +244,4 @@ class SchedulerState:
                 "private": private,
             }
         )
-        self.say(logging.WARNING, f"node {node.name}: {text[:EVENT_CHARS]}")
+        self.say(logging.WARNING, f"node {node.name}: {text[:EVENT_CHARS]}", node=node.name)

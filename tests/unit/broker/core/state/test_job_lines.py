@@ -11,30 +11,35 @@ from manyhands_broker.core.state.job_lines import LINES_A_SECOND, JobLines
 
 def test_each_job_has_a_line_at_its_begin_and_its_end() -> None:
     class Listening(World):
-        said: list[str] = []  # noqa: RUF012 - of this one world
+        lines: list[Say] = []  # noqa: RUF012 - of this one world
 
         def do(self, effects: list[Effect]) -> None:
-            self.said += [one.text for one in effects if isinstance(one, Say)]
+            self.lines += [one for one in effects if isinstance(one, Say)]
             super().do(effects)
 
     world = Listening()
     world.client()
     world.node()
+    last = world.lines[-1]
+    assert (last.job, last.text) == ("", f"node {last.node} joined with 2 slots")
+    assert last.node
     world.submit(2)
-    assert world.said[-1].startswith("job job of ")
-    assert world.said[-1].endswith(" begins: f")
+    last = world.lines[-1]
+    assert last.text.startswith("job job of ")
+    assert last.text.endswith(" begins: f")
+    assert (last.job, last.node) == ("job", "")
     world.run_all()
-    assert world.said[-1] == "job job is over: done, 2 tasks"
+    assert world.lines[-1] == Say(logging.INFO, "job job is over: done, 2 tasks", "job")
 
 
 def test_a_flood_of_jobs_is_no_flood_of_lines() -> None:
-    said: list[tuple[int, str]] = []
-    lines = JobLines(lambda level, text: said.append((level, text)))
+    said: list[tuple[int, str, str]] = []
+    lines = JobLines(lambda level, text, job="": said.append((level, text, job)))
     for number in range(LINES_A_SECOND + 5):
-        lines.tell(f"job {number}", 1.0 + number / 1_000)
+        lines.tell(str(number), f"job {number}", 1.0 + number / 1_000)
     assert len(said) == LINES_A_SECOND
-    lines.tell("one more", 2.5)
+    lines.tell("id", "one more", 2.5)
     assert said[-2:] == [
-        (logging.INFO, "5 more jobs began or ended"),
-        (logging.INFO, "one more"),
+        (logging.INFO, "5 more jobs began or ended", ""),
+        (logging.INFO, "one more", "id"),
     ]
