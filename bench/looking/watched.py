@@ -94,9 +94,9 @@ def _history(tasks: int, slots: int, *, first: bool) -> tuple[Figures, Figures]:
             manyhands.LocalCluster(nodes=1, slots=slots) as cluster,
             manyhands.Executor(address=cluster.address) as executor,
         ):
-            every = psutil.Process().children(recursive=True)
-            _run(executor, tasks // 4, every)
-            return _run(executor, tasks, every)
+            _run(executor, tasks // 4, [])
+            # Now that all children are there.
+            return _run(executor, tasks, psutil.Process().children(recursive=True))
 
     os.environ["PYTHONPATH"] = str(_WITHOUT)
     try:
