@@ -194,10 +194,6 @@ class Ready:
         self.facts = json.loads(line)
         return str(self.facts["address"])
 
-    def close(self) -> None:
-        """Do not wait for it. May be repeated, and called after `wait`."""
-        self._pipe.close()
-
 
 def _environment() -> dict[str, str]:
     # A service manager hears of this process, not of those that it starts.
