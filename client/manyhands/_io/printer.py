@@ -10,6 +10,7 @@ much that was.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections import deque
@@ -179,3 +180,5 @@ def _finish_all() -> None:
 
 # The printers' threads end with the interpreter, whatever they have left to write.
 atexit.register(_finish_all)
+# A forked child has none of these threads: it must not wait for one.
+os.register_at_fork(after_in_child=_printers.clear)

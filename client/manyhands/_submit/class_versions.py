@@ -6,6 +6,7 @@ the same class for as long as nothing changes.
 
 from __future__ import annotations
 
+import os
 import threading
 from itertools import count
 
@@ -29,3 +30,12 @@ def version_of(kind: type) -> int:
         if known is None or not known[1].blind:
             _known.put(id(kind), (kind, Fingerprint(kind), number), 1)
         return number
+
+
+def _renew_lock() -> None:
+    """In a forked child: its holder may not be here."""
+    global _lock  # noqa: PLW0603 - there is one for all classes
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
