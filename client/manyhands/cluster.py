@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from manyhands import _html as html
-from manyhands._local.embedded import embedded_address
+from manyhands._local.embedded import check_slots, embedded_address
 from manyhands._local.subprocesses import Subprocesses
 from manyhands_shared.config import BrokerConfig, WorkerConfig
 from manyhands_shared.transport import address
@@ -60,8 +60,7 @@ class LocalCluster:
     ) -> None:
         if nodes < 0:
             raise ValueError("a cluster cannot have fewer than 0 nodes")
-        if slots is not None and slots < 1:
-            raise ValueError("a node needs at least 1 slot")
+        check_slots(slots)
         #: Where its broker listens.
         self.address = ""
         #: Where its dashboard is; empty without the broker's option `http`, ``127.0.0.1:0`` for one.

@@ -25,6 +25,20 @@ log = logging.getLogger("manyhands.client")
 
 #: `DEATHS` within `_WITHIN_SECONDS` are no accident.
 DEATHS, _WITHIN_SECONDS = 5, 600.0
+#: Far more than children that one machine can have.
+MAX_SLOTS = 1 << 16
+
+
+def check_slots(slots: int | None) -> None:
+    """Refuse a number of slots that no node can have.
+
+    Raises:
+        ValueError: fewer than 1, or more than `MAX_SLOTS`.
+    """
+    if slots is not None and slots < 1:
+        raise ValueError("a node needs at least 1 slot")
+    if slots is not None and slots > MAX_SLOTS:
+        raise ValueError(f"a node has at most {MAX_SLOTS} slots, not {slots}")
 
 
 class EmbeddedCluster:
@@ -35,13 +49,12 @@ class EmbeddedCluster:
         programs: whether a program's processes will run on it, so that its host agent starts at once.
 
     Raises:
-        ValueError: fewer than 1 slot.
+        ValueError: see `check_slots`.
         ManyhandsError: it did not start; what it said is on stderr.
     """
 
     def __init__(self, slots: int | None = None, *, programs: bool = False) -> None:
-        if slots is not None and slots < 1:
-            raise ValueError("a node needs at least 1 slot")
+        check_slots(slots)
         self._slots = slots or 0
         self._programs = programs
         self._processes = Subprocesses()

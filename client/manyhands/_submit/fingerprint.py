@@ -31,7 +31,6 @@ from manyhands_shared.payloads.by_value.text_lookups import looks_up_by_text
 _MAX_VISITS = 5_000
 _HEAP_TYPE = 1 << 9
 _POINTER_BYTES = 8
-_GLOBAL_NAMES = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
 
 #: Types whose objects never change, or whose pickle is a name.
 _CONSTANT = frozenset(
@@ -182,7 +181,11 @@ class _Walk:
         for cell in function.__closure__ or ():
             self._keep(_in_cell, cell)
         get = function.__globals__.get
-        for name in _names(function.__code__):
+        from manyhands_shared.payloads.by_value.global_names import (  # noqa: PLC0415 - 4 ms with `dis`
+            global_names,
+        )
+
+        for name in global_names(function.__code__):
             value = get(name, _Missing)
             self._notes._globals.append((get, name, value))
             self._pending.append(value)
@@ -397,14 +400,3 @@ def _in_cell(cell: types.CellType) -> tuple[Any, ...]:
         return (cell.cell_contents,)
     except ValueError:  # not filled yet
         return ()
-
-
-def _names(code: types.CodeType) -> tuple[str, ...]:
-    """Names that the code, or code nested in it, looks up among the globals."""
-    import dis  # noqa: PLC0415 - 4 ms that only what goes by value takes
-
-    names = {one.argval for one in dis.get_instructions(code) if one.opname in _GLOBAL_NAMES}
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names.update(_names(constant))
-    return tuple(sorted(names))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +257,14 @@ def test_wrong_numbers() -> None:
         LocalCluster(nodes=-1)
     with pytest.raises(ValueError, match="at least 1 slot"):
         LocalCluster(slots=0)
+    makes: list[Callable[[], object]] = [
+        lambda: LocalCluster(slots=10**30),
+        lambda: Executor(10**30),
+        lambda: Pool(10**30),
+    ]
+    for make in makes:
+        with pytest.raises(ValueError, match="at most 65536 slots, not 10000"):
+            make()
 
 
 def test_importing_costs_little() -> None:

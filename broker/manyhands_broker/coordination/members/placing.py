@@ -30,8 +30,13 @@ class Nodes(Protocol):
 
     by_name: dict[str, Node]
     by_peer: dict[bytes, Node]
-    #: Hosts whose nodes have come, gone or changed; the reader takes them out.
-    changed_hosts: set[str]
+
+    @property
+    def hosts(self) -> Collection[str]:
+        """The hosts that nodes are on."""
+
+    def take_changed_hosts(self) -> set[str] | None:
+        """Return the hosts whose nodes have come, gone or changed since the last time; None: all."""
 
     def on_host(self, host_id: str) -> Collection[Node]:
         """Return the nodes on a host."""
@@ -183,9 +188,10 @@ class Placing:
 
     def _refresh(self) -> None:
         """Take over what has changed about the scheduler's nodes."""
-        changed = self._nodes.changed_hosts
-        while changed:
-            host_id = changed.pop()
+        changed = self._nodes.take_changed_hosts()
+        if changed is None:
+            changed = {*self._hosts, *self._nodes.hosts}
+        for host_id in changed:
             host = self._hosts.setdefault(host_id, _Host(host_id))
             nodes = [node for node in self._nodes.on_host(host_id) if _starts_agents(node)]
             host.node = nodes[0] if nodes else None

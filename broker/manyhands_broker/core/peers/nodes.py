@@ -292,7 +292,7 @@ class Nodes:
             return
         before, node.pressure = node.pressure, level
         self._state.fleet.update(node)
-        self._state.fleet.changed_hosts.add(node.host_id)
+        self._state.fleet.host_changed(node.host_id)
         if level == MEMORY:
             text = (
                 f"less than {node.machine.reserve >> 20} MiB of memory are available on its machine; "

@@ -36,6 +36,8 @@ MAX_KINDS = 128
 #: How many may give way in one drain. For what is asked for beyond that, a few nodes are looked at.
 MAX_RENEWALS = 4
 _CANDIDATES = 64
+#: Hosts that are noted one by one. Behind more changes than that, the coordinator looks at all.
+MAX_CHANGED_HOSTS = 4_096
 
 
 #: The order in which nodes are asked: those with an idle slot, then those with room. Of each, first
@@ -107,8 +109,8 @@ class Fleet:
         self.renewals = 0
         #: Nodes by the host whose memory they can borrow.
         self._hosts: dict[str, dict[Node, None]] = {}
-        #: Hosts whose nodes have come, gone or changed, until the coordinator has taken note.
-        self.changed_hosts: set[str] = set()
+        # Hosts whose nodes have come, gone or changed, until the coordinator has taken note; None: all.
+        self._changed_hosts: set[str] | None = None
         self.slots = 0
 
     def __iter__(self) -> Iterator[Node]:
@@ -138,7 +140,7 @@ class Fleet:
         self.slots -= node.slots
         # What still refers to it must not take it for one that takes tasks.
         node.able = False
-        self.changed_hosts.add(node.host_id)
+        self.host_changed(node.host_id)
         self._hosts.get(node.host_id, {}).pop(node, None)
         if not self._hosts.get(node.host_id, True):
             del self._hosts[node.host_id]
@@ -147,6 +149,24 @@ class Fleet:
             group.able.pop(node, None)
         for members in (self._idle, self._surplus):
             members.pop(node, None)
+
+    def host_changed(self, host_id: str) -> None:
+        """Note it for the coordinator. Where that never asks, nothing grows with hosts that are gone."""
+        changed = self._changed_hosts
+        if changed is not None:
+            changed.add(host_id)
+            if len(changed) > MAX_CHANGED_HOSTS:
+                self._changed_hosts = None
+
+    def take_changed_hosts(self) -> set[str] | None:
+        """Return the hosts whose nodes have come, gone or changed since the last time; None: all."""
+        changed, self._changed_hosts = self._changed_hosts, set()
+        return changed
+
+    @property
+    def hosts(self) -> Collection[str]:
+        """The hosts that nodes are on."""
+        return self._hosts.keys()
 
     def resize(self, node: Node, slots: int, window: int) -> None:
         """Take over how many slots a node has and how many tasks it will take."""
@@ -165,13 +185,13 @@ class Fleet:
                 self._hosts.setdefault(node.host_id, {})[node] = None
             self.unsatisfiable = {kind for kind in self.unsatisfiable if not node.suits(kind)}
             self._sort(node)
-            self.changed_hosts.add(node.host_id)
+            self.host_changed(node.host_id)
         takes = node.linked and not node.draining
         able = takes and node.pressure != MEMORY
         if able != node.able:
             node.able = able
             self._sort(node)
-            self.changed_hosts.add(node.host_id)
+            self.host_changed(node.host_id)
         active, slots = node.active, node.slots
         tier = None
         if takes and active < node.window:

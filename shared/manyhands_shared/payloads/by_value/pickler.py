@@ -10,13 +10,14 @@ import pickle
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, ClassVar, cast
 
 from cloudpickle import cloudpickle
 
 from manyhands_shared.payloads.by_value import ctypes_types, reducers
 from manyhands_shared.payloads.by_value.class_resolution import Arrival
+from manyhands_shared.payloads.by_value.global_names import global_names
 from manyhands_shared.payloads.by_value.main_module import is_filled_up, missing
 
 _by_id = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
@@ -24,6 +25,7 @@ _ids = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS
 _id_lock = cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK
 _make_class = cloudpickle._make_skeleton_class
 _make_enum = cloudpickle._make_skeleton_enum
+_names_of_code = cloudpickle._extract_code_globals_cache
 _MODULE = cloudpickle.__name__
 
 _HIDDEN_FILENAME = "<dynamic-code>"
@@ -65,6 +67,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Reduce what goes by value; everything else is left to the usual ways."""
         reduced = reducers.reduce(obj) or ctypes_types.reduce(obj)
         if reduced is None:
+            if type(obj) is FunctionType and obj.__code__ not in _names_of_code:
+                _names_of_code[obj.__code__] = global_names(obj.__code__)
             reduced = super().reducer_override(obj)
         if type(reduced) is not tuple:
             return reduced

@@ -9,6 +9,7 @@ import pytest
 from harness.worlds.coordinator import AgentsWorld
 from manyhands_broker.coordination.members.placing import Placing
 from manyhands_broker.core.model.machine import LOAD, MEMORY
+from manyhands_broker.core.state.fleet import MAX_CHANGED_HOSTS
 
 
 def chosen(world: AgentsWorld, placing: Placing, count: int, **options: object) -> list[str]:
@@ -41,7 +42,7 @@ def test_between_equal_hosts_the_id_decides_however_often_they_have_changed(
 ) -> None:
     placing = placing_of(world)
     for _ in range(3):
-        world.fleet.changed_hosts.add("a")
+        world.fleet.host_changed("a")
         placing.choose({"near": "b"})
     assert chosen(world, placing, 2) == ["a", "b"]
 
@@ -64,7 +65,7 @@ def test_a_host_with_more_cores_gets_more(world: AgentsWorld) -> None:
 def test_of_equal_hosts_one_under_pressure_comes_last(world: AgentsWorld, pressure: str) -> None:
     placing = placing_of(world)
     world.fleet.by_name["node-a"].pressure = pressure
-    world.fleet.changed_hosts.add("a")
+    world.fleet.host_changed("a")
     assert chosen(world, placing, 2) == ["b", "a"]
 
 
@@ -140,3 +141,27 @@ def test_choosing_looks_at_few_of_many_hosts() -> None:
     # What is stale is skipped once: each change of a host makes one entry stale.
     assert looked < 8 * 1_000
     assert max(map(len, placing._heaps.values())) < 5 * 300 + 100
+
+
+def come_and_go(world: AgentsWorld, count: int) -> None:
+    for number in range(count):
+        world.add_node(f"brief-{number}")
+        world.fleet.remove(world.fleet.by_name[f"node-brief-{number}"])
+
+
+def test_hosts_that_are_gone_leave_nothing_where_no_process_is_placed(world: AgentsWorld) -> None:
+    come_and_go(world, 20)
+    assert world.fleet.take_changed_hosts() is None
+    come_and_go(world, MAX_CHANGED_HOSTS)
+    assert len(world.fleet.take_changed_hosts() or ()) == MAX_CHANGED_HOSTS
+    come_and_go(world, MAX_CHANGED_HOSTS + 1)
+    assert world.fleet.take_changed_hosts() is None
+
+
+def test_hosts_are_right_behind_more_changes_than_are_noted(world: AgentsWorld) -> None:
+    placing = placing_of(world)
+    assert chosen(world, placing, 2) == ["a", "b"]
+    world.fleet.remove(world.fleet.by_name["node-a"])
+    world.add_node("c")
+    come_and_go(world, MAX_CHANGED_HOSTS + 1)
+    assert chosen(world, placing, 2) == ["c", "b"]

@@ -6,6 +6,7 @@ import array
 import functools
 import itertools
 import random
+import threading
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -345,6 +346,35 @@ def check(ways: list[str], state: str, root: str, rng: random.Random) -> None:
         # What is loaded registers with abstract classes of this very process.
         again = caller._fingerprint.blind or state == "abstract"  # type: ignore[union-attr]
         assert caller.pickled == before or again
+
+
+def test_what_the_body_of_a_class_inside_looks_up_goes_along_and_is_seen() -> None:
+    source = """
+limit, base = 3, Settings
+def f():
+    class Inner(base):
+        own = limit
+        limit = own + 1
+        later = limit
+        def outer(self): return limit
+    return Inner.own, Inner.later, Inner.rate, Inner().outer()
+"""
+    space = script(source)
+    caller = Caller(space["f"])
+    assert caller() == (3, 4, 1, 3)
+    space["limit"] = 10
+    assert caller() == (10, 11, 1, 10)
+
+
+def test_a_name_that_the_body_of_a_class_inside_makes_is_not_looked_up() -> None:
+    source = """
+def f():
+    class Inner:
+        lock = 1
+        both = lock, lock
+    return Inner.both
+"""
+    assert Caller(script(source, lock=threading.Lock())["f"])() == (1, 1)
 
 
 def test_what_is_put_back_is_seen_too() -> None:
