@@ -219,26 +219,6 @@ def test_jobs_that_are_over_are_forgotten_in_the_order_in_which_they_ended(world
     assert world.core.state.finished_jobs.ended_before(middle) == ["early"]
 
 
-def test_what_failed_can_be_asked_for_in_parts(world: World) -> None:
-    world.limits = Limits(page_bytes=8)
-    world.restart()
-    world.client()
-    world.node()
-    world.submit(5)
-    with pytest.raises(LookupError, match="not over yet"):
-        world.ask("failed", id="job")
-    while given := world.assigned():
-        said = [
-            (b"node", world.result(i, n, status=Status.RAISED if i % 2 == 0 else Status.OK))
-            for (_, i), (n, _) in given.items()
-        ]
-        world.drain(*said)
-    first = world.ask("failed", id="job")
-    assert first == {"indices": [0, 2], "bodies": [b"arg0", b"arg2"], "next": 4}
-    rest = world.ask("failed", id="job", first=4)
-    assert rest == {"indices": [4], "bodies": [b"arg4"], "next": None}
-
-
 def test_output_is_kept(world: World) -> None:
     world.node()
     world.submit(1)
