@@ -20,6 +20,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from manyhands._io import cells
 from manyhands._io.inline import KEEP_SECONDS, Arrived, InlineCalls, Sent
 from manyhands._io.job_registry import JobRegistry
 from manyhands._io.link_polling import LinkPolling
@@ -159,6 +160,7 @@ class IOThread:
         self._thread = threading.Thread(target=self._run, name="manyhands-client", daemon=True)
         queue.send_here = self._inline.send
         _threads.add(self)
+        cells.watch(_threads)
         self._thread.start()
 
     # For any thread -----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from itertools import count, groupby
 from operator import itemgetter
 from typing import Any
@@ -82,6 +83,7 @@ class JobRegistry:
 
     def _append(self, job: OpenJob, tasks: Sequence[Any], payloads: Sequence[Payload]) -> None:
         self._appended = job.sink, tasks
+        job.tasks += len(tasks)
         self._handle(Append(job.id, list(payloads)))
 
     def _append_dependent(
@@ -165,6 +167,17 @@ class JobRegistry:
             indices = find()
             if indices:
                 self._handle(CancelTasks(job.id, indices))
+
+    def begin_cell(self) -> None:
+        """What is submitted from now on is of another cell of the notebook."""
+        for job in self._jobs.values():
+            job.tasks_before_cell = job.tasks
+
+    def cancel_cell(self) -> None:
+        """Cancel what was submitted since, but for durable jobs."""
+        for job in list(self._jobs.values()):
+            if not job.options.get("durable"):
+                self.cancel(job, partial(list, range(job.tasks_before_cell, job.tasks)))
 
     def cancel_other(self, job_id: str) -> None:
         """Cancel a job of any session by its id."""

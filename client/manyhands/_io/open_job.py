@@ -64,6 +64,8 @@ class OpenJob:
         "on_journaled",
         "options",
         "sink",
+        "tasks",
+        "tasks_before_cell",
     )
 
     def __init__(
@@ -81,3 +83,5 @@ class OpenJob:
         # What follows belongs to the I/O thread.
         self.closed = False
         self.cancelled = False
+        #: How many it has had, and how many of these before the present cell of the notebook.
+        self.tasks = self.tasks_before_cell = 0
