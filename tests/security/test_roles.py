@@ -106,9 +106,10 @@ def test_what_is_of_others_takes_an_admin(keyed: Keyed) -> None:
     # Everybody sees it, by its owner's name.
     job = bob.ask("job", id="kept")
     assert (job["owner"], job["mine"]) == ("key:alice", False)
-    own = ("pause", "resume", "cancel", "forget", "failed", "output", "stacks", "nodes_of")
+    own = ("pause", "resume", "cancel", "forget", "retry", "output", "stacks", "nodes_of")
     for what in own:
-        error, data = error_of(bob, what, id="kept")
+        more = {"new_id": "again"} if what == "retry" else {}
+        error, data = error_of(bob, what, id="kept", **more)
         assert "is not one of bob's" in error
         assert data == m.DENIED
     # Orders about the cluster, of whatever kind, are not for clients.

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from importlib.machinery import ModuleSpec, PathFinder
+from itertools import islice
 from typing import Any, NamedTuple
 
 from manyhands._code.file_state import is_recent, signature
@@ -28,6 +29,8 @@ PAUSE_FACTOR = 50
 PAUSE_SECONDS = 0.0002
 #: A module that takes the place of another one, so that their number stays, is found so much later.
 SEARCH_SECONDS = 0.05
+#: So many files are looked at so many times to learn how long a look takes.
+_SAMPLE, _SAMPLES = 20, 3
 _LARGEST = 3
 
 
@@ -117,12 +120,21 @@ class ProgramCode:
         for name in set(sys.modules).difference(self._seen):
             self._seen.add(name)
             self._examine(name, getattr(sys.modules.get(name), "__spec__", None))
-        # Of this thread alone: a pause must not be longer because the machine is busy.
-        start = time.thread_time()
-        for module in self._modules.values():
-            signature(module.origin)
-        self._pause = max(PAUSE_SECONDS, PAUSE_FACTOR * (time.thread_time() - start))
+        self._pause = max(PAUSE_SECONDS, PAUSE_FACTOR * self._look_seconds())
         self._search_at = time.monotonic() + SEARCH_SECONDS
+
+    def _look_seconds(self) -> float:
+        """Return how long a look takes that finds nothing, by some files that are looked at now."""
+        some = [module.origin for module in islice(self._modules.values(), _SAMPLE)]
+        times = []
+        # The least of some: at first the system may have to find a file. Of this thread alone: a pause
+        # must not be longer because the machine is busy.
+        for _ in range(_SAMPLES):
+            start = time.thread_time()
+            for origin in some:
+                signature(origin)
+            times.append(time.thread_time() - start)
+        return min(times) * len(self._modules) / max(1, len(some))
 
     def _follow_script(self) -> None:
         """Take in what functions of the script import when they are called."""
