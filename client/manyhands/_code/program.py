@@ -29,7 +29,7 @@ PAUSE_FACTOR = 50
 PAUSE_SECONDS = 0.0002
 #: A module that takes the place of another one, so that their number stays, is found so much later.
 SEARCH_SECONDS = 0.05
-#: So many files are looked at so many times to learn how long a look takes.
+#: Files that are looked at, and how often, to learn how long a look takes.
 _SAMPLE, _SAMPLES = 20, 3
 _LARGEST = 3
 
@@ -127,8 +127,8 @@ class ProgramCode:
         """Return how long a look takes that finds nothing, by some files that are looked at now."""
         some = [module.origin for module in islice(self._modules.values(), _SAMPLE)]
         times = []
-        # The least of some: at first the system may have to find a file. Of this thread alone: a pause
-        # must not be longer because the machine is busy.
+        # The least of some, for at first the system may have to find a file. Of this thread alone, for a
+        # busy machine must not make the pause longer.
         for _ in range(_SAMPLES):
             start = time.thread_time()
             for origin in some:
