@@ -33,6 +33,9 @@ _Process: TypeAlias = tuple[int, float]
 #: What a process has, by its name, and how often.
 _Things: TypeAlias = Counter[str]
 
+#: The tests' own process, whatever its id.
+_OWN: _Process = (0, 0.0)
+
 
 @dataclass(frozen=True)
 class Traces:
@@ -47,7 +50,7 @@ class Traces:
     @classmethod
     def now(cls, folder: Path) -> Traces:
         """Look at them; `folder` is where temporary files are made."""
-        processes = {(os.getpid(), 0.0): os.getpid()}
+        processes = {_OWN: os.getpid()}
         for pid, process in own_processes().items():
             with contextlib.suppress(psutil.NoSuchProcess):
                 processes[pid, process.create_time()] = pid
@@ -58,9 +61,21 @@ class Traces:
         )
         return cls(descriptors, memory, sockets, frozenset(_files(folder)))
 
-    def added_to(self, before: Traces) -> list[str]:
-        """Return names and files that were not there before; for people."""
+    @property
+    def of_others(self) -> dict[_Process, _Things]:
+        """The descriptors of processes that go on from test to test, without the tests' own."""
+        return {process: has for process, has in self.descriptors.items() if process != _OWN}
+
+    def added_to(self, before: Traces, kept: int) -> list[str]:
+        """Return names and files that were not there before; for people.
+
+        And descriptors of the tests' own process, if there are more than `kept`. It has the fixtures of a
+        module as well, so their number differs from module to module.
+        """
         told = []
+        own, had = self.descriptors[_OWN], before.descriptors[_OWN]
+        if own.total() > had.total() + kept:
+            told.append(f"descriptors of this process: {', '.join(sorted(own - had))}")
         if names := self.sockets - before.sockets:
             told.append(f"sockets: {', '.join(sorted(names))}")
         if files := self.files - before.files:
@@ -96,8 +111,8 @@ def leaves_no_traces(scratch: Path, request: pytest.FixtureRequest) -> Iterator[
     def gone() -> bool:
         now = Traces.now(scratch)
         left[:] = [
-            *now.added_to(before),
-            *_descriptors_when_warm.grown(now.descriptors, kept),
+            *now.added_to(before, _KEPT_DESCRIPTORS + kept),
+            *_descriptors_when_warm.grown(now.of_others, kept),
             *_memory_when_warm.grown(now.memory),
         ]
         return not left
@@ -107,7 +122,7 @@ def leaves_no_traces(scratch: Path, request: pytest.FixtureRequest) -> Iterator[
     except AssertionError:
         pytest.fail(f"left behind: {'; '.join(left)}")
     after = Traces.now(scratch)
-    _descriptors_when_warm.note(after.descriptors)
+    _descriptors_when_warm.note(after.of_others)
     _memory_when_warm.note(after.memory)
 
 
