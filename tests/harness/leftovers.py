@@ -69,8 +69,8 @@ class Traces:
     def added_to(self, before: Traces, kept: int) -> list[str]:
         """Return names and files that were not there before; for people.
 
-        And descriptors of the tests' own process, if there are more than `kept`. It has the fixtures of a
-        module as well, so their number differs from module to module.
+        And descriptors of the tests' own process, if there are more than `kept`. It has the fixtures of
+        a module as well, so their number differs from module to module.
         """
         told = []
         own, had = self.descriptors[_OWN], before.descriptors[_OWN]
