@@ -27,7 +27,7 @@ from harness.cluster.relay import DOWN, UP, Relay
 from harness.linearizability import Operation, Step, linearizable, queue_faults
 
 PROCESSES = 6
-OPERATIONS = int(os.environ.get("MANYHANDS_TEST_OPERATIONS", "4000"))
+OPERATIONS = int(os.environ.get("MANYHANDS_TEST_OPERATIONS", "2000"))
 #: Between two kills of the broker, or two partitions.
 FAULT_SECONDS = 0.2
 #: How long a partition lasts; nodes and agents have a lease of 15 s.

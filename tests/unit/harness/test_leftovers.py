@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -33,14 +34,14 @@ def helper(scratch):
 def test_warm(helper, number):
     helper("pass")
 
-def test_case(helper):
-    make = 'STATEMENT'
+@pytest.mark.parametrize("make", STATEMENTS)
+def test_case(helper, make):
     WHERE
 """
 LEAKS = {
     "descriptors of": "kept += [os.pipe() for _ in range(5)]",
     "sockets: @manyhands-leak": (
-        's = socket.socket(socket.AF_UNIX); s.bind("\\\\0manyhands-leak"); kept.append(s)'
+        's = socket.socket(socket.AF_UNIX); s.bind("\\0manyhands-leak"); kept.append(s)'
     ),
     "memory of": (
         'fds = [os.memfd_create("manyhands") for _ in range(3)]; [os.ftruncate(fd, 9) for fd in fds]; '
@@ -55,9 +56,9 @@ CLEAN = (
 )
 
 
-def run(tmp_path: Path, statement: str, where: str) -> str:
-    """Run a test that executes this, and return what is said of it."""
-    source = HEAD.replace("STATEMENT", statement).replace("WHERE", PLACES[where])
+def run(tmp_path: Path, statements: Iterable[str], where: str) -> str:
+    """Run a test for each of these that executes it, and return what is said of them."""
+    source = HEAD.replace("STATEMENTS", repr(list(statements))).replace("WHERE", PLACES[where])
     (tmp_path / "test_case.py").write_text(source)
     watch = "from harness.leftovers import leaves_no_traces, scratch\n"
     (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text() + watch)
@@ -73,14 +74,14 @@ def run(tmp_path: Path, statement: str, where: str) -> str:
 
 
 @pytest.mark.parametrize("where", PLACES)
-@pytest.mark.parametrize("said", LEAKS)
-def test_what_is_left_fails_its_test(tmp_path: Path, said: str, where: str) -> None:
-    out = run(tmp_path, LEAKS[said], where)
-    assert "3 passed, 1 error" in out
-    assert "ERROR at teardown of test_case" in out
-    assert said in out
+def test_what_is_left_fails_its_test(tmp_path: Path, where: str) -> None:
+    out = run(tmp_path, LEAKS.values(), where)
+    assert "6 passed, 4 errors" in out
+    assert out.count("ERROR at teardown of test_case") == len(LEAKS)
+    for said in LEAKS:
+        assert said in out
 
 
 @pytest.mark.parametrize("where", PLACES)
 def test_what_is_cleaned_up_passes(tmp_path: Path, where: str) -> None:
-    assert "3 passed" in run(tmp_path, CLEAN, where).splitlines()[-1]
+    assert "3 passed" in run(tmp_path, [CLEAN], where).splitlines()[-1]
