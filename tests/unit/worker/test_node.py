@@ -447,8 +447,10 @@ def test_broker_that_wants_a_key_is_told_from_one_that_is_away(
     broker.open(secret=ClusterKey.new().pair("broker").secret)
     node = start_node()
     assert node.wait() == 4
-    assert "wants a key" in node.errors
-    assert len(node.errors.splitlines()) == 1
+    *before, last = node.errors.splitlines()
+    assert "wants a key" in last
+    # Where the machine is busy it also says meanwhile that it is not let in yet.
+    assert all("no broker has let this node in yet" in line for line in before), before
 
 
 @pytest.mark.skipif(not shm.AVAILABLE, reason="memory is lent on Linux only")
