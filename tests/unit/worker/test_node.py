@@ -447,9 +447,8 @@ def test_broker_that_wants_a_key_is_told_from_one_that_is_away(
     broker.open(secret=ClusterKey.new().pair("broker").secret)
     node = start_node()
     assert node.wait() == 4
-    *before, last = node.errors.splitlines()
+    *before, last = node.errors.splitlines()  # before, on a busy machine: it is not let in yet
     assert "wants a key" in last
-    # Where the machine is busy it also says meanwhile that it is not let in yet.
     assert all("no broker has let this node in yet" in line for line in before), before
 
 
