@@ -293,7 +293,8 @@ class RemoteFuture(Future[Any]):
         while (body := self._body) is not None:
             self._loader = me
             try:
-                safe = self._sink is not None and self._sink.safe
+                sink = self._sink
+                safe = sink is not None and sink.safe
                 result, exception = load(self._status, body, safe=safe, exits=True)
                 if self._is_input:
                     self._packed = self._status, body

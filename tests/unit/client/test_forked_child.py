@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -17,18 +18,28 @@ class _Thing:
     pass
 
 
-def _ends_in_a_fork(what: object) -> None:
-    assert callable(what)
+def _ends_in_a_fork(what: Callable[[], object]) -> None:
+    """Call it in a forked child, which must come to its end."""
     pid = os.fork()
     if not pid:
-        what()
-        os._exit(0)
+        code = 1
+        try:
+            what()
+            code = 0
+        finally:
+            os._exit(code)
+
+    def ended() -> tuple[int, int] | None:
+        found = os.waitpid(pid, os.WNOHANG)
+        return found if found[0] else None
+
     try:
-        eventually(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
+        _, status = eventually(ended)
     except BaseException:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
         raise
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_classes_are_numbered_in_a_child_forked_while_another_thread_does_so() -> None:

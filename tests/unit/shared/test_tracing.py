@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,13 @@ def test_a_node_without_the_extra_runs_the_task(monkeypatch: pytest.MonkeyPatch)
         Traced(int)(CONTEXT, "x")
 
 
-def test_a_child_that_made_no_span_has_none_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_sends_its_spans_at_its_end_if_it_made_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    provider = SimpleNamespace(force_flush=flushed.append)
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
     monkeypatch.setattr(tracing, "running", None)
     tracing.flush()
+    assert flushed == []
+    monkeypatch.setattr(tracing, "running", lambda: None)
+    tracing.flush()
+    assert flushed == [tracing._FLUSH_MS]
