@@ -19,7 +19,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def sizes(folder: Path) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, TOOL], cwd=folder, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, TOOL], cwd=folder, capture_output=True, text=True, timeout=120, check=False
     )
     return done.returncode, done.stdout
 

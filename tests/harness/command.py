@@ -94,7 +94,7 @@ def ended(process: subprocess.Popen[str], number: int) -> tuple[int, str]:
     """Send a signal; the exit code and what stood on stderr."""
     try:
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
         process.wait()

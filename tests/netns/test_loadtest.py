@@ -38,6 +38,6 @@ def test_interrupted_it_takes_the_hosts_away() -> None:
             lambda: len(namespaces(process.pid)) == 4, what="switch and three hosts are there"
         )
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert namespaces(process.pid) == []

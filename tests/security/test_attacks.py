@@ -94,7 +94,7 @@ def test_no_open_address_without_a_key(bind: str) -> None:
         [sys.executable, "-m", "manyhands_broker", "--config-json", config],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 2

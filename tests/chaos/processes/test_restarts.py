@@ -30,7 +30,7 @@ class Load:
 
     def __init__(self, bench: Bench, address: str, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._executor = bench.executor(address, max_pending=PENDING, connect_timeout=30)
+        self._executor = bench.executor(address, max_pending=PENDING, connect_timeout=120)
         self.ended = 0
         self._running = True
         self._thread = threading.Thread(target=self._run)
@@ -116,7 +116,7 @@ def test_a_broker_that_acknowledges_before_it_commits_is_caught(bench: Bench) ->
     bench.node(broker.address)
     with Customer(broker.address, ledger, batch=10, ahead=5) as customer:
         for kill in range(1, 6):
-            eventually(lambda: len(ledger.acknowledged) > 100 * kill, 30)  # noqa: B023 - at once
+            eventually(lambda: len(ledger.acknowledged) > 100 * kill, 120)  # noqa: B023 - at once
             broker.kill()
             broker.start()
             # Five kills are enough to lose every job in flight: then nothing more is submitted.
@@ -130,7 +130,7 @@ def test_a_broker_that_acknowledges_before_it_commits_is_caught(bench: Bench) ->
 def losing(ledger: Ledger) -> bool:
     """Whether tasks that were acknowledged do not come, while nothing is missing to run them."""
     try:
-        eventually(lambda: ledger.acknowledged <= ledger.delivered.keys(), 5)
+        eventually(lambda: ledger.acknowledged <= ledger.delivered.keys(), 120)
     except AssertionError:
         return True
     return False

@@ -47,7 +47,7 @@ class Broker:
     def close(self) -> str:
         """End it; returns what it logged."""
         self.process.send_signal(signal.SIGTERM)
-        _, log = self.process.communicate(timeout=10)
+        _, log = self.process.communicate(timeout=120)
         assert self.process.returncode == 0, log.decode()
         return log.decode()
 
@@ -118,5 +118,5 @@ def kill(broker: Broker) -> None:
     """SIGKILL, and wait until it and its monitor are gone."""
     children = psutil.Process(broker.process.pid).children(recursive=True)
     broker.process.send_signal(signal.SIGKILL)
-    broker.process.communicate(timeout=10)
-    psutil.wait_procs(children, timeout=10)
+    broker.process.communicate(timeout=120)
+    psutil.wait_procs(children, timeout=120)

@@ -67,4 +67,4 @@ def counters(client: manyhands.Client) -> dict[str, int]:
 
 def joined(client: manyhands.Client, count: int) -> None:
     """Wait until the broker has `count` nodes."""
-    eventually(lambda: len(client.query("nodes")) == count, 30, what=f"{count} nodes joined")
+    eventually(lambda: len(client.query("nodes")) == count, 120, what=f"{count} nodes joined")

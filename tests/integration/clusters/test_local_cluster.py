@@ -186,7 +186,7 @@ def test_interrupting_a_script_ends_it_at_once(tmp_path: Path) -> None:
         assert process.stdout is not None
         pids = list(map(int, process.stdout.readline().split()))
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
     eventually(lambda: gone(*pids))

@@ -52,7 +52,7 @@ def test_a_broker_is_ready_when_it_listens_and_says_that_it_lives(manager: Manag
             assert manager.until("WATCHDOG") == ["WATCHDOG=1"]
         broker.send_signal(signal.SIGTERM)
         manager.until("STOPPING=1")
-        broker.communicate(timeout=20)
+        broker.communicate(timeout=120)
     finally:
         broker.kill()
         broker.wait()
@@ -72,10 +72,10 @@ def test_a_node_is_ready_when_a_broker_has_welcomed_it(manager: Manager) -> None
             assert "READY=1" in said
             node.send_signal(signal.SIGTERM)
             said = manager.until("STOPPING=1")
-            node.communicate(timeout=20)
+            node.communicate(timeout=120)
         finally:
             broker.send_signal(signal.SIGTERM)
-            out, _ = broker.communicate(timeout=20)
+            out, _ = broker.communicate(timeout=120)
             assert json.loads(out)["address"] == address
     finally:
         node.kill()

@@ -13,10 +13,14 @@ from manyhands._io import silence_notice
 BOUND = 120.0
 
 
+def looks_each(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence_notice, "SILENCE_SECONDS", seconds)
+    monkeypatch.setattr(silence_notice, "LONGEST_SECONDS", seconds)
+
+
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence_notice, "SILENCE_SECONDS", 0.2)
-    monkeypatch.setattr(silence_notice, "LONGEST_SECONDS", 0.2)
+    looks_each(0.2, monkeypatch)
 
 
 def test_no_node_and_then_none_that_fits(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,13 +44,19 @@ def test_no_node_and_then_none_that_fits(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_of_tasks_that_run_nothing_is_said(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Until the task runs there would be something to say.
+    looks_each(3600.0, monkeypatch)
     gate = Gate(tmp_path / "gate")
-    with LocalCluster(nodes=1) as cluster, Executor(address=cluster.address) as executor:
+    cluster = LocalCluster(nodes=1, slots=2)
+    with cluster, Executor(address=cluster.address) as executor:
         slow = executor.submit(wait_at, gate.path)
         with Client(cluster.address) as client:
             eventually(lambda: client.query("stats")["running"] == 1, BOUND)
+            looks_each(0.2, monkeypatch)
+            # A result that comes begins the silence anew.
+            assert executor.submit(abs, -1).result(BOUND) == 1
             asked = executor._connection.io._silence
             first = asked.deadline
             eventually(lambda: asked.deadline != first, BOUND)

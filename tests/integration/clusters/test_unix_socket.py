@@ -34,7 +34,7 @@ def test_the_place_of_a_broker_that_was_killed_is_taken(tmp_path: Path) -> None:
     address = f"unix://{place}"
     first = Broker(bind=address)
     first.process.send_signal(signal.SIGKILL)
-    first.process.communicate(timeout=10)
+    first.process.communicate(timeout=120)
     assert place.exists()
     second = Broker(bind=address)
     try:
@@ -58,7 +58,7 @@ def test_links_are_made_anew_when_the_broker_is_back(tmp_path: Path) -> None:
         with manyhands.Executor(address=address, durable=True) as executor:
             assert executor.submit(abs, -1).result(BOUND) == 1
             broker.process.send_signal(signal.SIGKILL)
-            broker.process.communicate(timeout=10)
+            broker.process.communicate(timeout=120)
             waiting = [executor.submit(abs, -number) for number in range(100)]
             broker = Broker(bind=address, journal=journal, session_grace=30.0)
             assert [future.result(BOUND) for future in waiting] == list(range(100))

@@ -97,7 +97,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     (folder / "work.py").write_text(WORK)
     running = Cluster(folder)
     try:
-        with manyhands.Client(running.address, connect_timeout=30) as client:
+        with manyhands.Client(running.address, connect_timeout=120) as client:
             client.wait_for_nodes(1)
         yield running
     finally:
@@ -134,7 +134,7 @@ def test_a_detached_job_outlives_its_client_and_two_brokers(
     waited = cluster.run("wait", job, "--timeout", "1m")
     assert (waited.returncode, waited.stdout) == (0, f"{job} done\n"), waited.stderr
     expected = {number: number * number for number in range(6)}
-    streamed, errors = reader.communicate(timeout=30)
+    streamed, errors = reader.communicate(timeout=120)
     assert reader.returncode == 0, errors
     cluster.restart()
     again = cluster.run("results", job)

@@ -202,7 +202,7 @@ def stop():
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     child.stdout.readline()
     child.send_signal(signal.SIGINT)
-    return child.communicate(timeout=20)[0].strip()
+    return child.communicate(timeout=120)[0].strip()
 with manyhands.Pool(1) as pool:
     print(pool.apply(stop))
 """

@@ -196,7 +196,7 @@ def test_results_that_can_be_kept_nowhere_stop_the_broker_with_a_line(tmp_path: 
         shutil.rmtree(place)
         run(worker, 1, b"r")
         try:
-            _, log = process.communicate(timeout=20)
+            _, log = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

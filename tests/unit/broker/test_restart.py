@@ -194,7 +194,7 @@ def test_a_second_broker_on_one_journal_says_so_in_a_line(tmp_path: Path) -> Non
     broker = start(tmp_path, free_port())
     config = {"bind": "tcp://127.0.0.1:0", "journal": str(tmp_path)}
     command = [sys.executable, "-m", "manyhands_broker", "--config-json", json.dumps(config)]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    second = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     broker.close()
     assert second.returncode == 1
     assert "another broker has the journal" in second.stderr
@@ -253,7 +253,7 @@ def test_a_failing_disk_stops_the_broker_before_it_says_anything(tmp_path: Path)
         client.send(m.Submit([group]))
         client.send(m.Bye(""))
         try:
-            _, log = process.communicate(timeout=10)
+            _, log = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

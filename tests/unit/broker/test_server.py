@@ -351,7 +351,7 @@ def test_an_open_address_without_a_key_is_refused_in_one_line() -> None:
             *("--config-json", json.dumps({"bind": "tcp://0.0.0.0:0"})),
         ],
         capture_output=True,
-        timeout=20,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 2

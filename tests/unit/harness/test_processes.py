@@ -93,7 +93,7 @@ def test_what_cleans_up_passes(tmp_path: Path) -> None:
 
 def test_eventually_gives_what_the_condition_gave() -> None:
     values = iter([0, "", "at last"])
-    assert eventually(lambda: next(values), 5) == "at last"
+    assert eventually(lambda: next(values), 120) == "at last"
 
 
 def test_eventually_ends() -> None:

@@ -247,7 +247,7 @@ def test_killed_node_takes_everything_along(
         )
         assert {process.pid for process in family} >= {*pids}
         node.signal(signal.SIGKILL)
-        _, alive = psutil.wait_procs(family, timeout=10)
+        _, alive = psutil.wait_procs(family, timeout=120)
         assert not alive
         eventually(lambda: not os.listdir(scratch), what="no file was left")  # noqa: PTH208
 

@@ -184,7 +184,7 @@ def test_a_broker_may_come_back_while_a_thread_spins(spins: Spins, tmp_path: Pat
                 gate, waiting = spin_in_thread(executor, threads, spins, tmp_path)
                 stack.callback(gate.open)
                 broker.process.send_signal(signal.SIGKILL)
-                broker.process.communicate(timeout=10)
+                broker.process.communicate(timeout=120)
                 broker = Broker(bind=address, **options)
                 gate.open()
                 assert waiting.result(BOUND) == "through"

@@ -123,7 +123,7 @@ def test_an_interrupted_run_leaves_the_results_it_had(
     with running("map", "time:sleep", "--input", items, "--output", results, env=named) as process:
         eventually(lambda: results.exists() and results.read_text())
         os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert lines(results.read_text()) == {0: {"result": None}}
 

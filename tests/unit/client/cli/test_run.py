@@ -201,7 +201,7 @@ def test_ctrl_c_is_exit_code_130_and_leaves_nothing(
         with fifo.open() as pipe:
             pipe.read(1)
         os.killpg(process.pid, signal.SIGINT)
-        out, errors = process.communicate(timeout=30)
+        out, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert out == ""
     assert "interrupted" in errors

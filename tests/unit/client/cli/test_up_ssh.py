@@ -79,7 +79,7 @@ def test_nodes_elsewhere_leave_when_it_is_killed(hosts: dict[str, str], tmp_path
         [node] = eventually(lambda: nodes(env=environment))
     finally:
         up.kill()
-        up.communicate(timeout=20)
+        up.communicate(timeout=120)
     eventually(lambda: has_ended(node["pid"]))
     assert key.exists()
 

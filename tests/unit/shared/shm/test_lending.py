@@ -247,7 +247,7 @@ def test_another_user_gets_nothing(pair: Pair) -> None:
         [sys.executable, "-c", code, pair.lender.address], stdout=subprocess.PIPE, text=True
     )
     pair.serve()
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=120)
     assert out.strip() == "0"
 
 
