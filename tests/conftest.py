@@ -22,8 +22,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Set before anything is started. Every worker of pytest-xdist has a tag of its own, so that one
 # does not take the processes of another for its own leftovers.
 os.environ[RUN_TAG] = uuid.uuid4().hex
-#: Seconds that a test's processes have to end after it.
-_GRACE = float(os.environ.get("MANYHANDS_TEST_GRACE", "10"))
+#: Seconds that a test's processes have to end after it: many, for a busy machine.
+_GRACE = float(os.environ.get("MANYHANDS_TEST_GRACE", "50"))
 _TEARDOWN_SECONDS = 120.0
 # Nodes of tests find the modules of this tree, which are many, as this process does.
 user_files.INSTALLED += (f"{Path(__file__).parents[1]}{os.sep}",)

@@ -15,7 +15,7 @@ def test_a_command_is_drawn_with_what_it_prints(tmp_path: Path) -> None:
     said = "import sys; print('seventeen'); print('aside', file=sys.stderr); sys.exit(3)"
     command = [sys.executable, "-c", said]
     done = subprocess.run(
-        [sys.executable, TOOL, picture, "the title", *command], check=False, timeout=30
+        [sys.executable, TOOL, picture, "the title", *command], check=False, timeout=120
     )
     assert done.returncode == 3
     drawn = picture.read_text()

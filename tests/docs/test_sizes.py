@@ -13,7 +13,7 @@ TOOL = Path(__file__).parents[2] / "tools/sizes.py"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    subprocess.run(["git", "init", "--quiet", tmp_path], check=True, timeout=30)
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True, timeout=120)
     return tmp_path
 
 

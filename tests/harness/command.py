@@ -18,7 +18,7 @@ def run(
     *arguments: str | Path,
     cwd: Path | None = None,
     stdin: str = "",
-    timeout: float = 60,
+    timeout: float = 110,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run it to the end; `env` comes on top of the test's own."""

@@ -28,6 +28,10 @@ _PORTS = range(20_000, 32_000)
 _SHARED_MEMORY = Path("/dev/shm")
 #: RawArray arenas, SharedMemory blocks, POSIX semaphores of multiprocessing, and our own names.
 _SEGMENT = re.compile(r"(pym-|psm_|sem\.mp-|manyhands)")
+_WAITS = re.compile(
+    r"^manyhands: no broker answers |^manyhands: none of [\d,]+ unfinished tasks runs: "
+    r"|the broker did not run for [\d.]+ s; leases|no broker has let this node in yet at "
+)
 #: Helpers of multiprocessing that live as long as the interpreter which started them.
 _LONG_LIVED = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
@@ -56,9 +60,11 @@ def eventually(
 
 
 def without_waits(errors: str) -> str:
-    """Return what a program wrote to standard error, without its notes that the broker is slow."""
-    lines = errors.splitlines(keepends=True)
-    return "".join(one for one in lines if not one.startswith("manyhands: no broker answers yet "))
+    """Return what a program wrote to standard error, without what a busy machine adds to it.
+
+    That are notes of parts that wait for others, and of one that did not run for a while.
+    """
+    return "".join(one for one in errors.splitlines(keepends=True) if not _WAITS.search(one))
 
 
 class Gate:

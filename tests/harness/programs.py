@@ -17,7 +17,7 @@ from manyhands import Client
 
 #: What makes two hosts of one machine.
 HOST = "MANYHANDS_TEST_HOST"
-SECONDS = 60.0
+SECONDS = 110.0
 # By lines, as on a terminal. Without buffers a line and its end are two writes: others come between.
 _HEAD = """\
 import manyhands.multiprocessing as mp, os, select, signal, sys, time

@@ -24,12 +24,16 @@ ALONE = Place("one host", {})
 
 
 def expected(program: Path) -> re.Pattern[str]:
-    """Return what a program prints.
+    """Return what a program prints."""
+    return pattern(program.with_suffix(".txt").read_text(encoding="utf-8"))
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """Return the expression for a text that stands beside a program.
 
     Numbers that differ each time are any, ``<number>``, or one of those that are promised, ``<2..9>``.
     """
-    text = re.escape(program.with_suffix(".txt").read_text(encoding="utf-8"))
-    return re.compile(_RANGE.sub(_one_of, text).replace("<number>", _NUMBER))
+    return re.compile(_RANGE.sub(_one_of, re.escape(text)).replace("<number>", _NUMBER))
 
 
 def _one_of(found: re.Match[str]) -> str:

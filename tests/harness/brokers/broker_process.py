@@ -69,12 +69,12 @@ class Peer:
     def send(self, message: m.Message) -> None:
         self.socket.send_multipart(zmq_pieces.cut(wire.encode(message)))
 
-    def receive(self, timeout: float = 10.0) -> m.Message:
+    def receive(self, timeout: float = 100.0) -> m.Message:
         if not self.socket.poll(int(timeout * 1000)):
             raise TimeoutError("the broker says nothing")
         return wire.decode(zmq_pieces.join(self.socket.recv_multipart()))
 
-    def until(self, kind: type, timeout: float = 10.0) -> Any:
+    def until(self, kind: type, timeout: float = 100.0) -> Any:
         deadline = time.monotonic() + timeout
         while True:
             message = self.receive(max(0.0, deadline - time.monotonic()))

@@ -28,7 +28,7 @@ def moments(tasks: int, seed: int) -> list[tuple[int, str]]:
 
 
 def run_killed_array(
-    bench: Bench, folder: Path, tasks: int, kills: Sequence[tuple[int, str]], timeout: float = 60
+    bench: Bench, folder: Path, tasks: int, kills: Sequence[tuple[int, str]], timeout: float = 110
 ) -> None:
     """Run an array of programs, kill each part when its number of tasks has run, and check all ends.
 

@@ -18,7 +18,7 @@ import psutil
 from harness.environments.other_python import run_in
 from harness.processes import free_port
 
-START_SECONDS = 30.0
+START_SECONDS = 100.0
 LEAVE_SECONDS = 15.0
 
 
@@ -93,7 +93,7 @@ class Part:
         """SIGKILL, and wait until it is gone."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(LEAVE_SECONDS)
+        self.process.wait(START_SECONDS)
 
     def close(self, *, timeout: float = LEAVE_SECONDS) -> int:
         """SIGTERM, then SIGKILL; its exit code."""

@@ -41,7 +41,7 @@ class Peer:
             return None
         return wire.decode(zmq_pieces.join(self.socket.recv_multipart()))
 
-    def until(self, kind: type[T], timeout: float = 20.0) -> T:
+    def until(self, kind: type[T], timeout: float = 100.0) -> T:
         """The next message of this kind; others are dropped, pings answered."""
 
         def found() -> T | None:

@@ -21,7 +21,7 @@ from harness.cluster.relay import Relay
 from harness.processes import without_waits
 
 #: How long a program may take.
-PROGRAM_SECONDS = 60.0
+PROGRAM_SECONDS = 110.0
 
 
 class TwoHosts:

@@ -12,7 +12,7 @@ from harness.loaded_modules import TellingSocket
 from manyhands_broker.heartbeats import table
 from manyhands_broker.heartbeats.receiver import HeartbeatMonitor, bind_udp
 
-SECONDS = 30.0
+SECONDS = 100.0
 
 
 def _of(loaded: list[str], *packages: str) -> list[str]:

@@ -21,7 +21,7 @@ from manyhands_shared.errors import RemoteTraceback
 from manyhands_shared.transport.address import is_local
 
 
-def run_script(text: str, folder: Path, *options: str, timeout: float = 60) -> str:
+def run_script(text: str, folder: Path, *options: str, timeout: float = 110) -> str:
     """Run a user's script in a fresh interpreter; what it printed, having checked that it is well."""
     script = folder / "script.py"
     script.write_text(textwrap.dedent(text))
@@ -49,7 +49,7 @@ def test_a_cluster_works_and_leaves_nothing() -> None:
         assert is_local(cluster.address)
         with Executor(address=cluster.address) as executor:
             futures = [executor.submit(pow, n, 2) for n in range(100)]
-            assert [future.result(30) for future in futures] == [n * n for n in range(100)]
+            assert [future.result(60) for future in futures] == [n * n for n in range(100)]
         with Client(cluster.address) as client:
             eventually(lambda: len(client.query("nodes")) == 2)
         assert "nodes=2" in repr(cluster)
@@ -63,7 +63,7 @@ def test_errors_come_with_the_remote_traceback() -> None:
 
     with LocalCluster(nodes=1) as cluster, Executor(address=cluster.address) as executor:
         with pytest.raises(KeyError, match="over there") as caught:
-            executor.submit(explode).result(30)
+            executor.submit(explode).result(60)
         assert isinstance(caught.value.__cause__, RemoteTraceback)
         assert "in explode" in str(caught.value.__cause__)
 
@@ -72,7 +72,7 @@ def test_arrays_there_and_back() -> None:
     with LocalCluster(nodes=1) as cluster, Executor(address=cluster.address) as executor:
         for shape in [(), (0,), (10,), (1000, 300), (3000, 1000)]:
             array = np.full(shape, 1.5)
-            result = executor.submit(np.negative, array).result(30)
+            result = executor.submit(np.negative, array).result(60)
             np.testing.assert_array_equal(result, -array)
             if shape:
                 result += 1
@@ -234,7 +234,7 @@ def test_a_killed_node_costs_no_result() -> None:
         with Client(cluster.address) as client:
             eventually(lambda: len(client.query("nodes")) == 2)
         futures = [executor.submit(work, n) for n in range(2_000)]
-        futures[0].result(30)
+        futures[0].result(60)
         os.kill(cluster.nodes[0].pid, signal.SIGKILL)
         assert [future.result(60) for future in futures] == list(range(2_000))
 
@@ -245,7 +245,7 @@ def test_a_cancelled_task_frees_its_slot() -> None:
         with Client(cluster.address) as client:
             eventually(lambda: any(job["running"] for job in client.query("jobs")))
         assert started.cancel()
-        assert executor.submit(abs, -1).result(30) == 1
+        assert executor.submit(abs, -1).result(60) == 1
 
 
 def _forever() -> None:

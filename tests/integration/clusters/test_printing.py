@@ -18,7 +18,7 @@ import pytest
 
 from harness.processes import eventually
 from manyhands import Client, ConfigError, Executor, LocalCluster, Pool
-from manyhands._io import printer
+from manyhands._io import printer, silence_notice
 
 BOUND = 120.0
 
@@ -54,8 +54,9 @@ class Streams:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, lines are waited for."""
+    """However busy the machine is, lines are waited for, and nothing is said of what is slow."""
     monkeypatch.setattr(printer, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(silence_notice, "SILENCE_SECONDS", 600.0)
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ import signal
 import socket
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.command import start
+from harness.processes import free_port
 from manyhands_shared.sd_notify import Notifier
 
 
@@ -21,14 +23,14 @@ class Manager:
 
     def __init__(self, address: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.settimeout(20)
+        self.socket.settimeout(100)
         self.socket.bind(f"\0{address[1:]}" if address.startswith("@") else address)
         self.environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1500000"}
 
     def until(self, wanted: str) -> list[str]:
         """Everything said up to a line that begins with `wanted`."""
         lines: list[str] = []
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 100
         while not any(line.startswith(wanted) for line in lines):
             assert time.monotonic() < deadline, f"no {wanted}, but {lines}"
             lines += self.socket.recv(4096).decode().splitlines()
@@ -60,8 +62,7 @@ def test_a_broker_is_ready_when_it_listens_and_says_that_it_lives(manager: Manag
 
 
 def test_a_node_is_ready_when_a_broker_has_welcomed_it(manager: Manager) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        address = f"tcp://127.0.0.1:{reserved.getsockname()[1]}"
+    address = f"tcp://127.0.0.1:{free_port()}"
     node = start("worker", "--slots", "1", "--broker", address, env=manager.environment)
     try:
         assert manager.until("STATUS=waits")[0] == f"STATUS=waits for the broker at {address}"
@@ -84,7 +85,7 @@ def test_a_node_is_ready_when_a_broker_has_welcomed_it(manager: Manager) -> None
 
 
 def test_an_abstract_socket_serves_as_well() -> None:
-    manager = Manager(f"@manyhands-test-{id(object())}")
+    manager = Manager(f"@manyhands-test-{uuid.uuid4().hex}")
     try:
         environ = dict(manager.environment)
         notifier = Notifier(environ)

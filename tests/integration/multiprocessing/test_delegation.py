@@ -78,7 +78,7 @@ def test_a_process_that_stands_still_without_the_lock_keeps_nobody_waiting(apart
         WORK.format(kind="Lock")
         + """
 process.send_signal(signal.SIGSTOP)
-print(lock.acquire(False), lock.abandoned)
+print(lock.acquire(timeout=60), lock.abandoned)
 lock.release()
 process.kill()
 process.join()
@@ -235,7 +235,7 @@ while True:
     try:
         interrupter.run(lock.acquire, place)
     except Interruption:
-        if not lock.acquire(timeout=10):
+        if not lock.acquire(timeout=60):
             print("lost at", interrupter.place)
             break
     else:

@@ -15,7 +15,7 @@ from harness.programs import SECONDS, Hosts, Script
 from manyhands import Client
 
 #: Of the broker, so that what waits for them takes moments.
-QUICK = {"lease": 2.0, "session_grace": 4.0}
+QUICK = {"lease": 60.0, "session_grace": 60.0}
 PROGRAM = """
     import fcntl
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tools.lecture.programs import FOLDER, expected
+from tools.lecture.programs import FOLDER, pattern
 
 from harness.cluster.bench import Bench, bench
 from harness.cluster.programs import TwoHosts, shown
@@ -13,6 +13,45 @@ from harness.cluster.programs import TwoHosts, shown
 __all__ = ["bench"]
 
 PROGRAMS = sorted(FOLDER.glob("*.py"))
+#: Programs that count on a short process being over when the next one begins. On an idle machine a
+#: moment is enough for it, which `start` waits.
+SHORT = {
+    "02_two_processes",
+    "07_raw_value",
+    "08_value",
+    "14_queue",
+    "15_pipe",
+    "18_unsynchronized",
+    "22_numpy",
+    "24_instance_with_value",
+}
+#: What the root of a program says at some time before its last line or its end: on a busy machine before
+#: or after lines of its processes.
+SAID_MEANWHILE = {
+    "01_process": "Я основной поток. Продолжаю выполняться.\n",
+    "03_several_processes": "Мы запустили 8 процессов. Ждём их выполнения.\n",
+}
+
+
+def ready(program: Path, folder: Path) -> str:
+    """Return the script to run: the program, which has the time that a busy machine takes."""
+    if program.stem not in SHORT:
+        return str(program)
+    script = folder / program.name
+    patient = "from manyhands.multiprocessing._processes import popen; popen.HEAD_START = 60.0\n"
+    script.write_text(patient + program.read_text(encoding="utf-8"), encoding="utf-8")
+    return str(script)
+
+
+def check(program: Path, out: str) -> None:
+    """See that a program has printed what it should."""
+    wanted = program.with_suffix(".txt").read_text(encoding="utf-8")
+    if said := SAID_MEANWHILE.get(program.stem):
+        before, _, after = wanted.partition(said)
+        found, _, rest = out.partition(said)
+        assert found + rest != out, out
+        out, wanted = found + rest, before + after
+    assert pattern(wanted).fullmatch(out), out
 
 
 def test_each_program_has_its_output_beside_it() -> None:
@@ -21,13 +60,11 @@ def test_each_program_has_its_output_beside_it() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=[program.stem for program in PROGRAMS])
-def test_on_one_host(program: Path) -> None:
-    out = shown([str(program)], None)
-    assert expected(program).fullmatch(out), out
+def test_on_one_host(program: Path, tmp_path: Path) -> None:
+    check(program, shown([ready(program, tmp_path)], None))
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=[program.stem for program in PROGRAMS])
-def test_on_two_hosts(bench: Bench, program: Path) -> None:
+def test_on_two_hosts(bench: Bench, program: Path, tmp_path: Path) -> None:
     hosts = TwoHosts(bench)
-    out = shown([str(program)], hosts.broker.address)
-    assert expected(program).fullmatch(out), out
+    check(program, shown([ready(program, tmp_path)], hosts.broker.address))

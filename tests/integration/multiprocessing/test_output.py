@@ -107,3 +107,26 @@ def test_what_is_printed_comes_before_what_it_causes(run: Run) -> None:
     for at in range(0, 24, 3):
         assert script.lines[at] == "first", script.lines
         assert sorted(script.lines[at : at + 3]) == ["first", "root", "second"]
+
+
+def test_a_short_process_is_over_before_the_next_begins(run: Run) -> None:
+    script = run("""
+        from manyhands.multiprocessing._processes import popen
+
+        # So that a busy machine has the time for it: a moment is enough for an idle one.
+        assert 0 < popen.HEAD_START < 1
+        popen.HEAD_START = 60.0
+
+        def work(number):
+            print(number)
+
+        if __name__ == "__main__":
+            processes = [mp.Process(target=work, args=(number,)) for number in range(12)]
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join()
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == [str(number) for number in range(12)]

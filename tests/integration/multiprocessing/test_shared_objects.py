@@ -87,9 +87,9 @@ process.start()
 process.join()
 print(lock.acquire(timeout=0.2), lock)
 lock.release()
-print(lock.acquire(timeout=0.2))
+print(lock.acquire(timeout=60))
 """)
-    out, err = root.communicate(timeout=60)
+    out, err = root.communicate(timeout=110)
     assert out == "False <Lock(owner=SomeOtherProcess)>\nTrue\n"
     assert "Process-1 ended and holds a lock, made at " in err
     assert "program.py:7" in err
@@ -143,7 +143,7 @@ import manyhands.multiprocessing as mp
 
 def meet(barrier, queue):
     try:
-        queue.put(barrier.wait(20))
+        queue.put(barrier.wait(100))
     except threading.BrokenBarrierError:
         queue.put('broken')
 

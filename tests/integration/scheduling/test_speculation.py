@@ -79,7 +79,10 @@ def test_a_task_that_hangs_on_one_node_ends_on_another(
         assert not wait(futures[1:], BOUND).not_done
         [job] = [job for job in client.query("jobs") if job["tasks"] == 8]
         job = eventually(lambda: (seen := client.query("job", id=job["id"]))["copies"] and seen)
-        assert (job["running"], job["speculated"]) == (1, 1)
+        assert job["running"] == 1
+        # On a busy machine others may have been slow before, and had a second run as well.
+        others = job["speculated"] - 1
+        assert others >= 0
         assert "second node" in " ".join(client.query("why", id=job["id"]))
         shown = command.run("show", job["id"], "--broker", cluster.address)
         assert "copies" in shown.stdout, shown
@@ -90,8 +93,10 @@ def test_a_task_that_hangs_on_one_node_ends_on_another(
         eventually(lambda: has_ended(straggler.hanging), what="the loser is killed")
         eventually(lambda: not any(node["held"] for node in client.query("nodes")))
         counters = client.query("stats")["counters"]
-        assert (counters["tasks_speculated"], counters["speculations_won"]) == (1, 1)
-        assert (counters["tasks_done"], counters.get("stale_results", 0)) == (10, 0)
+        assert counters["tasks_speculated"] == 1 + others
+        assert 1 <= counters["speculations_won"] <= 1 + others
+        assert counters["tasks_done"] == 10
+        assert counters.get("stale_results", 0) <= others
         # Both nodes take work again.
         assert [executor.submit(abs, -n).result(BOUND) for n in range(20)] == list(range(20))
 

@@ -16,7 +16,7 @@ from harness.processes import free_port
 from manyhands_shared.processes import hash_seed
 from manyhands_shared.security.cluster_key import ClusterKey
 
-BOUND = 60.0
+BOUND = 110.0
 
 
 def look(_: int) -> tuple[int, str | None, int]:

@@ -21,6 +21,12 @@ BOUND = 60.0
 ITEMS = 1 << 20  # of 8 bytes
 
 
+@pytest.fixture(autouse=True)
+def values_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the moment for which they linger would pass by itself; see `forget`."""
+    monkeypatch.setattr(stores, "_RECENT_SECONDS", 600.0)
+
+
 def kept(executor: manyhands.Executor) -> int:
     """Segments that the executor's session keeps."""
     return len(executor._connection.io.store._segments)
