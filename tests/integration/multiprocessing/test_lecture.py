@@ -25,8 +25,8 @@ SHORT = {
     "22_numpy",
     "24_instance_with_value",
 }
-#: What the root of a program says at some time before its last line or its end: on a busy machine before
-#: or after lines of its processes.
+#: What the root of a program says while its processes run. On a busy machine it may be before or after
+#: some of their lines.
 SAID_MEANWHILE = {
     "01_process": "Я основной поток. Продолжаю выполняться.\n",
     "03_several_processes": "Мы запустили 8 процессов. Ждём их выполнения.\n",
