@@ -49,6 +49,8 @@ class UnixPort(Port):
         self._poller = poller
         self._codec = codec
         self._listeners: list[socket.socket] = []
+        #: Those at which a connection waits for a descriptor.
+        self._full: list[socket.socket] = []
         self._files: list[str] = []
         self._by_descriptor: dict[int, tuple[bytes, Stream]] = {}
         self._by_peer: dict[bytes, Stream] = {}
@@ -79,6 +81,12 @@ class UnixPort(Port):
         if stream.congested:
             self._watch(stream)
         return True
+
+    def check(self, now: float) -> None:  # noqa: ARG002 - whenever it is called
+        """Look again at listeners that had no descriptor for a connection."""
+        full, self._full = self._full, []
+        for listener in full:
+            self._await(listener)
 
     def pause(self, *, on: bool) -> None:
         """See `Port`."""
@@ -112,6 +120,9 @@ class UnixPort(Port):
         if not path.startswith("\0"):
             self._files.append(path)
         self._listeners.append(listener)
+        self._await(listener)
+
+    def _await(self, listener: socket.socket) -> None:
         self._poller.on_readable(listener.fileno(), lambda: self._accept(listener))
 
     def _receive(self, descriptor: int, events: int, take: Take) -> None:
@@ -135,8 +146,13 @@ class UnixPort(Port):
     def _accept(self, listener: socket.socket) -> None:
         try:
             sock, _ = listener.accept()
+        except BlockingIOError:
+            return  # it has left again
         except OSError:
-            return  # it has left again; or there are no descriptors, and it waits
+            # There is no descriptor for it, and the poller would tell of it again without end.
+            self._poller.ignore(listener.fileno())
+            self._full.append(listener)
+            return
         stream = Stream(sock)
         user = user_of(sock)
         if not is_trusted(user):

@@ -94,7 +94,7 @@ class MemberChannel:
         head = struct.pack(f"<I{count}Q", count | len(descriptors) << 24, *lengths)
         data = memoryview(b"".join((head, *frames)))
         # The caller may close its own before they have left.
-        self._waiting.append(_Outgoing(data, tuple(os.dup(fd) for fd in descriptors)))
+        self._waiting.append(_Outgoing(data, _copies(descriptors)))
         self.flush()
 
     def flush(self) -> None:
@@ -201,6 +201,21 @@ class MemberChannel:
             at += length
         del data[:end]
         return [self._descriptors.popleft() for _ in range(descriptors)], frames
+
+
+def _copies(descriptors: Sequence[int]) -> tuple[int, ...]:
+    """Return copies of descriptors.
+
+    Raises:
+        OSError: there are not enough for all.
+    """
+    copies: list[int] = []
+    try:
+        copies.extend(map(os.dup, descriptors))
+    except OSError:
+        _close_all(copies)
+        raise
+    return tuple(copies)
 
 
 def _close_all(descriptors: Sequence[int] | deque[int]) -> None:

@@ -38,6 +38,8 @@ _TURN_SECONDS = 5.0
 _READ_OUT = 64
 #: From one look at the time to the next, at least.
 _TICK_SECONDS = 0.002
+#: Without a descriptor for a connection, the agent looks again this much later.
+_ACCEPT_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -85,6 +87,8 @@ class HostAgent:
         listener.setblocking(False)
         self._listener = listener
         self._accepts = False
+        #: When to listen again, after there was no descriptor for a connection.
+        self._accept_at = 0.0
         if members is not None:
             members.attach(self._selector, self._tell_of_member)
         if config.lifeline is not None:
@@ -146,6 +150,9 @@ class HostAgent:
         )
 
         if self._core.ready and not self._accepts:
+            if now < self._accept_at:
+                self._tick_by = min(self._tick_by, self._accept_at)
+                return
             # One whose place another node's agent has is refused, and leaves what connects to the node.
             self._accepts = True
             self._selector.register(self._listener, selectors.EVENT_READ, lambda _: self._accept())
@@ -225,7 +232,13 @@ class HostAgent:
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
+        except BlockingIOError:
+            return
         except OSError:
+            # There is no descriptor for it, and the selector would tell of it again without end.
+            self._selector.unregister(self._listener)
+            self._accepts = False
+            self._accept_at = time.monotonic() + _ACCEPT_SECONDS
             return
         self._take(sock)
 

@@ -9,7 +9,6 @@ accepts a connection, and leaves. The node then passes connections on to the oth
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import selectors
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 _BACKLOG = 128
 _RESTART_SECONDS = 0.5
+#: Connections that cannot be passed on now are looked at again this much later.
+_LISTEN_SECONDS = 0.5
 _LEAVE_SECONDS = 2.0
 #: Whether there are sockets without a file.
 AVAILABLE = sys.platform == "linux"
@@ -83,12 +84,14 @@ class AgentSupervisor:
         #: Where another node's agent of this host listens; empty unless the broker has said so.
         self._elsewhere = ""
         self._watched = False
+        #: When to look again at connections that could not be passed on.
+        self._listen_at: float | None = None
         self._watch_listener(on=True)
 
     @property
     def deadline(self) -> float | None:
         """When `turn` has something to do."""
-        return self._start_at
+        return self._listen_at if self._start_at is None else self._start_at
 
     @property
     def running(self) -> bool:
@@ -110,6 +113,8 @@ class AgentSupervisor:
         """Start the agent if it is time; return what happened."""
         if self._start_at is not None and now >= self._start_at:
             self._start(now)
+        if self._listen_at is not None and now >= self._listen_at:
+            self._watch_listener(on=True)
         events, self._events = self._events, []
         return events
 
@@ -182,6 +187,7 @@ class AgentSupervisor:
             sock = _connect(self._elsewhere)
         except BlockingIOError:
             # It has many to accept first.
+            self._listen_later()
             return
         except OSError:
             self.want()
@@ -191,11 +197,23 @@ class AgentSupervisor:
         from manyhands_shared.protocol.messages.coordination import PassedOn  # noqa: PLC0415
 
         channel = MemberChannel(sock)
-        with contextlib.suppress(OSError), self._listener.accept()[0] as connection:
-            channel.send(PassedOn(self.address), [connection.fileno()])
-        channel.close()
+        try:
+            with self._listener.accept()[0] as connection:
+                channel.send(PassedOn(self.address), [connection.fileno()])
+        except BlockingIOError:
+            return  # it has left again
+        except OSError:
+            self._listen_later()
+        finally:
+            channel.close()
+
+    def _listen_later(self) -> None:
+        """Not at once: the selector would tell of the same connection again without end."""
+        self._watch_listener(on=False)
+        self._listen_at = time.monotonic() + _LISTEN_SECONDS
 
     def _watch_listener(self, *, on: bool) -> None:
+        self._listen_at = None
         if on and not self._watched:
             self._selector.register(
                 self._listener, selectors.EVENT_READ, lambda _: self._connected()
