@@ -144,12 +144,12 @@ class Coordinator:
             Shut: lambda agent, message, _: streams.shut(agent, message),
             Map: self.memory.map,
             Write: self.memory.write,
-            Fetch: self.memory.fetch,
+            Fetch: lambda agent, message, _: self.memory.pacing.fetch(agent, message),
             FetchPart: self.memory.part,
             Unmap: self.memory.unmap,
             Pin: self.memory.pin,
             Renew: lambda agent, message, _: self._agents.renew(agent, message),
-            Pong: lambda agent, _message, _: self._agents.alive(agent),
+            Pong: lambda agent, message, _: self._pong(agent, message),
             Bye: lambda agent, message, _: self._agents.left(agent, message.reason),
         }
 
@@ -362,6 +362,10 @@ class Coordinator:
             self.state.send(peer, Pong(message.counter))
         else:
             self.state.counters["unexpected_messages"] += 1
+
+    def _pong(self, agent: Agent, message: Pong) -> None:
+        self._agents.alive(agent)
+        self.memory.pacing.heard(agent, message.counter)
 
     def _request(self, agent: Agent, message: Request, now: float) -> None:
         member = self._speaker(agent, message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -51,6 +52,8 @@ class CoordinationState:
         #: Brings what a host lacks of shared memory, before it is told what may depend on it.
         self.before_telling: Callable[[Agent, Program], None] = lambda _agent, _program: None
         self.counters: Counter[str] = Counter()
+        #: For numbers that agents cannot guess.
+        self.random: random.Random = random.SystemRandom()
         self.timers = Timers(failed)
         self.effects: list[Effect] = []
 

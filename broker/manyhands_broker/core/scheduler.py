@@ -127,10 +127,10 @@ class Core:
             now: The time of its start.
             epoch: Unix time minus the `now` of events; for people to read.
             figures: Row of the last-seen table → figures of that node's last heartbeat.
-            rng: Draws the jitter of back-offs.
+            rng: Draws the jitter of back-offs, and numbers that clients must not guess.
         """
         self.state = SchedulerState(
-            limits, broker_id, epoch, figures, store, rng or random.Random(), now
+            limits, broker_id, epoch, figures, store, rng or random.SystemRandom(), now
         )
         transitions = Transitions(self.state)
         self._orphans = Orphans()

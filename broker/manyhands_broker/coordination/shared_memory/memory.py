@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from manyhands_broker.coordination.model import Agent, Program
 from manyhands_broker.coordination.records import RecordKind
+from manyhands_broker.coordination.shared_memory.pacing import Pacing
 from manyhands_broker.coordination.shared_memory.segments import (
     ProgramMemory,
     Segment,
@@ -42,7 +43,6 @@ from manyhands_shared.coordination.kinds import Outcome
 from manyhands_shared.coordination.memory.differences import bytes_of, unpack_ranges
 from manyhands_shared.coordination.memory.shape import is_shape
 from manyhands_shared.protocol.messages.coordination import (
-    Fetch,
     FetchPart,
     Map,
     Mapped,
@@ -54,7 +54,6 @@ from manyhands_shared.protocol.messages.coordination import (
 
 #: Bytes of grains in one message.
 _WRITE_BYTES = 1 << 20
-_MAX_FETCH = 4 << 20
 
 
 class Memory:
@@ -66,6 +65,7 @@ class Memory:
         self.segments: dict[bytes, Segment] = {}
         #: Segments of each agent.
         self.of_agent: dict[bytes, dict[bytes, None]] = {}
+        self.pacing = Pacing(state, self.segments, self.of_agent)
         self._changed: dict[bytes, None] = {}
         self._written: dict[tuple[bytes, int], None] = {}
         self._counted: dict[tuple[bytes, bytes], None] = {}
@@ -113,19 +113,9 @@ class Memory:
         if message.last:
             self._is_shared(segment)
 
-    def fetch(self, agent: Agent, message: Fetch, now: float) -> None:
-        """Send a part of a segment."""
-        del now
-        segment = self.segments.get(message.segment)
-        if segment is None or agent.id not in segment.hosts:
-            return
-        end = min(message.at + min(message.size, _MAX_FETCH), segment.size)
-        data = segment.read(message.at, end) if message.at < end else b""
-        part = FetchPart(message.segment, message.at, end == segment.size, [data] if data else [])
-        self._state.send(agent.peer, part)
-
     def write(self, agent: Agent, message: Write, now: float) -> None:
         """Take what was written on a host."""
+        del now
         if self._program(agent, message.program) is None:
             return
         if not self._is_new(agent, message.program, message.seq):
@@ -150,11 +140,7 @@ class Memory:
                 self._store(memory, segment, begin, data[at : at + end - begin], agent.id)
                 at += end - begin
             self._state.counters["written_bytes"] += at
-        if not memory.refreshing:
-            memory.refreshing = True
-            self._state.timers.at(
-                now + self._state.limits.freshness, lambda _: self._refresh(memory)
-            )
+        self._refresh_later(memory)
 
     def unmap(self, agent: Agent, message: Unmap, now: float) -> None:
         """Take note that no member on a host has a segment; say whether the host may let go of it."""
@@ -207,6 +193,7 @@ class Memory:
 
     def linked(self, agent: Agent) -> None:
         """An agent has a new link: what it was sent may be lost, and what it was asked too."""
+        self.pacing.forget(agent.id)
         for key in self.of_agent.get(agent.id, ()):
             segment = self.segments[key]
             self.programs[segment.program].sent.pop(agent.id, None)
@@ -217,6 +204,7 @@ class Memory:
 
     def agent_gone(self, agent: bytes) -> None:
         """What an agent had is lost, unless it is here too."""
+        self.pacing.forget(agent)
         for key in list(self.of_agent.get(agent, ())):
             segment = self.segments[key]
             self._leave(segment, agent)
@@ -295,6 +283,7 @@ class Memory:
         Raises:
             AssertionError: naming what does not add up.
         """
+        self.pacing.validate()
         validate_memory(self._state, self.programs, self.segments, self.of_agent)
 
     # Segments
@@ -446,6 +435,7 @@ class Memory:
         patches = patches_of(batch)
         seen = memory.seen.get(agent.id, 0)
         self._state.send(agent.peer, Write(memory.program, seen, memory.clock, patches))
+        self.pacing.sent(agent, sum(stale.segment.grain_bytes for stale in batch))
 
     def _refresh(self, memory: ProgramMemory) -> None:
         memory.refreshing = False
@@ -454,8 +444,19 @@ class Memory:
             return
         for agent_id in list(memory.hosts):
             agent = self._state.agents.get(agent_id)
-            if agent is not None:
+            if agent is None:
+                continue
+            if self.pacing.is_behind(agent):
+                # It gets all of it at once when it has read what is on its way.
+                self._refresh_later(memory)
+            else:
                 self.bring(agent, program)
+
+    def _refresh_later(self, memory: ProgramMemory) -> None:
+        if not memory.refreshing:
+            memory.refreshing = True
+            state = self._state
+            state.timers.at(state.now + state.limits.freshness, lambda _: self._refresh(memory))
 
     # Small things
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 
-from manyhands_broker.core.model.quotas import Ledger
-
 #: Bytes behind which a ping is sent.
 PING_BYTES = 64 << 10
 
@@ -18,13 +16,13 @@ class Unread:
     """The bytes of one kind that a session may not have read, counted in its key's ledger too.
 
     Args:
-        ledger: the key's.
-        figure: what the ledger calls them.
+        ledger: the key's: it counts the bytes of all its sessions.
+        figure: the attribute of the ledger for them.
     """
 
     __slots__ = ("_figure", "_ledger", "_pings", "nbytes")
 
-    def __init__(self, ledger: Ledger, figure: str) -> None:
+    def __init__(self, ledger: object, figure: str) -> None:
         self._ledger = ledger
         self._figure = figure
         self.nbytes = 0

@@ -10,14 +10,17 @@ import pytest
 
 from harness.worlds.memory import PROGRAM, Host, World
 from manyhands_broker.coordination.model import Agent, Program
-from manyhands_broker.coordination.shared_memory import memory, names
+from manyhands_broker.coordination.shared_memory import memory, names, pacing
 from manyhands_broker.coordination.shared_memory.memory import Memory
 from manyhands_broker.coordination.shared_memory.segments import ProgramMemory, Stale, lacking
 from manyhands_broker.core.events import Received
 from manyhands_broker.core.model.identity import ANYBODY
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
 from manyhands_shared.coordination.memory.differences import pack_ranges
+from manyhands_shared.payloads.payload import total
+from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
+from manyhands_worker.agent.core import events
 from manyhands_worker.agent.core.memory.mirrors import Mirrors
 from manyhands_worker.agent.core.memory.segment import Segment
 
@@ -225,3 +228,92 @@ def test_a_segment_has_few_names() -> None:
         host.ask(Operation.NAME, SEGMENT, str(number), SEGMENT)
     world.settle()
     assert len(world.coordinator.memory.segments[SEGMENT].names) == names.MAX_NAMES
+
+
+def shared_by_two(size: int) -> tuple[World, Host, Host]:
+    """A segment that two hosts have; the second one has loaded it."""
+    world = World(2)
+    first, second = world.hosts
+    first.say(c.Map(PROGRAM, SEGMENT, 0, size, ITEM), 7)
+    world.settle()
+    first.memories.made[7].memory[:] = bytes(range(256)) * (size // 256)
+    second.say(c.Map(PROGRAM, SEGMENT, 0, 0, None))
+    world.settle()
+    assert bytes(second.memory(SEGMENT) or b"") == bytes(first.memories.made[7].memory)
+    return world, first, second
+
+
+def unread(host: Host) -> int:
+    """The bytes that wait on the way to a host."""
+    parts = [one.bodies for one in host.down if isinstance(one, c.FetchPart)]
+    writes = [one.patches for one in host.down if isinstance(one, c.Write)]
+    bodies = [*parts, *(patch.data for patches in writes for patch in patches)]
+    return sum(map(total, bodies))
+
+
+def test_an_agent_that_does_not_read_is_sent_a_bounded_part_of_what_it_asks_for() -> None:
+    size = 4 << 20
+    world, _, second = shared_by_two(size)
+    ask = c.Fetch(SEGMENT, 0, size)
+    for number in range(40):
+        world.tell(Received(second.peer, c.Fetch(SEGMENT, number, size), ANYBODY))
+    assert unread(second) <= pacing.UNREAD_BYTES + size
+    assert world.coordinator.state.counters["refused_fetches"] > 0
+    # Numbers that it makes up are no answer.
+    for number in range(20):
+        world.tell(Received(second.peer, m.Pong(number), ANYBODY))
+    assert unread(second) <= pacing.UNREAD_BYTES + size
+    # As it reads it gets what it has asked for meanwhile, and is as it was in the end.
+    world.settle()
+    world.tell(Received(second.peer, ask, ANYBODY))
+    assert unread(second) == size
+
+
+def test_agents_of_one_key_do_not_fill_the_broker_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 1 << 20
+    monkeypatch.setattr(pacing, "KEY_UNREAD_BYTES", 4 * size)
+    world, first, second = shared_by_two(size)
+    for host in (first, second):
+        for at in range(4):
+            world.tell(Received(host.peer, c.Fetch(SEGMENT, at, size), ANYBODY))
+    assert unread(first) + unread(second) <= 5 * size
+    while first.take_down() or first.send_up():
+        pass
+    assert unread(second) > 0, "what one has read makes room for the other"
+    world.settle()
+    world.coordinator.validate()
+
+
+def test_an_agent_that_does_not_read_is_not_brought_every_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    size = 256 << 10
+    monkeypatch.setattr(pacing, "UNREAD_BYTES", 1 << 20)
+    world, first, second = shared_by_two(size)
+    memory = first.memories.made[7].memory
+    for number in range(1, 20):
+        memory[:] = bytes([number]) * size
+        for _ in range(2):
+            first.happen(events.Tick())
+            while first.send_up():
+                pass
+            world.now += 0.06
+            world.tell()
+    assert unread(second) <= pacing.UNREAD_BYTES + 2 * size
+    for _ in range(4):
+        world.settle()
+        world.pass_time(0.06)
+    world.settle()
+    assert bytes(second.memory(SEGMENT) or b"") == bytes(memory)
+
+
+def test_a_new_link_counts_nothing_of_the_old_one() -> None:
+    size = 4 << 20
+    world, _, second = shared_by_two(size)
+    for number in range(40):
+        world.tell(Received(second.peer, c.Fetch(SEGMENT, number, size), ANYBODY))
+    second.connect()
+    world.settle()
+    world.coordinator.validate()
+    world.tell(Received(second.peer, c.Fetch(SEGMENT, 0, size), ANYBODY))
+    assert unread(second) == size
