@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from harness.worlds.keyed import KeyedWorld, function, key, submit
+from manyhands_broker.core import Core, Limits
+from manyhands_broker.journal.memory import MemoryJournal
 from manyhands_shared.protocol import messages as m
 
 MIB = 1 << 20
@@ -298,3 +300,9 @@ def test_durable_jobs_of_a_key_that_was_away_count_again() -> None:
     world.say(b"after", function(), submit("two", [b"x"], durable=True))
     [ledger] = [ledger for ledger in world.core.state.ledgers if ledger.key]
     assert (ledger.jobs, ledger.stored) == (1, 1)
+
+
+def test_numbers_that_clients_must_not_guess_come_from_the_system() -> None:
+    core = Core(Limits(), bytes(16), MemoryJournal(), 0.0)
+    # Of any other generator a client that has seen some hundreds knows the next ones.
+    assert isinstance(core.state.random, random.SystemRandom)
