@@ -7,6 +7,7 @@ import fcntl
 import os
 import random
 import re
+import resource
 import socket
 import subprocess
 import threading
@@ -241,3 +242,16 @@ def _owner(entry: os.DirEntry[str]) -> int:
         return entry.stat().st_uid
     except OSError:
         return -1
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Let this process open nothing; what is open stays so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -9,8 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from harness.descriptors import no_descriptor_left
-from harness.processes import eventually
+from harness.processes import eventually, no_descriptor_left
 from manyhands_broker.core import Event, Received
 from manyhands_broker.poller import Poller
 from manyhands_broker.ports.encoding import Codec

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.descriptors import no_descriptor_left
-from harness.processes import eventually
+from harness.processes import eventually, no_descriptor_left
 from manyhands_shared.coordination.channel import MemberChannel
 from manyhands_shared.protocol.messages.coordination import PassedOn
 from manyhands_worker.agent.agent import HostAgent
