@@ -1,8 +1,8 @@
 """How much of shared memory is on its way to an agent: no more than it reads.
 
 The broker sends pings behind parts and writes, with numbers that no agent can guess. An agent that
-answers one has read all that came before. Until then further parts that it asks for wait here as the
-questions that they are, and writes that nothing depends on are not brought to it.
+answers one has read all that came before. Until then the broker keeps the agent's further questions for
+parts, without the parts. And it brings no writes that nothing depends on.
 """
 
 from __future__ import annotations
