@@ -259,15 +259,12 @@ class Node:
         now = time.monotonic()
         if self._connector.pending():
             return now
-        times = (
-            now + _TURN_SECONDS,
-            self._core.deadline(now),
-            self._pool.deadline if self._can_bear else None,
-            self._heartbeat.deadline if self._can_bear else None,
-            self._connector.deadline,
-            self._agents.deadline if self._agents is not None and self._can_bear else None,
-        )
-        return min(t for t in times if t is not None)
+        times = [now + _TURN_SECONDS, self._core.deadline(now), self._connector.deadline]
+        if self._can_bear:
+            times += [self._pool.deadline, self._heartbeat.deadline]
+            if self._agents is not None:
+                times.append(self._agents.deadline)
+        return min([t for t in times if t is not None])
 
     def turn(self, now: float) -> None:
         """Deal with what descriptors have brought, and with what is due."""

@@ -43,7 +43,7 @@ _HELLOS = frozenset({ClientHello.NUMBER, WorkerHello.NUMBER, _AGENT_HELLO})
 
 # Plain numbers: arithmetic on pyzmq's enumerations costs as much as sending a small frame.
 _EVENTS, _IN = int(zmq.EVENTS), int(zmq.POLLIN)
-_NOBLOCK, _RCVMORE = int(zmq.NOBLOCK), int(zmq.RCVMORE)
+_NOBLOCK = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
@@ -169,9 +169,9 @@ class RouterPort(Port):
             sender = ANYBODY if who is None else who(peer, frame)
             if sender is None:
                 self._counters["revoked_messages"] += 1
-                zmq_pieces.skip(router)
+                zmq_pieces.skip(frame, router)
                 continue
-            message = read(peer)
+            message = read(peer, frame)
             connections.heard(peer)
             if message is None:
                 continue
@@ -180,14 +180,14 @@ class RouterPort(Port):
                 connections.met(peer, frame, sender, now, node=node)
             take(Received(peer, message, sender))
 
-    def _read(self, peer: bytes) -> Message | None:
+    def _read(self, peer: bytes, name: zmq.Frame) -> Message | None:
         """The rest of the message that the router has just named the peer of."""
         router, codec = self._router, self._codec
-        if not router.get(_RCVMORE):
+        if not name.more:
             return codec.decode(peer, [])
-        header = router.recv(_NOBLOCK, copy=False).buffer
-        if not router.get(_RCVMORE):
-            return codec.decode(peer, [header])
+        header = router.recv(_NOBLOCK, copy=False)
+        if not header.more:
+            return codec.decode(peer, [header.buffer])
         try:
             return wire.decode(zmq_pieces.receive(header, router))
         except ProtocolError as error:

@@ -28,8 +28,8 @@ PIECE_BYTES = 256 << 10
 MAX_ZMQ_BYTES = PIECE_BYTES + 64
 _MARK = b"\xc1"
 _LENGTH_BYTES = 8
-# Plain numbers, as in `link.zeromq`.
-_NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.RCVMORE)
+# A plain number, as in `link.zeromq`.
+_NOBLOCK = int(zmq.NOBLOCK)
 
 
 def cut(frames: list[Buffer]) -> list[Buffer]:
@@ -62,28 +62,32 @@ def join(wire_frames: Iterable[Buffer]) -> list[Buffer]:
     return frames
 
 
-def receive(first: Buffer, sock: zmq.Socket[bytes]) -> list[Buffer]:
+def receive(first: zmq.Frame, sock: zmq.Socket[bytes]) -> list[Buffer]:
     """Return the frames of a message whose first frame on the wire was received, and take its others.
 
     Raises:
         ProtocolError: they are none. All of them are taken.
     """
+    rest = _rest(first, sock)
     try:
-        return join(itertools.chain((first,), _rest(sock)))
+        return join(itertools.chain((first.buffer,), rest))
     finally:
-        skip(sock)
+        for _ in rest:
+            pass
 
 
-def skip(sock: zmq.Socket[bytes]) -> None:
-    """Take what is left of the message that is being received, and drop it."""
-    for _ in _rest(sock):
+def skip(last: zmq.Frame, sock: zmq.Socket[bytes]) -> None:
+    """Take what comes of a message behind the frame that was received last, and drop it."""
+    for _ in _rest(last, sock):
         pass
 
 
-def _rest(sock: zmq.Socket[bytes]) -> Iterator[Buffer]:
-    """The further frames of the message that is being received, in ZeroMQ's own memory."""
-    while sock.get(_MORE):
-        yield sock.recv(_NOBLOCK, copy=False).buffer
+def _rest(frame: zmq.Frame, sock: zmq.Socket[bytes]) -> Iterator[Buffer]:
+    """The frames of a message behind the one that was received last, in ZeroMQ's own memory."""
+    # A frame knows it. To ask the socket takes thirty times as long.
+    while frame.more:
+        frame = sock.recv(_NOBLOCK, copy=False)
+        yield frame.buffer
 
 
 def _join(head: Buffer, pieces: Iterator[Buffer]) -> list[Buffer]:

@@ -92,7 +92,7 @@ class Workload:
     @property
     def running(self) -> int:
         """Slots that have tasks."""
-        return sum(bool(slot.batches) for slot in self._scheduler.slots)
+        return len([slot for slot in self._scheduler.slots if slot.batches])
 
     def holding(self) -> list[m.Span]:
         """All owned tasks, for a hello."""

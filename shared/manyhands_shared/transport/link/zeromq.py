@@ -32,7 +32,7 @@ _RECEIVES = 64
 #: A frame of this size or more is sent from where it lies.
 _COPY_BYTES = 64 << 10
 # Plain numbers: arithmetic on pyzmq's enumerations costs as much as sending a small frame.
-_NOBLOCK, _STATE, _MORE = int(zmq.NOBLOCK), int(zmq.EVENTS), int(zmq.RCVMORE)
+_NOBLOCK, _STATE = int(zmq.NOBLOCK), int(zmq.EVENTS)
 _IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 
 _EVENTS = {
@@ -145,10 +145,10 @@ class ZmqLink(Link):
             if not int(sock.get(_STATE)) & _IN:
                 self._used = False
                 break
-            # Headers are small and copied; payloads stay in ZeroMQ's memory.
-            header = sock.recv(_NOBLOCK)
-            if not sock.get(_MORE):
-                self._decode([header], messages)
+            # Payloads stay in ZeroMQ's memory.
+            header = sock.recv(_NOBLOCK, copy=False)
+            if not header.more:
+                self._decode([header.buffer], messages)
                 continue
             try:
                 self._decode(zmq_pieces.receive(header, sock), messages)

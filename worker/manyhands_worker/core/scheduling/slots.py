@@ -82,8 +82,10 @@ class Slot:
 
     def unstarted(self) -> int:
         """Tasks that may be unstarted: all but the first of those not reported."""
-        count = sum(min(len(b.indices), b.taken - b.first) - b.done for b in self.batches)
-        return max(0, count - 1)
+        count = -1
+        for batch in self.batches:
+            count += min(len(batch.indices), batch.taken - batch.first) - batch.done
+        return max(0, count)
 
     def open_tasks(self) -> list[tuple[Batch, int, int]]:
         """(batch, from, to) of what was neither reported nor taken back, as offsets."""
@@ -324,9 +326,11 @@ class SlotScheduler:
 
     def idle(self) -> bool:
         """Whether some slot has nothing to do and nothing waits for it."""
-        return not self.queue.ready and any(
-            slot.up and not slot.batches and not slot.worn for slot in self.slots
-        )
+        if not self.queue.ready:
+            for slot in self.slots:
+                if slot.up and not slot.batches and not slot.worn:
+                    return True
+        return False
 
     def next_stuck(self, now: float) -> float | None:
         """When `stuck` may have something to say, if anything is to gain from it."""

@@ -47,6 +47,8 @@ class SpareSlots:
 
     def turn(self) -> bool:
         """Open as many as are lent, and close the others; return whether their number has changed."""
+        if not (self._lending or self._open):
+            return False
         before = len(self._open)
         wanted = min(len(self._lending), self._most)
         while len(self._open) < wanted:
