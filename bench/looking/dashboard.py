@@ -92,7 +92,7 @@ class PacedNode(Node):
                 figures += (index, 1, 0, ago, _MICROSECONDS, 1_000, 40_000, 8)
             runs.append(m.RunGroup(group.job, group.attempt, figures))
         if runs:
-            self._send(m.Ran(runs))
+            self._send(m.Ran(runs, []))
 
 
 @contextmanager

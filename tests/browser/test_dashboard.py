@@ -151,6 +151,32 @@ def test_pages(stage: Stage, page: str, sign: str) -> None:
     picture(stage, page[2:].partition("/")[0])
 
 
+def test_what_runs_is_drawn_and_grows(stage: Stage, tmp_path: Path) -> None:
+    tab, gate = stage.tab, tmp_path / "gate"
+    job = stage.client.submit_job(wait_for, [(str(gate),)], priority=9)
+    try:
+        look(stage, "#/tasks")
+        seen = """import('/static/lanes.js').then(({ Lanes }) => {
+            const add = Lanes.prototype.add;
+            Lanes.prototype.add = function (data) { window.stream = this; add.call(this, data); };
+        })"""
+        tab.evaluate(seen)
+        of = json.dumps(job.id)
+        bar = f"window.stream?.running.find((one) => one[0] === {of})"
+        tab.until(f"{bar} !== undefined", "the task that runs")
+        took = tab.evaluate(f"stream.finish({bar}) - {bar}[7]")
+        tab.until(f"stream.finish({bar}) - {bar}[7] > {took} + 1", "it grows")
+        begun = tab.evaluate(f"{bar}[7]")
+        gate.touch()
+        assert job.wait(120)
+        tab.until(f"{bar} === undefined", "it runs no more")
+        ended = f"stream.runs.find((one) => one[0] === {of})"
+        tab.until(f"{ended} !== undefined", "it is there as one that has ended")
+        assert abs(tab.evaluate(f"{ended}[7]") - begun) < 1
+    finally:
+        gate.touch()
+
+
 def test_one_job(stage: Stage) -> None:
     text = look(stage, f"#/job/{stage.jobs['sensors'].id}", size=(1440, 1300))
     assert "ValueError sensor" in text

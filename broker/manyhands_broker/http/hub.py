@@ -108,6 +108,8 @@ class _Feed:
             self._seq = fresh["seq"]
             known = self._data
             changed = {name: value for name, value in fresh.items() if known.get(name) != value}
+            if "running" in changed:
+                changed["running"] = difference(known.get("running", {}), fresh["running"])
             patch = self._message("runs", {**changed, "runs": fresh["runs"]})
             self._data = {**fresh, "runs": [*self._data.get("runs", ()), *fresh["runs"]][-1_000:]}
         else:

@@ -44,6 +44,7 @@ from manyhands._session.effects import (
     Relink,
     Send,
     Show,
+    Stays,
     Supply,
     TurnedDown,
     Vanished,
@@ -413,20 +414,16 @@ class IOThread:
             case Deliver():
                 self._delivered += 1
                 self.registry.deliver(effect)
-            case JobOver(job_id):
-                self.registry.over(job_id)
+            case JobOver() | Stays() | Journaled() | Vanished():
+                self._tell_of(effect)
             case Fetch():
                 self._transfers.fetch(effect)
             case Supply(key):
                 self._transfers.supply(key)
-            case Journaled(job_id):
-                self.registry.journaled(job_id)
             case TurnedDown(job_id, reason):
                 self.registry.turned_down(job_id, reason)
             case Show(node, groups):
                 self.printer.show(node, groups, monotonic(), self.registry.printing_rules)
-            case Vanished(job_id):
-                self.registry.vanished(job_id)
             case Answered():
                 self.registry.answered(effect)
             case Opened():
@@ -437,6 +434,18 @@ class IOThread:
             case Failed(code, reason):
                 text = f"the broker refuses: {reason}"
                 self._stop(NotAuthorised(text) if code in KEY_CODES else Refused(code, text))
+
+    def _tell_of(self, effect: JobOver | Stays | Journaled | Vanished) -> None:
+        """Tell those who have a job open what has become of it."""
+        match effect:
+            case JobOver(job_id):
+                self.registry.over(job_id)
+            case Stays(job_id, index):
+                self.registry.stays(job_id, index)
+            case Journaled(job_id):
+                self.registry.journaled(job_id)
+            case Vanished(job_id):
+                self.registry.vanished(job_id)
 
     def _send_if_open(self, message: Message) -> None:
         if self._session.state is State.OPEN:

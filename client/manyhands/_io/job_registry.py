@@ -231,6 +231,12 @@ class JobRegistry:
         elif ended.job in self._subscribers:
             self._subscribers[ended.job].deliver(ended.indices, ended.statuses, ended.bodies)
 
+    def stays(self, job_id: str, index: int) -> None:
+        """Tell of a task that has ended, and whose result does not come."""
+        job = self._jobs.get(job_id)
+        if job is not None and job.on_stay is not None:
+            job.on_stay(index)
+
     def printing_rules(self, job_id: str) -> tuple[bool, bool]:
         """Return whether what a job prints is shown with a prefix, and whether it is a safe job."""
         job = self._jobs.get(job_id)

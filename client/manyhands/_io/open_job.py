@@ -62,6 +62,7 @@ class OpenJob:
         "function",
         "id",
         "on_journaled",
+        "on_stay",
         "options",
         "sink",
         "tasks",
@@ -80,6 +81,8 @@ class OpenJob:
         self.options = options
         self.sink = sink
         self.on_journaled = on_journaled
+        #: Called on the I/O thread with a task that has ended, and whose result stays with its node.
+        self.on_stay: Callable[[int], None] | None = None
         # What follows belongs to the I/O thread.
         self.closed = False
         self.cancelled = False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from manyhands._io.open_job import OpenJob
 from manyhands._results.futures import ENDED, RemoteFuture, resolve
+from manyhands._results.open_spans import OpenSpans
 from manyhands._results.outcome import load
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import INITIALIZER_FAILED, Failure
@@ -41,6 +42,9 @@ class FutureSink:
         #: Whether results are msgpack, and no pickle is to be loaded.
         self.safe = bool(options.get("safe"))
         self._keeps = bool(options.get("keep"))
+        self._spans = OpenSpans(self.job.id) if options.get("trace") else None
+        if self._spans is not None:
+            self.job.on_stay = self._spans.stays
         #: Whether the job was closed, so that the next call opens another.
         self.retired = False
 
@@ -97,6 +101,8 @@ class FutureSink:
         self._futures.update(zip(range(first, first + len(entries)), entries, strict=True))
         for index, future in enumerate(entries, first):
             future._index = index
+        if self._spans is not None:
+            self._spans.begun(first, [future._span for future in entries])
         if self._keeps:
             for index, future in enumerate(entries, first):
                 future._become_input()
@@ -105,6 +111,9 @@ class FutureSink:
     def reject(self, entries: Sequence[RemoteFuture], payloads: Sequence[Payload], /) -> None:
         """See `Sink`. A job may have been closed for want of use just as it was used again."""
         error = self._io.queue.error or self._error
+        if self._spans is not None and (error is not None or self.job.cancelled):
+            status = Status.CANCELLED if error is None else Status.LOST
+            self._spans.refused([future._span for future in entries], status)
         if error is not None:
             for future in entries:
                 future._end_by(future._fail, error)
@@ -137,6 +146,8 @@ class FutureSink:
             resolve(futures, bytes(statuses[p] for p in places), [bodies[p] for p in places])
         else:
             resolve(list(map(self._futures.pop, indices)), statuses, bodies)
+        if self._spans is not None:
+            self._spans.ended(indices, statuses)
 
     def fail(self, error: BaseException) -> None:
         """See `Sink`."""
@@ -148,6 +159,8 @@ class FutureSink:
                 future._end_by(future._settle, Status.CANCELLED, b"")
             else:
                 future._end_by(future._fail, error)
+        if self._spans is not None:
+            self._spans.over(Status.CANCELLED if self.job.cancelled else Status.LOST)
 
     def end(self, error: BaseException) -> None:
         """End all tasks that have not ended with an error; on the I/O thread."""

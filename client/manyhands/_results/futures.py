@@ -115,6 +115,8 @@ class RemoteFuture(Future[Any]):
     _is_input = False
     _index: int | None = None
     _packed: tuple[int, Payload] | None = None
+    # Of a task that is traced: ended by the sink, for to ask the future would have its result come.
+    _span: Any = None
     #: Whether this process was forked while it was pending: it has ended with an error, quietly.
     is_orphan = False
 
@@ -196,7 +198,7 @@ class RemoteFuture(Future[Any]):
     def settle_quietly(self, body: Payload) -> bool:
         """End with a result; false where another thread has to be told of it."""
         with _birth:
-            if self._complete or self._state in ENDED:
+            if self._complete or self._span is not None or self._state in ENDED:
                 return False
             self._body = body
             self._state = FINISHED

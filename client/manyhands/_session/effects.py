@@ -66,6 +66,14 @@ class Fetch:
 
 
 @record
+class Stays:
+    """A task has ended well; its result stays with its node until it is asked for."""
+
+    job: str
+    index: int
+
+
+@record
 class Supply:
     """A node wants, through the broker, what is kept here under this key: send it as a `Stock`."""
 
@@ -127,6 +135,7 @@ Effect = (
     | Deliver
     | JobOver
     | Fetch
+    | Stays
     | Supply
     | Journaled
     | TurnedDown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from manyhands._session.delayed_acks import DelayedAcks
-from manyhands._session.effects import Deliver, Effect, Fetch, Send
+from manyhands._session.effects import Deliver, Effect, Fetch, Send, Stays
 from manyhands._session.events import AskResult, DropResult, Fetched
 from manyhands._session.held_results import HeldResults, Step, split
 from manyhands._session.job_table import JobTable
@@ -139,9 +139,10 @@ class ResultStream:
         for index, ticket in held:
             if self._jobs.has(group.job, index):
                 closed = self._jobs.is_closed(group.job)
-                yield from _effects(
-                    self._held.offered(group.job, group.attempt, index, ticket, closed=closed)
-                )
+                step = self._held.offered(group.job, group.attempt, index, ticket, closed=closed)
+                yield from _effects(step)
+                if step is None:
+                    yield Stays(group.job, index)
 
 
 def _effects(step: Step | Deliver | None) -> Iterator[Effect]:

@@ -15,13 +15,14 @@ from manyhands._code.surroundings import AskedOptions, code_of
 from manyhands._io.io_thread import IOThread
 from manyhands._results.future_sink import FutureSink
 from manyhands._results.futures import FailedInput, RemoteFuture
+from manyhands._results.open_spans import end_span
 from manyhands._submit import arguments, functions, tracing
 from manyhands._submit.fingerprint import Fingerprint, importable
 from manyhands._submit.lru import Recent
 from manyhands_shared.errors import ConfigError, SubmitError
 from manyhands_shared.payloads import pickled, safe
 from manyhands_shared.payloads.wrappers import MapChunk, Setup, StarmapChunk
-from manyhands_shared.protocol.messages import Function
+from manyhands_shared.protocol.messages import Function, Status
 
 #: Functions whose pickles are kept, with all that these hold, and jobs that are kept open.
 _KNOWN_FUNCTIONS = 1_000
@@ -252,15 +253,17 @@ class Calls:
         """
         span, context = spans.begin()
         future = RemoteFuture(sink)
+        future._span = span
         try:
             payload = self._pack_arguments((context, *args), kwargs)
             self._put(sink.job, future, payload, block=self._block)
         except FailedInput as failed:
             future = failed.future()
+            cancelled = future.cancelled()
+            end_span(span, "", None, Status.CANCELLED if cancelled else Status.RAISED)
         except BaseException as error:
             spans.give_up(span, error)
             raise
-        spans.follow(span, future)
         return future
 
     def pack(self, function: Callable[..., Any], wrapper: Any = None) -> Function:

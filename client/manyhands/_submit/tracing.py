@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from manyhands._results.open_spans import end_span
 from manyhands_shared import __version__
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.status import Status
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from manyhands._io.open_job import Sink
-    from manyhands._results.futures import RemoteFuture
     from manyhands_shared.protocol.job_options import JobOptions
 
 _loaded = sys.modules.get
@@ -94,11 +93,6 @@ class Spans:
         span.set_status(StatusCode.ERROR, "not submitted")
         span.end()
 
-    @staticmethod
-    def follow(span: Span, future: RemoteFuture) -> None:
-        """End a task's span when its future ends."""
-        future.add_done_callback(partial(_future_ended, span))
-
 
 class TracedSink:
     """Passes on what comes back for a job, and ends the spans of its tasks.
@@ -143,14 +137,14 @@ class TracedSink:
         for index, status in zip(indices, statuses, strict=True):
             span = self._spans.pop(index, None)
             if span is not None:
-                _end(span, self._job, index, Status(status))
+                end_span(span, self._job, index, Status(status))
 
     def fail(self, error: BaseException) -> None:
         """See `Sink`."""
         self._sink.fail(error)
         left, self._spans = self._spans, {}
         for index, span in left.items():
-            _end(span, self._job, index, Status.LOST)
+            end_span(span, self._job, index, Status.LOST)
 
     def orphan(self, error: BaseException, entries: Sequence[Any], /) -> None:
         """See `Sink`."""
@@ -160,23 +154,3 @@ class TracedSink:
     def waits(self) -> bool:
         """See `Sink`."""
         return self._sink.waits
-
-
-def _future_ended(span: Span, future: RemoteFuture) -> None:
-    sink, index = future._sink, future._index
-    status = Status.CANCELLED if future.cancelled() else Status(future._status)
-    if future._exception is not None and status == Status.OK:
-        status = Status.LOST
-    _end(span, "" if sink is None else sink.job.id, index, status)
-
-
-def _end(span: Span, job: str, index: int | None, status: Status) -> None:
-    from opentelemetry.trace import StatusCode  # noqa: PLC0415 - it is loaded
-
-    span.set_attribute("manyhands.outcome", status.name.lower())
-    if job and index is not None:
-        span.set_attribute("manyhands.job", job)
-        span.set_attribute("manyhands.task", index)
-    if status != Status.OK:
-        span.set_status(StatusCode.ERROR, status.name.lower())
-    span.end()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
+from typing import NamedTuple
 
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.protocol.record import record
-from manyhands_worker.core.model import Block, HeldResult
+from manyhands_worker.core.model import Block, HeldResult, Key
 
 
 @record
@@ -166,6 +167,23 @@ class Inspected:
     answer: messages.Inspected
 
 
+class RunningTask(NamedTuple):
+    """A task that runs: job and attempt, index, slot, when it began (monotonic), KiB of memory."""
+
+    key: Key
+    task: int
+    slot: int
+    begun: float
+    peak: int
+
+
+@record
+class Running:
+    """What runs just now and has done so for a while, where that has changed."""
+
+    tasks: list[RunningTask]
+
+
 @record
 class Leave:
     """Drain and stop; with `now`, stop at once."""
@@ -196,6 +214,7 @@ Event = (
     | Wanted
     | Arrived
     | Inspected
+    | Running
     | Leave
     | Tick
 )

@@ -75,6 +75,7 @@ class NodeCore:
         #: No child can be started.
         self._unable = False
         self._dropped = 0
+        work = self._work
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Tick: self._tick,
             events.Finished: self._finished,
@@ -93,9 +94,9 @@ class NodeCore:
             events.Wanted: self._want,
             events.Arrived: lambda event: self._work.arrived(event.key),
             events.Inspected: self._inspected,
+            events.Running: lambda event: work.runs.follow(event.tasks, self._now),
             events.Leave: self._leave,
         }
-        work = self._work
         # The greeting decides what all other messages mean, so they count only after it.
         self._greeting: dict[type, Callable[[Any], None]] = {
             m.WorkerWelcome: self._welcome,
@@ -224,6 +225,7 @@ class NodeCore:
     def _welcome(self, message: m.WorkerWelcome) -> None:
         self._link.welcomed(message.lease, message.renew_interval)
         self._work.welcome(message.keep, stranger=message.broker != self._broker)
+        self._work.runs.tell_again(self._now)
         self._broker = message.broker
         self._out.append(
             effects.Beat(

@@ -49,6 +49,7 @@ from manyhands_worker.ipc.slab import slab_size, small_slab
 from manyhands_worker.pool.births import HEALTHY_SECONDS, Births
 from manyhands_worker.pool.child_handle import ChildHandle
 from manyhands_worker.pool.oom import OomDetector
+from manyhands_worker.pool.running_tasks import RunningTasks
 from manyhands_worker.pool.stack_sampler import StackSampler
 from manyhands_worker.values.bundle_directories import BundleDirectories
 
@@ -140,6 +141,7 @@ class NodePool:
         self._oom = OomDetector()
         self._bundles = BundleDirectories()
         self._sampler = StackSampler(lambda: self._children)
+        self._running = RunningTasks()
         self._told_of_slab = False
         self._mended = False
         # multiprocessing would wait for children at exit; they must be gone by then.
@@ -174,16 +176,15 @@ class NodePool:
         waits = (self._births.due, self._claims, self._leaving, self._doubtful)
         times = [due for wait_for in waits if wait_for for due in wait_for.values()]
         times += [at for at in (self._search_at, self._sampler.due) if at is not None]
-        if self._births.failed:
+        if self._births.failed or self._running:
             times.append(self._sampled_at + _SAMPLE_SECONDS)
         for child in self._children:
             if child is not None:
                 if child.busy or child.lends:
                     times.append(self._sampled_at + _SAMPLE_SECONDS)
                 times += [due for due in (child.check_at, child.output.due) if due is not None]
-        due = min(times, default=None)
-        self._due = math.inf if due is None else due
-        return due
+        self._due = min(times, default=math.inf)
+        return self._due if times else None
 
     # What the core wants
 
@@ -288,6 +289,7 @@ class NodePool:
         """See how much memory busy children have, and whether there is room for results."""
         self._sampled_at = now
         self._oom.note(now)
+        self._events += self._running.look(self._children, now)
         if now >= self._weighed_at + _WEIGH_SECONDS:
             self._weighed_at = now
             self._is_memory_short = is_memory_short()
@@ -451,9 +453,7 @@ class NodePool:
         delay = self._births.after_death(slot, healthy=healthy)
         if slot < self._slots or slot in self._spares:
             self._births.due[slot] = now + delay
-        oom = ""
-        if child.shot and self._oom.explains(now):
-            oom = self._oom.words
+        oom = self._oom.words if child.shot and self._oom.explains(now) else ""
         task, timeout = child.expired
         # It may have ended just in time, and the next one may have begun.
         in_time = not child.busy or child.claim != task

@@ -12,6 +12,7 @@ from manyhands_broker.core.model.machine import Machine
 from manyhands_broker.core.model.quotas import Ledger
 from manyhands_broker.core.model.requirements import Kind, Needs, Resources
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.protocol.messages import RunGroup
 
 UNBOUNDED = 1 << 60
 
@@ -51,6 +52,7 @@ class Node:
         "recalling",
         "resources",
         "row",
+        "running",
         "slots",
         "stopping",
         "suspects",
@@ -73,6 +75,8 @@ class Node:
         #: Equal to a session's if it can borrow that session's stored values; empty if it cannot.
         self.host_id = ""
         self.slots = 0
+        #: When it told what runs there, and that: of tasks that run for a while, for people alone.
+        self.running: tuple[float, list[RunGroup]] = (now, [])
         self.window = 0
         self.linked = True
         #: Until when an unlinked node may come back.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from manyhands_broker.core.effects import ExpectHeartbeats, ForgetHeartbeats
+from manyhands_broker.core.history.running import keep
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.core.model.machine import MEMORY
 from manyhands_broker.core.model.node import Node
@@ -169,8 +170,9 @@ class Nodes:
                     state.send(node.peer, function)
             case Output() | Printed() | Inspected():
                 self._about_tasks(node, message)
-            case Ran(groups):
+            case Ran(groups, running):
                 self._ran(node, groups, now)
+                keep(node, running, now)
             case Want() | Stock() | Unheard():
                 self._about_values(node, message)
             case Event(kind, text, details):

@@ -11,6 +11,7 @@ from typing import Any
 
 from manyhands_broker.core.history.histories import CLUSTER_COLUMNS
 from manyhands_broker.core.history.job_history import COLUMNS
+from manyhands_broker.core.history.running import RunningTask, gather
 from manyhands_broker.core.model.identity import ANYBODY, Identity
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.summaries import without_long
@@ -47,6 +48,7 @@ TABLES = ("jobs", "nodes", "stream")
 #: Stands for one who sees only what is its own.
 _OWNER = Identity(role="client")
 _JOB_RUN_COLUMNS = ("node", "slot", "attempt", "first", "tasks", "begun", "seconds", "cpu", "peak")
+RUNNING_COLUMNS = ("job", "function", "node", "slot", "attempt", "first", "begun")
 RUN_COLUMNS = ("job", "function", "node", "slot", "attempt", "first", "tasks", "begun", "seconds")
 
 
@@ -147,13 +149,13 @@ def programs(
 
 
 def stream(state: SchedulerState, arguments: Mapping[str, Any], _reader: Reader) -> dict[str, Any]:
-    """Return the runs that nodes have told of since number `seq`: a bounded part of them."""
+    """Return the runs that nodes have told of since number `seq`, and what runs: a bounded part."""
     seq = arguments.get("seq", 0)
     seq = seq if type(seq) is int else 0
     found = state.histories.since(seq, RUNS if seq else FIRST_RUNS)
-    names = {run.job: "" for run in found}
-    for job_id in names:
-        names[job_id] = _function_name(state, job_id)
+    running = [task for task in gather(state.fleet) if _is_known(state, task)]
+    jobs = {run.job for run in found} | {task.job for task in running}
+    names = {job_id: _function_name(state, job_id) for job_id in jobs}
     failed = {(one, task) for one in names for task in _failed_tasks(state, one)}
     return {
         "seq": state.histories.seq,
@@ -166,6 +168,16 @@ def stream(state: SchedulerState, arguments: Mapping[str, Any], _reader: Reader)
             ]
             for run in found
         ],
+        "running": {
+            f"{one.slot} {one.node.name}": [
+                *(one.job, names[one.job], one.node.name, one.slot, one.attempt, one.task),
+                # Not exact: it is told again and again, and is to be the same then.
+                round(one.begun + state.epoch, 1),
+            ]
+            for one in running
+        },
+        "running_columns": list(RUNNING_COLUMNS),
+        "now": round(state.now + state.epoch, 3),
         "slots": {one.name: one.slots for one in state.fleet},
     }
 
@@ -255,6 +267,12 @@ def _function_name(state: SchedulerState, job_id: str) -> str:
 def _failed_tasks(state: SchedulerState, job_id: str) -> set[int]:
     history = state.histories.get(job_id)
     return set() if history is None else {one.task for one in history.failures.first}
+
+
+def _is_known(state: SchedulerState, task: RunningTask) -> bool:
+    """Return whether a task can run there: its job is not over, and the node has some of it."""
+    live = state.jobs.get(task.job)
+    return live is not None and task.node in live.known_by
 
 
 def _output(state: SchedulerState, job_id: str, info: Mapping[str, Any]) -> list[dict[str, Any]]:

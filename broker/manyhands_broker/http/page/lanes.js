@@ -22,6 +22,7 @@ export class Lanes {
     this.onOpen = onOpen;
     this.end = null;
     this.runs = [];
+    this.running = [];
     this.slots = {};
     this.filter = "";
     this.canvas = h("canvas", { class: "lanes", tabindex: "0", role: "img", "aria-label": "Which slot ran what when" });
@@ -41,19 +42,22 @@ export class Lanes {
   }
 
   // Runs: [job, function, node, slot, attempt, first, tasks, begun, seconds, failed].
-  add(runs, slots) {
+  // Running: [job, function, node, slot, attempt, first, begun] by slot and node; `now`: the broker's time.
+  add({ runs, slots, running, now }) {
     for (const run of runs) this.runs.push(run);
     if (this.runs.length > MOST_RUNS) this.runs.splice(0, this.runs.length - MOST_RUNS);
     if (slots) this.slots = slots;
-    if (this.live && runs.length) {
-      // The broker's clock, as far as its runs tell it.
-      const latest = Math.max(...runs.map((run) => run[7] + run[8]));
-      const offset = latest - performance.now() / 1000;
+    this.running = Object.values(running || {}).map((one) => [...one.slice(0, 6), 1, one[6], null, false]);
+    if (this.live && now) {
+      const offset = now - performance.now() / 1000;
       this.offset = this.offset === null ? offset : Math.max(this.offset, offset);
     }
     this.legend();
     this.draw();
   }
+
+  // When a run ended; of one that is under way, now.
+  finish(run) { return run[8] === null ? Math.max(run[7], this.now()) : run[7] + run[8]; }
 
   set(runs) {
     this.runs = runs;
@@ -75,19 +79,20 @@ export class Lanes {
   }
 
   legend() {
-    const names = [...new Set(this.runs.slice(-2_000).map((run) => run[1]))].slice(0, 12);
+    const names = [...new Set([...this.running, ...this.runs.slice(-2_000)].map((run) => run[1]))].slice(0, 12);
     const stamp = names.join("\n");
     if (stamp === this.names) return;
     this.names = stamp;
     this.key.replaceChildren(...names.map((name) => h("span", {}, h("i", { vars: { "--c": format.colour(name) } }), format.shortName(name))),
-      h("span", {}, h("i", { vars: { "--c": "var(--bad)" } }), "failed"));
+      h("span", {}, h("i", { vars: { "--c": "var(--bad)" } }), "failed"),
+      ...(this.live ? [h("span", {}, h("i", { class: "running" }), "runs now")] : []));
   }
 
   lanes() {
     const wanted = this.filter.toLowerCase();
     const names = new Map();
     for (const [node, slots] of Object.entries(this.slots)) names.set(node, slots);
-    for (const run of this.runs) if (!names.has(run[2]) || names.get(run[2]) <= run[3]) names.set(run[2], run[3] + 1);
+    for (const run of [...this.runs, ...this.running]) if (!names.has(run[2]) || names.get(run[2]) <= run[3]) names.set(run[2], run[3] + 1);
     const found = [];
     for (const node of [...names.keys()].sort()) {
       if (wanted && !node.toLowerCase().includes(wanted)) continue;
@@ -124,19 +129,28 @@ export class Lanes {
     this.axis(context, width, height);
     this.names2(context, lanes, step, label, width);
     const bad = style("--bad");
-    for (const run of this.runs) {
-      const finish = run[7] + run[8];
-      if (finish < begin || run[7] > end) continue;
+    const drawn = (run) => {
+      const finish = this.finish(run);
+      if (finish < begin || run[7] > end) return;
       const place = places.get(`${run[3]}\n${run[2]}`);
-      if (place === undefined) continue;
+      if (place === undefined) return;
       const x = Math.max(label, label + (run[7] - begin) * scale);
-      const w = Math.max(1, Math.min(width - 4, label + (finish - begin) * scale) - x - (run[8] * scale > 4 ? 0.6 : 0));
+      const w = Math.max(1, Math.min(width - 4, label + (finish - begin) * scale) - x - ((finish - run[7]) * scale > 4 ? 0.6 : 0));
       const gap = step > 6 ? 2 : step > 3 ? 1 : 0;
       context.fillStyle = run[9] ? bad : format.colour(run[1]);
       const y = place * step + gap / 2;
-      if (w > 5 && step > 8) { context.beginPath(); context.roundRect(x, y, w, step - gap, 3); context.fill(); }
-      else context.fillRect(x, y, w, step - gap);
-    }
+      const tall = step - gap;
+      // What runs is pale, with a full edge where it grows.
+      if (run[8] === null) {
+        context.globalAlpha = 0.45;
+        context.fillRect(x, y, w, tall);
+        context.globalAlpha = 1;
+        if (finish <= end) context.fillRect(x + Math.max(0, w - 3), y, Math.min(w, 3), tall);
+      } else if (w > 5 && step > 8) { context.beginPath(); context.roundRect(x, y, w, tall, 3); context.fill(); }
+      else context.fillRect(x, y, w, tall);
+    };
+    this.runs.forEach(drawn);
+    this.running.forEach(drawn);
   }
 
   axis(context, width, height) {
@@ -231,11 +245,8 @@ export class Lanes {
     if (!lane) return null;
     const at = begin + (x - label) / scale;
     const slack = 2 / scale;
-    for (let place = this.runs.length - 1; place >= 0; place--) {
-      const run = this.runs[place];
-      if (run[3] === lane[1] && run[2] === lane[0] && run[7] - slack <= at && at <= run[7] + run[8] + slack) return run;
-    }
-    return null;
+    const there = (run) => run[3] === lane[1] && run[2] === lane[0] && run[7] - slack <= at && at <= this.finish(run) + slack;
+    return this.running.find(there) || this.runs.findLast(there) || null;
   }
 
   tip(run, event) {
@@ -244,7 +255,8 @@ export class Lanes {
     tip.hidden = !run;
     if (!run) return;
     const many = run[6] > 1 ? `tasks ${run[5]} to ${run[5] + run[6] - 1}` : `task ${run[5]}`;
-    tip.textContent = `${format.shortName(run[1])}\n${many} of job ${run[0]}\n${format.seconds(run[8])} on ${run[2]}, slot ${run[3]}${run[4] > 1 ? `, attempt ${run[4]}` : ""}${run[9] ? "\nfailed" : ""}`;
+    const took = run[8] === null ? `runs for ${format.seconds(this.finish(run) - run[7])}` : format.seconds(run[8]);
+    tip.textContent = `${format.shortName(run[1])}\n${many} of job ${run[0]}\n${took} on ${run[2]}, slot ${run[3]}${run[4] > 1 ? `, attempt ${run[4]}` : ""}${run[9] ? "\nfailed" : ""}`;
     tip.style.left = `${Math.min(event.clientX + 14, window.innerWidth - 300)}px`;
     tip.style.top = `${Math.min(event.clientY + 14, window.innerHeight - 100)}px`;
   }

@@ -46,7 +46,8 @@ export class Live {
     else if (message.runs) {
       // Runs are handed on as they come: a page that draws them keeps its own.
       const data = this.data.get(name) || {};
-      this.data.set(name, { ...data, ...message.runs, runs: [...(this.dirty.has(name) ? data.runs || [] : []), ...message.runs.runs] });
+      const running = patched(data.running || {}, message.runs.running || {});
+      this.data.set(name, { ...data, ...message.runs, running, runs: [...(this.dirty.has(name) ? data.runs || [] : []), ...message.runs.runs] });
     }
     this.dirty.add(name);
     if (this.frame) return;

@@ -179,11 +179,11 @@ SLOTS = Table(
     (
         _words("NODE", 16, "node"),
         Column("SLOT", 5, lambda row: str(row["slot"]), lambda row: (row["node"], row["slot"])),
-        _words("RAN LAST", 0, "function"),
+        _words("RUNS OR RAN", 0, "function"),
         Column("JOB", ID_CHARS, lambda row: printable(row["job"][:ID_CHARS]), _by("job")),
         _figure("TASK", 8, "first", str),
         _figure("TOOK", 6, "seconds", duration),
-        _figure("ENDED", 8, "ended", _clock),
+        _figure("ENDED", 8, "ended", lambda at: "runs" if at is None else _clock(at)),
         Column("", 6, lambda row: "failed" if row["failed"] else "", lambda row: row["failed"]),
     ),
     "No task has run lately. Nodes tell of a sample of the tasks that they ran.",

@@ -15,12 +15,13 @@ _TEXTS = ("id", "name", "function", "state", "owner", "node", "job", "pressure",
 
 
 class Slots:
-    """What each slot ran last."""
+    """What each slot runs, or ran last."""
 
     def __init__(self) -> None:
         #: The number of the run that came last.
         self.seq = 0
         self._last: OrderedDict[tuple[str, int], Row] = OrderedDict()
+        self._running: dict[tuple[str, int], Row] = {}
 
     def take(self, answer: Mapping[str, Any]) -> None:
         """Take the runs that the broker tells of."""
@@ -34,6 +35,12 @@ class Slots:
             row.update(id=f"{slot[0]}/{slot[1]}", ended=row["begun"] + row["seconds"])
             self._last[slot] = row
             self._last.move_to_end(slot)
+        self._running = {}
+        for one in answer["running"].values():
+            row = dict(zip(answer["running_columns"], one, strict=True))
+            slot = row["node"], row["slot"]
+            row.update(id=f"{slot[0]}/{slot[1]}", ended=None, failed=False)
+            self._running[slot] = {**row, "seconds": max(0.0, answer["now"] - row["begun"])}
         there = answer["slots"]
         for slot in [slot for slot in self._last if slot[1] >= there.get(slot[0], 0)]:
             del self._last[slot]
@@ -42,7 +49,8 @@ class Slots:
 
     def rows(self) -> list[Row]:
         """A row for each."""
-        return [self._last[slot] for slot in sorted(self._last)]
+        rows = {**self._last, **self._running}
+        return [rows[slot] for slot in sorted(rows)]
 
 
 def rows_of(table: Table, answer: Mapping[str, Any], slots: Slots) -> list[Row]:

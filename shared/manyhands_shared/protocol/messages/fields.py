@@ -27,6 +27,8 @@ EVENT_CHARS = 4_096
 MAX_KEYS = 16
 #: Numbers about one run of tasks.
 RUN_FIGURES = 8
+#: Tasks that a node may say to run just now.
+MAX_RUNNING = 64
 #: Stacks in one answer of a node.
 MAX_STACKS = 1_024
 #: The data of a reply to a query that the asker's key does not allow.

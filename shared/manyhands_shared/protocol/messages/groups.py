@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from manyhands_shared.protocol.bounds import Groups, Sum
 from manyhands_shared.protocol.messages.fields import (
+    MAX_RUNNING,
     MAX_STACKS,
     U32,
     AnyBodies,
@@ -190,4 +191,5 @@ InputGroups = Annotated[list[InputGroup], Groups(InputGroup)]
 JobStandings = Annotated[list[JobStanding], Groups(JobStanding)]
 TaskStandings = Annotated[list[TaskStanding], Groups(TaskStanding)]
 RunGroups = Annotated[list[RunGroup], Groups(RunGroup)]
+RunningGroups = Annotated[list[RunGroup], Groups(RunGroup, most=MAX_RUNNING)]
 Stacks = Annotated[list[Stack], Groups(Stack, most=MAX_STACKS)]

@@ -19,7 +19,7 @@ from manyhands_shared.protocol.messages.fields import (
     Seconds,
     Word,
 )
-from manyhands_shared.protocol.messages.groups import RunGroups, Stacks
+from manyhands_shared.protocol.messages.groups import RunGroups, RunningGroups, Stacks
 from manyhands_shared.protocol.record import record
 
 
@@ -69,10 +69,15 @@ class Output:
 
 @record
 class Ran:
-    """When tasks ran on which slot, for people. A sample: nothing depends on it, none is repeated."""
+    """When tasks ran on which slot, for people. A sample: nothing depends on it, none is repeated.
+
+    `running` are tasks that run just now, and have done so for a while. They take the place of those
+    that the message before told of. What they took is what they have taken so far.
+    """
 
     NUMBER: ClassVar[int] = 45
     groups: RunGroups
+    running: RunningGroups
 
 
 @record

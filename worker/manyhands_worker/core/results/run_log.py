@@ -3,13 +3,19 @@
 A child reports tasks together that are short, and long ones each by itself. Such a *run* is one entry
 here. Where there are more than `MOST_RUNS` in the time, every second one is left out, then every fourth,
 and so on. Long ones stay: there cannot be many of those.
+
+With them goes what runs just now, if it has run for a while. It is told again only where it has changed,
+so a node whose tasks take hours is silent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
-from manyhands_shared.protocol.messages import Ran, RunGroup
+from manyhands_shared.protocol.messages import MAX_RUNNING, Ran, RunGroup
+from manyhands_worker.core.events import RunningTask
 from manyhands_worker.core.model import Key
 
 #: At least so long between two messages.
@@ -47,11 +53,30 @@ class RunLog:
         #: When what is here is to be sent; `None` if there is nothing.
         self.due: float | None = None
         self._next = 0.0
+        #: What runs, by its slot.
+        self._running: dict[int, RunningTask] = {}
+
+    def follow(self, running: Sequence[RunningTask], now: float) -> None:
+        """Take note of what runs now, in place of what was known."""
+        self._running = {one.slot: one for one in running}
+        self._hurry(now)
+
+    def tell_again(self, now: float) -> None:
+        """Have another broker told, or one that does not remember, of what runs."""
+        if self._running:
+            self._hurry(now)
+
+    def _hurry(self, now: float) -> None:
+        if self.due is None:
+            self.due = max(now, self._next)
 
     def add(self, run: Run, now: float) -> None:
         """Take a run into the sample."""
-        if self.due is None:
-            self.due = max(now, self._next)
+        self._hurry(now)
+        if self._running:
+            running = self._running.get(run.slot)
+            if running is not None and running.begun < run.begun + run.seconds:
+                del self._running[run.slot]
         if run.seconds >= LONG_SECONDS and len(self._long) < MOST_LONG:
             self._long.append(run)
             return
@@ -74,7 +99,17 @@ class RunLog:
         by_key: dict[Key, list[Run]] = {}
         for run in runs:
             by_key.setdefault(run.key, []).append(run)
-        return Ran([_as_group(key, group, now) for key, group in by_key.items()])
+        return Ran(
+            [_as_group(key, group, now) for key, group in by_key.items()], self._as_running(now)
+        )
+
+    def _as_running(self, now: float) -> list[RunGroup]:
+        groups: dict[Key, list[Run]] = {}
+        for one in islice(self._running.values(), MAX_RUNNING):
+            took = now - one.begun
+            run = Run(one.key, one.task, 1, one.slot, one.begun, took, 0.0, one.peak, 0)
+            groups.setdefault(one.key, []).append(run)
+        return [_as_group(key, runs, now) for key, runs in groups.items()]
 
 
 def _as_group(key: Key, runs: list[Run], now: float) -> RunGroup:

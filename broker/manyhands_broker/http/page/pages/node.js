@@ -18,7 +18,7 @@ export function nodePage(name) {
   const element = h("div", { class: "grid" },
     h("div", { class: "head" }, h("div", {}, h("h1", {}, name), sub), actions),
     card(null, facts),
-    h("section", { class: "card" }, h("header", {}, h("h2", {}, "What its slots ran, the last minute")), lanes.element, lanes.key),
+    h("section", { class: "card" }, h("header", {}, h("h2", {}, "What its slots run, and ran in the last minute")), lanes.element, lanes.key),
     looks,
     h("section", { class: "card flush" }, h("header", {}, h("h2", {}, "Events")), table.element));
   let stamp = "";
@@ -26,7 +26,8 @@ export function nodePage(name) {
   function update(view, data) {
     if (view === "stream") {
       const slots = Object.hasOwn(data.slots, name) ? { [name]: data.slots[name] } : {};
-      lanes.add(data.runs.filter((run) => run[2] === name), slots);
+      const here = (runs) => runs.filter((run) => run[2] === name);
+      lanes.add({ ...data, runs: here(data.runs), running: here(Object.values(data.running)), slots });
       return;
     }
     const node = data.node;

@@ -69,7 +69,7 @@ export function overviewPage() {
   let nodeStamp = "";
 
   function update(view, data) {
-    if (view === "stream") { lanes.add(data.runs, data.slots); return; }
+    if (view === "stream") { lanes.add(data); return; }
     const points = Object.entries(data.points).map(([at, row]) => [Number(at), ...row]).sort((a, b) => a[0] - b[0]).slice(-480);
     const place = (name) => data.point_columns.indexOf(name);
     const now = data.figures;

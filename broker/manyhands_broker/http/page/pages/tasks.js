@@ -11,7 +11,7 @@ export function tasksPage() {
   const buttons = SPANS.map(([seconds, label]) => h("button", { type: "button", onclick: () => { lanes.span = seconds; lanes.end = null; mark(); lanes.draw(); } }, label));
   const hold = h("button", { type: "button", title: "Space", onclick: () => { lanes.pause(); mark(); } }, "Pause");
   const filter = h("input", { type: "search", placeholder: "Nodes called …  ( / )", "aria-label": "Show nodes called", oninput: (event) => { lanes.filter = event.target.value; lanes.draw(); } });
-  const nothing = h("div", { hidden: true }, empty("No task has ended yet. What ran shows up here within a second.", "manyhands map math:sqrt --input numbers.txt"));
+  const nothing = h("div", { hidden: true }, empty("No task has run yet. What runs shows up here within a second.", "manyhands map math:sqrt --input numbers.txt"));
   const element = h("div", { class: "grid" },
     h("div", { class: "head" },
       h("div", {}, h("h1", {}, "Task stream"), h("p", { class: "sub" }, "A lane for each slot, a colour for each function. Scroll to zoom, drag to go back, click for the job. Of busy slots it is a sample.")),
@@ -33,7 +33,7 @@ export function tasksPage() {
     title: "Tasks",
     element,
     views: ["stream"],
-    update: (_, data) => { lanes.add(data.runs, data.slots); nothing.hidden = lanes.runs.length > 0; mark(); },
+    update: (_, data) => { lanes.add(data); nothing.hidden = lanes.runs.length + lanes.running.length > 0; mark(); },
     close: () => { lanes.close(); document.removeEventListener("keydown", press); },
   };
 }

@@ -29,7 +29,7 @@ def ran(
     first: int, seconds: float = 0.5, *, tasks: int = 1, job: str = "job", ago: float = 1.0
 ) -> m.Ran:
     figures = [first, tasks, 1, round(ago * 1e6), round(seconds * 1e6), 400_000, 20_480, 77]
-    return m.Ran([m.RunGroup(job, 1, figures)])
+    return m.Ran([m.RunGroup(job, 1, figures)], [])
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_of_very_many_runs_an_even_part_is_taken_and_the_slowest(world: World) -
         for number in range(10):
             extra = [7, 1, 0, 0, slow[number], 0, 0, 0] if number < len(slow) else []
             figures = [*many, *extra]
-            world.drain((b"node", m.Ran([m.RunGroup("job", 1, figures)])))
+            world.drain((b"node", m.Ran([m.RunGroup("job", 1, figures)], [])))
 
     tell()
     assert history_of(world)["sampled"]["tasks"] == 10_000

@@ -132,7 +132,7 @@ def test_nodes_and_slots(client: Client) -> None:
         assert "c Cancel" not in text
         assert "0/2" in text
         await pilot.press("3")
-        await shows(pilot, "RAN LAST", "abs", job.id[:8])
+        await shows(pilot, "RUNS OR RAN", "abs", job.id[:8])
         await pilot.press("1")
         await shows(pilot, "Jobs: ", "c Cancel")
         await pilot.press("q")
@@ -336,11 +336,13 @@ def test_rows_are_sorted_and_filtered() -> None:
 def test_slots_are_those_that_are_there() -> None:
     columns = ["job", "function", "node", "slot", "attempt", "first", "tasks", "begun", "seconds"]
     columns.append("failed")
+    running = {"running_columns": [*columns[:6], "begun"], "running": {}, "now": 20.5}
     slots = Slots()
 
     def run_on(node: str, slot: int, seq: int, there: dict[str, int]) -> list[Any]:
         run = ["job", "f", node, slot, 1, 0, 1, 5.0, 2.0, False]
-        slots.take({"seq": seq, "runs": [run], "columns": columns, "slots": there})
+        told = {"seq": seq, "runs": [run], "columns": columns, "slots": there}
+        slots.take({**told, **running})
         return [(one["id"], one["ended"]) for one in slots.rows()]
 
     assert run_on("b", 0, 1, {"a": 2, "b": 1}) == [("b/0", 7.0)]
@@ -349,3 +351,10 @@ def test_slots_are_those_that_are_there() -> None:
     # A broker that begins anew counts anew.
     assert run_on("a", 1, 1, {"a": 2}) == [("a/1", 7.0)]
     assert SLOTS.columns[1].key(slots.rows()[0]) == ("a", 1)
+    # What runs comes before what ran there last.
+    running["running"] = {"1 a": ["long", "g", "a", 1, 2, 7, 18.0]}
+    assert run_on("a", 0, 2, {"a": 2}) == [("a/0", 7.0), ("a/1", None)]
+    cells = [column.cell(slots.rows()[1]) for column in SLOTS.columns]
+    assert cells == ["a", "1", "g", "long", "7", "2.5s", "runs", ""]
+    running["running"] = {}
+    assert run_on("a", 0, 3, {"a": 2}) == [("a/0", 7.0), ("a/1", 7.0)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from manyhands_shared.protocol import messages as m
+from manyhands_worker.core.events import RunningTask
 from manyhands_worker.core.results import run_log
 from manyhands_worker.core.results.run_log import Run, RunLog
 
@@ -23,7 +24,7 @@ def test_a_first_run_goes_out_at_once_and_the_next_half_a_second_later() -> None
     log = RunLog()
     assert (log.due, log.take(10.0)) == (None, None)
     log.add(run(0), 10.0)
-    assert log.take(10.0) == m.Ran([m.RunGroup("job", 1, [0, 1, 0, 1_000_000, 1_000, 0, 0, 0])])
+    assert log.take(10.0) == m.Ran([m.RunGroup("job", 1, [0, 1, 0, 1_000_000, 1_000, 0, 0, 0])], [])
     log.add(run(1), 10.1)
     assert (log.due, log.take(10.4)) == (10.5, None)
     sent = log.take(10.5)
@@ -49,3 +50,32 @@ def test_times_that_make_no_sense_are_sent_as_what_the_wire_takes() -> None:
     sent = log.take(10.0)
     assert sent is not None
     assert sent.groups[0].figures[3:5] == [0, 10**15]
+
+
+def test_what_runs_is_told_until_it_has_ended_or_something_else_runs() -> None:
+    log = RunLog()
+    log.follow([RunningTask(("job", 2), 7, 1, 8.0, 20_480)], 10.0)
+    told = m.RunGroup("job", 2, [7, 1, 1, 2_000_000, 2_000_000, 0, 20_480, 0])
+    assert (log.take(10.0), log.due) == (m.Ran([], [told]), None), "it is told once"
+    # Another slot, and what ended in this one before it began.
+    log.add(run(0), 11.0)
+    log.add(Run(("job", 2), 6, 1, 1, 7.0, 1.0, 0.0, 0, 0), 11.0)
+    sent = log.take(11.0)
+    assert sent is not None
+    assert [group.figures[0] for group in sent.running] == [7]
+    log.tell_again(12.0)
+    assert [log.due] == [12.0]
+    log.add(Run(("job", 2), 7, 1, 1, 8.0, 4.5, 0.0, 0, 0), 12.5)
+    sent = log.take(12.5)
+    assert sent is not None
+    assert (firsts(sent), sent.running) == ([7], [])
+    log.tell_again(13.0)
+    assert log.due is None, "nothing runs"
+
+
+def test_of_very_many_that_run_a_part_is_told() -> None:
+    log = RunLog()
+    log.follow([RunningTask(("job", 1), n, n, 8.0, 0) for n in range(1_000)], 10.0)
+    sent = log.take(10.0)
+    assert sent is not None
+    assert len(sent.running[0].figures) == m.MAX_RUNNING * m.RUN_FIGURES
