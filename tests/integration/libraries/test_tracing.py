@@ -24,6 +24,8 @@ from manyhands import Client, Executor, LocalCluster, Pool
 from manyhands_shared.errors import TaskCrashed
 
 SECONDS = 90.0
+#: Bytes of a result that stays with its node.
+LARGE = 4 << 20
 
 
 class Collector:
@@ -211,6 +213,24 @@ def test_a_task_that_ends_its_process_has_its_span(
     found = [span for _, span in collector.wait(trace_of(caller), 2)]
     [task] = [span for span in found if span.name.endswith("leave")]
     assert attributes(task)["manyhands.outcome"] == "crashed"
+
+
+def test_a_kept_result_stays_with_its_node_though_its_task_is_traced(
+    cluster: LocalCluster, tracer: trace.Tracer, collector: Collector
+) -> None:
+    with Executor(address=cluster.address, keep=True) as executor:
+        with tracer.start_as_current_span("caller") as caller:
+            future = executor.submit(bytes, LARGE)
+        found = [span for _, span in collector.wait(trace_of(caller), 5)]
+        [task] = [span for span in found if span.name.endswith("bytes")]
+        assert attributes(task)["manyhands.outcome"] == "ok"
+        assert future._body is None, "it has not come"
+        with tracer.start_as_current_span("user") as user:
+            length = executor.submit(len, future)
+        assert length.result(SECONDS) == LARGE
+        collector.wait(trace_of(user), 5)
+        assert future._body is None, "another task has it, and nothing else asked"
+        assert len(future.result(SECONDS)) == LARGE
 
 
 @pytest.mark.parametrize("how", ["map", "starmap", "imap", "executor"])

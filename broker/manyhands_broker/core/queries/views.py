@@ -154,8 +154,8 @@ def stream(state: SchedulerState, arguments: Mapping[str, Any], _reader: Reader)
     seq = seq if type(seq) is int else 0
     found = state.histories.since(seq, RUNS if seq else FIRST_RUNS)
     running = [task for task in gather(state.fleet) if _is_known(state, task)]
-    jobs = {run.job for run in found} | {task.job for task in running}
-    names = {job_id: _function_name(state, job_id) for job_id in jobs}
+    named = {run.job for run in found} | {task.job for task in running}
+    names = {job_id: _function_name(state, job_id) for job_id in named}
     failed = {(one, task) for one in names for task in _failed_tasks(state, one)}
     return {
         "seq": state.histories.seq,

@@ -85,7 +85,7 @@ export class Lanes {
     this.names = stamp;
     this.key.replaceChildren(...names.map((name) => h("span", {}, h("i", { vars: { "--c": format.colour(name) } }), format.shortName(name))),
       h("span", {}, h("i", { vars: { "--c": "var(--bad)" } }), "failed"),
-      ...(this.live ? [h("span", {}, h("i", { class: "running" }), "runs now")] : []));
+      ...(this.live ? [h("span", {}, h("i", { class: "grows" }), "runs now")] : []));
   }
 
   lanes() {
@@ -145,7 +145,7 @@ export class Lanes {
         context.globalAlpha = 0.45;
         context.fillRect(x, y, w, tall);
         context.globalAlpha = 1;
-        if (finish <= end) context.fillRect(x + Math.max(0, w - 3), y, Math.min(w, 3), tall);
+        if (this.end === null || finish < end) context.fillRect(x + Math.max(0, w - 3), y, Math.min(w, 3), tall);
       } else if (w > 5 && step > 8) { context.beginPath(); context.roundRect(x, y, w, tall, 3); context.fill(); }
       else context.fillRect(x, y, w, tall);
     };

@@ -14,7 +14,7 @@ export function tasksPage() {
   const nothing = h("div", { hidden: true }, empty("No task has run yet. What runs shows up here within a second.", "manyhands map math:sqrt --input numbers.txt"));
   const element = h("div", { class: "grid" },
     h("div", { class: "head" },
-      h("div", {}, h("h1", {}, "Task stream"), h("p", { class: "sub" }, "A lane for each slot, a colour for each function. Scroll to zoom, drag to go back, click for the job. Of busy slots it is a sample.")),
+      h("div", {}, h("h1", {}, "Task stream"), h("p", { class: "sub" }, "A lane for each slot, a colour for each function; pale is what still runs. Scroll to zoom, drag to go back, click for the job. Of busy slots it is a sample.")),
       h("div", { class: "tools" }, filter, buttons, hold)),
     h("section", { class: "card" }, lanes.key, nothing, lanes.element));
 
