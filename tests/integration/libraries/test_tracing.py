@@ -137,6 +137,15 @@ def leave(number: int) -> None:
     os._exit(number)
 
 
+def stay() -> None:
+    import threading
+
+    with trace.get_tracer("task").start_as_current_span("inside"):
+        pass
+    trace.get_tracer_provider().force_flush()  # type: ignore[attr-defined]
+    threading.Event().wait()
+
+
 def trace_of(span: trace.Span) -> int:
     return span.get_span_context().trace_id
 
@@ -202,17 +211,47 @@ def test_failed_and_retried_tasks(
     assert {span.parent_span_id for span in found if span.name == "run"} == {task.span_id}
 
 
-def test_a_task_that_ends_its_process_has_its_span(
+def test_of_a_task_that_ends_its_process_the_node_tells(
     cluster: LocalCluster, tracer: trace.Tracer, collector: Collector
 ) -> None:
-    with Executor(address=cluster.address, crash_limit=1) as executor:
+    with Executor(address=cluster.address, crash_limit=2) as executor:
         with tracer.start_as_current_span("caller") as caller:
             future = executor.submit(leave, 3)
         with pytest.raises(TaskCrashed):
             future.result(SECONDS)
-    found = [span for _, span in collector.wait(trace_of(caller), 2)]
+    found = [span for _, span in collector.wait(trace_of(caller), 2 + 2 * 3)]
     [task] = [span for span in found if span.name.endswith("leave")]
     assert attributes(task)["manyhands.outcome"] == "crashed"
+    runs = [span for span in found if span.name == "run"]
+    assert sorted(attributes(run)["manyhands.attempt"] for run in runs) == [1, 2]
+    for run in runs:
+        told = attributes(run)
+        assert (run.parent_span_id, run.status.code) == (task.span_id, 2)
+        assert (told["manyhands.outcome"], told["manyhands.task"]) == ("crashed", 0)
+        assert told["manyhands.job"] == attributes(task)["manyhands.job"]
+        assert "exited with code 3" in run.status.message
+        assert task.start_time_unix_nano <= run.start_time_unix_nano < run.end_time_unix_nano
+    assert sorted(span.name for span in found if span.parent_span_id == task.span_id) == [
+        *("queued", "queued"),
+        *("run", "run"),
+        *("sent", "sent"),
+    ]
+
+
+def test_what_a_task_made_before_it_was_killed_is_below_the_span_that_the_node_tells_of(
+    cluster: LocalCluster, tracer: trace.Tracer, collector: Collector
+) -> None:
+    with Executor(address=cluster.address) as executor:
+        with tracer.start_as_current_span("caller") as caller:
+            future = executor.submit(stay)
+        collector.wait(trace_of(caller), 2)
+        assert future.cancel()
+    found = by_name(collector.wait(trace_of(caller), 6))
+    services = {name: service for name, (service, _) in found.items()}
+    assert services["run"] == services["inside"] == "manyhands-node"
+    run, inside = found["run"][1], found["inside"][1]
+    assert inside.parent_span_id == run.span_id
+    assert attributes(run)["manyhands.outcome"] == "cancelled"
 
 
 def test_a_kept_result_stays_with_its_node_though_its_task_is_traced(
@@ -220,7 +259,7 @@ def test_a_kept_result_stays_with_its_node_though_its_task_is_traced(
 ) -> None:
     with Executor(address=cluster.address, keep=True) as executor:
         with tracer.start_as_current_span("caller") as caller:
-            future = executor.submit(bytes, LARGE)
+            future: Any = executor.submit(bytes, LARGE)
         found = [span for _, span in collector.wait(trace_of(caller), 5)]
         [task] = [span for span in found if span.name.endswith("bytes")]
         assert attributes(task)["manyhands.outcome"] == "ok"

@@ -27,7 +27,7 @@ from manyhands_worker.host.processes import (
     limit_threads,
     node_is_gone,
 )
-from manyhands_worker.ipc.control_block import DISCONNECTED, LENDS, words
+from manyhands_worker.ipc.control_block import DISCONNECTED, LENDS, note, words
 from manyhands_worker.ipc.output_redirect import OutputRedirect
 from manyhands_worker.ipc.pipe import PipeError
 from manyhands_worker.ipc.segments import SegmentWriter
@@ -109,7 +109,9 @@ class PoolChild(BaseProcess):
         runner = Runner(self._socket, control, slab, segments, output, input_loader, self._limits)
         # A handler, for programs that tasks start would ignore what is ignored here.
         signal.signal(signal.SIGINT, runner.interrupt)
+        tracing.note = partial(note, control)
         os.register_at_fork(after_in_child=runner.disown)
+        os.register_at_fork(after_in_child=tracing.disown)
         try:
             runner.serve()
         except (OSError, PipeError) as error:

@@ -17,6 +17,8 @@ import sys
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
+from manyhands_shared.tracing import Noted
+
 #: Serial of the task that the child started last.
 CLAIM = 0
 #: Serial of the task that the child finished last.
@@ -31,8 +33,12 @@ READY = 4
 FREED = 5
 #: 1 while the task waits for tasks.
 LENDS = 6
+#: The serial of a traced task that runs, and from here on what is noted of its spans.
+TRACED = 7
+_NOTED = slice(8, 15)
 
 _WORDS = 16  # two cache lines
+_WORD = (1 << 64) - 1
 
 #: No limit: nothing is revoked.
 NO_LIMIT = sys.maxsize
@@ -52,3 +58,21 @@ def new_block() -> Any:
 def words(block: Any) -> memoryview:
     """A view of the array whose items are read and written as whole 64-bit words."""
     return memoryview(block).cast("B").cast("Q")
+
+
+def note(control: memoryview, noted: Noted | None) -> None:
+    """Note what the spans of the claimed task are; `None`: they were made."""
+    control[TRACED] = 0
+    if noted is not None:
+        trace, *others = noted
+        for place, word in enumerate((trace >> 64, trace, *others), _NOTED.start):
+            control[place] = word & _WORD
+        control[TRACED] = control[CLAIM]
+
+
+def noted(control: memoryview) -> Noted | None:
+    """Return what was noted of the claimed task, if it was traced."""
+    if not control[TRACED] or control[TRACED] != control[CLAIM]:
+        return None
+    high, low, *others = control[_NOTED].tolist()
+    return Noted(high << 64 | low, *others)

@@ -48,6 +48,7 @@ from manyhands_worker.ipc.control_block import SETTLE_SECONDS
 from manyhands_worker.ipc.slab import slab_size, small_slab
 from manyhands_worker.pool.births import HEALTHY_SECONDS, Births
 from manyhands_worker.pool.child_handle import ChildHandle
+from manyhands_worker.pool.lost_spans import LostSpans
 from manyhands_worker.pool.oom import OomDetector
 from manyhands_worker.pool.running_tasks import RunningTasks
 from manyhands_worker.pool.stack_sampler import StackSampler
@@ -142,6 +143,7 @@ class NodePool:
         self._bundles = BundleDirectories()
         self._sampler = StackSampler(lambda: self._children)
         self._running = RunningTasks()
+        self._lost_spans = LostSpans(node)
         self._told_of_slab = False
         self._mended = False
         # multiprocessing would wait for children at exit; they must be gone by then.
@@ -178,11 +180,10 @@ class NodePool:
         times += [at for at in (self._search_at, self._sampler.due) if at is not None]
         if self._births.failed or self._running:
             times.append(self._sampled_at + _SAMPLE_SECONDS)
-        for child in self._children:
-            if child is not None:
-                if child.busy or child.lends:
-                    times.append(self._sampled_at + _SAMPLE_SECONDS)
-                times += [due for due in (child.check_at, child.output.due) if due is not None]
+        for child in filter(None, self._children):
+            if child.busy or child.lends:
+                times.append(self._sampled_at + _SAMPLE_SECONDS)
+            times += [due for due in (child.check_at, child.output.due) if due is not None]
         self._due = min(times, default=math.inf)
         return self._due if times else None
 
@@ -264,8 +265,7 @@ class NodePool:
             child = self._children[slot]
             if child is not None:
                 self._events.append(events.Claimed(slot, child.claim))
-        due_slots = [slot for slot, due in self._births.due.items() if now >= due]
-        for slot in due_slots[:_BIRTHS_PER_TURN]:
+        for slot in [s for s, due in self._births.due.items() if now >= due][:_BIRTHS_PER_TURN]:
             self._fill(slot, now)
         for child in [child for child, due in self._leaving.items() if now >= due]:
             self._leaving[child] = now + _LEAVE_SECONDS
@@ -274,9 +274,8 @@ class NodePool:
             del self._doubtful[child]
             child.fault = child.fault or "it closed its connection to the node"
             self._end(child)
-        for member in self._children:
-            if member is not None:
-                self._look_at(member, now)
+        for member in filter(None, self._children):
+            self._look_at(member, now)
         if self._sampler.due is not None and now >= self._sampler.due:
             self._events += self._sampler.turn(now)
         if self._search_at is not None and now >= self._search_at and self._reach is not None:
@@ -296,15 +295,14 @@ class NodePool:
             if self._is_memory_short and self._lender is not None:
                 self._lender.recall()
         allowed = not (self._is_memory_short or descriptors.running_short())
-        for child in self._children:
-            if child is not None:
-                child.reports.hold(allowed=allowed)
-                if child.look_whether_lends(now):
-                    self._events.append(events.Lends(child.slot, child.lends))
-                if child.busy or not child.rss:
-                    child.sample()
-                    if child.uses_too_much(now):
-                        self.kill(child.slot)
+        for child in filter(None, self._children):
+            child.reports.hold(allowed=allowed)
+            if child.look_whether_lends(now):
+                self._events.append(events.Lends(child.slot, child.lends))
+            if child.busy or not child.rss:
+                child.sample()
+                if child.uses_too_much(now):
+                    self.kill(child.slot)
 
     def _look_at(self, child: ChildHandle, now: float) -> None:
         """Kill a child whose task runs too long; send on what it printed a while ago."""
@@ -459,6 +457,7 @@ class NodePool:
         in_time = not child.busy or child.claim != task
         blamed = child.claim if child.busy and not (child.asked and in_time) else 0
         words = child.output.last_words(blamed) if blamed else ""
+        self._lost_spans.died(child, child.describe_death(oom))
         self._events.append(
             events.Died(
                 slot,
@@ -497,3 +496,4 @@ class NodePool:
         self._doubtful.clear()
         self._claims.clear()
         self._oom.close()
+        self._lost_spans.close()
