@@ -27,7 +27,13 @@ from bench.reporting.report import markdown
 from bench.reporting.results import OURS, Run
 
 #: What `--quick` runs: two minutes.
-_QUICK_SYSTEMS = ("manyhands", "multiprocessing.Pool", "Ray", "Dask distributed")
+_QUICK_SYSTEMS = (
+    "manyhands",
+    "manyhands, keyed",
+    "multiprocessing.Pool",
+    "Ray",
+    "Dask distributed",
+)
 _QUICK_MEASURES = ("roundtrip", "noop", "map", "executor_map", "results", "argument")
 _ANSWER_SECONDS, _LIMITS_SECONDS, _SCALE_SECONDS = 60.0, 60.0, 240.0
 _INTERRUPTED = 130

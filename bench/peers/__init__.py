@@ -53,6 +53,8 @@ class Peer:
     package: str = ""
     #: Whether it works over a network; the others are for one machine alone.
     networked: bool = True
+    #: Whether it is this project, used in another way; the others are what it is compared with.
+    ours: bool = False
 
     def load(self) -> Callable[[], System]:
         """Its class, from an interpreter that has it installed."""
@@ -66,6 +68,15 @@ PEERS: dict[str, Peer] = {
         ("manyhands", "pyzmq", "msgpack", "numpy"),
         "Executor with its own cluster, broker and node in one process; Pool for map",
         "manyhands",
+        ours=True,
+    ),
+    "manyhands, keyed": Peer(
+        "manyhands_keyed",
+        ("--editable .[all]",),
+        ("manyhands", "pyzmq", "msgpack", "numpy"),
+        "the same against a broker with a key on TCP, and a node of its own",
+        "manyhands",
+        ours=True,
     ),
     "multiprocessing.Pool": Peer(
         "multiprocessing_",

@@ -13,7 +13,7 @@ from html import escape
 from bench.measures import FIRST
 from bench.peers import PEERS
 from bench.reporting.report import number
-from bench.reporting.results import OURS, Run, less_is_better
+from bench.reporting.results import Run, less_is_better
 
 #: Figure → its title, where it has another.
 _TITLES = {
@@ -129,7 +129,7 @@ def _panel(run: Run, figure: str) -> tuple[str, int]:
 
 
 def _dot(name: str, value: float, scale: _Scale, y: int) -> str:
-    x, ours = scale.x(value), name == OURS
+    x, ours = scale.x(value), PEERS[name].ours
     kind = "ours" if ours else "dot" if PEERS[name].networked else "alone"
     emphasis = ' class="name"' if ours else ""
     return (

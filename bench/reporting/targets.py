@@ -10,8 +10,8 @@ from bench.peers import PEERS
 from bench.reporting.results import OURS, Run, less_is_better
 
 POOL, RAY = "multiprocessing.Pool", "Ray"
-NETWORKED = [name for name, peer in PEERS.items() if peer.networked and name != OURS]
-OTHERS = [name for name in PEERS if name != OURS]
+OTHERS = [name for name, peer in PEERS.items() if not peer.ours]
+NETWORKED = [name for name in OTHERS if PEERS[name].networked]
 _RATE, _MAP, _EXECUTOR_MAP = (
     "no-op tasks/s",
     "map of 1,000,000, items/s",
