@@ -18,7 +18,7 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,8 @@ log = logging.getLogger("manyhands.broker")
 
 _MAGIC = b"MHCLOG1\n"
 _HEAD = struct.Struct("<II")
+#: Kept, for making one takes longer than packing a record.
+_PACKER = msgpack.Packer()
 #: In a record's length: another record of the same drain follows.
 _MORE = 1 << 31
 #: A file below this is never rewritten; a larger one when at most half of it counts.
@@ -55,7 +57,7 @@ class RecordLog(Protocol):
     def load(self) -> Iterator[Record]:
         """Yield the last record of each key."""
 
-    def write(self, records: Iterable[Record], now: float) -> None:
+    def write(self, records: Sequence[Record], now: float) -> None:
         """Write records; what they say has outlived the process when this returns."""
 
     def work(self) -> None:
@@ -74,7 +76,7 @@ class NoLog:
         """Yield nothing."""
         return iter(())
 
-    def write(self, records: Iterable[Record], now: float) -> None:
+    def write(self, records: Sequence[Record], now: float) -> None:
         """Write nothing."""
 
     def work(self) -> None:
@@ -122,18 +124,19 @@ class WriteAheadLog:
             payload = msgpack.unpackb(data[_HEAD.size :], strict_map_key=False)[2]
             yield Record(RecordKind(kind), key, payload)
 
-    def write(self, records: Iterable[Record], now: float) -> None:
+    def write(self, records: Sequence[Record], now: float) -> None:
         """See `RecordLog`."""
-        packed = [((int(one.kind), one.key), one.payload is None, _pack(one)) for one in records]
+        last = len(records) - 1
+        parts = [_pack(one, _MORE if at < last else 0) for at, one in enumerate(records)]
         if self._unwritten:
-            self._unwritten.update((key, data) for key, _, data in packed)
+            self._keep(records, parts)
             if now >= self._try_again:
                 self._write_late(now)
             return
         try:
             if self._file < 0:
                 self._open()
-            self._append([data for _, _, data in packed])
+            at = self._append(parts)
         except (OSError, ConfigError) as error:
             log.error(  # noqa: TRY400 - one line
                 "the log %s cannot be written (%s). Programs of several processes end with this broker "
@@ -141,13 +144,14 @@ class WriteAheadLog:
                 self._path,
                 getattr(error, "strerror", None) or error,
             )
-            self._unwritten = {key: data for key, _, data in packed}
+            self._keep(records, parts)
             self._try_again = now + _ROOM_SECONDS
             return
-        at = self._size - sum(len(data) for _, _, data in packed)
-        for key, gone, data in packed:
-            self._place(key, None if gone else (at, len(data)))
-            at += len(data)
+        for record, data in zip(records, parts, strict=True):
+            size = len(data)
+            gone = record.payload is None
+            self._place((int(record.kind), record.key), None if gone else (at, size))
+            at += size
         if self._size > REWRITE_BYTES and self._live < self._size // 2 and not self._rewrite:
             self._rewrite = self._begin_rewrite()
 
@@ -224,9 +228,15 @@ class WriteAheadLog:
             )
             os.ftruncate(self._file, self._size)
 
-    def _append(self, parts: list[bytes]) -> None:
-        """Write behind what there is, as one drain; on failure the file is as before."""
-        data = b"".join([*(_flagged(part, _MORE) for part in parts[:-1]), parts[-1]])
+    def _keep(self, records: Sequence[Record], parts: list[bytes]) -> None:
+        """Keep records that the disk has no room for."""
+        for record, data in zip(records, parts, strict=True):
+            self._unwritten[int(record.kind), record.key] = data
+
+    def _append(self, parts: list[bytes]) -> int:
+        """Write a drain behind what there is; return where. On failure the file is as before."""
+        data = b"".join(parts)
+        begin = self._size
         written = 0
         try:
             while written < len(data):
@@ -238,6 +248,7 @@ class WriteAheadLog:
                 os.ftruncate(self._file, self._size)
             raise
         self._size += len(data)
+        return begin
 
     def _write_late(self, now: float) -> None:
         """Try to write what there was no room for."""
@@ -246,10 +257,12 @@ class WriteAheadLog:
             if self._file < 0:
                 self._open()
             items = list(self._unwritten.items())
-            self._append([data for _, data in items])
+            last = len(items) - 1
+            at = self._append(
+                [_flagged(data, _MORE if n < last else 0) for n, (_, data) in enumerate(items)]
+            )
         except (OSError, ConfigError):
             return
-        at = self._size - sum(len(data) for _, data in items)
         for key, data in items:
             gone = msgpack.unpackb(data[_HEAD.size :], strict_map_key=False)[2] is None
             self._place(key, None if gone else (at, len(data)))
@@ -310,7 +323,7 @@ class _Rewrite:
         where = index.get(key)
         if where is None:
             # An older copy of it may stand in the new file.
-            data = _pack(Record(RecordKind(key[0]), key[1], None))
+            data = _pack(Record(RecordKind(key[0]), key[1], None), 0)
         else:
             data = _flagged(os.pread(source, where[1], where[0]), 0)
             self.index[key] = (self.size, where[1])
@@ -331,13 +344,14 @@ def _write_whole(file: int, data: bytes, at: int) -> int:
     return done
 
 
-def _pack(record: Record) -> bytes:
-    body: bytes = msgpack.packb([int(record.kind), record.key, record.payload])
-    return _HEAD.pack(len(body), zlib.crc32(body)) + body
+def _pack(record: Record, more: int) -> bytes:
+    """Return a record that says whether more of its drain follow."""
+    body: bytes = _PACKER.pack([int(record.kind), record.key, record.payload])
+    return _HEAD.pack(len(body) | more, zlib.crc32(body)) + body
 
 
 def _flagged(data: bytes, more: int) -> bytes:
-    """Return a record that says whether more of its drain follow."""
+    """Return a packed record that says so anew."""
     length, checksum = _HEAD.unpack_from(data)
     return _HEAD.pack(length & ~_MORE | more, checksum) + data[_HEAD.size :]
 

@@ -29,8 +29,12 @@ from manyhands_shared.transport.buffers import flat
 MAX_DESCRIPTORS = 64
 _COUNT = struct.Struct("<I")
 _LENGTH_BYTES = 8
+#: Before a message of one frame, which most are: its count and its length.
+_SINGLE = struct.Struct("<IQ")
 _CHUNK_BYTES = 256 << 10
 _ROOM = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+# Plain numbers: arithmetic on the enumerations costs as much as to cut a message.
+_CLOSE_ON_EXEC, _TRUNCATED = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CTRUNC)
 
 
 @dataclass(slots=True)
@@ -88,13 +92,18 @@ class MemberChannel:
         """
         if len(descriptors) > MAX_DESCRIPTORS:
             raise ProtocolError(f"{len(descriptors)} descriptors in a message")
-        frames = [flat(frame) for frame in wire.encode(message)]
-        lengths = [frame.nbytes for frame in frames]
-        count = len(frames)
-        head = struct.pack(f"<I{count}Q", count | len(descriptors) << 24, *lengths)
-        data = memoryview(b"".join((head, *frames)))
+        frames = wire.encode(message)
+        count = len(frames) | len(descriptors) << 24
+        if len(frames) == 1:
+            header = frames[0]
+            data = _SINGLE.pack(count, len(header)) + header
+        else:
+            flats = [flat(frame) for frame in frames]
+            lengths = [frame.nbytes for frame in flats]
+            data = b"".join((struct.pack(f"<I{len(flats)}Q", count, *lengths), *flats))
         # The caller may close its own before they have left.
-        self._waiting.append(_Outgoing(data, _copies(descriptors)))
+        copies = _copies(descriptors) if descriptors else ()
+        self._waiting.append(_Outgoing(memoryview(data), copies))
         self.flush()
 
     def flush(self) -> None:
@@ -111,15 +120,14 @@ class MemberChannel:
     def _flush(self) -> None:
         while self._waiting:
             first = self._waiting[0]
-            at = sum(first.sent)
+            at = sum(first.sent) if first.sent else 0
             if at and first.descriptors:
                 _close_all(first.descriptors)
                 first.descriptors = ()
             if at >= first.data.nbytes:
                 self._waiting.popleft()
                 continue
-            rights = array.array("i", first.descriptors)
-            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
+            ancillary = _rights(first.descriptors) if first.descriptors else []
             try:
                 # No byte code runs between the call and the note of what it has sent.
                 first.sent.extend(map(self._socket.sendmsg, [[first.data[at:]]], [ancillary]))
@@ -138,9 +146,7 @@ class MemberChannel:
         """
         self.dry = False
         try:
-            data, ancillary, flags, _ = self._socket.recvmsg(
-                _CHUNK_BYTES, _ROOM, socket.MSG_CMSG_CLOEXEC
-            )
+            data, ancillary, flags, _ = self._socket.recvmsg(_CHUNK_BYTES, _ROOM, _CLOSE_ON_EXEC)
         except BlockingIOError:
             self.dry = True
             return []
@@ -155,7 +161,7 @@ class MemberChannel:
                 self._descriptors.extend(found)
         self._data += data
         # Without room for its descriptors a message would get those of the next.
-        self.ended = not data or bool(flags & socket.MSG_CTRUNC)
+        self.ended = not data or bool(flags & _TRUNCATED)
         messages: list[tuple[Message, list[int]]] = []
         try:
             while (frames := self._cut()) is not None:
@@ -181,6 +187,8 @@ class MemberChannel:
         if len(data) < _COUNT.size:
             return None
         (first,) = _COUNT.unpack_from(data)
+        if first == 1:
+            return self._cut_single(data)
         count, descriptors = first & 0xFFFFFF, first >> 24
         if not 0 < count <= MAX_FRAMES or descriptors > MAX_DESCRIPTORS:
             raise ProtocolError(f"{count} frames and {descriptors} descriptors in a message")
@@ -201,6 +209,26 @@ class MemberChannel:
             at += length
         del data[:end]
         return [self._descriptors.popleft() for _ in range(descriptors)], frames
+
+    def _cut_single(self, data: bytearray) -> tuple[list[int], list[Buffer]] | None:
+        """Do that for a message of one frame, without descriptors."""
+        size = len(data)
+        if size < _SINGLE.size:
+            return None
+        _, length = _SINGLE.unpack_from(data)
+        if length > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a frame of {length} bytes")
+        end = _SINGLE.size + length
+        if size < end:
+            return None
+        frame = bytes(data[_SINGLE.size : end])
+        del data[:end]
+        return [], [frame]
+
+
+def _rights(descriptors: Sequence[int]) -> list[tuple[int, int, array.array[int]]]:
+    """Return what sends descriptors along."""
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
 
 
 def _copies(descriptors: Sequence[int]) -> tuple[int, ...]:

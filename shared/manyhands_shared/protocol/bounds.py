@@ -276,7 +276,9 @@ class Bodies(Bound):
 
     def test(self, value: str) -> str:
         """The check of a value."""
-        return f"are_bodies({value}, {self.least}, {self.most})"
+        check = f"are_bodies({value}, {self.least}, {self.most})"
+        # Most messages that may have payloads have none.
+        return check if self.least else f"({value} == [] or {check})"
 
 
 @declared

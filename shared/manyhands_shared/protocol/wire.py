@@ -11,7 +11,6 @@ behind it may believe what they read. Checks on vectors run at the speed of C (`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from operator import attrgetter
 from typing import Any, get_args
 
 import msgpack
@@ -34,14 +33,14 @@ MAX_LISTS = 4 * MAX_TASKS
 _SMALL_HEADER_BYTES = 64 << 10
 #: Kept, for making one takes longer than packing a header.
 _PACKER = msgpack.Packer(use_bin_type=True)
+#: Of a message that is all header, as most are.
+_NO_FRAMES: Iterator[Buffer] = iter(())
 
 
 def encode(message: Message) -> list[Buffer]:
     """The frames of a message, header first. Large payloads are not copied."""
     frames: list[Buffer] = [b""]
-    row = _pack_fields(message, _SHAPES[type(message)], frames)
-    row.insert(0, message.NUMBER)
-    frames[0] = _PACKER.pack(row)
+    frames[0] = _PACKER.pack(_ROWS[type(message)](message, frames))
     return frames
 
 
@@ -70,6 +69,8 @@ def decode(frames: Sequence[Buffer]) -> Message:
     if type(row) is not list or not row or type(row[0]) is not int:
         raise ProtocolError("a header that is not an array behind a message number")
     build = _BUILD[row[0]]
+    if len(frames) == 1:
+        return build(row, _NO_FRAMES)  # type: ignore[no-any-return]
     rest = iter(frames)
     next(rest)
     message = build(row, rest)
@@ -132,19 +133,6 @@ def _wrong(kind: Any, row: Any) -> ProtocolError:
     return ProtocolError(f"the vectors of a {name} have more than {MAX_ENTRIES:,} entries")
 
 
-def _pack_fields(value: Any, shape: _Shape, frames: list[Buffer]) -> list[Any]:
-    """The fields of a message or group in order, as msgpack takes them."""
-    row = shape.fields(value)
-    for position, group in shape.nested:
-        entry = row[position]
-        if group is None:
-            row[position] = _pack_bodies(entry, frames)
-        else:
-            inner = _SHAPES[group]
-            row[position] = [_pack_fields(part, inner, frames) for part in entry]
-    return row
-
-
 def _pack_bodies(bodies: list[Payload], frames: list[Buffer]) -> list[bytes | int]:
     if set(map(type, bodies)) <= {bytes} and max(map(len, bodies), default=0) <= INLINE_BODY_BYTES:
         return bodies  # type: ignore[return-value]
@@ -179,7 +167,7 @@ def _unpack_bodies(bodies: list[Any], frames: Iterator[Buffer]) -> list[Payload]
 class _Shape:
     """How a message or group looks on the wire, read once from its annotations."""
 
-    __slots__ = ("bounds", "fields", "group", "nested", "parallel", "sum")
+    __slots__ = ("bounds", "group", "nested", "parallel", "sum")
 
     def __init__(self, kind: Any) -> None:
         self.bounds = bounds.of_fields(kind)
@@ -198,16 +186,6 @@ class _Shape:
             if self.group and name in ("indices", "statuses", "bodies")
         ]
         self.sum: bounds.Sum | None = getattr(kind, "SUM", None)
-        self.fields = _reader(list(self.bounds))
-
-
-def _reader(names: list[str]) -> Callable[[Any], list[Any]]:
-    """What takes the fields of an instance, all in one call."""
-    if len(names) == 1:
-        (name,) = names
-        return lambda value: [getattr(value, name)]
-    read = attrgetter(*names)
-    return lambda value: list(read(value))
 
 
 class _Shapes(dict[type, _Shape]):
@@ -219,6 +197,38 @@ class _Shapes(dict[type, _Shape]):
 
 
 _SHAPES = _Shapes()
+
+
+def _writer(kind: Any) -> Callable[[Any, list[Buffer]], list[Any]]:
+    """Compile what makes the row of a message or group, as msgpack takes it.
+
+    Its payloads are packed, and what does not fit the header is added to `frames`.
+    """
+    shape = _SHAPES[kind]
+    columns = [f"value.{name}" for name in shape.bounds]
+    names: dict[str, Any] = {}
+    for place, inner in shape.nested:
+        if inner is None:
+            columns[place] = f"(bodies := {columns[place]}) and _pack_bodies(bodies, frames)"
+        else:
+            names[f"write{place}"] = _ROWS[inner]
+            columns[place] = f"[write{place}(part, frames) for part in {columns[place]}]"
+    if not shape.group:
+        columns.insert(0, str(kind.NUMBER))
+    source = f"def write(value, frames):\n    return [{', '.join(columns)}]"
+    exec(source, globals() | names, names)
+    return names["write"]  # type: ignore[no-any-return]
+
+
+class _Rows(dict[type, Callable[[Any, list[Buffer]], list[Any]]]):
+    """Writers, each compiled when the first such message is sent."""
+
+    def __missing__(self, kind: type) -> Callable[[Any, list[Buffer]], list[Any]]:
+        writer = self[kind] = _writer(kind)
+        return writer
+
+
+_ROWS = _Rows()
 
 
 def _builder(kind: Any) -> Callable[[Any, Iterator[Buffer]], Any]:
@@ -251,7 +261,7 @@ def _builder(kind: Any) -> Callable[[Any, Iterator[Buffer]], Any]:
     names: dict[str, Any] = {"kind": kind}
     for place, inner in shape.nested:
         if inner is None:
-            lines.append(f"    v{place} = _unpack_bodies(v{place}, frames)")
+            lines.append(f"    v{place} = v{place} and _unpack_bodies(v{place}, frames)")
         else:
             names[f"build{place}"] = _builder(inner)
             lines.append(f"    v{place} = [build{place}(entry, frames) for entry in v{place}]")

@@ -52,7 +52,8 @@ class Deadlocks:
 
     def note_wait(self, shared: SharedObject) -> None:
         """A request may wait for a lock from now on."""
-        if isinstance(shared.rules, LockRules) and shared.rules.queue:
+        # Not `isinstance`, which takes ten times as long for an abstract class's.
+        if type(shared.rules) is LockRules and shared.rules.queue:
             self._awaited[shared.key] = None
             if not self._armed:
                 self._armed = True

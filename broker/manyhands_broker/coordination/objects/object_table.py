@@ -197,7 +197,8 @@ class ObjectTable:
             record = None if waiter is None else waiter_record(shared.key, waiter, state.now)
             state.write(RecordKind.WAITER, numbered(*op), record)
         changes.waiters.clear()
-        if isinstance(rules, QueueRules):
+        # Not `isinstance`, which takes ten times as long for an abstract class's.
+        if type(rules) is QueueRules:
             for number in changes.items:
                 key = numbered(shared.key, number)
                 state.write(RecordKind.ITEM, key, item_record(rules, number))

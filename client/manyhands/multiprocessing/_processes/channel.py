@@ -387,20 +387,20 @@ class Channel:
     # On the channel's thread
 
     def _run(self) -> None:
+        poll, polled = select.poll(), (self._stream, 0)
         while not (self._closing or self._over):
             stream = self._stream
-            poll = select.poll()
-            poll.register(self._woken, select.POLLIN)
-            poll.register(stream, select.POLLIN | (select.POLLOUT if stream.congested else 0))
-            ready = dict(poll.poll(self._timeout()))
-            self._owner.tick()
-            self._confirm()
-            while self._later:
-                with contextlib.suppress(SharedStateLost):
-                    self._later.popleft()()
-            if self._woken in ready:
-                with contextlib.suppress(OSError):
-                    os.read(self._woken, 4096)
+            wanted = select.POLLIN | (select.POLLOUT if stream.congested else 0)
+            if polled != (stream, wanted):
+                poll = select.poll()
+                poll.register(self._woken, select.POLLIN)
+                poll.register(stream, wanted)
+                polled = stream, wanted
+            due = min(self._owner.deadline() or math.inf, self._confirm_at)
+            ready = dict(poll.poll(_milliseconds(due)))
+            # Callers wait for what has come, so a look at the rest is taken when it asks for one.
+            if self._woken in ready or (due < math.inf and time.monotonic() >= due):
+                self._attend_to_rest()
             happened = ready.get(stream.fileno(), 0)
             if happened & select.POLLOUT:
                 with self._lock:
@@ -411,11 +411,15 @@ class Channel:
                 if stream.ended and not self._closing:
                     self._go_on()
 
-    def _timeout(self) -> int | None:
-        deadline = min(self._owner.deadline() or math.inf, self._confirm_at)
-        if deadline == math.inf:
-            return None
-        return max(0, math.ceil((deadline - time.monotonic()) * 1000))
+    def _attend_to_rest(self) -> None:
+        """Do what is due, and say what finalizers have left."""
+        with contextlib.suppress(OSError):
+            os.read(self._woken, 4096)
+        self._owner.tick()
+        self._confirm()
+        while self._later:
+            with contextlib.suppress(SharedStateLost):
+                self._later.popleft()()
 
     def _dispatch(self, message: Message, descriptors: list[int]) -> None:
         if type(message) is Opened:
@@ -471,6 +475,11 @@ class Channel:
             wait.lock.release()
         self._waits.clear()
         self._exchanges.end()
+
+
+def _milliseconds(due: float) -> int | None:
+    """Return how long to wait for what is due at this time; None is for ever."""
+    return None if due == math.inf else max(0, math.ceil((due - time.monotonic()) * 1000))
 
 
 def _left(deadline: float | None) -> float:

@@ -32,11 +32,18 @@ class Owner:
     def reconnect(self) -> None:
         """There is no other agent."""
 
-    def deadline(self) -> None:
-        """Nothing is due."""
+    def __init__(self) -> None:
+        self.due: float | None = None
+        self.ticked = threading.Event()
+
+    def deadline(self) -> float | None:
+        """Nothing is due, but for one test."""
+        return self.due
 
     def tick(self) -> None:
-        """Do nothing."""
+        """It is not due any more."""
+        self.due = None
+        self.ticked.set()
 
 
 class Agent:
@@ -139,3 +146,16 @@ def test_items_are_confirmed_by_the_next_request_or_soon(ends: tuple[Channel, Ag
     assert agent.hear(ItemsTaken) == ItemsTaken(MEMBER, [request.number])
     channel.tell(2, KEY, [])
     assert agent.hear(Request).settled == request.number
+
+
+def test_what_is_due_is_done_though_answers_come_all_the_time() -> None:
+    here, there = socket.socketpair()
+    owner, agent = Owner(), Agent(there)
+    channel = Channel(MEMBER, MemberChannel(here), owner, repeats=False)
+    # The thread begins with an answer to take, and what is due.
+    owner.due = 1e-9
+    agent.end.send(Response(MEMBER, 7, 0, 0, [], []))
+    channel.attend()
+    assert owner.ticked.wait(60)
+    channel.close()
+    agent.end.close()

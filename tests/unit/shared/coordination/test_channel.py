@@ -54,6 +54,29 @@ def test_messages_come_whole_and_in_order(ends: tuple[MemberChannel, MemberChann
     assert (one.congested, one.backlog) == (False, 0)
 
 
+@pytest.mark.parametrize("size", [3, 100_000], ids=["one frame", "two frames"])
+def test_a_message_in_pieces_is_taken_when_it_is_whole(size: int) -> None:
+    here, there = socket.socketpair()
+    sender, receiver = MemberChannel(here), MemberChannel(there)
+    copy_here, copy_there = socket.socketpair()
+    copy = MemberChannel(copy_here)
+    with copy_there:
+        copy.send(request(size))
+        copy.close()
+        data = b"".join(iter(lambda: copy_there.recv(1 << 20), b""))
+    assert size < len(data) < size + 120
+    # Behind these bytes are payloads.
+    for at in range(min(60, len(data) - 1)):
+        here.sendall(data[at : at + 1])
+        assert receiver.receive() == [], f"byte {at}"
+    here.sendall(data[at + 1 :])
+    ((message, _),) = receive(sender, receiver, 1)
+    assert isinstance(message, Request)
+    assert total(message.bodies) == size
+    sender.close()
+    receiver.close()
+
+
 def test_descriptors_come_with_their_message(ends: tuple[MemberChannel, MemberChannel]) -> None:
     one, other = ends
     pipes = [os.pipe() for _ in range(4)]

@@ -106,7 +106,8 @@ class AgentCore:
         self._now = self._tables.now = now
         if not self._stopped:
             self._handlers[type(event)](event)
-        effects, self._out[:] = list(self._out), []
+        effects = self._out.copy()
+        self._out.clear()
         return effects
 
     @property
@@ -177,10 +178,10 @@ class AgentCore:
         self._out.append(effects.Reconnect())
 
     def _received(self, event: events.Received) -> None:
-        receivers = {Phase.GREETING: self._greeting, Phase.READY: self._ready}.get(
-            self._link.phase, {}
-        )
-        receiver = receivers.get(type(event.message))
+        receivers = self._ready if self._link.is_ready else self._greeting
+        receiver = None
+        if self._link.phase is not Phase.DOWN:
+            receiver = receivers.get(type(event.message))
         if receiver is None:
             self.dropped += 1
         else:

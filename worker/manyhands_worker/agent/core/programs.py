@@ -67,7 +67,6 @@ class Programs:
         self._delegations = delegations
         self._channels = count(1)
         self._from_members: dict[type, Callable[[Member, Any], None]] = {
-            c.Request: self._ask,
             c.Withdraw: self._withdraw,
             c.Began: self._says_began,
             c.ItemsTaken: self._take_items,
@@ -138,6 +137,8 @@ class Programs:
         message = event.message
         if name is None:
             self._introduce(event)
+        elif type(message) is c.Request and not event.descriptors:
+            self._ask(self._tables.members[name], message)
         elif type(message) is c.Start:
             self._ask_start(self._tables.members[name], message, event)
         elif (take := self._streams.from_members.get(type(message))) is not None:
