@@ -76,9 +76,9 @@ class CoordinationDriver:
 
     def due(self, now: float) -> float:
         """Return when `finish` has something to do though nothing happens."""
-        if self._log.working or self._touched:
+        if self._touched or self._made is None or self._log.working:
             return now
-        wake_at = self.coordinator.wake_at
+        wake_at = self._made.wake_at
         return math.inf if wake_at is None else wake_at
 
     def take(self, event: Event, now: float) -> None:

@@ -160,13 +160,14 @@ class Loop:
             until = min(until, port.due(now))
         if self._journal.working:
             return 0.0
-        if self._coordination is not None and self._coordination.active and not self._paused_at:
-            until = min(until, self._coordination.due(now))
+        coordination = self._coordination
+        if coordination is not None and coordination.active and not self._paused_at:
+            until = min(until, coordination.due(now))
         if self._gate.withheld:  # the core is not asked to do anything else until then
             until = min(until, self._gate.due)
-        elif self._core.wake_at is not None:
-            until = min(until, self._core.wake_at)
-        return max(0.0, until - now)
+        elif (wake_at := self._core.wake_at) is not None and wake_at < until:
+            until = wake_at
+        return until - now if until > now else 0.0
 
     def _turn(self, ready: dict[int, int], now: float) -> None:
         self._now = now
