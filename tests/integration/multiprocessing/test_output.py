@@ -130,3 +130,28 @@ def test_a_short_process_is_over_before_the_next_begins(run: Run) -> None:
     code, err = script.finish()
     assert code == 0, err
     assert script.lines == [str(number) for number in range(12)]
+
+
+def test_what_took_long_to_begin_has_a_longer_head_start(run: Run) -> None:
+    script = run("""
+        import time
+
+        from manyhands.multiprocessing._processes import popen
+
+        popen.LONGEST_HEAD_START = 60.0
+        placed = popen.Popen.placed
+
+        def placed_long_ago(self, node):
+            placed(self, node)
+            self._placed_at -= 4 * 60.0
+
+        popen.Popen.placed = placed_long_ago
+
+        if __name__ == "__main__":
+            process = mp.Process(target=time.sleep, args=(0.3,))
+            process.start()
+            print(process.exitcode)
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["0"]

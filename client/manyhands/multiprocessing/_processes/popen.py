@@ -27,6 +27,14 @@ from manyhands_shared.protocol import labels
 #: How long `start` waits once the process runs, unless it ends before. A program that starts one
 #: process after another, and counts on a short one being over, works on one machine.
 HEAD_START = 0.005
+#: A busy machine needs longer for it, and has needed longer to begin the process: this share of that
+#: time, within a bound. An idle one begins it in less than four times `HEAD_START`.
+_HEAD_SHARE, LONGEST_HEAD_START = 0.25, 0.25
+
+
+def _head_start(beginning: float) -> float:
+    """Return how long to wait for a process whose beginning has taken this time."""
+    return max(HEAD_START, min(LONGEST_HEAD_START, _HEAD_SHARE * beginning))
 
 
 class _Together(threading.local):
@@ -63,6 +71,8 @@ class Popen:
         self._program = program
         self._error = ""
         self._known = threading.Event()
+        #: When its place was known, and when it ran.
+        self._placed_at = self._began_at = 0.0
         self._bound: list[int] = []
         #: What the descriptors are that it holds, for people.
         self._held: list[str] = []
@@ -110,7 +120,7 @@ class Popen:
                 # Ctrl-C: nothing would ever join it.
                 self.kill()
             raise
-        self._wait_sentinel(HEAD_START)
+        self._wait_sentinel(_head_start(self._began_at - self._placed_at))
 
     def _options(self, process: BaseProcess) -> dict[str, Any]:
         import cloudpickle  # noqa: PLC0415 - loaded by the pickling
@@ -178,6 +188,7 @@ class Popen:
     def placed(self, node: str) -> None:
         """It will run there."""
         self.node = node
+        self._placed_at = time.monotonic()
 
     def refused(self, error: str) -> None:
         """It will not run."""
@@ -188,6 +199,7 @@ class Popen:
     def began(self, pid: int) -> None:
         """It runs."""
         self.pid = pid
+        self._began_at = time.monotonic()
         self._memory = ()
         self._known.set()
 
