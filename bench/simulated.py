@@ -144,7 +144,7 @@ class Node:
 
     def _renew(self) -> None:
         self._renewals += 1
-        self._send(m.Renew(self._renewals, 1, self._window))
+        self._send(m.Renew(self._renewals, 1, self._window, []))
         self.turn()
 
     def live(self, now: float) -> None:

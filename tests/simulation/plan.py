@@ -37,6 +37,8 @@ class JobPlan:
     doomed: bool = False
     #: The modules that it brings.
     code: Function | None = None
+    #: How many of its tasks wait for tasks meanwhile.
+    lends: float = 0.0
 
     @property
     def durable(self) -> bool:
@@ -66,7 +68,7 @@ class Plan:
 
 
 def draw(rng: Random, twice: Random) -> Plan:
-    """A plan. `twice` decides on speculative execution and modules: nothing else of a seed changes."""
+    """A plan. `twice` decides on what came later than the seeds: nothing else of a seed changes."""
     lease = rng.choice((2.0, 4.0, 8.0))
     limits = Limits(
         lease=lease,
@@ -93,9 +95,8 @@ def draw(rng: Random, twice: Random) -> Plan:
     weights = [FAULTS[kind][0] for kind in kinds]
     faults = sorted((rng.uniform(0.0, heal), rng.choices(kinds, weights)[0]) for _ in range(count))
     slots = [rng.choice((1, 2, 3)) for _ in range(rng.choice((1, 2, 3)))]
-    return _with_code(
-        _with_speculation(Plan(limits, slots, clients, jobs, heal, faults), twice), twice
-    )
+    plan = Plan(limits, slots, clients, jobs, heal, faults)
+    return _with_loans(_with_code(_with_speculation(plan, twice), twice), twice)
 
 
 def _with_code(plan: Plan, rng: Random) -> Plan:
@@ -105,6 +106,15 @@ def _with_code(plan: Plan, rng: Random) -> Plan:
             digest = bytes([0xC0 + rng.randrange(2)]) * 16
             job.code = Function(digest, "modules", [digest.hex().encode()])
             job.options = replace(job.options, bundle=digest.hex())
+    return plan
+
+
+def _with_loans(plan: Plan, rng: Random) -> Plan:
+    if rng.random() < 0.3:
+        for job in plan.jobs.values():
+            job.lends = rng.choice((0.0, 0.3, 1.0))
+            if job.lends and not job.options.resources and rng.random() < 0.5:
+                job.options = replace(job.options, resources={rng.choice(("cpus", "gpu")): 1.0})
     return plan
 
 

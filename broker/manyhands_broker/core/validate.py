@@ -136,8 +136,34 @@ def _node(state: SchedulerState, node: Node, owned: int) -> None:
     load = sum(count * each for count, each in node.loads.values())
     if abs(load - node.load) >= 1e-6 + 1e-9 * load:
         raise AssertionError(f"{name}: load is {node.load}, not {load}")
+    _resources(node)
     if state.fleet.by_row.get(node.row) is not node:
         raise AssertionError(f"{name} has lost its row")
+
+
+def _resources(node: Node) -> None:
+    """Check what of a node is free."""
+    free = Counter(node.resources)
+    working = Counter({chunk.job: 0 for chunk in node.assigned})
+    for chunk, count in node.assigned.items():
+        working[chunk.job] += count
+    working.subtract(chunk.job for chunk, _ in node.held_results)
+    working.subtract(job for job, _ in node.lent)
+    taken = [(job.resources, count) for job, count in working.items()]
+    for resources, count in taken + [(stopping, 1) for stopping in node.stopping.values()]:
+        for name, need in resources:
+            free[name] -= need * count  # type: ignore[assignment]
+    for name in free.keys() | node.free.keys():
+        if abs(free[name] - node.free.get(name, 0.0)) > 1e-6 * max(
+            1.0, node.resources.get(name, 0)
+        ):
+            raise AssertionError(f"node {node.name}: {name} is miscounted")
+    for job, index in node.lent:
+        if not any(
+            chunk.holders[offset] is node or (job, index) in node.twins
+            for chunk, offset, _ in job.pieces([index])
+        ):
+            raise AssertionError(f"node {node.name}: what a task takes is lent that is not here")
 
 
 def _twins(job: Job, owned: dict[Node | None, int]) -> int:

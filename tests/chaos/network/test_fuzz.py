@@ -34,7 +34,7 @@ SAMPLES: list[m.Message] = [
     m.Returned([m.Span("job", 1, [0, 1])]),
     m.Attach("kept"),
     m.Detach("kept"),
-    m.Renew(3, 2, 10),
+    m.Renew(3, 2, 10, []),
     m.Event("kind", "text", {"a": 1}),
     m.Output("kept", 1, 0, "text"),
     m.Need(ID),

@@ -78,7 +78,7 @@ class World:
         while self.now < end:
             wake = self.core.wake_at
             self.now = min(end, self.now + 1.0, max(wake or end, self.now + 1e-6))
-            self.drain(*((node, m.Renew(0, 2, 100)) for node in alive))
+            self.drain(*((node, m.Renew(0, 2, 100, [])) for node in alive))
 
     def take(self, peer: bytes, kind: type) -> list[Any]:
         """Messages of one kind that `peer` has got since the last look."""

@@ -124,7 +124,7 @@ class AgentsWorld:
         while self.now < until:
             self.now = min(until, self.now + 1.0)
             for link in renew:
-                self.take(Received(link.encode(), m.Renew(1, 0, 100)))
+                self.take(Received(link.encode(), m.Renew(1, 0, 100, [])))
             self.take(Drained())
 
     # Programs

@@ -135,6 +135,10 @@ class NodeHost(Peer):
                 pool.kill(slot)
             case effects.Retire(slot):
                 pool.retire(slot)
+            case effects.Open(slot):
+                pool.open_slot(slot)
+            case effects.Close(slot):
+                pool.close_slot(slot)
             case effects.Reconnect():
                 self._relink()
             case effects.Stop(_, text):

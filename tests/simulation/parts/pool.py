@@ -69,6 +69,9 @@ class Child:
         self.limit = NO_LIMIT
         self.busy = False
         self.asked = False
+        #: How often a task of it has begun to wait for tasks; whether the node takes it that one does.
+        self.loans = 0
+        self.lends = False
 
 
 class FakePool:
@@ -78,8 +81,11 @@ class FakePool:
         self._host = host
         self._world = host.world
         self._random = rng
+        self._chance = Random(host.boot_id)
         self._children: list[Child | None] = [None] * slots
         self._events: list[events.Event] = []
+        #: Spare slots that are closed.
+        self._closed: set[int] = set()
         #: Results that clients may fetch, by ticket.
         self.lent: dict[bytes, LentResult] = {}
 
@@ -129,8 +135,21 @@ class FakePool:
 
     def retire(self, slot: int) -> None:
         """Replace a child that has nothing left to do. `Born` follows."""
+        self._stop_lending(slot)
         self._children[slot] = None
         self.bear(slot)
+
+    def open_slot(self, slot: int) -> None:
+        """Give a spare slot a child. `Born` follows."""
+        self._children += [None] * (slot + 1 - len(self._children))
+        self._closed.discard(slot)
+        self.bear(slot)
+
+    def close_slot(self, slot: int) -> None:
+        """End a spare slot's child, which has nothing left to do."""
+        self._stop_lending(slot)
+        self._children[slot] = None
+        self._closed.add(slot)
 
     def strike(self) -> None:
         """The system kills one of the children, busy or not."""
@@ -151,7 +170,7 @@ class FakePool:
         """Start a child for a slot. `Born` follows."""
 
         def birth() -> None:
-            if not self._living:
+            if not self._living or slot in self._closed or self._children[slot] is not None:
                 return
             self._children[slot] = Child()
             self._emit(events.Born(slot))
@@ -165,6 +184,7 @@ class FakePool:
     def _die(self, slot: int, child: Child, text: str) -> None:
         if self._children[slot] is not child or not self._living:
             return
+        self._stop_lending(slot)
         self._children[slot] = None
         blamed = child.claim if child.busy and not child.asked else 0
         self._emit(events.Died(slot, child.claim, blamed, text, child.asked))
@@ -211,12 +231,40 @@ class FakePool:
             bodies.append(_RAISED if outcome == "raises" else f"{job}/{index}".encode())
         child.busy = True
         end = self._world.now + spent
+        if self._chance.random() < plans[job].lends:
+            self._wait_for_tasks(slot, child, spent)
         if deadly:
             self._world.at(end, lambda: self._die(slot, child, "killed by SIGSEGV"))
         else:
             self._world.at(
                 end, lambda: self._done(slot, child, batch, first, bytes(statuses), bodies, spent)
             )
+
+    def _wait_for_tasks(self, slot: int, child: Child, spent: float) -> None:
+        """The task in a slot waits for tasks for some of its time. That is seen a while later."""
+        begins = self._chance.uniform(0.0, spent)
+        ends = self._chance.uniform(begins, spent + self._chance.choice((0.0, 1.0)))
+        serial = child.claim
+
+        def begin() -> None:
+            if self._children[slot] is child and self._living:
+                child.loans += 1
+                child.lends = True
+                loan = child.loans
+                self._emit(events.Lends(slot, on=True, serial=serial))
+                self._world.after(ends - begins, lambda: end(loan))
+
+        def end(loan: int) -> None:
+            if child.loans == loan and self._children[slot] is child and self._living:
+                self._stop_lending(slot)
+
+        self._world.after(begins, begin)
+
+    def _stop_lending(self, slot: int) -> None:
+        child = self._children[slot]
+        if child is not None and child.lends:
+            child.lends = False
+            self._emit(events.Lends(slot, on=False))
 
     def _done(
         self,

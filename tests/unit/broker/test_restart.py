@@ -283,7 +283,7 @@ def test_a_full_disk_holds_results_back_until_there_is_room(disk: Path) -> None:
     assert "disk" in client.until(m.Rejected).reason
     body = b"r" * 2_000_000
     node.send(m.Results(1, [m.ResultGroup("job", group.attempt, [0], bytes(1), [body], 0.1)]))
-    node.send(m.Renew(7, 1, 100))
+    node.send(m.Renew(7, 1, 100, []))
     assert node.until(m.Lease).counter == 7, "leases go on"
     client.send(m.Ping(3))
     assert client.until(m.Pong).counter == 3

@@ -86,7 +86,7 @@ def test_large_payloads_pass_through_as_frames(peers: Any) -> None:
 
 def test_whoever_has_not_said_hello_is_asked_who(peers: Any) -> None:
     stranger = peers()
-    stranger.send(m.Renew(1, 1, 1))
+    stranger.send(m.Renew(1, 1, 1, []))
     assert isinstance(stranger.receive(), m.Who)
 
 
@@ -161,7 +161,7 @@ def test_a_node_is_drained_on_demand_also_when_the_order_is_lost_with_its_link(p
         assert client.until(m.Reply).data["boot_id"] == (b"1" * 16).hex()
     leaving.until(m.Drain)
     # A renewal that crossed the order does not make it take work again.
-    leaving.send(m.Renew(1, 1, 100))
+    leaving.send(m.Renew(1, 1, 100, []))
     leaving.until(m.Lease)
     client.send(m.Query(4, "nodes", {}))
     assert [node["state"] for node in client.until(m.Reply).data] == ["draining"]
@@ -219,7 +219,7 @@ def test_a_client_that_vanishes_leaves_no_work_behind(peers: Any) -> None:
     node.send(results_of(assign, 1))  # the broker finds the link closed when it passes this on
 
     def abandoned() -> bool:
-        node.send(m.Renew(1, 1, 100))
+        node.send(m.Renew(1, 1, 100, []))
         watcher.send(m.Query(1, "stats", {}))
         data = watcher.until(m.Reply).data
         return bool(data["sessions"] == 1 and data["queued"] == 0)

@@ -104,10 +104,14 @@ class Printed:
 
 @record
 class Lends:
-    """The task in a slot waits for tasks, or does so no more: the slot may be lent."""
+    """The task in a slot waits for tasks, or does so no more: the slot may be lent.
+
+    `serial` is that of the task that waits. It comes again if another one of the slot waits as well.
+    """
 
     slot: int
     on: bool
+    serial: int = 0
 
 
 @record

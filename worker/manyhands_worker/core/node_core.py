@@ -186,7 +186,7 @@ class NodeCore:
                 m.PROTOCOL_VERSION,
                 me.name,
                 me.boot_id,
-                me.slots + self._work.spare.count,
+                me.slots,
                 self._window(),
                 # The broker gives what is left out here to others, and lets none of it be kept.
                 self._work.holding()[:MAX_TASKS],
@@ -236,6 +236,9 @@ class NodeCore:
                 message.hash_seed,
             )
         )
+        if self._work.spare.count:
+            # Behind the hello, by which the broker counts what the node has.
+            self._renew()
         for key, owner in self._wants.items():
             self._send(m.Want(key, owner))
         for notice in self._notices:
@@ -261,8 +264,9 @@ class NodeCore:
             self._dropped += 1
 
     def _renew(self) -> None:
-        slots = self._me.slots + self._work.spare.count
-        self._send(m.Renew(self._link.renew(self._now), slots, self._window()))
+        spare = self._work.spare
+        counter, slots = self._link.renew(self._now), self._me.slots + spare.count
+        self._send(m.Renew(counter, slots, self._window(), spare.lent))
 
     # Stored values
 

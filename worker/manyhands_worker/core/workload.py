@@ -367,7 +367,8 @@ class Workload:
 
     def lends(self, event: events.Lends) -> None:
         """The task in a slot waits for tasks: these may have the slot and its devices; or no more."""
-        self.spare.lend(event.slot, on=event.on)
+        task = self._scheduler.holder(event.slot, event.serial)
+        self.spare.lend(event.slot, task, on=event.on)
         self._scheduler.devices.lend(event.slot, on=event.on)
 
     def died(self, event: events.Died) -> str:

@@ -94,8 +94,9 @@ class ChildHandle:
         self.check_at: float | None = None
         #: Nothing can be read from it any more.
         self.closed = False
-        #: Its task waits for tasks; and when that was seen last.
+        #: Its task waits for tasks; the serial of the last one that did, and when that was seen.
         self.lends = False
+        self.lending = 0
         self._lent_at = -math.inf
         self.rss = 0
         slab = new_slab(slab_bytes) if slab_bytes else None
@@ -338,16 +339,16 @@ class ChildHandle:
         return None
 
     def look_whether_lends(self, now: float) -> bool:
-        """Look whether its task waits for tasks; return whether that is news."""
+        """Look whether its task waits for tasks; return whether that is news, or another task does."""
+        before, claim = (self.lends, self.lending), self.claim
         if self.words[control_block.LENDS]:
-            self._lent_at = now
-        lends = now - self._lent_at < _LOAN_SECONDS
-        changed, self.lends = lends != self.lends, lends
-        return changed
+            self._lent_at, self.lending = now, claim
+        self.lends = now - self._lent_at < _LOAN_SECONDS
+        return before != (self.lends, self.lending)
 
     def forget_loan(self) -> bool:
         """Take it that its next task waits for none; return whether the one before did."""
-        lent, self.lends, self._lent_at = self.lends, False, -math.inf
+        lent, self.lends, self.lending, self._lent_at = self.lends, False, 0, -math.inf
         return lent
 
     def uses_too_much(self, now: float) -> bool:

@@ -298,7 +298,7 @@ class NodePool:
         for child in filter(None, self._children):
             child.reports.hold(allowed=allowed)
             if child.look_whether_lends(now):
-                self._events.append(events.Lends(child.slot, child.lends))
+                self._events.append(events.Lends(child.slot, child.lends, child.lending))
             if child.busy or not child.rss:
                 child.sample()
                 if child.uses_too_much(now):

@@ -40,6 +40,7 @@ class Node:
         "last_result",
         "lease_until",
         "ledger",
+        "lent",
         "linked",
         "load",
         "loads",
@@ -123,6 +124,8 @@ class Node:
         #: What the node has by name, and what of it no task takes.
         self.resources: dict[str, float] = {}
         self.free: dict[str, float] = {}
+        #: Tasks here that wait for tasks: they take nothing of it meanwhile.
+        self.lent: set[tuple[Job, int]] = set()
         #: What it is like; `None` if it does not say, and is trusted with everything.
         self.labels: Needs | None = None
 
@@ -137,12 +140,24 @@ class Node:
         """Take over what the node says it has; `cpus` are its slots unless it says otherwise."""
         self.resources = {"cpus": float(self.slots), **resources}
         self.free = dict(self.resources)
+        self.lent.clear()
         for chunk, count in self.assigned.items():
             self._take(chunk.job, count)
         for chunk, _ in self.held_results:
             self._take(chunk.job, -1)
         for taken in self.stopping.values():
             self._occupy(taken, 1)
+
+    def lend(self, tasks: set[tuple[Job, int]]) -> None:
+        """Count what these of its tasks take as free, and nothing that others take.
+
+        What is lent may be taken twice for a while: a task that waits no more has it back at once.
+        """
+        for job, _ in self.lent - tasks:
+            self._take(job, 1)
+        for job, _ in tasks - self.lent:
+            self._take(job, -1)
+        self.lent = tasks
 
     def meets(self, needs: Needs) -> bool:
         """Return whether it has the labels that tasks need."""
@@ -228,6 +243,8 @@ class Node:
         if not count:
             return
         self.active -= count
+        if self.lent:
+            self.lend(self.lent.difference((job, index) for index in indices))
         if job.resources:
             self._take(job, -count)
         entry = self.loads[job]

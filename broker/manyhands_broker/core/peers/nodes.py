@@ -158,10 +158,8 @@ class Nodes:
                 nbytes = sum(total(group.bodies) for group in groups)
                 self._delayed_acks.acknowledge(node, seq, nbytes)
                 state.fleet.update(node)
-            case Renew(counter, slots, window):
-                node.draining = window == 0 or bool(node.drain)
-                self._resize(node, slots, window)
-                state.send(node.peer, Lease(counter))
+            case Renew():
+                self._renewed(node, message)
             case Returned(spans):
                 self._returned(node, spans, now)
             case Need(digest):
@@ -185,6 +183,14 @@ class Nodes:
                 self.condemn(node, reason or "it left", blame=False)
             case _:
                 state.counters["unexpected_messages"] += 1
+
+    def _renewed(self, node: Node, renewal: Renew) -> None:
+        """Take over what a node says of its slots, and of what its tasks take, with its renewal."""
+        node.draining = renewal.window == 0 or bool(node.drain)
+        if renewal.lent or node.lent:
+            node.lend(self._outcomes.taking(node, renewal.lent))
+        self._resize(node, renewal.slots, renewal.window)
+        self._state.send(node.peer, Lease(renewal.counter))
 
     def _about_values(self, node: Node, message: Want | Stock | Unheard) -> None:
         match message:

@@ -269,6 +269,17 @@ class Outcomes:
                 if chunk.holders[offset] is node and chunk.attempts[offset] == span.attempt:
                     yield Piece(chunk, offset, offset + 1)
 
+    def taking(self, node: Node, spans: list[Span]) -> set[tuple[Job, int]]:
+        """Return the tasks of `spans` that run or wait on `node` and take something of it."""
+        return {
+            (piece.chunk.job, index)
+            for span in spans
+            for piece in self.owned(node, span)
+            if piece.chunk.job.resources
+            for offset, index in enumerate(piece.indices, piece.lo)
+            if (piece.chunk, offset) not in node.held_results
+        }
+
 
 def _without_stopped(node: Node, group: ResultGroup) -> ResultGroup:
     """Return what of a group is not about attempts that were stopped because another one was first."""

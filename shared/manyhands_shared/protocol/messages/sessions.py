@@ -126,12 +126,16 @@ class Pong:
 
 @record
 class Renew:
-    """Extends the node's lease. `window` is how many tasks it will hold at once (0: none new)."""
+    """Extends the node's lease. `window` is how many tasks it will hold at once (0: none new).
+
+    `lent` are all its tasks that wait for tasks: what these take counts as free meanwhile.
+    """
 
     NUMBER: ClassVar[int] = 32
     counter: U64
     slots: Slots
     window: Count
+    lent: Spans
 
 
 @record

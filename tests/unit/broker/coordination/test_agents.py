@@ -29,7 +29,7 @@ def world() -> AgentsWorld:
 
 
 def test_a_renewal_is_answered_and_keeps_the_lease(world: AgentsWorld) -> None:
-    assert world.say("b", m.Renew(7, 1, 100)) == [m.Lease(7)]
+    assert world.say("b", m.Renew(7, 1, 100, [])) == [m.Lease(7)]
     world.advance(60, renew=("a", "b"))
     assert not world.sent("a", c.Ended)
 

@@ -199,7 +199,7 @@ def test_one_that_is_short_takes_over_when_the_others_are_gone(end: str) -> None
     if end == "leaves":
         world.say("b", m.Bye("done"))
     elif end == "drains":
-        world.say("b", m.Renew(1, 2, 0))
+        world.say("b", m.Renew(1, 2, 0, []))
     else:
         world.tell(LinkClosed(b"b"))
     assert world.drain() == {"a": 2}

@@ -27,7 +27,7 @@ class Scene:
         self.node, self.client = Peer(broker.address), Peer(broker.address)
         self.node.send(worker_hello())
         self.node.until(m.WorkerWelcome)
-        self.node.send(m.Renew(1, 1, 100))
+        self.node.send(m.Renew(1, 1, 100, []))
         self.client.send(client_hello())
         submit(self.client, 2)
         self.node.until(m.Assign, 60)

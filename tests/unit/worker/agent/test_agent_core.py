@@ -103,7 +103,7 @@ def test_what_may_be_lost_is_said_again_in_order() -> None:
     assert agent.hear(response) == []
     agent.now = 2.0
     renew = agent.do(events.Tick())
-    assert renew == [effects.Send(Renew(1, 0, 10))]
+    assert renew == [effects.Send(Renew(1, 0, 10, []))]
     agent.say(fork.channel, request(5, quiet=True))
     agent.hear(Lease(1))
     agent.do(events.LinkLost())

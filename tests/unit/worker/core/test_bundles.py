@@ -8,6 +8,7 @@ from manyhands_worker.core import effects
 from manyhands_worker.core.model import Batch, Rules
 from manyhands_worker.core.scheduling.queue import QueuedTasks
 from manyhands_worker.core.scheduling.slots import SlotScheduler
+from manyhands_worker.core.scheduling.spare_slots import SpareSlots
 from manyhands_worker.core.workload import Workload
 
 A, B, NONE = b"a" * 16, b"b" * 16, b""
@@ -83,6 +84,23 @@ def test_slot_that_has_the_bundle_goes_first() -> None:
     slots.queue(B)
     assert slots.given() == {1: B}
     assert slots.replaced() == []
+
+
+def test_closed_spare_slots_are_not_waited_for() -> None:
+    slots = Slots(2)
+    spare = SpareSlots(slots.scheduler, 2, [])
+    for bundle in (A, B):
+        slots.queue(bundle)
+    assert slots.given() == {0: A, 1: B}
+    for on in (True, False):
+        spare.lend(0, None, on=on)
+        assert spare.turn()
+    for slot in (0, 1):
+        slots.end(slot)
+    slots.queue(NONE)
+    assert not slots.given()
+    assert slots.replaced() == [0], "no other slot gets a child for the task"
+    assert slots.given() == {0: NONE}
 
 
 def test_bound_slot_goes_on_with_its_bundle_behind_tasks_that_have_a_slot() -> None:

@@ -239,7 +239,7 @@ class AgentCore:
         counter = self._link.renew(self._now)
         self._mirrors.unconfirmed = 0
         self._places[counter] = self._tables.repeats.place
-        self._out.append(effects.Send(m.Renew(counter, 0, min(self._capacity(), 65_535))))
+        self._out.append(effects.Send(m.Renew(counter, 0, min(self._capacity(), 65_535), [])))
 
     def _send(self, message: m.Message) -> None:
         """Send what is of use on this link alone, or is repeated on the next."""

@@ -59,6 +59,8 @@ class Slot:
 
     number: int
     up: bool = True
+    #: A spare slot that gets no child until it is opened again.
+    closed: bool = False
     batches: deque[Batch] = field(default_factory=deque)
     next_serial: int = 1
     #: Tasks were taken back: nothing new goes there before the child has reported all it has.
@@ -157,8 +159,7 @@ class SlotScheduler:
         """The devices that a task gets in an idle slot. If no other will do, its child is given up."""
         if self._detour(slot, gpu) < 2:
             return self.devices.choice(gpu, slot.devices)
-        coming = sum(not other.up or other.worn for other in self.slots)
-        if coming < self.queue.ready and not any(
+        if self._coming() < self.queue.ready and not any(
             other.open_to_more() and not other.batches and self._detour(other, gpu) < 2
             for other in self.slots
         ):
@@ -180,13 +181,17 @@ class SlotScheduler:
             if mine is None and bundle == slot.bundle and self._has_devices(queued):
                 mine = queued
         slots = Counter(other.bundle for other in self.slots if other.up and not other.worn)
-        coming = len(self.slots) - slots.total()
+        coming = self._coming()
         other = waiting[front.rules.bundle] / max(slots[front.rules.bundle] + coming, _FEW)
         if mine is not None and other <= _UNEVEN * waiting[slot.bundle] / slots[slot.bundle]:
             return mine
         if not slot.batches and coming < self.queue.ready:
             slot.worn = True
         return None
+
+    def _coming(self) -> int:
+        """Return how many slots get another child."""
+        return sum(not slot.closed and (slot.worn or not slot.up) for slot in self.slots)
 
     def _fill(self, slot: Slot, now: float) -> Batch | None:
         queued = self._fitting(slot)

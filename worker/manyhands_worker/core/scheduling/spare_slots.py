@@ -1,11 +1,16 @@
 """Slots beyond the node's own: each serves while the task in another slot waits for tasks.
 
-Otherwise tasks that wait for tasks of the same cluster would take all slots, and wait for ever.
+Otherwise tasks that wait for tasks of the same cluster would take all slots, and wait for ever. The
+broker is told which tasks these are: what else they take of the node counts as free there meanwhile.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+
+from manyhands_shared.protocol.messages import Span
 from manyhands_worker.core import effects
+from manyhands_worker.core.model import Key
 from manyhands_worker.core.scheduling.slots import SlotScheduler
 
 #: Spare slots of a node at one time: four for each slot of its own, or this number if that is more.
@@ -25,31 +30,45 @@ class SpareSlots:
         self._own = slots
         self._most = max(LEAST_SPARES, SPARES_EACH * slots)
         self._out = out
-        #: Slots whose task waits for tasks.
-        self._lending: set[int] = set()
+        #: Slots whose task waits for tasks, and that task as long as it is known.
+        self._lending: dict[int, tuple[Key, int] | None] = {}
         self._open: set[int] = set()
+        self._changed = False
 
     @property
     def count(self) -> int:
         """How many are open."""
         return len(self._open)
 
-    def lend(self, slot: int, *, on: bool) -> None:
+    @property
+    def lent(self) -> list[Span]:
+        """The tasks that wait for tasks."""
+        tasks: defaultdict[Key, list[int]] = defaultdict(list)
+        for task in self._lending.values():
+            if task is not None:
+                tasks[task[0]].append(task[1])
+        return [Span(job, attempt, indices) for (job, attempt), indices in tasks.items()]
+
+    def lend(self, slot: int, task: tuple[Key, int] | None, *, on: bool) -> None:
         """Note that the task in a slot waits for tasks, or does so no more."""
-        if on:
-            self._lending.add(slot)
+        if not on:
+            self._changed |= self._lending.pop(slot, None) is not None
+        elif self._lending.get(slot) != task:
+            self._changed = True
+            self._lending[slot] = task
         else:
-            self._lending.discard(slot)
+            self._lending.setdefault(slot)
 
     def serves(self, slot: int) -> bool:
         """Return whether a slot is one of the node's own, or open."""
         return slot < self._own or slot in self._open
 
     def turn(self) -> bool:
-        """Open as many as are lent, and close the others; return whether their number has changed."""
-        if not (self._lending or self._open):
+        """Open as many as are lent, and close the others; return whether anything has changed."""
+        if not (self._lending or self._open or self._changed):
             return False
         before = len(self._open)
+        changed, self._changed = self._changed, False
         wanted = min(len(self._lending), self._most)
         while len(self._open) < wanted:
             number = self._closed()
@@ -61,17 +80,17 @@ class SpareSlots:
                 if len(self._open) == wanted:
                     break
                 self._open.discard(number)
-                slots[number].worn = True
+                slots[number].worn = slots[number].closed = True
                 # One that is being killed has its task until its death is told.
                 if not (slots[number].up or slots[number].batches):
                     self._out.append(effects.Close(number))
-        return len(self._open) != before
+        return changed or len(self._open) != before
 
     def _closed(self) -> int:
         """Return the number of a slot that is closed and empty."""
         slots = self._scheduler.slots
         for slot in slots[self._own :]:
             if not (slot.number in self._open or slot.up or slot.batches or slot.revoking):
-                slot.worn = False
+                slot.worn = slot.closed = False
                 return slot.number
         return self._scheduler.add_slot()

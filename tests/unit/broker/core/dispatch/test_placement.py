@@ -189,7 +189,7 @@ def test_a_node_that_has_the_value_and_cannot_take_tasks_is_passed_over(how: str
         node = world.core.state.fleet.by_name[there]
         world.core.handle(Pressed(node.row, node.boot_id, "memory"), world.now)
     elif how == "drains":
-        world.say(there, m.Renew(1, 1, 0))
+        world.say(there, m.Renew(1, 1, 0, []))
     else:
         info = {"labels": ["none"]}
         world.say(there, m.WorkerHello(1, there, there.encode() * 16, 1, 64, [], info))
@@ -240,8 +240,8 @@ def test_the_rate_is_measured() -> None:
         world.say("a", m.Want(key(1), OWNER))
         world.now += 2.0
         world.say("client", m.Stock(key(1), [b"value"]))
-        world.say("a", m.Renew(number + 1, 1, 64))
-        world.say("b", m.Renew(number + 1, 1, 64))
+        world.say("a", m.Renew(number + 1, 1, 64, []))
+        world.say("b", m.Renew(number + 1, 1, 64, []))
     assert 3.9 < value_relay.seconds(BIG) < 4.1
     assert world.counters["values_relayed"] == 30
 

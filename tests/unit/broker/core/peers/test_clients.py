@@ -132,7 +132,7 @@ def test_a_client_that_reads_no_answers_is_cut_off() -> None:
 
 
 def test_what_a_client_never_says_is_counted_and_changes_nothing(world: World) -> None:
-    world.drain((b"client", m.Renew(1, 1, 1)))
+    world.drain((b"client", m.Renew(1, 1, 1, [])))
     assert counters(world)["unexpected_messages"] == 1
     world.drain((b"client", m.Ping(5)))
     assert world.take(b"client", m.Pong) == [m.Pong(5)]

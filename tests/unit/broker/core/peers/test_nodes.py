@@ -239,7 +239,7 @@ def test_tasks_that_come_back_unstarted_go_elsewhere_also_if_they_run_once_only(
     world.submit(4, at_most_once=True)
     assert len(world.assigned()) == 4
     world.node(b"other", slots=4)
-    world.drain((b"node", m.Renew(0, 4, 0)), (b"node", m.Returned([m.Span("job", 1, [2, 3])])))
+    world.drain((b"node", m.Renew(0, 4, 0, [])), (b"node", m.Returned([m.Span("job", 1, [2, 3])])))
     given = world.assigned(b"other")
     assert sorted(index for _, index in given) == [2, 3]
     assert counters(world)["tasks_returned"] == 2

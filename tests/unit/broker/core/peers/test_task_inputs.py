@@ -176,7 +176,7 @@ def test_an_input_held_by_a_node_that_is_lost_is_made_again(world: World) -> Non
     world._note(world.core.handle(LinkClosed(name.encode()), world.now))
     world.now += 60.0
     other = "b" if name == "a" else "a"
-    world.say(other, m.Renew(1, 1, 8192))
+    world.say(other, m.Renew(1, 1, 8192, []))
     [(place, attempt, _)] = [one for index, one in world.given().items() if index == 0]
     assert place == other
     world.end(other, 0, attempt, body=b"again")

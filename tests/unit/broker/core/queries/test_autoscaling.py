@@ -90,7 +90,7 @@ def test_what_was_measured_wants_what_is_done_in_a_minute(
     cluster.submit(1_000)
     groups = cluster.node("n", 1)
     assert sum(len(group.indices) for group in groups) == 1
-    cluster.say(b"n", m.Renew(1, 1, 0))  # it takes no more
+    cluster.say(b"n", m.Renew(1, 1, 0, []))  # it takes no more
     cluster.report("n", groups, seconds)
     assert cluster.wanted == pytest.approx(wanted, abs=1)
 

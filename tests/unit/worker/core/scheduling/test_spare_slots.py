@@ -29,7 +29,8 @@ def opened(world: World) -> list[int]:
 
 
 def lend(world: World, slot: int, *, on: bool) -> None:
-    world.tell(events.Lends(slot, on=on))
+    serial = world.given[slot][0][0] if world.given[slot] else 0
+    world.tell(events.Lends(slot, on, serial))
     world.tick()
 
 
@@ -109,14 +110,14 @@ def test_numbers_are_used_again(world: World) -> None:
 
 
 def test_spare_slots_lend_too_up_to_a_bound(world: World) -> None:
-    for slot in range(LEAST_SPARES + 10):
+    for slot in range(2 + LEAST_SPARES):
         lend(world, slot, on=True)
         for number in opened(world):
             if not world.core._work._scheduler.slots[number].up:
                 world.tell(events.Born(number))
     assert len(set(opened(world))) == LEAST_SPARES
     assert told(world) == 2 + LEAST_SPARES
-    for slot in range(LEAST_SPARES + 10):
+    for slot in range(2 + LEAST_SPARES):
         lend(world, slot, on=False)
     world.tick()
     assert told(world) == 2
@@ -127,4 +128,24 @@ def test_a_new_link_is_told_of_it(world: World) -> None:
     lend(world, 0, on=True)
     world.connect()
     hello: m.WorkerHello = world.last(m.WorkerHello)
-    assert hello.slots == 3
+    assert hello.slots == 2, "by these the broker counts what the node has"
+    assert told(world) == 3
+    renewed: m.Renew = world.last(m.Renew)
+    assert renewed.lent == [m.Span("j", 1, [0])]
+
+
+def test_the_broker_knows_which_tasks_wait_also_where_their_number_stays(world: World) -> None:
+    lend(world, 0, on=True)
+    world.tell(events.Lends(0, on=False))
+    lend(world, 1, on=True)
+    renewed: m.Renew = world.last(m.Renew)
+    assert (renewed.slots, renewed.lent) == (3, [m.Span("j", 1, [1])])
+    world.finish(1)
+    world.assign(2, code=False)
+    world.tick()
+    lend(world, 1, on=True)
+    renewed = world.last(m.Renew)
+    assert (renewed.slots, renewed.lent) == (3, [m.Span("j", 1, [2])])
+    lend(world, 1, on=False)
+    renewed = world.last(m.Renew)
+    assert (renewed.slots, renewed.lent) == (2, [])

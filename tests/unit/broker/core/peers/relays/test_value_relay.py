@@ -87,7 +87,7 @@ def test_after_a_start_owners_have_a_while_to_come_back(world: World) -> None:
     assert world.say(b"a", m.Want(other, public_name(other))) == []
     world.now = 30.0
     for node in (b"a", b"b"):
-        world.say(node, m.Renew(1, 1, 8))  # neither is condemned meanwhile
+        world.say(node, m.Renew(1, 1, 8, []))  # neither is condemned meanwhile
     assert (b"a", m.Stock(other, [])) in world.tell(Drained())
 
 
