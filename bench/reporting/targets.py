@@ -59,6 +59,10 @@ def _latencies(run: Run) -> Iterator[Verdict]:
             ours / best[0] if ours and best else None,
             share,
         )
+    chain, trip = run.median(OURS, "chain of 1,000 tasks, s"), run.median(OURS, _P50)
+    # Seconds for a thousand tasks are milliseconds for one.
+    found = chain / trip if chain and trip else None
+    yield _upper("a task of a chain: of a lone round trip's p50", found, 1.5)
 
 
 def _data(run: Run) -> Iterator[Verdict]:
@@ -68,6 +72,8 @@ def _data(run: Run) -> Iterator[Verdict]:
     yield _against(
         run, "64 MB argument x 100 tasks: 1 x Ray", "64 MB argument x 100 tasks, s", [RAY], 1.0
     )
+    what = "diamond of 64 MB arrays: 1 x the best"
+    yield _against(run, what, "diamond of 64 MB arrays, s", OTHERS, 1.0)
 
 
 def _small(run: Run) -> Iterator[Verdict]:
