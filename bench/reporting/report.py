@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.measures import FIRST
+from bench.measures import FIRST, TRIPS
 from bench.reporting.results import OURS, Run
 from bench.reporting.targets import verdicts
 
@@ -16,6 +16,7 @@ _TABLES = (
         "round trip p50, ms",
         "round trip p99, ms",
         "chain of 1,000 tasks, s",
+        TRIPS,
         "sleep(0.05) x 64, of ideal",
     ),
     (
