@@ -3,9 +3,8 @@
     python -m bench.looking.watched pages      the rate with ten open pages, as a share of that without
     python -m bench.looking.watched history    the rate of no-op tasks with the history, likewise
 
-Both take turns on the same machine, round by round, and print medians of ratios: of tasks a second, and
-of CPU time per task. The latter is that of the broker with pages, and of the whole cluster with the
-history. It says what a busy machine hides.
+Both take turns on the same machine, round by round. They print medians of two ratios: of tasks a second,
+and of the broker's CPU time per task. The latter says what a busy machine hides.
 """
 
 from __future__ import annotations
@@ -94,9 +93,9 @@ def _history(tasks: int, slots: int, *, first: bool) -> tuple[Figures, Figures]:
             manyhands.LocalCluster(nodes=1, slots=slots) as cluster,
             manyhands.Executor(address=cluster.address) as executor,
         ):
+            assert cluster.broker is not None
             _run(executor, tasks // 4, [])
-            # Now that all children are there.
-            return _run(executor, tasks, psutil.Process().children(recursive=True))
+            return _run(executor, tasks, [psutil.Process(cluster.broker.pid)])
 
     os.environ["PYTHONPATH"] = str(_WITHOUT)
     try:

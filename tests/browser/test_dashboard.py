@@ -15,9 +15,19 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-from browser.mixed_work import EVIL, evil, fit_model, read_sensor, render_frame, spin, wait_for
+from browser.mixed_work import (
+    EVIL,
+    evil,
+    fit_model,
+    leave,
+    read_sensor,
+    render_frame,
+    spin,
+    wait_for,
+)
 from harness.browser import Browser, browser, needs_chromium
 from harness.processes import eventually
+from harness.programs import Script
 from manyhands import Client, Executor, Job, LocalCluster
 
 pytestmark = needs_chromium
@@ -25,6 +35,24 @@ PICTURES = os.environ.get("MANYHANDS_TEST_PICTURES", "")
 EVIL_NODE = "<b onclick=alert(1)>edsger</b>"
 
 
+PROGRAM = """
+    def keep(lock, queue, held):
+        with lock:
+            held.set()
+            queue.get()
+
+    def wait(lock):
+        lock.acquire()
+
+    if __name__ == "__main__":
+        lock, queue, held = mp.Lock(), mp.Queue(), mp.Event()
+        mp.Process(target=keep, args=(lock, queue, held), name="keeper").start()
+        held.wait()
+        for number in range(2):
+            mp.Process(target=wait, args=(lock,), name=f"waiter {number}").start()
+        print("all are there")
+        time.sleep(600)
+"""
 REPORT = {
     "version": 1,
     "mix": "noop",
@@ -134,21 +162,33 @@ def test_overview(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "sign"),
+    ("page", "sign", "name"),
     [
-        ("#/tasks", "Task stream"),
-        ("#/jobs", "read_sensor"),
-        ("#/nodes", EVIL_NODE),
-        ("#/node/ada", "Slots busy"),
-        ("#/programs", "No program of several processes runs"),
-        ("#/loadtests", "All 1,200 answers came"),
-        ("#/events", "The latest two hundred"),
+        ("#/tasks", "Task stream", "tasks"),
+        ("#/jobs", "read_sensor", "jobs"),
+        ("#/nodes", EVIL_NODE, "nodes"),
+        ("#/node/ada", "Slots busy", "node"),
+        ("#/programs", "No program of several processes runs", "programs-empty"),
+        ("#/loadtests", "All 1,200 answers came", "loadtests"),
+        ("#/events", "Nothing unusual has happened", "events-empty"),
     ],
 )
-def test_pages(stage: Stage, page: str, sign: str) -> None:
+def test_pages(stage: Stage, page: str, sign: str, name: str) -> None:
     assert sign in look(stage, page)
     stage.tab.until("document.getElementById('link').dataset.state === 'live'")
-    picture(stage, page[2:].partition("/")[0])
+    picture(stage, name)
+
+
+def test_times_are_rounded_before_they_are_taken_apart(stage: Stage) -> None:
+    look(stage, "#/events")
+    told = stage.tab.evaluate(
+        "import('/static/format.js').then(({ seconds }) =>"
+        " [59.4, 60, 119.6, 3599.7, 3661, 7199, 86399, 90000].map(seconds))"
+    )
+    assert told == [
+        *("59.4 s", "1 m 0 s", "2 m 0 s", "1 h 0 m"),
+        *("1 h 1 m", "2 h 0 m", "1 d 0 h", "1 d 1 h"),
+    ]
 
 
 def test_what_runs_is_drawn_and_grows(stage: Stage, tmp_path: Path) -> None:
@@ -335,3 +375,29 @@ def test_pages_that_are_left_hold_no_connection(stage: Stage) -> None:
 def test_an_executor_knows_where_the_dashboard_is(stage: Stage) -> None:
     with Executor(address=stage.cluster.address) as executor:
         assert executor.dashboard_url == stage.url
+
+
+def test_a_program_that_lives_is_shown_with_what_its_processes_wait_for(
+    stage: Stage, tmp_path: Path
+) -> None:
+    program = Script(tmp_path, PROGRAM, address=stage.cluster.address)
+    try:
+        program.until("all are there")
+        look(stage, "#/programs")
+        row = "[...document.querySelectorAll('tbody tr')].map((one) => one.textContent)"
+        stage.tab.until(f"{row}.filter((text) => text.includes('waiter')).length === 2")
+        stage.tab.until(
+            f"{row}.filter((text) => /waiter.*Lock/i.test(text)).length === 2", "a lock"
+        )
+        stage.tab.until(f"{row}.some((text) => /keeper.*Queue/i.test(text))", "a queue")
+        picture(stage, "programs")
+    finally:
+        program.kill()
+
+
+def test_events_say_what_has_happened(stage: Stage) -> None:
+    job = stage.client.submit_job(leave, [(3,)], crash_limit=1, priority=9, name="ends its process")
+    assert job.wait(120)
+    look(stage, "#/events")
+    stage.tab.until("document.getElementById('main').textContent.includes('exited with code 3')")
+    picture(stage, "events")

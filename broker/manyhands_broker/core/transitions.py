@@ -63,7 +63,8 @@ class Transitions:
             node.suspects += sum(index in job.suspects for index in piece.indices)
         job.session.assigned += piece.size
         state.queued -= piece.size
-        state.histories.touch(job)
+        if not job.touched:
+            state.histories.touch(job)
         if job.speculation is not None:
             self._began(piece, job.speculation)
         return attempt
@@ -257,7 +258,8 @@ class Transitions:
     def _report(self, job: Job, group: ResultGroup) -> None:
         """Put results that have become final into the journal, and send them with this drain."""
         state = self.state
-        state.histories.touch(job)
+        if not job.touched:
+            state.histories.touch(job)
         if job.sources:
             for index, status, body in zip(
                 group.indices, group.statuses, group.bodies, strict=True

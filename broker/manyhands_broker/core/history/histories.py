@@ -62,8 +62,9 @@ class Histories:
         self._jobs.pop(job_id, None)
 
     def touch(self, job: Job) -> None:
-        """Note that the counts of a job have changed."""
+        """Note that the counts of a job have changed; to be called if that is not noted already."""
         self._touched[job] = None
+        job.touched = True
 
     def due(self, now: float) -> bool:
         """Return whether it is time for `sample`."""
@@ -77,6 +78,7 @@ class Histories:
         self.cluster.append((now, *cluster))
         for job in list(islice(self._touched, SAMPLED_JOBS)):
             del self._touched[job]
+            job.touched = False
             if job.total > 1 or job.id in self._jobs:
                 self._of(job).sample(job, now)
 
@@ -86,6 +88,7 @@ class Histories:
         Lone calls that no sample has seen leave nothing.
         """
         self._touched.pop(job, None)
+        job.touched = False
         if job.total < 2 and job.id not in self._jobs:
             return None
         history = self._of(job)

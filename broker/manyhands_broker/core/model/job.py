@@ -81,6 +81,7 @@ class Job:
         "suspects",
         "terminating",
         "total",
+        "touched",
         "transfer_seconds",
         "tries",
         "uncertain",
@@ -106,6 +107,8 @@ class Job:
         self.closed = False
         #: Tasks in each state, by `TaskState`.
         self.counts = [0] * len(TaskState)
+        #: Whether its history knows already that these have changed.
+        self.touched = False
         self.chunks: dict[int, Chunk] = {}
         #: Index ranges [lo, hi) that may hold queued tasks, in the order of running.
         self.ready: deque[tuple[int, int]] = deque()

@@ -27,9 +27,11 @@ export function seconds(value) {
   if (value < 1e-3) return `${Math.round(value * 1e6)} µs`;
   if (value < 1) return `${trim(value * 1e3)} ms`;
   if (value < 60) return `${trim(value)} s`;
-  if (value < 3600) return `${Math.floor(value / 60)} m ${Math.round(value % 60)} s`;
-  if (value < 86400) return `${Math.floor(value / 3600)} h ${Math.round((value % 3600) / 60)} m`;
-  return `${Math.floor(value / 86400)} d ${Math.round((value % 86400) / 3600)} h`;
+  // Rounded before they are taken apart: there is no minute of 60 seconds.
+  const [whole, minutes, hours] = [1, 60, 3600].map((unit) => Math.round(value / unit));
+  if (whole < 3600) return `${Math.floor(whole / 60)} m ${whole % 60} s`;
+  if (minutes < 1440) return `${Math.floor(minutes / 60)} h ${minutes % 60} m`;
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
 function trim(value) {

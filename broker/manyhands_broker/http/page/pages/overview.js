@@ -87,7 +87,7 @@ export function overviewPage() {
     const failed = last.length ? last[place("failed")] : 0;
     figures.failed.set(format.short(failed), "tasks", over("failed") ? `${format.rate(over("failed"))} each second now` : failed ? "none just now" : "none since the start");
     figures.failed.element.classList.toggle("bad", over("failed") > 0);
-    figures.jobs.set(format.count(now.jobs), "at hand", `${format.count(data.all_jobs)} known · ${format.count(now.sessions)} clients`);
+    figures.jobs.set(format.count(now.jobs), "at hand", `${format.count(data.all_jobs)} known · ${format.count(now.sessions)} ${now.sessions === 1 ? "client" : "clients"}`);
     const away = now.nodes.suspected + now.nodes.draining;
     figures.nodes.set(format.count(now.nodes.ready), away ? `+ ${away}` : "", away ? `${now.nodes.suspected} suspected, ${now.nodes.draining} draining` : `${now.node_cpu.toFixed(1)} cores · ${format.bytes(now.node_resident)}`);
     const times = points.map((point) => point[0]);
