@@ -64,6 +64,10 @@ class HeldResults:
         """How many stay with their nodes, and nothing here waits for them."""
         return len(self._resting)
 
+    def rests(self, task: Task) -> bool:
+        """Whether a result stays with its node, and no fetch has begun for it."""
+        return task in self._resting
+
     def offered(
         self, job: str, attempt: int, index: int, ticket: Payload, *, closed: bool
     ) -> Step | None:

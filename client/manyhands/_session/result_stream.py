@@ -141,7 +141,7 @@ class ResultStream:
                 closed = self._jobs.is_closed(group.job)
                 step = self._held.offered(group.job, group.attempt, index, ticket, closed=closed)
                 yield from _effects(step)
-                if step is None:
+                if self._held.rests((group.job, index)):
                     yield Stays(group.job, index)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.worlds.session import Driver
-from manyhands._session.effects import Deliver, Fetch
+from manyhands._session.effects import Deliver, Fetch, Stays
 from manyhands._session.events import Append, AskResult, CloseJob, DropResult, Fetched
 from manyhands._session.inputs.input_refs import DependentPayload
 from manyhands_shared.protocol import messages as m
@@ -65,9 +65,9 @@ def test_what_the_broker_lacks_is_answered_for_at_once_or_when_it_ends() -> None
 def test_a_held_input_is_not_fetched_before_it_is_asked_for() -> None:
     driver = opened()
     say(driver, 1, 0, m.Status.HELD, b"ticket")
-    assert driver.effects == []
+    assert driver.effects == [Stays("j", 0)]
     driver.do(AskResult("j", 0))
-    assert driver.effects == [Fetch("j", 1, 0, b"ticket")]
+    assert driver.effects == [Stays("j", 0), Fetch("j", 1, 0, b"ticket")]
     driver.do(Fetched("j", 1, 0, b"ticket", (b"value",)))
     # The user has it, and the node keeps it for the task.
     assert delivered(driver) == [(0, (b"value",))]
