@@ -15,6 +15,7 @@ import manyhands
 from harness.brokers.broker_process import Broker
 from harness.command import run
 from harness.processes import eventually
+from manyhands._io import inline
 from manyhands_shared.errors import ExitCode
 
 BOUND = 60.0
@@ -119,7 +120,9 @@ def test_other_users_brokers_are_not_spoken_to() -> None:
             other.kill()
 
 
-def test_a_lone_task_is_sent_by_whoever_submits_it() -> None:
+def test_a_lone_task_is_sent_by_whoever_submits_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # By their number alone, however long they take, are calls entered into the session.
+    monkeypatch.setattr(inline, "KEEP_SECONDS", 600.0)
     with manyhands.Executor(1) as executor:
         executor.submit(abs, -1).result(BOUND)
         queue = executor._connection.io.queue
