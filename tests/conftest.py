@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -24,7 +25,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ[RUN_TAG] = uuid.uuid4().hex
 #: Seconds that a test's processes have to end after it: many, for a busy machine.
 _GRACE = float(os.environ.get("MANYHANDS_TEST_GRACE", "50"))
-_TEARDOWN_SECONDS = 120.0
+#: Seconds that the fixtures of a test may take before it and behind it, if it has no mark `timeout`.
+_FIXTURE_SECONDS = 120.0
 # Nodes of tests find the modules of this tree, which are many, as this process does.
 user_files.INSTALLED += (f"{Path(__file__).parents[1]}{os.sep}",)
 # Tests decide themselves which cluster and which options they mean.
@@ -39,18 +41,34 @@ os.environ["MANYHANDS_RUNTIME_DIR"] = _runtime.name
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown() -> Iterator[None]:
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Bound a setup by itself: a busy machine takes long to start what a whole module uses."""
+    with _bounded("setup", item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Bound a teardown: pytest-timeout stops its clock for good as soon as a test has failed."""
+    with _bounded("teardown", item):
+        return (yield)
+
+
+@contextlib.contextmanager
+def _bounded(what: str, item: pytest.Item) -> Iterator[None]:
+    """Fail what takes too long."""
+    mark = item.get_closest_marker("timeout")
+    seconds = max(_FIXTURE_SECONDS, float(mark.args[0]) if mark is not None else 0.0)
 
     def ring(*_: object) -> None:
         faulthandler.dump_traceback(all_threads=True)
-        pytest.fail(f"the teardown took more than {_TEARDOWN_SECONDS:g} s")
+        pytest.fail(f"the {what} took more than {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     # Again and again: each finalizer of a fixture may stand still.
-    signal.setitimer(signal.ITIMER_REAL, _TEARDOWN_SECONDS, _TEARDOWN_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
-        return (yield)
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

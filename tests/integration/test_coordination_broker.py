@@ -108,8 +108,8 @@ def brokers(place: Path, **config: Any) -> Iterator[Any]:
     def start() -> Broker:
         broker = Broker(
             bind=f"tcp://127.0.0.1:{port}",
-            session_grace=30.0,
-            lease=20.0,
+            session_grace=100.0,
+            lease=100.0,
             coordination_dir=str(place / "log"),
             **config,
         )
@@ -150,6 +150,7 @@ def test_a_held_lock_and_its_waiters_outlive_a_killed_broker(tmp_path: Path, age
         assert agent.answer(waiting).outcome == Outcome.OK
 
 
+@pytest.mark.timeout(400)
 def test_twenty_killed_brokers_lose_and_double_no_item(tmp_path: Path, agent: Agent) -> None:
     put, got = [], []
     with brokers(tmp_path) as start:

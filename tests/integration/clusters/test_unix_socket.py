@@ -50,7 +50,8 @@ def test_the_place_of_a_broker_that_was_killed_is_taken(tmp_path: Path) -> None:
 def test_links_are_made_anew_when_the_broker_is_back(tmp_path: Path) -> None:
     address = f"unix://{tmp_path / 'socket'}"
     journal = str(tmp_path / "journal")
-    broker = Broker(bind=address, journal=journal, session_grace=30.0)
+    options = {"journal": journal, "session_grace": 100.0, "lease": 100.0}
+    broker = Broker(bind=address, **options)
     node = subprocess.Popen(
         [sys.executable, "-m", "manyhands.cli", "worker", "--broker", address, "--slots", "1"],
         stderr=subprocess.PIPE,
@@ -61,7 +62,7 @@ def test_links_are_made_anew_when_the_broker_is_back(tmp_path: Path) -> None:
             broker.process.send_signal(signal.SIGKILL)
             broker.process.communicate(timeout=120)
             waiting = [executor.submit(abs, -number) for number in range(100)]
-            broker = Broker(bind=address, journal=journal, session_grace=30.0)
+            broker = Broker(bind=address, **options)
             assert [future.result(BOUND) for future in waiting] == list(range(100))
     finally:
         node.send_signal(signal.SIGTERM)

@@ -13,6 +13,16 @@ from harness.programs import Hosts, Run, Script
 __all__ = ["leaves_no_traces", "scratch"]
 #: Where a program runs: on a cluster of its own; beside a node of two; on a host without a node.
 PLACES = ("own", "beside", "apart")
+#: A process on each host, with something to share.
+_FIRST = """
+    if __name__ == "__main__":
+        gate = mp.Event()
+        processes = [mp.Process(target=gate.wait, node=name) for name in "ab"]
+        mp.start_all(processes)
+        gate.set()
+        for process in processes:
+            process.join()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +30,13 @@ def hosts(scratch: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
     """Two hosts with a node each."""
     del scratch
     started = Hosts(tmp_path_factory.mktemp("hosts"))
-    yield started
-    started.close()
+    try:
+        # What broker and nodes open with the first program, and keep, is no trace of a test.
+        first = Script(started.folder, _FIRST, address=started.broker.address)
+        assert first.finish() == (0, "")
+        yield started
+    finally:
+        started.close()
 
 
 @pytest.fixture(params=PLACES)

@@ -36,6 +36,7 @@ def noted(delivered: list[int], number: int, _: object) -> None:
     delivered.append(number)
 
 
+@pytest.mark.timeout(400)
 def test_a_hundred_thousand_tasks_survive_the_death_of_children_and_of_a_node(
     cluster: manyhands.LocalCluster, client: manyhands.Client, executor: manyhands.Executor
 ) -> None:
