@@ -92,7 +92,7 @@ def test_nodes_that_join_are_told_and_a_keyed_broker_says_the_same_again(tmp_pat
             for name in ("a", "b"):
                 options = ("--broker", address, "--key-file", key, "--slots", "1", "--name", name)
                 stack.enter_context(running("worker", *options))
-            with manyhands.Pool(address=address, key_file=key) as pool:
+            with manyhands.Pool(address=address, key_file=key, connect_timeout=100) as pool:
                 pids: set[int] = set()
                 while len(pids) < 2:
                     for text, variable, pid in pool.map(look_there, range(20), chunksize=1):
