@@ -27,7 +27,7 @@ def test_the_shell_lines_of_the_quick_start_run(tmp_path: Path) -> None:
             env={**os.environ, "PATH": path, "MANYHANDS_BROKER": cluster.address},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=110,
             check=False,
         )
     assert result.returncode == 0, result.stderr

@@ -38,7 +38,7 @@ def test_a_block_runs_as_pasted(block: str, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
     assert result.returncode == 0, result.stderr

@@ -19,7 +19,7 @@ import manyhands
 from harness.processes import Gate, eventually, has_ended, wait_at
 from manyhands._local import embedded
 
-BOUND = 60.0
+BOUND = 110.0
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from harness.processes import eventually
 from manyhands._io import inline
 from manyhands_shared.errors import ExitCode
 
-BOUND = 60.0
+BOUND = 110.0
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:

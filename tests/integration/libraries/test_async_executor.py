@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from manyhands._results.awaitable import Awaitable
 
 #: A cancelled task frees its slot within this.
-SECONDS = 60
+SECONDS = 110
 #: Large enough to be held by its node.
 LARGE = 2_000_000
 

@@ -63,7 +63,7 @@ def test_a_restart_of_the_broker_loses_no_byte(hosts: Hosts, script: Script) -> 
     assert script.lines[-2:] == ["the end 3000", "0"]
 
 
-@pytest.mark.parametrize("hosts", [3.0], indirect=True)
+@pytest.mark.parametrize("hosts", [6.0], indirect=True)
 def test_a_host_that_is_lost_ends_the_stream(hosts: Hosts, script: Script) -> None:
     script.until("under way")
     hosts.nodes["a"].kill()

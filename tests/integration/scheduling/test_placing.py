@@ -14,7 +14,7 @@ from manyhands_shared import shm
 
 pytestmark = pytest.mark.skipif(not shm.host_id(), reason="memory is lent on Linux only")
 
-BOUND = 60.0
+BOUND = 110.0
 MIB = 1 << 20
 
 

@@ -14,7 +14,7 @@ import manyhands
 from harness import command
 from harness.processes import eventually, has_ended
 
-BOUND = 60.0
+BOUND = 110.0
 
 
 def meet(place: Path, count: int) -> int:

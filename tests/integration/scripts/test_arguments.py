@@ -10,7 +10,7 @@ import pytest
 import manyhands
 from manyhands._session.inputs.input_refs import MIN_BYTES
 
-BOUND = 60.0
+BOUND = 110.0
 #: In the pickle, in a frame, in more than a chunk of the socket, kept by the client.
 SIZES = [10, 5_000, 40_000, MIN_BYTES // 8]
 

@@ -18,7 +18,7 @@ from harness.processes import eventually
 from manyhands._session.inputs.input_refs import MIN_BYTES
 from manyhands_shared import shm
 
-BOUND = 60.0
+BOUND = 110.0
 SCRIPT = """
 import enum
 import numpy

@@ -15,7 +15,7 @@ from harness.cluster.bench import Bench
 from harness.processes import eventually
 from manyhands_shared.errors import ConfigError, RemoteError
 
-BOUND = 60.0
+BOUND = 110.0
 
 
 @pytest.fixture(scope="module")
