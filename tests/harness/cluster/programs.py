@@ -121,5 +121,5 @@ def _read_all(screen: int) -> bytes:
 
 @pytest.fixture
 def two_hosts(bench: Bench) -> TwoHosts:
-    """Two hosts and a broker, none of which is given up because the machine is busy."""
+    """Two hosts and a broker, with a lease that a busy machine does not let run out."""
     return TwoHosts(bench, lease=100.0)

@@ -75,7 +75,7 @@ class Collector:
 
     @property
     def traces(self) -> set[int]:
-        """Those of which spans have come."""
+        """The traces that have sent spans."""
         with self._lock:
             return {int.from_bytes(span.trace_id, "big") for _, span in self._spans}
 

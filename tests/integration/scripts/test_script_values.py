@@ -186,6 +186,7 @@ def test_an_idle_child_holds_neither_argument_nor_result(
         eventually(let_go, what="they let go of them")
 
 
+@pytest.mark.timeout(400)
 def test_with_options_that_always_change_keeps_few_jobs_open(
     executor: manyhands.Executor,
 ) -> None:
