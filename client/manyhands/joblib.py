@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 import os
 import threading
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -17,7 +18,14 @@ from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
 
 from manyhands.executor import Executor
 
-_executors: dict[Any, Executor] = {}
+#: Executors that no call of `Parallel` uses, and that are kept for the next ones. Each has a session,
+#: and without an address a cluster of its own.
+_IDLE = 2
+
+#: The one used last comes last.
+_executors: OrderedDict[Any, Executor] = OrderedDict()
+#: Calls of `Parallel` that use each of these.
+_users: Counter[Executor] = Counter()
 _lock = threading.Lock()
 
 
@@ -61,7 +69,11 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             return 1
         if n_jobs > 0:
             return n_jobs
-        return max(1, _executor(*self._where, None)._max_workers + 1 + n_jobs)
+        executor = _use(*self._where, None)
+        try:
+            return max(1, executor._max_workers + 1 + n_jobs)
+        finally:
+            _leave(executor)
 
     def configure(
         self,
@@ -79,8 +91,9 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         # Some are given to joblib's context, the others to `Parallel`.
         given = {**self.backend_kwargs, **options}
         initializer, initargs = given.get("initializer"), given.get("initargs", ())
+        self._let_go()
         if initializer is None:
-            self._executor = _executor(*self._where, limit)
+            self._executor = _use(*self._where, limit)
         else:
             self._own = self._executor = _new(*self._where, limit, initializer, initargs)
         return count
@@ -110,20 +123,42 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     def terminate(self) -> None:
         """Forget how long batches took. The executor stays for the next call, without an initializer."""
         self.reset_batch_stats()
-        if self._own is not None:
-            self._own.shutdown()
-            self._own = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Leave the executor of this call, if it has one."""
+        executor, self._executor = self._executor, None
+        own, self._own = self._own, None
+        if own is not None:
+            own.shutdown()
+        elif executor is not None:
+            _leave(executor)
 
 
-def _executor(
+def _use(
     address: str | None, key_file: str | os.PathLike[str] | None, limit: int | None
 ) -> Executor:
-    """Return the executor for these; it is made once, and ends with the program."""
+    """Return the executor for these, which stays until `_leave`, and for a while."""
     key = address or os.environ.get("MANYHANDS_BROKER"), str(key_file), limit, os.getpid()
     with _lock:
         if key not in _executors:
             _executors[key] = _new(address, key_file, limit)
+        _executors.move_to_end(key)
+        _users[_executors[key]] += 1
         return _executors[key]
+
+
+def _leave(executor: Executor) -> None:
+    """End a use of an executor. Of those that have no other, those used longest ago end."""
+    with _lock:
+        _users[executor] -= 1
+        if _users[executor] <= 0:
+            del _users[executor]
+        here = os.getpid()
+        idle = [key for key, one in _executors.items() if key[3] == here and one not in _users]
+        gone = [_executors.pop(key) for key in idle[:-_IDLE]]
+    for one in gone:
+        one.shutdown(wait=False)
 
 
 def _new(
@@ -144,6 +179,7 @@ def close() -> None:
         for executor in _executors.values():
             executor.shutdown(cancel_futures=True)
         _executors.clear()
+        _users.clear()
 
 
 register_parallel_backend("manyhands", ManyhandsBackend)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _SECONDS = 30.0
@@ -37,3 +38,13 @@ class Worker:
         if self._error is not None:
             raise self._error
         return self._value
+
+
+@contextlib.contextmanager
+def no_thread_left() -> Iterator[None]:
+    """Have the system give this process no thread: there is no room for the stack of one."""
+    before = threading.stack_size(1 << 47)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from manyhands_shared.processes.thread_start import start
 from manyhands_shared.transport.link import Link
 from manyhands_shared.transport.link.connector import Connector, Lost, Up
 from manyhands_shared.transport.reachability import silence
@@ -38,9 +39,10 @@ class SilenceNotice:
         elif self._due is None:
             self._due = now + _SILENCE_SECONDS
         elif now >= self._due and not self._is_told:
-            self._is_told = True
             # Looking up a name may take as long as the system likes.
-            threading.Thread(target=self._tell, name="manyhands-silence", daemon=True).start()
+            thread = threading.Thread(target=self._tell, name="manyhands-silence", daemon=True)
+            self._is_told = start(thread)
+            self._due = now + _SILENCE_SECONDS
 
     def _tell(self) -> None:
         where = silence(self._route.current, _ATTEMPT_SECONDS)

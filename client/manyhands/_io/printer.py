@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 
 from manyhands._io import output_streams
 from manyhands._io.output_streams import ERROR
+from manyhands_shared.processes.thread_start import start
 from manyhands_shared.protocol.messages import PrintedGroup
 from manyhands_shared.text import LAYOUT, printable
 
@@ -126,14 +127,14 @@ class Printer:
             size = sum(len(text) for _, text in pieces)
             if self._nbytes and self._nbytes + size > WAITING_CHARS:
                 return sum(text.count("\n") for _, text in pieces)
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="manyhands-printer", daemon=True)
+                if not start(thread):
+                    return sum(text.count("\n") for _, text in pieces)
+                self._thread = thread
+                _printers.add(self)
             self._waiting.extend(pieces)
             self._nbytes += size
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="manyhands-printer", daemon=True
-                )
-                _printers.add(self)
-                self._thread.start()
             self._changed.notify_all()
             if wait and not self._is_stuck:
                 self._is_stuck = not self._changed.wait_for(

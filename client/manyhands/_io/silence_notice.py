@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from manyhands_shared.processes.thread_start import start
 from manyhands_shared.text import printable
 from manyhands_shared.transport.reachability import silence
 
@@ -75,9 +76,10 @@ class SilenceNotice:
                 self._ask(answer)
             else:
                 # Looking up a name may take as long as the system likes.
-                threading.Thread(
+                thread = threading.Thread(
                     target=self._look_for_broker, name="manyhands-silence", daemon=True
-                ).start()
+                )
+                self._is_asking = start(thread)
 
     def _answered(self, answer: Future[Any], unended: int) -> None:
         self._is_asking = False

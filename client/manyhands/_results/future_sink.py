@@ -30,8 +30,19 @@ class FutureSink:
         function: Function,
         options: dict[str, Any],
         failed_initializer: Callable[[BaseException], None] | None = None,
+        adopt: Callable[[FutureSink], None] | None = None,
     ) -> None:
+        """Begin a job.
+
+        Args:
+            io: the session's thread.
+            function: of the job.
+            options: of the job.
+            failed_initializer: is told of an initializer that has failed.
+            adopt: is told, on the I/O thread, of a job that goes on with calls of this one.
+        """
         self._io = io
+        self._adopt = adopt
         self._failed_initializer = failed_initializer
         self._error: BaseException | None = None
         self._futures: dict[int, RemoteFuture] = {}
@@ -121,17 +132,29 @@ class FutureSink:
             for future in entries:
                 future._end_by(future._settle, Status.CANCELLED, b"")
         else:
-            heir = FutureSink(
-                self._io, self.job.function, self.job.options, self._failed_initializer
-            )
-            self._io.call(self._io.registry.open, heir.job)
-            for future, payload in zip(entries, payloads, strict=True):
-                future._sink = heir
-                self._io.queue.put(heir.job, future, payload)
-            self._io.call(self._io.registry.close, heir.job)
+            self._pass_on(entries, payloads)
+
+    def _pass_on(self, entries: Sequence[RemoteFuture], payloads: Sequence[Payload]) -> None:
+        """Have tasks run as those of another job, which gets no others."""
+        heir = FutureSink(
+            self._io, self.job.function, self.job.options, self._failed_initializer, self._adopt
+        )
+        heir.retired = True
+        self._io.call(self._io.registry.open, heir.job)
+        for future, payload in zip(entries, payloads, strict=True):
+            future._sink = heir
+            self._io.queue.put(heir.job, future, payload)
+            if future in self._doomed:
+                # It was cancelled here, where it never came to be.
+                heir.cancel(future)
+        self._io.call(self._io.registry.close, heir.job)
+        if self._adopt is not None:
+            self._adopt(heir)
 
     def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
         """See `Sink`."""
+        if self._error is not None:
+            return  # they have ended with it
         if self._failed_initializer is not None and any(statuses):
             error = _initializer_error(statuses, bodies)
             if error is not None:
@@ -165,8 +188,9 @@ class FutureSink:
     def end(self, error: BaseException) -> None:
         """End all tasks that have not ended with an error; on the I/O thread."""
         self._error = error
-        self._io.registry.cancel(self.job)
+        # First: a cancellation would end those that the broker has not got.
         self.fail(error)
+        self._io.registry.cancel(self.job)
 
     @property
     def waits(self) -> bool:

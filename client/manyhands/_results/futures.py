@@ -27,6 +27,7 @@ from manyhands_shared.clock import monotonic
 from manyhands_shared.payloads import refs
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.payloads.pickled import STACK_GLOBAL, load_plain
+from manyhands_shared.processes import thread_start
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.exceptions import of_exception
 from manyhands_shared.protocol.status import Status
@@ -380,10 +381,12 @@ class RemoteFuture(Future[Any]):
         if self._condition.acquire(timeout=_HELD_SECONDS):
             self._condition.release()
             end(*arguments)
-        else:
-            threading.Thread(
-                target=end, args=arguments, name="manyhands-settle", daemon=True
-            ).start()
+            return
+        thread = threading.Thread(target=end, args=arguments, name="manyhands-settle", daemon=True)
+        if not thread_start.start(thread):
+            # What waits for that lock waits for good. All others see that it has ended.
+            self._condition = threading.Condition()
+            end(*arguments)
 
     def _fail(self, error: BaseException) -> None:
         """End it with an exception of our own, unless it has ended."""

@@ -57,6 +57,11 @@ class OpenCalls:
         self._sinks: Recent[tuple[str, bytes, bytes], FutureSink] = Recent(_OPEN_JOBS, _MAX_BYTES)
         # Jobs that get no more calls. They live as long as their tasks, which can still be cancelled.
         self._closed: weakref.WeakSet[FutureSink] = weakref.WeakSet()
+        # Those that go on with calls which came when their job was closed. The I/O thread makes them,
+        # and must not wait for the lock.
+        self._heirs: list[weakref.ref[FutureSink]] = []
+        #: What becomes of all calls, once that is decided.
+        self._end: Callable[[FutureSink], None] | None = None
         self._lock = threading.RLock()
         #: Stands for the initializer of these jobs.
         self.setup_key = secrets.token_bytes(16)
@@ -75,7 +80,7 @@ class OpenCalls:
         with self._lock:
             sink = self._sinks.use(key)
             if sink is None:
-                sink = FutureSink(self._io, function, options(code), self.failed_initializer)
+                sink = self._make(function, options(code))
                 self._io.call(self._io.registry.open, sink.job)
                 for idle in self._sinks.put(key, sink, functions.weight(function)):
                     self._close(idle)
@@ -89,22 +94,31 @@ class OpenCalls:
 
     def cancel(self) -> None:
         """Cancel every call that has not ended."""
-        for sink in self._let_go():
-            self._io.call(self._io.registry.cancel, sink.job)
+        self._end_all(lambda sink: self._io.call(self._io.registry.cancel, sink.job))
 
     def fail(self, error: BaseException) -> None:
         """End every call that has not ended with an error."""
-        for sink in self._let_go():
-            self._io.call(sink.end, error)
+        self._end_all(lambda sink: self._io.call(sink.end, error))
 
-    def _let_go(self) -> list[FutureSink]:
-        """Return all jobs, those that are closed too; none of them gets a call any more."""
+    def _end_all(self, end: Callable[[FutureSink], None]) -> None:
+        """Call `end` for all jobs, those that are closed too; none of them gets a call any more."""
+        self._end = end  # first: an heir that is made now is ended here, there, or twice
         with self._lock:
             self._closed.update(self._sinks.clear())
             sinks = list(self._closed)
-        for sink in sinks:
+        heirs = [ref() for ref in list(self._heirs)]
+        for sink in (*sinks, *filter(None, heirs)):
             sink.retired = True
-        return sinks
+            end(sink)
+
+    def _make(self, function: Function, options: dict[str, Any]) -> FutureSink:
+        return FutureSink(self._io, function, options, self.failed_initializer, self._adopt)
+
+    def _adopt(self, heir: FutureSink) -> None:
+        """Take note of a job that goes on with calls of another. On the I/O thread."""
+        self._heirs = [*(ref for ref in self._heirs if ref() is not None), weakref.ref(heir)]
+        if self._end is not None:
+            self._end(heir)
 
     def _close(self, sink: FutureSink) -> None:
         sink.retired = True

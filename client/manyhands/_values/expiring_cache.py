@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
 
+from manyhands_shared.processes.thread_start import start
+
 
 class ExpiringCache:
     """Keeps objects alive for some seconds after they were last used.
@@ -49,9 +51,13 @@ class ExpiringCache:
         self._nbytes -= self._values.pop(key, (0.0, None, 0))[2]
 
     def _start(self, seconds: float) -> None:
-        self._timer = threading.Timer(seconds, self._expire)
-        self._timer.daemon = True
-        self._timer.start()
+        timer = threading.Timer(seconds, self._expire)
+        timer.daemon = True
+        if start(timer):
+            self._timer = timer
+        else:
+            # Nothing would ever let go of them.
+            self.clear()
 
     def _expire(self) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ that cannot be reached is left alone for a while.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import threading
@@ -20,6 +21,7 @@ from manyhands._session.effects import Fetch
 from manyhands._values.fetch_connection import FetchConnection
 from manyhands_shared.clock import monotonic
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.processes.thread_start import start
 from manyhands_shared.protocol.held_result import Server, Ticket
 from manyhands_shared.security.cluster_key import KeyPair
 from manyhands_shared.security.role_key import to_hex
@@ -60,16 +62,28 @@ class RemoteFetcher:
         """Begin to fetch a result; `over` follows.
 
         Raises:
-            OSError: the system gives no descriptor for it.
+            OSError: the system gives no descriptor or thread for it.
         """
         if self._thread is None:
-            self._wake, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            self._thread = threading.Thread(target=self._run, name="manyhands-fetch", daemon=True)
-            self._thread.start()
+            self._begin()
         self._wanted.append((wanted, ticket, server))
         self._rouse()
         if self._ended:  # looked at after the append, as it is set before the rest is turned away
             self._reject()
+
+    def _begin(self) -> None:
+        """Start the thread.
+
+        Raises:
+            OSError: the system gives no descriptor or thread.
+        """
+        self._wake, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        thread = threading.Thread(target=self._run, name="manyhands-fetch", daemon=True)
+        if not start(thread):
+            os.close(self._wake)
+            os.close(self._wake_in)
+            raise OSError(errno.EAGAIN, "the system gives no thread")
+        self._thread = thread
 
     def close(self) -> None:
         """Fetch no more, and wait for the end of the thread. What was fetched stays."""

@@ -35,12 +35,21 @@ _SMALL_HEADER_BYTES = 64 << 10
 _PACKER = msgpack.Packer(use_bin_type=True)
 #: Of a message that is all header, as most are.
 _NO_FRAMES: Iterator[Buffer] = iter(())
+#: For text that is none: names of files, and what users type, may hold halves of a surrogate pair.
+_LENIENT = msgpack.Packer(use_bin_type=True, unicode_errors="replace")
 
 
 def encode(message: Message) -> list[Buffer]:
-    """The frames of a message, header first. Large payloads are not copied."""
+    """The frames of a message, header first. Large payloads are not copied.
+
+    What UTF-8 has no bytes for arrives as a question mark.
+    """
     frames: list[Buffer] = [b""]
-    frames[0] = _PACKER.pack(_ROWS[type(message)](message, frames))
+    row = _ROWS[type(message)](message, frames)
+    try:
+        frames[0] = _PACKER.pack(row)
+    except UnicodeEncodeError:
+        frames[0] = _LENIENT.pack(row)
     return frames
 
 

@@ -100,3 +100,17 @@ def test_scikit_learn_gives_the_same() -> None:
     ours = scores()
     with joblib.parallel_config(backend="sequential"):
         assert ours == scores()
+
+
+def test_few_executors_stay_whatever_number_of_jobs_calls_ask_for() -> None:
+    ours = importlib.import_module("manyhands.joblib")
+    with joblib.Parallel(n_jobs=2) as parallel:
+        assert parallel(joblib.delayed(square)(n) for n in range(3)) == [0, 1, 4]
+        for jobs in range(3, 9):
+            calls = (joblib.delayed(square)(n) for n in range(3))
+            assert joblib.Parallel(n_jobs=jobs)(calls) == [0, 1, 4]
+        assert len(ours._executors) <= ours._IDLE + 1
+        # The one in use has not been ended meanwhile.
+        assert parallel(joblib.delayed(square)(n) for n in range(3)) == [0, 1, 4]
+    assert len(ours._executors) <= ours._IDLE
+    assert not ours._users

@@ -27,6 +27,7 @@ import zmq
 
 from manyhands_shared import shm
 from manyhands_shared.errors import ProtocolError
+from manyhands_shared.processes.thread_start import start
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.held_result import Server
 from manyhands_shared.protocol.messages import Part, Pull
@@ -95,10 +96,13 @@ class ResultServer:
     def start(self, broker: str) -> None:
         """Begin to listen, where the host `broker` is reached from. Once; returns at once."""
         if self._thread is None:
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._run, args=(broker,), name="manyhands-results", daemon=True
             )
-            self._thread.start()
+            if start(thread):
+                self._thread = thread
+            else:
+                log.warning("large results go through the broker: the system gives no thread")
 
     def offer(self, key: bytes, fd: int, size: int, guest: str, done: Callable[[], None]) -> None:
         """Serve the segment behind `fd` to the client with the public key `guest` (hexadecimal).

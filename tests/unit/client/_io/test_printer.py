@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.threads import no_thread_left
 from manyhands._io import printer as module
 from manyhands._io.printer import CALM_SECONDS, Printer
 from manyhands_shared.protocol.messages import PrintedGroup
@@ -170,3 +171,23 @@ def test_a_file_or_a_terminal_is_written_to_without_another_thread(
         assert screen.read(100) == b"a line\r\n"
     assert (tmp_path / "file").read_text() == "a line\n"
     assert printer._thread is None
+
+
+def test_without_a_thread_what_a_stream_does_not_take_is_left_out_and_told(
+    printer: Printer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Blocked()
+    monkeypatch.setattr(sys, "stdout", stream)
+    with no_thread_left():
+        printer.show("node", [line("one\ntwo\n")], 5.0, plain)
+    stream.opened.set()
+    assert stream.getvalue() == ""
+    errors = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", errors)
+    assert printer.deadline is not None
+    printer.tick(printer.deadline)
+    printer.finish()
+    assert "2 lines that tasks printed are left out" in errors.getvalue()
+    printer.show("node", [line("three\n")], 9.0, plain)
+    printer.finish()
+    assert stream.getvalue() == "three\n"

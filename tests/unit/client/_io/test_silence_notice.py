@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.processes import eventually
+from harness.threads import no_thread_left
 from manyhands import BrokerUnreachable, Client
 from manyhands._io import io_thread
 from manyhands._io.silence_notice import LONGEST_SECONDS, SILENCE_SECONDS, SilenceNotice
@@ -131,3 +132,17 @@ def test_without_a_time_it_gives_up_where_nothing_listens(
         with pytest.raises(BrokerUnreachable, match="nothing listens there"):
             Client(address, connect_timeout=None)
     assert capsys.readouterr().err == ""
+
+
+def test_without_a_thread_it_looks_for_the_broker_the_next_time() -> None:
+    waiting = Waiting()
+    with no_thread_left():
+        waiting.wait(SILENCE_SECONDS)
+        waiting.turn(is_open=False)
+        waiting.now = 1e3
+        waiting.turn(is_open=False)
+    assert waiting.said == []
+    waiting.now = 2e3
+    waiting.turn(is_open=False)
+    eventually(lambda: waiting.said)
+    assert waiting.said[0].startswith("manyhands: no broker answers at unix:///none")

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.threads import no_thread_left
 from manyhands._io.poller import Poller
 from manyhands._io.submit_queue import SubmitQueue
 from manyhands._io.transfers import Transfers
 from manyhands._session.effects import Fetch
 from manyhands_shared import shm
-from manyhands_shared.protocol.held_result import Ticket
+from manyhands_shared.protocol.held_result import Server, Ticket
 
 pytestmark = pytest.mark.skipif(not shm.AVAILABLE, reason="memory is lent on Linux only")
 
@@ -118,3 +119,15 @@ def test_more_results_than_may_be_mapped_are_copied(
     node.turn()
     assert len(node.freed) == 1, "what is copied is given back at once"
     assert bytes(mapped[:8]) + bytes(copied[:8]) == b"mapped!!copied!!"
+
+
+def test_without_a_thread_results_of_other_hosts_come_through_the_broker() -> None:
+    client = Transfers(b"T" * 16, SubmitQueue(1, 1), Poller(), lambda message: None, keyed=True)
+    server = Server("192.0.2.1", 9, b"k" * 32)
+    wanted = Fetch("job", 1, 0, Ticket("elsewhere", "@lender", b"k" * 16, [_SIZE], server).encode())
+    with no_thread_left():
+        for _ in range(2):
+            client.fetch(wanted)
+            [fetched] = client.turn({})
+            assert fetched.payload is None
+    client.close()

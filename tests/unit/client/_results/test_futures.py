@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from harness.brokers.client_broker import FakeBroker
+from harness.threads import no_thread_left
 from manyhands import Executor
+from manyhands._results import futures as module
 from manyhands._results.futures import RemoteFuture, resolve
 from manyhands_shared.errors import RemoteTraceback, ResultError
 from manyhands_shared.payloads import pickled
@@ -254,3 +256,16 @@ def test_repr_needs_no_result() -> None:
     assert "pending" in repr(one)
     end(one)
     assert "finished" in repr(one)
+
+
+def test_a_lock_that_is_never_released_and_no_thread_end_nothing_but_what_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_HELD_SECONDS", 0.01)
+    one = future()
+    taken = threading.Thread(target=one._condition.acquire)
+    taken.start()
+    taken.join()
+    with no_thread_left():
+        end(one, value=7)
+    assert one.result() == 7

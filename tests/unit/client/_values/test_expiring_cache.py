@@ -6,6 +6,7 @@ import gc
 import weakref
 
 from harness.processes import eventually
+from harness.threads import no_thread_left
 from manyhands._values.expiring_cache import ExpiringCache
 
 
@@ -60,3 +61,16 @@ def test_letting_go_may_come_back_to_it() -> None:
     assert gone() is None
     cache.clear()
     assert not cache._values
+
+
+def test_without_a_thread_nothing_stays() -> None:
+    cache = ExpiringCache(0.05, 100)
+    thing = Thing()
+    gone = weakref.ref(thing)
+    with no_thread_left():
+        cache.use("a", thing, 1)
+    del thing
+    gc.collect()
+    assert gone() is None
+    cache.use("b", Thing(), 1)
+    cache.clear()

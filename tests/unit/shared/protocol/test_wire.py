@@ -21,6 +21,7 @@ from manyhands_shared.protocol.messages import (
     ClientHello,
     Function,
     Ping,
+    Query,
     Reply,
     ResultGroup,
     Results,
@@ -269,3 +270,9 @@ def test_a_reply_carries_any_value() -> None:
 def test_field_one_of_both_hellos_is_the_protocol() -> None:
     row = msgpack.unpackb(wire.encode(ClientHello(9, b"s" * 16, "", 0, 0, {}))[0])
     assert row[:2] == [1, 9]
+
+
+def test_text_that_utf_8_has_no_bytes_for_arrives_all_the_same() -> None:
+    query = Query(1, "job", {"id": "a\ud800b"})
+    assert wire.decode(wire.encode(query)) == Query(1, "job", {"id": "a?b"})
+    assert wire.decode(wire.encode(Bye("\udcff"))) == Bye("?")

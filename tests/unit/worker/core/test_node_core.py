@@ -439,10 +439,10 @@ def test_a_task_whose_value_is_away_can_be_ended(
 
 
 def test_a_node_forgets_jobs_that_it_has_nothing_of(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_rules, "MOST_JOBS", 8)
-    world.connect([])
+    world = make_world()
     rules = world.core._work._jobs._rules
     world.assign(0, job="stays", options={"echo": True, "timeout": 7.0})
     world.tick()
@@ -467,10 +467,10 @@ def test_a_node_forgets_jobs_that_it_has_nothing_of(
 
 
 def test_many_jobs_that_all_have_tasks_do_not_make_a_node_say_hello_for_each(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_rules, "MOST_JOBS", 8)
-    world.connect([])
+    world = make_world()
     before = _hellos(world)
     for number in range(100):
         world.assign(number, job=f"j{number}", options={"echo": True})
