@@ -54,6 +54,7 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._where = address, key_file
         self._futures: set[Future[Any]] = set()
         self._executor: Executor | None = None
+        self._limit: int | None = None
         # Of this call alone, for it has an initializer.
         self._own: Executor | None = None
 
@@ -87,7 +88,7 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         del prefer, require
         self.parallel = parallel
         count = self.effective_n_jobs(n_jobs)
-        limit = count if n_jobs > 0 else None
+        limit = self._limit = count if n_jobs > 0 else None
         # Some are given to joblib's context, the others to `Parallel`.
         given = {**self.backend_kwargs, **options}
         initializer, initargs = given.get("initializer"), given.get("initargs", ())
@@ -102,7 +103,9 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self, func: Callable[[], Any], callback: Callable[[Future[Any]], None] | None = None
     ) -> Future[Any]:
         """Run a batch; `callback` gets the future when it has ended."""
-        assert self._executor is not None
+        if self._executor is None:
+            # Calls of `Parallel` within one context share this backend, and another one has ended.
+            self._executor = _use(*self._where, self._limit)
         future = self._executor.submit(operator.call, func)
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
