@@ -51,13 +51,8 @@ class Inquiries:
                 question = self.broker_end.recv(QUESTION_BYTES)
             except BlockingIOError:
                 return
-            number, kind, what, arguments, key = msgpack.unpackb(question)
-            try:
-                if not bounds.check(_ARGUMENTS)(arguments):
-                    raise LookupError("these arguments cannot be")
-                packed = msgpack.packb([True, answer(kind, what, arguments, key)])
-            except LookupError as error:
-                packed = msgpack.packb([False, str(error.args[0])])
+            number, *asked = msgpack.unpackb(question)
+            packed = _answered(answer, *asked)
             if len(packed) > ANSWER_BYTES:
                 packed = msgpack.packb([False, "there is too much of it to be shown"])
             memoryview(self._answer).cast("B")[: len(packed)] = packed
@@ -77,8 +72,15 @@ class Inquiries:
             TimeoutError: the broker's loop does not answer.
         """
         self._number += 1
+        try:
+            question = msgpack.packb([self._number, kind, what, arguments, key])
+        except (TypeError, ValueError, OverflowError):
+            raise LookupError("these arguments cannot be") from None
+        if len(question) > QUESTION_BYTES:
+            # The broker would read a part of it.
+            raise LookupError("this question is too long")
         self._asker_end.settimeout(_PATIENCE)
-        self._asker_end.send(msgpack.packb([self._number, kind, what, arguments, key]))
+        self._asker_end.send(question)
         give_up = time.monotonic() + _PATIENCE
         while True:
             number, length = msgpack.unpackb(self._asker_end.recv(64))
@@ -95,3 +97,16 @@ class Inquiries:
         """Close both ends."""
         self.broker_end.close()
         self._asker_end.close()
+
+
+def _answered(answer: Answer, kind: str, what: str, arguments: dict[str, Any], key: str) -> bytes:
+    """Return an answer as it travels, or why there is none."""
+    try:
+        if not bounds.check(_ARGUMENTS)(arguments):
+            raise LookupError("these arguments cannot be")
+        packed: bytes = msgpack.packb([True, answer(kind, what, arguments, key)])
+    except LookupError as error:
+        packed = msgpack.packb([False, str(error.args[0])], unicode_errors="replace")
+    except (TypeError, ValueError, OverflowError) as error:
+        packed = msgpack.packb([False, f"the answer cannot be sent: {error}"])
+    return packed

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from manyhands_broker.core import Core
+from manyhands_broker.core.fault_isolation import describe
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.descriptor_reserve import reserve
 from manyhands_broker.http.admission.access import ENTER, Access
@@ -63,10 +64,10 @@ class HttpService:
         self._socket, self.url = listen(address)
         host = self._socket.getsockname()[0]
         self._access = Access(ipaddress.ip_address(host).is_loopback, keyed)
-        board = Board(core, keyed=keyed)
+        self._board = Board(core, keyed=keyed)
         self._inquiries = Inquiries()
         poller.on_readable(
-            self._inquiries.broker_end.fileno(), lambda: self._inquiries.serve(board.answer)
+            self._inquiries.broker_end.fileno(), lambda: self._inquiries.serve(self._answer)
         )
         core.state.dashboard = self._way_in
         self._hosts = [name for name in hosts.split(",") if name.strip()]
@@ -97,6 +98,21 @@ class HttpService:
         self._process.close()
         self._socket.close()
         self._inquiries.close()
+
+    def _answer(self, kind: str, what: str, arguments: dict[str, Any], key: str) -> Any:
+        """Answer a page; what breaks then ends nothing else.
+
+        Raises:
+            LookupError: there is no answer; the text says why.
+        """
+        try:
+            return self._board.answer(kind, what, arguments, key)
+        except LookupError:
+            raise
+        except Exception as error:  # noqa: BLE001 - reported; the asker is told
+            doing = f"the page's question {what!r} could not be answered"
+            self._core.breakdowns.of(error, None, doing)
+            raise LookupError(f"the broker could not answer: {describe(error)}") from None
 
     def _way_in(self, who: Identity) -> dict[str, str]:
         """Return where the dashboard is, and a token that lets `who` in."""

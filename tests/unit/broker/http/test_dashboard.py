@@ -102,6 +102,22 @@ def test_a_job_is_cancelled_and_what_cannot_be_is_said(open_one: tuple[Broker, s
         client.close()
 
 
+@pytest.mark.parametrize("length", [3_900, 4_096, 5_000, 9_000])
+def test_a_long_question_ends_no_broker(open_one: tuple[Broker, str], length: int) -> None:
+    broker, url = open_one
+    with events(url, f"view=job:{'x' * length}") as told:
+        assert next(told)["whole"]["error"]
+    assert broker.process.poll() is None
+    with events(url, "view=jobs") as told:
+        assert "jobs" in next(told)["whole"]
+
+
+@pytest.mark.parametrize("odd", ["\ud800", 10**30, float("nan"), {"a": [1]}, None])
+def test_odd_fields_of_orders_are_refused(open_one: tuple[Broker, str], odd: object) -> None:
+    _, url = open_one
+    assert order(url, "cancel", id=odd).status == 409
+
+
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://localhost", ""])
 def test_a_page_of_another_origin_can_order_nothing(
     open_one: tuple[Broker, str], origin: str
