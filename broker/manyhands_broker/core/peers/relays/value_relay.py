@@ -8,6 +8,8 @@ gives tasks to nodes that have what these need (`placement`).
 
 from __future__ import annotations
 
+from collections import Counter
+
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.stored_value import StoredValue
@@ -21,6 +23,8 @@ ASSUMED_RATE, LEAST_RATE = 200e6, 1e6
 LATENCY = 0.002
 #: Seconds after which a node that holds a value is asked for it once more.
 ASK_AGAIN = 1.0
+#: Values that one node may wait for: more than the tasks that it has can refer to.
+MOST_WAITS = 16_384
 #: Weight of the newest measurement of the rate.
 _NEWEST = 0.3
 
@@ -34,6 +38,8 @@ class ValueRelay:
         self._sessions: dict[bytes, Session] = {}
         #: Whose values nodes were asked for that hold them.
         self._asked: dict[tuple[Node, bytes], bytes] = {}
+        #: For how many values each node waits.
+        self._waits: Counter[Node] = Counter()
         #: Bytes per second from clients to here.
         self.rate = ASSUMED_RATE
 
@@ -110,12 +116,18 @@ class ValueRelay:
         if session is None and not young:
             self._state.send(node.peer, Stock(want.key, []))
             return
+        if self._waits[node] >= MOST_WAITS:
+            self._state.counters["refused_wants"] += 1
+            self._state.send(node.peer, Stock(want.key, []))
+            return
         shelf = self._shelves.setdefault(want.owner, {})
         item = shelf.get(want.key)
         if item is None:
             item = shelf[want.key] = StoredValue(want.key, shelf)
         asked = bool(item.waiting)
-        item.waiting[node] = None
+        if node not in item.waiting:
+            item.waiting[node] = None
+            self._waits[node] += 1
         item.comes_to(node)
         if item.keeper is not None:
             # Its link may have been lost with the question.
@@ -156,11 +168,13 @@ class ValueRelay:
                 self._state.send(node.peer, stock)
             self._state.counters["values_relayed"] += len(item.waiting)
             item.holders |= item.waiting
+            self._waits.subtract(item.waiting.keys())
             item.waiting.clear()
             item.settle()
 
     def left(self, node: Node) -> None:
         """Forget a node that is gone."""
+        self._waits.pop(node, None)
         for shelf in self._shelves.values():
             for item in list(shelf.values()):
                 item.leaves(node)
@@ -197,5 +211,6 @@ class ValueRelay:
 
     def _gone(self, shelf: dict[bytes, StoredValue[Node]], item: StoredValue[Node]) -> None:
         shelf.pop(item.key, None)
+        self._waits.subtract(item.waiting.keys())
         for node in {**item.waiting, **item.holders}:
             self._state.send(node.peer, Stock(item.key, []))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from manyhands_broker.core import Core, Drained, Limits, LinkClosed, Received, Send
+from manyhands_broker.core.peers.relays import value_relay
 from manyhands_broker.journal import MemoryJournal
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.public_name import public_name
@@ -105,3 +106,30 @@ def test_nodes_that_are_gone_are_forgotten(world: World) -> None:
     world.say(b"a", m.Bye("leaves"))
     assert world.say(b"c", m.Stock(KEY, [b"data"])) == []
     assert not any(world.core._value_relay._shelves.values())
+
+
+def test_a_node_waits_for_a_bounded_number_of_values(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(value_relay, "MOST_WAITS", 3)
+    late = b"l" * 16
+    keys = [b"%016d" % number for number in range(5)]
+    for key in keys[:3]:
+        assert world.say(b"a", m.Want(key, late)) == []
+    for key in keys[3:]:
+        assert world.say(b"a", m.Want(key, late)) == [(b"a", m.Stock(key, []))]
+    # Another node waits all the same.
+    assert world.say(b"b", m.Want(keys[3], late)) == []
+
+
+def test_a_node_that_has_got_its_values_may_want_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(value_relay, "MOST_WAITS", 3)
+    keys = [b"%016d" % number for number in range(9)]
+    for key in keys:
+        want, stock = m.Want(key, OWNER), m.Stock(key, [b"value"] if key in keys[:5] else [])
+        assert world.say(b"a", want) == [(b"c", want)]
+        # It is counted once, however often it asks.
+        assert world.say(b"a", want) == []
+        assert world.say(b"c", stock) == [(b"a", stock)]
