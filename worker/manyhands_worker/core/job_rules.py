@@ -4,9 +4,6 @@ The broker says either once, when it first gives tasks of a job on a link, and m
 So both stay while the broker is the same one, not only while tasks of the job are here. Results of
 parents can be large. Beyond `PARENT_BYTES` those used longest ago are dropped, of jobs that have no
 task here. If such a job comes again after all, the node says hello again, and is told anew.
-
-No word tells a node that a job is over. So beyond `MOST_JOBS` jobs it forgets those that have no task
-here, and says hello again too.
 """
 
 from __future__ import annotations
@@ -24,8 +21,6 @@ from manyhands_worker.core.model import NO_RULES, Parents, Rules
 
 #: Results of parents kept for jobs that have no task here.
 PARENT_BYTES = 512 << 20
-#: Jobs whose rules are kept before those without a task here are forgotten.
-MOST_JOBS = 16_384
 
 
 @dataclass(slots=True)
@@ -51,7 +46,6 @@ class JobRules:
         self._rules: dict[str, Rules] = {}
         self._inherited: OrderedDict[str, _Inheritance] = OrderedDict()
         self._dropped: set[str] = set()
-        self._most_jobs = MOST_JOBS
         self._count = 0
 
     def rules(self, group: AssignGroup) -> Rules:
@@ -109,23 +103,13 @@ class JobRules:
             entry.parents = Parents(name.digest(), lists, entry.nbytes)
         return entry.parents
 
-    @property
-    def is_full(self) -> bool:
-        """Whether `keep_only` is due: the rules of too many jobs are here."""
-        return max(len(self._rules), len(self._inherited)) > self._most_jobs
-
     def keep_only(self, jobs: Collection[str]) -> None:
-        """Forget all other jobs: the broker tells of them anew, for it hears another hello.
-
-        Where another broker is there, what that knows of this node is what the node holds.
-        """
+        """Another broker is there: what it knows of this node is what the node holds."""
         self._dropped.clear()
         for job in self._rules.keys() - jobs:
             del self._rules[job]
         for job in self._inherited.keys() - jobs:
             del self._inherited[job]
-        # Not at each job from now on, where many have tasks here.
-        self._most_jobs = max(MOST_JOBS, 2 * len(self._rules), 2 * len(self._inherited))
 
 
 def _in_order(groups: list[ResultGroup], parent: str) -> list[Payload]:

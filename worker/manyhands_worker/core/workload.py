@@ -176,9 +176,6 @@ class Workload:
                     key, group.function, indices, bodies, rules=rules, parents=parents
                 )
                 self._code.enqueue(queued)
-        if self._jobs.is_full:
-            self._jobs.keep_only(self._owned.jobs())
-            self.ignorant = True
 
     def acknowledge(self, seq: int) -> None:
         """The broker has all results up to `seq`."""

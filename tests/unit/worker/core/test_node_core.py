@@ -12,7 +12,7 @@ from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
-from manyhands_worker.core import effects, events, job_rules
+from manyhands_worker.core import effects, events
 from manyhands_worker.core.leased_link import WELCOME_SECONDS, Phase
 
 _DIGEST = b"d" * 16
@@ -26,10 +26,6 @@ def _ended(world: Any) -> list[tuple[int, int]]:
         for group in message.groups
         for index, status in zip(group.indices, group.statuses, strict=True)
     ]
-
-
-def _hellos(world: World) -> int:
-    return sum(isinstance(message, m.WorkerHello) for message in world.sent)
 
 
 @pytest.fixture
@@ -436,45 +432,3 @@ def test_a_task_whose_value_is_away_can_be_ended(
     world.tell(events.Arrived(_VALUE))
     world.tick(5.0)
     assert not world.given[0]
-
-
-def test_a_node_forgets_jobs_that_it_has_nothing_of(
-    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(job_rules, "MOST_JOBS", 8)
-    world = make_world()
-    rules = world.core._work._jobs._rules
-    world.assign(0, job="stays", options={"echo": True, "timeout": 7.0})
-    world.tick()
-    hellos = _hellos(world)
-    for number in range(30):
-        world.assign(number, job=f"j{number}", options={"echo": True})
-        world.tick()
-        world.finish(1)
-        world.tick()
-        if phase(world) is Phase.GREETING:
-            world.welcome(world.last(m.WorkerHello).holding)
-        for message in world.unacknowledged:
-            world.say(m.Ack(message.seq))
-        world.unacknowledged.clear()
-        assert len(rules) <= 12
-    assert hellos < _hellos(world) <= hellos + 5
-    # Of a job that it has a task of it knows the rules, and those of others it is told anew.
-    world.assign(1, job="stays", code=False)
-    world.assign(1, job="j0", options={"echo": True, "timeout": 5.0}, code=False)
-    queued = world.core._work._scheduler.queue.entries()
-    assert {entry.key[0]: entry.rules.timeout for entry in queued} == {"stays": 7.0, "j0": 5.0}
-
-
-def test_many_jobs_that_all_have_tasks_do_not_make_a_node_say_hello_for_each(
-    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(job_rules, "MOST_JOBS", 8)
-    world = make_world()
-    before = _hellos(world)
-    for number in range(100):
-        world.assign(number, job=f"j{number}", options={"echo": True})
-        world.tick()
-        if phase(world) is Phase.GREETING:
-            world.welcome(world.last(m.WorkerHello).holding)
-    assert _hellos(world) <= before + 5
