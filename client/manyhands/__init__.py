@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from manyhands.job import Job
     from manyhands.options import TaskOptions
     from manyhands.pool import AsyncResult, Pool
+    from manyhands.requirements import Requirements
     from manyhands_shared.errors import (
         BrokerUnreachable,
         ClusterClosed,
         ConfigError,
+        EnvironmentFailed,
         ManyhandsError,
         NotAuthorised,
         ProcessNotStarted,
@@ -60,6 +62,7 @@ __all__ = [
     "Client",
     "ClusterClosed",
     "ConfigError",
+    "EnvironmentFailed",
     "Executor",
     "InitializerFailed",
     "Job",
@@ -73,6 +76,7 @@ __all__ = [
     "Refused",
     "RemoteError",
     "RemoteTraceback",
+    "Requirements",
     "ResultError",
     "ResultNotLoaded",
     "ResultWithheld",
@@ -101,6 +105,7 @@ _HOMES = {
     "LocalCluster": "manyhands.cluster",
     "Pool": "manyhands.pool",
     "Ref": "manyhands._values.store",
+    "Requirements": "manyhands.requirements",
     "TaskOptions": "manyhands.options",
     "progress": "manyhands._progress",
 }

@@ -152,7 +152,7 @@ class Client:
             packed = functions.pack_safe(function)
         else:
             packed = functions.pack(function, store=None if options.durable else self._io.store)
-        asked = {**options.to_map(), **functions.demands(function, safe=options.safe)}
+        asked = {**options.to_map(), **functions.demands(function, options=options)}
         code = None if options.safe else code_of(options.wanted)()
         if code is not None:
             asked["bundle"] = code

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from manyhands._code.surroundings import AskedOptions, wanted
+from manyhands.requirements import Requirements
 from manyhands_shared.errors import ConfigError, ManyhandsError, ProtocolError
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.shm import host_id
@@ -27,12 +28,13 @@ class SurroundingsOptions(TypedDict, total=False):
 
     - `files`: data files and folders that the tasks find in their working directory, by the same
       relative paths; others by their names. Or a mapping of places there to paths here.
-    - `environment`: variables that the tasks have, beside those of their node.
+    - `environment`: variables that the tasks have, beside those of their node. Or `Requirements`, for
+      which each node makes an environment of its own; it may have variables too.
     - `working_dir`: the directory on the nodes where the tasks run. Not together with `files`.
     """
 
     files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Mapping[str, str]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] | Requirements
     working_dir: str | os.PathLike[str]
 
 
@@ -103,7 +105,14 @@ def job_options(
         TypeError: there is none by that name.
     """
     given = {"name": name or "", "tasks_per_child": tasks_per_child or 0, **options}
-    around = [given.pop(key, None) for key in _SURROUNDINGS]
+    files, environment, working_dir = (given.pop(key, None) for key in _SURROUNDINGS)
+    for key in ("bundle", "requirements"):
+        if key in given:
+            raise TypeError(f"unknown option {key!r}{_like(key)}")
+    labels: tuple[str, ...] = ()
+    if isinstance(environment, Requirements):
+        given["requirements"], labels = environment.lines, environment.labels
+        environment = environment.variables
     if unknown := given.keys() - JobOptions.__dataclass_fields__.keys():
         raise TypeError(f"unknown option {min(unknown)!r}{_like(min(unknown))}")
     for key in ("timeout", "deadline"):
@@ -124,19 +133,18 @@ def job_options(
     given.setdefault("echo", not given.get("durable") and _echoes())
     # What the journal is to hold goes through the broker.
     given.setdefault("direct", bool(host_id()) and not given.get("durable"))
-    if "bundle" in given:
-        raise TypeError("unknown option 'bundle'")
-    try:
-        made = replace(AskedOptions.from_map(given), wanted=wanted(*around))
-    except ProtocolError as error:
-        raise ConfigError(str(error)) from None
-    if made.after and not made.durable:
-        raise ConfigError("only a durable job can come after others; leave out durable=False")
-    if made.safe and made.wanted is not None:
+    around = wanted(files, environment, working_dir)
+    if given.get("safe") and (around is not None or labels):
         raise ConfigError(
             "a safe job runs functions as they are installed on its nodes: leave out files, "
             "environment and working_dir"
         )
+    try:
+        made = replace(AskedOptions.from_map(given), wanted=around, labels=labels)
+    except ProtocolError as error:
+        raise ConfigError(str(error)) from None
+    if made.after and not made.durable:
+        raise ConfigError("only a durable job can come after others; leave out durable=False")
     if made.durable and made.echo:
         raise ConfigError(
             "what a durable job prints is kept with it: leave out echo, and read Job.output or "

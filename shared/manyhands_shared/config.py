@@ -173,6 +173,13 @@ class WorkerConfig:
         bool,
         "What tasks print goes nowhere here; their clients get it, unless they do not want it.",
     ] = False
+    environments: Annotated[
+        bool, "Install what jobs require, in environments of their own, and run their tasks there."
+    ] = True
+    environments_dir: Annotated[
+        str,
+        "Directory for these environments; empty is manyhands/environments in the user's cache.",
+    ] = ""
     beats: Annotated[bool, "Send UDP heartbeats."] = True
     direct: Annotated[
         bool,

@@ -108,6 +108,10 @@ class TaskMemoryExceeded(TaskError, MemoryError):
     """The task had more memory than its `resources` say, and was killed for that."""
 
 
+class EnvironmentFailed(TaskError):
+    """A node could not install what the task requires; the text has the installer's last lines."""
+
+
 class ProgramFailed(TaskError):
     """A program that ran as a task failed; `facts` has its exit code, signal, host and times.
 

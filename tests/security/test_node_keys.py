@@ -94,6 +94,29 @@ def test_nor_one_that_came_over_stdin(keyed: Keyed, tmp_path: Path) -> None:
         node.wait(60)
 
 
+@hidden
+def test_nor_does_an_environment_or_what_makes_it(
+    keyed: Keyed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, seen = keyed.key("mill", "worker"), tmp_path / "seen"
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text(
+        f"#!/bin/sh\ncat {file} >> {seen}\n"
+        f'if [ "$1" = venv ]; then exec {sys.executable} -I -m venv --without-pip "$5"; fi\n'
+    )
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{uv.parent}:{os.environ['PATH']}")
+    keyed.node(file, environments_dir=str(tmp_path / "environments"))
+    executor = keyed.bench.executor(
+        keyed.broker.address,
+        key_file=keyed.cluster_file,
+        environment=manyhands.Requirements("nothing"),
+    )
+    assert executor.submit(_search, str(file), _secret(file)).result(60) == []
+    assert seen.read_text() == ""
+
+
 _APART = """
 import os, sys
 from pathlib import Path

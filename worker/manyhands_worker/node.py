@@ -37,13 +37,14 @@ from manyhands_worker.host import resources
 from manyhands_worker.host.child_cgroups import ChildCgroup
 from manyhands_worker.host.describe import default_slots, describe_host
 from manyhands_worker.host.escaped_processes import EscapedProcesses
-from manyhands_worker.host.process_start import start_fork_server
+from manyhands_worker.host.process_start import Environment, start_fork_server
 from manyhands_worker.link_watch import LinkWatch
 from manyhands_worker.pool.pool import NodePool
 from manyhands_worker.values.input_store import InputStore
 
 if TYPE_CHECKING:
     from manyhands_worker.agent.config import AgentConfig
+    from manyhands_worker.environments.store import EnvironmentStore
 
 log = logging.getLogger("manyhands.worker")
 
@@ -122,6 +123,7 @@ class Node:
             offered,
             safe=allowed is not None,
             reserve=config.memory_reserve,
+            environments=config.environments,
         )
         name = config.name or f"{socket.gethostname()}-{boot_id[:2].hex()}"
         self._config, self._name, self._boot_id = config, name, boot_id
@@ -151,6 +153,8 @@ class Node:
             log.log(logging.INFO if gpus.offered else logging.WARNING, "%s", gpus.told)
         descriptors.raise_limit()
         reach = ChildCgroup.make() or EscapedProcesses()
+        self._environments: dict[bytes, Environment] = {}
+        self._environment_store: EnvironmentStore | None = None
         self._pool = NodePool(
             slots,
             config.slab_bytes,
@@ -163,6 +167,7 @@ class Node:
             gpus=gpus,
             discard_output=config.discard_output,
             node=name,
+            environments=self._environments,
         )
         self._heartbeat = HeartbeatSupervisor(
             boot_id, self._selector, beats=config.beats, cgroup=reach.path
@@ -179,6 +184,7 @@ class Node:
                 config.time_limit,
                 allowed is not None,
                 gpus.offered,
+                config.environments,
             )
         )
 
@@ -264,6 +270,8 @@ class Node:
             times += [self._pool.deadline, self._heartbeat.deadline]
             if self._agents is not None:
                 times.append(self._agents.deadline)
+        if self._environment_store is not None:
+            times.append(self._environment_store.deadline)
         return min([t for t in times if t is not None])
 
     def turn(self, now: float) -> None:
@@ -276,8 +284,11 @@ class Node:
             if self._agents is not None:
                 self._turn_agents(self._agents, now)
             self._pool.turn(now)
-            for event in (*self._pool.take_events(), *self._heartbeat.turn(now, self._pool.groups)):
+            for event in (*self._pool.take_events(), *self._heartbeat.turn(now, self._groups)):
                 self._tell(event, now)
+        if self._environment_store is not None:
+            for made in self._environment_store.turn(now):
+                self._tell(made, now)
         if self._parent is not None and os.getppid() != self._parent:
             self._leave("its parent process is gone", now=True)
         self._tell(events.Tick(), now)
@@ -286,6 +297,12 @@ class Node:
         if self._manager.wanted:
             self._tell_manager(now)
         self._link_watch.turn()
+
+    @property
+    def _groups(self) -> list[int]:
+        """Process groups that must not outlive the node."""
+        store = self._environment_store
+        return self._pool.groups if store is None else self._pool.groups + store.groups
 
     def _turn_agents(self, agents: AgentSupervisor, now: float) -> None:
         for event in agents.turn(now):
@@ -302,6 +319,8 @@ class Node:
         if self._agents is not None:
             self._agents.close()
         self._pool.close()
+        if self._environment_store is not None:
+            self._environment_store.close()
         if self._server is not None:
             self._server.close()
         if self._input_store is not None:
@@ -343,10 +362,22 @@ class Node:
                 self._connector.reconnect(now)
             case effects.Beat():
                 self._beat(effect)
+            case effects.MakeEnvironment():
+                self._make_environment(effect, now)
             case effects.StartAgent() | effects.PassOn():
                 self._order_agent(effect)
             case effects.Stop():
                 self._stop(effect)
+
+    def _make_environment(self, effect: effects.MakeEnvironment, now: float) -> None:
+        if self._environment_store is None:
+            from manyhands_worker.environments.store import EnvironmentStore  # noqa: PLC0415 - for such jobs alone
+
+            config = self._config
+            self._environment_store = EnvironmentStore(
+                self._selector, self._environments, config.environments_dir, config.key_file
+            )
+        self._environment_store.make(effect, now)
 
     def _order_agent(self, effect: effects.StartAgent | effects.PassOn) -> None:
         if self._agents is None:

@@ -38,9 +38,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class AskedOptions(JobOptions):
-    """The options of a job that travel, and what its bundle is to hold beside the modules."""
+    """The options of a job that travel, and what its bundle is to hold beside the modules.
+
+    - `labels`: what nodes need beside what the function says of them.
+    """
 
     wanted: Wanted | None = None
+    labels: tuple[str, ...] = ()
 
 
 def wanted(
@@ -139,7 +143,10 @@ def _pairs(environment: Any) -> tuple[tuple[str, str], ...]:
     if environment is None:
         return ()
     if not isinstance(environment, Mapping):
-        raise ConfigError(f"environment takes a mapping of names to texts, not {environment!r:.80}")
+        raise ConfigError(
+            "environment takes a mapping of names to texts, or Requirements, "
+            f"not {environment!r:.80}"
+        )
     for name, value in environment.items():
         if not (isinstance(name, str) and isinstance(value, str)):
             raise ConfigError(

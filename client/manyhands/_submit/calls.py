@@ -315,7 +315,7 @@ class Calls:
     ) -> dict[str, Any]:
         named = self._options.name or functions.describe(function)
         parts = [function] if self._initializer is None else [function, self._initializer]
-        demands = functions.demands(*parts, safe=self._options.safe)
+        demands = functions.demands(*parts, options=self._options)
         options = {**self._options.to_map(), **demands, "name": named}
         if traced:
             options["trace"] = True

@@ -28,6 +28,7 @@ from manyhands_shared.protocol import labels
 from manyhands_shared.protocol.messages import Function
 
 if TYPE_CHECKING:
+    from manyhands._code.surroundings import AskedOptions
     from manyhands._values.store import Store
 
 
@@ -73,15 +74,21 @@ def pack_safe(function: Callable[..., Any], how: str = safe.CALL) -> Function:
     return Function(hashlib.blake2b(blob, digest_size=16).digest(), describe(function), [blob])
 
 
-def demands(*parts: Callable[..., Any], safe: bool = False) -> dict[str, Any]:
+def demands(*parts: Callable[..., Any], options: AskedOptions) -> dict[str, Any]:
     """The options of a job that say which nodes can run it, if these are what it calls."""
-    if safe:
+    if options.safe:
         return {"needs": [labels.MSGPACK]}
-    if all(map(importable, parts)):
-        return {"python": labels.PYTHON}
-    import cloudpickle  # noqa: PLC0415 - whoever sends by value has it loaded
+    needs: tuple[str, ...] = ()
+    if not all(map(importable, parts)):
+        import cloudpickle  # noqa: PLC0415 - whoever sends by value has it loaded
 
-    return {"python": labels.PYTHON, "needs": list(labels.by_value(cloudpickle.__version__))}
+        needs = labels.by_value(cloudpickle.__version__)
+    elif options.labels:
+        needs = (labels.PICKLE,)
+    demands: dict[str, Any] = {"python": labels.PYTHON}
+    if needs:
+        demands["needs"] = list(dict.fromkeys((*needs, *options.labels)))
+    return demands
 
 
 def describe(function: Callable[..., Any]) -> str:

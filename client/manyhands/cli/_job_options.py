@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from manyhands.cli._duration import DURATION, TIME_LIMIT
+from manyhands.requirements import Requirements
 from manyhands_shared.errors import ConfigError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -117,8 +118,21 @@ def task_options(function: Decorated) -> Decorated:
 
 
 def surroundings_options(function: Decorated) -> Decorated:
-    """``--file``, ``--env`` and ``--cwd`` for tasks that are functions."""
+    """``--file``, ``--env``, ``--cwd`` and ``--with`` for tasks that are functions."""
     for add in (
+        click.option(
+            "--with-requirements",
+            "listed",
+            metavar="FILE",
+            help="A requirements file that nodes install in an environment for the tasks.",
+        ),
+        click.option(
+            "--with",
+            "packages",
+            multiple=True,
+            metavar="PACKAGE",
+            help="A package that nodes install there, as numpy==2.1; repeatable.",
+        ),
         click.option("--cwd", metavar="DIRECTORY", help="Where tasks run, on each node."),
         click.option(
             "--env",
@@ -172,9 +186,21 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         _TASK_OPTIONS[name]: value for name, value in options.items() if name in _TASK_OPTIONS
     }
     chosen["resources"] = dict(map(_amount, chosen.get("resources", ())))
-    chosen["environment"] = dict(map(variable, chosen.get("environment", ())))
     rest = {name: value for name, value in options.items() if name not in _TASK_OPTIONS}
+    variables = dict(map(variable, chosen.get("environment", ())))
+    chosen["environment"] = _environment(
+        rest.pop("packages", ()), rest.pop("listed", None), variables
+    )
     return chosen, rest
+
+
+def _environment(
+    packages: tuple[str, ...], listed: str | None, variables: dict[str, str]
+) -> Requirements | dict[str, str]:
+    """Return what ``--with``, ``--with-requirements`` and ``--env`` ask for."""
+    if listed is not None:
+        return Requirements.from_file(listed, variables, packages)
+    return Requirements(*packages, variables=variables) if packages else variables
 
 
 def _amount(text: str) -> tuple[str, float]:

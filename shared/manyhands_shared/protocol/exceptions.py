@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from manyhands_shared.errors import (
+    EnvironmentFailed,
     RemoteError,
     ResultError,
     SubmitRejected,
+    TaskError,
     TaskLost,
     TaskMemoryExceeded,
 )
@@ -18,6 +20,7 @@ from manyhands_shared.payloads import pickled as serial
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.failure import (
+    ENVIRONMENT_FAILED,
     INITIALIZER_FAILED,
     MEMORY_EXCEEDED,
     RESULT_NOT_LOADED,
@@ -26,6 +29,12 @@ from manyhands_shared.protocol.failure import (
 )
 from manyhands_shared.protocol.status import Status
 
+#: What is made of these failures has their text, and nothing else.
+_PLAIN: dict[str, type[TaskError | SubmitRejected]] = {
+    ENVIRONMENT_FAILED: EnvironmentFailed,
+    MEMORY_EXCEEDED: TaskMemoryExceeded,
+    SUBMIT_REJECTED: SubmitRejected,
+}
 #: A failure's texts are cut to this many characters each: an exception may carry a whole data set.
 MAX_TEXT = 64 * 1024
 #: An exception beyond this many bytes arrives as a stand-in.
@@ -106,10 +115,8 @@ def _rebuild(status: int, failure: Failure, *, exits: bool) -> BaseException:
         return TaskLost(failure.message)
     if status == Status.UNSENDABLE:
         return _unsendable(failure, exits=exits)
-    if failure.type == SUBMIT_REJECTED:
-        return SubmitRejected(failure.message)
-    if failure.type == MEMORY_EXCEEDED:
-        return TaskMemoryExceeded(failure.message)
+    if failure.type in _PLAIN:
+        return _PLAIN[failure.type](failure.message)
     if failure.type == INITIALIZER_FAILED:
         return _stand_in(failure, errors.InitializerFailed)
     return _original(failure, exits=exits) or _stand_in(failure)

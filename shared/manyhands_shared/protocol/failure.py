@@ -35,6 +35,8 @@ INITIALIZER_FAILED = "manyhands.InitializerFailed"
 RESULT_NOT_LOADED = "manyhands.ResultNotLoaded"
 #: The type of a failure that the client raises as `TaskMemoryExceeded`.
 MEMORY_EXCEEDED = "manyhands.TaskMemoryExceeded"
+#: The type of a failure that the client raises as `EnvironmentFailed`.
+ENVIRONMENT_FAILED = "manyhands.EnvironmentFailed"
 
 
 @dataclass(frozen=True, slots=True)

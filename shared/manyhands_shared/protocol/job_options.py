@@ -8,7 +8,7 @@ from functools import cache
 from typing import Annotated, Any, Self
 
 from manyhands_shared.errors import ProtocolError
-from manyhands_shared.protocol import bounds
+from manyhands_shared.protocol import bounds, requirements
 from manyhands_shared.protocol.bounds import Amounts, Flag, Float, Hex, Int, Names, Text
 from manyhands_shared.protocol.labels import PICKLE
 
@@ -64,6 +64,8 @@ class JobOptions:
     - `trace`: the node tells the child which tasks these are, for their spans (see `tracing`).
     - `bundle`: the digest, in hexadecimal, of the client's own modules that the tasks find (see
       `payloads.bundle`); empty: none.
+    - `requirements`: what is installed in an environment of its own for the tasks, by the node (see
+      `requirements`); empty: they run in that of the node.
     """
 
     name: Annotated[str, Text(MAX_NAME_CHARS)] = ""
@@ -93,6 +95,9 @@ class JobOptions:
     prefix: Switch = False
     trace: Switch = False
     bundle: Annotated[str, Hex("digest", 16)] = ""
+    requirements: Annotated[
+        tuple[str, ...], Names(requirements.MAX_LINES, requirements.MAX_CHARS)
+    ] = ()
 
     def to_map(self) -> dict[str, Any]:
         """Only what differs from the defaults, in plain values."""
@@ -142,10 +147,11 @@ class JobOptions:
             raise ProtocolError(
                 f"a task takes whole GPUs or a part of one, and gpu={gpu:g} is neither"
             )
-        if options.safe and options.bundle:
+        if options.safe and (options.bundle or options.requirements):
             raise ProtocolError(
                 "a safe job brings no code: its nodes run functions that are installed there"
             )
+        requirements.check(options.requirements)
         if options.keep and (options.durable or options.safe):
             raise ProtocolError(
                 "only the tasks of a job that is neither durable nor safe can keep their results on "

@@ -19,7 +19,12 @@ from manyhands_worker.child.attached_memory import leave_attached_memory_alone
 from manyhands_worker.child.inputs.input_loader import InputLoader
 from manyhands_worker.child.runner import ChildLimits, Runner
 from manyhands_worker.child.subprocess_main import prepare_inner_processes
-from manyhands_worker.host.process_start import restore_environment
+from manyhands_worker.host.process_start import (
+    Environment,
+    activate,
+    hide_key,
+    restore_environment,
+)
 from manyhands_worker.host.processes import (
     BaseProcess,
     lead_group,
@@ -56,6 +61,9 @@ class PoolChild(BaseProcess):
         limits: what bounds it.
     """
 
+    #: Runs it; None: the node's own.
+    environment: Environment | None = None
+
     def __init__(
         self,
         slot: int,
@@ -77,9 +85,23 @@ class PoolChild(BaseProcess):
         self._stacks = stacks
         self._limits = limits
 
+    # The name is multiprocessing's.
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802
+        """Fork it from the fork server; in an environment of its own, start that interpreter."""
+        if process_obj.environment is None:
+            return BaseProcess._Popen(process_obj)
+        from multiprocessing.popen_spawn_posix import Popen  # noqa: PLC0415 - for jobs with requirements
+
+        return Popen(process_obj)
+
     def run(self) -> None:
         """Serve until the node closes the pipe, or the node is gone."""
+        # As the fork server did, for what was forked from it.
+        hide_key()
         restore_environment()
+        if self.environment is not None:
+            activate(self.environment)
         multiprocessing.set_start_method(
             None, force=True
         )  # a task's processes start as a script's do

@@ -1,10 +1,12 @@
-"""The functions and bundles that a node has, and the tasks that wait for theirs."""
+"""The functions and bundles that a node has, and the tasks that wait for theirs or an environment."""
 
 from __future__ import annotations
 
 from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.protocol import messages as m
 from manyhands_worker.core import effects
+from manyhands_worker.core.environments import Environments
+from manyhands_worker.core.events import EnvironmentMade
 from manyhands_worker.core.scheduling.queue import QueuedTasks, TaskQueue
 from manyhands_worker.function_cache import FunctionCache
 
@@ -18,10 +20,14 @@ class CodeSupply:
     Args:
         queue: of the node.
         out: what is to be done.
+        environments: of the node.
     """
 
-    def __init__(self, queue: TaskQueue, out: list[effects.Effect]) -> None:
+    def __init__(
+        self, queue: TaskQueue, out: list[effects.Effect], environments: Environments
+    ) -> None:
         self._queue = queue
+        self._environments = environments
         self._out = out
         self._functions: FunctionCache[Payload] = FunctionCache(FUNCTION_BYTES)
 
@@ -31,8 +37,21 @@ class CodeSupply:
         for queued in self._queue.unpark(digest):
             self.enqueue(queued)
 
+    def made(self, event: EnvironmentMade) -> list[QueuedTasks]:
+        """An environment is there; tasks that waited for it can start. If not, return them."""
+        waited = self._environments.made(event)
+        if event.reason:
+            return waited
+        for queued in waited:
+            self.enqueue(queued)
+        return []
+
     def enqueue(self, queued: QueuedTasks) -> None:
-        """Put tasks in line, if function and bundle are here. What has come for them they keep."""
+        """Put tasks in line, if all that they need is here. What has come for them they keep."""
+        environment = queued.rules.environment
+        if environment and not self._environments.is_made(environment):
+            self._environments.park(queued)
+            return
         missing = b""
         if not queued.code:
             if queued.function in self._functions:
@@ -53,7 +72,10 @@ class CodeSupply:
     def ask_again(self) -> None:
         """A link is new: ask once more for everything that tasks wait for."""
         for digest in self._queue.missing():
-            self._ask(digest)
+            if not self._environments.is_being_made(digest):
+                self._ask(digest)
+        if self._environments.waiting:
+            self._environments.tell()
 
     def _ask(self, digest: bytes) -> None:
         self._out.append(effects.Send(m.Need(digest)))

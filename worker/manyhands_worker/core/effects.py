@@ -117,6 +117,18 @@ class Inspect:
 
 
 @record
+class MakeEnvironment:
+    """Make an environment where these requirements are installed; `EnvironmentMade` follows.
+
+    Of those that there are, the node needs `keep`, and others no more.
+    """
+
+    environment: bytes
+    requirements: tuple[str, ...]
+    keep: frozenset[bytes]
+
+
+@record
 class StartAgent:
     """Start the host agent, unless it runs."""
 
@@ -150,6 +162,7 @@ Effect = (
     | Supply
     | Log
     | Inspect
+    | MakeEnvironment
     | StartAgent
     | PassOn
     | Stop

@@ -38,6 +38,14 @@ class Received:
 
 
 @record
+class EnvironmentMade:
+    """The environment for these requirements is there; or it cannot be made, for `reason`."""
+
+    environment: bytes
+    reason: str = ""
+
+
+@record
 class Finished:
     """A slot reports tasks with serials from `first` on, in order.
 
@@ -205,6 +213,7 @@ Event = (
     LinkUp
     | LinkLost
     | Received
+    | EnvironmentMade
     | Finished
     | Printed
     | Claimed

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from manyhands_shared.protocol.failure import MEMORY_EXCEEDED, Failure
+from manyhands_shared.protocol.failure import ENVIRONMENT_FAILED, MEMORY_EXCEEDED, Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core.events import Died
+from manyhands_worker.core.model import Rules
 
 ONCE = "tasks of its job may run at most once"
 NOT_SAFE = Failure(
@@ -13,7 +14,27 @@ NOT_SAFE = Failure(
     "submit with safe=True",
     bases=("PermissionError", "OSError"),
 )
+NO_ENVIRONMENTS = Failure(
+    "builtins.PermissionError",
+    "this node was started with --no-environments: it installs nothing for jobs",
+    bases=("PermissionError", "OSError"),
+)
 CANCELLED = Failure("concurrent.futures.CancelledError", "the task was cancelled")
+
+
+def refusal(rules: Rules, *, safe: bool, environments: bool) -> Failure | None:
+    """Return why tasks with these rules may not run on a node; None if they may."""
+    if safe and not rules.safe:
+        return NOT_SAFE
+    return NO_ENVIRONMENTS if rules.requirements and not environments else None
+
+
+def no_environment(node: str, reason: str) -> Failure:
+    """Return how tasks end whose environment cannot be made."""
+    return Failure(
+        ENVIRONMENT_FAILED,
+        f"node {node} cannot make the environment that the tasks require: {reason}",
+    )
 
 
 def of_death(event: Died, text: str, attempt: int, node: str) -> tuple[Status, Failure]:

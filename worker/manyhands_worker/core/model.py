@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from manyhands_shared.payloads.payload import Buffer, Payload
+from manyhands_shared.protocol import requirements
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.labels import PYTHON
 from manyhands_shared.protocol.record import record
@@ -51,7 +52,8 @@ class Rules:
     `safe`: functions by name, msgpack. `foreign`: its pickles are of another Python. `bundle`: the
     digest of the modules that it brings; empty: none. `gpu`: the devices that each task takes, whole
     ones or a part of one. `trace`: its tasks have spans. `memory`: the bytes that each may have, 0 for
-    any.
+    any. `requirements`: lines of what its environment has installed; `environment`: their digest; empty:
+    they run in that of the node. `binding`: stands for bundle and environment.
     """
 
     tasks_per_child: int = 0
@@ -69,6 +71,13 @@ class Rules:
     gpu: float = 0.0
     trace: bool = False
     memory: int = 0
+    requirements: tuple[str, ...] = ()
+    environment: bytes = b""
+    binding: bytes = field(init=False, default=b"")
+
+    def __post_init__(self) -> None:
+        # Compared for each batch.
+        object.__setattr__(self, "binding", self.bundle + self.environment)
 
     @classmethod
     def of(cls, options: JobOptions) -> Rules:
@@ -89,6 +98,8 @@ class Rules:
             options.resources.get("gpu", 0.0),
             options.trace,
             int(options.resources.get("memory", 0.0)),
+            options.requirements,
+            requirements.digest(options.requirements),
         )
 
     @property

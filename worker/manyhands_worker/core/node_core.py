@@ -37,6 +37,7 @@ class Identity:
 
     It drains by itself `time_limit` after its start, and when it has had nothing for `idle_timeout`;
     0 is never. A `safe` one takes no pickles. `devices`: what it offers of each GPU, by name.
+    `environments`: it makes them for jobs with requirements.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Identity:
     time_limit: float = 0.0
     safe: bool = False
     devices: Mapping[str, float] = field(default_factory=dict)
+    environments: bool = True
 
 
 class NodeCore:
@@ -60,13 +62,20 @@ class NodeCore:
         self._link = LeasedLink()
         self._out: list[effects.Effect] = []
         self._work = Workload(
-            identity.name, identity.slots, self._out, identity.devices, safe=identity.safe
+            identity.name,
+            identity.slots,
+            self._out,
+            identity.devices,
+            safe=identity.safe,
+            environments=identity.environments,
         )
         # What people should know, and the broker has no link to be told by.
         self._notices: list[m.Event] = []
         # Stored values that were asked for, and who keeps them.
         self._wants: dict[bytes, bytes] = {}
         self._broker = b""
+        #: The number of slots that the broker was told.
+        self._told_slots = identity.slots
         self._drain_by: float | None = None
         #: When it drains by itself: at the end of its time, or of its idle time.
         self._leave_at: float | None = None
@@ -83,6 +92,7 @@ class NodeCore:
             events.Printed: self._work.output.add,
             events.Claimed: self._work.claimed,
             events.Died: self._died,
+            events.EnvironmentMade: self._work.made,
             events.Lends: self._work.lends,
             events.Born: lambda event: self._work.born(event.slot),
             events.Trouble: lambda event: self._notice(event.kind, event.text),
@@ -180,6 +190,7 @@ class NodeCore:
 
     def _hello(self) -> None:
         me = self._me
+        self._told_slots = me.slots
         self._link.greeted(self._now)
         self._send(
             m.WorkerHello(
@@ -193,6 +204,10 @@ class NodeCore:
                 dict(me.info),
             )
         )
+
+    def _slots(self) -> int:
+        """Its slots, for the broker. A task that waits for its environment counts as one more."""
+        return self._me.slots + self._work.spare.count + self._work.environments.waiting
 
     def _window(self) -> int:
         return self._me.window if self._drain_by is None and not self._unable else 0
@@ -264,9 +279,9 @@ class NodeCore:
             self._dropped += 1
 
     def _renew(self) -> None:
-        spare = self._work.spare
-        counter, slots = self._link.renew(self._now), self._me.slots + spare.count
-        self._send(m.Renew(counter, slots, self._window(), spare.lent))
+        self._told_slots = self._slots()
+        counter, lent = self._link.renew(self._now), self._work.spare.lent
+        self._send(m.Renew(counter, self._told_slots, self._window(), lent))
 
     # Stored values
 
@@ -380,7 +395,10 @@ class NodeCore:
 
     def _tick(self, _: events.Tick) -> None:
         self._check_link()
-        if self._work.spare.turn():
+        self._work.spare.turn()
+        if self._link.is_ready:
+            self._work.return_excess()
+        if self._told_slots != self._slots():
             self._tell_window()
         if self._drain_by is None:
             self._check_time()

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.protocol import messages as m
@@ -30,9 +31,11 @@ from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import effects, events
 from manyhands_worker.core.code_supply import CodeSupply
-from manyhands_worker.core.failures import CANCELLED, NOT_SAFE, ONCE, of_death
+from manyhands_worker.core.environments import Environments
+from manyhands_worker.core.failures import CANCELLED, ONCE, no_environment, of_death, refusal
+from manyhands_worker.core.invariants import check_places
 from manyhands_worker.core.job_rules import JobRules
-from manyhands_worker.core.model import HeldResult, Key
+from manyhands_worker.core.model import Batch, HeldResult, Key
 from manyhands_worker.core.output.task_output import TaskOutput
 from manyhands_worker.core.results.held_results import HeldResults, as_sent
 from manyhands_worker.core.results.outbox import Ended, Outbox
@@ -58,10 +61,12 @@ class Workload:
         devices: Mapping[str, float],
         *,
         safe: bool = False,
+        environments: bool = True,
     ) -> None:
-        """`devices`: see `Devices`. `safe`: whether no pickle is to be loaded here."""
+        """`devices`, `safe` and `environments`: see `Identity`."""
         self._name = name
         self._safe = safe
+        self._may_install = environments
         self._out = out
         self._owned = TaskSet()
         self._scheduler = SlotScheduler(slots, devices)
@@ -70,7 +75,10 @@ class Workload:
         self._outbox = Outbox()
         self._held_results = HeldResults()
         self._away = AwaitingValues()
-        self._code = CodeSupply(self._scheduler.queue, out)
+        queue = self._scheduler.queue
+        #: The environments of jobs with requirements.
+        self.environments = Environments(queue, out, slots, self._environments_in_use)
+        self._code = CodeSupply(queue, out, self.environments)
         self._jobs = JobRules(self._owned.has_job)
         #: What tasks have printed.
         self.output = TaskOutput(self._scheduler, self._owned, self._jobs)
@@ -167,8 +175,8 @@ class Workload:
                 failure = Failure("manyhands.ProtocolError", f"this node cannot run it: {error}")
                 self._end(key, indices, Status.RAISED, failure)
                 continue
-            if self._safe and not rules.safe:
-                self._end(key, indices, Status.RAISED, NOT_SAFE)
+            if refused := refusal(rules, safe=self._safe, environments=self._may_install):
+                self._end(key, indices, Status.RAISED, refused)
                 continue
             if indices:
                 parents = self._jobs.parents(group.job, group.function, rules)
@@ -242,10 +250,28 @@ class Workload:
             self._recalled = 0
 
     def _give_back(self, count: int) -> None:
-        taken = self._scheduler.queue.take_back(count)
+        self._return(self._scheduler.queue.take_back(count))
+
+    def return_excess(self) -> None:
+        """Give back tasks that others can have while their environment is made here."""
+        if excess := self.environments.excess():
+            self._return(excess)
+
+    def _return(self, taken: list[tuple[Key, list[int]]]) -> None:
         for key, indices in taken:
             self._owned.discard(key, indices)
         self._send(m.Returned([m.Span(job, attempt, part) for (job, attempt), part in taken]))
+
+    def made(self, event: events.EnvironmentMade) -> None:
+        """An environment is there, or cannot be: then the tasks that need it fail."""
+        for queued in self._code.made(event):
+            failure = no_environment(self._name, event.reason)
+            self._end(queued.key, queued.indices[queued.start :], Status.RAISED, failure)
+
+    def _environments_in_use(self) -> set[bytes]:
+        queued = (*self._scheduler.queue.entries(), *self._away.entries())
+        batches = (batch for slot in self._scheduler.slots for batch in slot.batches)
+        return {each.rules.environment for each in chain[Batch | QueuedTasks](queued, batches)}
 
     # From the pool
 
@@ -463,29 +489,7 @@ class Workload:
         Raises:
             AssertionError: one is broken.
         """
-        places: dict[Key, list[int]] = {}
-        queue = self._scheduler.queue
-        for queued in queue.entries():
-            places.setdefault(queued.key, []).extend(queued.indices[queued.start :])
-        assert sum(map(len, places.values())) == queue.waiting, "the queue miscounts"
-        for queued in self._away.entries():
-            places.setdefault(queued.key, []).extend(queued.indices)
-        for slot in self._scheduler.slots:
-            for batch, low, high in slot.open_tasks():
-                places.setdefault(batch.key, []).extend(batch.indices[low:high])
-        self._scheduler.validate()
-        entries = self._outbox.entries()
-        for ended in entries:
-            places.setdefault(ended.key, []).extend(ended.final)
-            assert len(ended.indices) == len(ended.statuses) == len(ended.bodies)
-        for key, tasks in self._held_results.tasks():
-            places.setdefault(key, []).extend(tasks)
-        assert self._outbox.nbytes == sum(ended.nbytes for ended in entries)
-        for key, indices in places.items():
-            owned = [index for index in indices if self._owned.has(key, index)]
-            assert len(owned) == len(set(owned)), f"a task of {key} is in two places"
-        for key, wanted in self._owned.items():
-            assert wanted <= set(places.get(key, ())), f"a task of {key} is nowhere"
+        check_places(self._owned, self._scheduler, self._away, self._outbox, self._held_results)
 
 
 #: Every index.

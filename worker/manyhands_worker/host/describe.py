@@ -23,7 +23,12 @@ def default_slots() -> int:
 
 
 def describe_host(
-    slots: int, resources: dict[str, float], *, safe: bool = False, reserve: float = 0.0
+    slots: int,
+    resources: dict[str, float],
+    *,
+    safe: bool = False,
+    reserve: float = 0.0,
+    environments: bool = False,
 ) -> dict[str, Any]:
     """Versions, host and size of this node. Memory in bytes.
 
@@ -32,6 +37,7 @@ def describe_host(
         resources: what it was told to offer.
         safe: whether it loads no pickles.
         reserve: share of the memory that is to stay available.
+        environments: whether it makes environments for jobs, unless it loads no pickles.
     """
     cloudpickle = _cloudpickle_version()
     memory = usable_memory()
@@ -39,7 +45,7 @@ def describe_host(
         "manyhands": __version__,
         "python": platform.python_version(),
         "cloudpickle": cloudpickle,
-        "labels": labels.of_node(cloudpickle, safe=safe),
+        "labels": labels.of_node(cloudpickle, safe=safe, environments=environments),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "host_id": shm.host_id(),

@@ -12,7 +12,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from multiprocessing import get_context, util
+from multiprocessing import get_context, spawn, util
+from typing import NamedTuple
 
 from manyhands_shared.processes import hash_seed
 from manyhands_shared.processes.start_without_main import bare_start
@@ -25,6 +26,13 @@ _HIDDEN = "MANYHANDS_HIDDEN_FILE"
 #: A socket's name may have 107 bytes, and multiprocessing's own names take 32 of them.
 _LONGEST_DIRECTORY = 72
 _SHORT_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")
+
+
+class Environment(NamedTuple):
+    """An environment that was made for jobs: its interpreter, and the `sys.path` of that."""
+
+    interpreter: str
+    path: tuple[str, ...]
 
 
 class _Hidden:
@@ -58,9 +66,15 @@ def start_fork_server(key_file: str = "", *, agent: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def starting() -> Iterator[None]:
-    """Start processes in this context: children, or the fork server that they are forked from."""
-    wanted = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if os.pathsep not in p)}
+def starting(environment: Environment | None = None) -> Iterator[None]:
+    """Start processes in this context: children, or the fork server that they are forked from.
+
+    Args:
+        environment: start them in this one, not in the node's own.
+    """
+    wanted = {}
+    if environment is None:
+        wanted["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if os.pathsep not in p)
     if _Hidden.path:
         wanted[_HIDDEN] = _Hidden.path
     if (seed := hash_seed.known()) is not None:
@@ -69,18 +83,41 @@ def starting() -> Iterator[None]:
     os.environ.update(wanted)
     os.environ[_WAS] = json.dumps(was)
     try:
-        with bare_start(directory()):
-            yield
+        if environment is None:
+            with bare_start(directory()):
+                yield
+        else:
+            # Behind what was installed for the job comes what the node has.
+            search = dict.fromkeys((*environment.path, *sys.path))
+            with _interpreter(environment), bare_start(directory(), list(search)):
+                yield
     finally:
         restore_environment()
 
 
+@contextlib.contextmanager
+def _interpreter(environment: Environment) -> Iterator[None]:
+    usual = spawn.get_executable()
+    spawn.set_executable(environment.interpreter)
+    try:
+        yield
+    finally:
+        spawn.set_executable(usual)
+
+
 def hide_key() -> None:
-    """In the fork server: keep the node's key from children."""
+    """In the fork server, and what is not forked from it: keep the node's key from children."""
     if path := os.environ.get(_HIDDEN):
         from manyhands_worker.host.key_hiding import hide  # noqa: PLC0415 - for nodes with a key alone
 
         hide(path)
+
+
+def activate(environment: Environment) -> None:
+    """Have the programs of an environment found by those that this process starts."""
+    programs = os.path.dirname(environment.interpreter)  # noqa: PTH120 - as text
+    os.environ["VIRTUAL_ENV"] = os.path.dirname(programs)  # noqa: PTH120 - as text
+    os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
 
 
 def restore_environment() -> None:

@@ -18,10 +18,10 @@ from manyhands_shared.payloads.payload import Buffer, nbytes
 from manyhands_shared.shm import Lender
 from manyhands_worker.child.process import PoolChild
 from manyhands_worker.child.runner import ChildLimits
-from manyhands_worker.core.events import Finished, Printed
+from manyhands_worker.core.events import Died, Finished, Printed
 from manyhands_worker.core.model import Batch, Key
 from manyhands_worker.function_cache import FunctionCache
-from manyhands_worker.host.process_start import starting
+from manyhands_worker.host.process_start import Environment, starting
 from manyhands_worker.host.processes import (
     describe_exit,
     kill_group,
@@ -59,6 +59,8 @@ class ChildHandle:
         limits: what bounds the child.
         lender: lends its results out to be fetched; None: they all go through the node.
         server: serves them to clients of other hosts.
+        environment: runs it; None: the node's own.
+        environment_name: the digest of its requirements.
 
     Raises:
         OSError, EOFError: the system gives no process, descriptor or memory; nothing is left behind.
@@ -71,8 +73,10 @@ class ChildHandle:
         limits: ChildLimits,
         lender: Lender | None = None,
         server: ResultServer | None = None,
+        environment: Environment | None = None,
+        environment_name: bytes = b"",
     ) -> None:
-        self.slot = slot
+        self.slot, self.environment_name = slot, environment_name
         self._direct = lender is not None
         self.started_at = time.monotonic()
         #: Why the node killed it, if it did so because the child had gone wrong.
@@ -117,7 +121,8 @@ class ChildHandle:
             near.enter_context(stacks)
             far.enter_context(end)
             self.process = PoolChild(slot, far_end, block, slab, marks, output, end, limits)
-            with starting():
+            self.process.environment = environment
+            with starting(environment):
                 self.process.start()
             near.pop_all()
         self.output = Capture((outputs[0], outputs[1]), secret)
@@ -401,6 +406,23 @@ class ChildHandle:
         for fd in wanted:
             selector.register(fd, selectors.EVENT_READ, handle)
         self.heard = list(wanted)
+
+    def death(self, oom: str = "") -> Died:
+        """What its death means for its tasks; arguments as for `describe_death`."""
+        task, timeout = self.expired
+        # It may have ended just in time, and the next one may have begun.
+        in_time = not self.busy or self.claim != task
+        blamed = self.claim if self.busy and not (self.asked and in_time) else 0
+        return Died(
+            self.slot,
+            self.claim,
+            blamed,
+            self.describe_death(oom),
+            self.asked,
+            0.0 if in_time else timeout,
+            self.output.last_words(blamed) if blamed else "",
+            (0, 0) if in_time else self.overused,
+        )
 
     def describe_death(self, oom: str = "") -> str:
         """How it died, in one line. Only for a child that is dead. `oom`: words for what shot it."""

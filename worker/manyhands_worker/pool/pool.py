@@ -25,8 +25,9 @@ import atexit
 import math
 import selectors
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from manyhands_shared.payloads.payload import nbytes
@@ -43,11 +44,13 @@ from manyhands_worker.host.child_cgroups import ChildCgroup
 from manyhands_worker.host.directories import leave_removed_directory, mend
 from manyhands_worker.host.escaped_processes import EscapedProcesses
 from manyhands_worker.host.gpus import NO_GPUS, Gpus
+from manyhands_worker.host.process_start import Environment
 from manyhands_worker.host.processes import usable_cores
 from manyhands_worker.ipc.control_block import SETTLE_SECONDS
 from manyhands_worker.ipc.slab import slab_size, small_slab
 from manyhands_worker.pool.births import HEALTHY_SECONDS, Births
 from manyhands_worker.pool.child_handle import ChildHandle
+from manyhands_worker.pool.leftovers import Leftovers
 from manyhands_worker.pool.lost_spans import LostSpans
 from manyhands_worker.pool.oom import OomDetector
 from manyhands_worker.pool.running_tasks import RunningTasks
@@ -65,8 +68,6 @@ _SAMPLE_SECONDS = 0.1
 #: How often to see whether memory is short.
 _WEIGH_SECONDS = 0.5
 _DOUBT_SECONDS = 1.0
-#: After a task or a child has ended, what it may have left is looked for so much later.
-_SEARCH_SECONDS = 0.5
 #: Children started in one turn: each takes a few milliseconds in which nothing else moves.
 _BIRTHS_PER_TURN = 4
 
@@ -88,6 +89,7 @@ class NodePool:
         gpus: the node's.
         discard_output: what is printed goes nowhere, unless it is captured.
         node: the node's name.
+        environments: those that there are for jobs, by the digests of their requirements.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what its children are told
@@ -105,10 +107,11 @@ class NodePool:
         *,
         discard_output: bool = False,
         node: str = "",
+        environments: Mapping[bytes, Environment] = MappingProxyType({}),
     ) -> None:
         self._selector = selector
-        self._reach = reach
-        self._search_at: float | None = None
+        self._environments = environments
+        self._leftovers = Leftovers(reach)
         self._slab_bytes = slab_bytes
         self._limits = ChildLimits(
             frame_bytes,
@@ -160,7 +163,7 @@ class NodePool:
     @property
     def groups(self) -> list[int]:
         """Process groups that must not outlive the node."""
-        return self.pids if self._reach is None else self.pids + self._reach.groups
+        return self.pids + self._leftovers.groups
 
     def pid(self, slot: int) -> int:
         """Process id of a slot's child; 0 if it has none just now."""
@@ -177,7 +180,7 @@ class NodePool:
         """When `turn` has something to do, if no descriptor does. To be asked for before each turn."""
         waits = (self._births.due, self._claims, self._leaving, self._doubtful)
         times = [due for wait_for in waits if wait_for for due in wait_for.values()]
-        times += [at for at in (self._search_at, self._sampler.due) if at is not None]
+        times += [at for at in (self._leftovers.due, self._sampler.due) if at is not None]
         if self._births.failed or self._running:
             times.append(self._sampled_at + _SAMPLE_SECONDS)
         for child in filter(None, self._children):
@@ -194,6 +197,11 @@ class NodePool:
         child = self._children[slot]
         if child is None:
             return
+        if child.environment_name != batch.rules.environment:
+            moved = self._move(child, batch.rules.environment)
+            if moved is None:
+                return
+            child = moved
         modules = None
         if child.bundle != (digest := batch.rules.bundle):
             in_use = {other.bundle for other in self._children if other is not None}
@@ -208,6 +216,21 @@ class NodePool:
                 self._on_pipe(child),
             )
 
+    def _move(self, child: ChildHandle, name: bytes) -> ChildHandle | None:
+        """Replace a child that has run nothing by one in an environment; None if that cannot start."""
+        slot, now = child.slot, time.monotonic()
+        self.retire(slot, now)
+        try:
+            moved = self._bear(slot, name)
+        except (OSError, EOFError) as error:
+            self._births.due[slot] = now + self._births.next_delay(slot)
+            text = f"cannot start a child for slot {slot} in its environment: {error}"
+            self._events.append(events.Trouble("child-start-failed", text))
+            self._events.append(events.Died(slot, 0, 0, text, asked=True))
+            return None
+        del self._births.due[slot]
+        return moved
+
     def revoke(self, slot: int, limit: int, now: float) -> None:
         """Have a slot start nothing from serial `limit` on. `Claimed` or `Died` follows."""
         child = self._children[slot]
@@ -220,7 +243,7 @@ class NodePool:
         child = self._children[slot]
         if child is not None:
             child.asked = True
-            self._end(child)
+            self._leftovers.end(child)
 
     def retire(self, slot: int, now: float) -> None:
         """Replace a child that has nothing left to do. `Born` follows."""
@@ -269,18 +292,16 @@ class NodePool:
             self._fill(slot, now)
         for child in [child for child, due in self._leaving.items() if now >= due]:
             self._leaving[child] = now + _LEAVE_SECONDS
-            self._end(child)
+            self._leftovers.end(child)
         for child in [child for child, due in self._doubtful.items() if now >= due]:
             del self._doubtful[child]
             child.fault = child.fault or "it closed its connection to the node"
-            self._end(child)
+            self._leftovers.end(child)
         for member in filter(None, self._children):
             self._look_at(member, now)
         if self._sampler.due is not None and now >= self._sampler.due:
             self._events += self._sampler.turn(now)
-        if self._search_at is not None and now >= self._search_at and self._reach is not None:
-            self._search_at = None
-            self._reach.look(self.pids)
+        self._leftovers.turn(now, self.pids)
         if now >= self._sampled_at + _SAMPLE_SECONDS:
             self._sample(now)
 
@@ -313,12 +334,11 @@ class NodePool:
 
     def _fill(self, slot: int, now: float) -> None:
         del self._births.due[slot]
-        size = slab_size(self._slab_bytes, self._slots)
         self._events += [
             events.Trouble("directory-removed", told) for told in leave_removed_directory()
         ]
         try:
-            child = ChildHandle(slot, size, self._limits, self._lender, self._server)
+            self._bear(slot)
         except (OSError, EOFError) as error:
             # Once: what does not help is not tried without a pause.
             mended = [] if self._mended else mend()
@@ -332,17 +352,34 @@ class NodePool:
                 self._failed(text)
             return
         self._mended = False
+        self._events.append(events.Born(slot))
+
+    def _bear(self, slot: int, environment: bytes = b"") -> ChildHandle:
+        """Start a child for a slot.
+
+        Raises:
+            OSError, EOFError: the system gives no process, descriptor or memory.
+        """
+        size = slab_size(self._slab_bytes, self._slots)
+        child = ChildHandle(
+            slot,
+            size,
+            self._limits,
+            self._lender,
+            self._server,
+            self._environments[environment] if environment else None,
+            environment,
+        )
         if size < self._slab_bytes and not self._told_of_slab:
             self._told_of_slab = True
             self._events.append(events.Trouble("small-shm", small_slab(size, self._slab_bytes)))
-        if self._reach is not None:
-            self._reach.enter(child.pid)
+        self._leftovers.enter(child.pid)
         self._children[slot] = child
         self._pids = None
         self._selector.register(child.socket, selectors.EVENT_READ, self._on_pipe(child))
         self._hear(child)
         self._selector.register(child.sentinel, selectors.EVENT_READ, self._on_death(child))
-        self._events.append(events.Born(slot))
+        return child
 
     def _failed(self, text: str) -> None:
         """One more child in a row did not come as far as waiting for work."""
@@ -385,7 +422,7 @@ class NodePool:
         """Read what a child has sent. What a task printed is told before its result."""
         reports = child.receive(last=last)
         if reports:
-            self._search_soon()
+            self._leftovers.search_soon()
         if child.captures and reports:
             self._events += child.printed_before(reports)
             self._hear(child)
@@ -406,28 +443,9 @@ class NodePool:
             if self._leaving.pop(child, None) is None:
                 self._report_death(child)
             child.hear(self._selector)
-            self._release(child)
+            self._leftovers.release(child)
 
         return handle
-
-    def _end(self, child: ChildHandle) -> None:
-        """Kill a child and everything that it has started."""
-        if self._reach is not None:
-            self._reach.seek(child.pid)
-        child.kill()
-        if self._reach is not None:
-            self._reach.kill(child.pid)
-
-    def _release(self, child: ChildHandle) -> None:
-        child.release()
-        if self._reach is not None:
-            self._reach.leave(child.pid)
-        # What was killed with it is this process's to bury.
-        self._search_soon()
-
-    def _search_soon(self) -> None:
-        if self._search_at is None and self._reach is not None:
-            self._search_at = time.monotonic() + _SEARCH_SECONDS
 
     def _report_death(self, child: ChildHandle) -> None:
         """A child that should have lived is dead."""
@@ -443,7 +461,8 @@ class NodePool:
         self._children[slot] = None
         self._claims.pop(slot, None)
         now = time.monotonic()
-        if not (child.ready or child.asked):
+        # What cannot start in an environment can do so outside.
+        if not (child.ready or child.asked or child.environment_name):
             self._failed(child.describe_death())
         # What dies of a task does not die of its start: others need its slot at once.
         is_old = now - child.started_at > HEALTHY_SECONDS
@@ -452,24 +471,8 @@ class NodePool:
         if slot < self._slots or slot in self._spares:
             self._births.due[slot] = now + delay
         oom = self._oom.words if child.shot and self._oom.explains(now) else ""
-        task, timeout = child.expired
-        # It may have ended just in time, and the next one may have begun.
-        in_time = not child.busy or child.claim != task
-        blamed = child.claim if child.busy and not (child.asked and in_time) else 0
-        words = child.output.last_words(blamed) if blamed else ""
         self._lost_spans.died(child, child.describe_death(oom))
-        self._events.append(
-            events.Died(
-                slot,
-                child.claim,
-                blamed,
-                child.describe_death(oom),
-                child.asked,
-                0.0 if in_time else timeout,
-                words,
-                (0, 0) if in_time else child.overused,
-            )
-        )
+        self._events.append(child.death(oom))
 
     def close(self) -> None:
         """Kill all children and wait until they are gone. Nothing works after this."""
@@ -480,17 +483,15 @@ class NodePool:
             if not child.closed:
                 self._selector.unregister(child.socket)
         everyone = [*here, *self._leaving]
-        if self._reach is not None:
-            self._reach.look(self.pids)
+        self._leftovers.look(self.pids)
         for child in everyone:
-            self._end(child)
+            self._leftovers.end(child)
             self._selector.unregister(child.sentinel)
             child.hear(self._selector)
         for child in everyone:
             if wait([child.sentinel], timeout=_LEAVE_SECONDS):
-                self._release(child)
-        if self._reach is not None:
-            self._reach.close()
+                self._leftovers.release(child)
+        self._leftovers.close()
         self._children = [None] * len(self._children)
         self._leaving.clear()
         self._doubtful.clear()

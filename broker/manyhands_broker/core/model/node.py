@@ -12,6 +12,7 @@ from manyhands_broker.core.model.machine import Machine
 from manyhands_broker.core.model.quotas import Ledger
 from manyhands_broker.core.model.requirements import Kind, Needs, Resources
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.protocol.labels import ENVIRONMENTS, is_environment
 from manyhands_shared.protocol.messages import RunGroup
 
 UNBOUNDED = 1 << 60
@@ -45,6 +46,7 @@ class Node:
         "load",
         "loads",
         "machine",
+        "making",
         "name",
         "peer",
         "phi",
@@ -128,6 +130,8 @@ class Node:
         self.lent: set[tuple[Job, int]] = set()
         #: What it is like; `None` if it does not say, and is trusted with everything.
         self.labels: Needs | None = None
+        #: The labels of environments that it makes just now.
+        self.making: Needs = frozenset()
 
     @property
     def state(self) -> str:
@@ -160,8 +164,15 @@ class Node:
         self.lent = tasks
 
     def meets(self, needs: Needs) -> bool:
-        """Return whether it has the labels that tasks need."""
-        return self.labels is None or needs <= self.labels
+        """Return whether it has the labels that tasks need, or can make the environment."""
+        labels = self.labels
+        if labels is None or needs <= labels:
+            return True
+        return ENVIRONMENTS in labels and all(map(is_environment, needs - labels))
+
+    def takes(self, needs: Needs) -> bool:
+        """Return whether it has them now, and does not make the environment still."""
+        return self.meets(needs) and self.making.isdisjoint(needs)
 
     def fits(self, resources: Resources) -> int:
         """Return how many tasks that take `resources` each could start now; without any, no bound."""

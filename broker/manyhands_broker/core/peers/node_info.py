@@ -22,6 +22,8 @@ def declare(node: Node, info: dict[str, Any]) -> None:
     node.info = info
     node.equip(_resources(info))
     node.labels = _labels(info)
+    # It says so anew behind each welcome.
+    node.making = frozenset()
     node.host_id = str(info.get("host_id", ""))
     node.machine = _machine(info)
 

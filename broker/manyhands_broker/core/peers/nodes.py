@@ -24,6 +24,7 @@ from manyhands_broker.core.state import twins
 from manyhands_broker.core.state.delayed_acks import DelayedAcks
 from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.payloads.payload import total
+from manyhands_shared.protocol import labels
 from manyhands_shared.protocol.messages import (
     PROTOCOL_VERSION,
     Bye,
@@ -32,6 +33,7 @@ from manyhands_shared.protocol.messages import (
     Event,
     Inspected,
     Lease,
+    Making,
     Message,
     Need,
     Output,
@@ -173,8 +175,8 @@ class Nodes:
                 keep(node, running, now)
             case Want() | Stock() | Unheard():
                 self._about_values(node, message)
-            case Event(kind, text, details):
-                self._event(node, kind, text, details, now)
+            case Event() | Making():
+                self._about_itself(node, message, now)
             case Ping(counter):
                 state.send(node.peer, Pong(counter))
             case Pong():
@@ -200,6 +202,14 @@ class Nodes:
                 self._value_relay.stocked_by(node, message)
             case Unheard(owner):
                 self._value_relay.unheard(owner)
+
+    def _about_itself(self, node: Node, message: Event | Making, now: float) -> None:
+        match message:
+            case Event(kind, text, details):
+                self._event(node, kind, text, details, now)
+            case Making(environments):
+                node.making = labels.environments(environments)
+                self._state.fleet.update(node, capabilities=True)
 
     def _event(self, node: Node, kind: str, text: str, details: dict[str, Any], now: float) -> None:
         """Take note of an event that a node tells, as often as its key may."""

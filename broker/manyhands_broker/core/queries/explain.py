@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 
 from manyhands_broker.core.model.job import Job
@@ -45,32 +46,61 @@ def reasons(state: SchedulerState, job: Job) -> list[str]:
         found.append(f"it comes after jobs that are not done: {', '.join(sorted(job.awaits))}")
     if job.on_hold:
         found.append("the broker has just started and gives nodes a moment to come back")
+    return found + _of_fleet(state, job, found)
+
+
+def _of_fleet(state: SchedulerState, job: Job, others: list[str]) -> list[str]:
+    """Return what nodes and clients have to do with it; `others` are reasons that are known already."""
+    found = []
     nodes = [node for node in state.fleet if node.linked]
     able = [node for node in nodes if _could(node, job)]
     if not nodes:
         found.append("no node is connected; start one with: manyhands worker")
     elif not able:
         found += _missing(job, nodes)
+    elif not any(node.takes(job.kind.needs) for node in able):
+        found += _makers(able, job)
     elif all(node.draining for node in able):
         found.append("every node that could run it is draining")
     elif job.session.cap and job.session.active >= job.session.cap:
         found.append(f"its client runs at most {job.session.cap} tasks at once")
     elif not job.session.may_run:
         found.append("its client does not take the results that it has")
-    elif not found:
+    elif not others:
         busy = sum(min(node.active, node.slots) for node in nodes)
         found.append(f"{busy} of {state.fleet.slots} slots are busy, and its turn has not come")
-        found += _short(able)
+        found += _short(able) + _makers(able, job)
     return found
 
 
 def standstill(state: SchedulerState, session: Session) -> list[str]:
     """Return why no task of a session runs, one sentence each; empty if one does, or none waits."""
-    if session.active:
-        return []
     jobs = islice(session.jobs.values(), _MOST_JOBS)
+    if session.active:
+        return _unmade(jobs)
     waiting = next((job for job in jobs if job.counts[TaskState.QUEUED]), None)
     return [] if waiting is None else reasons(state, waiting)
+
+
+def _makers(nodes: Iterable[Node], job: Job) -> list[str]:
+    """Return that some of these nodes make the environment of a job, as one sentence, or none."""
+    names = sorted(node.name for node in nodes if not node.making.isdisjoint(job.kind.needs))
+    if not names:
+        return []
+    who = f"node {names[0]} makes" if len(names) == 1 else f"nodes {', '.join(names[:10])} make"
+    return [f"{who} the environment that its tasks require"]
+
+
+def _unmade(jobs: Iterable[Job]) -> list[str]:
+    """Return that all tasks of jobs that are on nodes wait for environments; none if one does not."""
+    busy = [job for job in jobs if job.counts[TaskState.ASSIGNED]]
+    if not all(job.options.requirements for job in busy):
+        return []
+    for job in busy:
+        holders = [node for node in job.known_by if job in node.loads]
+        if any(node.making.isdisjoint(job.kind.needs) for node in holders):
+            return []
+    return _makers(busy[0].known_by, busy[0]) if busy else []
 
 
 def _short(able: list[Node]) -> list[str]:
@@ -87,6 +117,7 @@ def _on_nodes(job: Job) -> list[str]:
     found = []
     if job.counts[TaskState.ASSIGNED]:
         found.append(f"{job.counts[TaskState.ASSIGNED]} tasks are on nodes; none wait for one")
+        found += _makers(job.known_by, job)
     if job.speculation is not None and (copies := job.speculation.copies):
         found.append(
             f"{copies} of them run on a second node as well, for they take longer than the others"

@@ -204,21 +204,20 @@ class Fleet:
             node.tier = tier
             _put(self._idle, node, tier in (_IDLE, _IDLE_BUSY))
             for needs, group in self._groups.items():
-                group.move(node, tier if node.meets(needs) else None)
+                group.move(node, tier if node.takes(needs) else None)
         if active > slots and node.linked:
             self._surplus[node] = None
         elif node in self._surplus:
             del self._surplus[node]
         for kind, group in self._fit.items():
             idle = tier is not None and active < slots
-            fits = idle and node.meets(kind.needs) and node.fits(kind.resources) > 0
+            fits = idle and node.takes(kind.needs) and node.fits(kind.resources) > 0
             group.move(node, tier if fits else None)
 
     def _sort(self, node: Node) -> None:
         for needs, group in self._groups.items():
-            meets = node.meets(needs)
-            _put(group.able, node, node.able and meets)
-            group.move(node, node.tier if meets else None)
+            _put(group.able, node, node.able and node.meets(needs))
+            group.move(node, node.tier if node.takes(needs) else None)
         for kind, group in self._fit.items():
             could = node.meets(kind.needs) and node.could(kind.resources)
             _put(group.able, node, node.able and could)
@@ -233,7 +232,7 @@ class Fleet:
     def _look(self, job: Job) -> Node | None:
         """Return a node that could start a task of the job now, of a few that are idle."""
         for node in islice(self._idle, _CANDIDATES):
-            if node.suits(job.kind) and node.fits(job.resources) > 0:
+            if node.suits(job.kind) and node.takes(job.kind.needs) and node.fits(job.resources):
                 return node
         return None
 
@@ -243,8 +242,8 @@ class Fleet:
             return False
         if job.resources:
             fits = node.fits(job.resources) > 0
-            return node.active < node.slots and fits and node.meets(job.kind.needs)
-        return node.meets(job.kind.needs)
+            return node.active < node.slots and fits and node.takes(job.kind.needs)
+        return node.takes(job.kind.needs)
 
     def on_host(self, host_id: str) -> Collection[Node]:
         """Return the nodes that can borrow the memory of processes on a host."""
@@ -283,7 +282,8 @@ class Fleet:
                 continue
             _put(group.able, node, node.able)
             idle = node.active < node.slots and node.fits(kind.resources) > 0
-            group.move(node, node.tier if idle or not kind.resources else None)
+            takes = node.takes(kind.needs) and (idle or not kind.resources)
+            group.move(node, node.tier if takes else None)
         return group
 
     def amount(self, node: Node, job: Job, queued: int) -> int:

@@ -111,6 +111,7 @@ from manyhands_shared.protocol.messages.tasks import (
     Function,
     Given,
     KnownResults,
+    Making,
     Need,
     Recall,
     Rejected,
@@ -149,6 +150,7 @@ SchedulingMessage = (
     | Pong
     | Function
     | Need
+    | Making
     | Submit
     | Accepted
     | Assign
@@ -247,6 +249,7 @@ __all__ = [
     "KnownResults",
     "Lease",
     "Lines",
+    "Making",
     "MaybeBody",
     "Message",
     "Name",

@@ -8,6 +8,7 @@ from manyhands_shared.protocol.messages.fields import (
     Count,
     Id16,
     JobId,
+    Keys,
     Name,
     OneBody,
     Reason,
@@ -112,6 +113,14 @@ class Returned:
 
     NUMBER: ClassVar[int] = 25
     spans: Spans
+
+
+@record
+class Making:
+    """The environments that the node makes just now: the digests of their requirements."""
+
+    NUMBER: ClassVar[int] = 53
+    environments: Keys
 
 
 @record

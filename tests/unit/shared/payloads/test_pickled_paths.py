@@ -48,6 +48,7 @@ ERRORS = {
     "TaskCrashed",
     "TaskError",
     "TaskLost",
+    "EnvironmentFailed",
     "TaskMemoryExceeded",
     "TaskTimeout",
 }

@@ -142,7 +142,7 @@ def test_bundles_share_the_slots_by_the_work_that_waits() -> None:
             slots.given()
         if not slots.scheduler.queue.ready:
             break
-        bound = [slot.bundle for slot in slots.scheduler.slots if slot.batches]
+        bound = [slot.binding for slot in slots.scheduler.slots if slot.batches]
         counts = bound.count(A), bound.count(B)
     assert not slots.scheduler.queue.ready
     assert min(counts) > 0

@@ -48,14 +48,14 @@ class QueuedTasks:
 
 
 class TaskQueue:
-    """Chunks in the order they should run, and apart from them those that miss function or bundle."""
+    """Chunks in the order they should run, and apart from them those that miss something."""
 
     def __init__(self) -> None:
         self._entries: deque[QueuedTasks] = deque()
         self._missing: dict[bytes, list[QueuedTasks]] = {}
         #: Tasks that could start now.
         self.ready = 0
-        #: Tasks that wait for their function.
+        #: Tasks that wait for their function, bundle or environment.
         self.parked = 0
 
     @property
@@ -93,13 +93,32 @@ class TaskQueue:
         return len(waiting) == 1
 
     def unpark(self, digest: bytes) -> list[QueuedTasks]:
-        """A function or a bundle has come: take out the tasks that miss it."""
+        """A function, a bundle or an environment is here: take out the tasks that miss it."""
         found = self._missing.pop(digest, [])
         self.parked -= sum(map(len, found))
         return found
 
+    def missing_count(self, digest: bytes) -> int:
+        """How many tasks miss a digest."""
+        return sum(map(len, self._missing.get(digest, ())))
+
+    def take_back_missing(self, digest: bytes, count: int) -> list[tuple[Key, list[int]]]:
+        """Take up to `count` of the tasks that miss a digest, those that came last."""
+        taken: list[tuple[Key, list[int]]] = []
+        entries = self._missing.get(digest, [])
+        while entries and count:
+            part = _cut_end(entries[-1], count)
+            taken.append(part)
+            count -= len(part[1])
+            self.parked -= len(part[1])
+            if not len(entries[-1]):
+                entries.pop()
+        if not entries:
+            self._missing.pop(digest, None)
+        return taken
+
     def missing(self) -> Iterator[bytes]:
-        """The functions and bundles that tasks wait for."""
+        """The functions, bundles and environments that tasks wait for."""
         return iter(self._missing)
 
     def front(self) -> QueuedTasks | None:
@@ -139,17 +158,10 @@ class TaskQueue:
     def take_back(self, count: int) -> list[tuple[Key, list[int]]]:
         """Take up to `count` tasks that would run last, those without a function before all."""
         taken: list[tuple[Key, list[int]]] = []
-        for function in [*self._missing]:
-            entries = self._missing[function]
-            while entries and count:
-                part = _cut_end(entries[-1], count)
-                taken.append(part)
-                count -= len(part[1])
-                self.parked -= len(part[1])
-                if not len(entries[-1]):
-                    entries.pop()
-            if not entries:
-                del self._missing[function]
+        for digest in [*self._missing]:
+            parts = self.take_back_missing(digest, count)
+            count -= sum(len(indices) for _, indices in parts)
+            taken += parts
         while self._entries and count:
             part = _cut_end(self._entries[-1], count)
             taken.append(part)

@@ -9,7 +9,8 @@ to do they are taken back (see `ipc.control_block`) and go there.
 
 A child that has loaded the modules of one bundle runs tasks with that bundle alone, for a module is
 loaded once in a process. So a slot is *bound* by its first task with a bundle, until its child is
-replaced. A bound slot takes the tasks of its bundle from behind others. But if these have no slot, or
+replaced. It is bound to an environment in the same way. A bound slot takes the tasks of its bundle from
+behind others. But if these have no slot, or
 far too few, an idle slot of another bundle gets another child for them. Devices bind a child likewise
 (see `devices`); a task with devices or a limit of memory has its slot to itself.
 """
@@ -73,8 +74,8 @@ class Slot:
     worn: bool = False
     #: The job, and attempt, of the task that it reported last.
     last: Key | None = None
-    #: The bundle whose modules its child has; empty: none.
-    bundle: bytes = b""
+    #: The bundle whose modules its child has, and the environment that it runs in; empty: none.
+    binding: bytes = b""
     #: The devices that its child has had; empty: none.
     devices: tuple[str, ...] = ()
 
@@ -133,10 +134,12 @@ class SlotScheduler:
         front = self._front()
         if front is None:
             return ()
-        bundle, gpu = front.rules.bundle, front.rules.gpu
-        if not (bundle or gpu):
+        binding, gpu = front.rules.binding, front.rules.gpu
+        if not (binding or gpu):
             return self.slots
-        return sorted(self.slots, key=lambda slot: (slot.bundle != bundle, self._detour(slot, gpu)))
+        return sorted(
+            self.slots, key=lambda slot: (slot.binding != binding, self._detour(slot, gpu))
+        )
 
     def _front(self) -> QueuedTasks | None:
         """The tasks that come next, of those that need not wait for devices."""
@@ -169,21 +172,21 @@ class SlotScheduler:
     def _fitting(self, slot: Slot) -> QueuedTasks | None:
         """The tasks that come next for a slot. One that is idle is given up if it only keeps others."""
         front = self._front()
-        if front is None or front.rules.bundle == slot.bundle:
+        if front is None or front.rules.binding == slot.binding:
             return front
-        if not slot.bundle:
+        if not slot.binding:
             return None if slot.batches else front
         mine = None
         waiting: defaultdict[bytes, float] = defaultdict(float)
         for queued in self.queue.first(_LOOKAHEAD):
-            bundle = queued.rules.bundle
-            waiting[bundle] += len(queued) * self._seconds.get(queued.function, BATCH_SECONDS)
-            if mine is None and bundle == slot.bundle and self._has_devices(queued):
+            binding = queued.rules.binding
+            waiting[binding] += len(queued) * self._seconds.get(queued.function, BATCH_SECONDS)
+            if mine is None and binding == slot.binding and self._has_devices(queued):
                 mine = queued
-        slots = Counter(other.bundle for other in self.slots if other.up and not other.worn)
+        slots = Counter(other.binding for other in self.slots if other.up and not other.worn)
         coming = self._coming()
-        other = waiting[front.rules.bundle] / max(slots[front.rules.bundle] + coming, _FEW)
-        if mine is not None and other <= _UNEVEN * waiting[slot.bundle] / slots[slot.bundle]:
+        other = waiting[front.rules.binding] / max(slots[front.rules.binding] + coming, _FEW)
+        if mine is not None and other <= _UNEVEN * waiting[slot.binding] / slots[slot.binding]:
             return mine
         if not slot.batches and coming < self.queue.ready:
             slot.worn = True
@@ -213,7 +216,7 @@ class SlotScheduler:
             slot.devices = devices = found
             self.devices.grant(slot.number, queued.rules.gpu, devices)
         indices, bodies = self.queue.take(count, queued)
-        slot.bundle = queued.rules.bundle
+        slot.binding = queued.rules.binding
         batch = Batch(
             slot.next_serial,
             queued.key,
@@ -449,7 +452,7 @@ class SlotScheduler:
         slot.batches.clear()
         slot.up = slot.revoked = slot.revoking = slot.worn = False
         slot.counted = 0
-        slot.bundle, slot.devices = b"", ()
+        slot.binding, slot.devices = b"", ()
 
     def validate(self) -> None:
         """Check the devices. Raises AssertionError."""

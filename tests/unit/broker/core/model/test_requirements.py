@@ -7,6 +7,7 @@ import pytest
 from harness.worlds.broker import World
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.requirements import Kind
+from manyhands_broker.core.queries.explain import standstill
 from manyhands_broker.core.state import fleet
 from manyhands_shared.protocol import labels
 from manyhands_shared.protocol import messages as m
@@ -146,3 +147,47 @@ def test_jobs_that_are_over_are_forgotten_though_no_node_could_run_them() -> Non
     world.ask("stats")
     [kind] = world.core.state.ready._levels[0]
     assert kind.needs == {"elsewhere"}
+
+
+def test_a_node_makes_an_environment_and_gets_no_tasks_for_it_meanwhile(world: World) -> None:
+    digest = bytes(range(16))
+    needs = ["pickle", labels.environment(digest)]
+    world.submit(1, "job", needs=needs, requirements=["sums"], durable=False)
+    [why] = world.ask("why", id="job")
+    assert why.startswith(
+        "no node makes the environment that its tasks require: each is a safe one"
+    )
+    assert [node["lacks"] for node in world.ask("nodes")] == [needs[1:], needs[1:]]
+    world.node(b"maker", slots=2, labels=["pickle", labels.ENVIRONMENTS])
+    assert list(world.assigned(b"maker")) == [("job", 0)]
+    world.drain((b"maker", m.Making(digest)))
+    sentence = "node maker makes the environment that its tasks require"
+    assert world.ask("why", id="job") == ["1 tasks are on nodes; none wait for one", sentence]
+    # What it has given back, and more of it, waits. Others do not.
+    world.drain((b"maker", m.Returned([m.Span("job", 1, [0])])))
+    world.submit(3, "more", needs=needs, requirements=["sums"], durable=False)
+    assert world.ask("why", id="job") == world.ask("why", id="more") == [sentence]
+    world.submit(1, "plain", needs=["pickle", labels.ENVIRONMENTS], durable=False)
+    assert list(world.assigned(b"maker")) == [("plain", 0)]
+    # With another that makes none, they go there.
+    world.node(b"other", slots=4, labels=["pickle", labels.ENVIRONMENTS])
+    assert len(world.assigned(b"other")) == 4
+    world.drain((b"maker", m.Making(b"")))
+    world.submit(1, "last", needs=needs, requirements=["sums"], durable=False)
+    assert list(world.assigned(b"maker")) == [("last", 0)]
+
+
+def test_the_waiting_client_is_told_that_an_environment_is_made(world: World) -> None:
+    digest = bytes(range(16))
+    needs = ["pickle", labels.environment(digest)]
+    world.node(b"maker", slots=4, labels=["pickle", labels.ENVIRONMENTS])
+    world.submit(1, "job", needs=needs, requirements=["sums"], durable=False)
+    session = next(iter(world.core.state.sessions.values()))
+    assert standstill(world.core.state, session) == []
+    world.drain((b"maker", m.Making(digest)))
+    assert standstill(world.core.state, session) == [
+        "node maker makes the environment that its tasks require"
+    ]
+    # Another of its jobs runs.
+    world.submit(1, "plain", needs=["pickle"], durable=False)
+    assert standstill(world.core.state, session) == []

@@ -1,0 +1,73 @@
+"""Ends what tasks have started, with the child or behind it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+from manyhands_worker.host.child_cgroups import ChildCgroup
+from manyhands_worker.host.escaped_processes import EscapedProcesses
+from manyhands_worker.pool.child_handle import ChildHandle
+
+#: After a task or a child has ended, what it may have left is looked for so much later.
+_SEARCH_SECONDS = 0.5
+
+
+class Leftovers:
+    """The processes that tasks have started.
+
+    Args:
+        reach: what finds them; None: killing process groups does.
+    """
+
+    def __init__(self, reach: ChildCgroup | EscapedProcesses | None) -> None:
+        self._reach = reach
+        #: When `turn` is to look for them.
+        self.due: float | None = None
+
+    @property
+    def groups(self) -> list[int]:
+        """Process groups that must not outlive the node, beside those of children."""
+        return [] if self._reach is None else self._reach.groups
+
+    def turn(self, now: float, children: Collection[int]) -> None:
+        """Look for them if it is time."""
+        if self.due is not None and now >= self.due:
+            self.due = None
+            self.look(children)
+
+    def look(self, children: Collection[int]) -> None:
+        """Look for them now."""
+        if self._reach is not None:
+            self._reach.look(children)
+
+    def enter(self, child: int) -> None:
+        """Count what a new child starts as the child's."""
+        if self._reach is not None:
+            self._reach.enter(child)
+
+    def end(self, child: ChildHandle) -> None:
+        """Kill a child and everything that it has started."""
+        if self._reach is not None:
+            self._reach.seek(child.pid)
+        child.kill()
+        if self._reach is not None:
+            self._reach.kill(child.pid)
+
+    def release(self, child: ChildHandle) -> None:
+        """Give back everything of a dead child."""
+        child.release()
+        if self._reach is not None:
+            self._reach.leave(child.pid)
+        # What was killed with it is this process's to bury.
+        self.search_soon()
+
+    def search_soon(self) -> None:
+        """Look for them in a moment."""
+        if self.due is None and self._reach is not None:
+            self.due = time.monotonic() + _SEARCH_SECONDS
+
+    def close(self) -> None:
+        """End them all."""
+        if self._reach is not None:
+            self._reach.close()
