@@ -64,8 +64,8 @@ class JobOptions:
     - `trace`: the node tells the child which tasks these are, for their spans (see `tracing`).
     - `bundle`: the digest, in hexadecimal, of the client's own modules that the tasks find (see
       `payloads.bundle`); empty: none.
-    - `requirements`: what is installed in an environment of its own for the tasks, by the node (see
-      `requirements`); empty: they run in that of the node.
+    - `requirements`: what the node installs for the tasks, in an environment of their own (see
+      `requirements`); empty: nothing.
     """
 
     name: Annotated[str, Text(MAX_NAME_CHARS)] = ""

@@ -7,9 +7,9 @@ broker compares the words and knows nothing of their meaning.
 ``pickle``      the node loads pickles: every node but a safe one
 ``msgpack``     the node runs functions by their names, with msgpack arguments (`payloads.safe`)
 ``python=3.12`` its Python. Functions that travel by value hold bytecode, which no other minor
-                version can run
-``cloudpickle=3`` the major version of what rebuilds such functions
-``environments`` the node makes environments for jobs with `requirements`
+                version can run.
+``cloudpickle=3`` the major version of what rebuilds such functions.
+``environments`` the node makes environments for jobs with `requirements`.
 =============== ====================================================================================
 
 A job with requirements needs ``environment=DIGEST``, which no node says that it has. A node that makes
