@@ -39,6 +39,8 @@ class Environments:
         self._in_use = in_use
         self._made: set[bytes] = set()
         self._making: dict[bytes, None] = {}
+        #: Whether one is being made, or was when the broker was told of slots last.
+        self.active = False
 
     @property
     def waiting(self) -> int:
@@ -57,6 +59,7 @@ class Environments:
         """Keep tasks until their environment is there; have it made."""
         environment = queued.rules.environment
         self._queue.park(queued, environment)
+        self.active = True
         if environment not in self._making:
             self._made &= self._in_use()
             self._making[environment] = None

@@ -395,10 +395,10 @@ class NodeCore:
 
     def _tick(self, _: events.Tick) -> None:
         self._check_link()
-        self._work.spare.turn()
-        if self._link.is_ready:
-            self._work.return_excess()
-        if self._told_slots != self._slots():
+        changed = self._work.spare.turn()
+        if self._work.environments.active:
+            changed = self._turn_environments() or changed
+        if changed:
             self._tell_window()
         if self._drain_by is None:
             self._check_time()
@@ -417,6 +417,14 @@ class NodeCore:
         if self._drain_by is not None:
             self._continue_drain(self._drain_by)
         self._work.rebalance(self._now)
+
+    def _turn_environments(self) -> bool:
+        """Give back tasks that others can have; return whether the number of slots has changed."""
+        environments = self._work.environments
+        if self._link.is_ready:
+            self._work.return_excess()
+            environments.active = bool(environments.waiting)
+        return self._told_slots != self._slots()
 
     def _check_link(self) -> None:
         if fault := self._link.fault(self._now):

@@ -26,12 +26,15 @@ class Loop:
     def __init__(self, root: Path) -> None:
         self.selector = selectors.DefaultSelector()
         self.made: dict[bytes, Environment] = {}
+        self.events: list[EnvironmentMade] = []
         self.store = EnvironmentStore(self.selector, self.made, str(root), "")
 
     def turn(self, now: float) -> list[EnvironmentMade]:
+        """Return what has been made, or could not be, since the start."""
         for key, _ in self.selector.select(0.1):
             key.data(0)
-        return self.store.turn(now)
+        self.events += self.store.turn(now)
+        return self.events
 
 
 @pytest.fixture
@@ -63,9 +66,8 @@ def test_what_takes_too_long_is_given_up(
     loop.store.make(WANTED, 10.0)
     eventually(said.exists)
     assert loop.turn(10.0) == []
-    found: list[EnvironmentMade] = []
-    eventually(lambda: found.extend(loop.turn(10.0 + MAKE_SECONDS)) or found)
-    assert found == [EnvironmentMade(DIGEST, "it took longer than 30 minutes")]
+    eventually(lambda: loop.turn(10.0 + MAKE_SECONDS))
+    assert loop.events == [EnvironmentMade(DIGEST, "it took longer than 30 minutes")]
     # Nor does the installer run on.
     eventually(lambda: not Path(f"/proc/{said.read_text().strip()}").exists())
     assert loop.made == {}
@@ -77,14 +79,13 @@ def test_a_failure_has_the_installer_last_lines_and_counts_for_a_while(
 ) -> None:
     runs = tmp_path / "runs"
     install(tmp_path, monkeypatch, f"echo x >> {runs}; seq 100; exit 3")
-    found: list[EnvironmentMade] = []
     loop.store.make(WANTED, 0.0)
-    eventually(lambda: found.extend(loop.turn(0.0)) or found)
-    [made] = found
+    eventually(lambda: loop.turn(0.0))
+    [made] = loop.events
     assert made.reason.startswith("uv venv failed (exit code 3):\n89\n")
     assert made.reason.endswith("\n100")
     loop.store.make(WANTED, 0.0)
-    assert loop.store.turn(0.0) == found
+    assert loop.store.turn(0.0) == [made]
     assert runs.read_text() == "x\n"
 
 
