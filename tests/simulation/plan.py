@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from manyhands_broker.core import Limits
+from manyhands_shared.protocol import labels, requirements
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.messages import Function
 from simulation.faults import FAULTS
@@ -96,7 +97,8 @@ def draw(rng: Random, twice: Random) -> Plan:
     faults = sorted((rng.uniform(0.0, heal), rng.choices(kinds, weights)[0]) for _ in range(count))
     slots = [rng.choice((1, 2, 3)) for _ in range(rng.choice((1, 2, 3)))]
     plan = Plan(limits, slots, clients, jobs, heal, faults)
-    return _with_loans(_with_code(_with_speculation(plan, twice), twice), twice)
+    plan = _with_loans(_with_code(_with_speculation(plan, twice), twice), twice)
+    return _with_environments(plan, twice)
 
 
 def _with_code(plan: Plan, rng: Random) -> Plan:
@@ -115,6 +117,17 @@ def _with_loans(plan: Plan, rng: Random) -> Plan:
             job.lends = rng.choice((0.0, 0.3, 1.0))
             if job.lends and not job.options.resources and rng.random() < 0.5:
                 job.options = replace(job.options, resources={rng.choice(("cpus", "gpu")): 1.0})
+    return plan
+
+
+def _with_environments(plan: Plan, rng: Random) -> Plan:
+    share = rng.choice((0.0, 0.0, 0.0, 0.5, 1.0))
+    for job in plan.jobs.values():
+        if rng.random() < share:
+            lines = (rng.choice("ab"),)
+            label = labels.environment(requirements.digest(lines))
+            needs = (*job.options.needs, label)
+            job.options = replace(job.options, requirements=lines, needs=needs)
     return plan
 
 

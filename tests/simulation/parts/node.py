@@ -139,6 +139,8 @@ class NodeHost(Peer):
                 pool.open_slot(slot)
             case effects.Close(slot):
                 pool.close_slot(slot)
+            case effects.MakeEnvironment():
+                pool.make(effect)
             case effects.Reconnect():
                 self._relink()
             case effects.Stop(_, text):

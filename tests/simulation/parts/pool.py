@@ -15,7 +15,7 @@ from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.held_result import Ticket
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
-from manyhands_worker.core import events
+from manyhands_worker.core import effects, events
 from manyhands_worker.core.model import Batch
 from manyhands_worker.ipc.control_block import NO_LIMIT, SETTLE_SECONDS
 from simulation.parts.task_inputs import gone
@@ -63,6 +63,8 @@ class Child:
         self.batches: deque[Batch] = deque()
         #: The bundle whose modules it has.
         self.bundle = b""
+        #: The environment that it runs in.
+        self.environment = b""
         #: Offset in the first batch of the task that comes next.
         self.at = 0
         self.claim = 0
@@ -86,6 +88,7 @@ class FakePool:
         self._events: list[events.Event] = []
         #: Spare slots that are closed.
         self._closed: set[int] = set()
+        self._made: set[bytes] = set()
         #: Results that clients may fetch, by ticket.
         self.lent: dict[bytes, LentResult] = {}
 
@@ -114,10 +117,25 @@ class FakePool:
             assert child.bundle in (b"", bundle), "a child is to have modules of two bundles"
             assert batch.modules == (bundle.hex().encode()), "a task without its modules"
             child.bundle = bundle
+            environment = batch.rules.environment
+            assert environment in (b"", *self._made), "a task without its environment"
+            assert child.environment in (b"", environment), "a child is to have two environments"
+            child.environment = environment
             child.limit = NO_LIMIT
             child.batches.append(batch)
             if not child.busy:
                 self._next(slot, child)
+
+    def make(self, wanted: effects.MakeEnvironment) -> None:
+        """Make an environment, and let others go. `EnvironmentMade` follows."""
+        self._made &= wanted.keep
+
+        def made() -> None:
+            if self._living:
+                self._made.add(wanted.environment)
+                self._emit(events.EnvironmentMade(wanted.environment))
+
+        self._world.after(self._random.uniform(0.001, 1.0), made)
 
     def revoke(self, slot: int, limit: int) -> None:
         """Have a slot start nothing from serial `limit` on. `Claimed` or `Died` follows."""
