@@ -79,7 +79,9 @@ def describe_node(
         "manyhands": _word(node, "manyhands"),
         "cloudpickle": _word(node, "cloudpickle"),
         "labels": sorted(node.labels or ()),
-        "lacks": sorted(need for need in needed if not node.meets({need}))[:_MOST_LACKS],
+        "lacks": sorted(need for need in needed if not node.meets(frozenset((need,))))[
+            :_MOST_LACKS
+        ],
         **state.figures(node.row),
     }
 
