@@ -74,8 +74,7 @@ class CodeSupply:
         for digest in self._queue.missing():
             if not self._environments.is_being_made(digest):
                 self._ask(digest)
-        if self._environments.waiting:
-            self._environments.tell()
+        self._environments.tell_again()
 
     def _ask(self, digest: bytes) -> None:
         self._out.append(effects.Send(m.Need(digest)))

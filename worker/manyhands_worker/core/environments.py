@@ -80,6 +80,11 @@ class Environments:
         environments = b"".join([*self._making][: m.MAX_KEYS])
         self._out.append(effects.Send(m.Making(environments)))
 
+    def tell_again(self) -> None:
+        """Tell a broker that a new link leads to, if there is anything to tell."""
+        if self._making:
+            self.tell()
+
     def excess(self) -> list[tuple[Key, list[int]]]:
         """Take out tasks beyond those that may wait here."""
         taken: list[tuple[Key, list[int]]] = []

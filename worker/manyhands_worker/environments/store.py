@@ -185,7 +185,7 @@ class EnvironmentStore:
 
 
 def _program() -> str:
-    return run_module("manyhands_worker.environments.make", sys.path, str(Path.cwd()), ())
+    return run_module("manyhands_worker.environments.make", sys.path, None, ())
 
 
 def _answer(maker: _Maker, code: int) -> Answer:
