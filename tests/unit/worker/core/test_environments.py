@@ -99,8 +99,10 @@ def test_what_is_being_made_is_told_again_over_a_new_link() -> None:
     world.tell(events.LinkLost("gone"))
     world.sent.clear()
     world.connect()
-    assert world.last(m.WorkerHello).slots == 3
+    assert world.last(m.WorkerHello).slots == 2
     assert world.last(m.Making) == m.Making(DIGEST)
+    world.tick()
+    assert world.last(m.Renew).slots == 3
     assert not any(isinstance(message, m.Need) for message in world.sent)
 
 
