@@ -125,8 +125,7 @@ class ChildHandle:
             with starting(environment):
                 self.process.start()
             near.pop_all()
-        self.output = Capture((outputs[0], outputs[1]), secret)
-        self.stacks = StackPipe(stacks)
+        self.output, self.stacks = Capture((outputs[0], outputs[1]), secret), StackPipe(stacks)
         # First serial, job and attempt, and indices of the last batches: at most two are not over.
         self._batches: deque[tuple[int, Key, list[int]]] = deque(maxlen=4)
         # Batches with a timeout that are not over: their serials, and the timeout in seconds.
