@@ -20,7 +20,7 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")
 #: Seconds that anything may take on a machine that is busy.
-PATIENCE = 60.0
+PATIENCE = 100.0
 _ARGUMENTS = (
     *("--headless=new", "--no-sandbox", "--remote-debugging-pipe", "--disable-gpu"),
     *("--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars", "--mute-audio"),

@@ -14,7 +14,7 @@ from manyhands_shared.protocol import failure
 from manyhands_shared.protocol.status import Status
 
 #: How long a test waits for anything, in seconds.
-PATIENCE = 20.0
+PATIENCE = 100.0
 
 
 def code_of(function: Any) -> tuple[bytes, bytes]:

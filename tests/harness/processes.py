@@ -39,7 +39,7 @@ _LONG_LIVED = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
 def eventually(
     predicate: Callable[[], T | Literal[False] | None],
-    timeout: float = 60.0,
+    timeout: float = 100.0,
     *,
     interval: float = 0.01,
     what: str = "",

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_SECONDS = 30.0
+_SECONDS = 100.0
 
 
 class Worker:

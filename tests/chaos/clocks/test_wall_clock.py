@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -18,8 +19,13 @@ from harness.processes import eventually
 pytestmark = pytest.mark.slow
 
 HOUR = 3_600
-LEASE = 1.5
-BOUND = 40.0
+#: Far less than an hour, and more than a busy machine keeps a node from renewing it.
+LEASE = 10.0
+BOUND = 100.0
+#: Times that a task or a job may take: less than an hour, too.
+LONG = 600.0
+#: Heartbeats that are counted after the jump, ten a second.
+BEATS = 20
 _LIBRARIES = ("faketime/libfaketimeMT.so.1", "libfaketimeMT.so.1")
 
 
@@ -67,7 +73,7 @@ def test_a_wall_clock_that_jumps_by_an_hour_changes_nothing(
     before, after = (0, HOUR) if jump == "ahead" else (HOUR, 0)
     wall_clock.move(before)
     ledger = Ledger(bench.folder)
-    options = {"session_grace": 5.0, "keep_results": 60.0}
+    options = {"session_grace": LONG, "keep_results": LONG}
     broker = bench.broker(
         lease=LEASE, beat_interval=0.1, journal=str(tmp_path / "journal"), **options
     )
@@ -75,7 +81,7 @@ def test_a_wall_clock_that_jumps_by_an_hour_changes_nothing(
     bench.node(broker.address, "near")
     client = bench.client(broker.address)
     joined(client, 2)
-    executor = bench.executor(broker.address, timeout=BOUND, deadline=2 * BOUND)
+    executor = bench.executor(broker.address, timeout=LONG, deadline=2 * LONG)
     kept = client.submit_job(abs, [(-1,)], durable=True)
     assert kept.results() == [1]
     gates = [tmp_path / "first", tmp_path / "second"]
@@ -85,11 +91,13 @@ def test_a_wall_clock_that_jumps_by_an_hour_changes_nothing(
     beats = {node["name"]: node["beats"] for node in client.query("nodes")}
 
     wall_clock.move(after)
-    moved = time.monotonic()
-    eventually(lambda: time.monotonic() > moved + 2 * LEASE, BOUND)
-    nodes = client.query("nodes")
-    assert {node["name"] for node in nodes} == {"far", "near"}
-    assert all(node["beats"] > beats[node["name"]] for node in nodes), "heartbeats go on"
+
+    def beat_on() -> bool:
+        nodes = client.query("nodes")
+        assert {node["name"] for node in nodes} == {"far", "near"}
+        return all(node["beats"] > beats[node["name"]] + BEATS for node in nodes)
+
+    eventually(beat_on, BOUND, what="heartbeats go on")
     gates[0].touch()
     seen = [future.result(BOUND) for future in futures]
     # The children did see it, or this test would have shown nothing.
@@ -98,7 +106,9 @@ def test_a_wall_clock_that_jumps_by_an_hour_changes_nothing(
     eventually(
         lambda: not any(node["phi"] for node in client.query("nodes")), what="none suspected"
     )
-    assert "did not run for" not in broker.log
+    # That a busy machine has kept it waiting, it may say.
+    stalls = map(float, re.findall(r"did not run for ([\d.]+) s", broker.log))
+    assert max(stalls, default=0.0) < HOUR / 4
     assert max(ledger.runs.values()) == 1
     assert kept.results() == [1]
 

@@ -21,7 +21,9 @@ from harness.cluster.ledger import Ledger, run
 from harness.processes import Gate, eventually, lent_memory, wait_at
 from manyhands_worker.host.cgroup import memory_room
 
-BOUND = 40.0
+BOUND = 100.0
+#: No node loses it for the sake of a busy machine.
+LEASE = 100.0
 MIB = 1 << 20
 LIMIT = 300 * MIB
 
@@ -75,7 +77,7 @@ def test_a_task_that_runs_out_of_memory_is_killed_alone_and_told(
     cgroup: Path, bench: Bench
 ) -> None:
     """Row 4, with the kernel's own killer."""
-    broker = bench.broker()
+    broker = bench.broker(lease=LEASE)
     client = bench.client(broker.address)
     move = f"echo $$ > {cgroup}/cgroup.procs && exec "
     node = bench.node(broker.address, prefix=["sh", "-c", move + '"$@"', "node"], slab_bytes=MIB)
@@ -116,7 +118,7 @@ def test_results_that_a_client_keeps_give_way_before_the_kernel_kills(
     cgroup: Path, bench: Bench
 ) -> None:
     """Row 4: half of the limit is lent; a node that is short of memory asks for it."""
-    broker = bench.broker()
+    broker = bench.broker(lease=LEASE)
     client = bench.client(broker.address)
     move = f"echo $$ > {cgroup}/cgroup.procs && exec "
     node = bench.node(broker.address, prefix=["sh", "-c", move + '"$@"', "node"], slab_bytes=MIB)
@@ -149,7 +151,7 @@ def kill_node() -> None:
 def test_a_job_that_kills_every_node_it_meets_is_stopped_after_two(bench: Bench) -> None:
     """Row 35, with a fleet that starts nodes again as a supervisor does."""
     ledger = Ledger(bench.folder)
-    broker = bench.broker(crash_limit=2, lease=5.0)
+    broker = bench.broker(crash_limit=2, lease=LEASE)
     client = bench.client(broker.address)
     for _ in range(2):
         bench.node(broker.address)
@@ -165,7 +167,8 @@ def test_a_job_that_kills_every_node_it_meets_is_stopped_after_two(bench: Bench)
             if not node.alive:
                 killed += 1
                 node.start()
-        return poison.done()
+        # The second death may be told of before it is seen here.
+        return poison.done() and killed >= 2
 
     eventually(supervised, BOUND, what="the poison is in quarantine")
     with pytest.raises(manyhands.TaskCrashed) as caught:
@@ -174,7 +177,7 @@ def test_a_job_that_kills_every_node_it_meets_is_stopped_after_two(bench: Bench)
     assert killed == 2
     assert [future.result(BOUND) for future in futures] == list(range(400))
     assert executor.submit(abs, -1).result(BOUND) == 1
-    eventually(lambda: ledger.delivered.keys() == ledger.acknowledged)
+    eventually(lambda: ledger.drained)
     print(ledger.judge())
     assert counters(client)["tasks_failed"] == 1
 
@@ -193,7 +196,7 @@ def leave_a_family(file: str) -> None:
 @pytest.mark.parametrize("how", ["cancel", "kill the child", "kill the node"])
 def test_grandchildren_go_with_what_started_them(bench: Bench, how: str) -> None:
     """Row 9, and rows 8 and 10 where families are concerned."""
-    broker = bench.broker(crash_limit=1)
+    broker = bench.broker(crash_limit=1, lease=LEASE)
     node = bench.node(broker.address)
     executor = bench.executor(broker.address)
     file = bench.folder / "grandchild"

@@ -17,12 +17,17 @@ import pytest
 from harness.cluster.bench import Bench, joined
 from harness.cluster.customer import Customer
 from harness.cluster.ledger import Ledger, run
+from harness.cluster.parts import Broker
+from harness.cluster.peers import Peers
 from harness.processes import eventually
+from manyhands_shared.protocol import messages as m
 
 RESTARTS = 50
-BOUND = 60.0
+BOUND = 120.0
 #: Calls that may be under way at once.
 PENDING = 200
+#: Tasks of a durable job.
+BATCH = 10
 
 
 class Load:
@@ -44,33 +49,36 @@ class Load:
             task += 1
 
     def _ended(self, task: int, future: Future[int]) -> None:
-        assert future.result() == task
-        self.ended += 1
+        # What fails is in the ledger.
+        if not future.cancelled() and future.exception() is None:
+            self.ended += 1
+            if future.result() != task:
+                self.ledger.fail(f"task {task}", AssertionError("the result of another task"))
 
     def has_ended(self, count: int) -> bool:
         """Whether `count` calls have given what they should."""
+        self.ledger.check()
         return self.ended >= count
 
     def finish(self) -> None:
         """Submit no more, and wait for everything."""
         self._running = False
         self._thread.join()
-        eventually(
-            lambda: self.ledger.delivered.keys() >= self.ledger.acknowledged, 60, what="drained"
-        )
+        eventually(lambda: self.ledger.drained, BOUND, what="drained")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_fifty_kills_under_load_lose_nothing_and_recover_in_time(bench: Bench) -> None:
     durable, attached = (Ledger(bench.folder / name) for name in made(bench, "durable", "attached"))
-    broker = bench.broker(journal=str(bench.folder / "journal"))
+    # Nodes may lose their leases on a busy machine, which is no fault of their tasks.
+    broker = bench.broker(journal=str(bench.folder / "journal"), lease=60.0, crash_limit=1_000)
     for _ in range(2):
         bench.node(broker.address)
     joined(bench.client(broker.address), 2)
     pause = threading.Event()
     recoveries, outages = [], []
-    with Customer(broker.address, durable, batch=10, ahead=5) as customer:
+    with Customer(broker.address, durable, batch=BATCH, ahead=5) as customer:
         load = Load(bench, broker.address, attached)
         try:
             eventually(partial(load.has_ended, 2_000), BOUND, what="the load is under way")
@@ -88,7 +96,7 @@ def test_fifty_kills_under_load_lose_nothing_and_recover_in_time(bench: Bench) -
         finally:
             customer.finish()
             load.finish()
-        eventually(lambda: customer.drained, 60, what="durable jobs drained")
+        eventually(lambda: customer.drained, BOUND, what="durable jobs drained")
     # How soon that is depends on the machine. What decides is how often lost links are tried again:
     # see the tests of links.
     print(
@@ -112,25 +120,35 @@ def made(bench: Bench, *names: str) -> tuple[str, ...]:
 def test_a_broker_that_acknowledges_before_it_commits_is_caught(bench: Bench) -> None:
     """The same load, and a broker with its promise broken on purpose: the ledger must see it."""
     ledger = Ledger(bench.folder)
-    broker = bench.broker(module="chaos.hasty_broker", journal=str(bench.folder / "journal"))
+    broker = bench.broker(
+        module="chaos.hasty_broker",
+        journal=str(bench.folder / "journal"),
+        lease=60.0,
+        crash_limit=1_000,
+    )
     bench.node(broker.address)
-    with Customer(broker.address, ledger, batch=10, ahead=5) as customer:
-        for kill in range(1, 6):
-            eventually(lambda: len(ledger.acknowledged) > 100 * kill, 120)  # noqa: B023 - at once
+    with Customer(broker.address, ledger, batch=BATCH, ahead=5) as customer:
+        # One is enough, unless its moment is just behind a commit.
+        for _ in range(RESTARTS):
+            goal = len(ledger.acknowledged) + 100
+            eventually(partial(ledger.has_acknowledged, goal), BOUND, what="jobs are taken")
             broker.kill()
             broker.start()
-            # Five kills are enough to lose every job in flight: then nothing more is submitted.
-            if losing(ledger):
+            if forgets(broker, ledger):
                 break
         customer.finish()
         with pytest.raises(AssertionError, match="lost"):
             ledger.judge()
 
 
-def losing(ledger: Ledger) -> bool:
-    """Whether tasks that were acknowledged do not come, while nothing is missing to run them."""
-    try:
-        eventually(lambda: ledger.acknowledged <= ledger.delivered.keys(), 120)
-    except AssertionError:
-        return True
+def forgets(broker: Broker, ledger: Ledger) -> bool:
+    """Whether the broker knows a job no more that it has acknowledged and not delivered."""
+    missing = ledger.acknowledged - ledger.delivered.keys()
+    with Peers() as connect:
+        peer = connect(broker.address)
+        peer.hello()
+        for first in {task - task % BATCH for task in missing}:
+            peer.send(m.Query(1, "job", {"id": f"job-{ledger.seed}-{first}"}))
+            if peer.until(m.Reply).error:
+                return True
     return False

@@ -24,7 +24,9 @@ from harness.cluster.peers import Peer, Peers, node_hello, results_of
 from harness.processes import eventually
 from manyhands_shared.protocol import messages as m
 
-BOUND = 40.0
+BOUND = 100.0
+#: No node loses it for the sake of a busy machine, nor one that renews nothing.
+LEASE = 600.0
 MIB = 1 << 20
 
 
@@ -54,7 +56,7 @@ def test_a_full_disk_refuses_submissions_and_serves_what_it_has(bench: Bench) ->
     folder = bench.folder / "journal"
     folder.mkdir()
     size = 96 * MIB
-    broker = bench.broker(journal=str(folder), prefix=small(folder, size))
+    broker = bench.broker(journal=str(folder), prefix=small(folder, size), lease=LEASE)
     seen = Path(f"/proc/{broker.pid}/root{folder}")  # through its own namespace
     with Peers() as connect:
         client, node = connect(broker.address), connect(broker.address)
@@ -138,7 +140,7 @@ def settled(client: Peer) -> m.Accepted | m.Rejected | None:
 @pytest.mark.parametrize("size", [MIB, 24 * MIB], ids=["none", "little"])
 def test_shared_memory_that_is_full_costs_speed_and_not_results(bench: Bench, size: int) -> None:
     """Row 41: no SIGBUS, however large the results are."""
-    broker = bench.broker()
+    broker = bench.broker(lease=LEASE)
     client = bench.client(broker.address)
     node = bench.node(broker.address, prefix=small("/dev/shm", size), slab_bytes=64 * MIB, slots=2)
     joined(client, 1)
@@ -178,7 +180,7 @@ def limit_descriptors(pid: int, count: int) -> None:
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit")
 def test_a_broker_out_of_descriptors_serves_whom_it_has_and_recovers(bench: Bench) -> None:
     """Row 42: strangers wait; who is connected notices nothing; then they come in."""
-    broker = bench.broker(journal=str(bench.folder / "journal"))
+    broker = bench.broker(journal=str(bench.folder / "journal"), lease=LEASE)
     usual, _ = resource.prlimit(broker.pid, resource.RLIMIT_NOFILE)
     with Peers() as connect:
         client, node = connect(broker.address), connect(broker.address)
@@ -195,7 +197,8 @@ def test_a_broker_out_of_descriptors_serves_whom_it_has_and_recovers(bench: Benc
             group = node.until(m.Assign).groups[0]
             assert group.job == f"job-{number}"
             node.send(results_of(group, number + 1))
-        assert client.ask("stats")["counters"]["tasks_done"] == 20
+        # The broker may read the question before the last result: they come over two links.
+        eventually(lambda: client.ask("stats")["counters"]["tasks_done"] == 20, BOUND)
         assert broker.alive
         limit_descriptors(broker.pid, usual)
         for peer in crowd:
@@ -207,7 +210,7 @@ def test_a_broker_out_of_descriptors_serves_whom_it_has_and_recovers(bench: Benc
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit")
 def test_a_node_out_of_descriptors_says_so_and_recovers(bench: Bench) -> None:
     """Row 42: its child dies and cannot be replaced, until it can."""
-    broker = bench.broker()
+    broker = bench.broker(lease=LEASE)
     client = bench.client(broker.address)
     node = bench.node(broker.address)
     joined(client, 1)
@@ -244,7 +247,7 @@ def test_a_node_whose_directory_was_removed_goes_on(bench: Bench, what: str) -> 
     temporary.mkdir()
     working.mkdir()
     enter = ["env", f"TMPDIR={temporary}", "sh", "-c", f'cd {working} && exec "$@"', "enter"]
-    broker = bench.broker()
+    broker = bench.broker(lease=LEASE)
     client = bench.client(broker.address)
     node = bench.node(broker.address, prefix=enter)
     joined(client, 1)
@@ -257,18 +260,22 @@ def test_a_node_whose_directory_was_removed_goes_on(bench: Bench, what: str) -> 
     kill_children(node)
     assert list(executor.map(abs, range(20), timeout=BOUND)) == list(range(20))
     assert node.alive
-    told = [event["text"] for event in client.query("events")]
     place = "working" if lost is working else "temporary"
     # Tasks have a directory: the one of that name, if there is one again.
     where = working if what != "working" else temporary
     assert executor.submit(os.getcwd).result(BOUND) == str(where)
-    assert any(f"its {place} directory was removed" in text for text in told), told
+
+    def told() -> bool:
+        texts = [event["text"] for event in client.query("events")]
+        return any(f"its {place} directory was removed" in text for text in texts)
+
+    eventually(told, BOUND, what="the removal was reported")
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit")
 def test_a_node_that_cannot_start_children_gives_its_tasks_to_others(bench: Bench) -> None:
     """Row 50: its tasks run elsewhere, nothing is given to it, and it says why; then it can again."""
-    broker = bench.broker()
+    broker = bench.broker(lease=LEASE)
     client = bench.client(broker.address)
     node = bench.node(broker.address, name="barren")
     joined(client, 1)
@@ -299,7 +306,7 @@ def test_results_that_a_client_keeps_do_not_use_up_a_nodes_descriptors(
     bench: Bench, limit: int
 ) -> None:
     """Row 47: when few are left, results go through the broker."""
-    broker = bench.broker()
+    broker = bench.broker(lease=LEASE)
     client = bench.client(broker.address)
     lower = ["sh", "-c", f'ulimit -n {limit}; exec "$@"', "lower"]
     node = bench.node(broker.address, slots=4, prefix=lower)
@@ -329,7 +336,7 @@ def test_large_arguments_do_not_use_up_descriptors(
     bench: Bench, node_limit: int, client_limit: int
 ) -> None:
     """Row 47: many values share a file, and where few are left they travel whole."""
-    broker = bench.broker()
+    broker = bench.broker(lease=LEASE)
     client = bench.client(broker.address)
     lower = ["sh", "-c", f'ulimit -n {node_limit}; exec "$@"', "lower"]
     node = bench.node(broker.address, slots=2, prefix=lower)
@@ -339,7 +346,7 @@ def test_large_arguments_do_not_use_up_descriptors(
         ["sh", "-c", f'ulimit -n {client_limit}; exec "$@"', "lower", *script],
         capture_output=True,
         text=True,
-        timeout=2 * BOUND,
+        timeout=BOUND,
         check=False,
     )
     assert done.returncode == 0, done.stderr

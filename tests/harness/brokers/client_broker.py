@@ -119,7 +119,7 @@ class FakeBroker:
 
     def __exit__(self, *_: object) -> None:
         self.do(lambda: setattr(self, "_stop", True))
-        self._thread.join(10)
+        self._thread.join(100)
         self._unbind()
         self._context.term()
         os.close(self._wake_in)
@@ -141,7 +141,7 @@ class FakeBroker:
 
         self._commands.put(run)
         os.write(self._wake_in, b"\0")
-        assert done.wait(10)
+        assert done.wait(100)
 
     def release(self) -> None:
         """Run what was held, and hold no more."""

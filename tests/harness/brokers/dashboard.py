@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 def ask(url: str, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
     """Send a request."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=100)
     try:
         text = None if body is None else json.dumps(body)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -57,7 +57,7 @@ def order(
 def events(url: str, query: str, cookie: str = "") -> Iterator[Iterator[dict[str, Any]]]:
     """What a page is sent."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=100)
     try:
         connection.request("GET", f"/api/events?{query}", headers={"Cookie": cookie})
         response = connection.getresponse()

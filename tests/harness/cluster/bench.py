@@ -14,6 +14,9 @@ from harness.cluster.parts import Broker, Node
 from harness.processes import eventually
 from manyhands_shared.errors import ClusterClosed
 
+#: Seconds for a broker that listens to answer, on a machine that is busy.
+_PATIENCE = 100.0
+
 
 class Bench:
     """Starts parts and clients, and ends them in the opposite order."""
@@ -38,10 +41,11 @@ class Bench:
 
     def client(self, address: str) -> manyhands.Client:
         """A client to ask questions with."""
-        return self.stack.enter_context(manyhands.Client(address))
+        return self.stack.enter_context(manyhands.Client(address, connect_timeout=_PATIENCE))
 
     def executor(self, address: str, **options: Any) -> manyhands.Executor:
         """An executor whose unfinished calls are dropped at the end."""
+        options = {"connect_timeout": _PATIENCE, **options}
         executor = manyhands.Executor(address=address, **options)
         self.stack.callback(abandon, executor)
         return executor

@@ -46,7 +46,6 @@ class Customer:
         self._open = False
         self._submitting = True
         self._running = True
-        self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="customer")
         self._thread.start()
 
@@ -65,8 +64,7 @@ class Customer:
     @property
     def drained(self) -> bool:
         """Whether everything that was submitted has been acknowledged and delivered."""
-        if self.error is not None:
-            raise self.error
+        self.ledger.check()
         return not self._submitting and not self._jobs
 
     # All below runs in the customer's thread.
@@ -83,8 +81,8 @@ class Customer:
                 if not self._open and time.monotonic() > self._hello_at + 2.0:
                     self._hello()
                 self._submit()
-        except BaseException as error:  # noqa: BLE001 - told by `drained`
-            self.error = error
+        except BaseException as error:  # noqa: BLE001 - told by the ledger
+            self.ledger.fail("the customer", error)
         finally:
             self._unlink()
 

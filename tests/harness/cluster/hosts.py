@@ -12,7 +12,7 @@ from manyhands import Client, Executor, LocalCluster
 from manyhands.testbed import Host, Network
 
 PORT = 7711
-BOUND = 40.0
+BOUND = 100.0
 
 
 class Keyed:

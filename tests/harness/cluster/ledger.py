@@ -11,7 +11,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ class Ledger:
         self.delivered: Counter[int] = Counter()
         self.results: dict[int, object] = {}
         self.conflicts: list[int] = []
+        #: What failed, and how: tasks, and a `Customer` as a whole.
+        self.failures: list[tuple[str, BaseException]] = []
 
     def hand_in(
         self, executor: manyhands.Executor, function: Callable[..., int], task: int, *args: Any
@@ -46,14 +48,53 @@ class Ledger:
         future = executor.submit(function, self.file, task, *args)
         self.submitted.add(task)
         self.acknowledged.add(task)
-        future.add_done_callback(lambda done: self.deliver(task, done.result()))
+        future.add_done_callback(lambda done: self._ended(task, done))
         return future
+
+    def _ended(self, task: int, done: Future[int]) -> None:
+        # What a callback raises is lost, so a failure is booked instead.
+        error = CancelledError() if done.cancelled() else done.exception()
+        if error is None:
+            self.deliver(task, done.result())
+        else:
+            self.fail(f"task {task}", error)
+
+    def fail(self, what: str, error: BaseException) -> None:
+        """Book that something failed for good."""
+        self.failures.append((what, error))
 
     def deliver(self, task: int, result: object) -> None:
         """A result came, for good."""
         self.delivered[task] += 1
         if self.results.setdefault(task, result) != result:
             self.conflicts.append(task)
+
+    def check(self) -> None:
+        """Assert that nothing has failed yet.
+
+        Raises:
+            AssertionError: something has; its cause is the first failure.
+        """
+        if self.failures:
+            what, error = self.failures[0]
+            said = f"seed {self.seed}: {len(self.failures)} failed; first: {what}: {error!r}"
+            raise AssertionError(said) from error
+
+    @property
+    def drained(self) -> bool:
+        """Whether everything that was acknowledged is delivered; raises once something has failed."""
+        self.check()
+        return self.delivered.keys() >= self.acknowledged
+
+    def has_delivered(self, count: int) -> bool:
+        """Whether `count` tasks are delivered; raises once something has failed."""
+        self.check()
+        return len(self.delivered) >= count
+
+    def has_acknowledged(self, count: int) -> bool:
+        """Whether `count` tasks are acknowledged; raises once something has failed."""
+        self.check()
+        return len(self.acknowledged) >= count
 
     @property
     def runs(self) -> Counter[int]:
@@ -62,6 +103,7 @@ class Ledger:
 
     def judge(self) -> str:
         """Assert that all is well; a line with the figures."""
+        self.check()
         lost = self.acknowledged - self.delivered.keys()
         unexpected = self.delivered.keys() - self.submitted
         # A copy, taken in one step: a customer that goes on may deliver meanwhile.

@@ -52,6 +52,8 @@ class Relay:
         #: The share of datagrams that is lost, and how many were lost and passed.
         self.loss = 0.0
         self.dropped = self.passed = 0
+        #: Connections that were made through it.
+        self.accepted = 0
         self._port = port
         self._random = random.Random(seed)
         self._closed_ways: dict[str, str] = {}
@@ -113,7 +115,7 @@ class Relay:
         self._calls.append(call)
         self._calls.append(done.set)
         self._waker.send(b"!")
-        assert done.wait(10)
+        assert done.wait(120)
 
     def _run(self) -> None:
         while self._running:
@@ -146,6 +148,7 @@ class Relay:
             return
         up, down = _Pipe(near, far, UP), _Pipe(far, near, DOWN)
         up.twin, down.twin = down, up
+        self.accepted += 1
         for pipe in (up, down):
             pipe.source.setblocking(False)
             pipe.source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
