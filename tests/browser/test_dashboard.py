@@ -152,10 +152,17 @@ def look(
     return tab.evaluate("document.getElementById('main').textContent")
 
 
+def shows(stage: Stage, sign: str) -> None:
+    """Wait until the page shows a text. It is drawn before all that belongs to it has come."""
+    text = "document.getElementById('main').textContent"
+    stage.tab.until(f"{text}.includes({json.dumps(sign)})", sign)
+
+
 def test_overview(stage: Stage) -> None:
-    text = look(stage, "#/", size=(1440, 1180))
-    assert "of 9" in text, "slots"
-    assert EVIL_NODE in text
+    look(stage, "#/", size=(1440, 1180))
+    # Of its slots.
+    shows(stage, "of 9")
+    shows(stage, EVIL_NODE)
     stage.tab.until("document.querySelectorAll('.u-over').length === 2", "charts")
     stage.tab.until("document.querySelectorAll('tbody tr').length >= 5", "jobs")
     picture(stage, "overview")
@@ -174,7 +181,8 @@ def test_overview(stage: Stage) -> None:
     ],
 )
 def test_pages(stage: Stage, page: str, sign: str, name: str) -> None:
-    assert sign in look(stage, page)
+    look(stage, page)
+    shows(stage, sign)
     stage.tab.until("document.getElementById('link').dataset.state === 'live'")
     picture(stage, name)
 
@@ -218,11 +226,10 @@ def test_what_runs_is_drawn_and_grows(stage: Stage, tmp_path: Path) -> None:
 
 
 def test_one_job(stage: Stage) -> None:
-    text = look(stage, f"#/job/{stage.jobs['sensors'].id}", size=(1440, 1300))
-    assert "ValueError sensor" in text
-    assert "How long its tasks took" in text
-    groups = stage.tab.until("document.querySelectorAll('details.error').length")
-    assert groups == 2
+    look(stage, f"#/job/{stage.jobs['sensors'].id}", size=(1440, 1300))
+    shows(stage, "ValueError sensor")
+    shows(stage, "How long its tasks took")
+    stage.tab.until("document.querySelectorAll('details.error').length === 2", "both errors")
     trace = stage.tab.evaluate("document.querySelector('details.error pre').textContent")
     assert "read_sensor" in trace
     assert "raise ValueError" in trace
@@ -230,8 +237,9 @@ def test_one_job(stage: Stage) -> None:
 
 
 def test_what_tasks_raise_and_print_stays_text(stage: Stage) -> None:
-    text = look(stage, f"#/job/{stage.jobs['evil'].id}")
-    assert text.count("<img src=x onerror=window.hacked=1>") >= 2
+    look(stage, f"#/job/{stage.jobs['evil'].id}")
+    text = "document.getElementById('main').textContent"
+    stage.tab.until(f"{text}.split('<img src=x onerror=window.hacked=1>').length > 2", "both")
     assert EVIL in stage.tab.evaluate("document.querySelector('h1').textContent")
 
 

@@ -239,7 +239,7 @@ def test_the_keys_of_compose_are_made_once_each_for_its_role(tmp_path: Path) -> 
     found = []
     for _ in range(2):
         subprocess.run(
-            ["sh", "-euc", script.replace("$$", "$")], check=True, env=environment, timeout=60
+            ["sh", "-euc", script.replace("$$", "$")], check=True, env=environment, timeout=100
         )
         found.append({file.name: file.read_text() for file in tmp_path.glob("*keys/*")})
     assert found[0] == found[1]
@@ -345,7 +345,7 @@ def test_a_program_under_slurm_has_a_cluster_that_ends_with_it(tmp_path: Path) -
         env=environment,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 0, done.stderr

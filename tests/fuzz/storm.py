@@ -6,8 +6,10 @@ import random
 import secrets
 import socket
 import struct
+import urllib.error
 import urllib.request
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +33,7 @@ MEMORY = 600 << 20
 #: Messages until some job's id is given up.
 FRESH = 20
 #: Seconds for an honest task to come back.
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 
 class Vandal:
@@ -165,10 +167,21 @@ class Storm:
         for question in ("health", "stats", "nodes", "jobs", "events"):
             self._admin.query(question)
         for page in ("livez", "metrics", "scale"):
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/{page}", timeout=20) as told:
-                assert told.status == 200
+            # A broker that was started just now may not serve pages yet.
+            eventually(partial(self._shows, page), what=f"the page {page}")
         self.most = max(self.most, self.broker.rss - self._first)
         assert self.most < MEMORY, f"{self.most >> 20} MiB more after {self.sent} messages"
+
+    def _shows(self, page: str) -> bool:
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.http}/{page}", timeout=PATIENCE
+            ) as told:
+                return bool(told.status == 200)
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            return False
 
     def restart(self) -> None:
         """Kill the broker and start it again over the same journal; nothing has broken until then."""
@@ -189,7 +202,7 @@ class Storm:
         """Wait until the honest node is known again."""
         eventually(
             lambda: any(node["name"] == "honest" for node in self._admin.query("nodes")),
-            30,
+            PATIENCE,
             what="the honest node is here",
         )
 

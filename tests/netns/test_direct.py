@@ -18,20 +18,24 @@ from harness.processes import calls_of, eventually, lent_memory
 from manyhands._values import remote_fetch
 from manyhands.testbed import Host, Network, Shape
 
-BOUND = 60.0
+BOUND = 100.0
+#: A lease that a test waits out, and one that no node loses for the sake of a busy machine.
+LEASE, LONG_LEASE = 3.0, 100.0
 ITEMS = 3 << 20  # of 8 bytes
 NBYTES = 8 * ITEMS
 #: Of the traffic through a host: what is no large result.
 SMALL = 2 << 20
-#: Bytes a second: slow enough to do something in the middle of a transfer.
-SLOW = 4_000_000
+#: Bytes a second: slow enough to do something in the middle of a transfer, on a busy machine too.
+SLOW = 1_000_000
+#: Bytes of a transfer that is on its way.
+BEGUN = 1 << 19
 
 
 class Three(Keyed):
     """A broker, an executor and a node, each on a host of its own."""
 
-    def __init__(self, network: Network, stack: ExitStack, folder: Path) -> None:
-        super().__init__(network, stack, folder, lease=3.0)
+    def __init__(self, network: Network, stack: ExitStack, folder: Path, lease: float) -> None:
+        super().__init__(network, stack, folder, lease=lease, crash_limit=1_000)
         self.user, self.mill = self.others
         self.node(self.mill)
         self.executor = self.connect(self.user)
@@ -45,7 +49,14 @@ class Three(Keyed):
 @pytest.fixture
 def three(tmp_path: Path) -> Iterator[Three]:
     with ExitStack() as stack:
-        yield Three(stack.enter_context(Network(3)), stack, tmp_path)
+        yield Three(stack.enter_context(Network(3)), stack, tmp_path, LONG_LEASE)
+
+
+@pytest.fixture
+def short_leased(tmp_path: Path) -> Iterator[Three]:
+    """One whose nodes may lose their leases."""
+    with ExitStack() as stack:
+        yield Three(stack.enter_context(Network(3)), stack, tmp_path, LEASE)
 
 
 def ports(host: Host) -> list[int]:
@@ -114,6 +125,7 @@ def test_a_node_that_lets_nobody_in_is_left_alone_for_a_while(
 ) -> None:
     check(three, 0)
     three.network.drop(three.user, three.mill)
+    monkeypatch.setattr(remote_fetch, "FORGET_SECONDS", 3_600.0)
     tried = calls_of(monkeypatch, remote_fetch, "FetchConnection")
     other = three.connect(three.user)
     before = traffic(three.home)
@@ -130,7 +142,7 @@ def in_mid_transfer(three: Three, folder: Path) -> Any:
     three.network.shape(three.mill, Shape(rate=SLOW))
     before = traffic(three.user)
     future = three.executor.submit(note, str(folder), 7)
-    eventually(lambda: traffic(three.user) - before > SMALL, BOUND, what="it is on its way")
+    eventually(lambda: traffic(three.user) - before > BEGUN, BOUND, what="it is on its way")
     assert not future.done()
     return future
 
@@ -161,12 +173,13 @@ def test_a_way_that_is_cut_in_mid_transfer_leaves_that_through_the_broker(
     eventually(lambda: not held(three), what="the node lets go of everything")
 
 
-def test_a_cable_that_is_cut_in_mid_transfer(three: Three, tmp_path: Path) -> None:
+def test_a_cable_that_is_cut_in_mid_transfer(short_leased: Three, tmp_path: Path) -> None:
+    three = short_leased
     future = in_mid_transfer(three, tmp_path)
     three.network.partition([three.mill])
     three.node(three.home)
     assert (future.result(BOUND) == numbers(7)).all()
-    assert runs(tmp_path) == 2
+    assert runs(tmp_path) >= 2
 
 
 def test_a_client_that_stops_reading_costs_the_node_nothing(three: Three, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from harness.cluster.hosts import BOUND, Keyed
+from harness.processes import eventually
 from manyhands.testbed import Host, Network
 from manyhands_shared import shm
 
@@ -66,8 +67,10 @@ def made(count: int, wait: float, fifo: str) -> Any:
         return np.full(count, wait)
 
 
-def part(array: Any, number: int) -> float:
-    sleep(float(array[0]))
+def part(array: Any, number: int, folder: str) -> float:
+    """Return an item, once a part has begun on each of the two hosts."""
+    Path(folder, Path("/proc/self/ns/net").readlink()).touch()
+    eventually(lambda: len(list(Path(folder).iterdir())) >= 2, BOUND, what="both run some")
     return float(array[number])
 
 
@@ -98,9 +101,10 @@ def test_a_result_comes_to_each_node_once_and_never_to_its_client(
             return sum(map(received, others)), received(desk)
 
         before = counts()
-        # Each part takes a while, so that both nodes run some.
+        folder = tmp_path / "hosts"
+        folder.mkdir()
         source = executor.submit(made, COUNT, 0.1, str(fifo))
-        parts = [executor.submit(part, source, number) for number in range(12)]
+        parts = [executor.submit(part, source, number, str(folder)) for number in range(12)]
         fifo.open("w").close()
         assert sum(future.result(BOUND) for future in parts) == pytest.approx(1.2)
         nodes, client = (now - then for now, then in zip(counts(), before, strict=True))

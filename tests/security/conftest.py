@@ -21,4 +21,4 @@ def peers() -> Iterator[Peers]:
 
 @pytest.fixture
 def keyed(bench: Bench, peers: Peers) -> Keyed:
-    return Keyed(bench, peers, lease=4.0, journal=str(bench.folder / "journal"))
+    return Keyed(bench, peers, lease=100.0, journal=str(bench.folder / "journal"))

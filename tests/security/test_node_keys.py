@@ -62,7 +62,7 @@ def test_a_task_does_not_find_the_key_of_its_node(keyed: Keyed) -> None:
     keyed.node(file)
     joined(_admin(keyed), 1)
     executor = keyed.bench.executor(keyed.broker.address, key_file=keyed.cluster_file)
-    assert executor.submit(_search, str(file), _secret(file)).result(60) == []
+    assert executor.submit(_search, str(file), _secret(file)).result(100) == []
     assert file.read_text(), "others have it as before"
 
 
@@ -88,7 +88,7 @@ def test_nor_one_that_came_over_stdin(keyed: Keyed, tmp_path: Path) -> None:
         executor = keyed.bench.executor(keyed.broker.address, key_file=keyed.cluster_file)
         secret = _secret(file)
         file.unlink()
-        assert executor.submit(_search, str(file), secret).result(60) == []
+        assert executor.submit(_search, str(file), secret).result(100) == []
     finally:
         node.terminate()
         node.wait(60)
@@ -171,7 +171,7 @@ def test_no_other_place_counts_as_a_directory_of_keys(tmp_path: Path) -> None:
 def test_health_is_told_by_a_nodes_own_key(keyed: Keyed) -> None:
     """Which may ask the broker nothing: a container of a node has no other."""
     file = keyed.key("mill", "worker")
-    options = ["health", "--node", "--broker", keyed.broker.address, "--connect-timeout", "20"]
+    options = ["health", "--node", "--broker", keyed.broker.address, "--connect-timeout", "100"]
     assert "no node of this host" in fails(run(*options, "--key-file", file), 1)
     keyed.node(file)
     joined(_admin(keyed), 1)

@@ -89,7 +89,7 @@ def test_our_own_parts_say_so_at_once(keyed: Keyed) -> None:
         manyhands.Client(keyed.broker.address, key_file=worker)
     node = keyed.node(client)
     assert node.process is not None
-    assert node.process.wait(30) == 2
+    assert node.process.wait(100) == 2
     assert "keys new FILE --role worker" in node.log
     assert "Traceback" not in node.log
 
@@ -102,6 +102,7 @@ def test_what_is_of_others_takes_an_admin(keyed: Keyed) -> None:
     submit(alice, "kept", durable=True)
     alice.until(m.Accepted)
     submit(alice, "lone")
+    alice.until(m.Accepted)
 
     # Everybody sees it, by its owner's name.
     job = bob.ask("job", id="kept")

@@ -45,8 +45,8 @@ def broker(bench: Bench) -> str:
 
 def test_plain_work_is_done(bench: Bench, broker: str) -> None:
     executor = bench.executor(broker, safe=True)
-    assert executor.submit(math.factorial, 20).result(60) == math.factorial(20)
-    divided: Any = executor.submit(divmod, 17, 5).result(60)
+    assert executor.submit(math.factorial, 20).result(100) == math.factorial(20)
+    divided: Any = executor.submit(divmod, 17, 5).result(100)
     assert divided == [3, 2]
     assert list(executor.map(pow, [2, 3], [5, 2], chunksize=2)) == [32, 9]
     # Beyond what rides in a header, both ways.
@@ -57,19 +57,19 @@ def test_plain_work_is_done(bench: Bench, broker: str) -> None:
 def test_exceptions_come_as_stand_ins_that_loaded_nothing(bench: Bench, broker: str) -> None:
     executor = bench.executor(broker, safe=True)
     with pytest.raises(ValueError, match="negative") as caught:
-        executor.submit(math.factorial, -1).result(60)
+        executor.submit(math.factorial, -1).result(100)
     assert isinstance(caught.value, RemoteError)
 
 
 def test_what_is_not_on_the_list_is_not_even_imported(bench: Bench, broker: str) -> None:
     executor = bench.executor(broker, safe=True)
     with pytest.raises(PermissionError, match="getpid is not on this node's list"):
-        executor.submit(os.getpid).result(60)
+        executor.submit(os.getpid).result(100)
 
 
 def test_results_that_are_not_plain_say_so(bench: Bench, broker: str) -> None:
     with pytest.raises(ResultError, match="of type range, cannot be sent by a safe job"):
-        bench.executor(broker, safe=True).submit(range, 3).result(60)
+        bench.executor(broker, safe=True).submit(range, 3).result(100)
 
 
 def test_a_pickle_by_hand_is_refused_and_never_loaded(bench: Bench, broker: str) -> None:
@@ -103,7 +103,7 @@ def test_a_pickle_by_hand_is_refused_and_never_loaded(bench: Bench, broker: str)
     bench.node(broker, "ordinary")
     joined(bench.client(broker), 2)
     touching = bench.client(broker).submit_job(len, [([Touch(evil)],)])
-    touching.wait(60)
+    touching.wait(100)
     assert evil.exists()
 
 

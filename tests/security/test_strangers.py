@@ -24,7 +24,7 @@ from manyhands_shared.protocol.messages import Refused
 from manyhands_shared.security import allow_list, role_key
 from manyhands_shared.security.role_key import RoleKey
 
-SECONDS = 20.0
+SECONDS = 100.0
 HELLO = bytes(wire.encode(client_hello())[0])
 #: The beginnings of greetings of ZMTP 3, up to the name of the mechanism.
 _ZMTP3 = b"\xff" + bytes(8) + b"\x7f\x03\x01"

@@ -52,7 +52,7 @@ def job(keyed: Keyed, alice: manyhands.Client) -> tuple[manyhands.Client, str, P
     evil = keyed.folder / "loaded"
     kinds = [("plain", str(evil)), ("trap", str(evil)), ("nested", str(evil)), ("raise", str(evil))]
     submitted = alice.submit_job(answer, kinds, durable=True)
-    assert submitted.wait(60)
+    assert submitted.wait(100)
     evil.unlink(missing_ok=True)  # what nodes proved to load made it there
     return alice, submitted.id, evil
 
@@ -101,7 +101,7 @@ def test_an_admins_program_runs_nothing_of_a_client_unless_it_says_so(
 
 def test_safe_jobs_need_no_pickle_and_no_trust(keyed: Keyed, alice: manyhands.Client) -> None:
     job = alice.submit_job(divmod, [(7, 2)], durable=True, safe=True)
-    assert job.wait(60)
+    assert job.wait(100)
     admin = {
         "MANYHANDS_BROKER": keyed.broker.address,
         "MANYHANDS_KEY_FILE": str(keyed.key("root", "admin")),

@@ -75,6 +75,9 @@ class Sampler:
         if looks and time.monotonic() >= end:  # the step was over before this thread's turn came
             with suppress(ManyhandsError, TimeoutError):
                 self._look_after()
+        if not self._samples:
+            with suppress(ManyhandsError, TimeoutError):
+                self._sample(time.monotonic() - zero, cpu)
 
     def _sample(self, at: float, cpu: _Cpu) -> None:
         stats = self._client.query("stats")

@@ -133,7 +133,7 @@ def test_results_that_a_client_keeps_give_way_before_the_kernel_kills(
     eventually(lambda: not lent_memory(node.pid), BOUND, what="the node has its memory back")
     gate.open()
     short.result(BOUND)
-    assert executor.submit(take, 190).result(BOUND) == 190
+    assert executor.submit(take, 120).result(BOUND) == 120
     assert [array[-1] for array in kept] == list(range(80))
     assert all(len(array) == 3 * MIB for array in kept)
 

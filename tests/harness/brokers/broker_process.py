@@ -21,21 +21,29 @@ from manyhands_shared.security.cluster_key import ClusterKey
 from manyhands_shared.transport import zmq_pieces
 
 FUNCTION = bytes(16)
-FAST = {"lease": 2.0, "beat_interval": 0.2, "session_grace": 1.0}
+#: Peers that speak by hand renew no lease, and are away for as long as a busy machine takes.
+PATIENT = {"lease": 3_600.0, "beat_interval": 0.2, "session_grace": 3_600.0}
 
 
 class Broker:
-    """A broker process on a free port."""
+    """A broker process on a free port.
 
-    def __init__(self, **config: Any) -> None:
+    Args:
+        module: it is run as.
+        config: of the broker.
+    """
+
+    def __init__(self, *, module: str = "manyhands_broker", **config: Any) -> None:
+        path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         reader, writer = os.pipe()
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "manyhands_broker", "--ready-fd", str(writer)),
-                *("--config-json", json.dumps({"bind": "tcp://127.0.0.1:0", **FAST, **config})),
+                *(sys.executable, "-m", module, "--ready-fd", str(writer)),
+                *("--config-json", json.dumps({"bind": "tcp://127.0.0.1:0", **PATIENT, **config})),
             ],
             pass_fds=[writer],
             stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
         )
         os.close(writer)
         with os.fdopen(reader) as file:
@@ -111,7 +119,7 @@ def results_of(assign: m.Assign, seq: int) -> m.Results:
 
 
 def start(place: Path, port: int) -> Broker:
-    return Broker(bind=f"tcp://127.0.0.1:{port}", journal=str(place), session_grace=30.0)
+    return Broker(bind=f"tcp://127.0.0.1:{port}", journal=str(place))
 
 
 def kill(broker: Broker) -> None:

@@ -26,7 +26,8 @@ class FakeBroker:
 
     def __init__(self, port: int = 0) -> None:
         self.context = zmq.Context()
-        self.lease = 15.0
+        #: So long that no node loses it while the test does something else.
+        self.lease = 600.0
         self.renew_interval = 1.0
         self.beat_port = 0
         self.hash_seed = 12345

@@ -47,10 +47,9 @@ class Keyed:
 
     def node(self, host: Host) -> None:
         """Start one there, of the host's name, and wait until it has joined."""
-        count = len(self.cluster.nodes)
         with host.inside():
             self.cluster.add_node(host.name)
-        eventually(lambda: len(self.names()) > count, BOUND, what="it joins")
+        eventually(lambda: host.name in self.names(), BOUND, what="it joins")
 
     def connect(self, host: Host) -> Executor:
         """An executor there, whose unfinished calls are dropped at the end."""

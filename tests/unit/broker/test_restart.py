@@ -15,7 +15,7 @@ from typing import Any
 import zmq
 
 from harness.brokers.broker_process import Peer, kill, start
-from harness.processes import eventually, free_port
+from harness.processes import eventually, free_port, without_waits
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
 
@@ -146,7 +146,7 @@ def turned(script: Script, goal: int) -> None:
         script.turn()
         return len(script.bodies) >= goal
 
-    eventually(reached, interval=0, timeout=60, what=f"{goal} results")
+    eventually(reached, interval=0, timeout=100, what=f"{goal} results")
 
 
 def test_kill_9_under_load_loses_nothing(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_failing_disk_stops_the_broker_before_it_says_anything(tmp_path: Path)
         assert process.returncode == 1
         assert not client.socket.poll(0), "it said something after the failure"
         client.close()
-    assert log.count("\n") == 1
+    assert without_waits(log).count("\n") == 1
     assert "cannot write to the journal" in log
     assert flag.read_text() == "x", "the flush was tried again"
 
@@ -287,7 +287,8 @@ def test_a_full_disk_holds_results_back_until_there_is_room(disk: Path) -> None:
     assert node.until(m.Lease).counter == 7, "leases go on"
     client.send(m.Ping(3))
     assert client.until(m.Pong).counter == 3
-    assert not client.socket.poll(1_500), "nothing is said of what is not written"
+    while client.socket.poll(1_500):
+        assert isinstance(client.receive(), m.Ping), "nothing is said of what is not written"
     while node.socket.poll(0):
         assert isinstance(node.receive(), m.Ping | m.Lease), "nor acknowledged"
     (disk / "ballast").unlink()

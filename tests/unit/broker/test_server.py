@@ -10,7 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ import pytest
 import zmq
 
 from harness.brokers.broker_process import (
-    FAST,
     FUNCTION,
+    PATIENT,
     Broker,
     Peer,
     client_hello,
@@ -43,6 +44,29 @@ def broker() -> Iterator[Broker]:
     started.process.stderr.close()  # type: ignore[union-attr]
 
 
+#: Runs out in a test, and not before the peers of the test have done what they have to.
+LEASE = 6.0
+
+
+@contextlib.contextmanager
+def peers_of(broker: Broker) -> Iterator[Callable[..., Peer]]:
+    """Connect peers to a broker; all of them end here."""
+    made: list[Peer] = []
+
+    def connect(**kwargs: Any) -> Peer:
+        made.append(Peer(broker.address, **kwargs))
+        return made[-1]
+
+    try:
+        yield connect
+    finally:
+        for peer in made:
+            peer.close()
+        if broker.process.poll() is None:
+            broker.close()
+        broker.process.stderr.close()  # type: ignore[union-attr]
+
+
 @pytest.fixture
 def peers(broker: Broker) -> Iterator[Any]:
     made: list[Peer] = []
@@ -60,7 +84,7 @@ def test_a_task_goes_to_a_node_and_its_result_comes_back(peers: Any) -> None:
     client, node = peers(), peers()
     node.send(worker_hello())
     welcome = node.until(m.WorkerWelcome)
-    assert welcome.lease == FAST["lease"]
+    assert welcome.lease == PATIENT["lease"]
     client.send(client_hello())
     assert not client.until(m.ClientWelcome).resumed
     submit(client, 1)
@@ -127,26 +151,27 @@ def test_garbage_on_the_socket_hurts_nobody(broker: Broker, peers: Any) -> None:
     eventually(lambda: invalid() > 300, what="the garbage was counted")
 
 
-def test_a_node_that_goes_silent_loses_its_tasks_when_its_lease_runs_out(peers: Any) -> None:
-    client, silent, other = peers(), peers(), peers()
-    silent.send(worker_hello("silent", b"1" * 16))
-    client.send(client_hello())
-    submit(client, 1)
-    stale = silent.until(m.Assign)
+def test_a_node_that_goes_silent_loses_its_tasks_when_its_lease_runs_out() -> None:
+    with peers_of(Broker(lease=LEASE, crash_limit=1_000)) as connect:
+        client, silent, other = connect(), connect(), connect()
+        silent.send(worker_hello("silent", b"1" * 16))
+        client.send(client_hello())
+        submit(client, 1)
+        stale = silent.until(m.Assign)
 
-    def condemned() -> int:
-        client.send(m.Query(1, "stats", {}))
-        return int(client.until(m.Reply).data["counters"].get("nodes_condemned", 0))
+        def condemned() -> int:
+            client.send(m.Query(1, "stats", {}))
+            return int(client.until(m.Reply).data["counters"].get("nodes_condemned", 0))
 
-    eventually(condemned, what="the silent node was condemned")
-    other.send(worker_hello("other", b"2" * 16))
-    assign = other.until(m.Assign, timeout=10)
-    assert assign.groups[0].attempt == 2
-    silent.send(results_of(stale, 1))
-    assert isinstance(silent.until(m.Who), m.Who)
-    other.send(results_of(assign, 1))
-    [group] = client.until(m.Results).groups
-    assert group.attempt == 2
+        eventually(condemned, what="the silent node was condemned")
+        other.send(worker_hello("other", b"2" * 16))
+        assign = other.until(m.Assign)
+        assert assign.groups[0].attempt == 2
+        silent.send(results_of(stale, 1))
+        assert isinstance(silent.until(m.Who), m.Who)
+        other.send(results_of(assign, 1))
+        [group] = client.until(m.Results).groups
+        assert group.attempt == 2
 
 
 def test_a_node_is_drained_on_demand_also_when_the_order_is_lost_with_its_link(peers: Any) -> None:
@@ -175,11 +200,9 @@ def test_a_node_is_drained_on_demand_also_when_the_order_is_lost_with_its_link(p
     again.send(m.Bye("drained"))
 
 
-def test_a_closed_link_condemns_long_before_the_lease(peers: Any) -> None:
-    config_lease = 60.0
-    broker = Broker(lease=config_lease)
-    client, dying, other = (Peer(broker.address) for _ in range(3))
-    try:
+def test_a_closed_link_condemns_long_before_the_lease() -> None:
+    with peers_of(Broker(lease=3_600.0)) as connect:
+        client, dying, other = connect(), connect(), connect()
         dying.send(worker_hello("dying", b"1" * 16))
         client.send(client_hello())
         submit(client, 1)
@@ -187,12 +210,7 @@ def test_a_closed_link_condemns_long_before_the_lease(peers: Any) -> None:
         dying.close()
         other.send(worker_hello("other", b"2" * 16))
         # No heartbeats came from the dead node: it is suspected, probed, and its link is closed.
-        assert other.until(m.Assign, timeout=config_lease / 3).groups[0].attempt == 2
-    finally:
-        client.close()
-        other.close()
-        broker.close()
-        broker.process.stderr.close()  # type: ignore[union-attr]
+        assert other.until(m.Assign).groups[0].attempt == 2
 
 
 def test_a_second_node_of_one_name_is_refused_and_the_first_goes_on(peers: Any) -> None:
@@ -207,29 +225,30 @@ def test_a_second_node_of_one_name_is_refused_and_the_first_goes_on(peers: Any) 
     assert first.until(m.Assign).groups[0].attempt == 1
 
 
-def test_a_client_that_vanishes_leaves_no_work_behind(peers: Any) -> None:
-    node, client, watcher = peers(), peers(), peers()
-    node.send(worker_hello())
-    client.send(client_hello())
-    submit(client, 5)
-    assign = node.until(m.Assign)
-    client.close()
-    watcher.send(client_hello(b"w" * 16))
-    watcher.until(m.ClientWelcome)
-    node.send(results_of(assign, 1))  # the broker finds the link closed when it passes this on
+def test_a_client_that_vanishes_leaves_no_work_behind() -> None:
+    with peers_of(Broker(session_grace=1.0)) as connect:
+        node, client, watcher = connect(), connect(), connect()
+        node.send(worker_hello())
+        client.send(client_hello())
+        submit(client, 5)
+        assign = node.until(m.Assign)
+        client.close()
+        watcher.send(client_hello(b"w" * 16))
+        watcher.until(m.ClientWelcome)
+        node.send(results_of(assign, 1))  # the broker finds the link closed when it passes this on
 
-    def abandoned() -> bool:
-        node.send(m.Renew(1, 1, 100, []))
-        watcher.send(m.Query(1, "stats", {}))
-        data = watcher.until(m.Reply).data
-        return bool(data["sessions"] == 1 and data["queued"] == 0)
+        def abandoned() -> bool:
+            node.send(m.Renew(1, 1, 100, []))
+            watcher.send(m.Query(1, "stats", {}))
+            data = watcher.until(m.Reply).data
+            return bool(data["sessions"] == 1 and data["queued"] == 0)
 
-    eventually(abandoned, timeout=20)
+        eventually(abandoned)
 
 
 def test_who_is_gone_is_missed_at_once_although_nothing_is_to_be_sent() -> None:
-    """Long before a lease runs out (60 s) or a silent client is asked whether it is there (15 s)."""
-    broker = Broker(lease=60.0, session_grace=0.1)
+    """Although no lease runs out in this time, and no silent client is asked whether it is there."""
+    broker = Broker(module="harness.brokers.asks_nobody", lease=3_600.0, session_grace=0.1)
     observer, client, node = Peer(broker.address), Peer(broker.address), Peer(broker.address)
     try:
         observer.send(client_hello(b"o" * 16))
@@ -240,9 +259,9 @@ def test_who_is_gone_is_missed_at_once_although_nothing_is_to_be_sent() -> None:
         node.until(m.WorkerWelcome)
         assert stats(observer)["sessions"] == 2
         client.close()
-        eventually(lambda: stats(observer)["sessions"] == 1, 5.0, what="the client is missed")
+        eventually(lambda: stats(observer)["sessions"] == 1, what="the client is missed")
         node.close()
-        eventually(lambda: not stats(observer)["nodes"], 5.0, what="the node is missed")
+        eventually(lambda: not stats(observer)["nodes"], what="the node is missed")
         again = Peer(broker.address)  # on a descriptor that was another peer's
         again.send(client_hello(b"a" * 16))
         again.until(m.ClientWelcome)
@@ -359,20 +378,22 @@ def test_an_open_address_without_a_key_is_refused_in_one_line() -> None:
     assert "manyhands keys new" in line
 
 
-def test_a_stopped_broker_blames_nobody_for_the_time_it_missed(broker: Broker, peers: Any) -> None:
-    node, client = peers(), peers()
-    node.send(worker_hello())
-    client.send(client_hello())
-    submit(client, 1)
-    assign = node.until(m.Assign)
-    os.kill(broker.process.pid, signal.SIGSTOP)
-    # Longer than the lease: wait on something that takes that time, a poll that finds nothing.
-    assert not node.socket.poll(FAST["lease"] * 1.5 * 1000)
-    os.kill(broker.process.pid, signal.SIGCONT)
-    node.send(results_of(assign, 1))
-    [group] = client.until(m.Results).groups
-    assert group.attempt == 1
-    assert "did not run for" in broker.close()
+def test_a_stopped_broker_blames_nobody_for_the_time_it_missed() -> None:
+    broker = Broker(lease=LEASE)
+    with peers_of(broker) as connect:
+        node, client = connect(), connect()
+        node.send(worker_hello())
+        client.send(client_hello())
+        submit(client, 1)
+        assign = node.until(m.Assign)
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        stopped = time.monotonic()
+        eventually(lambda: time.monotonic() > stopped + LEASE + 0.5)
+        os.kill(broker.process.pid, signal.SIGCONT)
+        node.send(results_of(assign, 1))
+        [group] = client.until(m.Results).groups
+        assert group.attempt == 1
+        assert "did not run for" in broker.close()
 
 
 def test_a_killed_monitor_is_replaced(broker: Broker) -> None:
@@ -402,5 +423,5 @@ def test_the_broker_leaves_with_its_parent_and_takes_the_monitor_along(tmp_path:
     os.close(reader)
     children = eventually(lambda: psutil.Process(process.pid).children(recursive=True))
     os.close(writer)
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=100) == 0
     eventually(lambda: not any(child.is_running() for child in children))

@@ -116,7 +116,7 @@ def walk(results: Any) -> list[Any]:
     seen: list[Any] = []
     while True:
         try:
-            seen.append(results.next(timeout=10))
+            seen.append(results.next(timeout=100))
         except StopIteration:
             return seen
         except Exception as error:  # noqa: BLE001 - that is what is compared
@@ -170,7 +170,7 @@ def test_an_interrupted_close_can_be_repeated(pool: Pool, monkeypatch: pytest.Mo
         with pytest.raises(KeyboardInterrupt):
             pool.close()
     pool.close()
-    pool._io.join(60)
+    pool._io.join(100)
     assert not pool._io._thread.is_alive()
 
 
@@ -227,7 +227,7 @@ def test_results_say_where_they_stand(pool: Pool, theirs: ThreadPool, broker: Fa
     broker.release()
     for pair in results:
         for result in pair:
-            result.wait(10)
+            result.wait(100)
             assert result.ready()
             assert result.successful()
 
@@ -235,7 +235,7 @@ def test_results_say_where_they_stand(pool: Pool, theirs: ThreadPool, broker: Fa
 def test_failed_results_are_not_successful(pool: Pool, theirs: ThreadPool) -> None:
     for one in (pool, theirs):
         for result in (one.apply_async(int, ("x",)), one.map_async(int, ["x", "1"])):
-            result.wait(10)
+            result.wait(100)
             assert not result.successful()
 
 
@@ -249,12 +249,12 @@ def test_callbacks_have_run_when_the_result_is_ready(pool: Pool, theirs: ThreadP
     for one in (pool, theirs):
         log = heard[one] = []
         both: dict[str, Any] = {"callback": log.append, "error_callback": partial(kind_of, log)}
-        one.apply_async(abs, (-1,), **both).wait(10)
-        one.apply_async(int, ("x",), **both).wait(10)
-        one.map_async(abs, [-1, -2], **both).wait(10)
-        one.map_async(int, ["x"], **both).wait(10)
-        one.starmap_async(pow, [(2, 3)], **both).wait(10)
-        one.apply_async(abs, (-1,), error_callback=log.append).wait(10)
+        one.apply_async(abs, (-1,), **both).wait(100)
+        one.apply_async(int, ("x",), **both).wait(100)
+        one.map_async(abs, [-1, -2], **both).wait(100)
+        one.map_async(int, ["x"], **both).wait(100)
+        one.starmap_async(pow, [(2, 3)], **both).wait(100)
+        one.apply_async(abs, (-1,), error_callback=log.append).wait(100)
     assert heard[pool] == heard[theirs] == [1, ValueError, [1, 2], ValueError, [8]]
 
 
@@ -279,7 +279,7 @@ def test_what_cannot_be_pickled_is_raised_by_get(pool: Pool) -> None:
             failed.get(10)
         assert isinstance(caught.value, TypeError)  # as pickle has raised it
     errors: list[Any] = []
-    pool.apply_async(lambda: lock, error_callback=errors.append).wait(10)
+    pool.apply_async(lambda: lock, error_callback=errors.append).wait(100)
     assert isinstance(errors[0], SubmitError)
     with pytest.raises(SubmitError):
         list(pool.imap(abs, [lock]))
@@ -363,7 +363,7 @@ def test_close_lets_an_imap_finish(broker: FakeBroker) -> None:
 
     def slowly() -> Iterator[int]:
         yield 1
-        gate.wait(10)
+        gate.wait(100)
         yield 2
 
     pool = Pool(2, address=broker.address)
@@ -381,7 +381,7 @@ def test_imap_times_out(pool: Pool, broker: FakeBroker) -> None:
     with pytest.raises(multiprocessing.TimeoutError):
         results.next(timeout=0.001)
     broker.release()
-    assert results.next(timeout=10) == 1
+    assert results.next(timeout=100) == 1
 
 
 def test_unordered_results_come_as_they_end(pool: Pool, broker: FakeBroker) -> None:
@@ -441,7 +441,7 @@ def test_an_imap_that_is_cut_short_does_not_look_complete() -> None:
     thread = feed(results.sink, range(10), submitted.append, lambda: None)
     eventually(lambda: len(submitted) == 2, what="it has read ahead")
     results.sink.fail(ClusterClosed("the pool was terminated"))
-    thread.join(10)
+    thread.join(100)
     results.sink.deliver([0, 1], bytes(2), [pickled.dumps("a"), pickled.dumps("b")])
     assert [results.next(), results.next()] == ["a", "b"]
     with pytest.raises(ClusterClosed, match="terminated"):

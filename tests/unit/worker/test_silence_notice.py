@@ -15,7 +15,7 @@ from manyhands_worker.broker_link import SilenceNotice
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     for thread in threading.enumerate():
         if thread.name == "manyhands-silence":
-            thread.join(30)
+            thread.join(100)
     return [record.getMessage() for record in caplog.records]
 
 

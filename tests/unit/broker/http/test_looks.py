@@ -74,7 +74,7 @@ def test_the_stacks_of_a_job_come_from_its_nodes(scene: Scene) -> None:
     question = scene.asked()
     assert (question.job, question.indices, question.seconds) == ("job", [], 0.0)
     scene.tell(question, 1)
-    found = told(page.result(60))
+    found = told(page.result(100))
     assert found["notes"] == []
     [stack] = found["stacks"]
     assert (stack["node"], stack["index"], stack["text"]) == ("node", 0, TEXT)
@@ -85,12 +85,12 @@ def test_one_task_and_a_node_are_looked_at(scene: Scene) -> None:
     question = scene.asked()
     assert question.indices == [0]
     scene.tell(question, 1)
-    assert len(told(page.result(60))["stacks"]) == 1
+    assert len(told(page.result(100))["stacks"]) == 1
     page = scene.look("stacks", node="node")
     question = scene.asked()
     assert question.job == ""
     scene.tell(question, 1)
-    assert len(told(page.result(60))["stacks"]) == 1
+    assert len(told(page.result(100))["stacks"]) == 1
 
 
 def test_a_profile_is_counted_and_drawn(scene: Scene) -> None:
@@ -98,7 +98,7 @@ def test_a_profile_is_counted_and_drawn(scene: Scene) -> None:
     question = scene.asked()
     assert (question.job, question.seconds) == ("job", 0.2)
     scene.tell(question, 40)
-    found = told(page.result(60))
+    found = told(page.result(100))
     assert (found["looks"], found["nodes"]) == (40, 1)
     assert found["notes"] == ["2 looks are left out: their stacks had no room"]
     assert found["functions"][0] == {
@@ -116,7 +116,7 @@ def test_a_profile_is_counted_and_drawn(scene: Scene) -> None:
 def test_a_node_that_cannot_look_is_named(scene: Scene) -> None:
     page = scene.look("stacks", id="job")
     scene.tell(scene.asked(), 1, error="it is busy")
-    answer = page.result(60)
+    answer = page.result(100)
     assert (answer.status, answer.body) == (409, "node node: it is busy\n")
 
 
@@ -137,7 +137,7 @@ def test_a_node_that_cannot_look_is_named(scene: Scene) -> None:
 def test_what_cannot_be_looked_at_is_said(
     scene: Scene, what: str, fields: dict[str, Any], status: int, words: str
 ) -> None:
-    answer = scene.look(what, **fields).result(60)
+    answer = scene.look(what, **fields).result(100)
     assert answer.status == status
     assert words in answer.body
 

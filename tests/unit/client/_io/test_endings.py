@@ -24,7 +24,7 @@ from manyhands._results.pool_results import ApplyResult
 from manyhands_shared.payloads import pickled
 from manyhands_shared.protocol.messages import Query, Reply
 
-BOUND = 20.0
+BOUND = 100.0
 
 
 def leave(*_: object) -> None:
@@ -197,8 +197,8 @@ def test_what_was_pending_at_a_fork_fails_in_the_child(broker: FakeBroker) -> No
         future, other = executor.submit(abs, -1), executor.submit(abs, -2)
         other.add_done_callback(lambda _: called.append(os.getpid()))
         waits = [
-            lambda: future.result(5),
-            lambda: other.result(5),
+            lambda: future.result(100),
+            lambda: other.result(100),
             pool.apply_async(abs, (-3,)).get,
             pool.apply_async(abs, (-3,), callback=print).get,
             pool.map_async(abs, [-4]).get,

@@ -27,7 +27,7 @@ from manyhands._submit import arguments
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import Message, ResultGroup, Results
 
-BOUND = 20.0
+BOUND = 100.0
 # Python 3.11 does not run a traced thread, as under `make coverage`, while an exception is pending for
 # another one that sleeps. So that one sleeps for a moment only.
 _STANDS_STILL = sys.gettrace() is not None and sys.version_info < (3, 12)

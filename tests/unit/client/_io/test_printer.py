@@ -35,7 +35,7 @@ def printer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Printer]:
     made.close()
     made.finish()
     if made._thread is not None:
-        made._thread.join(60)
+        made._thread.join(100)
 
 
 class Blocked(io.StringIO):
@@ -46,7 +46,7 @@ class Blocked(io.StringIO):
         self.opened = threading.Event()
 
     def write(self, text: str, /) -> int:
-        assert self.opened.wait(60)
+        assert self.opened.wait(100)
         return super().write(text)
 
 

@@ -99,11 +99,11 @@ def test_wait_and_as_completed(touched: bool) -> None:
             assert not one.running()
     assert not concurrent.futures.wait(futures, timeout=0).done
     end(*futures[:2])
-    done, waiting = concurrent.futures.wait(futures, timeout=10, return_when=FIRST_COMPLETED)
+    done, waiting = concurrent.futures.wait(futures, timeout=100, return_when=FIRST_COMPLETED)
     assert (done, waiting) == (set(futures[:2]), set(futures[2:]))
     threading.Thread(target=end, args=futures[2:4]).start()
     seen: set[Any] = set()
-    for one_more in concurrent.futures.as_completed(futures, timeout=10):
+    for one_more in concurrent.futures.as_completed(futures, timeout=100):
         seen.add(one_more)
         if len(seen) == 4:
             end(futures[4])
@@ -113,7 +113,7 @@ def test_wait_and_as_completed(touched: bool) -> None:
 def test_wait_for_the_first_exception() -> None:
     futures = [future() for _ in range(3)]
     threading.Thread(target=fail, args=(futures[1], ValueError())).start()
-    done, _ = concurrent.futures.wait(futures, timeout=10, return_when=FIRST_EXCEPTION)
+    done, _ = concurrent.futures.wait(futures, timeout=100, return_when=FIRST_EXCEPTION)
     assert done == {futures[1]}
 
 
@@ -123,8 +123,8 @@ def test_cancelled_futures_are_done_for_everybody() -> None:
     one.add_done_callback(called.append)
     waiter = threading.Timer(0, one.cancel)
     waiter.start()
-    assert concurrent.futures.wait([one], timeout=10, return_when=ALL_COMPLETED).done == {one}
-    waiter.join(10)
+    assert concurrent.futures.wait([one], timeout=100, return_when=ALL_COMPLETED).done == {one}
+    waiter.join(100)
     assert one.cancelled()
     assert one.done()
     assert one.cancel()
@@ -162,12 +162,12 @@ def test_callbacks_run_in_order_and_at_once_when_late(caplog: pytest.LogCaptureF
 def test_many_threads_wait_for_one_result() -> None:
     one = future()
     results: list[object] = []
-    threads = [threading.Thread(target=lambda: results.append(one.result(10))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: results.append(one.result(100))) for _ in range(8)]
     for thread in threads:
         thread.start()
     end(one, value={"a": 1})
     for thread in threads:
-        thread.join(10)
+        thread.join(100)
     assert results == [{"a": 1}] * 8
     assert len(set(map(id, results))) == 1, "loaded once"
 
@@ -178,14 +178,14 @@ def test_loading_and_waiting_race_without_a_lost_wakeup() -> None:
         ready = threading.Barrier(2)
 
         def wait(one: RemoteFuture = one, ready: threading.Barrier = ready) -> None:
-            ready.wait(10)
-            assert one.result(10) == 1
+            ready.wait(100)
+            assert one.result(100) == 1
 
         thread = threading.Thread(target=wait)
         thread.start()
-        ready.wait(10)
+        ready.wait(100)
         end(one)
-        thread.join(10)
+        thread.join(100)
         assert not thread.is_alive()
 
 
@@ -240,14 +240,14 @@ def test_a_callback_that_waits_is_told_not_to(broker: FakeBroker) -> None:
 
         def wait(_: object) -> None:
             try:
-                second.result(5)
+                second.result(100)
             except RuntimeError as error:
                 heard.append(error)
             told.set()
 
         first.add_done_callback(wait)
         broker.release()
-        assert told.wait(10)
+        assert told.wait(100)
         assert "cannot wait" in str(heard[0])
 
 

@@ -43,7 +43,7 @@ def test_without_a_verb_it_shows_the_overview(group: tuple[str, ...]) -> None:
 def test_the_overview_imports_nothing_heavy() -> None:
     script = "import sys; from manyhands.cli._app import run; run(['--help']); print(*sys.modules)"
     out = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True
     ).stdout
     loaded = set(out.splitlines()[-1].split())
     assert not loaded & {"pydantic", "rich", "numpy", "psutil", "zmq", "manyhands_broker"}
@@ -57,7 +57,7 @@ def test_a_full_device_is_no_fault_of_ours(arguments: tuple[str, ...]) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
     assert result.returncode == 1
@@ -202,7 +202,7 @@ def _without(*packages: str, arguments: tuple[str, ...]) -> subprocess.Completed
         "main()"
     )
     return subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False
     )
 
 

@@ -295,9 +295,9 @@ def test_what_the_broker_does_not_know(
     assert "--http" in refused(["dashboard", *broker], capsys)[1]
     with Client(cluster.address) as client:
         whole = client.submit_job(int, [("7",)], durable=True)
-        assert whole.wait(60)
+        assert whole.wait(100)
         attached = client.submit_job(int, [("7",)])
-        assert attached.wait(60)
+        assert attached.wait(100)
         waiting = client.submit_job(int, [("7",)], durable=True, resources={"moon": 1})
         assert "no task of job" in refused(["retry", "--failed", whole.id, *broker], capsys)[1]
         assert "is not durable" in refused(["results", attached.id, *broker], capsys)[1]
@@ -333,7 +333,7 @@ def printed(cluster: LocalCluster) -> str:
     """A job that has printed something; its id."""
     with Client(cluster.address) as client:
         job = client.submit_job(print, [("something",)], durable=True)
-        assert job.wait(60)
+        assert job.wait(100)
         return job.id
 
 

@@ -227,7 +227,7 @@ def test_cancel_ends_a_job_of_another_client(
         result = run("cancel", job.id, env=named)
         assert result.returncode == 0, result.stderr
         assert result.stdout.startswith(job.id)
-        assert job.wait(30)
+        assert job.wait(100)
     assert "had ended before: cancelled" in run("cancel", job.id, env=named).stderr
 
 
@@ -285,7 +285,7 @@ def test_show_and_export_tell_how_a_job_went(
 ) -> None:
     with Client(cluster.address) as client:
         job = client.submit_job(int, [("7",), ("no 1",), ("no 22",), ("9",)])
-        assert job.wait(60)
+        assert job.wait(100)
         eventually(
             lambda: client.query("history", id=job.id).get("sampled", {}).get("tasks") == 4,
             what="the node has told of all runs",

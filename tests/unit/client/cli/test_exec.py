@@ -23,12 +23,12 @@ def pids(folder: Path, count: int) -> list[int]:
     def written() -> list[int]:
         return [int(text) for file in folder.iterdir() if (text := file.read_text().strip())]
 
-    eventually(lambda: len(written()) == count, timeout=60, what="the programs run")
+    eventually(lambda: len(written()) == count, timeout=100, what="the programs run")
     return written()
 
 
 def all_gone(processes: list[int]) -> None:
-    eventually(lambda: all(map(has_ended, processes)), timeout=60, what="no process is left")
+    eventually(lambda: all(map(has_ended, processes)), timeout=100, what="no process is left")
 
 
 def test_a_program_runs_once_and_its_output_comes_back(named: dict[str, str]) -> None:
@@ -183,7 +183,7 @@ def test_an_interrupt_leaves_no_process(named: dict[str, str], tmp_path: Path) -
     with running("exec", "--shell", line, ":::", "a", "b", cwd=tmp_path, env=named) as process:
         left = pids(tmp_path, 4)
         os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=100)
     assert process.returncode == 130, errors
     all_gone(left)
 
@@ -227,7 +227,7 @@ def test_what_is_piped_in_are_inputs(named: dict[str, str]) -> None:
         input="",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
         env={**os.environ, **named},
     )
@@ -258,9 +258,9 @@ def test_tasks_start_as_their_lines_come(named: dict[str, str], tmp_path: Path) 
         with fifo.open("w") as lines:
             lines.write("a\n")
             lines.flush()
-            eventually((tmp_path / "a").exists, timeout=60)
+            eventually((tmp_path / "a").exists, timeout=100)
             lines.write("b\n")
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=100)
     assert (process.returncode, errors) == (0, "")
     assert (tmp_path / "b").exists()
 
@@ -317,7 +317,7 @@ def test_a_full_device_is_one_line(named: dict[str, str]) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
             env={**os.environ, **named},
         )

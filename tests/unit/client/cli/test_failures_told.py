@@ -125,7 +125,7 @@ def test_every_verb_has_a_document() -> None:
 def test_documents_of_orders(cluster: LocalCluster, named: dict[str, str], folder: Path) -> None:
     with Client(cluster.address) as client:
         job = client.submit_job(int, [("7",)], durable=True)
-        assert job.wait(60)
+        assert job.wait(100)
         assert document(run("wait", job.id, "--json", env=named))["jobs"] == [
             {"id": job.id, "state": "done"}
         ]

@@ -143,7 +143,7 @@ def test_a_reader_that_leaves_is_no_traceback(named: dict[str, str]) -> None:
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
         env={**os.environ, **named},
     )
@@ -167,7 +167,7 @@ def test_a_progress_bar_only_on_a_terminal(
         env=environment,
     )
     os.close(theirs)
-    out, _ = process.communicate(b"1\n2\n3\n", timeout=60)
+    out, _ = process.communicate(b"1\n2\n3\n", timeout=100)
     shown = os.read(ours, 100_000).decode()
     os.close(ours)
     assert process.returncode == 0
@@ -179,7 +179,7 @@ def test_no_color(named: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
     process = subprocess.run(
-        [*command.COMMAND, "frobnicate"], stderr=theirs, env=environment, timeout=60, check=False
+        [*command.COMMAND, "frobnicate"], stderr=theirs, env=environment, timeout=100, check=False
     )
     os.close(theirs)
     shown = os.read(ours, 100_000).decode()
@@ -327,8 +327,8 @@ def test_an_item_starts_when_its_line_is_there(named: dict[str, str], tmp_path: 
             for number in range(3):
                 source.write(f"{number * number}\n")
                 source.flush()
-                eventually(lambda: written() > number, timeout=60)  # noqa: B023 - called at once
-        _, errors = process.communicate(timeout=60)
+                eventually(lambda: written() > number, timeout=100)  # noqa: B023 - called at once
+        _, errors = process.communicate(timeout=100)
     assert process.returncode == 0, errors
     assert len(lines(results.read_text())) == 3
 

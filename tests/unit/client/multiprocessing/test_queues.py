@@ -211,7 +211,7 @@ def test_a_broker_without_room_holds_up_a_producer_and_says_so(
     queue.put("held up")
     eventually(lambda: "its items wait here" in capsys.readouterr().err)
     queue.get()
-    assert queue.get(timeout=10) == "held up"
+    assert queue.get(timeout=100) == "held up"
 
 
 def test_an_item_whose_getter_was_killed_before_it_had_it_goes_to_the_next(
@@ -250,26 +250,26 @@ def test_a_reading_end_can_be_waited_for_with_others(
     reader, quiet = queue._reader, made()._reader
     assert wait([reader, quiet], timeout=0.05) == []
     queue.put("one")
-    assert wait([reader, quiet], timeout=60) == [reader]
+    assert wait([reader, quiet], timeout=100) == [reader]
     with members.member("B"):
         copied(queue).put("two")
     assert [queue.get(), reader.recv()] == ["one", "two"]
     eventually(lambda: not wait([reader], timeout=0), what="nothing is left")
     queue.put("three")
-    assert wait([reader], timeout=60) == [reader]
+    assert wait([reader], timeout=100) == [reader]
 
 
 def test_a_reading_end_tells_again_what_others_have_not_taken(members: Members) -> None:
     queue: Any = Queue()
     queue.put(1)
-    assert wait([queue._reader], timeout=60)
+    assert wait([queue._reader], timeout=100)
     with members.member("B"):
         assert copied(queue).get() == 1
     with pytest.raises(Empty):
         queue.get_nowait()
     eventually(lambda: not wait([queue._reader], timeout=0), what="nothing is left")
     queue.put(2)
-    assert wait([queue._reader], timeout=60)
+    assert wait([queue._reader], timeout=100)
 
 
 def test_a_reading_end_waits_for_an_item(members: Members) -> None:

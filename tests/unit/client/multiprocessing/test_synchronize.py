@@ -140,7 +140,7 @@ def test_a_condition_wakes_its_sleepers(members: Members) -> None:
 
     def sleep() -> bool:
         with condition, condition:
-            woken = condition.wait(10)
+            woken = condition.wait(100)
             assert condition._lock._semlock._count() == 2
             return woken
 
@@ -179,7 +179,7 @@ def test_a_killed_sleeper_takes_no_wake_up_with_it(members: Members) -> None:
         pass
     Worker(sleep_elsewhere)
     waiting(lost)
-    worker = Worker(lambda: condition.__enter__() and condition.wait(10))
+    worker = Worker(lambda: condition.__enter__() and condition.wait(100))
     eventually(lambda: condition._sleeping_count.get_value() == 2)
     members.broker.end(lost)
     with condition:
@@ -248,7 +248,7 @@ def test_a_barrier_breaks(members: Members) -> None:
     with pytest.raises(threading.BrokenBarrierError):
         barrier.wait()
     barrier.reset()
-    worker = Worker(lambda: barrier.wait(10))
+    worker = Worker(lambda: barrier.wait(100))
     eventually(lambda: barrier.n_waiting == 1)
     barrier.abort()
     with pytest.raises(threading.BrokenBarrierError):
@@ -325,7 +325,7 @@ def test_an_object_that_no_other_process_knows_goes_with_its_last_reference(
 def test_everything_goes_on_after_a_kill_of_the_broker(members: Members) -> None:
     lock, event = Lock(), Event()
     lock.acquire()
-    locked, set_ = Worker(lock.acquire), Worker(lambda: event.wait(20))
+    locked, set_ = Worker(lock.acquire), Worker(lambda: event.wait(100))
     waiting(members.broker.root, 2)
     members.broker.kill()
     assert locked.running

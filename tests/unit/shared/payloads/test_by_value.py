@@ -169,7 +169,9 @@ def test_a_result_of_an_earlier_run_of_the_script_is_of_its_class(script: Any) -
     values = "[Item(5), local(), Color.RED, Special(6), helper]"
     send = f"sys.stdout.buffer.write(pickled.dumps({values}))"
     code = f"{SCRIPT}\nimport sys\nfrom manyhands_shared.payloads import pickled\n{send}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, timeout=100
+    )
     item, other, red, special, helper = pickled.loads(done.stdout)
     assert type(item) is script.Item
     assert type(other) is not script.Item

@@ -168,7 +168,7 @@ sys.stdout.buffer.write(pickled.dumps_by_value(function))
 
 def test_a_function_of_a_script_and_what_goes_with_it() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT], capture_output=True, timeout=60, check=True
+        [sys.executable, "-c", _SCRIPT], capture_output=True, timeout=100, check=True
     )
     assert names_in(done.stdout) == SCRIPT
 

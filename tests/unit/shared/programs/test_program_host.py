@@ -28,9 +28,9 @@ def _files_without_names() -> int:
 def test_another_function_finds_the_process_as_it_was() -> None:
     text = Program(("echo", "{}")).encode()
     with manyhands.Executor(1) as executor:
-        before = executor.submit(_state).result(60)
+        before = executor.submit(_state).result(100)
         for number in (1, 2):
-            told = executor.submit(task.run, text, number, str(number), None, "x").result(60)
+            told = executor.submit(task.run, text, number, str(number), None, "x").result(100)
             assert (told["exit"], told["stdout"]) == (0, "x\n")
-        assert executor.submit(_state).result(60) == before
+        assert executor.submit(_state).result(100) == before
         assert before[1:] == ([signal.SIG_DFL] * 2, True, before[3])

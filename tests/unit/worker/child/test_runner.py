@@ -30,7 +30,7 @@ from manyhands_worker.ipc.segments import new_marks
 from manyhands_worker.ipc.slab import SlabLedger, new_slab
 
 FRAME_BYTES = 4 << 20
-BOUND = 20.0
+BOUND = 100.0
 
 
 class Child:

@@ -20,6 +20,12 @@ from manyhands_worker.pool import stack_sampler
 _REQUESTS = count(1)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task on a busy machine may take its time to answer."""
+    monkeypatch.setattr(stack_sampler, "ANSWER_SECONDS", 100.0)
+
+
 def in_a_loop_of_c() -> None:
     sum(range(10**13))
 

@@ -90,7 +90,7 @@ printf '<%s>' "${{COMPREPLY[@]}}"
         cwd=here,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=True,
     )
     assert done.stdout == "<score>", done.stderr

@@ -100,7 +100,7 @@ class Place:
         with Client(self.cluster.address) as client:
             job = client.submit_job(function, [arguments], durable=True)
             if wait:
-                assert job.wait(60)
+                assert job.wait(100)
             return job.id
 
     def _program(self, name: str, text: str) -> None:
@@ -163,7 +163,7 @@ def _over(place: Place) -> str:
     """A job of two tasks, so that the broker keeps its times."""
     with Client(place.cluster.address) as client:
         job = client.submit_job(int, [("7",), ("8",)], durable=True)
-        assert job.wait(60)
+        assert job.wait(100)
         eventually(
             lambda: client.query("history", id=job.id).get("sampled", {}).get("tasks") == 2,
             what="the node has told of both runs",
@@ -188,7 +188,7 @@ def _running(place: Place) -> Iterator[str]:
             eventually(lambda: client.query("job", id=job.id)["running"] == 1, what="it runs")
             yield f"{job.id} {client.query('nodes')[0]['name']}"
             gate.open()
-            assert job.wait(60)
+            assert job.wait(100)
     finally:
         gate.open()
 
@@ -252,7 +252,7 @@ def test_the_package_is_the_command() -> None:
         [*COMMAND[:3], "-m", "manyhands", "--version"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=True,
     )
     assert done.stdout.startswith("manyhands ")

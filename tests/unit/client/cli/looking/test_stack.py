@@ -61,7 +61,7 @@ def test_a_task_a_job_and_a_node_are_looked_at(
     assert "in wait_at" in said[2]
     assert "no job and no node" in fails(run("stack", "nonsense", env=named), 1)
     gate.open()
-    assert job.wait(60)
+    assert job.wait(100)
     assert "is over" in fails(run("stack", f"{job.id}/0", env=named), 1)
 
 
@@ -69,7 +69,7 @@ def test_a_call_of_c_that_does_not_return_is_seen(client: Client, named: dict[st
     job = client.submit_job(in_c, [()])
     eventually(lambda: " in in_c" in run("stack", job.id, env=named).stdout)
     job.cancel()
-    assert job.wait(60)
+    assert job.wait(100)
 
 
 def test_a_safe_node_is_looked_at_too() -> None:
@@ -112,7 +112,7 @@ def test_a_profile_names_the_hot_function(
     [drawn] = tmp_path.glob("profile-*.svg")
     titles = [one.text or "" for one in ET.parse(drawn).iter("{http://www.w3.org/2000/svg}title")]
     assert any(title.startswith("hot, ") for title in titles)
-    assert job.wait(60)
+    assert job.wait(100)
 
 
 def test_names_in_a_flame_graph_are_text() -> None:

@@ -243,7 +243,7 @@ def test_without_textual_it_says_what_to_install(named: dict[str, str]) -> None:
         [COMMAND[0], "-c", script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
         env={**os.environ, **named, "TERM": "xterm"},
     )

@@ -50,7 +50,7 @@ def test_logs_are_followed_to_the_end_of_the_job(
 def test_logs_of_one_task(client: Client, named: dict[str, str], gate: Gate) -> None:
     gate.open()
     job = client.submit_job(speak, [(n, gate.path) for n in range(3)], durable=True)
-    assert job.wait(60)
+    assert job.wait(100)
     assert run("logs", job.id, "--task", "1", env=named).stdout == "1 begins\n1 ends\n"
     whole = run("logs", job.id, "--follow", env=named).stdout.splitlines()
     assert sorted(whole) == [f"{n}: {n} {does}" for n in range(3) for does in ("begins", "ends")]
@@ -75,14 +75,14 @@ def test_the_exit_code_is_that_of_the_job(
     client: Client, named: dict[str, str], gate: Gate
 ) -> None:
     job = client.submit_job(abs, [(-1,), (None,)])
-    assert job.wait(60)
+    assert job.wait(100)
     told = run("watch", job.id, env=named)
     assert told.stdout.splitlines()[-1] == f"{job.id} failed"
     assert "1 of 2 tasks failed" in fails(told, 1)
     waiting = client.submit_job(wait_at, [(gate.path,)])
     eventually(lambda: client.query("jobs", begins=waiting.id), what="the broker has the job")
     waiting.cancel()
-    assert waiting.wait(60)
+    assert waiting.wait(100)
     assert "was cancelled" in fails(run("watch", waiting.id, env=named), 1)
     assert "no such job" in fails(run("watch", "nonsense", env=named), 1)
 
