@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from harness.processes import RUN_TAG, eventually, orphaned, own_processes, segments, started_since
 from manyhands._code import user_files
@@ -25,6 +26,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ[RUN_TAG] = uuid.uuid4().hex
 #: Seconds that a test's processes have to end after it: many, for a busy machine.
 _GRACE = float(os.environ.get("MANYHANDS_TEST_GRACE", "50"))
+# How long an example takes to make or to run depends on the machine alone.
+settings.register_profile(
+    "any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 #: Seconds that the fixtures of a test may take before it and behind it, if it has no mark `timeout`.
 _FIXTURE_SECONDS = 120.0
 # Nodes of tests find the modules of this tree, which are many, as this process does.

@@ -30,10 +30,11 @@ PROCESSES = 6
 OPERATIONS = int(os.environ.get("MANYHANDS_TEST_OPERATIONS", "2000"))
 #: Between two kills of the broker, or two partitions.
 FAULT_SECONDS = 0.2
-#: How long a partition lasts; nodes and agents have a lease of 15 s.
+#: How long a partition lasts, and the lease of nodes and agents, which it is far from.
 PART_SECONDS = 0.2
-#: A lease that a partition outlasts.
-SHORT_LEASE = 2.0
+LEASE = 60.0
+#: A lease that a partition outlasts, and that a host which is not parted keeps on a busy machine.
+SHORT_LEASE = 8.0
 
 #: What goes wrong; it ends early when the program is over.
 Fault = Callable[[threading.Event], object]
@@ -105,12 +106,14 @@ def partitions(relay: Relay) -> list[Fault]:
     ]
 
 
-def lose(over: threading.Event, relay: Relay) -> None:
-    """Part the other host from the broker for two leases: its processes are lost."""
-    relay.swallow(UP, DOWN)
-    over.wait(2 * SHORT_LEASE)
-    relay.reset()
-    relay.open()
+def lose(over: threading.Event, two_hosts: TwoHosts) -> None:
+    """Part the other host from the broker until its lease is over: its processes are lost."""
+    two_hosts.relay.swallow(UP, DOWN)
+    lost = "the host agent of node b lost its lease"
+    while lost not in two_hosts.broker.log and not over.wait(0.1):
+        pass
+    two_hosts.relay.reset()
+    two_hosts.relay.open()
 
 
 def end_of_any(root: subprocess.Popen[str]) -> str:
@@ -162,7 +165,7 @@ SPECIFICATIONS: dict[str, tuple[Step, Hashable]] = {
 @pytest.mark.parametrize("kind", ["lock", "semaphore", "event", "queue"])
 @pytest.mark.parametrize("harmed", ["members", "broker", "links"])
 def test_histories_are_linearizable(bench: Bench, kind: str, harmed: str) -> None:
-    two_hosts = TwoHosts(bench, relayed=harmed == "links")
+    two_hosts = TwoHosts(bench, relayed=harmed == "links", lease=LEASE)
     rounds = OPERATIONS // PROCESSES // 2
     kills = 4 if harmed == "members" else 0
     faults: Sequence[Fault] = ()
@@ -188,7 +191,7 @@ def judge(kind: str, done: list[Operation], kills: int) -> None:
 
 @pytest.mark.parametrize("harmed", ["broker", "links"])
 def test_a_barrier_opens_for_all_of_a_generation(bench: Bench, harmed: str) -> None:
-    two_hosts = TwoHosts(bench, relayed=harmed == "links")
+    two_hosts = TwoHosts(bench, relayed=harmed == "links", lease=LEASE)
     if harmed == "broker":
         run(two_hosts, "barrier", 300, 0, 4 * [partial(restart, two_hosts=two_hosts)])
     else:
@@ -206,7 +209,7 @@ def test_a_barrier_opens_for_all_of_a_generation(bench: Bench, harmed: str) -> N
 
 def test_what_a_lost_host_did_is_linearizable_too(bench: Bench) -> None:
     two_hosts = TwoHosts(bench, relayed=True, lease=SHORT_LEASE)
-    faults = [partial(lose, relay=two_hosts.relay)]
+    faults = [partial(lose, two_hosts=two_hosts)]
     # None is done before its host is parted.
     run(two_hosts, "lock", 200, 0, faults, pause=10, end=end_of_any)
     deaths = lost(two_hosts.folder)

@@ -56,7 +56,7 @@ CLEAN = (
 )
 
 
-def run(tmp_path: Path, statements: Iterable[str], where: str) -> str:
+def run(tmp_path: Path, statements: Iterable[str], where: str, grace: float) -> str:
     """Run a test for each of these that executes it, and return what is said of them."""
     source = HEAD.replace("STATEMENTS", repr(list(statements))).replace("WHERE", PLACES[where])
     (tmp_path / "test_case.py").write_text(source)
@@ -67,15 +67,15 @@ def run(tmp_path: Path, statements: Iterable[str], where: str) -> str:
         [sys.executable, "-m", "pytest", *options, str(tmp_path), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
-        env={**os.environ, "MANYHANDS_TEST_GRACE": "0.3"},
+        env={**os.environ, "MANYHANDS_TEST_GRACE": str(grace)},
     ).stdout
 
 
 @pytest.mark.parametrize("where", PLACES)
 def test_what_is_left_fails_its_test(tmp_path: Path, where: str) -> None:
-    out = run(tmp_path, LEAKS.values(), where)
+    out = run(tmp_path, LEAKS.values(), where, 0.3)
     assert "6 passed, 4 errors" in out
     assert out.count("ERROR at teardown of test_case") == len(LEAKS)
     for said in LEAKS:
@@ -84,4 +84,4 @@ def test_what_is_left_fails_its_test(tmp_path: Path, where: str) -> None:
 
 @pytest.mark.parametrize("where", PLACES)
 def test_what_is_cleaned_up_passes(tmp_path: Path, where: str) -> None:
-    assert "3 passed" in run(tmp_path, [CLEAN], where).splitlines()[-1]
+    assert "3 passed" in run(tmp_path, [CLEAN], where, 60.0).splitlines()[-1]

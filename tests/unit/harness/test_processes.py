@@ -53,7 +53,7 @@ def test_clean():
 """
 
 
-def run(tmp_path: Path, source: str) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, source: str, grace: float) -> subprocess.CompletedProcess[str]:
     (tmp_path / "test_case.py").write_text(source)
     (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text())
     options = [
@@ -69,16 +69,16 @@ def run(tmp_path: Path, source: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "pytest", *options, str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
-        env={**os.environ, "MANYHANDS_TEST_GRACE": "1"},
+        env={**os.environ, "MANYHANDS_TEST_GRACE": str(grace)},
     )
 
 
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_leak_fails_its_test(leak: str, tmp_path: Path) -> None:
     segment = f"manyhands-leak-{uuid.uuid4().hex}"
-    result = run(tmp_path, LEAKS[leak].replace("SEGMENT", segment))
+    result = run(tmp_path, LEAKS[leak].replace("SEGMENT", segment), 1.0)
     try:
         assert "1 error" in result.stdout
         assert "left running:" in result.stdout or "left in /dev/shm:" in result.stdout
@@ -87,7 +87,7 @@ def test_a_leak_fails_its_test(leak: str, tmp_path: Path) -> None:
 
 
 def test_what_cleans_up_passes(tmp_path: Path) -> None:
-    result = run(tmp_path, CLEAN)
+    result = run(tmp_path, CLEAN, 60.0)
     assert result.returncode == 0, result.stdout
 
 
