@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.processes import without_waits
+
 COMMAND = [sys.executable, "-W", "error", "-m", "manyhands.cli"]
 
 
@@ -21,8 +23,11 @@ def run(
     timeout: float = 110,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run it to the end; `env` comes on top of the test's own."""
-    return subprocess.run(
+    """Run it to the end; `env` comes on top of the test's own.
+
+    What a busy machine adds to standard error is left out.
+    """
+    done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
         cwd=cwd,
         input=stdin or None,
@@ -33,6 +38,8 @@ def run(
         check=False,
         env={**os.environ, **(env or {})},
     )
+    done.stderr = without_waits(done.stderr)
+    return done
 
 
 def start(

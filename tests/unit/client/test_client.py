@@ -14,6 +14,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from harness.brokers.client_broker import FakeBroker
+from harness.threads import Worker
 from manyhands import Client, Executor, Pool
 from manyhands_shared.errors import (
     BrokerUnreachable,
@@ -23,8 +24,9 @@ from manyhands_shared.errors import (
     Refused,
     SubmitError,
 )
-from manyhands_shared.protocol import labels
+from manyhands_shared.protocol import labels, wire
 from manyhands_shared.protocol.messages import ClientHello, Query, Submit
+from manyhands_shared.protocol.messages import Refused as RefusedMessage
 from manyhands_shared.security.cluster_key import ClusterKey
 
 
@@ -213,16 +215,19 @@ def test_without_the_right_key_nobody_gets_in(tmp_path: Path) -> None:
     wrong.save(tmp_path / "wrong.key")
     with Curve(right) as guarded:
         with pytest.raises(NotAuthorised, match="does not take this key"):
-            Client(guarded.address, key_file=tmp_path / "wrong.key", connect_timeout=10)
+            Client(guarded.address, key_file=tmp_path / "wrong.key", connect_timeout=100)
         with pytest.raises(NotAuthorised, match="MANYHANDS_KEY_FILE"):
-            Client(guarded.address, connect_timeout=10)
+            Client(guarded.address, connect_timeout=100)
 
 
 def test_with_the_right_key_the_hello_arrives(tmp_path: Path) -> None:
     key = ClusterKey.new()
     key.save(tmp_path / "right.key")
     with Curve(key) as guarded:
-        # No broker answers the hello here; that it arrives is what counts.
-        with pytest.raises(BrokerUnreachable):
-            Client(guarded.address, key_file=tmp_path / "right.key", connect_timeout=1)
-        assert guarded.router.poll(5_000)
+        file = tmp_path / "right.key"
+        client = Worker(lambda: Client(guarded.address, key_file=file, connect_timeout=100))
+        assert guarded.router.poll(100_000), "the hello arrives"
+        peer, *_ = guarded.router.recv_multipart()
+        guarded.router.send_multipart([peer, *wire.encode(RefusedMessage("full", "no room"))])
+        with pytest.raises(Refused, match="no room"):
+            client.result()

@@ -70,8 +70,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "apply kwds": lambda p: p.apply(int, ("ff",), {"base": 16}),
     "apply fails": lambda p: p.apply(operator.truediv, (1, 0)),
     "apply list": lambda p: p.apply(pow, [2, 3]),
-    "async": lambda p: p.apply_async(pow, (2, 5)).get(10),
-    "async fails": lambda p: p.apply_async(int, ("x",)).get(10),
+    "async": lambda p: p.apply_async(pow, (2, 5)).get(100),
+    "async fails": lambda p: p.apply_async(int, ("x",)).get(100),
     "map": lambda p: p.map(fails_at(-1), range(100)),
     "map empty": lambda p: p.map(abs, []),
     "map one": lambda p: p.map(abs, [-1]),
@@ -83,12 +83,12 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "map fails": lambda p: p.map(fails_at(3), range(10)),
     "map broken input": lambda p: p.map(abs, broken(3)),
     "map not iterable": lambda p: p.map(abs, 3),
-    "map_async": lambda p: p.map_async(abs, range(-5, 5)).get(10),
+    "map_async": lambda p: p.map_async(abs, range(-5, 5)).get(100),
     "starmap": lambda p: p.starmap(pow, [(2, 3), (3, 2), [4, 1]]),
     "starmap chunks": lambda p: p.starmap(pow, [(n, 2) for n in range(10)], chunksize=4),
     "starmap fails": lambda p: p.starmap(operator.truediv, [(1, 1), (1, 0)]),
     "starmap bad row": lambda p: p.starmap(abs, [1, 2]),
-    "starmap_async": lambda p: p.starmap_async(pow, [(2, 3)]).get(10),
+    "starmap_async": lambda p: p.starmap_async(pow, [(2, 3)]).get(100),
     "imap": lambda p: list(p.imap(fails_at(-1), range(50))),
     "imap chunks": lambda p: list(p.imap(fails_at(-1), range(50), 7)),
     "imap empty": lambda p: list(p.imap(abs, [])),
@@ -100,7 +100,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "imap unordered bad chunk": lambda p: p.imap_unordered(abs, [1], -1),
     "pickle": pickle.dumps,
     "join too early": operator.methodcaller("join"),
-    "not ready": lambda p: p.map_async(abs, [1]).get(10),
+    "not ready": lambda p: p.map_async(abs, [1]).get(100),
 }
 
 
@@ -189,7 +189,7 @@ def test_after_close_nothing_new_is_taken(pool: Pool, theirs: ThreadPool) -> Non
         ):
             assert outcome(partial(call, one)) == (ValueError, ("Pool not running",))
         one.join()
-        assert result.get(10) == list(range(10))
+        assert result.get(100) == list(range(10))
 
 
 def test_leaving_the_context_terminates(pool: Pool, broker: FakeBroker) -> None:
@@ -201,7 +201,7 @@ def test_leaving_the_context_terminates(pool: Pool, broker: FakeBroker) -> None:
     other.join()
     for waiting in (result, mapped):
         with pytest.raises(ClusterClosed, match="terminated"):
-            waiting.get(10)
+            waiting.get(100)
     with pytest.raises(ClusterClosed, match="terminated"):
         next(stream)
     with pytest.raises(ValueError, match="Pool not running"):
@@ -264,8 +264,8 @@ def test_a_callback_that_raises_costs_nothing_else(
     def bad(_: Any) -> None:
         raise RuntimeError("in the callback")
 
-    assert pool.apply_async(abs, (-1,), callback=bad).get(10) == 1
-    assert pool.map_async(abs, [-1], callback=bad).get(10) == [1]
+    assert pool.apply_async(abs, (-1,), callback=bad).get(100) == 1
+    assert pool.map_async(abs, [-1], callback=bad).get(100) == [1]
     assert pool.apply(abs, (-2,)) == 2
     assert caplog.text.count("in the callback") >= 2
 
@@ -276,7 +276,7 @@ def test_what_cannot_be_pickled_is_raised_by_get(pool: Pool) -> None:
     mapped = pool.map_async(abs, [1, lock], chunksize=1)
     for failed in (result, mapped):
         with pytest.raises(SubmitError, match="cannot pickle") as caught:
-            failed.get(10)
+            failed.get(100)
         assert isinstance(caught.value, TypeError)  # as pickle has raised it
     errors: list[Any] = []
     pool.apply_async(lambda: lock, error_callback=errors.append).wait(100)

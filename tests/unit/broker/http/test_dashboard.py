@@ -22,7 +22,8 @@ from manyhands_shared.security.cluster_key import ClusterKey
 @pytest.fixture(scope="module")
 def open_one() -> Iterator[tuple[Broker, str]]:
     """On loopback, without keys."""
-    with running(http="127.0.0.1:0") as started:
+    # Nodes that speak by hand send no heartbeats, and are not suspected for that.
+    with running(http="127.0.0.1:0", beat_interval=3_600.0) as started:
         yield started
 
 

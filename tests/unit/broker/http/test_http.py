@@ -287,7 +287,7 @@ def test_a_broker_that_stands_still_is_not_alive(start: Callable[..., Broker]) -
     broker = start()
     url = broker.facts["http"]
     broker.process.send_signal(signal.SIGSTOP)
-    eventually(lambda: get(url, "/livez").status == 503, timeout=STUCK + 10)
+    eventually(lambda: get(url, "/livez").status == 503, timeout=STUCK + 100)
     assert "has not turned for" in get(url, "/readyz").body
     assert get(url, "/scale").status == 503
     assert metrics(broker)["manyhands_up",] == 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import zmq
 
+from harness.processes import eventually
 from manyhands_broker.core import ANYBODY
 from manyhands_broker.descriptor_reserve import RESERVE, reserve, set_aside
 from manyhands_broker.ports.pending_connections import (
@@ -34,7 +35,7 @@ def connect() -> Iterator[Connect]:
         def make(host: str = "127.0.0.1") -> tuple[socket.socket, int]:
             far = stack.enter_context(
                 socket.create_connection(
-                    ("127.0.0.1", door.getsockname()[1]), 10, source_address=(host, 0)
+                    ("127.0.0.1", door.getsockname()[1]), 100, source_address=(host, 0)
                 )
             )
             near = stack.enter_context(door.accept()[0])
@@ -61,7 +62,7 @@ def test_a_connection_that_says_nothing_is_shut_in_time(connect: Connect) -> Non
     assert connections.turn(5.0 + HELLO_SECONDS - 0.1) == 0
     assert not is_shut(silent)
     assert connections.turn(5.0 + HELLO_SECONDS) == 1
-    assert is_shut(silent)
+    eventually(lambda: is_shut(silent))
     assert not is_shut(known)
     assert not is_shut(gone)
     assert len(connections) == 0
@@ -74,7 +75,8 @@ def test_a_crowd_has_less_time(connect: Connect) -> None:
         connections.came(descriptor, at * 0.001)
     assert connections.turn(CROWDED_SECONDS - 0.1) == 0
     assert connections.turn(CROWDED_SECONDS + 1.0) == 3, "of those that are left, none is crowded"
-    assert [is_shut(far) for far, _ in crowd[:4]] == [True, True, True, False]
+    eventually(lambda: all(is_shut(far) for far, _ in crowd[:3]))
+    assert not is_shut(crowd[3][0])
 
 
 def test_too_many_are_shut_at_once_the_oldest_of_the_busiest_host(connect: Connect) -> None:
@@ -85,7 +87,8 @@ def test_too_many_are_shut_at_once_the_oldest_of_the_busiest_host(connect: Conne
     for _, descriptor in crowd:
         connections.came(descriptor, 0.0)
     assert len(connections) == 10
-    assert [is_shut(far) for far, _ in crowd] == [True] * 3 + [False] * 9
+    eventually(lambda: all(is_shut(far) for far, _ in crowd[:3]))
+    assert not any(is_shut(far) for far, _ in crowd[3:])
     assert not is_shut(other)
     assert connections.turn(0.0) == 3
 
@@ -106,7 +109,7 @@ def test_who_was_not_asked_for_a_while_gets_another_moment(connect: Connect) -> 
     connections.stalled(100.0)
     assert connections.turn(100.0) == 0
     assert connections.turn(100.0 + CROWDED_SECONDS) == 1
-    assert is_shut(far)
+    eventually(lambda: is_shut(far))
 
 
 def test_a_hello_that_is_read_before_the_news_of_its_connection_counts() -> None:
@@ -117,7 +120,7 @@ def test_a_hello_that_is_read_before_the_news_of_its_connection_counts() -> None
             peer.linger = 0
             peer.connect(address)
             peer.send(b"hello")
-            assert router.poll(10_000)
+            assert router.poll(100_000)
             frame = router.recv(copy=False)
             connections.met(frame.bytes, frame, ANYBODY, 0.0, node=False)
             connections.look(0.0)

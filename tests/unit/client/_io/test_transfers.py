@@ -48,7 +48,7 @@ class Node:
         ticket = Ticket(shm.host_id(), self.lender.address, key, [_SIZE], None).encode()
         self.client.fetch(Fetch("job", 1, 0, ticket))
         self.turn()
-        [fetched] = self.client.turn(self.poller.wait(5))
+        [fetched] = self.client.turn(self.poller.wait(100))
         self.lender.withdraw(key)
         assert isinstance(fetched.payload, tuple)
         return memoryview(fetched.payload[0])

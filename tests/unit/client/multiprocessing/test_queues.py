@@ -73,7 +73,7 @@ def test_who_does_not_want_to_wait_is_told(members: Members) -> None:
     began = time.monotonic()
     with pytest.raises(Empty):
         queue.get(timeout=0.1)
-    assert 0.1 <= time.monotonic() - began < 30.0
+    assert 0.1 <= time.monotonic() - began < 100.0
     queue.put(1)
     queue.put(2, timeout=1)
     assert queue.full()

@@ -79,7 +79,7 @@ def test_a_lock_waits_and_times_out(members: Members) -> None:
     assert not lock.acquire(False)
     began = time.monotonic()
     assert not lock.acquire(timeout=0.1)
-    assert 0.1 <= time.monotonic() - began < 30.0
+    assert 0.1 <= time.monotonic() - began < 100.0
     assert not lock.acquire(True, -1)
     worker = Worker(lock.acquire)
     waiting(members.broker.root)
