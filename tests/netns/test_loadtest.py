@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -18,18 +19,30 @@ def namespaces(pid: int) -> list[str]:
     return [entry.name for entry in NAMESPACES.iterdir() if f"-{pid}-" in entry.name]
 
 
-def test_each_host_does_its_share() -> None:
-    """How much that is depends on the machine: at most ten tasks a second in each slot."""
-    result = run("loadtest", "--hosts", "1,2", "--mix", "sleep:0.1", "--duration", "1.5",
+def measured(seconds: str) -> dict[str, Any]:
+    """What a load test finds on one host and on two, measured for so long."""
+    result = run("loadtest", "--hosts", "1,2", "--mix", "sleep:0.1", "--duration", seconds,
                  "--warmup", "0.5", "--json")  # fmt: skip
     assert result.returncode == 0, result.stderr
-    found = document(result)
-    one, two = found["scaling"]
+    return document(result)
+
+
+def test_each_host_does_its_share() -> None:
+    """How much that is depends on the machine: at most ten tasks a second in each slot.
+
+    And what was done in the half second before, and noted late.
+    """
+    # A busy machine may do none of it in a short time.
+    for seconds in ("1.5", "6", "24"):
+        found = measured(seconds)
+        one, two = found["scaling"]
+        nodes = found["runs"][1]["steps"][0]["nodes"]
+        if one["throughput"] and nodes and all(node["share"] for node in nodes):
+            break
     assert (one["hosts"], one["slots"], two["hosts"], two["slots"]) == (1, 2, 2, 4)
-    assert 0 < one["throughput"] <= 20.5
-    assert 0 < two["throughput"] <= 41
+    assert 0 < one["throughput"] <= 30
+    assert 0 < two["throughput"] <= 60
     assert two["efficiency"] == pytest.approx(two["throughput"] / one["throughput"] / 2, rel=0.01)
-    nodes = found["runs"][1]["steps"][0]["nodes"]
     assert [node["name"] for node in nodes] == ["node-1", "node-2"]
     assert all(node["share"] > 0 for node in nodes)
     assert found["book"]["right"] == found["book"]["asked"] > 0
