@@ -45,7 +45,7 @@ class Pair:
         return fd
 
     def serve(self) -> None:
-        ready, _, _ = select.select([self.lender.fd], [], [], 5)
+        ready, _, _ = select.select([self.lender.fd], [], [], 100)
         assert ready
         # Perhaps the first turn only lets a borrower in that has asked already.
         self.lender.turn()
@@ -62,7 +62,7 @@ class Pair:
         return self.answer()
 
     def answer(self) -> int | None:
-        assert select.select([self.borrower.fd], [], [], 5)[0]
+        assert select.select([self.borrower.fd], [], [], 100)[0]
         [(lender, _, found)] = self.borrower.turn()
         assert lender == self.lender.address
         return None if found is None else found[0]
@@ -193,7 +193,7 @@ def test_who_has_a_withdrawn_segment_is_told_to_let_go(pair: Pair) -> None:
     pair.segment()
     os.close(pair.borrow())
     pair.lender.withdraw(_KEY, tell=True)
-    assert select.select([pair.borrower.fd], [], [], 5)[0]
+    assert select.select([pair.borrower.fd], [], [], 100)[0]
     assert pair.borrower.turn() == []
     assert pair.dropped == [_KEY]
 
@@ -211,7 +211,7 @@ def test_a_borrower_that_does_not_read_holds_nobody_up(pair: Pair) -> None:
         pair.lender.turn()
     got = 0
     while got < 2_000:
-        assert select.select([pair.borrower.fd], [], [], 5)[0]
+        assert select.select([pair.borrower.fd], [], [], 100)[0]
         for _, _, found in pair.borrower.turn():
             assert found is not None
             os.close(found[0])
@@ -259,7 +259,7 @@ door.bind(chr(0) + sys.argv[1])
 door.listen()
 print("listens", flush=True)
 peer, _ = door.accept()
-peer.settimeout(20)
+peer.settimeout(100)
 fd = os.memfd_create("manyhands", os.MFD_ALLOW_SEALING)
 os.ftruncate(fd, 1 << 16)
 try:
@@ -372,7 +372,7 @@ def test_what_is_given_back_to_a_busy_lender_arrives_in_the_end(pair: Pair) -> N
         if not pair.owing():
             break
         # It says itself that there is room again.
-        assert select.select([pair.borrower.fd], [], [], 5)[0]
+        assert select.select([pair.borrower.fd], [], [], 100)[0]
         pair.borrower.turn()
     pair.lender.turn()
     assert len(pair.done) == 1000

@@ -28,7 +28,7 @@ def pump(sender: Stream, receiver: Stream, count: int) -> list[list[bytes]]:
     came: list[list[bytes]] = []
     while len(came) < count:
         waiting = [sender] if sender.congested else []
-        readable, writable, _ = select.select([receiver], waiting, [], 10)
+        readable, writable, _ = select.select([receiver], waiting, [], 100)
         assert readable or writable, "nothing moves"
         if writable:
             sender.flush()
@@ -81,7 +81,7 @@ def test_a_stream_may_be_cut_anywhere(messages: list[list[bytes]], data: st.Data
                     part = part[near.send(part[:100_000]) :]
                 came += [[bytes(frame) for frame in frames] for frames in receiver.receive()]
         while len(came) < len(messages):
-            assert select.select([receiver], [], [], 10)[0]
+            assert select.select([receiver], [], [], 100)[0]
             came += [[bytes(frame) for frame in frames] for frames in receiver.receive()]
         assert came == messages
     finally:

@@ -18,12 +18,12 @@ def test_it_tells_of_a_connection_and_of_its_end() -> None:
         with context.socket(zmq.ROUTER) as router:
             port = router.bind_to_random_port("tcp://127.0.0.1")
             dealer.connect(f"tcp://127.0.0.1:{port}")
-            assert events.poll(10_000)
+            assert events.poll(100_000)
             found = zmq_monitor.read(events)
             assert found is not None
             assert found[0] == zmq.EVENT_HANDSHAKE_SUCCEEDED
             router.close(0)
-            assert events.poll(10_000)
+            assert events.poll(100_000)
             found = zmq_monitor.read(events)
             assert found is not None
             assert found[0] == zmq.EVENT_DISCONNECTED

@@ -71,11 +71,11 @@ def test_a_message_comes_behind_up(make: Make, listener: socket.socket) -> None:
     assert list(connector.turn(time.monotonic())) == [Up()]
     peer = Stream(listener.accept()[0])
     peer.send(wire.encode(Pong(1)))
-    select.select(connector.descriptors, [], [], 10)
+    select.select(connector.descriptors, [], [], 100)
     connector.wake()
     assert list(connector.turn(time.monotonic())) == [Pong(1)]
     connector.send(Ping(2))
-    select.select([peer.fileno()], [], [], 10)
+    select.select([peer.fileno()], [], [], 100)
     assert [wire.decode(frames) for frames in peer.receive()] == [Ping(2)]
     peer.close()
 
@@ -117,7 +117,7 @@ def test_what_a_caller_gave_up_brings_no_more(make: Make, listener: socket.socke
     peer = Stream(listener.accept()[0])
     for number in range(3):
         peer.send(wire.encode(Pong(number)))
-    select.select(connector.descriptors, [], [], 10)
+    select.select(connector.descriptors, [], [], 100)
     taken = []
     for message in connector.turn(time.monotonic()):
         taken.append(message)
