@@ -6,9 +6,10 @@ to misbehave: hold tasks back, lose or repeat messages, forget sessions, vanish 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from queue import SimpleQueue
@@ -17,6 +18,7 @@ from typing import Any, Self
 import zmq
 
 from harness.processes import eventually
+from manyhands import Executor
 from manyhands_shared.errors import ProtocolError
 from manyhands_shared.payloads import pickled
 from manyhands_shared.payloads.payload import Payload
@@ -72,6 +74,21 @@ class FakeSession:
 def client_threads() -> set[threading.Thread]:
     """Return the I/O threads of the clients that live in this process."""
     return {thread for thread in threading.enumerate() if thread.name == "manyhands-client"}
+
+
+@contextlib.contextmanager
+def busy_io_thread(executor: Executor) -> Iterator[None]:
+    """Let the I/O thread have other things to do: how often it looks is not what is tested."""
+    busy, go_on = threading.Event(), threading.Event()
+
+    def pause() -> None:
+        busy.set()
+        go_on.wait(100)
+
+    executor._connection.io.queue.command(pause)
+    assert busy.wait(100)
+    yield
+    go_on.set()
 
 
 class FakeBroker:

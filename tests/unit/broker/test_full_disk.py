@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.brokers.broker_process import Broker, Peer, kill, start
-from harness.processes import eventually, free_port, without_waits
+from harness.processes import free_port, without_waits
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import Status
 
@@ -89,7 +89,8 @@ def test_with_a_full_disk_clients_come_in_read_and_make_room(disk: Path) -> None
     broker, worker, first = with_old_jobs(disk)
     fill(disk)
     run(worker, 7, b"n" * LARGE)
-    eventually(lambda: not worker.socket.poll(300))
+    while worker.socket.poll(300):
+        assert isinstance(worker.receive(), m.Ping), "what is not written is not acknowledged"
     first.send(m.Attach("now"))
     # Others come in, see what there is, read it, and are turned down with a reason.
     second = client(broker, b"u")

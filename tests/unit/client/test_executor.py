@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.brokers.client_broker import FakeBroker, client_threads
+from harness.brokers.client_broker import FakeBroker, busy_io_thread, client_threads
 from harness.processes import eventually
 from manyhands import Executor
 from manyhands_shared.errors import (
@@ -67,18 +67,9 @@ def test_calls_of_one_function_are_one_job_and_the_function_travels_once(
 
 
 def test_queued_calls_leave_together(broker: FakeBroker) -> None:
-    busy, go_on = threading.Event(), threading.Event()
-
-    def pause() -> None:
-        busy.set()
-        go_on.wait(100)
-
     with Executor(address=broker.address) as executor:
-        # As if the I/O thread had other things to do, so that they do queue.
-        executor._connection.io.queue.command(pause)
-        assert busy.wait(100)
-        futures = [executor.submit(abs, -n) for n in range(20_000)]
-        go_on.set()
+        with busy_io_thread(executor):
+            futures = [executor.submit(abs, -n) for n in range(20_000)]
         for future in futures:
             future.result(100)
     assert broker.count(Submit) < 200
@@ -311,19 +302,10 @@ def test_cancel_tells_the_broker_and_drops_a_late_result(broker: FakeBroker) -> 
 
 def test_many_cancellations_go_together(broker: FakeBroker) -> None:
     broker.holding = True
-    busy, go_on = threading.Event(), threading.Event()
     with Executor(address=broker.address) as executor:
         futures = [executor.submit(abs, -n) for n in range(5_000)]
-        # As if the I/O thread had other things to do; how often it looks is not what is tested.
-
-        def pause() -> None:
-            busy.set()
-            go_on.wait(100)
-
-        executor._connection.io.queue.command(pause)
-        assert busy.wait(100)
-        assert all(future.cancel() for future in futures)
-        go_on.set()
+        with busy_io_thread(executor):
+            assert all(future.cancel() for future in futures)
     assert broker.count(Cancel) == 1
 
 

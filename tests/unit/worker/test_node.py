@@ -72,7 +72,6 @@ def test_many_tasks_in_few_messages(broker: FakeBroker, node: NodeProcess) -> No
     assert results == {("job", 1, n): (Status.OK, 2 * n) for n in range(5_000)}
     messages = [message for message in broker.received if isinstance(message, m.Results)]
     assert [message.seq for message in messages] == list(range(1, len(messages) + 1))
-    # How few depends on the machine.
     assert len(messages) < 2_500
     assert sum(group.seconds for message in messages for group in message.groups) > 0
 
@@ -288,10 +287,7 @@ def test_fork_server_that_gets_a_signal(broker: FakeBroker, node: NodeProcess, n
     assert {status for status, _ in results.values()} <= {Status.OK, Status.CRASHED}
     broker.assign(abs, (-1,), job="after")
     assert broker.until_ended(302)["after", 1, 0] == (Status.OK, 1)
-    if number == signal.SIGTERM:
-        assert not has_ended(server.pid)
-    else:
-        eventually(lambda: has_ended(server.pid))
+    eventually(lambda: has_ended(server.pid) == (number == signal.SIGKILL))
 
 
 def test_unacknowledged_results_go_out_again_on_a_new_link(
