@@ -29,11 +29,11 @@ class Broker:
     """A broker process on a free port.
 
     Args:
-        module: it is run as.
-        config: of the broker.
+        config: of the broker; and `module`, which it is run as.
     """
 
-    def __init__(self, *, module: str = "manyhands_broker", **config: Any) -> None:
+    def __init__(self, **config: Any) -> None:
+        module = config.pop("module", "manyhands_broker")
         path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         reader, writer = os.pipe()
         self.process = subprocess.Popen(
