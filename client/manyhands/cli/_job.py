@@ -38,24 +38,30 @@ def time_limit(
         signal.signal(signal.SIGALRM, before)
 
 
-def entry(value: Any) -> dict[str, Any]:
+def entry(value: Any, *, allow_nan: bool = False) -> dict[str, Any]:
     """What a task came to, for JSON: ``result`` or ``error``.
 
     An error has the node's traceback, if there is one. A result that JSON has no words for is an error
-    too, with its ``repr`` beside that.
+    too, with its ``repr`` beside that. `allow_nan`: see `_output.json_entry`.
     """
     if isinstance(value, BaseException):
         error = {"type": _type_name(value), "message": _text(value)}
         traceback = traceback_of(value)
         return {"error": {**error, "traceback": traceback} if traceback else error}
-    found = _output.json_entry(value)
-    if "repr" in found:
-        problem = ResultError(
+    found = _output.json_entry(value, allow_nan=allow_nan)
+    if "repr" not in found:
+        return found
+    if not allow_nan and "result" in _output.json_entry(value, allow_nan=True):
+        problem = (
+            "the task succeeded, but its result has NaN or an infinity, and JSON has no words for "
+            "these: return None for them, or say --allow-nan"
+        )
+    else:
+        problem = (
             f"the task succeeded, but JSON has no words for its result, of type "
             f"{type(value).__qualname__}: return numbers, text, lists and dicts of them"
         )
-        return {**entry(problem), **found}
-    return found
+    return {**entry(ResultError(problem)), **found}
 
 
 def in_short(error: dict[str, str]) -> str:

@@ -89,6 +89,15 @@ def output_option(function: Decorated) -> Decorated:
     )(function)
 
 
+def nan_option(function: Decorated) -> Decorated:
+    """``--allow-nan``."""
+    return click.option(
+        "--allow-nan",
+        is_flag=True,
+        help="Write NaN and Infinity in JSON, as Python reads them; else such a result is an error.",
+    )(function)
+
+
 def _option(command: str, name: str, hint: Any, default: Any) -> Callable[[Decorated], Decorated]:
     base: Any
     base, notes = _unwrap(hint)

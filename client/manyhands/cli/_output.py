@@ -94,16 +94,16 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         click.echo("  ".join(padded).rstrip())
 
 
-def json_entry(value: Any) -> dict[str, Any]:
+def json_entry(value: Any, *, allow_nan: bool = False) -> dict[str, Any]:
     """``{"result": …}`` where JSON can hold `value`, else ``{"repr": "…"}``.
 
     Tuples become arrays; NumPy numbers and arrays (up to `MAX_JSON_ELEMENTS`) become numbers and
-    nested arrays. NaN and the infinities are written as Python's `json` writes and reads them. What
-    JSON has no words for is never disguised as something else.
+    nested arrays. What JSON has no words for is never disguised as something else. `allow_nan`: NaN and
+    the infinities are among its words, as in Python's `json`.
     """
     try:
         # The round trip drops what the default hook converted, once and here.
-        text = json.dumps(value, default=_from_numpy)
+        text = json.dumps(value, default=_from_numpy, allow_nan=allow_nan)
     except (TypeError, ValueError, RecursionError):
         return {"repr": safe_repr(value)}
     return {"result": json.loads(text)}

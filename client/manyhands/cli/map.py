@@ -16,7 +16,7 @@ from manyhands.cli._fingerprint import CODE
 from manyhands.cli._job_options import job_options, split
 from manyhands.cli._lines import Item
 from manyhands.cli._map_output import Output
-from manyhands.cli._options import client_options, output_option, summary_option
+from manyhands.cli._options import client_options, nan_option, output_option, summary_option
 from manyhands.cli._read_options import read_options, reading
 from manyhands.cli._reader import LineReader
 from manyhands.cli._verb import Verb
@@ -77,6 +77,7 @@ from manyhands.cli._verb import Verb
 )
 @job_options
 @client_options("map")
+@nan_option
 @summary_option
 def command(
     *,
@@ -87,6 +88,7 @@ def command(
     slots: int | None,
     name: str,
     timeout: float | None,
+    allow_nan: bool,
     json: bool,
     **options: Any,
 ) -> None:
@@ -95,7 +97,7 @@ def command(
     An item starts when its line is there: the input may be a pipe that goes on for ever. The command
     writes results as they come: {"index": 0, "result": ...}. NumPy arrays become nested arrays. A
     failed item has "error": {"type": ..., "message": ..., "traceback": ...}. So has one with a result
-    that JSON has no words for, and "repr" beside it. The index counts the items from 0, blank lines
+    that JSON has no words for, and "repr" beside it: JSON has no NaN either, see --allow-nan. The index counts the items from 0, blank lines
     left out. Exit code 1 says that some items failed; the others' results are there nevertheless.
 
     Beside --output FILE the command writes FILE.run. By it --resume tells whether FILE is of this
@@ -144,7 +146,7 @@ def command(
         count = failed = first_failed = 0
         why = ""
         for item, value in stream:
-            entry = _job.entry(value)
+            entry = _job.entry(value, allow_nan=allow_nan)
             count += 1
             if "error" in entry:
                 failed += 1

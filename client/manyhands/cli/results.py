@@ -9,7 +9,7 @@ import click
 from manyhands.cli import _completing, _lines, _output
 from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._options import client_options, output_option, summary_option
+from manyhands.cli._options import client_options, nan_option, output_option, summary_option
 from manyhands.cli._verb import Verb
 from manyhands_shared.errors import ResultWithheld
 
@@ -36,6 +36,7 @@ from manyhands_shared.errors import ResultWithheld
     help="Load every result of another key's job; that runs code of the job's owner here.",
 )
 @client_options("results")
+@nan_option
 @summary_option
 def command(
     *,
@@ -44,6 +45,7 @@ def command(
     overwrite: bool,
     timeout: float | None,
     trust: bool,
+    allow_nan: bool,
     json: bool,
     **connection: Any,
 ) -> None:
@@ -71,7 +73,7 @@ def command(
         sink.write("")
         for index, value in found:
             withheld += isinstance(value, ResultWithheld)
-            entry = _job.entry(value)
+            entry = _job.entry(value, allow_nan=allow_nan)
             if "error" in entry:
                 failed += 1
                 if failed == 1:

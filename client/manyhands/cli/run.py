@@ -10,7 +10,7 @@ from manyhands.cli import _completing, _output
 from manyhands.cli._arguments import VerbWithValues
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._job_options import job_options, split
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import client_options, json_option, nan_option
 
 
 @click.command(
@@ -32,6 +32,7 @@ from manyhands.cli._options import client_options, json_option
 )
 @job_options
 @client_options("run")
+@nan_option
 @json_option
 def command(
     *,
@@ -40,6 +41,7 @@ def command(
     kwargs: tuple[str, ...],
     name: str,
     timeout: float | None,
+    allow_nan: bool,
     json: bool,
     **options: Any,
 ) -> None:
@@ -66,7 +68,7 @@ def command(
         job = client.submit_job(sent, [arguments_of(call)], name=name or target, **chosen)
         _, value = next(iter(job))
     failed = isinstance(value, BaseException)
-    said = _job.entry(value) if json else {}
+    said = _job.entry(value, allow_nan=allow_nan) if json else {}
     if json:
         traceback = {"traceback": _job.traceback_of(value)} if failed else {}
         _output.document(job=job.id, **said, **traceback)

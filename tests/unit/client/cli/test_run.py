@@ -108,6 +108,8 @@ def test_json(named: dict[str, str], folder: Path) -> None:
     assert odd["repr"] == "<odd>"
     assert "result" not in odd
     nan = document(run("run", "--json", "builtins:float", "nan", env=named))
+    assert (nan["repr"], "result" in nan) == ("nan", False)
+    nan = document(run("run", "--json", "--allow-nan", "builtins:float", "nan", env=named))
     assert str(nan["result"]) == "nan"
 
 
