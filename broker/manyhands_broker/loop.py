@@ -36,7 +36,7 @@ from manyhands_broker.poller import Poller
 from manyhands_broker.ports.base import Port
 from manyhands_shared.clock import Clock
 from manyhands_shared.protocol.messages import Message
-from manyhands_shared.spinning import SpinBudget
+from manyhands_shared.spinning import SpinBudget, available_processors
 
 log = logging.getLogger("manyhands.broker")
 
@@ -86,6 +86,7 @@ class Loop:
         self._embedded = embedded
         # A broker with its node inside serves one user, who may be waiting for a lone task.
         self._spin_budget = SpinBudget(can=embedded)
+        self._processors = available_processors()
         self._gate = CommitGate(journal, self._send, self._pause)
         #: What events of this turn have caused, and its time.
         self._effects: list[Effect] = []
@@ -125,7 +126,7 @@ class Loop:
         woken = False
         while not self._stopping:
             timeout = self._timeout(before)
-            if timeout > SPIN_SECONDS and woken and self._spin_budget.worth_it():
+            if timeout > SPIN_SECONDS and woken and self._may_spin():
                 ready = self._look(before) or poll(timeout)
             else:
                 ready = poll(timeout)
@@ -141,6 +142,11 @@ class Loop:
                 self._stalled(before - now, before)
         # What broke while effects were performed is still told.
         self._perform(self._core.collect())
+
+    def _may_spin(self) -> bool:
+        """Whether a processor is free, and spinning has been of use."""
+        # Where tasks keep all processors busy, it took a third of this thread's time from them.
+        return self._spin_budget.worth_it() and not self._core.occupies(self._processors)
 
     def _look(self, now: float) -> dict[int, int]:
         """What becomes ready in a moment; nothing if nothing does."""

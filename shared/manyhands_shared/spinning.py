@@ -12,6 +12,13 @@ import os
 _LONGEST_PAUSE = 100
 
 
+def available_processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class SpinBudget:
     """Decides that, wait by wait.
 
@@ -21,7 +28,7 @@ class SpinBudget:
 
     def __init__(self, *, can: bool) -> None:
         # Another processor has to do the work meanwhile.
-        self._can = can and hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
+        self._can = can and hasattr(os, "sched_yield") and available_processors() > 1
         self._pause = 0
         self._left = 0
 

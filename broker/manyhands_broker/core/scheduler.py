@@ -270,6 +270,11 @@ class Core:
         """When to send `Drained` at the latest, even if nothing else happens."""
         return self.state.timers.next
 
+    def occupies(self, processors: int) -> bool:
+        """Whether there are as many slots as `processors`, and each has work."""
+        fleet = self.state.fleet
+        return fleet.slots >= processors and not fleet.idle
+
     def validate(self) -> None:
         """Check every invariant, slowly.
 

@@ -176,10 +176,13 @@ def test_a_drain_ends_in_time_however_much_there_is_to_read() -> None:
     assert core.longest == 2
 
 
-@pytest.mark.skipif(
+needs_two_processors = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="waiting without sleep takes a second processor",
 )
+
+
+@needs_two_processors
 def test_with_a_node_inside_it_stays_awake_for_a_moment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -191,33 +194,64 @@ def test_with_a_node_inside_it_stays_awake_for_a_moment(
     monkeypatch.setattr(broker_loop, "SPIN_SECONDS", 20.0)
     monkeypatch.setattr(os, "sched_yield", give_way)
     monkeypatch.setattr(broker_loop, "MAX_WAIT", 30.0)
+    with embedding(tmp_path, Core) as (sock, end):
+        assert looks.wait(100), "it went to sleep"
+        assert isinstance(welcomed(Stream(sock)), ClientWelcome)
+        end()
+
+
+class Occupied(Core):
+    """One whose tasks keep every processor busy."""
+
+    def occupies(self, processors: int) -> bool:
+        assert processors == len(os.sched_getaffinity(0))
+        return True
+
+
+@needs_two_processors
+def test_with_a_node_inside_it_sleeps_while_tasks_keep_all_processors_busy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    looks: list[None] = []
+    monkeypatch.setattr(broker_loop, "SPIN_SECONDS", 1.0)
+    monkeypatch.setattr(broker_loop, "MAX_WAIT", 30.0)
+    monkeypatch.setattr(os, "sched_yield", lambda: looks.append(None))
+    with embedding(tmp_path, Occupied) as (sock, end):
+        assert isinstance(welcomed(Stream(sock)), ClientWelcome)
+        end()
+    assert not looks
+
+
+@contextlib.contextmanager
+def embedding(folder: Path, kind: type[Core]) -> Iterator[tuple[socket.socket, Callable[[], None]]]:
+    """A connection to a loop with a node inside, and what has the loop end when it wakes next."""
     journal = MemoryJournal()
-    core = Core(Limits(), bytes(16), journal, time.monotonic())
+    core = kind(Limits(), bytes(16), journal, time.monotonic())
     poller = Poller()
-    unix = UnixPort(
-        [f"unix://{tmp_path / 'broker'}"], poller, Codec(core.breakdowns, core.counters)
-    )
+    unix = UnixPort([f"unix://{folder / 'broker'}"], poller, Codec(core.breakdowns, core.counters))
     ports: list[Port] = [InProcessPort(poller, time.monotonic), unix]
     loop = Loop(core, journal, time.monotonic, poller, ports, watch=lambda _: None, embedded=True)
     thread = threading.Thread(target=loop.run)
     thread.start()
     try:
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(str(tmp_path / "broker"))
-            assert looks.wait(100), "it went to sleep"
-            peer = Stream(sock)
-            peer.send(wire.encode(ClientHello(1, bytes(16), "", 0, 0, {})))
-            messages: list[list[Buffer]] = []
-
-            def answered() -> bool:
-                messages.extend(peer.receive())
-                return bool(messages)
-
-            eventually(answered, what="it answers while it looks")
-            assert isinstance(wire.decode(messages[0]), ClientWelcome)
-            loop.stop()
+            sock.connect(str(folder / "broker"))
+            yield sock, loop.stop
     finally:
         loop.stop()
         thread.join(100)
         unix.close()
     assert not thread.is_alive(), "the end of a connection is seen while it looks"
+
+
+def welcomed(peer: Stream) -> Message:
+    """Say hello; what is answered."""
+    peer.send(wire.encode(ClientHello(1, bytes(16), "", 0, 0, {})))
+    messages: list[list[Buffer]] = []
+
+    def answered() -> bool:
+        messages.extend(peer.receive())
+        return bool(messages)
+
+    eventually(answered, what="it answers while it looks")
+    return wire.decode(messages[0])

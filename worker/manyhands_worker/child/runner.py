@@ -69,8 +69,9 @@ from manyhands_worker.ipc.pipe import (
 from manyhands_worker.ipc.segments import SegmentWriter
 from manyhands_worker.ipc.slab import SlabWriter
 
-#: A child hands finished results over at least this often, however long its batch.
-_FLUSH_NS = 5_000_000
+#: A child hands finished results over at least this often, however long its batch. That is as much work
+#: as a batch mostly is: half of it was a second message for each.
+_FLUSH_NS = 10_000_000
 _FLUSH_BYTES = 1 << 20
 #: A pickle beyond this goes the way of arrays; below, it rides in the header.
 _INLINE_BYTES = 64 << 10

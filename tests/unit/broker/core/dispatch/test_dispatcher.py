@@ -83,3 +83,18 @@ def test_durations_are_forgotten_with_their_functions(
     )
     end(world, NODES[0], "other", [0], 0.0001)
     assert list(functions._seconds) == [other]
+
+
+def test_processors_are_occupied_while_no_slot_is_idle(world: World) -> None:
+    assert not world.core.occupies(1), "there is no node"
+    world.node(b"node-0")
+    assert not world.core.occupies(2)
+    world.submit(3)
+    (_, first), (_, second) = given(world)[b"node-0"]
+    assert world.core.occupies(2)
+    assert not world.core.occupies(3), "there are two slots"
+    end(world, b"node-0", "job", [first], 0.1)
+    (_, third) = given(world)[b"node-0"][0]
+    assert world.core.occupies(2), "another task has come to the slot"
+    end(world, b"node-0", "job", [second, third], 0.1)
+    assert not world.core.occupies(2)
