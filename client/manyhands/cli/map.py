@@ -88,7 +88,6 @@ def command(
     slots: int | None,
     name: str,
     timeout: float | None,
-    allow_nan: bool,
     json: bool,
     **options: Any,
 ) -> None:
@@ -112,7 +111,7 @@ def command(
     from manyhands.cli._stream import Stream  # noqa: PLC0415
 
     _lines.check_summary(sink, json=json)
-    reads = reading(options)
+    reads, allow_nan = reading(options), options.pop("allow_nan")
     function = _target.load(target)
     chosen, connection = split(options)
     sent, arguments_of = _job.bound(function, by_name=reads.star, safe=bool(chosen.get("safe")))
