@@ -13,3 +13,5 @@ Nothing in here imports another part of manyhands.
 """
 
 __version__ = "0.1.0"
+#: Of the wire protocol.
+PROTOCOL_VERSION = 1

@@ -47,24 +47,39 @@ class EmbeddedCluster:
     Args:
         slots: tasks that run at once; `None` is one for each core this process may use.
         programs: whether a program's processes will run on it, so that its host agent starts at once.
+        wait: whether to return when it serves, rather than at once; `wait` is to be called then.
 
     Raises:
         ValueError: see `check_slots`.
         ManyhandsError: it did not start; what it said is on stderr.
     """
 
-    def __init__(self, slots: int | None = None, *, programs: bool = False) -> None:
+    def __init__(
+        self, slots: int | None = None, *, programs: bool = False, wait: bool = True
+    ) -> None:
         check_slots(slots)
         self._slots = slots or 0
         self._programs = programs
         self._processes = Subprocesses()
         #: Where its broker listens.
         self.address = embedded_address()
+        self._ready: Ready | None = None
         try:
-            self.address = self._start().wait()
+            self._ready = self._start()
+            if wait:
+                self.wait()
         except BaseException:
             self.close()
             raise
+
+    def wait(self) -> None:
+        """Return when it serves for the first time.
+
+        Raises:
+            ManyhandsError: it did not start; what it said is on stderr.
+        """
+        if self._ready is not None:
+            self.address = self._ready.wait()
 
     @property
     def pid(self) -> int:
@@ -80,6 +95,8 @@ class EmbeddedCluster:
     def close(self) -> None:
         """End it, and wait until it is gone: a moment, whatever it runs. May be repeated."""
         self._processes.close(drain=False)
+        if self._ready is not None:
+            self._ready.close()
 
     def _start(self) -> Ready:
         node: dict[str, object] = {

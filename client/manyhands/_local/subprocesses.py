@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import select
 import signal
@@ -195,6 +196,10 @@ class Ready:
         self.facts = json.loads(line)
         return str(self.facts["address"])
 
+    def close(self) -> None:
+        """Do not wait for it. May be repeated, and called after `wait`."""
+        self._pipe.close()
+
 
 def _environment() -> dict[str, str]:
     # A service manager hears of this process, not of those that it starts.
@@ -222,8 +227,24 @@ def _wait(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
     """Wait until all have ended, `seconds` at most in all."""
     deadline = time.monotonic() + seconds
     for process in processes:
+        if process.returncode is None:
+            _sleep_until_end(process.pid, max(0.0, deadline - time.monotonic()))
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _sleep_until_end(pid: int, seconds: float) -> None:
+    """Sleep until this child has ended: `Popen.wait` with a limit looks every 50 ms instead."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return  # not on this system; or it has ended, and another thread has taken note
+    try:
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
+        poller.poll(math.ceil(seconds * 1000))
+    finally:
+        os.close(descriptor)
 
 
 def _close_all() -> None:

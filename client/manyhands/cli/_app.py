@@ -11,9 +11,8 @@ import click
 
 from manyhands.cli import _errors, _output, _verb
 from manyhands.cli import _settings as settings
-from manyhands_shared import __version__
+from manyhands_shared import PROTOCOL_VERSION, __version__
 from manyhands_shared.errors import ConfigError
-from manyhands_shared.protocol.messages import PROTOCOL_VERSION
 
 #: Each verb's module and its line in the overview, so that the overview imports none of them.
 VERBS = {

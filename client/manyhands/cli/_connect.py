@@ -13,6 +13,7 @@ from manyhands import Client
 from manyhands._local.embedded import EmbeddedCluster
 from manyhands.cli import _announced, _output
 from manyhands.cli import _settings as settings
+from manyhands.cli._early_start import begin_cluster
 from manyhands_shared.config import ClientConfig
 from manyhands_shared.transport.address import DEFAULT_BIND
 
@@ -21,6 +22,7 @@ from manyhands_shared.transport.address import DEFAULT_BIND
 def client(
     *,
     embed: bool = False,
+    begun: EmbeddedCluster | None = None,
     slots: int | None = None,
     limit: int = 0,
     patient: bool = False,
@@ -31,23 +33,27 @@ def client(
     Without a name it is the cluster of this user's `manyhands up`. Without that it is the broker at the
     default address or, with `embed`, a cluster on this machine. That one ends with the command; it has
     `slots` pool children, one a core if `None`. At most `limit` of the client's tasks run at once; 0 is
-    no limit.
+    no limit. `begun` is what `begin_cluster` has returned to a caller that has called it.
 
     Where nothing listens it gives up after two seconds, unless --connect-timeout is given. A `patient`
     one waits for a broker that is started anew.
     """
-    config = settings.validate(ClientConfig, values)
     with contextlib.ExitStack() as stack:
+        cluster = begun
+        if embed and cluster is None:
+            # It starts while the check of the options imports what that needs.
+            cluster = begin_cluster(values.get("broker"), slots)
+        if cluster is not None:
+            # No caller wants what still runs when the command ends.
+            stack.callback(cluster.close)
+        config = settings.validate(ClientConfig, values)
         address, key_file = config.broker or DEFAULT_BIND, config.key_file
-        cluster = None
-        found = None if config.broker else _announced.find()
+        found = None if config.broker or cluster is not None else _announced.find()
         if found is not None:
             address, key_file = found.address, key_file or found.key_file
             _output.note(f"no broker named: working with that of `manyhands up`, {address}")
-        elif not config.broker and embed:
-            cluster = EmbeddedCluster(slots)
-            # No caller wants what still runs when the command ends.
-            stack.callback(cluster.close)
+        elif cluster is not None:
+            cluster.wait()
             address, key_file = cluster.address, ""
             _output.note("no broker named: working on this machine alone")
         client = stack.enter_context(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from manyhands.cli._programs.ending import Ending
 from manyhands_shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from manyhands.cli._programs.ending import Ending
 
 _FORM = re.compile(r"(now|soon),(fail|success|done)=(\d+)(%?)")
 

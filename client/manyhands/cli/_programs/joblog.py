@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from manyhands.cli._bitmap import Bitmap
-from manyhands.cli._programs.ending import Ending
 from manyhands_shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from manyhands.cli._programs.ending import Ending
 
 _HEADINGS = ("Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval", "Signal")
 HEADER = "\t".join((*_HEADINGS, "Command")) + "\n"

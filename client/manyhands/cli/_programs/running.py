@@ -8,25 +8,27 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from manyhands import Client, Job
-from manyhands.cli import _connect, _job, _named, _output
+from manyhands.cli import _output
+from manyhands.cli._early_start import begin_cluster
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._job_options import split, variable
 from manyhands.cli._programs import joblog, sources
-from manyhands.cli._programs.ending import ending_of
 from manyhands.cli._programs.halting import Halting
-from manyhands.cli._programs.report import Report
 from manyhands.cli._programs.sources import Item
 from manyhands.cli._reader import LineReader
-from manyhands.cli._stream import WINDOW, Stream
 from manyhands_shared.errors import ConfigError, ManyhandsError
 from manyhands_shared.programs import task, template
 from manyhands_shared.programs.program import Program
 from manyhands_shared.programs.template import Values
+
+if TYPE_CHECKING:
+    from manyhands import Client, Job
+    from manyhands.cli._programs.report import Report
+    from manyhands.cli._stream import Stream
 
 #: What may be out at once of the blocks of a pipe.
 _PIPE_BYTES = 64 << 20
@@ -64,9 +66,17 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
             halting.count_of(tasks.count())
         done = _done(log, old)
         items = _left(tasks.items, program, done, log)
+        begun = begin_cluster(connection["broker"], jobs)
+        if begun is not None:
+            stack.callback(begun.close)
+        # What follows takes 80 ms, in which the cluster starts.
+        from manyhands.cli import _connect, _job  # noqa: PLC0415
+        from manyhands.cli._programs.report import Report  # noqa: PLC0415
+        from manyhands.cli._stream import WINDOW, Stream  # noqa: PLC0415
+
         stack.enter_context(_job.time_limit(timeout))
         client = stack.enter_context(
-            _connect.client(embed=True, slots=jobs, limit=jobs or 0, **connection)
+            _connect.client(embed=True, begun=begun, slots=jobs, limit=jobs or 0, **connection)
         )
         file = log and stack.enter_context(joblog.open_log(log, done))
         report = Report(program, file, keep_order=keep_order, json=json)
@@ -82,7 +92,7 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
             items,
             arguments,
             stop=tasks.stop,
-            window=tasks.window,
+            window=tasks.window or WINDOW,
             name=name,
             echo=False,  # outputs come with the results
             **chosen,
@@ -125,7 +135,8 @@ class _Tasks:
         if lines and pipe is None:
             _wrong("--lines is for --pipe")
         self._reader: LineReader | None = None
-        self.window = WINDOW
+        #: Tasks that are out at once; 0: as many as a stream has.
+        self.window = 0
         self.is_single = False
         self.words = command
         if source is not None or pipe is not None:
@@ -245,6 +256,8 @@ def _detach(
     *,
     json: bool,
 ) -> None:
+    from manyhands.cli import _connect, _named  # noqa: PLC0415 - see `execute`
+
     text = program.encode()
     calls = ((text, item.number, item.task, item.data, *item.inputs) for item in tasks.items)
     with _connect.client(**connection) as client:
@@ -257,6 +270,8 @@ def _detach(
 
 
 def _follow(client: Client, stream: Stream[Item], report: Report, halting: Halting) -> None:
+    from manyhands.cli._programs.ending import ending_of  # noqa: PLC0415 - see `execute`
+
     for item, value in stream:
         ending = ending_of(value)
         for _ in range(report.take(item, ending)):

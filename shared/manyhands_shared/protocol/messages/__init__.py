@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from manyhands_shared import PROTOCOL_VERSION
 from manyhands_shared.protocol.messages.fields import (
     DENIED,
     EVENT_CHARS,
@@ -134,8 +135,6 @@ from manyhands_shared.protocol.status import Status
 
 if TYPE_CHECKING:
     from manyhands_shared.protocol.messages.coordination import CoordinationMessage
-
-PROTOCOL_VERSION = 1
 
 #: Those of `messages.coordination` are no part of it at run time: most processes never import them.
 SchedulingMessage = (
