@@ -15,8 +15,8 @@ from simulation.runs import failures, run
 from simulation.story import Story
 
 _HERE = Path(__file__).parent
-#: Seeds in one run of the tests, whatever their number cut into as many shares.
-SEEDS = int(os.environ.get("MANYHANDS_TEST_SEEDS", "10000"))
+#: Seeds in one run of the tests, in as many shares whatever their number; `make simulate` has 10,000.
+SEEDS = int(os.environ.get("MANYHANDS_TEST_SEEDS", "4000"))
 SHARES = 16
 
 

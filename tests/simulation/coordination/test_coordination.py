@@ -10,7 +10,7 @@ from simulation.coordination.broken import HARMS
 from simulation.coordination.runs import failures
 
 #: Seeds in one run of the tests: a tenth of the scheduler's, for each takes five times as long.
-SEEDS = int(os.environ.get("MANYHANDS_TEST_SEEDS", "10000")) // 10
+SEEDS = int(os.environ.get("MANYHANDS_TEST_SEEDS", "4000")) // 4
 SHARES = 8
 
 
