@@ -54,7 +54,6 @@ def wheel(folder: Path, name: str, version: str, code: str) -> None:
 class Place(NamedTuple):
     """A cluster, and where its nodes find packages and put environments."""
 
-    bench: Bench
     address: str
     wheels: Path
     environments: Path
@@ -62,9 +61,8 @@ class Place(NamedTuple):
     def requirements(self, *packages: str, **options: Any) -> Requirements:
         return Requirements(*packages, find_links=[self.wheels], no_index=True, **options)
 
-    def node(self, name: str, address: str = "", **config: Any) -> Node:
-        where = str(self.environments)
-        return self.bench.node(address or self.address, name, environments_dir=where, **config)
+    def node(self, bench: Bench, address: str, name: str, **config: Any) -> Node:
+        return bench.node(address, name, environments_dir=str(self.environments), **config)
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +76,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with bench.stack, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", "/usr/bin:/bin")
         assert shutil.which("uv") is None
-        made = Place(bench, bench.broker().address, folder / "wheels", folder / "environments")
-        made.node("a", slots=2)
-        made.node("b", slots=2)
+        made = Place(bench.broker().address, folder / "wheels", folder / "environments")
+        for name in ("a", "b"):
+            made.node(bench, made.address, name, slots=2)
         yield made
 
 
@@ -133,10 +131,10 @@ def test_the_command_takes_packages(place: Place, tmp_path: Path) -> None:
     assert done.stdout == "('2.0', 'm')\n", done
 
 
-def test_nodes_that_refuse_get_no_such_task(place: Place, tmp_path: Path) -> None:
-    address = place.bench.broker().address
-    place.node("safe", address, safe="math:*")
-    place.node("refusing", address, environments=False)
+def test_nodes_that_refuse_get_no_such_task(place: Place, bench: Bench) -> None:
+    address = bench.broker().address
+    place.node(bench, address, "safe", safe="math:*")
+    place.node(bench, address, "refusing", environments=False)
     with manyhands.Client(address) as client:
         job = client.submit_job(abs, [(-1,)], environment=place.requirements("sums==1.0"))
         eventually(lambda: len(client.query("nodes")) == 2, BOUND)
@@ -146,24 +144,24 @@ def test_nodes_that_refuse_get_no_such_task(place: Place, tmp_path: Path) -> Non
             "started with --no-environments"
         )
         # One that makes them takes the job.
-        place.node("willing", address)
+        place.node(bench, address, "willing")
         assert list(job) == [(0, 1)]
 
 
 def test_a_killed_node_leaves_no_torn_environment(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = tmp_path / "said"
     uv = tmp_path / "bin" / "uv"
     uv.parent.mkdir()
     uv.write_text(STUCK.format(python=sys.executable, said=said))
     uv.chmod(0o755)
-    address = place.bench.broker().address
+    address = bench.broker().address
     # Not made yet: it has another name.
     wanted = place.requirements("sums<2")
     with monkeypatch.context() as patch:
         patch.setenv("PATH", f"{uv.parent}:/usr/bin:/bin")
-        node = place.node("killed", address)
+        node = place.node(bench, address, "killed")
     with manyhands.Executor(address=address, environment=wanted) as executor:
         future = executor.submit(sums_version)
         eventually(said.exists, BOUND)
@@ -176,7 +174,7 @@ def test_a_killed_node_leaves_no_torn_environment(
         node.kill()
         # Nothing of the installer outlives the node.
         eventually(lambda: not Path(f"/proc/{said.read_text().strip()}").exists(), BOUND)
-        place.node("next", address)
+        place.node(bench, address, "next")
         version, prefix, _ = future.result(BOUND)
         assert (version, prefix) == ("1.0", str(torn))
         assert directory.read_mark(torn) is not None
@@ -184,14 +182,14 @@ def test_a_killed_node_leaves_no_torn_environment(
 
 @pytest.mark.skipif(UV is None, reason="uv is not installed")
 def test_uv_makes_them_where_it_is(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert UV is not None
-    address = place.bench.broker().address
+    address = bench.broker().address
     with monkeypatch.context() as patch:
         patch.setenv("PATH", f"{Path(UV).parent}:/usr/bin:/bin")
         patch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
-        place.bench.node(address, "quick", environments_dir=str(tmp_path / "environments"))
+        bench.node(address, "quick", environments_dir=str(tmp_path / "environments"))
     wanted = place.requirements("sums==2.0")
     with manyhands.Executor(address=address, environment=wanted) as executor:
         version, prefix, _ = executor.submit(sums_version).result(BOUND)
