@@ -26,6 +26,7 @@ FOR_PEOPLE = {
     "client/manyhands/cli/_top/columns.py": "when a job was submitted, a task ended, by the broker",
     "client/manyhands/_submit/tracing.py": "when a task's span begins",
     "shared/manyhands_shared/tracing.py": "when the spans of a running task begin",
+    "worker/manyhands_worker/pool/lost_spans.py": "when the span of a killed task ended",
     "shared/manyhands_shared/logs.py": "when a line of the log was written",
     "shared/manyhands_shared/programs/task.py": "when a program began, for the log",
     "client/manyhands/cli/_programs/ending.py": "the same, of one that did not say so",
