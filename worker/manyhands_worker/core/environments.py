@@ -62,8 +62,9 @@ class Environments:
         self.active = True
         if environment not in self._making:
             self._made &= self._in_use()
+            # One that is being made may be there already, and the word of it on its way.
+            keep = frozenset(self._made | self._making.keys())
             self._making[environment] = None
-            keep = frozenset(self._made)
             self._out.append(effects.MakeEnvironment(environment, queued.rules.requirements, keep))
             self.tell()
 

@@ -120,6 +120,14 @@ def test_environments_that_no_task_needs_are_let_go() -> None:
     assert made(world)[-1].keep == {digests[1]}
 
 
+def test_one_that_is_being_made_is_kept_though_another_is_wanted() -> None:
+    world = World(slots=1)
+    world.connect()
+    for name in "ab":
+        world.assign(0, job=name, options={"requirements": [name]})
+    assert made(world)[-1].keep == {requirements.digest(["a"])}
+
+
 def test_cancelled_tasks_do_not_wait_for_it() -> None:
     world = World(slots=2)
     world.connect()
