@@ -32,7 +32,7 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 #: Seconds that the fixtures of a test may take before it and behind it, if it has no mark `timeout`.
-_FIXTURE_SECONDS = 120.0
+_FIXTURE_SECONDS = 300.0
 # Nodes of tests find the modules of this tree, which are many, as this process does.
 user_files.INSTALLED += (f"{Path(__file__).parents[1]}{os.sep}",)
 # Tests decide themselves which cluster and which options they mean.

@@ -183,33 +183,43 @@ def ring_otherwise(_number: int, _frame: FrameType | None) -> None:
     raise AlsoTooLong
 
 
-@pytest.fixture(
-    params=[(signal.SIGALRM, ring_otherwise), (signal.SIGTERM, ring), (signal.SIGINT, ring)],
-    ids=lambda param: param[0].name,
+@contextlib.contextmanager
+def handled(
+    number: signal.Signals, handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Within a test: its own limit of time is a SIGALRM, whose handler is set when the test begins."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "handler"),
+    [(signal.SIGALRM, ring_otherwise), (signal.SIGTERM, ring), (signal.SIGINT, ring)],
+    ids=["SIGALRM", "SIGTERM", "SIGINT"],
 )
-def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
-    signal_number, handler = request.param
-    before = signal.signal(signal_number, handler)
-    yield signal_number
-    signal.signal(signal_number, before)
-
-
-def test_a_storm_of_signals(executor: manyhands.Executor, number: signal.Signals) -> None:
+def test_a_storm_of_signals(
+    executor: manyhands.Executor,
+    number: signal.Signals,
+    handler: Callable[[int, FrameType | None], None],
+) -> None:
     seed = random.randrange(1 << 32)
     print("seed", seed)
     rng = random.Random(seed)
-    handler = signal.getsignal(number)
-    for round_ in range(60):
-        timer = threading.Timer(rng.uniform(0, 0.01), os.kill, (os.getpid(), number))
-        with untraced(), contextlib.suppress(TooLong, AlsoTooLong):
-            try:
-                timer.start()
-                while True:
-                    assert executor.submit(abs, -2).result(BOUND) == 2
-            finally:
-                timer.join()
-        still_works(executor, f"seed {seed}, round {round_}")
-    assert signal.getsignal(number) is handler
+    with handled(number, handler):
+        for round_ in range(60):
+            timer = threading.Timer(rng.uniform(0, 0.01), os.kill, (os.getpid(), number))
+            with untraced(), contextlib.suppress(TooLong, AlsoTooLong):
+                try:
+                    timer.start()
+                    while True:
+                        assert executor.submit(abs, -2).result(BOUND) == 2
+                finally:
+                    timer.join()
+            still_works(executor, f"seed {seed}, round {round_}")
 
 
 def test_exceptions_thrown_into_another_thread(executor: manyhands.Executor) -> None:
