@@ -253,9 +253,17 @@ class Store:
     def _lending(self) -> shm.Lender:
         with self._room:
             if self._lender is None:
-                lender = self._lender = shm.Lender(secrets.token_hex(16))
+                lender = self._lender = shm.Lender(secrets.token_hex(16), self._asked_early)
                 self._call(lambda: self._serve(lender))
             return self._lender
+
+    def _asked_early(self, key: bytes, _hint: bytes) -> None:
+        """Answer behind what is queued: a task may be with its node before its value is on offer."""
+        self._call(lambda: self._deny(key))
+
+    def _deny(self, key: bytes) -> None:
+        if self._lender is not None:
+            self._lender.deny(key)
 
     def _reserve(self, key: bytes, size: int, *, block: bool) -> None:
         with self._room:
