@@ -80,7 +80,7 @@ def demands(*parts: Callable[..., Any], options: AskedOptions) -> dict[str, Any]
         return {"needs": [labels.MSGPACK]}
     needs: tuple[str, ...] = ()
     if not all(map(importable, parts)):
-        import cloudpickle  # noqa: PLC0415 - whoever sends by value has it loaded
+        import cloudpickle  # noqa: PLC0415 - what sends by value has it loaded
 
         needs = labels.by_value(cloudpickle.__version__)
     elif options.labels:

@@ -121,7 +121,7 @@ def test_other_users_brokers_are_not_spoken_to() -> None:
             other.kill()
 
 
-def test_a_lone_task_is_sent_by_whoever_submits_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lone_task_is_sent_by_the_thread_that_submits_it(monkeypatch: pytest.MonkeyPatch) -> None:
     # By their number alone, however long they take, are calls entered into the session.
     monkeypatch.setattr(inline, "KEEP_SECONDS", 600.0)
     with manyhands.Executor(1) as executor:
