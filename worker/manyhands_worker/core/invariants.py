@@ -45,3 +45,16 @@ def check_places(
         assert len(found) == len(set(found)), f"a task of {key} is in two places"
     for key, wanted in owned.items():
         assert wanted <= set(places.get(key, ())), f"a task of {key} is nowhere"
+
+
+def check_doomed(doomed: TaskSet, scheduler: SlotScheduler) -> None:
+    """Check that each task to be killed is in a slot that will say how far it is, or die.
+
+    Raises:
+        AssertionError: one is not, and would run to its end.
+    """
+    for key, indices in doomed.items():
+        for slot in scheduler.slots:
+            if slot.revoking or not slot.up:
+                indices.difference_update(scheduler.in_slot(slot.number, key, indices))
+        assert not indices, f"tasks of {key} are cancelled, and nothing ends them"

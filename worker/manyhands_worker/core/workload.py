@@ -33,7 +33,7 @@ from manyhands_worker.core import effects, events
 from manyhands_worker.core.code_supply import CodeSupply
 from manyhands_worker.core.environments import Environments
 from manyhands_worker.core.failures import CANCELLED, ONCE, no_environment, of_death, refusal
-from manyhands_worker.core.invariants import check_places
+from manyhands_worker.core.invariants import check_doomed, check_places
 from manyhands_worker.core.job_rules import JobRules
 from manyhands_worker.core.model import Batch, HeldResult, Key
 from manyhands_worker.core.output.task_output import TaskOutput
@@ -301,6 +301,8 @@ class Workload:
             return
         if waits is not None:
             self._put_away(*waits, now)
+        if REVOKED in event.statuses:
+            self._end_doomed()
         if event.run is not None and indices:
             begun, cpu, peak = event.run
             first, count = indices[0], len(indices)
@@ -490,6 +492,7 @@ class Workload:
             AssertionError: one is broken.
         """
         check_places(self._owned, self._scheduler, self._away, self._outbox, self._held_results)
+        check_doomed(self._doomed, self._scheduler)
 
 
 #: Every index.

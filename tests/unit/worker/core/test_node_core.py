@@ -252,6 +252,24 @@ def test_a_cancelled_task_that_was_done_already_keeps_no_large_result(
     assert groups[-1].statuses[-1] == Status.CANCELLED
 
 
+def test_a_cancelled_task_that_its_child_gives_back_ends_and_runs_in_no_other_slot(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(slots=2)
+    world.assign(0)
+    world.tick()
+    slot = 0 if world.given[0] else 1
+    ((serial, key, index),) = world.given[slot]
+    world.say(m.Cancel([m.Span(*key, [index])]))
+    assert world.limits[slot] == serial
+    # The child was asleep: it sees the limit first, and reports before it says how far it is.
+    world.given[slot].clear()
+    world.tell(events.Finished(slot, serial, bytes([REVOKED]), [b""], 0.0, 0))
+    world.tick()
+    assert not any(world.given.values())
+    assert _ended(world) == [(index, Status.CANCELLED)]
+
+
 class _HeldResult:
     """A large result that a client may fetch."""
 
