@@ -26,13 +26,15 @@ from manyhands_broker.core.state import twins
 from manyhands_broker.core.state.scheduler_state import SchedulerState
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
-from manyhands_shared.protocol.messages import ResultGroup, Status
+from manyhands_shared.protocol.messages import JobsOver, ResultGroup, Span, Status
 
 #: Seconds before tasks of a new job are given out under the id of one that is over: far longer than an
 #: acknowledgement takes.
 ID_REUSE_DELAY = 1.0
 #: Seconds from a job's end until its history is written: nodes tell of runs twice a second.
 REMEMBER_DELAY = 1.0
+#: Jobs that are over before a node is told, in one message: each costs it about a kilobyte meanwhile.
+OVER_JOBS = 256
 
 #: What counts the tasks that ended in each state.
 _COUNTER = {state: f"tasks_{state.name.lower()}" for state in TaskState}
@@ -166,10 +168,18 @@ class Transitions:
         state.ledgers.tidy(ledger)
         for node in job.known_by:
             node.knows.discard(job)
+            node.over[job.id] = None
+            if len(node.over) >= OVER_JOBS:
+                self.tell_over(node)
         job.known_by.clear()
         followers = state.followers.pop(job.id, None)
         if followers:
             state.over.append((job.id, summary["state"], deque(followers)))
+
+    def tell_over(self, node: Node) -> None:
+        """Tell a node which of the jobs that it knows are over."""
+        self.state.send(node.peer, JobsOver([Span(job, 0, []) for job in node.over]))
+        node.over.clear()
 
     def _remember(self, job_id: str, history: JobHistory) -> None:
         """Have the journal keep a job's history, once nodes have told of its last runs."""

@@ -339,9 +339,9 @@ def test_what_is_known_of_jobs_goes_with_their_broker() -> None:
     assert (rules.timeout, rules.after) == (2.0, ("p",))
     later = m.AssignGroup("j", 1, b"d" * 16, None, [1], [b""])
     assert jobs.rules(later) == rules
-    jobs.keep_only({"j"})
+    jobs.welcome({"j"})
     assert jobs.rules(later) == rules
-    jobs.keep_only(set())
+    jobs.welcome(set())
     assert jobs.rules(later) == NO_RULES
 
 

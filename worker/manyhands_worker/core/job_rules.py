@@ -1,9 +1,10 @@
 """What a node knows of each job: its rules, and the results of the jobs that it comes after.
 
 The broker says either once, when it first gives tasks of a job on a link, and may rely on it later.
-So both stay while the broker is the same one, not only while tasks of the job are here. Results of
-parents can be large. Beyond `PARENT_BYTES` those used longest ago are dropped, of jobs that have no
-task here. If such a job comes again after all, the node says hello again, and is told anew.
+So both stay until it says that the job is over, not only while tasks of the job are here. With each
+welcome it begins anew: then they stay only for tasks that are here. Results of parents can be large.
+Beyond `PARENT_BYTES` those used longest ago are dropped, of jobs that have no task here. If such a job
+comes again after all, the node says hello again, and is told anew.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class JobRules:
         self._rules: dict[str, Rules] = {}
         self._inherited: OrderedDict[str, _Inheritance] = OrderedDict()
         self._dropped: set[str] = set()
+        #: Jobs that are forgotten as soon as no task of them is here.
+        self._leaving: set[str] = set()
         self._count = 0
 
     def rules(self, group: AssignGroup) -> Rules:
@@ -54,6 +57,8 @@ class JobRules:
         Raises:
             ProtocolError: options that this node does not know.
         """
+        if group.options is not None:
+            self._leaving.discard(group.job)
         if group.options:
             rules = Rules.of(JobOptions.from_map(group.options))
             if rules != NO_RULES:
@@ -74,6 +79,7 @@ class JobRules:
         self._inherited[message.job] = _Inheritance(message.results, nbytes)
         self._inherited.move_to_end(message.job)
         self._dropped.discard(message.job)
+        self._leaving.discard(message.job)
         self._trim()
 
     def _trim(self) -> None:
@@ -103,13 +109,20 @@ class JobRules:
             entry.parents = Parents(name.digest(), lists, entry.nbytes)
         return entry.parents
 
-    def keep_only(self, jobs: Collection[str]) -> None:
-        """Another broker is there: what it knows of this node is what the node holds."""
+    def welcome(self, used: Collection[str]) -> None:
+        """The broker tells of each job anew. `used`: the jobs that have tasks here."""
         self._dropped.clear()
-        for job in self._rules.keys() - jobs:
-            del self._rules[job]
-        for job in self._inherited.keys() - jobs:
-            del self._inherited[job]
+        self._leaving.clear()
+        self.over(self._rules.keys() | self._inherited.keys(), used)
+
+    def over(self, jobs: Collection[str], used: Collection[str]) -> None:
+        """No task follows of these jobs. `used`: the jobs that have tasks here."""
+        self._dropped.difference_update(jobs)
+        self._leaving.update(jobs)
+        for job in self._leaving.difference(used):
+            self._leaving.discard(job)
+            self._rules.pop(job, None)
+            self._inherited.pop(job, None)
 
 
 def _in_order(groups: list[ResultGroup], parent: str) -> list[Payload]:

@@ -73,7 +73,6 @@ class NodeCore:
         self._notices: list[m.Event] = []
         # Stored values that were asked for, and who keeps them.
         self._wants: dict[bytes, bytes] = {}
-        self._broker = b""
         #: The number of slots that the broker was told.
         self._told_slots = identity.slots
         self._drain_by: float | None = None
@@ -127,6 +126,7 @@ class NodeCore:
             m.Cancel: lambda message: work.cancel(message.spans),
             m.Taken: lambda message: work.taken(message.spans),
             m.Relay: lambda message: work.relay(message.spans),
+            m.JobsOver: lambda message: work.jobs_over(message.spans),
             m.Stock: self._stocked,
             m.Want: work.wanted,
             m.Recall: lambda message: work.recall(message.count, self._now),
@@ -239,9 +239,8 @@ class NodeCore:
 
     def _welcome(self, message: m.WorkerWelcome) -> None:
         self._link.welcomed(message.lease, message.renew_interval)
-        self._work.welcome(message.keep, stranger=message.broker != self._broker)
+        self._work.welcome(message.keep)
         self._work.runs.tell_again(self._now)
-        self._broker = message.broker
         self._out.append(
             effects.Beat(
                 message.beat_port,

@@ -117,16 +117,12 @@ class Workload:
 
     # From the broker
 
-    def welcome(self, keep: list[m.Span], *, stranger: bool = False) -> None:
-        """A link is ready: what is not in `keep` is dropped, all other results will go out again.
-
-        `stranger`: it is not the broker of before.
-        """
+    def welcome(self, keep: list[m.Span]) -> None:
+        """A link is ready: what is not in `keep` is dropped, all other results will go out again."""
         self._recalled = 0
         self.output.relinked()
         dropped = self._owned.keep_only(keep)
-        if stranger:
-            self._jobs.keep_only(self._owned.jobs())
+        self._jobs.welcome(self._owned.jobs())
         if dropped:
             count = sum(map(len, dropped.values()))
             text = f"the broker does not keep {count} tasks; dropping them"
@@ -154,6 +150,10 @@ class Workload:
     def given(self, message: m.Given) -> None:
         """Results of the jobs that a job comes after."""
         self._jobs.given(message)
+
+    def jobs_over(self, spans: list[m.Span]) -> None:
+        """Nothing more comes of these jobs."""
+        self._jobs.over({span.job for span in spans}, self._owned.jobs())
 
     def assign(self, message: m.Assign) -> None:
         """New tasks. Those that are here already are not taken twice."""

@@ -236,6 +236,9 @@ class Dispatcher:
         state = self._state
         if node in job.known_by:
             return None
+        if job.id in node.over:
+            # Another job had this id: what comes next is of this one.
+            self._transitions.tell_over(node)
         job.known_by.add(node)
         node.knows.add(job)
         for digest in job.digests:

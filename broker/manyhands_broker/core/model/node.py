@@ -48,6 +48,7 @@ class Node:
         "machine",
         "making",
         "name",
+        "over",
         "peer",
         "phi",
         "pressure",
@@ -111,6 +112,8 @@ class Node:
         self.functions: set[bytes] = set()
         #: Jobs whose options it has been sent over this link.
         self.knows: set[Job] = set()
+        #: Jobs that it knew and that are over; it has not been told yet.
+        self.over: dict[str, None] = {}
         #: Whether an answer to `Recall` is due.
         self.recalling = False
         #: When it may be asked again, after it had nothing to give.

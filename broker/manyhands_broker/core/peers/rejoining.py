@@ -82,6 +82,8 @@ class Rejoining:
         for job in node.knows:
             job.known_by.discard(node)
         node.knows.clear()
+        # It forgets them at its welcome.
+        node.over.clear()
         state.fleet.by_peer[peer] = node
         self._orphans.unlinked(node)
         twins.put_all_first(node)

@@ -111,6 +111,7 @@ from manyhands_shared.protocol.messages.tasks import (
     Dependencies,
     Function,
     Given,
+    JobsOver,
     KnownResults,
     Making,
     Need,
@@ -159,6 +160,7 @@ SchedulingMessage = (
     | Recall
     | Returned
     | Given
+    | JobsOver
     | Attach
     | Detach
     | Rejected
@@ -243,6 +245,7 @@ __all__ = [
     "JobId",
     "JobStanding",
     "JobStandings",
+    "JobsOver",
     "Key32",
     "Keys",
     "KnownResults",

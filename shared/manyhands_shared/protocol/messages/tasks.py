@@ -92,6 +92,14 @@ class Given:
 
 
 @record
+class JobsOver:
+    """These jobs are over: no task of them follows. The spans name no tasks."""
+
+    NUMBER: ClassVar[int] = 54
+    spans: Spans
+
+
+@record
 class Cancel:
     """End these tasks: from a client (attempt 0, any), and on to the nodes that hold them."""
 

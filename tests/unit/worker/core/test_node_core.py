@@ -450,3 +450,42 @@ def test_a_task_whose_value_is_away_can_be_ended(
     world.tell(events.Arrived(_VALUE))
     world.tick(5.0)
     assert not world.given[0]
+
+
+def _timeouts(world: World) -> dict[str, float]:
+    """What the node knows of jobs: the option `timeout` of each."""
+    return {job: rules.timeout for job, rules in world.core._work._jobs._rules.items()}
+
+
+def test_the_rules_of_jobs_that_are_over_are_forgotten(world: World) -> None:
+    for number, job in enumerate("abc"):
+        world.assign(number, job=job, options={"timeout": 7.0 + number})
+    world.tick()
+    world.finish(0)
+    world.tick()
+    world.say(m.Ack(world.unacknowledged[-1].seq))
+    world.say(m.JobsOver([m.Span("a", 0, []), m.Span("b", 0, [])]))
+    assert _timeouts(world) == {"b": 8.0, "c": 9.0}, "a task of b is here still"
+    world.finish(1)
+    world.tick()
+    world.say(m.Ack(world.unacknowledged[-1].seq))
+    world.say(m.JobsOver([m.Span("other", 0, [])]))
+    assert _timeouts(world) == {"c": 9.0}
+
+
+def test_with_a_welcome_the_rules_of_jobs_are_told_anew(world: World) -> None:
+    world.assign(0, job="ended", options={"timeout": 7.0})
+    world.tick()
+    world.finish(0)
+    world.tick()
+    world.say(m.Ack(world.unacknowledged[-1].seq))
+    world.assign(1, job="stays", options={"timeout": 8.0})
+    world.assign(2, job="again", options={"timeout": 9.0})
+    world.connect()
+    assert _timeouts(world) == {"stays": 8.0, "again": 9.0}
+    world.assign(3, job="again", options={"timeout": 9.0}, code=False)
+    world.say(m.Cancel([m.Span("stays", 0, []), m.Span("again", 0, [])]))
+    world.tick()
+    world.say(m.Ack(world.unacknowledged[-1].seq))
+    world.say(m.JobsOver([m.Span("other", 0, [])]))
+    assert _timeouts(world) == {"again": 9.0}, "the broker relies on what it has told"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.worlds.broker import World
+from manyhands_broker.core import transitions
 from manyhands_broker.core.dispatch import dispatcher
 from manyhands_broker.core.state.function_registry import Functions
 from manyhands_shared.protocol import messages as m
@@ -98,3 +99,34 @@ def test_processors_are_occupied_while_no_slot_is_idle(world: World) -> None:
     assert world.core.occupies(2), "another task has come to the slot"
     end(world, b"node-0", "job", [second, third], 0.1)
     assert not world.core.occupies(2)
+
+
+def test_a_node_is_told_of_the_jobs_that_are_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transitions, "OVER_JOBS", 3)
+    for node in NODES[:2]:
+        world.node(node)
+    for number in range(7):
+        world.submit(1, f"job-{number}")
+        world.run_all(NODES[0])
+        world.run_all(NODES[1])
+    told = [span for message in world.take(NODES[0], m.JobsOver) for span in message.spans]
+    told += [span for message in world.take(NODES[1], m.JobsOver) for span in message.spans]
+    assert len({span.job for span in told}) == len(told)
+    assert {span.attempt for span in told} == {0}
+    waiting = [job for node in world.core.state.fleet for job in node.over]
+    assert sorted(waiting + [span.job for span in told]) == [f"job-{n}" for n in range(7)]
+    assert all(len(node.over) < 3 for node in world.core.state.fleet)
+
+
+def test_a_node_forgets_a_job_before_it_is_told_of_another_with_its_id(world: World) -> None:
+    node = NODES[0]
+    world.node(node)
+    world.submit(1, "job", durable=False)
+    world.run_all(node)
+    world.client(b"other")
+    world.submit(1, "job", durable=False, peer=b"other")
+    world.wait(transitions.ID_REUSE_DELAY + 0.1, node)
+    said = [type(message) for message in world.inbox[node]]
+    assert said.index(m.JobsOver) < max(at for at, kind in enumerate(said) if kind is m.Assign)
