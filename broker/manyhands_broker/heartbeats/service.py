@@ -21,6 +21,9 @@ from manyhands_shared.transport import address
 
 log = logging.getLogger("manyhands.broker")
 
+#: At least this long between two starts of the monitor.
+_RESTART_SECONDS = 5.0
+
 
 class Heartbeats:
     """The monitor process, restarted whenever it dies, and what is concluded from its table.
@@ -59,7 +62,8 @@ class Heartbeats:
         self._liveness = Liveness(table, config.phi_threshold, config.lease / 2)
         self._gauges = Gauges(table, config.beat_interval)
         self._monitor: HeartbeatMonitor | None = None
-        self._expected = False
+        self._expected = not later
+        self._next_start = 0.0
         if not later:
             self._start()
 
@@ -79,7 +83,7 @@ class Heartbeats:
 
     def check(self, now: float) -> Iterable[Event]:
         """What has changed in anyone's standing."""
-        if self._monitor is None and self._expected:
+        if self._monitor is None and self._expected and now >= self._next_start:
             self._start()
         return (*self._liveness.check(now), *self._gauges.check(now))
 
@@ -93,9 +97,15 @@ class Heartbeats:
             sock.close()
 
     def _start(self) -> None:
+        self._next_start = self._clock() + _RESTART_SECONDS
         monitor = HeartbeatMonitor(self._udp, self._table)
-        with reserve():
-            monitor.start()
+        try:
+            with reserve():
+                monitor.start()
+        except OSError as error:
+            # Without it no node is suspected, and leases alone count.
+            log.warning("the heartbeat monitor cannot start: %s; trying again", error)
+            return
         self._monitor = monitor
         self._poller.on_readable(monitor.sentinel, lambda: self._died(monitor))
 
@@ -107,7 +117,9 @@ class Heartbeats:
             monitor.exitcode,
         )
         monitor.close()
-        self._start()
+        self._monitor = None
+        if self._clock() >= self._next_start:
+            self._start()
 
 
 def _bind_all(endpoints: Sequence[str], port: int) -> list[socket.socket]:

@@ -78,6 +78,7 @@ class HttpService:
         self._snapshot = Snapshot()
         self._next_pin = 0.0
         self._started = time.time()
+        self._process: HttpServer | None = None
         self._start()
 
     def check(self) -> None:
@@ -86,16 +87,16 @@ class HttpService:
         if now >= self._next_pin:
             self._next_pin = now + _PIN_SECONDS
             self._pin(self._figures(), now)
-        if now >= self._next_start and not self._process.is_alive():
-            log.warning("the HTTP process ended with %s; a new one starts", self._process.exitcode)
-            self._process.close()
+        if now >= self._next_start and (self._process is None or not self._process.is_alive()):
+            self._bury()
             self._start()
 
     def close(self) -> None:
         """End the process and stop listening."""
-        self._process.kill()
-        self._process.join()
-        self._process.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process.close()
         self._socket.close()
         self._inquiries.close()
 
@@ -120,11 +121,22 @@ class HttpService:
 
     def _start(self) -> None:
         self._next_start = self._clock() + _RESTART_SECONDS
-        self._process = HttpServer(
+        process = HttpServer(
             self._socket, self._snapshot, self._inquiries, self._access, self._hosts
         )
-        with reserve():
-            self._process.start()
+        try:
+            with reserve():
+                process.start()
+        except OSError as error:
+            log.warning("the HTTP process cannot start: %s; trying again", error)
+            return
+        self._process = process
+
+    def _bury(self) -> None:
+        if self._process is not None:
+            log.warning("the HTTP process ended with %s; a new one starts", self._process.exitcode)
+            self._process.close()
+            self._process = None
 
     def _pin(self, figures: dict[str, Any], now: float) -> None:
         try:

@@ -8,6 +8,7 @@ import threading
 import time
 
 from manyhands_shared.errors import ConfigError
+from manyhands_shared.processes.thread_start import start
 from manyhands_shared.transport import address as addresses
 
 _LISTENS = "something listens there, but it does not answer as a broker does"
@@ -93,9 +94,7 @@ def _reasons(text: str, timeout: float) -> list[tuple[str, str]]:
         for address in found
     ]
     deadline = time.monotonic() + timeout + _GRACE_SECONDS
-    for thread in threads:
-        thread.start()
-    for thread in threads:
+    for thread in list(filter(start, threads)):
         thread.join(max(0.0, deadline - time.monotonic()))
     return [
         (address, found[address] or (_LATE if thread.is_alive() else ""))

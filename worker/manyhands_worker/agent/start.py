@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import secrets
 import selectors
-import signal
 import socket
 import sys
 import time
@@ -124,8 +123,8 @@ class AgentSupervisor:
             self._draining = True
             self._start_at = None
             self._watch_listener(on=False)
-            if self._process is not None and self._process.pid is not None:
-                os.kill(self._process.pid, signal.SIGTERM)
+            if self._process is not None:
+                self._process.terminate()
 
     def close(self) -> None:
         """End the agent, and with it every member."""
@@ -138,8 +137,7 @@ class AgentSupervisor:
         self._selector.unregister(process.sentinel)
         # The second one says: at once.
         for _ in range(2):
-            if process.pid is not None and process.is_alive():
-                os.kill(process.pid, signal.SIGTERM)
+            process.terminate()
         if not wait([process.sentinel], timeout=_LEAVE_SECONDS):
             process.kill()
         process.join()

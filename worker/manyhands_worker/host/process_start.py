@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from typing import NamedTuple
 from manyhands_shared.processes import hash_seed
 from manyhands_shared.processes.start_without_main import bare_start
 from manyhands_worker.host.directories import directory
+
+log = logging.getLogger("manyhands.worker")
 
 #: What variables were before `starting` changed them, as JSON.
 _WAS = "MANYHANDS_ENVIRONMENT_WAS"
@@ -61,8 +64,12 @@ def start_fork_server(key_file: str = "", *, agent: bool = False) -> None:
         if agent:
             loaded.append("manyhands_worker.agent.preload")
         get_context("forkserver").set_forkserver_preload(loaded)
-        with starting():
-            forkserver.ensure_running()
+        try:
+            with starting():
+                forkserver.ensure_running()
+        except OSError as error:
+            # Each child starts it, if it does not run.
+            log.warning("the fork server cannot start yet: %s", error)
 
 
 @contextlib.contextmanager

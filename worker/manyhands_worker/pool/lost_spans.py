@@ -14,6 +14,7 @@ from threading import Thread
 from typing import NamedTuple
 
 from manyhands_shared import tracing
+from manyhands_shared.processes.thread_start import start
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core.model import Key
 from manyhands_worker.ipc import control_block
@@ -58,8 +59,9 @@ class LostSpans:
                 LostTask(noted, time.time_ns(), *task, child.slot, status, text)
             )
         if self._thread is None:
-            self._thread = Thread(target=self._send, name="manyhands-spans", daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._send, name="manyhands-spans", daemon=True)
+            if start(thread):
+                self._thread = thread
 
     def close(self) -> None:
         """Send what waits, if that takes no longer than it may."""

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import random
+import resource
 import signal
 import socket
 import statistics
@@ -314,6 +315,35 @@ def test_the_process_that_answers_is_replaced_and_leaves_with_the_broker(broker:
     broker.process.send_signal(signal.SIGKILL)
     broker.process.wait(100)
     eventually(lambda: not last.is_running() or last.status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit")
+def test_processes_of_the_broker_that_cannot_start_are_started_later(broker: Broker) -> None:
+    process = psutil.Process(broker.process.pid)
+    children = process.children()
+    # Enough for the new processes, which have the same limit.
+    most = process.num_fds() + 40
+    crowd = [Peer(broker.address) for _ in range(60)]
+    for peer in crowd:
+        peer.send(client_hello(random.randbytes(16)))
+        peer.until(m.ClientWelcome)
+    # There is no reserve either.
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (most, most))
+    for child in children:
+        child.kill()
+    log = broker.process.stderr
+    assert log is not None
+    missing = {b"heartbeat monitor cannot start", b"HTTP process cannot start"}
+    while missing:
+        line = log.readline()
+        assert line, "the broker has ended"
+        missing = {text for text in missing if text not in line}
+    crowd[0].send(m.Ping(7))
+    assert crowd[0].until(m.Pong).counter == 7
+    for peer in crowd:
+        peer.close()
+    eventually(lambda: answers(broker), what="HTTP answers again")
+    eventually(lambda: len(process.children()) >= 2, what="both are there")
 
 
 def test_a_port_that_is_taken_is_one_line(shared: Broker) -> None:
