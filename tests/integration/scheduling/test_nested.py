@@ -24,6 +24,14 @@ def tree(address: str, depth: int) -> int:
         return sum(branch.result() for branch in branches)
 
 
+def chain(address: str, depth: int) -> int:
+    """Wait for a task that waits for a task, and so on."""
+    if depth == 0:
+        return 0
+    with Executor(address=address) as executor:
+        return 1 + executor.submit(chain, address, depth - 1).result()
+
+
 def nested(address: str, number: int) -> list[int]:
     with Pool(address=address) as pool:
         return pool.map(abs, range(-number, 0))
@@ -45,6 +53,16 @@ def test_tasks_wait_for_tasks_on_the_only_slot() -> None:
         # What was lent is taken back.
         eventually(lambda: client.query("stats")["slots"] == 1, BOUND)
         assert executor.submit(abs, -1).result(BOUND) == 1
+
+
+@pytest.mark.slow
+def test_a_chain_of_tasks_that_wait_is_as_deep_as_it_likes() -> None:
+    depth = 35
+    with (
+        LocalCluster(nodes=1, slots=1, worker={"window": 1}) as cluster,
+        Executor(address=cluster.address) as executor,
+    ):
+        assert executor.submit(chain, cluster.address, depth).result(BOUND) == depth
 
 
 @pytest.mark.parametrize("count", [4])

@@ -210,7 +210,10 @@ class NodeCore:
         return self._me.slots + self._work.spare.count + self._work.environments.waiting
 
     def _window(self) -> int:
-        return self._me.window if self._drain_by is None and not self._unable else 0
+        """Tasks that it takes at once. One that waits for tasks must not keep these out."""
+        if self._drain_by is not None or self._unable:
+            return 0
+        return min(self._me.window + self._work.spare.count, MAX_TASKS)
 
     def _link_lost(self, event: events.LinkLost) -> None:
         if self._link.phase is not Phase.DOWN:

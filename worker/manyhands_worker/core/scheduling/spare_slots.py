@@ -1,6 +1,7 @@
 """Slots beyond the node's own: each serves while the task in another slot waits for tasks.
 
-Otherwise tasks that wait for tasks of the same cluster would take all slots, and wait for ever. The
+Otherwise tasks that wait for tasks of the same cluster would take all slots, and wait for ever. So their
+number has no bound: with one, tasks that deep below each other would take these slots as well. The
 broker is told which tasks these are: what else they take of the node counts as free there meanwhile.
 """
 
@@ -12,9 +13,6 @@ from manyhands_shared.protocol.messages import Span
 from manyhands_worker.core import effects
 from manyhands_worker.core.model import Key
 from manyhands_worker.core.scheduling.slots import SlotScheduler
-
-#: Spare slots of a node at one time: four for each slot of its own, or this number if that is more.
-SPARES_EACH, LEAST_SPARES = 4, 32
 
 
 class SpareSlots:
@@ -28,7 +26,6 @@ class SpareSlots:
     def __init__(self, scheduler: SlotScheduler, slots: int, out: list[effects.Effect]) -> None:
         self._scheduler = scheduler
         self._own = slots
-        self._most = max(LEAST_SPARES, SPARES_EACH * slots)
         self._out = out
         #: Slots whose task waits for tasks, and that task as long as it is known.
         self._lending: dict[int, tuple[Key, int] | None] = {}
@@ -69,7 +66,7 @@ class SpareSlots:
             return False
         before = len(self._open)
         changed, self._changed = self._changed, False
-        wanted = min(len(self._lending), self._most)
+        wanted = len(self._lending)
         while len(self._open) < wanted:
             number = self._closed()
             self._open.add(number)

@@ -10,7 +10,6 @@ from harness.worlds.worker import World
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core import effects, events
-from manyhands_worker.core.scheduling.spare_slots import LEAST_SPARES
 
 
 @pytest.fixture
@@ -109,15 +108,16 @@ def test_numbers_are_used_again(world: World) -> None:
     assert opened(world) == [2, 2, 2]
 
 
-def test_spare_slots_lend_too_up_to_a_bound(world: World) -> None:
-    for slot in range(2 + LEAST_SPARES):
+def test_each_slot_whose_task_waits_is_lent_however_deep(world: World) -> None:
+    deep = 200
+    for slot in range(deep):
         lend(world, slot, on=True)
-        for number in opened(world):
-            if not world.core._work._scheduler.slots[number].up:
-                world.tell(events.Born(number))
-    assert len(set(opened(world))) == LEAST_SPARES
-    assert told(world) == 2 + LEAST_SPARES
-    for slot in range(2 + LEAST_SPARES):
+        world.tell(events.Born(opened(world)[-1]))
+    assert opened(world) == list(range(2, 2 + deep))
+    assert told(world) == 2 + deep, "so two slots have no task that waits"
+    renewed: m.Renew = world.last(m.Renew)
+    assert renewed.window == 1_000 + deep, "nor do those that wait keep others from the node"
+    for slot in range(deep):
         lend(world, slot, on=False)
     world.tick()
     assert told(world) == 2
