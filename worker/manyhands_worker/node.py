@@ -39,6 +39,7 @@ from manyhands_worker.host.describe import default_slots, describe_host
 from manyhands_worker.host.escaped_processes import EscapedProcesses
 from manyhands_worker.host.process_start import Environment, start_fork_server
 from manyhands_worker.link_watch import LinkWatch
+from manyhands_worker.pool.leftovers import Leftovers
 from manyhands_worker.pool.pool import NodePool
 from manyhands_worker.values.input_store import InputStore
 
@@ -152,7 +153,7 @@ class Node:
         if gpus.told:
             log.log(logging.INFO if gpus.offered else logging.WARNING, "%s", gpus.told)
         descriptors.raise_limit()
-        reach = ChildCgroup.make() or EscapedProcesses()
+        leftovers = Leftovers(ChildCgroup.make() or EscapedProcesses())
         self._environments: dict[bytes, Environment] = {}
         self._environment_store: EnvironmentStore | None = None
         self._pool = NodePool(
@@ -162,7 +163,7 @@ class Node:
             lender=lender,
             server=self._server,
             allowed=allowed,
-            reach=reach,
+            leftovers=leftovers,
             agent="" if self._agents is None else self._agents.address,
             gpus=gpus,
             discard_output=config.discard_output,
@@ -170,7 +171,7 @@ class Node:
             environments=self._environments,
         )
         self._heartbeat = HeartbeatSupervisor(
-            boot_id, self._selector, beats=config.beats, cgroup=reach.path
+            boot_id, self._selector, beats=config.beats, cgroups=leftovers.cgroups
         )
         self._core = NodeCore(
             Identity(

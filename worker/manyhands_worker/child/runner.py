@@ -25,7 +25,6 @@ from manyhands_shared.payloads import pickled, refs
 from manyhands_shared.payloads.by_value.class_resolution import World
 from manyhands_shared.payloads.by_value.main_module import script
 from manyhands_shared.payloads.payload import Payload, total
-from manyhands_shared.payloads.refs import take_waited
 from manyhands_shared.payloads.wrappers import Setup
 from manyhands_shared.protocol.given_results import has_results
 from manyhands_shared.protocol.status import Status
@@ -49,6 +48,7 @@ from manyhands_worker.child.usage import Usage
 from manyhands_worker.child.variables import present
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.function_cache import FunctionCache
+from manyhands_worker.host.memory_groups import MemoryCap
 from manyhands_worker.host.process_snapshot import Condition
 from manyhands_worker.ipc.control_block import CLAIM, DONE, LIMIT, READY, STARTED
 from manyhands_worker.ipc.output_redirect import OutputRedirect, flush_streams
@@ -224,7 +224,8 @@ class Runner:
         if pool_child.leave_function is not None and digest != self._fitness.last:
             pool_child.leave_function()
             pool_child.leave_function = None
-        variables, memory = grant or ({}, 0)
+        variables, memory, group = grant or ({}, 0, "")
+        self._cap: MemoryCap | None = MemoryCap(group, memory) if group else None
         if not (self._fitness.has_room(memory, digest) and self._fitness.before(digest)):
             self._refuse(first, count)
             return
@@ -308,7 +309,7 @@ class Runner:
 
     def _seconds(self) -> float:
         """What the tasks took. How long values were on their way says nothing of the next ones."""
-        return max(0, self._spent - take_waited()) / 1e9
+        return max(0, self._spent - refs.take_waited()) / 1e9
 
     def _execute(self, codec: Codec, digest: bytes, loaded: Loaded, payload: Payload) -> Packed:
         """Run one task: its status, and its result or failure.
@@ -329,6 +330,8 @@ class Runner:
             if type(function) is Setup:
                 self._initialise(digest, function)
                 function = function.function
+            if self._cap is not None:
+                function = partial(self._cap.call, function)
             if type(payload) is bytes and pickled.STACK_GLOBAL not in payload:
                 args, kwargs = codec.arguments(payload)
             else:

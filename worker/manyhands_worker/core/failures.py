@@ -44,10 +44,8 @@ def of_death(event: Died, text: str, attempt: int, node: str) -> tuple[Status, F
         return Status.TIMED_OUT, Failure("manyhands.TaskTimeout", text)
     limit, used = event.memory
     if used:
-        text = (
-            f"had {_size(used)} of memory, more than its limit of {_size(limit)}, and was killed on "
-            f"node {node}"
-        )
+        had = f"had {_size(used)} of memory, more" if used > limit else "wanted more memory"
+        text = f"{had} than its limit of {_size(limit)}, and was killed on node {node}"
         return Status.RAISED, Failure(MEMORY_EXCEEDED, text, bases=("MemoryError",))
     story = (f"attempt {attempt}: {text}",)
     return Status.CRASHED, Failure("manyhands.TaskCrashed", text, story=story)

@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
@@ -118,26 +119,28 @@ class Heartbeat(BaseProcess):
         raw: the shared memory of a `SharedStatus`.
         boot_id: the node's.
         scratch: a directory of the node's own, removed if the node could not do so itself.
-        cgroup: the control group of the node's children, emptied and removed likewise.
+        cgroups: the control groups of the node's children, emptied and removed likewise.
     """
 
-    def __init__(self, raw: Any, boot_id: bytes, scratch: str, cgroup: Path | None = None) -> None:
+    def __init__(
+        self, raw: Any, boot_id: bytes, scratch: str, cgroups: Sequence[Path] = ()
+    ) -> None:
         super().__init__(name="manyhands-heartbeat")
         self._raw = raw
         self._boot_id = boot_id
         self._scratch = scratch
-        self._cgroup = cgroup
+        self._cgroups = cgroups
 
     @classmethod
     def launch(
-        cls, status: SharedStatus, boot_id: bytes, scratch: str, cgroup: Path | None = None
+        cls, status: SharedStatus, boot_id: bytes, scratch: str, cgroups: Sequence[Path] = ()
     ) -> Heartbeat:
         """Start one.
 
         Raises:
             OSError, EOFError: the system does not give a process.
         """
-        process = cls(status.raw, boot_id, scratch, cgroup)
+        process = cls(status.raw, boot_id, scratch, cgroups)
         with starting():
             process.start()
         return process
@@ -173,8 +176,8 @@ class Heartbeat(BaseProcess):
     def _sweep(self, status: SharedStatus) -> None:
         for pid in status.children():
             kill_orphans(pid)
-        if self._cgroup is not None:
-            sweep(self._cgroup)
+        for cgroup in self._cgroups:
+            sweep(cgroup)
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
 

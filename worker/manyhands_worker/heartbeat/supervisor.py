@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 import time
+from collections.abc import Sequence
 from multiprocessing import util
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -29,13 +30,13 @@ class HeartbeatSupervisor:
         selector: selectors.BaseSelector,
         *,
         beats: bool,
-        cgroup: Path | None = None,
+        cgroups: Sequence[Path] = (),
     ) -> None:
         self.status = SharedStatus()
         self._boot_id = boot_id
         self._selector = selector
         self._beats = beats
-        self._cgroup = cgroup
+        self._cgroups = cgroups
         self._process: Heartbeat | None = None
         self._pids: list[int] = []
         self._events: list[events.Event] = []
@@ -69,7 +70,7 @@ class HeartbeatSupervisor:
     def _start(self, now: float) -> None:
         try:
             self._process = Heartbeat.launch(
-                self.status, self._boot_id, util.get_temp_dir(), self._cgroup
+                self.status, self._boot_id, util.get_temp_dir(), self._cgroups
             )
         except (OSError, EOFError) as error:
             mended = mend()

@@ -36,13 +36,14 @@ class ChildCgroup:
         here = _own_group()
         if here is None:
             return None
-        _tidy(here)
+        tidy(here)
         path = here / f"manyhands-{os.getpid()}-{secrets.token_hex(4)}"
         try:
             path.mkdir()
         except OSError:
             return None
         if (path / "cgroup.kill").exists():  # Linux 5.14
+            delegate_memory(here, path)
             return cls(path)
         path.rmdir()
         return None
@@ -68,7 +69,7 @@ class ChildCgroup:
         """Remove the group of a child that is dead, with all that is left in it."""
         self.kill(pid)
         self._leaving.append(self.path / str(pid))
-        self._leaving = [place for place in self._leaving if not _removed(place)]
+        self._leaving = [place for place in self._leaving if not removed(place)]
 
     def look(self, _children: Collection[int]) -> None:
         """Nothing can leave it."""
@@ -91,18 +92,18 @@ def sweep(path: Path) -> None:
         with contextlib.suppress(OSError):
             for place in path.iterdir():
                 if place.is_dir():
-                    _removed(place)
-        if _removed(path):
+                    removed(place)
+        if removed(path):
             return
         time.sleep(_POLL_SECONDS)  # the kernel takes a moment
 
 
-def _tidy(here: Path) -> None:
-    """Remove empty groups of nodes that were killed together with what sweeps up behind them."""
+def tidy(here: Path) -> None:
+    """Remove empty groups of nodes that are no more: those of nodes themselves, and what is left."""
     for old in here.glob("manyhands-[0-9]*-*"):
         if not Path(f"/proc/{old.name.split('-')[1]}").exists():
             for place in [*old.glob("[0-9]*"), old]:
-                _removed(place)
+                removed(place)
 
 
 def _kill(group: Path) -> None:
@@ -110,7 +111,8 @@ def _kill(group: Path) -> None:
         (group / "cgroup.kill").write_text("1")
 
 
-def _removed(group: Path) -> bool:
+def removed(group: Path) -> bool:
+    """Remove a control group; return whether it is gone."""
     try:
         group.rmdir()
     except FileNotFoundError:
@@ -118,6 +120,34 @@ def _removed(group: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def delegate_memory(here: Path, path: Path) -> None:
+    """Let the groups below `path` have limits of memory, if `here` has memory to give."""
+    with contextlib.suppress(OSError):
+        if "memory" not in (path / "cgroup.controllers").read_text().split():
+            _step_aside(here)
+        (path / "cgroup.subtree_control").write_text("+memory")
+
+
+def _step_aside(here: Path) -> None:
+    """Leave `here` for a group below it: one whose groups have limits has no process of its own.
+
+    Raises:
+        OSError: this process is not alone in it, or may not; it is where it was.
+    """
+    me = str(os.getpid())
+    if (here / "cgroup.procs").read_text().split() != [me]:
+        raise PermissionError(f"there are others in {here}")
+    aside = here / f"manyhands-{me}-node"
+    aside.mkdir()
+    try:
+        (aside / "cgroup.procs").write_text(me)
+        (here / "cgroup.subtree_control").write_text("+memory")
+    except OSError:
+        (here / "cgroup.procs").write_text(me)
+        aside.rmdir()
+        raise
 
 
 def _own_group() -> Path | None:

@@ -133,7 +133,7 @@ class ChildHandle:
         self.pid = int(self.process.pid or 0)
         self.socket.setblocking(False)
         self._statm = open_statm(self.pid)
-        self._memory = MemoryWatch(self.pid)
+        self.memory = MemoryWatch(self.pid)
         self._reader = pipe.Reader(self.socket)
         self._writer = pipe.Writer(self.socket)
         self.reports = ReportReader(
@@ -179,8 +179,10 @@ class ChildHandle:
         if rules.timeout:
             self._time(batch)
         # A batch with a limit has the child to itself.
-        self._memory.limit = rules.memory
-        grant = [variables or {}, rules.memory] if rules.has_slot_to_itself else None
+        self.memory.begin(rules.memory)
+        grant = None
+        if rules.has_slot_to_itself:
+            grant = [variables or {}, rules.memory, self.memory.place if rules.memory else ""]
         self._batches.append((batch.first, batch.key, batch.indices))
         self.words[control_block.LIMIT] = control_block.NO_LIMIT
         header: list[object] = [batch.first, name, code, flags, brought, grant, bodies]
@@ -357,10 +359,10 @@ class ChildHandle:
 
     def uses_too_much(self, now: float) -> bool:
         """Whether its task is to be killed for the memory that it has."""
-        claim, used = self.claim, self._memory.excess(now)
+        claim, used = self.claim, self.memory.excess(now)
         if not used or not self.busy or claim != self.claim:
             return False
-        self.expired, self.overused = (claim, 0.0), (self._memory.limit, used)
+        self.expired, self.overused = (claim, 0.0), (self.memory.limit, used)
         return True
 
     def sample(self) -> None:
@@ -408,6 +410,8 @@ class ChildHandle:
 
     def death(self, oom: str = "") -> Died:
         """What its death means for its tasks; arguments as for `describe_death`."""
+        if self.shot and self.memory.limit and self.memory.has_killed:
+            self.expired, self.overused = (self.claim, 0.0), (self.memory.limit,) * 2
         task, timeout = self.expired
         # It may have ended just in time, and the next one may have begun.
         in_time = not self.busy or self.claim != task

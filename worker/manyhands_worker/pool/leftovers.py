@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from pathlib import Path
 
 from manyhands_worker.host.child_cgroups import ChildCgroup
 from manyhands_worker.host.escaped_processes import EscapedProcesses
+from manyhands_worker.host.memory_groups import MemoryGroup, MemoryGroups
 from manyhands_worker.pool.child_handle import ChildHandle
 
 #: After a task or a child has ended, what it may have left is looked for so much later.
@@ -22,6 +24,8 @@ class Leftovers:
 
     def __init__(self, reach: ChildCgroup | EscapedProcesses | None) -> None:
         self._reach = reach
+        #: The control groups of their memory, where there can be any.
+        self.memory = None if reach is None else MemoryGroups.make(reach.path)
         #: When `turn` is to look for them.
         self.due: float | None = None
 
@@ -41,10 +45,17 @@ class Leftovers:
         if self._reach is not None:
             self._reach.look(children)
 
-    def enter(self, child: int) -> None:
-        """Count what a new child starts as the child's."""
+    @property
+    def cgroups(self) -> list[Path]:
+        """Control groups that must not outlive the node."""
+        return [owner.path for owner in (self._reach, self.memory) if owner and owner.path]
+
+    def enter(self, child: ChildHandle) -> None:
+        """Count what a new child starts as the child's, its memory too."""
         if self._reach is not None:
-            self._reach.enter(child)
+            self._reach.enter(child.pid)
+        if self.memory is not None:
+            child.memory.group = MemoryGroup(self.memory.path / str(child.pid))
 
     def end(self, child: ChildHandle) -> None:
         """Kill a child and everything that it has started."""
@@ -59,6 +70,8 @@ class Leftovers:
         child.release()
         if self._reach is not None:
             self._reach.leave(child.pid)
+        if self.memory is not None:
+            self.memory.leave(child.pid)
         # What was killed with it is this process's to bury.
         self.search_soon()
 
@@ -71,3 +84,5 @@ class Leftovers:
         """End them all."""
         if self._reach is not None:
             self._reach.close()
+        if self.memory is not None:
+            self.memory.close()

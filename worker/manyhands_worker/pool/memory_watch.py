@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from manyhands_worker.host.escaped_processes import below
+from manyhands_worker.host.memory_groups import MemoryGroup
 from manyhands_worker.host.memory_use import private_bytes, proportional_bytes
 
 #: After a slow look that found nothing wrong there is no other for this time.
@@ -20,12 +21,36 @@ class MemoryWatch:
         self._pid = pid
         #: Bytes that its present tasks may have; 0: any.
         self.limit = 0
+        #: Its control group, if the kernel is to see to it as well.
+        self.group: MemoryGroup | None = None
+        self._kills = 0
         self._again = 0.0
 
+    def begin(self, limit: int) -> None:
+        """Tasks with a limit come now, or with none: 0."""
+        self.limit = limit
+        if limit and self.group is not None:
+            self._kills = self.group.kills
+
+    @property
+    def place(self) -> str:
+        """Where its control group is; empty: it has none."""
+        return "" if self.group is None else str(self.group.path)
+
+    @property
+    def has_killed(self) -> bool:
+        """Whether the kernel has killed a process of its control group since then."""
+        return self.group is not None and self.group.kills > self._kills
+
     def excess(self, now: float) -> int:
-        """Return the bytes that are in use if that is more than the limit; else 0."""
+        """Return the bytes that are in use if that is more than the limit; else 0.
+
+        The limit itself: the kernel let it have no more.
+        """
         if not self.limit or now < self._again:
             return 0
+        if self.has_killed:
+            return self.limit
         pids = [self._pid, *below(self._pid)]
         used = private_bytes(pids)
         if used > self.limit and len(pids) > 1:

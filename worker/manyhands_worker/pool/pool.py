@@ -40,9 +40,7 @@ from manyhands_worker.child.runner import ChildLimits
 from manyhands_worker.core import events
 from manyhands_worker.core.model import Batch
 from manyhands_worker.host.cgroup import is_memory_short, usable_memory
-from manyhands_worker.host.child_cgroups import ChildCgroup
 from manyhands_worker.host.directories import leave_removed_directory, mend
-from manyhands_worker.host.escaped_processes import EscapedProcesses
 from manyhands_worker.host.gpus import NO_GPUS, Gpus
 from manyhands_worker.host.process_start import Environment
 from manyhands_worker.host.processes import usable_cores
@@ -84,7 +82,7 @@ class NodePool:
         lender: lends large results to clients on this host; None: all go through the broker.
         server: serves them to clients of other hosts.
         allowed: the functions of a safe node; `None` for any.
-        reach: what ends the processes that tasks have started; None: killing process groups does.
+        leftovers: ends what tasks have started; None: killing process groups does.
         agent: where the host's agent listens.
         gpus: the node's.
         discard_output: what is printed goes nowhere, unless it is captured.
@@ -101,7 +99,7 @@ class NodePool:
         lender: Lender | None = None,
         server: ResultServer | None = None,
         allowed: Patterns | None = None,
-        reach: ChildCgroup | EscapedProcesses | None = None,
+        leftovers: Leftovers | None = None,
         agent: str = "",
         gpus: Gpus = NO_GPUS,
         *,
@@ -111,7 +109,7 @@ class NodePool:
     ) -> None:
         self._selector = selector
         self._environments = environments
-        self._leftovers = Leftovers(reach)
+        self._leftovers = leftovers or Leftovers(None)
         self._slab_bytes = slab_bytes
         self._limits = ChildLimits(
             frame_bytes,
@@ -373,7 +371,7 @@ class NodePool:
         if size < self._slab_bytes and not self._told_of_slab:
             self._told_of_slab = True
             self._events.append(events.Trouble("small-shm", small_slab(size, self._slab_bytes)))
-        self._leftovers.enter(child.pid)
+        self._leftovers.enter(child)
         self._children[slot] = child
         self._pids = None
         self._selector.register(child.socket, selectors.EVENT_READ, self._on_pipe(child))
@@ -470,7 +468,8 @@ class NodePool:
         delay = self._births.after_death(slot, healthy=healthy)
         if slot < self._slots or slot in self._spares:
             self._births.due[slot] = now + delay
-        oom = self._oom.words if child.shot and self._oom.explains(now) else ""
+        short = child.shot and (self._oom.explains(now) or child.memory.has_killed)
+        oom = self._oom.words if short else ""
         self._lost_spans.died(child, child.describe_death(oom))
         self._events.append(child.death(oom))
 

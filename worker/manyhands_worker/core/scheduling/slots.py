@@ -137,6 +137,10 @@ class SlotScheduler:
         binding, gpu = front.rules.binding, front.rules.gpu
         if not (binding or gpu):
             return self.slots
+        if not gpu:
+            others = [slot for slot in self.slots if slot.binding != binding]
+            # As a rule there are none: this is asked for each lone task.
+            return [slot for slot in self.slots if slot.binding == binding] + others
         return sorted(
             self.slots, key=lambda slot: (slot.binding != binding, self._detour(slot, gpu))
         )
