@@ -24,7 +24,7 @@ from manyhands_broker.ports.unix import UnixPort
 from manyhands_shared.clock import monotonic
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError, ExitCode, ManyhandsError
-from manyhands_shared.processes import hash_seed
+from manyhands_shared.processes import file_size, hash_seed
 from manyhands_shared.processes.termination_signals import wake_on_termination
 from manyhands_shared.sd_notify import Notifier
 from manyhands_shared.security.private_files import private
@@ -60,6 +60,7 @@ def run(
             then, and the broker leaves behind it.
     """
     try:
+        file_size.check()
         # But for a node inside: its tasks make files as their user likes.
         with private() if make_node is None else contextlib.nullcontext():
             return _serve(config, ready, parent_pid, lifeline, make_node)

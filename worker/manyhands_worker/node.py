@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from manyhands_shared import shm
 from manyhands_shared.config import WorkerConfig
 from manyhands_shared.errors import ExitCode, ManyhandsError
-from manyhands_shared.processes import descriptors, hash_seed
+from manyhands_shared.processes import descriptors, file_size, hash_seed
 from manyhands_shared.processes.termination_signals import wake_on_termination
 from manyhands_shared.protocol.messages import Renew
 from manyhands_shared.sd_notify import Notifier
@@ -112,6 +112,7 @@ class Node:
         selector: selectors.BaseSelector | None = None,
         connect: Callable[[], Link] | None = None,
     ) -> None:
+        file_size.check()
         self._manager = manager
         self._told = ""
         boot_id = os.urandom(16)

@@ -352,3 +352,28 @@ def test_large_arguments_do_not_use_up_descriptors(
     assert done.returncode == 0, done.stderr
     assert node.alive
     assert bench.executor(broker.address).submit(abs, -1).result(BOUND) == 1
+
+
+_LARGE_RESULTS = """
+import manyhands
+with manyhands.Pool(1) as pool:
+    assert len(pool.apply(bytes, (3_000_000,))) == 3_000_000
+    assert len(pool.apply(bytes, (20_000_000,))) == 20_000_000
+"""
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"), [(16_384, ""), (1_024, "raise the limit (`ulimit -f`)")]
+)
+def test_where_files_may_not_be_large_a_cluster_works_or_says_so(blocks: int, said: str) -> None:
+    """A block is 512 bytes or a kilobyte: shells differ."""
+    lower = ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "lower"]
+    done = subprocess.run(
+        [*lower, sys.executable, "-c", _LARGE_RESULTS],
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        check=False,
+    )
+    assert said in done.stderr.splitlines()[0]
+    assert (done.returncode == 0) == (not said), done.stderr

@@ -27,6 +27,7 @@ from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
 from manyhands_shared.payloads.payload import Buffer
+from manyhands_shared.processes import file_size
 from manyhands_shared.shm.segment import ALIGN, cut, lay, span
 from manyhands_worker.ipc.control_block import FREED
 
@@ -82,9 +83,10 @@ def free_shared_memory() -> int:
 def slab_size(wanted: int, slots: int) -> int:
     """Bytes for each of `slots` slabs: as `wanted`, but all of them in half of what is free.
 
-    A multiple of 1 MiB; 0 if there is not even that.
+    A multiple of 1 MiB; 0 if there is not even that. A slab is a file with a page more.
     """
-    return min(wanted, free_shared_memory() // 2 // slots) // _STEP * _STEP
+    most = min(free_shared_memory() // 2 // slots, file_size.limit() - mmap.PAGESIZE)
+    return min(wanted, most) // _STEP * _STEP
 
 
 def small_slab(size: int, wanted: int) -> str:
