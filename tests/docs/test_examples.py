@@ -1,13 +1,20 @@
-"""The Python in the documentation runs as pasted, each block as a script of its own."""
+"""The Python in the documentation runs as pasted, each block as a script of its own.
+
+On one machine, and with a node on another host, in a directory of its own.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from harness.environments.terminals import console_lines, opened
+from manyhands.testbed import unavailable
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "docs/quick-start.md", "docs/drop-in.md"]
@@ -42,9 +49,41 @@ def test_a_block_runs_as_pasted(block: str, tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr
+    expect(block, result.stdout)
+
+
+def expect(block: str, printed: str) -> None:
+    """Compare what a block printed with what is known of it."""
     for sign, text in PRINTS.items():
         if sign in block:
-            assert text in result.stdout
+            assert text in printed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "")
+def test_all_blocks_run_as_pasted_with_a_node_on_another_host(tmp_path: Path) -> None:
+    page = (ROOT / "docs/quick-start.md").read_text(encoding="utf-8")
+    with opened(tmp_path, 2) as (one, other):
+        [*keys, broker], [worker], [export, nodes, program] = console_lines(
+            page, "Many machines", one.home.name
+        )
+        one.paste("".join(f"{line}\n" for line in keys))
+        one.paste(f"{broker} > broker.log 2>&1 &\n")
+        one.waits_for("listening on")
+        shutil.copy2(one.home / "node.key", other.home)
+        other.paste(f"{worker} > worker.log 2>&1 &\n")
+        other.waits_for("welcomed as")
+        assert len(one.paste(f"{export}\n{nodes}\n").splitlines()) == 2, "the head, and one node"
+        python = program.replace("python ", f"{sys.executable} -W error ", 1)
+        for parameter in BLOCKS:
+            block = str(parameter.values[0])
+            (one.home / "program.py").write_text(block)
+            expect(block, one.paste(f"{python}\n"))
+        head, node = (line.split() for line in one.paste(f"{nodes}\n").splitlines())
+        assert int(node[head.index("DONE")]) > 100, "the tasks ran there"
+        other.paste("kill -TERM %1\nwait\n")
+        one.paste("kill -TERM %1\nwait\n")
+    assert "Traceback" not in one.logs() + other.logs()
 
 
 def test_there_are_blocks() -> None:

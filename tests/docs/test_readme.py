@@ -9,43 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from harness.environments.terminals import Terminal, opened
-from harness.processes import eventually
+from harness.environments.terminals import console_lines, opened
 from manyhands.testbed import unavailable
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 [PROGRAM] = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-_SECONDS = 60.0
-
-
-def more_machines(home: str) -> list[list[str]]:
-    """The blocks of commands for more machines, with HOST replaced and the command by its path."""
-    [section] = re.findall(r"^## More machines\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
-    blocks = re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-    command = str(Path(sys.executable).parent / "manyhands")
-    return [
-        [
-            re.sub(r"^\$ (manyhands\b)?", lambda found: command if found[1] else "", line).replace(
-                "HOST", home
-            )
-            for line in block.splitlines()
-        ]
-        for block in blocks
-    ]
-
-
-def waits_for(terminal: Terminal, sign: str) -> None:
-    """Wait until a log in that terminal's home says `sign`."""
-    eventually(lambda: sign in terminal.logs(), _SECONDS, what=sign)
 
 
 @pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "")
 def test_more_machines_by_copy_and_paste(tmp_path: Path) -> None:
     with opened(tmp_path, 2) as (one, other):
-        [*keys, broker], [copy, worker], [copy_mine, program] = more_machines(one.home.name)
+        [*keys, broker], [copy, worker], [copy_mine, program] = console_lines(
+            README, "More machines", one.home.name
+        )
         one.paste("".join(f"{line}\n" for line in keys))
         one.paste(f"{broker} > broker.log 2>&1 &\n")
-        waits_for(one, "listening on")
+        one.waits_for("listening on")
         other.paste(f"{copy}\n{worker} > worker.log 2>&1 &\n")
         (other.home / "program.py").write_text(PROGRAM)
         python = program.replace("python ", f"{sys.executable} ", 1)

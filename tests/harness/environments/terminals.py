@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from harness.processes import eventually
 from manyhands.testbed import Host, Network
 
 _END = "the block has ended"
@@ -79,10 +81,33 @@ class Terminal:
         """Everything in the log files of its home."""
         return "\n".join(file.read_text() for file in self.home.glob("*.log"))
 
+    def waits_for(self, sign: str) -> None:
+        """Wait until a log in its home says `sign`."""
+        eventually(lambda: sign in self.logs(), what=sign)
+
     def close(self) -> None:
         """End the shell."""
         self.process.kill()
         self.process.communicate()
+
+
+def console_lines(page: str, section: str, home: str) -> list[list[str]]:
+    """Return the lines of each console block of a section, as one types them.
+
+    HOST is replaced by `home`, and the command by its path.
+    """
+    [text] = re.findall(rf"^## {section}\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    command = str(Path(sys.executable).parent / "manyhands")
+    return [
+        [
+            re.sub(r"^\$ (manyhands\b)?", lambda found: command if found[1] else "", line).replace(
+                "HOST", home
+            )
+            for line in block.splitlines()
+        ]
+        for block in blocks
+    ]
 
 
 @contextlib.contextmanager
