@@ -59,12 +59,12 @@ def start_fork_server(key_file: str = "", *, agent: bool = False) -> None:
 
         # What came over the standard input has no name, and is closed after it was read.
         _Hidden.path = "" if key_file.startswith("/proc/") else key_file
-        _shorten_directory()
         loaded = ["manyhands_worker.child.preload"]
         if agent:
             loaded.append("manyhands_worker.agent.preload")
         get_context("forkserver").set_forkserver_preload(loaded)
         try:
+            _shorten_directory()
             with starting():
                 forkserver.ensure_running()
         except OSError as error:

@@ -6,9 +6,10 @@ import contextlib
 import selectors
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness.processes import eventually, no_descriptor_left
@@ -24,6 +25,11 @@ def connect(address: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     sock.connect("\0" + address[1:])
     return sock
+
+
+def config_of(agent: bytes, address: str) -> AgentConfig:
+    identity = AgentIdentity(agent, "host", "node", b"b" * 16, address, 1)
+    return AgentConfig(identity, "unix://@nowhere", None)
 
 
 def serve(selector: selectors.BaseSelector, seconds: float) -> bool:
@@ -90,3 +96,22 @@ def test_what_cannot_be_passed_on_now_is_passed_on_later() -> None:
         assert message == PassedOn(supervisor.address)
         stack.enter_context(socket.socket(fileno=descriptors[0]))
         assert len(descriptors) == 1
+
+
+@pytest.mark.parametrize("end", [AgentSupervisor.drain, AgentSupervisor.close])
+def test_an_agent_that_has_just_died_is_told_nothing(
+    end: Callable[[AgentSupervisor], None],
+) -> None:
+    with contextlib.ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        supervisor = AgentSupervisor(selector, config_of)
+        stack.callback(supervisor.close)
+        supervisor.want()
+        supervisor.turn(time.monotonic())
+        process = supervisor._process
+        assert process is not None
+        assert process.pid is not None
+        process.kill()
+        # The fork server has reaped it, and the number may be another's.
+        eventually(lambda: not psutil.pid_exists(process.pid or 0))
+        end(supervisor)
