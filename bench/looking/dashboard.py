@@ -89,7 +89,7 @@ class PacedNode(Node):
             figures: list[int] = []
             for place, index in enumerate(indices):
                 ago = (len(indices) - place) * _MICROSECONDS
-                figures += (index, 1, 0, ago, _MICROSECONDS, 1_000, 40_000, 8)
+                figures += (index, 1, 0, ago, _MICROSECONDS, 1_000, 40_000, 8, 1, 8, 0)
             runs.append(m.RunGroup(group.job, group.attempt, figures))
         if runs:
             self._send(m.Ran(runs, []))

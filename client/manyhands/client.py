@@ -21,6 +21,7 @@ from manyhands_shared.errors import ClusterClosed, ManyhandsError, NotAuthorised
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.messages import Function
+from manyhands_shared.text import amount
 from manyhands_shared.transport.address import DEFAULT_BIND
 
 _QUERY_SECONDS = 30.0
@@ -213,7 +214,7 @@ class Client:
             left = _POLL_SECONDS if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(
-                    f"{there} of {count} nodes have joined the broker at {self.address} "
+                    f"{there} of {amount(count, 'node')} joined the broker at {self.address} "
                     f"within {timeout:g} s; start more with `manyhands worker`"
                 )
             pause.wait(min(_POLL_SECONDS, left))

@@ -20,3 +20,8 @@ def printable(text: str, *, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char in keep else _REPLACEMENT for char in text)
+
+
+def amount(count: int, thing: str, things: str = "") -> str:
+    """Return a number with what it is of: ``1 task``, ``2,000 tasks``. `things`: a plural without s."""
+    return f"{count:,} {thing if count == 1 else things or thing + 's'}"

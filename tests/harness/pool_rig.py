@@ -103,7 +103,7 @@ class PoolRig:
             case events.Claimed():
                 self.work.claimed(event.slot, event.claim)
             case events.Died():
-                culprit, lost = self.work.died(event.slot, event.claim, event.blamed)
+                culprit, lost, _ = self.work.died(event.slot, event.claim, event.blamed)
                 if culprit is not None:
                     status, failure = of_death(event, event.text, 1, "rig")
                     text = failure.message if event.memory[1] else event.text

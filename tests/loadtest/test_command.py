@@ -201,7 +201,7 @@ def test_a_broker_without_nodes_is_one_line() -> None:
     with LocalCluster(nodes=0) as empty:
         result = run("loadtest", "--broker", empty.address, "--connect-timeout", "3", *QUICK)
     line = fails(result, 1)
-    assert "0 of 1 nodes have joined" in line
+    assert "0 of 1 node joined" in line
     assert "start more with `manyhands worker`" in line
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from manyhands_shared.profiling import flame_graph, speedscope
 from manyhands_shared.profiling.stacks import counted, shares
+from manyhands_shared.text import amount
 
 #: Asks the broker: kind, what, arguments, key of who asks.
 Ask = Callable[[str, str, dict[str, Any], str], Awaitable[Any]]
@@ -111,9 +112,9 @@ def _drawn(
         raise LookupError("no task of this job ran meanwhile; the page says what it waits for")
     left_out = sum(one["left_out"] for one in answers)
     if left_out:
-        notes.append(f"{left_out:,} looks are left out: their stacks had no room")
+        notes.append(f"{amount(left_out, 'look')} left out: no room for their stacks")
     looks = counts.total()
-    title = f"job {job}: {looks:,} looks in {seconds:g} s"
+    title = f"job {job}: {amount(looks, 'look')} in {seconds:g} s"
     return {
         "name": f"profile-{re.sub(r'[^0-9A-Za-z_]', '', job)[:8]}",
         "looks": looks,

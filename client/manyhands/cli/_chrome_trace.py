@@ -47,9 +47,21 @@ def _span(job: dict[str, Any], run: dict[str, Any], pid: int) -> dict[str, Any]:
             "attempt": run["attempt"],
             "CPU seconds": run["cpu"],
             "peak memory of the process, KiB": run["peak"],
+            "bytes of arguments": run.get("given", 0),
             "bytes of results": run["nbytes"],
+            **_waits(run),
         },
     }
+
+
+def _waits(run: dict[str, Any]) -> dict[str, float]:
+    """Return the seconds that a run waited, as far as they are known."""
+    queued, sent, found = run.get("queued"), run.get("sent"), {}
+    if queued is not None and sent is not None:
+        found["seconds queued at the broker"] = round(max(0.0, sent - queued), 6)
+    if sent is not None:
+        found["seconds waited on the node"] = round(max(0.0, run["begun"] - sent), 6)
+    return found
 
 
 def _failure(one: dict[str, Any], pid: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from manyhands.cli import _output
 from manyhands.loadtest.report import numbers
+from manyhands_shared.text import amount
 
 #: Characters of the longest bar.
 _BAR = 30
@@ -29,7 +30,7 @@ def rows(history: dict[str, Any]) -> list[tuple[str, str]]:
         found.append(("peak memory", numbers.size(history["peak"] * 1024)))
     sampled = history["sampled"]["tasks"]
     if sampled:
-        found.append(("sampled", f"{sampled} tasks; the durations below are theirs"))
+        found.append(("sampled", f"{amount(sampled, 'attempt')}; the durations below are theirs"))
     return found
 
 
@@ -50,7 +51,43 @@ def print_details(history: dict[str, Any]) -> None:
             where = f"node {run['node']}, slot {run['slot']}, attempt {run['attempt']}"
             took = numbers.time(run["seconds"])
             _output.say(f"  task {run['first']}{many}: {took} on {where}")
+            _output.say(f"    {_span(run)}")
+    print_failed(history["failures"])
     print_failures(history["failures"], lines=_MOST)
+
+
+def print_failed(failures: dict[str, Any]) -> None:
+    """Print the first attempts that did not end well, each by itself."""
+    if failures["first"]:
+        _output.say("\nDid not end well:")
+        for one in failures["first"][:_MOST]:
+            run = one.get("run")
+            where = f"on node {one['node']}" if one["node"] else "on no node"
+            slot = f", slot {run['slot']}, after {numbers.time(run['seconds'])}" if run else ""
+            named = f"  task {one['task']}, attempt {one['attempt']}: {one['what']} {where}{slot}"
+            _output.say(named)
+            if run:
+                _output.say(f"    {_span(run)}")
+        more = sum(failures["counts"].values()) - _MOST
+        if more > 0:
+            _output.say(f"  and {more:,} more")
+
+
+def _span(run: dict[str, Any]) -> str:
+    """Return what there is of a run beside where and how long: its waits, its costs."""
+    # A broker of before, or a record of one in the journal, has neither.
+    queued, sent = run.get("queued"), run.get("sent")
+    parts = []
+    if queued is not None and sent is not None:
+        parts.append(f"queued {numbers.time(max(0.0, sent - queued))} at the broker")
+    if sent is not None:
+        parts.append(f"waited {numbers.time(max(0.0, run['begun'] - sent))} on the node")
+    parts.append(f"CPU {numbers.time(run['cpu'])}")
+    if run["peak"]:
+        parts.append(f"peak {numbers.size(run['peak'] * 1024)}")
+    given = f"{numbers.size(run['given'])} in, " if "given" in run else ""
+    parts.append(f"{given}{numbers.size(run['nbytes'])} out")
+    return ", ".join(parts)
 
 
 def print_failures(failures: dict[str, Any], *, lines: int | None) -> None:
@@ -60,9 +97,13 @@ def print_failures(failures: dict[str, Any], *, lines: int | None) -> None:
         for group in failures["groups"][:_MOST]:
             named = ", ".join(map(str, group["tasks"][:_MOST]))
             more = ", …" if group["count"] > min(_MOST, len(group["tasks"])) else ""
-            _output.say(f"  {group['count']} times {group['type']}: {group['message']}")
-            _output.say(f"    tasks {named}{more}")
+            _output.say(f"  {amount(group['count'], 'time')} {group['type']}: {group['message']}")
+            thing = "tasks" if more or len(group["tasks"]) > 1 else "task"
+            _output.say(f"    {thing} {named}{more}")
             for line in group["traceback"].rstrip().splitlines()[-(lines or 0) :]:
                 _output.say(f"    {line}")
     if failures["others"]:
-        _output.say(f"  {failures['others']} failures were counted, and not looked into")
+        were = "was" if failures["others"] == 1 else "were"
+        _output.say(
+            f"  {amount(failures['others'], 'failure')} {were} counted, and not looked into"
+        )

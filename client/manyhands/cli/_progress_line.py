@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from manyhands.loadtest.report import numbers
+from manyhands_shared.text import amount
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,7 +45,7 @@ class ProgressLine:
 
     def __str__(self) -> str:
         info = self._info
-        words = [f"{self.state}: {self.ended:,} of {info['tasks']:,} tasks ended"]
+        words = [f"{self.state}: {self.ended:,} of {amount(info['tasks'], 'task')} ended"]
         words += [
             f"{info[name]:,} {name}"
             for name in ("failed", "cancelled", "running", "queued")

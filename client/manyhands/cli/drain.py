@@ -14,6 +14,7 @@ from manyhands.cli._errors import JobFailed, TimedOut
 from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
 from manyhands_shared.errors import Refused
+from manyhands_shared.text import amount
 
 if TYPE_CHECKING:
     from manyhands import Client
@@ -86,7 +87,7 @@ class _Told:
         """A node was told to leave."""
         self._nodes[name] = {"name": name, "held": held, "left": False}
         if not self._json:
-            _output.say(f"{name} drains; it holds {held} tasks")
+            _output.say(f"{name} drains; it holds {amount(held, 'task')}")
 
     def left(self, name: str) -> None:
         """A node is no more."""

@@ -10,6 +10,7 @@ import click
 from manyhands.cli import _completing, _output
 from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
+from manyhands_shared.text import amount
 
 
 @click.command(
@@ -50,4 +51,6 @@ def command(*, job: str, trace: Path, json: bool, **connection: Any) -> None:
     if json:
         _output.document(job=info["id"], file=str(trace), runs=len(history["runs"]))
         return
-    _output.note(f"wrote {trace}: {len(history['runs'])} runs; open it at https://ui.perfetto.dev")
+    _output.note(
+        f"wrote {trace}: {amount(len(history['runs']), 'run')}; open it at https://ui.perfetto.dev"
+    )

@@ -11,6 +11,7 @@ from manyhands.cli import _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
+from manyhands_shared.text import amount
 
 
 @click.command(
@@ -53,4 +54,4 @@ def command(*, node: bool, json: bool, **connection: Any) -> None:
     if json:
         _output.document(nodes=len(nodes), ready=ready, here=here)
     else:
-        _output.say(f"the broker answers; {ready} of {len(nodes)} nodes are ready")
+        _output.say(f"the broker answers; {amount(len(nodes), 'node')}, {ready} of them ready")

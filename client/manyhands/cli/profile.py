@@ -13,6 +13,7 @@ from manyhands.cli import _completing, _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
+from manyhands_shared.text import amount
 
 if TYPE_CHECKING:
     from manyhands_shared.profiling.stacks import Share
@@ -72,9 +73,9 @@ def command(
     if not json:
         _print_table(shares(counts), counts.total())
     if looks.left_out:
-        _output.note(f"{looks.left_out:,} looks are left out: their stacks had no room")
+        _output.note(f"{amount(looks.left_out, 'look')} left out: no room for their stacks")
     short = re.sub(r"\W", "", found)[:8]
-    title = f"job {found}: {counts.total():,} looks in {seconds:g} s"
+    title = f"job {found}: {amount(counts.total(), 'look')} in {seconds:g} s"
     files = [svg or f"profile-{short}.svg", speedscope or f"profile-{short}.speedscope.json"]
     if json:
         _output.document(

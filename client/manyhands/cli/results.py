@@ -12,6 +12,7 @@ from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options, nan_option, output_option, summary_option
 from manyhands.cli._verb import Verb
 from manyhands_shared.errors import ResultWithheld
+from manyhands_shared.text import amount
 
 
 @click.command(
@@ -84,11 +85,11 @@ def command(
         _output.document(job=found.id, tasks=found.tasks, failed=failed)
     if withheld:
         raise JobFailed(
-            f"{withheld} of {found.tasks} results were not loaded: that would run code of another "
-            "key's owner here; if you trust them, say --trust"
+            f"{withheld} of {amount(found.tasks, 'result')} were not loaded: that would run code of "
+            "another key's owner here; if you trust them, say --trust"
         )
     if failed:
         raise JobFailed(
-            f"{failed} of {found.tasks} tasks failed, task {first_failed} first: {why}; their lines "
-            'have an "error"'
+            f"{failed} of {amount(found.tasks, 'task')} failed, task {first_failed} first: {why}; "
+            'their lines have an "error"'
         )

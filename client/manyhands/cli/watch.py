@@ -15,6 +15,7 @@ from manyhands.cli import _completing, _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
+from manyhands_shared.text import amount
 
 if TYPE_CHECKING:
     from manyhands.cli._progress_line import ProgressLine
@@ -57,7 +58,7 @@ def command(*, job: str, json: bool, **connection: Any) -> None:
         _output.say(f"{found.id} {info['state']}")
     if info["state"] == "failed":
         raise JobFailed(
-            f"{info['failed']} of {info['tasks']} tasks failed; see: manyhands show {found.id}"
+            f"{info['failed']} of {amount(info['tasks'], 'task')} failed; see: manyhands show {found.id}"
         )
     if info["state"] != "done":
         raise JobFailed(f"job {found.id} was cancelled")

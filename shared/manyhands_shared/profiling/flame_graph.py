@@ -14,7 +14,7 @@ from html import escape
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from manyhands_shared.text import printable
+from manyhands_shared.text import amount, printable
 
 if TYPE_CHECKING:
     from manyhands_shared.profiling.stacks import Frame
@@ -77,7 +77,7 @@ def _drawn(box: tuple[Frame, int, float, float, int], total: int, height: int) -
     top = height - (depth + 1) * _ROW - 4
     hue = zlib.crc32(f"{frame.name} {frame.file}".encode()) % _HUES
     words = f"{frame.name} ({PurePath(frame.file).name})"
-    told = f"{frame.name}, {frame.file}: {count:,} looks, {100 * count / total:.1f} %"
+    told = f"{frame.name}, {frame.file}: {amount(count, 'look')}, {100 * count / total:.1f} %"
     letters = int((width - 6) / _LETTER)
     text = words if len(words) <= letters else words[: max(0, letters - 1)] + "…"
     label = f'<text x="{left + 3:.1f}" y="{top + 13}">{_clean(text)}</text>' if letters > 2 else ""

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from manyhands_shared.text import LAYOUT, printable
+from manyhands_shared.text import LAYOUT, amount, printable
 
 HOSTILE = {
     "escape": "\x1b]52;c;ZXZpbA==\x07",
@@ -99,3 +99,9 @@ def test_a_line_of_the_log_as_json() -> None:
     assert second["level"] == "error"
     assert "ValueError" in second["traceback"]
     assert "\x1b" not in second["traceback"]
+
+
+def test_an_amount_has_the_number_of_its_thing() -> None:
+    assert amount(1, "task") == "1 task"
+    assert amount(0, "task") == "0 tasks"
+    assert amount(2_000, "process", "processes") == "2,000 processes"

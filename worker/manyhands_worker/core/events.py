@@ -84,7 +84,8 @@ class Died:
     It was running the task `blamed` (0: none) and had claimed up to `claim`. `asked`: on a `Kill`.
     `timeout`: the blamed task ran longer than this, in seconds, and the pool killed it for that.
     `last_words`: the end of what that task printed, where that is captured. `memory`: the bytes that the
-    blamed task might have and what it had, if the pool killed it for that.
+    blamed task might have and what it had, if the pool killed it for that. `ran`: when the blamed task
+    began (monotonic), and what its process weighed when last looked at, in KiB.
     """
 
     slot: int
@@ -95,6 +96,7 @@ class Died:
     timeout: float = 0.0
     last_words: str = ""
     memory: tuple[int, int] = (0, 0)
+    ran: tuple[float, int] | None = None
 
 
 @record

@@ -22,6 +22,7 @@ from typing import Any
 from manyhands_shared.errors import KEY_CODES, ExitCode
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.bounds import MAX_TASKS
+from manyhands_shared.text import amount
 from manyhands_worker.core import effects, events
 from manyhands_worker.core.leased_link import LeasedLink, Phase
 from manyhands_worker.core.workload import Workload
@@ -121,7 +122,7 @@ class NodeCore:
             m.Lease: self._lease_extended,
             m.Function: work.function,
             m.Given: work.given,
-            m.Assign: work.assign,
+            m.Assign: self._assign,
             m.Ack: lambda message: work.acknowledge(message.seq),
             m.Cancel: lambda message: work.cancel(message.spans),
             m.Taken: lambda message: work.taken(message.spans),
@@ -261,7 +262,9 @@ class NodeCore:
         for notice in self._notices:
             self._send(notice)
         self._notices.clear()
-        self._log(logging.INFO, f"welcomed as {self._me.name} with {self._me.slots} slots")
+        self._log(
+            logging.INFO, f"welcomed as {self._me.name} with {amount(self._me.slots, 'slot')}"
+        )
 
     def _refused(self, message: m.Refused) -> None:
         about_key = message.code in KEY_CODES
@@ -302,13 +305,17 @@ class NodeCore:
         if self._link.is_ready:
             self._send(event.answer)
 
+    def _assign(self, message: m.Assign) -> None:
+        self._work.runs.arrived(message, self._now)
+        self._work.assign(message)
+
     def _finished(self, event: events.Finished) -> None:
         self._work.finished(event, self._now)
         if event.worn:
             self._notice("child-unfit", self._work.worn(event))
 
     def _died(self, event: events.Died) -> None:
-        text = self._work.died(event)
+        text = self._work.died(event, self._now)
         if not event.asked:
             self._notice("child-died", text)
 
@@ -388,9 +395,9 @@ class NodeCore:
         if left and self._now < drain_by:
             return
         if left:
-            self._log(logging.WARNING, f"the drain took too long; giving up {left} tasks")
+            self._log(logging.WARNING, f"the drain took too long; giving up {amount(left, 'task')}")
         if ready:
-            self._send(m.Bye(f"drained, {left} tasks given up" if left else "drained"))
+            self._send(m.Bye(f"drained, {amount(left, 'task')} given up" if left else "drained"))
         self._stop(ExitCode.OK, "")
 
     # Each turn

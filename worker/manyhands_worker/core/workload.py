@@ -28,6 +28,7 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.bounds import MAX_TASKS
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
+from manyhands_shared.text import amount
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core import effects, events
 from manyhands_worker.core.code_supply import CodeSupply
@@ -39,7 +40,7 @@ from manyhands_worker.core.model import Batch, HeldResult, Key
 from manyhands_worker.core.output.task_output import TaskOutput
 from manyhands_worker.core.results.held_results import HeldResults, as_sent
 from manyhands_worker.core.results.outbox import Ended, Outbox
-from manyhands_worker.core.results.run_log import Run, RunLog
+from manyhands_worker.core.results.run_log import RunLog
 from manyhands_worker.core.scheduling.awaiting_values import AwaitingValues, Value, whose
 from manyhands_worker.core.scheduling.queue import QueuedTasks
 from manyhands_worker.core.scheduling.slots import Disorder, SlotScheduler
@@ -125,7 +126,7 @@ class Workload:
         self._jobs.welcome(self._owned.jobs())
         if dropped:
             count = sum(map(len, dropped.values()))
-            text = f"the broker does not keep {count} tasks; dropping them"
+            text = f"the broker does not keep {amount(count, 'task')}; dropping them"
             self._out.append(effects.Log(logging.WARNING, text))
         for key, indices in dropped.items():
             self._scheduler.queue.remove(key, indices)
@@ -285,6 +286,7 @@ class Workload:
         """A child reports."""
         if not event.statuses:
             return
+        arguments = self._scheduler.arguments(event.slot, len(event.statuses))
         waits = self._waits(event) if REVOKED in event.statuses else None
         try:
             key, indices, statuses, bodies = self._scheduler.finished(
@@ -303,11 +305,7 @@ class Workload:
             self._put_away(*waits, now)
         if REVOKED in event.statuses:
             self._end_doomed()
-        if event.run is not None and indices:
-            begun, cpu, peak = event.run
-            first, count = indices[0], len(indices)
-            run = Run(key, first, count, event.slot, begun, event.seconds, cpu, peak, event.nbytes)
-            self.runs.add(run, now)
+        self.runs.finished(key, indices, statuses, arguments, event, now)
         late = [index for index in indices if event.held_results and self._doomed.has(key, index)]
         self._doomed.discard(key, indices)
         if event.held_results:
@@ -399,9 +397,9 @@ class Workload:
         self.spare.lend(event.slot, task, on=event.on)
         self._scheduler.devices.lend(event.slot, on=event.on)
 
-    def died(self, event: events.Died) -> str:
+    def died(self, event: events.Died, now: float) -> str:
         """A child died. Returns what happened, for people, with the task that it was running."""
-        culprit, lost = self._scheduler.died(
+        culprit, lost, arguments = self._scheduler.died(
             event.slot, event.claim, event.blamed, asked=event.asked
         )
         text = event.text
@@ -414,6 +412,7 @@ class Workload:
             self._end(key, others, Status.LOST, failure)
         if culprit is not None:
             key, index = culprit
+            self.runs.died(key, index, arguments, event, now)
             text = f"{text}, running task {index} of job {key[0]}"
             if event.last_words:
                 text = f"{text}; it last printed: {event.last_words}"

@@ -425,6 +425,7 @@ class ChildHandle:
             0.0 if in_time else timeout,
             self.output.last_words(blamed) if blamed else "",
             (0, 0) if in_time else self.overused,
+            (self.words[control_block.STARTED] / 1e9, self.rss // 1024) if blamed else None,
         )
 
     def describe_death(self, oom: str = "") -> str:

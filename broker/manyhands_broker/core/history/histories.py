@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from manyhands_broker.core.history.job_history import JobHistory
-from manyhands_broker.core.history.runs import Run
+from manyhands_broker.core.history.runs import MOST_FAILED, Run
 from manyhands_broker.core.model.job import Job
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
@@ -66,6 +66,11 @@ class Histories:
         self._touched[job] = None
         job.touched = True
 
+    def queued(self, job: Job, first: int, now: float) -> None:
+        """Note when tasks of a job come, from `first` on; those that it begins with need no note."""
+        if first:
+            self._of(job).arrivals.add(first, now)
+
     def due(self, now: float) -> bool:
         """Return whether it is time for `sample`."""
         return now >= self._next
@@ -98,19 +103,28 @@ class Histories:
     def ran(self, job: Job | None, node: str, group: RunGroup, now: float) -> None:
         """Take runs that a node tells of. `job` is their job, `None` if that is over.
 
-        Where nodes tell of very many it is a sample, but the slowest of a job are always among them.
+        Where nodes tell of very many it is a sample, but the slowest of a job, and the first
+        that failed, are always among them.
         """
         figures, stride = group.figures, self._stride
         history = self._jobs.get(group.job)
         bound = 0.0 if history is None else history.runs.bound
+        takes_failed = history is not None and len(history.runs.failed) < MOST_FAILED
         for at in range(0, len(figures) - RUN_FIGURES + 1, RUN_FIGURES):
             self._told += 1
             chosen = self._told % stride == 0
             # Here and not below: this is all that most runs of a large fleet may cost.
-            if not chosen and figures[at + 4] <= 1e6 * bound * figures[at + 1]:
+            is_special = (takes_failed and figures[at + 10]) or figures[
+                at + 4
+            ] > 1e6 * bound * figures[at + 1]
+            if not (chosen or is_special):
                 continue
-            first, count, slot, ago, took, cpu, peak, nbytes = figures[at : at + RUN_FIGURES]
+            first, count, slot, ago, took, cpu, peak, nbytes, waited, given, failed = figures[
+                at : at + RUN_FIGURES
+            ]
             self.seq += 1
+            begun = now - ago / 1e6
+            known = None if job is None else job.submitted
             run = Run(
                 self.seq,
                 group.job,
@@ -119,11 +133,15 @@ class Histories:
                 group.attempt,
                 first,
                 max(1, count),
-                now - ago / 1e6,
+                begun,
                 took / 1e6,
                 cpu / 1e6,
                 peak,
                 nbytes,
+                known if history is None else history.arrivals.of(first),
+                begun - (waited - 1) / 1e6 if waited else None,
+                given,
+                failed,
             )
             self.recent.append(run)
             if history is None:
@@ -133,7 +151,7 @@ class Histories:
             if chosen:
                 history.runs.add(run)
             else:
-                history.runs.add_slow(run)
+                history.runs.add_special(run)
 
     def failed(
         self,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from manyhands_broker.core.history.failures import Failures
+from manyhands_broker.core.history.arrivals import Arrivals
+from manyhands_broker.core.history.failures import FailedRun, Failures
 from manyhands_broker.core.history.runs import Runs
 from manyhands_broker.core.history.timeline import Timeline
 from manyhands_broker.core.model.job import Job
@@ -20,9 +21,10 @@ _DONE, _FAILED, _CANCELLED = 3, 4, 5
 class JobHistory:
     """Counts over time, runs, failures."""
 
-    __slots__ = ("failures", "runs", "timeline")
+    __slots__ = ("arrivals", "failures", "runs", "timeline")
 
     def __init__(self, submitted: float) -> None:
+        self.arrivals = Arrivals(submitted)
         self.timeline = Timeline()
         self.timeline.add(submitted, 0, 0, 0, 0, 0)
         self.runs = Runs()
@@ -63,10 +65,7 @@ class JobHistory:
             "runs": [run.told(epoch) for run in runs.sampled],
             "failures": {
                 "counts": dict(failures.counts),
-                "first": [
-                    {**one._asdict(), "at": one.at + epoch, "error": one.error if private else ""}
-                    for one in failures.first
-                ],
+                "first": [self._told(one, epoch, private=private) for one in failures.first],
                 "groups": [
                     group.told(epoch)
                     for group in sorted(failures.groups.values(), key=lambda one: -one.count)
@@ -75,4 +74,13 @@ class JobHistory:
                 else [],
                 "others": failures.others,
             },
+        }
+
+    def _told(self, one: FailedRun, epoch: float, *, private: bool) -> dict[str, Any]:
+        run = self.runs.of_failure(one.task, one.attempt, one.node)
+        return {
+            **one._asdict(),
+            "at": one.at + epoch,
+            "error": one.error if private else "",
+            "run": None if run is None else run.told(epoch),
         }

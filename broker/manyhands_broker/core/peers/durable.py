@@ -30,6 +30,7 @@ from manyhands_shared.payloads.payload import Payload, total
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.job_options import JobOptions
 from manyhands_shared.protocol.messages import Detach, Function, ResultGroup, Status, SubmitGroup
+from manyhands_shared.text import amount
 
 _SWEEP_SECONDS = 60.0
 #: Tasks of a job that was set aside whose end is told one by one.
@@ -283,7 +284,7 @@ class Durable:
         """End queued tasks for which the journal has lost what they need, all for one reason."""
         pieces = list(pieces)
         count = sum(piece.size for piece in pieces)
-        text = f"{count} tasks of job {job.id} cannot run: {reason}"
+        text = f"{amount(count, 'task')} of job {job.id} cannot run: {reason}"
         self._state.say(logging.WARNING, text, job=job.id)
         job.tell(text)
         body = Failure("manyhands.TaskLost", text).encode()

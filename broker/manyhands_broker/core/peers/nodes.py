@@ -53,6 +53,7 @@ from manyhands_shared.protocol.messages import (
     WorkerHello,
     WorkerWelcome,
 )
+from manyhands_shared.text import amount
 
 
 class Nodes:
@@ -396,7 +397,7 @@ class Nodes:
         state.counters["nodes_joined"] += 1
         state.timers.at(now + state.limits.lease, lambda at: self._lease_check(node, at))
         state.timers.at(now + state.limits.renew_interval, lambda at: self._silence_check(node, at))
-        text = f"node {node.name} joined with {hello.slots} slots"
+        text = f"node {node.name} joined with {amount(hello.slots, 'slot')}"
         state.say(logging.INFO, text, node=node.name)
         return node
 

@@ -177,6 +177,7 @@ class Submissions:
             first = job.total
             behind = [index for index in sorted(needs) if first <= index < first + len(bodies)]
             job.append(bodies, behind)
+            state.histories.queued(job, first, state.now)
             if job.counted:
                 job.begin_behind(first)
             session.took(len(bodies), size)

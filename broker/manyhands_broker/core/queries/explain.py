@@ -13,6 +13,7 @@ from manyhands_broker.core.model.session import Session
 from manyhands_broker.core.model.task_state import TaskState
 from manyhands_broker.core.state.scheduler_state import SchedulerState
 from manyhands_shared.protocol.labels import lacking
+from manyhands_shared.text import amount
 
 #: Jobs of a session that are looked at for one that waits.
 _MOST_JOBS = 1_000
@@ -24,15 +25,16 @@ def reasons(state: SchedulerState, job: Job) -> list[str]:
     delayed, uncertain = len(job.delayed), len(job.uncertain)
     line = job.counts[TaskState.QUEUED] - delayed - uncertain - job.behind
     if job.behind:
-        found.append(f"{job.behind} tasks wait for the results of other tasks")
+        waits = "waits" if job.behind == 1 else "wait"
+        found.append(f"{amount(job.behind, 'task')} {waits} for the results of other tasks")
     if delayed:
         wait = min(job.delayed.values()) - state.now
         found.append(
-            f"{delayed} tasks failed and wait to be run again; the next in {max(wait, 0):.1f} s"
+            f"{amount(delayed, 'task')} failed and will be run again, the next in {max(wait, 0):.1f} s"
         )
     if uncertain:
         found.append(
-            f"{uncertain} tasks may have run before the broker's start and may not run twice; "
+            f"{amount(uncertain, 'task')} may have run before the broker's start and may not run twice; "
             "they wait for their node"
         )
     if not line:
@@ -63,12 +65,13 @@ def _of_fleet(state: SchedulerState, job: Job, others: list[str]) -> list[str]:
     elif all(node.draining for node in able):
         found.append("every node that could run it is draining")
     elif job.session.cap and job.session.active >= job.session.cap:
-        found.append(f"its client runs at most {job.session.cap} tasks at once")
+        found.append(f"its client runs at most {amount(job.session.cap, 'task')} at once")
     elif not job.session.may_run:
         found.append("its client does not take the results that it has")
     elif not others:
         busy = sum(min(node.active, node.slots) for node in nodes)
-        found.append(f"{busy} of {state.fleet.slots} slots are busy, and its turn has not come")
+        slots = amount(state.fleet.slots, "slot")
+        found.append(f"{busy} of {slots} busy, and its turn has not come")
         found += _short(able) + _makers(able, job)
     return found
 
@@ -116,7 +119,8 @@ def _on_nodes(job: Job) -> list[str]:
     """Return what there is to say of tasks that do not wait any more."""
     found = []
     if job.counts[TaskState.ASSIGNED]:
-        found.append(f"{job.counts[TaskState.ASSIGNED]} tasks are on nodes; none wait for one")
+        tasks = amount(job.counts[TaskState.ASSIGNED], "task")
+        found.append(f"{tasks} on nodes; none waits for one")
         found += _makers(job.known_by, job)
     if job.speculation is not None and (copies := job.speculation.copies):
         found.append(

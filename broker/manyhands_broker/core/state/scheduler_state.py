@@ -30,6 +30,7 @@ from manyhands_broker.core.state.timers import Timers
 from manyhands_broker.core.store import Store
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Message, ResultGroup, Status
+from manyhands_shared.text import amount
 
 #: Row of the last-seen table → the figures of the node's last heartbeat.
 Figures = Callable[[int], dict[str, Any]]
@@ -182,9 +183,8 @@ class SchedulerState:
     def job_over(self, summary: dict[str, Any]) -> None:
         """Tell the operator how a job has ended."""
         failed = f", {summary['failed']:,} failed" if summary["failed"] else ""
-        text = (
-            f"job {summary['id']} is over: {summary['state']}, {summary['tasks']:,} tasks{failed}"
-        )
+        tasks = amount(summary["tasks"], "task")
+        text = f"job {summary['id']} is over: {summary['state']}, {tasks}{failed}"
         self._job_lines.tell(summary["id"], text, self.now)
 
     def acknowledged(self, session: Session, seq: int) -> None:

@@ -43,7 +43,7 @@ export class Flame {
 
   words(node) {
     const where = node.frame.file ? ` (${node.frame.file})` : "";
-    return `${node.frame.name}${where}: ${format.count(node.count)} looks, ${format.percent(node.count, this.root.count)}`;
+    return `${node.frame.name}${where}: ${format.amount(node.count, "look")}, ${format.percent(node.count, this.root.count)}`;
   }
 
   // Show what is within a call, and the calls that lead to it.

@@ -8,6 +8,10 @@ export function count(value) {
   return short(value);
 }
 
+export function amount(value, thing, things = `${thing}s`) {
+  return `${count(value)} ${value === 1 ? thing : things}`;
+}
+
 export function short(value) {
   for (const [size, letter] of LETTERS) {
     if (Math.abs(value) >= size) {

@@ -67,7 +67,7 @@ export function profileOf(id) {
     table.update(new Map(found.functions.map((one, place) => [place, one])));
     fill(shown,
       h("div", { class: "head" },
-        h("p", { class: "soft" }, `${format.count(found.looks)} looks on ${format.count(found.nodes)} nodes in ${found.seconds} s.`, found.notes.map((note) => ` ${note}.`)),
+        h("p", { class: "soft" }, `${format.amount(found.looks, "look")} on ${format.amount(found.nodes, "node")} in ${found.seconds} s.`, found.notes.map((note) => ` ${note}.`)),
         h("div", { class: "tools" },
           h("button", { type: "button", "data-save": "svg", onclick: () => save(`${found.name}.svg`, "image/svg+xml", found.svg) }, "Save as SVG"),
           h("button", { type: "button", "data-save": "speedscope", onclick: () => save(`${found.name}.speedscope.json`, "application/json", JSON.stringify(found.speedscope)) }, "Save for speedscope"))),

@@ -11,9 +11,10 @@ from manyhands.cli._top.columns import compact
 def figures(health: Mapping[str, Any]) -> str:
     """The cluster in one line, by what the broker tells of its health."""
     nodes = sum(health["nodes"].values())
+    slots = "slot" if health["slots"] == 1 else "slots"
     words = [
         f"{compact(nodes)} {'node' if nodes == 1 else 'nodes'}",
-        f"{compact(health['running'])} of {compact(health['slots'])} slots busy",
+        f"{compact(health['running'])} of {compact(health['slots'])} {slots} busy",
         f"{compact(health['queued'])} queued",
         f"{compact(health['jobs'])} open {'job' if health['jobs'] == 1 else 'jobs'}",
     ]

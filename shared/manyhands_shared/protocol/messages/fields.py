@@ -26,7 +26,7 @@ EVENT_CHARS = 4_096
 #: Keys of stored buffers in one group.
 MAX_KEYS = 16
 #: Numbers about one run of tasks.
-RUN_FIGURES = 8
+RUN_FIGURES = 11
 #: Tasks that a node may say to run just now.
 MAX_RUNNING = 64
 #: Stacks in one answer of a node.

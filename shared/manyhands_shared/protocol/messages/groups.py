@@ -155,8 +155,10 @@ class RunGroup:
     """Runs of one job in one attempt: tasks that a slot ran one behind the other.
 
     `figures` has `RUN_FIGURES` numbers of each: its first task, how many, the slot. Then come the times,
-    in microseconds: from its begin until the message was made, what it took, its CPU time. Last come the
-    most memory that the slot's process has had by its end, in KiB, and the bytes of the results.
+    in microseconds: from its begin until the message was made, what it took, its CPU time. Then come the
+    most memory that the slot's process has had by its end, in KiB, and the bytes of the results. Next is
+    one more than the microseconds from its arrival at the node to its begin; 0: not known. Last come the
+    bytes of the arguments, and how many of its tasks did not end well.
     """
 
     job: JobId

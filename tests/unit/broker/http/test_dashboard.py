@@ -278,7 +278,7 @@ def test_of_what_runs_a_page_is_sent_what_has_changed(open_one: tuple[Broker, st
             pass
 
         def tell(*slots: int) -> None:
-            figures = [n for slot in slots for n in (slot, 1, slot, 2_000_000, 2_000_000, 0, 0, 0)]
+            figures = [n for slot in slots for n in (slot, 1, slot, 2_000_000, 2_000_000, *[0] * 6)]
             node.send(m.Ran([], [m.RunGroup("live", 1, figures)]))
 
         with events(url, "view=stream") as told:

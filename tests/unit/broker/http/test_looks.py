@@ -100,7 +100,7 @@ def test_a_profile_is_counted_and_drawn(scene: Scene) -> None:
     scene.tell(question, 40)
     found = told(page.result(100))
     assert (found["looks"], found["nodes"]) == (40, 1)
-    assert found["notes"] == ["2 looks are left out: their stacks had no room"]
+    assert found["notes"] == ["2 looks left out: no room for their stacks"]
     assert found["functions"][0] == {
         "function": "inner",
         "file": "x.py",

@@ -256,7 +256,7 @@ def test_cancel_of_an_unknown_job_is_an_error(named: dict[str, str]) -> None:
 
 
 def test_health(named: dict[str, str]) -> None:
-    eventually(lambda: "1 of 1 nodes are ready" in run("health", env=named).stdout)
+    eventually(lambda: "1 node, 1 of them ready" in run("health", env=named).stdout)
     shown = document(run("health", "--node", "--json", env=named))
     assert (shown["nodes"], shown["ready"]) == (1, 1)
     fails(run("health", "--broker", "tcp://127.0.0.1:1", "--connect-timeout", "0.3"), 3)
@@ -296,14 +296,22 @@ def test_show_and_export_tell_how_a_job_went(
     assert "2 times ValueError: invalid literal for int() with base 10" in shown
     assert "tasks 1, 2" in shown
     assert "How long tasks took:" in shown
+    assert "task 1, attempt 1: failed on node" in shown
+    assert re.search(
+        r"queued .+ at the broker, waited .+ on the node, CPU .+ bytes in, .+ out", shown
+    )
     history = document(run("show", job.id, "--json", env=named))["history"]
     assert history["timeline"][-1][1:] == [0, 0, 2, 2, 0]
+    one = history["failures"]["first"][0]["run"]
+    assert one["queued"] <= one["sent"] <= one["begun"]
+    assert (one["given"] > 0, one["failed"]) == (True, 1)
     file = tmp_path / "trace.json"
     told = document(run("export", job.id, "--chrome-trace", file, "--json", env=named))
     assert told["runs"] == len(history["runs"])
     events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
     spans = [event for event in events if event["ph"] == "X"]
     assert {span["name"] for span in spans} == {"int"}
+    assert all(span["args"]["seconds waited on the node"] >= 0 for span in spans)
     assert all(span["ts"] > 1e15 for span in spans), "Unix time in microseconds"
     rows = [event["args"]["name"] for event in events if event["name"] == "thread_name"]
     assert set(rows) <= {"slot 0", "slot 1"}

@@ -2,7 +2,8 @@
 
 A child reports tasks together that are short, and long ones each by itself. Such a *run* is one entry
 here. Where there are more than `MOST_RUNS` in the time, every second one is left out, then every fourth,
-and so on. Long ones stay: there cannot be many of those.
+and so on. Long ones stay: there cannot be many of those. Up to `MOST_FAILED` stay
+of those in which a task failed.
 
 With them goes what runs just now, if it has run for a while. It is told again only where it has changed,
 so a node whose tasks take hours is silent.
@@ -10,12 +11,14 @@ so a node whose tasks take hours is silent.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from manyhands_shared.protocol.messages import MAX_RUNNING, Ran, RunGroup
-from manyhands_worker.core.events import RunningTask
+from manyhands_shared.payloads.payload import Payload, total
+from manyhands_shared.protocol.messages import MAX_RUNNING, Assign, Ran, RunGroup, Status
+from manyhands_worker.core.events import Died, Finished, RunningTask
 from manyhands_worker.core.model import Key
 
 #: At least so long between two messages.
@@ -23,7 +26,12 @@ INTERVAL = 0.5
 #: Short runs in one message, and long ones.
 MOST_RUNS = 32
 MOST_LONG = 256
+#: Runs in one message, beside these, in which a task did not end well.
+MOST_FAILED = 64
 LONG_SECONDS = 0.25
+#: Arrivals that are remembered, the latest. Each is of a group of tasks.
+MOST_ARRIVALS = 256
+_WELL = frozenset((Status.OK, Status.HELD))
 #: The highest time that is told, in seconds: some decades.
 _MOST_SECONDS = 1e9
 
@@ -40,6 +48,9 @@ class Run(NamedTuple):
     cpu: float
     peak: int
     nbytes: int
+    #: Bytes of their arguments; how many of them did not end well.
+    given: int = 0
+    failed: int = 0
 
 
 class RunLog:
@@ -48,13 +59,50 @@ class RunLog:
     def __init__(self) -> None:
         self._short: list[Run] = []
         self._long: list[Run] = []
+        self._failed: list[Run] = []
         self._seen = 0
         self._stride = 1
         #: When what is here is to be sent; `None` if there is nothing.
         self.due: float | None = None
         self._next = 0.0
+        #: Groups of tasks that came: job and attempt, the first and the last task, when.
+        self._arrivals: deque[tuple[Key, int, int, float]] = deque(maxlen=MOST_ARRIVALS)
         #: What runs, by its slot.
         self._running: dict[int, RunningTask] = {}
+
+    def arrived(self, message: Assign, now: float) -> None:
+        """Take note of when tasks came to this node."""
+        for group in message.groups:
+            indices = group.indices
+            self._arrivals.append(((group.job, group.attempt), indices[0], indices[-1], now))
+
+    def finished(
+        self,
+        key: Key,
+        indices: Sequence[int],
+        statuses: bytes,
+        arguments: Sequence[Payload],
+        event: Finished,
+        now: float,
+    ) -> None:
+        """Take in what a child reports of tasks. `arguments` are theirs, and may be of more tasks."""
+        if event.run is not None and indices:
+            begun, cpu, peak = event.run
+            first, count = indices[0], len(indices)
+            failed = sum(status not in _WELL for status in statuses)
+            given = total(arguments[:count])
+            took, nbytes = event.seconds, event.nbytes
+            run = Run(key, first, count, event.slot, begun, took, cpu, peak, nbytes, given, failed)
+            self.add(run, now)
+
+    def died(
+        self, key: Key, index: int, arguments: Sequence[Payload], event: Died, now: float
+    ) -> None:
+        """Take in the task that a child has died of."""
+        if event.ran is not None:
+            begun, peak = event.ran
+            given, took = total(arguments), max(0.0, now - begun)
+            self.add(Run(key, index, 1, event.slot, begun, took, 0.0, peak, 0, given, 1), now)
 
     def follow(self, running: Sequence[RunningTask], now: float) -> None:
         """Take note of what runs now, in place of what was known."""
@@ -80,6 +128,9 @@ class RunLog:
         if run.seconds >= LONG_SECONDS and len(self._long) < MOST_LONG:
             self._long.append(run)
             return
+        if run.failed and len(self._failed) < MOST_FAILED:
+            self._failed.append(run)
+            return
         self._seen += 1
         if self._seen % self._stride:
             return
@@ -94,13 +145,14 @@ class RunLog:
             return None
         self._next = now + INTERVAL
         self.due = None
-        runs = self._long + self._short
-        self._long, self._short, self._seen, self._stride = [], [], 0, 1
+        runs = self._long + self._failed + self._short
+        self._long, self._failed, self._short, self._seen, self._stride = [], [], [], 0, 1
         by_key: dict[Key, list[Run]] = {}
         for run in runs:
             by_key.setdefault(run.key, []).append(run)
         return Ran(
-            [_as_group(key, group, now) for key, group in by_key.items()], self._as_running(now)
+            [self._as_group(key, group, now) for key, group in by_key.items()],
+            self._as_running(now),
         )
 
     def _as_running(self, now: float) -> list[RunGroup]:
@@ -109,15 +161,22 @@ class RunLog:
             took = now - one.begun
             run = Run(one.key, one.task, 1, one.slot, one.begun, took, 0.0, one.peak, 0)
             groups.setdefault(one.key, []).append(run)
-        return [_as_group(key, runs, now) for key, runs in groups.items()]
+        return [self._as_group(key, runs, now) for key, runs in groups.items()]
 
+    def _as_group(self, key: Key, runs: list[Run], now: float) -> RunGroup:
+        figures: list[int] = []
+        for run in runs:
+            times = map(_microseconds, (now - run.begun, run.seconds, run.cpu))
+            figures += (run.first, run.tasks, run.slot, *times, run.peak, run.nbytes)
+            figures += (self._waited(run), run.given, run.failed)
+        return RunGroup(*key, figures)
 
-def _as_group(key: Key, runs: list[Run], now: float) -> RunGroup:
-    figures: list[int] = []
-    for run in runs:
-        times = map(_microseconds, (now - run.begun, run.seconds, run.cpu))
-        figures += (run.first, run.tasks, run.slot, *times, run.peak, run.nbytes)
-    return RunGroup(*key, figures)
+    def _waited(self, run: Run) -> int:
+        """One more than the microseconds for which a run waited on the node; 0 if that is not known."""
+        for key, first, last, came in reversed(self._arrivals):
+            if key == run.key and first <= run.first <= last and came <= run.begun:
+                return 1 + _microseconds(run.begun - came)
+        return 0
 
 
 def _microseconds(seconds: float) -> int:

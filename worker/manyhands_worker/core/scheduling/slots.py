@@ -48,10 +48,11 @@ class Disorder(Exception):
 
 
 class Losses(NamedTuple):
-    """What a dead child had begun: the task it died of, and those that may not run again."""
+    """What a dead child had begun: the task it died of, those that may not run again, its arguments."""
 
     culprit: tuple[Key, int] | None
     lost: list[tuple[Key, list[int]]]
+    arguments: list[Payload]
 
 
 @dataclass(slots=True)
@@ -318,6 +319,14 @@ class SlotScheduler:
                 self.devices.release(number)
         return batch.key, batch.indices[low : low + len(statuses)], statuses, bodies
 
+    def arguments(self, number: int, count: int) -> list[Payload]:
+        """The arguments of the `count` tasks that a slot reports next, or of those that there are."""
+        slot = self.slots[number]
+        if not slot.batches:
+            return []
+        batch = slot.batches[0]
+        return batch.bodies[batch.done : batch.done + count]
+
     def _learn(self, function: bytes, seconds: float) -> None:
         old = self._seconds.get(function, seconds)
         self._seconds[function] = (old + seconds) / 2
@@ -427,13 +436,15 @@ class SlotScheduler:
         culprit = self.holder(number, blamed) if blamed else None
         back: list[QueuedTasks] = []
         lost: list[tuple[Key, list[int]]] = []
+        arguments: list[Payload] = []
         for batch, low, high in slot.open_tasks():
             behind = min(max(claim + 1 - batch.first, low), high)
             touched = replace(_part(batch, low, behind), alone=True)
             if culprit is not None and culprit[0] == batch.key:
                 at = blamed - batch.first - low
                 if 0 <= at < len(touched):
-                    del touched.indices[at], touched.bodies[at]
+                    del touched.indices[at]
+                    arguments.append(touched.bodies.pop(at))
             if batch.rules.at_most_once:
                 lost.append((batch.key, touched.indices))
             else:
@@ -441,7 +452,7 @@ class SlotScheduler:
             back.append(_part(batch, behind, high))
         self.queue.push_front(back)
         self._reset(slot)
-        return Losses(culprit, lost)
+        return Losses(culprit, lost, arguments)
 
     def born(self, number: int) -> None:
         """A slot has a fresh child."""

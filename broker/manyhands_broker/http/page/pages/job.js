@@ -132,7 +132,7 @@ export function jobPage(id) {
     if (shape !== shownDurations) {
       shownDurations = shape;
       fill(durations, (history.durations || []).length
-        ? [histogram(history.durations), h("p", { class: "soft" }, `Of ${format.count(history.sampled.tasks)} tasks that nodes have told of, each bar up to its time.`)]
+        ? [histogram(history.durations), h("p", { class: "soft" }, `Of ${format.amount(history.sampled.tasks, "attempt")} that nodes have told of, each bar up to its time.`)]
         : empty("Nodes tell how long tasks took within a second of their end."));
     }
     const runs = (data.runs || []).map(([node, slot, attempt, first, tasks, begun, seconds]) => [job.id, job.function, node, slot, attempt, first, tasks, begun, seconds, false]);

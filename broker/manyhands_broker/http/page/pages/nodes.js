@@ -34,7 +34,7 @@ export function nodesPage() {
       table.update(rows);
       const nodes = [...rows.values()];
       const sum = (of) => nodes.reduce((total, node) => total + of(node), 0);
-      setText(about, `${format.count(nodes.length)} nodes, ${format.count(sum((node) => node.busy))} of ${format.count(sum((node) => node.slots))} slots busy`);
+      setText(about, `${format.amount(nodes.length, "node")}, ${format.count(sum((node) => node.busy))} of ${format.amount(sum((node) => node.slots), "slot")} busy`);
     },
   };
 }

@@ -32,7 +32,7 @@ export function nodeBars(rows) {
     return h("div", { class: "heat" }, names.map((name) => {
       const node = rows.get(name);
       return h("a", {
-        href: `#/node/${encodeURIComponent(name)}`, title: `${name}: ${node.busy} of ${node.slots} slots busy`, "aria-label": name,
+        href: `#/node/${encodeURIComponent(name)}`, title: `${name}: ${node.busy} of ${format.amount(node.slots, "slot")} busy`, "aria-label": name,
         class: node.state === "ready" ? "" : "away", vars: { "--h": `${Math.round((100 * node.busy) / Math.max(1, node.slots))}%` },
       });
     }));

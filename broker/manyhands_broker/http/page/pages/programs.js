@@ -30,7 +30,7 @@ export function programsPage() {
     update(_, data) {
       table.update(new Map(data.members.map((one) => [one.id, one])));
       const waiting = data.members.filter((one) => one.waits.length).length;
-      if (data.members.length) setText(about, `${data.members.length} processes, ${waiting} of them wait for something.`);
+      if (data.members.length) setText(about, `${format.amount(data.members.length, "process", "processes")}, ${waiting} of them waiting for something.`);
     },
   };
 }

@@ -9,7 +9,7 @@ import pytest
 
 from harness.worlds.broker import World
 from manyhands_broker.core import records as r
-from manyhands_broker.core.history import failures, histories, runs, timeline
+from manyhands_broker.core.history import arrivals, failures, histories, runs, timeline
 from manyhands_broker.core.history.histories import Histories
 from manyhands_broker.core.history.runs import Run, Runs
 from manyhands_broker.core.history.timeline import Timeline
@@ -29,6 +29,7 @@ def ran(
     first: int, seconds: float = 0.5, *, tasks: int = 1, job: str = "job", ago: float = 1.0
 ) -> m.Ran:
     figures = [first, tasks, 1, round(ago * 1e6), round(seconds * 1e6), 400_000, 20_480, 77]
+    figures += [250_001, 99, 0]
     return m.Ran([m.RunGroup(job, 1, figures)], [])
 
 
@@ -73,6 +74,29 @@ def test_a_run_is_told_with_node_slot_and_times(world: World) -> None:
     assert run["begun"] == world.now - 1.0 + 1e6
     assert (run["seconds"], run["cpu"], run["peak"], run["nbytes"]) == (0.5, 0.4, 20_480, 77)
     assert history_of(world)["durations"] == [[0.5, 1]]
+
+
+def test_a_run_is_told_with_when_it_came_and_was_sent_and_what_it_was_given(world: World) -> None:
+    world.submit(2, closed=False)
+    submitted = world.now
+    world.wait(3.0, b"node")
+    world.submit(2, first=2)
+    world.wait(2.0, b"node")
+    world.drain((b"node", ran(1)), (b"node", ran(3)))
+    early, late = history_of(world)["runs"]
+    assert (early["queued"], late["queued"]) == (submitted + 1e6, world.now - 2.0 + 1e6)
+    assert (early["sent"], early["given"]) == (early["begun"] - 0.25, 99)
+
+
+def test_a_failure_is_told_with_its_run(world: World) -> None:
+    world.submit(4)
+    figures = [1, 1, 1, 900_000, 500_000, 0, 0, 9, 0, 5, 1]
+    world.drain((b"node", failed(0, "bad")), (b"node", failed(1, "bad")))
+    world.drain((b"node", m.Ran([m.RunGroup("job", 1, figures)], [])))
+    first, second = history_of(world)["failures"]["first"]
+    assert first["run"] is None
+    run = second["run"]
+    assert (run["slot"], run["seconds"], run["sent"], run["given"]) == (1, 0.5, None, 5)
 
 
 def test_a_node_has_no_say_about_jobs_that_it_was_given_nothing_of(world: World) -> None:
@@ -182,6 +206,29 @@ def test_lone_calls_do_not_push_out_what_is_kept_of_jobs(world: World) -> None:
 # Bounds
 
 
+def test_arrivals_have_a_bound_and_the_latest_are_exact() -> None:
+    kept = arrivals.Arrivals(5.0)
+    for number in range(1, 10_000):
+        kept.add(number * 10, 5.0 + number)
+    assert (kept.of(0), kept.of(9)) == (5.0, 5.0)
+    assert [kept.of(task) for task in (99_990, 99_989, 99_000)] == [10_004.0, 10_003.0, 9_905.0]
+    assert kept.of(50_000) == pytest.approx(5_005.0, abs=10_000 / arrivals.MOST_ARRIVALS * 2)
+    assert len(kept) <= 2 * arrivals.MOST_ARRIVALS
+    kept.add(7, 20_000.0)
+    assert kept.of(7) == 5.0, "a copy of what came before changes nothing"
+
+
+def test_of_runs_that_failed_the_first_are_kept() -> None:
+    kept = Runs()
+    for number in range(1_000):
+        kept.add(Run(number, "job", "node", 0, 1, number, 1, 1.0, 0.01, 0.0, 0, 0, failed=1))
+    assert [run.first for run in kept.failed] == list(range(runs.MOST_FAILED))
+    assert kept.of_failure(99, 1, "node") == kept.failed[99]
+    assert [
+        kept.of_failure(*other) for other in ((99, 2, "node"), (99, 1, "else"), (100, 1, "node"))
+    ] == [None] * 3
+
+
 def test_a_timeline_keeps_its_ends_and_a_bounded_number_of_rows() -> None:
     line = Timeline()
     for second in range(100_000):
@@ -233,7 +280,7 @@ def test_the_number_of_histories_has_a_bound() -> None:
 
 def test_those_who_look_on_get_an_even_part_of_what_is_new() -> None:
     kept = Histories()
-    kept.ran(None, "node", m.RunGroup("job", 1, [0, 1, 0, 0, 1, 0, 0, 0] * 1_000), 1.0)
+    kept.ran(None, "node", m.RunGroup("job", 1, [0, 1, 0, 0, 1, *[0] * 6] * 1_000), 1.0)
     assert [run.seq for run in kept.since(990, 100)] == list(range(991, 1_001))
     some = kept.since(0, 100)
     assert len(some) == 100
@@ -243,11 +290,11 @@ def test_those_who_look_on_get_an_even_part_of_what_is_new() -> None:
 
 def test_of_very_many_runs_an_even_part_is_taken_and_the_slowest(world: World) -> None:
     world.submit(4)
-    many = [0, 1, 0, 0, 10_000, 0, 0, 0] * 1_000
+    many = [0, 1, 0, 0, 10_000, *[0] * 6] * 1_000
 
     def tell(*slow: int) -> None:
         for number in range(10):
-            extra = [7, 1, 0, 0, slow[number], 0, 0, 0] if number < len(slow) else []
+            extra = [7, 1, 0, 0, slow[number], *[0] * 6] if number < len(slow) else []
             figures = [*many, *extra]
             world.drain((b"node", m.Ran([m.RunGroup("job", 1, figures)], [])))
 

@@ -14,7 +14,7 @@ from manyhands_shared.protocol import messages as m
 
 
 def runs(*slots: int, job: str = "job", ago: int = 2_000_000) -> m.Ran:
-    figures = [figure for n in slots for figure in (n, 1, n, ago, ago, 0, 1_024, 0)]
+    figures = [figure for n in slots for figure in (n, 1, n, ago, ago, 0, 1_024, *[0] * 4)]
     return m.Ran([], [m.RunGroup(job, 1, figures)])
 
 

@@ -162,7 +162,7 @@ def test_a_node_makes_an_environment_and_gets_no_tasks_for_it_meanwhile(world: W
     assert list(world.assigned(b"maker")) == [("job", 0)]
     world.drain((b"maker", m.Making(digest)))
     sentence = "node maker makes the environment that its tasks require"
-    assert world.ask("why", id="job") == ["1 tasks are on nodes; none wait for one", sentence]
+    assert world.ask("why", id="job") == ["1 task on nodes; none waits for one", sentence]
     # What it has given back, and more of it, waits. Others do not.
     world.drain((b"maker", m.Returned([m.Span("job", 1, [0])])))
     world.submit(3, "more", needs=needs, requirements=["sums"], durable=False)

@@ -19,7 +19,7 @@ def test_retries_come_after_a_growing_wait(world: World) -> None:
         assert world.assigned()["job", 0][0] == attempt
         failed = world.now
         world.drain((b"node", world.result(0, attempt, status=Status.RAISED)))
-        assert "wait to be run again" in world.ask("why", id="job")[0]
+        assert "will be run again" in world.ask("why", id="job")[0]
         while not world.inbox.get(b"node") or not any(
             isinstance(message, m.Assign) for message in world.inbox[b"node"]
         ):

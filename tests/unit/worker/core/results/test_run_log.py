@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from manyhands_shared.protocol import messages as m
-from manyhands_worker.core.events import RunningTask
+from manyhands_worker.core.events import Died, Finished, RunningTask
 from manyhands_worker.core.results import run_log
 from manyhands_worker.core.results.run_log import Run, RunLog
 
 
 def run(first: int, seconds: float = 0.001, begun: float = 9.0) -> Run:
     return Run(("job", 1), first, 1, 0, begun, seconds, 0.0, 0, 0)
+
+
+def assigned(job: str, attempt: int, indices: list[int]) -> m.Assign:
+    return m.Assign([m.AssignGroup(job, attempt, bytes(16), None, indices, [b""] * len(indices))])
 
 
 def firsts(ran: m.Ran) -> list[int]:
@@ -24,7 +28,9 @@ def test_a_first_run_goes_out_at_once_and_the_next_half_a_second_later() -> None
     log = RunLog()
     assert (log.due, log.take(10.0)) == (None, None)
     log.add(run(0), 10.0)
-    assert log.take(10.0) == m.Ran([m.RunGroup("job", 1, [0, 1, 0, 1_000_000, 1_000, 0, 0, 0])], [])
+    assert log.take(10.0) == m.Ran(
+        [m.RunGroup("job", 1, [0, 1, 0, 1_000_000, 1_000, *[0] * 6])], []
+    )
     log.add(run(1), 10.1)
     assert (log.due, log.take(10.4)) == (10.5, None)
     sent = log.take(10.5)
@@ -44,6 +50,44 @@ def test_of_many_short_runs_an_even_sample_goes_out_and_of_long_ones_all() -> No
     assert max(told) > 900
 
 
+def test_runs_that_failed_are_told_beside_the_sample_up_to_a_bound() -> None:
+    log = RunLog()
+    for number in range(1_000):
+        log.add(run(number)._replace(failed=number % 5 == 0), 10.0)
+    sent = log.take(10.0)
+    assert sent is not None
+    assert firsts(sent)[: run_log.MOST_FAILED] == [n * 5 for n in range(run_log.MOST_FAILED)]
+    assert len(firsts(sent)) <= run_log.MOST_FAILED + run_log.MOST_RUNS
+    assert sent.groups[0].figures[10] == 1
+
+
+def test_a_run_tells_how_long_it_waited_what_it_was_given_and_what_failed() -> None:
+    log = RunLog()
+    log.arrived(assigned("job", 1, [3, 4, 5]), 8.0)
+    log.arrived(assigned("job", 2, [4]), 8.9)
+    event = Finished(0, 1, b"", [], 0.2, 60, run=(9.0, 0.1, 2_048))
+    statuses = bytes([m.Status.OK, m.Status.RAISED])
+    log.finished(("job", 1), [4, 5], statuses, [b"12345", (b"1", b"23"), b"of another"], event, 9.5)
+    died = Died(1, 1, 1, "it died", ran=(9.25, 4_096))
+    log.died(("job", 2), 4, [b"1234"], died, 9.5)
+    sent = log.take(10.0)
+    assert sent is not None
+    death, run = (group.figures for group in sent.groups)
+    assert run == [4, 2, 0, 1_000_000, 200_000, 100_000, 2_048, 60, 1_000_001, 8, 1]
+    assert death == [4, 1, 1, 750_000, 250_000, 0, 4_096, 0, 350_001, 4, 1]
+
+
+def test_of_arrivals_the_latest_are_remembered() -> None:
+    log = RunLog()
+    for index in range(1 + run_log.MOST_ARRIVALS):
+        log.arrived(assigned("job", 1, [index]), 8.0)
+    log.add(run(0), 10.0)
+    log.add(run(1), 10.0)
+    sent = log.take(10.0)
+    assert sent is not None
+    assert sent.groups[0].figures[8 :: m.RUN_FIGURES] == [0, 1_000_001]
+
+
 def test_times_that_make_no_sense_are_sent_as_what_the_wire_takes() -> None:
     log = RunLog()
     log.add(run(0, 1e300, 1e300), 10.0)
@@ -55,7 +99,7 @@ def test_times_that_make_no_sense_are_sent_as_what_the_wire_takes() -> None:
 def test_what_runs_is_told_until_it_has_ended_or_something_else_runs() -> None:
     log = RunLog()
     log.follow([RunningTask(("job", 2), 7, 1, 8.0, 20_480)], 10.0)
-    told = m.RunGroup("job", 2, [7, 1, 1, 2_000_000, 2_000_000, 0, 20_480, 0])
+    told = m.RunGroup("job", 2, [7, 1, 1, 2_000_000, 2_000_000, 0, 20_480, *[0] * 4])
     assert (log.take(10.0), log.due) == (m.Ran([], [told]), None), "it is told once"
     # Another slot, and what ended in this one before it began.
     log.add(run(0), 11.0)
