@@ -42,13 +42,16 @@ class JobHistory:
             counts[TaskState.CANCELLED],
         )
 
-    def progress(self, job: Job) -> dict[str, Any]:
+    def progress(self, job: Job, now: float) -> dict[str, Any]:
         """Return the present rate in tasks a second, and the seconds left; `None` if unknown."""
+        if job.paused and not job.assigned:
+            return {"rate": 0.0, "eta": None}
         rate = sum(
-            self.timeline.rate(column, RATE_SECONDS) for column in (_DONE, _FAILED, _CANCELLED)
+            self.timeline.rate(column, RATE_SECONDS, now) for column in (_DONE, _FAILED, _CANCELLED)
         )
         left = job.queued + job.assigned
-        return {"rate": rate, "eta": left / rate if rate > 0 and left else None}
+        is_known = rate > 0 and left and not job.paused
+        return {"rate": rate, "eta": left / rate if is_known else None}
 
     def told(self, epoch: float, *, private: bool) -> dict[str, Any]:
         """Return it in plain values, times in Unix seconds. `private`: texts of exceptions too."""

@@ -36,13 +36,17 @@ class Timeline:
             self.width *= 2
             self._bucket = int(now / self.width)
 
-    def rate(self, column: int, within: float) -> float:
-        """Return how much a rising figure rose in a second, over about the last `within` seconds."""
+    def rate(self, column: int, within: float, now: float) -> float:
+        """Return how much a rising figure rose in a second, over about the last `within` seconds.
+
+        A figure that rises no more until `now` has a rate that falls.
+        """
         if len(self.rows) < 2:
             return 0.0
         last = self.rows[-1]
         first = next(
             (row for row in reversed(self.rows[:-1]) if last[0] - row[0] >= within), self.rows[0]
         )
-        seconds = last[0] - first[0]
+        # Where it still rises, the next row is not due before this.
+        seconds = max(last[0], now - FIRST_WIDTH) - first[0]
         return max(0.0, (last[column] - first[column]) / seconds) if seconds > 0 else 0.0

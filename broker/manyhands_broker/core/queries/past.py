@@ -22,7 +22,7 @@ def of_job(state: SchedulerState, job_id: str, *, private: bool) -> dict[str, An
         found = history.told(state.epoch, private=private)
         job = state.jobs.get(job_id)
         if job is not None:
-            found["progress"] = history.progress(job)
+            found["progress"] = history.progress(job, state.now)
         return found
     if job_id not in state.finished_jobs:
         return {}

@@ -241,7 +241,7 @@ def _job_table(state: SchedulerState, reader: Reader, most: int) -> dict[str, An
 def _live_row(state: SchedulerState, live: Job) -> list[Any]:
     told = state.summary(live)
     history = state.histories.get(live.id)
-    progress = {"rate": 0.0, "eta": None} if history is None else history.progress(live)
+    progress = {"rate": 0.0, "eta": None} if history is None else history.progress(live, state.now)
     return _row({**told, **progress})
 
 

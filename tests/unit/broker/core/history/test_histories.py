@@ -60,6 +60,32 @@ def test_counts_over_time_are_those_of_the_job(world: World) -> None:
     assert found["progress"]["eta"] == pytest.approx(2.0, rel=0.2)
 
 
+def test_a_job_that_does_nothing_has_no_rate_that_stays(world: World) -> None:
+    world.submit(6)
+    world.wait(1.0, b"node")
+    world.drain((b"node", world.result(0)), (b"node", world.result(1)))
+    world.wait(1.0, b"node")
+    before = history_of(world)["progress"]
+    world.wait(40.0, b"node")
+    after = history_of(world)["progress"]
+    assert after["rate"] == pytest.approx(2 / 42, rel=0.1)
+    assert before["rate"] > 10 * after["rate"]
+    assert after["eta"] == pytest.approx(4 / after["rate"])
+
+
+def test_a_paused_job_has_no_time_left_and_no_rate_once_nothing_of_it_runs(world: World) -> None:
+    world.submit(40)
+    world.wait(1.0, b"node")
+    given = sorted(index for _, index in world.assigned())
+    world.drain((b"client", m.Query(1, "pause", {"id": "job"})), (b"node", world.result(given[0])))
+    world.wait(1.0, b"node")
+    progress = history_of(world)["progress"]
+    assert (progress["rate"] > 0, progress["eta"]) == (True, None)
+    world.drain(*((b"node", world.result(index)) for index in given[1:]))
+    world.wait(1.0, b"node")
+    assert history_of(world)["progress"] == {"rate": 0.0, "eta": None}
+
+
 def test_a_run_is_told_with_node_slot_and_times(world: World) -> None:
     world.submit(4)
     world.drain((b"node", ran(2)))
@@ -235,7 +261,7 @@ def test_a_timeline_keeps_its_ends_and_a_bounded_number_of_rows() -> None:
         line.add(second, second * 3)
     assert len(line.rows) <= timeline.MOST_BUCKETS
     assert [line.rows[0], line.rows[-1]] == [(0, 0), (99_999, 299_997)]
-    assert line.rate(1, 1_000) == pytest.approx(3.0)
+    assert line.rate(1, 1_000, 99_999.0) == pytest.approx(3.0)
     times = [row[0] for row in line.rows]
     assert times == sorted(times)
 
