@@ -31,7 +31,7 @@ MOST_FAILED = 64
 LONG_SECONDS = 0.25
 #: Arrivals that are remembered, the latest. Each is of a group of tasks.
 MOST_ARRIVALS = 256
-_WELL = frozenset((Status.OK, Status.HELD))
+_WELL = (Status.OK, Status.HELD)
 #: The highest time that is told, in seconds: some decades.
 _MOST_SECONDS = 1e9
 
@@ -89,11 +89,10 @@ class RunLog:
         if event.run is not None and indices:
             begun, cpu, peak = event.run
             first, count = indices[0], len(indices)
-            failed = sum(status not in _WELL for status in statuses)
-            given = total(arguments[:count])
+            failed = count - sum(map(statuses.count, _WELL))
             took, nbytes = event.seconds, event.nbytes
-            run = Run(key, first, count, event.slot, begun, took, cpu, peak, nbytes, given, failed)
-            self.add(run, now)
+            run = Run(key, first, count, event.slot, begun, took, cpu, peak, nbytes, failed=failed)
+            self.add(run, now, arguments[:count])
 
     def died(
         self, key: Key, index: int, arguments: Sequence[Payload], event: Died, now: float
@@ -101,8 +100,9 @@ class RunLog:
         """Take in the task that a child has died of."""
         if event.ran is not None:
             begun, peak = event.ran
-            given, took = total(arguments), max(0.0, now - begun)
-            self.add(Run(key, index, 1, event.slot, begun, took, 0.0, peak, 0, given, 1), now)
+            took = max(0.0, now - begun)
+            run = Run(key, index, 1, event.slot, begun, took, 0.0, peak, 0, failed=1)
+            self.add(run, now, arguments)
 
     def follow(self, running: Sequence[RunningTask], now: float) -> None:
         """Take note of what runs now, in place of what was known."""
@@ -118,23 +118,23 @@ class RunLog:
         if self.due is None:
             self.due = max(now, self._next)
 
-    def add(self, run: Run, now: float) -> None:
-        """Take a run into the sample."""
+    def add(self, run: Run, now: float, arguments: Sequence[Payload] = ()) -> None:
+        """Take a run into the sample. Its arguments are weighed only if it is taken: that costs."""
         self._hurry(now)
         if self._running:
             running = self._running.get(run.slot)
             if running is not None and running.begun < run.begun + run.seconds:
                 del self._running[run.slot]
         if run.seconds >= LONG_SECONDS and len(self._long) < MOST_LONG:
-            self._long.append(run)
+            self._long.append(_weighed(run, arguments))
             return
         if run.failed and len(self._failed) < MOST_FAILED:
-            self._failed.append(run)
+            self._failed.append(_weighed(run, arguments))
             return
         self._seen += 1
         if self._seen % self._stride:
             return
-        self._short.append(run)
+        self._short.append(_weighed(run, arguments))
         if len(self._short) > MOST_RUNS:
             self._short = self._short[1::2]
             self._stride *= 2
@@ -177,6 +177,10 @@ class RunLog:
             if key == run.key and first <= run.first <= last and came <= run.begun:
                 return 1 + _microseconds(run.begun - came)
         return 0
+
+
+def _weighed(run: Run, arguments: Sequence[Payload]) -> Run:
+    return run._replace(given=total(arguments))
 
 
 def _microseconds(seconds: float) -> int:
