@@ -205,7 +205,7 @@ def test_drain_gives_up_in_time(
     broker.assign(_stay, (str(note),))
     pid = _written(note)
     broker.send(m.Drain("scale-in"))
-    assert "1 tasks given up" in broker.expect(m.Bye).reason
+    assert "1 task given up" in broker.expect(m.Bye).reason
     assert node.wait() == 0
     assert has_ended(pid)
 
