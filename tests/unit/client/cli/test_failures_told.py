@@ -61,7 +61,7 @@ def test_logs_end_with_what_was_raised(named: dict[str, str], folder: Path) -> N
     job = run("submit", "work:bad", "1", cwd=folder, env=named).stdout.strip()
     run("wait", job, env=named)
     printed = run("logs", job, env=named).stdout
-    assert "1 times ValueError: bad 1" in printed
+    assert "1 time ValueError: bad 1" in printed
     assert "line 5, in bad" in printed
     told = document(run("logs", job, "--json", env=named))
     assert "in bad" in told["failures"]["groups"][0]["traceback"]
