@@ -21,9 +21,11 @@ def names_made_at_run_time() -> tuple[bytes, ...]:
     """
     global _looked  # noqa: PLW0603 - a cache of two values that change together
     if len(sys.modules) != _looked[0]:
-        suspects = [name for name, module in sys.modules.items() if _is_suspect(name, module)]
+        # Another thread may import meanwhile: of what comes then, the next call takes note.
+        modules = list(sys.modules.items())
+        suspects = [name for name, module in modules if _is_suspect(name, module)]
         names = tuple(name.encode() for name in suspects if is_made_at_run_time(name))
-        _looked = len(sys.modules), (b"__main__", *names)
+        _looked = len(modules), (b"__main__", *names)
     return _looked[1]
 
 
