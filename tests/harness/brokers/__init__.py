@@ -1,0 +1,1 @@
+"""Brokers of tests: scripted ones, local ones, and real ones as processes."""

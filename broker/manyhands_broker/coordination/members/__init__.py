@@ -1,0 +1,1 @@
+"""Members of programs, their host agents, and what members say."""

@@ -1,0 +1,1 @@
+"""Locks, queues and the like: requests, waits, deadlines and deadlocks."""

@@ -1,0 +1,1 @@
+"""Shared memory of a program: blocks, segments, and the manager of `SharedMemory`."""
