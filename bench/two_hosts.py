@@ -9,19 +9,15 @@ that has run programs before.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
-from contextlib import ExitStack
-from pathlib import Path
 
-from manyhands import Client, LocalCluster
-from manyhands.testbed import Host, Network, unavailable
+from manyhands import Client
+from manyhands.loadtest import target
+from manyhands.testbed import unavailable
 from manyhands_shared.programs import task
 from manyhands_shared.programs.program import Program
 
-_PORT = 7711
 _SECONDS = 120.0
-_JOIN_SECONDS = 40.0
 
 
 def main() -> None:
@@ -40,39 +36,10 @@ def main() -> None:
 
 
 def rate(hosts: int, tasks: int, slots: int) -> float:
-    """Return the programs a second of these hosts; the broker and the client are on another."""
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        home, *others = stack.enter_context(Network(hosts + 1)).hosts
-        client = _cluster(stack, home, others, str(Path(folder) / "cluster.key"), slots)
+    """Return the programs a second of these hosts; the broker and the client are on others."""
+    with target.hosts(hosts, slots) as there, there.client() as client:
         _run(client, 4 * slots * hosts)
         return tasks / _run(client, tasks)
-
-
-def _cluster(stack: ExitStack, home: Host, others: list[Host], key: str, slots: int) -> Client:
-    """Start a broker at home and a node on each of the others; return a client at home."""
-    with home.inside():
-        cluster = LocalCluster(
-            nodes=0,
-            slots=slots,
-            broker={
-                "bind": f"tcp://{home.address}:{_PORT}",
-                "key_file": key,
-                "create_key": True,
-            },
-            worker={"key_file": key},
-        )
-        stack.callback(cluster.close, drain=False)
-        client = stack.enter_context(Client(cluster.address, key_file=key))
-    for host in others:
-        with host.inside():
-            cluster.add_node(host.name)
-    until = time.monotonic() + _JOIN_SECONDS
-    while len(client.query("nodes")) < len(others):
-        if time.monotonic() > until:
-            raise SystemExit("the nodes do not join: is this machine very busy?")
-        time.sleep(0.05)
-    return client
 
 
 def _run(client: Client, tasks: int) -> float:

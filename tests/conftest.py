@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from harness.processes import RUN_TAG, eventually, orphaned, own_processes, segments, started_since
+from harness.processes import (
+    RUN_TAG,
+    Gate,
+    eventually,
+    orphaned,
+    own_processes,
+    segments,
+    started_since,
+)
 from manyhands._code import user_files
 
 # A shell has what it starts in the background ignore SIGINT, and so would all that tests start.
@@ -102,3 +110,11 @@ def leaves_nothing_behind() -> Iterator[None]:
             )
         except AssertionError:
             pytest.fail(f"left in /dev/shm: {', '.join(sorted(orphaned(segments() - memory)))}")
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """What tasks wait at, open at the end of the test at the latest."""
+    made = Gate(tmp_path / "gate")
+    yield made
+    made.open()

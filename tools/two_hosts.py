@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -127,9 +126,8 @@ def _spawn(stack: ExitStack, module: str, config: dict[str, Any], **environment:
 
 
 def _wait_for_nodes(address: str, key_file: str | None = None) -> None:
-    until = time.monotonic() + _JOIN_SECONDS
     with Client(address, key_file=key_file) as client:
-        while len(client.query("nodes")) < 2:
-            if time.monotonic() > until:
-                raise SystemExit("the two nodes do not join: is this machine very busy?")
-            time.sleep(0.05)
+        try:
+            client.wait_for_nodes(2, _JOIN_SECONDS)
+        except TimeoutError as error:
+            raise SystemExit(str(error)) from None

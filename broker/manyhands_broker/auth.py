@@ -41,8 +41,8 @@ DOMAIN = "manyhands"
 _FAREWELL_SECONDS = 1.0
 #: Links whose connections are remembered, so that they can be shut down.
 _MAX_MET = 16_384
-#: An address that goes on showing a key that is not let in is told of again after so long. And how many
-#: addresses are told of in that time.
+#: An address that goes on showing a key that is not let in is told of again after this time.
+#: The other number is how many addresses are told of in that time.
 _TELL_AGAIN_SECONDS, _MAX_TOLD = 60.0, 100
 _USER = "User-Id"
 _DESCRIPTOR = int(zmq.SRCFD)

@@ -51,11 +51,11 @@ def beside(
 def _coordinator(core: Core, config: BrokerConfig, broker_id: bytes) -> Coordinator:
     # 20 ms that a broker without programs of several processes does without.
     from manyhands_broker.coordination.coordinator import Coordinator  # noqa: PLC0415
-    from manyhands_broker.coordination.limits import Limits  # noqa: PLC0415
+    from manyhands_broker.coordination.limits import CoordinationLimits  # noqa: PLC0415
 
     now = monotonic()
     return Coordinator(
-        Limits(
+        CoordinationLimits(
             lease=config.lease,
             session_grace=config.session_grace,
             coordination_bytes=config.coordination_bytes or _quarter_of_memory(),

@@ -59,7 +59,7 @@ class Loop:
         clock: the monotonic clock.
         poller: says which descriptors are ready, those of ports and others.
         ports: where peers come in. A message goes to the first that has its peer.
-        watch: is told which nodes to expect heartbeats of.
+        heartbeats: is told which nodes to expect heartbeats of.
         coordination: drives the coordinator; `None` where there is none.
         embedded: whether the only node is in this process.
     """
@@ -72,7 +72,7 @@ class Loop:
         poller: Poller,
         ports: Sequence[Port],
         *,
-        watch: Callable[[ExpectHeartbeats | ForgetHeartbeats], None],
+        heartbeats: Callable[[ExpectHeartbeats | ForgetHeartbeats], None],
         coordination: CoordinationDriver | None = None,
         embedded: bool = False,
     ) -> None:
@@ -82,7 +82,7 @@ class Loop:
         self._clock = clock
         self._poller = poller
         self._ports = ports
-        self._watch = watch
+        self._heartbeats = heartbeats
         self._embedded = embedded
         # A broker with its node inside serves one user, who may be waiting for a lone task.
         self._spin_budget = SpinBudget(can=embedded)
@@ -260,7 +260,7 @@ class Loop:
                     case Forget(peer):
                         self._forget(peer)
                     case ExpectHeartbeats() | ForgetHeartbeats():
-                        self._watch(effect)
+                        self._heartbeats(effect)
                     case Say(level, text, job, node):
                         log.log(level, "%s", text, extra={"job": job, "node": node})
             if closed:

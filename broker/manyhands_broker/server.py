@@ -122,7 +122,7 @@ def _serve(
             monotonic,
             poller,
             ports,
-            watch=heartbeats.watch,
+            heartbeats=heartbeats.update,
             coordination=coordination,
             embedded=make_node is not None,
         )

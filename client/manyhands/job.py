@@ -286,7 +286,7 @@ class DurableJob(Job):
             self._ask("cancel")
 
     def refresh(self, seconds: float | None = _QUERY_SECONDS) -> dict[str, Any]:
-        """Ask for `tasks` again, and wait so long for the answer; what `info` gives."""
+        """Ask for `tasks` again, and wait `seconds` for the answer; what `info` gives."""
         info: dict[str, Any] = self._ask_within(seconds, "job")
         self.tasks, self._open = int(info["tasks"]), bool(info["open"])
         self._safe = bool(info["options"].get("safe"))

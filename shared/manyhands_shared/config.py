@@ -149,7 +149,7 @@ class WorkerConfig:
         Le(86_400),
         "How long a drain waits for running tasks before it gives them up.",
     ] = 30.0
-    idle_timeout: Annotated[float, Ge(0), "Leave after so long without a task; 0 is never."] = 0.0
+    idle_timeout: Annotated[float, Ge(0), "Leave after this time without a task; 0 is never."] = 0.0
     time_limit: Annotated[
         float, Ge(0), "Drain this long after the start, whatever there is to do; 0 is never."
     ] = 0.0

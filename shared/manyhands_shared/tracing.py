@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 INSTRUMENTATION = "manyhands"
 #: Variables that say where spans go, in a child whose program has not said it.
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-#: A child's spans leave this often, and at its end it takes so long at most to send the last.
+#: A child's spans leave this often, and at its end it takes this time at most to send the last.
 _EXPORT_MS = 200
 _FLUSH_MS = 2_000
 

@@ -10,6 +10,7 @@ import re
 import resource
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -105,10 +106,16 @@ def calls_of(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[
     return noted
 
 
-def has_ended(pid: int) -> bool:
-    """Whether a process does nothing any more; init may take its time to bury it."""
+def import_path() -> dict[str, str]:
+    """The variable by which another interpreter finds the modules that this one finds."""
+    return {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+
+
+def has_ended(process: int | psutil.Process) -> bool:
+    """Whether a process, or that of this pid, does nothing any more; it may be a zombie for a while."""
     try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        there = psutil.Process(process) if isinstance(process, int) else process
+        return not there.is_running() or bool(there.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 

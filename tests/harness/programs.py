@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cluster.parts import Broker, Node
-from harness.processes import eventually, without_waits
+from harness.processes import eventually, import_path, without_waits
 from manyhands import Client
 
 #: What makes two hosts of one machine.
@@ -90,7 +90,7 @@ class Script:
     ) -> None:
         path = folder / "script.py"
         path.write_text(_HEAD + textwrap.dedent(text))
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        environment = {**os.environ, **import_path()}
         environment.pop("PYTHONUNBUFFERED", None)
         if address:
             environment["MANYHANDS_BROKER"] = address

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -38,12 +37,6 @@ class Fleet(Keyed):
         for host in self.others:
             self.node(host)
 
-    def submit(self, count: int, seconds: float) -> None:
-        """Hand in tasks that take so long each."""
-        first = len(self.ledger.submitted)
-        for task in range(first, first + count):
-            self.ledger.hand_in(self.executor, work, task, seconds)
-
     def hold(self, count: int) -> Gate:
         """Hand in tasks that run until a gate is open."""
         gate = Gate(self.folder / "gate")
@@ -57,7 +50,7 @@ class Fleet(Keyed):
 
         def is_busy() -> bool:
             if len(self.ledger.submitted) - len(self.ledger.delivered) < WORK:
-                self.submit(WORK, 0.02)
+                self.ledger.hand_in_more(self.executor, WORK, 0.02)
             return any(n["name"] == name and n["running"] for n in self.client.query("nodes"))
 
         eventually(is_busy, BOUND, what=f"{name} has work")
@@ -89,13 +82,6 @@ def calm_fleet(tmp_path: Path) -> Iterator[Fleet]:
     """One whose nodes keep their leases."""
     with ExitStack() as stack:
         yield Fleet(stack.enter_context(Network(3)), stack, tmp_path, LONG_LEASE)
-
-
-def work(file: str, task: int, seconds: float) -> int:
-    """Leave a trace, take some time."""
-    done = run(file, task)
-    threading.Event().wait(seconds)
-    return done
 
 
 def hold_at(file: str, task: int, gate: Path) -> int:
@@ -157,7 +143,7 @@ def test_a_slow_and_lossy_cable_costs_time_and_nothing_else(calm_fleet: Fleet) -
     """Rows 28 and 29. TCP sends again what is lost, so no node is condemned and nothing runs twice."""
     fleet = calm_fleet
     fleet.network.shape(fleet.others[0], Shape(delay=0.02, loss=0.02, seed=fleet.ledger.seed))
-    fleet.submit(60, 0.02)
+    fleet.ledger.hand_in_more(fleet.executor, 60, 0.02)
     fleet.busy("host-1")
     fleet.delivered()
     print(fleet.ledger.judge())

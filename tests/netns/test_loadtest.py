@@ -20,7 +20,7 @@ def namespaces(pid: int) -> list[str]:
 
 
 def measured(seconds: str) -> dict[str, Any]:
-    """What a load test finds on one host and on two, measured for so long."""
+    """What a load test finds on one host and on two, measured for `seconds`."""
     result = run("loadtest", "--hosts", "1,2", "--mix", "sleep:0.1", "--duration", seconds,
                  "--warmup", "0.5", "--json")  # fmt: skip
     assert result.returncode == 0, result.stderr

@@ -13,6 +13,7 @@ import manyhands
 from harness.cluster.bench import joined
 from harness.cluster.keyed import Keyed
 from harness.command import COMMAND, fails, run
+from harness.processes import import_path
 from manyhands_shared import shm
 from manyhands_worker.host import key_hiding
 
@@ -81,7 +82,7 @@ def test_nor_one_that_came_over_stdin(keyed: Keyed, tmp_path: Path) -> None:
         "-",
     ]
     with file.open("rb") as stdin, (tmp_path / "log").open("wb") as log:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = {**os.environ, **import_path()}
         node = subprocess.Popen(command, stdin=stdin, stderr=log, env=environment)
     try:
         joined(_admin(keyed), 1)
@@ -154,7 +155,7 @@ def test_a_directory_of_keys_is_kept_from_what_is_no_root(tmp_path: Path) -> Non
         command = [sys.executable, "-c", _APART, str(keys / "node.key"), str(public / "other")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.stdout == "True True\nPermission denied\nother\nnew\n", done.stderr
-        (keys / "notes.txt").write_text("somebody's")
+        (keys / "notes.txt").write_text("another program's")
         assert not key_hiding._is_apart(str(keys / "node.key"))
     finally:
         subprocess.run(["rm", "-rf", str(keys), f"/tmp/manyhands-test-{os.getpid()}"], check=True)

@@ -107,7 +107,7 @@ def test_an_allow_list_of_another_user_is_not_believed(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_a_list_that_root_changes_stays_its_owners(tmp_path: Path) -> None:
     """Else a broker that runs as that user could not read it, nor learn of what is revoked."""
     place = tmp_path / "list"

@@ -70,7 +70,7 @@ def test_a_revoked_node_is_cut_off_and_its_tasks_run_elsewhere(keyed: Keyed) -> 
         gate.open()
         assert future.result(60) == "through"
         [job] = admin.query("jobs")
-        assert job["story"] == [], "nobody is to blame for a revoked key"
+        assert job["story"] == [], "no task is to blame for a revoked key"
     assert gone.process is not None
     assert gone.process.wait(100) == 4
     assert "key mill was revoked" in gone.log

@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--replay", type=int, help="tell what happens in this one")
     parser.add_argument("--task", default="", help="with --replay: only this one, as j0/3")
     parser.add_argument("--harm", choices=HARMS, default="", help="break the software on purpose")
-    parser.add_argument("--stop", type=int, default=20, help="stop after so many failures")
+    parser.add_argument("--stop", type=int, default=20, help="stop after this number of failures")
     options = parser.parse_args()
     if options.replay is not None:
         return _replay(options.replay, options.harm, options.task)
@@ -36,7 +36,7 @@ def _replay(seed: int, harm: str, task: str) -> int:
     story = Story()
     try:
         run(seed, harm, story)
-    except Exception as error:  # noqa: BLE001 - shown to whoever asked
+    except Exception as error:  # noqa: BLE001 - shown to the caller
         tell()
         traceback.print_exc()
         print(f"seed {seed} fails: {error}", file=sys.stderr)

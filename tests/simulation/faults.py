@@ -107,5 +107,5 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "node is suspected": (1, lambda world, rng: world.broker.suspect()),
     "a machine is under pressure": (4, lambda world, rng: world.broker.press(rng.choice(LEVELS))),
     "wall clock jumps": (1, _jump),
-    "somebody pauses a job": (1, _pause),
+    "some user pauses a job": (1, _pause),
 }

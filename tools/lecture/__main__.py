@@ -26,12 +26,12 @@ def main(names: Sequence[str]) -> int:
         return 2
     alone = [run(program, ALONE) for program in programs]
     with best_two_hosts(slots=2) as hosts:
-        together = [run(program, hosts) for program in programs]
+        spread = [run(program, hosts) for program in programs]
     table = Table("program", ALONE.name, "seconds", hosts.name, "seconds")
-    for program, one, two in zip(programs, alone, together, strict=True):
+    for program, one, two in zip(programs, alone, spread, strict=True):
         table.add_row(program.stem, one[0], f"{one[1]:.1f}", two[0], f"{two[1]:.1f}")
     Console().print(table)
-    return int(any(said != "as expected" for said, _ in alone + together))
+    return int(any(said != "as expected" for said, _ in alone + spread))
 
 
 if __name__ == "__main__":

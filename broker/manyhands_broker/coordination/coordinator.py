@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from manyhands_broker.coordination.effects import Effect
-from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.limits import CoordinationLimits
 from manyhands_broker.coordination.members import stored
 from manyhands_broker.coordination.members.agents import Agents
 from manyhands_broker.coordination.members.lifecycle import Lifecycle
@@ -93,7 +93,7 @@ class Coordinator:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: CoordinationLimits,
         broker_id: bytes,
         nodes: Nodes,
         now: float,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CoordinationLimits:
     """See `manyhands_shared.config.BrokerConfig` for those that operators set."""
 
     lease: float = 15.0
@@ -28,9 +28,9 @@ class Limits:
     agent_wait: float = 15.0
     #: Between SIGTERM and SIGKILL for what a program leaves behind.
     kill_after: float = 5.0
-    #: A parent hears of an end behind what the member wrote; so long, if the root does not get that.
+    #: A parent hears of an end behind what the member wrote; after this time also without that.
     output_wait: float = 10.0
-    #: A client's announcement of a program waits so long for the program.
+    #: A client's announcement of a program waits this time for the program.
     announced: float = 60.0
 
     @property

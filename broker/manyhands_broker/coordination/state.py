@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from manyhands_broker.coordination.effects import Effect, Write
-from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.limits import CoordinationLimits
 from manyhands_broker.coordination.model import Agent, Member, Program
 from manyhands_broker.coordination.records import Record, RecordKind
 from manyhands_broker.core.effects import Forget, Say, Send
@@ -21,7 +21,12 @@ class CoordinationState:
     """Programs, members, agents; and the effects of the event at hand."""
 
     def __init__(
-        self, limits: Limits, broker_id: bytes, now: float, epoch: float, failed: OnFailure
+        self,
+        limits: CoordinationLimits,
+        broker_id: bytes,
+        now: float,
+        epoch: float,
+        failed: OnFailure,
     ) -> None:
         self.limits = limits
         #: What to add to `now` for the wall clock's time; for people to read, never to decide by.
@@ -43,7 +48,7 @@ class CoordinationState:
         self.awaiting: dict[str, dict[Member, None]] = {}
         #: Which two agents each stream joins.
         self.streams: dict[bytes, tuple[Agent, Agent]] = {}
-        #: Bytes that count against `Limits.coordination_bytes`.
+        #: Bytes that count against `CoordinationLimits.coordination_bytes`.
         self.used_bytes = 0
         #: The same of what members are started with that have not begun.
         self.start_bytes = 0

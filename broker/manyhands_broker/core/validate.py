@@ -69,9 +69,9 @@ def validate(state: SchedulerState) -> None:
         raise AssertionError("a task is on a node that is gone")
     for sessions in (state.sessions, state.owners):
         for session in sessions.values():
-            if session.held != held[session]:
+            if session.held_results != held[session]:
                 raise AssertionError(
-                    f"session {session.name}: {session.held} held, {held[session]}"
+                    f"session {session.name}: {session.held_results} held, {held[session]}"
                 )
             _session(session, assigned.get(session, 0), unfinished.get(session, 0))
     # What a session has left that is over still needs its inputs.

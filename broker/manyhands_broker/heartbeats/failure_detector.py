@@ -39,23 +39,23 @@ class Liveness:
         self._table = table
         self._threshold = threshold
         self._stuck_after = stuck_after
-        self._watched: dict[int, bytes] = {}
+        self._expected: dict[int, bytes] = {}
         self._suspects: set[int] = set()
 
-    def watch(self, number: int, boot_id: bytes) -> None:
+    def expect(self, number: int, boot_id: bytes) -> None:
         """Look at this row from now on."""
-        self._watched[number] = boot_id
+        self._expected[number] = boot_id
         self._suspects.discard(number)
 
-    def unwatch(self, number: int) -> None:
+    def forget(self, number: int) -> None:
         """Look at it no more."""
-        self._watched.pop(number, None)
+        self._expected.pop(number, None)
         self._suspects.discard(number)
 
     def check(self, now: float) -> list[Suspected | Calmed]:
         """What has changed; a suspect is named again with each check."""
         changes: list[Suspected | Calmed] = []
-        for number, boot_id in self._watched.items():
+        for number, boot_id in self._expected.items():
             row: Row = self._table[number]
             value = phi(now - row.arrived, row.mean, row.variance)
             if row.beats and now - row.turned > self._stuck_after:

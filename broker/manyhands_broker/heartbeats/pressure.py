@@ -79,17 +79,17 @@ class Gauges:
         self._stale = max(_STALE, _MISSED * interval)
         self._next = 0.0
         #: Row → boot id, gauge, and what the scheduler knows; at first it may know anything.
-        self._watched: dict[int, tuple[bytes, PressureGauge]] = {}
+        self._expected: dict[int, tuple[bytes, PressureGauge]] = {}
         self._told: dict[int, str | None] = {}
 
-    def watch(self, wanted: ExpectHeartbeats) -> None:
+    def expect(self, wanted: ExpectHeartbeats) -> None:
         """Look at this row from now on."""
-        self._watched[wanted.row] = wanted.boot_id, PressureGauge(wanted.machine)
+        self._expected[wanted.row] = wanted.boot_id, PressureGauge(wanted.machine)
         self._told[wanted.row] = None
 
-    def unwatch(self, number: int) -> None:
+    def forget(self, number: int) -> None:
         """Look at it no more."""
-        self._watched.pop(number, None)
+        self._expected.pop(number, None)
         self._told.pop(number, None)
 
     def check(self, now: float) -> list[Pressed]:
@@ -98,7 +98,7 @@ class Gauges:
             return []
         self._next = now + _INTERVAL
         changes = []
-        for number, (boot_id, gauge) in self._watched.items():
+        for number, (boot_id, gauge) in self._expected.items():
             row: Row = self._table[number]
             arrived = row.arrived
             if row.beats and now - arrived <= self._stale:

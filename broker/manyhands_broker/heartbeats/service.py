@@ -67,19 +67,19 @@ class Heartbeats:
         if not later:
             self._start()
 
-    def watch(self, effect: ExpectHeartbeats | ForgetHeartbeats) -> None:
+    def update(self, effect: ExpectHeartbeats | ForgetHeartbeats) -> None:
         """The scheduler's wishes."""
         if isinstance(effect, ExpectHeartbeats):
-            lastseen.watch(
+            lastseen.expect(
                 self._table, effect.row, effect.boot_id, effect.key, self._interval, self._clock()
             )
-            self._liveness.watch(effect.row, effect.boot_id)
-            self._gauges.watch(effect)
+            self._liveness.expect(effect.row, effect.boot_id)
+            self._gauges.expect(effect)
             self._expected = True
         else:
-            lastseen.unwatch(self._table, effect.row)
-            self._liveness.unwatch(effect.row)
-            self._gauges.unwatch(effect.row)
+            lastseen.forget(self._table, effect.row)
+            self._liveness.forget(effect.row)
+            self._gauges.forget(effect.row)
 
     def check(self, now: float) -> Iterable[Event]:
         """What has changed in anyone's standing."""

@@ -15,7 +15,7 @@ from typing import Any
 from manyhands_shared.protocol.heartbeat import KEY_BYTES, Beat, peek, verify
 
 ROWS = 8_192
-NOBODY = bytes(16)
+NO_NODE = bytes(16)
 #: Weight of the newest interval in the moving mean and variance.
 _ALPHA = 0.1
 
@@ -46,10 +46,12 @@ def new_table(rows: int = ROWS) -> Any:
     return RawArray(Row, rows)
 
 
-def watch(table: Any, number: int, boot_id: bytes, key: bytes, interval: float, now: float) -> None:
+def expect(
+    table: Any, number: int, boot_id: bytes, key: bytes, interval: float, now: float
+) -> None:
     """Expect heartbeats of this boot id, signed with this key, every `interval` seconds."""
     row = table[number]
-    row.boot_id[:] = NOBODY
+    row.boot_id[:] = NO_NODE
     row.key[:] = key
     row.counter = row.beats = row.turns = 0
     row.arrived = row.turned = now
@@ -57,9 +59,9 @@ def watch(table: Any, number: int, boot_id: bytes, key: bytes, interval: float, 
     row.boot_id[:] = boot_id
 
 
-def unwatch(table: Any, number: int) -> None:
+def forget(table: Any, number: int) -> None:
     """Free a row."""
-    table[number].boot_id[:] = NOBODY
+    table[number].boot_id[:] = NO_NODE
 
 
 def take(table: Any, datagram: bytes, now: float) -> Beat | None:
@@ -69,7 +71,7 @@ def take(table: Any, datagram: bytes, now: float) -> Beat | None:
         return None
     row = table[beat.row]
     if (
-        beat.boot_id == NOBODY
+        beat.boot_id == NO_NODE
         or bytes(row.boot_id) != beat.boot_id
         or beat.counter <= row.counter
         or not verify(datagram, bytes(row.key))

@@ -27,7 +27,7 @@ from manyhands_shared.clock import Clock
 
 log = logging.getLogger("manyhands.broker")
 
-#: At least so long between two pins, and between two starts of the process.
+#: The least time between two pins, and between two starts of the process.
 _PIN_SECONDS, _RESTART_SECONDS = 1.0, 5.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 

@@ -79,7 +79,7 @@ class UnixPort(Port):
             return False
         stream.send(self._codec.encode(message))
         if stream.congested:
-            self._watch(stream)
+            self._register(stream)
         return True
 
     def check(self, now: float) -> None:  # noqa: ARG002 - whenever it is called
@@ -92,7 +92,7 @@ class UnixPort(Port):
         """See `Port`."""
         self._paused = on
         for _, stream in self._by_descriptor.values():
-            self._watch(stream)
+            self._register(stream)
 
     def close(self) -> None:
         """End all connections, once the system has taken what they wait to send, and listen no more."""
@@ -130,7 +130,7 @@ class UnixPort(Port):
         peer, stream = self._by_descriptor[descriptor]
         if stream.congested:
             stream.flush()
-            self._watch(stream)
+            self._register(stream)
         if self._paused or events == _OUT:
             return
         messages = stream.receive()
@@ -163,9 +163,9 @@ class UnixPort(Port):
         peer = os.urandom(16)  # as unguessable as those that ZeroMQ's peers choose
         self._by_descriptor[stream.fileno()] = peer, stream
         self._by_peer[peer] = stream
-        self._watch(stream)
+        self._register(stream)
 
-    def _watch(self, stream: Stream) -> None:
+    def _register(self, stream: Stream) -> None:
         events = _IN | _OUT if stream.congested else _IN
         if self._paused:
             events &= ~_IN

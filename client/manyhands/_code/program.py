@@ -24,7 +24,7 @@ from manyhands_shared.errors import ProtocolError, SubmitError
 from manyhands_shared.payloads import bundle
 from manyhands_shared.protocol.messages import Function
 
-#: A look at the files is followed by a pause of this many times its length, and at least so long.
+#: A look at the files is followed by a pause of this many times its length, and at least this time.
 PAUSE_FACTOR = 50
 PAUSE_SECONDS = 0.0002
 #: A module that takes the place of another one, so that their number stays, is found so much later.

@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 KEEP_SECONDS = 0.05
 MOST_RECORDS = 16
 MOST_BYTES = 2 << 20
-#: No caller is inside for so long, unless a signal handler keeps it there.
+#: No caller is inside longer than this, unless a signal handler keeps it there.
 REVOKE_SECONDS = 1.0
 #: A spinning caller is overdue so much later than it should have left.
 _SLACK_SECONDS = 0.01

@@ -90,7 +90,7 @@ CONNECT_SECONDS, _FIRST_SECONDS = 10.0, 1.0
 _LAST_SECONDS = 0.7
 #: How long one more attempt may take, to say why there is no broker.
 _ATTEMPT_SECONDS = 1.0
-#: A broker that is away may take so long to hear of cancellations, before a session ends without that.
+#: A broker that is away may take this time to hear of cancellations, before a session ends without that.
 _FAREWELL_SECONDS = 5.0
 #: How long to wait for the I/O thread to come to rest, for a figure.
 _SETTLE_SECONDS = 0.1

@@ -22,11 +22,11 @@ from manyhands_shared.processes.thread_start import start
 from manyhands_shared.protocol.messages import PrintedGroup
 from manyhands_shared.text import LAYOUT, printable
 
-#: The I/O thread waits so long for what it has to show.
+#: The I/O thread waits this time for what it has to show.
 PATIENCE_SECONDS = 5.0
 #: Characters that wait to be written.
 WAITING_CHARS = 8 << 20
-#: Of lines that were left out, the user is told when so long none were.
+#: Of lines that were left out, the user is told when none were for this time.
 CALM_SECONDS = 0.5
 
 _printers: weakref.WeakSet[Printer] = weakref.WeakSet()

@@ -27,7 +27,7 @@ from manyhands_shared.transport import zmq_monitor
 
 #: A node that has not let us in by then is not to be reached.
 CONNECT_SECONDS = 1.0
-#: A node that is asked and sends nothing for so long does not answer.
+#: A node that is asked and sends nothing for this time does not answer.
 STALL_SECONDS = 10.0
 _HEARTBEAT_MS, _HEARTBEAT_TIMEOUT_MS = 1_000, 5_000
 _HEADER_BYTES = 1024
@@ -125,7 +125,7 @@ class FetchConnection:
 
         If nothing more will come, `broken` says why and everything is over.
         """
-        self._watch(now)
+        self._read_monitor(now)
         while not self.broken and int(self.socket.get(_STATE)) & _IN:
             self._receive()
             self.used_at = now
@@ -152,7 +152,7 @@ class FetchConnection:
         self.monitor.close()
         self.socket.close(linger=0)
 
-    def _watch(self, now: float) -> None:
+    def _read_monitor(self, now: float) -> None:
         while (event := zmq_monitor.read(self.monitor)) is not None:
             if event[0] & _UP:
                 self.reached = True

@@ -28,11 +28,11 @@ from manyhands_shared.security.role_key import to_hex
 
 log = logging.getLogger("manyhands.client")
 
-#: A node that could not be reached is not tried again for so long.
+#: A node that could not be reached is not tried again for this time.
 FORGET_SECONDS = 30.0
 #: Connections at once: each takes three descriptors.
 MAX_CONNECTIONS = 64
-#: A connection over which nothing was fetched for so long is closed.
+#: A connection over which nothing was fetched for this time is closed.
 IDLE_SECONDS = 60.0
 
 

@@ -82,7 +82,7 @@ def task_options(function: Decorated) -> Decorated:
             click.option(
                 "--deadline",
                 type=DURATION,
-                help="Tasks that have not ended so long after submission fail.",
+                help="Tasks that have not ended this time after submission fail.",
             ),
             click.option(
                 "--at-most-once",
@@ -160,7 +160,7 @@ def job_options(function: Decorated) -> Decorated:
             click.option(
                 "--timeout",
                 type=TIME_LIMIT,
-                help="Cancel the job and give up after so long, with exit code 124.",
+                help="Cancel the job and give up after this time, with exit code 124.",
             )(function)
         )
     )

@@ -57,7 +57,7 @@ def of_target(client: Client, text: str) -> list[dict[str, Any]]:
 
 
 def of_job(client: Client, job: str, seconds: float) -> Looks:
-    """What tasks of a job do, now or for so long, on all of its nodes.
+    """What tasks of a job do, now or for `seconds`, on all of its nodes.
 
     A node that does not answer is named on stderr, and left out.
 

@@ -33,7 +33,7 @@ _POLL_SECONDS = 0.5
 )
 @click.option("--wait", is_flag=True, help="Until they have left.")
 @click.option(
-    "--timeout", type=TIME_LIMIT, help="With --wait: give up after so long, with exit code 124."
+    "--timeout", type=TIME_LIMIT, help="With --wait: give up after this time, with exit code 124."
 )
 @client_options("drain")
 @json_option

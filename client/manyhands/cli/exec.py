@@ -128,7 +128,7 @@ from manyhands.cli._verb import Verb
 @click.option(
     "--timeout",
     type=TIME_LIMIT,
-    help="Cancel all and give up after so long, with exit code 124. See --task-timeout.",
+    help="Cancel all and give up after this time, with exit code 124. See --task-timeout.",
 )
 @task_options
 @client_options("exec")

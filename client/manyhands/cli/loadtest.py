@@ -222,8 +222,8 @@ def _listener(*, json: bool) -> Any:
 
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     if terminal and not json:
-        with live.board() as board:
-            yield board
+        with live.live_view() as view:
+            yield view
     else:
         lines: Listener = live.Lines(_output.note)
         yield lines

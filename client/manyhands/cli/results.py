@@ -29,7 +29,7 @@ from manyhands_shared.text import amount
 @click.option(
     "--timeout",
     type=TIME_LIMIT,
-    help="Take no more after so long, with exit code 124; the job goes on.",
+    help="Take no more after this time, with exit code 124; the job goes on.",
 )
 @click.option(
     "--trust",

@@ -172,7 +172,7 @@ def _run(wishes: _Wishes, stack: contextlib.ExitStack, *, json: bool) -> NoRetur
     if unfound:
         _output.note(unfound)
     _announce(cluster, remote, slots, key, json=json)
-    _watch(cluster, remote)
+    _supervise(cluster, remote)
 
 
 def _announce(
@@ -203,7 +203,7 @@ def _announce(
         _output.say(f"export MANYHANDS_KEY_FILE={shlex.quote(key)}")
 
 
-def _watch(cluster: LocalCluster, remote: RemoteNodes | None) -> NoReturn:
+def _supervise(cluster: LocalCluster, remote: RemoteNodes | None) -> NoReturn:
     """Look after the processes until a signal comes; it tells of a node that dies."""
     pause = threading.Event()
     lost: set[str] = set()

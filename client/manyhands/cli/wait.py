@@ -20,7 +20,7 @@ from manyhands.cli._verb import Verb
     examples=(("", "manyhands wait 4f0c && manyhands results 4f0c"),),
 )
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=_completing.jobs)
-@click.option("--timeout", type=TIME_LIMIT, help="Give up after so long, with exit code 124.")
+@click.option("--timeout", type=TIME_LIMIT, help="Give up after this time, with exit code 124.")
 @client_options("wait")
 @json_option
 def command(*, jobs: tuple[str, ...], timeout: float | None, json: bool, **connection: Any) -> None:

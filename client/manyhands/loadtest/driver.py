@@ -42,7 +42,7 @@ _TOKEN_BITS = 40
 
 
 @dataclass(frozen=True)
-class Setup:
+class DriverOptions:
     """What a driver is told when it starts."""
 
     address: str
@@ -82,7 +82,7 @@ class _TimedSink(FutureSink):
 class Driver:
     """A session with a broker that runs steps one after the other."""
 
-    def __init__(self, setup: Setup, say: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, setup: DriverOptions, say: Callable[[dict[str, Any]], None]) -> None:
         self._setup = setup
         self._say = say
         self._parts = mix.parse(setup.mix)
@@ -289,7 +289,7 @@ class _Run:
 
 def main(argument: str) -> int:
     """Serve steps until stdin ends; an error is a line ``{"error": …}`` and exit code 1."""
-    setup = Setup(**json.loads(argument))
+    setup = DriverOptions(**json.loads(argument))
     die_with_parent(setup.parent)
 
     def say(line: dict[str, Any]) -> None:

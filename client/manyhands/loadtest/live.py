@@ -37,7 +37,7 @@ class Lines(Listener):
         self._say(f"  {load}: {rate} tasks/s, latency {half} (50 %), {most} (99 %)")
 
 
-class Board(Listener):
+class LiveView(Listener):
     """A table with a row for each step, and the present one at its end."""
 
     def __init__(self, live: Live) -> None:
@@ -96,13 +96,13 @@ class Board(Listener):
 
 
 @contextlib.contextmanager
-def board() -> Iterator[Listener]:
+def live_view() -> Iterator[Listener]:
     """A live table on stderr for as long as this lasts; it stays there afterwards."""
     from rich.console import Console  # noqa: PLC0415 - only terminals pay for it
     from rich.live import Live  # noqa: PLC0415
 
     with Live(console=Console(stderr=True), refresh_per_second=4) as live:
-        yield Board(live)
+        yield LiveView(live)
 
 
 def _row(step: dict[str, Any]) -> tuple[str, ...]:

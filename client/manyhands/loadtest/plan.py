@@ -15,7 +15,7 @@ _PRESSURE_TASKS = 4
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """So much load for so long.
+    """A rate of load for a while.
 
     Attributes:
         loop: ``open``, tasks start at `rate` come what may; ``closed``, `concurrency` tasks are in

@@ -26,16 +26,16 @@ class _Calls(Calls):
 
     def pack(self, function: Callable[..., Any], wrapper: Any = None) -> Function:
         """See `Calls`."""
-        with ends.kept():
+        with ends.reusable():
             return super().pack(function, wrapper)
 
 
-def _exchange_writes() -> None:
+def _sync_writes() -> None:
     """Have writes to shared memory leave and come, if the program has some."""
     name = "manyhands.multiprocessing._memory.segments"
     if name in sys.modules:
         # Another thread may be loading it: that is waited for.
-        import_module(name).exchange_writes()
+        import_module(name).sync_writes()
 
 
 class Pool(_pool.Pool):
@@ -58,7 +58,7 @@ class Pool(_pool.Pool):
     _calls_type = _Calls
     _package = "multiprocessing"
     #: What tasks have written is there before their results are.
-    _before_get = staticmethod(_exchange_writes)
+    _before_get = staticmethod(_sync_writes)
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Pool(_pool.Pool):
     def _check_running(self) -> None:
         super()._check_running()
         # What this process has written is there before the tasks are.
-        _exchange_writes()
+        _sync_writes()
 
 
 def __getattr__(name: str) -> Any:

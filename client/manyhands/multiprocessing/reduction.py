@@ -26,11 +26,7 @@ from manyhands_shared.protocol.record import record
 _PROTOCOL = 5
 _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 #: A container of plain values can be pickled at once; one with more values is not looked through.
-_FEW = 128
-#: A pickler writes a string of bytes from this length on by itself. A frame begins with `FRAME`, the
-#: first one with `PROTO`.
-_LONG_PIECE = 64 * 1024
-_FRAME_BEGINS = (b"\x95", b"\x80")
+_FEW = 64
 #: Names on one machine: a process elsewhere could not use them.
 _ONE_MACHINE = ("Lock", "RLock", "Semaphore", "BoundedSemaphore")
 
@@ -42,7 +38,7 @@ class Pickled:
     payload: Payload
     carries: bytes
     #: Memory that must be there until the payload is loaded.
-    held: Sequence[Any] = ()
+    memory: Sequence[Any] = ()
 
 
 class _Noting(threading.local):
@@ -53,7 +49,7 @@ class _Noting(threading.local):
     #: Whether the last one of a process has met the proxy of a manager's object.
     proxies = False
     #: Memory that the pickling of a process has met; None outside of any.
-    held: list[Any] | None = None
+    memory: list[Any] | None = None
 
 
 _noting = _Noting()
@@ -96,7 +92,7 @@ def dumps_process(obj: Any) -> Pickled:
         return False
 
     _noting.proxies = False
-    with _note() as keys, _holding() as held:
+    with _note() as keys, _holding() as memory:
         try:
             head = dumps_function(obj, inside, more=True, reducers=_reducers())
         except Exception as error:
@@ -105,9 +101,9 @@ def dumps_process(obj: Any) -> Pickled:
             views.clear()
             keys.clear()
             _withdraw()
-            held.clear()
+            memory.clear()
             head = dumps_function(obj, inside, more=False, reducers=_reducers())
-    return Pickled((head, *views) if views else head, b"".join(dict.fromkeys(keys)), held)
+    return Pickled((head, *views) if views else head, b"".join(dict.fromkeys(keys)), memory)
 
 
 def loads(payload: Payload) -> Any:
@@ -161,9 +157,9 @@ def carry(key: bytes) -> None:
 
 def hold(memory: Any) -> bool:
     """Keep memory until the process runs that is being pickled; false if none is."""
-    if _noting.held is None:
+    if _noting.memory is None:
         return False
-    _noting.held.append(memory)
+    _noting.memory.append(memory)
     return True
 
 
@@ -179,11 +175,11 @@ _of_memory: dict[type, Callable[[Any], Any]] = {}
 
 @contextmanager
 def _holding() -> Iterator[list[Any]]:
-    outer, _noting.held = _noting.held, []
+    outer, _noting.memory = _noting.memory, []
     try:
-        yield _noting.held
+        yield _noting.memory
     finally:
-        _noting.held = outer
+        _noting.memory = outer
 
 
 @contextmanager
@@ -233,18 +229,19 @@ def _dumps(obj: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
     """Pickle plainly where that will do; by value what other processes cannot import."""
     keep = None if buffers is None else buffers.append
     reducers = _reducers()
-    pieces = _Pieces()
-    plain = pickle.Pickler(pieces, _PROTOCOL, buffer_callback=keep)
+    file = io.BytesIO()
+    plain = pickle.Pickler(file, _PROTOCOL, buffer_callback=keep)
     # One dictionary, which the pickler looks into by itself: a chain of them takes 10 µs for each type.
     plain.dispatch_table = {**copyreg.dispatch_table, **reducers}
     try:
         plain.dump(obj)
+        head = file.getvalue()
     except Exception as error:
         if is_from_handler(error):
             raise
-        pieces.all.clear()  # by value it may go; if not, that error is the better one
-    if pieces.all and not pieces.name_any(names_made_at_run_time()):
-        return b"".join(pieces.all)
+        head = b""  # by value it may go; if not, that error is the better one
+    if head and not _names_any(head, names_made_at_run_time()):
+        return head
     if buffers is not None:
         buffers.clear()
     _withdraw()
@@ -256,26 +253,12 @@ def _dumps(obj: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
         return file.getvalue()
 
 
-class _Pieces:
-    """The pieces that a pickler writes: frames, and each long string of bytes by itself."""
-
-    __slots__ = ("all", "write")
-
-    def __init__(self) -> None:
-        self.all: list[Buffer] = []
-        self.write = self.all.append
-
-    def name_any(self, names: Sequence[bytes]) -> bool:
-        """Return whether a name is in a frame; to look through data takes longer than to copy it."""
-        # Generators would take as long as to pickle something small.
-        for piece in self.all:
-            if type(piece) is not bytes:
-                continue
-            if len(piece) < _LONG_PIECE or piece[:1] in _FRAME_BEGINS:
-                for name in names:
-                    if name in piece:
-                        return True
-        return False
+def _names_any(head: bytes, names: Sequence[bytes]) -> bool:
+    # A generator would take as long as to pickle something small.
+    for name in names:  # noqa: SIM110
+        if name in head:
+            return True
+    return False
 
 
 def _reducers() -> dict[type, Any]:

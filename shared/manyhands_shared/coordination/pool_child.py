@@ -10,7 +10,7 @@ agent_address = ""
 slot = 0
 #: Brings what others have written to shared memory, and has what this process wrote leave. Called before
 #: tasks run, and before their results leave. None where the child shares no memory.
-exchange_writes: Callable[[], None] | None = None
+sync_writes: Callable[[], None] | None = None
 #: Takes back what tasks of a function keep in this process for those after them. Called before tasks of
 #: another function run. None where they keep nothing.
 leave_function: Callable[[], None] | None = None

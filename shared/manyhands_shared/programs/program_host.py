@@ -9,18 +9,16 @@ it back before it runs tasks of another function.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from manyhands_shared.coordination import pool_child
+from manyhands_shared.processes.lifecycle import adopt_orphans
 from manyhands_shared.programs.scratch_file import ScratchFile
 
-_PR_SET_CHILD_SUBREAPER = 36
 #: What a program may send its whole group.
 _GROUP_SIGNALS = (
     *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
@@ -40,7 +38,7 @@ class ProgramHost:
         self._handlers: dict[signal.Signals, Any] = {
             number: signal.signal(number, _ignore) for number in _GROUP_SIGNALS
         }
-        _adopt(on=True)
+        adopt_orphans(on=True)
 
     @classmethod
     def enter(cls) -> ProgramHost:
@@ -58,7 +56,7 @@ class ProgramHost:
             return
         host.stdout.close()
         host.stderr.close()
-        _adopt(on=False)
+        adopt_orphans(on=False)
         for number, handler in host._handlers.items():
             signal.signal(number, handler)
 
@@ -103,15 +101,3 @@ def _kill_all_but(others: set[int]) -> None:
         for pid in left:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-
-
-if sys.platform == "linux":
-    _prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def _adopt(*, on: bool) -> None:
-        _prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)
-
-else:
-
-    def _adopt(*, on: bool) -> None:
-        """Nothing: orphans cannot be had here."""

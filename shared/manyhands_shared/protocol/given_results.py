@@ -34,17 +34,17 @@ class GivenResult(NamedTuple):
 def join(owner: bytes, results: list[tuple[bool, Payload]], arguments: Payload) -> Payload:
     """Return the body of a task that was submitted with `arguments`."""
     head: list[Any] = [owner]
-    together: list[Buffer] = []
+    joined: list[Buffer] = []
     apart: list[Buffer] = []
     for is_held, payload in results:
         entry: list[Any] = [is_held]
         for frame in payload if isinstance(payload, tuple) else (payload,):
             length = memoryview(frame).nbytes
             entry.append(length)
-            (together if length < APART_BYTES else apart).append(frame)
+            (joined if length < APART_BYTES else apart).append(frame)
         head.append(entry)
     own = arguments if isinstance(arguments, tuple) else (arguments,)
-    return (msgpack.packb(head, use_bin_type=True), b"".join(map(bytes, together)), *apart, *own)
+    return (msgpack.packb(head, use_bin_type=True), b"".join(map(bytes, joined)), *apart, *own)
 
 
 def has_results(body: tuple[Buffer, ...]) -> bool:
@@ -61,13 +61,13 @@ def split(body: tuple[Buffer, ...]) -> tuple[bytes, list[GivenResult], Payload]:
     """
     try:
         owner, *entries = msgpack.unpackb(bytes(body[0]), raw=False)
-        together, at, frames = memoryview(body[1]), 0, iter(body[2:])
+        joined, at, frames = memoryview(body[1]), 0, iter(body[2:])
         results = []
         for is_held, *lengths in entries:
             parts: list[Buffer] = []
             for length in lengths:
                 if length < APART_BYTES:
-                    parts.append(bytes(together[at : at + length]))
+                    parts.append(bytes(joined[at : at + length]))
                     at += length
                 else:
                     parts.append(next(frames))

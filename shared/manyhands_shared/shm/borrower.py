@@ -152,15 +152,9 @@ class Borrower:
         # The name came with a message: it must not lead to a socket of another program.
         if not lender.startswith(ADDRESS):
             raise ConnectionRefusedError(f"{lender[:80]!r} is no lender's address")
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            connection.setblocking(False)
-            connection.connect("\0" + lender)
-            # What comes from there is unpickled, and a name is free as soon as its lender has died.
-            peer_credentials.check(connection)
-        except BaseException:
-            connection.close()
-            raise
+        # What comes from there is unpickled, and a name is free as soon as its lender has died. So it
+        # has to be this user's.
+        connection = peer_credentials.connect(lender, socket.SOCK_SEQPACKET, blocking=False)
         peer = self._lenders[lender] = LenderConnection(connection, self._wait_for_room)
         self._names[connection.fileno()] = lender
         self._epoll.register(connection.fileno(), select.EPOLLIN)

@@ -1,4 +1,4 @@
-"""Whose process is at the other end of a Unix socket."""
+"""Whose process is at the other end of a Unix socket, and connections to those of this user alone."""
 
 from __future__ import annotations
 
@@ -23,6 +23,25 @@ def user_of(sock: socket.socket) -> int:
 def is_trusted(user: int) -> bool:
     """Whether that is our own user, or one who could read our memory anyway."""
     return user in (0, os.geteuid())
+
+
+def connect(
+    name: str, kind: socket.SocketKind = socket.SOCK_STREAM, *, blocking: bool = True
+) -> socket.socket:
+    """Return a connection to a socket without a file; `name`: with or without an ``@``.
+
+    Raises:
+        OSError: no process listens there, or another user's does.
+    """
+    sock = socket.socket(socket.AF_UNIX, kind)
+    try:
+        sock.setblocking(blocking)
+        sock.connect("\0" + name.removeprefix("@"))
+        check(sock)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def check(sock: socket.socket) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 import manyhands
 from harness.cluster.bench import Bench, counters, joined
-from harness.cluster.ledger import Ledger, run
+from harness.cluster.ledger import Ledger, work
 from harness.cluster.relay import DOWN, UP, Relay
 from harness.processes import eventually, free_port
 
@@ -59,12 +58,6 @@ class Ward:
         joined(self.client, 1 if alone else 2)
         self.executor = bench.executor(self.broker.address)
 
-    def submit(self, count: int, seconds: float = 0.0) -> None:
-        """Hand in tasks that take so long each."""
-        first = len(self.ledger.submitted)
-        for task in range(first, first + count):
-            self.ledger.hand_in(self.executor, work, task, seconds)
-
     def counters(self) -> dict[str, int]:
         """The broker's."""
         return counters(self.client)
@@ -74,7 +67,7 @@ class Ward:
 
         def is_busy() -> bool:
             if len(self.ledger.submitted) - len(self.ledger.delivered) < WORK:
-                self.submit(WORK, 0.02)
+                self.ledger.hand_in_more(self.executor, WORK, 0.02)
             return any(n["name"] == "far" and n["running"] for n in self.client.query("nodes"))
 
         eventually(is_busy, BOUND, what="the far node has work")
@@ -87,13 +80,6 @@ class Ward:
         """Wait until everything is delivered, and judge."""
         self.delivered("drained")
         print(self.ledger.judge())
-
-
-def work(file: str, task: int, seconds: float) -> int:
-    """Leave a trace, take some time."""
-    done = run(file, task)
-    threading.Event().wait(seconds)
-    return done
 
 
 def back(ward: Ward) -> None:
@@ -167,7 +153,7 @@ def test_lost_heartbeats_requeue_nothing(bench: Bench, loss: float, threshold: f
     ward = Ward(bench, lease=LONG_LEASE, alone=True, phi_threshold=threshold)
     eventually(lambda: ward.relay.passed > 5, what="heartbeats pass")
     ward.relay.loss = loss
-    ward.submit(60, 0.1)
+    ward.ledger.hand_in_more(ward.executor, 60, 0.1)
     eventually(lambda: ward.relay.dropped > 10, BOUND, what="heartbeats were lost")
     eventually(lambda: ward.counters().get("suspicions"), BOUND, what="the node was suspected")
     ward.drain()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-import manyhands
 from harness.cluster.bench import Bench, joined
-from harness.processes import eventually
+from harness.processes import eventually, has_ended
 from manyhands_worker.host.child_cgroups import ChildCgroup
 
 BOUND = 100.0
@@ -28,26 +27,20 @@ def session() -> int:
     return subprocess.Popen(_SLEEP, start_new_session=True).pid
 
 
-def daemon(path: str) -> int:
+def daemon() -> int:
     """Start a program as daemons do: in a session of its own, below no process of the task."""
+    reader, writer = os.pipe()
     if not os.fork():
         os.setsid()
         if not os.fork():
-            Path(path).write_text(str(os.getpid()))
+            os.write(writer, str(os.getpid()).encode())
             os.execv(_SLEEP[0], _SLEEP)
         os._exit(0)
+    os.close(writer)
     os.wait()
-    while not (Path(path).exists() and Path(path).read_text()):
-        threading.Event().wait(0.01)
-    return int(Path(path).read_text())
-
-
-def lives(pid: int) -> bool:
-    """Whether a process is there, and no zombie."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    # It ends when the program runs, which closes the other end.
+    with os.fdopen(reader) as pipe:
+        return int(pipe.read())
 
 
 def has_no_groups(pid: int) -> bool:
@@ -63,18 +56,19 @@ def hidden() -> Sequence[str]:
     return ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup; exec "$@"', "hidden"]
 
 
-def rest() -> None:
-    """Take longer than a node waits before it looks for strays."""
-    threading.Event().wait(1.0)
+def telling(groups: str, file: Path) -> dict[str, Any]:
+    """Options of a node that writes into a file which process groups it has found."""
+    prefix = hidden() if groups == "none" else ()
+    return {
+        "module": "chaos.telling_node",
+        "prefix": [*prefix, "env", f"MANYHANDS_TEST_GROUPS={file}"],
+    }
 
 
-def looked(executor: manyhands.Executor) -> None:
-    """Wait until the node has looked for strays: half a second behind the end of a task.
-
-    It has when it reports the end of one that took longer, and has told of them when it ends the next.
-    """
-    executor.submit(rest).result(BOUND)
-    executor.submit(abs, -1).result(BOUND)
+def found(file: Path, pids: Iterable[int]) -> None:
+    """Wait until the node has found these processes, and its heartbeat process knows of them."""
+    groups = {str(os.getpgid(pid)) for pid in pids}
+    eventually(lambda: file.exists() and groups <= {*file.read_text().split()}, BOUND, what="found")
 
 
 def needs(groups: str) -> None:
@@ -91,42 +85,44 @@ def needs(groups: str) -> None:
 @pytest.mark.parametrize("groups", ["groups", "none"])
 @pytest.mark.parametrize("end", ["drained", "killed"])
 def test_daemons_that_tasks_start_do_not_outlive_the_node(
-    bench: Bench, groups: str, end: str
+    bench: Bench, tmp_path: Path, groups: str, end: str
 ) -> None:
     """Row 9: they are in the control group of their child, or are looked for."""
     needs(groups)
     broker = bench.broker(lease=LEASE)
     client = bench.client(broker.address)
-    node = bench.node(broker.address, slots=2, prefix=hidden() if groups == "none" else ())
+    node = bench.node(broker.address, slots=2, **telling(groups, tmp_path / "groups"))
     joined(client, 1)
     executor = bench.executor(broker.address)
     pids = [executor.submit(session).result(BOUND)]
-    pids.append(executor.submit(daemon, str(bench.folder / "daemon")).result(BOUND))
-    assert all(map(lives, pids))
+    pids.append(executor.submit(daemon).result(BOUND))
+    assert not any(map(has_ended, pids))
     assert groups == "none" or not has_no_groups(node.pid)
     if groups == "none" and end == "killed":
-        looked(executor)
+        found(tmp_path / "groups", pids)
     if end == "drained":
         node.close()
     else:
         node.kill()
-    eventually(lambda: not any(map(lives, pids)), BOUND, what="they are gone")
+    eventually(lambda: all(map(has_ended, pids)), BOUND, what="they are gone")
     eventually(lambda: has_no_groups(node.pid), BOUND, what="no control group is left")
 
 
 @pytest.mark.parametrize("groups", ["groups", "none"])
-def test_a_child_that_is_killed_takes_its_daemons_along(bench: Bench, groups: str) -> None:
+def test_a_child_that_is_killed_takes_its_daemons_along(
+    bench: Bench, tmp_path: Path, groups: str
+) -> None:
     """Those of its neighbours live on."""
     needs(groups)
     broker = bench.broker(lease=LEASE)
     client = bench.client(broker.address)
-    bench.node(broker.address, slots=1, prefix=hidden() if groups == "none" else ())
+    bench.node(broker.address, slots=1, **telling(groups, tmp_path / "groups"))
     joined(client, 1)
     executor = bench.executor(broker.address)
     pid = executor.submit(session).result(BOUND)
     child = executor.submit(os.getpid).result(BOUND)
     if groups == "none":
-        looked(executor)
+        found(tmp_path / "groups", [pid])
     psutil.Process(child).kill()
-    eventually(lambda: not lives(pid), BOUND, what="it is gone")
+    eventually(lambda: has_ended(pid), BOUND, what="it is gone")
     assert executor.submit(abs, -1).result(BOUND) == 1

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
@@ -28,18 +27,9 @@ BOUND = 100.0
 LEASE = 100.0
 
 
-def work(file: str, task: int) -> int:
-    """Leave a trace, take a moment."""
-    done = run(file, task)
-    threading.Event().wait(0.01)
-    return done
-
-
 def submit(bench: Bench, address: str, ledger: Ledger, count: int) -> None:
     """Submit `count` attached tasks."""
-    executor = bench.executor(address)
-    for task in range(count):
-        ledger.hand_in(executor, work, task)
+    ledger.hand_in_more(bench.executor(address), count, 0.01)
 
 
 def drain(ledger: Ledger) -> None:

@@ -18,7 +18,7 @@ import pytest
 import manyhands
 from harness.cluster.bench import Bench, counters, joined
 from harness.cluster.ledger import Ledger, run
-from harness.processes import Gate, eventually, lent_memory, wait_at
+from harness.processes import Gate, eventually, has_ended, lent_memory, wait_at
 from manyhands_worker.host.cgroup import memory_room
 
 BOUND = 100.0
@@ -210,15 +210,7 @@ def test_grandchildren_go_with_what_started_them(bench: Bench, how: str) -> None
         child.kill()
     else:
         node.signal(signal.SIGKILL)
-    eventually(lambda: not lives(grandchild), BOUND, what="the grandchild is gone")
-    eventually(lambda: not lives(child), BOUND, what="the child is gone")
+    eventually(lambda: has_ended(grandchild), BOUND, what="the grandchild is gone")
+    eventually(lambda: has_ended(child), BOUND, what="the child is gone")
     if how != "kill the node":
         assert executor.submit(abs, -1).result(BOUND) == 1
-
-
-def lives(process: psutil.Process) -> bool:
-    """Whether it runs and is no zombie."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

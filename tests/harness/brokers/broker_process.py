@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import zmq
 
+from harness.processes import import_path
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol import wire
 from manyhands_shared.security.cluster_key import ClusterKey
@@ -34,7 +35,6 @@ class Broker:
 
     def __init__(self, **config: Any) -> None:
         module = config.pop("module", "manyhands_broker")
-        path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         reader, writer = os.pipe()
         self.process = subprocess.Popen(
             [
@@ -43,7 +43,7 @@ class Broker:
             ],
             pass_fds=[writer],
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, **import_path()},
         )
         os.close(writer)
         with os.fdopen(reader) as file:

@@ -18,7 +18,7 @@ import msgpack
 from harness.worlds.object_log import ObjectLog
 from manyhands.multiprocessing._processes import membership
 from manyhands.multiprocessing._processes.channel import KEEPER_SECONDS
-from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.limits import CoordinationLimits
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
 from manyhands_broker.coordination.objects.sync_objects import SyncObjects
 from manyhands_broker.coordination.shared_memory.memory import Memory
@@ -55,7 +55,7 @@ class LocalBroker:
 
     def _begin(self) -> None:
         now = time.monotonic()
-        self.state = CoordinationState(Limits(), b"B" * 16, now, 0.0, _fail)
+        self.state = CoordinationState(CoordinationLimits(), b"B" * 16, now, 0.0, _fail)
         self._program = Program(program_id(SECRET), _ROOT, "host", bytes(32))
         self.state.programs[self._program.id] = self._program
         self._agent = Agent(b"A" * 16, "host", "node")

@@ -14,7 +14,7 @@ from typing import Any
 import zmq
 
 from harness.payloads import PATIENCE, code_of, value_of
-from harness.processes import eventually
+from harness.processes import eventually, import_path
 from manyhands_shared.payloads import pickled
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol import wire
@@ -172,7 +172,7 @@ class NodeProcess:
             text=True,
             errors="replace",
             preexec_fn=before,  # noqa: PLW1509 - a test of control groups enters its own here
-            env={**os.environ, "TMPDIR": scratch} if scratch else None,
+            env={**os.environ, **import_path(), **({"TMPDIR": scratch} if scratch else {})},
         )
         self.pid = self.process.pid
         self.output = ""

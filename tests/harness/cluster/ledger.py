@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -50,6 +51,12 @@ class Ledger:
         self.acknowledged.add(task)
         future.add_done_callback(lambda done: self._ended(task, done))
         return future
+
+    def hand_in_more(self, executor: manyhands.Executor, count: int, seconds: float) -> None:
+        """Submit tasks that run for `seconds` each, numbered on from the last."""
+        first = len(self.submitted)
+        for task in range(first, first + count):
+            self.hand_in(executor, work, task, seconds)
 
     def _ended(self, task: int, done: Future[int]) -> None:
         # What a callback raises is lost, so a failure is booked instead.
@@ -128,3 +135,10 @@ def run(file: str, task: int) -> int:
     finally:
         os.close(descriptor)
     return task
+
+
+def work(file: str, task: int, seconds: float) -> int:
+    """Leave a trace, take some time."""
+    done = run(file, task)
+    threading.Event().wait(seconds)
+    return done

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from harness.environments.other_python import run_in
-from harness.processes import free_port
+from harness.processes import free_port, import_path
 
 START_SECONDS = 100.0
 LEAVE_SECONDS = 60.0
@@ -44,8 +44,7 @@ class Part:
 
         `python`: the interpreter of another environment (see `other_python`).
         """
-        path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-        environment = {**os.environ, "PYTHONPATH": path}
+        environment = {**os.environ, **import_path()}
         command = [sys.executable]
         if python is not None:
             command, environment = run_in(python)
@@ -155,19 +154,21 @@ class Node(Part):
         address: str,
         name: str = "node",
         *,
+        module: str = "manyhands_worker",
         prefix: Sequence[str] = (),
         python: Path | None = None,
         **config: Any,
     ) -> None:
         super().__init__(name, folder)
         self._config = {"broker": address, "name": name, "slots": 1, **config}
+        self._module = module
         self._prefix = prefix
         self._python = python
         self.start()
 
     def start(self) -> None:
         """Start; it joins by itself."""
-        self.spawn("manyhands_worker", self._config, prefix=self._prefix, python=self._python)
+        self.spawn(self._module, self._config, prefix=self._prefix, python=self._python)
 
     @property
     def children(self) -> list[psutil.Process]:

@@ -10,7 +10,6 @@ import sys
 import tty
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ import pytest
 from harness.cluster.bench import Bench, joined
 from harness.cluster.parts import Broker
 from harness.cluster.relay import Relay
-from harness.processes import without_waits
+from harness.processes import import_path, without_waits
 
 #: How long a program may take.
 PROGRAM_SECONDS = 110.0
@@ -62,8 +61,7 @@ def start_root(
     command: Sequence[str], address: str | None, *, stdout: int = subprocess.PIPE
 ) -> subprocess.Popen[str]:
     """Start a script; without an address it has a cluster of its own."""
-    path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    environment = {**os.environ, "PYTHONPATH": path}
+    environment = {**os.environ, **import_path()}
     # Without buffers a line and its end are two writes: others come between.
     environment.pop("PYTHONUNBUFFERED", None)
     if address is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 
 from harness.worlds.object_log import ObjectLog
-from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.limits import CoordinationLimits
 from manyhands_broker.coordination.model import NO_PARENT, Agent, Member, Phase, Program
 from manyhands_broker.coordination.objects.sync_objects import SyncObjects
 from manyhands_broker.coordination.shared_memory.memory import Memory
@@ -34,8 +34,10 @@ class CoordinationWorld:
     Each step is a drain: what it writes is in `log` before its answers are in `responses`.
     """
 
-    def __init__(self, members: Sequence[bytes] = (), limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+    def __init__(
+        self, members: Sequence[bytes] = (), limits: CoordinationLimits | None = None
+    ) -> None:
+        self.limits = limits or CoordinationLimits()
         self.now = 100.0
         self.log = ObjectLog()
         self.responses: dict[tuple[bytes, int], list[Response]] = {}

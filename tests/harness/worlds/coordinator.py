@@ -9,10 +9,18 @@ import msgpack
 from harness.worlds.object_log import ObjectLog
 from manyhands_broker.coordination.coordinator import Coordinator
 from manyhands_broker.coordination.effects import Effect
-from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.limits import CoordinationLimits
 from manyhands_broker.coordination.records import Record, RecordKind
-from manyhands_broker.core import ANYBODY, Drained, Event, Identity, LinkClosed, Received, Send
-from manyhands_broker.core import Limits as SchedulerLimits
+from manyhands_broker.core import (
+    ANYBODY,
+    Drained,
+    Event,
+    Identity,
+    Limits,
+    LinkClosed,
+    Received,
+    Send,
+)
 from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.machine import Machine
 from manyhands_broker.core.model.node import Node
@@ -34,10 +42,12 @@ class AgentsWorld:
     Each step is a drain: what it writes is in `log` before its messages are in `inbox`.
     """
 
-    def __init__(self, hosts: tuple[str, ...] = ("a", "b"), limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+    def __init__(
+        self, hosts: tuple[str, ...] = ("a", "b"), limits: CoordinationLimits | None = None
+    ) -> None:
+        self.limits = limits or CoordinationLimits()
         self.now = 100.0
-        self.fleet = Fleet(SchedulerLimits())
+        self.fleet = Fleet(Limits())
         self.log = ObjectLog()
         #: What was sent over each link: the last link of host "a" is called b"a".
         self.inbox: dict[bytes, list[m.Message]] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from manyhands_broker.coordination.coordinator import Coordinator
 from manyhands_broker.coordination.effects import Write as WriteRecord
-from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.limits import CoordinationLimits
 from manyhands_broker.coordination.records import Record, RecordKind
 from manyhands_broker.core.effects import Send
 from manyhands_broker.core.events import Drained, LinkClosed, Received
@@ -156,7 +156,7 @@ class World:
 
     def __init__(self, hosts: int, **limits: Any) -> None:
         self.now = 0.0
-        self.limits = Limits(**limits)
+        self.limits = CoordinationLimits(**limits)
         self.records: dict[tuple[int, bytes], Any] = {}
         self.hosts: list[Host] = []
         self.coordinator = self._made()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import msgpack
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from manyhands_shared.coordination.kinds import OPERATIONS, Operation, Outcome, are_arguments
 from manyhands_shared.coordination.rules.barrier import BarrierRules
@@ -105,6 +107,26 @@ class Stage:
         assert made.waiting() == waiting
         assert all(made.find(op) == waiter for op, waiter in waiting.items())
         self.object = made
+
+
+class StageMachine(RuleBasedStateMachine):
+    """What may happen to every kind of object: time goes by, members give up or die."""
+
+    stage: Stage
+
+    @rule(seconds=st.sampled_from((0.5, 1.0, 4.0)))
+    def advance(self, seconds: float) -> None:
+        self.stage.advance(seconds)
+
+    @rule(member=st.sampled_from(MEMBERS))
+    def die(self, member: bytes) -> None:
+        self.stage.die(member)
+
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        known = [*self.stage.answers, *self.stage.object.waiting()]
+        if known:
+            self.stage.give_up(data.draw(st.sampled_from(known)))
 
 
 def _read(waiter: Waiter) -> Waiter:

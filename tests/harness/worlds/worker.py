@@ -145,7 +145,7 @@ class World:
         """Whether the core waits for a slot's `Claimed`."""
         return self.core._work._scheduler.slots[slot].revoking
 
-    def held(self) -> int:
+    def active(self) -> int:
         """Tasks that the node holds."""
         return len(self.core._work)
 

@@ -70,7 +70,7 @@ def test_links_are_made_anew_when_the_broker_is_back(tmp_path: Path) -> None:
         broker.close()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_other_users_are_refused() -> None:
     with manyhands.LocalCluster(nodes=1, slots=1) as cluster:
         assert cluster.address.startswith("unix://@")
@@ -91,7 +91,7 @@ def test_other_users_are_refused() -> None:
             assert executor.submit(abs, -1).result(BOUND) == 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_other_users_brokers_are_not_spoken_to() -> None:
     address = f"unix://@manyhands-test-{os.getpid()}-foreign"
     script = (

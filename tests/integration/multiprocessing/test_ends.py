@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ class Running:
     @property
     def alive(self) -> int:
         """How many of its processes run."""
-        return sum(map(runs, self.members))
+        return sum(not has_ended(member) for member in self.members)
 
     def codes(self) -> str:
         """What the root says of their ends."""
@@ -83,14 +84,6 @@ class Running:
     def codes_without(self, host: str) -> str:
         """What is said of their ends when those on a host are killed."""
         return " ".join("-9" if place == host else "0" for place in self.places)
-
-
-def runs(process: psutil.Process) -> bool:
-    """Whether a process has not ended, though nothing may have asked for its exit code."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def serves_again(hosts: Hosts, host: str) -> None:
@@ -150,7 +143,7 @@ def test_the_root_exits_without_a_word(hosts: Hosts) -> None:
     )
     member = psutil.Process(int(script.until("PID")))
     assert script.finish()[0] == 3
-    eventually(lambda: not runs(member), SECONDS, what="it ended")
+    eventually(lambda: has_ended(member), SECONDS, what="it ended")
 
 
 @pytest.mark.parametrize("host", ["", "a"])
@@ -349,7 +342,7 @@ def test_programs_leave_nothing_in_agents_and_broker(hosts: Hosts, host: str) ->
         broker = psutil.Process(hosts.broker.pid)
         processes = [broker, *nodes, *(one for n in nodes for one in n.children(recursive=True))]
         found = {}
-        for process in filter(runs, processes):
+        for process in itertools.filterfalse(has_ended, processes):
             with contextlib.suppress(psutil.Error):
                 found[process.pid] = process.num_fds()
         return found

@@ -105,14 +105,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         running.close()
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """What slow tasks wait at."""
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
-
-
 def test_a_detached_job_outlives_its_client_and_two_brokers(
     cluster: Cluster, tmp_path: Path, gate: Gate
 ) -> None:

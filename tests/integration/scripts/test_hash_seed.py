@@ -38,7 +38,7 @@ def test_nodes_of_one_cluster_have_one_seed_and_tasks_do_not_see_it() -> None:
         [one] = set(seen(first.address))
         [other] = set(seen(second.address))
     assert one[1] is other[1] is None
-    assert one[0] != other[0], "nobody else can tell it beforehand"
+    assert one[0] != other[0], "no other process can tell it beforehand"
 
 
 def test_programs_that_tasks_start_are_seeded_as_those_of_a_script() -> None:

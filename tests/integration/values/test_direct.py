@@ -159,7 +159,7 @@ def test_results_of_every_size_come_whole(node: Node, taker: Taker, size: int) -
     assert not result.readonly
     assert not node.freed
     node.server.withdraw(ticket.key)
-    eventually(lambda: node.freed == [ticket.key], what="nobody looks at it")
+    eventually(lambda: node.freed == [ticket.key], what="no process looks at it")
 
 
 def test_many_come_over_one_connection(
@@ -208,7 +208,7 @@ def test_memory_is_not_given_back_while_parts_of_it_are_on_their_way(
     threading.Event().wait(SILENCE)
     assert not node.freed, "parts of it wait to be sent"
     slow.close()
-    eventually(lambda: node.freed == [ticket.key], what="nobody looks at it")
+    eventually(lambda: node.freed == [ticket.key], what="no process looks at it")
 
 
 def test_a_node_that_ends_in_the_middle(taker: Taker) -> None:

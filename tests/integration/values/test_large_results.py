@@ -41,7 +41,9 @@ def test_arrays_come_whole_and_can_be_written_to(executor: manyhands.Executor) -
         assert (array == n).all()
         array += 1  # as with a result of a process pool
         assert (array == n + 1).all()
-    assert executor.submit(np.full, ITEMS, 3).result(BOUND)[0] == 3, "somebody's change came back"
+    assert executor.submit(np.full, ITEMS, 3).result(BOUND)[0] == 3, (
+        "another process's change came back"
+    )
 
 
 def test_memory_is_used_again_and_kept_arrays_are_left_alone(

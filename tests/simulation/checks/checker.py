@@ -311,7 +311,7 @@ class Checker:
         """Nothing that was accepted as durable is lost."""
         lost = sorted(self._unread())
         assert not lost, f"accepted and lost: {lost[:10]} ({len(lost)} tasks)"
-        assert not self._left_open(), f"nobody closes {self._left_open()}"
+        assert not self._left_open(), f"no session closes {self._left_open()}"
         twice = sorted(task for task, count in self._world.broker.disk.ended.items() if count > 1)
         assert not twice, f"ended twice in the journal: {twice[:10]}"
 

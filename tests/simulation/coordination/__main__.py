@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0, help="the first")
     parser.add_argument("--replay", type=int, help="tell what happens in this one")
     parser.add_argument("--harm", choices=HARMS, default="", help="break the software on purpose")
-    parser.add_argument("--stop", type=int, default=20, help="stop after so many failures")
+    parser.add_argument("--stop", type=int, default=20, help="stop after this number of failures")
     options = parser.parse_args()
     if options.replay is not None:
         run(options.replay, options.harm, lambda line: print(line, flush=True))

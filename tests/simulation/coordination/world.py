@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.limits import CoordinationLimits
 from manyhands_shared.coordination.identity import member_key, program_id
 from simulation.coordination import faults
 from simulation.coordination.broker import Broker
@@ -21,7 +21,9 @@ from simulation.coordination.host import Host
 from simulation.coordination.pipes import Files
 from simulation.coordination.root import Root
 
-LIMITS = Limits(lease=5.0, session_grace=15.0, agent_wait=8.0, kill_after=2.0, output_wait=60.0)
+LIMITS = CoordinationLimits(
+    lease=5.0, session_grace=15.0, agent_wait=8.0, kill_after=2.0, output_wait=60.0
+)
 SECRET = b"simulated secret"
 PROGRAM, MEMBER_KEY = program_id(SECRET), member_key(SECRET)
 #: When nothing goes wrong any more, and by when all is over then.

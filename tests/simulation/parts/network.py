@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from simulation.parts.base import Broker, Peer
     from simulation.world import World
 
-#: ZeroMQ's heartbeats: a link that carries nothing for so long is closed, on each side by itself.
+#: ZeroMQ's heartbeats: a link that carries nothing for this time is closed, on each side by itself.
 SILENCE = 6.0
 #: From a connection that found no broker to the next try.
 _RETRY = (0.1, 0.5)

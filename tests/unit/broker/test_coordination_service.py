@@ -102,7 +102,7 @@ def test_a_pause_for_want_of_room_costs_no_host_its_lease() -> None:
     core = Core(Limits(), b"b" * 16, journal, clock())
     with coordination_service.beside(core, BrokerConfig(), b"b" * 16, [UNIX]) as driver:
         loop = Loop(
-            core, journal, clock, Poller(), [port], watch=lambda _: None, coordination=driver
+            core, journal, clock, Poller(), [port], heartbeats=lambda _: None, coordination=driver
         )
         hello = c.AgentHello(1, "h", "", bytes(16), b"a" * 16, "", 0, [], b"", {})
         port.inbox += [hello, c.Program(b"P" * 16, b"R" * 16, "h", bytes(32), {})]

@@ -101,7 +101,7 @@ def test_with_a_full_disk_clients_come_in_read_and_make_room(disk: Path) -> None
     second.send(m.Submit([m.SubmitGroup("new", FUNCTION, {"durable": True}, 0, True, [b"x"])]))
     assert "full" in second.until(m.Rejected).reason
     while first.socket.poll(0):
-        assert isinstance(first.receive(), m.Ping), "what is not written is told to nobody"
+        assert isinstance(first.receive(), m.Ping), "what is not written is not told"
     # Room is made.
     for number in (0, 1, 2):
         assert ask(second, "forget", id=f"old-{number}")["forgotten"]

@@ -66,7 +66,7 @@ def over_tcp(
         peer.linger = 0
         peer.connect(address)
         try:
-            yield Loop(core, journal, clock, poller, [port], watch=lambda _: None), peer
+            yield Loop(core, journal, clock, poller, [port], heartbeats=lambda _: None), peer
         finally:
             port.close()
 
@@ -230,7 +230,9 @@ def embedding(folder: Path, kind: type[Core]) -> Iterator[tuple[socket.socket, C
     poller = Poller()
     unix = UnixPort([f"unix://{folder / 'broker'}"], poller, Codec(core.breakdowns, core.counters))
     ports: list[Port] = [InProcessPort(poller, time.monotonic), unix]
-    loop = Loop(core, journal, time.monotonic, poller, ports, watch=lambda _: None, embedded=True)
+    loop = Loop(
+        core, journal, time.monotonic, poller, ports, heartbeats=lambda _: None, embedded=True
+    )
     thread = threading.Thread(target=loop.run)
     thread.start()
     try:

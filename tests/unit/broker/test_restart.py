@@ -36,7 +36,7 @@ class Script:
         self.bodies: dict[int, bytes] = {}
         self.runs: Counter[int] = Counter()
         #: What the node has: (index, attempt), and messages that were not acknowledged.
-        self.held: dict[int, int] = {}
+        self.active: dict[int, int] = {}
         self.unacked: dict[int, m.Results] = {}
         self.node_seq = 0
         self.last_seq = 0
@@ -50,7 +50,7 @@ class Script:
         self.last_seq = 0
         self.attached = False
         self.client.send(m.ClientHello(1, self.token, "client", 0, 0, {}))
-        holding = [m.Span("job", attempt, [index]) for index, attempt in self.held.items()]
+        holding = [m.Span("job", attempt, [index]) for index, attempt in self.active.items()]
         holding += [
             m.Span(group.job, group.attempt, group.indices)
             for message in self.unacked.values()
@@ -69,7 +69,7 @@ class Script:
         for peer, handle in ((self.client, self.client_gets), (self.node, self.node_gets)):
             while peer.socket.poll(0):  # type: ignore[union-attr]
                 handle(peer.receive())  # type: ignore[union-attr]
-        if self.held:
+        if self.active:
             self.finish()
 
     def client_gets(self, message: m.Message) -> None:
@@ -109,14 +109,14 @@ class Script:
         match message:
             case m.WorkerWelcome():
                 keep = {(i, span.attempt) for span in message.keep for i in span.indices}
-                self.held = {i: n for i, n in self.held.items() if (i, n) in keep}
+                self.active = {i: n for i, n in self.active.items() if (i, n) in keep}
                 for unacked in list(self.unacked.values()):
                     self.node.send(unacked)
             case m.Assign(groups):
                 for group in groups:
                     for index, body in zip(group.indices, group.bodies, strict=True):
                         assert body == b"arg%d" % index
-                        self.held[index] = group.attempt
+                        self.active[index] = group.attempt
             case m.Ack(seq):
                 for known in [known for known in self.unacked if known <= seq]:
                     del self.unacked[known]
@@ -125,7 +125,7 @@ class Script:
 
     def finish(self) -> None:
         """End some of what the node holds. A result names its run, so that two would differ."""
-        some = self.random.sample(sorted(self.held), self.random.randint(0, len(self.held)))
+        some = self.random.sample(sorted(self.active), self.random.randint(0, len(self.active)))
         if not some:
             return
         self.node_seq += 1
@@ -133,7 +133,7 @@ class Script:
         for index in some:
             self.runs[index] += 1
             body = b"run %d of %d" % (self.runs[index], index)
-            attempt = self.held.pop(index)
+            attempt = self.active.pop(index)
             groups.append(m.ResultGroup("job", attempt, [index], bytes(1), [body], 0.0001))
         self.unacked[self.node_seq] = m.Results(self.node_seq, groups)
         self.node.send(self.unacked[self.node_seq])

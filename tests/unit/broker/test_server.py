@@ -179,8 +179,8 @@ def test_a_node_is_drained_on_demand_also_when_the_order_is_lost_with_its_link(p
     leaving.send(worker_hello("leaving", b"1" * 16))
     leaving.until(m.WorkerWelcome)
     client.send(client_hello())
-    client.send(m.Query(1, "drain", {"node": "nobody"}))
-    assert "no node 'nobody' here" in client.until(m.Reply).error
+    client.send(m.Query(1, "drain", {"node": "absent"}))
+    assert "no node 'absent' here" in client.until(m.Reply).error
     for request in (2, 3):  # asked twice, ordered once
         client.send(m.Query(request, "drain", {"node": "leaving"}))
         assert client.until(m.Reply).data["boot_id"] == (b"1" * 16).hex()

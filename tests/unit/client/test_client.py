@@ -88,10 +88,10 @@ def test_a_cancelled_job_ends(broker: FakeBroker) -> None:
 
 def test_a_job_of_another_session_is_cancelled_by_its_id(broker: FakeBroker) -> None:
     with Client(broker.address) as client:
-        client.cancel("somebody-elses")
+        client.cancel("another-s")
         asked = [message for message in broker.received if isinstance(message, Query)]
         assert [(query.what, query.arguments) for query in asked] == [
-            ("cancel", {"id": "somebody-elses"})
+            ("cancel", {"id": "another-s"})
         ]
 
 

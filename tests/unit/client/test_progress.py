@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -47,14 +46,6 @@ def cluster() -> Iterator[LocalCluster]:
     """One node with two slots."""
     with LocalCluster(nodes=1, slots=2) as running:
         yield running
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """What tasks wait at."""
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
 
 
 def test_futures_are_shown_until_all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:

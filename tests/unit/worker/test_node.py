@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from harness.brokers.node_broker import FakeBroker, NodeProcess
-from harness.processes import eventually, has_ended, without_waits
+from harness.processes import Gate, eventually, has_ended, wait_at, without_waits
 from manyhands_shared import shm
 from manyhands_shared.protocol import heartbeat as beat
 from manyhands_shared.protocol import messages as m
@@ -40,16 +40,16 @@ def _stay(path: str, *_: Any) -> None:
 
 
 def _wait_for(path: str) -> int:
-    while path and not Path(path).exists():
-        threading.Event().wait(0.005)
+    if path:
+        wait_at(Path(path))
     return os.getpid()
 
 
 def _log_and_wait(log: str, gate: str) -> None:
     with Path(log).open("a") as file:
         file.write("x")
-    while gate and not Path(gate).exists():
-        threading.Event().wait(0.005)
+    if gate:
+        wait_at(Path(gate))
 
 
 def _written(path: Path) -> int:
@@ -123,16 +123,16 @@ def test_cancel_waiting_and_running(broker: FakeBroker, node: NodeProcess, tmp_p
 def test_cancel_leaves_neighbours_alone(
     broker: FakeBroker, node: NodeProcess, tmp_path: Path
 ) -> None:
-    gate, log = tmp_path / "gate", tmp_path / "log"
+    gate, log = Gate(tmp_path / "gate"), tmp_path / "log"
     broker.assign(_log_and_wait, *[(str(tmp_path / "first"), "")] * 40)
     broker.until_ended(40)
     # One batch: the first holds the slot, the second is cancelled, the third must run.
-    broker.assign(_log_and_wait, (str(log), str(gate)), *[(str(log), "")] * 2, job="batch")
+    broker.assign(_log_and_wait, (str(log), str(gate.path)), *[(str(log), "")] * 2, job="batch")
     eventually(log.exists)
     broker.send(m.Cancel([m.Span("batch", 1, [1])]))
     results = broker.until_ended(41)
     assert results["batch", 1, 1][0] == Status.CANCELLED
-    gate.touch()
+    gate.open()
     results = broker.until_ended(43)
     assert results["batch", 1, 0][0] == results["batch", 1, 2][0] == Status.OK
     assert log.read_text() == "xx"
@@ -141,12 +141,12 @@ def test_cancel_leaves_neighbours_alone(
 def test_recall_gives_back_what_has_not_started(
     broker: FakeBroker, node: NodeProcess, tmp_path: Path
 ) -> None:
-    gate = tmp_path / "gate"
-    broker.assign(_wait_for, *[(str(gate),)] * 5)
+    gate = Gate(tmp_path / "gate")
+    broker.assign(_wait_for, *[(str(gate.path),)] * 5)
     broker.send(m.Recall(3))
     spans = broker.expect(m.Returned).spans
     assert sorted(i for span in spans for i in span.indices) == [2, 3, 4]
-    gate.touch()
+    gate.open()
     assert sorted(i for _, _, i in broker.until_ended(2)) == [0, 1]
     broker.send(m.Recall(3))
     assert broker.expect(m.Returned).spans == []
@@ -157,14 +157,14 @@ def test_tasks_move_from_behind_a_slow_one_to_an_idle_slot(
 ) -> None:
     start_node(slots=2)
     broker.welcome()
-    gate = tmp_path / "gate"
+    gate = Gate(tmp_path / "gate")
     broker.assign(_wait_for, *[("",)] * 200)
     broker.until_ended(200)
-    broker.assign(_wait_for, (str(gate),), *[("",)] * 20, job="mixed")
+    broker.assign(_wait_for, (str(gate.path),), *[("",)] * 20, job="mixed")
     # All but the slow one finish while it still runs.
     broker.until_ended(220)
     assert ("mixed", 1, 0) not in broker.results
-    gate.touch()
+    gate.open()
     broker.until_ended(221)
 
 
@@ -175,21 +175,20 @@ def test_tasks_per_child(broker: FakeBroker, node: NodeProcess) -> None:
 
 
 def test_drain_on_sigterm(broker: FakeBroker, node: NodeProcess, tmp_path: Path) -> None:
-    gate, note = tmp_path / "gate", tmp_path / "note"
+    gate, note = Gate(tmp_path / "gate"), tmp_path / "note"
 
     def announce(note: str, gate: str) -> str:
         Path(note).write_text("1")
-        while not Path(gate).exists():
-            threading.Event().wait(0.005)
+        wait_at(Path(gate))
         return "done"
 
-    broker.assign(announce, *[(str(note), str(gate))] * 3)
+    broker.assign(announce, *[(str(note), str(gate.path))] * 3)
     _written(note)
     node.signal(signal.SIGTERM)
     assert broker.expect(m.Renew).window == 0
     returned = broker.expect(m.Returned)
     assert [span.indices for span in returned.spans] == [[1, 2]]
-    gate.touch()
+    gate.open()
     assert broker.until_ended(1) == {("job", 1, 0): (Status.OK, "done")}
     assert broker.expect(m.Bye).reason == "drained"
     assert node.wait() == 0

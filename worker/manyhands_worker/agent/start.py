@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from manyhands_shared.transport import peer_credentials
 from manyhands_worker.core import events
-from manyhands_worker.host.processes import bury
+from manyhands_worker.host.processes import reap
 
 if TYPE_CHECKING:
     from manyhands_worker.agent.config import AgentConfig
@@ -85,7 +85,7 @@ class AgentSupervisor:
         self._watched = False
         #: When to look again at connections that could not be passed on.
         self._listen_at: float | None = None
-        self._watch_listener(on=True)
+        self._poll_listener(on=True)
 
     @property
     def deadline(self) -> float | None:
@@ -102,7 +102,7 @@ class AgentSupervisor:
         self._elsewhere = ""
         if self._process is None and self._start_at is None and not self._draining:
             self._start_at = max(time.monotonic(), self._not_before)
-            self._watch_listener(on=False)
+            self._poll_listener(on=False)
 
     def pass_on(self, address: str) -> None:
         """Pass on what connects here: another node's agent serves this host."""
@@ -113,7 +113,7 @@ class AgentSupervisor:
         if self._start_at is not None and now >= self._start_at:
             self._start(now)
         if self._listen_at is not None and now >= self._listen_at:
-            self._watch_listener(on=True)
+            self._poll_listener(on=True)
         events, self._events = self._events, []
         return events
 
@@ -122,14 +122,14 @@ class AgentSupervisor:
         if not self._draining:
             self._draining = True
             self._start_at = None
-            self._watch_listener(on=False)
+            self._poll_listener(on=False)
             if self._process is not None:
                 self._process.terminate()
 
     def close(self) -> None:
         """End the agent, and with it every member."""
         self._draining = True
-        self._watch_listener(on=False)
+        self._poll_listener(on=False)
         self._listener.close()
         process, self._process = self._process, None
         if process is None:
@@ -167,14 +167,14 @@ class AgentSupervisor:
             return
         self._selector.unregister(process.sentinel)
         has_left = process.exitcode == 0
-        how = bury(process)
+        how = reap(process)
         self._process = None
         if not self._draining:
             if has_left:
                 self._not_before = time.monotonic() + _RESTART_SECONDS
             else:
                 self._events.append(events.AgentDied(self._agent, f"the host agent {how}"))
-            self._watch_listener(on=True)
+            self._poll_listener(on=True)
 
     def _connected(self) -> None:
         """Serve what connects: by the other node's agent of this host, else by one of this node's."""
@@ -182,7 +182,7 @@ class AgentSupervisor:
             self.want()
             return
         try:
-            sock = _connect(self._elsewhere)
+            sock = peer_credentials.connect(self._elsewhere, blocking=False)
         except BlockingIOError:
             # It has many to accept first.
             self._listen_later()
@@ -207,10 +207,10 @@ class AgentSupervisor:
 
     def _listen_later(self) -> None:
         """Not at once: the selector would tell of the same connection again without end."""
-        self._watch_listener(on=False)
+        self._poll_listener(on=False)
         self._listen_at = time.monotonic() + _LISTEN_SECONDS
 
-    def _watch_listener(self, *, on: bool) -> None:
+    def _poll_listener(self, *, on: bool) -> None:
         self._listen_at = None
         if on and not self._watched:
             self._selector.register(
@@ -219,20 +219,3 @@ class AgentSupervisor:
         elif self._watched and not on:
             self._selector.unregister(self._listener)
         self._watched = on
-
-
-def _connect(address: str) -> socket.socket:
-    """Return a connection to another node's agent.
-
-    Raises:
-        OSError: it does not listen there any more, or is another user's.
-    """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.connect("\0" + address.removeprefix("@"))
-        peer_credentials.check(sock)
-    except OSError:
-        sock.close()
-        raise
-    return sock

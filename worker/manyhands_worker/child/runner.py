@@ -264,8 +264,8 @@ class Runner:
         # The node has refused what this one has no codec for: a safe node's children, all pickles.
         codec = self._codecs[SAFE if flags & SAFE else flags & FOREIGN]
         self._start(first)
-        if pool_child.exchange_writes is not None:
-            pool_child.exchange_writes()
+        if pool_child.sync_writes is not None:
+            pool_child.sync_writes()
         now = last = self._begun = time.monotonic_ns()
         for number in range(first, first + len(payloads)):
             if each:
@@ -466,8 +466,8 @@ class Runner:
 
     def _flush(self, following: int) -> None:
         flush_streams()  # what tasks have printed is there before their results
-        if pool_child.exchange_writes is not None:
-            pool_child.exchange_writes()
+        if pool_child.sync_writes is not None:
+            pool_child.sync_writes()
         run = [self._begun, *self._usage.of(self._spent)]
         self._writer.send(
             [self._first, bytes(self._statuses), self._bodies, self._seconds(), "", run],

@@ -30,7 +30,7 @@ log = logging.getLogger("manyhands.worker")
 MAKE_SECONDS = 1_800.0
 #: Environments that are made at a time.
 _AT_ONCE = 2
-#: A failure counts for so long: the tasks of a large job do not run the installer one by one.
+#: A failure counts for this time: the tasks of a large job do not run the installer one by one.
 _FAILED_SECONDS = 30.0
 #: A maker that has closed its output and has not left by then is killed.
 _LEAVE_SECONDS = 1.0
@@ -115,7 +115,7 @@ class EnvironmentStore:
         for maker in self._makers.values():
             self._selector.unregister(_stdout(maker.process))
             _kill(maker.process)
-            _bury(maker.process)
+            _reap(maker.process)
             os.close(maker.lock)
         self._makers.clear()
         for lock in self._locks.values():
@@ -164,7 +164,7 @@ class EnvironmentStore:
             maker.output += data
             return
         self._selector.unregister(_stdout(maker.process))
-        code = _bury(maker.process)
+        code = _reap(maker.process)
         del self._makers[maker.environment]
         answer = _answer(maker, code)
         if answer.reason:
@@ -202,7 +202,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _bury(process: subprocess.Popen[bytes]) -> int:
+def _reap(process: subprocess.Popen[bytes]) -> int:
     """Release a process that leaves, and end what it has started; return its exit code."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=_LEAVE_SECONDS)

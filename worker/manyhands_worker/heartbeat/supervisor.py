@@ -12,7 +12,7 @@ from pathlib import Path
 from manyhands_worker.core import events
 from manyhands_worker.heartbeat.process import Heartbeat, SharedStatus, Target
 from manyhands_worker.host.directories import mend
-from manyhands_worker.host.processes import bury
+from manyhands_worker.host.processes import reap
 
 _RESTART_DELAY = 0.5
 _LEAVE_SECONDS = 2.0
@@ -88,7 +88,7 @@ class HeartbeatSupervisor:
         if process is None:
             return
         self._selector.unregister(process.sentinel)
-        pid, how = process.pid, bury(process)
+        pid, how = process.pid, reap(process)
         text = f"heartbeat process {pid} {how}; starting another"
         self._events.append(events.Trouble("heartbeat-died", text))
         self._process = None

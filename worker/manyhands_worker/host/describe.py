@@ -12,14 +12,14 @@ from typing import Any
 
 from manyhands_shared import __version__, shm
 from manyhands_shared.protocol import labels
+from manyhands_shared.spinning import available_processors
 from manyhands_worker.host.cgroup import cpu_limit, usable_memory
-from manyhands_worker.host.processes import usable_cores
 
 
 def default_slots() -> int:
     """One for each core that this process may run on, within its control group's quota."""
-    quota = cpu_limit()
-    return max(1, usable_cores() if quota is None else min(usable_cores(), math.ceil(quota)))
+    cores, quota = available_processors(), cpu_limit()
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
 def describe_host(
@@ -49,7 +49,7 @@ def describe_host(
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "host_id": shm.host_id(),
-        "cpus": usable_cores(),
+        "cpus": available_processors(),
         "cores": os.cpu_count() or 1,
         "memory": memory,
         "memory_reserve": int(memory * reserve),

@@ -9,15 +9,12 @@ node is killed then: only control groups (`child_cgroups`) are sure.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import sys
 from collections.abc import Collection
 from pathlib import Path
 
+from manyhands_shared.processes.lifecycle import adopt_orphans
 from manyhands_worker.host.processes import kill_orphans
-
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 class EscapedProcesses:
@@ -27,8 +24,7 @@ class EscapedProcesses:
     path: Path | None = None
 
     def __init__(self) -> None:
-        if sys.platform == "linux":
-            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        adopt_orphans(on=True)
         self._groups: dict[int, int] = {}
         self._session = os.getsid(0)
 

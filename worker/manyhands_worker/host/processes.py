@@ -85,7 +85,7 @@ def describe_exit(code: int | None) -> str:
     return f"died of {name} ({-code})"
 
 
-def bury(process: BaseProcess) -> str:
+def reap(process: BaseProcess) -> str:
     """Release a dead process, and kill what is left of its group; return how it ended, for people."""
     process.join()
     how = describe_exit(process.exitcode)
@@ -94,13 +94,6 @@ def bury(process: BaseProcess) -> str:
         kill_group(process.pid)
     process.close()
     return how
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def limit_threads(threads: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-#: A child that lived so long did not die of its start.
+#: A child that lived this time did not die of its start.
 HEALTHY_SECONDS = 1.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 #: The first children of a slot that die young are replaced at once; those after them must wait.

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 #: Bytes read of one child before the others get their turn.
 _TURN_BYTES = 16 << 20
-#: A loan ends so long after its reason: a task that waits again and again costs no child each time.
+#: A loan ends this time after its reason: a task that waits again and again costs no child each time.
 _LOAN_SECONDS = 1.0
 
 

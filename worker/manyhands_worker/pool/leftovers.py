@@ -72,7 +72,7 @@ class Leftovers:
             self._reach.leave(child.pid)
         if self.memory is not None:
             self.memory.leave(child.pid)
-        # What was killed with it is this process's to bury.
+        # What was killed with it is this process's to reap.
         self.search_soon()
 
     def search_soon(self) -> None:

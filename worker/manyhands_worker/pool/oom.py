@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from manyhands_worker.host.cgroup import memory_files
 
-#: A kill that was counted so long ago (in seconds) is not that of a child which died just now.
+#: A kill that was counted this many seconds ago is not that of a child which died just now.
 _RECENT_SECONDS = 2.0
 
 

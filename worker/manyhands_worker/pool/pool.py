@@ -35,6 +35,7 @@ from manyhands_shared.processes import descriptors
 from manyhands_shared.protocol.messages import Inspect
 from manyhands_shared.protocol.wire import MAX_FRAME_BYTES
 from manyhands_shared.shm import Lender
+from manyhands_shared.spinning import available_processors
 from manyhands_worker.child.allowed_functions import Patterns
 from manyhands_worker.child.runner import ChildLimits
 from manyhands_worker.core import events
@@ -43,7 +44,6 @@ from manyhands_worker.host.cgroup import is_memory_short, usable_memory
 from manyhands_worker.host.directories import leave_removed_directory, mend
 from manyhands_worker.host.gpus import NO_GPUS, Gpus
 from manyhands_worker.host.process_start import Environment
-from manyhands_worker.host.processes import usable_cores
 from manyhands_worker.ipc.control_block import SETTLE_SECONDS
 from manyhands_worker.ipc.slab import slab_size, small_slab
 from manyhands_worker.pool.births import HEALTHY_SECONDS, Births
@@ -114,7 +114,7 @@ class NodePool:
         self._limits = ChildLimits(
             frame_bytes,
             CHILD_FUNCTION_BYTES,
-            max(1, usable_cores() // slots),
+            max(1, available_processors() // slots),
             usable_memory() // 2 // slots,
             "" if lender is None else lender.address,
             allowed,

@@ -8,9 +8,9 @@ from manyhands_worker.core.events import Running, RunningTask
 from manyhands_worker.ipc.control_block import STARTED
 from manyhands_worker.pool.child_handle import ChildHandle
 
-#: At least so long between two looks.
+#: The least time between two looks.
 INTERVAL = 0.5
-#: What has run for so long is told of while it runs.
+#: What has run for this time is told of while it runs.
 TOLD_SECONDS = 0.5
 
 

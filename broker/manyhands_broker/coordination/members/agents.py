@@ -82,7 +82,7 @@ class Agents:
             agent = Agent(hello.agent, hello.host, hello.node)
             agent.who = who
             self.add(agent)
-            self._watch(agent, now + state.limits.lease)
+            self._check_lease_at(agent, now + state.limits.lease)
             state.counters["agents_joined"] += 1
         self._link(agent, peer, hello, who, now)
         keep = self._settle(agent, hello)
@@ -112,7 +112,7 @@ class Agents:
     def restored(self, agent: Agent, now: float) -> None:
         """Wait for an agent that is known from the log alone."""
         agent.lease_until = now + self._state.limits.lease
-        self._watch(agent, agent.lease_until)
+        self._check_lease_at(agent, agent.lease_until)
         self._roots_lost(agent, now)
 
     def _refusal(self, hello: AgentHello, who: Identity, here: Agent | None) -> Refused | None:
@@ -292,7 +292,7 @@ class Agents:
             if member.is_root:
                 self._programs.root_lost(member.program, now)
 
-    def _watch(self, agent: Agent, until: float) -> None:
+    def _check_lease_at(self, agent: Agent, until: float) -> None:
         self._state.timers.at(until, lambda at: self._lease_check(agent, at))
 
     def _lease_check(self, agent: Agent, now: float) -> None:
@@ -300,13 +300,13 @@ class Agents:
         if state.agents.get(agent.id) is not agent:
             return
         if now < agent.lease_until:
-            self._watch(agent, agent.lease_until)
+            self._check_lease_at(agent, agent.lease_until)
             return
         if not agent.expired:
             self._expire(agent, now)
         # Else it was cut off with a root, whose grace decides; and a new link begins a new lease.
         if state.agents.get(agent.id) is agent:
-            self._watch(agent, now + state.limits.lease)
+            self._check_lease_at(agent, now + state.limits.lease)
 
     def _expire(self, agent: Agent, now: float) -> None:
         """End what a host had that was not heard of for a lease."""

@@ -18,7 +18,7 @@ from manyhands_shared.coordination.kinds import Kind, Operation
 from manyhands_shared.coordination.rules.lock import LockRules
 from manyhands_shared.coordination.rules.model import Op, Waiter
 
-#: A wait that takes so long is looked at.
+#: A wait that takes this time is looked at.
 LONG_SECONDS = 10.0
 #: Members that a sentence names.
 _NAMED = 8

@@ -220,7 +220,7 @@ class Node:
             return
         working = self._working(piece)
         self._relieve(chunk.job, working)
-        chunk.job.session.held -= piece.size - len(working)
+        chunk.job.session.held_results -= piece.size - len(working)
         for offset in range(piece.lo, piece.hi):
             self.held_results.pop((chunk, offset), None)
 
@@ -228,7 +228,7 @@ class Node:
         """Count a task that has run, and whose result lies here until its client has it."""
         working = self._working(piece)
         self.held_results[piece.chunk, piece.lo] = ticket
-        piece.chunk.job.session.held += len(working)
+        piece.chunk.job.session.held_results += len(working)
         self._relieve(piece.chunk.job, working)
 
     def stop(self, attempt: tuple[str, int, int], resources: Resources) -> None:

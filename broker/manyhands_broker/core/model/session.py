@@ -43,7 +43,7 @@ class Session:
         "dependencies",
         "fresh",
         "heard",
-        "held",
+        "held_results",
         "hold_until",
         "host_id",
         "info",
@@ -111,7 +111,7 @@ class Session:
         self.cap = 0
         self.assigned = 0
         #: Of the assigned tasks, those that have run and whose results their nodes hold.
-        self.held = 0
+        self.held_results = 0
         #: Tasks that have not ended, and the bytes of their payloads.
         self.unfinished = 0
         self.unfinished_bytes = 0
@@ -163,7 +163,7 @@ class Session:
     @property
     def active(self) -> int:
         """How many of its tasks wait or run on nodes."""
-        return self.assigned - self.held
+        return self.assigned - self.held_results
 
     @property
     def takes(self) -> bool:

@@ -132,7 +132,7 @@ class Outcomes:
                 node.hold_result(piece, body)
                 state.unpark(job.session)
                 self._held_for_client(job, node, group.part([place]))
-                self.task_inputs.held(job, index, body, node)
+                self.task_inputs.held_result(job, index, body, node)
             elif status == Status.INPUT_GONE:
                 self.task_inputs.gone(piece, node, body)
             elif status == Status.CANCELLED:

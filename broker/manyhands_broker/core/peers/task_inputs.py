@@ -129,7 +129,7 @@ class TaskInputs:
 
     # What nodes say
 
-    def held(self, job: Job, index: int, ticket: Payload, node: Node) -> None:
+    def held_result(self, job: Job, index: int, ticket: Payload, node: Node) -> None:
         """Take note that a node holds the result of a task."""
         source = job.sources.get(index) if job.sources else None
         if source is not None:
@@ -254,7 +254,7 @@ class TaskInputs:
             self.relay(source)
             return
         size = sum(ticket.lengths)
-        item = self._value_relay.held(source.session, ticket.key, size, node)
+        item = self._value_relay.held_result(source.session, ticket.key, size, node)
         source.hold(body, ticket.key, node, item)
         self._news.append(source)
 

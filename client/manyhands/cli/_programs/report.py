@@ -32,7 +32,7 @@ class Report:
         self._log = log
         self._keep_order = keep_order
         self._json = json
-        self._held: dict[int, tuple[Item, Ending]] = {}
+        self._early: dict[int, tuple[Item, Ending]] = {}
         #: Numbers of the tasks that are out, in order.
         self._order: deque[int] = deque()
         self.failed = 0
@@ -50,10 +50,10 @@ class Report:
         if not self._keep_order:
             self._write(item, ending)
             return 1
-        self._held[item.number] = item, ending
+        self._early[item.number] = item, ending
         done = 0
-        while self._held and self._order[0] in self._held:
-            self._write(*self._held.pop(self._order.popleft()))
+        while self._early and self._order[0] in self._early:
+            self._write(*self._early.pop(self._order.popleft()))
             done += 1
         return done
 

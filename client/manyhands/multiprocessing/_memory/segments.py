@@ -137,7 +137,7 @@ def make(size: int, shape: Any) -> Segment:
     return Segment(identity.new_id(), size, shape, new_file(size), known=False)
 
 
-def exchange_writes() -> None:
+def sync_writes() -> None:
     """Have what this process wrote to shared memory leave its host, and bring what others wrote.
 
     Between processes locks and queues do that. What a pool's tasks and results carry goes another way.
@@ -207,7 +207,7 @@ def mapped(answer: Mapped, descriptors: list[int]) -> None:
                 segment.close_descriptor()
             opening.segment = segment
             if pool_child.agent_address:
-                pool_child.exchange_writes = exchange_writes
+                pool_child.sync_writes = sync_writes
         except OSError as error:
             reason = f"this process cannot map it: {error.strerror}"
             answer = Mapped(

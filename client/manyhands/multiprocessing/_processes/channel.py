@@ -45,7 +45,7 @@ from manyhands_shared.protocol.messages.coordination import (
 #: How long the caller waits for the keeper's word beyond the end of a wait that the keeper decides.
 KEEPER_SECONDS = 5.0
 _FLUSH_SECONDS = 5.0
-#: After so long without a request the keeper is told which items of queues have come.
+#: After this time without a request the keeper is told which items of queues have come.
 _CONFIRM_SECONDS = 0.005
 
 #: Quiet messages that are kept for the case that the agent dies, before the keeper is asked whether it

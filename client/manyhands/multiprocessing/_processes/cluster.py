@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import Any
 
 from manyhands._io.connection import Connection
@@ -50,7 +49,7 @@ class Cluster:
             "member_key": member_key,
         }
         found = self._connection.io.ask("agent", asked).result(_QUERY_SECONDS)
-        return MemberChannel(connect(str(found["address"]) or self._own_agent()))
+        return MemberChannel(peer_credentials.connect(str(found["address"]) or self._own_agent()))
 
     @property
     def where(self) -> tuple[str, str]:
@@ -91,20 +90,3 @@ class Cluster:
             agent_json={"broker": self._connection.address, "key_file": str(key_file)},
         )
         return ready.wait()
-
-
-def connect(address: str) -> socket.socket:
-    """Return a connection to an agent.
-
-    Raises:
-        OSError: there is none, or it is another user's.
-    """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.connect("\0" + address.removeprefix("@"))
-        # Any user may listen first at a name without a file.
-        peer_credentials.check(sock)
-    except OSError:
-        sock.close()
-        raise
-    return sock

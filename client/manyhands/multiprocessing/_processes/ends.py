@@ -44,7 +44,7 @@ _keeping = _Keeping()
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def reusable() -> Iterator[None]:
     """Within this context, what is pickled can be loaded by any number of processes."""
     was, _keeping.on = _keeping.on, True
     try:

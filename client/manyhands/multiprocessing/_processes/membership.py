@@ -17,6 +17,7 @@ from manyhands.multiprocessing._processes.program import Program
 from manyhands_shared.coordination import identity, pool_child
 from manyhands_shared.coordination.channel import MemberChannel
 from manyhands_shared.errors import ConfigError
+from manyhands_shared.transport import peer_credentials
 
 _PICKLER = "manyhands_shared.payloads.by_value.script_pickle"
 
@@ -99,14 +100,12 @@ def _can_join() -> bool:
 
 def _join(of: bytes) -> None:
     """Become a member of a program, by this host's agent."""
-    from manyhands.multiprocessing._processes.cluster import connect  # noqa: PLC0415 - of a pool's child alone
-
     with _Process.lock:
         program = _Process.joined.get(of)
         if program is None:
             for known in [one for one, its in _Process.joined.items() if its.channel.over]:
                 del _Process.joined[known]
-            stream = MemberChannel(connect(pool_child.agent_address))
+            stream = MemberChannel(peer_credentials.connect(pool_child.agent_address))
             program = _Process.joined[of] = Program(of, identity.new_id(), stream)
             program.hello()
         _Process.program, _Process.secret = program, of

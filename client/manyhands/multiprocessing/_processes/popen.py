@@ -37,13 +37,13 @@ def _head_start(beginning: float) -> float:
     return max(HEAD_START, min(LONGEST_HEAD_START, _HEAD_SHARE * beginning))
 
 
-class _Together(threading.local):
+class _Unawaited(threading.local):
     """The processes that `start_all` starts; None outside of it."""
 
     started: list[Popen] | None = None
 
 
-_together = _Together()
+_unawaited = _Unawaited()
 
 
 class Popen:
@@ -75,7 +75,7 @@ class Popen:
         self._placed_at = self._began_at = 0.0
         self._bound: list[int] = []
         #: What the descriptors are that it holds, for people.
-        self._held: list[str] = []
+        self._bindings: list[str] = []
         #: Proxies that it is given: their referents stay until it has ended, whatever is let go here.
         self._proxies: Any = None
         #: Memory that it opens: that is there until it has done so.
@@ -108,10 +108,10 @@ class Popen:
                 f"cannot start {self.name}: it holds {len(self._bound)} open files and sockets, "
                 f"{MAX_DESCRIPTORS - 2} at most can go along"
             )
-        self._memory = packed.held
+        self._memory = packed.memory
         program.start(self, self._options(process), packed.carries, bodies, descriptors)
-        if _together.started is not None:
-            _together.started.append(self)
+        if _unawaited.started is not None:
+            _unawaited.started.append(self)
             return
         try:
             self.wait_begun()
@@ -132,7 +132,7 @@ class Popen:
         }
         if self._bound:
             options["near"] = shm.host_id()
-            options["bound"] = ", ".join(self._held)[:200]
+            options["bound"] = ", ".join(self._bindings)[:200]
         placing = getattr(process, "_placing", "")
         if placing:
             options[placing] = shm.host_id()
@@ -176,7 +176,7 @@ class Popen:
     def duplicate_for_child(self, fd: int) -> int:
         """Have a descriptor go along; return its place."""
         self._bound.append(fd)
-        self._held.append(_describe(fd))
+        self._bindings.append(_describe(fd))
         return len(self._bound) - 1
 
     def DupFd(self, place: int) -> Bound:  # noqa: N802 - multiprocessing's name
@@ -258,14 +258,14 @@ class Bound:
 
 
 @contextlib.contextmanager
-def together() -> Iterator[list[Popen]]:
+def unawaited() -> Iterator[list[Popen]]:
     """Start processes in this context without waiting for each."""
     started: list[Popen] = []
-    _together.started = started
+    _unawaited.started = started
     try:
         yield started
     finally:
-        _together.started = None
+        _unawaited.started = None
 
 
 def start_all(processes: Iterable[BaseProcess]) -> None:
@@ -274,7 +274,7 @@ def start_all(processes: Iterable[BaseProcess]) -> None:
     Raises:
         ProcessNotStarted: no host can have one of them. The others run.
     """
-    with together() as started:
+    with unawaited() as started:
         for process in processes:
             process.start()
     errors: list[ProcessNotStarted] = []

@@ -269,7 +269,7 @@ def test_an_end_outlives_the_broker(world: AgentsWorld) -> None:
 
 
 def test_strangers_are_asked_who_they_are(world: AgentsWorld) -> None:
-    assert world.say("nobody", c.Began(ONE, 1)) == [m.Who(b"B" * 16)]
+    assert world.say("absent", c.Began(ONE, 1)) == [m.Who(b"B" * 16)]
 
 
 def test_an_unstarted_process_whose_parent_is_gone_is_never_started(world: AgentsWorld) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.limits import CoordinationLimits
 from manyhands_broker.coordination.model import Agent
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.coordination.streams import Streams
@@ -22,7 +22,7 @@ def _fail(error: Exception, job: Job | None) -> None:
 
 @pytest.fixture
 def state() -> CoordinationState:
-    return CoordinationState(Limits(lease=LEASE), b"b" * 16, 0.0, 0.0, _fail)
+    return CoordinationState(CoordinationLimits(lease=LEASE), b"b" * 16, 0.0, 0.0, _fail)
 
 
 def come(state: CoordinationState, agent_id: bytes) -> Agent:

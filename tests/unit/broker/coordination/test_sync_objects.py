@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from harness.worlds.coordination import PROGRAM, ROOT, CoordinationWorld
-from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.limits import CoordinationLimits
 from manyhands_broker.coordination.objects import sync_objects
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
 from manyhands_shared.protocol.messages.coordination import ItemsTaken, Request, Withdraw
@@ -17,7 +17,9 @@ A, B, C = (bytes([letter]) * 16 for letter in b"ABC")
 KEY = b"k" * 16
 
 
-def world_with(kind: Kind, *facts: int, limits: Limits | None = None) -> CoordinationWorld:
+def world_with(
+    kind: Kind, *facts: int, limits: CoordinationLimits | None = None
+) -> CoordinationWorld:
     world = CoordinationWorld((A, B, C), limits)
     world.create(kind, *facts)
     return world
@@ -225,7 +227,9 @@ def test_what_a_lock_does_not_understand_is_refused(
 
 
 def test_a_program_has_as_many_objects_and_bytes_as_it_may() -> None:
-    world = world_with(Kind.QUEUE, 0, limits=Limits(program_objects=2, coordination_bytes=10_000))
+    world = world_with(
+        Kind.QUEUE, 0, limits=CoordinationLimits(program_objects=2, coordination_bytes=10_000)
+    )
     world.create(Kind.LOCK, key=b"l" * 16)
     asked = world.ask(A, Operation.CREATE, b"m" * 16, int(Kind.LOCK), [], "")
     assert world.outcome(asked) is Outcome.NO_ROOM

@@ -27,7 +27,7 @@ class FakeNode:
     name: str
     boot_id: bytes
     peer: bytes
-    held: dict[tuple[str, int], int] = field(default_factory=dict)
+    active: dict[tuple[str, int], int] = field(default_factory=dict)
     seq: int = 0
     late: list[m.Message] = field(default_factory=list)
     welcomed: bool = False
@@ -106,22 +106,22 @@ class World:
             case m.Assign(groups):
                 for group in groups:
                     for index in group.indices:
-                        node.held[group.job, index] = group.attempt
+                        node.active[group.job, index] = group.attempt
             case m.WorkerWelcome():
                 node.welcomed = True
                 keep = {(span.job, index) for span in message.keep for index in span.indices}
-                node.held = {key: value for key, value in node.held.items() if key in keep}
+                node.active = {key: value for key, value in node.active.items() if key in keep}
             case m.Who():
                 self.node_hello(node)
             case m.Recall(count):
-                back = list(node.held.items())[-count:] if self.random.random() < 0.8 else []
+                back = list(node.active.items())[-count:] if self.random.random() < 0.8 else []
                 for key, _ in back:
-                    del node.held[key]
+                    del node.active[key]
                 self.say(node.peer, m.Returned([m.Span(job, n, [i]) for (job, i), n in back]))
             case m.Cancel(spans):
                 for span in spans:
                     for index in span.indices:
-                        if node.held.get((span.job, index)) == span.attempt:
+                        if node.active.get((span.job, index)) == span.attempt:
                             self.finish(node, [(span.job, index)], Status.CANCELLED)
 
     def client_gets(self, peer: bytes, message: m.Message) -> None:
@@ -176,7 +176,7 @@ class World:
         self.submitted[job] += count
 
     def node_hello(self, node: FakeNode) -> None:
-        holding = [m.Span(job, attempt, [index]) for (job, index), attempt in node.held.items()]
+        holding = [m.Span(job, attempt, [index]) for (job, index), attempt in node.active.items()]
         self.say(node.peer, m.WorkerHello(1, node.name, node.boot_id, 2, 600, holding, {}))
 
     def join(self) -> None:
@@ -191,15 +191,15 @@ class World:
     def lent(self, node: FakeNode) -> list[m.Span]:
         """Some of what a node has waits for tasks, and it is wrong about some attempts."""
         some = self.chance.sample(
-            sorted(node.held), min(len(node.held), self.chance.choice([0, 3]))
+            sorted(node.active), min(len(node.active), self.chance.choice([0, 3]))
         )
         wrong = self.chance.choice([0, 0, 1])
-        return [m.Span(job, node.held[job, index] + wrong, [index]) for job, index in some]
+        return [m.Span(job, node.active[job, index] + wrong, [index]) for job, index in some]
 
     def finish(self, node: FakeNode, keys: list[tuple[str, int]], status: int) -> None:
         groups: dict[tuple[str, int], list[int]] = {}
         for job, index in keys:
-            groups.setdefault((job, node.held.pop((job, index))), []).append(index)
+            groups.setdefault((job, node.active.pop((job, index))), []).append(index)
         body = b"ok" if status == Status.OK else Failure("E", "died").encode()
         node.seq += 1
         message = m.Results(
@@ -230,7 +230,7 @@ class World:
         elif chance < 0.55 and alive:
             node = self.random.choice(alive)
             keys = self.random.sample(
-                sorted(node.held), min(len(node.held), self.random.choice([1, 5, 500]))
+                sorted(node.active), min(len(node.active), self.random.choice([1, 5, 500]))
             )
             if keys:
                 self.finish(node, keys, self.random.choices([0, 1, 2], [20, 2, 1])[0])
@@ -244,9 +244,9 @@ class World:
             node = self.random.choice(alive)
             self.dead.add(node.peer)
             del self.nodes[node.peer]
-            if node.held and self.random.random() < 0.5:
-                job, index = self.random.choice(sorted(node.held))
-                attempt = node.held.pop((job, index))
+            if node.active and self.random.random() < 0.5:
+                job, index = self.random.choice(sorted(node.active))
+                attempt = node.active.pop((job, index))
                 group = m.ResultGroup(job, attempt, [index], bytes(1), [b"late"], 0.001)
                 node.late.append(m.Results(0, [group]))
             node.peer = self.peer()
@@ -276,8 +276,8 @@ class World:
             self.now += 1.0
             for node in self.alive():
                 self.say(node.peer, m.Renew(0, 2, 600, []))
-                if node.held:
-                    self.finish(node, list(node.held), Status.OK)
+                if node.active:
+                    self.finish(node, list(node.active), Status.OK)
             for token, peer in self.client_peers.items():
                 self.say(peer, m.Ack(self.seen_seq[token]))
             self.feed(Drained())

@@ -25,7 +25,7 @@ BEAT = Beat(3, BOOT, 1, 10, 2, 1.5, 1000, 5000, 0.5)
 
 def table_with_node(now: float = 0.0) -> object:
     table = lastseen.new_table(8)
-    lastseen.watch(table, 3, BOOT, KEY, 1.0, now)
+    lastseen.expect(table, 3, BOOT, KEY, 1.0, now)
     return table
 
 
@@ -91,7 +91,7 @@ def test_a_silent_node_is_suspected_and_calmed_by_its_return() -> None:
     clock = SteppedClock()
     table = table_with_node()
     liveness = Liveness(table, threshold=8.0, stuck_after=100.0)
-    liveness.watch(3, BOOT)
+    liveness.expect(3, BOOT)
     beats(table, clock, 20)
     clock.advance(1.2)
     assert liveness.check(clock()) == []
@@ -109,7 +109,7 @@ def test_a_node_whose_main_loop_stands_still_is_suspected_although_it_beats() ->
     clock = SteppedClock()
     table = table_with_node()
     liveness = Liveness(table, threshold=8.0, stuck_after=7.0)
-    liveness.watch(3, BOOT)
+    liveness.expect(3, BOOT)
     beats(table, clock, 5)
     assert liveness.check(clock()) == []
     beats(table, clock, 10, turns=0)
@@ -118,8 +118,8 @@ def test_a_node_whose_main_loop_stands_still_is_suspected_although_it_beats() ->
 
 def test_an_unwatched_row_is_never_judged() -> None:
     liveness = Liveness(table_with_node(), threshold=8.0, stuck_after=7.0)
-    liveness.watch(3, BOOT)
-    liveness.unwatch(3)
+    liveness.expect(3, BOOT)
+    liveness.forget(3)
     assert liveness.check(1e6) == []
 
 

@@ -72,9 +72,9 @@ def test_the_load_of_its_own_tasks_is_no_pressure_nor_is_what_remains_of_it() ->
 
 def gauges() -> tuple[Any, Gauges]:
     table = lastseen.new_table(8)
-    lastseen.watch(table, 3, BOOT, KEY, 1.0, 0.0)
+    lastseen.expect(table, 3, BOOT, KEY, 1.0, 0.0)
     watcher = Gauges(table, 1.0)
-    watcher.watch(ExpectHeartbeats(3, BOOT, KEY, MACHINE))
+    watcher.expect(ExpectHeartbeats(3, BOOT, KEY, MACHINE))
     return table, watcher
 
 
@@ -101,7 +101,7 @@ def test_old_lost_and_reordered_heartbeats_press_nobody() -> None:
     assert watcher.check(2.0) == []
     assert watcher.check(5.9) == []
     assert watcher.check(7.0) == [Pressed(3, BOOT, NONE)], "its figures have expired"
-    watcher.unwatch(3)
+    watcher.forget(3)
     assert watcher.check(99.0) == []
 
 
@@ -109,7 +109,7 @@ def test_after_a_new_hello_it_is_told_again() -> None:
     table, watcher = gauges()
     lastseen.take(table, beat(1, 10), 1.0)
     assert watcher.check(1.0)
-    watcher.watch(ExpectHeartbeats(3, BOOT, KEY, MACHINE))
+    watcher.expect(ExpectHeartbeats(3, BOOT, KEY, MACHINE))
     assert watcher.check(2.0) == [Pressed(3, BOOT, MEMORY)]
 
 

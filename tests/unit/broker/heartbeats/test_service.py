@@ -23,7 +23,7 @@ def test_a_heartbeat_that_comes_before_its_receiver_counts() -> None:
     try:
         list(heartbeats.check(time.monotonic()))
         assert not is_started(heartbeats), "for no node"
-        heartbeats.watch(ExpectHeartbeats(3, BOOT, KEY, Machine()))
+        heartbeats.update(ExpectHeartbeats(3, BOOT, KEY, Machine()))
         assert not is_started(heartbeats), "beside the node's first task"
         beat = Beat(3, BOOT, 1, 10, 2, 1.5, 1000, 5000, 0.5)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -166,7 +166,7 @@ def test_a_message_for_the_node_makes_it_turn(loop: Loop) -> None:
     [received] = loop.turn(1.0)
     assert isinstance(received, Received)
     assert loop.port.send(received.peer, Pong(7))
-    assert not loop.port.send(b"somebody else", Pong(7))
+    assert not loop.port.send(b"another peer", Pong(7))
     assert loop.due == 0.0
     loop.turn(2.0)
     assert loop.node.turns == [1.0, 2.0]

@@ -162,8 +162,8 @@ def test_garbage_is_ignored(broker: FakeBroker) -> None:
             Accepted([], 1_000, 1 << 30),
             Reply(77, "", None),
             Need(b"?" * 16),
-            Results(10**9, [ResultGroup("nobody", 1, [1], b"\0", [b"x"], 0.0)]),
-            Results(1, [ResultGroup("nobody", 1, [1], b"\0", [b"x"], 0.0)]),
+            Results(10**9, [ResultGroup("absent", 1, [1], b"\0", [b"x"], 0.0)]),
+            Results(1, [ResultGroup("absent", 1, [1], b"\0", [b"x"], 0.0)]),
         ):
             broker.send(message)
         assert executor.submit(abs, -2).result(100) == 2

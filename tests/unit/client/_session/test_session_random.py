@@ -251,7 +251,7 @@ class World:
                 assert body == b"%s:%d" % (key[0].encode(), key[1]), "another task's arguments"
                 self.finish(self.memory, key, Status.OK, b"=" + body)
             else:
-                assert key in self.cancelled, "lost the arguments of a task that nobody cancelled"
+                assert key in self.cancelled, "lost the arguments of a task that was not cancelled"
                 self.finish(self.memory, key, Status.RAISED, b"")
 
     def finish(self, memory: Remembered, key: tuple[str, int], status: Status, body: bytes) -> None:

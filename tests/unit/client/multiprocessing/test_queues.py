@@ -23,7 +23,7 @@ from harness.threads import Worker
 from manyhands.multiprocessing._objects import feeder
 from manyhands.multiprocessing.queues import JoinableQueue, Queue, SimpleQueue
 from manyhands.multiprocessing.synchronize import Lock
-from manyhands_broker.coordination.limits import Limits
+from manyhands_broker.coordination.limits import CoordinationLimits
 from manyhands_shared.coordination import kinds
 from manyhands_shared.coordination.rules import queue as queue_rules
 
@@ -202,7 +202,7 @@ def test_a_broker_without_room_holds_up_a_producer_and_says_so(
     monkeypatch.setattr(feeder, "CREDIT_ITEMS", 1)
     monkeypatch.setattr(feeder, "_FULL_SECONDS", 0.01)
     queue, bounded = Queue(), Queue(5)
-    members.broker.state.limits = Limits(coordination_bytes=5_000)
+    members.broker.state.limits = CoordinationLimits(coordination_bytes=5_000)
     queue.put(bytes(4_000))
     with pytest.raises(OSError, match=r"no room for a Queue: .* raise --coordination-bytes"):
         bounded.put(bytes(4_000))

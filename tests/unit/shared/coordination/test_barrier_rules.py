@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import precondition, rule
 
-from harness.worlds.sync_object import MEMBERS, Stage
+from harness.worlds.sync_object import MEMBERS, Stage, StageMachine
 from manyhands_shared.coordination.kinds import Operation, Outcome
 from manyhands_shared.coordination.rules.barrier import BarrierRules, Phase
 from manyhands_shared.coordination.rules.model import Op
@@ -91,7 +91,7 @@ def test_reset_sends_home_who_has_arrived() -> None:
     assert look(stage) == (2, 0, False)
 
 
-class Barriers(RuleBasedStateMachine):
+class Barriers(StageMachine):
     """Any sequence: a generation opens when all are there, and breaks for all or none."""
 
     def __init__(self) -> None:
@@ -133,20 +133,6 @@ class Barriers(RuleBasedStateMachine):
         self.stage.ask(member, how)
         if how is Operation.BREAK or not led:
             assert all(self.stage.outcome(op) is Outcome.BROKEN for op in there)
-
-    @rule(seconds=st.sampled_from((0.5, 1.0, 4.0)))
-    def advance(self, seconds: float) -> None:
-        self.stage.advance(seconds)
-
-    @rule(member=st.sampled_from(MEMBERS))
-    def die(self, member: bytes) -> None:
-        self.stage.die(member)
-
-    @rule(data=st.data())
-    def give_up(self, data: st.DataObject) -> None:
-        known = [*self.stage.answers, *self.stage.object.waiting()]
-        if known:
-            self.stage.give_up(data.draw(st.sampled_from(known)))
 
 
 TestBarriers = Barriers.TestCase

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import rule
 
-from harness.worlds.sync_object import MEMBERS, Stage
+from harness.worlds.sync_object import MEMBERS, Stage, StageMachine
 from manyhands_shared.coordination.kinds import Operation, Outcome
 from manyhands_shared.coordination.rules.event import EventRules
 
@@ -32,7 +32,7 @@ def test_a_wait_ends_with_its_time() -> None:
     assert stage.outcome(waits) is Outcome.NO
 
 
-class Events(RuleBasedStateMachine):
+class Events(StageMachine):
     """Any sequence: a wait ends when the flag is set, and not before."""
 
     def __init__(self) -> None:
@@ -53,20 +53,6 @@ class Events(RuleBasedStateMachine):
         self.flag = flag
         if flag:
             assert all(self.stage.outcome(op) is Outcome.OK for op in waits)
-
-    @rule(seconds=st.sampled_from((0.5, 1.0, 4.0)))
-    def advance(self, seconds: float) -> None:
-        self.stage.advance(seconds)
-
-    @rule(member=st.sampled_from(MEMBERS))
-    def die(self, member: bytes) -> None:
-        self.stage.die(member)
-
-    @rule(data=st.data())
-    def give_up(self, data: st.DataObject) -> None:
-        known = [*self.stage.answers, *self.stage.object.waiting()]
-        if known:
-            self.stage.give_up(data.draw(st.sampled_from(known)))
 
 
 TestEvents = Events.TestCase

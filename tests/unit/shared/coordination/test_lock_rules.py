@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
-from harness.worlds.sync_object import MEMBERS, Stage
+from harness.worlds.sync_object import MEMBERS, Stage, StageMachine
 from manyhands_shared.coordination.kinds import Operation, Outcome
 from manyhands_shared.coordination.rules.lock import LockRules
 from manyhands_shared.coordination.rules.model import Op
@@ -137,7 +137,7 @@ def test_only_the_holder_can_sleep() -> None:
     assert stage.outcome(sleep(stage, first)) is Outcome.TOO_MANY
 
 
-class Locks(RuleBasedStateMachine):
+class Locks(StageMachine):
     """Any sequence: at most one holder, no wait without an end, no wake-up lost."""
 
     def __init__(self) -> None:
@@ -185,10 +185,6 @@ class Locks(RuleBasedStateMachine):
         assert not any(lock.asleep(one) for one in woken)
         assert all(one in lock.queue or one == lock.holder for one in woken)
 
-    @rule(seconds=st.sampled_from((0.5, 1.0, 4.0)))
-    def advance(self, seconds: float) -> None:
-        self.stage.advance(seconds)
-
     @rule(member=st.sampled_from(MEMBERS))
     def die(self, member: bytes) -> None:
         lock = lock_of(self.stage)
@@ -198,12 +194,6 @@ class Locks(RuleBasedStateMachine):
         assert lock.epoch == self.epoch + 2 * held
         assert lock.holder is None or lock.holder[0] != member
         self.epoch = lock.epoch
-
-    @rule(data=st.data())
-    def give_up(self, data: st.DataObject) -> None:
-        known = [*self.stage.answers, *self.stage.object.waiting()]
-        if known:
-            self.stage.give_up(data.draw(st.sampled_from(known)))
 
     @invariant()
     def at_most_one_was_told_that_it_holds_the_lock(self) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant, rule
 
-from harness.worlds.sync_object import MEMBERS, Stage
+from harness.worlds.sync_object import MEMBERS, Stage, StageMachine
 from manyhands_shared.coordination.kinds import MAX_QUEUE_BYTES, Operation, Outcome
 from manyhands_shared.coordination.rules.model import Op
 from manyhands_shared.coordination.rules.queue import QueueRules
@@ -141,7 +141,7 @@ def test_joining_waits_until_all_is_done() -> None:
     assert stage.outcome(stage.ask(A, Operation.JOIN, None)) is Outcome.OK
 
 
-class Queues(RuleBasedStateMachine):
+class Queues(StageMachine):
     """Any sequence, bounded or not: each item is delivered once, and in order."""
 
     maxsize = 0
@@ -185,10 +185,6 @@ class Queues(RuleBasedStateMachine):
             body = got(self.stage, op)
             assert isinstance(body, bytes)
             self.confirmed.append(body)
-
-    @rule(seconds=st.sampled_from((0.5, 1.0, 4.0)))
-    def advance(self, seconds: float) -> None:
-        self.stage.advance(seconds)
 
     @rule(member=st.sampled_from(MEMBERS))
     def die(self, member: bytes) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant, rule
 
-from harness.worlds.sync_object import MEMBERS, Stage
+from harness.worlds.sync_object import MEMBERS, Stage, StageMachine
 from manyhands_shared.coordination.kinds import MAX_VALUE, Operation, Outcome
 from manyhands_shared.coordination.rules.model import Op
 from manyhands_shared.coordination.rules.semaphore import SemaphoreRules
@@ -55,7 +55,7 @@ def test_a_release_that_is_given_up_has_been_done_all_the_same() -> None:
     assert value_of(stage) == 2
 
 
-class Semaphores(RuleBasedStateMachine):
+class Semaphores(StageMachine):
     """Any sequence: tokens are neither made nor lost."""
 
     def __init__(self) -> None:
@@ -76,14 +76,6 @@ class Semaphores(RuleBasedStateMachine):
         op = self.stage.ask(member, Operation.RELEASE)
         assert self.stage.outcome(op) is (Outcome.TOO_MANY if full else Outcome.OK)
         self.tokens += not full
-
-    @rule(seconds=st.sampled_from((0.5, 1.0, 4.0)))
-    def advance(self, seconds: float) -> None:
-        self.stage.advance(seconds)
-
-    @rule(member=st.sampled_from(MEMBERS))
-    def die(self, member: bytes) -> None:
-        self.stage.die(member)
 
     @rule(member=st.sampled_from(MEMBERS))
     def give_up(self, member: bytes) -> None:

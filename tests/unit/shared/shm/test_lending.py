@@ -199,9 +199,9 @@ def test_who_has_a_withdrawn_segment_is_told_to_let_go(pair: Pair) -> None:
 
 
 def test_a_lender_that_is_not_there_is_an_answer(pair: Pair) -> None:
-    pair.borrower.ask("manyhands-nobody", _KEY)
+    pair.borrower.ask("manyhands-absent", _KEY)
     assert pair.borrower.pending
-    assert pair.borrower.turn() == [("manyhands-nobody", _KEY, None)]
+    assert pair.borrower.turn() == [("manyhands-absent", _KEY, None)]
 
 
 def test_a_borrower_that_does_not_read_holds_nobody_up(pair: Pair) -> None:
@@ -233,7 +233,7 @@ def test_nonsense_ends_the_connection_and_nothing_else(pair: Pair) -> None:
     os.close(fd)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_another_user_gets_nothing(pair: Pair) -> None:
     pair.segment(b"secret")
     code = (
@@ -273,7 +273,7 @@ print(len(said), flush=True)
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_dead_lenders_name_that_another_user_took_is_not_believed(pair: Pair) -> None:
     pair.segment(b"real")
     address = pair.lender.address

@@ -44,7 +44,7 @@ def test_a_name_stands_for_all_its_addresses_as_they_are_now() -> None:
     assert route.failed()
     assert route.current == "tcp://[::2]:5"
     assert route.failed()
-    assert route.current == "tcp://new:6", "nobody knows it yet, and ZeroMQ looks again"
+    assert route.current == "tcp://new:6", "it is not known yet, and ZeroMQ looks again"
     names["broker"] = ["10.0.0.9"]
     assert not route.failed()
     assert route.failed()

@@ -20,7 +20,7 @@ from manyhands_shared.protocol.messages.coordination import (
     Shut,
 )
 from manyhands_worker.agent.core import effects, events
-from manyhands_worker.agent.core.model import NOBODY, Member
+from manyhands_worker.agent.core.model import NO_MEMBER, Member
 from manyhands_worker.agent.core.streams import Streams
 from manyhands_worker.agent.core.tables import Tables
 
@@ -38,7 +38,7 @@ class Side:
         self.linked = True
         self.tables = Tables(self.out, self._send)
         self.streams = Streams(self.tables, self.out, self._send, self.id)
-        self.member = Member(name.upper() * 16, PROGRAM, NOBODY, CHANNEL, RUNNING)
+        self.member = Member(name.upper() * 16, PROGRAM, NO_MEMBER, CHANNEL, RUNNING)
         self.tables.add(self.member)
         self.told: list[tuple[Any, tuple[int, ...]]] = []
         self.closed: list[int] = []
@@ -114,14 +114,14 @@ def carry(one: Side, two: Side) -> None:
 
 
 def claim(holder: Side, claimer: Side, way: int) -> None:
-    holder.hear(Deposit(END, holder.member.id, NOBODY, way, False), 5)
+    holder.hear(Deposit(END, holder.member.id, NO_MEMBER, way, False), 5)
     claimer.hear(Open(STREAM, END, claimer.member.id, PROGRAM, holder.id, way))
     carry(holder, claimer)
 
 
 def test_on_one_host_the_descriptor_itself_is_claimed_once(sides: tuple[Side, Side]) -> None:
     one, _ = sides
-    one.hear(Deposit(END, one.member.id, NOBODY, BOTH, False), 5)
+    one.hear(Deposit(END, one.member.id, NO_MEMBER, BOTH, False), 5)
     one.hear(Open(STREAM, END, one.member.id, PROGRAM, one.id, BOTH))
     answer, descriptors = one.told.pop()
     assert answer == Opened(STREAM, one.id, 0, "")
@@ -148,7 +148,7 @@ def test_a_kept_deposit_is_claimed_again_and_ends_with_its_holder(sides: tuple[S
 
 def test_other_descriptors_and_other_programs_are_refused(sides: tuple[Side, Side]) -> None:
     one, two = sides
-    one.hear(Deposit(END, one.member.id, NOBODY, DESCRIPTOR, False), 5)
+    one.hear(Deposit(END, one.member.id, NO_MEMBER, DESCRIPTOR, False), 5)
     two.hear(Open(STREAM, END, two.member.id, PROGRAM, one.id, DESCRIPTOR))
     assert "leave its host" in two.told[-1][0].error
     one.receive(Open(STREAM, END, two.member.id, b"q" * 16, two.id, RECEIVES))

@@ -38,7 +38,7 @@ def test_tasks_wait_for_their_environment_and_hold_no_slot() -> None:
     world.tick()
     # As many as there are slots; the others can have the rest.
     assert world.last(m.Returned).spans == [m.Span("j", 1, [2, 3, 4])]
-    assert world.held() == 2
+    assert world.active() == 2
     # They count as more slots, so that the broker gives the node others.
     assert world.last(m.Renew).slots == 4
     world.assign(0, 1, job="other")

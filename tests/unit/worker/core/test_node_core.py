@@ -300,7 +300,7 @@ def test_a_node_without_children_gives_back_what_waits_and_takes_nothing(
     assert sorted(index for part in returned for index in part) == list(range(5))
     assert world.last(m.Renew).window == 0
     assert "no directory" in world.last(m.Event).text
-    assert not world.held()
+    assert not world.active()
     # What was on its way goes back too; and over a new link it says so at once.
     world.assign(9)
     world.tick()
@@ -410,7 +410,7 @@ def test_a_job_whose_values_stay_away_goes_back_to_the_broker(
     assert [key[0] for _, key, _ in world.given[0]] == ["other"]
     world.tick(1.0)
     assert [span.indices for span in world.last(m.Returned).spans] == [[1]]
-    assert world.held() == 1
+    assert world.active() == 1
 
 
 def test_without_a_link_tasks_whose_values_are_away_wait(make_world: Callable[..., World]) -> None:
@@ -442,7 +442,7 @@ def test_a_task_whose_value_is_away_can_be_ended(
         assert _ended(world) == [(1, Status.CANCELLED)]
     elif how == "welcome":
         world.connect(keep=[])
-        assert not world.held()
+        assert not world.active()
     else:
         world.tell(events.Leave("enough"))
         world.tick()

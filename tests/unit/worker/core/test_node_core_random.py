@@ -167,7 +167,7 @@ class Disorder:
             self.world.tick(0.001)
             self.acknowledge()
             self.collect()
-            if not self.world.held():
+            if not self.world.active():
                 return
         raise AssertionError("it does not come to rest")
 

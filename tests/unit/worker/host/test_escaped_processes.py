@@ -7,10 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
-from harness.processes import eventually
+from harness.processes import eventually, has_ended
 from manyhands_worker.host.escaped_processes import EscapedProcesses
 
 
@@ -35,11 +34,4 @@ def test_what_was_sought_dies_with_its_child(child: subprocess.Popen[str]) -> No
     reach.seek(child.pid)
     child.kill()
     reach.kill(child.pid)
-    eventually(lambda: not _runs(escaped), what="the process in another group is dead")
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    eventually(lambda: has_ended(escaped), what="the process in another group is dead")

@@ -15,8 +15,8 @@ from harness.brokers.node_broker import FakeBroker, NodeProcess
 from harness.processes import eventually, without_waits
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
+from manyhands_shared.spinning import available_processors
 from manyhands_worker.host import cgroup, describe
-from manyhands_worker.host.processes import usable_cores
 from manyhands_worker.pool.oom import OomDetector
 
 _MIB = 1 << 20
@@ -100,7 +100,8 @@ def test_slots_follow_the_quota_and_the_affinity(
     monkeypatch: pytest.MonkeyPatch, quota: float
 ) -> None:
     monkeypatch.setattr(describe, "cpu_limit", lambda: quota)
-    expected = usable_cores() if quota is None else max(1, min(usable_cores(), math.ceil(quota)))
+    cores = available_processors()
+    expected = cores if quota is None else max(1, min(cores, math.ceil(quota)))
     assert describe.default_slots() == expected
 
 

@@ -23,7 +23,7 @@ import pytest
 
 from harness.payloads import PATIENCE
 from harness.pool_rig import PoolRig
-from harness.processes import eventually
+from harness.processes import Gate, eventually, wait_at
 from manyhands_shared.payloads.wrappers import Setup
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core import events
@@ -261,17 +261,15 @@ def test_unstarted_tasks_are_taken_from_behind_a_slow_one(
     rig: Callable[..., PoolRig], tmp_path: Path
 ) -> None:
     pool = rig()
-    gate = tmp_path / "gate"
+    gate = Gate(tmp_path / "gate")
 
     def wait_for(path: str) -> str:
-        while path and not Path(path).exists():
-            threading.Event().wait(0.005)
-        return path
+        return wait_at(Path(path)) if path else path
 
     pool.outcome(pool.submit(wait_for, "", count=30))
     # They count as short ones, however long a busy machine has taken.
     pool.work._seconds.update(dict.fromkeys(pool.work._seconds, 1e-4))
-    slow = pool.submit(wait_for, str(gate))
+    slow = pool.submit(wait_for, str(gate.path))
     quick = pool.submit(wait_for, "", count=8)
     # All in one batch, the first of them slow.
     pool.until(lambda: pool.work.slots[0].batches, "handed over")
@@ -283,7 +281,7 @@ def test_unstarted_tasks_are_taken_from_behind_a_slow_one(
     pool.pool.revoke(0, serial, 0.0)
     pool.until(lambda: any(isinstance(e, events.Claimed) for e in pool.events))
     assert pool.work.queue.ready == len(quick)
-    gate.write_text("open")
+    gate.open()
     assert {s for s, _ in pool.outcome(slow + quick)} == {Status.OK}
 
 

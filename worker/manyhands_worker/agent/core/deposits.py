@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from manyhands_worker.agent.core.model import NOBODY
+from manyhands_worker.agent.core.model import NO_MEMBER
 
 #: How long deposits of a program stay that has no process left on this host.
 LINGER_SECONDS = 60.0
@@ -51,7 +51,7 @@ class Deposits:
         self._deposits[end] = deposit
         self._of_program.setdefault(deposit.program, set()).add(end)
         self._lingering.pop(deposit.program, None)
-        if deposit.holder != NOBODY:
+        if deposit.holder != NO_MEMBER:
             self._of_holder.setdefault(deposit.holder, set()).add(end)
 
     def find(self, end: bytes, program: bytes) -> Deposit | None:

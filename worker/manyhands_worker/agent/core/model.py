@@ -12,7 +12,7 @@ from manyhands_worker.agent.core.output import MemberOutput
 __all__ = ["ENDED", "RUNNING", "STARTING", "HostProgram", "Member", "PendingStart"]
 
 #: The parent of a root and of a pool's child.
-NOBODY = bytes(16)
+NO_MEMBER = bytes(16)
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class HostProgram:
     #: Where output from other hosts ends that the root has not shown yet, by member and stream.
     unshown: dict[tuple[bytes, int], int] = field(default_factory=dict)
     #: What came for other members behind that output: they must not act on it before.
-    held: list[tuple[bytes, Message]] = field(default_factory=list)
+    delayed: list[tuple[bytes, Message]] = field(default_factory=list)
     #: When what is left of it here is killed.
     kill_at: float | None = None
 

@@ -19,7 +19,7 @@ from manyhands_shared.protocol.messages.coordination import ENDED, RUNNING, STAR
 from manyhands_worker.agent.core import effects, events
 from manyhands_worker.agent.core.memory.delegations import Delegations
 from manyhands_worker.agent.core.memory.mirrors import Mirrors
-from manyhands_worker.agent.core.model import NOBODY, Member, PendingStart
+from manyhands_worker.agent.core.model import NO_MEMBER, Member, PendingStart
 from manyhands_worker.agent.core.output import MAX_BYTES
 from manyhands_worker.agent.core.repeats import STARTED
 from manyhands_worker.agent.core.streams import Streams
@@ -186,7 +186,7 @@ class Programs:
                 program.root, program.streams = message.root, (out, err)
                 program.member_key = message.member_key
                 self.had_root = True
-                root = Member(message.root, message.program, NOBODY, event.channel, RUNNING)
+                root = Member(message.root, message.program, NO_MEMBER, event.channel, RUNNING)
                 pid = message.info.get("pid")
                 root.pid = pid if type(pid) is int else 0
                 self._tables.add(root)
@@ -194,7 +194,7 @@ class Programs:
                 self._send(message)
                 return
         elif type(message) is c.MemberHello and not self._tables.is_known(message.member):
-            member = Member(message.member, message.program, NOBODY, event.channel, RUNNING)
+            member = Member(message.member, message.program, NO_MEMBER, event.channel, RUNNING)
             member.pid = message.pid
             self._tables.add(member)
             # Only a refusal is answered, and saying it twice is no matter.
@@ -209,7 +209,7 @@ class Programs:
             self._out.append(effects.CloseDescriptors(event.descriptors))
 
     def _ask(self, member: Member, message: c.Request) -> None:
-        self._tables.receipts.settled(member.id, message.settled)
+        self._tables.unacknowledged_items.settled(member.id, message.settled)
         message = self._delegations.asked(member, message)
         if message.operation in RELEASES:
             self._mirrors.leaving(member.program)
@@ -221,12 +221,12 @@ class Programs:
 
     def _withdraw(self, member: Member, message: c.Withdraw) -> None:
         self._tables.repeats.answered(member.id, message.number)
-        self._tables.receipts.forget(member.id, [message.number])
+        self._tables.unacknowledged_items.forget(member.id, [message.number])
         self._delegations.withdrawn(member, message)
         self._pass_on(member, message)
 
     def _take_items(self, member: Member, message: c.ItemsTaken) -> None:
-        self._tables.receipts.forget(member.id, message.numbers)
+        self._tables.unacknowledged_items.forget(member.id, message.numbers)
         self._pass_on(member, message)
 
     def _pass_on(self, _: Member, message: m.Message) -> None:

@@ -54,8 +54,8 @@ class Stream:
     stopped: bool = False
     in_over: bool = False
     #: What came behind output that the root has not shown; and whether the end did.
-    held: list[bytes] = field(default_factory=list)
-    held_end: bool = False
+    delayed: list[bytes] = field(default_factory=list)
+    delayed_end: bool = False
 
     def limit(self, way: int) -> None:
         """Take note of what the end here does: `way` is how its owner uses it."""

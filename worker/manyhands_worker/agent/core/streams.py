@@ -59,7 +59,7 @@ class Streams:
         self._agent = agent
         self._streams: dict[bytes, Stream] = {}
         #: Streams with bytes that wait for output to be shown, by program.
-        self._held: dict[bytes, list[Stream]] = {}
+        self._delayed: dict[bytes, list[Stream]] = {}
         tables.when_shown = self._shown
         tables.when_left = lambda program: self.deposits.program_left(program, tables.now)
         #: What members say, with descriptors or without.
@@ -193,22 +193,22 @@ class Streams:
         program = self._tables.programs.get(stream.program)
         if program is not None and program.unshown:
             self._hold(stream)
-            stream.held.append(data)
+            stream.delayed.append(data)
         else:
             self._out.append(effects.Write(stream.id, data))
 
     def _hold(self, stream: Stream) -> None:
-        if not stream.held and not stream.held_end:
-            self._held.setdefault(stream.program, []).append(stream)
+        if not stream.delayed and not stream.delayed_end:
+            self._delayed.setdefault(stream.program, []).append(stream)
 
     def _shown(self, program: bytes) -> None:
         """All output is shown that came before."""
-        for stream in self._held.pop(program, ()):
-            held, stream.held = stream.held, []
-            for data in held:
+        for stream in self._delayed.pop(program, ()):
+            delayed, stream.delayed = stream.delayed, []
+            for data in delayed:
                 self._out.append(effects.Write(stream.id, data))
-            if stream.held_end:
-                stream.held_end = False
+            if stream.delayed_end:
+                stream.delayed_end = False
                 self._end_here(stream)
 
     def _grant(self, message: c.Grant) -> None:
@@ -239,8 +239,8 @@ class Streams:
 
     def _end_incoming(self, stream: Stream) -> None:
         stream.in_over = True
-        if stream.held:
-            stream.held_end = True
+        if stream.delayed:
+            stream.delayed_end = True
         else:
             self._end_here(stream)
 
@@ -292,7 +292,7 @@ class Streams:
         """The process here takes no more."""
         stream = self._streams.get(event.stream)
         if stream is not None and not stream.in_over and not stream.stopped:
-            stream.held.clear()
+            stream.delayed.clear()
             self._send(stream.stop())
 
     def failed(self, event: events.StreamFailed) -> None:
@@ -305,7 +305,11 @@ class Streams:
             self._send(c.Shut(stream.id, stream.peer, c.GONE, 0))
 
     def _forget_if_over(self, stream: Stream) -> None:
-        if stream.over and not stream.held_end and self._streams.pop(stream.id, None) is not None:
+        if (
+            stream.over
+            and not stream.delayed_end
+            and self._streams.pop(stream.id, None) is not None
+        ):
             self._out.append(effects.CloseStream(stream.id))
             forgotten = c.Shut(stream.id, stream.peer, c.FORGOTTEN, 0)
             self._tables.repeats.tell(forgotten)

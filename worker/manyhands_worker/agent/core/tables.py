@@ -11,9 +11,9 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import coordination as c
 from manyhands_shared.protocol.messages.coordination import ENDED, MemberState
 from manyhands_worker.agent.core import effects
-from manyhands_worker.agent.core.model import NOBODY, HostProgram, Member, PendingStart
-from manyhands_worker.agent.core.receipts import Receipts
+from manyhands_worker.agent.core.model import NO_MEMBER, HostProgram, Member, PendingStart
 from manyhands_worker.agent.core.repeats import Repeats
+from manyhands_worker.agent.core.unacknowledged_items import UnacknowledgedItems
 
 #: How long an id is remembered whose end the broker has taken, so that no second process gets it.
 _REMEMBER_SECONDS = 600.0
@@ -34,7 +34,7 @@ class Tables:
     def __init__(self, out: list[effects.Effect], send: Callable[[m.Message], None]) -> None:
         self.now = 0.0
         self.repeats = Repeats()
-        self.receipts = Receipts()
+        self.unacknowledged_items = UnacknowledgedItems()
         self.programs: dict[bytes, HostProgram] = {}
         self.members: dict[bytes, Member] = {}
         self.by_channel: dict[int, bytes] = {}
@@ -103,7 +103,7 @@ class Tables:
         """Enter a member."""
         self.members[member.id] = member
         self.program(member.program).members.add(member.id)
-        if member.parent != NOBODY:
+        if member.parent != NO_MEMBER:
             self.children.setdefault(member.parent, set()).add(member.id)
         if member.channel is not None:
             self.by_channel[member.channel] = member.id
@@ -120,11 +120,11 @@ class Tables:
             return
         program = self.programs[member.program]
         if program.unshown and program.root != member.id:
-            program.held.append((member.id, message))
+            program.delayed.append((member.id, message))
         else:
             self._out.append(effects.Tell(member.channel, message))
             if type(message) is c.Response and message.bodies:
-                self.receipts.note(member.id, message.number)
+                self.unacknowledged_items.note(member.id, message.number)
 
     def show(self, program: HostProgram, message: c.ProcessOutput) -> None:
         """Have the root show what a member has printed elsewhere."""
@@ -143,10 +143,10 @@ class Tables:
             self.release(program)
 
     def release(self, program: HostProgram) -> None:
-        """Send what was held, unless there is more to be shown first."""
+        """Send what was delayed, unless there is more to be shown first."""
         if not program.unshown:
-            held, program.held = program.held, []
-            for name, message in held:
+            delayed, program.delayed = program.delayed, []
+            for name, message in delayed:
                 self.tell(self.members.get(name), message)
             self.when_shown(program.id)
 
@@ -164,9 +164,9 @@ class Tables:
         member.ended = c.Ended(member.id, max(-255, min(255, code)), reason[: m.EVENT_CHARS])
         self.hosted.discard(member.id)
         self.repeats.forget(member.id)
-        if (receipt := self.receipts.take(member.id)) is not None:
-            self.repeats.tell(receipt)
-            self._send(receipt)
+        if (taken := self.unacknowledged_items.take(member.id)) is not None:
+            self.repeats.tell(taken)
+            self._send(taken)
         self.return_locks(member)
         self.leaving(member.program)
         self._send(member.ended)

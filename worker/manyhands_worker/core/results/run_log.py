@@ -21,7 +21,7 @@ from manyhands_shared.protocol.messages import MAX_RUNNING, Assign, Ran, RunGrou
 from manyhands_worker.core.events import Died, Finished, RunningTask
 from manyhands_worker.core.model import Key
 
-#: At least so long between two messages.
+#: The least time between two messages.
 INTERVAL = 0.5
 #: Short runs in one message, and long ones.
 MOST_RUNS = 32

@@ -15,7 +15,7 @@ from manyhands_shared.payloads.payload import Payload
 from manyhands_worker.core.model import Key
 from manyhands_worker.core.scheduling.queue import QueuedTasks
 
-#: A task that has waited here for so long goes back to the broker.
+#: A task that has waited here for this time goes back to the broker.
 PATIENCE_SECONDS = 1.0
 _NAME_BYTES = 16
 

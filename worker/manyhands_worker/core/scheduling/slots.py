@@ -30,7 +30,7 @@ from manyhands_worker.core.scheduling.queue import QueuedTasks, TaskQueue
 
 BATCH_SECONDS = 0.010
 BATCH_TASKS = 512
-#: A slot that has reported nothing for so long is in a slow task.
+#: A slot that has reported nothing for this time is in a slow task.
 STUCK_SECONDS = 0.020
 #: Tasks shorter than this are queued in the child while it still runs others.
 _SHORT_SECONDS = 0.005

@@ -97,7 +97,7 @@ class ValueRelay:
             found.append(item)
         return tuple(dict.fromkeys(found))
 
-    def held(self, session: Session, key: bytes, size: int, node: Node) -> StoredValue[Node]:
+    def held_result(self, session: Session, key: bytes, size: int, node: Node) -> StoredValue[Node]:
         """Return what a node holds for a session, as a value that tasks refer to."""
         shelf = self._shelves.setdefault(public_name(session.token), {})
         item = shelf.get(key)

@@ -57,7 +57,7 @@ export function jobPage(id) {
   ], { empty: empty("Nothing has failed.") });
   const output = h("pre", { class: "output" });
   const silent = h("div", { class: "empty" });
-  const ofTask = h("input", { type: "number", min: "0", placeholder: "task, or all", "aria-label": "Output of which task", oninput: () => showOutput() });
+  const ofTask = h("input", { type: "number", min: "0", placeholder: "task, or all", "aria-label": "Output of one task", oninput: () => showOutput() });
   const printed = h("section", { class: "card" }, h("header", {}, h("h2", {}, "Printed, the latest"), h("div", { class: "tools" }, ofTask)), silent, output);
   const [stacks, profile] = [stacksOf({ id }), profileOf(id)];
   const looks = looksCard("What its tasks do now", [stacks, profile]);

@@ -69,7 +69,7 @@ class World:
         return "".join(given)
 
     def end(self, name: str, count: int = 1, seconds: float = 0.0) -> str:
-        """A node ends that many of what it holds, which took so long each; who gets what then."""
+        """A node ends `count` of what it holds, which took `seconds` each; who gets what then."""
         node = self.core.state.fleet.by_name[name]
         for _ in range(count):
             chunk = next(iter(node.assigned))
@@ -86,7 +86,7 @@ class World:
             self.say("client", m.Stock(key(number), [b"value"]))
 
     def measured(self, seconds: float, job: str = "j") -> None:
-        """A first task of the job has been seen to take so long."""
+        """A first task of the job has been seen to take `seconds`."""
         self.end(self.submit(job=job), seconds=seconds)
 
     @property

@@ -39,7 +39,7 @@ class Race(World):
     def count(self, name: str) -> int:
         return int(self.ask("stats")["counters"].get(name, 0))
 
-    def held(self) -> dict[str, int]:
+    def active(self) -> dict[str, int]:
         return {node["name"]: node["held"] for node in self.ask("nodes")}
 
 
@@ -190,9 +190,9 @@ def test_the_first_answer_counts_and_the_other_run_is_stopped(
     assert race.results() == [("job", 3, Status.OK)]
     assert cancelled(race, loser) == [m.Span("job", number[loser], [3])]
     assert not cancelled(race, winner)
-    assert race.held() == {"a": int(loser == b"a"), "b": int(loser == b"b")}, "its slot is taken"
+    assert race.active() == {"a": int(loser == b"a"), "b": int(loser == b"b")}, "its slot is taken"
     race.drain((loser, race.result(3, attempt=number[loser], status=Status.CANCELLED)))
-    assert race.held() == {"a": 0, "b": 0}
+    assert race.active() == {"a": 0, "b": 0}
     assert race.results() == []
     assert race.ask("job", id="job")["done"] == 4
     assert race.count("speculations_won") == (winner == b"b")
@@ -203,7 +203,7 @@ def test_the_first_answer_counts_and_the_other_run_is_stopped(
 def test_two_answers_at_once_are_one(race: Race) -> None:
     race.drain((b"b", race.result(3, attempt=2)), (b"a", race.result(3)))
     assert race.results() == [("job", 3, Status.OK)]
-    assert race.held() == {"a": 0, "b": 0}
+    assert race.active() == {"a": 0, "b": 0}
     assert race.count("stale_results") == 0
     assert race.count("tasks_done") == 4
 
@@ -214,9 +214,9 @@ def test_a_job_over_before_its_loser_has_stopped_is_over(race: Race) -> None:
     assert race.ask("job", id="job")["state"] == "done"
     assert race.ask("job", id="job")["speculated"] == 1
     race.wait(LIMITS.lease / 2, b"a", b"b")
-    assert race.held() == {"a": 1, "b": 0}
+    assert race.active() == {"a": 1, "b": 0}
     race.drain((b"a", m.Returned([m.Span("job", 1, [3])])))
-    assert race.held() == {"a": 0, "b": 0}
+    assert race.active() == {"a": 0, "b": 0}
 
 
 def test_a_job_of_the_same_id_waits_until_the_loser_has_stopped(race: Race) -> None:
@@ -258,7 +258,7 @@ def test_the_failure_of_one_is_not_the_tasks(
     assert not race.assigned(failing)
     assert not race.assigned(other)
     assert race.ask("job", id="job")["running"] == 1
-    assert not race.held().get(failing.decode())
+    assert not race.active().get(failing.decode())
     race.drain((other, race.result(3, attempt=number[other])))
     assert race.results() == [("job", 3, Status.OK)]
     assert race.count("tasks_retried") == 0
@@ -312,7 +312,7 @@ def test_a_node_that_dies_with_a_loser_takes_nothing_along(race: Race) -> None:
     race.drain((b"b", race.result(3, attempt=2)))
     race.drain((b"a", m.Bye("gone")))
     race.wait(1.0, b"b")
-    assert race.held() == {"b": 0}
+    assert race.active() == {"b": 0}
     assert not race.assigned(b"b")
 
 
@@ -325,7 +325,7 @@ def test_a_loser_that_was_being_stopped_when_its_link_broke_is_dropped_by_its_no
     race.drain((b"new", hello))
     [welcome] = race.take(b"new", m.WorkerWelcome)
     assert welcome.keep == []
-    assert race.held() == {"a": 0, "b": 0}
+    assert race.active() == {"a": 0, "b": 0}
 
 
 def test_nodes_with_both_runs_may_change_their_links(race: Race) -> None:
@@ -353,7 +353,7 @@ def test_cancelling_stops_both(race: Race, indices: list[int]) -> None:
     assert race.results() == []
     race.drain((b"a", race.result(3, status=Status.CANCELLED)))
     assert race.results() == [("job", 3, Status.CANCELLED)]
-    assert race.held() == {"a": 0, "b": 0}
+    assert race.active() == {"a": 0, "b": 0}
 
 
 @pytest.mark.parametrize(("winner", "loser"), [(b"a", b"b"), (b"b", b"a")])
@@ -373,7 +373,7 @@ def test_a_held_result_is_the_answer(winner: bytes, loser: bytes) -> None:
     assert race.results() == []
     race.drain((b"client", m.Taken([m.Span("job", number[winner], [3])])))
     assert race.results() == [("job", 3, Status.OK)]
-    assert race.held() == {"a": 0, "b": 0}
+    assert race.active() == {"a": 0, "b": 0}
     assert race.count("stale_results") == 0
 
 

@@ -14,7 +14,7 @@ TOKEN = b"client.........."[:16]
 
 
 def hello(token: bytes, protocol: int = m.PROTOCOL_VERSION, last_seq: int = 0) -> m.ClientHello:
-    return m.ClientHello(protocol, token.ljust(16, b"."), "somebody", last_seq, 0, {})
+    return m.ClientHello(protocol, token.ljust(16, b"."), "client", last_seq, 0, {})
 
 
 def counters(world: World) -> dict[str, int]:

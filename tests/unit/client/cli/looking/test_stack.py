@@ -6,23 +6,14 @@ import json
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from harness.command import document, fails, run
 from harness.processes import Gate, eventually, wait_at
 from manyhands import Client, LocalCluster
 from manyhands_shared.profiling import flame_graph
 from manyhands_shared.profiling.stacks import Frame, counted
-
-
-@pytest.fixture(scope="module")
-def client(cluster: LocalCluster) -> Iterator[Client]:
-    with Client(cluster.address) as connected:
-        yield connected
 
 
 def hot(number: int) -> int:

@@ -10,8 +10,7 @@ import struct
 import subprocess
 import termios
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from textual.pilot import Pilot
 from harness.cluster.bench import Bench, joined
 from harness.command import COMMAND, document, fails, run
 from harness.processes import Gate, eventually, wait_at
-from manyhands import Client, LocalCluster
+from manyhands import Client
 from manyhands.cli._top.app import Top
 from manyhands.cli._top.columns import JOBS, NODES, SLOTS, TABLES, Row, compact, duration
 from manyhands.cli._top.confirm import Confirm
@@ -33,20 +32,6 @@ SECONDS = 90.0
 TERMINAL = (80, 24)
 
 Drive = Callable[[Pilot[None]], Awaitable[None]]
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """What tasks wait at."""
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
-
-
-@pytest.fixture(scope="module")
-def client(cluster: LocalCluster) -> Iterator[Client]:
-    with Client(cluster.address) as connected:
-        yield connected
 
 
 def driven(client: Client, drive: Drive, size: tuple[int, int] = TERMINAL) -> Top:

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from harness.command import fails, run, running
 from harness.processes import Gate, eventually, wait_at, without_waits
-from manyhands import Client, LocalCluster
+from manyhands import Client
 from manyhands.cli._progress_line import ProgressLine
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """What tasks wait at."""
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
-
-
-@pytest.fixture(scope="module")
-def client(cluster: LocalCluster) -> Iterator[Client]:
-    with Client(cluster.address) as connected:
-        yield connected
 
 
 def speak(number: int, gate: Path) -> None:

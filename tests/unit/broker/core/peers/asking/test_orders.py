@@ -223,7 +223,7 @@ def test_output_is_kept(world: World) -> None:
     world.node()
     world.submit(1)
     world.drain((b"node", m.Output("job", 1, 0, "hello\n")))
-    world.drain((b"node", m.Output("none", 1, 0, "nobody's")))
+    world.drain((b"node", m.Output("none", 1, 0, "no task's")))
     world.restart()
     world.client()
     text = {"position": 1, "index": 0, "attempt": 1, "text": "hello\n"}

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from manyhands_shared.protocol.messages.coordination import ItemsTaken
 
 
-class Receipts:
+class UnacknowledgedItems:
     """Requests of members whose answers brought items, in the order of these answers."""
 
     def __init__(self) -> None:
