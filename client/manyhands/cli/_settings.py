@@ -12,7 +12,7 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar, get_origin
 
 from manyhands_shared.config import hints
 from manyhands_shared.errors import ConfigError
@@ -89,13 +89,21 @@ def validate(kind: type[T], values: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: one line that names the option and what is wrong with it.
     """
-    # Reading a file needs no pydantic, and importing it takes longer than all the rest.
-    from pydantic import ValidationError, create_model  # noqa: PLC0415
-
     known = kind.__dataclass_fields__  # type: ignore[attr-defined]
     for name in values:
         if name not in known:
             raise ConfigError(f"unknown option {name!r}; there are: {', '.join(sorted(known))}")
+    chosen = {name: value for name, value in values.items() if not _is(value, known[name].default)}
+    if not chosen or all(_is_free_text(hints(kind)[name], value) for name, value in chosen.items()):
+        return kind(**values)
+    return _converted(kind, values)
+
+
+def _converted(kind: type[T], values: Mapping[str, Any]) -> T:
+    # Most commands need no pydantic: it takes 0.1 s, longer than all the rest of their imports.
+    from pydantic import ValidationError, create_model  # noqa: PLC0415
+
+    known = kind.__dataclass_fields__  # type: ignore[attr-defined]
     try:
         parts: dict[str, Any] = {
             name: (hint, known[name].default) for name, hint in hints(kind).items()
@@ -105,3 +113,14 @@ def validate(kind: type[T], values: Mapping[str, Any]) -> T:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise ConfigError(f"option {name!r}: {first['msg']} (got {first['input']!r})") from None
+
+
+def _is(value: object, default: object) -> bool:
+    return type(value) is type(default) and value == default
+
+
+def _is_free_text(hint: Any, value: object) -> bool:
+    """Whether an option may be any text, and this is one that needs no look at its characters."""
+    if get_origin(hint) is Annotated and all(isinstance(note, str) for note in hint.__metadata__):
+        hint = hint.__origin__
+    return hint is str and type(value) is str and value.isascii()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,10 @@ class ProgramHost:
             number: signal.signal(number, _ignore) for number in _GROUP_SIGNALS
         }
         adopt_orphans(on=True)
+        #: Whether it had no children before: then all that are left by a program are the program's.
+        self._is_alone = not _has_children()
+        #: This process's own directory; open from the first program that runs in another.
+        self._home = -1
 
     @classmethod
     def enter(cls) -> ProgramHost:
@@ -56,19 +59,41 @@ class ProgramHost:
             return
         host.stdout.close()
         host.stderr.close()
+        if host._home >= 0:
+            os.close(host._home)
         adopt_orphans(on=False)
         for number, handler in host._handlers.items():
             signal.signal(number, handler)
 
-    @contextlib.contextmanager
-    def adopting(self) -> Iterator[None]:
-        """Kill what is left running at the end of the block; empty the scratch files for the next."""
-        others = _children() if _has_children() else set()
-        try:
-            yield
-        finally:
-            if _has_children():
-                _kill_all_but(others)
+    def go_to(self, directory: str) -> None:
+        """Work in another directory, until `go_home`.
+
+        Raises:
+            OSError, ValueError: that cannot be.
+        """
+        if self._home < 0:
+            self._home = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
+        os.chdir(directory)
+
+    def go_home(self) -> None:
+        """Work in this process's own directory again."""
+        if self._home >= 0:
+            os.fchdir(self._home)
+
+    def others(self) -> set[int]:
+        """Children that are here before a program starts."""
+        return set() if self._is_alone else _children()
+
+    def kill_all_but(self, others: set[int]) -> None:
+        """Kill every process below this one but `others`: the orphans of each come here in turn."""
+        if not _has_children():
+            return
+        while left := _children() - others:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            for pid in left:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
 
 
 def _ignore(*_: object) -> None:
@@ -91,13 +116,3 @@ def _children() -> set[int]:
             for pid in (thread / "children").read_text(encoding="ascii").split()
         }
     return set()
-
-
-def _kill_all_but(others: set[int]) -> None:
-    """Kill every process below this one but `others`: the orphans of each come here in turn."""
-    while left := _children() - others:
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        for pid in left:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)

@@ -40,6 +40,7 @@ class ScratchFile:
     def __init__(self) -> None:
         self._fd = -1
         self._opens_again = False
+        self._is_clean = True
 
     def open(self) -> int:
         """Return its descriptor, which is that of an empty file."""
@@ -49,25 +50,49 @@ class ScratchFile:
         return self._fd
 
     def action(self, place: int) -> tuple[Any, ...]:
-        """Return what has `os.posix_spawn` open it as descriptor `place` of a program."""
+        """Return what has `os.posix_spawn` open it, empty, as descriptor `place` of a program."""
+        fd = self.open()
+        self._is_clean = False
         if self._opens_again:
-            return os.POSIX_SPAWN_OPEN, place, f"/proc/self/fd/{self._fd}", os.O_RDWR, 0
-        return os.POSIX_SPAWN_DUP2, self._fd, place
+            return os.POSIX_SPAWN_OPEN, place, f"/proc/self/fd/{fd}", os.O_RDWR, 0
+        return os.POSIX_SPAWN_DUP2, fd, place
 
-    def recycle(self) -> None:
-        """Empty it for the next program, or let go of it."""
-        if self._fd < 0:
-            return
-        if not self._opens_again or _is_open_elsewhere(self._fd):
+    def take(self, most: int) -> bytes:
+        """Return what a program has written; empty the file for the next, or let go of it.
+
+        Raises:
+            OverflowError: with its size, which is more than `most`.
+        """
+        # First, so that nothing is written between the look at the size and the cut.
+        is_ours = self._opens_again and not _is_open_elsewhere(self._fd)
+        size = os.fstat(self._fd).st_size
+        if size > most:
+            raise OverflowError(size)
+        found = _read(self._fd, size) if size else b""
+        if not is_ours:
             self.close()
-        elif os.fstat(self._fd).st_size:
+        elif size:
             os.ftruncate(self._fd, 0)
+        self._is_clean = True
+        return found
+
+    def drop(self) -> None:
+        """Let go of what was not taken."""
+        if not self._is_clean:
+            self.close()
 
     def close(self) -> None:
         """Let go of it."""
-        fd, self._fd = self._fd, -1
+        fd, self._fd, self._is_clean = self._fd, -1, True
         if fd >= 0:
             os.close(fd)
+
+
+def _read(fd: int, size: int) -> bytes:
+    found = os.pread(fd, size, 0)
+    while len(found) < size and (part := os.pread(fd, size - len(found), len(found))):
+        found += part
+    return found
 
 
 def make() -> int:

@@ -14,8 +14,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,8 @@ MAX_OUTPUT = 256 << 20
 #: Variables have a limit of 128 KiB each.
 _MOST_INPUT = 100_000
 _LAST_WORDS = 200
+#: The program is not where it was found, or no longer one.
+_GONE = (errno.ENOENT, errno.EACCES, errno.ENOTDIR)
 #: Python ignores these, and a program would, too.
 _DEFAULTS = [
     number for name in ("SIGPIPE", "SIGXFSZ") if (number := getattr(signal, name, None)) is not None
@@ -62,19 +63,22 @@ def run(text: str, number: int, task: str, data: bytes | None, *inputs: str) -> 
     facts = {"exit": 0, "signal": 0, "host": _host(), "slot": values.slot, "start": time.time()}
     began = time.monotonic()
     host = ProgramHost.enter()
-    with contextlib.ExitStack() as stack:
+    files = _Files(host)
+    try:
         try:
-            stack.enter_context(_inside(program.directory))
-            files = _Files(program, values, data, host, stack)
-            with host.adopting():
-                status = _run(program, values, files)
+            if program.directory:
+                _go_to(program.directory, host)
+            files.open(program, values, data)
+            status = _run(program, values, files.actions, host)
         except _NotStarted as error:
             facts |= {"exit": error.code, "seconds": time.monotonic() - began}
             raise ProgramFailed(str(error), facts) from None
         facts["seconds"] = time.monotonic() - began
-        outputs = {
-            name: _text(_whole(file.open(), name, facts)) for name, file in files.captured.items()
-        }
+        outputs = {name: _text(_taken(file, name, facts)) for name, file in files.captured.items()}
+    finally:
+        files.close()
+        if program.directory:
+            host.go_home()
     code = os.waitstatus_to_exitcode(status)
     if code:
         facts |= {"exit": max(0, code), "signal": max(0, -code)}
@@ -98,28 +102,33 @@ class _NotStarted(Exception):
 class _Files:
     """The three streams of a program: what opens each, as `os.posix_spawn` takes it."""
 
-    def __init__(
-        self,
-        program: Program,
-        values: Values,
-        data: bytes | None,
-        host: ProgramHost,
-        stack: contextlib.ExitStack,
-    ) -> None:
-        self._stack = stack
+    def __init__(self, host: ProgramHost) -> None:
+        self._host = host
+        self._opened: list[int] = []
         #: Where the outputs are that come back with the result.
         self.captured: dict[str, ScratchFile] = {}
+        self.actions: list[tuple[Any, ...]] = []
+
+    def open(self, program: Program, values: Values, data: bytes | None) -> None:
+        """Open what the program reads and writes."""
         out, err = (
             template.file_name(name, values) if name else ""
             for name in (program.stdout, program.stderr)
         )
         self.actions = [
             self._input(program, values, data),
-            self._output("stdout", 1, out, host.stdout),
+            self._output("stdout", 1, out, self._host.stdout),
             (os.POSIX_SPAWN_DUP2, 1, 2)
             if err and err == out
-            else self._output("stderr", 2, err, host.stderr),
+            else self._output("stderr", 2, err, self._host.stderr),
         ]
+
+    def close(self) -> None:
+        """Close what was opened for this program alone; outputs that were not taken are dropped."""
+        for fd in self._opened:
+            os.close(fd)
+        for scratch in self.captured.values():
+            scratch.drop()
 
     def _input(self, program: Program, values: Values, data: bytes | None) -> tuple[Any, ...]:
         if data is not None:
@@ -134,9 +143,7 @@ class _Files:
 
     def _output(self, stream: str, place: int, name: str, scratch: ScratchFile) -> tuple[Any, ...]:
         if not name:
-            self._stack.callback(scratch.recycle)
             self.captured[stream] = scratch
-            scratch.open()
             return scratch.action(place)
         # A new file: an attempt before this one, should it still run, writes to its own.
         with contextlib.suppress(OSError):
@@ -154,48 +161,63 @@ class _Files:
             raise _NotStarted(f"cannot open {name}", error) from None
 
     def _own(self, fd: int) -> int:
-        self._stack.callback(os.close, fd)
+        self._opened.append(fd)
         return fd
 
 
-def _run(program: Program, values: Values, files: _Files) -> int:
-    """Start it and wait; its status."""
+def _run(
+    program: Program, values: Values, actions: list[tuple[Any, ...]], host: ProgramHost
+) -> int:
+    """Start it, wait for it, and kill what it leaves running; its status."""
+    others = host.others()
     try:
-        arguments = program.arguments(values)
-        environment = {**_environment(program), **_own_variables(values)}
-        pid = _spawn(arguments, environment, files)
-    except (OSError, ValueError) as error:
-        raise _NotStarted(f"cannot start {program.words[0]}", error) from None
-    return os.waitpid(pid, 0)[1]
+        try:
+            arguments = program.arguments(values)
+            environment = {**_environment(program), **_own_variables(values)}
+            pid = _spawn(arguments, environment, actions)
+        except (OSError, ValueError) as error:
+            raise _NotStarted(f"cannot start {program.words[0]}", error) from None
+        return os.waitpid(pid, 0)[1]
+    finally:
+        host.kill_all_but(others)
 
 
-def _spawn(arguments: list[str], environment: dict[str, str], files: _Files) -> int:
-    path = _find(arguments[0], environment.get("PATH"))
-    spawn = partial(os.posix_spawn, file_actions=files.actions, setsigmask=(), setsigdef=_DEFAULTS)
+def _spawn(
+    arguments: list[str], environment: dict[str, str], actions: list[tuple[Any, ...]]
+) -> int:
+    name, path = arguments[0], environment.get("PATH")
     try:
-        return spawn(path, arguments, environment)
+        return _start(_find(name, path), arguments, environment, actions)
+    except OSError as error:
+        if "/" in name or error.errno not in _GONE:
+            raise
+    # It was elsewhere when it was looked for.
+    _find.cache_clear()
+    return _start(_find(name, path), arguments, environment, actions)
+
+
+def _start(
+    path: str, arguments: list[str], environment: dict[str, str], actions: list[tuple[Any, ...]]
+) -> int:
+    try:
+        return os.posix_spawn(
+            path, arguments, environment, file_actions=actions, setsigmask=(), setsigdef=_DEFAULTS
+        )
     except OSError as error:
         if error.errno != errno.ENOEXEC:
             raise
         # A script without a first line that names its interpreter.
-        return spawn("/bin/sh", ["/bin/sh", path, *arguments[1:]], environment)
-
-
-def _find(name: str, path: str | None) -> str:
-    if "/" in name:
-        return name
-    found = _find_in_path(name, path)
-    if found is None or not os.access(found, os.X_OK):
-        _find_in_path.cache_clear()
-        found = shutil.which(name, path=path)
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, "no such program in PATH", name)
-    return found
+        return _start("/bin/sh", ["/bin/sh", path, *arguments[1:]], environment, actions)
 
 
 @lru_cache(maxsize=64)
-def _find_in_path(name: str, path: str | None) -> str | None:
-    return shutil.which(name, path=path)
+def _find(name: str, path: str | None) -> str:
+    if "/" in name:
+        return name
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "no such program in PATH", name)
+    return found
 
 
 _environments: dict[int, tuple[Program, dict[str, str]]] = {}
@@ -221,22 +243,11 @@ def _own_variables(values: Values) -> dict[str, str]:
     return own
 
 
-@contextlib.contextmanager
-def _inside(directory: str) -> Iterator[None]:
-    """Run the block in a directory, which must be there, and come back."""
-    if not directory:
-        yield
-        return
-    home = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
+def _go_to(directory: str, host: ProgramHost) -> None:
     try:
-        try:
-            os.chdir(directory)
-        except (OSError, ValueError) as error:
-            raise _NotStarted(f"cannot work in {directory} (--cwd names another)", error) from None
-        yield
-    finally:
-        os.fchdir(home)
-        os.close(home)
+        host.go_to(directory)
+    except (OSError, ValueError) as error:
+        raise _NotStarted(f"cannot work in {directory} (--cwd names another)", error) from None
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -245,23 +256,20 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _whole(fd: int, name: str, facts: dict[str, Any]) -> bytes:
+def _taken(file: ScratchFile, name: str, facts: dict[str, Any]) -> bytes:
     """All of an output.
 
     Raises:
         ProgramFailed: it is too large.
     """
-    size = os.fstat(fd).st_size
-    if size > MAX_OUTPUT:
+    try:
+        return file.take(MAX_OUTPUT)
+    except OverflowError as error:
         raise ProgramFailed(
-            f"the program ended, but its {name} of {size} bytes is more than the {MAX_OUTPUT} that "
-            f"come back; write it to a file: --{name} 'out/%t.txt'",
+            f"the program ended, but its {name} of {error.args[0]} bytes is more than the {MAX_OUTPUT} "
+            f"that come back; write it to a file: --{name} 'out/%t.txt'",
             facts,
-        )
-    found = bytearray()
-    while len(found) < size and (part := os.pread(fd, size - len(found), len(found))):
-        found += part
-    return bytes(found)
+        ) from None
 
 
 def _text(data: bytes) -> str | bytes:

@@ -15,7 +15,7 @@ from manyhands_worker.host.memory_use import private_bytes
 from manyhands_worker.host.process_snapshot import Condition
 
 #: The child looks at itself at most so often, while all is well and the function stays the same.
-_CHECK_NS = 10_000_000
+_CHECK_NS = 100_000_000
 #: A child that fails tasks of this number of functions in a row is replaced, if the process may be the
 #: cause.
 _FUNCTIONS = 3

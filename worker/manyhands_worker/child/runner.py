@@ -208,6 +208,9 @@ class Runner:
         loaded = self._functions.get(digest)  # counts as used, in the node's copy as well
         del bodies, buffers
         count = len(payloads)
+        if (leave := pool_child.leave_function) and (bundle or digest != self._fitness.last):
+            pool_child.leave_function = None
+            leave()
         if bundle is not None:
             try:
                 words = self._modules.enter(place, modules, brought[0] if brought else None)
@@ -221,9 +224,6 @@ class Runner:
                 self._refuse(first, count, Status.RAISED, body)
                 return
             self._fitness.words = self._fitness.words or words
-        if pool_child.leave_function is not None and digest != self._fitness.last:
-            pool_child.leave_function()
-            pool_child.leave_function = None
         variables, memory, group = grant or ({}, 0, "")
         self._cap: MemoryCap | None = MemoryCap(group, memory) if group else None
         if not (self._fitness.has_room(memory, digest) and self._fitness.before(digest)):

@@ -212,7 +212,7 @@ def test_a_plain_client_has_no_command_and_says_so() -> None:
 
 
 def test_a_missing_extra_is_named() -> None:
-    result = _without("pydantic", arguments=("broker",))
+    result = _without("pydantic", arguments=("broker", "--lease", "20s"))
     assert "pip install 'manyhands[command]'" in fails(result, 2)
 
 

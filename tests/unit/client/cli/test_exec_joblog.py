@@ -27,7 +27,7 @@ def entries(log: Path) -> list[tuple[str, ...]]:
 def test_the_log_is_as_gnu_parallel_writes_it(named: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "log"
     line = "echo {}; [ {} = sleep ] && sleep 600; [ {} = die ] && kill -9 $$; test {} = ok"
-    words = ["--task-timeout", "2", "--shell", line, ":::", "ok", "no", "die", "sleep"]
+    words = ["--task-timeout", "8", "--shell", line, ":::", "ok", "no", "die", "sleep"]
     fails(run("exec", "-k", "--joblog", log, *words, env=named), 1)
     assert [entry[:4] for entry in entries(log)] == [
         ("1", "3", "0", "0"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,20 @@ def test_nothing_gives_the_defaults_and_the_defaults_are_valid(kind: Any) -> Non
     assert settings.validate(kind, {}) == kind()
     defaults = {field.name: getattr(kind(), field.name) for field in fields(kind)}
     assert settings.validate(kind, defaults) == kind()
+    assert settings._converted(kind, defaults) == kind()
+
+
+def test_pydantic_looks_at_all_that_may_be_wrong() -> None:
+    script = (
+        "import sys; from manyhands.cli import _settings as settings\n"
+        "from manyhands_shared.config import ClientConfig\n"
+        "for given in ({'limit': 0}, {'broker': 'tcp://a:1'}, {'limit': '7'}):\n"
+        "    print(settings.validate(ClientConfig, given).limit, 'pydantic' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True
+    )
+    assert done.stdout.split() == ["0", "False", "0", "False", "7", "True"]
 
 
 def test_text_is_converted() -> None:

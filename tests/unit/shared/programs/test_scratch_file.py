@@ -30,16 +30,11 @@ def spawned(scratch: ScratchFile, line: str) -> None:
     assert os.waitpid(pid, 0)[1] == 0
 
 
-def content(scratch: ScratchFile) -> bytes:
-    return os.pread(scratch.open(), 1 << 16, 0)
-
-
 def test_each_program_has_it_empty_and_from_its_beginning(scratch: ScratchFile) -> None:
     inode = os.fstat(scratch.open()).st_ino
     for line, told in (("echo long", b"long\n"), ("true", b""), ("echo b", b"b\n")):
         spawned(scratch, line)
-        assert content(scratch) == told
-        scratch.recycle()
+        assert scratch.take(100) == told
         assert os.fstat(scratch.open()).st_ino == inode
 
 
@@ -47,9 +42,17 @@ def test_what_a_program_has_handed_on_is_not_used_again(scratch: ScratchFile) ->
     # As a server has it that a program has passed its output to.
     kept = os.open(f"/proc/self/fd/{scratch.open()}", os.O_RDWR)
     spawned(scratch, "echo a")
-    assert content(scratch) == b"a\n"
-    scratch.recycle()
+    assert scratch.take(100) == b"a\n"
     spawned(scratch, "true")
     os.write(kept, b"late")
     os.close(kept)
-    assert content(scratch) == b""
+    assert scratch.take(100) == b""
+
+
+def test_what_was_not_taken_is_not_the_next_ones(scratch: ScratchFile) -> None:
+    spawned(scratch, "echo too much")
+    with pytest.raises(OverflowError, match="9"):
+        scratch.take(8)
+    scratch.drop()
+    spawned(scratch, "echo b")
+    assert scratch.take(8) == b"b\n"
