@@ -1,8 +1,8 @@
 """A slow, thin or lossy cable, as a process: for kernels without netem, and the same on all of them.
 
-    python -m manyhands.testbed._link PARENT DELAY RATE LOSS SEED
+    python -m manyhands.testbed._link PARENT DELAY RATE LOSS SEED NEAR FAR
 
-Frames are carried between two TAP devices, ``near`` and ``far``, of the namespace that it is
+Frames are carried between two TAP devices, whose names are given, of the namespace that it is
 started in. It prints a line once it carries, and ends with its parent.
 """
 
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 from manyhands_shared.processes.lifecycle import die_with_parent
 
-NEAR, FAR = "near", "far"
 _TUNSETIFF = 0x400454CA
 _TAP_WITHOUT_HEADER = 0x0002 | 0x1000
 _FRAME_BYTES = 65_536

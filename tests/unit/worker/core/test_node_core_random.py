@@ -11,7 +11,8 @@ import pytest
 from harness.worlds.worker import World
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.status import Status
-from manyhands_worker.core import events
+from manyhands_worker.child_status import REVOKED
+from manyhands_worker.core import effects, events
 from manyhands_worker.core.leased_link import Phase
 
 Task = tuple[str, int, int]
@@ -209,3 +210,157 @@ def test_any_order_of_events_loses_nothing_and_doubles_nothing(
     assert not done & disorder.dropped
     assert set(disorder.ended.values()) <= {Status.OK, Status.CRASHED, Status.CANCELLED}
     assert Status.OK in disorder.ended.values()
+
+
+_VALUES = [bytes([number]) * 16 for number in range(3)]
+_OWNER = b"o" * 16
+
+
+class _HeldResult:
+    """A large result that a client may fetch."""
+
+    key = b"k" * 16
+    nbytes = 100
+    ticket = b"ticket"
+
+    def payload(self) -> tuple[bytes, ...]:
+        return (bytes(self.nbytes),)
+
+    def admit(self, _guest: str) -> None:
+        """No client is served here."""
+
+    def free(self) -> None:
+        """That it is asked for is an effect of the core."""
+
+
+class DisorderOfValues(Disorder):
+    """The same with values that come late, and with results that are held."""
+
+    numbers: ClassVar[list[int]] = [1, 3, 8]
+
+    def __init__(self, world: World, seed: int) -> None:
+        super().__init__(world, seed)
+        self.held: list[_HeldResult] = []
+        self.steps += [self.give_back, self.give_back, self.arrive, self.hold, self.hold]
+        self.steps += [self.fetch, self.relay]
+
+    def _pop(self, slot: int, count: int) -> int:
+        """Take a slot's next tasks off; return the serial of the first."""
+        given = self.world.given[slot]
+        first, last = given[0][0], given[count - 1][0]
+        del given[:count]
+        self.world.claims[slot] = max(self.world.claims[slot], last)
+        return int(first)
+
+    def _ready_slot(self) -> int | None:
+        slot = self.chance.choice(self.world.served)
+        given = self.world.given[slot]
+        if not self.world.left_of_batch(slot) or slot in self.world.dead:
+            return None
+        limit = self.world.limits.get(slot, 1 << 62)
+        return slot if given[0][0] < limit or given[0][0] <= self.world.claims[slot] else None
+
+    def give_back(self) -> None:
+        """A child gives tasks back, the first of them for a value has not come."""
+        if (slot := self._ready_slot()) is None:
+            return
+        count = self.chance.randint(1, self.world.left_of_batch(slot))
+        first = self._pop(slot, count)
+        bodies = [self.chance.choice(_VALUES) + _OWNER] + [b""] * (count - 1)
+        self.world.tell(
+            events.Finished(slot, first, bytes([REVOKED]) * count, list(bodies), 0.0, 0)
+        )
+
+    def arrive(self) -> None:
+        """A value has come."""
+        self.world.tell(events.Arrived(self.chance.choice(_VALUES)))
+
+    def hold(self) -> None:
+        """A task ends, and its result stays."""
+        if (slot := self._ready_slot()) is None:
+            return
+        first = self._pop(slot, 1)
+        result = _HeldResult()
+        self.held.append(result)
+        held = bytes([Status.HELD])
+        self.world.tell(
+            events.Finished(slot, first, held, [b"ticket"], 0.1, 6, held_results=[result])
+        )
+
+    def _some_held(self) -> list[m.Span]:
+        tasks = [task for task, status in self.ended.items() if status == Status.HELD]
+        return [
+            m.Span(job, attempt, [index])
+            for job, attempt, index in tasks
+            if self.chance.random() < 0.4
+        ]
+
+    def fetch(self) -> None:
+        """Clients have fetched some of the held results."""
+        for span in self._some_held():
+            self.world.say(m.Taken([span]))
+            if not self.world.core._work._owned.has((span.job, span.attempt), span.indices[0]):
+                self.ended[span.job, span.attempt, span.indices[0]] = Status.OK
+
+    def relay(self) -> None:
+        """Clients cannot fetch some of them."""
+        if spans := self._some_held():
+            self.world.say(m.Relay(spans))
+
+    def acknowledge(self) -> None:
+        """A held result is told again on each link, and ends once."""
+        for message in self.world.unacknowledged:
+            for group in message.groups:
+                for index, status in zip(group.indices, group.statuses, strict=True):
+                    task = (group.job, group.attempt, index)
+                    if status == Status.HELD:
+                        self.ended.setdefault(task, status)
+                        continue
+                    assert self.ended.get(task, Status.HELD) == Status.HELD, "delivered twice"
+                    self.ended[task] = status
+        if self.world.unacknowledged:
+            self.world.say(m.Ack(self.world.unacknowledged[-1].seq))
+            self.world.unacknowledged.clear()
+
+    def come_to_rest(self) -> None:
+        """Nothing more goes wrong, and all values come: everything ends."""
+        for _ in range(4):
+            for value in _VALUES:
+                self.world.tell(events.Arrived(value))
+            self.fetch()
+        self.world.give_function()
+        for _ in range(500):
+            self.settle()
+            self.replace_retired()
+            for value in _VALUES:
+                self.world.tell(events.Arrived(value))
+            for slot in self.world.served:
+                if left := self.world.left_of_batch(slot):
+                    self.world.finish(slot, left)
+            self.world.tick(0.001)
+            self.acknowledge()
+            self.fetch()
+            self.collect()
+            if not self.world.active():
+                return
+        raise AssertionError("it does not come to rest")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_in_any_order_of_values_and_held_results_nothing_is_lost_or_doubled(
+    make_world: Callable[..., World], seed: int
+) -> None:
+    disorder = DisorderOfValues(make_world(slots=3), seed)
+    for _ in range(400):
+        disorder.step()
+    disorder.come_to_rest()
+    done = disorder.ended.keys()
+    assert done | disorder.returned | disorder.dropped == disorder.assigned
+    assert not done & disorder.returned
+    freed = [
+        id(block)
+        for effect in disorder.world.effects
+        if isinstance(effect, effects.Free)
+        for block in effect.blocks
+    ]
+    assert sorted(freed) == sorted(map(id, disorder.held)), "each held result is freed once"
