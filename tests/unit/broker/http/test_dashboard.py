@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -265,34 +266,31 @@ def test_reports_of_load_tests_are_kept_for_pages(open_one: tuple[Broker, str]) 
         client.close()
 
 
-def test_of_what_runs_a_page_is_sent_what_has_changed(open_one: tuple[Broker, str]) -> None:
-    broker, url = open_one
-    node, client = Peer(broker.address), Peer(broker.address)
-    try:
+def test_of_what_runs_a_page_is_sent_what_has_changed() -> None:
+    with ExitStack() as stack:
+        # Nodes that other tests have left would be given its tasks.
+        broker, url = stack.enter_context(running(http="127.0.0.1:0", beat_interval=3_600.0))
+        node, client = (stack.enter_context(closing(Peer(broker.address))) for _ in range(2))
         client.send(client_hello())
         client.until(m.ClientWelcome)
         node.send(worker_hello("busy", b"b" * 16))
         node.until(m.WorkerWelcome)
         submit(client, 2, "live")
-        while "live" not in {group.job for group in node.until(m.Assign).groups}:
-            pass
+        node.until(m.Assign)
 
         def tell(*slots: int) -> None:
             figures = [n for slot in slots for n in (slot, 1, slot, 2_000_000, 2_000_000, *[0] * 6)]
             node.send(m.Ran([], [m.RunGroup("live", 1, figures)]))
 
-        with events(url, "view=stream") as told:
-            assert next(told)["whole"]["running"] == {}
-            later = (one["runs"]["running"] for one in told if "running" in one["runs"])
-            tell(0)
-            assert list(next(later)["s"]) == ["0 busy"]
-            tell(0, 1)
-            assert "1 busy" in next(later)["s"]
-            tell(1)
-            assert next(later)["d"] == ["0 busy"]
-    finally:
-        node.close()
-        client.close()
+        told = stack.enter_context(events(url, "view=stream"))
+        assert next(told)["whole"]["running"] == {}
+        later = (one["runs"]["running"] for one in told if "running" in one["runs"])
+        tell(0)
+        assert list(next(later)["s"]) == ["0 busy"]
+        tell(0, 1)
+        assert "1 busy" in next(later)["s"]
+        tell(1)
+        assert next(later)["d"] == ["0 busy"]
 
 
 # Parts

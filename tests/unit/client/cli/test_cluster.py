@@ -320,6 +320,8 @@ def test_show_and_export_tell_how_a_job_went(
 
 
 def test_export_says_why_there_is_nothing_to_write(named: dict[str, str], tmp_path: Path) -> None:
-    made = document(run("run", "--json", "math:sqrt", "4", env=named))["job"]
+    # No node has what it takes, so it never runs.
+    made = run("submit", "math:sqrt", "4", "--resource", "tpu=1", env=named).stdout.strip()
     result = run("export", made, "--chrome-trace", tmp_path / "trace.json", env=named)
-    assert "no times of job" in fails(result, 1)
+    assert f"no times of job {made}" in fails(result, 1)
+    assert run("cancel", made, env=named).returncode == 0
