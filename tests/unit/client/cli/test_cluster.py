@@ -21,6 +21,7 @@ from manyhands.cli._announced import find
 from manyhands_shared.errors import ManyhandsError
 
 
+@pytest.mark.xdist_group("usual port")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_up_runs_until_it_is_told_to_end(number: int) -> None:
     process = start("up", "--nodes", "2", "--slots", "1", "--json")
@@ -37,6 +38,7 @@ def test_up_runs_until_it_is_told_to_end(number: int) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.xdist_group("usual port")
 def test_up_is_found_without_a_word(tmp_path: Path) -> None:
     key = tmp_path / "the key"
     process = start("up", "--nodes", "1", "--key-file", key)
@@ -113,6 +115,7 @@ def test_up_takes_another_port_if_the_usual_one_was_taken_a_moment_before(
         up._on_a_port(never, "127.0.0.1", None)
 
 
+@pytest.mark.xdist_group("usual port")
 def test_up_ends_when_its_broker_does() -> None:
     with running("up", "--nodes", "1", "--json") as process:
         os.kill(json.loads(first_line(process))["pids"][0], signal.SIGKILL)

@@ -14,6 +14,9 @@ import pytest
 from harness.command import COMMAND, ended, fails, first_line, nodes, run, start
 from harness.processes import eventually, has_ended
 
+#: One `manyhands up` at a time has the port that it takes if none is named.
+pytestmark = pytest.mark.xdist_group("usual port")
+
 #: Notes its arguments, and does what sshd does: hand the line to a shell, with the client's address.
 SSH = """#!/bin/sh
 printf '%s\\n' "$@" >> {log}

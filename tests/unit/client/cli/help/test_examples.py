@@ -219,6 +219,7 @@ def _with_keys(verb: str, script: str, place: Place) -> str:
     return "\n".join([*before, script.replace("PUBLIC", "$public")])
 
 
+@pytest.mark.xdist_group("usual port")
 @pytest.mark.parametrize("verb", SERVICES)
 def test_the_examples_of_a_service_run(verb: str, place: Place) -> None:
     for line in [line for line in examples()[verb] if line not in ELSEWHERE]:
