@@ -3,8 +3,9 @@
     python -m bench.looking.watched pages      the rate with ten open pages, as a share of that without
     python -m bench.looking.watched history    the rate of no-op tasks with the history, likewise
 
-Both take turns on the same machine, round by round. They print medians of two ratios: of tasks a second,
-and of the broker's CPU time per task. The latter says what a busy machine hides.
+Both take turns, several in each round: one cluster differs from the next by 5 %, and the machine's
+speed changes from second to second. They print two ratios: of tasks a second, and of the broker's CPU
+time per task. With each goes its standard error over the rounds.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from bench.tasks import noop
 
 _PAGES = 10
 _VIEWS = "view=overview&view=stream"
-_TASKS = 200_000
+_TASKS = 600_000
+_TURNS = 12
 #: Has a module that Python imports at the start of each process: without history, if it is told so.
 _WITHOUT = Path(__file__).with_name("without_history")
 
@@ -46,8 +48,8 @@ def main() -> int:
     options = parser.parse_args()
     pair = _pages if options.what == "pages" else _history
     rates, costs = [], []
-    for number in range(options.rounds):
-        with_, without = pair(options.tasks, options.slots, first=number % 2 == 0)
+    for _ in range(options.rounds):
+        with_, without = pair(options.tasks, options.slots)
         rates.append(with_.rate / without.rate)
         costs.append(with_.cpu / without.cpu)
         print(
@@ -56,8 +58,13 @@ def main() -> int:
             f"rate {rates[-1]:.3f}, CPU {costs[-1]:.3f}",
             flush=True,
         )
-    print(f"median: rate {statistics.median(rates):.3f}, CPU {statistics.median(costs):.3f}")
+    print(f"mean: rate {_mean(rates)}, CPU {_mean(costs)}")
     return 0
+
+
+def _mean(ratios: list[float]) -> str:
+    error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
+    return f"{statistics.mean(ratios):.3f} ± {error:.3f}"
 
 
 class Figures(NamedTuple):
@@ -67,8 +74,8 @@ class Figures(NamedTuple):
     cpu: float
 
 
-def _pages(tasks: int, slots: int, *, first: bool) -> tuple[Figures, Figures]:
-    """Return the rate with open pages and without, of one cluster; `first`: with pages comes first."""
+def _pages(tasks: int, slots: int) -> tuple[Figures, Figures]:
+    """Return the figures with open pages and without, of one cluster."""
     with (
         manyhands.LocalCluster(nodes=1, slots=slots, broker={"http": "127.0.0.1:0"}) as cluster,
         manyhands.Executor(address=cluster.address) as executor,
@@ -77,41 +84,54 @@ def _pages(tasks: int, slots: int, *, first: bool) -> tuple[Figures, Figures]:
         broker = [psutil.Process(cluster.broker.pid)]
         _run(executor, tasks // 4, broker)
 
-        def looked_at() -> Figures:
+        def looked_at(count: int) -> Figures:
             with _open_pages(cluster.dashboard_url):
-                return _run(executor, tasks, broker)
+                return _run(executor, count, broker)
 
-        return _in_turn(looked_at, lambda: _run(executor, tasks, broker), first=first)
+        return _in_turn(looked_at, lambda count: _run(executor, count, broker), tasks)
 
 
-def _history(tasks: int, slots: int, *, first: bool) -> tuple[Figures, Figures]:
-    """Return the rate with the history of jobs and without, of a cluster each."""
-
-    def one(kept: str) -> Figures:
-        os.environ["BENCH_HISTORY"] = kept
-        with (
-            manyhands.LocalCluster(nodes=1, slots=slots) as cluster,
-            manyhands.Executor(address=cluster.address) as executor,
-        ):
-            assert cluster.broker is not None
-            _run(executor, tasks // 4, [])
-            return _run(executor, tasks, [psutil.Process(cluster.broker.pid)])
-
+def _history(tasks: int, slots: int) -> tuple[Figures, Figures]:
+    """Return the figures with the history of jobs and without, of a cluster each."""
     os.environ["PYTHONPATH"] = str(_WITHOUT)
     try:
-        return _in_turn(lambda: one("on"), lambda: one("off"), first=first)
+        with ExitStack() as stack:
+            with_ = stack.enter_context(_cluster("on", tasks, slots))
+            without = stack.enter_context(_cluster("off", tasks, slots))
+            return _in_turn(with_, without, tasks)
     finally:
         del os.environ["PYTHONPATH"], os.environ["BENCH_HISTORY"]
 
 
+@contextmanager
+def _cluster(kept: str, tasks: int, slots: int) -> Iterator[Callable[[int], Figures]]:
+    """Yield what runs tasks, a number of them, on a warm cluster with the history or without."""
+    os.environ["BENCH_HISTORY"] = kept
+    with (
+        manyhands.LocalCluster(nodes=1, slots=slots) as cluster,
+        manyhands.Executor(address=cluster.address) as executor,
+    ):
+        assert cluster.broker is not None
+        broker = [psutil.Process(cluster.broker.pid)]
+        _run(executor, tasks // 4, broker)
+        yield lambda count: _run(executor, count, broker)
+
+
 def _in_turn(
-    with_: Callable[[], Figures], without: Callable[[], Figures], *, first: bool
+    with_: Callable[[int], Figures], without: Callable[[int], Figures], tasks: int
 ) -> tuple[Figures, Figures]:
-    if first:
-        found = with_()
-        return found, without()
-    found = without()
-    return with_(), found
+    """Return the means of both, which take turns."""
+    found: tuple[list[Figures], list[Figures]] = [], []
+    for turn in range(_TURNS):
+        order = (0, 1) if turn % 2 == 0 else (1, 0)
+        for which in order:
+            found[which].append((with_, without)[which](tasks // _TURNS))
+    return _mean_of(found[0]), _mean_of(found[1])
+
+
+def _mean_of(all_figures: list[Figures]) -> Figures:
+    rates, costs = zip(*all_figures, strict=True)
+    return Figures(statistics.mean(rates), statistics.mean(costs))
 
 
 def _run(executor: manyhands.Executor, tasks: int, processes: list[psutil.Process]) -> Figures:

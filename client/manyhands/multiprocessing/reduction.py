@@ -26,7 +26,11 @@ from manyhands_shared.protocol.record import record
 _PROTOCOL = 5
 _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 #: A container of plain values can be pickled at once; one with more values is not looked through.
-_FEW = 64
+_FEW = 128
+#: A pickler writes a string of bytes from this length on by itself. A frame begins with `FRAME`, the
+#: first one with `PROTO`.
+_LONG_PIECE = 64 * 1024
+_FRAME_BEGINS = (b"\x95", b"\x80")
 #: Names on one machine: a process elsewhere could not use them.
 _ONE_MACHINE = ("Lock", "RLock", "Semaphore", "BoundedSemaphore")
 
@@ -229,19 +233,18 @@ def _dumps(obj: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
     """Pickle plainly where that will do; by value what other processes cannot import."""
     keep = None if buffers is None else buffers.append
     reducers = _reducers()
-    file = io.BytesIO()
-    plain = pickle.Pickler(file, _PROTOCOL, buffer_callback=keep)
+    pieces = _Pieces()
+    plain = pickle.Pickler(pieces, _PROTOCOL, buffer_callback=keep)
     # One dictionary, which the pickler looks into by itself: a chain of them takes 10 µs for each type.
     plain.dispatch_table = {**copyreg.dispatch_table, **reducers}
     try:
         plain.dump(obj)
-        head = file.getvalue()
     except Exception as error:
         if is_from_handler(error):
             raise
-        head = b""  # by value it may go; if not, that error is the better one
-    if head and not _names_any(head, names_made_at_run_time()):
-        return head
+        pieces.all.clear()  # by value it may go; if not, that error is the better one
+    if pieces.all and not pieces.name_any(names_made_at_run_time()):
+        return b"".join(pieces.all)
     if buffers is not None:
         buffers.clear()
     _withdraw()
@@ -253,12 +256,26 @@ def _dumps(obj: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
         return file.getvalue()
 
 
-def _names_any(head: bytes, names: Sequence[bytes]) -> bool:
-    # A generator would take as long as to pickle something small.
-    for name in names:  # noqa: SIM110
-        if name in head:
-            return True
-    return False
+class _Pieces:
+    """The pieces that a pickler writes: frames, and each long string of bytes by itself."""
+
+    __slots__ = ("all", "write")
+
+    def __init__(self) -> None:
+        self.all: list[Buffer] = []
+        self.write = self.all.append
+
+    def name_any(self, names: Sequence[bytes]) -> bool:
+        """Return whether a name is in a frame; to look through data takes longer than to copy it."""
+        # Generators would take as long as to pickle something small.
+        for piece in self.all:
+            if type(piece) is not bytes:
+                continue
+            if len(piece) < _LONG_PIECE or piece[:1] in _FRAME_BEGINS:
+                for name in names:
+                    if name in piece:
+                        return True
+        return False
 
 
 def _reducers() -> dict[type, Any]:

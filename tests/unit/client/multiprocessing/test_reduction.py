@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import multiprocessing
 import pickle
+import sys
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from manyhands.multiprocessing import reduction
@@ -63,3 +66,24 @@ def test_what_is_registered_last_counts_at_once() -> None:
             assert reduction.loads(reduction.dumps_bytes([Thing()])) == [day]
     finally:
         del registered[Thing]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> type:
+    """A class of a module that no other process can import."""
+    module = ModuleType("made_here")
+    made: type = type("Made", (), {"__module__": "made_here"})
+    module.Made = made  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "made_here", module)
+    return made
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, partial(np.frombuffer, dtype="u1")])
+def test_long_data_is_not_searched_for_names(made: type, kind: Any) -> None:
+    data = kind(b"made_here __main__ " * 10_000)
+    assert reduction.dumps_bytes([data]) == pickle.dumps([data], 5)
+    assert b"cloudpickle" in reduction.dumps_bytes([data, made()])
+    assert b"cloudpickle" in reduction.dumps_bytes([made(), data])
+    # Frames that are long for their many small parts.
+    assert b"cloudpickle" in reduction.dumps_bytes([*map(str, range(50_000)), made()])
+    assert b"cloudpickle" in reduction.dumps_bytes([made(), *map(str, range(50_000))])
