@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 
+from manyhands_broker.descriptor_reserve import reserve
 from manyhands_shared.processes.lifecycle import die_with_parent
 from manyhands_shared.processes.start_without_main import bare_start
+
+log = logging.getLogger("manyhands.broker")
 
 _CONTEXT = multiprocessing.get_context("spawn")
 
@@ -27,6 +31,16 @@ class ServiceProcess(_CONTEXT.Process):  # type: ignore[name-defined,misc]
         """
         with bare_start():
             super().start()
+
+    def try_start(self, called: str) -> bool:
+        """Start it, with descriptors kept for that; false, and a line in the log, if that cannot be."""
+        try:
+            with reserve():
+                self.start()
+        except OSError as error:
+            log.warning("%s cannot start: %s; trying again", called, error)
+            return False
+        return True
 
     def run(self) -> None:
         """Serve until the broker is gone. SIGINT is the broker's to answer."""

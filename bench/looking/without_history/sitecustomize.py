@@ -20,13 +20,14 @@ def _mark(_: object, job: Any) -> None:
 
 
 def _broker(module: Any) -> None:
-    for name in ("sample", "ran", "failed", "retire", "due"):
+    for name in ("queued", "sample", "ran", "failed", "retire", "due"):
         setattr(module.Histories, name, _nothing)
     module.Histories.touch = _mark
 
 
 def _node(module: Any) -> None:
-    module.RunLog.add = _nothing
+    for name in ("arrived", "finished", "died"):
+        setattr(module.RunLog, name, _nothing)
 
 
 _PATCHES: dict[str, Callable[[Any], None]] = {

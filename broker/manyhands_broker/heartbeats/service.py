@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from manyhands_broker.core import Event, ExpectHeartbeats, ForgetHeartbeats
-from manyhands_broker.descriptor_reserve import reserve
 from manyhands_broker.heartbeats import table as lastseen
 from manyhands_broker.heartbeats.failure_detector import Liveness
 from manyhands_broker.heartbeats.pressure import Gauges
@@ -99,15 +98,10 @@ class Heartbeats:
     def _start(self) -> None:
         self._next_start = self._clock() + _RESTART_SECONDS
         monitor = HeartbeatMonitor(self._udp, self._table)
-        try:
-            with reserve():
-                monitor.start()
-        except OSError as error:
-            # Without it no node is suspected, and leases alone count.
-            log.warning("the heartbeat monitor cannot start: %s; trying again", error)
-            return
-        self._monitor = monitor
-        self._poller.on_readable(monitor.sentinel, lambda: self._died(monitor))
+        # Without it no node is suspected, and leases alone count.
+        if monitor.try_start("the heartbeat monitor"):
+            self._monitor = monitor
+            self._poller.on_readable(monitor.sentinel, lambda: self._died(monitor))
 
     def _died(self, monitor: HeartbeatMonitor) -> None:
         self._poller.ignore(monitor.sentinel)

@@ -14,7 +14,6 @@ from typing import Any
 from manyhands_broker.core import Core
 from manyhands_broker.core.fault_isolation import describe
 from manyhands_broker.core.model.identity import Identity
-from manyhands_broker.descriptor_reserve import reserve
 from manyhands_broker.http.admission.access import ENTER, Access
 from manyhands_broker.http.board import Board
 from manyhands_broker.http.inquiries import Inquiries
@@ -88,7 +87,7 @@ class HttpService:
             self._next_pin = now + _PIN_SECONDS
             self._pin(self._figures(), now)
         if now >= self._next_start and (self._process is None or not self._process.is_alive()):
-            self._bury()
+            self._reap()
             self._start()
 
     def close(self) -> None:
@@ -124,15 +123,10 @@ class HttpService:
         process = HttpServer(
             self._socket, self._snapshot, self._inquiries, self._access, self._hosts
         )
-        try:
-            with reserve():
-                process.start()
-        except OSError as error:
-            log.warning("the HTTP process cannot start: %s; trying again", error)
-            return
-        self._process = process
+        if process.try_start("the HTTP process"):
+            self._process = process
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         if self._process is not None:
             log.warning("the HTTP process ended with %s; a new one starts", self._process.exitcode)
             self._process.close()

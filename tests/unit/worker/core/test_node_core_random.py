@@ -48,6 +48,15 @@ class Disorder:
             self.lend,
         ]
 
+    def run(self) -> None:
+        """Let many things happen, then come to rest: no task is lost or doubled."""
+        for _ in range(400):
+            self.step()
+        self.come_to_rest()
+        done = self.ended.keys()
+        assert done | self.returned | self.dropped == self.assigned
+        assert not done & self.returned
+
     def step(self) -> None:
         """One thing happens."""
         self.chance.choice(self.steps)()
@@ -187,10 +196,7 @@ def test_in_any_order_of_events_each_task_has_its_own_devices(
 ) -> None:
     offered = {"0": 1.0, "GPU-a": 1.0, "2": 0.5}
     disorder = DisorderOfDevices(make_world(slots=4, devices=offered), seed)
-    for _ in range(400):
-        disorder.step()
-    disorder.come_to_rest()
-    assert disorder.ended.keys() | disorder.returned | disorder.dropped == disorder.assigned
+    disorder.run()
     assert Status.OK in disorder.ended.values()
     devices = disorder.world.core._work._scheduler.devices
     assert devices._free == offered, "all are given back"
@@ -201,13 +207,8 @@ def test_any_order_of_events_loses_nothing_and_doubles_nothing(
     make_world: Callable[..., World], seed: int
 ) -> None:
     disorder = Disorder(make_world(slots=3), seed)
-    for _ in range(400):
-        disorder.step()
-    disorder.come_to_rest()
-    done = disorder.ended.keys()
-    assert done | disorder.returned | disorder.dropped == disorder.assigned
-    assert not done & disorder.returned
-    assert not done & disorder.dropped
+    disorder.run()
+    assert not disorder.ended.keys() & disorder.dropped
     assert set(disorder.ended.values()) <= {Status.OK, Status.CRASHED, Status.CANCELLED}
     assert Status.OK in disorder.ended.values()
 
@@ -351,12 +352,7 @@ def test_in_any_order_of_values_and_held_results_nothing_is_lost_or_doubled(
     make_world: Callable[..., World], seed: int
 ) -> None:
     disorder = DisorderOfValues(make_world(slots=3), seed)
-    for _ in range(400):
-        disorder.step()
-    disorder.come_to_rest()
-    done = disorder.ended.keys()
-    assert done | disorder.returned | disorder.dropped == disorder.assigned
-    assert not done & disorder.returned
+    disorder.run()
     freed = [
         id(block)
         for effect in disorder.world.effects
