@@ -23,13 +23,13 @@ import zmq
 from manyhands_broker import zmq_connection
 from manyhands_broker.core import Identity, KeysChanged
 from manyhands_broker.descriptor_reserve import reserve
+from manyhands_broker.strangers import Strangers
 from manyhands_shared.clock import monotonic
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.security import allow_list
 from manyhands_shared.security.cluster_key import ClusterKey
 from manyhands_shared.security.role_key import load, to_hex, to_z85
-from manyhands_shared.text import printable
 
 if TYPE_CHECKING:
     from manyhands_broker.zap import AddressedAuthenticator
@@ -41,9 +41,6 @@ DOMAIN = "manyhands"
 _FAREWELL_SECONDS = 1.0
 #: Links whose connections are remembered, so that they can be shut down.
 _MAX_MET = 16_384
-#: An address that goes on showing a key that is not let in is told of again after this time.
-#: The other number is how many addresses are told of in that time.
-_TELL_AGAIN_SECONDS, _MAX_TOLD = 60.0, 100
 _USER = "User-Id"
 _DESCRIPTOR = int(zmq.SRCFD)
 
@@ -92,7 +89,7 @@ class Keyring:
         # It may have been allowed, or revoked, a moment ago.
         if public in self._own or (self._reread() and public in self._known):
             return True
-        self._strangers.tell(self.address, public, monotonic())
+        self._strangers.showed_key(self.address, public, monotonic())
         return False
 
     def who(self, frame: zmq.Frame) -> Identity | None:
@@ -143,31 +140,6 @@ class Keyring:
             for entry in entries
         }
         return listed | self._own
-
-
-class Strangers:
-    """Tells the operator who shows keys that are not let in: each address now and then."""
-
-    def __init__(self) -> None:
-        #: Address → when it was told of last.
-        self._told: dict[str, float] = {}
-
-    def tell(self, address: str, key: str, now: float) -> None:
-        """Tell of a key, in ZeroMQ's form, that was shown from an address."""
-        while self._told and now - next(iter(self._told.values())) >= _TELL_AGAIN_SECONDS:
-            del self._told[next(iter(self._told))]
-        if address in self._told or len(self._told) >= _MAX_TOLD:
-            return
-        self._told[address] = now
-        try:
-            shown = to_hex(key.encode())
-        except ValueError:
-            shown = "no key"
-        log.warning(
-            "a peer at %s shows a key that is not let in: %s; `manyhands keys allow` lets a key in",
-            printable(address),
-            shown,
-        )
 
 
 class Gatekeeper:
@@ -237,13 +209,22 @@ def secure(
     key: ClusterKey,
     keyring: Keyring,
 ) -> AddressedAuthenticator:
-    """Make `router`, before it binds, a CURVE server for the keys let in; returns what to stop."""
+    """Make `router`, before it binds, a CURVE server for the keys let in; returns what to stop.
+
+    Raises:
+        ConfigError: the system gives no thread.
+    """
     # Not above: it takes asyncio along, and a broker for one machine needs neither.
     from manyhands_broker.zap import AddressedAuthenticator  # noqa: PLC0415
 
     authenticator = AddressedAuthenticator(context)
     authenticator.at = keyring.at
-    authenticator.start()
+    try:
+        authenticator.start()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot ask peers for their keys: {error.strerror}; allow more processes (`ulimit -u`)"
+        ) from None
     authenticator.configure_curve_callback(DOMAIN, keyring)
     pair = key.pair("broker")
     router.curve_server = True

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zmq.auth.thread import ThreadAuthenticator
+from manyhands_shared.security.authenticator import Authenticator
 
 #: Frames of a request before its mechanism, and where the address is.
 _ADDRESS = 3
 
 
-class AddressedAuthenticator(ThreadAuthenticator):
+class AddressedAuthenticator(Authenticator):
     """Tells where a request comes from, before the callback is asked for its key.
 
     `at` is called with the address.

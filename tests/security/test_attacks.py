@@ -25,9 +25,11 @@ from harness.cluster.keyed import Keyed
 from harness.cluster.peers import Peers, client_hello, node_hello
 from harness.command import run
 from harness.processes import eventually
-from manyhands_broker.auth import DOMAIN, Keyring, secure
+from harness.threads import no_thread_left
+from manyhands_broker.auth import DOMAIN, Gatekeeper, Keyring, secure
+from manyhands_broker.ports.zeromq import router_socket
 from manyhands_shared.config import BrokerConfig
-from manyhands_shared.errors import ProtocolError
+from manyhands_shared.errors import ConfigError, ProtocolError
 from manyhands_shared.protocol import bounds, wire
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.security import allow_list
@@ -39,6 +41,14 @@ PAGE = ROOT / "docs/security.md"
 
 
 # An open port is a shell
+
+
+def test_a_broker_without_a_thread_for_its_authenticator_does_not_start(tmp_path: Path) -> None:
+    key = ClusterKey.new()
+    gatekeeper = Gatekeeper(key, Keyring(key, tmp_path / "none"))
+    told = pytest.raises(ConfigError, match="cannot ask peers for their keys: can't start")
+    with no_thread_left(), told, router_socket(gatekeeper):
+        pass
 
 
 def test_curve_alone_lets_nobody_in(keyed: Keyed) -> None:

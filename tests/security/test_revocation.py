@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol import wire
 from manyhands_shared.security import allow_list, role_key
 from manyhands_shared.security.allow_list import Allowed
+from manyhands_shared.security.cluster_key import ClusterKey
 from manyhands_shared.security.role_key import RoleKey
 
 #: The broker looks at its list twice a second, and waits one for a farewell. A busy machine is slower.
@@ -137,6 +139,17 @@ def test_a_key_is_let_in_while_the_broker_runs(keyed: Keyed) -> None:
         return True
 
     eventually(enters, SECONDS)
+
+
+def test_of_another_clusters_key_the_operator_is_told(keyed: Keyed, tmp_path: Path) -> None:
+    other = tmp_path / "other.key"
+    ClusterKey.new().save(other)
+    with pytest.raises(NotAuthorised):
+        manyhands.Client(keyed.broker.address, key_file=str(other))
+    # Such a connection may have ended before its address could be asked for.
+    where, why = r"(127\.0\.0\.1|an unknown address)", "its key file is of another cluster"
+    told = rf"a peer at {where} is refused in the handshake: {why}\n"
+    eventually(lambda: re.search(told, keyed.broker.log), what="it is told")
 
 
 def test_a_new_role_holds_at_once_and_costs_no_connection(keyed: Keyed) -> None:

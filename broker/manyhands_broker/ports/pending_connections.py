@@ -57,6 +57,11 @@ class PendingConnections:
             [(crowded, _)] = self._hosts.most_common(1)
             self._shut(next(fd for fd, one in self._found.items() if one.host == crowded))
 
+    def host(self, descriptor: int) -> str:
+        """Return the host that a pending connection comes from."""
+        pending = self._found.get(descriptor)
+        return pending.host if pending is not None else "an unknown address"
+
     def forget(self, descriptor: int) -> None:
         """A connection has said hello, or has ended."""
         pending = self._found.pop(descriptor, None)

@@ -20,6 +20,7 @@ import zmq
 
 from manyhands_broker.core import Identity
 from manyhands_broker.ports.pending_connections import PendingConnections
+from manyhands_broker.strangers import Strangers
 from manyhands_shared.protocol.wire import MAX_FRAME_BYTES, MAX_HEADER_BYTES
 from manyhands_shared.transport import zmq_monitor
 from manyhands_shared.transport.unfinished_input import UnfinishedInput
@@ -33,7 +34,9 @@ _SMALL_BYTES = MAX_HEADER_BYTES + (8 << 20)
 #: Of a node's, whose results may be as long as frames.
 _NODE_BYTES = MAX_FRAME_BYTES + _SMALL_BYTES
 _ACCEPTED = int(zmq.EVENT_ACCEPTED)
-_EVENTS = _ACCEPTED | int(zmq.EVENT_DISCONNECTED)
+#: A peer's handshake is of another key or mechanism; the end of its connection is told next.
+_REFUSED = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+_EVENTS = _ACCEPTED | _REFUSED | int(zmq.EVENT_DISCONNECTED)
 
 
 class Connections:
@@ -62,6 +65,9 @@ class Connections:
         self._peers: dict[int, bytes] = {}
         self._descriptors: dict[bytes, int] = {}
         self._doubtful: deque[tuple[float, bytes]] = deque()
+        self._strangers = Strangers()
+        #: Why the handshake failed of the connection that ends next; 0 if it did not.
+        self._refusal = 0
 
     def met(self, peer: bytes, frame: zmq.Frame, who: Identity, now: float, *, node: bool) -> None:
         """A peer has said hello by a key; `frame` is one of its message's."""
@@ -115,11 +121,19 @@ class Connections:
     def look(self, now: float) -> None:
         """Take the news of connections that have been made or have ended."""
         while (event := zmq_monitor.read(self.monitor)) is not None:
-            kind, descriptor = event
+            kind, value = event
+            if kind == _REFUSED:
+                self._refusal = value
+                continue
+            descriptor = value
             if kind == _ACCEPTED:
                 self.pending.came(descriptor, now)
                 self._unfinished_input.came(descriptor, now)
                 continue
+            if self._refusal:
+                host = self.pending.host(descriptor)
+                self._strangers.failed_handshake(host, self._refusal, now)
+                self._refusal = 0
             self.pending.forget(descriptor)
             self._unfinished_input.gone(descriptor)
             self._identities.pop(descriptor, None)

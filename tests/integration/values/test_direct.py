@@ -16,6 +16,7 @@ import zmq
 
 from harness.cluster.peers import Peer, Peers
 from harness.processes import calls_of, eventually
+from harness.threads import no_thread_left
 from manyhands._session.effects import Fetch
 from manyhands._values import fetch_connection, remote_fetch
 from manyhands._values.remote_fetch import RemoteFetcher
@@ -56,6 +57,18 @@ class Node:
 
         self.server.offer(key, fd, size, guest, done)
         return Ticket("elsewhere", "", key, [len(data)], self.place)
+
+
+def test_a_node_without_a_thread_for_the_authenticator_says_that_it_serves_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = ResultServer("127.0.0.1", 0)
+    with no_thread_left():
+        server._run("127.0.0.1")
+    assert server.place is None
+    [line] = caplog.messages
+    assert "through the broker: cannot serve them here: [Errno 11]" in line
+    server.close()
 
 
 class Taker:

@@ -161,9 +161,9 @@ class ResultServer:
 
     def _serve(self, context: zmq.Context[zmq.Socket[bytes]], address: str, named: str) -> None:
         # Not above: it takes asyncio along, and a node for one machine needs neither.
-        from zmq.auth.thread import ThreadAuthenticator  # noqa: PLC0415
+        from manyhands_shared.security.authenticator import Authenticator  # noqa: PLC0415
 
-        authenticator = ThreadAuthenticator(context)
+        authenticator = Authenticator(context)
         authenticator.start()
         router = context.socket(zmq.ROUTER)
         events = router.get_monitor_socket(_ACCEPTED | int(zmq.EVENT_DISCONNECTED))
