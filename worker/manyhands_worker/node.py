@@ -38,7 +38,7 @@ from manyhands_worker.host.child_cgroups import ChildCgroup
 from manyhands_worker.host.describe import default_slots, describe_host
 from manyhands_worker.host.escaped_processes import EscapedProcesses
 from manyhands_worker.host.process_start import Environment, start_fork_server
-from manyhands_worker.link_watch import LinkWatch
+from manyhands_worker.link_registration import LinkRegistration
 from manyhands_worker.pool.leftovers import Leftovers
 from manyhands_worker.pool.pool import NodePool
 from manyhands_worker.values.input_store import InputStore
@@ -139,7 +139,7 @@ class Node:
         self._selector = selector or selectors.DefaultSelector()
         self._connector = broker_link.open_connector(self._route, config.key_file, connect)
         self._silence = broker_link.SilenceNotice(self._route)
-        self._link_watch = LinkWatch(self._selector, self._connector)
+        self._link_registration = LinkRegistration(self._selector, self._connector)
         self._input_store = self._make_input_store()
         lender = None if self._input_store is None else self._input_store.lender
         self._server = None
@@ -298,7 +298,7 @@ class Node:
         self._heartbeat.status.turn(self._core.running)
         if self._manager.wanted:
             self._tell_manager(now)
-        self._link_watch.turn()
+        self._link_registration.turn()
 
     @property
     def _groups(self) -> list[int]:

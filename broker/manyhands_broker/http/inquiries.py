@@ -25,7 +25,7 @@ _AT_ONCE = 4
 _PATIENCE = 5.0
 _ARGUMENTS = bounds.Map("arguments", 2, 32, 4_096)
 
-#: Kind of question, what it is about, its arguments, and the key of who asks; see `Board.answer`.
+#: Kind of question, what it is about, its arguments, and the key of who asks (see `InquiryHandler`).
 Answer = Callable[[str, str, dict[str, Any], str], Any]
 
 

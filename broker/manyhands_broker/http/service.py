@@ -15,8 +15,8 @@ from manyhands_broker.core import Core
 from manyhands_broker.core.fault_isolation import describe
 from manyhands_broker.core.model.identity import Identity
 from manyhands_broker.http.admission.access import ENTER, Access
-from manyhands_broker.http.board import Board
 from manyhands_broker.http.inquiries import Inquiries
+from manyhands_broker.http.inquiry_handler import InquiryHandler
 from manyhands_broker.http.metrics import COUNTED
 from manyhands_broker.http.process import HttpServer, listen
 from manyhands_broker.http.snapshot import Snapshot
@@ -63,7 +63,7 @@ class HttpService:
         self._socket, self.url = listen(address)
         host = self._socket.getsockname()[0]
         self._access = Access(ipaddress.ip_address(host).is_loopback, keyed)
-        self._board = Board(core, keyed=keyed)
+        self._handler = InquiryHandler(core, keyed=keyed)
         self._inquiries = Inquiries()
         poller.on_readable(
             self._inquiries.broker_end.fileno(), lambda: self._inquiries.serve(self._answer)
@@ -106,7 +106,7 @@ class HttpService:
             LookupError: there is no answer; the text says why.
         """
         try:
-            return self._board.answer(kind, what, arguments, key)
+            return self._handler.answer(kind, what, arguments, key)
         except LookupError:
             raise
         except Exception as error:  # noqa: BLE001 - reported; the asker is told

@@ -39,12 +39,18 @@ class _Known:
 
     __slots__ = ("code", "fingerprint", "function", "has_key", "sink")
 
-    def __init__(self, function: Any, fingerprint: Fingerprint | None, sink: FutureSink) -> None:
+    def __init__(
+        self,
+        function: Any,
+        fingerprint: Fingerprint | None,
+        sink: FutureSink,
+        code: Function | None,
+    ) -> None:
         self.function = function  # held, so that its id stays its own
         self.fingerprint = fingerprint
         self.sink = sink
-        #: The bundle of the job.
-        self.code = sink.job.options.get("bundle")
+        #: The bundle as it was asked for: that of the job is as good, and may have been made earlier.
+        self.code = code
         #: Multiprocessing's key is in the pickle: the program had begun to use managers.
         self.has_key = _MANAGERS in sys.modules
 
@@ -338,10 +344,12 @@ class Calls:
         if fingerprint is None or not fingerprint.blind:
             fingerprint = functions.fingerprint(function)
         packed = self.pack(function)
-        sink = self._open(function, packed)
+        code = self._code()
+        options = partial(self._job_options, function, traced=False)
+        sink = self._opened.sink(self._kind, packed, code, options)
         if functions.cacheable(function):
             with self._lock:
-                known = _Known(function, fingerprint, sink)
+                known = _Known(function, fingerprint, sink, code)
                 self._known.put(id(function), known, functions.weight(packed))
         return sink
 

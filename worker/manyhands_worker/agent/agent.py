@@ -28,7 +28,7 @@ from manyhands_worker.agent.core.agent_core import AgentCore
 from manyhands_worker.agent.host_memory import HostMemories
 from manyhands_worker.agent.members import Members
 from manyhands_worker.agent.stream_ends import StreamEnds
-from manyhands_worker.link_watch import LinkWatch
+from manyhands_worker.link_registration import LinkRegistration
 
 log = logging.getLogger("manyhands.agent")
 
@@ -72,7 +72,7 @@ class HostAgent:
         self._core = AgentCore(config.identity, HostMemories())
         self._selector = selectors.DefaultSelector()
         self._connector = Connector(Route(config.broker), config.key, key_option="--key-file")
-        self._link_watch = LinkWatch(self._selector, self._connector)
+        self._link_registration = LinkRegistration(self._selector, self._connector)
         #: When the core was told of the time last, and when it wants to be told again.
         self._ticked_at = self._tick_by = 0.0
         self._connections: dict[int, _Connection] = {}
@@ -131,7 +131,7 @@ class HostAgent:
                 case _:
                     self._tell(events.Received(event))
         self._tick(now)
-        self._link_watch.turn()
+        self._link_registration.turn()
 
     def _tick(self, now: float) -> None:
         """Tell the core of the time, and ask when it wants to know it again.

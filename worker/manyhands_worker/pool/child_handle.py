@@ -35,8 +35,8 @@ from manyhands_worker.ipc.output_redirect import new_secret
 from manyhands_worker.ipc.segments import new_marks
 from manyhands_worker.ipc.slab import SlabError, SlabLedger, new_slab
 from manyhands_worker.ipc.stack_pipe import StackPipe
-from manyhands_worker.pool.memory_watch import MemoryWatch
 from manyhands_worker.pool.report_reader import ReportReader
+from manyhands_worker.pool.task_memory import TaskMemory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,7 +133,7 @@ class ChildHandle:
         self.pid = int(self.process.pid or 0)
         self.socket.setblocking(False)
         self._statm = open_statm(self.pid)
-        self.memory = MemoryWatch(self.pid)
+        self.memory = TaskMemory(self.pid)
         self._reader = pipe.Reader(self.socket)
         self._writer = pipe.Writer(self.socket)
         self.reports = ReportReader(

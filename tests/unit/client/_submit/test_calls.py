@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from harness.brokers.client_broker import FakeBroker
 from harness.processes import eventually
 from manyhands import ClusterClosed, Executor
+from manyhands._submit import functions
 from manyhands_shared.protocol.messages import Submit
 
 
@@ -64,6 +67,33 @@ def test_it_can_be_cancelled_before_that(broker: FakeBroker) -> None:
     # Without its cancellation this would wait for it.
     late.executor.shutdown()
     assert late.call.cancelled()
+
+
+def test_a_function_whose_file_is_again_as_it_was_is_pickled_once_more_and_no_oftener(
+    broker: FakeBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "turned_back.py"
+    file.write_text("def f(x): return x\n")
+    function = importlib.import_module("turned_back").f
+    pickled: list[Any] = []
+    pack = functions.pack
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        pickled.append(args)
+        return pack(*args, **kwargs)
+
+    monkeypatch.setattr(functions, "pack", counted)
+    with Executor(address=broker.address) as executor:
+        for text in ("", "changed = True\n", ""):
+            file.write_text(f"def f(x): return x\n{text}")
+            # The files were looked at a moment ago, and are looked at again in another.
+            before = len(pickled)
+            while len(pickled) == before:
+                executor.submit(function, 1).result(60)
+        for _ in range(100):
+            executor.submit(function, 1).result(60)
+        assert len(pickled) == 3
 
 
 def before(late: Late, end: Callable[[], None]) -> None:

@@ -17,7 +17,7 @@ from manyhands_worker.host.child_cgroups import ChildCgroup
 from manyhands_worker.host.escaped_processes import EscapedProcesses
 from manyhands_worker.host.memory_groups import MemoryGroups
 from manyhands_worker.pool.leftovers import Leftovers
-from manyhands_worker.pool.memory_watch import MemoryWatch
+from manyhands_worker.pool.task_memory import TaskMemory
 
 MB = 10**6
 LIMIT = Rules(memory=150 * MB)
@@ -31,7 +31,7 @@ def pool(rig: Callable[..., PoolRig], monkeypatch: pytest.MonkeyPatch) -> Iterat
     if leftovers.memory is None:
         leftovers.close()
         pytest.skip("needs a memory cgroup that it may divide (root, cgroup v1 or delegated v2)")
-    monkeypatch.setattr(MemoryWatch, "excess", lambda *_: 0)
+    monkeypatch.setattr(TaskMemory, "excess", lambda *_: 0)
     made = rig(leftovers=leftovers)
     yield made
     made.pool.close()

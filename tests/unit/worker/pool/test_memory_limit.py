@@ -13,7 +13,7 @@ import pytest
 from harness.pool_rig import PoolRig
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core.model import Rules
-from manyhands_worker.pool.memory_watch import MemoryWatch
+from manyhands_worker.pool.task_memory import TaskMemory
 
 MB = 10**6
 LIMIT = Rules(memory=150 * MB)
@@ -116,7 +116,7 @@ def family() -> Iterator[int]:
 
 
 def test_what_processes_share_counts_once_and_shared_memory_does_not(family: int) -> None:
-    watch = MemoryWatch(family)
+    watch = TaskMemory(family)
     watch.limit = 40 * MB
     assert 60 * MB <= watch.excess(10.0) < 110 * MB
     watch.limit = 110 * MB

@@ -10,7 +10,7 @@ from manyhands_worker.host.memory_use import private_bytes, proportional_bytes
 _PAUSE_SECONDS = 1.0
 
 
-class MemoryWatch:
+class TaskMemory:
     """Looks at one child.
 
     Args:

@@ -19,7 +19,7 @@ _MOST_TICKETS = 256
 _MOST_CHARS = 32 << 20
 
 
-class Board:
+class InquiryHandler:
     """Answers as the broker's loop.
 
     Args:

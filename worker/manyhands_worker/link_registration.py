@@ -9,7 +9,7 @@ from typing import Any
 from manyhands_shared.transport.link.connector import Connector
 
 
-class LinkWatch:
+class LinkRegistration:
     """Wakes the connector when a descriptor of its link is ready. It belongs to the loop's thread.
 
     Args:
