@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import gc
+import socket
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from types import FunctionType
 from typing import Any, Final
 
 from manyhands_shared.payloads.by_value.class_resolution import Guests, World
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.payloads.wrappers import Setup
+from manyhands_worker.child.codec import Codec
+from manyhands_worker.child.failures import Told
 
 NOT_LOADED: Final = object()
 #: Classes that came with arguments alone.
@@ -58,3 +67,25 @@ class Borrowing:
             # A function that knows itself is garbage that only the collector sees.
             self._let_go = 0
             gc.collect()
+
+
+def has_globals_here(function: Callable[..., Any]) -> bool:
+    """Whether a function has come by value, so that what it sets is gone when it is unloaded."""
+    return isinstance(function, FunctionType) and function.__module__ == "__main__"
+
+
+def inheriting(
+    codec: Codec, function: Callable[..., Any] | Setup, loaded: Loaded
+) -> Callable[..., Any] | Setup:
+    """The function, called with a list of results of each parent before its own arguments."""
+    rest = iter(loaded.payloads[1:])
+    try:
+        parents = [
+            [codec.value(payload) for payload in islice(rest, count)] for count in loaded.counts
+        ]
+    except BaseException as error:  # noqa: BLE001 - code of the values' own
+        words = "a result of a job that this one comes after does not load"
+        raise Told(f"{words} on {socket.gethostname()}", error) from None
+    if isinstance(function, Setup):
+        return replace(function, function=partial(function.function, *parents))
+    return partial(function, *parents)

@@ -12,10 +12,8 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from types import FunctionType
 from typing import Any
 
 from manyhands_shared import tracing
@@ -42,7 +40,13 @@ from manyhands_worker.child.failures import InitializerRaised, Told, failure_of
 from manyhands_worker.child.forks import end_fork
 from manyhands_worker.child.inputs.given_inputs import GivenInputs
 from manyhands_worker.child.inputs.input_loader import InputLoader, ValueAway
-from manyhands_worker.child.loaded_functions import NOT_LOADED, Borrowing, Loaded
+from manyhands_worker.child.loaded_functions import (
+    NOT_LOADED,
+    Borrowing,
+    Loaded,
+    has_globals_here,
+    inheriting,
+)
 from manyhands_worker.child.reuse import Fitness, Unfit, may_be_the_process
 from manyhands_worker.child.usage import Usage
 from manyhands_worker.child.variables import present
@@ -59,6 +63,7 @@ from manyhands_worker.ipc.pipe import (
     DIRECT,
     EACH,
     FOREIGN,
+    GROUPED,
     MARK,
     SAFE,
     TRACE,
@@ -72,6 +77,8 @@ from manyhands_worker.ipc.slab import SlabWriter
 #: A child hands finished results over at least this often, however long its batch. That is as much work
 #: as a batch mostly is: half of it was a second message for each.
 _FLUSH_NS = 10_000_000
+#: The same of programs that end well and soon. Around each the caches are cold: a message costs more.
+_GROUP_NS = 40_000_000
 _FLUSH_BYTES = 1 << 20
 #: A pickle beyond this goes the way of arrays; below, it rides in the header.
 _INLINE_BYTES = 64 << 10
@@ -147,7 +154,7 @@ class Runner:
         # Of the function whose tasks ran last.
         self._world: World | None = None
         # When what is reported next began.
-        self._begun = 0
+        self._begun = self._told_at = 0
         self._usage = Usage()
         self._start(0)
 
@@ -261,12 +268,13 @@ class Runner:
         """Run the tasks that have these arguments, the last of the list first."""
         control = self._control
         each, at_once, direct = flags & EACH, bool(flags & AT_ONCE), bool(flags & DIRECT)
+        grouped = bool(flags & GROUPED)
         # The node has refused what this one has no codec for: a safe node's children, all pickles.
         codec = self._codecs[SAFE if flags & SAFE else flags & FOREIGN]
         self._start(first)
         if pool_child.sync_writes is not None:
             pool_child.sync_writes()
-        now = last = self._begun = time.monotonic_ns()
+        now = self._begun = self._told_at = time.monotonic_ns()
         for number in range(first, first + len(payloads)):
             if each:
                 self._output.begin(number)
@@ -276,6 +284,7 @@ class Runner:
                 # Everything behind it is above the limit too.
                 self._give_up(number, len(payloads), b"")
                 break
+            pool_child.tell_results = self._tell if grouped and self._statuses else None
             try:
                 status, result = self._execute(codec, digest, loaded, payloads.pop())
             except ValueAway as away:
@@ -294,9 +303,10 @@ class Runner:
             self._spent += now - before
             if not large:
                 control[DONE] = number
-            if large or now - last > _FLUSH_NS or self._inline > _FLUSH_BYTES:
+            is_soon = grouped and now - before < _FLUSH_NS and not any(self._statuses)
+            most = _GROUP_NS if is_soon else _FLUSH_NS
+            if large or now - self._told_at > most or self._inline > _FLUSH_BYTES:
                 self._flush(number + 1)
-                last = now
             control[DONE] = number
         if self._statuses:
             self._flush(0)
@@ -406,13 +416,13 @@ class Runner:
                 error,
             ) from None
         if loaded.counts:
-            function = _inheriting(codec, function, loaded)
+            function = inheriting(codec, function, loaded)
         if self._input_loader.away is not None:
             raise self._input_loader.away  # as in `_execute`
         if (
             isinstance(function, Setup)
             and self._initialised.get(function.key) == digest
-            and _has_globals_here(function.initializer)
+            and has_globals_here(function.initializer)
         ):
             del self._initialised[function.key]  # what it had set went when this was unloaded
         loaded.value = function
@@ -464,6 +474,12 @@ class Runner:
             self._bodies.append([position, *lengths])
         return True
 
+    def _tell(self) -> None:
+        """Hand over, while a program runs, what those before it in its batch have brought."""
+        called, self._calling = self._calling, False  # an interrupt would tear the message
+        self._flush(self._control[CLAIM])
+        self._calling = called
+
     def _flush(self, following: int) -> None:
         flush_streams()  # what tasks have printed is there before their results
         if pool_child.sync_writes is not None:
@@ -475,26 +491,5 @@ class Runner:
             self._fds,
         )
         self._begun += self._spent
+        self._told_at = time.monotonic_ns()
         self._start(following)
-
-
-def _has_globals_here(function: Callable[..., Any]) -> bool:
-    """Whether a function has come by value, so that what it sets is gone when it is unloaded."""
-    return isinstance(function, FunctionType) and function.__module__ == "__main__"
-
-
-def _inheriting(
-    codec: Codec, function: Callable[..., Any] | Setup, loaded: Loaded
-) -> Callable[..., Any] | Setup:
-    """The function, called with a list of results of each parent before its own arguments."""
-    rest = iter(loaded.payloads[1:])
-    try:
-        parents = [
-            [codec.value(payload) for payload in islice(rest, count)] for count in loaded.counts
-        ]
-    except BaseException as error:  # noqa: BLE001 - code of the values' own
-        words = "a result of a job that this one comes after does not load"
-        raise Told(f"{words} on {socket.gethostname()}", error) from None
-    if isinstance(function, Setup):
-        return replace(function, function=partial(function.function, *parents))
-    return partial(function, *parents)

@@ -42,8 +42,9 @@ from manyhands_shared.transport.buffers import Arriving, flat, send_waiting
 #: FOREIGN: pickles are of another Python. EACH: each task's output is to be told apart. MARK: so is that
 #: of these tasks from what was printed before.
 #: TRACE: the header also tells what job, attempt and tasks these are.
+#: GROUPED: these are programs, whose results may go in larger groups.
 AT_ONCE, CAPTURE, DIRECT, SAFE, FOREIGN, APART, EACH, MARK = 1, 2, 4, 8, 16, 32, 64, 128
-TRACE = 256
+TRACE, GROUPED = 256, 512
 
 #: Kept, for making one takes longer than packing a header.
 _PACKER = msgpack.Packer(use_bin_type=True)

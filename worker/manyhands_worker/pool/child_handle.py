@@ -15,6 +15,7 @@ from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING
 
 from manyhands_shared.payloads.payload import Buffer, nbytes
+from manyhands_shared.programs.recognition import runs_programs
 from manyhands_shared.shm import Lender
 from manyhands_worker.child.process import PoolChild
 from manyhands_worker.child.runner import ChildLimits
@@ -175,6 +176,7 @@ class ChildHandle:
         if rules.direct and self._direct:
             flags |= pipe.DIRECT
         flags |= pipe.SAFE * rules.safe | pipe.FOREIGN * rules.foreign
+        flags |= pipe.GROUPED * runs_programs(batch.code)
         self.reports.once = self.reports.once or rules.at_most_once
         if rules.timeout:
             self._time(batch)

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Pipe
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from harness.payloads import code_of
 from harness.processes import eventually
 from manyhands_shared.payloads import pickled
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.programs import task
+from manyhands_shared.programs.program import Program
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child.process import PoolChild
@@ -137,6 +140,23 @@ def test_results_that_may_not_be_lost_go_out_one_by_one(child: Child) -> None:
     messages = [child.receive()[0] for _ in range(3)]
     assert [message[0] for message in messages] == [first, first + 1, first + 2]
     assert [len(message[1]) for message in messages] == [1, 1, 1]
+
+
+def test_a_program_that_goes_on_does_not_keep_the_results_of_those_before(
+    child: Child, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "gate")
+
+    def run(line: str) -> object:
+        program = Program((line,), shell=True, directory=str(tmp_path))
+        return task.run(program.encode(), 1, "1", None)["stdout"]
+
+    first = child.send(run, "echo one", "echo two", "cat gate", "echo four", flags=pipe.GROUPED)
+    assert [value(body) for _, body in child.ended(2)] == ["one\n", "two\n"]
+    eventually(lambda: child.words[CLAIM] == first + 2)
+    assert child.words[DONE] == first + 1, "the third still runs"
+    (tmp_path / "gate").write_text("three\n")
+    assert [value(body) for _, body in child.ended(2)] == ["three\n", "four\n"]
 
 
 def test_tasks_at_the_limit_and_above_come_back_unrun(child: Child, tmp_path: Any) -> None:

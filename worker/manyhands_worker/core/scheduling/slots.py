@@ -23,12 +23,15 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.programs.recognition import runs_programs
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.core.model import Batch, Key
 from manyhands_worker.core.scheduling.devices import Devices
 from manyhands_worker.core.scheduling.queue import QueuedTasks, TaskQueue
 
 BATCH_SECONDS = 0.010
+#: The same of programs. Around each the caches are cold, so that a batch costs more.
+PROGRAM_BATCH_SECONDS = 0.040
 BATCH_TASKS = 512
 #: A slot that has reported nothing for this time is in a slow task.
 STUCK_SECONDS = 0.020
@@ -258,7 +261,8 @@ class SlotScheduler:
         if queued.alone or queued.rules.gpu or seconds is None or seconds > _SHORT_SECONDS:
             return 1
         share = -(-self.queue.ready // self._own)
-        return max(1, min(BATCH_TASKS, share, int(BATCH_SECONDS / max(seconds, 1e-6))))
+        most = PROGRAM_BATCH_SECONDS if runs_programs(queued.code) else BATCH_SECONDS
+        return max(1, min(BATCH_TASKS, share, int(most / max(seconds, 1e-6))))
 
     def worn(self, number: int) -> str:
         """A slot's child is to be replaced, and begins no other task; whose task was its last."""
