@@ -3,9 +3,10 @@
 # make lecture  the programs of the lecture notes, on one host and on two, in a table
 # make lecture-order  TIMES=100 runs of those that depend on order, while the machine is busy
 # make test   every test that this machine can run; what is skipped is named with its reason
-# make test-others  those of them that make coverage-cores does not run
+# make test-others  those of them that make coverage-cores and make coverage-processes do not run
 # make coverage  which lines and branches the unit tests run, in every process: COVERAGE_TESTS=tests takes all
 # make coverage-cores  the tests of the pure cores, which lines and branches they run, and the floor of each core
+# make coverage-processes  the same of what has sockets, memory and processes, measured in children and nodes too
 # make histories  10,000 operations on each kind of shared object while processes, broker and links fail
 # make simulate  SEEDS=10000 simulated worlds in which everything goes wrong, from seed START=0
 # make replay    what happens in one of them: SEED=17, and to one task of it: TASK=j0/3
@@ -30,7 +31,14 @@ COVERAGE_TESTS ?= tests/unit
 CORE_TESTS = tests/unit/broker/coordination tests/unit/broker/core tests/unit/client/_session tests/unit/shared/coordination \
   tests/unit/shared/protocol tests/unit/worker/agent tests/unit/worker/core
 CORE_SEEDS = 60
+# The tests of what `tools/coverage-processes.toml` measures. They start brokers, nodes and pool children.
+PROCESS_TESTS = tests/unit/broker/heartbeats tests/unit/broker/ports tests/unit/broker/test_loop.py tests/unit/broker/test_server.py \
+  tests/unit/client/_code tests/unit/client/_results tests/unit/client/_submit tests/unit/client/_values \
+  tests/unit/client/test_executor.py tests/unit/client/test_pool.py tests/unit/shared/payloads tests/unit/shared/programs \
+  tests/unit/shared/security tests/unit/shared/shm tests/unit/shared/transport tests/unit/worker/child tests/unit/worker/host \
+  tests/unit/worker/ipc tests/unit/worker/pool tests/unit/worker/test_node.py
 TRACED_CORES = $(BIN)/coverage run --rcfile=tools/coverage-cores.toml -m
+TRACED_PROCESSES = $(BIN)/coverage run --rcfile=tools/coverage-processes.toml -m
 BENCH_ARGS ?=
 SEEDS ?= 10000
 OPERATIONS ?= 10000
@@ -40,7 +48,7 @@ RUNS ?= 5
 BENCH_RUN ?= out/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lecture lecture-order conformance test test-others coverage coverage-cores histories simulate replay fuzz kill-programs check docs audit lock bench bench-quick bench-docs clean
+.PHONY: help demo lecture lecture-order conformance test test-others coverage coverage-cores coverage-processes histories simulate replay fuzz kill-programs check docs audit lock bench bench-quick bench-docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -62,23 +70,33 @@ test: $(VENV)/.installed-test,check
 	@$(BIN)/pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
 test-others: $(VENV)/.installed-test,check
-	@$(BIN)/pytest -n auto --dist loadgroup $(addprefix --ignore=,$(CORE_TESTS)) $(PYTEST_ARGS)
+	@$(BIN)/pytest -n auto --dist loadgroup $(addprefix --ignore=,$(CORE_TESTS) $(PROCESS_TESTS)) $(PYTEST_ARGS)
 
-# A process that is killed while it writes its data leaves a torn file: `combine` counts and leaves out such files.
+# A process that is killed while it writes its data leaves a torn file. `combine` names such files and leaves them
+# where they are; what reads the data then would try again, and lose some.
 coverage: $(VENV)/.installed-test,check
 	@rm -rf .coverage && mkdir .coverage
 	@$(BIN)/coverage run -m pytest -n auto --dist loadgroup $(COVERAGE_TESTS) $(PYTEST_ARGS)
 	@$(BIN)/coverage combine
+	@rm -f .coverage/data.*
 	@$(BIN)/coverage report
 
 coverage-cores: $(VENV)/.installed-test,check
-	@rm -rf .coverage && mkdir -p .coverage/cores
+	@rm -rf .coverage/cores && mkdir -p .coverage/cores
 	@$(TRACED_CORES) pytest -n auto --dist loadgroup --hypothesis-seed=0 $(CORE_TESTS) $(PYTEST_ARGS)
 	@PYTHONPATH=tests $(TRACED_CORES) simulation --seeds $(CORE_SEEDS)
 	@PYTHONPATH=tests $(TRACED_CORES) simulation.coordination --seeds $(CORE_SEEDS)
 	@$(BIN)/coverage combine --rcfile=tools/coverage-cores.toml --quiet
 	@$(BIN)/coverage report --rcfile=tools/coverage-cores.toml
-	@$(BIN)/python tools/coverage_floor.py
+	@$(BIN)/python tools/coverage_floor.py cores
+
+coverage-processes: $(VENV)/.installed-test,check
+	@rm -rf .coverage/processes && mkdir -p .coverage/processes
+	@$(TRACED_PROCESSES) pytest -n auto --dist loadgroup $(PROCESS_TESTS) $(PYTEST_ARGS)
+	@$(BIN)/coverage combine --rcfile=tools/coverage-processes.toml --quiet
+	@rm -f .coverage/processes/data.*
+	@$(BIN)/coverage report --rcfile=tools/coverage-processes.toml
+	@$(BIN)/python tools/coverage_floor.py processes
 
 histories: $(VENV)/.installed-test,check
 	@MANYHANDS_TEST_OPERATIONS=$(OPERATIONS) $(BIN)/pytest tests/chaos/coordination/test_histories.py $(PYTEST_ARGS)

@@ -1,30 +1,32 @@
-"""Hold the coverage of the last `make coverage-cores` against its floors, which only rise.
+"""Hold the coverage of the last `make coverage-cores` or `make coverage-processes` against its floors.
 
-    python tools/coverage_floor.py          fail if a package lies below its floor
-    python tools/coverage_floor.py --raise  write the floors anew, a little below the coverage
+    python tools/coverage_floor.py cores              fail if a package lies below its floor
+    python tools/coverage_floor.py processes --raise  write the floors anew, a little below the coverage
 
-Each package has a floor of its own, so that none lives on the tests of the others. A floor stays `SLACK`
-percent below its measure. Each version of Python compiles branches in its own way, so the floors are
-held with one of them alone.
+Each package has a floor of its own, so that none lives on the tests of the others. A floor only rises:
+one that is lower than in an earlier commit fails too. It stays a little below its measure, for two runs
+differ, most of all where processes are killed. Each version of Python compiles branches in its own way,
+so the floors are held with one of them alone.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-CONFIG, FLOORS = Path("tools/coverage-cores.toml"), Path("tools/coverage-floors.txt")
-SLACK = 0.5
+#: Percent between a measure and its floor.
+SLACK = {"cores": 0.5, "processes": 1.5}
 #: The version that the floors are for.
 PYTHON = (3, 11)
 
 
-def measured(packages: Iterable[str]) -> dict[str, float]:
+def measured(config: Path, packages: Iterable[str]) -> dict[str, float]:
     """Return the percentage of lines and branches that ran, by package."""
-    command = [sys.executable, "-m", "coverage", "json", f"--rcfile={CONFIG}", "-q", "-o", "-"]
+    command = [sys.executable, "-m", "coverage", "json", f"--rcfile={config}", "-q", "-o", "-"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     files = json.loads(done.stdout)["files"]
     found = {}
@@ -37,20 +39,48 @@ def measured(packages: Iterable[str]) -> dict[str, float]:
     return found
 
 
+def read(text: str) -> dict[str, float]:
+    """Return the floors that a file says, by package."""
+    return {package: float(floor) for package, floor in map(str.split, text.splitlines())}
+
+
+def highest(path: Path) -> dict[str, float]:
+    """Return the highest floor that any commit has had, by package; nothing outside a repository."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+        return done.stdout if done.returncode == 0 else ""
+
+    found: dict[str, float] = {}
+    for commit in git("log", "--format=%H", "--diff-filter=AM", "--", str(path)).split():
+        for package, floor in read(git("show", f"{commit}:./{path}")).items():
+            found[package] = max(floor, found.get(package, 0.0))
+    return found
+
+
 def main(arguments: list[str]) -> int:
     """Check or raise; returns an exit code."""
-    lines = FLOORS.read_text(encoding="utf-8").splitlines()
-    floors = {package: float(floor) for package, floor in map(str.split, lines)}
-    now = measured(floors)
-    if arguments == ["--raise"]:
+    parser = argparse.ArgumentParser(prog="python tools/coverage_floor.py")
+    parser.add_argument("of", choices=sorted(SLACK))
+    parser.add_argument("--raise", dest="to_raise", action="store_true")
+    options = parser.parse_args(arguments)
+    path, slack = Path(f"tools/coverage-{options.of}.txt"), SLACK[options.of]
+    floors = read(path.read_text(encoding="utf-8"))
+    now = measured(path.with_suffix(".toml"), floors)
+    if options.to_raise:
         floors = {
-            package: max(floor, round(now[package] - SLACK, 1)) for package, floor in floors.items()
+            package: max(floor, round(now[package] - slack, 1)) for package, floor in floors.items()
         }
         text = "".join(f"{package} {floor:.1f}\n" for package, floor in floors.items())
-        FLOORS.write_text(text, encoding="utf-8")
-    below = [package for package, floor in floors.items() if now[package] < floor]
+        path.write_text(text, encoding="utf-8")
     for package, floor in floors.items():
         print(f"{package}: {now[package]:.2f} %, floor {floor:.1f} %")
+    once = highest(path)
+    if lowered := [one for one, floor in floors.items() if floor < once.get(one, 0.0)]:
+        was = ", ".join(f"{package} was {once[package]:.1f}" for package in lowered)
+        print(f"A floor only rises: write tests instead: {was}")
+        return 1
+    below = [package for package, floor in floors.items() if now[package] < floor]
     if below and sys.version_info[:2] != PYTHON:
         print("the floors are for Python {}.{}, and this is another".format(*PYTHON))
     elif below:
@@ -58,8 +88,8 @@ def main(arguments: list[str]) -> int:
             f"Lines or branches that ran before do not run any more: write tests: {', '.join(below)}"
         )
         return 1
-    if any(now[package] > floor + 3 * SLACK for package, floor in floors.items()):
-        print("Floors can rise: python tools/coverage_floor.py --raise")
+    if any(now[package] > floor + 3 * slack for package, floor in floors.items()):
+        print(f"Floors can rise: python tools/coverage_floor.py {options.of} --raise")
     return 0
 
 

@@ -25,7 +25,7 @@ def checkout(tmp_path: Path) -> Path:
         )
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools/coverage-cores.toml").write_text(CONFIG)
-    (tmp_path / "tools/coverage-floors.txt").write_text("one 99.5\ntwo 99.5\n")
+    (tmp_path / "tools/coverage-cores.txt").write_text("one 99.5\ntwo 99.5\n")
     return tmp_path
 
 
@@ -36,7 +36,7 @@ def checked(folder: Path, *arguments: str) -> tuple[int, list[str]]:
     traced = ["coverage", "run", "--rcfile=tools/coverage-cores.toml", "run.py"]
     subprocess.run([sys.executable, "-m", *traced], cwd=folder, check=True, timeout=60)
     done = subprocess.run(
-        [sys.executable, TOOL, *arguments],
+        [sys.executable, TOOL, "cores", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -61,8 +61,27 @@ def test_a_test_file_that_is_taken_out_is_missed(checkout: Path) -> None:
 
 
 def test_a_floor_only_rises(checkout: Path) -> None:
-    floors = checkout / "tools/coverage-floors.txt"
+    floors = checkout / "tools/coverage-cores.txt"
     floors.write_text("one 50.0\ntwo 50.0\n")
     (checkout / "check_two.py").unlink()
     checked(checkout, "--raise")
     assert floors.read_text() == "one 99.5\ntwo 50.0\n"
+
+
+def test_a_floor_that_was_higher_in_an_earlier_commit_is_refused(checkout: Path) -> None:
+    floors = checkout / "tools/coverage-cores.txt"
+
+    def commit(text: str) -> None:
+        floors.write_text(text)
+        author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        for arguments in (("add", "."), (*author, "commit", "-qm", "floors")):
+            subprocess.run(["git", *arguments], cwd=checkout, check=True, timeout=60)
+
+    subprocess.run(["git", "init", "-q"], cwd=checkout, check=True, timeout=60)
+    commit("one 99.0\n")
+    commit("one 99.5\ntwo 50.0\n")
+    assert checked(checkout)[0] == 0
+    commit("one 98.0\ntwo 50.0\n")
+    code, lines = checked(checkout)
+    assert code == 1
+    assert lines[-1] == "A floor only rises: write tests instead: one was 99.5"

@@ -16,7 +16,7 @@ from simulation.story import Story
 
 _HERE = Path(__file__).parent
 #: Seeds in one run of the tests, in as many shares whatever their number; `make simulate` has 10,000.
-SEEDS = int(os.environ.get("MANYHANDS_TEST_SEEDS", "4000"))
+SEEDS = int(os.environ.get("MANYHANDS_TEST_SEEDS", "2000"))
 SHARES = 16
 
 

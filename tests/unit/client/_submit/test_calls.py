@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
@@ -14,6 +15,8 @@ import pytest
 from harness.brokers.client_broker import FakeBroker
 from harness.processes import eventually
 from manyhands import ClusterClosed, Executor
+from manyhands._code import surroundings
+from manyhands._code.program import ProgramCode
 from manyhands._submit import functions
 from manyhands_shared.protocol.messages import Submit
 
@@ -72,6 +75,10 @@ def test_it_can_be_cancelled_before_that(broker: FakeBroker) -> None:
 def test_a_function_whose_file_is_again_as_it_was_is_pickled_once_more_and_no_oftener(
     broker: FakeBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Without what other tests have imported; and nothing of this is left to them.
+    code = ProgramCode()
+    code._seen.update(sys.modules)
+    monkeypatch.setattr(surroundings, "program", code)
     monkeypatch.syspath_prepend(tmp_path)
     file = tmp_path / "turned_back.py"
     file.write_text("def f(x): return x\n")
@@ -94,6 +101,7 @@ def test_a_function_whose_file_is_again_as_it_was_is_pickled_once_more_and_no_of
         for _ in range(100):
             executor.submit(function, 1).result(60)
         assert len(pickled) == 3
+    del sys.modules["turned_back"]
 
 
 def before(late: Late, end: Callable[[], None]) -> None:
