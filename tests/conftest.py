@@ -24,6 +24,7 @@ from harness.processes import (
     started_since,
 )
 from manyhands._code import user_files
+from manyhands_worker.host.child_cgroups import own_group, tidy
 
 # A shell has what it starts in the background ignore SIGINT, and so would all that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -110,6 +111,21 @@ def leaves_nothing_behind() -> Iterator[None]:
             )
         except AssertionError:
             pytest.fail(f"left in /dev/shm: {', '.join(sorted(orphaned(segments() - memory)))}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def leaves_no_control_groups() -> Iterator[None]:
+    """Fail the last test if a killed node has left groups that the next node could not remove."""
+    yield
+    here = own_group()
+    if here is not None:
+
+        def left() -> list[str]:
+            tidy(here)
+            found = [group.name for group in here.glob("manyhands-[0-9]*-*")]
+            return [name for name in found if not Path(f"/proc/{name.split('-')[1]}").exists()]
+
+        eventually(lambda: not left(), timeout=_GRACE, what="control groups removed")
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ class ChildCgroup:
     @classmethod
     def make(cls) -> ChildCgroup | None:
         """Make one below the group of this process; None: that may not be."""
-        here = _own_group()
+        here = own_group()
         if here is None:
             return None
         tidy(here)
@@ -89,10 +89,6 @@ def sweep(path: Path) -> None:
     _kill(path)
     end = time.monotonic() + _LEAVE_SECONDS
     while time.monotonic() < end:
-        with contextlib.suppress(OSError):
-            for place in path.iterdir():
-                if place.is_dir():
-                    removed(place)
         if removed(path):
             return
         time.sleep(_POLL_SECONDS)  # the kernel takes a moment
@@ -102,8 +98,7 @@ def tidy(here: Path) -> None:
     """Remove empty groups of nodes that are no more: those of nodes themselves, and what is left."""
     for old in here.glob("manyhands-[0-9]*-*"):
         if not Path(f"/proc/{old.name.split('-')[1]}").exists():
-            for place in [*old.glob("[0-9]*"), old]:
-                removed(place)
+            removed(old)
 
 
 def _kill(group: Path) -> None:
@@ -112,14 +107,30 @@ def _kill(group: Path) -> None:
 
 
 def removed(group: Path) -> bool:
-    """Remove a control group; return whether it is gone."""
-    try:
+    """Remove a control group and the empty ones below it; return whether it is gone.
+
+    A task may have made some: a cluster of its own, say, whose node was killed.
+    """
+    places = [group]
+    for place in places:
+        try:
+            place.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            places += _below(place)
+    for place in reversed(places[1:]):
+        with contextlib.suppress(OSError):
+            place.rmdir()
+    with contextlib.suppress(OSError):
         group.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
+    return not group.exists()
+
+
+def _below(group: Path) -> list[Path]:
+    with contextlib.suppress(OSError), os.scandir(group) as entries:
+        return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return []
 
 
 def delegate_memory(here: Path, path: Path) -> None:
@@ -150,7 +161,8 @@ def _step_aside(here: Path) -> None:
         raise
 
 
-def _own_group() -> Path | None:
+def own_group() -> Path | None:
+    """Return the group of this process, of version 2, if it may make others below it."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -1,16 +1,17 @@
-"""What a node writes where memory of control groups, version 2, is delegated to it.
+"""The groups of a node's children, and what it writes where memory is delegated to it.
 
-Plain directories stand for the groups: a kernel with memory in version 1 has none in version 2.
+For memory, plain directories stand for the groups: a kernel that has it in version 1 has none in 2.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from manyhands_worker.host.child_cgroups import delegate_memory
+from manyhands_worker.host.child_cgroups import ChildCgroup, delegate_memory
 from manyhands_worker.host.memory_groups import MemoryGroups
 
 ME = str(os.getpid())
@@ -58,3 +59,31 @@ def test_children_have_no_limits_where_memory_is_not_delegated(here: Path) -> No
     groups = MemoryGroups.make(here / "children")
     assert groups is not None
     assert groups.path == here / "children"
+
+
+def test_groups_that_a_task_has_made_go_with_its_child() -> None:
+    groups = ChildCgroup.make()
+    if groups is None:
+        pytest.skip("needs a control group of version 2 that it may divide")
+    # As a node that a task has started leaves them when it is killed.
+    for child in (17, 18):
+        (groups.path / f"{child}/manyhands-19-00000000/20").mkdir(parents=True)
+    groups.leave(17)
+    assert not (groups.path / "17").exists()
+    groups.close()
+    assert not groups.path.exists()
+
+
+def test_so_they_do_after_the_end_of_a_node_that_was_killed() -> None:
+    groups = ChildCgroup.make()
+    if groups is None:
+        pytest.skip("needs a control group of version 2 that it may divide")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = groups.path.with_name(f"manyhands-{gone.pid}-00000000")
+    (left / "17/manyhands-18-00000000/19").mkdir(parents=True)
+    again = ChildCgroup.make()
+    assert again is not None
+    assert not left.exists()
+    for each in (groups, again):
+        each.close()
