@@ -17,6 +17,8 @@ from manyhands_shared.errors import SubmitError
 
 #: Tasks that are submitted and whose results are not done with. More than any cluster has slots.
 WINDOW = 16_384
+#: Room is given out again in this many parts of a window. Meanwhile the rest of it is out.
+_GROUPS = 32
 
 Item = TypeVar("Item")
 
@@ -55,6 +57,9 @@ class Stream(Generic[Item]):
         #: Items that cannot be sent, and why.
         self.refused: deque[tuple[Item, BaseException]] = deque()
         self._room = threading.Semaphore(window)
+        # Room that has come back and is not given out yet: the thread is not woken for each.
+        self._given_back = 0
+        self._group = max(1, window // _GROUPS)
         self._stopped = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._feed, name="manyhands-input", daemon=True)
@@ -85,8 +90,11 @@ class Stream(Generic[Item]):
             raise self._error
 
     def done(self) -> None:
-        """Let one more be submitted."""
-        self._room.release()
+        """Let one more be submitted, with those of a group."""
+        self._given_back += 1
+        if self._given_back >= self._group:
+            self._room.release(self._given_back)
+            self._given_back = 0
 
     def stop(self) -> None:
         """Submit no more. What has been submitted goes on."""

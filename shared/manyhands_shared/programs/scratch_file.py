@@ -40,13 +40,15 @@ class ScratchFile:
     def __init__(self) -> None:
         self._fd = -1
         self._opens_again = False
+        self._path = ""
         self._is_clean = True
 
     def open(self) -> int:
         """Return its descriptor, which is that of an empty file."""
         if self._fd < 0:
             self._fd = make()
-            self._opens_again = _opens_again(self._fd)
+            self._path = f"/proc/self/fd/{self._fd}"
+            self._opens_again = _opens_again(self._path)
         return self._fd
 
     def action(self, place: int) -> tuple[Any, ...]:
@@ -54,7 +56,7 @@ class ScratchFile:
         fd = self.open()
         self._is_clean = False
         if self._opens_again:
-            return os.POSIX_SPAWN_OPEN, place, f"/proc/self/fd/{fd}", os.O_RDWR, 0
+            return os.POSIX_SPAWN_OPEN, place, self._path, os.O_RDWR, 0
         return os.POSIX_SPAWN_DUP2, fd, place
 
     def take(self, most: int) -> bytes:
@@ -107,9 +109,9 @@ def make() -> int:
             return os.dup(file.fileno())
 
 
-def _opens_again(fd: int) -> bool:
+def _opens_again(path: str) -> bool:
     """Whether a program can have an open file of its own; not where there is no /proc."""
     with contextlib.suppress(OSError):
-        os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
         return sys.platform == "linux"
     return False

@@ -207,9 +207,9 @@ def _tell_if_it_goes_on(pid: int, tell: Callable[[], None]) -> None:
 
 
 def _spawn(
-    arguments: list[str], environment: dict[str, str], actions: list[tuple[Any, ...]]
+    arguments: list[str], environment: dict[bytes, bytes], actions: list[tuple[Any, ...]]
 ) -> int:
-    name, path = arguments[0], environment.get("PATH")
+    name, path = arguments[0], environment.get(b"PATH")
     try:
         return _start(_find(name, path), arguments, environment, actions)
     except OSError as error:
@@ -221,7 +221,7 @@ def _spawn(
 
 
 def _start(
-    path: str, arguments: list[str], environment: dict[str, str], actions: list[tuple[Any, ...]]
+    path: str, arguments: list[str], environment: dict[bytes, bytes], actions: list[tuple[Any, ...]]
 ) -> int:
     try:
         return os.posix_spawn(
@@ -235,35 +235,36 @@ def _start(
 
 
 @lru_cache(maxsize=64)
-def _find(name: str, path: str | None) -> str:
+def _find(name: str, path: bytes | None) -> str:
     if "/" in name:
         return name
-    found = shutil.which(name, path=path)
+    found = shutil.which(name, path=None if path is None else os.fsdecode(path))
     if found is None:
         raise FileNotFoundError(errno.ENOENT, "no such program in PATH", name)
     return found
 
 
-_environments: dict[int, tuple[Program, dict[str, str]]] = {}
+_environments: dict[int, tuple[Program, dict[bytes, bytes]]] = {}
 
 
-def _environment(program: Program) -> dict[str, str]:
-    """The node's variables and those of the program, made once for its tasks."""
+def _environment(program: Program) -> dict[bytes, bytes]:
+    """The node's variables and those of the program, encoded once for its tasks."""
     known = _environments.get(id(program))
     if known is None or known[0] is not program:
         _environments.clear()
-        known = _environments[id(program)] = (program, {**os.environ, **program.variables})
+        own = {os.fsencode(name): os.fsencode(text) for name, text in program.variables.items()}
+        known = _environments[id(program)] = (program, {**os.environb, **own})
     return known[1]
 
 
-def _own_variables(values: Values) -> dict[str, str]:
+def _own_variables(values: Values) -> dict[bytes, bytes]:
     own = {
-        "MANYHANDS_TASK": values.task,
-        "MANYHANDS_SEQ": str(values.number),
-        "MANYHANDS_SLOT": str(values.slot),
+        b"MANYHANDS_TASK": os.fsencode(values.task),
+        b"MANYHANDS_SEQ": b"%d" % values.number,
+        b"MANYHANDS_SLOT": b"%d" % values.slot,
     }
     if len(values.inputs) == 1 and len(values.inputs[0]) <= _MOST_INPUT:
-        own["MANYHANDS_INPUT"] = values.inputs[0]
+        own[b"MANYHANDS_INPUT"] = os.fsencode(values.inputs[0])
     return own
 
 

@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from harness import command
 from harness.command import fails, run, running
 from harness.processes import eventually, free_port
+from manyhands import Client, LocalCluster
+from manyhands.cli._stream import Stream
 
 
 def lines(text: str) -> dict[int, dict[str, Any]]:
@@ -425,3 +428,24 @@ def test_resume_goes_on_with_its_own_output(named: dict[str, str], half: Path) -
     assert [entry["index"] for entry in entries[3:]] in ([1, 3], [3, 1])
     again = run(*arguments, stdin="4\n-1\n9\n25\n", env=named)
     assert "its first 4 items are others" in fails(again, 2)
+
+
+def test_no_more_than_a_window_is_out_though_room_comes_back_in_groups(
+    cluster: LocalCluster,
+) -> None:
+    window, done, out = 96, 0, []
+
+    def items() -> Iterator[int]:
+        for number in range(1_000):
+            out.append(number - done)
+            yield number
+
+    with Client(cluster.address) as client:
+        stream = Stream(client, abs, items(), lambda number: (-number,), window=window)
+        for item, value in stream:
+            assert value == item
+            eventually(lambda: len(out) > window, what="the window is full")
+            done += 1
+            stream.done()
+    assert done == stream.submitted == 1_000
+    assert max(out) == window
