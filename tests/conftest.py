@@ -51,8 +51,12 @@ for _name in [name for name in os.environ if name.startswith("MANYHANDS_")]:
     if not _name.startswith("MANYHANDS_TEST_"):
         del os.environ[_name]
 # A cluster that a test leaves to be found is found by that test alone.
-_runtime = tempfile.TemporaryDirectory(prefix="manyhands-tests-")
+# Of pytest-xdist, the controller's is not the workers': names of sockets must be short.
+_runtime = tempfile.TemporaryDirectory(prefix="manyhands-tests-", dir="/tmp")
 os.environ["MANYHANDS_RUNTIME_DIR"] = _runtime.name
+# A node that is killed together with what tidies up behind it leaves the directory of its fork server.
+os.environ["TMPDIR"] = f"{_runtime.name}/tmp"
+Path(os.environ["TMPDIR"]).mkdir()
 
 
 @pytest.hookimpl(wrapper=True)
