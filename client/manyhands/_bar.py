@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sized
 from typing import Any, TypeVar
 
+from manyhands import _html as html
 from manyhands_shared.text import printable
 
 T = TypeVar("T")
 
 #: Says how many have ended so far.
 Show = Callable[[int], None]
+#: A notebook has this time to draw what it was sent.
+_REDRAW_SECONDS = 0.1
 _NEEDS_RICH = "manyhands: progress is shown by rich; run: pip install 'manyhands[command]'"
 
 
@@ -23,11 +27,51 @@ def bar(total: int | None, label: str = "") -> Iterator[Show]:
 
     Where standard error is no terminal, and in no notebook, it shows nothing.
     """
-    in_notebook = "ipykernel" in sys.modules
-    is_live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    if not (in_notebook or is_live):
+    if _in_notebook():
+        with _in_output_of_cell(total, label) as show:
+            yield show
+    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        with _on_terminal(total, label) as show:
+            yield show
+    else:
         yield lambda _ended: None
-        return
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel runs this. A program may have loaded `ipykernel` without being one."""
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
+@contextlib.contextmanager
+def _in_output_of_cell(total: int | None, label: str) -> Iterator[Show]:
+    """Show it as HTML that is replaced as tasks end: without any thread, and without rich.
+
+    Of rich's own widget a thread catches what the cell prints meanwhile, and nothing draws its end.
+    """
+    from IPython.display import display  # noqa: PLC0415 - it is loaded
+
+    begun, due, ended = time.monotonic(), 0.0, 0
+
+    def drawn() -> dict[str, str]:
+        return html.bar(label, ended, total, time.monotonic() - begun)
+
+    def show(count: int) -> None:
+        nonlocal due, ended
+        ended = count
+        if (now := time.monotonic()) >= due:
+            due = now + _REDRAW_SECONDS
+            shown.update(drawn(), raw=True)
+
+    shown: Any = display(drawn(), raw=True, display_id=True)
+    try:
+        yield show
+    finally:
+        shown.update(drawn(), raw=True)
+
+
+@contextlib.contextmanager
+def _on_terminal(total: int | None, label: str) -> Iterator[Show]:
     try:
         # 60 ms that others need not pay.
         from rich.console import Console  # noqa: PLC0415

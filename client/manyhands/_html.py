@@ -15,8 +15,9 @@ _BOX = (
     "display:inline-block;min-width:18em"
 )
 _BAR = "height:.6em;border-radius:3px;background:#8883;overflow:hidden;display:flex;margin:.5em 0"
+_DONE = "#2e9e5b"
 #: What a part of the bar stands for, and its colour.
-_PARTS = (("done", "#2e9e5b"), ("failed", "#d23f3f"), ("cancelled", "#999"), ("running", "#3b82d6"))
+_PARTS = (("done", _DONE), ("failed", "#d23f3f"), ("cancelled", "#999"), ("running", "#3b82d6"))
 
 
 def card(
@@ -40,6 +41,35 @@ def card(
         f'<div style="{_BOX}"><b>{_text(title)}</b>{bar}'
         f'<table style="margin-top:.3em">{cells}</table></div>'
     )
+
+
+def bar(label: str, ended: int, total: int | None, seconds: float) -> dict[str, str]:
+    """Return what a notebook displays of work under way: as HTML, and as text for those without.
+
+    Args:
+        label: stands before the bar.
+        ended: how much of it has ended.
+        total: how much there is, if that is known.
+        seconds: since when it has been under way.
+    """
+    words = [f"{ended:,}" if total is None else f"{ended:,} of {total:,}", f"{seconds:.1f} s"]
+    drawn = f"<span>{_text(label)}</span>" if label else ""
+    if total is not None:
+        share = ended / total if total else 1.0
+        if 0 < ended < total:
+            words.append(f"about {seconds / share - seconds:.1f} s left")
+        drawn += (
+            f'<div style="{_BAR};min-width:18em">'
+            f'<div style="width:{100 * share:.2f}%;background:{_DONE}"></div></div>'
+        )
+    text = " \N{MIDDLE DOT} ".join(words)
+    return {
+        "text/plain": f"{printable(label)} {text}".lstrip(),
+        "text/html": (
+            '<div style="font-family:system-ui,sans-serif;display:flex;align-items:center;gap:.8em">'
+            f"{drawn}<span>{text}</span></div>"
+        ),
+    }
 
 
 def _bar(counts: Mapping[str, Any]) -> str:

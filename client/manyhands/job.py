@@ -18,6 +18,7 @@ from manyhands_shared.errors import ManyhandsError, TaskLost
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol.messages import Function
+from manyhands_shared.text import amount
 
 #: What the broker says of a job that is over.
 ENDED_STATES = ("done", "failed", "cancelled")
@@ -330,7 +331,9 @@ class DurableJob(Job):
         state = str(self.refresh(None)["state"])
         if self._quiet == (state, ended) and state in ENDED_STATES and ended < self.tasks:
             lost = self.tasks - ended
-            inbox.fail(TaskLost(f"{lost} results of job {self.id} are not at the broker any more"))
+            inbox.fail(
+                TaskLost(f"the broker no longer has {amount(lost, 'result')} of job {self.id}")
+            )
         self._quiet = state, ended
 
     def _end_following(self) -> None:

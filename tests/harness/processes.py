@@ -31,7 +31,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 #: RawArray arenas, SharedMemory blocks, POSIX semaphores of multiprocessing, and our own names.
 _SEGMENT = re.compile(r"(pym-|psm_|sem\.mp-|manyhands)")
 _WAITS = re.compile(
-    r"^manyhands: no broker answers |^manyhands: none of [\d,]+ unfinished tasks runs: "
+    r"^manyhands: no broker answers |^manyhands: nothing runs of [\d,]+ unfinished tasks?: "
     r"|the broker did not run for [\d.]+ s; leases|no broker has let this node in yet at "
 )
 #: Helpers of multiprocessing that live as long as the interpreter which started them.

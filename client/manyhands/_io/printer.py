@@ -20,7 +20,7 @@ from manyhands._io import output_streams
 from manyhands._io.output_streams import ERROR
 from manyhands_shared.processes.thread_start import start
 from manyhands_shared.protocol.messages import PrintedGroup
-from manyhands_shared.text import LAYOUT, printable
+from manyhands_shared.text import LAYOUT, amount, printable
 
 #: The I/O thread waits this time for what it has to show.
 PATIENCE_SECONDS = 5.0
@@ -110,8 +110,8 @@ class Printer:
         if self._lost:
             lines, self._lost = self._lost, 0
             text = (
-                f"manyhands: {lines:,} lines that tasks printed are left out here: they came faster "
-                "than they can be shown\n"
+                f"manyhands: left out here {amount(lines, 'line')} that tasks printed: output came "
+                "faster than it can be shown\n"
             )
             self._lost += self._put([(ERROR, text)])
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from manyhands_shared.processes.thread_start import start
-from manyhands_shared.text import printable
+from manyhands_shared.text import amount, printable
 from manyhands_shared.transport.reachability import silence
 
 #: Seconds without a result before the first look; the longest time between two looks.
@@ -84,7 +84,10 @@ class SilenceNotice:
     def _answered(self, answer: Future[Any], unended: int) -> None:
         self._is_asking = False
         if answer.exception() is None and isinstance(reasons := answer.result(), list):
-            self._say("; ".join(map(str, reasons)), f"none of {unended:,} unfinished tasks runs: ")
+            self._say(
+                "; ".join(map(str, reasons)),
+                f"nothing runs of {amount(unended, 'unfinished task')}: ",
+            )
 
     def _look_for_broker(self) -> None:
         try:

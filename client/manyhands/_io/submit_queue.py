@@ -23,6 +23,7 @@ from typing import Any
 from manyhands._io.open_job import OpenJob
 from manyhands_shared.errors import SubmitError, SubmitQueueFull
 from manyhands_shared.payloads.payload import Payload, nbytes
+from manyhands_shared.text import amount
 
 #: Arguments from here on count against the bound from the moment of the call, smaller ones from
 #: when the I/O thread takes them up.
@@ -162,9 +163,10 @@ class SubmitQueue:
         if self._has_room(size) or threading.get_ident() == self.owner:
             return  # the owner is in a callback that submits: to wait here were to wait for itself
         if not block:
+            already = amount(self._unended_tasks + len(self._queue), "task")
             raise SubmitQueueFull(
-                f"{self._unended_tasks + len(self._queue)} tasks wait already; take results first, "
-                "raise max_pending, or submit with block=True"
+                f"the queue has {already} already; take results first, raise "
+                "max_pending, or submit with block=True"
             )
         with self._room:
             self._waiting += 1

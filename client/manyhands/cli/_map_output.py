@@ -12,6 +12,7 @@ from manyhands.cli import _lines, _output
 from manyhands.cli._fingerprint import Fingerprint
 from manyhands.cli._lines import Done, Item, Reading
 from manyhands.cli._reader import LineReader
+from manyhands_shared.text import amount
 
 _WORDS = "go on with it by --resume, replace it by --overwrite"
 
@@ -59,7 +60,7 @@ class Output:
             return False
         with LineReader(source) as reader:
             if not reader.is_file:
-                _output.note(f"{len(self._done)} items are done")
+                _output.note(f"done already: {amount(len(self._done), 'item')}")
                 return False
             count = 0
             for batch in _lines.read_items(reader, reading):
@@ -69,7 +70,7 @@ class Output:
         if self._fingerprint is not None:
             self._fingerprint.begin()
         self._done.check(count, self._path)
-        _output.note(f"{len(self._done)} of {count} items are done")
+        _output.note(f"done already: {len(self._done):,} of {amount(count, 'item')}")
         if len(self._done) < count:
             return False
         _lines.appended(self._path, self._done.size).close()  # without a line that was torn off

@@ -12,6 +12,7 @@ from manyhands.cli import _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
+from manyhands_shared.text import amount
 
 #: Between two questions of how far it is.
 _POLL_SECONDS = 0.1
@@ -47,7 +48,9 @@ def command(*, directory: Path, json: bool, **connection: Any) -> None:
         told = {name: report[name] for name in ("pages", "files", "damaged")}
         _output.document(directory=place, **told)
     else:
-        _output.say(f"{place}: {report['pages']:,} pages and {report['files']:,} payload files")
+        _output.say(
+            f"{place}: {amount(report['pages'], 'page')} and {amount(report['files'], 'payload file')}"
+        )
         for line in report["damaged"]:
             _output.note(line)
     if report["damaged"]:

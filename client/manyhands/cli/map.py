@@ -20,6 +20,7 @@ from manyhands.cli._options import client_options, nan_option, output_option, su
 from manyhands.cli._read_options import read_options, reading
 from manyhands.cli._reader import LineReader
 from manyhands.cli._verb import Verb
+from manyhands_shared.text import amount
 
 
 @click.command(
@@ -160,9 +161,11 @@ def command(
     if json:
         _output.document(items=count, failed=failed, seconds=seconds)
     else:
-        _output.note(f"{count} items in {seconds:.1f} s, {rate:,.0f} a second, {failed} failed")
+        _output.note(
+            f"{amount(count, 'item')} in {seconds:.1f} s, {rate:,.0f} a second, {failed} failed"
+        )
     if failed:
         raise JobFailed(
-            f"{failed} of {count} items failed, item {first_failed} first: {why}; their lines have "
-            'an "error"'
+            f"{failed:,} of {amount(count, 'item')} failed, item {first_failed} first: {why}; "
+            'their lines have an "error"'
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from manyhands import Client, LocalCluster
 from manyhands_shared.errors import ManyhandsError
+from manyhands_shared.text import amount
 
 #: How long nodes may take to join, in all and for each.
 _JOIN_SECONDS = 30.0
@@ -103,7 +104,7 @@ def hosts(count: int, slots: int) -> Iterator[Target]:
         for host in others:
             with host.inside():
                 cluster.add_node(f"node-{host.index - 1}")
-        label = f"{count} {'host' if count == 1 else 'hosts'} on this machine's test-bed"
+        label = f"{amount(count, 'host')} on this machine's test-bed"
         target = Target(
             "hosts",
             label,

@@ -30,7 +30,7 @@ def test_no_node_and_then_none_that_fits(capsys: pytest.CaptureFixture[str]) -> 
         errors.extend(capsys.readouterr().err.splitlines())
         return len(errors) >= count
 
-    none = "manyhands: none of 1 unfinished tasks runs: "
+    none = "manyhands: nothing runs of 1 unfinished task: "
     with LocalCluster(nodes=0) as cluster, Executor(address=cluster.address) as executor:
         waits = executor.with_options(resources={"gpu": 1}).submit(abs, -1)
         eventually(lambda: told(1), BOUND)

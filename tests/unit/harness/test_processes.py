@@ -106,7 +106,7 @@ def test_eventually_ends() -> None:
     [
         "manyhands: no broker answers yet at tcp://127.0.0.1:1; trying for 10 s",
         "manyhands: no broker answers at tcp://127.0.0.1:1. This goes on trying",
-        "manyhands: none of 1,000 unfinished tasks runs: no node is connected; start one",
+        "manyhands: nothing runs of 1,000 unfinished tasks: no node is connected; start one",
         "12:00:00 WARNING the broker did not run for 0.7 s; leases are extended by that",
         "12:00:00 WARNING no broker has let this node in yet at unix://@a. It goes on trying",
     ],

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from manyhands_broker.core.limits import Limits
+from manyhands_shared.text import amount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +135,9 @@ class Ledger:
         if self.sessions < most:
             return ""
         return self._text(
-            f"{self.sessions} sessions open, and may have {most}", "close some", "--key-sessions"
+            f"{amount(self.sessions, 'session')} open, and may have {most}",
+            "close some",
+            "--key-sessions",
         )
 
     def refuse_node(self) -> str:
@@ -142,7 +145,9 @@ class Ledger:
         most = self.limits.key_nodes
         if self.nodes < most:
             return ""
-        return self._text(f"{self.nodes} nodes, and may have {most}", "stop some", "--key-nodes")
+        return self._text(
+            f"{amount(self.nodes, 'node')}, and may have {most}", "stop some", "--key-nodes"
+        )
 
     def take_event(self, now: float) -> bool:
         """Count an event of its nodes; return whether it may be told."""
@@ -190,7 +195,8 @@ class Ledger:
         """
         limits = self.limits
         if self.jobs >= limits.key_jobs:
-            text = f"{self.jobs} jobs that are not over, and may have {limits.key_jobs}"
+            jobs = amount(self.jobs, "job that is not over", "jobs that are not over")
+            text = f"{jobs}, and may have {limits.key_jobs}"
             return "jobs", self._text(text, "wait until some have ended", "--key-jobs")
         # What needs only a Python is what most jobs need: others must not keep it out.
         most = limits.key_kinds * (2 if kind.plain else 1)
@@ -224,12 +230,13 @@ class Ledger:
         tasks = self.tasks + count
         if durable:
             if self.stored + count > limits.stored_tasks:
-                text = f"{self.stored} unfinished tasks of durable jobs"
+                text = f"{amount(self.stored, 'unfinished task')} of durable jobs"
                 text += f", and may have {limits.stored_tasks}"
                 return "stored", self._text(text, "wait until tasks have ended", "--stored-tasks")
         elif tasks > 2 * limits.window_tasks and session.unfinished + count > self.task_share:
             text = (
-                f"{self.tasks} unfinished tasks at the broker, and may have {limits.window_tasks}"
+                f"{amount(self.tasks, 'unfinished task')} at the broker, and may have "
+                f"{limits.window_tasks}"
             )
             return "tasks", self._text(text, "wait until tasks have ended", "--window-tasks")
         alone = not self.bytes and count == 1

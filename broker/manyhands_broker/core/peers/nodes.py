@@ -373,7 +373,7 @@ class Nodes:
         state.counters["nodes_condemned" if blame else "nodes_left"] += 1
         state.say(
             logging.WARNING if blame else logging.INFO,
-            f"node {node.name} is gone: {why}; {active} of its tasks are queued again",
+            f"node {node.name} is gone: {why}; {amount(active, 'task')} of it queued again",
             node=node.name,
         )
         rival = self._rivals.pop(node.name, None)

@@ -18,6 +18,7 @@ from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.failure import Failure
 from manyhands_shared.protocol.messages import Relay, ResultGroup, Span, Status, Taken
+from manyhands_shared.text import amount
 
 #: What an attempt may end as that is looked at even while the same task runs elsewhere.
 _OF_ONE = frozenset((Status.OK, Status.HELD, Status.CRASHED))
@@ -240,8 +241,8 @@ class Outcomes:
         state.counters["tasks_quarantined"] += 1
         failure = Failure(
             "manyhands.TaskCrashed",
-            f"task {index} of job {job.id} ended {len(story)} processes and is not run again: "
-            + "; ".join(story),
+            f"task {index} of job {job.id} ended {amount(len(story), 'process', 'processes')} "
+            "and is not run again: " + "; ".join(story),
             story=tuple(story),
         )
         state.say(logging.WARNING, failure.message, job=job.id, node=node.name)

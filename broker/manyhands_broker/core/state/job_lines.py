@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from manyhands_shared.text import amount
+
 #: Lines in a second. Programs that make thousands of short jobs a second would fill the disk.
 LINES_A_SECOND = 20
 
@@ -26,7 +28,7 @@ class JobLines:
         """Say that a job, of this id, began or ended."""
         if int(now) != self._second:
             if self._left_out:
-                self._say(logging.INFO, f"{self._left_out:,} more jobs began or ended")
+                self._say(logging.INFO, f"{amount(self._left_out, 'more job')} began or ended")
             self._second, self._said, self._left_out = int(now), 0, 0
         if self._said < LINES_A_SECOND:
             self._said += 1

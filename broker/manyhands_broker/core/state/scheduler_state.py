@@ -173,12 +173,11 @@ class SchedulerState:
 
     def job_began(self, job: Job) -> None:
         """Tell the operator of a new job."""
-        name = self.functions.name(job.function)
-        self._job_lines.tell(
-            job.id,
-            f"job {job.id} of {self.ledgers.called(job.session.account)} begins: {name}",
-            self.now,
-        )
+        # Without a key of its own a client has no name.
+        owner = self.ledgers.called(job.session.account)
+        of = f" of {owner}" if owner else ""
+        text = f"job {job.id}{of} begins: {self.functions.name(job.function)}"
+        self._job_lines.tell(job.id, text, self.now)
 
     def job_over(self, summary: dict[str, Any]) -> None:
         """Tell the operator how a job has ended."""

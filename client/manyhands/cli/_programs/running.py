@@ -24,6 +24,7 @@ from manyhands_shared.errors import ConfigError, ManyhandsError
 from manyhands_shared.programs import task, template
 from manyhands_shared.programs.program import Program
 from manyhands_shared.programs.template import Values
+from manyhands_shared.text import amount
 
 if TYPE_CHECKING:
     from manyhands import Client, Job
@@ -102,7 +103,7 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
         _output.note("no inputs, nothing to do" if done is None else "nothing is left to do")
     if report.failed:
         raise JobFailed(
-            f"{report.failed} of {report.ended} programs failed; {report.first_failure}"
+            f"{report.failed:,} of {amount(report.ended, 'program')} failed; {report.first_failure}"
         )
 
 

@@ -22,7 +22,7 @@ from manyhands.cli._top.confirm import Confirm
 from manyhands.cli._top.rows import Slots, chosen, rows_of
 from manyhands.cli._top.table_view import TableView
 from manyhands_shared.errors import ManyhandsError, NotAuthorised, Refused
-from manyhands_shared.text import printable
+from manyhands_shared.text import amount, printable
 
 if TYPE_CHECKING:
     from manyhands import Client
@@ -230,7 +230,7 @@ class Top(App[None]):
         job = self._living_job()
         if job is not None:
             left = job["tasks"] - job["done"] - job["failed"] - job["cancelled"]
-            end = f"What waits is dropped, what runs is killed: {left:,} tasks."
+            end = f"What waits is dropped, what runs is killed: {amount(left, 'task')}."
             self._confirm(f"Cancel {_called(job)}?\n{end}", "cancel", id=job["id"])
 
     def action_pause(self) -> None:

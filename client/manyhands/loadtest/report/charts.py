@@ -9,6 +9,7 @@ from typing import Any
 from manyhands.loadtest.report import numbers, svg
 from manyhands.loadtest.report.svg import Line
 from manyhands.loadtest.report.tables import busiest
+from manyhands_shared.text import amount
 
 #: Lines that one chart of percentiles bears.
 _MOST_CURVES = 5
@@ -29,7 +30,7 @@ def charts(document: dict[str, Any]) -> Iterator[Chart]:
         yield _scaling(document["scaling"])
         # One run in full is enough beside it: the largest.
         for chart in _of_run(document["runs"][-1]):
-            title = f"{chart.title}, {document['runs'][-1]['hosts']} hosts"
+            title = f"{chart.title}, {amount(document['runs'][-1]['hosts'], 'host')}"
             yield Chart(title, chart.about, chart.drawing)
         return
     yield from _of_run(document["runs"][0])

@@ -10,6 +10,7 @@ from manyhands.loadtest.report import numbers
 from manyhands.loadtest.report.tables import Table, calm
 from manyhands.loadtest.run import DOCUMENT_VERSION
 from manyhands_shared.errors import ConfigError
+from manyhands_shared.text import amount
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Table:
     """Every figure that both have. Ratios above 1 are better now, whatever the figure."""
     rows = []
     for then, now in _runs(old, new):
-        where = f"{now['hosts']} hosts: " if now["hosts"] else ""
+        where = f"{amount(now['hosts'], 'host')}: " if now["hosts"] else ""
         for name, figure in (("most done", "saturation"), ("kept up with", "sustained")):
             if then[figure] and now[figure]:
                 ratio = now[figure] / then[figure]

@@ -8,6 +8,7 @@ from typing import Any
 
 from manyhands.loadtest.latency import PERCENTILES
 from manyhands.loadtest.report import numbers
+from manyhands_shared.text import amount
 
 Row = list[str]
 
@@ -39,7 +40,7 @@ def headline(document: dict[str, Any]) -> list[tuple[str, str, str]]:
             (
                 "at the most hosts",
                 f"{numbers.rate(last['throughput'])} tasks/s",
-                f"{last['hosts']} hosts, {last['slots']} slots",
+                f"{amount(last['hosts'], 'host')}, {amount(last['slots'], 'slot')}",
             ),
             (
                 "of linear",
@@ -86,13 +87,13 @@ def tables(document: dict[str, Any]) -> Iterator[Table]:
 
 def cluster(nodes: int, slots: int) -> str:
     """``1 node, 2 slots``."""
-    return f"{nodes} node{'' if nodes == 1 else 's'}, {slots} slot{'' if slots == 1 else 's'}"
+    return f"{amount(nodes, 'node')}, {amount(slots, 'slot')}"
 
 
 def _named(runs: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every step, by its load and, in a sweep, its hosts."""
     for run in runs:
-        prefix = f"{run['hosts']} hosts: " if len(runs) > 1 else ""
+        prefix = f"{amount(run['hosts'], 'host')}: " if len(runs) > 1 else ""
         for step in run["steps"]:
             yield prefix + step["label"], step
 

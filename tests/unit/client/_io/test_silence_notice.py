@@ -59,7 +59,7 @@ def test_each_reason_is_told_once() -> None:
     client = Waiting()
     client.reasons = ["no node is connected", "and so on"]
     client.wait(600.0)
-    text = "manyhands: none of 1 unfinished tasks runs: no node is connected; and so on\n"
+    text = "manyhands: nothing runs of 1 unfinished task: no node is connected; and so on\n"
     assert client.said == [text]
     assert client.asked < 600 / LONGEST_SECONDS + 8
     client.reasons = ["2 of 4 slots are busy"]

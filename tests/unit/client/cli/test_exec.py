@@ -202,7 +202,7 @@ def test_halt_now_kills_what_runs(limit: str, fresh: dict[str, str], tmp_path: P
     )
     words = ["exec", "-j", "2", "--halt", f"now,fail={limit}", "--shell", line]
     result = run(*words, ":::", "wait", "fail", "wait", "wait", cwd=tmp_path, env=fresh)
-    assert "1 of 1 programs failed; task 2" in fails(result, 1)
+    assert "1 of 1 program failed; task 2" in fails(result, 1)
     all_gone([int(file.read_text()) for file in tmp_path.iterdir()])
 
 

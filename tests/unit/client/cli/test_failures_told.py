@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_lines_have_the_traceback_of_the_node(named: dict[str, str], folder: Path) -> None:
     result = run("map", "work:bad", stdin="4\n", cwd=folder, env=named)
-    assert "1 of 1 items failed, item 0 first: ValueError: bad 4; " in fails(result, 1)
+    assert "1 of 1 item failed, item 0 first: ValueError: bad 4; " in fails(result, 1)
     error = json.loads(result.stdout)["error"]
     assert (error["type"], error["message"]) == ("ValueError", "bad 4")
     assert "line 5, in bad" in error["traceback"]

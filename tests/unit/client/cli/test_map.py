@@ -216,7 +216,7 @@ def test_an_interrupted_run_goes_on_where_it_ended(named: dict[str, str], tmp_pa
     failed = '{"index": 0, "error": {"type": "OSError", "message": "no"}}\n'
     results.write_text(kept + failed + '{"index": 3, "resu')
     result = run("map", "math:sqrt", "--input", items, "--output", results, "--resume", env=named)
-    assert "1 of 5 items are done" in result.stderr
+    assert "done already: 1 of 5 items" in result.stderr
     assert fails(result, 1).startswith("error: 1 of 4 items failed, item 1 first: ValueError: ")
     text = results.read_text()
     assert text.startswith(kept + failed), "what was whole stays"

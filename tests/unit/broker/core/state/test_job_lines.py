@@ -43,3 +43,7 @@ def test_a_flood_of_jobs_is_no_flood_of_lines() -> None:
         (logging.INFO, "5 more jobs began or ended", ""),
         (logging.INFO, "one more", "id"),
     ]
+    for number in range(LINES_A_SECOND):
+        lines.tell(str(number), f"job {number}", 2.6)
+    lines.tell("id", "the last", 3.0)
+    assert said[-2][1] == "1 more job began or ended"
