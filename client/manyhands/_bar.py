@@ -63,7 +63,9 @@ def _in_output_of_cell(total: int | None, label: str) -> Iterator[Show]:
             due = now + _REDRAW_SECONDS
             shown.update(drawn(), raw=True)
 
-    shown: Any = display(drawn(), raw=True, display_id=True)
+    # It has no types.
+    to_cell: Any = display
+    shown = to_cell(drawn(), raw=True, display_id=True)
     try:
         yield show
     finally:

@@ -240,7 +240,12 @@ def test_what_tasks_raise_and_print_stays_text(stage: Stage) -> None:
     look(stage, f"#/job/{stage.jobs['evil'].id}")
     text = "document.getElementById('main').textContent"
     stage.tab.until(f"{text}.split('<img src=x onerror=window.hacked=1>').length > 2", "both")
-    assert EVIL in stage.tab.evaluate("document.querySelector('h1').textContent")
+    shown = EVIL.replace("\u202e", "\N{REPLACEMENT CHARACTER}")
+    assert shown in stage.tab.evaluate("document.querySelector('h1').textContent")
+    stage.tab.until(
+        f"document.querySelector('pre.output').textContent.includes({json.dumps(shown)})"
+    )
+    assert "\u202e" not in stage.tab.evaluate("document.body.textContent")
 
 
 def test_of_a_long_table_only_what_is_seen_is_in_the_page(stage: Stage) -> None:

@@ -149,13 +149,12 @@ class Transitions:
             return
         job.session.retire(job)
         self._reserve_id(job)
-        summary = state.summary(job)
+        summary = {**state.summary(job), "ended": state.now + state.epoch}
         state.job_over(summary)
         history = state.histories.retire(job, state.now)
         if job.options.durable:
             if history is not None:
                 self._remember(job.id, history)
-            summary["ended"] = state.now + state.epoch
             state.finished_jobs.add(summary)
             state.record(JobEnded(job.id, summary))
         else:

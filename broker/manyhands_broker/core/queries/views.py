@@ -5,6 +5,7 @@ Tables are maps from a name to a row of figures, so that what is sent on are the
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
@@ -226,10 +227,10 @@ def _job_table(state: SchedulerState, reader: Reader, most: int) -> dict[str, An
     rows: dict[str, list[Any]] = {}
     for live in islice(reversed(state.jobs.values()), most):
         rows[live.id] = _live_row(state, live)
-    for old in islice(reversed(state.history), max(0, most - len(rows))):
+    durable = (state.finished_jobs[job_id] for job_id in reversed(state.finished_jobs))
+    past = heapq.merge(reversed(state.history), durable, key=_ended, reverse=True)
+    for old in islice(past, max(0, most - len(rows))):
         rows[old["id"]] = _past_row(old)
-    for job_id in islice(reversed(state.finished_jobs), max(0, most - len(rows))):
-        rows[job_id] = _past_row(state.finished_jobs[job_id])
     return {
         "job_columns": list(JOB_COLUMNS),
         "jobs": rows,
@@ -243,6 +244,10 @@ def _live_row(state: SchedulerState, live: Job) -> list[Any]:
     history = state.histories.get(live.id)
     progress = {"rate": 0.0, "eta": None} if history is None else history.progress(live, state.now)
     return _row({**told, **progress})
+
+
+def _ended(told: Mapping[str, Any]) -> float:
+    return float(told.get("ended", 0.0))
 
 
 def _past_row(told: Mapping[str, Any]) -> list[Any]:

@@ -1,13 +1,13 @@
 // Orders from the page: asked again before what cannot be undone.
 
-import { h } from "./dom.js";
+import { h, setText } from "./dom.js";
 import { order } from "./live.js";
 
 let hide = 0;
 
 export function toast(text) {
   const box = document.getElementById("toast");
-  box.textContent = text;
+  setText(box, text);
   box.hidden = false;
   clearTimeout(hide);
   hide = setTimeout(() => { box.hidden = true; }, 5000);

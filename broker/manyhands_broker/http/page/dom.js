@@ -1,12 +1,14 @@
 // Elements and tables. Text is only ever set as text: names and messages come from other people.
 
+import { printable } from "./format.js";
+
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "vars") for (const [key, v] of Object.entries(value)) element.style.setProperty(key, v);
-    else element.setAttribute(name, value === true ? "" : value);
+    else element.setAttribute(name, value === true ? "" : printable(value));
   }
   add(element, children);
   return element;
@@ -15,7 +17,7 @@ export function h(tag, attributes = {}, ...children) {
 function add(element, children) {
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
-    element.append(child instanceof Node ? child : document.createTextNode(String(child)));
+    element.append(child instanceof Node ? child : document.createTextNode(printable(child)));
   }
 }
 
@@ -26,7 +28,7 @@ export function fill(element, ...children) {
 }
 
 export function setText(element, text) {
-  const value = String(text);
+  const value = printable(text);
   if (element.textContent !== value) element.textContent = value;
 }
 

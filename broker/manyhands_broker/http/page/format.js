@@ -8,6 +8,11 @@ export function count(value) {
   return short(value);
 }
 
+// Text in which what is not to be seen is replaced, but lines and tabs: some of that turns other text round.
+export function printable(text) {
+  return String(text).replace(/[^\P{C}\n\t]|[\u2028\u2029]/gu, "\ufffd");
+}
+
 export function amount(value, thing, things = `${thing}s`) {
   return `${count(value)} ${value === 1 ? thing : things}`;
 }

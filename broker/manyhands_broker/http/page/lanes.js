@@ -1,6 +1,6 @@
 // The task stream: a lane for each slot, a bar for each run, drawn on one canvas.
 
-import { h } from "./dom.js";
+import { h, setText } from "./dom.js";
 import * as format from "./format.js";
 
 const MOST_RUNS = 20_000;
@@ -182,7 +182,7 @@ export class Lanes {
       if (step * lanes.filter((lane) => lane[0] === node).length < 10) return;
       context.fillStyle = style("--soft");
       context.font = "12px system-ui, sans-serif";
-      let text = node;
+      let text = format.printable(node);
       while (text.length > 3 && context.measureText(text).width > label - 12) text = `${text.slice(0, -2)}…`;
       context.fillText(text, 2, y + Math.min(16, step / 2 + 4 + (step > 18 ? 2 : 0)));
     });
@@ -256,7 +256,7 @@ export class Lanes {
     if (!run) return;
     const many = run[6] > 1 ? `tasks ${run[5]} to ${run[5] + run[6] - 1}` : `task ${run[5]}`;
     const took = run[8] === null ? `runs for ${format.seconds(this.finish(run) - run[7])}` : format.seconds(run[8]);
-    tip.textContent = `${format.shortName(run[1])}\n${many} of job ${run[0]}\n${took} on ${run[2]}, slot ${run[3]}${run[4] > 1 ? `, attempt ${run[4]}` : ""}${run[9] ? "\nfailed" : ""}`;
+    setText(tip, `${format.shortName(run[1])}\n${many} of job ${run[0]}\n${took} on ${run[2]}, slot ${run[3]}${run[4] > 1 ? `, attempt ${run[4]}` : ""}${run[9] ? "\nfailed" : ""}`);
     tip.style.left = `${Math.min(event.clientX + 14, window.innerWidth - 300)}px`;
     tip.style.top = `${Math.min(event.clientY + 14, window.innerHeight - 100)}px`;
   }

@@ -80,7 +80,7 @@ export function jobPage(id) {
 
   function showOutput() {
     const wanted = ofTask.value === "" ? lines : lines.filter((one) => one.index === Number(ofTask.value));
-    const text = wanted.map((one) => `${one.index}: ${one.text}`).join("");
+    const text = format.printable(wanted.map((one) => `${one.index}: ${one.text}`).join(""));
     output.hidden = ofTask.hidden = !lines.length;
     if (output.textContent !== text) { output.textContent = text; output.scrollTop = output.scrollHeight; }
   }
