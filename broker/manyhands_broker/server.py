@@ -134,7 +134,9 @@ def _serve(
         endpoint = ",".join(bound)
         facts = {"address": endpoint, "beat_port": heartbeats.port, "pid": os.getpid()}
         if config.http:
-            facts["http"] = _serve_http(config, core, loop, coordination.figures, poller, stack)
+            facts["http"] = _serve_http(
+                config, core, loop, coordination.figures, poller, stack, gatekeeper
+            )
         if make_node is not None and inprocess is not None:
             node = make_node(selector=inprocess.selector, connect=inprocess.hub.connect)
             inprocess.take_in(stack.enter_context(node), loop.stop)
@@ -200,6 +202,7 @@ def _serve_http(
     coordination: Callable[[], dict[str, Any]],
     poller: Poller,
     stack: contextlib.ExitStack,
+    gatekeeper: Gatekeeper | None,
 ) -> str:
     """Have a process answer HTTP as long as the broker serves; returns its URL."""
     from manyhands_broker.http.service import HttpService  # noqa: PLC0415 - only if wanted
@@ -212,7 +215,7 @@ def _serve_http(
         coordination,
         monotonic,
         poller=poller,
-        keyed=bool(config.key_file),
+        secret=None if gatekeeper is None else gatekeeper.key.secret_for(b"dashboard"),
     )
     stack.callback(service.close)
     loop.each_check(lambda _: service.check())

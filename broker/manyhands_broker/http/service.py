@@ -42,7 +42,7 @@ class HttpService:
         coordination: The figures of programs of several processes; empty if there are none.
         clock: The monotonic clock.
         poller: Where questions of the dashboard are waited for.
-        keyed: Whether the broker has keys.
+        secret: What the dashboard's tokens are signed with; `None` where the broker has no keys.
 
     Raises:
         ConfigError: the address cannot be had.
@@ -58,12 +58,15 @@ class HttpService:
         clock: Clock,
         *,
         poller: Poller,
-        keyed: bool,
+        secret: bytes | None,
     ) -> None:
         self._socket, self.url = listen(address)
         host = self._socket.getsockname()[0]
-        self._access = Access(ipaddress.ip_address(host).is_loopback, keyed)
-        self._handler = InquiryHandler(core, keyed=keyed)
+        is_loopback = ipaddress.ip_address(host).is_loopback
+        self._access = (
+            Access(is_loopback, False) if secret is None else Access(is_loopback, True, secret)
+        )
+        self._handler = InquiryHandler(core, keyed=self._access.keyed)
         self._inquiries = Inquiries()
         poller.on_readable(
             self._inquiries.broker_end.fileno(), lambda: self._inquiries.serve(self._answer)
@@ -116,7 +119,7 @@ class HttpService:
 
     def _way_in(self, who: Identity) -> dict[str, str]:
         """Return where the dashboard is, and a token that lets `who` in."""
-        return {"url": self.url, "token": self._access.make(ENTER, who.key, self._clock())}
+        return {"url": self.url, "token": self._access.make(ENTER, who.key, time.time())}
 
     def _start(self) -> None:
         self._next_start = self._clock() + _RESTART_SECONDS

@@ -5,8 +5,9 @@ too, as all who reach the broker may. With keys they are guests, until they come
 there is nothing without a token.
 
 `manyhands dashboard` asks the broker for a token to *enter* with, which holds for a minute. The server
-exchanges it for a cookie, which holds for half a day. Both name the key of who asked and are signed with
-a secret of the broker's process. What the key may do is looked up with each request: it may be revoked.
+exchanges it for a cookie, which holds for half a day. Both name the key of who asked. Both are signed with
+a secret that comes from the cluster's key, and outlive the broker's process. What the key may do is
+looked up with each request: it may be revoked.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Access:
     Args:
         open: whether it listens on a loopback address alone.
         keyed: whether the broker has keys.
-        secret: what tokens are signed with.
+        secret: what tokens are signed with. One of the cluster's key outlives the broker's process, so
+            times are those of the calendar.
     """
 
     open: bool

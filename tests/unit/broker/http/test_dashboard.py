@@ -178,6 +178,21 @@ def test_with_a_token_a_page_may_do_what_the_key_may(
     assert ask(url, "/", Cookie=f"manyhands={found['token']}").status == 401
 
 
+def test_a_cookie_holds_when_the_broker_has_been_started_again(tmp_path: Path) -> None:
+    file, other = tmp_path / "cluster.key", tmp_path / "other.key"
+    key = ClusterKey.new()
+    key.save(file)
+    ClusterKey.new().save(other)
+    with running(http="127.0.0.1:0", key_file=str(file)) as (broker, url):
+        cookie = enter(url, way_in(broker, key)["token"])
+    for place, may in ((file, True), (other, False)):
+        with (
+            running(http="127.0.0.1:0", key_file=str(place)) as (_, url),
+            events(url, "view=jobs", cookie) as told,
+        ):
+            assert next(told)["whole"]["may"] is may
+
+
 def test_on_loopback_with_keys_one_without_a_token_may_look_and_not_act(tmp_path: Path) -> None:
     file = tmp_path / "cluster.key"
     ClusterKey.new().save(file)
