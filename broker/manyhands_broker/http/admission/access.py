@@ -5,8 +5,8 @@ too, as all who reach the broker may. With keys they are guests, until they come
 there is nothing without a token.
 
 `manyhands dashboard` asks the broker for a token to *enter* with, which holds for a minute. The server
-exchanges it for a cookie, which holds for half a day. Both name the key of who asked. Both are signed with
-a secret that comes from the cluster's key, and outlive the broker's process. What the key may do is
+exchanges it for a cookie, which holds for half a day. Both name the key of who asked. Both are signed
+with a secret that comes from the cluster's key, and outlive the broker's process. What the key may do is
 looked up with each request: it may be revoked.
 """
 
