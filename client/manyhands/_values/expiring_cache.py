@@ -24,19 +24,21 @@ class ExpiringCache:
         self._max_bytes = max_bytes
         self._values: OrderedDict[Hashable, tuple[float, Any, int]] = OrderedDict()
         self._nbytes = 0
-        self._lock = threading.RLock()  # what is let go may come back here as it is destroyed
+        # Never held while a value goes: that may come back here, or wait for another thread that does.
+        self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
 
     def use(self, key: Hashable, value: Any, nbytes: int) -> None:
         """Keep this for a while from now."""
         with self._lock:
-            self._pop(key)
+            gone = [self._pop(key)]
             self._values[key] = time.monotonic() + self._seconds, value, nbytes
             self._nbytes += nbytes
             while self._nbytes > self._max_bytes and len(self._values) > 1:
-                self._pop(next(iter(self._values)))
+                gone.append(self._pop(next(iter(self._values))))
             if self._timer is None:
-                self._start(self._seconds)
+                gone += self._start(self._seconds)
+        del gone
 
     def clear(self) -> None:
         """Let go of everything."""
@@ -44,22 +46,28 @@ class ExpiringCache:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._values.clear()
-            self._nbytes = 0
+            gone = self._pop_all()
+        del gone
 
-    def _pop(self, key: Hashable) -> None:
-        self._nbytes -= self._values.pop(key, (0.0, None, 0))[2]
+    def _pop(self, key: Hashable) -> Any:
+        _, value, nbytes = self._values.pop(key, (0.0, None, 0))
+        self._nbytes -= nbytes
+        return value
 
-    def _start(self, seconds: float) -> None:
+    def _pop_all(self) -> list[Any]:
+        return [self._pop(key) for key in list(self._values)]
+
+    def _start(self, seconds: float) -> list[Any]:
+        """Have a thread let go of values later; return those to let go of now, as there is none."""
         timer = threading.Timer(seconds, self._expire)
         timer.daemon = True
-        if start(timer):
-            self._timer = timer
-        else:
-            # Nothing would ever let go of them.
-            self.clear()
+        if not start(timer):
+            return self._pop_all()
+        self._timer = timer
+        return []
 
     def _expire(self) -> None:
+        gone: list[Any] = []
         with self._lock:
             if self._timer is None:
                 return
@@ -68,6 +76,7 @@ class ExpiringCache:
             while self._values:
                 key, (due, _, _) = next(iter(self._values.items()))
                 if due > now:
-                    self._start(due - now)
-                    return
-                self._pop(key)
+                    gone += self._start(due - now)
+                    break
+                gone.append(self._pop(key))
+        del gone

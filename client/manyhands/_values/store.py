@@ -108,7 +108,10 @@ class Store:
         self._pid = os.getpid()
         self._seed = secrets.randbits(64)
         self._lender: shm.Lender | None = None
+        # What is referred to, by its digest and by its key. Of equal ones that threads have put at the
+        # same time, the digest leads to one.
         self._segments: weakref.WeakValueDictionary[bytes, _Segment] = weakref.WeakValueDictionary()
+        self._by_key: weakref.WeakValueDictionary[bytes, _Segment] = weakref.WeakValueDictionary()
         # The next call may take the same argument when no call is left that does.
         self._recent = ExpiringCache(_RECENT_SECONDS, MAX_BYTES // 4)
         self._arena = shm.Arena()
@@ -193,6 +196,7 @@ class Store:
         if allocation is None or segment is None:
             self._release(key)
             return None
+        self._by_key[key] = segment
         self._call(lambda: self._offer(lender, key, allocation))
         self._segments[digest] = segment
         self._recent.use(digest, segment, size)
@@ -204,9 +208,8 @@ class Store:
         Raises:
             OSError, ValueError, KeyError: it cannot be had.
         """
+        lengths = self._by_key[key].place.lengths
         allocation = self._allocations[key]
-        places = (segment.place for segment in self._segments.values())
-        lengths = next(place.lengths for place in places if place.key == key)
         view = shm.shared_view(allocation.fd, shm.span(lengths), at=allocation.at)
         return shm.cut(view, lengths)
 
@@ -217,7 +220,7 @@ class Store:
         """
         try:
             payload = self.buffers(key)
-        except (OSError, ValueError, LookupError, StopIteration):
+        except (OSError, ValueError, LookupError):
             return []
         self._supplied[key] = gone
         return [payload]
@@ -266,15 +269,26 @@ class Store:
             self._lender.deny(key)
 
     def _reserve(self, key: bytes, size: int, *, block: bool) -> None:
+        while not self._take_room(key, size, 0.0):
+            # Without the lock, which another thread may need to let go of a value.
+            self._recent.clear()
+            if self._take_room(key, size, _RECHECK_SECONDS if block else 0.0):
+                return
+            if not block:
+                raise SubmitQueueFull("too many bytes are kept for tasks; take results first")
+            self._check()
+
+    def _take_room(self, key: bytes, size: int, seconds: float) -> bool:
+        """Count these bytes as soon as there is room; return whether that was within `seconds`."""
         with self._room:
-            while self._nbytes and self._nbytes + size > MAX_BYTES:
-                self._recent.clear()
-                if not block:
-                    raise SubmitQueueFull("too many bytes are kept for tasks; take results first")
-                self._check()
-                self._room.wait(_RECHECK_SECONDS)
+            if not self._room.wait_for(lambda: self._has_room(size), seconds):
+                return False
             self._nbytes += size
             self._reserved[key] = size
+            return True
+
+    def _has_room(self, size: int) -> bool:
+        return not self._nbytes or self._nbytes + size <= MAX_BYTES
 
     def _release(self, key: bytes) -> None:
         with self._room:

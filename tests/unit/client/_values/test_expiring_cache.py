@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import weakref
 
+import pytest
+
 from harness.processes import eventually
-from harness.threads import no_thread_left
+from harness.threads import Worker, no_thread_left
 from manyhands._values.expiring_cache import ExpiringCache
 
 
@@ -73,4 +75,25 @@ def test_without_a_thread_nothing_stays() -> None:
     gc.collect()
     assert gone() is None
     cache.use("b", Thing(), 1)
+    cache.clear()
+
+
+@pytest.mark.parametrize("how", ["use", "clear", "expire"])
+def test_what_goes_may_wait_for_another_thread_that_comes_here(how: str) -> None:
+    cache = ExpiringCache(0.05 if how == "expire" else 3600.0, 100)
+    came: list[bool] = []
+
+    class Waiting:
+        """Waits for a thread as it goes."""
+
+        def __del__(self) -> None:
+            Worker(lambda: cache.use("other", None, 1)).result()
+            came.append(True)
+
+    cache.use("waiting", Waiting(), 60)
+    if how == "use":
+        cache.use("new", None, 60)
+    elif how == "clear":
+        cache.clear()
+    eventually(lambda: came == [True], what="the other thread has come")
     cache.clear()
