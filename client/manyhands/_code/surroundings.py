@@ -97,15 +97,19 @@ class SurroundedCode:
         if known is not None and modules is self._modules and time.monotonic() < self._until:
             return known
         with self._lock:
+            known = self._function
             start = time.thread_time()
             found = dict(_walk(self._asked.files))
             states = {path: _state(path) for path in found.values()}
             looked = time.thread_time() - start
-            if self._function is None or states != self._states or modules is not self._modules:
-                self._function = self._make(found)
-                self._modules, self._states = modules, states
+            if known is None or states != self._states or modules is not self._modules:
+                made = self._make(found)
+                # What is kept for a bundle is kept for this object.
+                if known is None or made.digest != known.digest:
+                    known = made
+                self._function, self._modules, self._states = known, modules, states
             self._until = time.monotonic() + max(PAUSE_SECONDS, PAUSE_FACTOR * looked)
-            return self._function
+            return known
 
     def _make(self, found: Mapping[str, str]) -> Function:
         files = [_read(place, path) for place, path in found.items()]
