@@ -22,6 +22,8 @@ class Authenticator(ThreadAuthenticator):
         try:
             super().start()
         except RuntimeError as error:
-            self.thread.pipe.close(0)
+            # Behind the farewell that it is sent: without the other end that would wait for one.
+            other_end = self.thread.pipe
             self.stop()
+            other_end.close(0)
             raise OSError(errno.EAGAIN, str(error)) from None
