@@ -75,14 +75,19 @@ class Connection:
             where, key = self.cluster.address, None
         #: Where the broker is.
         self.address = where
-        token, about = secrets.token_bytes(16), _about_us()
-        if wrong := wire.refusal(ClientHello(PROTOCOL_VERSION, token, name, 0, limit, about)):
-            raise ConfigError(f"no broker would take this client: {wrong}")
-        session = Session(token, name=name, limit=limit, info=about)
-        self.io = IOThread(where, key, session, SubmitQueue(max_pending, MAX_PENDING_BYTES))
-        if self.cluster is not None:
-            self.cluster.keep(lambda error: self.abort(error, wait=False))
         try:
+            token, about = secrets.token_bytes(16), _about_us()
+            if wrong := wire.refusal(ClientHello(PROTOCOL_VERSION, token, name, 0, limit, about)):
+                raise ConfigError(f"no broker would take this client: {wrong}")
+            session = Session(token, name=name, limit=limit, info=about)
+            self.io = IOThread(where, key, session, SubmitQueue(max_pending, MAX_PENDING_BYTES))
+        except BaseException:
+            if self.cluster is not None:
+                self.cluster.close()
+            raise
+        try:
+            if self.cluster is not None:
+                self.cluster.keep(lambda error: self.abort(error, wait=False))
             self.io.wait_open(connect_timeout)
         except BaseException:
             self.abort(ClusterClosed("could not connect"))

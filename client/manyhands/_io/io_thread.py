@@ -69,6 +69,7 @@ from manyhands_shared.errors import (
     Refused,
 )
 from manyhands_shared.processes import task_waits
+from manyhands_shared.processes.thread_start import must_start
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.security.role_key import Credentials
 from manyhands_shared.text import printable
@@ -112,6 +113,9 @@ class IOThread:
         key: the cluster key, or `None` for a broker without one.
         session: the session, new.
         queue: the queue of what is to be submitted.
+
+    Raises:
+        OSError: the system gives no thread or descriptor.
     """
 
     def __init__(
@@ -162,7 +166,7 @@ class IOThread:
         queue.send_here = self._inline.send
         _threads.add(self)
         cells.watch(_threads)
-        self._thread.start()
+        must_start(self._thread)
 
     # For any thread -----------------------------------------------------------------------------
 

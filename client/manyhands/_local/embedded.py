@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from manyhands._local.subprocesses import Ready, Subprocesses
 from manyhands_shared.errors import ManyhandsError
+from manyhands_shared.processes.thread_start import must_start
 
 log = logging.getLogger("manyhands.client")
 
@@ -87,10 +88,16 @@ class EmbeddedCluster:
         return self._process.pid
 
     def keep(self, give_up: Callable[[BaseException], None]) -> None:
-        """From now on start it anew when it dies; call `give_up` when that seems to be of no use."""
-        threading.Thread(
-            target=self._keep, args=(give_up,), name="manyhands-keeper", daemon=True
-        ).start()
+        """From now on start it anew when it dies; call `give_up` when that seems to be of no use.
+
+        Raises:
+            OSError: the system gives no thread.
+        """
+        must_start(
+            threading.Thread(
+                target=self._keep, args=(give_up,), name="manyhands-keeper", daemon=True
+            )
+        )
 
     def close(self) -> None:
         """End it, and wait until it is gone: a moment, whatever it runs. May be repeated."""

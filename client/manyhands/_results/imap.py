@@ -19,6 +19,7 @@ from manyhands._results.outcome import outcome
 from manyhands._results.pool_errors import as_pool_raises
 from manyhands_shared.errors import SubmitError
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.processes.thread_start import must_start
 
 #: The read-ahead doubles, up to this many tasks, whenever the consumer waits less than that long.
 _MOST_AHEAD = 4_096
@@ -192,7 +193,11 @@ def feed(
     submit: Callable[[Any], None],
     done: Callable[[], None],
 ) -> threading.Thread:
-    """Start the thread that reads `rows`, submits each, and calls `done` at the end."""
+    """Start the thread that reads `rows`, submits each, and calls `done` at the end.
+
+    Raises:
+        OSError: the system gives no thread. The stream is abandoned, and `done` was called.
+    """
 
     def run() -> None:
         try:
@@ -221,7 +226,12 @@ def feed(
             done()
 
     thread = threading.Thread(target=run, name="manyhands-imap", daemon=True)
-    thread.start()
+    try:
+        must_start(thread)
+    except OSError:
+        stream.abandon()
+        done()
+        raise
     return thread
 
 

@@ -21,7 +21,8 @@ from manyhands._session.effects import Fetch
 from manyhands._values.fetch_connection import FetchConnection
 from manyhands_shared.clock import monotonic
 from manyhands_shared.payloads.payload import Payload
-from manyhands_shared.processes.thread_start import start
+from manyhands_shared.processes.descriptors import running_short
+from manyhands_shared.processes.thread_start import must_start
 from manyhands_shared.protocol.held_result import Server, Ticket
 from manyhands_shared.security.cluster_key import KeyPair
 from manyhands_shared.security.role_key import to_hex
@@ -77,12 +78,16 @@ class RemoteFetcher:
         Raises:
             OSError: the system gives no descriptor or thread.
         """
+        if running_short():
+            raise OSError(errno.EMFILE, "too few descriptors are left")
         self._wake, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         thread = threading.Thread(target=self._run, name="manyhands-fetch", daemon=True)
-        if not start(thread):
+        try:
+            must_start(thread)
+        except OSError:
             os.close(self._wake)
             os.close(self._wake_in)
-            raise OSError(errno.EAGAIN, "the system gives no thread")
+            raise
         self._thread = thread
 
     def close(self) -> None:
@@ -175,7 +180,8 @@ class RemoteFetcher:
         now: float,
     ) -> FetchConnection | None:
         """A new connection; None for one that it is no use to try, or that there are too many beside."""
-        if now < self._unreachable.get(server, now):
+        # ZeroMQ ends a process that has no descriptor left for it.
+        if now < self._unreachable.get(server, now) or running_short():
             return None
         past = [gone for gone, until in self._unreachable.items() if until <= now]
         for gone in past:

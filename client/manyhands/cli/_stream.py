@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from manyhands import Client
 from manyhands.options import job_options
 from manyhands_shared.errors import SubmitError
+from manyhands_shared.processes.thread_start import must_start
 
 #: Tasks that are submitted and whose results are not done with. More than any cluster has slots.
 WINDOW = 16_384
@@ -75,7 +76,7 @@ class Stream(Generic[Item]):
         Raises:
             Exception: what ended the reading of the input, behind all results.
         """
-        self._thread.start()
+        must_start(self._thread)
         try:
             for index, value in self.job:
                 while self.refused:

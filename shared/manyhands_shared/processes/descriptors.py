@@ -51,7 +51,8 @@ def running_short() -> bool:
     """Whether less than a quarter of the descriptors is left."""
     try:
         fd = os.dup(0)
-    except OSError:
-        return True
+    except OSError as error:
+        # Another one: the standard input is closed.
+        return error.errno in NO_DESCRIPTOR
     os.close(fd)
     return scarce(fd)

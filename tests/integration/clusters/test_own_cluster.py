@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 
 import manyhands
 from harness.processes import Gate, eventually, has_ended, wait_at
+from harness.threads import no_thread_left
 from manyhands._local import embedded
 
 BOUND = 110.0
@@ -247,3 +248,24 @@ def test_each_report_of_its_node_is_printed_once(capfd: pytest.CaptureFixture[st
         assert executor.submit(abs, -1).result(BOUND) == 1
     printed = capfd.readouterr().err.splitlines()
     assert len([line for line in printed if "replacing the child of slot 0" in line]) == 1
+
+
+def test_without_a_thread_for_its_client_it_ends() -> None:
+    before = psutil.Process().children()
+    with no_thread_left(), pytest.raises(OSError, match="the system gives no thread"):
+        manyhands.Executor(2)
+    assert psutil.Process().children() == before
+
+
+def test_without_a_thread_that_would_replace_it_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = psutil.Process().children()
+
+    def keep(cluster: embedded.EmbeddedCluster, give_up: Callable[[BaseException], None]) -> None:
+        with no_thread_left():
+            kept(cluster, give_up)
+
+    kept = embedded.EmbeddedCluster.keep
+    monkeypatch.setattr(embedded.EmbeddedCluster, "keep", keep)
+    with pytest.raises(OSError, match="the system gives no thread"):
+        manyhands.Executor(2)
+    assert psutil.Process().children() == before

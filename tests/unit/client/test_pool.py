@@ -19,6 +19,7 @@ import pytest
 
 from harness.brokers.client_broker import FakeBroker, client_threads
 from harness.processes import eventually
+from harness.threads import no_thread_left
 from manyhands import Pool
 from manyhands._results.imap import IMapIterator, feed
 from manyhands_shared.errors import ClusterClosed, ConfigError, SubmitError
@@ -449,3 +450,12 @@ def test_an_imap_that_is_cut_short_does_not_look_complete() -> None:
         results.next(10)
     with pytest.raises(ClusterClosed, match="terminated"):
         list(results)
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_a_pool_ends_behind_an_imap_that_got_no_thread(pool: Pool, method: str) -> None:
+    with no_thread_left(), pytest.raises(OSError, match="the system gives no thread"):
+        getattr(pool, method)(abs, [1])
+    assert pool.apply(abs, (-1,)) == 1
+    pool.close()
+    pool.join()

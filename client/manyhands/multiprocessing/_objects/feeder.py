@@ -20,6 +20,7 @@ from manyhands.multiprocessing._objects.shared_object import SharedObject
 from manyhands_shared.coordination.kinds import Kind, Operation
 from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.payloads.payload import Payload, nbytes, total
+from manyhands_shared.processes.thread_start import must_start
 
 #: What is sent without the keeper's word, and what a batch holds.
 CREDIT_ITEMS = 1_024
@@ -51,15 +52,19 @@ class FedQueue(SharedObject):
         return len(self._backlog)
 
     def put(self, payload: Payload) -> None:
-        """Send an item, or keep it until there is room; never block."""
+        """Send an item, or keep it until there is room; never block.
+
+        Raises:
+            OSError: it cannot be kept, as the system gives no thread that would send it.
+        """
         payload = _owned(payload)
         with self._changed:
             if self._thread is None and self._has_credit(payload):
                 self._send([payload])
                 return
-            self._backlog.append(payload)
             if self._thread is None:
                 self._start()
+            self._backlog.append(payload)
 
     def put_and_wait(self, payload: Payload) -> None:
         """Send an item, in this thread; block while the keeper has no room."""
@@ -89,8 +94,10 @@ class FedQueue(SharedObject):
         self._sent_items = self._sent_bytes = 0
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._feed, name="QueueFeederThread", daemon=True)
-        self._thread.start()
+        """Start the thread, which first waits for the lock that the caller has."""
+        thread = threading.Thread(target=self._feed, name="QueueFeederThread", daemon=True)
+        must_start(thread)
+        self._thread = thread
         if not self._joins:
             self._joins = True
             util.Finalize(self, _flush_at_exit, [weakref.ref(self)], exitpriority=-5)

@@ -33,6 +33,7 @@ from manyhands_shared.coordination.identity import NO_ID
 from manyhands_shared.coordination.kinds import Operation
 from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.processes.thread_start import must_start, start
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.protocol.messages.coordination import (
     ItemsTaken,
@@ -271,14 +272,16 @@ class Channel:
             self._poke()
 
     def attend(self) -> None:
-        """Start the thread that receives, if it does not run."""
+        """Start the thread that receives, if it does not run.
+
+        Raises:
+            OSError: the system gives none.
+        """
         if self._thread is None:
             with self._lock:
                 if self._thread is None and not self._over:
-                    self._thread = threading.Thread(
-                        target=self._run, name="manyhands-member", daemon=True
-                    )
-                    self._thread.start()
+                    must_start(thread := self._new_thread())
+                    self._thread = thread
 
     def flush(self) -> None:
         """Wait until everything that was said is with the agent, a few seconds at most."""
@@ -374,11 +377,16 @@ class Channel:
                 self.attend_later()
 
     def attend_later(self) -> None:
-        """Have the thread go on with what the socket does not take now."""
+        """Have the thread go on with what the socket does not take now.
+
+        Where the system gives none, the next caller that waits for an answer is told so.
+        """
         self._poke()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="manyhands-member", daemon=True)
-            self._thread.start()
+        if self._thread is None and start(thread := self._new_thread()):
+            self._thread = thread
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="manyhands-member", daemon=True)
 
     def _poke(self) -> None:
         with contextlib.suppress(OSError):

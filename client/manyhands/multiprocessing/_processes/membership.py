@@ -17,6 +17,7 @@ from manyhands.multiprocessing._processes.program import Program
 from manyhands_shared.coordination import identity, pool_child
 from manyhands_shared.coordination.channel import MemberChannel
 from manyhands_shared.errors import ConfigError
+from manyhands_shared.processes.thread_start import start
 from manyhands_shared.transport import peer_credentials
 
 _PICKLER = "manyhands_shared.payloads.by_value.script_pickle"
@@ -159,7 +160,7 @@ def _begin() -> Program:
     if not sys.platform.startswith("linux"):
         raise ConfigError("manyhands.multiprocessing needs Linux; manyhands.Pool runs here too")
     # What the first pickling needs is loaded while the cluster starts.
-    threading.Thread(target=import_module, args=(_PICKLER,), daemon=True).start()
+    start(threading.Thread(target=import_module, args=(_PICKLER,), daemon=True))
     cluster = Cluster(_Process.address, _Process.key_file)
     try:
         key, root = secret(), identity.new_id()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import secrets
 from collections.abc import Iterator
 
@@ -130,4 +131,21 @@ def test_without_a_thread_results_of_other_hosts_come_through_the_broker() -> No
             client.fetch(wanted)
             [fetched] = client.turn({})
             assert fetched.payload is None
+    client.close()
+
+
+def test_with_few_descriptors_results_of_other_hosts_come_through_the_broker() -> None:
+    client = Transfers(b"T" * 16, SubmitQueue(1, 1), Poller(), lambda message: None, keyed=True)
+    server = Server("192.0.2.1", 9, b"k" * 32)
+    wanted = Fetch("job", 1, 0, Ticket("elsewhere", "@lender", b"k" * 16, [_SIZE], server).encode())
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(2)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 2, usual[1]))  # enough for a pipe, no more
+    try:
+        client.fetch(wanted)
+        [fetched] = client.turn({})
+        assert fetched.payload is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
     client.close()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.processes import eventually
-from harness.threads import Worker
+from harness.threads import Worker, no_thread_left
 from manyhands.multiprocessing._processes.channel import Channel
 from manyhands_shared.coordination.channel import MemberChannel
 from manyhands_shared.protocol.messages.coordination import (
@@ -159,3 +159,14 @@ def test_what_is_due_is_done_though_answers_come_all_the_time() -> None:
     assert owner.ticked.wait(60)
     channel.close()
     agent.end.close()
+
+
+def test_without_a_thread_a_request_fails_and_the_next_one_is_answered(
+    ends: tuple[Channel, Agent],
+) -> None:
+    channel, agent = ends
+    with no_thread_left(), pytest.raises(OSError, match="the system gives no thread"):
+        channel.request(1, KEY, [])
+    worker = Worker(lambda: channel.request(1, KEY, []))
+    agent.answer(agent.hear(Request))
+    assert worker.result() is not None

@@ -19,7 +19,7 @@ import pytest
 
 from harness.brokers.local_broker import Members
 from harness.processes import eventually
-from harness.threads import Worker
+from harness.threads import Worker, no_thread_left
 from manyhands.multiprocessing._objects import feeder
 from manyhands.multiprocessing.queues import JoinableQueue, Queue, SimpleQueue
 from manyhands.multiprocessing.synchronize import Lock
@@ -292,3 +292,22 @@ def test_ends_that_are_closed_have_no_descriptor(members: Members) -> None:
             end.fileno()
     after = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - as said above
     assert not {str(number), str(writing)} & (after - before)
+
+
+def test_without_a_thread_an_item_is_refused_or_comes(members: Members) -> None:
+    queue = Queue()
+    queue.put("first")
+    assert queue.get() == "first"
+    put = 0
+    with no_thread_left():
+        for number in range(2 * feeder.CREDIT_ITEMS):
+            try:
+                queue.put(number)
+            except OSError as error:
+                assert "the system gives no thread" in str(error)  # noqa: PT017 - of many puts
+            else:
+                assert number == put, "what comes behind an item that was refused is refused too"
+                put += 1
+    assert 0 < put < 2 * feeder.CREDIT_ITEMS
+    queue.put("last")
+    assert [queue.get() for _ in range(put + 1)] == [*range(put), "last"]

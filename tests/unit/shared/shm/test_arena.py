@@ -7,6 +7,8 @@ import itertools
 import os
 import random
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -90,6 +92,16 @@ def test_too_few_descriptors_are_no_place(few_descriptors: None, size: int) -> N
     assert descriptors.running_short()
     assert shm.Arena().place(size) is None
     assert _open() <= before
+
+
+def test_a_closed_standard_input_is_no_lack_of_descriptors() -> None:
+    program = """
+import os
+from manyhands_shared.processes.descriptors import running_short
+os.close(0)
+assert not running_short()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_what_is_mapped_takes_no_descriptor() -> None:
