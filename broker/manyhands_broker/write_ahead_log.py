@@ -30,7 +30,7 @@ from manyhands_shared.errors import ConfigError
 
 log = logging.getLogger("manyhands.broker")
 
-_MAGIC = b"MHCLOG1\n"
+_MAGIC = b"MHCLOG2\n"
 _HEAD = struct.Struct("<II")
 #: Kept, for making one takes longer than packing a record.
 _PACKER = msgpack.Packer()

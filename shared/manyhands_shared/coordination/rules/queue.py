@@ -163,7 +163,7 @@ class QueueRules(SyncObject):
         self.count -= 1
         item = self.items[number]
         self.marked[op], item.getter = number, op
-        self.changes.items[number] = None
+        self.changes.state = True
         return Answer(op, Outcome.OK, (number,), (item.body,))
 
     def _get(self, op: Op, arguments: Any, now: float) -> Answers:
@@ -264,7 +264,7 @@ class QueueRules(SyncObject):
         self._available.extendleft(reversed(later))
         self.items[number].getter = None
         self.count += 1
-        self.changes.items[number] = None
+        self.changes.state = True
         return self._serve()
 
     def _retract(self, answer: Answer) -> Answers:
@@ -276,19 +276,24 @@ class QueueRules(SyncObject):
         return [*self._finish_one(), *self._fill(), *self._unthrottle()]
 
     def state(self) -> list[Any]:
-        """Return all but waiting requests and items."""
-        return [self.next_order, self.maxsize, self.next_item, self.unfinished]
+        """Return all but waiting requests and items.
+
+        Which item was handed over to whom is in it: an item may be long, and is written once.
+        """
+        marked = [[number, *op] for op, number in self.marked.items()]
+        return [self.next_order, self.maxsize, self.next_item, self.unfinished, marked]
 
     def item_state(self, number: int) -> list[Any] | None:
-        """Return an item without its bytes: who put it and who was given it; `None` if it is gone."""
+        """Return an item without its bytes: which request put it; `None` if it is gone."""
         item = self.items.get(number)
-        if item is None:
-            return None
-        return [list(item.producer), None if item.getter is None else list(item.getter)]
+        return None if item is None else list(item.producer)
 
     def restore(self, state: Any, waiting: dict[Op, Waiter]) -> None:
         """Become what was written; `restore_item` has been called for each item."""
-        self.next_order, self.maxsize, self.next_item, self.unfinished = state
+        self.next_order, self.maxsize, self.next_item, self.unfinished, marked = state
+        for number, member, serial in marked:
+            self.marked[member, serial] = number
+            self.items[number].getter = member, serial
         lists = {
             Operation.GET: self.getters,
             Operation.WAIT: self.watchers,
@@ -305,13 +310,10 @@ class QueueRules(SyncObject):
 
     def restore_item(self, number: int, state: Any, body: Payload) -> None:
         """Hold an item that was written."""
-        (member, serial), getter = state
+        member, serial = state
         size = nbytes(body)
-        item = self.items[number] = Item((member, serial), body, size)
+        self.items[number] = Item((member, serial), body, size)
         self.held_bytes += size
-        if getter is not None:
-            item.getter = getter[0], getter[1]
-            self.marked[item.getter] = number
 
     def validate(self) -> None:
         """Check every invariant."""

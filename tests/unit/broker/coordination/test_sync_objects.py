@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from harness.worlds.coordination import PROGRAM, ROOT, CoordinationWorld
 from manyhands_broker.coordination.limits import CoordinationLimits
 from manyhands_broker.coordination.objects import sync_objects
+from manyhands_broker.coordination.records import RecordKind
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
 from manyhands_shared.protocol.messages.coordination import ItemsTaken, Request, Withdraw
 
@@ -155,6 +156,17 @@ def test_an_item_is_gone_when_its_member_has_a_later_answer() -> None:
     world.ask(B, Operation.SYNC, bytes(16))
     world.end(B, by_signal=True)
     assert world.responses[get(world, C)][0].bodies == [b"2"]
+
+
+def test_an_item_is_written_once_whoever_gets_it() -> None:
+    world = world_with(Kind.QUEUE, 0)
+    world.ask(A, Operation.PUT, KEY, False, None, bodies=[b"1"], quiet=True)
+    written = {key: world.log[key] for key in world.log if key[0] is RecordKind.ITEM}
+    assert len(written) == 1
+    get(world, B)
+    world.end(B, by_signal=True)
+    get(world, C)
+    assert all(world.log[key] is record for key, record in written.items())
 
 
 def test_items_that_did_not_arrive_come_again_in_their_order() -> None:
