@@ -249,10 +249,10 @@ def _dumps(obj: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
         buffers.clear()
     _withdraw()
     # 25 ms where nothing goes by value
-    from manyhands_shared.payloads.by_value.pickler import Pickler  # noqa: PLC0415
+    from manyhands._submit.class_pickles import KeepingPickler  # noqa: PLC0415
 
     with io.BytesIO() as file:
-        Pickler(file, _PROTOCOL, keep, reducers=reducers).dump(obj)
+        KeepingPickler(file, keep, reducers).dump(obj)
         return file.getvalue()
 
 

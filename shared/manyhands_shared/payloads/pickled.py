@@ -98,6 +98,12 @@ def load(head: Buffer, buffers: Iterable[Buffer] | None) -> Any:
     return _Unpickler(io.BytesIO(head), buffers=buffers).load()
 
 
+def load_class(name: str, qualname: str, module: str, pickle: bytes) -> Any:
+    """Return the class of this id if this process knows it, else what its own pickle makes."""
+    found = _Process.arrival.find(name, {"qualname": qualname}, module)
+    return load(pickle, None) if found is None else found
+
+
 class _Unpickler(pickle.Unpickler):
     """Loads by `by_value.pickler` what is there by value."""
 

@@ -94,6 +94,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Called for each object that goes by value."""
 
 
+def makes_class(reduced: Any) -> bool:
+    """Whether what `Pickler.reducer_override` has returned makes a class that goes by value."""
+    return type(reduced) is tuple and reduced[0] in (_make_class, _make_enum)
+
+
+def class_id(kind: type) -> str:
+    """Return the id by which other processes know a class that goes by value."""
+    return str(cloudpickle._get_or_create_tracker_id(kind))
+
+
 def _with_slots(kind: type, arguments: tuple[Any, ...], members: dict[str, Any]) -> tuple[Any, ...]:
     """Have a class made with its slots, which cloudpickle only tells it of afterwards.
 

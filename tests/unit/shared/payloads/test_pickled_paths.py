@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from manyhands._values import store
+from manyhands.multiprocessing.reduction import dumps_bytes
 from manyhands_shared import errors
 from manyhands_shared.payloads import pickled
 from manyhands_shared.payloads.payload import Payload
@@ -171,6 +172,11 @@ def test_a_function_of_a_script_and_what_goes_with_it() -> None:
         [sys.executable, "-c", _SCRIPT], capture_output=True, timeout=100, check=True
     )
     assert names_in(done.stdout) == SCRIPT
+
+
+def test_a_class_of_a_script_in_a_pipe() -> None:
+    kind = type("Kind", (), {"__module__": "__main__"})
+    assert names_in(dumps_bytes(kind())) == {"manyhands_shared.payloads.pickled.load_class"}
 
 
 def test_what_runs_a_program() -> None:
