@@ -50,13 +50,13 @@ os.environ.pop("XDG_RUNTIME_DIR", None)
 for _name in [name for name in os.environ if name.startswith("MANYHANDS_")]:
     if not _name.startswith("MANYHANDS_TEST_"):
         del os.environ[_name]
-# A cluster that a test leaves to be found is found by that test alone.
-# Of pytest-xdist, the controller's is not the workers': names of sockets must be short.
-_runtime = tempfile.TemporaryDirectory(prefix="manyhands-tests-", dir="/tmp")
-os.environ["MANYHANDS_RUNTIME_DIR"] = _runtime.name
-# A node that is killed together with what tidies up behind it leaves the directory of its fork server.
-os.environ["TMPDIR"] = f"{_runtime.name}/tmp"
-Path(os.environ["TMPDIR"]).mkdir()
+# Of pytest-xdist, the controller's are not the workers': names of sockets must be short.
+_folders = tempfile.TemporaryDirectory(prefix="manyhands-tests-", dir="/tmp")
+# A cluster that a test leaves to be found is found by that test alone. A node that is killed together
+# with what tidies up behind it leaves the directory of its fork server.
+for _name, _folder in (("MANYHANDS_RUNTIME_DIR", "run"), ("TMPDIR", "tmp")):
+    os.environ[_name] = f"{_folders.name}/{_folder}"
+    Path(os.environ[_name]).mkdir(mode=0o700)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -66,7 +66,7 @@ def run(
         with private() if make_node is None else contextlib.nullcontext():
             return _serve(config, ready, parent_pid, lifeline, make_node)
     except ManyhandsError as error:
-        log.error("%s", error)  # noqa: TRY400 - one line for the operator, no traceback of ours
+        log.critical("%s", error)
         return error.exit_code
 
 

@@ -16,31 +16,39 @@ _ErrorInfo = (
 )
 
 
-def log_to_stderr(prefix: str, level: str, *, errors_as: str = "", as_json: bool = False) -> None:
+def log_to_stderr(
+    prefix: str, level: str, *, as_command: bool = False, as_json: bool = False
+) -> None:
     """Send the log to stderr, a line each, which begins with `prefix`.
 
-    With `errors_as`, lines at level error and above begin with that instead. With `as_json` each line is
-    a JSON object, and its `role` the last word of `prefix`.
+    As a command, each line begins with its time (UTC) and level. One at level critical says why the
+    command ends, and begins with "error" as those of all commands. With `as_json` each line is a JSON
+    object, and its `role` the last word of `prefix`.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        _JsonFormat(prefix.rpartition(" ")[2]) if as_json else _Format(prefix, errors_as or prefix)
-    )
+    formats = _CommandFormat if as_command else _Format
+    handler.setFormatter(_JsonFormat(prefix.rpartition(" ")[2]) if as_json else formats(prefix))
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 class _Format(logging.Formatter):
-    def __init__(self, prefix: str, error_prefix: str) -> None:
+    def __init__(self, prefix: str) -> None:
         super().__init__()
-        self._prefix, self._error_prefix = prefix, error_prefix
+        self._prefix = prefix
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        is_error = record.levelno >= logging.ERROR and record.exc_info is None
-        prefix = self._error_prefix if is_error else self._prefix
-        return f"{prefix}: {printable(record.message)}"
+        return f"{self._prefix}: {printable(record.message)}"
 
     def formatException(self, ei: _ErrorInfo) -> str:  # noqa: N802 - as above
         return printable(super().formatException(ei), keep=LAYOUT)
+
+
+class _CommandFormat(_Format):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - as above
+        if record.levelno >= logging.CRITICAL:
+            return f"error: {printable(record.message)}"
+        at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(record.created))
+        return f"{at} {record.levelname.lower()} {super().formatMessage(record)}"
 
 
 class _JsonFormat(logging.Formatter):

@@ -9,7 +9,6 @@ import secrets
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Self
@@ -21,7 +20,6 @@ from manyhands_shared.processes import descriptors, file_size, hash_seed
 from manyhands_shared.processes.termination_signals import wake_on_termination
 from manyhands_shared.protocol.messages import Renew
 from manyhands_shared.sd_notify import Notifier
-from manyhands_shared.text import printable
 from manyhands_shared.transport import address
 from manyhands_shared.transport.failover import Route
 from manyhands_shared.transport.link import Link
@@ -78,10 +76,10 @@ def run(
         with Node(config, manager, parent_pid, lifeline) as node:
             return node.run(ready)
     except ManyhandsError as error:
-        print(f"manyhands worker: {printable(str(error))}", file=sys.stderr)
+        log.critical("%s", error)
         return error.exit_code
     except OSError as error:
-        print(f"manyhands worker: cannot start: {error}", file=sys.stderr)
+        log.critical("cannot start: %s", error)
         return ExitCode.JOB_FAILED
 
 
@@ -438,7 +436,7 @@ class Node:
     def _stop(self, effect: effects.Stop) -> None:
         self._code = effect.code
         if effect.text:
-            print(f"manyhands worker: {printable(effect.text)}", file=sys.stderr)
+            log.critical("%s", effect.text)
 
     # Being told to leave
 

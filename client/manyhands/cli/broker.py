@@ -37,7 +37,7 @@ def command(*, log_level: str, log_format: str, json: bool, **values: Any) -> in
     """
     begin()
     config = settings.validate(BrokerConfig, values)
-    log_to_stderr("manyhands broker", log_level, errors_as="error", as_json=log_format == "json")
+    log_to_stderr("manyhands broker", log_level, as_command=True, as_json=log_format == "json")
     from manyhands_broker.server import run  # noqa: PLC0415 - after bad options were refused
 
     return run(config, ready=(lambda facts: _output.document(**facts)) if json else None)

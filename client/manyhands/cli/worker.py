@@ -44,7 +44,7 @@ def command(
     if values["key_file"] == "-":
         values["key_file"] = _stdin.key_file()
     config = settings.validate(WorkerConfig, values)
-    log_to_stderr("manyhands worker", log_level, errors_as="error", as_json=log_format == "json")
+    log_to_stderr("manyhands worker", log_level, as_command=True, as_json=log_format == "json")
     from manyhands_worker.node import run  # noqa: PLC0415 - after bad options were refused
 
     return run(

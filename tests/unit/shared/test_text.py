@@ -45,18 +45,23 @@ def test_layout_stays_only_where_it_is_wanted() -> None:
 def test_a_name_cannot_forge_a_line_of_the_log() -> None:
     script = (
         "import logging; from manyhands_shared.logs import log_to_stderr; "
-        "log_to_stderr('manyhands broker', 'info', errors_as='error'); "
+        "log_to_stderr('manyhands broker', 'info', as_command=True); "
         "log = logging.getLogger('x'); name = 'a\\nmanyhands broker: node b has joined\\x1b[2J'; "
-        "log.info('node %s has left', name); log.error('no room for %s', name)"
+        "log.info('node %s has left', name); log.error('no room for %s', name); "
+        "log.critical('cannot listen on %s', name)"
     )
     told = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True
     ).stderr
     mark = "\N{REPLACEMENT CHARACTER}"
     name = f"a{mark}manyhands broker: node b has joined{mark}[2J"
-    assert told.splitlines() == [
-        f"manyhands broker: node {name} has left",
-        f"error: no room for {name}",
+    lines = [
+        re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "TIME", line) for line in told.splitlines()
+    ]
+    assert lines == [
+        f"TIME info manyhands broker: node {name} has left",
+        f"TIME error manyhands broker: no room for {name}",
+        f"error: cannot listen on {name}",
     ]
 
 
@@ -79,7 +84,7 @@ def test_a_traceback_keeps_its_lines_and_nothing_else() -> None:
 def test_a_line_of_the_log_as_json() -> None:
     script = (
         "import logging; from manyhands_shared.logs import log_to_stderr; "
-        "log_to_stderr('manyhands broker', 'info', errors_as='error', as_json=True)\n"
+        "log_to_stderr('manyhands broker', 'info', as_command=True, as_json=True)\n"
         "log = logging.getLogger('x')\n"
         "about = {'job': '', 'node': 'a\\n'}\n"
         "log.info('node %s has left', 'a\\n\\x1b[2J\\ud800', extra=about)\n"
