@@ -28,7 +28,6 @@ from manyhands_shared.processes import file_size, hash_seed
 from manyhands_shared.processes.termination_signals import wake_on_termination
 from manyhands_shared.sd_notify import Notifier
 from manyhands_shared.security.private_files import private
-from manyhands_shared.text import amount
 from manyhands_shared.transport import address
 
 if TYPE_CHECKING:
@@ -190,9 +189,7 @@ def _tell_of_recovery(core: Core) -> None:
     """Tell the operator what the journal has."""
     going_on, over = len(core.state.jobs), len(core.state.finished_jobs)
     if going_on or over:
-        log.info(
-            "the journal has %s that go on and %d that are over", amount(going_on, "job"), over
-        )
+        log.info("jobs in the journal: %s to go on with, %s over", f"{going_on:,}", f"{over:,}")
 
 
 def _serve_http(

@@ -348,10 +348,11 @@ class Pool:
         *,
         progress: bool,
     ) -> list[Any]:
-        result, job = self._map_async(func, iterable, wrapper, chunksize)
+        items: Any = iterable if hasattr(iterable, "__len__") else list(iterable)
+        result, job = self._map_async(func, items, wrapper, chunksize)
         try:
             if progress:
-                result.wait_with_bar()
+                result.wait_with_bar(len(items))
             return result.get()
         except BaseException:
             if job is not None and not result.ready():

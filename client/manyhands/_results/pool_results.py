@@ -185,13 +185,14 @@ class MapResult:
         """Wait until all have ended, `timeout` seconds at most."""
         self._ended.wait(timeout)
 
-    def wait_with_bar(self) -> None:
-        """Wait until all have ended, and show how many chunks have."""
-        total = len(self._chunks)
-        with bar(total) as show:
+    def wait_with_bar(self, items: int) -> None:
+        """Wait until all have ended, and show how many of the items have, by their chunks."""
+        chunks = len(self._chunks)
+        with bar(items) as show:
             while not self._ended.wait(_POLL_SECONDS):
-                show(total - self._left)
-            show(total)
+                # The last chunk may be a smaller one.
+                show(min((chunks - self._left) * self._chunksize, items))
+            show(items)
 
     def get(self, timeout: float | None = None) -> list[Any]:
         """Return the list of what the calls returned, or raise what the first failed one raised.

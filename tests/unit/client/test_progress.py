@@ -16,6 +16,9 @@ import manyhands
 from harness.processes import Gate, eventually, wait_at, without_waits
 from manyhands import Client, Executor, LocalCluster, Pool
 from manyhands import _html as html
+from manyhands._results.pool_results import MapResult
+from manyhands_shared.payloads import pickled
+from manyhands_shared.protocol.status import Status
 
 
 class Terminal(io.StringIO):
@@ -93,8 +96,8 @@ def test_a_job_is_shown_until_it_has_ended(
 def test_maps_show_how_far_they_are(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_a_terminal(monkeypatch)
     with Pool(2, address=cluster.address) as pool:
-        assert pool.map(abs, range(-6, 0), 2, progress=True) == [6, 5, 4, 3, 2, 1]
-        assert "3/3" in terminal.shown()
+        assert pool.map(abs, range(-5, 0), 2, progress=True) == [5, 4, 3, 2, 1]
+        assert "5/5" in terminal.shown()
         assert pool.starmap(pow, [(2, 3)] * 7, 1, progress=True) == [8] * 7
         assert "7/7" in terminal.shown()
         assert list(pool.imap(abs, [-1] * 8, progress=True)) == [1] * 8
@@ -104,6 +107,19 @@ def test_maps_show_how_far_they_are(cluster: LocalCluster, monkeypatch: pytest.M
     with Executor(address=cluster.address) as executor:
         assert list(executor.map(pow, [2] * 11, [3] * 12, chunksize=4, progress=True)) == [8] * 11
         assert "11/11" in terminal.shown()
+
+
+def test_a_map_counts_items_though_chunks_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    result = MapResult(2, chunksize=3)
+    waiting = threading.Thread(target=result.wait_with_bar, args=(5,))
+    waiting.start()
+    body = pickled.dumps([0, 0, 0])
+    result.deliver([0], bytes([Status.OK]), [body])
+    eventually(lambda: "3/5" in terminal.shown())
+    result.deliver([1], bytes([Status.OK]), [body])
+    waiting.join(100)
+    assert "5/5" in terminal.shown()
 
 
 def test_off_a_terminal_nothing_is_shown(

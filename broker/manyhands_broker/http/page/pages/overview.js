@@ -82,10 +82,10 @@ export function overviewPage() {
     const rate = over("done") + over("failed") + over("cancelled");
     const last = points[points.length - 1] || [];
     figures.rate.set(format.rate(rate), "tasks/s", last.length ? `${format.count(last[place("done")])} done since the start` : "");
-    figures.queue.set(format.short(now.queued), "tasks", now.queued && rate ? `about ${format.seconds(now.queued / rate)} of work` : now.queued ? "nothing runs them yet" : "nothing waits");
+    figures.queue.set(format.short(now.queued), now.queued === 1 ? "task" : "tasks", now.queued && rate ? `about ${format.seconds(now.queued / rate)} of work` : now.queued ? "nothing runs them yet" : "nothing waits");
     figures.slots.set(format.count(now.running), `of ${format.count(now.slots)}`, now.slots ? format.percent(now.running, now.slots) : "no node is connected", now.slots ? now.running / now.slots : null);
     const failed = last.length ? last[place("failed")] : 0;
-    figures.failed.set(format.short(failed), "tasks", over("failed") ? `${format.rate(over("failed"))} each second now` : failed ? "none just now" : "none since the start");
+    figures.failed.set(format.short(failed), failed === 1 ? "task" : "tasks", over("failed") ? `${format.rate(over("failed"))} each second now` : failed ? "none just now" : "none since the start");
     figures.failed.element.classList.toggle("bad", over("failed") > 0);
     figures.jobs.set(format.count(now.jobs), "at hand", `${format.count(data.all_jobs)} known · ${format.count(now.sessions)} ${now.sessions === 1 ? "client" : "clients"}`);
     const away = now.nodes.suspected + now.nodes.draining;
