@@ -329,6 +329,8 @@ class Process(Member):
 
     def _put(self) -> None:
         item = self._world.new_id()
+        if item[-1] % 2:  # who got a long one is written apart
+            item = item.ljust(5_000)
         self._world.checker.put(self, item)
         self.tell(Operation.PUT, QUEUE, [False, None], item)
         self._next()

@@ -25,6 +25,10 @@ from manyhands_shared.coordination.rules.model import (
 )
 from manyhands_shared.payloads.payload import Payload, nbytes
 
+#: A longer item is written once, and whom it was handed over to stands with the queue. Of a shorter one
+#: that is written with the item, for a queue may have many getters.
+_LONG = 4_096
+
 
 @dataclass(slots=True)
 class Item:
@@ -34,6 +38,11 @@ class Item:
     body: Payload
     size: int
     getter: Op | None = None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether its getter stands with the queue."""
+        return self.size > _LONG
 
 
 class QueueRules(SyncObject):
@@ -45,6 +54,7 @@ class QueueRules(SyncObject):
         count: those that can be had now.
         held_bytes: of all items.
         marked: items that were handed over, by the getter's request, until that is confirmed.
+        long_marked: those of them that are long.
         getters: who waits for an item.
         watchers: who waits until there is an item, and does not take it.
         putters: who waits for room in a bounded queue. `detail` is the number of the item.
@@ -61,6 +71,7 @@ class QueueRules(SyncObject):
         "held_bytes",
         "items",
         "joiners",
+        "long_marked",
         "marked",
         "maxsize",
         "next_item",
@@ -79,6 +90,7 @@ class QueueRules(SyncObject):
         self.next_item = 0
         self.unfinished = 0
         self.marked: dict[Op, int] = {}
+        self.long_marked: dict[Op, int] = {}
         self.getters: dict[Op, Waiter] = {}
         self.watchers: dict[Op, Waiter] = {}
         self.putters: dict[Op, Waiter] = {}
@@ -162,9 +174,25 @@ class QueueRules(SyncObject):
             number = self._available.popleft()
         self.count -= 1
         item = self.items[number]
-        self.marked[op], item.getter = number, op
-        self.changes.state = True
+        self._mark(number, item, op)
+        self._note(number, item)
         return Answer(op, Outcome.OK, (number,), (item.body,))
+
+    def _mark(self, number: int, item: Item, op: Op) -> None:
+        self.marked[op], item.getter = number, op
+        if item.is_long:
+            self.long_marked[op] = number
+
+    def _unmark(self, op: Op) -> int | None:
+        self.long_marked.pop(op, None)
+        return self.marked.pop(op, None)
+
+    def _note(self, number: int, item: Item) -> None:
+        """Have it written that an item has another getter, or none."""
+        if item.is_long:
+            self.changes.state = True
+        else:
+            self.changes.items[number] = None
 
     def _get(self, op: Op, arguments: Any, now: float) -> Answers:
         block, seconds = arguments
@@ -212,7 +240,7 @@ class QueueRules(SyncObject):
     def confirm(self, ops: Iterable[Op]) -> Answers:
         """Drop the items that these requests were given: they have arrived."""
         for op in ops:
-            number = self.marked.pop(op, None)
+            number = self._unmark(op)
             if number is not None:
                 self._drop(number)
         return self._unthrottle()
@@ -254,7 +282,7 @@ class QueueRules(SyncObject):
 
     def undo(self, answer: Answer) -> Answers:
         """Make the item of a `GET` the first again; take out that of a bounded `PUT`, if it is there."""
-        number = self.marked.pop(answer.op, None)
+        number = self._unmark(answer.op)
         if number is None:
             return self._retract(answer)
         later = []
@@ -262,9 +290,10 @@ class QueueRules(SyncObject):
             later.append(self._available.popleft())
         self._available.appendleft(number)
         self._available.extendleft(reversed(later))
-        self.items[number].getter = None
+        item = self.items[number]
+        item.getter = None
         self.count += 1
-        self.changes.state = True
+        self._note(number, item)
         return self._serve()
 
     def _retract(self, answer: Answer) -> Answers:
@@ -276,24 +305,23 @@ class QueueRules(SyncObject):
         return [*self._finish_one(), *self._fill(), *self._unthrottle()]
 
     def state(self) -> list[Any]:
-        """Return all but waiting requests and items.
-
-        Which item was handed over to whom is in it: an item may be long, and is written once.
-        """
-        marked = [[number, *op] for op, number in self.marked.items()]
+        """Return all but waiting requests and items; whom long items were handed over to is in it."""
+        marked = [[number, *op] for op, number in self.long_marked.items()]
         return [self.next_order, self.maxsize, self.next_item, self.unfinished, marked]
 
     def item_state(self, number: int) -> list[Any] | None:
-        """Return an item without its bytes: which request put it; `None` if it is gone."""
+        """Return who put an item, and who got it if it is short; `None` if it is gone."""
         item = self.items.get(number)
-        return None if item is None else list(item.producer)
+        if item is None:
+            return None
+        getter = None if item.getter is None or item.is_long else list(item.getter)
+        return [list(item.producer), getter]
 
     def restore(self, state: Any, waiting: dict[Op, Waiter]) -> None:
         """Become what was written; `restore_item` has been called for each item."""
         self.next_order, self.maxsize, self.next_item, self.unfinished, marked = state
         for number, member, serial in marked:
-            self.marked[member, serial] = number
-            self.items[number].getter = member, serial
+            self._mark(number, self.items[number], (member, serial))
         lists = {
             Operation.GET: self.getters,
             Operation.WAIT: self.watchers,
@@ -310,10 +338,12 @@ class QueueRules(SyncObject):
 
     def restore_item(self, number: int, state: Any, body: Payload) -> None:
         """Hold an item that was written."""
-        member, serial = state
+        (member, serial), getter = state
         size = nbytes(body)
-        self.items[number] = Item((member, serial), body, size)
+        item = self.items[number] = Item((member, serial), body, size)
         self.held_bytes += size
+        if getter is not None:
+            self._mark(number, item, (getter[0], getter[1]))
 
     def validate(self) -> None:
         """Check every invariant."""
@@ -327,6 +357,8 @@ class QueueRules(SyncObject):
         ensure(len(marked) == len(self.marked), "an item was given to two")
         given = {item.getter: number for number, item in self.items.items() if item.getter}
         ensure(given == self.marked, "an item's getter is not the one that it was given to")
+        long = {op: number for op, number in self.marked.items() if self.items[number].is_long}
+        ensure(long == self.long_marked, "the long items that were given are others")
         known = set(there) | apart | marked
         ensure(known == set(self.items), "an item is in no state, or in two")
         ensure(len(there) + len(apart) + len(marked) == len(self.items), "an item is in two states")

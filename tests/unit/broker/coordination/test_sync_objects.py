@@ -158,15 +158,25 @@ def test_an_item_is_gone_when_its_member_has_a_later_answer() -> None:
     assert world.responses[get(world, C)][0].bodies == [b"2"]
 
 
-def test_an_item_is_written_once_whoever_gets_it() -> None:
+def test_a_long_item_is_written_once_whoever_gets_it() -> None:
     world = world_with(Kind.QUEUE, 0)
-    world.ask(A, Operation.PUT, KEY, False, None, bodies=[b"1"], quiet=True)
+    world.ask(A, Operation.PUT, KEY, False, None, bodies=[b"1" * 5_000], quiet=True)
     written = {key: world.log[key] for key in world.log if key[0] is RecordKind.ITEM}
     assert len(written) == 1
     get(world, B)
     world.end(B, by_signal=True)
     get(world, C)
     assert all(world.log[key] is record for key, record in written.items())
+
+
+def test_who_got_a_short_item_is_written_with_it_alone_however_many_there_are() -> None:
+    world = world_with(Kind.QUEUE, 0)
+    for _ in range(3):
+        world.ask(A, Operation.PUT, KEY, False, None, bodies=[b"1"], quiet=True)
+    get(world, B)
+    queue = {key: world.log[key] for key in world.log if key[0] is RecordKind.OBJECT}
+    get(world, C)
+    assert {key: world.log[key] for key in world.log if key[0] is RecordKind.OBJECT} == queue
 
 
 def test_items_that_did_not_arrive_come_again_in_their_order() -> None:
@@ -322,7 +332,9 @@ class Restarts(RuleBasedStateMachine):
     @rule(member=st.sampled_from((A, B, C)))
     def put(self, member: bytes) -> None:
         self.made += 1
-        self.ask(member, Operation.PUT, b"q" * 16, True, 2.0, body=b"%d" % self.made)
+        # Who got a long one is written apart.
+        body = (b"%d " % self.made).ljust(5_000 if self.made % 2 else 0)
+        self.ask(member, Operation.PUT, b"q" * 16, True, 2.0, body=body)
 
     @rule(member=st.sampled_from((A, B, C)))
     def get(self, member: bytes) -> None:
