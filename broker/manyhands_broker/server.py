@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +26,7 @@ from manyhands_shared.clock import monotonic
 from manyhands_shared.config import BrokerConfig
 from manyhands_shared.errors import ConfigError, ExitCode, ManyhandsError
 from manyhands_shared.processes import file_size, hash_seed
+from manyhands_shared.processes.boot import boot_id
 from manyhands_shared.processes.termination_signals import wake_on_termination
 from manyhands_shared.sd_notify import Notifier
 from manyhands_shared.security.private_files import private
@@ -204,6 +206,11 @@ def _serve_http(
     """Have a process answer HTTP as long as the broker serves; returns its URL."""
     from manyhands_broker.http.service import HttpService  # noqa: PLC0415 - only if wanted
 
+    secret = None
+    if gatekeeper is not None:
+        # Of this run of the machine, in whose clock the dashboard's tokens count.
+        run = boot_id() or secrets.token_hex()
+        secret = gatekeeper.key.secret_for(f"dashboard {run}".encode())
     service = HttpService(
         config.http,
         config.http_hosts,
@@ -212,7 +219,7 @@ def _serve_http(
         coordination,
         monotonic,
         poller=poller,
-        secret=None if gatekeeper is None else gatekeeper.key.secret_for(b"dashboard"),
+        secret=secret,
     )
     stack.callback(service.close)
     loop.each_check(lambda _: service.check())

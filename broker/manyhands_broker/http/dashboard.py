@@ -58,7 +58,7 @@ class Dashboard:
         inquiries: the way to the broker's loop.
         access: who may do what here.
         connections: of the server, where event streams last.
-        clock: the time of the calendar, in which tokens count.
+        clock: the monotonic clock, in which tokens count.
     """
 
     def __init__(

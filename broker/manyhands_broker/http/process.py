@@ -62,7 +62,7 @@ class HttpServer(ServiceProcess):
             server.should_exit = self.parent_is_gone()
 
         connections = Connections()
-        dashboard = Dashboard(self._inquiries, self._access, connections, time.time)
+        dashboard = Dashboard(self._inquiries, self._access, connections, time.monotonic)
         server = Server(
             uvicorn.Config(
                 application(self._snapshot, self._hosts, time.monotonic, dashboard.routes()),

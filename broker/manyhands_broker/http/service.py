@@ -119,7 +119,7 @@ class HttpService:
 
     def _way_in(self, who: Identity) -> dict[str, str]:
         """Return where the dashboard is, and a token that lets `who` in."""
-        return {"url": self.url, "token": self._access.make(ENTER, who.key, time.time())}
+        return {"url": self.url, "token": self._access.make(ENTER, who.key, self._clock())}
 
     def _start(self) -> None:
         self._next_start = self._clock() + _RESTART_SECONDS

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from manyhands_shared.processes.boot import boot_id
+
 #: Whether this system has what lending takes.
 AVAILABLE = sys.platform == "linux"
 
 #: Buffers begin at multiples of this.
 ALIGN = 64
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NETWORK = "/proc/self/ns/net"
 
 
@@ -91,11 +92,11 @@ def lay(memory: memoryview, parts: Sequence[memoryview]) -> None:
 @functools.cache
 def host_id() -> str:
     """Equal for processes that can reach each other's abstract sockets; empty if none can be."""
-    if not AVAILABLE:
+    if not (AVAILABLE and (boot := boot_id())):
         return ""
     try:
         # The network namespace, for abstract sockets live in one.
-        place = f"{_BOOT_ID.read_text().strip()}/{Path(_NETWORK).stat().st_ino}/{os.geteuid()}"
+        place = f"{boot}/{Path(_NETWORK).stat().st_ino}/{os.geteuid()}"
         # Two hosts on one machine, for tests.
         return place + os.environ.get("MANYHANDS_TEST_HOST", "")
     except OSError:

@@ -5,9 +5,11 @@ too, as all who reach the broker may. With keys they are guests, until they come
 there is nothing without a token.
 
 `manyhands dashboard` asks the broker for a token to *enter* with, which holds for a minute. The server
-exchanges it for a cookie, which holds for half a day. Both name the key of who asked. Both are signed
-with a secret that comes from the cluster's key, and outlive the broker's process. What the key may do is
-looked up with each request: it may be revoked.
+exchanges it for a cookie, which holds for half a day. Both name the key of who asked. What the key may
+do is looked up with each request: it may be revoked.
+
+Both are signed with a secret that comes from the cluster's key. They outlive the broker's process, and
+not this run of the machine: how long they hold counts in its monotonic clock.
 """
 
 from __future__ import annotations
@@ -32,8 +34,7 @@ class Access:
     Args:
         open: whether it listens on a loopback address alone.
         keyed: whether the broker has keys.
-        secret: what tokens are signed with. One of the cluster's key outlives the broker's process, so
-            times are those of the calendar.
+        secret: what tokens are signed with.
     """
 
     open: bool
