@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import select
 import socket
 
 import pytest
@@ -37,14 +38,24 @@ class Raw:
         self._sock.sendall(bytes([2 | more]) + len(frame).to_bytes(8, "big") + frame)
 
     def flood(self) -> int:
-        """Send frames and never the last, until the connection ends; returns how much left."""
-        piece, sent = bytes(200 << 10), 0
-        try:
-            while sent < MOST:
-                self.send(piece, more=True)
-                sent += len(piece)
-        except OSError:
-            return sent
+        """Send frames and never the last, until the broker hangs up; returns how much left.
+
+        It may hang up with its window shut. Then nothing can be sent, and no error comes for a minute.
+        """
+        size = 200 << 10
+        frame = memoryview(bytes([3]) + size.to_bytes(8, "big") + bytes(size))
+        self._sock.setblocking(False)
+        events = select.poll()
+        events.register(self._sock, select.POLLOUT | select.POLLRDHUP)
+        sent = 0
+        while sent < MOST:
+            [(_, found)] = events.poll(SECONDS * 1000)
+            if found != select.POLLOUT:
+                return sent
+            try:
+                sent += self._sock.send(frame[sent % len(frame) :])
+            except ConnectionError:
+                return sent
         return sent
 
     def close(self) -> None:
