@@ -52,6 +52,9 @@ class Limits:
     batch_bytes: int = 4 << 20
     #: A node with waiting tasks is asked to give some back when another has had idle slots this long.
     recall_after: float = 0.02
+    #: A node with more tasks than slots and no result for this time is to give back what waits there,
+    #: however busy all others are. Else that would wait for the long tasks in the slots.
+    stalled_after: float = 1.0
     #: A task of a speculative job is slow once it has run for `speculate_factor` times the median of
     #: those that have ended. It must have run for `speculate_floor` seconds, too: before, it may merely
     #: have waited on its node. And `speculate_share` of the job must have ended.

@@ -56,7 +56,7 @@ class Transitions:
         state = self.state
         job = piece.chunk.job
         if not node.active:
-            node.last_result = state.now
+            node.last_result, node.stalled = state.now, False
         attempt = job.assign(piece, node)
         node.gain(piece, each)
         if job.options.at_most_once and job.options.durable:

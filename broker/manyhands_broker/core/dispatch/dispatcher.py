@@ -50,7 +50,7 @@ class Dispatcher:
         self._standings = standings
         self._task_inputs = task_inputs
         self._speculator = Speculator(transitions.state)
-        self._recall_due = False
+        self._recall_due = self._stall_due = False
         self._next_recheck = 0.0
 
     def run(self, now: float) -> None:
@@ -63,6 +63,9 @@ class Dispatcher:
                 self._speculate(now)
             if self._state.fleet.uneven:
                 self._level(now)
+        if self._state.fleet.crowded and not self._stall_due:
+            self._stall_due = True
+            self._state.timers.at(now + self._state.limits.stalled_after, self._look_for_stalled)
         self._durable.page()
         self._report()
         if self._durable.reading:
@@ -260,9 +263,7 @@ class Dispatcher:
         """Ask nodes for half of what waits there, as a slot idles elsewhere."""
         state = self._state
         for node in list(state.fleet.overloaded(now)):
-            node.recalling = True
-            state.counters["recalls"] += 1
-            state.send(node.peer, Recall((node.active - node.slots + 1) // 2))
+            self._recall(node, (node.active - node.slots + 1) // 2)
         if not self._recall_due:
             # Come back soon: a node may turn out to be slow without saying anything.
             self._recall_due = True
@@ -270,6 +271,17 @@ class Dispatcher:
 
     def _look_again(self, _now: float) -> None:
         self._recall_due = False
+
+    def _look_for_stalled(self, now: float) -> None:
+        """Ask nodes whose slots are all in long tasks for all that waits there."""
+        self._stall_due = False
+        for node in self._state.fleet.stall(now):
+            self._recall(node, node.active - node.slots)
+
+    def _recall(self, node: Node, count: int) -> None:
+        node.recalling = True
+        self._state.counters["recalls"] += 1
+        self._state.send(node.peer, Recall(count))
 
     def _report(self) -> None:
         state = self._state

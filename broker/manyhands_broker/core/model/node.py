@@ -58,6 +58,7 @@ class Node:
         "row",
         "running",
         "slots",
+        "stalled",
         "stopping",
         "suspects",
         "tier",
@@ -118,6 +119,8 @@ class Node:
         self.recalling = False
         #: When it may be asked again, after it had nothing to give.
         self.recall_at = now
+        #: Whether all its slots are in long tasks, by its silence: no others wait behind these.
+        self.stalled = False
         self.phi = 0.0
         #: What its machine is like, and what it is under by its heartbeats: see `machine`.
         self.machine = Machine()

@@ -155,7 +155,7 @@ class Nodes:
         node.lease_until = now + state.limits.lease
         match message:
             case Results(seq, groups):
-                node.last_result = now
+                node.last_result, node.stalled = now, False
                 for group in groups:
                     self._outcomes.results(node, group)
                 nbytes = sum(total(group.bodies) for group in groups)

@@ -198,7 +198,11 @@ class Fleet:
             pressure = node.pressure
             if active < slots:
                 tier = _SHORT if not able else _IDLE_BUSY if pressure else _IDLE
-            elif able and not node.suspects and node.load < slots * self._limits.lookahead:
+            elif (
+                able
+                and not (node.suspects or node.stalled)
+                and node.load < slots * self._limits.lookahead
+            ):
                 tier = _ROOM_BUSY if pressure else _ROOM
         if tier != node.tier:
             node.tier = tier
@@ -239,6 +243,8 @@ class Fleet:
     def accepts(self, node: Node, job: Job) -> bool:
         """Return whether a node may be given tasks of a job now, even to wait there for a slot."""
         if not node.able or node.suspects or node.active >= node.window or job.suspects:
+            return False
+        if node.stalled and node.active >= node.slots:
             return False
         if job.resources:
             fits = node.fits(job.resources) > 0
@@ -292,7 +298,7 @@ class Fleet:
         idle = node.slots - node.active
         if job.resources:
             return max(1, min(idle, node.fits(job.resources)))
-        if job.suspects or node.suspects or node.pressure == MEMORY:
+        if job.suspects or node.suspects or node.stalled or node.pressure == MEMORY:
             return max(1, idle)
         each = max(job.expected(limits.unmeasured), 1e-7)
         target = limits.horizon
@@ -317,6 +323,32 @@ class Fleet:
     def uneven(self) -> bool:
         """Whether some slot has nothing to do while elsewhere tasks wait for theirs."""
         return bool(self._idle) and bool(self._surplus)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether tasks wait for slots at some node."""
+        return bool(self._surplus)
+
+    def stall(self, now: float) -> list[Node]:
+        """Note and return the nodes all of whose slots are in long tasks, and where others wait."""
+        found = [
+            node
+            for node in self._surplus
+            if node.active > node.slots
+            and not node.recalling
+            and now >= node.recall_at
+            and now - node.last_result >= self._limits.stalled_after
+            and any(self._runs_elsewhere(job, node) for job in node.loads)
+        ]
+        for node in found:
+            node.stalled = True
+            self.update(node)
+        return found
+
+    def _runs_elsewhere(self, job: Job, node: Node) -> bool:
+        """Whether another node could run tasks of the job, even one that is busy now."""
+        group = self._group(job)
+        return group is not None and len(group.able) > (node in group.able)
 
     def overloaded(self, now: float) -> Iterator[Node]:
         """Yield nodes with tasks that wait for a slot there and would not get one soon."""

@@ -130,3 +130,41 @@ def test_a_node_forgets_a_job_before_it_is_told_of_another_with_its_id(world: Wo
     world.wait(transitions.ID_REUSE_DELAY + 0.1, node)
     said = [type(message) for message in world.inbox[node]]
     assert said.index(m.JobsOver) < max(at for at, kind in enumerate(said) if kind is m.Assign)
+
+
+def test_what_waits_behind_long_tasks_comes_back_though_no_slot_idles(world: World) -> None:
+    slow, quick = NODES[:2]
+    for node in (slow, quick):
+        world.node(node)
+    world.submit(4, closed=False)
+    mine: dict[bytes, list[int]] = {}
+    for node in (slow, quick):
+        end(world, node, "job", [index for _, index in world.assigned(node)], 0.004)
+    world.submit(1_000, first=4, closed=False)
+    for node in (slow, quick):
+        mine[node] = [index for _, index in world.assigned(node)]
+        assert 2 < len(mine[node]) < 100, "the rest waits at the broker"
+    taken: set[int] = set()
+
+    def step(seconds: float) -> None:
+        """Let the quick node end a task, and get others."""
+        end(world, quick, "job", [mine[quick].pop(0)], 0.004)
+        taken.update(index for _, index in world.assigned(quick))
+        world.wait(seconds, slow, quick)
+
+    for _ in range(4):
+        step(0.2)
+    assert not world.take(slow, m.Recall), "it may be a task of a second"
+    for _ in range(8):
+        step(0.2)
+    [recall] = world.take(slow, m.Recall)
+    assert recall.count == len(mine[slow]) - 2
+    assert not world.take(quick, m.Recall)
+    running, back = mine[slow][:2], mine[slow][2:]
+    world.drain((slow, m.Returned([m.Span("job", 1, back)])))
+    while len(mine[quick]) > 2:
+        step(0.2)
+    assert not world.assigned(slow), "its slots are still taken"
+    assert taken & set(back)
+    end(world, slow, "job", running[:1], 2.0)
+    assert world.assigned(slow), "now one is free"
