@@ -48,13 +48,16 @@ def check_places(
 
 
 def check_doomed(doomed: TaskSet, scheduler: SlotScheduler) -> None:
-    """Check that each task to be killed is in a slot that will say how far it is, or die.
+    """Check that each task to be killed has run, or is in a slot that will say how far it is, or die.
 
     Raises:
         AssertionError: one is not, and would run to its end.
     """
     for key, indices in doomed.items():
         for slot in scheduler.slots:
-            if slot.revoking or not slot.up:
-                indices.difference_update(scheduler.in_slot(slot.number, key, indices))
+            for batch, low, high in slot.open_tasks():
+                if batch.key != key:
+                    continue
+                ends = high if slot.revoking or not slot.up else slot.claim - batch.first
+                indices.difference_update(batch.indices[low : max(low, min(ends, high))])
         assert not indices, f"tasks of {key} are cancelled, and nothing ends them"

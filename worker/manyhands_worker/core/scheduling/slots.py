@@ -72,6 +72,8 @@ class Slot:
     revoked: bool = False
     #: `Revoke` was asked for and `Claimed` has not come.
     revoking: bool = False
+    #: The serial that it ran when it said so last: those before have run, and will be reported.
+    claim: int = 0
     progress: float = 0.0
     #: Tasks run of jobs that limit the tasks of a child.
     counted: int = 0
@@ -373,7 +375,7 @@ class SlotScheduler:
         slot = self.slots[number]
         if not slot.revoking:
             return
-        slot.revoking = False
+        slot.revoking, slot.claim = False, claim
         back = []
         for batch, low, high in slot.open_tasks():
             start = max(low, claim + 1 - batch.first)
