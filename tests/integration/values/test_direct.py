@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -397,7 +398,8 @@ def test_a_request_that_does_not_end_ends_its_connection(
         rude.socket.send(bytes(800), zmq.SNDMORE)
     rude.socket.send(b"")
     eventually(lambda: "a request of more than" in caplog.text, what="it is cut off")
-    assert ask(rude, pull(ticket.key), SILENCE) is None
+    with contextlib.suppress(zmq.Again):  # nothing can be sent once it knows of its end
+        assert ask(rude, pull(ticket.key), SILENCE) is None
     assert brings(ask(peer, pull(ticket.key))) == b"a" * 64
 
 
