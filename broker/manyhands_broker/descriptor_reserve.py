@@ -1,19 +1,29 @@
 """The descriptors that the broker may have, and those that it keeps for itself.
 
 ZeroMQ accepts connections in a thread of its own, as long as there are descriptors. So the broker runs
-with a limit somewhat below the one that it may have. It lifts the limit for a moment where it needs a
-descriptor itself: to read the allow-list, to write a payload, to start a process.
+with a limit somewhat below the one that it may have. It lifts the limit for a moment to read the
+allow-list, to open a file of a payload, or to start a process.
+
+In that moment a connection may take one. The port of connections shuts it as soon as it hears of it. It
+hears of nothing while its thread writes to a slow disk, so `opened` has it look.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import resource
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
-#: Kept for the broker itself. While the limit is lifted a few of them may go to connections.
+T = TypeVar("T")
+
+#: Kept for the broker itself.
 RESERVE = 64
+#: ZeroMQ closes a connection this long after it was shut; and how often that is waited for.
+_CLOSE_SECONDS, _MAX_LOOKS = 0.002, 500
 #: More than the limit of any system by default, and few enough to count.
 _MOST = 65_536
 
@@ -33,6 +43,39 @@ class _Lift:
     users = 0
     lifted = False
     usual = 0
+
+
+class _Watch(threading.local):
+    """Has connections looked at that this thread watches."""
+
+    look: Callable[[], object] | None = None
+
+
+_watch = _Watch()
+
+
+def watched_by(look: Callable[[], object] | None) -> None:
+    """From now on, `look` shuts the connections that have taken of the reserve, for this thread."""
+    _watch.look = look
+
+
+def opened(make: Callable[[], T]) -> T:
+    """Open a descriptor, as `make` does, with one of the reserve if there is no other.
+
+    Raises:
+        OSError: it cannot be opened, or all are in use by what may have them.
+    """
+    for _ in range(_MAX_LOOKS):
+        try:
+            with reserve():
+                return make()
+        except OSError as error:
+            if error.errno != errno.EMFILE or _watch.look is None:
+                raise
+        _watch.look()
+        time.sleep(_CLOSE_SECONDS)
+    with reserve():
+        return make()
 
 
 @contextlib.contextmanager

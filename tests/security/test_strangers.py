@@ -19,6 +19,7 @@ from harness.cluster.keyed import Keyed
 from harness.cluster.parts import Broker
 from harness.cluster.peers import Peer, Peers, client_hello
 from harness.processes import eventually
+from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import wire
 from manyhands_shared.protocol.messages import Refused
 from manyhands_shared.security import allow_list, role_key
@@ -270,3 +271,16 @@ def test_idle_connections_keep_nobody_out_and_no_revoked_key_in(cramped: Keyed) 
         assert again.receive(0.3) is None
         assert honest.ask("stats")["counters"]["connections_shut"] > 0
     assert keyed.broker.alive
+
+
+def test_a_crowd_takes_nothing_that_the_journal_needs(cramped: Keyed) -> None:
+    alice = role_key.load(cramped.key("alice", "client"))
+    assert isinstance(alice, RoleKey)
+    honest = cramped.peer(alice.pair)
+    honest.hello()
+    # Each has a file of its own. While these are written, the broker hears of no connection.
+    bodies: list[Payload] = [(b"head", bytes([number]) * (300 << 10)) for number in range(200)]
+    with crowd(cramped.broker.port, 400):
+        honest.submit("many", bodies, durable=True)
+        assert honest.ask("job", id="many")["queued"] == len(bodies)
+    assert cramped.broker.alive

@@ -22,12 +22,20 @@ from pathlib import Path
 import msgpack
 
 from manyhands_broker.core.store import Damaged
+from manyhands_broker.descriptor_reserve import opened
 from manyhands_broker.journal.interface import JournalBroken, JournalFull
 from manyhands_shared.payloads.payload import Payload
 
 log = logging.getLogger("manyhands.broker")
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+#: Shortages that may pass, and what ends them.
+_FREE_SPACE, _ALLOW_MORE = "free some space on its disk", "allow more open files (`ulimit -n`)"
+_SHORTAGES = {
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: _FREE_SPACE,
+    errno.EMFILE: _ALLOW_MORE,
+    errno.ENFILE: _ALLOW_MORE,
+}
 
 
 class PayloadFiles:
@@ -42,7 +50,7 @@ class PayloadFiles:
         """Keep a payload; returns its name. The same content is kept once.
 
         Raises:
-            JournalFull: the disk is full.
+            JournalFull: the disk is full, or too many files are open.
             JournalBroken: the disk fails.
         """
         parts = _parts(body)
@@ -53,7 +61,7 @@ class PayloadFiles:
         draft = place.with_suffix(".draft")
         try:
             place.parent.mkdir(exist_ok=True)
-            with draft.open("wb") as file:
+            with opened(lambda: draft.open("wb")) as file:
                 for part in parts:
                     file.write(part)
                 file.flush()
@@ -62,21 +70,26 @@ class PayloadFiles:
         except OSError as error:
             with contextlib.suppress(OSError):
                 draft.unlink()
-            kind = JournalFull if error.errno in _NO_ROOM else JournalBroken
-            raise kind(f"cannot write {place}: {error.strerror}") from None
+            raise _failure(f"cannot write {place}", error) from None
         self._unsynced.update((place.parent, self._root))
         return name
 
     def sync(self) -> None:
-        """Make the names of what was put survive a power loss."""
-        while self._unsynced:
-            sync_directory(self._unsynced.pop())
+        """Make the names of what was put survive a power loss.
+
+        Raises:
+            JournalFull: too many files are open.
+            JournalBroken: the disk fails.
+        """
+        for directory in list(self._unsynced):
+            sync_directory(directory)
+            self._unsynced.discard(directory)
 
     def get(self, name: str) -> Payload | Damaged:
         """The payload in a file that was put, if what is there is still what the name says."""
         place = self._place(name)
         try:
-            with place.open("rb") as file:
+            with opened(lambda: place.open("rb")) as file:
                 prefix = file.read(4)
                 head = file.read(int.from_bytes(prefix, "little"))
                 whole, lengths = msgpack.unpackb(head)
@@ -120,7 +133,7 @@ class PayloadFiles:
         """Whether a file is there and undamaged. A damaged one is written anew."""
         digest = hashlib.blake2b(digest_size=20)
         try:
-            with self._place(name).open("rb") as file:
+            with opened(lambda: self._place(name).open("rb")) as file:
                 while piece := file.read(1 << 20):
                     digest.update(piece)
         except OSError:
@@ -135,15 +148,27 @@ def sync_directory(directory: Path) -> None:
     """Make the names in a directory survive a power loss.
 
     Raises:
+        JournalFull: too many files are open.
         JournalBroken: the disk fails.
     """
-    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        descriptor = opened(lambda: os.open(directory, os.O_RDONLY))
+    except OSError as error:
+        raise _failure(f"cannot flush {directory}", error) from None
     try:
         os.fsync(descriptor)
     except OSError as error:
         raise JournalBroken(f"cannot flush {directory}: {error.strerror}") from None
     finally:
         os.close(descriptor)
+
+
+def _failure(what: str, error: OSError) -> JournalFull | JournalBroken:
+    """What to raise: a shortage may pass, and after any other failure nothing is tried again."""
+    text = f"{what}: {error.strerror}"
+    if error.errno in _SHORTAGES:
+        return JournalFull(f"{text}; {_SHORTAGES[error.errno]}")
+    return JournalBroken(text)
 
 
 def _digest(parts: Iterable[bytes | memoryview]) -> str:

@@ -20,10 +20,10 @@ from typing import Any
 
 import apsw
 
+from manyhands_broker import descriptor_reserve
 from manyhands_broker.core import records as r
 from manyhands_broker.core.records import StoredJob
 from manyhands_broker.core.store import Damaged, StoredOutput, StoredResults
-from manyhands_broker.descriptor_reserve import reserve
 from manyhands_broker.journal import salvage
 from manyhands_broker.journal import wal as write_ahead
 from manyhands_broker.journal.backup import Backup
@@ -226,7 +226,8 @@ class SqliteJournal:
     # Inside
 
     def _connect(self) -> None:
-        self._db = apsw.Connection(str(self._directory / "journal.db"), vfs=self._vfs)
+        with descriptor_reserve.reserve():
+            self._db = apsw.Connection(str(self._directory / "journal.db"), vfs=self._vfs)
         self._writer = Writer(self._db, self._files)
         self._reader = Reader(self._db, self._files, self._writer)
 
@@ -271,12 +272,15 @@ class SqliteJournal:
     def _configure(self) -> None:
         db = self._db
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        version = version_of(db)
+        db.execute("PRAGMA temp_store = MEMORY")  # later there may be no descriptor for a file
+        with descriptor_reserve.reserve():
+            version = version_of(db)  # opens the log, if there is one
         if db.readonly("main") and os.access(self._directory / "journal.db", os.W_OK):
             raise apsw.CorruptError("its format is one that cannot be written")
         if not version:  # later it would be written for nothing, for which there may be no room
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        db.execute("PRAGMA journal_mode = WAL")
+        with descriptor_reserve.reserve():
+            db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -65536")
         # The log is moved into the database by `_tidy`, where a failure is seen.
@@ -322,7 +326,8 @@ class SqliteJournal:
         self._end_backup()
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._db.close()
-        aside = salvage.rebuild(where)
+        with descriptor_reserve.reserve():
+            aside = salvage.rebuild(where)
         self._connect()
         if aside is None:
             raise apsw.CorruptError(damage)
@@ -383,10 +388,12 @@ class SqliteJournal:
         if self._failed:
             raise JournalBroken(self._failed)
         try:
-            # Payloads have files of their own, which strangers' connections must not keep it from.
-            with private(), reserve():
+            with private():
                 yield
-        except (apsw.FullError, JournalFull):
+        except JournalFull:
+            self._rollback()
+            raise
+        except apsw.FullError:
             self._rollback()
             raise JournalFull(
                 f"the disk of the journal in {where} is full; free some space on it"

@@ -55,7 +55,7 @@ class PendingConnections:
         self._hosts[host] += 1
         if len(self._found) > self._most:
             [(crowded, _)] = self._hosts.most_common(1)
-            self._shut(next(fd for fd, one in self._found.items() if one.host == crowded))
+            self.shut(next(fd for fd, one in self._found.items() if one.host == crowded))
 
     def host(self, descriptor: int) -> str:
         """Return the host that a pending connection comes from."""
@@ -80,7 +80,7 @@ class PendingConnections:
             timeout = CROWDED_SECONDS if len(self._found) > CROWD else HELLO_SECONDS
             if now - oldest.since < timeout:
                 break
-            self._shut(descriptor)
+            self.shut(descriptor)
         shut, self._uncounted = self._uncounted, 0
         return shut
 
@@ -88,8 +88,11 @@ class PendingConnections:
         """This process did not run until now: connections that had no chance to say hello get one."""
         self._next = now + CROWDED_SECONDS
 
-    def _shut(self, descriptor: int) -> None:
-        pending = self._found[descriptor]
+    def shut(self, descriptor: int) -> None:
+        """Shut a connection, if it is pending."""
+        pending = self._found.get(descriptor)
+        if pending is None:
+            return
         self.forget(descriptor)
         zmq_connection.shut(descriptor, pending.far_end)
         self._uncounted += 1

@@ -17,6 +17,7 @@ import zmq
 
 from manyhands_broker.auth import DOMAIN, Gatekeeper, secure
 from manyhands_broker.core import ANYBODY, LinkClosed, Received
+from manyhands_broker.descriptor_reserve import watched_by
 from manyhands_broker.poller import Poller
 from manyhands_broker.ports.base import DRAIN_MESSAGES, DRAIN_SECONDS, Port, Take
 from manyhands_broker.ports.encoding import Codec
@@ -77,6 +78,7 @@ class RouterPort(Port):
         self._clock = clock
         self._gatekeeper = gatekeeper
         self._connections = Connections(router, descriptors, arriving)
+        watched_by(lambda: self._connections.look(clock()))
         # A descriptor of ZeroMQ's only tells that something has changed since its socket was last used.
         # So what uses the router says so, and the router is asked before the loop sleeps.
         self._descriptor = int(router.fd)
@@ -146,6 +148,7 @@ class RouterPort(Port):
 
     def close(self) -> None:
         """Watch connections no more. Before the socket is closed."""
+        watched_by(None)
         self._connections.close()
 
     def _drain(self, now: float, take: Take) -> None:

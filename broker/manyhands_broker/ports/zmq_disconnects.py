@@ -50,6 +50,7 @@ class Connections:
 
     def __init__(self, router: zmq.Socket[bytes], descriptors: int, most: int) -> None:
         self._router = router
+        self._limit = descriptors
         self._most = most + _SMALL_BYTES
         self._unfinished_input = UnfinishedInput()
         self._next_check = 0.0
@@ -128,6 +129,8 @@ class Connections:
             descriptor = value
             if kind == _ACCEPTED:
                 self.pending.came(descriptor, now)
+                if descriptor >= self._limit:
+                    self.pending.shut(descriptor)  # it has taken one of the reserve
                 self._unfinished_input.came(descriptor, now)
                 continue
             if self._refusal:

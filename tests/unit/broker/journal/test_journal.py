@@ -336,7 +336,12 @@ def test_a_failing_checkpoint_breaks_the_journal(
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(errno.ENOSPC, JournalFull), (errno.EDQUOT, JournalFull), (errno.EIO, JournalBroken)],
+    [
+        (errno.ENOSPC, JournalFull),
+        (errno.EDQUOT, JournalFull),
+        (errno.EMFILE, JournalFull),
+        (errno.EIO, JournalBroken),
+    ],
 )
 def test_a_payload_file_that_cannot_be_flushed(
     place: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]
