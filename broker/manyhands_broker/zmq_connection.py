@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from manyhands_broker.descriptor_reserve import reserve
+
 
 class _Place:
     """Where copies are, and what is there between two of them."""
@@ -27,8 +29,8 @@ class _Place:
         """Copy a descriptor. Raises OSError: there is no such descriptor, or it is no socket's."""
         with self._lock:
             if self._copy < 0:
-                self._nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-                self._copy = os.dup(self._nothing)
+                with reserve():
+                    self._nothing, self._copy = os.pipe()
             os.dup2(descriptor, self._copy, inheritable=False)
             try:
                 sock = socket.socket(fileno=self._copy)
