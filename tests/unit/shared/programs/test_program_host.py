@@ -33,4 +33,6 @@ def test_another_function_finds_the_process_as_it_was() -> None:
             told = executor.submit(task.run, text, number, str(number), None, "x").result(100)
             assert (told["exit"], told["stdout"]) == (0, "x\n")
         assert executor.submit(_state).result(100) == before
-        assert before[1:] == ([signal.SIG_DFL] * 2, True, before[3])
+        # As under `nohup`, what this process ignores stays ignored.
+        inherited = signal.getsignal(signal.SIGHUP)
+        assert before[1:] == ([signal.SIG_DFL, inherited], True, before[3])
