@@ -29,12 +29,13 @@ from manyhands_shared.payloads.payload import Payload
 log = logging.getLogger("manyhands.broker")
 
 #: Shortages that may pass, and what ends them.
-_FREE_SPACE, _ALLOW_MORE = "free some space on its disk", "allow more open files (`ulimit -n`)"
+_FULL = "the disk is full; free some space on it"
+_TOO_MANY = "too many files are open; allow more (`ulimit -n`)"
 _SHORTAGES = {
-    errno.ENOSPC: _FREE_SPACE,
-    errno.EDQUOT: _FREE_SPACE,
-    errno.EMFILE: _ALLOW_MORE,
-    errno.ENFILE: _ALLOW_MORE,
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EMFILE: _TOO_MANY,
+    errno.ENFILE: _TOO_MANY,
 }
 
 
@@ -165,10 +166,9 @@ def sync_directory(directory: Path) -> None:
 
 def _failure(what: str, error: OSError) -> JournalFull | JournalBroken:
     """What to raise: a shortage may pass, and after any other failure nothing is tried again."""
-    text = f"{what}: {error.strerror}"
     if error.errno in _SHORTAGES:
-        return JournalFull(f"{text}; {_SHORTAGES[error.errno]}")
-    return JournalBroken(text)
+        return JournalFull(f"{what}: {_SHORTAGES[error.errno]}")
+    return JournalBroken(f"{what}: {error.strerror}")
 
 
 def _digest(parts: Iterable[bytes | memoryview]) -> str:
