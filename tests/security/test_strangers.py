@@ -283,4 +283,5 @@ def test_a_crowd_takes_nothing_that_the_journal_needs(cramped: Keyed) -> None:
     with crowd(cramped.broker.port, 400):
         honest.submit("many", bodies, durable=True)
         assert honest.ask("job", id="many")["queued"] == len(bodies)
+    assert "too many files" not in cramped.broker.log, "it has not even waited for one"
     assert cramped.broker.alive
