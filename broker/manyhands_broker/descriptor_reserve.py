@@ -23,7 +23,7 @@ T = TypeVar("T")
 #: Kept for the broker itself.
 RESERVE = 64
 #: ZeroMQ closes a connection this long after it was shut; and how often that is waited for.
-_CLOSE_SECONDS, _MAX_LOOKS = 0.002, 500
+_CLOSE_SECONDS, _MAX_LOOKS = 0.002, 100
 #: More than the limit of any system by default, and few enough to count.
 _MOST = 65_536
 
@@ -63,7 +63,7 @@ def opened(make: Callable[[], T]) -> T:
     """Open a descriptor, as `make` does, with one of the reserve if there is no other.
 
     Raises:
-        OSError: it cannot be opened, or all are in use by what may have them.
+        OSError: it cannot be opened; if the reserve stays in use, after 0.2 s.
     """
     for _ in range(_MAX_LOOKS):
         try:

@@ -365,6 +365,29 @@ def test_a_payload_file_that_cannot_be_flushed(
     journal.close()
 
 
+def test_a_directory_that_could_not_be_opened_is_flushed_at_the_next_attempt(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = SqliteJournal(place)
+    write(journal, *opened())
+    flushed: list[Path] = []
+
+    def none_left(_directory: Path) -> None:
+        raise JournalFull("too many files are open")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("manyhands_broker.journal.files.sync_directory", none_left)
+        with pytest.raises(JournalFull):
+            write(journal, r.TasksTaken("job", 0, [b"L" * 400_000]))
+        patched.setattr("manyhands_broker.journal.files.sync_directory", flushed.append)
+        journal.commit()
+    payloads = place / "payloads"
+    [file] = payloads.glob("*/*")
+    assert set(flushed) == {payloads, file.parent}
+    assert journal.bodies("job", 0, 1) == [b"L" * 400_000]
+    journal.close()
+
+
 def test_the_log_is_moved_into_the_database(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manyhands_broker.journal.sqlite.CHECKPOINT_PAGES", 50)
     journal = SqliteJournal(place)

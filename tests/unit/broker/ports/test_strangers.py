@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -13,7 +14,7 @@ import zmq
 
 from harness.processes import eventually
 from manyhands_broker.core import ANYBODY
-from manyhands_broker.descriptor_reserve import RESERVE, reserve, set_aside
+from manyhands_broker.descriptor_reserve import RESERVE, opened, reserve, set_aside, watched_by
 from manyhands_broker.ports.pending_connections import (
     CROWD,
     CROWDED_SECONDS,
@@ -130,6 +131,43 @@ def test_a_hello_that_is_read_before_the_news_of_its_connection_counts() -> None
             connections.met(frame.bytes, frame, ANYBODY, 2.0, node=False)
             assert len(connections.pending) == 0
         connections.close()
+
+
+def test_a_connection_that_takes_of_the_reserve_is_shut_at_once() -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        port = int(bind(router, "tcp://127.0.0.1:0").rpartition(":")[2])
+        with contextlib.closing(Connections(router, 3, 1 << 20)) as connections:
+            with socket.create_connection(("127.0.0.1", port)) as far:
+
+                def ended() -> bool:
+                    connections.look(0.0)
+                    far.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):
+                        return far.recv(1_024) == b""
+                    return False
+
+                eventually(ended)
+            assert connections.pending.turn(0.0) == 1
+
+
+def test_an_opening_is_tried_again_once_connections_were_looked_at() -> None:
+    looks: list[int] = []
+
+    def make() -> int:
+        if len(looks) < 2:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return 7
+
+    with pytest.raises(OSError, match="Too many open files"):
+        opened(make)
+    watched_by(lambda: looks.append(1))
+    try:
+        assert opened(make) == 7
+        with pytest.raises(FileNotFoundError):
+            opened(lambda: os.open("/nowhere/at/all", os.O_RDONLY))
+    finally:
+        watched_by(None)
+    assert len(looks) == 2
 
 
 @pytest.fixture
