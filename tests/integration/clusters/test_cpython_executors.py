@@ -20,17 +20,16 @@ MODULES = ["as_completed", "deadlock", "init", "process_pool", "shutdown", "wait
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
+    if importlib.util.find_spec("test") is None or not importlib.util.find_spec(
+        "test.test_concurrent_futures"
+    ):
+        pytest.skip("this Python has no package test.test_concurrent_futures")
     with LocalCluster(nodes=1, slots=3) as cluster:
         yield cluster.address
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_of_cpython(module: str, request: pytest.FixtureRequest) -> None:
-    if importlib.util.find_spec("test") is None or not importlib.util.find_spec(
-        "test.test_concurrent_futures"
-    ):
-        pytest.skip("this Python has no package test.test_concurrent_futures")
-    address = request.getfixturevalue("address")
+def test_of_cpython(module: str, address: str) -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), f"test_{module}"],
         env={**os.environ, "MANYHANDS_BROKER": address},
