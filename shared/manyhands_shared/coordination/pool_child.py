@@ -14,6 +14,3 @@ sync_writes: Callable[[], None] | None = None
 #: Takes back what tasks of a function keep in this process for those after them. Called before tasks of
 #: another function run. None where they keep nothing.
 leave_function: Callable[[], None] | None = None
-#: Tells the node of results that wait to go with those behind them. A task that only waits, and is not
-#: over soon, calls it. None where none wait.
-tell_results: Callable[[], None] | None = None

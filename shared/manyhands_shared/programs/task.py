@@ -10,12 +10,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,10 +33,6 @@ MAX_OUTPUT = 256 << 20
 #: Variables have a limit of 128 KiB each.
 _MOST_INPUT = 100_000
 _LAST_WORDS = 200
-#: So long a program may keep the results of those before it.
-_SOON_MS = 10
-#: Used again: to make one takes longer than to ask it.
-_ENDING = select.poll()
 #: The program is not where it was found, or no longer one.
 _GONE = (errno.ENOENT, errno.EACCES, errno.ENOTDIR)
 #: Python ignores these, and a program would, too.
@@ -183,27 +177,9 @@ def _run(
             pid = _spawn(arguments, environment, actions)
         except (OSError, ValueError) as error:
             raise _NotStarted(f"cannot start {program.words[0]}", error) from None
-        if pool_child.tell_results is not None:
-            _tell_if_it_goes_on(pid, pool_child.tell_results)
         return os.waitpid(pid, 0)[1]
     finally:
         host.kill_all_but(others)
-
-
-def _tell_if_it_goes_on(pid: int, tell: Callable[[], None]) -> None:
-    """Have results told that wait for this program, unless it is over soon."""
-    try:
-        handle = os.pidfd_open(pid)
-    except (AttributeError, OSError):  # not here
-        tell()
-        return
-    try:
-        _ENDING.register(handle, select.POLLIN)
-        if not _ENDING.poll(_SOON_MS):
-            tell()
-    finally:
-        _ENDING.unregister(handle)
-        os.close(handle)
 
 
 def _spawn(

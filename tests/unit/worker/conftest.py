@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.brokers.node_broker import FakeBroker, NodeProcess
-from harness.pool_rig import PoolRig
+from harness.pool.pool_rig import PoolRig
 from harness.worlds.worker import World
 
 

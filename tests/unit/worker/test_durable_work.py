@@ -20,7 +20,7 @@ import pytest
 
 from harness.brokers.node_broker import FakeBroker, NodeProcess
 from harness.payloads import code_of
-from harness.pool_rig import PoolRig
+from harness.pool.pool_rig import PoolRig
 from harness.processes import eventually, has_ended
 from harness.worlds.worker import World
 from manyhands_shared.payloads import pickled as serial

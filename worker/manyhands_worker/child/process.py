@@ -132,7 +132,7 @@ class PoolChild(BaseProcess):
         # A handler, for programs that tasks start would ignore what is ignored here.
         signal.signal(signal.SIGINT, runner.interrupt)
         tracing.note = partial(note, control)
-        os.register_at_fork(after_in_child=runner.disown)
+        os.register_at_fork(before=runner.before_fork, after_in_child=runner.disown)
         os.register_at_fork(after_in_child=tracing.disown)
         try:
             runner.serve()

@@ -47,8 +47,9 @@ from manyhands_worker.child.loaded_functions import (
     has_globals_here,
     inheriting,
 )
+from manyhands_worker.child.results.long_task_watch import LongTaskWatch
+from manyhands_worker.child.results.result_batch import INLINE_BYTES, ResultBatch
 from manyhands_worker.child.reuse import Fitness, Unfit, may_be_the_process
-from manyhands_worker.child.usage import Usage
 from manyhands_worker.child.variables import present
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.function_cache import FunctionCache
@@ -73,15 +74,6 @@ from manyhands_worker.ipc.pipe import (
 )
 from manyhands_worker.ipc.segments import SegmentWriter
 from manyhands_worker.ipc.slab import SlabWriter
-
-#: A child hands finished results over at least this often, however long its batch. That is as much work
-#: as a batch mostly is: half of it was a second message for each.
-_FLUSH_NS = 10_000_000
-#: The same of programs that end well and soon. Around each the caches are cold: a message costs more.
-_GROUP_NS = 40_000_000
-_FLUSH_BYTES = 1 << 20
-#: A pickle beyond this goes the way of arrays; below, it rides in the header.
-_INLINE_BYTES = 64 << 10
 
 _PYTHON = ".".join(map(str, sys.version_info[:3]))
 
@@ -137,7 +129,6 @@ class Runner:
         self._reader = Reader(sock)
         self._writer = Writer(sock)
         self._control = control
-        self._slab = slab
         self._segments = segments
         self._output = output
         self._given = GivenInputs()
@@ -153,20 +144,8 @@ class Runner:
         self._initialised: dict[bytes, bytes] = {}
         # Of the function whose tasks ran last.
         self._world: World | None = None
-        # When what is reported next began.
-        self._begun = self._told_at = 0
-        self._usage = Usage()
-        self._start(0)
-
-    def _start(self, first: int) -> None:
-        """Begin to collect results, the first of them for serial `first`."""
-        self._first = first
-        self._statuses = bytearray()
-        self._bodies: list[bytes | int | list[int]] = []
-        self._buffers: list[memoryview] = []
-        self._fds: list[int] = []
-        self._inline = 0
-        self._spent = 0
+        self._results = ResultBatch(self._writer, slab, segments)
+        self._long_task_watch = LongTaskWatch(self._results, control)
 
     def interrupt(self, *_: object) -> None:
         """Handle SIGINT: interrupt the task that runs, as in a script; between tasks, do nothing.
@@ -176,6 +155,11 @@ class Runner:
         """
         if self._calling:
             raise KeyboardInterrupt
+
+    def before_fork(self) -> None:
+        """Prepare for a fork by a task; what it forks in turn has nothing to hand over."""
+        if not self._forked:
+            self._long_task_watch.before_fork()
 
     def disown(self) -> None:
         """Note that this process was forked by a task: what it returns is not the task's result."""
@@ -271,10 +255,13 @@ class Runner:
         grouped = bool(flags & GROUPED)
         # The node has refused what this one has no codec for: a safe node's children, all pickles.
         codec = self._codecs[SAFE if flags & SAFE else flags & FOREIGN]
-        self._start(first)
+        results, watch = self._results, self._long_task_watch
         if pool_child.sync_writes is not None:
             pool_child.sync_writes()
-        now = self._begun = self._told_at = time.monotonic_ns()
+        now = time.monotonic_ns()
+        results.begin(first, now)
+        if len(payloads) > 1 and not at_once:
+            watch.begin()
         for number in range(first, first + len(payloads)):
             if each:
                 self._output.begin(number)
@@ -284,7 +271,6 @@ class Runner:
                 # Everything behind it is above the limit too.
                 self._give_up(number, len(payloads), b"")
                 break
-            pool_child.tell_results = self._tell if grouped and self._statuses else None
             try:
                 status, result = self._execute(codec, digest, loaded, payloads.pop())
             except ValueAway as away:
@@ -293,33 +279,29 @@ class Runner:
             except Unfit:
                 self._give_up(number, len(payloads) + 1, b"")
                 break
-            # A large result goes out under the claim of its task, for it may be what kills. So does
-            # one that must not be lost, for its task will not run again.
-            large = self._collect(number, status, result, direct=direct) or at_once
-            if each:
-                flush_streams()
-            del result
-            before, now = now, time.monotonic_ns()
-            self._spent += now - before
-            if not large:
+            with results.lock:
+                # A large result goes out under the claim of its task, for it may be what kills. So does
+                # one that must not be lost, for its task will not run again.
+                large = results.add(number, status, result, direct=direct) or at_once
+                if each:
+                    flush_streams()
+                del result
+                before, now = now, time.monotonic_ns()
+                if not large:
+                    control[DONE] = number
+                if results.is_due(before, now, grouped) or large:
+                    results.send()
                 control[DONE] = number
-            is_soon = grouped and now - before < _FLUSH_NS and not any(self._statuses)
-            most = _GROUP_NS if is_soon else _FLUSH_NS
-            if large or now - self._told_at > most or self._inline > _FLUSH_BYTES:
-                self._flush(number + 1)
-            control[DONE] = number
-        if self._statuses:
-            self._flush(0)
+        with results.lock:
+            if results:
+                results.send()
+        watch.finish()
 
     def _give_up(self, number: int, count: int, why: bytes) -> None:
         """Give back the last tasks of a batch: they are revoked, or the first waits for a value."""
-        self._statuses += bytes([REVOKED]) * count
-        self._bodies += [why] + [b""] * (count - 1)
-        self._control[DONE] = number
-
-    def _seconds(self) -> float:
-        """What the tasks took. How long values were on their way says nothing of the next ones."""
-        return max(0, self._spent - refs.take_waited()) / 1e9
+        with self._results.lock:
+            self._results.give_back(count, why)
+            self._control[DONE] = number
 
     def _execute(self, codec: Codec, digest: bytes, loaded: Loaded, payload: Payload) -> Packed:
         """Run one task: its status, and its result or failure.
@@ -443,53 +425,10 @@ class Runner:
 
     def _pack(self, codec: Codec, value: Any) -> Packed:
         status, payload = codec.result(value)
-        if type(payload) is bytes and len(payload) <= _INLINE_BYTES:
+        if type(payload) is bytes and len(payload) <= INLINE_BYTES:
             return status, payload
         largest = self._limits.frame_bytes
         parts = payload if isinstance(payload, tuple) else (payload,)
         if max(memoryview(part).nbytes for part in parts) > largest:
             return too_large(value, largest)
         return status, payload
-
-    def _collect(self, number: int, status: int, payload: Payload, *, direct: bool) -> bool:
-        """Add a result to those that go out next. Returns whether it is a large one."""
-        self._statuses.append(status)
-        if isinstance(payload, bytes) and len(payload) <= _INLINE_BYTES:
-            self._bodies.append(payload)
-            self._inline += len(payload)
-            return False
-        parts = [memoryview(p) for p in (payload if isinstance(payload, tuple) else (payload,))]
-        lengths = [part.nbytes for part in parts]
-        direct = direct and status == Status.OK
-        if direct and (there := self._segments.write(parts)) is not None:
-            segment, fd = there
-            self._bodies.append([-1 - segment, *lengths])
-            self._fds.append(fd)
-            return True
-        position = self._slab.write(number, parts)
-        if position is None:
-            self._bodies.append(len(parts))
-            self._buffers += parts
-        else:
-            self._bodies.append([position, *lengths])
-        return True
-
-    def _tell(self) -> None:
-        """Hand over, while a program runs, what those before it in its batch have brought."""
-        called, self._calling = self._calling, False  # an interrupt would tear the message
-        self._flush(self._control[CLAIM])
-        self._calling = called
-
-    def _flush(self, following: int) -> None:
-        flush_streams()  # what tasks have printed is there before their results
-        if pool_child.sync_writes is not None:
-            pool_child.sync_writes()
-        run = [self._begun, *self._usage.of(self._spent)]
-        self._writer.send(
-            [self._first, bytes(self._statuses), self._bodies, self._seconds(), "", run],
-            self._buffers,
-            self._fds,
-        )
-        self._begun += self._spent
-        self._told_at = time.monotonic_ns()
-        self._start(following)

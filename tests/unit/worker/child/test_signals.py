@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.pool_rig import PoolRig
+from harness.pool.pool_rig import PoolRig
 from manyhands_shared.protocol.status import Status
 
 

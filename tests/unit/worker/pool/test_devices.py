@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.pool_rig import PoolRig
+from harness.pool.pool_rig import PoolRig
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core.model import Rules
 from manyhands_worker.host.gpus import Gpus

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.pool_rig import PoolRig
+from harness.pool.pool_rig import PoolRig
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core.model import Rules
 from manyhands_worker.host.child_cgroups import ChildCgroup

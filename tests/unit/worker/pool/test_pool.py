@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from harness.payloads import PATIENCE
-from harness.pool_rig import PoolRig
+from harness.pool.pool_rig import PoolRig
 from harness.processes import Gate, eventually, wait_at
 from manyhands_shared.payloads.wrappers import Setup
 from manyhands_shared.protocol.status import Status

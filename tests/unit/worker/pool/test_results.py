@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.pool_rig import PoolRig
+from harness.pool.pool_rig import PoolRig
 from manyhands_shared.payloads import refs
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core import events

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from harness.pool_rig import PoolRig
+from harness.pool.pool_rig import PoolRig
 from harness.processes import Gate, wait_at
 from manyhands_worker.core import events
 from manyhands_worker.pool.running_tasks import TOLD_SECONDS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.pool_rig import PoolRig
+from harness.pool.pool_rig import PoolRig
 from harness.processes import Gate, wait_at
 from manyhands_shared.protocol import messages as m
 from manyhands_worker.core import events

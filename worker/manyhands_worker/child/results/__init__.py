@@ -1,0 +1,1 @@
+"""The results that a pool child has not handed over yet."""
