@@ -47,7 +47,7 @@ from manyhands_worker.child.loaded_functions import (
     has_globals_here,
     inheriting,
 )
-from manyhands_worker.child.results.long_task_watch import LongTaskWatch
+from manyhands_worker.child.results.early_sender import EarlySender
 from manyhands_worker.child.results.result_batch import INLINE_BYTES, ResultBatch
 from manyhands_worker.child.reuse import Fitness, Unfit, may_be_the_process
 from manyhands_worker.child.variables import present
@@ -145,7 +145,7 @@ class Runner:
         # Of the function whose tasks ran last.
         self._world: World | None = None
         self._results = ResultBatch(self._writer, slab, segments)
-        self._long_task_watch = LongTaskWatch(self._results, control)
+        self._early_sender = EarlySender(self._results, control)
 
     def interrupt(self, *_: object) -> None:
         """Handle SIGINT: interrupt the task that runs, as in a script; between tasks, do nothing.
@@ -159,7 +159,7 @@ class Runner:
     def before_fork(self) -> None:
         """Prepare for a fork by a task; what it forks in turn has nothing to hand over."""
         if not self._forked:
-            self._long_task_watch.before_fork()
+            self._early_sender.before_fork()
 
     def disown(self) -> None:
         """Note that this process was forked by a task: what it returns is not the task's result."""
@@ -255,13 +255,13 @@ class Runner:
         grouped = bool(flags & GROUPED)
         # The node has refused what this one has no codec for: a safe node's children, all pickles.
         codec = self._codecs[SAFE if flags & SAFE else flags & FOREIGN]
-        results, watch = self._results, self._long_task_watch
+        results, sender = self._results, self._early_sender
         if pool_child.sync_writes is not None:
             pool_child.sync_writes()
         now = time.monotonic_ns()
         results.begin(first, now)
         if len(payloads) > 1 and not at_once:
-            watch.begin()
+            sender.begin()
         for number in range(first, first + len(payloads)):
             if each:
                 self._output.begin(number)
@@ -295,7 +295,7 @@ class Runner:
         with results.lock:
             if results:
                 results.send()
-        watch.finish()
+        sender.finish()
 
     def _give_up(self, number: int, count: int, why: bytes) -> None:
         """Give back the last tasks of a batch: they are revoked, or the first waits for a value."""

@@ -14,7 +14,7 @@ from itertools import islice
 
 from manyhands_shared.protocol import messages as m
 from manyhands_worker.child import runner
-from manyhands_worker.child.results import long_task_watch
+from manyhands_worker.child.results import early_sender
 from manyhands_worker.core.events import Inspected
 from manyhands_worker.core.model import Key
 from manyhands_worker.ipc.stack_pipe import ALL_THREADS, MAIN_THREAD
@@ -35,7 +35,7 @@ _STACK_CHARS = 60_000
 #: Begins the line below which there is nothing of the task's own.
 _OURS = f'  File "{runner.__file__}", '
 #: Begins a line of the one thread that is none of the task's.
-_WATCH = f'  File "{long_task_watch.__file__}", '
+_SENDER = f'  File "{early_sender.__file__}", '
 #: The last line of a stack that is too deep.
 _DEEPER = "  ...\n"
 _HEADS = ("Thread ", "Current thread ", "Stack ")
@@ -220,7 +220,7 @@ def _threads(text: str) -> str:
     for block in text.split("\n\n"):
         head, _, frames = block.partition("\n")
         # What was asked for before may still have come.
-        if head.startswith(_HEADS[:2]) and _WATCH not in frames:
+        if head.startswith(_HEADS[:2]) and _SENDER not in frames:
             parts.append(f"{head}\n{_own(frames) or _NO_PYTHON}")
     whole = "\n".join(parts)
     return whole if len(whole) <= _STACK_CHARS else whole[:_STACK_CHARS] + "\n" + _CUT

@@ -2,7 +2,7 @@
 
 A message costs as much as several quick tasks. So results wait for those behind them, for a few
 milliseconds of work. Two threads use a batch, each under its lock: one runs the tasks, the other hands
-results over while a task takes long (see `long_task_watch`).
+results over while a task takes long (see `early_sender`).
 """
 
 from __future__ import annotations

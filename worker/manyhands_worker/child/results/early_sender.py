@@ -25,7 +25,7 @@ _LOOK_SECONDS = 0.020
 _IDLE_LOOKS = 50
 
 
-class LongTaskWatch:
+class EarlySender:
     """The thread, while there is one.
 
     Args:
