@@ -117,7 +117,7 @@ def test_results_do_not_pass_the_broker(three: Three) -> None:
 
 
 def held(three: Three) -> int:
-    return sum(int(node["held"] + node["lent"]) for node in three.client.query("nodes"))
+    return sum(int(node["active"] + node["lent"]) for node in three.client.query("nodes"))
 
 
 def test_a_node_that_lets_nobody_in_is_left_alone_for_a_while(

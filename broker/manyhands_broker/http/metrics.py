@@ -16,8 +16,8 @@ from manyhands_broker.core.model.quotas import BUDGETS
 
 #: Metric → what it is, and the figure that it shows.
 GAUGES = {
-    "manyhands_tasks_queued": ("Tasks that no node holds.", "queued"),
-    "manyhands_tasks_held": ("Tasks that nodes hold, running and waiting there.", "held"),
+    "manyhands_tasks_queued": ("Tasks that no node has.", "queued"),
+    "manyhands_tasks_active": ("Tasks that nodes have, running and waiting there.", "active"),
     "manyhands_jobs": ("Jobs that are not over.", "jobs"),
     "manyhands_sessions": ("Clients, present or within their grace.", "sessions"),
     "manyhands_slots": ("Slots of nodes that take work.", "slots"),

@@ -68,7 +68,7 @@ def command(
                 told.left(name)
                 continue
             leaving[ordered["boot_id"]] = name
-            told.drains(name, ordered["held"])
+            told.drains(name, ordered["active"])
         try:
             if wait:
                 _wait(connected, leaving, deadline, told)
@@ -83,15 +83,15 @@ class _Told:
         self._json = json
         self._nodes: dict[str, dict[str, Any]] = {}
 
-    def drains(self, name: str, held: int) -> None:
+    def drains(self, name: str, active: int) -> None:
         """A node was told to leave."""
-        self._nodes[name] = {"name": name, "held": held, "left": False}
+        self._nodes[name] = {"name": name, "active": active, "left": False}
         if not self._json:
-            _output.say(f"{name} drains; it holds {amount(held, 'task')}")
+            _output.say(f"{name} drains; it has {amount(active, 'active task')}")
 
     def left(self, name: str) -> None:
         """A node is no more."""
-        self._nodes.setdefault(name, {"name": name, "held": 0})["left"] = True
+        self._nodes.setdefault(name, {"name": name, "active": 0})["left"] = True
         if not self._json:
             _output.say(f"{name} has left")
 

@@ -39,7 +39,18 @@ def command(*, json: bool, **connection: Any) -> None:
     if json:
         _output.document(nodes=nodes)
         return
-    columns = ("name", "state", "slots", "running", "held", "done", "host", "pid", "python", "cpu")
+    columns = (
+        "name",
+        "state",
+        "slots",
+        "running",
+        "active",
+        "done",
+        "host",
+        "pid",
+        "python",
+        "cpu",
+    )
     _output.table(
         [*columns, "rss", "age", "pressure", "lacks"],
         [

@@ -91,7 +91,7 @@ def test_a_task_that_hangs_on_one_node_ends_on_another(
             result = future.result(BOUND)
             assert (len(result), result[0], result[-1]) == (count, number, number)
         eventually(lambda: has_ended(straggler.hanging), what="the loser is killed")
-        eventually(lambda: not any(node["held"] for node in client.query("nodes")))
+        eventually(lambda: not any(node["active"] for node in client.query("nodes")))
         counters = client.query("stats")["counters"]
         assert counters["tasks_speculated"] == 1 + others
         assert 1 <= counters["speculations_won"] <= 1 + others

@@ -31,7 +31,7 @@ def cluster() -> Iterator[manyhands.LocalCluster]:
 def held(cluster: manyhands.LocalCluster) -> int:
     """Tasks that the broker has not seen the end of."""
     with manyhands.Client(cluster.address) as client:
-        return sum(int(node["held"] + node["lent"]) for node in client.query("nodes"))
+        return sum(int(node["active"] + node["lent"]) for node in client.query("nodes"))
 
 
 def test_arrays_come_whole_and_can_be_written_to(executor: manyhands.Executor) -> None:

@@ -61,7 +61,7 @@ def describe_node(
         "slots": node.slots,
         "resources": dict(node.resources),
         "free": dict(node.free),
-        "held": node.active,
+        "active": node.active,
         "lent": len(node.held_results),
         "running": min(node.active, node.slots),
         "window": node.window,

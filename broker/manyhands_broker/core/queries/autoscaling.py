@@ -24,7 +24,7 @@ _KINDS = 32
 def summary(state: SchedulerState) -> dict[str, Any]:
     """Return the cluster in figures that cost no more for ten million tasks than for ten.
 
-    ``queued``: tasks that no node has. ``held``: tasks that nodes have, ``running`` of them on a slot.
+    ``queued``: tasks that no node has. ``active``: tasks that nodes have, ``running`` of them on a slot.
     ``slots``: of nodes that take work. ``slots_wanted``: see the function of that name; ``wanted`` is
     the same by what tasks need of a node, the most wanted first. ``nodes``: by state.
     ``node_cpu`` (cores) and ``node_resident`` (bytes): of all nodes, by their last heartbeats.
@@ -43,7 +43,7 @@ def summary(state: SchedulerState) -> dict[str, Any]:
     wanted = slots_wanted(state)
     return {
         "queued": state.queued,
-        "held": active,
+        "active": active,
         "running": running,
         "slots": slots,
         "slots_wanted": max(running, _whole(sum(wanted.values()))),

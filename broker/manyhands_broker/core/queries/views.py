@@ -41,7 +41,7 @@ JOB_COLUMNS = (
     *("submitted", "rate", "eta", "owner", "durable"),
 )
 NODE_COLUMNS = (
-    *("state", "slots", "busy", "held", "cpu", "rss", "available", "load", "pressure"),
+    *("state", "slots", "busy", "active", "cpu", "rss", "available", "load", "pressure"),
     *("beat", "done", "version"),
 )
 #: The views that clients may ask for.

@@ -222,18 +222,18 @@ export class Lanes {
     if (steps[event.key]) { steps[event.key](); event.preventDefault(); }
   }
 
-  grab(event) { this.held = { x: event.clientX, moved: false }; this.canvas.setPointerCapture(event.pointerId); }
+  grab(event) { this.grabbed = { x: event.clientX, moved: false }; this.canvas.setPointerCapture(event.pointerId); }
 
   release() {
-    const held = this.held;
-    this.held = null;
-    if (held && !held.moved && this.over && this.onOpen) this.onOpen(this.over);
+    const grabbed = this.grabbed;
+    this.grabbed = null;
+    if (grabbed && !grabbed.moved && this.over && this.onOpen) this.onOpen(this.over);
   }
 
   move(event) {
-    if (this.held && this.shape) {
-      const by = event.clientX - this.held.x;
-      if (Math.abs(by) > 3 || this.held.moved) { this.held.moved = true; this.held.x = event.clientX; this.pan(-by / this.shape.scale); }
+    if (this.grabbed && this.shape) {
+      const by = event.clientX - this.grabbed.x;
+      if (Math.abs(by) > 3 || this.grabbed.moved) { this.grabbed.moved = true; this.grabbed.x = event.clientX; this.pan(-by / this.shape.scale); }
     }
     this.tip(this.find(event.offsetX, event.offsetY), event);
   }

@@ -161,7 +161,7 @@ NODES = Table(
         _words("NAME", 0, "id"),
         _words("STATE", 9, "state"),
         Column("BUSY", 8, lambda row: f"{row['busy']}/{row['slots']}", _by("busy")),
-        _figure("HELD", 5, "held"),
+        _figure("ACT", 5, "active"),
         _figure("CPU", 5, "cpu", lambda cores: f"{cores:.1f}"),
         _figure("RSS", 6, "rss", _gib),
         _figure("FREE", 6, "available", _gib),

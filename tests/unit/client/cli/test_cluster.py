@@ -162,7 +162,10 @@ def test_a_drained_node_finishes_and_leaves(tmp_path: Path) -> None:
             # A node whose heartbeats are late on a busy machine is not ready, for a moment.
             eventually(lambda: [node["state"] for node in nodes(env=environment)] == ["ready"])
             shown = run("drain", "one", "one", "--wait", "--timeout", "100", env=environment)
-            assert shown.stdout.splitlines() == ["one drains; it holds 0 tasks", "one has left"]
+            assert shown.stdout.splitlines() == [
+                "one drains; it has 0 active tasks",
+                "one has left",
+            ]
             _, errors = worker.communicate(timeout=120)
         finally:
             worker.kill()

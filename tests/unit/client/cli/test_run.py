@@ -210,7 +210,7 @@ def test_ctrl_c_is_exit_code_130_and_leaves_nothing(
     assert "Traceback" not in errors
     if not is_embedded:
         with Client(named["MANYHANDS_BROKER"]) as client:
-            eventually(lambda: not any(node["held"] for node in client.query("nodes")))
+            eventually(lambda: not any(node["active"] for node in client.query("nodes")))
 
 
 def test_without_a_broker_it_works_alone(folder: Path) -> None:

@@ -85,7 +85,7 @@ class Orders:
             state.fleet.update(node)
             if node.linked:
                 state.send(node.peer, Drain(node.drain))
-        return {"name": node.name, "boot_id": node.boot_id.hex(), "held": node.active}
+        return {"name": node.name, "boot_id": node.boot_id.hex(), "active": node.active}
 
     def _backup(self, arguments: dict[str, Any]) -> Any:
         """Begin a copy of the journal, or tell how far it is."""

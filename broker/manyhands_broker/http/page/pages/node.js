@@ -39,7 +39,7 @@ export function nodePage(name) {
     }
     const fact = (title, value) => h("div", {}, h("dt", {}, title), h("dd", {}, value));
     fill(facts,
-      fact("Slots busy", `${node.running} of ${node.slots}`), fact("Tasks given to it", format.count(node.held)), fact("Tasks done", format.count(node.done)),
+      fact("Slots busy", `${node.running} of ${node.slots}`), fact("Active tasks", format.count(node.active)), fact("Tasks done", format.count(node.done)),
       fact("CPU", `${(node.cpu || 0).toFixed(1)} of ${node.cores} cores`), fact("Its memory", format.bytes(node.rss || 0)), fact("Free on its machine", format.bytes(node.available || 0)),
       fact("Load of its machine", (node.load || 0).toFixed(2)), fact("Pressure", node.pressure || "none"), fact("Heartbeat", `${Math.round(node.last_beat || 0)} s ago`),
       fact("Here for", format.seconds(node.age)), fact("Lease", format.seconds(node.lease)), node.key ? fact("Key", node.key) : null,

@@ -10,7 +10,7 @@ export function nodesPage() {
     { title: "State", cell: (node) => badge(node.state), sort: (node) => node.state },
     { title: "Slots busy", cell: (node) => h("div", { class: "progress", title: `${node.busy} of ${node.slots}` }, h("i", { vars: { "--w": `${(100 * node.busy) / Math.max(1, node.slots)}%` } })), sort: (node) => node.busy / Math.max(1, node.slots) },
     { title: "Slots", cell: (node) => [String(node.busy), h("span", { class: "dim" }, ` / ${node.slots}`)], sort: (node) => node.slots, num: true },
-    { title: "Given", cell: (node) => format.count(node.held), sort: (node) => node.held, num: true, class: "wide" },
+    { title: "Active", cell: (node) => format.count(node.active), sort: (node) => node.active, num: true, class: "wide" },
     { title: "Done", cell: (node) => format.count(node.done), sort: (node) => node.done, num: true },
     { title: "CPU", cell: (node) => `${node.cpu.toFixed(1)} cores`, sort: (node) => node.cpu, num: true },
     { title: "Memory", cell: (node) => format.bytes(node.rss), sort: (node) => node.rss, num: true },

@@ -40,7 +40,7 @@ class Race(World):
         return int(self.ask("stats")["counters"].get(name, 0))
 
     def active(self) -> dict[str, int]:
-        return {node["name"]: node["held"] for node in self.ask("nodes")}
+        return {node["name"]: node["active"] for node in self.ask("nodes")}
 
 
 @pytest.fixture
@@ -170,12 +170,12 @@ def test_resources_are_what_a_copy_takes_too() -> None:
     assert (len(world.assigned(b"large")), node["free"]["cpus"]) == (1, 3.0)
     world.drain((b"a", world.result(3)))
     [node] = [node for node in world.ask("nodes") if node["name"] == "large"]
-    assert (node["held"], node["free"]["cpus"]) == (1, 3.0), "it is being stopped"
+    assert (node["active"], node["free"]["cpus"]) == (1, 3.0), "it is being stopped"
     # The node says what it has anew; what is being stopped counts all the same.
     world.core.state.fleet.by_name["large"].equip({"cpus": 6.0})
     world.drain((b"large", world.result(3, attempt=2, status=Status.CANCELLED)))
     [node] = [node for node in world.ask("nodes") if node["name"] == "large"]
-    assert (node["held"], node["free"]["cpus"]) == (0, 6.0)
+    assert (node["active"], node["free"]["cpus"]) == (0, 6.0)
 
 
 # One answer
