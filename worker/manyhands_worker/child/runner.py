@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -158,8 +159,14 @@ class Runner:
 
     def before_fork(self) -> None:
         """Prepare for a fork by a task; what it forks in turn has nothing to hand over."""
-        if not self._forked:
+        if self._forked:
+            return
+        if threading.current_thread() is not threading.main_thread():
             self._early_sender.before_fork()
+            return
+        called, self._calling = self._calling, False  # an interrupt would tear a message
+        self._early_sender.before_fork()
+        self._calling = called
 
     def disown(self) -> None:
         """Note that this process was forked by a task: what it returns is not the task's result."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -103,6 +106,27 @@ def test_a_fork_finds_no_other_thread_and_keeps_no_results(child: Child, tmp_pat
     eventually(lambda: threads(child) == 1)
     gate.write_text("")
     assert [(status, value(body)) for status, body in child.ended(1)] == [(Status.OK, (1, []))]
+
+
+def test_an_interrupt_does_not_tear_what_goes_out_before_a_fork(child: Child) -> None:
+    class Interrupting(io.StringIO):
+        def flush(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def fork(forks: bool) -> list[str]:
+        raised: list[str] = []
+        if forks:
+            stdout, sys.stdout = sys.stdout, Interrupting()
+            sys.unraisablehook = lambda one: raised.append(repr(one.exc_value))
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            sys.stdout = stdout
+            os.waitpid(pid, 0)
+        return raised
+
+    child.send(fork, False, True)
+    assert [(status, value(body)) for status, body in child.ended(2)] == [(Status.OK, [])] * 2
 
 
 def test_a_child_without_batches_has_one_thread(child: Child) -> None:
