@@ -70,7 +70,16 @@ def read_mark(place: Path) -> dict[str, Any] | None:
         mark = json.loads((place / _MARK).read_bytes())
     except (OSError, ValueError):
         return None
-    return mark if isinstance(mark, dict) else None
+    return mark if _is_mark(mark) else None
+
+
+def _is_mark(found: object) -> bool:
+    """Whether this is what `write_mark` was given. The file may have been changed since."""
+    if not isinstance(found, dict):
+        return False
+    size, path = found.get("bytes"), found.get("path")
+    is_path = isinstance(path, list) and all(isinstance(entry, str) for entry in path)
+    return is_path and type(size) is int
 
 
 def write_mark(place: Path, mark: dict[str, Any]) -> None:

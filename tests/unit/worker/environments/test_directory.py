@@ -18,7 +18,7 @@ def environment(root: Path, name: str, used: float, *, whole: bool = True) -> Pa
     (place / "module.py").write_bytes(bytes(100))
     directory.lock_file(place).touch()
     if whole:
-        directory.write_mark(place, {"bytes": 100})
+        directory.write_mark(place, {"bytes": 100, "path": []})
         os.utime(place / "manyhands.json", (used, used))
     return place
 
@@ -43,7 +43,7 @@ def test_those_used_longest_ago_are_removed(root: Path) -> None:
     # The one that was just made stays in any case.
     directory.trim(root, root / "e3", most=0)
     assert names(root) == {"e3"}
-    assert directory.read_mark(root / "e3") == {"bytes": 100}
+    assert directory.read_mark(root / "e3") == {"bytes": 100, "path": []}
 
 
 def test_what_a_node_uses_stays(root: Path) -> None:
@@ -61,6 +61,21 @@ def test_a_torn_one_is_removed_unless_it_is_being_made(root: Path) -> None:
         directory.trim(root, root / "e3")
     assert names(root) == {"e0", "e1", "e2", "e3", "made"}
     assert directory.read_mark(made) is None
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        *("", "{", "[]", "{}", '{"bytes": 100}', '{"path": []}', '{"bytes": 100, "path": null}'),
+        *('{"bytes": "all", "path": []}', '{"bytes": 100, "path": [1]}'),
+    ],
+)
+def test_an_environment_whose_mark_was_changed_is_not_whole(root: Path, mark: str) -> None:
+    assert directory.read_mark(root / "e0") == {"bytes": 100, "path": []}
+    (root / "e0" / "manyhands.json").write_text(mark)
+    assert directory.read_mark(root / "e0") is None
+    directory.trim(root, root / "e3")
+    assert names(root) == {"e1", "e2", "e3"}
 
 
 def test_the_name_depends_on_all_that_is_in_it() -> None:
