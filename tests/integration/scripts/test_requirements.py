@@ -18,7 +18,7 @@ import manyhands
 from harness.cluster.bench import Bench
 from harness.cluster.parts import Node
 from harness.command import run
-from harness.processes import eventually
+from harness.processes import eventually, has_ended
 from manyhands import Requirements
 from manyhands_shared.errors import EnvironmentFailed
 from manyhands_worker.environments import directory
@@ -173,7 +173,7 @@ def test_a_killed_node_leaves_no_torn_environment(
         assert directory.read_mark(torn) is None
         node.kill()
         # Nothing of the installer outlives the node.
-        eventually(lambda: not Path(f"/proc/{said.read_text().strip()}").exists(), BOUND)
+        eventually(lambda: has_ended(int(said.read_text())), BOUND)
         place.node(bench, address, "next")
         version, prefix, _ = future.result(BOUND)
         assert (version, prefix) == ("1.0", str(torn))
