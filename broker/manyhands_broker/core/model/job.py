@@ -399,6 +399,17 @@ class Job:
             adopted += piece.indices
         self.withdraw(adopted)
 
+    def pass_over(self, indices: list[int], attempt: int) -> None:
+        """Have the next attempts of queued tasks be above one that a node was just told to drop.
+
+        The node may still be ending that one. Under the same number it would take it for the new one.
+        """
+        for part in self.pieces(indices):
+            attempts = part.chunk.attempts
+            for offset in range(part.lo, part.hi):
+                if part.chunk.states[offset] == TaskState.QUEUED:
+                    attempts[offset] = max(attempts[offset], attempt)
+
     def end(self, piece: Piece, old: TaskState, new: TaskState) -> int:
         """Move to a terminal state; return the bytes of the payloads that are let go."""
         self._move(piece, old, new)

@@ -35,16 +35,17 @@ class Rejoining:
         """
         state = self._state
         keep: list[Span] = []
-        if state.now - state.started >= state.limits.session_grace:
-            state.counters["refused_attempts"] += sum(len(span.indices) for span in hello.holding)
-            return []
+        late = state.now - state.started >= state.limits.session_grace
         for span in hello.holding:
             job = state.jobs.get(span.job)
-            if job is None:
+            if job is None and not late:
                 keep += self._adoptable(node, span)
                 continue
-            if span.attempt > MAX_CLAIM or not node.suits(job.kind):
+            if job is None or late or span.attempt > MAX_CLAIM or not node.suits(job.kind):
                 state.counters["refused_attempts"] += len(span.indices)
+                # Sooner it would keep the attempt from the node that truly has it.
+                if job is not None and late and span.attempt <= MAX_CLAIM:
+                    job.pass_over(span.indices, span.attempt)
                 continue
             adopted = [
                 Adoption(piece, node, span.attempt)

@@ -33,6 +33,20 @@ def test_a_worker_cannot_take_queued_tasks_by_claiming_to_run_them(durable: bool
     assert world.core.state.counters["refused_attempts"] == 3
 
 
+def test_a_node_that_is_too_late_gets_its_task_under_another_number() -> None:
+    world = World()
+    world.client()
+    world.submit(2, durable=True)
+    world.restart()
+    world.wait(LATER)
+    # It is still ending the attempt that it is told to drop.
+    assert not claim(world, b"node", m.Span("job", 1, [0]), slots=2)
+    assert {task: attempt for task, (attempt, _) in world.assigned(b"node").items()} == {
+        ("job", 0): 2,
+        ("job", 1): 1,
+    }
+
+
 @pytest.mark.parametrize(
     ("options", "info"),
     [
