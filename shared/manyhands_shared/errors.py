@@ -101,7 +101,7 @@ class TaskError(ManyhandsError):
 
 
 class TaskLost(TaskError):
-    """The node that held the task is gone and the task must not be run again (`at_most_once`)."""
+    """The node that had the task is gone and the task must not be run again (`at_most_once`)."""
 
 
 class TaskMemoryExceeded(TaskError, MemoryError):

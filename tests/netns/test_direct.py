@@ -108,7 +108,7 @@ def test_results_do_not_pass_the_broker(three: Three) -> None:
     print(f"{broker} bytes to the broker, {user} to the client")
     assert broker < SMALL
     assert user > 5 * NBYTES
-    eventually(lambda: not held(three), what="the node lets go of everything")
+    eventually(lambda: not unended(three), what="the node lets go of everything")
     # And uses its memory again.
     child = three.executor.submit(os.getpid).result(BOUND)
     for start in range(8):
@@ -116,7 +116,7 @@ def test_results_do_not_pass_the_broker(three: Three) -> None:
     assert len(lent_memory(child)) <= 6, "no more than there were results at once"
 
 
-def held(three: Three) -> int:
+def unended(three: Three) -> int:
     return sum(int(node["active"] + node["lent"]) for node in three.client.query("nodes"))
 
 
@@ -133,7 +133,7 @@ def test_a_node_that_lets_nobody_in_is_left_alone_for_a_while(
         assert (other.submit(numbers, start).result(BOUND) == numbers(start)).all()
     assert traffic(three.home) - before > 3 * NBYTES
     assert len(tried) == 1
-    eventually(lambda: not held(three), what="the node lets go of everything")
+    eventually(lambda: not unended(three), what="the node lets go of everything")
 
 
 def in_mid_transfer(three: Three, folder: Path) -> Any:
@@ -170,7 +170,7 @@ def test_a_way_that_is_cut_in_mid_transfer_leaves_that_through_the_broker(
     three.network.shape(three.mill, None)
     assert (future.result(BOUND) == numbers(7)).all()
     assert runs(tmp_path) == 1, "it was relayed"
-    eventually(lambda: not held(three), what="the node lets go of everything")
+    eventually(lambda: not unended(three), what="the node lets go of everything")
 
 
 def test_a_cable_that_is_cut_in_mid_transfer(short_leased: Three, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_client_that_stops_reading_costs_the_node_nothing(three: Three, tmp_pa
     rss = node.memory_info().rss
     three.network.drop(three.mill, three.user)
     futures = [three.executor.submit(note, str(tmp_path), start) for start in range(4)]
-    eventually(lambda: held(three) >= 1, BOUND, what="one is held")
+    eventually(lambda: unended(three) >= 1, BOUND, what="one is held")
     near = three.connect(three.home)
     assert near.submit(abs, -3).result(BOUND) == 3
     assert node.memory_info().rss - rss < 2 * NBYTES

@@ -474,8 +474,10 @@ class JobTable:
             job.validate()
             assert not job.over, f"{job.id}: is over and still here"
             assert job.queued or not job.has_work, f"{job.id}: has work to send, not in line"
-        assert self.unended_tasks == sum(len(job.bodies) for job in jobs), "held tasks"
-        assert self.unended_bytes == sum(total(job.bodies.values()) for job in jobs), "held bytes"
+        assert self.unended_tasks == sum(len(job.bodies) for job in jobs), "unended tasks"
+        assert self.unended_bytes == sum(total(job.bodies.values()) for job in jobs), (
+            "unended bytes"
+        )
         assert self.unsent_tasks == sum(job.unsent_tasks() for job in jobs), "unsent tasks"
         assert self.unsent_bytes == sum(job.unsent_bytes() for job in jobs), "unsent bytes"
         in_line = [job for job in jobs if job.queued]

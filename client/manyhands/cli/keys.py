@@ -232,7 +232,7 @@ def revoke(*, key: str, cluster: Path | None, allow_file: Path | None, json: boo
     """Let a key in no more.
 
     A running broker cuts its connections off within seconds: a client's jobs are cancelled, save
-    durable ones; what a node held is run again elsewhere.
+    durable ones; what a node had is run again elsewhere.
     """
     gone = allow_list.revoke(_list(cluster, allow_file), key)
     if json:

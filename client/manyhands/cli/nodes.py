@@ -40,16 +40,8 @@ def command(*, json: bool, **connection: Any) -> None:
         _output.document(nodes=nodes)
         return
     columns = (
-        "name",
-        "state",
-        "slots",
-        "running",
-        "active",
-        "done",
-        "host",
-        "pid",
-        "python",
-        "cpu",
+        *("name", "state", "slots", "running", "active", "done"),
+        *("host", "pid", "python", "cpu"),
     )
     _output.table(
         [*columns, "rss", "age", "pressure", "lacks"],

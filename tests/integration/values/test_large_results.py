@@ -28,7 +28,7 @@ def cluster() -> Iterator[manyhands.LocalCluster]:
         yield started
 
 
-def held(cluster: manyhands.LocalCluster) -> int:
+def unended(cluster: manyhands.LocalCluster) -> int:
     """Tasks that the broker has not seen the end of."""
     with manyhands.Client(cluster.address) as client:
         return sum(int(node["active"] + node["lent"]) for node in client.query("nodes"))
@@ -87,7 +87,7 @@ def test_what_cannot_be_fetched_comes_through_the_broker(
         arrays = [executor.submit(np.full, ITEMS, n) for n in range(6)]
         for n, future in enumerate(arrays):
             assert (future.result(BOUND) == n).all()
-    eventually(lambda: not held(cluster), what="the node lets go of everything")
+    eventually(lambda: not unended(cluster), what="the node lets go of everything")
 
 
 def test_cancelled_results_are_let_go(
@@ -101,12 +101,12 @@ def test_cancelled_results_are_let_go(
         assert executor.submit(len, np.ones(3)).result(BOUND) == 3
         futures = [executor.submit(np.full, ITEMS, n) for n in range(3)]
         try:
-            eventually(lambda: held(cluster) == 3, what="all are held")
+            eventually(lambda: unended(cluster) == 3, what="all are held")
             assert not any(future.done() for future in futures)
         finally:
             cancelled = [future.cancel() for future in futures]
         assert all(cancelled)
-        eventually(lambda: not held(cluster), what="the node lets go of everything")
+        eventually(lambda: not unended(cluster), what="the node lets go of everything")
         assert executor.submit(abs, -5).result(BOUND) == 5
 
 

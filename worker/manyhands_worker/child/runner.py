@@ -266,7 +266,8 @@ class Runner:
         if pool_child.sync_writes is not None:
             pool_child.sync_writes()
         now = time.monotonic_ns()
-        results.begin(first, now)
+        with results.lock:
+            results.begin(first, now)
         if len(payloads) > 1 and not at_once:
             sender.begin()
         for number in range(first, first + len(payloads)):
@@ -296,7 +297,7 @@ class Runner:
                 before, now = now, time.monotonic_ns()
                 if not large:
                     control[DONE] = number
-                if results.is_due(before, now, grouped) or large:
+                if results.ran(before, now, grouped) or large:
                     results.send()
                 control[DONE] = number
         with results.lock:

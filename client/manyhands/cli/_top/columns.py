@@ -29,6 +29,7 @@ class Column:
         cell: what stands in it.
         key: what it is sorted by.
         wide: whether a terminal of 80 columns has no room for it.
+        right: whether its cells are numbers, which stand to the right.
     """
 
     title: str
@@ -36,11 +37,7 @@ class Column:
     cell: Callable[[Row], str]
     key: Callable[[Row], Any]
     wide: bool = False
-
-    @property
-    def right(self) -> bool:
-        """Whether its cells are numbers, which stand to the right."""
-        return self.title in _NUMBERS
+    right: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +67,6 @@ class Table:
 
 _WIDE = 100
 _NARROWEST = 8
-_NUMBERS = frozenset(
-    {"DONE", "OF", "RUN", "QUEUED", "FAIL", "RATE", "LEFT", "BUSY", "HELD", "CPU", "RSS", "FREE"}
-    | {"LOAD", "SLOT", "TASK", "TOOK"}
-)
 
 
 def compact(count: float | None) -> str:
@@ -131,7 +124,7 @@ def _words(title: str, width: int, name: str, *, wide: bool = False) -> Column:
 def _figure(
     title: str, width: int, name: str, shown: Callable[[Any], str] = compact, *, wide: bool = False
 ) -> Column:
-    return Column(title, width, _number(name, shown), _by(name), wide)
+    return Column(title, width, _number(name, shown), _by(name), wide, right=True)
 
 
 JOBS = Table(
@@ -160,7 +153,7 @@ NODES = Table(
     (
         _words("NAME", 0, "id"),
         _words("STATE", 9, "state"),
-        Column("BUSY", 8, lambda row: f"{row['busy']}/{row['slots']}", _by("busy")),
+        Column("BUSY", 8, lambda row: f"{row['busy']}/{row['slots']}", _by("busy"), right=True),
         _figure("ACT", 5, "active"),
         _figure("CPU", 5, "cpu", lambda cores: f"{cores:.1f}"),
         _figure("RSS", 6, "rss", _gib),
@@ -178,7 +171,13 @@ SLOTS = Table(
     "stream",
     (
         _words("NODE", 16, "node"),
-        Column("SLOT", 5, lambda row: str(row["slot"]), lambda row: (row["node"], row["slot"])),
+        Column(
+            "SLOT",
+            5,
+            lambda row: str(row["slot"]),
+            lambda row: (row["node"], row["slot"]),
+            right=True,
+        ),
         _words("RUNS OR RAN", 0, "function"),
         Column("JOB", ID_CHARS, lambda row: printable(row["job"][:ID_CHARS]), _by("job")),
         _figure("TASK", 8, "first", str),

@@ -97,8 +97,8 @@ class ResultBatch:
         self._statuses += bytes([REVOKED]) * count
         self._bodies += [why] + [b""] * (count - 1)
 
-    def is_due(self, before: int, now: int, grouped: bool) -> bool:
-        """Whether to send, now that a task has run from `before` to `now`."""
+    def ran(self, before: int, now: int, grouped: bool) -> bool:
+        """Note that a task has run from `before` to `now`. Returns whether to send."""
         self._spent += now - before
         waited = now - self._sent_at
         if waited <= _FLUSH_NS:  # as nearly always

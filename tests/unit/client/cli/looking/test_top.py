@@ -301,6 +301,13 @@ def test_the_columns_fit(table: Any, width: int) -> None:
     assert {column.title for column, _ in table.chosen(200)} == {c.title for c in table.columns}
 
 
+def test_numbers_stand_to_the_right() -> None:
+    titles = [column.title for column in NODES.columns if column.right]
+    assert titles == ["BUSY", "ACT", "CPU", "RSS", "FREE", "LOAD", "DONE"]
+    [act] = [column for column in NODES.columns if column.title == "ACT"]
+    assert act.cell({"active": 12_345}) == "12.3k"
+
+
 def test_numbers_are_short() -> None:
     assert [compact(n) for n in (0, 0.25, 42, 999, 1_000, 12_345, 999_999, 10_000_000)] == [
         *("0", "0.25", "42", "999", "1k", "12.3k", "1000k", "10M")
