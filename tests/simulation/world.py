@@ -50,12 +50,19 @@ class World:
         self._story = story
         self.healed = False
         self.plan = plans.draw(self.random, Random(f"{seed}/speculation"))
+        # Of its own, for it came later than the seeds: see `plans.draw`.
+        self._installers = Random(f"{seed}/installers")
+        self._failing_installs = self._installers.choice((0.0, 0.0, 0.0, 0.3, 1.0))
         self.checker = Checker(self)
         self.network = Network(self, self.random)
         self.broker: Broker = Broker(self, self.plan.limits, Disk())
         self.network.broker = self.broker
         self.nodes = [NodeHost(self, f"n{i}", slots) for i, slots in enumerate(self.plan.slots)]
         self.clients = [Client(self, f"c{i}", limit) for i, limit in enumerate(self.plan.clients)]
+
+    def installer_fails(self) -> bool:
+        """Whether an environment cannot be made this time."""
+        return self._installers.random() < self._failing_installs
 
     # Time
 

@@ -120,6 +120,25 @@ def test_what_a_node_cannot_install_fails_the_task(place: Place) -> None:
         assert executor.with_options(environment={}).submit(abs, -1).result(BOUND) == 1
 
 
+def test_tasks_go_elsewhere_where_a_node_cannot_make_it(
+    place: Place, bench: Bench, tmp_path: Path
+) -> None:
+    address = bench.broker().address
+    (tmp_path / "file").touch()
+    bench.node(address, "unable", environments_dir=str(tmp_path / "file" / "environments"), slots=2)
+    place.node(bench, address, "able", slots=2)
+    wanted = place.requirements("sums==1.0")
+    with manyhands.Client(address) as client:
+        eventually(lambda: len(client.query("nodes")) == 2, BOUND)
+        calls = [(number,) for number in range(40)]
+        job = client.submit_job(sums_version, calls, environment=wanted)
+        assert [version for _, (version, _, _) in sorted(job)] == ["1.0"] * 40
+        nodes = {node["name"]: node for node in client.query("nodes")}
+        assert nodes["able"]["done"] == 40
+        # It had its part of them.
+        assert nodes["unable"]["done"] >= 1
+
+
 def test_the_command_takes_packages(place: Place, tmp_path: Path) -> None:
     listed = tmp_path / "requirements.txt"
     listed.write_text(f"--no-index\n--find-links {place.wheels}\n")

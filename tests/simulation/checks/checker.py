@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from manyhands_broker.core import Core
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol import messages as m
-from manyhands_shared.protocol.failure import Failure
+from manyhands_shared.protocol.failure import ENVIRONMENT_FAILED, Failure
 from manyhands_shared.protocol.status import Status
 from simulation.checks.remains import remains_of_broker, remains_of_node, remains_of_session
 from simulation.parts.client import is_rejection
@@ -205,6 +205,9 @@ class Checker:
                 full = self._world.broker.disk.was_full
                 assert plan.durable, f"{name}: an attached job is never turned down"
                 assert full or plan.doomed, f"{name}: turned down, and there was room"
+                return
+            if Failure.decode(body).type == ENVIRONMENT_FAILED:
+                assert options.requirements, f"{name} for an environment that it does not need"
                 return
             enough = self._raised[task] > options.retries
             assert enough or cancelled or options.deadline, f"{name} and has retries left"

@@ -131,9 +131,13 @@ class FakePool:
         self._made &= wanted.keep
 
         def made() -> None:
-            if self._living:
-                self._made.add(wanted.environment)
-                self._emit(events.EnvironmentMade(wanted.environment))
+            if not self._living:
+                return
+            if self._world.installer_fails():
+                self._emit(events.EnvironmentMade(wanted.environment, "the index is away"))
+                return
+            self._made.add(wanted.environment)
+            self._emit(events.EnvironmentMade(wanted.environment))
 
         self._world.after(self._random.uniform(0.001, 1.0), made)
 

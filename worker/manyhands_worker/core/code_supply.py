@@ -37,9 +37,9 @@ class CodeSupply:
         for queued in self._queue.unpark(digest):
             self.enqueue(queued)
 
-    def made(self, event: EnvironmentMade) -> list[QueuedTasks]:
+    def made(self, event: EnvironmentMade, now: float) -> list[QueuedTasks]:
         """An environment is there; tasks that waited for it can start. If not, return them."""
-        waited = self._environments.made(event)
+        waited = self._environments.made(event, now)
         if event.reason:
             return waited
         for queued in waited:

@@ -92,7 +92,7 @@ class NodeCore:
             events.Printed: self._work.output.add,
             events.Claimed: self._work.claimed,
             events.Died: self._died,
-            events.EnvironmentMade: self._work.made,
+            events.EnvironmentMade: lambda event: self._work.made(event, self._now),
             events.Lends: self._work.lends,
             events.Born: lambda event: self._work.born(event.slot),
             events.Trouble: lambda event: self._notice(event.kind, event.text),
@@ -432,7 +432,7 @@ class NodeCore:
         environments = self._work.environments
         if self._link.is_ready:
             self._work.return_excess()
-            environments.active = bool(environments.waiting)
+            environments.turn(self._now)
         return self._told_slots != self._slots()
 
     def _check_link(self) -> None:

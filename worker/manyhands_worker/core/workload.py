@@ -78,7 +78,7 @@ class Workload:
         self._away = AwaitingValues()
         queue = self._scheduler.queue
         #: The environments of jobs with requirements.
-        self.environments = Environments(queue, out, slots, self._environments_in_use)
+        self.environments = Environments(name, queue, out, slots, self._environments_in_use)
         self._code = CodeSupply(queue, out, self.environments)
         self._jobs = JobRules(self._owned.has_job)
         #: What tasks have printed.
@@ -176,7 +176,8 @@ class Workload:
                 failure = Failure("manyhands.ProtocolError", f"this node cannot run it: {error}")
                 self._end(key, indices, Status.RAISED, failure)
                 continue
-            if refused := refusal(rules, safe=self._safe, environments=self._may_install):
+            refused = refusal(rules, safe=self._safe, environments=self._may_install)
+            if refused := refused or self.environments.failure(rules.environment):
                 self._end(key, indices, Status.RAISED, refused)
                 continue
             if indices:
@@ -263,9 +264,9 @@ class Workload:
             self._owned.discard(key, indices)
         self._send(m.Returned([m.Span(job, attempt, part) for (job, attempt), part in taken]))
 
-    def made(self, event: events.EnvironmentMade) -> None:
+    def made(self, event: events.EnvironmentMade, now: float) -> None:
         """An environment is there, or cannot be: then the tasks that need it fail."""
-        for queued in self._code.made(event):
+        for queued in self._code.made(event, now):
             failure = no_environment(self._name, event.reason)
             self._end(queued.key, queued.indices[queued.start :], Status.RAISED, failure)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from manyhands_shared.processes.lifecycle import die_with_parent
+from manyhands_shared.processes.shortage import is_shortage
 from manyhands_worker.environments import directory
 from manyhands_worker.host.key_hiding import hide
 
@@ -44,11 +45,22 @@ class Order(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The interpreter and its `sys.path`; or why there is none."""
+    """The interpreter and its `sys.path`; or why there is none.
+
+    `is_short`: for the system lacked something, so that it is worth another attempt.
+    """
 
     interpreter: str = ""
     path: Sequence[str] = ()
     reason: str = ""
+    is_short: bool = False
+
+
+def of_error(error: OSError) -> Answer:
+    """Return the answer where the system refused something."""
+    if is_shortage(error):
+        return Answer(reason=f"the system is short of something: {error}", is_short=True)
+    return Answer(reason=f"{error}; another place can be named with --environments-dir")
 
 
 class _Failed(Exception):
@@ -67,7 +79,7 @@ def main() -> None:
     except _Failed as error:
         answer = Answer(reason=str(error))
     except OSError as error:
-        answer = Answer(reason=f"{error}; another place can be named with --environments-dir")
+        answer = of_error(error)
     print(json.dumps(answer), flush=True)
 
 

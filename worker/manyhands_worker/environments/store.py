@@ -20,7 +20,7 @@ from manyhands_shared.processes.interpreter import run_module
 from manyhands_worker.core.effects import MakeEnvironment
 from manyhands_worker.core.events import EnvironmentMade
 from manyhands_worker.environments import directory
-from manyhands_worker.environments.make import Answer, Order
+from manyhands_worker.environments.make import Answer, Order, of_error
 from manyhands_worker.host.process_start import Environment
 from manyhands_worker.host.processes import describe_exit
 
@@ -30,8 +30,8 @@ log = logging.getLogger("manyhands.worker")
 MAKE_SECONDS = 1_800.0
 #: Environments that are made at a time.
 _AT_ONCE = 2
-#: A failure counts for this time: the tasks of a large job do not run the installer one by one.
-_FAILED_SECONDS = 30.0
+#: What the system was short of is waited for, this long in all; then another attempt is made.
+SHORTAGE_SECONDS, _AGAIN_SECONDS = 60.0, 1.0
 #: A maker that has closed its output and has not left by then is killed.
 _LEAVE_SECONDS = 1.0
 
@@ -40,7 +40,7 @@ _LEAVE_SECONDS = 1.0
 class _Maker:
     """A process that makes an environment, and what it has written so far."""
 
-    environment: bytes
+    wanted: MakeEnvironment
     process: subprocess.Popen[bytes]
     lock: int
     due: float
@@ -73,7 +73,9 @@ class EnvironmentStore:
         self._locks: dict[bytes, int] = {}
         self._waiting: deque[MakeEnvironment] = deque()
         self._makers: dict[bytes, _Maker] = {}
-        self._failed: dict[bytes, tuple[float, str]] = {}
+        # Until when those are tried again that the system was short of something for; and the next time.
+        self._short: dict[bytes, float] = {}
+        self._again = 0.0
         self._events: list[EnvironmentMade] = []
 
     @property
@@ -81,7 +83,10 @@ class EnvironmentStore:
         """When `turn` has something to do, if no descriptor does."""
         if self._events:
             return 0.0
-        return min((maker.due for maker in self._makers.values()), default=None)
+        times = [maker.due for maker in self._makers.values()]
+        if self._waiting and len(self._makers) < _AT_ONCE:
+            times.append(self._again)
+        return min(times, default=None)
 
     @property
     def groups(self) -> list[int]:
@@ -93,11 +98,6 @@ class EnvironmentStore:
         for other in self._locks.keys() - wanted.keep:
             os.close(self._locks.pop(other))
             del self._made[other]
-        self._failed = {name: entry for name, entry in self._failed.items() if entry[0] > now}
-        if wanted.environment in self._failed:
-            _, reason = self._failed[wanted.environment]
-            self._events.append(EnvironmentMade(wanted.environment, reason))
-            return
         self._waiting.append(wanted)
         self._start_next(now)
 
@@ -107,6 +107,7 @@ class EnvironmentStore:
             if now >= maker.due and not maker.late:
                 maker.late, maker.due = True, now + MAKE_SECONDS
                 _kill(maker.process)
+        self._start_next(now)
         events, self._events = self._events, []
         return events
 
@@ -123,13 +124,12 @@ class EnvironmentStore:
         self._locks.clear()
 
     def _start_next(self, now: float) -> None:
-        while self._waiting and len(self._makers) < _AT_ONCE:
+        while self._waiting and len(self._makers) < _AT_ONCE and now >= self._again:
             wanted = self._waiting.popleft()
             try:
                 self._start(wanted, now)
             except OSError as error:
-                reason = f"{error}; another place can be named with --environments-dir"
-                self._conclude(wanted.environment, Answer(reason=reason), now)
+                self._conclude(wanted, of_error(error), now)
 
     def _start(self, wanted: MakeEnvironment, now: float) -> None:
         root = Path(self._root) if self._root else directory.default()
@@ -153,7 +153,7 @@ class EnvironmentStore:
         except OSError:
             os.close(lock)
             raise
-        maker = _Maker(wanted.environment, process, lock, now + MAKE_SECONDS)
+        maker = _Maker(wanted, process, lock, now + MAKE_SECONDS)
         self._makers[wanted.environment] = maker
         self._selector.register(_stdout(process), selectors.EVENT_READ, lambda _: self._read(maker))
         log.info("making an environment for %s", ", ".join(wanted.requirements)[:1_000])
@@ -165,20 +165,27 @@ class EnvironmentStore:
             return
         self._selector.unregister(_stdout(maker.process))
         code = _reap(maker.process)
-        del self._makers[maker.environment]
+        environment = maker.wanted.environment
+        del self._makers[environment]
         answer = _answer(maker, code)
         if answer.reason:
             os.close(maker.lock)
         else:
-            self._locks[maker.environment] = maker.lock
+            self._locks[environment] = maker.lock
         now = time.monotonic()
-        self._conclude(maker.environment, answer, now)
+        self._conclude(maker.wanted, answer, now)
         self._start_next(now)
 
-    def _conclude(self, environment: bytes, answer: Answer, now: float) -> None:
+    def _conclude(self, wanted: MakeEnvironment, answer: Answer, now: float) -> None:
+        environment = wanted.environment
+        if answer.is_short and now < self._short.setdefault(environment, now + SHORTAGE_SECONDS):
+            log.warning("an environment cannot be made yet, trying again: %s", answer.reason)
+            self._waiting.append(wanted)
+            self._again = now + _AGAIN_SECONDS
+            return
+        self._short.pop(environment, None)
         if answer.reason:
             log.warning("an environment cannot be made: %s", answer.reason)
-            self._failed[environment] = now + _FAILED_SECONDS, answer.reason
         else:
             self._made[environment] = Environment(answer.interpreter, tuple(answer.path))
         self._events.append(EnvironmentMade(environment, answer.reason))

@@ -65,7 +65,7 @@ class Dispatcher:
                 self._level(now)
         if self._state.fleet.crowded and not self._stall_due:
             self._stall_due = True
-            self._state.timers.at(now + self._state.limits.stalled_after, self._look_for_stalled)
+            self._state.timers.at(now + self._state.limits.stalled_after, self._look_for_waiting)
         self._durable.page()
         self._report()
         if self._durable.reading:
@@ -272,11 +272,14 @@ class Dispatcher:
     def _look_again(self, _now: float) -> None:
         self._recall_due = False
 
-    def _look_for_stalled(self, now: float) -> None:
-        """Ask nodes whose slots are all in long tasks for all that waits there."""
+    def _look_for_waiting(self, now: float) -> None:
+        """Ask for what waits where all slots are in long tasks, or for what others need not make."""
         self._stall_due = False
-        for node in self._state.fleet.stall(now):
+        fleet = self._state.fleet
+        for node in fleet.stall(now):
             self._recall(node, node.active - node.slots)
+        for node, count in list(fleet.waiting_for_environments(now)):
+            self._recall(node, count)
 
     def _recall(self, node: Node, count: int) -> None:
         node.recalling = True

@@ -17,6 +17,9 @@ from manyhands_shared.protocol.messages import RunGroup
 
 UNBOUNDED = 1 << 60
 
+#: Environments that a node is believed to have made.
+_MOST_MADE = 256
+
 
 class Node:
     """One incarnation of a node: one boot id, from its hello until it says bye or is condemned."""
@@ -30,6 +33,7 @@ class Node:
         "done",
         "drain",
         "draining",
+        "failing",
         "free",
         "functions",
         "held_results",
@@ -46,6 +50,7 @@ class Node:
         "load",
         "loads",
         "machine",
+        "made",
         "making",
         "name",
         "over",
@@ -136,8 +141,11 @@ class Node:
         self.lent: set[tuple[Job, int]] = set()
         #: What it is like; `None` if it does not say, and is trusted with everything.
         self.labels: Needs | None = None
-        #: The labels of environments that it makes just now.
+        #: The labels of environments that it makes just now, of those that it has made, and of those
+        #: that it could not make lately.
         self.making: Needs = frozenset()
+        self.made: Needs = frozenset()
+        self.failing: Needs = frozenset()
 
     @property
     def state(self) -> str:
@@ -169,6 +177,13 @@ class Node:
             self._take(job, -1)
         self.lent = tasks
 
+    def tell_environments(self, making: Needs, failing: Needs) -> None:
+        """Take over which environments it makes now, and which it could not make lately."""
+        made = self.making - making - failing
+        # What it needs no more it lets go. To believe too little of it costs only time.
+        self.made = made if len(self.made) >= _MOST_MADE else (self.made | made) - making - failing
+        self.making, self.failing = making, failing
+
     def meets(self, needs: Needs) -> bool:
         """Return whether it has the labels that tasks need, or can make the environment."""
         labels = self.labels
@@ -179,6 +194,10 @@ class Node:
     def takes(self, needs: Needs) -> bool:
         """Return whether it has them now, and does not make the environment still."""
         return self.meets(needs) and self.making.isdisjoint(needs)
+
+    def fails(self, needs: Needs) -> bool:
+        """Return whether it could not make the environment lately."""
+        return not self.failing.isdisjoint(needs)
 
     def fits(self, resources: Resources) -> int:
         """Return how many tasks that take `resources` each could start now; without any, no bound."""

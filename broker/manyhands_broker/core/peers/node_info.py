@@ -23,7 +23,7 @@ def declare(node: Node, info: dict[str, Any]) -> None:
     node.equip(_resources(info))
     node.labels = _labels(info)
     # It says so anew behind each welcome.
-    node.making = frozenset()
+    node.making = node.made = node.failing = frozenset()
     node.host_id = str(info.get("host_id", ""))
     node.machine = _machine(info)
 

@@ -208,8 +208,10 @@ class Nodes:
         match message:
             case Event(kind, text, details):
                 self._event(node, kind, text, details, now)
-            case Making(environments):
-                node.making = labels.environments(environments)
+            case Making(environments, failed):
+                node.tell_environments(
+                    labels.environments(environments), labels.environments(failed)
+                )
                 self._state.fleet.update(node, capabilities=True)
 
     def _event(self, node: Node, kind: str, text: str, details: dict[str, Any], now: float) -> None:

@@ -120,6 +120,12 @@ class Outcomes:
             if status not in _OF_ONE and twins.runs_twice(job, index):
                 self._transitions.requeue(piece, node)
                 continue
+            if node.fails(job.kind.needs) and self._is_for_another(job, index, status):
+                state.histories.failed(
+                    job, (index, group.attempt), node.name, "given to another", body, state.now
+                )
+                self._transitions.requeue(piece, node, started=False)
+                continue
             delay = retry_delay(job, index, status, body, state.random)
             if status in _FAILED:
                 what = _FAILED[status] if delay is None else "retried"
@@ -153,6 +159,12 @@ class Outcomes:
         if ended:
             pieces, concluded = zip(*ended, strict=True)
             self._transitions.conclude(job, pieces, node, group.part(concluded))
+
+    def _is_for_another(self, job: Job, index: int, status: Status) -> bool:
+        """Whether a task may run elsewhere that has failed where its environment cannot be made."""
+        if status != Status.RAISED or index in job.cancelling:
+            return False
+        return self._state.fleet.may_have_environment(job)
 
     def _held_for_client(self, job: Job, node: Node, group: ResultGroup) -> None:
         """Tell the client of a result that the node holds for it; the task stays assigned."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import islice
 
 from manyhands_broker.core.model.job import Job
@@ -85,13 +85,25 @@ def standstill(state: SchedulerState, session: Session) -> list[str]:
     return [] if waiting is None else reasons(state, waiting)
 
 
-def _makers(nodes: Iterable[Node], job: Job) -> list[str]:
-    """Return that some of these nodes make the environment of a job, as one sentence, or none."""
-    names = sorted(node.name for node in nodes if not node.making.isdisjoint(job.kind.needs))
-    if not names:
-        return []
-    who = f"node {names[0]} makes" if len(names) == 1 else f"nodes {', '.join(names[:10])} make"
-    return [f"{who} the environment that its tasks require"]
+def _makers(nodes: Collection[Node], job: Job) -> list[str]:
+    """Return which of these nodes make the environment of a job, and which could not."""
+    needs = job.kind.needs
+    making = sorted(node.name for node in nodes if not node.making.isdisjoint(needs))
+    failing = sorted(node.name for node in nodes if node.fails(needs))
+    found = []
+    if making:
+        verb = "makes" if len(making) == 1 else "make"
+        found.append(f"{_nodes(making)} {verb} the environment that its tasks require")
+    if failing:
+        found.append(
+            f"{_nodes(failing)} could not make the environment that its tasks require; "
+            "the log there says why"
+        )
+    return found
+
+
+def _nodes(names: list[str]) -> str:
+    return f"node {names[0]}" if len(names) == 1 else f"nodes {', '.join(names[:10])}"
 
 
 def _unmade(jobs: Iterable[Job]) -> list[str]:

@@ -9,6 +9,9 @@ Nodes may differ in what they can run at all (their labels: another Python, no p
 sorted for each set of labels that jobs have asked for, which is one where all are alike. What no node
 could ever run is known, and costs nothing until another node comes in.
 
+A node that could not make an environment lately gets no task that requires it as long as another node
+may have it. If none may, it gets them all the same, and fails them with the reason.
+
 They differ in how they are, too: heartbeats tell of machines that others keep busy, and of those that
 are short of memory (`machine`). The former come after the others. The latter get nothing as long as
 another node could run it, even one that is busy now. Where there is no other, they get a task for each
@@ -27,6 +30,7 @@ from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.machine import MEMORY
 from manyhands_broker.core.model.node import Node
 from manyhands_broker.core.model.requirements import Kind, Needs
+from manyhands_broker.core.model.task_state import TaskState
 
 K = TypeVar("K")
 
@@ -42,21 +46,26 @@ MAX_CHANGED_HOSTS = 4_096
 
 #: The order in which nodes are asked: those with an idle slot, then those with room. Of each, first
 #: nodes whose machine is theirs, then nodes that share it with much else. Last come nodes with an idle
-#: slot and too little memory.
-_IDLE, _IDLE_BUSY, _ROOM, _ROOM_BUSY, _SHORT = range(5)
+#: slot and too little memory, or without the environment.
+_IDLE, _IDLE_BUSY, _ROOM, _ROOM_BUSY, _SHORT, _FAILING = range(6)
+#: That many nodes fail to make an environment before it is to blame, unless a task ran in one.
+_MOST_FAILING = 3
 
 
 class _Group:
-    """The nodes with certain labels, by tier; and those that are not short of memory, busy or not.
+    """The nodes with certain labels, by tier; and of all, busy or not, those of some kind.
 
-    Dicts as ordered sets.
+    `failing` could not make the environment lately, and `fit` are the others. `able` are those of `fit`
+    that are not short of memory. Dicts as ordered sets.
     """
 
-    __slots__ = ("able", "tiers")
+    __slots__ = ("able", "failing", "fit", "tiers")
 
     def __init__(self) -> None:
-        self.tiers: tuple[dict[Node, None], ...] = tuple({} for _ in range(5))
+        self.tiers: tuple[dict[Node, None], ...] = tuple({} for _ in range(6))
         self.able: dict[Node, None] = {}
+        self.failing: dict[Node, None] = {}
+        self.fit: dict[Node, None] = {}
 
     @property
     def idle(self) -> bool:
@@ -73,7 +82,22 @@ class _Group:
                 return _turn(tiers[tier])
         if tiers[_SHORT] and not self.able:
             return _turn(tiers[_SHORT])
+        if tiers[_FAILING] and not self.fit:
+            return _turn(tiers[_FAILING])
         return None
+
+    def sort(self, node: Node, needs: Needs, *, suited: bool) -> None:
+        """Note of what kind a node is; `suited`: it could ever run the tasks of this group."""
+        fails = node.fails(needs)
+        _put(self.able, node, suited and node.able and not fails)
+        _put(self.failing, node, suited and fails)
+        _put(self.fit, node, suited and not fails)
+
+    def leave(self, node: Node) -> None:
+        """Take a node out."""
+        self.move(node, None)
+        for members in (self.able, self.failing, self.fit):
+            members.pop(node, None)
 
     def move(self, node: Node, tier: int | None) -> None:
         """Put a node where it belongs now; `None` is nowhere."""
@@ -100,6 +124,8 @@ class Fleet:
         #: started.
         self._idle: dict[Node, None] = {}
         self._surplus: dict[Node, None] = {}
+        #: Nodes that make environments.
+        self._makers: dict[Node, None] = {}
         #: Nodes by the labels that have been asked for; and those that can start a task of a kind now,
         #: for each kind with resources.
         self._groups: dict[Needs, _Group] = {}
@@ -145,9 +171,8 @@ class Fleet:
         if not self._hosts.get(node.host_id, True):
             del self._hosts[node.host_id]
         for group in (*self._groups.values(), *self._fit.values()):
-            group.move(node, None)
-            group.able.pop(node, None)
-        for members in (self._idle, self._surplus):
+            group.leave(node)
+        for members in (self._idle, self._surplus, self._makers):
             members.pop(node, None)
 
     def host_changed(self, host_id: str) -> None:
@@ -184,6 +209,7 @@ class Fleet:
             if node.host_id:
                 self._hosts.setdefault(node.host_id, {})[node] = None
             self.unsatisfiable = {kind for kind in self.unsatisfiable if not node.suits(kind)}
+            _put(self._makers, node, bool(node.making))
             self._sort(node)
             self.host_changed(node.host_id)
         takes = node.linked and not node.draining
@@ -208,23 +234,22 @@ class Fleet:
             node.tier = tier
             _put(self._idle, node, tier in (_IDLE, _IDLE_BUSY))
             for needs, group in self._groups.items():
-                group.move(node, tier if node.takes(needs) else None)
+                group.move(node, _tier(node, needs))
         if active > slots and node.linked:
             self._surplus[node] = None
         elif node in self._surplus:
             del self._surplus[node]
         for kind, group in self._fit.items():
             idle = tier is not None and active < slots
-            fits = idle and node.takes(kind.needs) and node.fits(kind.resources) > 0
-            group.move(node, tier if fits else None)
+            fits = idle and node.fits(kind.resources) > 0
+            group.move(node, _tier(node, kind.needs) if fits else None)
 
     def _sort(self, node: Node) -> None:
         for needs, group in self._groups.items():
-            _put(group.able, node, node.able and node.meets(needs))
-            group.move(node, node.tier if node.takes(needs) else None)
+            group.sort(node, needs, suited=node.meets(needs))
+            group.move(node, _tier(node, needs))
         for kind, group in self._fit.items():
-            could = node.meets(kind.needs) and node.could(kind.resources)
-            _put(group.able, node, node.able and could)
+            group.sort(node, kind.needs, suited=node.suits(kind))
 
     def pick(self, job: Job) -> Node | None:
         """Return the node that takes the job's next tasks; the others' turn comes after it."""
@@ -243,6 +268,8 @@ class Fleet:
     def accepts(self, node: Node, job: Job) -> bool:
         """Return whether a node may be given tasks of a job now, even to wait there for a slot."""
         if not node.able or node.suspects or node.active >= node.window or job.suspects:
+            return False
+        if node.fails(job.kind.needs):
             return False
         if node.stalled and node.active >= node.slots:
             return False
@@ -286,10 +313,9 @@ class Fleet:
         for node in self:
             if not node.suits(kind):
                 continue
-            _put(group.able, node, node.able)
+            group.sort(node, kind.needs, suited=True)
             idle = node.active < node.slots and node.fits(kind.resources) > 0
-            takes = node.takes(kind.needs) and (idle or not kind.resources)
-            group.move(node, node.tier if takes else None)
+            group.move(node, _tier(node, kind.needs) if idle or not kind.resources else None)
         return group
 
     def amount(self, node: Node, job: Job, queued: int) -> int:
@@ -326,8 +352,8 @@ class Fleet:
 
     @property
     def crowded(self) -> bool:
-        """Whether tasks wait for slots at some node."""
-        return bool(self._surplus)
+        """Whether tasks wait for slots or environments at some node."""
+        return bool(self._surplus or self._makers)
 
     def stall(self, now: float) -> list[Node]:
         """Note and return the nodes all of whose slots are in long tasks, and where others wait."""
@@ -344,6 +370,34 @@ class Fleet:
             node.stalled = True
             self.update(node)
         return found
+
+    def waiting_for_environments(self, now: float) -> Iterator[tuple[Node, int]]:
+        """Yield nodes with tasks that wait for an environment, and how many could run elsewhere now."""
+        for node in self._makers:
+            if node.recalling or now < node.recall_at:
+                continue
+            count = sum(
+                int(load[0])
+                for job, load in node.loads.items()
+                if not node.making.isdisjoint(job.kind.needs) and self._has_made(job)
+            )
+            if count:
+                yield node, count
+
+    def _has_made(self, job: Job) -> bool:
+        """Whether a node with an idle slot has the job's environment; none in doubt."""
+        group = self._group(job)
+        if group is None:
+            return False
+        idle = chain(group.tiers[_IDLE], group.tiers[_IDLE_BUSY])
+        return any(not node.made.isdisjoint(job.kind.needs) for node in islice(idle, _CANDIDATES))
+
+    def may_have_environment(self, job: Job) -> bool:
+        """Whether another node may have the job's environment, though some could not make it."""
+        group = self._group(job)
+        if group is None or not group.fit:
+            return False
+        return len(group.failing) < _MOST_FAILING or bool(job.counts[TaskState.DONE])
 
     def _runs_elsewhere(self, job: Job, node: Node) -> bool:
         """Whether another node could run tasks of the job, even one that is busy now."""
@@ -365,6 +419,15 @@ class Fleet:
             # Some of what it has must be what a node with an idle slot can run.
             if any(group.idle for job in node.loads if (group := self._group(job))):
                 yield node
+
+
+def _tier(node: Node, needs: Needs) -> int | None:
+    """Return the tier of a node among those with certain labels."""
+    if node.tier is None or not node.takes(needs):
+        return None
+    if not node.fails(needs):
+        return node.tier
+    return _FAILING if node.active < node.slots else None
 
 
 def _put(members: dict[Node, None], node: Node, wanted: bool) -> None:

@@ -125,10 +125,14 @@ class Returned:
 
 @record
 class Making:
-    """The environments that the node makes just now: the digests of their requirements."""
+    """The environments that the node makes just now, and those that it could not make lately.
+
+    Both are the digests of their requirements.
+    """
 
     NUMBER: ClassVar[int] = 53
     environments: Keys
+    failed: Keys
 
 
 @record

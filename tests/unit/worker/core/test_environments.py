@@ -10,6 +10,7 @@ from manyhands_shared.protocol import requirements
 from manyhands_shared.protocol.failure import ENVIRONMENT_FAILED, Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.core import effects, events
+from manyhands_worker.core.environments import FAILED_SECONDS
 
 LINES = ["sums==1.0"]
 DIGEST = requirements.digest(LINES)
@@ -29,12 +30,21 @@ def ended(world: World) -> list[tuple[Status, Failure]]:
     ]
 
 
+def pass_time(world: World, seconds: float) -> None:
+    """Let time pass; the broker renews the lease."""
+    end = world.now + seconds
+    while world.now < end:
+        world.tick(1.0)
+        for renewal in [message for message in world.sent if isinstance(message, m.Renew)][-1:]:
+            world.say(m.Lease(renewal.counter))
+
+
 def test_tasks_wait_for_their_environment_and_hold_no_slot() -> None:
     world = World(slots=2)
     world.connect()
     world.assign(0, 1, 2, 3, 4, options=OPTIONS)
     assert made(world) == [effects.MakeEnvironment(DIGEST, ("sums==1.0",), frozenset())]
-    assert world.last(m.Making) == m.Making(DIGEST)
+    assert world.last(m.Making) == m.Making(DIGEST, b"")
     world.tick()
     # As many as there are slots; the others can have the rest.
     assert world.last(m.Returned).spans == [m.Span("j", 1, [2, 3, 4])]
@@ -45,7 +55,7 @@ def test_tasks_wait_for_their_environment_and_hold_no_slot() -> None:
     world.tick()
     assert {key[0] for given in world.given.values() for _, key, _ in given} == {"other"}
     world.tell(events.EnvironmentMade(DIGEST))
-    assert world.last(m.Making) == m.Making(b"")
+    assert world.last(m.Making) == m.Making(b"", b"")
     for slot in (0, 1):
         world.finish(slot)
     world.tick()
@@ -87,9 +97,38 @@ def test_tasks_fail_whose_environment_cannot_be_made() -> None:
             "pip install failed (exit code 1):\nno sums"
         )
     assert len(ended(world)) == 2
-    # The next tasks have it tried again.
+    assert world.last(m.Making) == m.Making(b"", DIGEST)
+    # The next ones fail at once. After a while they have it tried again.
     world.assign(2, options=OPTIONS)
+    world.tick()
+    assert len(ended(world)) == 3
+    pass_time(world, FAILED_SECONDS)
+    assert world.last(m.Making) == m.Making(b"", b"")
+    world.assign(3, options=OPTIONS)
     assert len(made(world)) == 2
+
+
+def test_a_failure_counts_no_more_though_no_task_waited_for_it() -> None:
+    world = World(slots=1)
+    world.connect()
+    world.assign(0, options=OPTIONS)
+    world.say(m.Cancel([m.Span("j", 1, [0])]))
+    world.tick()
+    world.tell(events.EnvironmentMade(DIGEST, "no room"))
+    assert world.last(m.Making) == m.Making(b"", DIGEST)
+    pass_time(world, FAILED_SECONDS)
+    assert world.last(m.Making) == m.Making(b"", b"")
+
+
+def test_a_failure_is_told_again_over_a_new_link() -> None:
+    world = World(slots=1)
+    world.connect()
+    world.assign(0, options=OPTIONS)
+    world.tell(events.EnvironmentMade(DIGEST, "no room"))
+    world.tell(events.LinkLost("gone"))
+    world.sent.clear()
+    world.connect()
+    assert world.last(m.Making) == m.Making(b"", DIGEST)
 
 
 def test_what_is_being_made_is_told_again_over_a_new_link() -> None:
@@ -100,7 +139,7 @@ def test_what_is_being_made_is_told_again_over_a_new_link() -> None:
     world.sent.clear()
     world.connect()
     assert world.last(m.WorkerHello).slots == 2
-    assert world.last(m.Making) == m.Making(DIGEST)
+    assert world.last(m.Making) == m.Making(DIGEST, b"")
     world.tick()
     assert world.last(m.Renew).slots == 3
     assert not any(isinstance(message, m.Need) for message in world.sent)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import selectors
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -12,7 +16,8 @@ from harness.processes import eventually, has_ended
 from manyhands_shared.protocol import requirements
 from manyhands_worker.core.effects import MakeEnvironment
 from manyhands_worker.core.events import EnvironmentMade
-from manyhands_worker.environments.store import MAKE_SECONDS, EnvironmentStore
+from manyhands_worker.environments import store
+from manyhands_worker.environments.store import MAKE_SECONDS, SHORTAGE_SECONDS, EnvironmentStore
 from manyhands_worker.host.process_start import Environment
 
 LINES = ("sums",)
@@ -74,19 +79,79 @@ def test_what_takes_too_long_is_given_up(
     assert loop.store.groups == []
 
 
-def test_a_failure_has_the_installer_last_lines_and_counts_for_a_while(
+def test_a_failure_has_the_installer_last_lines(
     loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = tmp_path / "runs"
-    install(tmp_path, monkeypatch, f"echo x >> {runs}; seq 100; exit 3")
+    install(tmp_path, monkeypatch, "seq 100; exit 3")
     loop.store.make(WANTED, 0.0)
     eventually(lambda: loop.turn(0.0))
     [made] = loop.events
     assert made.reason.startswith("uv venv failed (exit code 3):\n89\n")
     assert made.reason.endswith("\n100")
+
+
+def lack(code: int) -> Callable[..., NoReturn]:
+    """Return what refuses to start a process, for the system lacks something."""
+
+    def start(*_: object, **__: object) -> NoReturn:
+        raise OSError(code, os.strerror(code))
+
+    return start
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE])
+def test_what_the_system_lacks_is_waited_for(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    install(tmp_path, monkeypatch, "echo it ran; exit 3")
+    with monkeypatch.context() as short:
+        short.setattr(subprocess, "Popen", lack(code))
+        loop.store.make(WANTED, 0.0)
+        assert loop.turn(0.0) == []
+        assert loop.store.deadline == 1.0
+        assert loop.turn(1.0) == []
+        assert loop.store.deadline == 2.0
+    # Not before it is time.
+    assert loop.turn(1.9) == []
+    assert loop.store.groups == []
+    eventually(lambda: loop.turn(2.0))
+    [made] = loop.events
+    assert made.reason == "uv venv failed (exit code 3):\nit ran"
+
+
+def test_it_is_not_waited_for_without_end(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lack(errno.EAGAIN))
     loop.store.make(WANTED, 0.0)
-    assert loop.store.turn(0.0) == [made]
-    assert runs.read_text() == "x\n"
+    for second in range(int(SHORTAGE_SECONDS)):
+        assert loop.turn(second) == []
+    [made] = loop.turn(SHORTAGE_SECONDS)
+    assert made.reason == (
+        "the system is short of something: [Errno 11] Resource temporarily unavailable"
+    )
+    # The next one has as long.
+    loop.events.clear()
+    loop.store.make(WANTED, 100.0)
+    assert loop.turn(100.0 + SHORTAGE_SECONDS - 1.0) == []
+
+
+def test_a_maker_that_lacked_something_is_started_again(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch, "echo it ran; exit 3")
+    program = store._program()
+    before, main = program.rsplit("; ", 1)
+    # As soon as it begins, there is no descriptor to open anything with.
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 100))"
+    with monkeypatch.context() as short:
+        short.setattr(store, "_program", lambda: f"{before}; {limit}; {main}")
+        loop.store.make(WANTED, 0.0)
+        eventually(lambda: loop.turn(0.0) or loop.store.groups == [])
+    assert loop.events == []
+    due = loop.store.deadline
+    assert due is not None
+    eventually(lambda: loop.turn(due))
+    [made] = loop.events
+    assert made.reason == "uv venv failed (exit code 3):\nit ran"
 
 
 def test_a_place_that_cannot_be_is_told(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.worlds.broker import World
@@ -11,6 +13,7 @@ from manyhands_broker.core.queries.explain import standstill
 from manyhands_broker.core.state import fleet
 from manyhands_shared.protocol import labels
 from manyhands_shared.protocol import messages as m
+from manyhands_shared.protocol.status import Status
 
 
 @pytest.fixture
@@ -160,7 +163,7 @@ def test_a_node_makes_an_environment_and_gets_no_tasks_for_it_meanwhile(world: W
     assert [node["lacks"] for node in world.ask("nodes")] == [needs[1:], needs[1:]]
     world.node(b"maker", slots=2, labels=["pickle", labels.ENVIRONMENTS])
     assert list(world.assigned(b"maker")) == [("job", 0)]
-    world.drain((b"maker", m.Making(digest)))
+    world.drain((b"maker", m.Making(digest, b"")))
     sentence = "node maker makes the environment that its tasks require"
     assert world.ask("why", id="job") == ["1 task on nodes; none waits for one", sentence]
     # What it has given back, and more of it, waits. Others do not.
@@ -172,9 +175,146 @@ def test_a_node_makes_an_environment_and_gets_no_tasks_for_it_meanwhile(world: W
     # With another that makes none, they go there.
     world.node(b"other", slots=4, labels=["pickle", labels.ENVIRONMENTS])
     assert len(world.assigned(b"other")) == 4
-    world.drain((b"maker", m.Making(b"")))
+    world.drain((b"maker", m.Making(b"", b"")))
     world.submit(1, "last", needs=needs, requirements=["sums"], durable=False)
     assert list(world.assigned(b"maker")) == [("last", 0)]
+
+
+ENVIRONMENT = bytes(range(16))
+NEEDS: dict[str, Any] = {
+    "needs": ["pickle", labels.environment(ENVIRONMENT)],
+    "requirements": ["sums"],
+    "durable": False,
+}
+FAILS = m.Making(b"", ENVIRONMENT)
+
+
+def makers(*names: bytes) -> World:
+    made = World()
+    made.client()
+    for name in names:
+        made.node(name, labels=["pickle", labels.ENVIRONMENTS])
+    return made
+
+
+def fail(world: World, peer: bytes, attempt: int = 1) -> None:
+    """Have a node fail the task, for it cannot make the environment."""
+    assert world.assigned(peer) == {("job", 0): (attempt, b"arg0")}
+    world.drain((peer, FAILS), (peer, world.result(0, attempt, status=Status.RAISED)))
+
+
+@pytest.mark.parametrize("resources", [{}, {"cpus": 1}])
+def test_a_task_goes_elsewhere_whose_environment_cannot_be_made(resources: dict[str, int]) -> None:
+    world = makers(b"bad", b"good")
+    world.submit(1, **NEEDS, resources=resources)
+    fail(world, b"bad")
+    assert world.results() == []
+    assert world.assigned(b"good") == {("job", 0): (2, b"arg0")}
+    # What comes next waits for that node, though the other one has nothing to do.
+    world.submit(40, "more", **NEEDS, resources=resources)
+    assert world.assigned(b"good")
+    assert not world.assigned(b"bad")
+    sentence = (
+        "node bad could not make the environment that its tasks require; the log there says why"
+    )
+    assert sentence in world.ask("why", id="more")
+    world.drain((b"good", world.result(0, 2)))
+    assert world.results() == [("job", 0, Status.OK)]
+    assert not world.assigned(b"bad")
+    # It may be otherwise by now.
+    world.drain((b"bad", m.Making(b"", b"")))
+    assert world.assigned(b"bad")
+
+
+@pytest.mark.parametrize("resources", [{}, {"cpus": 1}])
+def test_a_task_fails_whose_environment_no_node_can_make(resources: dict[str, int]) -> None:
+    world = makers(b"one", b"two")
+    world.submit(1, **NEEDS, resources=resources)
+    fail(world, b"one")
+    fail(world, b"two", 2)
+    assert world.results() == [("job", 0, Status.RAISED)]
+    # Nor do others wait: nodes have the reason.
+    world.submit(1, "more", **NEEDS, resources=resources)
+    assert world.assigned(b"one") or world.assigned(b"two")
+
+
+def test_a_node_that_is_gone_makes_none() -> None:
+    world = makers(b"one", b"two")
+    world.submit(1, **NEEDS)
+    fail(world, b"one")
+    world.drain((b"two", m.Bye("it leaves")))
+    fail(world, b"one", 3)
+    assert world.results() == [("job", 0, Status.RAISED)]
+
+
+def test_three_nodes_that_fail_are_enough() -> None:
+    world = makers(b"one", b"two", b"three", b"four")
+    world.submit(1, **NEEDS)
+    for attempt, name in enumerate((b"one", b"two", b"three"), 1):
+        assert world.results() == []
+        fail(world, name, attempt)
+    assert world.results() == [("job", 0, Status.RAISED)]
+    assert not world.assigned(b"four")
+
+
+def test_many_nodes_may_fail_where_a_task_ran_in_the_environment() -> None:
+    names = [b"one", b"two", b"three", b"four"]
+    world = makers(*names)
+    world.submit(2, **NEEDS)
+    nodes = {name: given for name in names for _, given in world.assigned(name).items()}
+    ran = next(name for name in names if name in nodes)
+    world.drain((ran, world.result(1)))
+    assert world.results() == [("job", 1, Status.OK)]
+    for name in names:
+        if name != ran:
+            world.drain((name, FAILS))
+    failed = m.Results(1, [m.ResultGroup("job", 1, [0], bytes([Status.RAISED]), [b""], 0.01)])
+    world.drain((ran, FAILS), (ran, failed))
+    assert world.results() == [("job", 0, Status.RAISED)]
+
+
+@pytest.mark.parametrize("resources", [{}, {"cpus": 1}])
+def test_what_waits_for_an_environment_goes_where_it_is(resources: dict[str, int]) -> None:
+    world = makers(b"slow")
+    world.submit(2, **NEEDS, resources=resources)
+    assert len(world.assigned(b"slow")) == 2
+    world.drain((b"slow", m.Making(ENVIRONMENT, b"")))
+    # One that would have to make it, too, is no better.
+    world.node(b"new", labels=["pickle", labels.ENVIRONMENTS])
+    world.wait(3.0, b"slow", b"new")
+    assert not world.take(b"slow", m.Recall)
+    world.drain((b"new", m.Making(ENVIRONMENT, b"")))
+    world.drain((b"new", m.Making(b"", b"")))
+    world.wait(3.0, b"slow", b"new")
+    assert world.take(b"slow", m.Recall) == [m.Recall(2)]
+    world.drain((b"slow", m.Returned([m.Span("job", 1, [0, 1])])))
+    assert world.assigned(b"new") == {("job", 0): (2, b"arg0"), ("job", 1): (2, b"arg1")}
+
+
+def test_what_waits_is_not_asked_for_where_the_environment_failed() -> None:
+    world = makers(b"slow", b"bad")
+    world.submit(1, **NEEDS)
+    world.drain((b"slow", m.Making(ENVIRONMENT, b"")), (b"bad", m.Making(ENVIRONMENT, b"")))
+    world.drain((b"bad", FAILS))
+    world.wait(3.0, b"slow", b"bad")
+    assert not world.take(b"slow", m.Recall)
+
+
+def test_a_failure_of_a_task_itself_is_final() -> None:
+    world = makers(b"bad", b"good")
+    world.submit(1, **NEEDS)
+    world.assigned(b"bad")
+    world.drain((b"bad", world.result(0, status=Status.RAISED)))
+    assert world.results() == [("job", 0, Status.RAISED)]
+
+
+def test_a_task_that_is_cancelled_goes_nowhere() -> None:
+    world = makers(b"bad", b"good")
+    world.submit(1, **NEEDS)
+    world.drain((b"client", m.Cancel([m.Span("job", 0, [0])])))
+    fail(world, b"bad")
+    assert [status for _, _, status in world.results()] == [Status.RAISED]
+    assert not world.assigned(b"good")
 
 
 def test_the_waiting_client_is_told_that_an_environment_is_made(world: World) -> None:
@@ -184,7 +324,7 @@ def test_the_waiting_client_is_told_that_an_environment_is_made(world: World) ->
     world.submit(1, "job", needs=needs, requirements=["sums"], durable=False)
     session = next(iter(world.core.state.sessions.values()))
     assert standstill(world.core.state, session) == []
-    world.drain((b"maker", m.Making(digest)))
+    world.drain((b"maker", m.Making(digest, b"")))
     assert standstill(world.core.state, session) == [
         "node maker makes the environment that its tasks require"
     ]
