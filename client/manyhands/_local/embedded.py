@@ -20,12 +20,15 @@ from collections.abc import Callable
 
 from manyhands._local.subprocesses import Ready, Subprocesses
 from manyhands_shared.errors import ManyhandsError
+from manyhands_shared.processes.shortage import is_shortage
 from manyhands_shared.processes.thread_start import must_start
 
 log = logging.getLogger("manyhands.client")
 
 #: `DEATHS` within `_WITHIN_SECONDS` are no accident.
 DEATHS, _WITHIN_SECONDS = 5, 600.0
+#: What the system is short of is waited for, this long in all; then another attempt is made.
+_SHORTAGE_SECONDS, _AGAIN_SECONDS = 60.0, 0.5
 #: Far more than children that one machine can have.
 MAX_SLOTS = 1 << 16
 
@@ -62,6 +65,7 @@ class EmbeddedCluster:
         self._slots = slots or 0
         self._programs = programs
         self._processes = Subprocesses()
+        self._closed = threading.Event()
         #: Where its broker listens.
         self.address = embedded_address()
         self._ready: Ready | None = None
@@ -101,6 +105,7 @@ class EmbeddedCluster:
 
     def close(self) -> None:
         """End it, and wait until it is gone: a moment, whatever it runs. May be repeated."""
+        self._closed.set()
         self._processes.close(drain=False)
         if self._ready is not None:
             self._ready.close()
@@ -154,14 +159,28 @@ class EmbeddedCluster:
                 how,
             )
             self._processes.forget(self._process)
-            try:
-                ready = self._start()
-            except OSError as error:
-                raise ManyhandsError(f"the process of this cluster {how}, and {error}") from error
+            ready = self._start_again(how)
             try:
                 ready.wait()
             except ManyhandsError:
                 self._process.kill()  # if it is not dead already: it counts as another death
+
+    def _start_again(self, how: str) -> Ready:
+        """Start it after it has died; wait for what the system is short of.
+
+        Raises:
+            ManyhandsError: it cannot be started, or the group was closed.
+        """
+        until = time.monotonic() + _SHORTAGE_SECONDS
+        while True:
+            try:
+                return self._start()
+            except OSError as error:
+                if not is_shortage(error) or time.monotonic() >= until:
+                    text = f"the process of this cluster {how}, and {error}"
+                    raise ManyhandsError(text) from error
+                log.warning("another process cannot start yet: %s; trying again", error)
+            self._closed.wait(_AGAIN_SECONDS)
 
 
 def embedded_address() -> str:

@@ -18,6 +18,7 @@ from typing import Any, Self
 from manyhands.loadtest import driver
 from manyhands.loadtest.plan import Step
 from manyhands_shared.errors import ManyhandsError
+from manyhands_shared.processes.thread_start import must_start
 
 _READY_SECONDS = 60.0
 _LEAD_SECONDS = 0.3
@@ -129,8 +130,8 @@ class Clients:
         number = len(self._processes)
         self._processes.append(process)
         thread = threading.Thread(target=self._listen, args=(number, process), daemon=True)
+        must_start(thread)
         self._threads.append(thread)
-        thread.start()
 
     def _listen(self, number: int, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -11,6 +11,7 @@ import psutil
 
 from manyhands import Client
 from manyhands_shared.errors import ManyhandsError
+from manyhands_shared.processes.thread_start import must_start
 
 _INTERVAL_SECONDS = 0.25
 #: Samples of a step that are kept; beyond it every second one goes and the interval doubles.
@@ -39,13 +40,18 @@ class Sampler:
         self._figures: dict[str, Any] = {}
 
     def start(self, zero: float, begin: float, end: float) -> None:
-        """Look at a step that starts at `zero` and is measured from `begin` to `end` (monotonic)."""
+        """Look at a step that starts at `zero` and is measured from `begin` to `end` (monotonic).
+
+        Raises:
+            OSError: the system gives no thread.
+        """
         self._samples, self._interval = [], _INTERVAL_SECONDS
         self._before, self._figures = {}, {"nodes": []}
         self._window = begin, end
         self._stopped.clear()
-        self._thread = threading.Thread(target=self._run, args=(zero,), daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(zero,), daemon=True)
+        must_start(thread)
+        self._thread = thread
 
     def stop(self) -> dict[str, Any]:
         """What was seen: `samples` over time, and the `nodes` with the tasks of the window each."""

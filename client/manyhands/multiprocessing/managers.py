@@ -6,6 +6,7 @@ to the program alone. With an address of the user's it is the standard server, a
 
 from __future__ import annotations
 
+import threading
 from importlib import import_module
 from multiprocessing import managers as _standard
 from multiprocessing.managers import BaseProxy, Token
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 from manyhands.multiprocessing._processes import agent_listener
 from manyhands.multiprocessing.context import Context, get_context
 from manyhands.multiprocessing.process import Process
+from manyhands_shared.processes import thread_start
 
 __all__ = ["BaseManager", "BaseProxy", "SyncManager", "Token"]
 
@@ -51,6 +53,17 @@ class Server(_standard.Server):
         if serializer == _SERIALIZER:
             authkey = agent_listener.authkey()
         super().__init__(registry, address, authkey, serializer)
+
+    def accepter(self) -> None:
+        """Serve each connection in a thread of its own; close those that the system gives none for."""
+        while True:
+            try:
+                connection = self.listener.accept()
+            except OSError:
+                continue
+            serve = threading.Thread(target=self.handle_request, args=(connection,), daemon=True)
+            if not thread_start.start(serve):
+                connection.close()
 
 
 class BaseManager(_standard.BaseManager):

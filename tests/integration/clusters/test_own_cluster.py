@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import manyhands
-from harness.processes import Gate, eventually, has_ended, wait_at
+from harness.processes import Gate, eventually, has_ended, no_descriptor_left, wait_at
 from harness.threads import no_thread_left
 from manyhands._local import embedded
 
@@ -147,6 +147,19 @@ def test_one_that_cannot_be_replaced_is_given_up(
     kill(executor)
     with pytest.raises(manyhands.ManyhandsError, match=r"died of SIGKILL, and .*/nowhere/python"):
         future.result(BOUND)
+
+
+def test_a_successor_waits_for_what_the_system_is_short_of(
+    executor: manyhands.Executor, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path / "gate")
+    future = executor.submit(wait_at, gate.path)
+    with no_descriptor_left():
+        kill(executor)
+        eventually(lambda: "trying again" in caplog.text)
+        assert "another process cannot start yet: [Errno 24] Too many open files" in caplog.text
+    gate.open()
+    assert future.result(BOUND) == "through"
 
 
 def test_a_stop_in_its_life_costs_nothing(executor: manyhands.Executor) -> None:

@@ -94,6 +94,44 @@ def test_registered_types_and_an_address_of_ones_own(run: Run) -> None:
     assert script.lines == ["2", "0 15 True", "'no'"]
 
 
+def test_a_manager_without_a_thread_refuses_a_connection_and_takes_the_next(run: Run) -> None:
+    script = run("""
+        import threading
+        from manyhands.multiprocessing.managers import BaseManager
+
+        class Threads:
+            def limit(self, stack):
+                return threading.stack_size(stack)
+
+        class Manager(BaseManager):
+            pass
+
+        Manager.register("Threads", Threads)
+
+        def use(threads, stack, said):
+            try:
+                threads.limit(stack)
+                said.append("done")
+            except (EOFError, OSError):
+                said.append("refused")
+
+        if __name__ == "__main__":
+            with Manager() as manager:
+                threads = manager.Threads()
+                usual = threads.limit(1 << 47)
+                said = []
+                # A thread of a client has a connection of its own.
+                for stack in (0, usual):
+                    thread = threading.Thread(target=use, args=(threads, stack, said))
+                    thread.start()
+                    thread.join()
+                    threads.limit(usual)
+                print(said)
+    """)
+    assert script.finish() == (0, "")
+    assert script.lines == ["['refused', 'done']"]
+
+
 def test_a_proxy_that_only_the_child_has_left_goes_on(run: Run) -> None:
     script = run("""
         def work(names, end):

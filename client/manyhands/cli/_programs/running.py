@@ -21,6 +21,7 @@ from manyhands.cli._programs.halting import Halting
 from manyhands.cli._programs.sources import Item
 from manyhands.cli._reader import LineReader
 from manyhands_shared.errors import ConfigError, ManyhandsError
+from manyhands_shared.processes import thread_start
 from manyhands_shared.programs import task, template
 from manyhands_shared.programs.program import Program
 from manyhands_shared.programs.template import Values
@@ -282,12 +283,14 @@ def _follow(client: Client, stream: Stream[Item], report: Report, halting: Halti
             if halting.now:
                 stream.job.cancel()
             else:
-                threading.Thread(
+                waiter = threading.Thread(
                     target=_let_run_out,
                     args=(client, stream.job),
                     name="manyhands-halt",
                     daemon=True,
-                ).start()
+                )
+                if not thread_start.start(waiter):
+                    _let_run_out(client, stream.job)
 
 
 def _let_run_out(client: Client, job: Job) -> None:

@@ -16,6 +16,7 @@ from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._objects.feeder import FedQueue
 from manyhands_shared.coordination.kinds import Operation, Outcome
 from manyhands_shared.errors import SharedStateLost
+from manyhands_shared.processes.thread_start import must_start
 
 #: How long the thread waits before it looks whether the queue is still of use here.
 _LOOK_SECONDS = 30.0
@@ -71,7 +72,7 @@ class ReadingEnd:
         It is so until this process looks and finds none, or takes the last.
 
         Raises:
-            OSError: the end is closed.
+            OSError: the end is closed, or the system gives no descriptor or thread.
         """
         if self.closed:
             raise OSError("handle is closed")
@@ -146,12 +147,14 @@ class _Signal:
         self._own = _Descriptor()
         self._wanted = threading.Event()
         self._wanted.set()
-        threading.Thread(
-            target=_watch,
-            args=(weakref.ref(self), queue, self._wanted),
-            name="manyhands-queue-watch",
-            daemon=True,
-        ).start()
+        must_start(
+            threading.Thread(
+                target=_watch,
+                args=(weakref.ref(self), queue, self._wanted),
+                name="manyhands-queue-watch",
+                daemon=True,
+            )
+        )
 
     @property
     def descriptor(self) -> int:

@@ -294,6 +294,15 @@ def test_ends_that_are_closed_have_no_descriptor(members: Members) -> None:
     assert not {str(number), str(writing)} & (after - before)
 
 
+def test_without_a_thread_there_is_no_descriptor_that_tells_of_items(members: Members) -> None:
+    queue = Queue()
+    with no_thread_left(), pytest.raises(OSError, match="the system gives no thread"):
+        queue._reader.fileno()
+    queue.put("here")
+    assert wait([queue._reader], timeout=100)
+    assert queue.get() == "here"
+
+
 def test_without_a_thread_an_item_is_refused_or_comes(members: Members) -> None:
     queue = Queue()
     queue.put("first")
