@@ -58,7 +58,7 @@ class Server(_standard.Server):
         """Serve each connection in a thread of its own; close those that the system gives none for."""
         while True:
             try:
-                connection = self.listener.accept()
+                connection = self.listener.accept()  # type: ignore[attr-defined]
             except OSError:
                 continue
             serve = threading.Thread(target=self.handle_request, args=(connection,), daemon=True)

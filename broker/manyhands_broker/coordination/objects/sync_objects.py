@@ -203,13 +203,20 @@ class SyncObjects:
         for number, key in waiting:
             shared = table.objects[key]
             table.change(shared, shared.rules.withdraw, (member.id, number))
-        # Backwards: each becomes the first of its queue.
-        for number, key in reversed(list(table.marked.pop(member.id, {}).items())):
-            shared = table.objects[key]
-            table.change(shared, shared.rules.undo, Answer((member.id, number), Outcome.OK))
+        self._take_back_items(member)
         for key in list(table.owned.pop(member.id, {})):
             self._lose_owner(member, table.objects[key])
         table.forget_member(member)
+
+    def _take_back_items(self, member: Member) -> None:
+        """Put the items back that a member was sent and has not confirmed."""
+        given: dict[bytes, list[Op]] = {}
+        for number, key in self._table.marked.pop(member.id, {}).items():
+            given.setdefault(key, []).append((member.id, number))
+        for key, ops in given.items():
+            shared = self._table.objects[key]
+            assert isinstance(shared.rules, QueueRules)
+            self._table.change(shared, shared.rules.take_back, ops)
 
     def program_ended(self, program: Program) -> None:
         """Drop everything of a program."""

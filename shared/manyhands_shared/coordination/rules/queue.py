@@ -282,19 +282,27 @@ class QueueRules(SyncObject):
 
     def undo(self, answer: Answer) -> Answers:
         """Make the item of a `GET` the first again; take out that of a bounded `PUT`, if it is there."""
-        number = self._unmark(answer.op)
-        if number is None:
-            return self._retract(answer)
-        later = []
-        while self._available and self._available[0] < number:
-            later.append(self._available.popleft())
-        self._available.appendleft(number)
-        self._available.extendleft(reversed(later))
+        return self.take_back([answer.op]) if answer.op in self.marked else self._retract(answer)
+
+    def take_back(self, ops: Iterable[Op]) -> Answers:
+        """Make the items that these requests were given the first again, in their order."""
+        # All of them before one is handed over again: the first that waits gets the first item.
+        for number in sorted((self.marked[op] for op in ops), reverse=True):
+            self._restore_place(number)
+        return self._serve()
+
+    def _restore_place(self, number: int) -> None:
         item = self.items[number]
+        assert item.getter is not None
+        self._unmark(item.getter)
+        earlier = []
+        while self._available and self._available[0] < number:
+            earlier.append(self._available.popleft())
+        self._available.appendleft(number)
+        self._available.extendleft(reversed(earlier))
         item.getter = None
         self.count += 1
         self._note(number, item)
-        return self._serve()
 
     def _retract(self, answer: Answer) -> Answers:
         item = self.items.get(answer.arguments[0]) if answer.arguments else None

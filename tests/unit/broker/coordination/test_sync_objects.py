@@ -187,6 +187,21 @@ def test_items_that_did_not_arrive_come_again_in_their_order() -> None:
     assert [world.responses[get(world, C)][0].bodies for _ in range(3)] == [[b"1"], [b"2"], [b"3"]]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_they_come_in_their_order_to_those_who_wait(restarts: bool) -> None:
+    world = world_with(Kind.QUEUE, 0)
+    first, second = get(world, B), get(world, B)
+    third, fourth = get(world, A), get(world, C)
+    # Whom a long one was handed over to is written apart.
+    items = [b"1" * 5_000, b"2"]
+    world.ask(A, Operation.PUT, KEY, False, None, bodies=items, quiet=True)
+    assert [world.responses[asked][0].bodies for asked in (first, second)] == [[b] for b in items]
+    if restarts:
+        world.kill_broker()
+    world.end(B)
+    assert [world.responses[asked][0].bodies for asked in (third, fourth)] == [[b] for b in items]
+
+
 def test_a_wait_with_a_time_ends_with_it_after_a_restart_too() -> None:
     world = world_with(Kind.LOCK)
     acquire(world, A)

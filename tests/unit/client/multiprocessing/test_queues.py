@@ -295,7 +295,7 @@ def test_ends_that_are_closed_have_no_descriptor(members: Members) -> None:
 
 
 def test_without_a_thread_there_is_no_descriptor_that_tells_of_items(members: Members) -> None:
-    queue = Queue()
+    queue: Any = Queue()
     with no_thread_left(), pytest.raises(OSError, match="the system gives no thread"):
         queue._reader.fileno()
     queue.put("here")
