@@ -17,7 +17,7 @@ _BOX = (
 _BAR = "height:.6em;border-radius:3px;background:#8883;overflow:hidden;display:flex;margin:.5em 0"
 _DONE = "#2e9e5b"
 #: What a part of the bar stands for, and its colour.
-_PARTS = (("done", _DONE), ("failed", "#d23f3f"), ("cancelled", "#999"), ("running", "#3b82d6"))
+_PARTS = (("done", _DONE), ("failed", "#d23f3f"), ("cancelled", "#999"), ("active", "#3b82d6"))
 
 
 def card(
@@ -28,7 +28,7 @@ def card(
     Args:
         title: what it is.
         rows: names and values; a value of `None` or "" is left out.
-        counts: of a job: ``tasks``, ``done``, ``failed``, ``cancelled``, ``running``.
+        counts: of a job: ``tasks``, ``done``, ``failed``, ``cancelled``, ``active``.
     """
     cells = "".join(
         f'<tr><td style="text-align:left;opacity:.7">{_text(name)}</td>'

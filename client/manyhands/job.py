@@ -56,7 +56,7 @@ class Job:
         except (ManyhandsError, TimeoutError) as error:
             return html.card(f"Job {self.id}", [("tasks", self.tasks), ("broker", error)])
         rows = [(name, info[name]) for name in ("name", "function", "state", "tasks")]
-        rows += [(name, info[name] or None) for name in ("queued", "running", "failed")]
+        rows += [(name, info[name] or None) for name in ("queued", "active", "failed")]
         return html.card(f"Job {self.id}", [*rows, ("owner", info["owner"])], info)
 
     def count_ended(self) -> int:

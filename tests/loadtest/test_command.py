@@ -60,7 +60,7 @@ def test_both_loops_on_a_cluster_of_its_own_and_the_report(tmp_path: Path) -> No
     assert sum(part["count"] for part in paced["parts"].values()) == paced["sent"]
     assert 0 < paced["latency"]["percentiles"]["50"] <= paced["latency"]["max"]
     assert [node["share"] for node in paced["nodes"]] == [1.0]
-    assert {"queued", "running", "cpu_machine", "cpu_broker", "cpu_clients"} <= set(
+    assert {"queued", "active", "cpu_machine", "cpu_broker", "cpu_clients"} <= set(
         paced["samples"][0]
     )
     assert json.loads((tmp_path / "report" / "report.json").read_text()) == found

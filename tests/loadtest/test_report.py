@@ -45,7 +45,7 @@ def step(loop: str = "open", offered: float = 100.0, done: float = 100.0) -> dic
             {"name": f"node-{n}", "slots": 2, "done": 10, "share": 0.5, "cpu": 0.1} for n in (1, 2)
         ],
         "samples": [
-            {"at": t / 4, "queued": 5, "running": 2, "cpu_machine": 0.5, "cpu_broker": 0.2}
+            {"at": t / 4, "queued": 5, "active": 2, "cpu_machine": 0.5, "cpu_broker": 0.2}
             for t in range(1, 20)
         ],
     }

@@ -41,7 +41,7 @@ def test_a_revoked_client_is_cut_off_and_its_work_ends(keyed: Keyed) -> None:
         assert alice.submit(pow, 2, 2).result(60) == 4
         endless = alice.submit(time.sleep, 10_000)
         with manyhands.Client(keyed.broker.address, key_file=keyed.cluster_file) as admin:
-            eventually(lambda: admin.query("stats")["running"] == 1)
+            eventually(lambda: admin.query("stats")["active"] == 1)
             revoke(keyed, "alice")
             start = time.monotonic()
             with pytest.raises(NotAuthorised, match="key alice was revoked"):
@@ -64,7 +64,7 @@ def test_a_revoked_node_is_cut_off_and_its_tasks_run_elsewhere(keyed: Keyed) -> 
     ):
         joined(admin, 1)
         future = executor.submit(wait_at, gate.path)
-        eventually(lambda: admin.query("stats")["running"] == 1)
+        eventually(lambda: admin.query("stats")["active"] == 1)
         keyed.node(keyed.cluster_file, "stays")
         joined(admin, 2)
         revoke(keyed, "mill")

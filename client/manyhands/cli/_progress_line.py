@@ -48,7 +48,7 @@ class ProgressLine:
         words = [f"{self.state}: {self.ended:,} of {amount(info['tasks'], 'task')} ended"]
         words += [
             f"{info[name]:,} {name}"
-            for name in ("failed", "cancelled", "running", "queued")
+            for name in ("failed", "cancelled", "active", "queued")
             if info.get(name)
         ]
         if self.rate:

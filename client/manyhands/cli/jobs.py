@@ -71,7 +71,7 @@ def command(
     if json:
         _output.document(jobs=jobs)
         return
-    columns = ("id", "name", "function", "state", "tasks", "queued", "running", "done", "failed")
+    columns = ("id", "name", "function", "state", "tasks", "queued", "active", "done", "failed")
     now = time.time()
     _output.table(
         [*columns, "age"],

@@ -12,7 +12,7 @@ from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
 
 _COLUMNS = (
-    *("id", "name", "function", "state", "tasks", "queued", "running", "done", "failed"),
+    *("id", "name", "function", "state", "tasks", "queued", "active", "done", "failed"),
     *("cancelled", "priority", "durable", "seconds", "session"),
 )
 

@@ -91,7 +91,7 @@ class Sampler:
             {
                 "at": round(at, 3),
                 "queued": stats["queued"],
-                "running": stats["running"],
+                "active": stats["active"],
                 **cpu.since_last(),
             }
         )

@@ -193,7 +193,7 @@ def test_cancelling_races_with_completion_and_with_the_death_of_children(bench: 
     def at_rest() -> bool:
         """A client's calls may end before the broker hears that they are cancelled."""
         stats = client.query("stats")
-        return (stats["running"], stats["queued"]) == (0, 0)
+        return (stats["active"], stats["queued"]) == (0, 0)
 
     eventually(at_rest, what="no slot is booked, nothing waits")
     # Slots that were booked twice, or never freed, would show here.
@@ -253,7 +253,7 @@ def test_an_attached_client_that_dies_leaves_nothing(bench: Bench, script: str) 
 
     def nothing_left() -> bool:
         stats = client.query("stats")
-        return [stats[name] for name in ("sessions", "queued", "running")] == [1, 0, 0]
+        return [stats[name] for name in ("sessions", "queued", "active")] == [1, 0, 0]
 
     eventually(nothing_left, BOUND, what="its work is gone")
     executor = bench.executor(broker.address)

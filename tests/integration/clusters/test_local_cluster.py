@@ -243,7 +243,7 @@ def test_a_cancelled_task_frees_its_slot() -> None:
     with LocalCluster(nodes=1, slots=1) as cluster, Executor(address=cluster.address) as executor:
         started = executor.submit(_forever)
         with Client(cluster.address) as client:
-            eventually(lambda: any(job["running"] for job in client.query("jobs")))
+            eventually(lambda: any(job["active"] for job in client.query("jobs")))
         assert started.cancel()
         assert executor.submit(abs, -1).result(60) == 1
 

@@ -53,7 +53,7 @@ def test_of_tasks_that_run_nothing_is_said(
     with cluster, Executor(address=cluster.address) as executor:
         slow = executor.submit(wait_at, gate.path)
         with Client(cluster.address) as client:
-            eventually(lambda: client.query("stats")["running"] == 1, BOUND)
+            eventually(lambda: client.query("stats")["active"] == 1, BOUND)
             looks_each(0.2, monkeypatch)
             # A result that comes begins the silence anew.
             assert executor.submit(abs, -1).result(BOUND) == 1

@@ -201,7 +201,7 @@ def test_neither_a_dead_heartbeat_process_nor_silence_requeues_anything(tmp_path
         eventually(lambda: client.query("nodes") and client.query("nodes")[0]["beats"] > 3)
         executor.submit(abs, -1).result(BOUND)
         future = executor.submit(wait_at, gate.path)
-        eventually(lambda: client.query("stats")["running"] == 1)
+        eventually(lambda: client.query("stats")["active"] == 1)
         node = psutil.Process(cluster.nodes[0].pid)
         [beating] = eventually(partial(beating_of, node), BOUND)
         beating.kill()

@@ -12,7 +12,7 @@ from manyhands_broker.core.model.job import Job
 from manyhands_broker.core.model.task_state import TaskState
 
 #: The columns of a job's timeline.
-COLUMNS = ("at", "queued", "running", "done", "failed", "cancelled")
+COLUMNS = ("at", "queued", "active", "done", "failed", "cancelled")
 #: Seconds over which a job's present rate is taken.
 RATE_SECONDS = 10.0
 _DONE, _FAILED, _CANCELLED = 3, 4, 5

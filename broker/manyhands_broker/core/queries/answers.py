@@ -122,7 +122,7 @@ def _job(state: SchedulerState, question: _Question) -> dict[str, Any]:
 def _stats(state: SchedulerState, _question: _Question) -> dict[str, Any]:
     return {
         "queued": state.queued,
-        "running": sum(session.active for session in state.sessions.values()),
+        "active": sum(session.active for session in state.sessions.values()),
         "jobs": len(state.jobs),
         "sessions": len(state.sessions),
         "nodes": len(state.fleet),

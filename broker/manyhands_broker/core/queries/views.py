@@ -37,7 +37,7 @@ _NAME_CHARS = 200
 
 #: The columns of a row of each table.
 JOB_COLUMNS = (
-    *("name", "function", "state", "tasks", "queued", "running", "done", "failed", "cancelled"),
+    *("name", "function", "state", "tasks", "queued", "active", "done", "failed", "cancelled"),
     *("submitted", "rate", "eta", "owner", "durable"),
 )
 NODE_COLUMNS = (

@@ -49,7 +49,7 @@ export function progress(counts, tall = false) {
   const total = Math.max(1, counts.tasks);
   const bar = h("div", { class: tall ? "progress tall" : "progress", role: "img" });
   bar.setAttribute("aria-label", `${counts.done} of ${counts.tasks} done, ${counts.failed} failed`);
-  for (const state of ["done", "failed", "cancelled", "running"]) {
+  for (const state of ["done", "failed", "cancelled", "active"]) {
     if (counts[state]) bar.append(h("i", { class: state, vars: { "--w": `${(100 * counts[state]) / total}%` } }));
   }
   return bar;

@@ -298,7 +298,7 @@ def _let_run_out(client: Client, job: Job) -> None:
     pause = threading.Event()
     with contextlib.suppress(ManyhandsError, TimeoutError):
         client.query("pause", id=job.id)
-        while client.query("job", id=job.id)["running"]:
+        while client.query("job", id=job.id)["active"]:
             pause.wait(_LOOK_SECONDS)
     job.cancel()
 

@@ -136,7 +136,7 @@ JOBS = Table(
         _words("STATE", 9, "state"),
         _figure("DONE", 6, "done"),
         _figure("OF", 6, "tasks"),
-        _figure("RUN", 5, "running"),
+        _figure("ACT", 5, "active"),
         _figure("FAIL", 5, "failed"),
         _figure("RATE", 6, "rate", lambda rate: compact(rate) if rate else "-"),
         _figure("LEFT", 6, "eta", duration),

@@ -150,15 +150,15 @@ def _shares(nodes: list[dict[str, Any]]) -> Chart:
 
 def _queue(steps: list[dict[str, Any]]) -> Chart:
     queued = _over_time(steps, "queued")
-    running = _over_time(steps, "running")
+    active = _over_time(steps, "active")
     return Chart(
         "Queue depth over the steps",
         "Tasks that wait at the broker, and those that nodes hold.",
         svg.lines(
             svg.linear("seconds", [at for at, _ in queued]),
-            svg.linear("tasks", [value for _, value in [*queued, *running]]),
-            [Line("waiting", queued, mark=False), Line("with nodes", running, mark=False)],
-            "Waiting and running tasks over time",
+            svg.linear("tasks", [value for _, value in [*queued, *active]]),
+            [Line("waiting", queued, mark=False), Line("active", active, mark=False)],
+            "Waiting and active tasks over time",
         ),
     )
 

@@ -32,7 +32,7 @@ export function jobPage(id) {
   const facts = h("dl", { class: "facts" });
   const waits = h("section", { class: "card notice", hidden: true });
   const counts = new Lines([
-    { label: "done", colour: "--good", fill: true }, { label: "waiting", colour: "--warn" }, { label: "running", colour: "--run" }, { label: "failed", colour: "--bad" },
+    { label: "done", colour: "--good", fill: true }, { label: "waiting", colour: "--warn" }, { label: "active", colour: "--run" }, { label: "failed", colour: "--bad" },
   ]);
   const durations = h("div");
   const uncounted = empty("The counts of a job of one task are not kept.");
@@ -111,7 +111,7 @@ export function jobPage(id) {
     fill(bar, progress(job, true));
     const speed = history.progress || {};
     fill(facts,
-      fact("Done", `${format.count(job.done)} of ${format.count(job.tasks)}`), fact("Running", format.count(job.running)),
+      fact("Done", `${format.count(job.done)} of ${format.count(job.tasks)}`), fact("Active", format.count(job.active)),
       fact("Waiting", format.count(job.queued)), fact("Failed", format.count(job.failed)),
       speed.rate ? fact("Rate", `${format.rate(speed.rate)} tasks/s`) : null,
       speed.eta ? fact("Left", `about ${format.seconds(speed.eta)}`) : null,
@@ -127,7 +127,7 @@ export function jobPage(id) {
     const column = (wanted) => rows.map((row) => row[data.columns.indexOf(wanted)]);
     counts.element.hidden = rows.length < 2;
     uncounted.hidden = rows.length >= 2;
-    counts.set([column("at"), column("done"), column("queued"), column("running"), column("failed")]);
+    counts.set([column("at"), column("done"), column("queued"), column("active"), column("failed")]);
     const shape = JSON.stringify(history.durations || []);
     if (shape !== shownDurations) {
       shownDurations = shape;

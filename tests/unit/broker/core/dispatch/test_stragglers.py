@@ -257,7 +257,7 @@ def test_the_failure_of_one_is_not_the_tasks(
     assert race.results() == []
     assert not race.assigned(failing)
     assert not race.assigned(other)
-    assert race.ask("job", id="job")["running"] == 1
+    assert race.ask("job", id="job")["active"] == 1
     assert not race.active().get(failing.decode())
     race.drain((other, race.result(3, attempt=number[other])))
     assert race.results() == [("job", 3, Status.OK)]
@@ -453,8 +453,8 @@ def test_the_journal_knows_of_the_attempts_that_are_gone() -> None:
 
 def test_copies_are_told(race: Race) -> None:
     job = race.ask("job", id="job")
-    assert (job["running"], job["copies"], job["speculated"]) == (1, 1, 1)
+    assert (job["active"], job["copies"], job["speculated"]) == (1, 1, 1)
     assert "1 of them run on a second node as well" in race.ask("why", id="job")[1]
-    assert race.ask("stats")["running"] == 2
+    assert race.ask("stats")["active"] == 2
     race.drain((b"a", race.result(3)))
     assert race.ask("stats")["counters"]["tasks_speculated"] == 1

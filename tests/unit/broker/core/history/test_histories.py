@@ -52,7 +52,7 @@ def test_counts_over_time_are_those_of_the_job(world: World) -> None:
     world.drain((b"node", world.result(0)), (b"node", failed(1, "bad")))
     world.wait(1.0, b"node")
     found = history_of(world)
-    assert found["columns"] == ["at", "queued", "running", "done", "failed", "cancelled"]
+    assert found["columns"] == ["at", "queued", "active", "done", "failed", "cancelled"]
     assert found["timeline"][0][1:] == [0, 0, 0, 0, 0]
     assert found["timeline"][-1][1:] == [0, 2, 1, 1, 0]
     # Two tasks within the two seconds that there were.

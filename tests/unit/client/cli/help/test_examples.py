@@ -185,7 +185,7 @@ def _running(place: Place) -> Iterator[str]:
     try:
         with Client(place.cluster.address) as client:
             job = client.submit_job(wait_at, [(gate.path,)], durable=True)
-            eventually(lambda: client.query("job", id=job.id)["running"] == 1, what="it runs")
+            eventually(lambda: client.query("job", id=job.id)["active"] == 1, what="it runs")
             yield f"{job.id} {client.query('nodes')[0]['name']}"
             gate.open()
             assert job.wait(100)

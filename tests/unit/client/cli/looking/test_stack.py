@@ -34,7 +34,7 @@ def test_a_task_a_job_and_a_node_are_looked_at(
 ) -> None:
     gate = Gate(tmp_path / "gate")
     job = client.submit_job(wait_at, [(gate.path,), (gate.path,), (gate.path,)])
-    eventually(lambda: [one["running"] for one in client.query("jobs", begins=job.id)] == [2])
+    eventually(lambda: [one["active"] for one in client.query("jobs", begins=job.id)] == [2])
 
     [node] = [node["name"] for node in client.query("nodes")]
 

@@ -239,7 +239,7 @@ def test_without_textual_it_says_what_to_install(named: dict[str, str]) -> None:
 
 
 def row(number: int) -> Row:
-    figures = dict.fromkeys(("tasks", "queued", "running", "done", "failed", "cancelled"), number)
+    figures = dict.fromkeys(("tasks", "queued", "active", "done", "failed", "cancelled"), number)
     return {
         "id": f"{number:016x}",
         "name": f"job {number % 7}",

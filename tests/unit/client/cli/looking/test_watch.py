@@ -49,11 +49,11 @@ def test_a_job_is_watched_until_it_is_done(
     client: Client, named: dict[str, str], gate: Gate
 ) -> None:
     job = client.submit_job(wait_and_speak, [(n, gate.path) for n in range(3)])
-    eventually(lambda: [one["running"] for one in client.query("jobs", begins=job.id)] == [2])
+    eventually(lambda: [one["active"] for one in client.query("jobs", begins=job.id)] == [2])
     with running("watch", job.id, env=named) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
-        assert said == "running: 0 of 3 tasks ended, 2 running, 1 queued\n"
+        assert said == "running: 0 of 3 tasks ended, 2 active, 1 queued\n"
         gate.open()
         out, errors = process.communicate(timeout=100)
     assert out.splitlines()[-1] == f"{job.id} done"
@@ -82,8 +82,8 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     line.update(info, 0.0)
     assert str(line) == "running: 0 of 1,000 tasks ended"
     line.update({**info, "done": 100}, 100.0)
-    line.update({**info, "done": 200, "failed": 1, "running": 3, "queued": 796}, 110.0)
+    line.update({**info, "done": 200, "failed": 1, "active": 3, "queued": 796}, 110.0)
     assert str(line) == (
-        "running: 201 of 1,000 tasks ended, 1 failed, 3 running, 796 queued, "
+        "running: 201 of 1,000 tasks ended, 1 failed, 3 active, 796 queued, "
         "10.1 tasks/s, about 79.1 s left"
     )

@@ -124,7 +124,7 @@ def test_a_cancellation_survives_a_restart(world: World, how: str, closed: bool)
     assert world.node(holding=[m.Span("job", 1, [0, 1])]) == []
     world.client()
     found = world.ask("job", id="job")
-    assert (found["state"], found["cancelled"], found["running"]) == ("cancelled", 4, 0)
+    assert (found["state"], found["cancelled"], found["active"]) == ("cancelled", 4, 0)
     world.submit(1, first=4)
     [rejected] = world.take(b"client", m.Rejected)
     assert rejected.first == 4
