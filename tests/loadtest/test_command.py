@@ -149,7 +149,7 @@ def test_a_cluster_whose_answers_are_not_right_fails_it(
     lie: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The nodes find another `manyhands.loadtest.tasks` than the clients do."""
-    truth, untruth, says, patience = LIES[lie]
+    truth, untruth, says, stop_timeout = LIES[lie]
     package = tmp_path / "manyhands" / "loadtest"
     package.mkdir(parents=True)
     for folder in (package, package.parent):
@@ -168,8 +168,8 @@ def test_a_cluster_whose_answers_are_not_right_fails_it(
                 cluster.address,
                 "--concurrency",
                 "4",
-                "--patience",
-                patience,
+                "--stop-timeout",
+                stop_timeout,
             ),
             *("--report", tmp_path / "report", *QUICK),
         )

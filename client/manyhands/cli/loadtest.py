@@ -128,7 +128,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     help="Before that, in each step, for as long.",
 )
 @click.option(
-    "--patience",
+    "--stop-timeout",
     type=TIME_LIMIT,
     default=60.0,
     show_default="1m",

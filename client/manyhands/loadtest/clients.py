@@ -94,7 +94,7 @@ class Clients:
         Raises:
             ClientFailed: a client ended instead.
         """
-        within = step.warmup + step.seconds + step.patience + _READY_SECONDS
+        within = step.warmup + step.seconds + step.stop_timeout + _READY_SECONDS
         return self._gather("result", within, progress)
 
     def close(self) -> None:

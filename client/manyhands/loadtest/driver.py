@@ -276,7 +276,7 @@ class _Run:
         self._all.extend(latencies)
 
     def _drain(self) -> None:
-        deadline = time.monotonic() + self._step.patience
+        deadline = time.monotonic() + self._step.stop_timeout
         while self._ledger.waiting and (left := deadline - time.monotonic()) > 0:
             self._collect(min(left, _PROGRESS_SECONDS))
         self._ledger.give_up()

@@ -25,7 +25,7 @@ class Step:
         warmup: seconds before anything is measured.
         seconds: how long is measured.
         arrivals: see `arrivals.offsets`.
-        patience: seconds that answers are waited for at the end.
+        stop_timeout: seconds that answers are waited for at the end.
     """
 
     loop: str
@@ -34,7 +34,7 @@ class Step:
     warmup: float = 2.0
     seconds: float = 5.0
     arrivals: str = "poisson"
-    patience: float = 60.0
+    stop_timeout: float = 60.0
 
     @property
     def label(self) -> str:

@@ -42,7 +42,7 @@ class Plan:
         rates: of open loops, tasks a second, one step each.
         concurrencies: of closed loops, one step each; 0 is full pressure. With neither, it ramps to
             saturation, or for several numbers of hosts does one step of full pressure each.
-        warmup, seconds, patience, arrivals: of each step, see `Step`.
+        warmup, seconds, stop_timeout, arrivals: of each step, see `Step`.
         seed: of everything random.
     """
 
@@ -57,7 +57,7 @@ class Plan:
     concurrencies: tuple[int, ...] = ()
     warmup: float = 1.0
     seconds: float = 5.0
-    patience: float = 60.0
+    stop_timeout: float = 60.0
     arrivals: str = "poisson"
     seed: int = 1
 
@@ -181,7 +181,7 @@ def _next_step(plan: Plan, done: list[dict[str, Any]]) -> Step | None:
     common: dict[str, Any] = {
         "warmup": plan.warmup,
         "seconds": plan.seconds,
-        "patience": plan.patience,
+        "stop_timeout": plan.stop_timeout,
         "arrivals": plan.arrivals,
     }
     if plan.rates or plan.concurrencies:

@@ -21,7 +21,7 @@ _REQUESTS = count(1)
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task on a busy machine may take its time to answer."""
     monkeypatch.setattr(stack_sampler, "ANSWER_SECONDS", 100.0)
 
