@@ -2,19 +2,23 @@
 
     make lecture-order TIMES=100
 
-Each runs on one host and on two. Several run at once, and a process for each core does nothing but spin.
+Each runs on one host and on two, and for comparison with the standard library's `multiprocessing`.
+Several run at once, and a process for each core does nothing but spin.
 Named programs alone: python -m tools.lecture.order 100 07_raw_value
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.table import Table
@@ -41,18 +45,34 @@ _AT_ONCE = 4
 def main(times: int, names: Sequence[str]) -> int:
     """Run each of them `times` times in each place; print a table. Returns an exit code."""
     names = names or ORDERED
-    with best_two_hosts(slots=2) as hosts, _busy():
+    with best_two_hosts(slots=2) as hosts, TemporaryDirectory() as folder, _busy():
         places = (ALONE, hosts)
-        said = {name: [_repeat(name, place, times) for place in places] for name in names}
-    table = Table("program", *(text for one in places for text in (one.name, "longest, s")))
+        said = {}
+        for name in names:
+            program = FOLDER / f"{name}.py"
+            here = [_repeat(program, place, times) for place in places]
+            said[name] = [*here, _repeat(_with_standard(program, Path(folder)), ALONE, times)]
+    titles = (*(place.name for place in places), "multiprocessing")
+    table = Table("program", *(text for title in titles for text in (title, "longest, s")))
     for name, here in said.items():
         table.add_row(name, *(text for one in here for text in one[:2]))
     Console().print(table)
-    return int(not all(right for here in said.values() for *_, right in here))
+    return int(not all(right for here in said.values() for *_, right in here[: len(places)]))
 
 
-def _repeat(name: str, place: Place, times: int) -> tuple[str, str, bool]:
-    program = FOLDER / f"{name}.py"
+def _with_standard(program: Path, folder: Path) -> Path:
+    """Return a copy of a program that imports the standard library's `multiprocessing`."""
+    text = program.read_text(encoding="utf-8")
+    ours = "import manyhands.multiprocessing as mp\n"
+    assert ours in text, program
+    copy = folder / program.name
+    copy.write_text(text.replace(ours, "import multiprocessing as mp\n"), encoding="utf-8")
+    shutil.copy(program.with_suffix(".txt"), folder)
+    return copy
+
+
+def _repeat(program: Path, place: Place, times: int) -> tuple[str, str, bool]:
+    """Run a program again and again; return what it said, the longest run, and whether all is right."""
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         done = list(threads.map(lambda _: run(program, place), range(times)))
     found = Counter(said for said, _ in done)

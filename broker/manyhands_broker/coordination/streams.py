@@ -40,8 +40,7 @@ class Streams:
         member = state.members.get(message.member)
         if member is None or member.agent is not agent or member.program.id != message.program:
             state.counters["refused_streams"] += 1
-            refusal = "its claimer is not a member of the program on this host"
-            state.send(agent.peer, Opened(message.stream, message.agent, 0, refusal))
+            self._refuse(agent, message, "its claimer is not a member of the program on this host")
             return
         holder = state.agents.get(message.agent)
         if holder is None:
@@ -49,17 +48,31 @@ class Streams:
                 at = state.started + state.limits.lease
                 state.timers.at(at, lambda _now: self.open(agent, message))
             else:
-                state.send(agent.peer, Opened(message.stream, message.agent, 0, _LOST))
+                self._refuse(agent, message, _LOST)
             return
         onward = Open(
             message.stream, message.end, message.member, message.program, agent.id, message.way
         )
         if len(holder.claims) >= MAX_STREAMS or not self._join(message.stream, agent, holder):
-            state.send(agent.peer, Opened(message.stream, message.agent, 0, _TOO_MANY))
+            self._refuse(agent, message, _TOO_MANY)
             return
         # Until its answer, for the case that a link loses either.
         holder.claims[message.stream] = onward
         state.send(holder.peer, onward)
+
+    def _refuse(self, agent: Agent, message: Open, why: str) -> None:
+        """Tell a claim's agent why there is no stream, and the agent that has taken it up already.
+
+        A claim may come again. Its claimer may have ended since, or the answer was lost with a link.
+        """
+        stream = message.stream
+        self._state.send(agent.peer, Opened(stream, message.agent, 0, why))
+        if self._joins(stream, agent):
+            for other in self._state.streams[stream]:
+                if other is not agent:
+                    other.claims.pop(stream, None)
+                    self._state.send(other.peer, Shut(stream, agent.id, GONE, 0))
+            self._part(stream)
 
     def opened(self, agent: Agent, message: Opened) -> None:
         """Pass on that a stream is open at its sender's, or why not."""

@@ -5,13 +5,21 @@ from __future__ import annotations
 import pytest
 
 from manyhands_broker.coordination.limits import CoordinationLimits
-from manyhands_broker.coordination.model import Agent
+from manyhands_broker.coordination.model import Agent, Member, Program
 from manyhands_broker.coordination.state import CoordinationState
 from manyhands_broker.coordination.streams import Streams
 from manyhands_broker.core.effects import Send
 from manyhands_broker.core.model.job import Job
-from manyhands_shared.protocol.messages.coordination import GONE, Flow, Opened, Shut
+from manyhands_shared.protocol.messages.coordination import (
+    GONE,
+    RECEIVES,
+    Flow,
+    Open,
+    Opened,
+    Shut,
+)
 
+MEMBER = b"m" * 16
 STREAM, ONE, TWO = b"s" * 16, b"1" * 16, b"2" * 16
 LEASE = 5.0
 
@@ -74,3 +82,30 @@ def test_later_it_is_answered_at_once(state: CoordinationState) -> None:
     wait(state, LEASE)
     streams.opened(agent, Opened(STREAM, TWO, 0, ""))
     assert said(state) == [(ONE, Shut(STREAM, ONE, GONE, 0))]
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_claim_that_comes_again_behind_the_end_of_its_claimer_ends_the_stream(
+    state: CoordinationState, answered: bool
+) -> None:
+    streams, claimer, holder = Streams(state), come(state, ONE), come(state, TWO)
+    program = Program(b"p" * 16, b"r" * 16, "host", b"k" * 32)
+    member = state.members[MEMBER] = Member(MEMBER, program, program.root)
+    member.agent = claimer
+    claim = Open(STREAM, b"e" * 16, MEMBER, program.id, TWO, RECEIVES)
+    streams.open(claimer, claim)
+    onward = Open(STREAM, b"e" * 16, MEMBER, program.id, ONE, RECEIVES)
+    assert said(state) == [(TWO, onward)]
+    if answered:
+        # A link loses that.
+        streams.opened(holder, Opened(STREAM, ONE, 0, ""))
+        said(state)
+    del state.members[member.id]
+    streams.open(claimer, claim)
+    refusal = "its claimer is not a member of the program on this host"
+    assert said(state) == [
+        (ONE, Opened(STREAM, TWO, 0, refusal)),
+        (TWO, Shut(STREAM, ONE, GONE, 0)),
+    ]
+    # Nothing of it is left.
+    assert (state.streams, holder.claims, claimer.streams, holder.streams) == ({}, {}, set(), set())
