@@ -38,6 +38,7 @@ ORDERED = (
     "23_instance_by_value",
     "24_instance_with_value",
 )
+STANDARD = Place("multiprocessing", {})
 #: How many programs run at once.
 _AT_ONCE = 4
 
@@ -51,9 +52,9 @@ def main(times: int, names: Sequence[str]) -> int:
         for name in names:
             program = FOLDER / f"{name}.py"
             here = [_repeat(program, place, times) for place in places]
-            said[name] = [*here, _repeat(_with_standard(program, Path(folder)), ALONE, times)]
-    titles = (*(place.name for place in places), "multiprocessing")
-    table = Table("program", *(text for title in titles for text in (title, "longest, s")))
+            said[name] = [*here, _repeat(_with_standard(program, Path(folder)), STANDARD, times)]
+    titles = (text for place in (*places, STANDARD) for text in (place.name, "longest, s"))
+    table = Table("program", *titles)
     for name, here in said.items():
         table.add_row(name, *(text for one in here for text in one[:2]))
     Console().print(table)
