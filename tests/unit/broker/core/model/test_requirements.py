@@ -261,16 +261,25 @@ def test_many_nodes_may_fail_where_a_task_ran_in_the_environment() -> None:
     names = [b"one", b"two", b"three", b"four"]
     world = makers(*names)
     world.submit(2, **NEEDS)
-    nodes = {name: given for name in names for _, given in world.assigned(name).items()}
-    ran = next(name for name in names if name in nodes)
-    world.drain((ran, world.result(1)))
+    holders = {index: name for name in names for _, index in world.assigned(name)}
+    world.drain((holders[1], world.result(1)))
     assert world.results() == [("job", 1, Status.OK)]
-    for name in names:
-        if name != ran:
-            world.drain((name, FAILS))
-    failed = m.Results(1, [m.ResultGroup("job", 1, [0], bytes([Status.RAISED]), [b""], 0.01)])
-    world.drain((ran, FAILS), (ran, failed))
-    assert world.results() == [("job", 0, Status.RAISED)]
+    holder = holders[0]
+    for attempt in (1, 2, 3):
+        world.drain((holder, FAILS), (holder, world.result(0, attempt, status=Status.RAISED)))
+        names.remove(holder)
+        [holder] = [name for name in names if world.assigned(name)]
+    assert world.results() == []
+
+
+def test_no_task_is_brought_to_its_data_where_its_environment_failed() -> None:
+    world = makers(b"bad", b"good")
+    world.submit(1, **NEEDS)
+    fleet, job = world.core.state.fleet, world.core.state.jobs["job"]
+    bad = fleet.by_name["bad"]
+    assert fleet.accepts(bad, job)
+    world.drain((b"bad", FAILS))
+    assert not fleet.accepts(bad, job)
 
 
 @pytest.mark.parametrize("resources", [{}, {"cpus": 1}])
