@@ -96,7 +96,8 @@ def _agent(state: CoordinationState, agent: Agent, memory: Memory) -> None:
         assert state.agent_of.get(agent.peer) is agent, f"{name} has a link that is not its own"
         assert not agent.expired, f"{name} has a link and no lease"
     else:
-        kept = agent.members or agent.streams or agent.id in memory.of_agent
-        assert kept, f"{name} has neither link nor members, streams or memory"
+        # Streams and memory may go without its doing. Then it is forgotten with its lease.
+        kept = agent.members or agent.streams or agent.id in memory.of_agent or not agent.expired
+        assert kept, f"{name} has neither link nor lease, members, streams or memory"
     for stream in agent.streams:
         assert agent in state.streams[stream], f"{name} has a stream that joins others"

@@ -28,6 +28,8 @@ class Member:
     pid: int = 0
     #: Whether the agent has made its process. A root and a pool's child have come by themselves.
     hosted: bool = False
+    #: A root that has lived under another agent before.
+    goes_on: bool = False
     #: What the broker has not acknowledged yet.
     ended: Ended | None = None
     output: dict[int, MemberOutput] = field(

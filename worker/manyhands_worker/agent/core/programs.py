@@ -189,6 +189,7 @@ class Programs:
                 root = Member(message.root, message.program, NO_MEMBER, event.channel, RUNNING)
                 pid = message.info.get("pid")
                 root.pid = pid if type(pid) is int else 0
+                root.goes_on = message.info.get("goes_on") is True
                 self._tables.add(root)
                 self._tables.repeats.ask(message.root, STARTED, message)
                 self._send(message)

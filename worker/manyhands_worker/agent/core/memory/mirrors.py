@@ -85,6 +85,8 @@ class Mirrors:
         self._programs: dict[bytes, _Memory] = {}
         self._segments: dict[bytes, Segment] = {}
         self._of_member: dict[bytes, dict[bytes, None]] = {}
+        #: Those that are `unsure`. No other member is given these, for its writes could be undone.
+        self._unsure: dict[bytes, Segment] = {}
         #: The number of what was said last, of any program: it never falls.
         self._seq = 0
         tables.leaving = self.leaving
@@ -147,7 +149,7 @@ class Mirrors:
             self._tables.repeats.ask(message.segment, MAPPING, wanted)
             self._send(wanted)
             segment.waiting[member.id] = None
-        elif segment.stage in (Stage.ASKED, Stage.LOADING) or self._is_asked(segment):
+        elif self._is_awaited(segment):
             segment.waiting[member.id] = None
         else:
             self._give(segment, member)
@@ -189,6 +191,10 @@ class Mirrors:
 
     def arrived(self, place: int) -> None:
         """The broker has what was said up to a place among all repeats."""
+        for segment in list(self._unsure.values()):
+            if segment.unsure is not None and segment.unsure <= place:
+                self._is_sure(segment)
+                self._give_all(segment)
         for memory in self._programs.values():
             have = 0
             while memory.places and next(iter(memory.places.values())) <= place:
@@ -209,6 +215,7 @@ class Mirrors:
                 assert key in self._of_member[member], "a member's memory is in no index"
                 assert member in self._tables.members, "a member that is gone has memory"
             is_coming = segment.stage in (Stage.ASKED, Stage.LOADING)
+            assert (segment.unsure is None) == (key not in self._unsure), "an unsure one is lost"
             needed = segment.members or segment.waiting or segment.idle or is_coming
             assert needed, "nothing needs a segment"
 
@@ -221,9 +228,9 @@ class Mirrors:
             return
         if message.outcome != Outcome.OK or not is_shape(message.shape, message.size):
             self._refuse(segment, message.outcome or Outcome.MALFORMED, message.reason)
-        elif segment.stage is Stage.SHARED or (
-            segment.stage is Stage.SOLE and (segment.waiting or segment.idle)
-        ):
+            return
+        is_here = segment.stage is Stage.SOLE and segment.unsure is None
+        if segment.stage is Stage.SHARED or (is_here and (segment.waiting or segment.idle)):
             # It was here all the time.
             self._give_all(segment)
         else:
@@ -241,6 +248,7 @@ class Mirrors:
             return
         if segment.host is None:
             segment.begin(host, message.size, message.shape)
+        self._is_sure(segment)
         segment.stage = Stage.LOADING
         segment.next_part = segment.parts = 0
         self._fetch(segment)
@@ -282,6 +290,9 @@ class Mirrors:
                 host.twin[begin:end] = host.memory[begin:end]
             segment.stage = Stage.SHARED
             self._is_shared(segment)
+            if segment.unsure is not None:
+                self._is_sure(segment)
+                self._give_all(segment)
         for begin, end in host.extents():
             for at in range(begin, end, _PART_BYTES):
                 data = bytes(host.twin[at : min(end, at + _PART_BYTES)])
@@ -383,6 +394,9 @@ class Mirrors:
         made = c.Map(member.program, segment.key, self._next(), message.size, message.shape)
         self._tables.repeats.tell(made)
         self._send(made)
+        if member.goes_on:
+            segment.unsure = self._tables.repeats.place
+            self._unsure[segment.key] = segment
         return True
 
     def _enter(self, key: bytes, program: bytes) -> Segment:
@@ -396,8 +410,15 @@ class Mirrors:
             memory = self._programs[program] = _Memory(program)
         return memory
 
-    def _is_asked(self, segment: Segment) -> bool:
-        return self._tables.repeats.is_asked(segment.key, MAPPING)
+    def _is_awaited(self, segment: Segment) -> bool:
+        """Whether no member can have it before the broker says more."""
+        is_asked = self._tables.repeats.is_asked(segment.key, MAPPING)
+        is_coming = segment.stage in (Stage.ASKED, Stage.LOADING)
+        return is_asked or is_coming or segment.unsure is not None
+
+    def _is_sure(self, segment: Segment) -> None:
+        segment.unsure = None
+        self._unsure.pop(segment.key, None)
 
     def _is_shared(self, segment: Segment) -> None:
         memory = self._programs[segment.program]
@@ -453,6 +474,7 @@ class Mirrors:
     def _take_memory(self, segment: Segment) -> None:
         host, segment.host = segment.host, None
         segment.stage = Stage.ASKED
+        self._is_sure(segment)
         segment.forget_ways()
         self._programs[segment.program].shared.pop(segment.key, None)
         if host is not None:

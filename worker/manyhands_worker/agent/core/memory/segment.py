@@ -102,6 +102,9 @@ class Segment:
     waiting: dict[bytes, None] = field(default_factory=dict)
     #: The broker was told that no member has it.
     idle: bool = False
+    #: Its maker has lived under another agent, so the broker may have other content and say so. Else it
+    #: says nothing, but that it has all that was said up to this place among the repeats.
+    unsure: int | None = None
     #: Where the next part begins that is fetched, and how many are on their way.
     next_part: int = 0
     parts: int = 0
