@@ -11,7 +11,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
 PAGE = TESTS.parent / "docs" / "guarantees-faults.md"
-FAULTS = range(1, 73)
+FAULTS = range(1, 76)
 #: Those that need a standby broker or a database.
 _MAY_BE_OPEN = {18, 19, 20, 21}
 
