@@ -62,7 +62,7 @@ class ObjectTable:
         """Add an object, with all who wait and what is held in it."""
         self.objects[shared.key] = shared
         self.of_program.setdefault(shared.program, {})[shared.key] = shared
-        self._state.used_bytes += OBJECT_BYTES + shared.rules.held_bytes
+        self._state.used_bytes += OBJECT_BYTES + shared.rules.item_bytes
         self._own(shared, None)
         self._changed[shared.key] = None
         for op in shared.rules.waiting():
@@ -81,13 +81,13 @@ class ObjectTable:
     ) -> None:
         """Change an object by a step of its rules. `untold` does not want its answer."""
         rules = shared.rules
-        owner, held = rules.owner, rules.held_bytes
+        owner, nbytes = rules.owner, rules.item_bytes
         answers = step(*arguments, **named)
         if rules.changes:
             self._changed[shared.key] = None
             if rules.owner != owner:
                 self._own(shared, owner)
-            self._state.used_bytes += rules.held_bytes - held
+            self._state.used_bytes += rules.item_bytes - nbytes
         for answer in answers:
             member = self._state.members.get(answer.op[0])
             if answer.op == untold or member is None or not member.living:
@@ -154,7 +154,7 @@ class ObjectTable:
         if not of_program:
             del self.of_program[shared.program]
         self._changed.pop(shared.key, None)
-        state.used_bytes -= OBJECT_BYTES + shared.rules.held_bytes
+        state.used_bytes -= OBJECT_BYTES + shared.rules.item_bytes
         self._disown(shared.rules.owner, shared.key)
         waiting = rules.waiting()
         state.write(RecordKind.OBJECT, shared.key, None)
@@ -242,7 +242,7 @@ class ObjectTable:
             shared.rules.validate()
             assert self.of_program[shared.program][key] is shared, "an object is of no program"
             assert shared.program in self._state.programs, "an object outlives its program"
-            used += OBJECT_BYTES + shared.rules.held_bytes
+            used += OBJECT_BYTES + shared.rules.item_bytes
             for member_id, number in shared.rules.waiting():
                 assert members[member_id].living, "the dead wait"
                 assert members[member_id].waiting.get(number) == key, "a wait is in no index"

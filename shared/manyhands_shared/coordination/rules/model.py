@@ -85,7 +85,7 @@ class SyncObject(ABC):
 
     kind: ClassVar[Kind]
     #: Bytes of the items in it.
-    held_bytes: int = 0
+    item_bytes: int = 0
     __slots__ = ("changes", "next_order", "recall")
 
     def __init__(self) -> None:

@@ -50,9 +50,9 @@ class QueueRules(SyncObject):
 
     Attributes:
         maxsize: how many items there may be; 0 is any number.
-        items: all items that are held, by number.
+        items: all items, by number.
         count: those that can be had now.
-        held_bytes: of all items.
+        item_bytes: of all items.
         marked: items that were handed over, by the getter's request, until that is confirmed.
         long_marked: those of them that are long.
         getters: who waits for an item.
@@ -68,7 +68,7 @@ class QueueRules(SyncObject):
         "_available",
         "count",
         "getters",
-        "held_bytes",
+        "item_bytes",
         "items",
         "joiners",
         "long_marked",
@@ -86,7 +86,7 @@ class QueueRules(SyncObject):
         self.maxsize = maxsize
         self.items: dict[int, Item] = {}
         self.count = 0
-        self.held_bytes = 0
+        self.item_bytes = 0
         self.next_item = 0
         self.unfinished = 0
         self.marked: dict[Op, int] = {}
@@ -122,7 +122,7 @@ class QueueRules(SyncObject):
         if not self.maxsize:
             numbers = [self._hold(op, body) for body in bodies]
             answers = [answer for number in numbers for answer in self._admit(number)]
-            if block and self.held_bytes > MAX_QUEUE_BYTES:
+            if block and self.item_bytes > MAX_QUEUE_BYTES:
                 self.throttled[op] = self.wait(op, Operation.PUT, None, now)
                 return answers
             return [Answer(op, Outcome.OK), *answers]
@@ -141,7 +141,7 @@ class QueueRules(SyncObject):
         number = self.next_item = self.next_item + 1
         size = nbytes(body)
         self.items[number] = Item(op, body, size)
-        self.held_bytes += size
+        self.item_bytes += size
         self.changes.items[number] = None
         self.changes.state = True
         return number
@@ -246,12 +246,12 @@ class QueueRules(SyncObject):
         return self._unthrottle()
 
     def _drop(self, number: int) -> None:
-        self.held_bytes -= self.items.pop(number).size
+        self.item_bytes -= self.items.pop(number).size
         self.changes.items[number] = None
         self.changes.state = True
 
     def _unthrottle(self) -> Answers:
-        if not self.throttled or self.held_bytes > MAX_QUEUE_BYTES:
+        if not self.throttled or self.item_bytes > MAX_QUEUE_BYTES:
             return []
         answers = [Answer(op, Outcome.OK) for op in self.throttled]
         self.changes.waiters.update(dict.fromkeys(self.throttled))
@@ -349,7 +349,7 @@ class QueueRules(SyncObject):
         (member, serial), getter = state
         size = nbytes(body)
         item = self.items[number] = Item((member, serial), body, size)
-        self.held_bytes += size
+        self.item_bytes += size
         if getter is not None:
             self._mark(number, item, (getter[0], getter[1]))
 
@@ -371,7 +371,7 @@ class QueueRules(SyncObject):
         ensure(known == set(self.items), "an item is in no state, or in two")
         ensure(len(there) + len(apart) + len(marked) == len(self.items), "an item is in two states")
         ensure(
-            self.held_bytes == sum(item.size for item in self.items.values()), "the bytes are wrong"
+            self.item_bytes == sum(item.size for item in self.items.values()), "the bytes are wrong"
         )
         room = bool(self.maxsize) and self.count < self.maxsize
         ensure(not (room and self.putters), "a queue with room keeps items out")

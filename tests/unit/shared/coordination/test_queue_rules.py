@@ -48,7 +48,7 @@ def test_items_come_in_order_each_once() -> None:
     for op in asked:
         stage.confirm(op)
     assert not queue_of(stage).items
-    assert queue_of(stage).held_bytes == 0
+    assert queue_of(stage).item_bytes == 0
 
 
 def watch(stage: Stage, member: bytes, *, block: bool = True, seconds: float | None = None) -> Op:
