@@ -59,21 +59,13 @@ for _name, _folder in (("MANYHANDS_RUNTIME_DIR", "run"), ("TMPDIR", "tmp")):
     Path(os.environ[_name]).mkdir(mode=0o700)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse a pytest that pytest-xdist cannot group tests with: some share a port of the machine."""
-    if not getattr(config.option, "loadgroup", False):
-        return
-    for item in items:
-        if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
-            raise pytest.UsageError(
-                "pytest-xdist does not group tests with this pytest; install pytest<9.2"
-            )
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     """Bound a setup by itself: a busy machine takes long to start what a whole module uses."""
+    # Some tests share a port of the machine.
+    if getattr(item.config.option, "loadgroup", False) and "@" not in item.nodeid:
+        mark = item.get_closest_marker("xdist_group")
+        assert mark is None, "pytest-xdist does not group tests with this pytest: use pytest<9.2"
     with _bounded("setup", item):
         return (yield)
 
