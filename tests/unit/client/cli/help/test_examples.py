@@ -9,6 +9,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -164,10 +165,16 @@ def _over(place: Place) -> str:
     with Client(place.cluster.address) as client:
         job = client.submit_job(int, [("7",), ("8",)], durable=True)
         assert job.wait(100)
-        eventually(
-            lambda: client.query("history", id=job.id).get("sampled", {}).get("tasks") == 2,
-            what="the node has told of both runs",
-        )
+        history: dict[str, Any] = {}
+
+        def is_told() -> bool:
+            history.update(client.query("history", id=job.id))
+            return bool(history) and history["sampled"]["tasks"] == 2
+
+        try:
+            eventually(is_told)
+        except AssertionError:
+            raise AssertionError(f"the node has not told of both runs: {history}") from None
         return job.id
 
 
