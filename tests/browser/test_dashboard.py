@@ -385,6 +385,25 @@ def test_pages_that_are_left_hold_no_connection(stage: Stage) -> None:
         look(stage, page)
 
 
+@pytest.mark.parametrize(
+    "file", ["app.js", "format.js", "pages/jobs.js", "vendor/uPlot.iife.min.js", "style.css"]
+)
+def test_a_page_without_one_of_its_files_loads_again(stage: Stage, file: str) -> None:
+    # Other tests' interfaces come and go, and each change breaks off what the browser is loading.
+    tab = stage.tab
+    try:
+        tab.block(f"*/static/{file}")
+        tab.ask("Page.navigate", url="about:blank")
+        tab.ask("Page.navigate", url=f"{stage.url}/#/jobs")
+        tab.until(f"performance.getEntriesByName('{stage.url}/static/{file}').length", "a failure")
+    finally:
+        tab.block()
+    tab.until("performance.getEntriesByType('navigation')[0].type === 'reload'", "loaded again")
+    tab.until("document.getElementById('main')?.dataset.ready", "data")
+    tab.until("document.styleSheets.length === 3 && window.uPlot", "all files")
+    tab.errors.clear()
+
+
 def test_an_executor_knows_where_the_dashboard_is(stage: Stage) -> None:
     with Executor(address=stage.cluster.address) as executor:
         assert executor.dashboard_url == stage.url

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,11 +21,19 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")
 #: Seconds that anything may take on a machine that is busy.
 PATIENCE = 100.0
+#: What is loading is broken off when an interface of the machine comes or goes. The page copes.
+_NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
+#: The answer to a script whose page was left, or loaded again, before it ended.
+_LEFT = ("Execution context was destroyed", "Inspected target navigated or closed")
 _ARGUMENTS = (
     *("--headless=new", "--no-sandbox", "--remote-debugging-pipe", "--disable-gpu"),
     *("--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars", "--mute-audio"),
     *("--disable-background-networking", "--disable-component-update", "--no-proxy-server"),
 )
+
+
+class PageLeftError(Exception):
+    """The page was left, or loaded again, before a script ended in it."""
 
 
 class Browser:
@@ -84,11 +92,12 @@ class Browser:
     def until(self, script: str, what: str = "") -> Any:
         """Wait until an expression is true in the page; return its value."""
         end = time.monotonic() + PATIENCE
-        while not (value := self.evaluate(script)):
-            if time.monotonic() > end:
-                raise AssertionError(f"never came: {what or script}")
+        while time.monotonic() < end:
+            with suppress(PageLeftError):
+                if value := self.evaluate(script):
+                    return value
             self._take(0.05)
-        return value
+        raise AssertionError(f"never came: {what or script}")
 
     def open(self, url: str) -> None:
         """Go to a page, and wait until it shows what the broker told."""
@@ -96,6 +105,10 @@ class Browser:
         self.ask("Page.navigate", url=url)
         self.until("document.readyState === 'complete'")
         self.until("document.getElementById('main')?.dataset.ready", f"data at {url}")
+
+    def block(self, *urls: str) -> None:
+        """Let requests for these fail, as a network does; `*` stands for anything. None ends it."""
+        self.ask("Network.setBlockedURLs", urls=urls)
 
     def size(self, width: int, height: int, *, phone: bool = False, scale: float = 1) -> None:
         """Give the tab a size in CSS pixels."""
@@ -126,6 +139,8 @@ class Browser:
             assert left > 0, f"no answer to {method}"
             self._take(left, lambda one: answers.append(one) if one.get("id") == number else None)
         [answer] = answers
+        if answer.get("error", {}).get("message", "").startswith(_LEFT):
+            raise PageLeftError(method)
         assert "error" not in answer, f"{method}: {answer['error']}"
         result: dict[str, Any] = answer["result"]
         return result
@@ -154,9 +169,9 @@ class Browser:
             case "Runtime.consoleAPICalled" if parameters["type"] in ("error", "assert"):
                 self.errors.append(str([one.get("value") for one in parameters["args"]]))
             case "Log.entryAdded" if parameters["entry"]["level"] == "error":
-                self.errors.append(
-                    f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}"
-                )
+                entry = parameters["entry"]
+                if _NETWORK_CHANGED not in entry["text"]:
+                    self.errors.append(f"{entry['text']} {entry.get('url', '')}")
             case "Network.dataReceived":
                 self.received += parameters["encodedDataLength"] or parameters["dataLength"]
 

@@ -33,12 +33,18 @@ _ORDER_BYTES = 4_096
 _NAME_CHARS = 200
 #: Seconds of silence after which a comment shows that the link lives.
 _ALIVE_SECONDS = 10.0
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+
+
+def _policy(inline_scripts: str = "") -> str:
+    return (
+        f"default-src 'none'; script-src 'self' {inline_scripts}; style-src 'self'; "
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+
+
 _HEADERS = {
-    "Content-Security-Policy": _POLICY,
+    "Content-Security-Policy": _policy(),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -108,6 +114,8 @@ class Dashboard:
         if file is None:
             return PlainTextResponse("there is no such file\n", 404, headers=_FRESH)
         headers = {**_HEADERS, "Cache-Control": "no-cache", "ETag": file.etag}
+        if file.inline_scripts:
+            headers["Content-Security-Policy"] = _policy(file.inline_scripts)
         if request.headers.get("if-none-match") == file.etag:
             return Response(status_code=304, headers=headers)
         return Response(file.body, media_type=file.media_type, headers=headers)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 from importlib import resources
 from typing import NamedTuple
 
@@ -21,6 +23,8 @@ class PageFile(NamedTuple):
     body: bytes
     media_type: str
     etag: str
+    #: Its inline scripts, as a content security policy names them: by their digests.
+    inline_scripts: str
 
 
 def load() -> dict[str, PageFile]:
@@ -37,5 +41,13 @@ def load() -> dict[str, PageFile]:
             kind = _TYPES.get(f".{entry.name.rpartition('.')[2]}")
             if kind is not None:
                 etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-                found[path + entry.name] = PageFile(body, kind, etag)
+                found[path + entry.name] = PageFile(body, kind, etag, _inline_scripts(body, kind))
     return found
+
+
+def _inline_scripts(body: bytes, kind: str) -> str:
+    if not kind.startswith("text/html"):
+        return ""
+    scripts = re.findall(rb"<script>(.*?)</script>", body, re.DOTALL)
+    digests = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in scripts)
+    return " ".join(f"'sha256-{digest}'" for digest in digests)
