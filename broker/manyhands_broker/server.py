@@ -164,7 +164,10 @@ def _bind(
     from manyhands_broker.ports import zeromq  # noqa: PLC0415 - 20 ms with ZeroMQ
 
     router = stack.enter_context(zeromq.router_socket(gatekeeper))
-    bound = [one if address.is_unix(one) else zeromq.bind(router, one) for one in wanted]
+    bound = [
+        one if address.is_unix(one) else zeromq.bind(router, one, any_port=config.any_port)
+        for one in wanted
+    ]
     return bound, router
 
 

@@ -33,6 +33,7 @@ class BrokerConfig:
     bind: Annotated[
         str, "Where to listen, or several places with commas; port 0 or * picks a free one."
     ] = DEFAULT_BIND
+    any_port: Annotated[bool, "If that port is taken, listen on a free one."] = False
     beat_port: Annotated[
         int,
         Ge(0),

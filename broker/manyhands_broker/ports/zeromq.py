@@ -255,8 +255,13 @@ def router_socket(gatekeeper: Gatekeeper | None) -> Iterator[zmq.Socket[bytes]]:
             authenticator.stop()
 
 
-def bind(router: zmq.Socket[bytes], address: str) -> str:
+def bind(router: zmq.Socket[bytes], address: str, *, any_port: bool = False) -> str:
     """Set the options that the protocol asks for, bind, and return the address with its real port.
+
+    Args:
+        router: what to bind.
+        address: where.
+        any_port: take a free port if that of the address is taken.
 
     Raises:
         ConfigError: that cannot be done.
@@ -276,7 +281,12 @@ def bind(router: zmq.Socket[bytes], address: str) -> str:
     with contextlib.suppress(AttributeError, zmq.ZMQError):
         router.ipv6 = "[" in address
     try:
-        router.bind(address)
+        try:
+            router.bind(address)
+        except zmq.ZMQError as error:
+            if not any_port or error.errno != zmq.EADDRINUSE:
+                raise
+            router.bind(f"{address.rpartition(':')[0]}:0")
     except zmq.ZMQError as error:
         raise ConfigError(
             f"cannot listen on {address}: {error}; choose another with --bind"

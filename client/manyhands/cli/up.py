@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shlex
 import signal
-import socket
 import tempfile
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -20,15 +17,13 @@ from manyhands.cli import _announced, _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import json_option
 from manyhands.cli._verb import Verb
-from manyhands_shared.errors import ConfigError, ManyhandsError
+from manyhands_shared.errors import ConfigError
 from manyhands_shared.transport.address import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from manyhands import LocalCluster
     from manyhands.cli._remote import RemoteNodes
 
-
-Started = TypeVar("Started")
 
 #: How often it looks whether every process is still there.
 _POLL_SECONDS = 0.5
@@ -151,11 +146,13 @@ def _run(wishes: _Wishes, stack: contextlib.ExitStack, *, json: bool) -> NoRetur
         broker |= {"key_file": str(key_file), "create_key": True}
     count = wishes.nodes if wishes.nodes is not None else 0 if wishes.hosts else 2
 
-    def start(port: int) -> LocalCluster:
-        bind = {"bind": f"tcp://{_bracketed(listen)}:{port}"}
-        return LocalCluster(nodes=count, slots=slots or 1, broker=broker | bind, worker=worker)
-
-    cluster = stack.enter_context(_on_a_port(start, listen, wishes.port))
+    port = DEFAULT_PORT if wishes.port is None else wishes.port
+    broker |= {"bind": f"tcp://{_bracketed(listen)}:{port}", "any_port": wishes.port is None}
+    cluster = stack.enter_context(
+        LocalCluster(nodes=count, slots=slots or 1, broker=broker, worker=worker)
+    )
+    if wishes.port is None and not cluster.address.endswith(f":{port}"):
+        _output.note(f"port {port} is taken, so the broker listens on another")
     remote = None
     if secret and key_file is not None:
         remote = _remote.RemoteNodes(
@@ -222,34 +219,6 @@ def _supervise(cluster: LocalCluster, remote: RemoteNodes | None) -> NoReturn:
         lost = set(ended)
         if len(lost) == len(cluster.nodes) + len(remote.links if remote else ()):
             raise JobFailed("no node is left; start again")
-
-
-def _on_a_port(start: Callable[[int], Started], host: str, wanted: int | None) -> Started:
-    """Start a cluster on the port that is wanted, else the usual one, else a free one, which it says."""
-    if wanted is not None:
-        return start(wanted)
-    if not _is_taken(host):
-        try:
-            return start(DEFAULT_PORT)
-        except ManyhandsError:
-            # Another program may have been quicker.
-            if not _is_taken(host):
-                raise
-    _output.note(f"port {DEFAULT_PORT} is taken, so the broker listens on another")
-    return start(0)
-
-
-def _is_taken(host: str) -> bool:
-    """Whether another program listens on the usual port. Any other trouble is the broker's to tell."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        # As the broker will: what past connections have left there does not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host.strip("[]"), DEFAULT_PORT))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
 
 
 def _bracketed(host: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -16,9 +15,8 @@ import pytest
 from harness.command import document, ended, fails, first_line, nodes, run, running, start
 from harness.processes import eventually
 from manyhands import Client, LocalCluster
-from manyhands.cli import up
 from manyhands.cli._announced import find
-from manyhands_shared.errors import ManyhandsError
+from manyhands_shared.transport.address import DEFAULT_PORT
 
 
 @pytest.mark.xdist_group("usual port")
@@ -75,44 +73,34 @@ def test_up_is_found_without_a_word(tmp_path: Path) -> None:
     assert not list(Path(os.environ["MANYHANDS_RUNTIME_DIR"]).iterdir())
 
 
-def test_up_takes_the_usual_port_or_says_that_another_has_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def start(port: int) -> int:
-        return port
+@pytest.mark.xdist_group("usual port")
+def test_up_says_that_another_has_the_usual_port() -> None:
+    with socket.create_server(("127.0.0.1", DEFAULT_PORT)):
+        process = start("up", "--nodes", "0")
+        line = first_line(process)
+        code, errors = ended(process, signal.SIGINT)
+    assert code == 0, errors
+    assert f"port {DEFAULT_PORT} is taken, so the broker listens on another" in errors
+    assert re.fullmatch(r"export MANYHANDS_BROKER=tcp://127\.0\.0\.1:\d+\n", line)
+    assert not line.endswith(f":{DEFAULT_PORT}\n")
 
+
+@pytest.mark.xdist_group("usual port")
+def test_of_many_up_at_once_one_takes_the_usual_port_and_all_run() -> None:
+    processes = [start("up", "--nodes", "0", "--http", "") for _ in range(4)]
+    try:
+        ports = [int(first_line(process).rpartition(":")[2]) for process in processes]
+    finally:
+        codes = [ended(process, signal.SIGINT)[0] for process in processes]
+    assert codes == [0] * 4
+    assert ports.count(DEFAULT_PORT) == 1
+    assert len(set(ports)) == 4
+
+
+def test_up_does_not_take_another_port_than_the_one_that_it_was_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        usual = other.getsockname()[1]
-        monkeypatch.setattr(up, "DEFAULT_PORT", usual)
-        assert up._on_a_port(start, "127.0.0.1", None) == 0
-        assert f"port {usual} is taken, so the broker listens on another" in capsys.readouterr().err
-        assert up._on_a_port(start, "127.0.0.1", 5) == 5
-    assert up._on_a_port(start, "127.0.0.1", None) == usual
-    assert capsys.readouterr().err == ""
-
-
-def test_up_takes_another_port_if_the_usual_one_was_taken_a_moment_before(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with contextlib.ExitStack() as others:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            usual = free.getsockname()[1]
-        monkeypatch.setattr(up, "DEFAULT_PORT", usual)
-
-        def start(port: int) -> int:
-            if port:
-                others.enter_context(socket.create_server(("127.0.0.1", port)))
-                raise ManyhandsError("the broker did not start")
-            return port
-
-        assert up._on_a_port(start, "127.0.0.1", None) == 0
-        assert f"port {usual} is taken" in capsys.readouterr().err
-
-    def never(port: int) -> int:
-        raise ManyhandsError(f"no broker on {port}")
-
-    with pytest.raises(ManyhandsError, match=f"no broker on {usual}"):
-        up._on_a_port(never, "127.0.0.1", None)
+        port = other.getsockname()[1]
+        assert f"cannot listen on tcp://127.0.0.1:{port}" in run("up", "--port", str(port)).stderr
 
 
 @pytest.mark.xdist_group("usual port")
