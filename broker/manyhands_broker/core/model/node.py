@@ -181,7 +181,7 @@ class Node:
         """Take over which environments it makes now, and which it could not make lately."""
         made = self.making - making - failing
         # What it needs no more it lets go. To believe too little of it costs only time.
-        self.made = made if len(self.made) >= _MOST_MADE else (self.made | made) - making - failing
+        self.made = made if len(self.made) >= _MOST_MADE else (self.made | made) - failing
         self.making, self.failing = making, failing
 
     def meets(self, needs: Needs) -> bool:

@@ -175,7 +175,7 @@ def test_a_node_makes_an_environment_and_gets_no_tasks_for_it_meanwhile(world: W
     # With another that makes none, they go there.
     world.node(b"other", slots=4, labels=["pickle", labels.ENVIRONMENTS])
     assert len(world.assigned(b"other")) == 4
-    world.drain((b"maker", m.Making(b"", b"")))
+    world.drain((b"maker", NOTHING))
     world.submit(1, "last", needs=needs, requirements=["sums"], durable=False)
     assert list(world.assigned(b"maker")) == [("last", 0)]
 
@@ -186,7 +186,7 @@ NEEDS: dict[str, Any] = {
     "requirements": ["sums"],
     "durable": False,
 }
-FAILS = m.Making(b"", ENVIRONMENT)
+MAKES, FAILS, NOTHING = m.Making(ENVIRONMENT, b""), m.Making(b"", ENVIRONMENT), m.Making(b"", b"")
 
 
 def makers(*names: bytes) -> World:
@@ -222,7 +222,7 @@ def test_a_task_goes_elsewhere_whose_environment_cannot_be_made(resources: dict[
     assert world.results() == [("job", 0, Status.OK)]
     assert not world.assigned(b"bad")
     # It may be otherwise by now.
-    world.drain((b"bad", m.Making(b"", b"")))
+    world.drain((b"bad", NOTHING))
     assert world.assigned(b"bad")
 
 
@@ -287,23 +287,46 @@ def test_what_waits_for_an_environment_goes_where_it_is(resources: dict[str, int
     world = makers(b"slow")
     world.submit(2, **NEEDS, resources=resources)
     assert len(world.assigned(b"slow")) == 2
-    world.drain((b"slow", m.Making(ENVIRONMENT, b"")))
+    world.drain((b"slow", MAKES))
     # One that would have to make it, too, is no better.
     world.node(b"new", labels=["pickle", labels.ENVIRONMENTS])
     world.wait(3.0, b"slow", b"new")
     assert not world.take(b"slow", m.Recall)
-    world.drain((b"new", m.Making(ENVIRONMENT, b"")))
-    world.drain((b"new", m.Making(b"", b"")))
+    world.drain((b"new", MAKES))
+    world.drain((b"new", NOTHING))
     world.wait(3.0, b"slow", b"new")
     assert world.take(b"slow", m.Recall) == [m.Recall(2)]
     world.drain((b"slow", m.Returned([m.Span("job", 1, [0, 1])])))
     assert world.assigned(b"new") == {("job", 0): (2, b"arg0"), ("job", 1): (2, b"arg1")}
 
 
+@pytest.mark.parametrize(
+    ("told", "asked"),
+    [
+        # It has made another since: it has both.
+        ([MAKES, m.Making(bytes(16), b""), NOTHING], [m.Recall(1)]),
+        # It makes it again, for it has removed it, and could not a while ago.
+        ([MAKES, NOTHING, MAKES], []),
+        ([MAKES, NOTHING, MAKES, FAILS, NOTHING], []),
+    ],
+)
+def test_what_a_node_has_made_counts_until_it_makes_it_again(
+    told: list[m.Making], asked: list[m.Recall]
+) -> None:
+    world = makers(b"slow")
+    world.submit(1, **NEEDS)
+    world.drain((b"slow", MAKES))
+    world.node(b"new", labels=["pickle", labels.ENVIRONMENTS])
+    for message in told:
+        world.drain((b"new", message))
+    world.wait(3.0, b"slow", b"new")
+    assert world.take(b"slow", m.Recall) == asked
+
+
 def test_what_waits_is_not_asked_for_where_the_environment_failed() -> None:
     world = makers(b"slow", b"bad")
     world.submit(1, **NEEDS)
-    world.drain((b"slow", m.Making(ENVIRONMENT, b"")), (b"bad", m.Making(ENVIRONMENT, b"")))
+    world.drain((b"slow", MAKES), (b"bad", MAKES))
     world.drain((b"bad", FAILS))
     world.wait(3.0, b"slow", b"bad")
     assert not world.take(b"slow", m.Recall)
