@@ -18,7 +18,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from itertools import islice
 from typing import Any, NamedTuple
 
-from manyhands._code.file_state import is_recent, signature
+from manyhands._code.file_state import Signature, are_unchanged, is_recent, signature
 from manyhands._code.user_files import is_installed, origin_of, path_in_bundle
 from manyhands_shared.errors import ProtocolError, SubmitError
 from manyhands_shared.payloads import bundle
@@ -40,7 +40,7 @@ class _Module(NamedTuple):
     origin: str
     is_package: bool
     #: None: the file changed a moment ago, and may change again without another one.
-    signature: tuple[int, int, int] | None
+    signature: Signature | None
     data: bytes
 
 
@@ -59,6 +59,8 @@ class ProgramCode:
         # What the function was made of.
         self._files: list[bundle.File] = []
         self._modules: dict[str, _Module] = {}
+        # The files of `_function`. None while that is made, if it cannot be, and if nothing travels.
+        self._read: list[tuple[str, Signature | None]] | None = None
         # Names that were looked at once.
         self._seen: set[str] = set()
         self._base: list[bundle.File] | None = None
@@ -71,8 +73,14 @@ class ProgramCode:
         Raises:
             SubmitError: it is too large.
         """
-        if time.monotonic() < self._until and len(sys.modules) == self._count:
-            return self._function
+        now = time.monotonic()
+        if len(sys.modules) == self._count:
+            if now < self._until:
+                return self._function
+            # Each lone call looks, so this is short and takes no lock.
+            if now < self._search_at and (read := self._read) and are_unchanged(read):
+                self._until = now + self._pause
+                return self._function
         return self.renew()
 
     @property
@@ -83,6 +91,7 @@ class ProgramCode:
     def renew(self) -> Function | None:
         """Return the bundle as the files are now. Raises as `current` does."""
         with self._lock:
+            self._read = None
             if time.monotonic() >= self._search_at or len(sys.modules) != self._count:
                 self._search()
             if self._is_off:
@@ -92,6 +101,8 @@ class ProgramCode:
                 if self._dirty:
                     self._function = self._make()
                     self._dirty = False
+            if not self._is_off:
+                self._read = [(one.origin, one.signature) for one in self._modules.values()]
             pause = self._pause if self._modules else SEARCH_SECONDS
             self._until = time.monotonic() + pause
             return self._function
