@@ -91,7 +91,7 @@ class ProgramCode:
     def renew(self) -> Function | None:
         """Return the bundle as the files are now. Raises as `current` does."""
         with self._lock:
-            self._read = None
+            self._read, self._until = None, 0.0
             if time.monotonic() >= self._search_at or len(sys.modules) != self._count:
                 self._search()
             if self._is_off:

@@ -110,6 +110,24 @@ def test_too_much_is_refused_by_the_largest_file(
         program.current()
 
 
+def test_too_much_is_refused_again_and_again(
+    folder: Path, program: ProgramCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "small_module.py").write_text("")
+    (folder / "large_module.py").write_text("#" * 10_000)
+    # Old enough to have a signature.
+    monkeypatch.setattr("manyhands._code.program.is_recent", lambda *_: False)
+    for pause in ("PAUSE_SECONDS", "SEARCH_SECONDS"):
+        monkeypatch.setattr(f"manyhands._code.program.{pause}", 3_600.0)
+    importlib.import_module("small_module")
+    assert program.current() is not None
+    monkeypatch.setattr(bundle, "MAX_BYTES", 1_000)
+    importlib.import_module("large_module")
+    for _ in range(3):
+        with pytest.raises(SubmitError, match="large_module"):
+            program.current()
+
+
 def test_nothing_travels_if_the_environment_says_so(
     folder: Path, program: ProgramCode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
