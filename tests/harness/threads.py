@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
 
 _SECONDS = 100.0
 
@@ -48,3 +51,20 @@ def no_thread_left() -> Iterator[None]:
         yield
     finally:
         threading.stack_size(before)
+
+
+def starve(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
+    """Have the system give no thread for those of this name; return the names of those it refused."""
+    refused: list[str] = []
+    start = threading.Thread.start
+
+    def starved(thread: threading.Thread) -> None:
+        if thread.name != name:
+            start(thread)
+            return
+        refused.append(name)
+        with no_thread_left():
+            start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starved)
+    return refused

@@ -14,7 +14,9 @@ import pytest
 
 from harness.command import document, fails, run, running
 from harness.processes import eventually
+from harness.threads import starve
 from manyhands import Client, LocalCluster
+from manyhands.cli import _app
 
 pytestmark = pytest.mark.slow
 
@@ -272,3 +274,18 @@ def test_it_draws_a_live_table_on_a_terminal_only(named: dict[str, str]) -> None
     assert b"2 nodes, 2 slots" in shown
     assert b"\x1b[2K" in shown  # it redraws
     assert not re.search(rb"\x1b\[[0-9;]*3[0-7]m", shown)  # without a colour
+
+
+@pytest.mark.parametrize("name", ["manyhands-loadtest", "manyhands-monitor"])
+def test_without_a_thread_it_says_so(
+    name: str,
+    cluster: LocalCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refused = starve(monkeypatch, name)
+    words = ["loadtest", "--broker", cluster.address, "--concurrency", "2", "--mix", "noop", *QUICK]
+    code = _app.run(words)
+    assert refused == [name]
+    assert code != 0
+    assert "the system gives no thread" in capsys.readouterr().err

@@ -129,7 +129,9 @@ class Clients:
         )
         number = len(self._processes)
         self._processes.append(process)
-        thread = threading.Thread(target=self._listen, args=(number, process), daemon=True)
+        thread = threading.Thread(
+            target=self._listen, args=(number, process), name="manyhands-loadtest", daemon=True
+        )
         must_start(thread)
         self._threads.append(thread)
 

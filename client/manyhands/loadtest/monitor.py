@@ -49,7 +49,9 @@ class Sampler:
         self._before, self._figures = {}, {"nodes": []}
         self._window = begin, end
         self._stopped.clear()
-        thread = threading.Thread(target=self._run, args=(zero,), daemon=True)
+        thread = threading.Thread(
+            target=self._run, args=(zero,), name="manyhands-monitor", daemon=True
+        )
         must_start(thread)
         self._thread = thread
 

@@ -12,7 +12,9 @@ import pytest
 
 from harness.command import COMMAND, fails, run, running
 from harness.processes import eventually, has_ended, without_waits
+from harness.threads import starve
 from manyhands import LocalCluster
+from manyhands.cli import _app
 from manyhands.cli._programs.ending import Ending
 from manyhands.cli._programs.halting import Halting
 
@@ -249,6 +251,33 @@ def test_halt_soon_lets_what_runs_end(fresh: dict[str, str], tmp_path: Path) -> 
     assert "task 2: exit code 1" in fails(result, 1)
     assert "ended" in result.stdout
     assert len(result.stdout.split()) < 20
+
+
+def test_halt_soon_needs_no_thread(
+    cluster: LocalCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # The second waits until the first has failed, and then no other starts.
+    line = (
+        "if [ {} = 1 ]; then exit 1; elif [ {} = 2 ]; then sleep 0.3; echo ended; else echo {}; fi"
+    )
+    words = [*map(str, range(1, 40))]
+    starved = starve(monkeypatch, "manyhands-halt")
+    monkeypatch.chdir(tmp_path)
+    code = _app.run(
+        [
+            *("exec", "--broker", cluster.address, "-j", "2", "--halt", "soon,fail=1"),
+            *("--shell", line, ":::", *words),
+        ]
+    )
+    said = capsys.readouterr()
+    assert starved == ["manyhands-halt"]
+    assert code == 1, said.err
+    assert "task 1: exit code 1" in said.err
+    assert "ended" in said.out
+    assert len(said.out.split()) < 20
 
 
 def test_tasks_start_as_their_lines_come(named: dict[str, str], tmp_path: Path) -> None:
