@@ -95,6 +95,14 @@ class TaskOptions(SurroundingsOptions, total=False):
     after: Iterable[Job | str]
 
 
+#: What others call options, and the resources that are meant.
+_RESOURCES = {
+    **dict.fromkeys(("memory", "mem", "ram"), "memory"),
+    **dict.fromkeys(("cpu", "cpus", "ncpus", "num_cpus", "cores"), "cpus"),
+    **dict.fromkeys(("gpu", "gpus", "ngpus", "num_gpus"), "gpu"),
+}
+
+
 def job_options(
     name: str | None = None, *, tasks_per_child: int | None = None, **options: Any
 ) -> AskedOptions:
@@ -171,6 +179,8 @@ def _like(name: str) -> str:
     """Return the option that a wrong name may stand for, as the end of a sentence."""
     import difflib  # noqa: PLC0415 - for a wrong name alone
 
+    if resource := _RESOURCES.get(name):
+        return f"; write resources={{{resource!r}: …}}"
     options = TaskOptions.__annotations__
     close = difflib.get_close_matches(name, options, 1)
     return f"; did you mean {close[0]!r}?" if close else ""
