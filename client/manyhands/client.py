@@ -154,7 +154,7 @@ class Client:
         else:
             packed = functions.pack(function, store=None if options.durable else self._io.store)
         asked = {**options.to_map(), **functions.demands(function, options=options)}
-        code = None if options.safe else code_of(options.wanted)()
+        code = None if options.safe else code_of(options.wanted).renew()
         if code is not None:
             asked["bundle"] = code
         return packed, asked, arguments.packer(options, self._io.store)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manyhands._code.file_state import is_recent, signature
-from manyhands._code.program import PAUSE_FACTOR, PAUSE_SECONDS, packed, program
+from manyhands._code.program import PAUSE_FACTOR, PAUSE_SECONDS, ProgramCode, packed, program
 from manyhands_shared.errors import ConfigError, ProtocolError, SubmitError
 from manyhands_shared.payloads import bundle
 from manyhands_shared.protocol.job_options import JobOptions
@@ -70,9 +70,9 @@ def wanted(
     return Wanted(places, pairs, directory)
 
 
-def code_of(asked: Wanted | None) -> Callable[[], Function | None]:
-    """Return what gives the bundle for a task that is submitted now; it raises `SubmitError`."""
-    return program.current if asked is None else SurroundedCode(asked).current
+def code_of(asked: Wanted | None) -> ProgramCode | SurroundedCode:
+    """Return what gives the bundle for a task that is submitted now."""
+    return program if asked is None else SurroundedCode(asked)
 
 
 class SurroundedCode:
@@ -87,7 +87,7 @@ class SurroundedCode:
         self._function: Function | None = None
 
     def current(self) -> Function:
-        """Return the bundle as it is now.
+        """Return the bundle as it was at the last look, which is a moment ago at most.
 
         Raises:
             SubmitError: it is too large, or a file is gone.
@@ -96,6 +96,13 @@ class SurroundedCode:
         known = self._function
         if known is not None and modules is self._modules and time.monotonic() < self._until:
             return known
+        return self._renew(modules)
+
+    def renew(self) -> Function:
+        """Return the bundle as the files are now. Raises as `current` does."""
+        return self._renew(program.renew())
+
+    def _renew(self, modules: Function | None) -> Function:
         with self._lock:
             known = self._function
             start = time.thread_time()

@@ -168,9 +168,11 @@ class Calls:
         self._opened = opened or OpenCalls(io)
         self._known: Recent[int, _Known] = Recent(_KNOWN_FUNCTIONS, _MAX_BYTES)
         self._find = self._known.values.get
-        self._code: Callable[[], Function | None] = (
-            _nothing if options.safe else code_of(options.wanted)
-        )
+        code = _NoCode() if options.safe else code_of(options.wanted)
+        # A lone call asks for it as it was a moment ago. What is pickled anew may be of a module that
+        # was loaded again since then.
+        self._code: Callable[[], Function | None] = code.current
+        self._code_now: Callable[[], Function | None] = code.renew
         self._lock = threading.RLock()
 
     def submit(
@@ -314,7 +316,7 @@ class Calls:
         Raises:
             SubmitError: the program's modules cannot be sent.
         """
-        return self._job_options(function, self._code(), traced=traced)
+        return self._job_options(function, self._code_now(), traced=traced)
 
     def _job_options(
         self, function: Callable[..., Any], code: Function | None, *, traced: bool
@@ -336,7 +338,7 @@ class Calls:
         self, function: Callable[..., Any], packed: Function, *, traced: bool = False
     ) -> FutureSink:
         options = partial(self._job_options, function, traced=traced)
-        return self._opened.sink(self._kind, packed, self._code(), options)
+        return self._opened.sink(self._kind, packed, self._code_now(), options)
 
     def _learn(self, function: Callable[..., Any], known: _Known | None) -> FutureSink:
         """Pickle the function; find or open the job of what came out."""
@@ -344,7 +346,7 @@ class Calls:
         if fingerprint is None or not fingerprint.blind:
             fingerprint = functions.fingerprint(function)
         packed = self.pack(function)
-        code = self._code()
+        code = self._code_now()
         options = partial(self._job_options, function, traced=False)
         sink = self._opened.sink(self._kind, packed, code, options)
         if functions.cacheable(function):
@@ -354,8 +356,13 @@ class Calls:
         return sink
 
 
-def _nothing() -> None:
+class _NoCode:
     """Safe jobs bring no code."""
+
+    def current(self) -> None:
+        """Return none."""
+
+    renew = current
 
 
 class CallsByOptions:

@@ -169,6 +169,37 @@ def test_each_task_runs_the_code_of_its_submission(tmp_path: Path, keyed: Cluste
     assert found == ["[]", "40"]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "pool.submit(helper.f, 1).result()",
+        "pool.with_options(environment={'A': 'b'}).submit(helper.f, 1).result()",
+        "next(pool.map(helper.f, [1]))",
+        "client.submit_job(helper.f, [(1,)]).results()[0]",
+    ],
+)
+def test_module_that_is_loaded_again_at_once_travels_as_it_is(
+    tmp_path: Path, call: str, keyed: Cluster
+) -> None:
+    # As on a machine so quick that no time goes by between two looks at the files.
+    project = Project(tmp_path, keyed.environment)
+    project.write("helper.py", HELPER.format(version=1))
+    found = project.run(
+        f"""
+        import importlib, os, pathlib, manyhands, helper
+        from manyhands._code import program, surroundings
+        program.PAUSE_SECONDS = surroundings.PAUSE_SECONDS = 3_600.0
+        with manyhands.Executor() as pool, manyhands.Client() as client:
+            print({call})
+            text = pathlib.Path("helper.py").read_text()
+            pathlib.Path("helper.py").write_text(text.replace("VERSION = 1", "VERSION = 2"))
+            importlib.reload(helper)
+            print({call})
+        """
+    )
+    assert found == ["(1, 1)", "(2, 1)"]
+
+
 def test_run_of_an_edited_module_beside_one_of_the_old(tmp_path: Path, keyed: Cluster) -> None:
     project = Project(tmp_path, keyed.environment)
     script = """
