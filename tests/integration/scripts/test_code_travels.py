@@ -190,7 +190,8 @@ def test_module_that_is_loaded_again_at_once_travels_as_it_is(
         from manyhands._code import program, surroundings
         program.PAUSE_SECONDS = surroundings.PAUSE_SECONDS = 3_600.0
         with manyhands.Executor() as pool, manyhands.Client() as client:
-            print({call})
+            # Calls that bring no new modules of ours with them.
+            print([{call} for _ in range(3)][-1])
             text = pathlib.Path("helper.py").read_text()
             pathlib.Path("helper.py").write_text(text.replace("VERSION = 1", "VERSION = 2"))
             importlib.reload(helper)
