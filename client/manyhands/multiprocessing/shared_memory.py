@@ -121,7 +121,10 @@ class SharedMemory(_standard.SharedMemory):
 
         Raises:
             FileNotFoundError: there is no such name.
+            ValueError: the name has a zero byte.
         """
+        if "\0" in self._name:
+            raise ValueError("embedded null character")
         if self._of_system:
             super().unlink()
         elif _ask(Operation.UNNAME, self._name).outcome != Outcome.OK:

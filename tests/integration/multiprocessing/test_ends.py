@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from harness.processes import Gate, eventually, has_ended
-from harness.programs import SECONDS, Hosts, Script
+from harness.programs import SECONDS, Hosts, Run, Script
 from manyhands import Client
 
 #: The lease of hosts, by the name that a test gives: none is lost because the machine is busy.
@@ -386,3 +387,26 @@ def test_the_process_of_an_own_cluster_is_killed(tmp_path: Path) -> None:
     code, err = script.finish()
     assert code == 0
     assert "the process of this cluster died of SIGKILL" in err
+
+
+def test_what_a_process_registers_for_its_end_runs_where_the_standard_library_runs_it(
+    run: Run,
+) -> None:
+    script = run("""
+        import atexit
+
+        def work():
+            atexit.register(print, "at the end", flush=True)
+            print("work", flush=True)
+
+        if __name__ == "__main__":
+            atexit.register(print, "at the root's end")
+            process = mp.Process(target=work)
+            process.start()
+            process.join()
+            print("joined", process.exitcode)
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    ending = ["at the end"] if sys.version_info >= (3, 13) else []
+    assert script.lines == ["work", *ending, "joined 0", "at the root's end"]

@@ -5,6 +5,7 @@ The host agent forks it from a process that has this module loaded, and calls `r
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import select
@@ -30,6 +31,9 @@ from manyhands_shared.protocol.messages.coordination import Began, Start
 
 __all__ = ["process", "run"]
 
+#: Processes of `multiprocessing` do so from Python 3.13 on.
+_RUNS_EXIT_HANDLERS = sys.version_info >= (3, 13)
+
 
 def run(member: bytes, sock: socket.socket, parent: int) -> NoReturn:
     """Be a member, from its `Start` to its end.
@@ -52,6 +56,9 @@ def run(member: bytes, sock: socket.socket, parent: int) -> NoReturn:
 def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
     start, descriptors = _receive_start(stream)
     description, payload, *here = start.bodies
+    if _RUNS_EXIT_HANDLERS:
+        # Those of the process that this one was forked from are not its own.
+        atexit._clear()
     told = preparation.unpack(description)
     multiprocessing.set_start_method(None, force=True)
     preparation.adopt(told, here[0] if here else b"")
@@ -81,6 +88,8 @@ def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
         os.close(descriptor)
     program.channel.say(Began(member, os.getpid()))
     code: int = started._bootstrap(parent)
+    if _RUNS_EXIT_HANDLERS:
+        atexit._run_exitfuncs()
     membership.leave()
     return code
 
