@@ -72,17 +72,7 @@ def queue_items(system: System, count: int) -> float:
 
 def queue_large(system: System, count: int) -> float:
     """Items of 1 MiB a second."""
-    return _queue(system, max(20, count // 20), bytes(1 << 20))
-
-
-def _queue(system: System, count: int, item: bytes) -> float:
-    queue = system.module.Queue()
-    system.start(work.produce, queue, count + 1, item)
-    queue.get()
-    began = time.perf_counter()
-    for _ in range(count):
-        queue.get()
-    return count / (time.perf_counter() - began)
+    return _queue(system, max(20, count // 20), bytes(_MEBIBYTE))
 
 
 def pipe_small(system: System, count: int) -> float:
@@ -95,13 +85,24 @@ def pipe_large(system: System, count: int) -> float:
     return _pipe(system, max(20, count // 2), bytes(_MEBIBYTE))
 
 
+def _queue(system: System, count: int, item: bytes) -> float:
+    queue = system.module.Queue()
+    system.start(work.produce, queue, count + 1, item)
+    return _rate(queue.get, count)
+
+
 def _pipe(system: System, count: int, message: bytes) -> float:
     reader, writer = system.module.Pipe(duplex=False)
     system.start_here(work.send, writer, count + 1, message)
-    reader.recv()
+    return _rate(reader.recv, count)
+
+
+def _rate(receive: Callable[[], object], count: int) -> float:
+    """How many come a second, from the first one on."""
+    receive()
     began = time.perf_counter()
     for _ in range(count):
-        reader.recv()
+        receive()
     return count / (time.perf_counter() - began)
 
 

@@ -401,7 +401,7 @@ def test_a_page_without_one_of_its_files_loads_again(stage: Stage, file: str) ->
     tab.until("performance.getEntriesByType('navigation')[0].type === 'reload'", "loaded again")
     tab.until("document.getElementById('main')?.dataset.ready", "data")
     tab.until("document.styleSheets.length === 3 && window.uPlot", "all files")
-    tab.errors.clear()
+    assert tab.errors == []
 
 
 def test_an_executor_knows_where_the_dashboard_is(stage: Stage) -> None:

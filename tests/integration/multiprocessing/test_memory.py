@@ -108,6 +108,12 @@ def test_memory_with_a_name(run: Run) -> None:
             print(process.exitcode, bytes(memory.buf[:7]), list(numbers))
             made = shared_memory.SharedMemory("made_there")
             print(made.size, made.buf[0])
+            name, made._name = made._name, made._name + "\\0a"
+            try:
+                made.unlink()
+            except ValueError as error:
+                print(error)
+            made._name = name
             for one in (memory, numbers.shm, made):
                 one.close()
                 one.unlink()
@@ -122,6 +128,7 @@ def test_memory_with_a_name(run: Run) -> None:
         "[Errno 2] No such file or directory: '/no_such_memory'",
         "0 b'howdy\\x00\\x01' [1, 'two', 2.5, None]",
         "100 9",
+        "embedded null character",
         "gone",
     ]
 
