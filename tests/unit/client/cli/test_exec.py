@@ -12,8 +12,8 @@ import pytest
 
 from harness.command import COMMAND, fails, run, running
 from harness.processes import eventually, has_ended, without_waits
-from harness.threads import starve
-from manyhands import LocalCluster
+from harness.threads import Worker, starve
+from manyhands import Client, LocalCluster
 from manyhands.cli import _app
 from manyhands.cli._programs.ending import Ending
 from manyhands.cli._programs.halting import Halting
@@ -259,24 +259,33 @@ def test_halt_soon_needs_no_thread(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # The second waits until the first has failed, and then no other starts.
-    line = (
-        "if [ {} = 1 ]; then exit 1; elif [ {} = 2 ]; then sleep 0.3; echo ended; else echo {}; fi"
-    )
+    # The first fails; what runs then ends once the job is paused, and no other starts.
+    line = "if [ {} = 1 ]; then exit 1; fi; while [ ! -e paused ]; do sleep 0.01; done; echo {}"
     words = [*map(str, range(1, 40))]
     starved = starve(monkeypatch, "manyhands-halt")
     monkeypatch.chdir(tmp_path)
+
+    def release() -> None:
+        with Client(cluster.address) as client:
+            eventually(
+                lambda: any(job["state"] == "paused" for job in client.query("jobs")),
+                timeout=60,
+            )
+            (tmp_path / "paused").touch()
+
+    watching = Worker(release)
     code = _app.run(
         [
             *("exec", "--broker", cluster.address, "-j", "2", "--halt", "soon,fail=1"),
             *("--shell", line, ":::", *words),
         ]
     )
+    watching.result()
     said = capsys.readouterr()
     assert starved == ["manyhands-halt"]
     assert code == 1, said.err
     assert "task 1: exit code 1" in said.err
-    assert "ended" in said.out
+    assert "2" in said.out.split()
     assert len(said.out.split()) < 20
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from manyhands_shared.protocol.messages.coordination import (
     BOTH,
+    CONNECTS,
     DESCRIPTOR,
     FORGOTTEN,
     RECEIVES,
@@ -144,6 +145,20 @@ def test_a_kept_deposit_is_claimed_again_and_ends_with_its_holder(sides: tuple[S
     one.work()
     assert one.closed == [5]
     assert not len(one.streams.deposits)
+
+
+def test_what_listens_ends_with_its_process(sides: tuple[Side, Side]) -> None:
+    one, two = sides
+    one.tables.add(Member(b"r" * 16, PROGRAM, NO_MEMBER, None, RUNNING))
+    one.hear(Deposit(END, one.member.id, NO_MEMBER, CONNECTS, True), 5)
+    one.hear(Deposit(STREAM, one.member.id, NO_MEMBER, BOTH, True), 6)
+    one.tables.end(one.member, 0, "")
+    one.work()
+    # The program goes on, and what a process of it has pickled may be claimed.
+    assert one.closed == [5]
+    assert len(one.streams.deposits) == 1
+    one.receive(Open(b"x" * 16, END, two.member.id, PROGRAM, two.id, CONNECTS))
+    assert one.sent.pop().error
 
 
 def test_other_descriptors_and_other_programs_are_refused(sides: tuple[Side, Side]) -> None:

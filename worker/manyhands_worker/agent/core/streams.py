@@ -61,6 +61,7 @@ class Streams:
         #: Streams with bytes that wait for output to be shown, by program.
         self._delayed: dict[bytes, list[Stream]] = {}
         tables.when_shown = self._shown
+        tables.when_ended = self.deposits.holder_ended
         tables.when_left = lambda program: self.deposits.program_left(program, tables.now)
         #: What members say, with descriptors or without.
         self.from_members: dict[type, Callable[[Member, events.Heard, Any], None]] = {
@@ -99,9 +100,9 @@ class Streams:
             self._out.append(effects.CloseDescriptors(event.descriptors))
             self._answer(event.channel, message.end, "a deposit is one descriptor")
             return
-        deposit = Deposit(
-            event.descriptors[0], member.program, message.way, message.kept, message.holder
-        )
+        # What listens ends with its process: nothing would answer those that connect.
+        holder = member.id if message.way == c.CONNECTS else message.holder
+        deposit = Deposit(event.descriptors[0], member.program, message.way, message.kept, holder)
         self.deposits.add(message.end, deposit)
         self._answer(event.channel, message.end, "")
 

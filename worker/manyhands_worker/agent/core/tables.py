@@ -45,8 +45,10 @@ class Tables:
         self.hosted: set[bytes] = set()
         #: Whether members were stopped, since the lease had run out.
         self.frozen = False
-        #: Called when no output of a program waits to be shown; when its last member here is gone.
+        #: Called when no output of a program waits to be shown; when a member here has ended; when
+        #: the last of a program is gone.
         self.when_shown: Callable[[bytes], None] = _ignore
+        self.when_ended: Callable[[bytes], None] = _ignore
         self.when_left: Callable[[bytes], None] = _ignore
         #: Ended members that are kept a while, and ids: when each is forgotten.
         self._lingering: OrderedDict[bytes, float] = OrderedDict()
@@ -171,6 +173,7 @@ class Tables:
         self.leaving(member.program)
         self._send(member.ended)
         self.let_go(member.id)
+        self.when_ended(member.id)
         self.orphan_children(member.id)
         for name in list(member.started):
             self.forget_start(name)

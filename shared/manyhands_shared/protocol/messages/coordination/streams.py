@@ -28,8 +28,8 @@ class Deposit:
     """A member has its agent keep a descriptor, which is pickled somewhere by the name `end`.
 
     Runs on member channels alone; the answer is `Opened`. `holder` is the member that is being started
-    with it, all zeros without one: with the end of that member it is dropped. What is `kept` can be
-    claimed again and again, the rest once.
+    with it, all zeros without one: with the end of that member it is dropped. What listens is dropped
+    with the end of `member`. What is `kept` can be claimed again and again, the rest once.
     """
 
     NUMBER: ClassVar[int] = 94
