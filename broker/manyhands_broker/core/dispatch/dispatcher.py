@@ -17,7 +17,7 @@ from manyhands_broker.core.state import twins
 from manyhands_broker.core.store import Damaged
 from manyhands_broker.core.transitions import Transitions
 from manyhands_shared.payloads.payload import Payload, nbytes
-from manyhands_shared.protocol.messages import Assign, AssignGroup, Given, Recall, Results
+from manyhands_shared.protocol.messages import Assign, AssignGroup, Given, Results
 
 #: Tasks that are given out in one drain. If a large fleet came to a long queue, more would keep the
 #: first node waiting for the last, and clients for all.
@@ -263,7 +263,7 @@ class Dispatcher:
         """Ask nodes for half of what waits there, as a slot idles elsewhere."""
         state = self._state
         for node in list(state.fleet.overloaded(now)):
-            self._recall(node, (node.active - node.slots + 1) // 2)
+            state.recall(node, (node.active - node.slots + 1) // 2)
         if not self._recall_due:
             # Come back soon: a node may turn out to be slow without saying anything.
             self._recall_due = True
@@ -273,18 +273,13 @@ class Dispatcher:
         self._recall_due = False
 
     def _look_for_waiting(self, now: float) -> None:
-        """Ask for what waits where all slots are in long tasks, or for what others need not make."""
+        """Ask for what waits behind long tasks, or for what others need not make."""
         self._stall_due = False
         fleet = self._state.fleet
         for node in fleet.stall(now):
-            self._recall(node, node.active - node.slots)
+            self._state.recall(node, node.active - node.slots)
         for node, count in list(fleet.waiting_for_environments(now)):
-            self._recall(node, count)
-
-    def _recall(self, node: Node, count: int) -> None:
-        node.recalling = True
-        self._state.counters["recalls"] += 1
-        self._state.send(node.peer, Recall(count))
+            self._state.recall(node, count)
 
     def _report(self) -> None:
         state = self._state

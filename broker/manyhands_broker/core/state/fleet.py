@@ -356,7 +356,10 @@ class Fleet:
         return bool(self._surplus or self._makers)
 
     def stall(self, now: float) -> list[Node]:
-        """Note and return the nodes all of whose slots are in long tasks, and where others wait."""
+        """Note and return the nodes all of whose slots are in long tasks, and where others wait.
+
+        Some of these could run elsewhere, or are of a job that is on hold.
+        """
         found = [
             node
             for node in self._surplus
@@ -364,7 +367,7 @@ class Fleet:
             and not node.recalling
             and now >= node.recall_at
             and now - node.last_result >= self._limits.stalled_after
-            and any(self._runs_elsewhere(job, node) for job in node.loads)
+            and any(job.paused or self._runs_elsewhere(job, node) for job in node.loads)
         ]
         for node in found:
             node.stalled = True

@@ -29,7 +29,7 @@ from manyhands_broker.core.state.ready_queue import ReadyQueue
 from manyhands_broker.core.state.timers import Timers
 from manyhands_broker.core.store import Store
 from manyhands_shared.payloads.payload import Payload
-from manyhands_shared.protocol.messages import Message, ResultGroup, Status
+from manyhands_shared.protocol.messages import Message, Recall, ResultGroup, Status
 from manyhands_shared.text import amount
 
 #: Row of the last-seen table → the figures of the node's last heartbeat.
@@ -124,6 +124,12 @@ class SchedulerState:
         """Send, unless the peer has no link."""
         if peer is not None:
             self.effects.append(Send(peer, message))
+
+    def recall(self, node: Node, count: int) -> None:
+        """Ask a node for up to `count` tasks that no slot of it has started."""
+        node.recalling = True
+        self.counters["recalls"] += 1
+        self.send(node.peer, Recall(count))
 
     def forget(self, peer: bytes | None) -> None:
         """Have the loop drop what waits for a link."""

@@ -259,34 +259,34 @@ def test_halt_soon_needs_no_thread(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # The first fails; what runs then ends once the job is paused, and no other starts.
-    line = "if [ {} = 1 ]; then exit 1; fi; while [ ! -e paused ]; do sleep 0.01; done; echo {}"
+    # The first fails. What runs then ends once nothing else is left on the node, and no other starts.
+    line = "if [ {} = 1 ]; then exit 1; fi; while [ ! -e halted ]; do sleep 0.01; done; echo {}"
     words = [*map(str, range(1, 40))]
     starved = starve(monkeypatch, "manyhands-halt")
     monkeypatch.chdir(tmp_path)
+    command = ("exec", "--broker", cluster.address, "-j", "2", "--halt", "soon,fail=1")
+    # As programs are known to be quick, the node gets more of them than it has slots.
+    assert not _app.run([*command, "true", ":::", *words])
 
     def release() -> None:
         with Client(cluster.address) as client:
             eventually(
-                lambda: any(job["state"] == "paused" for job in client.query("jobs")),
+                lambda: any(
+                    job["state"] == "paused" and job["active"] <= 2 for job in client.query("jobs")
+                ),
                 timeout=60,
             )
-            (tmp_path / "paused").touch()
+            (tmp_path / "halted").touch()
 
     watching = Worker(release)
-    code = _app.run(
-        [
-            *("exec", "--broker", cluster.address, "-j", "2", "--halt", "soon,fail=1"),
-            *("--shell", line, ":::", *words),
-        ]
-    )
+    code = _app.run([*command, "--shell", line, ":::", *words])
     watching.result()
     said = capsys.readouterr()
     assert starved == ["manyhands-halt"]
     assert code == 1, said.err
     assert "task 1: exit code 1" in said.err
     assert "2" in said.out.split()
-    assert len(said.out.split()) < 20
+    assert len(said.out.split()) <= 2
 
 
 def test_tasks_start_as_their_lines_come(named: dict[str, str], tmp_path: Path) -> None:

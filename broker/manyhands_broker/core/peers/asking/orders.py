@@ -41,9 +41,14 @@ class Orders:
         }
 
     def _pause(self, arguments: dict[str, Any]) -> Any:
+        """Start nothing more of a job: its nodes give back what waits there, others' tasks too."""
         job = self._live(arguments)
         job.paused = True
         self._mark(job, "paused")
+        for node in sorted(job.known_by, key=lambda node: node.name):
+            waiting = node.active - node.slots
+            if node.linked and job in node.loads and waiting > 0 and not node.recalling:
+                self._state.recall(node, waiting)
         return {"id": job.id, "paused": True}
 
     def _resume(self, arguments: dict[str, Any]) -> Any:

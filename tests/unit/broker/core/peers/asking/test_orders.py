@@ -91,6 +91,44 @@ def test_resources_and_why(world: World) -> None:
     assert set(world.assigned(b"rich")) == {("job", 2)}
 
 
+def test_a_paused_job_has_what_waits_on_its_nodes_given_back(world: World) -> None:
+    world.node()
+    world.submit(1, "other", closed=False)
+    world.drain((b"node", world.result(0, job="other")))
+    world.assigned()
+    # As tasks take 10 ms each, nodes have more of them than they have slots.
+    world.submit(2, closed=False)
+    world.drain(*((b"node", world.result(index)) for index in range(2)))
+    world.assigned()
+    world.submit(20, first=2)
+    given = [index for _, index in world.assigned()]
+    assert len(given) > 2
+    world.ask("pause", id="other")
+    assert not world.take(b"node", m.Recall)
+    world.ask("pause", id="job")
+    assert world.take(b"node", m.Recall) == [m.Recall(len(given) - 2)]
+    world.drain((b"node", m.Returned([m.Span("job", 1, given[2:])])))
+    assert not world.assigned()
+    assert world.ask("job", id="job")["active"] == 2
+    world.ask("resume", id="job")
+    assert sorted(index for _, index in world.assigned()) == given[2:]
+
+
+def test_what_is_paused_and_waits_behind_long_tasks_is_given_back(world: World) -> None:
+    world.node()
+    world.submit(2, closed=False)
+    world.drain(*((b"node", world.result(index)) for index in range(2)))
+    world.assigned()
+    world.submit(20, first=2)
+    waiting = len(world.assigned()) - 2
+    world.ask("pause", id="job")
+    assert world.take(b"node", m.Recall) == [m.Recall(waiting)]
+    # The node could not take them from its children yet.
+    world.drain((b"node", m.Returned([])))
+    world.wait(3.0, b"node")
+    assert world.take(b"node", m.Recall) == [m.Recall(waiting)]
+
+
 def test_pause_and_resume_survive_restarts(world: World) -> None:
     world.submit(1)
     world.ask("pause", id="job")
