@@ -27,10 +27,10 @@ busy one amortises everything over hundreds of tasks.
 the function's tasks (`fleet`). The rest of the queue stays here, where it can still go to any node that
 is free. A node may have more than it can start soon while another has nothing to do. Then the broker
 asks for half of that back (`Recall`). A node that has told of no result for a second has long tasks in
-its slots. It is asked for all that waits there, however busy the others are. A new job begins with a
-task for each slot. It gets very little more if an earlier job has shown that the function is quick. What
-one drain gives out is bounded (`dispatcher`): a long queue that meets a thousand nodes would otherwise
-hold up all peers for a second.
+its slots. It is asked for all that waits there, however busy the others are. So are the nodes of a job
+that is paused. A new job begins with a task for each slot. It gets very little more if an earlier job
+has shown that the function is quick. What one drain gives out is bounded (`dispatcher`): a long queue
+that meets a thousand nodes would otherwise hold up all peers for a second.
 
 **Near their data.** Tasks that refer to stored values go to a node that has these, if waiting for it is
 cheaper than taking them elsewhere (`placement`).

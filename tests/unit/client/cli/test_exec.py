@@ -260,10 +260,12 @@ def test_halt_soon_needs_no_thread(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # The first fails. What runs then ends once nothing else is left on the node, and no other starts.
-    line = "if [ {} = 1 ]; then exit 1; fi; while [ ! -e halted ]; do sleep 0.01; done; echo {}"
+    line = "touch began/{}; if [ {} = 1 ]; then exit 1; fi; "
+    line += "while [ ! -e halted ]; do sleep 0.01; done; echo {}"
     words = [*map(str, range(1, 40))]
     starved = starve(monkeypatch, "manyhands-halt")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "began").mkdir()
     command = ("exec", "--broker", cluster.address, "-j", "2", "--halt", "soon,fail=1")
     # As programs are known to be quick, the node gets more of them than it has slots.
     assert not _app.run([*command, "true", ":::", *words])
@@ -285,8 +287,9 @@ def test_halt_soon_needs_no_thread(
     assert starved == ["manyhands-halt"]
     assert code == 1, said.err
     assert "task 1: exit code 1" in said.err
-    assert "2" in said.out.split()
-    assert len(said.out.split()) <= 2
+    began = {path.name for path in (tmp_path / "began").iterdir()}
+    assert {"1", *said.out.split()} == began
+    assert len(began) <= 3
 
 
 def test_tasks_start_as_their_lines_come(named: dict[str, str], tmp_path: Path) -> None:
