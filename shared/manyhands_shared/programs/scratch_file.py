@@ -41,6 +41,8 @@ class ScratchFile:
         self._fd = -1
         self._opens_again = False
         self._path = ""
+        #: What the program has that runs now.
+        self._given = -1
         self._is_clean = True
 
     def open(self) -> int:
@@ -52,11 +54,12 @@ class ScratchFile:
         return self._fd
 
     def action(self, place: int) -> tuple[Any, ...]:
-        """Return what has `os.posix_spawn` open it, empty, as descriptor `place` of a program."""
+        """Return what has `os.posix_spawn` give it, empty, to a program as descriptor `place`."""
         fd = self.open()
         self._is_clean = False
         if self._opens_again:
-            return os.POSIX_SPAWN_OPEN, place, self._path, os.O_RDWR, 0
+            # Here and not in the new process, for which the system would make a directory of /proc.
+            fd = self._given = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         return os.POSIX_SPAWN_DUP2, fd, place
 
     def take(self, most: int) -> bytes:
@@ -65,6 +68,7 @@ class ScratchFile:
         Raises:
             OverflowError: with its size, which is more than `most`.
         """
+        self._take_back()
         # First, so that nothing is written between the look at the size and the cut.
         is_ours = self._opens_again and not _is_open_elsewhere(self._fd)
         size = os.fstat(self._fd).st_size
@@ -85,7 +89,13 @@ class ScratchFile:
 
     def close(self) -> None:
         """Let go of it."""
+        self._take_back()
         fd, self._fd, self._is_clean = self._fd, -1, True
+        if fd >= 0:
+            os.close(fd)
+
+    def _take_back(self) -> None:
+        fd, self._given = self._given, -1
         if fd >= 0:
             os.close(fd)
 
