@@ -175,6 +175,15 @@ def count(name: str, value: Any) -> int | None:
         raise TypeError(f"{name} must be an integer, not {value!r:.80}") from None
 
 
+def not_of_a_pool(name: str) -> str:
+    """Return what is wrong with an option of a `Pool`, as a sentence."""
+    if name in TaskOptions.__annotations__:
+        return f"Pool takes no option {name!r}; Executor does"
+    if resource := _RESOURCES.get(name):
+        return f"Pool takes no option {name!r}; write Executor(resources={{{resource!r}: …}})"
+    return f"unknown option {name!r}{_like(name)}"
+
+
 def _like(name: str) -> str:
     """Return the option that a wrong name may stand for, as the end of a sentence."""
     import difflib  # noqa: PLC0415 - for a wrong name alone

@@ -22,7 +22,7 @@ from manyhands._submit import arguments
 from manyhands._submit.calls import Calls
 from manyhands._submit.chunks import chunks
 from manyhands._values.store import Ref
-from manyhands.options import SurroundingsOptions, count, job_options
+from manyhands.options import SurroundingsOptions, count, job_options, not_of_a_pool
 from manyhands_shared.errors import ClusterClosed, ManyhandsError
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.payloads.wrappers import MapChunk, StarmapChunk
@@ -106,7 +106,7 @@ class Pool:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if others := surroundings.keys() - SurroundingsOptions.__annotations__.keys():
-            raise TypeError(f"Pool takes no option {min(others)!r}; Executor may")
+            raise TypeError(not_of_a_pool(min(others)))
         chosen: dict[str, Any] = {"prefix": prefix, "priority": priority, **surroundings}
         if echo is not None:
             chosen["echo"] = echo

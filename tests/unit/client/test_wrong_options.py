@@ -17,7 +17,9 @@ from manyhands_shared.protocol.messages import Submit
     ("make", "options", "error", "text"),
     [
         (Pool, {"processes": "2"}, TypeError, "processes must be an integer, not '2'"),
-        (Pool, {"retries": 1}, TypeError, "Pool takes no option 'retries'"),
+        (Pool, {"retries": 1}, TypeError, "Pool takes no option 'retries'; Executor does"),
+        (Pool, {"num_gpus": 1}, TypeError, "write Executor(resources={'gpu': …})"),
+        (Pool, {"environments": {}}, TypeError, "'environments'; did you mean 'environment'?"),
         (Executor, {"retrys": 1}, TypeError, "unknown option 'retrys'; did you mean 'retries'?"),
         (Executor, {"max_workers": 1.5}, TypeError, "max_workers must be an integer, not 1.5"),
         (Executor, {"max_tasks_per_child": "1"}, TypeError, "must be an integer, not '1'"),
