@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from html import escape
 from typing import Any
 
 from manyhands_shared.text import printable
@@ -85,4 +84,6 @@ def _bar(counts: Mapping[str, Any]) -> str:
 
 def _text(value: object) -> str:
     text = f"{value:,}" if type(value) is int else str(value)
+    from html import escape  # noqa: PLC0415 - for notebooks alone
+
     return escape(printable(text))

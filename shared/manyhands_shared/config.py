@@ -18,9 +18,22 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
+class _Bound:
+    """Stands for a constraint where only types and help texts are looked at."""
+
+    def __init__(self, _: object) -> None:
+        """Keep nothing."""
+
+
 def hints(kind: type) -> dict[str, Any]:
-    """The types of an options dataclass's fields, with their constraints and help texts."""
-    # 10 ms that a process which was given its options should not pay
+    """The types of an options dataclass's fields, with their help texts. Constraints are opaque."""
+    opaque = dict.fromkeys(("Ge", "Gt", "Le", "MaxLen"), _Bound)
+    return get_type_hints(kind, localns=opaque, include_extras=True)
+
+
+def constraints(kind: type) -> dict[str, Any]:
+    """The same, with the constraints."""
+    # 10 ms that most commands should not pay
     import annotated_types  # noqa: PLC0415
 
     return get_type_hints(kind, localns=vars(annotated_types), include_extras=True)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_origin
 
-from manyhands_shared.config import hints
+from manyhands_shared.config import constraints, hints
 from manyhands_shared.errors import ConfigError
 
 T = TypeVar("T")
@@ -45,6 +44,8 @@ def load_file(environ: Mapping[str, str] = os.environ) -> File:
             with place.open("rb") as file:
                 if place is HERE:
                     _check_owner(os.fstat(file.fileno()))
+                import tomllib  # noqa: PLC0415 - for those who have such a file
+
                 return File(place, _without_zeros(tomllib.load(file)))
         except FileNotFoundError:
             continue
@@ -106,7 +107,7 @@ def _converted(kind: type[T], values: Mapping[str, Any]) -> T:
     known = kind.__dataclass_fields__  # type: ignore[attr-defined]
     try:
         parts: dict[str, Any] = {
-            name: (hint, known[name].default) for name, hint in hints(kind).items()
+            name: (hint, known[name].default) for name, hint in constraints(kind).items()
         }
         return kind(**dict(create_model(kind.__name__, **parts).model_validate(values)))
     except ValidationError as error:
