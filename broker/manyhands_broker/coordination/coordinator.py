@@ -174,8 +174,8 @@ class Coordinator:
             if agent is not None:
                 self._agents.link_closed(agent, now)
         elif type(event) is Stalled:
+            state.stalled(event.seconds)
             self._agents.stalled(event.seconds)
-            self._programs.stalled(event.seconds)
         elif type(event) is KeysChanged:
             self._agents.keys_changed(event.known)
             self._programs.keys_changed(event.known)

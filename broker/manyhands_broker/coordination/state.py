@@ -34,6 +34,7 @@ class CoordinationState:
         self.broker_id = broker_id
         #: The time of the event at hand.
         self.now = now
+        #: Since when agents of an earlier life can come back; a stall gives them as much more.
         self.started = now
         self.programs: dict[bytes, Program] = {}
         #: How many there are of each public key.
@@ -66,6 +67,11 @@ class CoordinationState:
     def free_bytes(self) -> int:
         """How many bytes there is room for."""
         return self.limits.coordination_bytes - self.used_bytes - self.segment_bytes
+
+    def stalled(self, seconds: float) -> None:
+        """Have the time in which the broker could not hear count against no peer."""
+        self.started += seconds
+        self.timers.stalled(seconds)
 
     # Programs
 

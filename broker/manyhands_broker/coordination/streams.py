@@ -46,7 +46,7 @@ class Streams:
         if holder is None:
             if self._may_come():
                 at = state.started + state.limits.lease
-                state.timers.at(at, lambda _now: self.open(agent, message))
+                state.timers.await_peer(at, lambda _now: self.open(agent, message))
             else:
                 self._refuse(agent, message, _LOST)
             return
@@ -153,7 +153,7 @@ class Streams:
             return
         if not self._doubtful:
             at = self._state.started + self._state.limits.lease
-            self._state.timers.at(at, lambda _now: self._judge())
+            self._state.timers.await_peer(at, lambda _now: self._judge())
         self._doubtful[agent.id, stream] = agent
 
     def _judge(self) -> None:

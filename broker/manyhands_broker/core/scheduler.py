@@ -165,7 +165,7 @@ class Core:
         )
         placer = Placer(self.state, value_relay)
         self._dispatcher = Dispatcher(transitions, self._durable, placer, standings, task_inputs)
-        self.state.timers.at(now + limits.session_grace, self._give_up_orphans)
+        self.state.timers.await_peer(now + limits.session_grace, self._give_up_orphans)
 
     def restore(
         self, jobs: Iterable[StoredJob], known: Mapping[str, Identity] = MappingProxyType({})
@@ -207,6 +207,7 @@ class Core:
             case Pressed(row, boot_id, level):
                 self._nodes.pressed(row, boot_id, level)
             case Stalled(seconds):
+                self.state.stalled(seconds)
                 self._nodes.stalled(seconds)
             case KeysChanged(known):
                 self.state.ledgers.know(known)

@@ -98,7 +98,7 @@ class Members:
         if node is not None:
             self._state.send(node.peer, AgentWanted(member.host))
         at = now + self._state.limits.agent_wait
-        self._state.timers.at(at, lambda _now: self._no_agent(member))
+        self._state.timers.await_peer(at, lambda _now: self._no_agent(member))
 
     def _start_again(self, agent: Agent, member: Member, message: Start) -> None:
         """Answer a repeated start: its first answer, or what came of it, was lost with a link."""

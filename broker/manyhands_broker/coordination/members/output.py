@@ -95,11 +95,11 @@ class OutputOrder:
     def _wait(self, member: Member) -> None:
         """Have a parent not hear of an end yet; not for ever, once the root has a link."""
         at = member.behind_output = self._state.now + self._state.limits.output_wait
-        self._state.timers.at(at, lambda now: self._give_up(member, now))
+        self._state.timers.await_peer(at, lambda _now: self._give_up(member, at))
 
-    def _give_up(self, member: Member, now: float) -> None:
+    def _give_up(self, member: Member, waits_until: float) -> None:
         root = self._state.members.get(member.program.root)
-        if member.behind_output is None or now < member.behind_output:
+        if member.behind_output != waits_until:
             return
         # Without a link of the root its grace decides.
         if root is None or _is_linked(root):

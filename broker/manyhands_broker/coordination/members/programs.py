@@ -125,24 +125,16 @@ class Programs:
         if program.root_lost_at is None:
             program.root_lost_at = now
             at = now + self._state.limits.session_grace
-            self._state.timers.at(at, lambda at: self._expire(program, at))
+            self._state.timers.await_peer(at, lambda _now: self._expire(program, now))
 
-    def _expire(self, program: Program, now: float) -> None:
-        lost_at = program.root_lost_at
-        if lost_at is None or program.ending or program.id not in self._state.programs:
+    def _expire(self, program: Program, lost_at: float) -> None:
+        # Its root may have come back, and have been lost again since.
+        if program.root_lost_at != lost_at:
             return
-        over = lost_at + self._state.limits.session_grace
-        if now < over:
-            self._state.timers.at(over, lambda at: self._expire(program, at))
+        if program.ending or program.id not in self._state.programs:
             return
         self._state.counters["programs_expired"] += 1
         self._lifecycle.end_program(program, "its root did not come back")
-
-    def stalled(self, seconds: float) -> None:
-        """Extend every grace by the time in which the broker could not hear."""
-        for program in self._state.programs.values():
-            if program.root_lost_at is not None:
-                program.root_lost_at += seconds
 
     def keys_changed(self, known: Mapping[str, Identity]) -> None:
         """End the programs of keys that are not let in any more, or not as clients."""

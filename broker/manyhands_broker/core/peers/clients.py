@@ -256,8 +256,8 @@ class Clients:
         """Take note that the session has no link; it may come back for a grace time."""
         self._unlink(session)
         session.lost_at = now
-        self._state.timers.at(
-            now + self._state.limits.session_grace, lambda at: self._expire(session, at)
+        self._state.timers.await_peer(
+            now + self._state.limits.session_grace, lambda _now: self._expire(session, now)
         )
 
     def keys_changed(self, known: Mapping[str, Identity]) -> None:
@@ -344,9 +344,9 @@ class Clients:
             state.send(session.peer, Ping(0))
         self._probe_later(session, now)
 
-    def _expire(self, session: Session, now: float) -> None:
-        lost_at = session.lost_at
-        if lost_at is None or now - lost_at < self._state.limits.session_grace:
+    def _expire(self, session: Session, lost_at: float) -> None:
+        # It may have come back, and have lost another link since.
+        if session.lost_at != lost_at:
             return
         # Another may have begun afresh under its token.
         if self._state.sessions.get(session.token) is session:

@@ -352,9 +352,9 @@ class Durable:
 
     def _await_nodes(self, job: Job, now: float) -> None:
         timers, limits = self._state.timers, self._state.limits
-        timers.at(now + limits.rejoin_wait, lambda _now: self._release(job), job)
+        timers.await_peer(now + limits.rejoin_wait, lambda _now: self._release(job), job)
         if job.uncertain:
-            timers.at(now + limits.session_grace, lambda _now: self._lose(job), job)
+            timers.await_peer(now + limits.session_grace, lambda _now: self._lose(job), job)
 
     def _lose(self, job: Job) -> None:
         """End tasks that no node has brought back and that must not run twice."""

@@ -279,11 +279,11 @@ class Nodes:
         if not node.linked:
             return
         node.linked = False
-        node.back_by = min(node.lease_until, now + state.limits.link_grace)
+        back_by = node.back_by = min(node.lease_until, now + state.limits.link_grace)
         state.fleet.by_peer.pop(node.peer, None)
         state.forget(node.peer)
         state.fleet.update(node)
-        state.timers.at(node.back_by, lambda at: self._unlinked_too_long(node, at))
+        state.timers.await_peer(back_by, lambda _now: self._unlinked_too_long(node, back_by))
 
     def suspected(self, row: int, boot_id: bytes, phi: float) -> None:
         """Probe the link of a node whose heartbeats stay away. Take nothing from it."""
@@ -470,8 +470,9 @@ class Nodes:
             state.send(node.peer, Ping(0))
         state.timers.at(now + interval, lambda at: self._silence_check(node, at))
 
-    def _unlinked_too_long(self, node: Node, now: float) -> None:
-        if not node.linked and now >= node.back_by:
+    def _unlinked_too_long(self, node: Node, back_by: float) -> None:
+        # Unless it has come back; it may have lost another link since.
+        if not node.linked and node.back_by == back_by:
             self.condemn(node, "its link closed")
 
     def _at(self, row: int, boot_id: bytes) -> Node | None:

@@ -248,7 +248,7 @@ class Submissions:
         hold_until = max(session.hold_until, state.reserved_ids.get(job.id, 0.0))
         if hold_until > now:
             job.on_hold = True
-            state.timers.at(hold_until, lambda _now: self._resume(job), job)
+            state.timers.await_peer(hold_until, lambda _now: self._resume(job), job)
         self.limit(job)
         return job
 

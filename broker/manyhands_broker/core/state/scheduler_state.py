@@ -57,6 +57,7 @@ class SchedulerState:
         now: float,
     ) -> None:
         self.now = now
+        #: Since when peers of an earlier life can come back; a stall gives them as much more.
         self.started = now
         self.limits = limits
         self.store = store
@@ -117,6 +118,11 @@ class SchedulerState:
         self.queued = 0
         self.effects: list[Effect] = []
         self._job_lines = JobLines(self.say)
+
+    def stalled(self, seconds: float) -> None:
+        """Have the time in which the broker could not hear count against no peer."""
+        self.started += seconds
+        self.timers.stalled(seconds)
 
     # Effects
 

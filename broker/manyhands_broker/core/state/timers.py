@@ -19,10 +19,31 @@ class Timers:
         self._failed = failed
         self._heap: list[tuple[float, int, Callable[[float], None], Job | None]] = []
         self._ties = count()
+        #: Seconds in all in which the broker could not hear.
+        self._unheard = 0.0
 
     def at(self, when: float, call: Callable[[float], None], job: Job | None = None) -> None:
         """Call `call(now)` once `when` has come. What it raises ends `job`, if it is for one."""
         heapq.heappush(self._heap, (when, next(self._ties), call, job))
+
+    def await_peer(
+        self, when: float, call: Callable[[float], None], job: Job | None = None
+    ) -> None:
+        """Do so for what a peer has time for until `when`. A stall from now on gives it as much more."""
+        before = self._unheard
+
+        def due(now: float) -> None:
+            missed = self._unheard - before
+            if missed:
+                self.await_peer(when + missed, call, job)
+            else:
+                call(now)
+
+        self.at(when, due, job)
+
+    def stalled(self, seconds: float) -> None:
+        """Take note that the broker could not hear for so long."""
+        self._unheard += seconds
 
     @property
     def next(self) -> float | None:

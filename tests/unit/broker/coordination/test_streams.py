@@ -77,6 +77,19 @@ def test_an_agent_that_comes_back_in_time_keeps_its_streams(state: CoordinationS
     assert said(state) == []
 
 
+def test_a_stall_of_the_broker_gives_it_as_much_more_time(state: CoordinationState) -> None:
+    streams, one = Streams(state), come(state, ONE)
+    state.stalled(LEASE)
+    state.now += LEASE
+    streams.opened(one, Opened(STREAM, TWO, 3, ""))
+    assert said(state) == []
+    state.stalled(LEASE)
+    wait(state, 3 * LEASE - 1)
+    assert said(state) == []
+    wait(state, 3 * LEASE)
+    assert said(state) == [(ONE, Shut(STREAM, ONE, GONE, 0))]
+
+
 def test_later_it_is_answered_at_once(state: CoordinationState) -> None:
     streams, agent = Streams(state), come(state, ONE)
     wait(state, LEASE)

@@ -127,7 +127,8 @@ class Inspections:
         job, seconds = question.job, question.seconds
         self._open[number] = _Open(asker, answer, node, job)
         state.send(node.peer, Inspect(number, job, question.indices, seconds))
-        state.timers.at(state.now + seconds + ANSWER_SECONDS, lambda _now: self._expire(number))
+        answer_by = state.now + seconds + ANSWER_SECONDS
+        state.timers.await_peer(answer_by, lambda _now: self._expire(number))
 
     def _expire(self, number: int) -> None:
         asked = self._open.pop(number, None)
