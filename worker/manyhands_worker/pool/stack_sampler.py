@@ -8,9 +8,10 @@ of a profile takes what the turn before has asked for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, zip_longest
 
 from manyhands_shared.protocol import messages as m
 from manyhands_worker.child import runner
@@ -39,6 +40,8 @@ _SENDER = f'  File "{early_sender.__file__}", '
 #: The last line of a stack that is too deep.
 _DEEPER = "  ...\n"
 _HEADS = ("Thread ", "Current thread ", "Stack ")
+#: The same as a pattern: begins a stack of a look at all threads, or of one at the main thread alone.
+_HEAD = re.compile(r"^(?:(?:Thread|Current thread) (?P<thread>0x[0-9a-f]+)|Stack )", re.MULTILINE)
 _SILENT = (
     "its process does not answer: it blocks the signal that asks, or a task has closed the pipe "
     "for the answer\n"
@@ -215,14 +218,21 @@ def _is_meant(task: Task, order: m.Inspect) -> bool:
 
 
 def _threads(text: str) -> str:
-    """The stacks of all threads, each without what is not of the task."""
-    parts = []
-    for block in text.split("\n\n"):
-        head, _, frames = block.partition("\n")
-        # What was asked for before may still have come.
-        if head.startswith(_HEADS[:2]) and _SENDER not in frames:
-            parts.append(f"{head}\n{_own(frames) or _NO_PYTHON}")
-    whole = "\n".join(parts)
+    """The stacks of all threads, each without what is not of the task.
+
+    What was asked for before may still have come. So of two stacks of a thread the last one counts.
+    """
+    found: dict[str, str] = {}
+    starts = list(_HEAD.finditer(text))
+    for start, end in zip_longest(starts, starts[1:]):
+        head, _, frames = text[start.start() : end.start() if end else None].partition("\n")
+        thread = start["thread"]
+        if thread is None:
+            continue
+        found.pop(thread, None)
+        if _SENDER not in frames:
+            found[thread] = f"{head}\n{_own(frames) or _NO_PYTHON}"
+    whole = "\n".join(found.values())
     return whole if len(whole) <= _STACK_CHARS else whole[:_STACK_CHARS] + "\n" + _CUT
 
 

@@ -116,6 +116,14 @@ def test_the_thread_that_looks_for_long_tasks_is_none_of_the_tasks(
             break
 
 
+def test_of_two_stacks_of_a_thread_the_last_one_counts() -> None:
+    # On a busy machine what an earlier look has asked for comes with the answer to the next one.
+    last = "(most recent call first):\n  File"
+    before = f'Thread 0x1a {last} "a", line 1 in old\nStack {last} "a", line 2 in older\n'
+    now = f'Thread 0x2b {last} "b", line 1 in beside\n\nCurrent thread 0x1a {last} "a", line 3 in new\n'
+    assert stack_sampler._threads(before + now) == now
+
+
 def test_threads_of_a_task_are_seen_too(rig: Callable[..., PoolRig], tmp_path: Path) -> None:
     gate = Gate(tmp_path / "gate")
 
