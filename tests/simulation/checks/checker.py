@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from manyhands_broker.core import Core
 from manyhands_shared.payloads.payload import Payload
+from manyhands_shared.protocol import labels
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.failure import ENVIRONMENT_FAILED, Failure
 from manyhands_shared.protocol.status import Status
@@ -55,6 +56,8 @@ class Checker:
         self.reader: Client | None = None
         self._runs: Counter[Task] = Counter()
         self._raised: Counter[Task] = Counter()
+        #: The labels of environments that a node could not make.
+        self._unmade: set[str] = set()
         #: The attempt in which the present broker has given a task out last.
         self._attempts: dict[Task, int] = {}
         #: What it has told of a task: attempt and status, always the same.
@@ -101,6 +104,11 @@ class Checker:
     def acknowledged(self, job: str, count: int) -> None:
         """A client heard that `count` tasks of a durable job are accepted."""
         self.promised[job] = max(self.promised.get(job, 0), count)
+
+    def environment_failed(self, host: NodeHost, environment: bytes) -> None:
+        """A node cannot make an environment."""
+        self._world.tell(host, "cannot make environment {}", environment.hex()[:8])
+        self._unmade.add(labels.environment(environment))
 
     def executed(self, host: NodeHost, job: str, index: int, attempt: int, outcome: str) -> None:
         """A child runs a task."""
@@ -209,7 +217,8 @@ class Checker:
             if Failure.decode(body).type == ENVIRONMENT_FAILED:
                 assert options.requirements, f"{name} for an environment that it does not need"
                 return
-            enough = self._raised[task] > options.retries
+            # The broker counts what a node has failed for lack of the environment, too.
+            enough = self._raised[task] > options.retries or self._unmade & {*options.needs}
             assert enough or cancelled or options.deadline, f"{name} and has retries left"
         elif status == Status.CRASHED:
             limit = self._world.plan.limits.crash_limit

@@ -134,6 +134,7 @@ class FakePool:
             if not self._living:
                 return
             if self._world.installer_fails():
+                self._world.checker.environment_failed(self._host, wanted.environment)
                 self._emit(events.EnvironmentMade(wanted.environment, "the index is away"))
                 return
             self._made.add(wanted.environment)
