@@ -41,7 +41,8 @@ def test_case(helper, make):
 LEAKS = {
     "descriptors of": "kept += [os.pipe() for _ in range(5)]",
     "sockets: @manyhands-leak": (
-        's = socket.socket(socket.AF_UNIX); s.bind("\\0manyhands-leak"); kept.append(s)'
+        # Another run of this test beside it has a name of its own.
+        's = socket.socket(socket.AF_UNIX); s.bind(f"\\0manyhands-leak-{os.getpid()}"); kept.append(s)'
     ),
     "memory of": (
         'fds = [os.memfd_create("manyhands") for _ in range(3)]; [os.ftruncate(fd, 9) for fd in fds]; '
