@@ -391,18 +391,27 @@ def test_pages_that_are_left_hold_no_connection(stage: Stage) -> None:
 def test_a_page_without_one_of_its_files_loads_again(stage: Stage, file: str) -> None:
     # Other tests' interfaces come and go, and each change breaks off what the browser is loading.
     tab = stage.tab
+    # Notes for how long the page waits until it loads again.
+    note = (
+        "const start = setTimeout; window.setTimeout = (call, wait) => {"
+        " if (/reload/.test(call)) sessionStorage.waits = `${sessionStorage.waits ?? ''}${wait} `;"
+        " return start(call, wait); }"
+    )
+    noting = tab.ask("Page.addScriptToEvaluateOnNewDocument", source=note)
     try:
         tab.block(f"*/static/{file}")
         tab.ask("Page.navigate", url="about:blank")
         tab.ask("Page.navigate", url=f"{stage.url}/#/jobs")
         # It waits longer each time, for this browser may never get the file.
-        tab.until("sessionStorage.tries === '2'", "a second failure")
+        tab.until("sessionStorage.waits === '1000 2000 '", "a second failure")
     finally:
         tab.block()
+        tab.ask("Page.removeScriptToEvaluateOnNewDocument", **noting)
     tab.until("performance.getEntriesByType('navigation')[0].type === 'reload'", "loaded again")
     tab.until("document.getElementById('main')?.dataset.ready", "data")
     tab.until("document.styleSheets.length === 3 && window.uPlot", "all files")
     tab.until("sessionStorage.tries === undefined", "a new count")
+    tab.evaluate("delete sessionStorage.waits")
     assert tab.errors == []
 
 

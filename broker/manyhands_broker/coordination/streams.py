@@ -46,7 +46,7 @@ class Streams:
         if holder is None:
             if self._may_come():
                 at = state.started + state.limits.lease
-                state.timers.await_peer(at, lambda _now: self.open(agent, message))
+                state.timers.at(at, lambda _now: self.open(agent, message))
             else:
                 self._refuse(agent, message, _LOST)
             return

@@ -78,26 +78,18 @@ def test_after_a_restart_clients_have_as_long_to_claim_what_runs(world: World, l
     assert world.take(b"node", m.Cancel)[0].spans == [span]
 
 
-def test_a_submission_waits_as_long_for_the_nodes_that_may_hold_it(world: World) -> None:
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_job_waits_as_long_for_the_nodes_that_may_hold_its_tasks(
+    world: World, durable: bool
+) -> None:
     world.node()
-    world.submit(1, durable=False)
+    world.submit(1, durable=durable)
     assert world.assigned()
     world.restart()
     world.node(b"other")
-    world.client(last_seq=1)
-    world.submit(1, durable=False)
-    stall(world, 10 * world.limits.rejoin_wait)
-    assert not world.assigned(b"other")
-    world.wait(2 * world.limits.rejoin_wait, b"other")
-    assert world.assigned(b"other")
-
-
-def test_a_durable_job_waits_as_long_for_them(world: World) -> None:
-    world.node()
-    world.submit(1)
-    assert world.assigned()
-    world.restart()
-    world.node(b"other")
+    if not durable:
+        world.client(last_seq=1)
+        world.submit(1, durable=False)
     stall(world, 10 * world.limits.rejoin_wait)
     assert not world.assigned(b"other")
     world.wait(2 * world.limits.rejoin_wait, b"other")
