@@ -7,6 +7,7 @@ import faulthandler
 import os
 import signal
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from harness.processes import (
     RUN_TAG,
     Gate,
+    described,
     eventually,
     orphaned,
     own_processes,
@@ -109,9 +111,11 @@ def leaves_nothing_behind() -> Iterator[None]:
         eventually(lambda: not started_since(processes), timeout=_GRACE, what="processes ended")
     except AssertionError:
         left = started_since(processes)
+        told = [described(process) for process in left]
+        threads = [thread.name for thread in threading.enumerate()]
         for process in left:
             process.kill()
-        pytest.fail(f"left running: {', '.join(map(str, left))}")
+        pytest.fail(f"left running: {'; '.join(told)}\nthreads here: {', '.join(threads)}")
     if segments() - memory:
         try:
             eventually(

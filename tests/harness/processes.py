@@ -161,6 +161,17 @@ def started_since(before: dict[int, psutil.Process]) -> list[psutil.Process]:
     ]
 
 
+def described(process: psutil.Process) -> str:
+    """Say what a process is: its pid, its parent, its age and its command line."""
+    try:
+        with process.oneshot():
+            age = time.time() - process.create_time()
+            command = " ".join(process.cmdline()) or process.name()
+            return f"{process.pid} (of {process.ppid()}, {age:.1f} s old): {command}"
+    except psutil.Error as error:
+        return str(error)
+
+
 def segments() -> set[str]:
     """Names of shared memory segments of the kinds that manyhands and multiprocessing make."""
     if not _SHARED_MEMORY.is_dir():

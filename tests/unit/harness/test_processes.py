@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -84,6 +85,12 @@ def test_a_leak_fails_its_test(leak: str, tmp_path: Path) -> None:
         assert "left running:" in result.stdout or "left in /dev/shm:" in result.stdout
     finally:
         Path("/dev/shm", segment).unlink(missing_ok=True)
+
+
+def test_of_what_is_left_it_is_told_what_it_is(tmp_path: Path) -> None:
+    told = run(tmp_path, LEAKS["a child"], 0.0).stdout
+    assert re.search(r"left running: \d+ \(of \d+, \d+\.\d s old\): .* -c input\(\)\n", told), told
+    assert re.search(r"threads here: MainThread\n", told), told
 
 
 def test_what_cleans_up_passes(tmp_path: Path) -> None:
