@@ -99,12 +99,25 @@ def _bounded(what: str, item: pytest.Item) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def fixtures_leave_nothing_behind() -> Iterator[None]:
+    """Fail the last test of a module whose own fixtures leave a process or a shared memory segment."""
+    with _nothing_left():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind() -> Iterator[None]:
     """Fail a test that leaves a process or a shared memory segment.
 
     What fixtures of a wider scope started beforehand is theirs, with all that it starts in turn.
     """
+    with _nothing_left():
+        yield
+
+
+@contextlib.contextmanager
+def _nothing_left() -> Iterator[None]:
     processes, memory = own_processes(), segments()
     yield
     try:

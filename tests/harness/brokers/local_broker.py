@@ -220,7 +220,10 @@ class LocalChannel:
 
 
 class _LocalProgram(threading.local):
-    """What `membership.current()` returns: to each thread its own member's."""
+    """What `membership.current()` returns: to each thread its own member's.
+
+    Threads of its objects may go on behind its end. They find no program then, and begin none.
+    """
 
     def __init__(self, broker: LocalBroker) -> None:
         self.channel = broker.root
@@ -228,6 +231,9 @@ class _LocalProgram(threading.local):
 
     def lock_words(self) -> None:
         """Without an agent no lock is delegated."""
+
+    def leave(self) -> None:
+        """There is nothing to end."""
 
 
 class Members:
@@ -252,13 +258,11 @@ class Members:
 def local_members() -> Iterator[Members]:
     """Let this process's objects be kept in this process."""
     members = Members()
-    current, secret = membership.current, membership.secret
-    membership.current = lambda: members.program  # type: ignore[assignment, return-value]
-    membership.secret = lambda: SECRET
+    membership.enter(members.program)  # type: ignore[arg-type]
     try:
         yield members
     finally:
-        membership.current, membership.secret = current, secret
+        membership.leave()
 
 
 def _fail(error: Exception, job: Job | None) -> None:

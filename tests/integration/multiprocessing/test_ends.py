@@ -410,3 +410,26 @@ def test_what_a_process_registers_for_its_end_runs_where_the_standard_library_ru
     assert code == 0, err
     ending = ["at the end"] if sys.version_info >= (3, 13) else []
     assert script.lines == ["work", *ending, "joined 0", "at the root's end"]
+
+
+def test_what_comes_behind_the_end_finds_its_objects_lost_and_may_begin_anew(run: Run) -> None:
+    script = run("""
+        import atexit
+
+        def late():
+            for use in (queue.qsize, lambda: queue.put(3), mp.Lock().acquire, queue.qsize):
+                try:
+                    print(use())
+                except OSError as error:
+                    print(type(error).__name__, error)
+
+        # Registered before the program begins, and so called behind its end.
+        atexit.register(late)
+        if __name__ == "__main__":
+            queue = mp.Queue()
+            queue.put(1)
+            print(queue._reader.fileno() > 0, queue.get())
+    """)
+    assert script.finish() == (0, "")
+    lost = "SharedStateLost this Queue was lost: the program has ended"
+    assert script.lines == ["True 1", lost, lost, "True", lost]

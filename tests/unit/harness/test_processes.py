@@ -27,6 +27,14 @@ def test_leak():
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {sleeper!r}])"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 """,
+    "a child of a fixture": """
+import pytest, subprocess, sys
+@pytest.fixture(scope="module")
+def leak():
+    subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+def test_leak(leak):
+    pass
+""",
     "a child of the fork server": """
 import multiprocessing, signal
 def test_leak():

@@ -144,9 +144,9 @@ def sync_writes() -> None:
     """
     if not any(one.is_known for one in list(_open.values())):
         return
-    channel = membership.current().channel
-    if channel.may_wait:
-        with contextlib.suppress(SharedStateLost):
+    with contextlib.suppress(SharedStateLost):
+        channel = membership.begun().channel
+        if channel.may_wait:
             channel.request(Operation.SYNC, identity.NO_ID, None)
 
 
@@ -193,7 +193,7 @@ def find(key: bytes, what: str) -> Segment:
 # On the channel's thread
 
 
-def mapped(answer: Mapped, descriptors: list[int]) -> None:
+def mapped(program: Program, answer: Mapped, descriptors: list[int]) -> None:
     """Take what the agent answers; it takes the descriptors."""
     with _lock:
         opening = _openings.pop(answer.segment, None)
@@ -203,7 +203,7 @@ def mapped(answer: Mapped, descriptors: list[int]) -> None:
     else:
         try:
             segment = Segment(answer.segment, answer.size, answer.shape, descriptors[0], known=True)
-            if not membership.current().is_root:
+            if not program.is_root:
                 segment.close_descriptor()
             opening.segment = segment
             if pool_child.agent_address:

@@ -78,6 +78,8 @@ class ReadingEnd:
             raise OSError("handle is closed")
         with self._making:
             if self._signal is None:
+                # The thread is not to be what makes the queue: its caller hears why it cannot be.
+                size(self._queue)
                 self._signal = _Signal(self._queue)
             return self._signal.descriptor
 

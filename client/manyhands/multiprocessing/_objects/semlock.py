@@ -6,6 +6,7 @@ and so do programs that reach for it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -121,7 +122,7 @@ class SemLock(SharedObject):
     def _acquire_delegable(self, block: bool, seconds: float | None, thread: int) -> bool:
         """Take a lock that this process takes often: the broker may delegate it."""
         _return_given_up()
-        words = membership.of(self.secret).lock_words()
+        words = self._program().lock_words()
         slot = 0 if words is None else words.take(thread)
         try:
             response = self._ask_again(
@@ -351,7 +352,8 @@ def _give_up(key: bytes, secret: bytes | None, delegated: list[Delegation]) -> N
 def _return_given_up() -> None:
     while _given_up:
         key, secret, delegation = _given_up.popleft()
-        membership.of(secret).channel.tell(Operation.RETURN, key, [delegation.number])
+        with contextlib.suppress(SharedStateLost):
+            membership.of(secret).channel.tell(Operation.RETURN, key, [delegation.number])
         delegation.end()
 
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._processes import membership
 from manyhands.multiprocessing._processes.channel import Channel
+from manyhands.multiprocessing._processes.program import Program
 from manyhands_shared.coordination.kinds import KEY_BYTES, MADE_CHARS, Kind, Operation, Outcome
 from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.payloads.payload import Payload
@@ -62,7 +63,7 @@ class SharedObject:
         self._label = label
         self._made = "" if key else _place()
         self._creating = threading.Lock()
-        #: Of its program, where another process has made it.
+        #: Of its program, once that is known.
         self.secret: bytes | None = None
         #: A list, for the finalizer looks at it.
         self._known = [Known.HERE if key is None else Known.OTHERS]
@@ -114,8 +115,9 @@ class SharedObject:
         Raises:
             SharedStateLost: the object's keeper cannot be reached.
         """
+        channel = self._channel()
         try:
-            self._channel().tell(operation, self.key, list(arguments), bodies)
+            channel.tell(operation, self.key, list(arguments), bodies)
         except SharedStateLost as error:
             raise self._lost(str(error)) from None
 
@@ -124,27 +126,35 @@ class SharedObject:
         self._channel()
         self._known[0] = Known.OTHERS
         reduction.carry(self.key)
-        secret = self.secret or membership.secret()
-        return int(self._object_kind), self._facts, self._label, self.key, secret
+        assert self.secret is not None
+        return int(self._object_kind), self._facts, self._label, self.key, self.secret
+
+    def _program(self) -> Program:
+        try:
+            return membership.of(self.secret)
+        except SharedStateLost as error:
+            raise self._lost(str(error)) from None
 
     def _channel(self) -> Channel:
-        channel = _keeper(self.secret)
+        """Return the way to the keeper of its state, which knows it then: at present the broker."""
+        program = self._program()
         while _unreferenced:
-            channel.tell(Operation.DISCARD, _unreferenced.popleft(), [])
+            program.channel.tell(Operation.DISCARD, _unreferenced.popleft(), [])
         if self._known[0] == Known.HERE:
             with self._creating:
                 if self._known[0] == Known.HERE:
-                    self._create(channel)
-        return channel
+                    self._create(program)
+        return program.channel
 
-    def _create(self, channel: Channel) -> None:
+    def _create(self, program: Program) -> None:
         try:
             arguments = [int(self._object_kind), self._facts, self._made]
-            response = channel.request(Operation.CREATE, self.key, arguments)
+            response = program.channel.request(Operation.CREATE, self.key, arguments)
         except SharedStateLost as error:
             raise self._lost(str(error)) from None
         if response is not None and response.outcome != Outcome.OK:
             self._refuse(Outcome(response.outcome))
+        self.secret = program.secret
         self._known[0] = Known.KEEPER
 
     def _refuse(self, outcome: Outcome) -> None:
@@ -160,7 +170,7 @@ class SharedObject:
         raise ValueError(f"this {self._label} is not there any more: its program has let go of it")
 
     def _lost(self, why: str) -> SharedStateLost:
-        return SharedStateLost(f"a {self._label} was lost: {why}")
+        return SharedStateLost(f"this {self._label} was lost: {why}")
 
 
 #: Kind, facts, label, key, secret of the program.
@@ -189,11 +199,6 @@ def unpickled(made: type[Made], state: State) -> Made:
     loaded = made(Kind(kind), facts, label, key)
     loaded.secret = secret
     return loaded
-
-
-def _keeper(secret: bytes | None) -> Channel:
-    """Return the way to the keeper of an object's state: at present always the broker."""
-    return membership.of(secret).channel
 
 
 def _let_go(key: bytes, known: list[Known]) -> None:

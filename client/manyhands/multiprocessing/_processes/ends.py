@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection as standard
 from multiprocessing.context import get_spawning_popen
 from typing import Any
@@ -72,12 +72,10 @@ def deposit(descriptor: int, way: int, *, keep: bool = False) -> State:
 
 def withdraw(ends: Sequence[bytes]) -> None:
     """Let go of deposits that no process will claim."""
-    program = membership.current()
-    for end in ends:
-        try:
+    with suppress(SharedStateLost):
+        program = membership.begun()
+        for end in ends:
             program.channel.say(Shut(end, NO_ID, GONE, 0))
-        except SharedStateLost:
-            return
 
 
 def claim(state: State, what: str) -> int:

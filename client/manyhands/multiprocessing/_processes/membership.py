@@ -16,7 +16,7 @@ from typing import Any
 from manyhands.multiprocessing._processes.program import Program
 from manyhands_shared.coordination import identity, pool_child
 from manyhands_shared.coordination.channel import MemberChannel
-from manyhands_shared.errors import ConfigError
+from manyhands_shared.errors import ConfigError, SharedStateLost
 from manyhands_shared.processes.thread_start import start
 from manyhands_shared.transport import peer_credentials
 
@@ -47,6 +47,18 @@ def current() -> Program:
             if _Process.program is None:
                 _Process.program = _begin()
             program = _Process.program
+    return program
+
+
+def begun() -> Program:
+    """Return the program, for what exists only in one; begin none.
+
+    Raises:
+        SharedStateLost: it has ended.
+    """
+    program = _Process.program
+    if program is None:
+        raise SharedStateLost("the program has ended")
     return program
 
 
@@ -86,10 +98,17 @@ def of(wanted: bytes | None) -> Program:
     """Return the program of a secret, or this process's if it is not given.
 
     A pool's child may be a member of several.
+
+    Raises:
+        SharedStateLost: that program has ended. What belongs to it begins no other.
+        as `current` does, without a secret.
     """
-    if wanted is None or wanted == _Process.secret:
+    if wanted is None:
         return current()
-    return _Process.joined[wanted]
+    program = _Process.program if wanted == _Process.secret else _Process.joined.get(wanted)
+    if program is None:
+        raise SharedStateLost("the program has ended")
+    return program
 
 
 def _can_join() -> bool:
@@ -150,6 +169,7 @@ def enter(program: Program) -> None:
 def leave() -> None:
     """End this process's part of its program, if it has one."""
     program, _Process.program = _Process.program, None
+    _Process.secret = None
     if program is not None:
         program.leave()
 

@@ -231,7 +231,7 @@ class Program:
             case Ended():
                 self._end(message)
             case Mapped():
-                _segments().mapped(message, descriptors)
+                _segments().mapped(self, message, descriptors)
                 return
             case ProcessOutput():
                 if (receipt := self._printer.receive(message)) is not None:

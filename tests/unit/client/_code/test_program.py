@@ -6,11 +6,14 @@ import importlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from harness.processes import calls_of, eventually
 from manyhands._code.program import ProgramCode
 from manyhands._code.user_files import origin_of, path_in_bundle
 from manyhands_shared.errors import SubmitError
@@ -47,6 +50,11 @@ def digest_of(code: Function | None) -> bytes:
     """Return the name of a bundle."""
     assert code is not None
     return code.digest
+
+
+def is_settled(program: ProgramCode) -> bool:
+    """Whether a change of any of its files would be seen."""
+    return all(module.signature is not None for module in program._modules.values())
 
 
 def test_program_of_installed_modules_brings_nothing(program: ProgramCode) -> None:
@@ -89,6 +97,29 @@ def test_changed_file_is_another_bundle_however_soon_and_like_it_is(
     # The same files make the same bundle, whatever was in between.
     path.write_text("V = 0")
     assert digest_of(program.renew()) == seen[0]
+
+
+def test_files_that_are_as_they_were_are_not_read_again(
+    folder: Path, program: ProgramCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "module_that_stays.py"
+    path.write_text("V = 0")
+    importlib.import_module("module_that_stays")
+    eventually(lambda: program.renew() and is_settled(program), what="it can be told by its times")
+    now = program._search_at
+    clock = SimpleNamespace(monotonic=lambda: now, time_ns=time.time_ns, thread_time=lambda: 0.0)
+    monkeypatch.setattr("manyhands._code.program.time", clock)
+    code = program.renew()
+    read = calls_of(monkeypatch, ProgramCode, "renew")
+    # Behind the pause, but before the next search.
+    now = program._search_at - 0.001
+    assert now > program._until
+    assert program.current() is code
+    assert read == []
+    path.write_text("V = 10")
+    now += 0.0009
+    assert files(program.current()) == {"module_that_stays.py": b"V = 10"}
+    assert len(read) == 1
 
 
 def test_file_that_is_gone_travels_as_it_was(folder: Path, program: ProgramCode) -> None:
