@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from harness.processes import Gate, eventually, wait_at
 from manyhands import Client, LocalCluster
 from manyhands.cli._app import VERBS, app
 from manyhands.cli._verb import VerbGroup
+from manyhands_worker.core.results.run_log import LONG_SECONDS
 
 #: What an example takes longer for than a test may, or what must be there that tests have elsewhere.
 ELSEWHERE = {
@@ -161,9 +163,12 @@ def test_the_examples_of_a_verb_run(verb: str, place: Place) -> None:
 
 
 def _over(place: Place) -> str:
-    """A job of two tasks, so that the broker keeps its times."""
+    """A job of two tasks, so that the broker keeps its times.
+
+    They are long. Of short ones the node tells a sample, if others run beside them: `exec` left some.
+    """
     with Client(place.cluster.address) as client:
-        job = client.submit_job(int, [("7",), ("8",)], durable=True)
+        job = client.submit_job(time.sleep, [(LONG_SECONDS,)] * 2, durable=True)
         assert job.wait(100)
         history: dict[str, Any] = {}
 
