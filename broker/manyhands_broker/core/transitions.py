@@ -304,7 +304,8 @@ class Transitions:
         ids = state.reserved_ids
         # What is being stopped is over once its node has turned its loop, or is given up.
         stopping = job.speculation is not None and twins.is_stopping(state, job)
-        ids[job.id] = state.now + ID_REUSE_DELAY + stopping * state.limits.lease
+        now = state.timers.listened(state.now)
+        ids[job.id] = now + ID_REUSE_DELAY + stopping * state.limits.lease
         ids.move_to_end(job.id)
-        while ids and next(iter(ids.values())) <= state.now:
+        while ids and next(iter(ids.values())) <= now:
             ids.popitem(last=False)

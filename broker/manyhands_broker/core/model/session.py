@@ -136,6 +136,7 @@ class Session:
         #: Whether the client has said anything since its welcome, so that it must have had that.
         self.confirmed = False
         #: Its tasks wait until then: it is back from before the broker's start, and so may nodes be.
+        #: As `Timers.listened` counts.
         self.hold_until = 0.0
         self.lost_at: float | None = None
 

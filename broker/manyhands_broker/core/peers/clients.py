@@ -175,7 +175,7 @@ class Clients:
             self._tell_shares(ledger)
         state.sessions[hello.session] = session
         if hello.last_seq:
-            session.hold_until = now + state.limits.rejoin_wait
+            session.hold_until = state.timers.listened(now) + state.limits.rejoin_wait
         self._probe_later(session, now)
         return session
 

@@ -246,9 +246,10 @@ class Submissions:
             self._durable.dependencies.follow(job)
         self._standings.apply(session, job, now)
         hold_until = max(session.hold_until, state.reserved_ids.get(job.id, 0.0))
-        if hold_until > now:
+        left = hold_until - state.timers.listened(now)
+        if left > 0:
             job.on_hold = True
-            state.timers.await_peer(hold_until, lambda _now: self._resume(job), job)
+            state.timers.await_peer(now + left, lambda _now: self._resume(job), job)
         self.limit(job)
         return job
 

@@ -103,7 +103,8 @@ class SchedulerState:
         self.breakdowns = Breakdowns(self.counters, self.say)
         self.timers = Timers(self.breakdowns.of)
         self.event_kinds: set[str] = set()
-        #: Jobs that were over a moment ago, by id: when a new one of that id may start.
+        #: Jobs that were over a moment ago, by id: when a new one of that id may start, as
+        #: `Timers.listened` counts.
         self.reserved_ids: OrderedDict[str, float] = OrderedDict()
         self.events: deque[dict[str, Any]] = deque(maxlen=limits.history)
         #: Reports of the latest load tests of this cluster, for the dashboard: when, whose, and a text.

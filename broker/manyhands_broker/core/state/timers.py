@@ -45,6 +45,13 @@ class Timers:
         """Take note that the broker could not hear for so long."""
         self._unheard += seconds
 
+    def listened(self, now: float) -> float:
+        """Return `now` less all the time in which the broker could not hear.
+
+        Who has time until a moment of this clock has as much more time after a stall.
+        """
+        return now - self._unheard
+
     @property
     def next(self) -> float | None:
         """When the earliest is due."""

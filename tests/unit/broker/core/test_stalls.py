@@ -7,6 +7,7 @@ import pytest
 from harness.worlds.broker import World
 from manyhands_broker.core import LinkClosed, Stalled
 from manyhands_broker.core.peers.relays.inspections import ANSWER_SECONDS
+from manyhands_broker.core.transitions import ID_REUSE_DELAY
 from manyhands_shared.protocol import messages as m
 from manyhands_shared.protocol.messages import Status
 
@@ -76,6 +77,36 @@ def test_after_a_restart_clients_have_as_long_to_claim_what_runs(world: World, l
     assert not world.take(b"node", m.Cancel)
     world.wait(world.limits.session_grace + 1, b"node")
     assert world.take(b"node", m.Cancel)[0].spans == [span]
+
+
+def test_a_job_that_is_submitted_behind_the_stall_waits_as_long_too(world: World) -> None:
+    world.node()
+    world.submit(1, durable=False)
+    assert world.assigned()
+    world.restart()
+    world.node(b"other")
+    world.client(last_seq=1)
+    stall(world, 10 * world.limits.rejoin_wait)
+    world.submit(1, durable=False)
+    world.wait(world.limits.rejoin_wait - 0.1, b"other")
+    assert not world.assigned(b"other")
+    world.wait(0.2, b"other")
+    assert world.assigned(b"other")
+
+
+def test_an_id_that_is_used_again_waits_until_nodes_could_hear_of_its_end(world: World) -> None:
+    world.node()
+    world.submit(1, durable=False)
+    world.drain((b"node", world.result(0)))
+    assert world.results() == [("job", 0, Status.OK)]
+    world.assigned()
+    stall(world, 10 * ID_REUSE_DELAY)
+    world.client(b"other")
+    world.submit(1, durable=False, peer=b"other")
+    world.wait(ID_REUSE_DELAY - 0.1, b"node")
+    assert not world.assigned()
+    world.wait(0.2, b"node")
+    assert world.assigned()
 
 
 @pytest.mark.parametrize("durable", [False, True])
