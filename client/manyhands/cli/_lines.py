@@ -55,6 +55,17 @@ class Item:
     line: bytes
     call: Call
 
+    @property
+    def has_nan(self) -> bool:
+        """Whether it has NaN or an infinity, so that its reader knows Python's words for these."""
+        try:
+            json.dumps(self.call, allow_nan=False)
+        except ValueError:
+            return True
+        except RecursionError:
+            pass  # just not too deep to be read
+        return False
+
 
 def read_items(reader: LineReader, reading: Reading) -> Iterator[list[Item]]:
     """One item for each line, as many at a time as come; blank lines count only as texts.

@@ -97,9 +97,10 @@ def command(
     An item starts when its line is there: the input may be a pipe that goes on for ever. The command
     writes results as they come: {"index": 0, "result": ...}. NumPy arrays become nested arrays. A
     failed item has "error": {"type": ..., "message": ..., "traceback": ...}. So has one with a result
-    that JSON has no words for, and "repr" beside it. JSON has no NaN either: see --allow-nan. The index
-    counts the items from 0, blank lines left out. Exit code 1 says that some items failed; the others'
-    results are there nevertheless.
+    that JSON has no words for, and "repr" beside it. JSON has no NaN either: see --allow-nan. An item
+    that has NaN or an infinity itself may have one as its result. The index counts the items from 0,
+    blank lines left out. Exit code 1 says that some items failed; the others' results are there
+    nevertheless.
 
     Beside --output FILE the command writes FILE.run. By it --resume tells whether FILE is of this
     function, its code, --star, --lines, --arg, --safe and this input. Other options may change.
@@ -148,6 +149,8 @@ def command(
         why = ""
         for item, value in stream:
             entry = _job.entry(value, allow_nan=allow_nan)
+            if "repr" in entry and item.has_nan:
+                entry = _job.entry(value, allow_nan=True)
             count += 1
             if "error" in entry:
                 failed += 1

@@ -61,20 +61,28 @@ def test_a_failing_item_fails_alone(named: dict[str, str]) -> None:
 
 
 def test_numbers_come_back_as_they_went(named: dict[str, str]) -> None:
-    stdin = "NaN\n-1e400\n-123456789012345678901\n"
-    result = run("map", "builtins:abs", "--allow-nan", stdin=stdin, env=named)
-    assert result.returncode == 0
-    found = [lines(result.stdout)[index]["result"] for index in range(3)]
-    assert [str(number) for number in found] == ["nan", "inf", "123456789012345678901"]
+    stdin = "NaN\n-1e400\n-123456789012345678901\n[1, [Infinity]]\n"
+    result = run("map", "copy:copy", stdin=stdin, env=named)
+    assert result.returncode == 0, result.stderr
+    found = [lines(result.stdout)[index]["result"] for index in range(4)]
+    wanted = ["nan", "-inf", "-123456789012345678901", "[1, [inf]]"]
+    assert [str(number) for number in found] == wanted
+
+
+def test_nan_is_written_where_that_is_asked_for(named: dict[str, str]) -> None:
+    result = run("map", "builtins:float", "--allow-nan", stdin='"nan"\n"-inf"\n', env=named)
+    assert result.returncode == 0, result.stderr
+    found = [lines(result.stdout)[index]["result"] for index in range(2)]
+    assert [str(number) for number in found] == ["nan", "-inf"]
 
 
 def test_nan_and_infinity_fail_their_items_for_json_has_none(named: dict[str, str]) -> None:
-    stdin = "NaN\n[[1, Infinity]]\n2\n"
-    result = run("map", "copy:copy", stdin=stdin, env=named)
+    stdin = '"nan"\n"-inf"\n2\n'
+    result = run("map", "builtins:float", stdin=stdin, env=named)
     assert "2 of 3 items failed" in fails(result, 1)
     found = [json.loads(line, parse_constant=pytest.fail) for line in result.stdout.splitlines()]
     first, second, third = sorted(found, key=lambda entry: int(entry["index"]))
-    assert (first["repr"], second["repr"], third["result"]) == ("nan", "[[1, inf]]", 2)
+    assert (first["repr"], second["repr"], third["result"]) == ("nan", "-inf", 2.0)
     for entry in (first, second):
         assert entry["error"]["type"] == "manyhands.ResultError"
         assert "has NaN or an infinity" in entry["error"]["message"]
