@@ -69,9 +69,9 @@ class Segment:
             ConfigError, BrokerUnreachable, NotAuthorised, Refused: the cluster does not take it.
             SharedStateLost: the program is over.
         """
-        program = membership.current()
         if self._known[0]:
             return
+        program = membership.current()
         with self._telling:
             if not self._known[0]:
                 program.channel.attend()
@@ -95,7 +95,7 @@ class Segment:
         """
         self.tell()
         if not reduction.hold(self) and not self._pinned:
-            program = membership.current()
+            program = membership.begun()
             program.channel.say(Pin(program.id, self.key, 0))
             self._pinned = True
 
@@ -165,7 +165,7 @@ def find(key: bytes, what: str) -> Segment:
     segment = _open.get(key)
     if segment is not None:
         return segment
-    program = membership.current()
+    program = membership.begun()
     with _lock:
         segment = _open.get(key)
         if segment is not None:

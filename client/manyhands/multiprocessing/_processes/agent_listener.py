@@ -139,11 +139,11 @@ def connect(address: str, **_: object) -> Any:
     """
     if not is_address(address):
         raise ValueError(f"there is no manager at {address!r}: has it been started?")
-    if not membership.current().channel.may_wait:
-        return _LaterConnection(address)
     digits = address.removeprefix(_PREFIX)
     end, agent = bytes.fromhex(digits[:_DIGITS]), bytes.fromhex(digits[_DIGITS:])
     try:
+        if not membership.begun().channel.may_wait:
+            return _LaterConnection(address)
         descriptor = ends.claim((end, agent, CONNECTS, membership.secret()), "manager's address")
     except OSError as error:
         raise ConnectionRefusedError(str(error)) from None

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from harness.brokers.local_broker import local_members
+from harness.brokers.local_broker import SECRET, local_members
 from manyhands.multiprocessing._memory import segments
 from manyhands.multiprocessing._memory.segments import Segment
 from manyhands.multiprocessing._processes import ends, membership
+from manyhands.multiprocessing._processes.agent_listener import connect
 from manyhands.multiprocessing.queues import Queue
 from manyhands.multiprocessing.synchronize import Event, Lock
 from manyhands_shared.errors import ConfigError, SharedStateLost
+from manyhands_shared.protocol.messages.coordination import CONNECTS
 from manyhands_shared.shm.segment import new_file
 
 
@@ -71,8 +73,26 @@ def test_the_thread_that_looks_for_items_begins_no_program(begun: list[str]) -> 
 def test_memory_that_is_left_begins_no_program(begun: list[str]) -> None:
     segment = Segment(bytes(16), 16, None, new_file(16), known=True)
     segments.sync_writes()
+    with pytest.raises(SharedStateLost, match="the program has ended"):
+        segment.pass_on()
     assert begun == []
     segment.close_descriptor()
+
+
+def test_what_was_pickled_in_a_program_that_has_ended_leads_nowhere(
+    begun: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bytes(16)
+    with local_members():
+        pass
+    monkeypatch.setattr(membership, "secret", lambda: SECRET)
+    with pytest.raises(SharedStateLost, match="the program has ended"):
+        ends.claim((key, key, CONNECTS, SECRET), "connection")
+    with pytest.raises(SharedStateLost, match="the program has ended"):
+        segments.find(key, "an array")
+    with pytest.raises(ConnectionRefusedError, match="the program has ended"):
+        connect(f"mh:{key.hex()}{key.hex()}")
+    assert begun == []
 
 
 def test_who_asks_for_a_descriptor_hears_why_there_is_no_program(begun: list[str]) -> None:
