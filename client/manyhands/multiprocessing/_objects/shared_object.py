@@ -68,7 +68,6 @@ class SharedObject:
         #: A list, for the finalizer looks at it.
         self._known = [Known.HERE if key is None else Known.OTHERS]
         weakref.finalize(self, _let_go, self.key, self._known).atexit = False
-        _objects[self.key] = self
 
     def request(
         self,
@@ -155,6 +154,7 @@ class SharedObject:
         if response is not None and response.outcome != Outcome.OK:
             self._refuse(Outcome(response.outcome))
         self.secret = program.secret
+        _objects[self.key] = self
         self._known[0] = Known.KEEPER
 
     def _refuse(self, outcome: Outcome) -> None:
@@ -175,13 +175,14 @@ class SharedObject:
 
 #: Kind, facts, label, key, secret of the program.
 State = tuple[int, list[int], str, bytes, bytes]
-#: Objects of this process by key: what it unpickles again is the same here.
+#: Objects of this process by key, once their keeper has them: what it unpickles again is the same here.
 _objects: weakref.WeakValueDictionary[bytes, SharedObject] = weakref.WeakValueDictionary()
+_unpickling = threading.RLock()
 Made = TypeVar("Made", bound=SharedObject)
 
 
 def known_objects() -> list[SharedObject]:
-    """Return all objects of this process."""
+    """Return all objects of this process that their keeper has."""
     return list(_objects.values())
 
 
@@ -193,12 +194,15 @@ def unpickled(made: type[Made], state: State) -> Made:
     """
     kind, facts, label, key, secret = state
     membership.belong(secret, label)
-    known = _objects.get(key)
-    if isinstance(known, made):
-        return known
-    loaded = made(Kind(kind), facts, label, key)
-    loaded.secret = secret
-    return loaded
+    # Another thread may unpickle it too: no two are made, and none is seen before it is whole.
+    with _unpickling:
+        known = _objects.get(key)
+        if isinstance(known, made):
+            return known
+        loaded = made(Kind(kind), facts, label, key)
+        loaded.secret = secret
+        _objects[key] = loaded
+        return loaded
 
 
 def _let_go(key: bytes, known: list[Known]) -> None:
@@ -214,3 +218,11 @@ def _place() -> str:
     if frame is None:
         return ""
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"[-MADE_CHARS:]
+
+
+def _after_fork() -> None:
+    global _unpickling  # noqa: PLW0603 - another thread of the parent may have held it
+    _unpickling = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing as standard
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from multiprocessing import synchronize as standard_synchronize
@@ -14,6 +16,7 @@ import pytest
 from harness.brokers.local_broker import LocalChannel, Members
 from harness.processes import eventually
 from harness.threads import Worker
+from manyhands.multiprocessing._objects.shared_object import SharedObject, unpickled
 from manyhands.multiprocessing._processes import membership
 from manyhands.multiprocessing.synchronize import (
     Barrier,
@@ -24,7 +27,7 @@ from manyhands.multiprocessing.synchronize import (
     RLock,
     Semaphore,
 )
-from manyhands_shared.coordination.kinds import Operation
+from manyhands_shared.coordination.kinds import Kind, Operation
 
 
 def copied(obj: Any) -> Any:
@@ -280,6 +283,59 @@ def test_what_is_unpickled_is_the_same_object_here(members: Members) -> None:
     assert event.is_set()
     worker = Worker(barrier.wait)
     assert {barrier_2.wait(), worker.result()} == {0, 1}
+
+
+def test_two_threads_that_unpickle_one_object_have_the_same_and_have_it_whole(
+    members: Members,
+) -> None:
+    state = SharedObject(Kind.EVENT, [], "Event").pickled()
+    begun, other_is_done = threading.Event(), threading.Event()
+
+    class Slow(SharedObject):
+        whole = False
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            begun.set()
+            # It cannot be, as it waits for this one. Without that it is done at once.
+            other_is_done.wait(0.2)
+            self.whole = True
+
+    def second() -> tuple[Slow, bool]:
+        assert begun.wait(100)
+        loaded = unpickled(Slow, state)
+        was_whole = loaded.whole
+        other_is_done.set()
+        return loaded, was_whole
+
+    worker = Worker(second)
+    first = unpickled(Slow, state)
+    assert worker.result() == (first, True)
+
+
+def test_a_forked_child_unpickles_whatever_a_thread_of_its_parent_does() -> None:
+    code = """if True:
+        import os, threading
+        from manyhands.multiprocessing._objects import shared_object
+        held, over = threading.Event(), threading.Event()
+
+        def unpickle():
+            with shared_object._unpickling:
+                held.set()
+                over.wait()
+
+        thread = threading.Thread(target=unpickle)
+        thread.start()
+        held.wait()
+        child = os.fork()
+        if not child:
+            os._exit(not shared_object._unpickling.acquire(blocking=False))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        over.set()
+        thread.join()
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
 
 
 def test_an_object_of_another_program_is_refused(
