@@ -46,6 +46,18 @@ class Reading:
             return self.rest, item
         raise ValueError("neither an array nor an object, and --star spreads those")
 
+    def has_nan(self, line: bytes) -> bool:
+        """Whether an item of this line has NaN or an infinity, which 1e400 is, too."""
+        if self.text:
+            return False
+        try:
+            json.dumps(json.loads(line), allow_nan=False)
+        except ValueError:
+            return True
+        except RecursionError:
+            pass  # it is just not too deep to be read
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -54,17 +66,6 @@ class Item:
     index: int
     line: bytes
     call: Call
-
-    @property
-    def has_nan(self) -> bool:
-        """Whether it has NaN or an infinity, so that its reader knows Python's words for these."""
-        try:
-            json.dumps(self.call, allow_nan=False)
-        except ValueError:
-            return True
-        except RecursionError:
-            pass  # just not too deep to be read
-        return False
 
 
 def read_items(reader: LineReader, reading: Reading) -> Iterator[list[Item]]:

@@ -149,7 +149,7 @@ def command(
         why = ""
         for item, value in stream:
             entry = _job.entry(value, allow_nan=allow_nan)
-            if "repr" in entry and item.has_nan:
+            if "repr" in entry and reads.has_nan(item.line):
                 entry = _job.entry(value, allow_nan=True)
             count += 1
             if "error" in entry:

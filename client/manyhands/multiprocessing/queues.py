@@ -67,6 +67,7 @@ class Queue(_Queue):
         """
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
+        self._shared.check_program()
         try:
             pickled = reduction.dumps(obj)
         except Exception as error:  # noqa: BLE001 - whatever the object's pickling raises
@@ -196,6 +197,7 @@ class SimpleQueue(_SimpleQueue):
         """Put an object as it is now."""
         if self._writer.closed:
             raise OSError("handle is closed")
+        self._shared.check_program()
         self._shared.put_and_wait(reduction.dumps(obj).payload)
 
 

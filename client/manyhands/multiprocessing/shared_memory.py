@@ -59,6 +59,8 @@ class SharedMemory(_standard.SharedMemory):
         ValueError: the size or the name is none.
     """
 
+    #: Of its program; None of what is the system's.
+    _secret: bytes | None = None
     # What the standard library has at the class; its types are in no stub.
     _name: str
     _size: int
@@ -102,7 +104,7 @@ class SharedMemory(_standard.SharedMemory):
     def __reduce__(self) -> Any:
         made = type(self), (self.name, False, self.size)
         # A pool's child comes into the program with the first thing of it that it loads.
-        return made if self._of_system else (_reopened, (membership.secret(), *made))
+        return made if self._of_system else (_reopened, (self._secret, *made))
 
     def close(self) -> None:
         """Let go of the memory, for this object; it is there for others."""
@@ -121,13 +123,14 @@ class SharedMemory(_standard.SharedMemory):
 
         Raises:
             FileNotFoundError: there is no such name.
+            SharedStateLost: its program has ended.
             ValueError: the name has a zero byte.
         """
         if "\0" in self._name:
             raise ValueError("embedded null character")
         if self._of_system:
             super().unlink()
-        elif _ask(Operation.UNNAME, self._name).outcome != Outcome.OK:
+        elif _ask(Operation.UNNAME, self._name, of=self._secret).outcome != Outcome.OK:
             raise self._error(errno.ENOENT)
 
     def _make(self, size: int) -> bool:
@@ -147,10 +150,12 @@ class SharedMemory(_standard.SharedMemory):
         found = _ask(Operation.FIND, self._name)
         if found.outcome != Outcome.OK:
             return False
-        self._take(segments.find(found.arguments[0], f"the shared memory {self.name}"))
+        program = membership.begun()
+        self._take(segments.find(program, found.arguments[0], f"the shared memory {self.name}"))
         return True
 
     def _take(self, segment: segments.Segment) -> None:
+        self._secret = segment.secret
         self._mmap = _Mapping(segment)
         self._size = segment.size
         self._buf = segment.view[:]
@@ -187,10 +192,10 @@ def _reopened(
     return kind(*arguments, **(named or {}))
 
 
-def _ask(operation: Operation, name: str, *arguments: Any) -> Response:
+def _ask(operation: Operation, name: str, *arguments: Any, of: bytes | None = None) -> Response:
     if len(name) > MADE_CHARS:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
-    channel = membership.current().channel
+    channel = membership.of(of).channel
     response = channel.request(operation, NO_ID, [name, *arguments])
     assert response is not None
     return response
@@ -213,4 +218,6 @@ class ShareableList(_standard.ShareableList):  # type: ignore[type-arg]
     __init__ = _with_ours(_standard.ShareableList.__init__)
 
     def __reduce__(self) -> Any:
-        return _reopened, (membership.secret(), type(self), (), {"name": self.shm.name})
+        memory: Any = self.shm
+        secret = memory._secret or membership.secret()
+        return _reopened, (secret, type(self), (), {"name": memory.name})

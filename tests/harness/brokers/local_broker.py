@@ -7,6 +7,7 @@ and goes on.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,6 @@ from manyhands_shared.protocol.messages.coordination import (
     Withdraw,
 )
 
-SECRET = b"s" * 16
 _ROOT = b"root" + bytes(12)
 
 
@@ -43,6 +43,7 @@ class LocalBroker:
     """One program's objects. All that happens, happens under `changed`."""
 
     def __init__(self) -> None:
+        self.secret = os.urandom(16)
         self.changed = threading.Condition()
         self.log = ObjectLog()
         self.notes: list[str] = []
@@ -56,7 +57,7 @@ class LocalBroker:
     def _begin(self) -> None:
         now = time.monotonic()
         self.state = CoordinationState(CoordinationLimits(), b"B" * 16, now, 0.0, _fail)
-        self._program = Program(program_id(SECRET), _ROOT, "host", bytes(32))
+        self._program = Program(program_id(self.secret), _ROOT, "host", bytes(32))
         self.state.programs[self._program.id] = self._program
         self._agent = Agent(b"A" * 16, "host", "node")
         self._agent.peer = b"agent"
@@ -227,7 +228,7 @@ class _LocalProgram(threading.local):
 
     def __init__(self, broker: LocalBroker) -> None:
         self.channel = broker.root
-        self.secret = SECRET
+        self.secret = broker.secret
 
     def lock_words(self) -> None:
         """Without an agent no lock is delegated."""

@@ -71,6 +71,24 @@ def test_a_child_serves_one_program_after_another(run: Run) -> None:
         assert script.lines == [str([number] * 6)]
 
 
+def test_what_a_child_makes_is_of_the_program_that_it_serves_then(run: Run) -> None:
+    # The children are the same for both, but on clusters of their own.
+    for number in range(2):
+        script = run(f"""
+            def make(lock):
+                with lock:
+                    return mp.Value("i", {number}), mp.Array("d", [{number}, 1])
+
+            if __name__ == "__main__":
+                with mp.Pool() as pool:
+                    made = pool.map(make, [mp.Lock() for _ in range(6)])
+                print([(value.value, array[:]) for value, array in made])
+        """)
+        code, err = script.finish()
+        assert code == 0, err
+        assert script.lines == [str([(number, [float(number), 1.0])] * 6)]
+
+
 def test_a_pool_within_a_process(run: Run) -> None:
     script = run("""
         def square(x):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from multiprocessing import heap as _standard
 from multiprocessing import util
 from typing import Any
 
 from manyhands.multiprocessing._memory import segments
 from manyhands.multiprocessing._processes import membership
+from manyhands_shared.coordination import pool_child
 from manyhands_shared.coordination.memory.shape import BLOCK_ALIGN, begin_items, forget_items
 
 #: Bytes of a segment of small blocks, and of the blocks in it: the rest says where items begin.
@@ -47,9 +49,11 @@ class _Heap(_standard.Heap):
 
 
 class _Small:
-    """The heap of this process."""
+    """The heaps of this process, by the secrets of the programs that it is in."""
 
-    heap: Any = None
+    heaps: weakref.WeakValueDictionary[bytes, Any] = weakref.WeakValueDictionary()  # noqa: RUF012 - one for the process
+    #: A heap that stays without a block. A pool's child keeps none: its next program is another.
+    kept: Any = None
     lock = threading.Lock()
 
 
@@ -96,8 +100,7 @@ class Block:
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._shared[0] = True
-        self.segment.pass_on()
-        return find, (membership.secret(), self.segment.key, self.offset, self.size)
+        return find, (self.segment.pass_on(), self.segment.key, self.offset, self.size)
 
 
 def find(secret: bytes, key: bytes, offset: int, size: int) -> Block:
@@ -109,17 +112,23 @@ def find(secret: bytes, key: bytes, offset: int, size: int) -> Block:
         OSError: there is no room for it (`ENOMEM`).
     """
     membership.belong(secret, "shared memory")
-    block = Block(segments.find(key, "shared memory"), offset, size)
+    program = membership.of(secret)
+    block = Block(segments.find(program, key, "shared memory"), offset, size)
     block._shared[0] = True
     return block
 
 
 def _small_heap() -> Any:
-    if _Small.heap is None:
+    secret = membership.secret()
+    heap = _Small.heaps.get(secret)
+    if heap is None:
         with _Small.lock:
-            if _Small.heap is None:
-                _Small.heap = _Heap(_DATA_BYTES)
-    return _Small.heap
+            heap = _Small.heaps.get(secret)
+            if heap is None:
+                heap = _Small.heaps[secret] = _Heap(_DATA_BYTES)
+        if not pool_child.agent_address:
+            _Small.kept = heap
+    return heap
 
 
 def _free(heap: Any, place: tuple[_Arena, int, int], shared: list[bool], pid: int) -> None:
@@ -131,7 +140,8 @@ def _free(heap: Any, place: tuple[_Arena, int, int], shared: list[bool], pid: in
 
 
 def _after_fork() -> None:
-    _Small.heap, _Small.lock = None, threading.Lock()
+    _Small.heaps.clear()
+    _Small.kept, _Small.lock = None, threading.Lock()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -38,20 +38,22 @@ class Segment:
         size: its bytes.
         shape: where its items begin; see `coordination.memory.shape`.
         descriptor: of the memory; it belongs to the segment from now on.
-        known: whether the host agent has it.
+        secret: of the program whose agent has it; None if none has.
 
     Raises:
         OSError: it cannot be mapped.
     """
 
-    def __init__(self, key: bytes, size: int, shape: Any, descriptor: int, *, known: bool) -> None:
+    def __init__(
+        self, key: bytes, size: int, shape: Any, descriptor: int, secret: bytes | None = None
+    ) -> None:
         self.key, self.size, self.shape = key, size, shape
         #: Lists, for the finalizer looks at them.
-        self._descriptor, self._known = [descriptor], [known]
+        self._descriptor, self._secret = [descriptor], [secret]
         self._telling = threading.Lock()
         self._pinned = False
         weakref.finalize(
-            self, _let_go, key, self._descriptor, self._known, os.getpid()
+            self, _let_go, key, self._descriptor, self._secret, os.getpid()
         ).atexit = False
         memory = map_segment(descriptor, size, 0, shared=True, writable=True)
         self.view = memoryview(memory)
@@ -62,6 +64,11 @@ class Segment:
         """Its descriptor; -1 where it is not needed any more."""
         return self._descriptor[0]
 
+    @property
+    def secret(self) -> bytes | None:
+        """Of the program whose host agent has it; None where no agent has."""
+        return self._secret[0]
+
     def tell(self) -> None:
         """Have the host agent know it.
 
@@ -69,14 +76,14 @@ class Segment:
             ConfigError, BrokerUnreachable, NotAuthorised, Refused: the cluster does not take it.
             SharedStateLost: the program is over.
         """
-        if self._known[0]:
+        if self.secret is not None:
             return
         program = membership.current()
         with self._telling:
-            if not self._known[0]:
+            if self.secret is None:
                 program.channel.attend()
                 program.channel.say(self.announcement(program.id), (self.descriptor,))
-                self._known[0] = True
+                self._secret[0] = program.secret
                 if not program.is_root:
                     self.close_descriptor()
 
@@ -84,25 +91,25 @@ class Segment:
         """Return what the agent is told."""
         return Map(program, self.key, 0, self.size, self.shape)
 
-    def pass_on(self) -> None:
+    def pass_on(self) -> bytes:
         """The segment is being pickled: have it there for the process that gets it.
 
         A process that is about to start opens it before its starter lets go of it. For what else may
         have it some day it stays until the program ends.
 
+        Returns:
+            The secret of its program.
+
         Raises:
             as `tell` does.
         """
         self.tell()
+        assert self.secret is not None
+        program = membership.of(self.secret)
         if not reduction.hold(self) and not self._pinned:
-            program = membership.begun()
             program.channel.say(Pin(program.id, self.key, 0))
             self._pinned = True
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the host agent has it."""
-        return self._known[0]
+        return self.secret
 
     def close_descriptor(self) -> None:
         """Do without the descriptor from now on."""
@@ -123,9 +130,9 @@ class _Opening:
 _open: weakref.WeakValueDictionary[bytes, Segment] = weakref.WeakValueDictionary()
 _openings: dict[bytes, _Opening] = {}
 _lock = threading.Lock()
-#: Segments that nothing here refers to any more. A finalizer may run in the middle of anything, so it
-#: says nothing itself.
-_unreferenced: deque[bytes] = deque()
+#: Segments that nothing here refers to any more, and the secrets of their programs. A finalizer may run
+#: in the middle of anything, so it says nothing itself.
+_unreferenced: deque[tuple[bytes, bytes]] = deque()
 
 
 def make(size: int, shape: Any) -> Segment:
@@ -134,7 +141,7 @@ def make(size: int, shape: Any) -> Segment:
     Raises:
         OSError: the system does not give the memory.
     """
-    return Segment(identity.new_id(), size, shape, new_file(size), known=False)
+    return Segment(identity.new_id(), size, shape, new_file(size))
 
 
 def sync_writes() -> None:
@@ -142,18 +149,18 @@ def sync_writes() -> None:
 
     Between processes locks and queues do that. What a pool's tasks and results carry goes another way.
     """
-    if not any(one.is_known for one in list(_open.values())):
-        return
-    with contextlib.suppress(SharedStateLost):
-        channel = membership.begun().channel
-        if channel.may_wait:
-            channel.request(Operation.SYNC, identity.NO_ID, None)
+    for secret in {one.secret for one in list(_open.values())} - {None}:
+        with contextlib.suppress(SharedStateLost):
+            channel = membership.of(secret).channel
+            if channel.may_wait:
+                channel.request(Operation.SYNC, identity.NO_ID, None)
 
 
-def find(key: bytes, what: str) -> Segment:
+def find(program: Program, key: bytes, what: str) -> Segment:
     """Return the segment of a key; wait until it is on this host.
 
     Args:
+        program: it is of.
         key: the segment's.
         what: it holds, for people.
 
@@ -165,7 +172,6 @@ def find(key: bytes, what: str) -> Segment:
     segment = _open.get(key)
     if segment is not None:
         return segment
-    program = membership.begun()
     with _lock:
         segment = _open.get(key)
         if segment is not None:
@@ -202,7 +208,9 @@ def mapped(program: Program, answer: Mapped, descriptors: list[int]) -> None:
             os.close(descriptor)
     else:
         try:
-            segment = Segment(answer.segment, answer.size, answer.shape, descriptors[0], known=True)
+            segment = Segment(
+                answer.segment, answer.size, answer.shape, descriptors[0], program.secret
+            )
             if not program.is_root:
                 segment.close_descriptor()
             opening.segment = segment
@@ -219,30 +227,33 @@ def mapped(program: Program, answer: Mapped, descriptors: list[int]) -> None:
 
 
 def tell_unmapped(program: Program) -> None:
-    """Tell the agent which segments this process has let go of."""
-    while _unreferenced:
-        key = _unreferenced.popleft()
-        if key not in _open and not program.channel.over:
+    """Tell the agent which segments of its program this process has let go of."""
+    for _ in range(len(_unreferenced)):
+        key, secret = _unreferenced.popleft()
+        if secret != program.secret:
+            if not membership.is_left(secret):
+                _unreferenced.append((key, secret))
+        elif key not in _open and not program.channel.over:
             program.channel.say(Unmap(program.id, key, 0))
 
 
-def again(program: bytes) -> Iterator[tuple[Map, tuple[int, ...]]]:
+def again(program: Program) -> Iterator[tuple[Map, tuple[int, ...]]]:
     """Yield what another agent is to be told, each with the descriptor that goes with it."""
     for segment in list(_open.values()):
-        if segment.is_known and segment.descriptor >= 0:
-            yield segment.announcement(program), (segment.descriptor,)
+        if segment.secret == program.secret and segment.descriptor >= 0:
+            yield segment.announcement(program.id), (segment.descriptor,)
     for key in list(_openings):
-        yield Map(program, key, 0, 0, None), ()
+        yield Map(program.id, key, 0, 0, None), ()
 
 
-def _let_go(key: bytes, descriptor: list[int], known: list[bool], pid: int) -> None:
+def _let_go(key: bytes, descriptor: list[int], secret: list[bytes | None], pid: int) -> None:
     if os.getpid() != pid:
         return
     if descriptor[0] >= 0:
         os.close(descriptor[0])
-    if known[0]:
-        _unreferenced.append(key)
-        membership.poke()
+    if (of := secret[0]) is not None:
+        _unreferenced.append((key, of))
+        membership.poke(of)
 
 
 def _after_fork() -> None:

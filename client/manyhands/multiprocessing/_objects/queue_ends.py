@@ -72,14 +72,16 @@ class ReadingEnd:
         It is so until this process looks and finds none, or takes the last.
 
         Raises:
-            OSError: the end is closed, or the system gives no descriptor or thread.
+            OSError: the end is closed, the queue is lost, or the system gives no descriptor or thread.
+            ConfigError, BrokerUnreachable, NotAuthorised, Refused: the cluster does not take it.
         """
         if self.closed:
             raise OSError("handle is closed")
+        if self._signal is None:
+            # The thread is not to be what makes the queue: its caller hears why it cannot be.
+            size(self._queue)
         with self._making:
             if self._signal is None:
-                # The thread is not to be what makes the queue: its caller hears why it cannot be.
-                size(self._queue)
                 self._signal = _Signal(self._queue)
             return self._signal.descriptor
 

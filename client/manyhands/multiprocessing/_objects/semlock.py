@@ -122,7 +122,7 @@ class SemLock(SharedObject):
     def _acquire_delegable(self, block: bool, seconds: float | None, thread: int) -> bool:
         """Take a lock that this process takes often: the broker may delegate it."""
         _return_given_up()
-        words = self._program().lock_words()
+        words = self.program().lock_words()
         slot = 0 if words is None else words.take(thread)
         try:
             response = self._ask_again(
@@ -358,15 +358,12 @@ def _return_given_up() -> None:
 
 
 def return_all() -> None:
-    """Give every delegated lock back as soon as no thread has it.
-
-    Raises:
-        SharedStateLost: the program is over.
-    """
+    """Give every delegated lock back as soon as no thread has it."""
     locks = [one for one in known_objects() if isinstance(one, SemLock)]
     for lock, delegation in [(lock, lock.call_back()) for lock in locks]:
         if delegation is not None:
-            lock.return_now(delegation)
+            with contextlib.suppress(SharedStateLost):
+                lock.return_now(delegation)
 
 
 def _disown_all() -> None:

@@ -6,6 +6,7 @@ state is kept, which is the broker. One that was never pickled is let go of with
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -30,9 +31,9 @@ from manyhands_shared.protocol.messages.coordination import Response
 _LATE_SECONDS = 0.04
 _PACKAGE = "manyhands.multiprocessing."
 
-#: Keys of objects that nothing refers to any more. A finalizer may run in the middle of an operation, so
-#: it says nothing itself.
-_unreferenced: deque[bytes] = deque()
+#: Keys of objects that nothing refers to any more, and the secrets of their programs.
+#: A finalizer may run in the middle of an operation, so it says nothing itself.
+_unreferenced: deque[tuple[bytes, bytes]] = deque()
 
 
 class Known(IntEnum):
@@ -62,12 +63,20 @@ class SharedObject:
         self._facts = list(facts)
         self._label = label
         self._made = "" if key else _place()
-        self._creating = threading.Lock()
-        #: Of its program, once that is known.
-        self.secret: bytes | None = None
-        #: A list, for the finalizer looks at it.
+        #: Lists, for the finalizer looks at them: how far it is known; the secret of its program then.
         self._known = [Known.HERE if key is None else Known.OTHERS]
-        weakref.finalize(self, _let_go, self.key, self._known).atexit = False
+        self._secret: list[bytes] = []
+        weakref.finalize(self, _let_go, self.key, self._known, self._secret).atexit = False
+
+    @property
+    def secret(self) -> bytes | None:
+        """Of its program, once that is known."""
+        return self._secret[0] if self._secret else None
+
+    def enter(self, secret: bytes) -> None:
+        """It is an object of the program of this secret."""
+        self._secret[:] = [secret]
+        _objects[self.key] = self
 
     def request(
         self,
@@ -128,24 +137,36 @@ class SharedObject:
         assert self.secret is not None
         return int(self._object_kind), self._facts, self._label, self.key, self.secret
 
-    def _program(self) -> Program:
+    def program(self) -> Program:
+        """Return its program, or this process's if it is not known yet.
+
+        Raises:
+            SharedStateLost: that has ended.
+        """
         try:
             return membership.of(self.secret)
         except SharedStateLost as error:
             raise self._lost(str(error)) from None
 
+    def check_program(self) -> None:
+        """See that its program has not ended, before something is pickled for it in another one.
+
+        Raises:
+            SharedStateLost: it has.
+        """
+        if self._secret:
+            self.program()
+
     def _channel(self) -> Channel:
         """Return the way to the keeper of its state, which knows it then: at present the broker."""
-        program = self._program()
-        while _unreferenced:
-            program.channel.tell(Operation.DISCARD, _unreferenced.popleft(), [])
+        program = self.program()
+        _discard()
         if self._known[0] == Known.HERE:
-            with self._creating:
-                if self._known[0] == Known.HERE:
-                    self._create(program)
+            self._create(program)
         return program.channel
 
     def _create(self, program: Program) -> None:
+        """Make it at its keeper. Another thread, or a signal's handler, may do so too."""
         try:
             arguments = [int(self._object_kind), self._facts, self._made]
             response = program.channel.request(Operation.CREATE, self.key, arguments)
@@ -153,9 +174,9 @@ class SharedObject:
             raise self._lost(str(error)) from None
         if response is not None and response.outcome != Outcome.OK:
             self._refuse(Outcome(response.outcome))
-        self.secret = program.secret
-        _objects[self.key] = self
-        self._known[0] = Known.KEEPER
+        if self._known[0] == Known.HERE:
+            self.enter(program.secret)
+            self._known[0] = Known.KEEPER
 
     def _refuse(self, outcome: Outcome) -> None:
         """Raise what an answer says that is no answer."""
@@ -190,6 +211,7 @@ def unpickled(made: type[Made], state: State) -> Made:
     """Return an object that a process of this program has pickled.
 
     Raises:
+        SharedStateLost: it is of a program that this process has left.
         ValueError: it is of another program.
     """
     kind, facts, label, key, secret = state
@@ -200,14 +222,25 @@ def unpickled(made: type[Made], state: State) -> Made:
         if isinstance(known, made):
             return known
         loaded = made(Kind(kind), facts, label, key)
-        loaded.secret = secret
-        _objects[key] = loaded
+        # A finalizer or a signal's handler may have done the same meanwhile.
+        known = _objects.get(key)
+        if isinstance(known, made):
+            return known
+        loaded.enter(secret)
         return loaded
 
 
-def _let_go(key: bytes, known: list[Known]) -> None:
+def _let_go(key: bytes, known: list[Known], secret: list[bytes]) -> None:
     if known[0] == Known.KEEPER:
-        _unreferenced.append(key)
+        _unreferenced.append((key, secret[0]))
+
+
+def _discard() -> None:
+    """Let the keepers of what nothing refers to any more forget it."""
+    while _unreferenced:
+        key, secret = _unreferenced.popleft()
+        with contextlib.suppress(SharedStateLost):
+            membership.of(secret).channel.tell(Operation.DISCARD, key, [])
 
 
 def _place() -> str:

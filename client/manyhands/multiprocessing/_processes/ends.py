@@ -91,7 +91,7 @@ def claim(state: State, what: str) -> int:
     """
     end, agent, way, secret = state
     membership.belong(secret, what)
-    program = membership.begun()
+    program = membership.of(secret)
     stream = new_id()
     message = Open(stream, end, program.member, program.id, agent, way)
     answer, descriptors = program.channel.exchange(stream, message)

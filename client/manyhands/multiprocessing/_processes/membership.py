@@ -20,6 +20,7 @@ from manyhands_shared.errors import ConfigError, SharedStateLost
 from manyhands_shared.processes.thread_start import start
 from manyhands_shared.transport import peer_credentials
 
+_ENDED = "the program has ended"
 _PICKLER = "manyhands_shared.payloads.by_value.script_pickle"
 
 
@@ -31,6 +32,8 @@ class _Process:
     secret: bytes | None = None
     address: str | None = None
     key_file: str | os.PathLike[str] | None = None
+    #: Secrets of the programs that this process has left.
+    ended: set[bytes] = set()  # noqa: RUF012 - one for the process
     #: Of a pool's child: the programs that it has become a member of, by their secrets.
     joined: dict[bytes, Program] = {}  # noqa: RUF012 - one for the process
 
@@ -54,21 +57,21 @@ def begun() -> Program:
     """Return the program, for what exists only in one; begin none.
 
     Raises:
-        SharedStateLost: it has ended.
+        SharedStateLost: it has ended, or none has begun.
     """
     program = _Process.program
     if program is None:
-        raise SharedStateLost("the program has ended")
+        raise SharedStateLost(_ENDED if _Process.ended else "no program has begun here")
     return program
 
 
 def secret() -> bytes:
     """Return the program's secret; connects nothing."""
-    if _Process.secret is None:
+    found = _Process.secret
+    if found is None:
         with _Process.lock:
-            if _Process.secret is None:
-                _Process.secret = identity.new_secret()
-    return _Process.secret
+            found = _Process.secret = _Process.secret or identity.new_secret()
+    return found
 
 
 def belong(of: bytes, what: str) -> None:
@@ -79,8 +82,11 @@ def belong(of: bytes, what: str) -> None:
         what: what users call it.
 
     Raises:
+        SharedStateLost: it is of a program that this process has left.
         ValueError: it is of another program.
     """
+    if of in _Process.ended:
+        raise SharedStateLost(f"this {what} was lost: {_ENDED}")
     join(of)
     if of != secret():
         raise ValueError(
@@ -107,7 +113,7 @@ def of(wanted: bytes | None) -> Program:
         return current()
     program = _Process.program if wanted == _Process.secret else _Process.joined.get(wanted)
     if program is None:
-        raise SharedStateLost("the program has ended")
+        raise SharedStateLost(_ENDED)
     return program
 
 
@@ -149,11 +155,16 @@ def init(address: str | None = None, *, key_file: str | os.PathLike[str] | None 
         _Process.address, _Process.key_file = address, key_file
 
 
-def poke() -> None:
-    """Have the program look at what is due. It may be called in a finalizer."""
-    program = _Process.program
+def poke(of: bytes) -> None:
+    """Have the program of a secret look at what is due. It may be called in a finalizer."""
+    program = _Process.program if of == _Process.secret else _Process.joined.get(of)
     if program is not None:
         program.channel.poke()
+
+
+def is_left(of: bytes) -> bool:
+    """Whether this process is in no program of that secret any more."""
+    return of != _Process.secret and of not in _Process.joined
 
 
 def has_address() -> bool:
@@ -169,8 +180,9 @@ def enter(program: Program) -> None:
 def leave() -> None:
     """End this process's part of its program, if it has one."""
     program, _Process.program = _Process.program, None
-    _Process.secret = None
     if program is not None:
+        _Process.ended.add(program.secret)
+        _Process.secret = None
         program.leave()
 
 

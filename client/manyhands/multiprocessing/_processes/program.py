@@ -19,7 +19,7 @@ from manyhands_shared.coordination import identity
 from manyhands_shared.coordination.channel import MemberChannel
 from manyhands_shared.coordination.kinds import Operation
 from manyhands_shared.coordination.memory import thread_fence
-from manyhands_shared.errors import ManyhandsError, Refused, SharedStateLost
+from manyhands_shared.errors import ManyhandsError, Refused
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.protocol.messages import Bye, Message
 from manyhands_shared.protocol.messages.coordination import (
@@ -201,6 +201,7 @@ class Program:
     def leave(self) -> None:
         """End this process's part. A root's end is the program's end."""
         self._leaving = True
+        self._return_locks()
         try:
             if self.is_root:
                 self.channel.say(Bye(""))
@@ -261,7 +262,7 @@ class Program:
                 stream = self._cluster.connect(self.id, self.member, key)
                 stream.send(self._introduction(), standard_streams())
                 if (segments := _loaded(_SEGMENTS)) is not None:
-                    for message, along in segments.again(self.id):
+                    for message, along in segments.again(self):
                         stream.send(message, along)
                 if (words := self._lock_words) is not None:
                     stream.send(words.announcement, (words.descriptor,))
@@ -300,8 +301,7 @@ class Program:
     def _return_locks(self) -> None:
         """The agent is another, or the program is over: no lock is delegated any more."""
         if (locks := _loaded(_LOCKS)) is not None:
-            with contextlib.suppress(SharedStateLost):
-                locks.return_all()
+            locks.return_all()
 
     def _lost(self, child: Child, reason: str) -> None:
         """A process that ran is gone, and no host can say how it ended."""

@@ -69,6 +69,22 @@ def test_numbers_come_back_as_they_went(named: dict[str, str]) -> None:
     assert [str(number) for number in found] == wanted
 
 
+@pytest.mark.parametrize(
+    ("function", "options", "stdin", "shown"),
+    [
+        ("builtins:float", ["--lines"], "NaN", "nan"),
+        ("operator:mul", ["--arg", "1e999"], "2", "inf"),
+        ("operator:mul", ["--arg", "b'x'"], "2", "b'xx'"),
+    ],
+)
+def test_only_an_item_that_has_nan_itself_may_have_one_as_its_result(
+    named: dict[str, str], function: str, options: list[str], stdin: str, shown: str
+) -> None:
+    result = run("map", function, *options, stdin=stdin, env=named)
+    assert "1 of 1 item failed" in fails(result, 1)
+    assert json.loads(result.stdout)["repr"] == shown
+
+
 def test_nan_is_written_where_that_is_asked_for(named: dict[str, str]) -> None:
     result = run("map", "builtins:float", "--allow-nan", stdin='"nan"\n"-inf"\n', env=named)
     assert result.returncode == 0, result.stderr
