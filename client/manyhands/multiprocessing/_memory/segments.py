@@ -149,11 +149,13 @@ def sync_writes() -> None:
 
     Between processes locks and queues do that. What a pool's tasks and results carry goes another way.
     """
-    for secret in {one.secret for one in list(_open.values())} - {None}:
-        with contextlib.suppress(SharedStateLost):
-            channel = membership.of(secret).channel
-            if channel.may_wait:
-                channel.request(Operation.SYNC, identity.NO_ID, None)
+    if not any(one.secret for one in list(_open.values())):
+        return
+    with contextlib.suppress(SharedStateLost):
+        program = membership.begun()
+        is_there = any(one.secret == program.secret for one in list(_open.values()))
+        if is_there and program.channel.may_wait:
+            program.channel.request(Operation.SYNC, identity.NO_ID, None)
 
 
 def find(program: Program, key: bytes, what: str) -> Segment:
