@@ -19,6 +19,7 @@ from manyhands.multiprocessing._objects import queue_ends
 from manyhands.multiprocessing._processes import ends, membership
 from manyhands.multiprocessing._processes.agent_listener import connect
 from manyhands.multiprocessing.queues import Queue, SimpleQueue
+from manyhands.multiprocessing.shared_memory import SharedMemory
 from manyhands.multiprocessing.synchronize import Event, Lock
 from manyhands_shared.coordination import pool_child
 from manyhands_shared.coordination.kinds import Operation
@@ -182,6 +183,17 @@ def test_a_pool_s_child_keeps_no_heap_without_a_block(monkeypatch: pytest.Monkey
             del block
             gc.collect()
             assert (segment() is not None) is is_kept
+
+
+def test_a_name_of_memory_is_of_its_program(begun: list[str]) -> None:
+    with local_members() as members:
+        memory: Any = SharedMemory.__new__(SharedMemory)
+        memory._name, memory._of_system, memory._size = "/some", False, 8
+        memory._secret = members.program.secret
+        assert members.program.secret in memory.__reduce__()[1]
+    with pytest.raises(SharedStateLost, match="the program has ended"):
+        memory.unlink()
+    assert begun == []
 
 
 def test_who_asks_for_a_descriptor_hears_why_there_is_no_program(begun: list[str]) -> None:
