@@ -48,7 +48,7 @@ class Timers:
     def listened(self, now: float) -> float:
         """Return `now` less all the time in which the broker could not hear.
 
-        Who has time until a moment of this clock has as much more time after a stall.
+        A peer that has time until a moment of this clock has as much more time after a stall.
         """
         return now - self._unheard
 

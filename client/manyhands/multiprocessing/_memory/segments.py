@@ -19,6 +19,7 @@ from typing import Any
 from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._processes import membership
 from manyhands.multiprocessing._processes.program import Program
+from manyhands.multiprocessing._processes.unsaid import taken
 from manyhands_shared.coordination import identity, pool_child
 from manyhands_shared.coordination.kinds import Operation, Outcome
 from manyhands_shared.errors import SharedStateLost
@@ -149,8 +150,6 @@ def sync_writes() -> None:
 
     Between processes locks and queues do that. What a pool's tasks and results carry goes another way.
     """
-    if not any(one.secret for one in list(_open.values())):
-        return
     with contextlib.suppress(SharedStateLost):
         program = membership.begun()
         is_there = any(one.secret == program.secret for one in list(_open.values()))
@@ -230,8 +229,7 @@ def mapped(program: Program, answer: Mapped, descriptors: list[int]) -> None:
 
 def tell_unmapped(program: Program) -> None:
     """Tell the agent which segments of its program this process has let go of."""
-    for _ in range(len(_unreferenced)):
-        key, secret = _unreferenced.popleft()
+    for key, secret in taken(_unreferenced):
         if secret != program.secret:
             if not membership.is_left(secret):
                 _unreferenced.append((key, secret))

@@ -78,7 +78,7 @@ class ReadingEnd:
         if self.closed:
             raise OSError("handle is closed")
         if self._signal is None:
-            # The thread is not to be what makes the queue: its caller hears why it cannot be.
+            # This makes the queue, if need be. The thread could not say why it cannot be made.
             size(self._queue)
         with self._making:
             if self._signal is None:

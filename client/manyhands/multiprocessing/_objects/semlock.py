@@ -21,6 +21,7 @@ from types import TracebackType
 from manyhands.multiprocessing._objects.delegation import Delegation
 from manyhands.multiprocessing._objects.shared_object import SharedObject, known_objects
 from manyhands.multiprocessing._processes import membership
+from manyhands.multiprocessing._processes.unsaid import taken
 from manyhands_shared.coordination.kinds import MAX_VALUE, Kind, Operation, Outcome
 from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.protocol.messages.coordination import Response
@@ -350,8 +351,7 @@ def _give_up(key: bytes, secret: bytes | None, delegated: list[Delegation]) -> N
 
 
 def _return_given_up() -> None:
-    while _given_up:
-        key, secret, delegation = _given_up.popleft()
+    for key, secret, delegation in taken(_given_up):
         with contextlib.suppress(SharedStateLost):
             membership.of(secret).channel.tell(Operation.RETURN, key, [delegation.number])
         delegation.end()

@@ -22,6 +22,7 @@ from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._processes import membership
 from manyhands.multiprocessing._processes.channel import Channel
 from manyhands.multiprocessing._processes.program import Program
+from manyhands.multiprocessing._processes.unsaid import taken
 from manyhands_shared.coordination.kinds import KEY_BYTES, MADE_CHARS, Kind, Operation, Outcome
 from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.payloads.payload import Payload
@@ -237,8 +238,7 @@ def _let_go(key: bytes, known: list[Known], secret: list[bytes]) -> None:
 
 def _discard() -> None:
     """Let the keepers of what nothing refers to any more forget it."""
-    while _unreferenced:
-        key, secret = _unreferenced.popleft()
+    for key, secret in taken(_unreferenced):
         with contextlib.suppress(SharedStateLost):
             membership.of(secret).channel.tell(Operation.DISCARD, key, [])
 

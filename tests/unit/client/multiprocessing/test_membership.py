@@ -6,6 +6,7 @@ import gc
 import pickle
 import select
 import weakref
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from manyhands.multiprocessing._memory.segments import Segment
 from manyhands.multiprocessing._objects import queue_ends
 from manyhands.multiprocessing._processes import ends, membership
 from manyhands.multiprocessing._processes.agent_listener import connect
+from manyhands.multiprocessing._processes.unsaid import taken
 from manyhands.multiprocessing.queues import Queue, SimpleQueue
 from manyhands.multiprocessing.shared_memory import SharedMemory
 from manyhands.multiprocessing.synchronize import Event, Lock
@@ -162,6 +164,21 @@ def test_memory_that_nothing_refers_to_is_told_to_its_own_program(
     segments.tell_unmapped(first)
     assert told[1:] == [(first.secret, first.secret + b"k")]
     assert not segments._unreferenced
+
+
+def test_threads_may_take_what_finalizers_left_at_the_same_time() -> None:
+    class Raced(deque[int]):
+        """Another thread has taken one since its length was looked at."""
+
+        def __len__(self) -> int:
+            return super().__len__() + 1
+
+    waiting = Raced([1, 2])
+    assert list(taken(waiting)) == [1, 2]
+    again = deque([1, 2])
+    for number in taken(again):
+        again.append(number)
+    assert list(again) == [1, 2], "each once, though it comes back"
 
 
 def test_each_program_of_a_pool_s_child_has_a_heap() -> None:
