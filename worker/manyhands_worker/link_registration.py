@@ -26,7 +26,8 @@ class LinkRegistration:
     def turn(self) -> None:
         """Watch the present link as it is now."""
         connector = self._connector
-        if connector.descriptors is self._watched and connector.polls_out is self._polls_out:
+        link = connector.link
+        if link and link.descriptors is self._watched and link.polls_out is self._polls_out:
             return
         for descriptor in self._watched:
             self._selector.unregister(descriptor)

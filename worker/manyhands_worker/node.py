@@ -131,6 +131,8 @@ class Node:
         self._parent = parent_pid
         self._lifeline = lifeline
         self._code: int | None = None
+        #: Whether processes can be started: their hash seed comes with the first welcome.
+        self._can_bear = hash_seed.known() is not None
         self._leaves = 0
         #: It leaves now, whatever its members do.
         self._hasty = False
@@ -256,6 +258,8 @@ class Node:
     @property
     def code(self) -> int | None:
         """Its exit code once it has left."""
+        if self._code is None:
+            return None
         members_run = self._agents is not None and self._agents.running and not self._hasty
         return None if members_run and self._code == ExitCode.OK else self._code
 
@@ -265,14 +269,16 @@ class Node:
         now = time.monotonic()
         if self._connector.pending():
             return now
-        times = [now + _TURN_SECONDS, self._core.deadline(now), self._connector.deadline]
+        times = [now + _TURN_SECONDS, self._core.deadline(now)]
+        if (link_due := self._connector.deadline) is not None:
+            times.append(link_due)
         if self._can_bear:
-            times += [self._pool.deadline, self._heartbeat.deadline]
+            times += (self._pool.deadline, self._heartbeat.deadline)
             if self._agents is not None:
                 times.append(self._agents.deadline)
         if self._environment_store is not None:
             times.append(self._environment_store.deadline)
-        return min([t for t in times if t is not None])
+        return min(times)
 
     def turn(self, now: float) -> None:
         """Deal with what descriptors have brought, and with what is due."""
@@ -309,11 +315,6 @@ class Node:
             self._tell(event, now)
         if self._core.draining:
             agents.drain()
-
-    @property
-    def _can_bear(self) -> bool:
-        """Whether processes can be started: their hash seed comes with the first welcome."""
-        return hash_seed.known() is not None
 
     def _close(self) -> None:
         if self._agents is not None:
@@ -414,6 +415,7 @@ class Node:
     def _beat(self, effect: effects.Beat) -> None:
         if not self._can_bear:
             hash_seed.learn(effect.hash_seed)
+            self._can_bear = True
             start_fork_server(self._key_file, agent=self._config.agent_at_start)
         host = address.host_of(self._route.current) or "127.0.0.1"
         if self._server is not None:

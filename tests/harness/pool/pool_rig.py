@@ -69,8 +69,7 @@ class PoolRig:
             self.pool.start(slot, batch)
         for slot in self.work.worn_out():
             self.pool.retire(slot, now)
-        times = [now + timeout, self.pool.deadline]
-        pause = max(0.0, min(t for t in times if t is not None) - now)
+        pause = max(0.0, min(now + timeout, self.pool.deadline) - now)
         for key, ready in self.selector.select(pause):
             key.data(ready)
         self.pool.turn(time.monotonic())

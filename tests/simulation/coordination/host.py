@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING
@@ -195,7 +196,7 @@ class Agent:
 
     def _tick_later(self) -> None:
         deadline = self._core.deadline()
-        if deadline is None or (self._next_tick is not None and self._next_tick <= deadline):
+        if deadline == math.inf or (self._next_tick is not None and self._next_tick <= deadline):
             return
         self._next_tick = deadline
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ class Part:
 
     def wake_by(self, deadline: float | None) -> None:
         """The same, by a time on its own clock."""
-        if deadline is not None:
+        if deadline is not None and deadline < math.inf:
             self.wake(deadline - self.clock() + 1e-9)
 
     def pause(self, seconds: float) -> None:

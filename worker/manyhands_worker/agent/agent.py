@@ -144,10 +144,7 @@ class HostAgent:
             return
         self._ticked_at = now
         self._tell(events.Tick())
-        deadline = self._core.deadline()
-        self._tick_by = (
-            now + _TURN_SECONDS if deadline is None else min(deadline, now + _TURN_SECONDS)
-        )
+        self._tick_by = min(self._core.deadline(), now + _TURN_SECONDS)
 
         if self._core.ready and not self._accepts:
             if now < self._accept_at:

@@ -9,6 +9,7 @@ accepts a connection, and leaves. The node then passes connections on to the oth
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import selectors
@@ -76,7 +77,7 @@ class AgentSupervisor:
         self._process: AgentProcess | None = None
         self._agent = b""
         self._events: list[events.Event] = []
-        self._start_at: float | None = None
+        self._start_at = math.inf
         #: After an agent that has left: the broker may not have said yet where the host's is.
         self._not_before = 0.0
         self._draining = False
@@ -84,13 +85,13 @@ class AgentSupervisor:
         self._elsewhere = ""
         self._watched = False
         #: When to look again at connections that could not be passed on.
-        self._listen_at: float | None = None
+        self._listen_at = math.inf
         self._poll_listener(on=True)
 
     @property
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
         """When `turn` has something to do."""
-        return self._listen_at if self._start_at is None else self._start_at
+        return min(self._start_at, self._listen_at)
 
     @property
     def running(self) -> bool:
@@ -100,7 +101,7 @@ class AgentSupervisor:
     def want(self) -> None:
         """Start an agent, unless one runs."""
         self._elsewhere = ""
-        if self._process is None and self._start_at is None and not self._draining:
+        if self._process is None and self._start_at == math.inf and not self._draining:
             self._start_at = max(time.monotonic(), self._not_before)
             self._poll_listener(on=False)
 
@@ -110,9 +111,9 @@ class AgentSupervisor:
 
     def turn(self, now: float) -> list[events.Event]:
         """Start the agent if it is time; return what happened."""
-        if self._start_at is not None and now >= self._start_at:
+        if now >= self._start_at:
             self._start(now)
-        if self._listen_at is not None and now >= self._listen_at:
+        if now >= self._listen_at:
             self._poll_listener(on=True)
         events, self._events = self._events, []
         return events
@@ -121,7 +122,7 @@ class AgentSupervisor:
         """Have the agent leave when its members have ended, and start no other."""
         if not self._draining:
             self._draining = True
-            self._start_at = None
+            self._start_at = math.inf
             self._poll_listener(on=False)
             if self._process is not None:
                 self._process.terminate()
@@ -156,7 +157,7 @@ class AgentSupervisor:
             reason = f"cannot start the host agent: {error}"
             self._events.append(events.AgentDied(bytes(16), reason))
             return
-        self._start_at = None
+        self._start_at = math.inf
         self._selector.register(
             self._process.sentinel, selectors.EVENT_READ, lambda _: self._died()
         )
@@ -211,7 +212,7 @@ class AgentSupervisor:
         self._listen_at = time.monotonic() + _LISTEN_SECONDS
 
     def _poll_listener(self, *, on: bool) -> None:
-        self._listen_at = None
+        self._listen_at = math.inf
         if on and not self._watched:
             self._selector.register(
                 self._listener, selectors.EVENT_READ, lambda _: self._connected()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 #: From the hello on; a link that brings no welcome by then is given up.
@@ -28,7 +29,9 @@ class LeasedLink:
         "_hello_at",
         "_renewals",
         "_renewed_at",
+        "due",
         "interval",
+        "is_ready",
         "lease",
         "leased_at",
         "phase",
@@ -36,6 +39,10 @@ class LeasedLink:
 
     def __init__(self) -> None:
         self.phase = Phase.DOWN
+        #: Whether the broker has welcomed this end over the present link.
+        self.is_ready = False
+        #: When `fault` or `renewal_is_due` may have news; a loop looks at it in each of its turns.
+        self.due = math.inf
         #: Seconds, from the welcome on: of the lease, and between two renewals.
         self.lease = self.interval = 0.0
         #: From when the lease counts.
@@ -45,29 +52,29 @@ class LeasedLink:
         self._renewals: dict[int, float] = {}
         self._counter = 0
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the broker has welcomed this end over the present link."""
-        return self.phase is Phase.READY
-
     def greeted(self, now: float) -> None:
         """A hello is sent."""
-        self.phase, self._hello_at = Phase.GREETING, now
+        self._enter(Phase.GREETING)
+        self._hello_at, self.due = now, now + WELCOME_SECONDS
 
     def welcomed(self, lease: float, interval: float) -> None:
         """The broker has let this end in."""
-        self.phase, self.lease, self.interval = Phase.READY, lease, interval
+        self._enter(Phase.READY)
+        self.lease, self.interval = lease, interval
         self.leased_at = self._renewed_at = self._hello_at
         self._renewals.clear()
+        self._reckon()
 
     def lost(self) -> None:
         """The link is gone, or given up."""
-        self.phase = Phase.DOWN
+        self._enter(Phase.DOWN)
+        self.due = math.inf
 
     def renew(self, now: float) -> int:
         """Begin a renewal; return its number."""
         self._counter += 1
         self._renewed_at = self._renewals[self._counter] = now
+        self._reckon()
         return self._counter
 
     def extended(self, counter: int) -> bool:
@@ -77,15 +84,8 @@ class LeasedLink:
             return False
         self.leased_at = max(self.leased_at, sent)
         self._renewals = {n: at for n, at in self._renewals.items() if n > counter}
+        self._reckon()
         return True
-
-    def deadlines(self) -> tuple[float, ...]:
-        """When `fault` or `renewal_is_due` may have news."""
-        if self.phase is Phase.READY:
-            return self._renewed_at + self.interval, self.leased_at + self.lease
-        if self.phase is Phase.GREETING:
-            return (self._hello_at + WELCOME_SECONDS,)
-        return ()
 
     def fault(self, now: float) -> str:
         """Return why the link is to be given up; empty while it is not."""
@@ -98,3 +98,9 @@ class LeasedLink:
     def renewal_is_due(self, now: float) -> bool:
         """Whether it is time to ask for more."""
         return self.phase is Phase.READY and now >= self._renewed_at + self.interval
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase, self.is_ready = phase, phase is Phase.READY
+
+    def _reckon(self) -> None:
+        self.due = min(self._renewed_at + self.interval, self.leased_at + self.lease)

@@ -15,6 +15,7 @@ was answered. When it has run out the node does not trust the link, makes anothe
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,8 +79,7 @@ class NodeCore:
         self._told_slots = identity.slots
         self._drain_by: float | None = None
         #: When it drains by itself: at the end of its time, or of its idle time.
-        self._leave_at: float | None = None
-        self._bored_at: float | None = None
+        self._leave_at = self._bored_at = math.inf
         self._stopped = False
         #: No child can be started.
         self._unable = False
@@ -165,22 +165,12 @@ class NodeCore:
         """Messages and reports that made no sense and were dropped."""
         return self._dropped + self._work.dropped
 
-    def deadline(self, now: float) -> float | None:
+    def deadline(self, now: float) -> float:
         """When the next `Tick` is due at the latest, if nothing else happens."""
-        times = [*self._link.deadlines()]
-        if self._link.is_ready:
-            if (overdue := self._work.overdue_at) is not None:
-                times.append(overdue)
-            if self._work.runs.due is not None:
-                times.append(self._work.runs.due)
-        if self._drain_by is not None:
-            times.append(self._drain_by)
-        else:
-            times += [at for at in (self._leave_at, self._bored_at) if at is not None]
-        stuck = self._work.deadline(now)
-        if stuck is not None:
-            times.append(stuck)
-        return min(times, default=None)
+        work = self._work
+        told = min(work.overdue_at, work.runs.due) if self._link.is_ready else math.inf
+        leave = min(self._leave_at, self._bored_at) if self._drain_by is None else self._drain_by
+        return min(self._link.due, told, leave, work.deadline(now))
 
     def validate(self) -> None:
         """Check the invariants; for tests and the simulator. Raises AssertionError."""
@@ -227,9 +217,11 @@ class NodeCore:
         self._out.append(effects.Reconnect(reason))
 
     def _received(self, event: events.Received) -> None:
-        receivers = {Phase.GREETING: self._greeting, Phase.READY: self._ready}.get(
-            self._link.phase, {}
-        )
+        receivers: dict[type, Callable[[Any], None]] = {}
+        if self._link.is_ready:
+            receivers = self._ready
+        elif self._link.phase is Phase.GREETING:
+            receivers = self._greeting
         receiver = receivers.get(type(event.message))
         if receiver is None and event.message.NUMBER == _AGENT_WANTED:
             self._out.append(effects.StartAgent())
@@ -377,12 +369,12 @@ class NodeCore:
         """Drain if the node's time is over, or it has had nothing to do for too long."""
         me, now = self._me, self._now
         if me.time_limit:
-            if self._leave_at is None:
+            if self._leave_at == math.inf:
                 self._leave_at = now + me.time_limit
             if now >= self._leave_at:
                 self._begin_drain(f"its time limit of {me.time_limit:g} s is over")
         if me.idle_timeout:
-            if len(self._work) or self._bored_at is None:
+            if len(self._work) or self._bored_at == math.inf:
                 self._bored_at = now + me.idle_timeout
             elif now >= self._bored_at:
                 self._begin_drain(f"it had nothing to do for {me.idle_timeout:g} s")
@@ -403,29 +395,31 @@ class NodeCore:
     # Each turn
 
     def _tick(self, _: events.Tick) -> None:
-        self._check_link()
-        changed = self._work.spare.turn()
-        if self._work.environments.active:
+        work, now = self._work, self._now
+        if now >= self._link.due:
+            self._check_link()
+        changed = work.spare.turn()
+        if work.environments.active:
             changed = self._turn_environments() or changed
         if changed:
             self._tell_window()
         if self._drain_by is None:
             self._check_time()
         if self._drain_by is None and not self._unable:
-            self._work.start_tasks(self._now)
+            work.start_tasks(now)
         if self._link.is_ready:
             if self._unable:
-                self._work.return_waiting()
-            self._work.return_overdue(self._now)
-            self._work.send_results()
-            if (ran := self._work.runs.take(self._now)) is not None:
-                self._send(ran)
-            if self._work.ignorant:
-                self._work.ignorant = False
+                work.return_waiting()
+            work.return_overdue(now)
+            work.send_results()
+            if now >= work.runs.due:
+                self._send(work.runs.take(now))
+            if work.ignorant:
+                work.ignorant = False
                 self._hello()
         if self._drain_by is not None:
             self._continue_drain(self._drain_by)
-        self._work.rebalance(self._now)
+        work.rebalance(now)
 
     def _turn_environments(self) -> bool:
         """Give back tasks that others can have; return whether the number of slots has changed."""

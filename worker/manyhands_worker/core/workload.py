@@ -107,14 +107,14 @@ class Workload:
         """All owned tasks, for a hello."""
         return self._owned.spans()
 
-    def deadline(self, now: float) -> float | None:
+    def deadline(self, now: float) -> float:
         """When `rebalance` has something to do, if nothing else happens."""
-        return self._scheduler.next_stuck(now)
+        return self._scheduler.next_blocking(now)
 
     @property
-    def overdue_at(self) -> float | None:
+    def overdue_at(self) -> float:
         """When `return_overdue` has something to do, if nothing else happens."""
-        return self._away.due if self._away else None
+        return self._away.due
 
     # From the broker
 
@@ -455,9 +455,8 @@ class Workload:
         for number in self._scheduler.worn_out():
             kept = self.spare.serves(number)
             self._out.append(effects.Retire(number) if kept else effects.Close(number))
-        if self._scheduler.idle():
-            for slot in self._scheduler.stuck(now):
-                self._revoke(slot.number)
+        for slot in self._scheduler.blocking(now):
+            self._revoke(slot.number)
 
     def _revoke(self, number: int) -> None:
         limit = self._scheduler.begin_revoke(number)

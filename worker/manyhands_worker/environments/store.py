@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import selectors
 import signal
@@ -79,14 +80,14 @@ class EnvironmentStore:
         self._events: list[EnvironmentMade] = []
 
     @property
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
         """When `turn` has something to do, if no descriptor does."""
         if self._events:
             return 0.0
         times = [maker.due for maker in self._makers.values()]
         if self._waiting and len(self._makers) < _AT_ONCE:
             times.append(self._again)
-        return min(times, default=None)
+        return min(times, default=math.inf)
 
     @property
     def groups(self) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import selectors
 import time
 from collections.abc import Sequence
@@ -40,10 +41,10 @@ class HeartbeatSupervisor:
         self._process: Heartbeat | None = None
         self._pids: list[int] = []
         self._events: list[events.Event] = []
-        self._start_at: float | None = 0.0
+        self._start_at = 0.0
 
     @property
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
         """When `turn` has something to do."""
         return self._start_at
 
@@ -59,10 +60,10 @@ class HeartbeatSupervisor:
 
     def turn(self, now: float, pids: list[int]) -> list[events.Event]:
         """Start the process if it is time; note the pool's children. Returns what happened."""
-        if pids != self._pids:
+        if pids is not self._pids and pids != self._pids:
             self._pids = pids
             self.status.set_children(pids)
-        if self._start_at is not None and now >= self._start_at:
+        if now >= self._start_at:
             self._start(now)
         events, self._events = self._events, []
         return events
@@ -78,7 +79,7 @@ class HeartbeatSupervisor:
             text = "; ".join([f"cannot start the heartbeat process: {error}", *mended])
             self._events.append(events.Trouble("heartbeat-failed", text))
             return
-        self._start_at = None
+        self._start_at = math.inf
         self._selector.register(
             self._process.sentinel, selectors.EVENT_READ, lambda _: self._died()
         )

@@ -12,6 +12,7 @@ the node leaves its pipes alone for a moment. It reads them before a report of t
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import sys
@@ -166,7 +167,7 @@ class Capture:
         self.fds = [pipe.fd for pipe in self._pipes]
         self._resume_at: float | None = None
         #: When `read` has something to do, if no descriptor tells. The pool asks many times a second.
-        self.due: float | None = None
+        self.due = math.inf
 
     @property
     def waits(self) -> bool:
@@ -212,7 +213,7 @@ class Capture:
 
     def _set_due(self) -> None:
         times = [at for at in (self._resume_at, self._log.due) if at is not None]
-        self.due = min(times, default=None)
+        self.due = min(times, default=math.inf)
 
     def _take(self, stretch: _Stretch) -> Iterator[Part]:
         kind = self._kind(stretch.serial)

@@ -96,7 +96,7 @@ class ChildHandle:
         self._job = ""
         self._given = self._reported = 0
         #: When to look whether its task runs too long.
-        self.check_at: float | None = None
+        self.check_at = math.inf
         #: Nothing can be read from it any more.
         self.closed = False
         #: Its task waits for tasks; the serial of the last one that did, and when that was seen.
@@ -245,7 +245,7 @@ class ChildHandle:
         serials = range(batch.first, batch.first + len(batch.indices))
         self._timed.append((serials, batch.rules.timeout))
         due = time.monotonic() + batch.rules.timeout
-        self.check_at = due if self.check_at is None else min(self.check_at, due)
+        self.check_at = min(self.check_at, due)
 
     def _forget_timed(self) -> None:
         while self._timed and self._timed[0][0][-1] <= self.words[control_block.DONE]:
@@ -255,14 +255,14 @@ class ChildHandle:
         """Whether its task is to be killed for its timeout. Sets `check_at` for the next look."""
         self._forget_timed()
         # What is started from now on has its whole time.
-        self.check_at = min((now + timeout for _, timeout in self._timed), default=None)
+        self.check_at = min((now + timeout for _, timeout in self._timed), default=math.inf)
         claim, started, busy = self.claim, self.words[control_block.STARTED] / 1e9, self.busy
         if not busy or claim != self.claim:
             return False  # it is between two tasks
         for serials, timeout in self._timed:
             if claim in serials:
                 if started + timeout <= now:
-                    self.expired, self.check_at = (claim, timeout), None
+                    self.expired, self.check_at = (claim, timeout), math.inf
                     return True
                 self.check_at = started + timeout
         return False

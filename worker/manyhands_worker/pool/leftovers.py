@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -27,7 +28,7 @@ class Leftovers:
         #: The control groups of their memory, where there can be any.
         self.memory = None if reach is None else MemoryGroups.make(reach.path)
         #: When `turn` is to look for them.
-        self.due: float | None = None
+        self.due = math.inf
 
     @property
     def groups(self) -> list[int]:
@@ -36,8 +37,8 @@ class Leftovers:
 
     def turn(self, now: float, children: Collection[int]) -> None:
         """Look for them if it is time."""
-        if self.due is not None and now >= self.due:
-            self.due = None
+        if now >= self.due:
+            self.due = math.inf
             self.look(children)
 
     def look(self, children: Collection[int]) -> None:
@@ -77,7 +78,7 @@ class Leftovers:
 
     def search_soon(self) -> None:
         """Look for them in a moment."""
-        if self.due is None and self._reach is not None:
+        if self.due == math.inf and self._reach is not None:
             self.due = time.monotonic() + _SEARCH_SECONDS
 
     def close(self) -> None:

@@ -22,7 +22,6 @@ The caller's loop is::
 from __future__ import annotations
 
 import atexit
-import math
 import selectors
 import time
 from collections.abc import Callable, Mapping
@@ -160,8 +159,9 @@ class NodePool:
 
     @property
     def groups(self) -> list[int]:
-        """Process groups that must not outlive the node."""
-        return self.pids + self._leftovers.groups
+        """Process groups that must not outlive the node. As a rule the same list, as `pids` is."""
+        others = self._leftovers.groups
+        return self.pids + others if others else self.pids
 
     def pid(self, slot: int) -> int:
         """Process id of a slot's child; 0 if it has none just now."""
@@ -174,19 +174,19 @@ class NodePool:
         return events
 
     @property
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
         """When `turn` has something to do, if no descriptor does. To be asked for before each turn."""
-        waits = (self._births.due, self._claims, self._leaving, self._doubtful)
-        times = [due for wait_for in waits if wait_for for due in wait_for.values()]
-        times += [at for at in (self._leftovers.due, self._sampler.due) if at is not None]
-        if self._births.failed or self._running:
-            times.append(self._sampled_at + _SAMPLE_SECONDS)
-        for child in filter(None, self._children):
-            if child.busy or child.lends:
-                times.append(self._sampled_at + _SAMPLE_SECONDS)
-            times += [due for due in (child.check_at, child.output.due) if due is not None]
-        self._due = min(times, default=math.inf)
-        return self._due if times else None
+        due = min(self._leftovers.due, self._sampler.due)
+        for waits in (self._births.due, self._claims, self._leaving, self._doubtful):
+            if waits:
+                due = min(due, *waits.values())
+        sampled = self._births.failed or self._running
+        for child in self._children:
+            if child is not None:
+                due = min(due, child.check_at, child.output.due)
+                sampled = sampled or child.busy or child.lends
+        self._due = min(due, self._sampled_at + _SAMPLE_SECONDS) if sampled else due
+        return self._due
 
     # What the core wants
 
@@ -297,7 +297,7 @@ class NodePool:
             self._leftovers.end(child)
         for member in filter(None, self._children):
             self._look_at(member, now)
-        if self._sampler.due is not None and now >= self._sampler.due:
+        if now >= self._sampler.due:
             self._events += self._sampler.turn(now)
         self._leftovers.turn(now, self.pids)
         if now >= self._sampled_at + _SAMPLE_SECONDS:
@@ -325,9 +325,9 @@ class NodePool:
 
     def _look_at(self, child: ChildHandle, now: float) -> None:
         """Kill a child whose task runs too long; send on what it printed a while ago."""
-        if child.check_at is not None and now >= child.check_at and child.runs_too_long(now):
+        if now >= child.check_at and child.runs_too_long(now):
             self.kill(child.slot)
-        if child.output.due is not None and now >= child.output.due:
+        if now >= child.output.due:
             self._listen(child)
 
     def _fill(self, slot: int, now: float) -> None:

@@ -8,6 +8,7 @@ of a profile takes what the turn before has asked for.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -119,7 +120,7 @@ class StackSampler:
         self._place = 0
         self._refusals: list[m.Inspected] = []
         #: When `turn` has something to do.
-        self.due: float | None = None
+        self.due = math.inf
 
     def begin(self, order: m.Inspect, now: float) -> None:
         """Begin to carry out an order."""
@@ -162,7 +163,7 @@ class StackSampler:
                 yield Inspected(profile.answer())
         if not self._profiles:
             self._asked.clear()
-        self.due = None
+        self.due = math.inf
         if self._looks:
             self.due = now + _POLL_SECONDS
         elif self._profiles:

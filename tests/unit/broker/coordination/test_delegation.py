@@ -257,7 +257,6 @@ def test_a_slice_of_time_is_over_before_the_lock_is_called_back(
     assert not has(world, number)
     assert not there.is_recalled
     deadline = there.host.core.deadline()
-    assert deadline is not None
     assert deadline <= world.now + SLICE_SECONDS
     world.pass_time(SLICE_SECONDS)
     assert has(world, number)

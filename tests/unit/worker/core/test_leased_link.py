@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from manyhands_worker.core.leased_link import WELCOME_SECONDS, LeasedLink, Phase
 
 
@@ -14,9 +16,9 @@ def welcomed(now: float = 10.0) -> LeasedLink:
 
 def test_a_hello_without_an_answer_is_given_up() -> None:
     link = LeasedLink()
-    assert (link.phase, link.deadlines()) == (Phase.DOWN, ())
+    assert (link.phase, link.due) == (Phase.DOWN, math.inf)
     link.greeted(10.0)
-    assert (link.phase, link.deadlines()) == (Phase.GREETING, (10.0 + WELCOME_SECONDS,))
+    assert (link.phase, link.due) == (Phase.GREETING, 10.0 + WELCOME_SECONDS)
     assert link.fault(9.9 + WELCOME_SECONDS) == ""
     assert link.fault(10.0 + WELCOME_SECONDS) == "no answer to the hello"
 
@@ -24,7 +26,7 @@ def test_a_hello_without_an_answer_is_given_up() -> None:
 def test_a_lease_counts_from_the_hello() -> None:
     link = welcomed()
     assert link.is_ready
-    assert link.deadlines() == (12.0, 16.0)
+    assert link.due == 12.0
     assert [link.renewal_is_due(now) for now in (11.9, 12.0)] == [False, True]
     assert link.fault(15.9) == ""
     assert link.fault(16.0) == "the lease was not renewed for 6 s"
@@ -33,7 +35,7 @@ def test_a_lease_counts_from_the_hello() -> None:
 def test_a_lease_is_extended_from_when_the_renewal_was_sent() -> None:
     link = welcomed()
     first, second = link.renew(12.0), link.renew(14.0)
-    assert link.deadlines() == (16.0, 16.0)
+    assert link.due == 16.0
     assert link.extended(second)
     assert link.leased_at == 14.0
     assert not link.extended(first), "an answer to a later one answers it too"
@@ -46,6 +48,7 @@ def test_a_new_link_forgets_the_renewals_of_the_old_one() -> None:
     link = welcomed()
     old = link.renew(12.0)
     link.lost()
+    assert link.due == math.inf
     assert not link.renewal_is_due(99.0)
     assert link.fault(99.0) == ""
     link.greeted(20.0)

@@ -125,15 +125,15 @@ class AgentCore:
         """Whether the agent is about to leave."""
         return self._drain_by is not None
 
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
         """When the next `Tick` is due at the latest, if nothing else happens."""
-        times = [self._drain_by, self._leave_by, self._tables.deadline, *self._link.deadlines()]
+        times = [self._drain_by, self._leave_by, self._tables.deadline, self._link.due]
         times += (self._streams.deadline, self._delegations.deadline)
         if self._link.is_ready:
             times.append(self._mirrors.deadline)
         if self._link.lease and not self._tables.frozen:
             times.append(self._frozen_at)
-        return min((at for at in times if at is not None), default=None)
+        return min(at for at in times if at is not None)
 
     def validate(self) -> None:
         """Check the invariants; for tests and the simulator. Raises AssertionError."""

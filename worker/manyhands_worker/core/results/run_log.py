@@ -11,6 +11,7 @@ so a node whose tasks take hours is silent.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -62,8 +63,8 @@ class RunLog:
         self._failed: list[Run] = []
         self._seen = 0
         self._stride = 1
-        #: When what is here is to be sent; `None` if there is nothing.
-        self.due: float | None = None
+        #: When what is here is to be sent; never if there is nothing.
+        self.due = math.inf
         self._next = 0.0
         #: Groups of tasks that came: job and attempt, the first and the last task, when.
         self._arrivals: deque[tuple[Key, int, int, float]] = deque(maxlen=MOST_ARRIVALS)
@@ -115,7 +116,7 @@ class RunLog:
             self._hurry(now)
 
     def _hurry(self, now: float) -> None:
-        if self.due is None:
+        if self.due == math.inf:
             self.due = max(now, self._next)
 
     def add(self, run: Run, now: float, arguments: Sequence[Payload] = ()) -> None:
@@ -139,12 +140,10 @@ class RunLog:
             self._short = self._short[1::2]
             self._stride *= 2
 
-    def take(self, now: float) -> Ran | None:
-        """Everything that is due, as a message; `None` if nothing is."""
-        if self.due is None or now < self.due:
-            return None
+    def take(self, now: float) -> Ran:
+        """Take out everything, as a message. To be called when it is due."""
         self._next = now + INTERVAL
-        self.due = None
+        self.due = math.inf
         runs = self._long + self._failed + self._short
         self._long, self._failed, self._short, self._seen, self._stride = [], [], [], 0, 1
         by_key: dict[Key, list[Run]] = {}

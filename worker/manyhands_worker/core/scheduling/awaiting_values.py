@@ -7,6 +7,7 @@ the task waits here. When the value comes, it is run at once; if that takes long
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -69,9 +70,11 @@ class AwaitingValues:
         return found
 
     @property
-    def due(self) -> float | None:
+    def due(self) -> float:
         """When `overdue` has something to say, if nothing comes."""
-        return min((wait.since + PATIENCE_SECONDS for wait in self._all()), default=None)
+        if not self._waits:
+            return math.inf
+        return min(wait.since + PATIENCE_SECONDS for wait in self._all())
 
     def remove(self, key: Key, wanted: Collection[int]) -> list[int]:
         """Take out the tasks of `key` that are in `wanted`; returns which were there."""

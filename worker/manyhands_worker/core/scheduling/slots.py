@@ -17,6 +17,7 @@ far too few, an idle slot of another bundle gets another child for them. Devices
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -126,9 +127,12 @@ class SlotScheduler:
         """Give out what can be given out: first to idle slots, then behind short tasks."""
         started: list[tuple[int, Batch]] = []
         for depth in (0, 1):
+            # Looked at before the slots are put in order: a turn that brings no task is as common.
+            if not self.queue.ready:
+                break
             for slot in self._by_preference():
                 if not self.queue.ready:
-                    return started
+                    break
                 if len(slot.batches) == depth and slot.open_to_more():
                     batch = self._fill(slot, now)
                     if batch is not None:
@@ -274,11 +278,8 @@ class SlotScheduler:
 
     def worn_out(self) -> list[int]:
         """Slots whose child is to be replaced, now that it has nothing to do. They are down."""
-        worn = [
-            slot
-            for slot in self.slots
-            if slot.worn and slot.up and not slot.batches and not slot.revoking
-        ]
+        worn = [slot for slot in self.slots if slot.worn]
+        worn = [slot for slot in worn if slot.up and not (slot.batches or slot.revoking)]
         for slot in worn:
             self._reset(slot)
         return [slot.number for slot in worn]
@@ -342,16 +343,18 @@ class SlotScheduler:
 
     def stuck(self, now: float) -> list[Slot]:
         """Slots in a slow task with unstarted ones behind it."""
-        return [
-            slot
-            for slot in self.slots
-            if len(slot.batches)
-            and not slot.revoking
-            and slot.unstarted()
-            and now - slot.progress >= STUCK_SECONDS
-        ]
+        return [slot for slot in self._backed_up() if now - slot.progress >= STUCK_SECONDS]
 
-    def idle(self) -> bool:
+    def _backed_up(self) -> list[Slot]:
+        """Slots with unstarted tasks that can be taken back."""
+        return [s for s in self.slots if s.batches and not s.revoking and s.unstarted()]
+
+    def blocking(self, now: float) -> list[Slot]:
+        """Slots in a slow task, with unstarted ones behind it that an idle slot could have."""
+        stuck = self.stuck(now)
+        return stuck if stuck and self._idle() else []
+
+    def _idle(self) -> bool:
         """Whether some slot has nothing to do and nothing waits for it."""
         if not self.queue.ready:
             for slot in self.slots:
@@ -359,16 +362,12 @@ class SlotScheduler:
                     return True
         return False
 
-    def next_stuck(self, now: float) -> float | None:
-        """When `stuck` may have something to say, if anything is to gain from it."""
-        if not self.idle():
-            return None
-        times = [
-            slot.progress + STUCK_SECONDS
-            for slot in self.slots
-            if slot.batches and not slot.revoking and slot.unstarted()
-        ]
-        return max(now, min(times)) if times else None
+    def next_blocking(self, now: float) -> float:
+        """When `blocking` may have something to say."""
+        backed_up = self._backed_up()
+        if not (backed_up and self._idle()):
+            return math.inf
+        return max(now, min(slot.progress + STUCK_SECONDS for slot in backed_up))
 
     def claimed(self, number: int, claim: int) -> None:
         """Take back what a slot has not started."""
