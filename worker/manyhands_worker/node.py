@@ -290,7 +290,7 @@ class Node:
             if self._agents is not None:
                 self._turn_agents(self._agents, now)
             self._pool.turn(now)
-            for event in (*self._pool.take_events(), *self._heartbeat.turn(now, self._groups)):
+            for event in self._pool.take_events():
                 self._tell(event, now)
         if self._environment_store is not None:
             for made in self._environment_store.turn(now):
@@ -298,6 +298,10 @@ class Node:
         if self._parent is not None and os.getppid() != self._parent:
             self._leave("its parent process is gone", now=True)
         self._tell(events.Tick(), now)
+        # What tasks and results need not wait for.
+        if self._can_bear:
+            for event in self._heartbeat.turn(now, self._groups):
+                self._tell(event, now)
         self._silence.turn(now, is_served=self._core.phase is Phase.READY)
         self._heartbeat.status.turn(self._core.running)
         if self._manager.wanted:
@@ -311,8 +315,9 @@ class Node:
         return self._pool.groups if store is None else self._pool.groups + store.groups
 
     def _turn_agents(self, agents: AgentSupervisor, now: float) -> None:
-        for event in agents.turn(now):
-            self._tell(event, now)
+        if now >= agents.deadline:
+            for event in agents.turn(now):
+                self._tell(event, now)
         if self._core.draining:
             agents.drain()
 

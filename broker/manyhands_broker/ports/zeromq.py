@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import zmq
+from zmq import zmq_poll
 
 from manyhands_broker.auth import DOMAIN, Gatekeeper, secure
 from manyhands_broker.core import ANYBODY, LinkClosed, Received
@@ -43,7 +44,7 @@ _AGENT_HELLO = 66
 _HELLOS = frozenset({ClientHello.NUMBER, WorkerHello.NUMBER, _AGENT_HELLO})
 
 # Plain numbers: arithmetic on pyzmq's enumerations costs as much as sending a small frame.
-_EVENTS, _IN = int(zmq.EVENTS), int(zmq.POLLIN)
+_IN = int(zmq.POLLIN)
 _NOBLOCK = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
@@ -82,6 +83,7 @@ class RouterPort(Port):
         # A descriptor of ZeroMQ's only tells that something has changed since its socket was last used.
         # So what uses the router says so, and the router is asked before the loop sleeps.
         self._descriptor = int(router.fd)
+        self._readable = [(router, _IN)]
         self._used = True
         #: Whether messages wait that the descriptor does not tell of.
         self._waiting = False
@@ -94,7 +96,7 @@ class RouterPort(Port):
         """See `Port`."""
         if self._used and not self._paused:
             self._used = False
-            if int(self._router.get(_EVENTS)) & _IN:
+            if zmq_poll(self._readable, 0):
                 self._waiting = True
                 return 0.0
         retry = now + RETRY_WAIT if self._outbox else math.inf
@@ -108,7 +110,8 @@ class RouterPort(Port):
         if (self._waiting or self._descriptor in ready) and not self._paused:
             self._waiting = False
             self._drain(now, take)
-        self._probe(now, take)
+        if now >= connections.due:
+            self._probe(now, take)
         if self._outbox:
             self._retry(take)
 
@@ -124,7 +127,7 @@ class RouterPort(Port):
         if self._paused:
             return
         self._used = True
-        if not int(self._router.get(_EVENTS)) & _IN:
+        if not zmq_poll(self._readable, 0):
             self._counters["connections_shut"] += self._connections.pending.turn(now)
 
     def pause(self, *, on: bool) -> None:
@@ -153,14 +156,14 @@ class RouterPort(Port):
 
     def _drain(self, now: float, take: Take) -> None:
         router, connections, clock = self._router, self._connections, self._clock
-        get, receive, read = router.get, router.recv, self._read
+        readable, receive, read = self._readable, router.recv, self._read
         who = None if self._gatekeeper is None else self._gatekeeper.who
         enough = now + DRAIN_SECONDS
         for number in range(DRAIN_MESSAGES):
             if number and clock() > enough:
                 return
             # Asked for first: the exception after a last message costs more than this for each message.
-            if not int(get(_EVENTS)) & _IN:
+            if not zmq_poll(readable, 0):
                 self._used = False
                 return
             self._used = True
@@ -205,7 +208,8 @@ class RouterPort(Port):
         self._used = True
         frames = zmq_pieces.cut(frames)
         try:
-            send = self._router.send
+            # Not pyzmq's own in Python, which looks for what a ROUTER does not have.
+            send = super(zmq.Socket, self._router).send
             send(peer, _MORE)
             for frame in frames[:-1]:
                 send(frame, _MORE, copy=False)

@@ -222,7 +222,13 @@ class InlineCalls:
                     return sent.entered  # it was taken away meanwhile
                 grant.lone = sent
                 grant.torn = False
-                if link.congested or link.pending() or len(grant.log) >= MOST_RECORDS // 2:
+                # Where no caller can spin, the I/O thread takes in the task while that is away.
+                if (
+                    len(link.descriptors) != 1
+                    or link.congested
+                    or link.pending()
+                    or len(grant.log) >= MOST_RECORDS // 2
+                ):
                     self._queue.wake()
             finally:
                 grant.inside = None

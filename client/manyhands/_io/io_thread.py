@@ -314,8 +314,8 @@ class IOThread:
         self._look_again_at = monotonic() + 2 * KEEP_SECONDS if taken else math.inf
         if queue.wake_fd in ready:
             queue.hush()
-        if self._polling.is_ready(ready):
-            self._connector.wake()
+        for descriptor in self._polling.ready(ready):
+            self._connector.wake(descriptor)
         self._receive()
         for fetched in self._transfers.turn(ready):
             self._handle(fetched)

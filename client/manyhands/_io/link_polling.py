@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from manyhands._io.poller import IN, OUT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
     from manyhands._io.poller import Poller
     from manyhands_shared.transport.link.connector import Connector
@@ -31,9 +31,9 @@ class LinkPolling:
         """Whether the poller watches the link as it is now."""
         return connector.descriptors is self._polled and connector.polls_out is self._polls_out
 
-    def is_ready(self, ready: Iterable[Any]) -> bool:
-        """Whether a descriptor of the link is among those that are ready."""
-        return not self._polled.isdisjoint(ready)
+    def ready(self, ready: Mapping[Any, int]) -> list[int]:
+        """The descriptors of the link that are among those that are ready."""
+        return [descriptor for descriptor in self._polled if descriptor in ready]
 
     def poll(self, connector: Connector) -> None:
         """Have the poller watch the link as it is now."""

@@ -91,7 +91,7 @@ class AgentSupervisor:
     @property
     def deadline(self) -> float:
         """When `turn` has something to do."""
-        return min(self._start_at, self._listen_at)
+        return 0.0 if self._events else min(self._start_at, self._listen_at)
 
     @property
     def running(self) -> bool:

@@ -66,9 +66,10 @@ class Dispatcher:
         if self._state.fleet.crowded and not self._stall_due:
             self._stall_due = True
             self._state.timers.at(now + self._state.limits.stalled_after, self._look_for_waiting)
-        self._durable.page()
+        if self._state.readers or self._state.unwritten:
+            self._durable.page()
         self._report()
-        if self._durable.reading:
+        if self._state.readers and self._durable.reading:
             self._soon()
 
     def read(self) -> None:

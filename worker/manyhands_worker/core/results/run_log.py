@@ -92,6 +92,9 @@ class RunLog:
             first, count = indices[0], len(indices)
             failed = count - sum(map(statuses.count, _WELL))
             took, nbytes = event.seconds, event.nbytes
+            if self._leaves_out_next() and not (failed or self._running or took >= LONG_SECONDS):
+                self._seen += 1  # and that is all, for it is so with most of very many
+                return
             run = Run(key, first, count, event.slot, begun, took, cpu, peak, nbytes, failed=failed)
             self.add(run, now, arguments[:count])
 
@@ -132,13 +135,18 @@ class RunLog:
         if run.failed and len(self._failed) < MOST_FAILED:
             self._failed.append(_weighed(run, arguments))
             return
+        left_out = self._leaves_out_next()
         self._seen += 1
-        if self._seen % self._stride:
+        if left_out:
             return
         self._short.append(_weighed(run, arguments))
         if len(self._short) > MOST_RUNS:
             self._short = self._short[1::2]
             self._stride *= 2
+
+    def _leaves_out_next(self) -> bool:
+        """Whether the next short run is one of those that the sample goes without."""
+        return (self._seen + 1) % self._stride != 0
 
     def take(self, now: float) -> Ran:
         """Take out everything, as a message. To be called when it is due."""
