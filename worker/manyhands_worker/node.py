@@ -72,7 +72,9 @@ def run(
     try:
         start_fork_server(config.key_file, agent=config.agent_at_start)
         if config.key_file:
-            _guard_key(config.key_file)
+            from manyhands_worker.host.key_hiding import guard  # noqa: PLC0415 - for nodes with a key alone
+
+            guard(config.key_file)
         with Node(config, manager, parent_pid, lifeline) as node:
             return node.run(ready)
     except ManyhandsError as error:
@@ -490,12 +492,3 @@ class Node:
 
 def _left_to_the_loop(*_: Any) -> None:
     """The wake-up descriptor brings the signal's number to the loop."""
-
-
-def _guard_key(path: str) -> None:
-    """Keep other processes of this user, as tasks are, from this one's memory; say what remains."""
-    from manyhands_worker.host.key_hiding import can_hide, shield  # noqa: PLC0415 - for nodes with a key alone
-
-    shield()
-    if not path.startswith("/proc/") and not can_hide(path):
-        log.info("tasks of this node can read its key %s; see docs/security.md on node keys", path)

@@ -33,6 +33,8 @@ What wakes the I/O thread
   or another link. A caller that is gone from `spinning` touches the poller no more.
 - ZeroMQ's descriptors tell of changes only, and any use of a socket may swallow one. So its user
   asks the link whether something is `pending`, and wakes the I/O thread, which asks again.
+- A caller that has sent its task over a link on which no caller can spin, as ZeroMQ's. The I/O thread
+  enters the log while the task is away. Else it would do so before it hands over the result.
 - Its own deadlines. The log is due in `KEEP_SECONDS`: a caller that has logged something wakes the I/O
   thread if that would sleep for longer.
 

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import stat
 import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+log = logging.getLogger("manyhands.worker")
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _CLONE_NEWNS = 0x20000
@@ -33,6 +36,13 @@ _READ_FILE, _REFER = 1 << 2, 1 << 13
 _LANDLOCK = 2
 #: How files are called that are keys or belong to them.
 _KEYS = (".key", ".allowed")
+
+
+def guard(path: str) -> None:
+    """Keep other processes of this user, as tasks are, from this one's memory; say what remains."""
+    shield()
+    if not path.startswith("/proc/") and not can_hide(path):
+        log.info("tasks of this node can read its key %s; see docs/security.md on node keys", path)
 
 
 def shield() -> None:

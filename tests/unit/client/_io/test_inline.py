@@ -24,6 +24,7 @@ from harness.interruptions import rest
 from harness.processes import Gate, wait_at
 from manyhands._io import inline, spin
 from manyhands._io.spin import Spinner
+from manyhands._io.submit_queue import SubmitQueue
 from manyhands._results.futures import RemoteFuture
 from manyhands_shared.protocol.messages import ResultGroup, Results
 
@@ -191,6 +192,54 @@ def test_a_broker_may_come_back_while_a_thread_spins(spins: Spins, tmp_path: Pat
         finally:
             nodes.close()
             broker.close()
+
+
+def test_over_zeromq_the_io_thread_takes_in_a_task_while_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[str, threading.Thread]] = []
+    for owner, name in ((SubmitQueue, "wake"), (inline.InlineCalls, "send")):
+        _note_calls(monkeypatch, owner, name, said)
+    broker = Broker()
+    try:
+        with (
+            manyhands.LocalCluster(0) as nodes,
+            manyhands.Executor(address=broker.address) as executor,
+        ):
+            nodes.address, own = broker.address, nodes.address
+            nodes.add_node()
+            nodes.address = own
+            gates = [Gate(tmp_path / f"gate-{number}") for number in range(2)]
+            gates[0].open()
+            assert executor.submit(wait_at, gates[0].path).result(BOUND) == "through"
+            rest(executor)
+            said.clear()
+            task = executor.submit(wait_at, gates[1].path)
+            before_its_end = said[:]
+            gates[1].open()
+            assert task.result(BOUND) == "through"
+    finally:
+        broker.close()
+    me = threading.current_thread()
+    assert before_its_end == [("wake", me), ("send", me)]
+
+
+def _note_calls(
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    name: str,
+    said: list[tuple[str, threading.Thread]],
+) -> None:
+    """Have the calls of a method that do something noted as they end."""
+    method = getattr(owner, name)
+
+    def noted(*arguments: Any) -> Any:
+        done = method(*arguments)
+        if done is not False:
+            said.append((name, threading.current_thread()))
+        return done
+
+    monkeypatch.setattr(owner, name, noted)
 
 
 class AsleepError(Exception):
